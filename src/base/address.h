@@ -1,0 +1,53 @@
+/* base/address.h - IP addresses with a port, as the wire and the operator write them
+ *
+ * An IPv4-mapped IPv6 address (::ffff:a.b.c.d, what a dual-stack listener yields) is IPv4 from the
+ * moment it becomes a struct address, so it is logged, counted, looked up and sent as IPv4
+ * everywhere. Plain values, nothing to free, thread-safe.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_BASE_ADDRESS_H
+#define POSTERN_BASE_ADDRESS_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define ADDRESS_TEXT_MAX 64  /* fits "[ipv6]:port" and its NUL */
+
+struct address {
+    int family;        /* AF_INET or AF_INET6; AF_UNSPEC = none */
+    uint8_t ip[16];    /* network order; the first 4 octets for IPv4, the rest zero */
+    uint16_t port;     /* host order; 0 = none */
+};
+
+/* From what accept(2)/getsockname(2) gave; other families give AF_UNSPEC. */
+void address_from_sockaddr(struct address *address, const struct sockaddr *sockaddr);
+
+/* For connect(2)/bind(2). Returns the length used. */
+socklen_t address_to_sockaddr(const struct address *address, struct sockaddr_storage *out);
+
+/* "198.51.100.7", "2001:db8::7" or "[2001:db8::7]"; port becomes 0. 0, or -1 when it is none. */
+int address_parse_ip(struct address *address, const char *text);
+
+/* "10.0.0.2:25", "[::1]:25"; without ":port", `default_port` (0: then the port must be there).
+ * "*" as host is "::". 0, or -1 when malformed. */
+int address_parse_endpoint(struct address *address, const char *text, uint16_t default_port);
+
+/* The bare address / "ip:port" or "[ip]:port". Both return `out`. */
+const char *address_format_ip(const struct address *address, char out[ADDRESS_TEXT_MAX]);
+const char *address_format_endpoint(const struct address *address, char out[ADDRESS_TEXT_MAX]);
+
+/* Same address, ports not looked at. */
+bool address_same_ip(const struct address *a, const struct address *b);
+
+/* Not an address of a host out on the internet: loopback, private (RFC 1918), shared (RFC 6598),
+ * link-local, unique-local (RFC 4193), multicast, unspecified, broadcast, "this network". */
+bool address_is_private(const struct address *address);
+
+/* What counts as one client: an IPv4 address, or the /64 of an IPv6 address (port zeroed). */
+struct address address_client_network(const struct address *address);
+
+#endif

@@ -1,0 +1,25 @@
+/* base/error.h - an error on its way up to the one place that prints it
+ *
+ * A function that can fail for a reason a person will read takes a struct error as its last
+ * argument, fills in what happened, to what, and what to do about it, and returns -1 (or NULL).
+ * It never logs: whoever gives up on the work logs the text, once. Owns nothing; the caller keeps
+ * the struct, usually on its stack. Not shared between threads.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_BASE_ERROR_H
+#define POSTERN_BASE_ERROR_H
+
+#define ERROR_TEXT_MAX 512
+
+struct error {
+    char text[ERROR_TEXT_MAX];  /* NUL-terminated, one line, already translated; "" when unset */
+};
+
+/* Formats the text (cut at ERROR_TEXT_MAX - 1 octets). `err` may be NULL: then nothing happens. */
+void error_set(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Puts "prefix: " in front of a text that a lower function has set. `err` may be NULL. */
+void error_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,62 @@
+/* base/log.h - one event, one line, on standard error
+ *
+ * Every line is written by one write(2), so lines of several threads never mix. Under systemd
+ * (JOURNAL_STREAM set) each line starts with the sd-daemon priority "<6>"; elsewhere with nothing.
+ * Values that come from the wire are escaped here: control characters, DEL, and octets that are
+ * not printable ASCII or valid UTF-8 become \xNN, so no input can forge a line. Never pass a
+ * password, key or AUTH exchange to it.
+ *
+ * The level is the one piece of process-wide state (an atomic set by main and by a reload).
+ * All functions are thread-safe and never fail; a line longer than LOG_LINE_MAX is cut.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_BASE_LOG_H
+#define POSTERN_BASE_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LOG_LINE_MAX 2048
+
+enum log_level {  /* the numbers are syslog's */
+    LOG_LEVEL_ERROR = 3,
+    LOG_LEVEL_WARNING = 4,
+    LOG_LEVEL_NOTICE = 5,
+    LOG_LEVEL_INFO = 6,
+    LOG_LEVEL_DEBUG = 7,
+};
+
+/* A line being built: log_begin(), any number of log_str()/log_int()..., then log_end(). */
+struct log_line {
+    enum log_level level;
+    bool enabled;
+    size_t len;
+    char text[LOG_LINE_MAX];
+};
+
+void log_set_level(enum log_level level);
+bool log_enabled(enum log_level level);
+
+/* A whole line by printf; what it expands to is escaped like every value. */
+void log_write(enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Starts a line with `text`, a literal of ours ("event=deliver", "NOQUEUE: reject: ..."). */
+void log_begin(struct log_line *line, enum log_level level, const char *text);
+
+/* Adds " key=value"; the value is put in double quotes when it is empty or has a space, '"' or '='
+ * in it ('"' and '\' are then escaped by '\'). NULL is written as "-". */
+void log_str(struct log_line *line, const char *key, const char *value);
+void log_strn(struct log_line *line, const char *key, const char *value, size_t len);
+void log_int(struct log_line *line, const char *key, int64_t value);
+
+/* Adds text by printf, escaped, with no space, key or quotes of its own. */
+void log_text(struct log_line *line, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Writes the line out. The struct may then be used for the next. */
+void log_end(struct log_line *line);
+
+#endif

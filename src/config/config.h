@@ -1,0 +1,124 @@
+/* config/config.h - relay.conf as a checked, immutable snapshot
+ *
+ * config_load() reads the file with libconfig, checks every setting against the one option table
+ * (config/options.c) and either returns a complete snapshot or reports every error it found, each
+ * with file, line, option, what was found and what was expected. Nothing is half applied. Relative
+ * paths in the file are made absolute from the file's folder here. A snapshot is read-only after
+ * loading, counted by references, and thread-safe.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_CONFIG_CONFIG_H
+#define POSTERN_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/address.h"
+#include "base/cidr.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "net/listener.h"
+#include "net/tls.h"
+
+#define CONFIG_HOSTS_MAX 8
+
+enum config_identity { CONFIG_IDENTITY_UNSET, CONFIG_IDENTITY_XCLIENT, CONFIG_IDENTITY_NONE };
+enum config_backend_tls { CONFIG_TLS_MIRROR, CONFIG_TLS_NONE, CONFIG_TLS_MAY, CONFIG_TLS_ENCRYPT };
+enum config_newlines { CONFIG_NEWLINES_NORMALIZE, CONFIG_NEWLINES_REJECT };
+
+struct string_list {
+    char **items;
+    size_t count;
+};
+
+struct config_tls {
+    struct tls_pair *certificates;  /* absolute paths, owned */
+    size_t certificate_count;
+    char *priority;
+    int minimum_version;            /* enum tls_minimum_version */
+    int client_certificates;        /* enum tls_client_certificates */
+    char *ca_file;                  /* "" = none */
+    char *dh_params;                /* "" = none */
+};
+
+struct config_backend {
+    struct address hosts[CONFIG_HOSTS_MAX];  /* tried in order */
+    size_t host_count;
+    int identity;                   /* enum config_identity; must be said */
+    int tls;                        /* enum config_backend_tls */
+    int64_t max_sessions;
+    int64_t connect_timeout_ms;
+    int64_t command_timeout_ms;     /* greeting, XCLIENT, EHLO, MAIL, RCPT, DATA: each */
+    int64_t reply_timeout_ms;       /* after the end of data */
+    int64_t retry_after_ms;         /* a host that failed is not tried again for so long */
+};
+
+struct config_limits {
+    int64_t connections;
+    int64_t connections_per_client;
+    int64_t queue;                  /* connections with work waiting for a worker */
+    int64_t message_size;           /* octets */
+    int64_t recipients;
+    int64_t errors;
+    int64_t junk_commands;
+    int64_t refused_recipients;
+    int64_t received_headers;
+};
+
+struct config_timeouts {            /* all in milliseconds */
+    int64_t command;
+    int64_t line;
+    int64_t handshake;
+    int64_t data;
+    int64_t park_after;
+    int64_t drain;                  /* at shutdown: open transactions may take so long */
+};
+
+struct config_in {
+    struct listen_spec listen[LISTENERS_MAX];
+    size_t listen_count;
+    struct string_list domains;     /* of `domains` and `domains_file` together; lower case */
+    struct config_backend backend;
+    struct cidr_set *private_clients;
+    struct cidr_set *no_tls_hosts;
+    int bare_newlines;              /* enum config_newlines */
+    int64_t workers;
+    int64_t greet_delay_ms;
+    struct config_limits limits;
+    struct config_timeouts timeouts;
+};
+
+struct config {
+    char *file;                     /* absolute path it was read from */
+    char *hostname;
+    char *user;                     /* to become after binding, when started as root */
+    char *group;                    /* "" = the user's own */
+    struct config_tls tls;
+    struct config_in in;
+    int log_level;                  /* enum log_level */
+};
+
+/* Gets each error as one line of text, already with "FILE:LINE: option: ...". */
+typedef void config_report(void *context, const char *text);
+
+/* The default configuration file, $sysconfdir/postern/relay.conf. */
+extern const char config_default_file[];
+
+/* Loads and checks. NULL when anything was wrong; `report` has then been called at least once. */
+struct config *config_load(const char *file, config_report *report, void *context);
+struct config *config_ref(struct config *config);
+void config_unref(struct config *config);
+
+/* Every option with its value in force, in the file's own syntax (--print-config). */
+void config_print(const struct config *config, FILE *out);
+
+/* Every option with type, range, default and help, as mdoc(7) list items for relay.conf(5). */
+void config_print_manual(FILE *out);
+
+/* The configuration's TLS part for tls_server_new(); borrows from config. */
+void config_tls_server(const struct config *config, struct tls_server_config *out);
+
+#endif

@@ -1,0 +1,41 @@
+/* net/listener.h - listening sockets: opened by us or handed over by systemd
+ *
+ * Owns the descriptors it returns until the caller takes them. Used by main() before threads run.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_NET_LISTENER_H
+#define POSTERN_NET_LISTENER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/address.h"
+#include "base/error.h"
+
+#define LISTENER_BACKLOG 1024
+#define LISTENERS_MAX 16
+
+struct listen_spec {
+    struct address address;
+    bool implicit_tls;  /* "[::]:465 tls": the handshake comes before the banner */
+};
+
+/* "[::]:25", "127.0.0.1:2525", "[::]:465 tls". 0, or -1 with what was expected in `err`. */
+int listener_parse(struct listen_spec *spec, const char *text, struct error *err);
+
+/* socket, SO_REUSEADDR, IP_FREEBIND, dual stack for "::", bind, listen; non-blocking and
+ * close-on-exec. The descriptor, or -1 with the reason (and, for EACCES and EADDRINUSE, the
+ * remedy) in `err`. */
+int listener_open(const struct listen_spec *spec, struct error *err);
+
+/* Sockets handed over by systemd (LISTEN_PID, LISTEN_FDS; sd_listen_fds(3)): stores up to `max`
+ * descriptors, made non-blocking and close-on-exec, and returns their number; 0 when there are
+ * none. The variables are removed from the environment. */
+size_t listener_inherited(int *fds, size_t max);
+
+/* The handed-over descriptor bound to spec's address and port, taken out of the array (set to -1);
+ * -1 when there is none. */
+int listener_take(const struct listen_spec *spec, int *fds, size_t count);
+
+#endif

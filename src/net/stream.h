@@ -1,0 +1,134 @@
+/* net/stream.h - a connection: socket, TLS, buffering and deadlines; the one place of IO
+ *
+ * Here, and only here, bytes become lines and waits get deadlines. The socket is non-blocking;
+ * every call that may wait takes the deadline by which it must be done and tries the system call
+ * first, so a ready socket costs no poll(2). Reads and writes are restarted after EINTR.
+ *
+ * The buffers are not the stream's: a worker lends it a pair while it works on the session
+ * (stream_lend) and takes them back when the session is parked (stream_reclaim), so an idle
+ * connection costs no buffer. Owns: the file descriptor and the TLS session. Used by one thread at
+ * a time. Knows nothing of SMTP.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_NET_STREAM_H
+#define POSTERN_NET_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/deadline.h"
+#include "base/error.h"
+
+struct tls_server;
+struct tls_client;
+struct tls_session;
+
+enum io_result {
+    IO_OK,
+    IO_EOF,        /* orderly end: FIN, under TLS a close_notify */
+    IO_TIMEOUT,    /* the deadline passed */
+    IO_FAILED,     /* reset, TLS failure, or (under TLS) a FIN without close_notify */
+    IO_TOO_LONG,   /* stream_read_line: longer than allowed; it was skipped up to its LF */
+};
+
+/* "end of file", "timed out", ... for logs; static text. */
+const char *io_result_name(enum io_result result);
+
+/* A pair of buffers that a worker owns and lends. */
+struct stream_buffers {
+    char *in;
+    size_t in_size;
+    char *out;
+    size_t out_size;
+};
+
+/* 0, or -1 when out of memory. in_size at least 1024 octets more than the longest line to be read. */
+int stream_buffers_init(struct stream_buffers *buffers, size_t in_size, size_t out_size);
+void stream_buffers_free(struct stream_buffers *buffers);
+
+struct stream {
+    int fd;                          /* -1 when closed */
+    struct tls_session *tls;         /* NULL in plain text */
+    struct stream_buffers *buffers;  /* lent; NULL while parked */
+    size_t in_start, in_end;         /* bytes read and not consumed: buffers->in[start..end) */
+    size_t out_len;                  /* bytes put and not yet flushed */
+    bool broken;                     /* a read or write failed: nothing more is tried */
+    uint64_t octets_in, octets_out;  /* of the application, for logs */
+};
+
+/* Takes over `fd`, makes it non-blocking and TCP_NODELAY. */
+void stream_init(struct stream *stream, int fd);
+
+/* Lends buffers to a stream that has none / takes them back (bytes in them are lost: ask
+ * stream_has_input() first). */
+void stream_lend(struct stream *stream, struct stream_buffers *buffers);
+void stream_reclaim(struct stream *stream);
+
+/* Bytes that can be read without the socket: in the buffer, or decrypted inside TLS. */
+bool stream_has_input(const struct stream *stream);
+
+/* A whole line (up to an LF) stands in the buffer. */
+bool stream_line_waiting(const struct stream *stream);
+
+/* Waits until something can be read (or the peer is gone); reads nothing. IO_OK, IO_TIMEOUT, IO_FAILED. */
+enum io_result stream_wait(struct stream *stream, struct deadline deadline);
+
+/* One line, without its end. `line->text` points into the buffer and holds until the next read.
+ * `max` is the longest line allowed, in octets, its end included. NUL octets are passed on.
+ * An EOF within a line is IO_EOF and the part is lost. */
+struct line {
+    const char *text;
+    size_t len;
+    bool bare_lf;  /* ended by LF alone */
+};
+enum io_result stream_read_line(struct stream *stream, struct line *line, size_t max,
+                                struct deadline deadline);
+
+/* Raw access for mail data: bytes in the buffer (reads more, once, when there are none), then
+ * stream_consume() what was used. IO_OK means *len > 0. */
+enum io_result stream_read(struct stream *stream, const char **bytes, size_t *len,
+                           struct deadline deadline);
+void stream_consume(struct stream *stream, size_t len);
+
+/* Collects in the output buffer; flushes by itself when that is full. */
+enum io_result stream_put(struct stream *stream, const char *bytes, size_t len,
+                          struct deadline deadline);
+/* Sends what was put. */
+enum io_result stream_flush(struct stream *stream, struct deadline deadline);
+/* Sends what was put and then these bytes, uncopied (mail data; one writev(2) in plain text). */
+enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int count,
+                             struct deadline deadline);
+
+/* Plain-text bytes that came behind a STARTTLS line: in the buffer or in the socket (FIONREAD).
+ * True means command injection (CVE-2011-0411). */
+bool stream_has_injected_input(const struct stream *stream);
+
+/* TLS handshakes. Output must have been flushed; whatever plain text is buffered is thrown away.
+ * On failure `err` says why and the stream is broken. The server/client is only borrowed for the
+ * call (credentials are kept alive by a reference of the TLS session). */
+enum io_result stream_start_tls_server(struct stream *stream, struct tls_server *server,
+                                       struct deadline deadline, struct error *err);
+/* `server_name` goes out as SNI and is what a certificate is checked against; NULL: none. */
+enum io_result stream_start_tls_client(struct stream *stream, struct tls_client *client,
+                                       const char *server_name, struct deadline deadline,
+                                       struct error *err);
+
+/* The facts of the TLS session for logs and Received; false in plain text. */
+struct tls_info {
+    char version[16];       /* "TLSv1.3" */
+    char cipher[64];        /* "TLS_AES_256_GCM_SHA384", IANA name */
+    char peer_subject[256]; /* of a client certificate, "" when none was given */
+    bool peer_verified;     /* its chain ends at a configured CA */
+    bool resumed;
+};
+bool stream_tls_info(const struct stream *stream, struct tls_info *info);
+
+/* Ends the connection. stream_close() sends close_notify (without waiting) and closes;
+ * stream_abort() closes at once by RST, so that nothing in flight can look like an orderly end. */
+void stream_close(struct stream *stream);
+void stream_abort(struct stream *stream);
+
+#endif

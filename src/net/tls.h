@@ -1,0 +1,67 @@
+/* net/tls.h - TLS credentials by GnuTLS, for the server side and for next hops
+ *
+ * A tls_server is an immutable set of certificates, priorities and client-certificate policy,
+ * loaded from files, checked at once, counted by references: a reload makes a new one and running
+ * sessions keep theirs. Ticket keys live in a tls_tickets that outlasts reloads, so returning
+ * senders still resume. All functions are thread-safe on distinct or shared finished objects.
+ * Layer: net/stream runs the handshakes; nobody else sees GnuTLS.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_NET_TLS_H
+#define POSTERN_NET_TLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+enum tls_client_certificates { TLS_CLIENT_NONE, TLS_CLIENT_REQUEST, TLS_CLIENT_REQUIRE };
+enum tls_minimum_version { TLS_MIN_1_0, TLS_MIN_1_1, TLS_MIN_1_2, TLS_MIN_1_3 };
+
+struct tls_pair {
+    const char *cert;  /* PEM file: the certificate and its chain */
+    const char *key;   /* PEM file; NULL or the same path: the key stands in `cert` */
+};
+
+struct tls_server_config {
+    const struct tls_pair *pairs;  /* at least one; chosen by SNI and key type, first = default */
+    size_t pair_count;
+    const char *priority;          /* GnuTLS priority string */
+    enum tls_minimum_version minimum_version;
+    enum tls_client_certificates client_certificates;
+    const char *ca_file;           /* for client certificates; NULL unless requested */
+    const char *dh_params;         /* PEM file; NULL: RFC 7919 groups */
+};
+
+struct tls_tickets;
+struct tls_tickets *tls_tickets_new(struct error *err);
+void tls_tickets_free(struct tls_tickets *tickets);
+
+struct tls_server;
+
+/* Loads and checks everything (files readable, key fits certificate, priority string valid,
+ * not yet expired: expiry is only worth a warning, see tls_server_expiry). NULL with a reason that
+ * names the file. `tickets` may be NULL (no resumption) and must outlive the server. */
+struct tls_server *tls_server_new(const struct tls_server_config *config,
+                                  const struct tls_tickets *tickets, struct error *err);
+struct tls_server *tls_server_ref(struct tls_server *server);
+void tls_server_unref(struct tls_server *server);
+
+/* A file it was loaded from has another mtime, size or inode now. */
+bool tls_server_files_changed(const struct tls_server *server);
+
+/* When the first of the certificates expires (seconds since the epoch). */
+long long tls_server_expiry(const struct tls_server *server);
+
+struct tls_client_config {
+    const char *priority;  /* NULL: "NORMAL" */
+    bool verify;           /* chain and name; otherwise any certificate will do */
+    const char *ca_file;   /* NULL: the system's */
+};
+
+struct tls_client;
+struct tls_client *tls_client_new(const struct tls_client_config *config, struct error *err);
+void tls_client_free(struct tls_client *client);
+
+#endif

@@ -1,0 +1,64 @@
+/* server/gate.h - the thread that owns every connection nobody is working on
+ *
+ * It accepts, enforces the limits, waits out the greet delay, sends the banner, and holds in one
+ * epoll set the connections that have not spoken yet and the sessions parked between commands.
+ * What becomes readable goes to the pool; what stays silent too long is dismissed. So a thousand
+ * idle clients cost a thousand small structs and no worker. The gate never blocks: its own writes
+ * are tried once.
+ *
+ * Threads: gate_run() runs on one thread (the gate thread) until gate_stop(); gate_set_service(),
+ * gate_drain() and gate_stop() may be called from any other. Workers give connections back through
+ * an internal locked list and an eventfd. Owns the connections and the pool's jobs; borrows the
+ * listening descriptors.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SERVER_GATE_H
+#define POSTERN_SERVER_GATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "net/listener.h"
+#include "server/service.h"
+
+struct gate;
+
+struct gate_listener {
+    int fd;
+    struct listen_spec spec;
+};
+
+/* Numbers of the moment, for STATUS=, tests and (later) metrics. */
+struct gate_counts {
+    unsigned connections;   /* open now */
+    unsigned working;       /* with the pool now (queued or running) */
+    uint64_t accepted, refused_limit, refused_client, refused_private, early_talkers, idle_dropped;
+};
+
+/* Starts the workers; listening begins with gate_run(). Takes its own reference of `service`. */
+struct gate *gate_new(const struct gate_listener *listeners, size_t count, struct service *service,
+                      unsigned workers, unsigned queue_max, struct error *err);
+
+/* The gate thread's body: returns after gate_stop(), or when a drain is complete. */
+void gate_run(struct gate *gate);
+
+/* New connections are served under this snapshot from now on. Takes its own reference. */
+void gate_set_service(struct gate *gate, struct service *service);
+
+/* Stop accepting, dismiss idle connections with 421 4.3.2, let open transactions finish;
+ * gate_run() returns when none is left or after timeout_ms. */
+void gate_drain(struct gate *gate, int64_t timeout_ms);
+
+/* Return from gate_run() at once. */
+void gate_stop(struct gate *gate);
+
+struct gate_counts gate_counts(struct gate *gate);
+
+/* After gate_run() has returned. Workers still inside a session after a drain timeout are cut: their
+ * sockets are shut down, then the threads are joined. */
+void gate_free(struct gate *gate);
+
+#endif

@@ -1,0 +1,41 @@
+/* server/pool.h - the fixed set of worker threads and the bounded queue before it
+ *
+ * Each worker owns one session_scratch and runs one session at a time. Hand-over between gate and
+ * workers is only through this queue and the `done` call. Generic in what it runs, so that it can
+ * be tested without SMTP.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SERVER_POOL_H
+#define POSTERN_SERVER_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+struct pool;
+
+struct pool_work {
+    /* Called on a worker with the job and the worker's own scratch. */
+    void (*run)(void *job, void *scratch);
+    void *(*scratch_new)(void);          /* once for each worker, before it starts; NULL = no memory */
+    void (*scratch_free)(void *scratch);
+};
+
+#define POOL_STACK_SIZE (256 * 1024)
+
+/* Starts `workers` threads with all signals blocked. NULL with a reason on failure. */
+struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_work *work,
+                      struct error *err);
+
+/* Queues a job; never waits. false when the queue is full. Thread-safe. */
+bool pool_submit(struct pool *pool, void *job);
+
+/* Workers that have nothing to do. Thread-safe, momentary. */
+unsigned pool_free_workers(struct pool *pool);
+
+/* Lets queued and running jobs finish, joins the threads, frees. */
+void pool_free(struct pool *pool);
+
+#endif

@@ -1,0 +1,33 @@
+/* server/service.h - what a daemon serves: one immutable snapshot of rules and limits
+ *
+ * Built from a configuration at start and at every reload; each connection holds a reference to
+ * the one it was accepted under, so a reload never touches running sessions. The last unref()
+ * calls `destroy`. Thread-safe: only the counter changes.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SERVER_SERVICE_H
+#define POSTERN_SERVER_SERVICE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/cidr.h"
+#include "smtp/session.h"
+
+struct service {
+    atomic_uint references;                /* 1 when made */
+    struct session_rules rules;
+    unsigned connections;                  /* over all clients; more get 421 */
+    unsigned connections_per_client;       /* per IPv4 address, per IPv6 /64; more get 421 */
+    int64_t greet_delay_ms;                /* silence wanted before the banner; 0 = none */
+    int64_t idle_timeout_ms;               /* a waiting connection may stay silent for so long */
+    const struct cidr_set *private_clients; /* private addresses served all the same */
+    bool refuse_private;                   /* others of address_is_private() get 554 */
+    void (*destroy)(struct service *service);
+};
+
+struct service *service_ref(struct service *service);
+void service_unref(struct service *service);
+
+#endif

@@ -1,0 +1,107 @@
+/* smtp/session.h - the server side of one SMTP connection (RFC 5321)
+ *
+ * session_run() works on a connection for as long as its client has something to say, in straight
+ * blocking code, and returns when the client pauses between commands (SESSION_IDLE: the gate parks
+ * it and no worker is held) or the connection is over (SESSION_CLOSED). The command table in
+ * session.c names every verb with the states in which it is legal and the function that serves it.
+ *
+ * A session owns its stream, its courier and what it knows of the client. Rules (configuration and
+ * policy) are an immutable snapshot it only borrows; the connection that holds the session keeps
+ * the snapshot alive. Used by one thread at a time.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SMTP_SESSION_H
+#define POSTERN_SMTP_SESSION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/address.h"
+#include "base/cidr.h"
+#include "net/stream.h"
+#include "net/tls.h"
+#include "smtp/courier.h"
+#include "smtp/dataline.h"
+#include "smtp/path.h"
+#include "smtp/reply.h"
+
+/* ESMTP extensions that depend on the next hop. */
+enum {
+    EXTENSION_8BITMIME = 1 << 0,
+    EXTENSION_SMTPUTF8 = 1 << 1,
+    EXTENSION_ENHANCEDSTATUSCODES = 1 << 2,
+};
+
+/* What the daemon decides; implemented by in/ and out/. All functions are thread-safe. */
+struct session_policy {
+    /* REPLY_OK, or why this recipient is refused before any contact with a next hop. May write a
+     * domain into the path ("postmaster"). */
+    enum own_reply (*check_recipient)(void *context, struct path *recipient);
+    /* The extensions and the size limit (octets, 0 = none known) to announce now. */
+    void (*capabilities)(void *context, unsigned *extensions, uint64_t *size_limit);
+    /* A courier for one session, or NULL when out of memory. */
+    struct courier *(*courier_new)(void *context);
+    void *context;
+};
+
+struct session_rules {
+    const char *hostname;            /* ours: banner, EHLO, Received */
+    uint64_t message_size;           /* octets, upper bound */
+    unsigned recipients;             /* accepted ones of a transaction */
+    unsigned errors;                 /* refused or malformed commands before 421 */
+    unsigned junk_commands;          /* NOOP, RSET, EHLO, VRFY, HELP without mail before 421 */
+    unsigned refused_recipients;     /* of a session, passed to the next hop before 451 */
+    unsigned received_headers;       /* more are a loop */
+    enum dataline_mode bare_newlines;
+    int64_t park_after_ms;           /* a client silent for so long gives the worker back */
+    int64_t command_timeout_ms;      /* between commands, and for one whole command line */
+    int64_t line_timeout_ms;         /* from the first octet of a command line to its end */
+    int64_t handshake_timeout_ms;
+    int64_t data_timeout_ms;         /* without any octet of mail data */
+    uint64_t drain_octets;           /* refused mail data is read away up to here ... */
+    int64_t drain_timeout_ms;        /* ... and for so long, before 421 */
+    struct tls_server *tls;          /* NULL: STARTTLS is not offered */
+    const struct cidr_set *no_tls;   /* clients to which it is not offered either */
+    struct session_policy policy;
+};
+
+/* What a worker lends while it runs a session: nothing of it outlives the call. */
+struct session_scratch {
+    struct stream_buffers client;    /* in: at least 64 KiB; out: at least REPLY_WIRE_MAX * 2 */
+    struct path *recipients;         /* SESSION_BATCH_MAX of them */
+    struct reply reply;
+};
+#define SESSION_BATCH_MAX 32
+
+/* 0, or -1 when out of memory. */
+int session_scratch_init(struct session_scratch *scratch);
+void session_scratch_free(struct session_scratch *scratch);
+
+enum session_result {
+    SESSION_IDLE,    /* nothing to read, nothing open at a next hop: park it */
+    SESSION_CLOSED,  /* the stream is closed; free the session */
+};
+
+struct session;
+
+/* Takes over `fd`. `implicit_tls`: the handshake comes first and the session sends the banner
+ * itself; otherwise the gate has sent it. `draining`: set when the daemon shuts down; the session
+ * then ends at the next command outside a transaction. NULL when out of memory (fd stays the
+ * caller's). */
+struct session *session_new(int fd, const struct address *client, const struct address *local,
+                            bool implicit_tls, const struct session_rules *rules,
+                            const atomic_bool *draining);
+enum session_result session_run(struct session *session, struct session_scratch *scratch);
+
+/* For the gate, on a parked session: says this and hangs up, without waiting. */
+void session_dismiss(struct session *session, enum own_reply why);
+
+/* Closes whatever is open and frees. */
+void session_free(struct session *session);
+
+/* The banner that the gate sends ("220 host ESMTP" CRLF). Returns its length. */
+size_t session_banner(const struct session_rules *rules, char *out, size_t size);
+
+#endif
