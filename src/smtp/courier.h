@@ -65,9 +65,8 @@ struct courier_ops {
     void (*reset)(struct courier *courier);
     /* The transaction dies in mid-data: the next hop must never see an end of data. */
     void (*abort)(struct courier *courier);
-    /* The session goes idle, or ends: give back what is held at the next hop (orderly). */
-    void (*release)(struct courier *courier);
-    /* Releases and frees. */
+    /* Takes leave of the next hop in good order and frees. The session does so whenever it goes
+     * idle, greets anew or ends, so that an idle client holds nothing at a next hop. */
     void (*free)(struct courier *courier);
 };
 

@@ -1,0 +1,63 @@
+/* in/backend.h - what all sessions know together of the backend
+ *
+ * Which of its hosts answer, how many sessions are open, and what it announced in EHLO. A keeper
+ * thread asks the backend once at start, again while it has never answered, and now and then when
+ * no session has come by, so that what relay-in offers its clients never depends on the backend
+ * being up this second. Every backend connection also teaches what it saw.
+ *
+ * Thread-safe. Counted by references: the service snapshots that use it hold them; the keeper
+ * leaves, and frees it, after the last is gone. Owns the TLS credentials towards the backend.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_IN_BACKEND_H
+#define POSTERN_IN_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/deadline.h"
+#include "base/error.h"
+#include "config/config.h"
+#include "net/tls.h"
+#include "smtp/nexthop.h"
+#include "smtp/reply.h"
+
+struct backend;
+
+/* Counts the backends that live, so that the program can wait for their keepers at its end. */
+struct backend_census;
+struct backend_census *backend_census_new(void);
+/* Waits (10 s at most) until all are gone, then frees. */
+void backend_census_free(struct backend_census *census);
+
+/* Takes its own reference of `config`. Starts the keeper. NULL with a reason. */
+struct backend *backend_new(struct config *config, struct backend_census *census,
+                            struct error *err);
+struct backend *backend_ref(struct backend *backend);
+void backend_unref(struct backend *backend);
+
+/* The same hosts, identity, TLS and times: a reload may keep using it. */
+bool backend_serves(const struct backend *backend, const struct config *config);
+
+const struct config_backend *backend_settings(const struct backend *backend);
+const char *backend_hostname(const struct backend *backend);
+struct tls_client *backend_tls(const struct backend *backend);
+
+/* Waits for one of max_sessions, then connects to the first host that answers. Returns the
+ * descriptor and the host; or -1, with `why` the reply for the client and the reason in `err`.
+ * Give the session back with backend_disconnected(). */
+int backend_connect(struct backend *backend, struct address *host, enum own_reply *why,
+                    struct error *err);
+void backend_disconnected(struct backend *backend);
+
+/* An EHLO reply that was seen. The attributes of XCLIENT are announced only before XCLIENT was
+ * used: `with_xclient` says that this was such a reply. */
+void backend_learn(struct backend *backend, const struct nexthop_capabilities *seen,
+                   bool with_xclient);
+
+/* What it was last seen to announce, all zero while unknown. False while unknown. */
+bool backend_capabilities(struct backend *backend, struct nexthop_capabilities *out);
+
+#endif

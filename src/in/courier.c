@@ -1,0 +1,347 @@
+/* in/courier.c - relay-in's courier: the same transaction, with the backend, at the same time
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "in/courier.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "in/introduce.h"
+
+#define IN_BUFFER (8 * 1024)    /* replies */
+#define OUT_BUFFER (16 * 1024)  /* a batch of commands, or a small message */
+#define DATA_WRITE_TIMEOUT_MS 180000  /* RFC 5321 4.5.3.2.5 */
+
+struct backend_courier {
+    struct courier base;
+    struct backend *backend;
+    struct stream_buffers buffers;
+    struct nexthop hop;
+    bool connected;
+    bool reset_due;           /* a transaction was left open there: RSET before the next MAIL */
+    bool in_transaction;      /* MAIL has gone out, or was about to when the verdict fell */
+    bool judged;              /* `verdict` answers everything that is left of the transaction */
+    struct reply verdict;
+    char session_id[32];
+    /* The batch being asked about. Its recipients are the caller's. */
+    const struct envelope *envelope;
+    const struct path *recipients;
+    size_t count, next;
+    bool written;             /* pipelined: all of it went out in one write; else step by step */
+    bool mail_due, data_due;  /* the replies to MAIL and DATA are still to be had */
+};
+
+static struct deadline step_deadline(const struct backend_courier *courier)
+{
+    return deadline_in_ms(backend_settings(courier->backend)->command_timeout_ms);
+}
+
+static bool pipelines(const struct backend_courier *courier)
+{
+    return (courier->hop.capabilities.extensions & NEXTHOP_PIPELINING) != 0;
+}
+
+static void disconnect(struct backend_courier *courier, bool orderly)
+{
+    if (!courier->connected)
+        return;
+    if (orderly)
+        nexthop_quit(&courier->hop);
+    else
+        stream_abort(&courier->hop.stream);
+    courier->connected = false;
+    courier->reset_due = false;
+    backend_disconnected(courier->backend);
+}
+
+/* The backend closed, stalled or talked garbage. Whatever was under way there must not end well. */
+static void lose(struct backend_courier *courier, const char *step, enum io_result result)
+{
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=backend-lost");
+    log_str(&line, "session", courier->session_id);
+    log_str(&line, "at", step);
+    log_str(&line, "reason", io_result_name(result));
+    log_end(&line);
+    disconnect(courier, false);
+    reply_own(&courier->verdict, REPLY_BACKEND_LOST);
+    courier->judged = true;
+}
+
+/* Reads the reply to a step. False when the backend was lost (the verdict is then set). A 421 ends
+ * the backend's side of the connection (RFC 5321 3.8): what follows in this batch gets 451. */
+static bool read_reply(struct backend_courier *courier, const char *step, struct reply *reply,
+                       struct deadline deadline)
+{
+    enum io_result result = reply_read(&courier->hop.stream, reply, deadline);
+    if (result != IO_OK) {
+        lose(courier, step, result);
+        return false;
+    }
+    if (reply->code == 421) {
+        disconnect(courier, false);
+        reply_own(&courier->verdict, REPLY_BACKEND_LOST);
+        courier->judged = true;
+    }
+    return true;
+}
+
+/* A connection kept from the transaction before may have been closed by the backend meanwhile;
+ * then the socket is readable, and a new connection costs the client nothing. */
+static bool went_stale(struct backend_courier *courier)
+{
+    struct pollfd poll_fd = {.fd = courier->hop.stream.fd, .events = POLLIN};
+    return courier->hop.stream.broken || stream_has_input(&courier->hop.stream) ||
+           poll(&poll_fd, 1, 0) != 0;
+}
+
+static bool leave_transaction(struct backend_courier *courier, struct reply *reply)
+{
+    if (!courier->reset_due)
+        return true;
+    courier->reset_due = false;
+    return nexthop_command(&courier->hop, "RSET\r\n", reply, step_deadline(courier)) == IO_OK &&
+           reply_is_positive(reply);
+}
+
+static void connect_for(struct backend_courier *courier, const struct envelope *envelope)
+{
+    if (courier->connected &&
+        (went_stale(courier) || !leave_transaction(courier, &courier->verdict)))
+        disconnect(courier, false);
+    if (courier->connected)
+        return;
+    if (introduce(courier->backend, envelope->client, &courier->hop, &courier->buffers,
+                  &courier->verdict) == 0)
+        courier->connected = true;
+    else
+        courier->judged = true;
+}
+
+static bool lacks_utf8(const struct backend_courier *courier, const struct envelope *envelope)
+{
+    return envelope->smtputf8 &&
+           !(courier->hop.capabilities.extensions & NEXTHOP_SMTPUTF8);
+}
+
+/* Writes all of the batch that may go at once. Without PIPELINING nothing: each step then writes
+ * its own command. */
+static enum io_result write_batch(struct backend_courier *courier)
+{
+    struct deadline deadline = step_deadline(courier);
+    enum io_result result = IO_OK;
+
+    if (courier->mail_due)
+        result = nexthop_put_mail(&courier->hop, courier->envelope, deadline);
+    for (size_t i = 0; i < courier->count && result == IO_OK; i++)
+        result = nexthop_put_rcpt(&courier->hop, &courier->recipients[i], deadline);
+    if (courier->data_due && result == IO_OK)
+        result = nexthop_put(&courier->hop, "DATA\r\n", deadline);
+    return result == IO_OK ? stream_flush(&courier->hop.stream, deadline) : result;
+}
+
+static void courier_send(struct courier *base, const struct envelope *envelope,
+                         const struct path *recipients, size_t count, bool data)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+
+    courier->envelope = envelope;
+    courier->recipients = recipients;
+    courier->count = count;
+    courier->next = 0;
+    courier->data_due = data;
+    courier->written = false;
+    if (!courier->in_transaction) {
+        courier->in_transaction = true;
+        courier->judged = false;
+        courier->mail_due = true;
+        strncpy(courier->session_id, envelope->client->session_id,
+                sizeof courier->session_id - 1);
+        connect_for(courier, envelope);
+        if (!courier->judged && lacks_utf8(courier, envelope)) {
+            reply_own(&courier->verdict, REPLY_UTF8_UNSUPPORTED);
+            courier->judged = true;
+        }
+        if (courier->judged)
+            courier->mail_due = false;
+    }
+    /* A verdict that fell in an earlier batch: nothing more is said to the backend. */
+    if (courier->judged) {
+        courier->data_due = false;
+        return;
+    }
+    if (pipelines(courier)) {
+        enum io_result result = write_batch(courier);
+        courier->written = result == IO_OK;
+        if (result != IO_OK)
+            lose(courier, "batch", result);
+    }
+}
+
+/* Lock-step: writes the command that the pipelined way has written already. */
+static bool write_step(struct backend_courier *courier, enum io_result result, const char *step)
+{
+    if (result == IO_OK)
+        result = stream_flush(&courier->hop.stream, step_deadline(courier));
+    if (result != IO_OK)
+        lose(courier, step, result);
+    return result == IO_OK;
+}
+
+static void settle_mail(struct backend_courier *courier, struct reply *reply)
+{
+    if (!courier->mail_due)
+        return;
+    courier->mail_due = false;
+    if (!courier->written &&
+        !write_step(courier,
+                    nexthop_put_mail(&courier->hop, courier->envelope, step_deadline(courier)),
+                    "MAIL"))
+        return;
+    if (read_reply(courier, "MAIL", reply, step_deadline(courier)) && !reply_is_positive(reply)) {
+        courier->verdict = *reply;
+        courier->judged = true;
+    }
+}
+
+/* The reply to a command that is out; behind a refused MAIL the pipelined ones are read away and
+ * the verdict on MAIL stands for them. */
+static void take_reply(struct backend_courier *courier, bool out, const char *step,
+                       struct reply *reply)
+{
+    if (!out || !courier->connected ||
+        !read_reply(courier, step, reply, step_deadline(courier)))
+        reply->code = 0;
+    if (courier->judged && reply->code != 421 && reply->code != 354)
+        *reply = courier->verdict;
+}
+
+static void courier_recipient_reply(struct courier *base, struct reply *reply)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    const struct path *recipient = &courier->recipients[courier->next++];
+
+    settle_mail(courier, reply);
+    bool out = courier->written;
+    if (!out && !courier->judged)
+        out = write_step(courier,
+                         nexthop_put_rcpt(&courier->hop, recipient, step_deadline(courier)),
+                         "RCPT");
+    take_reply(courier, out, "RCPT", reply);
+}
+
+static void courier_data_reply(struct courier *base, struct reply *reply)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+
+    bool out = courier->written && courier->data_due;
+    if (!out && courier->data_due && !courier->judged)
+        out = write_step(courier, nexthop_put(&courier->hop, "DATA\r\n", step_deadline(courier)),
+                         "DATA");
+    courier->data_due = false;
+    take_reply(courier, out, "DATA", reply);
+}
+
+static size_t total_octets(const struct iovec *iov, int count)
+{
+    size_t total = 0;
+    for (int i = 0; i < count; i++)
+        total += iov[i].iov_len;
+    return total;
+}
+
+static int courier_write(struct courier *base, const struct iovec *iov, int count)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    struct deadline deadline = deadline_in_ms(DATA_WRITE_TIMEOUT_MS);
+    enum io_result result = IO_OK;
+
+    if (!courier->connected)
+        return -1;
+    /* A small message waits in the buffer, to leave together with its end in one segment. */
+    if (courier->hop.stream.out_len + total_octets(iov, count) + 3 < OUT_BUFFER) {
+        for (int i = 0; i < count && result == IO_OK; i++)
+            result = stream_put(&courier->hop.stream, iov[i].iov_base, iov[i].iov_len, deadline);
+    } else {
+        result = stream_writev(&courier->hop.stream, iov, count, deadline);
+    }
+    if (result == IO_OK)
+        return 0;
+    lose(courier, "mail data", result);
+    return -1;
+}
+
+static void courier_end(struct courier *base, struct reply *reply)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    struct deadline deadline =
+        deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms);
+
+    courier->in_transaction = false;
+    courier->reset_due = false;
+    if (courier->connected) {
+        /* The only end of data that ever leaves relay-in (promise 2). */
+        enum io_result result = nexthop_put(&courier->hop, ".\r\n", deadline);
+        if (result == IO_OK)
+            result = stream_flush(&courier->hop.stream, deadline);
+        if (result != IO_OK)
+            lose(courier, "end of data", result);
+        else if (read_reply(courier, "end of data", reply, deadline))
+            return;
+    }
+    *reply = courier->verdict;
+}
+
+static void courier_reset(struct courier *base)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    if (courier->in_transaction)
+        courier->reset_due = courier->connected;
+    courier->in_transaction = false;
+    courier->judged = false;
+}
+
+static void courier_abort(struct courier *base)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    disconnect(courier, false);
+    courier->in_transaction = false;
+    courier->judged = false;
+}
+
+static void courier_free(struct courier *base)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    disconnect(courier, true);
+    stream_buffers_free(&courier->buffers);
+    backend_unref(courier->backend);
+    free(courier);
+}
+
+struct courier *courier_backend_new(struct backend *backend)
+{
+    static const struct courier_ops ops = {
+        .send = courier_send,
+        .recipient_reply = courier_recipient_reply,
+        .data_reply = courier_data_reply,
+        .write = courier_write,
+        .end = courier_end,
+        .reset = courier_reset,
+        .abort = courier_abort,
+        .free = courier_free,
+    };
+    struct backend_courier *courier = calloc(1, sizeof *courier);
+
+    if (courier == NULL)
+        return NULL;
+    if (stream_buffers_init(&courier->buffers, IN_BUFFER, OUT_BUFFER) != 0) {
+        free(courier);
+        return NULL;
+    }
+    courier->base.ops = &ops;
+    courier->backend = backend_ref(backend);
+    return &courier->base;
+}

@@ -1,0 +1,72 @@
+/* smtp/nexthop.h - the client side of SMTP: the dialog with a next hop
+ *
+ * Lock-step commands (greeting, EHLO, STARTTLS, XCLIENT), each one line out and one reply back, and
+ * the writing of commands that may be pipelined. It says what the next hop answered and never
+ * judges it: that is the courier's. Owns its stream; the buffers are lent by the courier. Used by
+ * one thread at a time.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SMTP_NEXTHOP_H
+#define POSTERN_SMTP_NEXTHOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "net/stream.h"
+#include "net/tls.h"
+#include "smtp/courier.h"
+#include "smtp/reply.h"
+#include "smtp/xclient.h"
+
+enum {
+    NEXTHOP_PIPELINING = 1 << 0,
+    NEXTHOP_SIZE = 1 << 1,
+    NEXTHOP_8BITMIME = 1 << 2,
+    NEXTHOP_SMTPUTF8 = 1 << 3,
+    NEXTHOP_ENHANCEDSTATUSCODES = 1 << 4,
+    NEXTHOP_STARTTLS = 1 << 5,
+    NEXTHOP_XCLIENT = 1 << 6,
+};
+
+/* What an EHLO reply announced. */
+struct nexthop_capabilities {
+    unsigned extensions;     /* NEXTHOP_... */
+    unsigned xclient;        /* XCLIENT_... attributes */
+    uint64_t size_limit;     /* octets; 0 = no fixed limit */
+};
+
+struct nexthop {
+    struct stream stream;
+    struct nexthop_capabilities capabilities;  /* of the last EHLO; nothing after HELO or TLS */
+};
+
+/* Takes over a connected descriptor. */
+void nexthop_init(struct nexthop *hop, int fd, struct stream_buffers *buffers);
+
+/* All of these return IO_OK and a filled reply (of whatever code), or why there is none. */
+enum io_result nexthop_greeting(struct nexthop *hop, struct reply *reply, struct deadline deadline);
+enum io_result nexthop_command(struct nexthop *hop, const char *line, struct reply *reply,
+                               struct deadline deadline);
+/* EHLO, or HELO when `esmtp` is false; a positive EHLO reply fills the capabilities. */
+enum io_result nexthop_hello(struct nexthop *hop, bool esmtp, const char *name, struct reply *reply,
+                             struct deadline deadline);
+/* IO_FAILED with `reply` not positive when STARTTLS was refused: the connection is still usable.
+ * Anything the next hop sends in plain text behind its 220 breaks the connection. */
+enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, const char *name,
+                                struct reply *reply, struct deadline deadline, struct error *err);
+
+/* Put into the output buffer, not yet sent. MAIL carries the parameters that the next hop takes. */
+enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *envelope,
+                                struct deadline deadline);
+enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct path *recipient,
+                                struct deadline deadline);
+enum io_result nexthop_put(struct nexthop *hop, const char *line, struct deadline deadline);
+
+/* QUIT without waiting for the answer, then closed. */
+void nexthop_quit(struct nexthop *hop);
+
+/* From the text of an EHLO reply: its first line is the greeting, then a keyword a line. */
+void nexthop_parse_capabilities(const struct reply *reply, struct nexthop_capabilities *out);
+
+#endif

@@ -1,0 +1,133 @@
+/* smtp/session-batch.c - recipients on their way to the courier, replies in the client's order
+ *
+ * A pipelining client's RCPT commands are collected until there is no further command to read, then
+ * go to the next hop in one write, together with DATA if that came too. Replies come back in the
+ * order of the commands, ours and the next hop's mixed as the client sent them.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/session-internal.h"
+
+#include <string.h>
+
+void session_batch_add(struct session *session, const struct path *recipient,
+                       enum own_reply verdict)
+{
+    struct session_batch *batch = &session->batch;
+
+    if (verdict == REPLY_OK) {
+        path_copy(&session->scratch->recipients[batch->ask_count++], recipient);
+        batch->slots[batch->slot_count++] = SLOT_ASK;
+    } else {
+        batch->slots[batch->slot_count++] = (uint8_t)verdict;
+    }
+    /* A backend that slows down liars (mailcow: 10 s from the fourth error of a session) must not
+     * hold a worker: as long as a client has shown few good recipients, few are tried at once. */
+    unsigned allowance = session->rules->refused_recipients > session->refused_recipients
+                             ? session->rules->refused_recipients - session->refused_recipients
+                             : 1;
+    if (batch->slot_count == SESSION_BATCH_MAX ||
+        batch->ask_count >= allowance + session->accepted)
+        session_batch_flush(session, false);
+}
+
+static bool ensure_courier(struct session *session)
+{
+    if (session->courier == NULL)
+        session->courier = session->rules->policy.courier_new(session->rules->policy.context);
+    return session->courier != NULL;
+}
+
+static void count_recipient(struct session *session, const char *mailbox,
+                            const struct reply *reply)
+{
+    if (reply_is_positive(reply)) {
+        if (session->accepted++ == 0)
+            memcpy(session->recipient, mailbox, strlen(mailbox) + 1);
+        return;
+    }
+    session->refused++;
+    if (reply_is_permanent(reply)) {
+        session->refused_recipients++;
+        session_count_error(session);
+    }
+    session_log_reject(session, "RCPT", mailbox, reply);
+}
+
+/* A next hop's 421 is passed on, and ends the session, only where no further reply is owed. */
+static void put_in_order(struct session *session, struct reply *reply, bool last)
+{
+    if (reply->code == 421 && !last)
+        reply_own(reply, REPLY_BACKEND_LOST);
+    session_reply(session, reply);
+}
+
+static void answer_slots(struct session *session, bool data)
+{
+    struct session_batch *batch = &session->batch;
+    struct reply *reply = &session->scratch->reply;
+    unsigned asked = 0;
+
+    for (unsigned i = 0; i < batch->slot_count; i++) {
+        if (batch->slots[i] == SLOT_ASK) {
+            const char *mailbox = session->scratch->recipients[asked++].mailbox;
+            session->courier->ops->recipient_reply(session->courier, reply);
+            count_recipient(session, mailbox, reply);
+        } else {
+            reply_own(reply, (enum own_reply)batch->slots[i]);
+        }
+        put_in_order(session, reply, i + 1 == batch->slot_count && !data);
+    }
+    batch->slot_count = 0;
+    batch->ask_count = 0;
+}
+
+/* 354 is passed on only with a recipient behind it: a pipelining client would otherwise send a lone
+ * dot that some next hops take for an empty message. */
+static void answer_data(struct session *session)
+{
+    struct reply *reply = &session->scratch->reply;
+    struct courier *courier = session->courier;
+
+    courier->ops->data_reply(courier, reply);
+    if (session->accepted == 0) {
+        if (reply->code == 354)
+            courier->ops->abort(courier);
+        reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
+        session_count_error(session);
+    }
+    if (reply->code == 354) {
+        session_reply_own(session, REPLY_START_DATA);
+        session_flush(session);
+        session_receive_data(session);
+        return;
+    }
+    session_log_reject(session, "DATA", NULL, reply);
+    session_reply(session, reply);
+    session_end_transaction(session);
+}
+
+void session_batch_flush(struct session *session, bool data)
+{
+    struct session_batch *batch = &session->batch;
+
+    if (batch->slot_count == 0 && !data)
+        return;
+    bool ask = batch->ask_count > 0 || (data && session->accepted > 0);
+    if (ask && !ensure_courier(session)) {
+        session_reply_own(session, REPLY_SERVER_BUSY);
+        return;
+    }
+    if (ask)
+        session->courier->ops->send(session->courier, &session->envelope,
+                                    session->scratch->recipients, batch->ask_count, data);
+    answer_slots(session, data);
+    if (!data)
+        return;
+    if (ask) {
+        answer_data(session);
+    } else {
+        session_refuse(session, REPLY_NO_VALID_RECIPIENTS);
+        session_end_transaction(session);
+    }
+}

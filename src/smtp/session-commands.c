@@ -1,0 +1,360 @@
+/* smtp/session-commands.c - the command table: each verb with its states, check and act
+ *
+ * To find how a command is handled: its row in `table`, its check function (is it right, and
+ * allowed?) and its act function (do it and reply). A check replies nothing; it returns the reply
+ * for a refusal, or REPLY_OK.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/session-internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "smtp/command.h"
+
+#define ANY_STATE (STATE_CONNECTED | STATE_READY | STATE_MAIL | STATE_RCPT)
+#define AFTER_HELLO (STATE_READY | STATE_MAIL | STATE_RCPT)
+
+enum {
+    FLAG_JUNK = 1 << 0,         /* harmless, but not for ever without mail */
+    FLAG_NO_ARGUMENT = 1 << 1,
+    FLAG_KEEPS_BATCH = 1 << 2,  /* recipients still unanswered may stay so */
+    FLAG_CLOSES = 1 << 3,       /* whatever follows is not a command */
+};
+
+struct command_row {
+    unsigned states;                /* where it is legal */
+    enum own_reply out_of_sequence; /* the reply elsewhere */
+    unsigned flags;
+    enum own_reply (*check)(struct session *session, const struct command *command);
+    void (*act)(struct session *session, const struct command *command);
+};
+
+static enum own_reply check_hello(struct session *session, const struct command *command)
+{
+    (void)session;
+    return path_is_helo_name(command->argument, command->argument_len) ? REPLY_OK
+                                                                       : REPLY_HELO_SYNTAX;
+}
+
+/* RFC 5321 4.1.4: a new EHLO or HELO ends the transaction. It may also name another client, which
+ * the next hop must then hear of from the start. */
+static void greet_anew(struct session *session, const struct command *command, bool esmtp)
+{
+    session_end_transaction(session);
+    session_drop_courier(session);
+    memcpy(session->helo, command->argument, command->argument_len);
+    session->helo[command->argument_len] = '\0';
+    session->client.esmtp = esmtp;
+    session->state = STATE_READY;
+}
+
+static void act_helo(struct session *session, const struct command *command)
+{
+    struct reply *reply = &session->scratch->reply;
+    greet_anew(session, command, false);
+    reply_set(reply, 250, "", "%s", session->rules->hostname);
+    session_reply(session, reply);
+}
+
+static bool offers_tls(const struct session *session)
+{
+    return session->rules->tls != NULL && session->stream.tls == NULL &&
+           !cidr_set_contains(session->rules->no_tls, &session->client.address);
+}
+
+static void act_ehlo(struct session *session, const struct command *command)
+{
+    char storage[1024];
+    struct buffer text;
+    unsigned extensions;
+
+    greet_anew(session, command, true);
+    uint64_t size = session_size_limit(session, &extensions);
+    buffer_init(&text, storage, sizeof storage);
+    buffer_printf(&text, "250-%s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n", session->rules->hostname,
+                  (unsigned long long)size);
+    if (offers_tls(session))
+        buffer_puts(&text, "250-STARTTLS\r\n");
+    if (extensions & EXTENSION_ENHANCEDSTATUSCODES)
+        buffer_puts(&text, "250-ENHANCEDSTATUSCODES\r\n");
+    if (extensions & EXTENSION_8BITMIME)
+        buffer_puts(&text, "250-8BITMIME\r\n");
+    if (extensions & EXTENSION_SMTPUTF8)
+        buffer_puts(&text, "250-SMTPUTF8\r\n");
+    buffer_puts(&text, "250 HELP\r\n");
+    session_put(session, text.data, text.len);
+}
+
+static enum own_reply parameter_reply(enum parameter_result result, enum own_reply bad_path)
+{
+    switch (result) {
+    case PARAMETER_OK:
+        return REPLY_OK;
+    case PARAMETER_PATH_SYNTAX:
+    case PARAMETER_PATH_LENGTH:
+        return bad_path;
+    case PARAMETER_UNKNOWN:
+        return REPLY_UNKNOWN_PARAMETER;
+    case PARAMETER_PREFIX:
+    case PARAMETER_BAD_VALUE:
+        break;
+    }
+    return REPLY_BAD_ARGUMENT;
+}
+
+static enum own_reply check_mail(struct session *session, const struct command *command)
+{
+    struct envelope *envelope = &session->envelope;
+    struct mail_parameters parameters;
+    unsigned extensions;
+
+    enum own_reply reply = parameter_reply(
+        command_parse_mail(command, &envelope->sender, &parameters), REPLY_BAD_SENDER);
+    if (reply != REPLY_OK)
+        return reply;
+    uint64_t limit = session_size_limit(session, &extensions);
+    bool utf8 = (extensions & EXTENSION_SMTPUTF8) != 0;
+    if (parameters.ret != NULL || parameters.envid != NULL || parameters.auth != NULL ||
+        (parameters.smtputf8 && !utf8))
+        return REPLY_UNKNOWN_PARAMETER;
+    if (envelope->sender.is_utf8 && !parameters.smtputf8)
+        return REPLY_UTF8_UNSUPPORTED;
+    if (parameters.body == MAIL_BODY_BINARYMIME ||
+        (parameters.body == MAIL_BODY_8BITMIME && !(extensions & EXTENSION_8BITMIME)))
+        return REPLY_8BIT_UNSUPPORTED;
+    if (parameters.size > limit)
+        return REPLY_TOO_BIG;
+    envelope->size = parameters.size;
+    envelope->body = parameters.body;
+    envelope->smtputf8 = parameters.smtputf8;
+    return REPLY_OK;
+}
+
+/* Held here: the next hop is not asked before a recipient is acceptable. */
+static void act_mail(struct session *session, const struct command *command)
+{
+    (void)command;
+    session->started_ms = deadline_now_ms();
+    snprintf(session->transaction_id, sizeof session->transaction_id, "%s.%u", session->id,
+             ++session->transactions);
+    session->envelope.client = &session->client;
+    session->envelope.id = session->transaction_id;
+    session->client.tls = session->stream.tls != NULL;
+    session->state = STATE_MAIL;
+    session_reply_own(session, REPLY_SENDER_OK);
+}
+
+static enum own_reply judge_recipient(struct session *session, struct path *recipient)
+{
+    const struct session_rules *rules = session->rules;
+    enum own_reply verdict = rules->policy.check_recipient(rules->policy.context, recipient);
+
+    if (verdict != REPLY_OK)
+        return verdict;
+    if (recipient->is_utf8 && !session->envelope.smtputf8)
+        return REPLY_UTF8_UNSUPPORTED;
+    if (session->accepted + session->batch.ask_count >= rules->recipients)
+        return REPLY_TOO_MANY_RECIPIENTS;
+    if (session->refused_recipients >= rules->refused_recipients)
+        return REPLY_TOO_MANY_UNKNOWN;
+    return REPLY_OK;
+}
+
+/* Has no check of its own: a refusal too must take its place in the order of the batch. */
+static void act_rcpt(struct session *session, const struct command *command)
+{
+    struct rcpt_parameters parameters;
+    struct path recipient;
+    struct reply *reply = &session->scratch->reply;
+
+    enum own_reply verdict = parameter_reply(
+        command_parse_rcpt(command, &recipient, &parameters), REPLY_BAD_RECIPIENT);
+    bool parsed = verdict == REPLY_OK;
+    if (parsed && (parameters.notify != NULL || parameters.orcpt != NULL))
+        verdict = REPLY_UNKNOWN_PARAMETER;
+    if (verdict == REPLY_OK)
+        verdict = judge_recipient(session, &recipient);
+    session->state = STATE_RCPT;
+    if (verdict != REPLY_OK) {
+        session->refused++;
+        reply_own(reply, verdict);
+        session_log_reject(session, "RCPT", parsed ? recipient.mailbox : NULL, reply);
+        if (reply_is_permanent(reply))
+            session_count_error(session);
+    }
+    session_batch_add(session, &recipient, verdict);
+}
+
+static void act_data(struct session *session, const struct command *command)
+{
+    (void)command;
+    session_batch_flush(session, true);
+}
+
+static void act_rset(struct session *session, const struct command *command)
+{
+    (void)command;
+    session_end_transaction(session);
+    session_reply_own(session, REPLY_OK);
+}
+
+static void act_noop(struct session *session, const struct command *command)
+{
+    (void)command;
+    session_reply_own(session, REPLY_OK);
+}
+
+static void act_help(struct session *session, const struct command *command)
+{
+    (void)command;
+    session_reply_own(session, REPLY_HELP);
+}
+
+static enum own_reply check_vrfy(struct session *session, const struct command *command)
+{
+    (void)session;
+    return command->argument_len > 0 ? REPLY_OK : REPLY_BAD_ARGUMENT;
+}
+
+/* RFC 5321 7.3: whether an address exists is told to nobody but by RCPT. */
+static void act_vrfy(struct session *session, const struct command *command)
+{
+    (void)command;
+    session_reply_own(session, REPLY_VRFY);
+}
+
+static void act_quit(struct session *session, const struct command *command)
+{
+    (void)command;
+    session_end_transaction(session);
+    session_reply_own(session, REPLY_CLOSING);
+    session->closing = true;
+}
+
+static enum own_reply check_starttls(struct session *session, const struct command *command)
+{
+    (void)command;
+    if (session->stream.tls != NULL)
+        return REPLY_TLS_ACTIVE;
+    return offers_tls(session) ? REPLY_OK : REPLY_NOT_IMPLEMENTED;
+}
+
+/* Whatever came in plain text behind STARTTLS would be taken for part of the protected dialog
+ * (CVE-2011-0411): it is thrown away with the session. After the handshake all that the client said
+ * before is forgotten (RFC 3207 4.2). */
+static void act_starttls(struct session *session, const struct command *command)
+{
+    (void)command;
+    if (stream_has_injected_input(&session->stream)) {
+        struct reply *reply = &session->scratch->reply;
+        reply_own(reply, REPLY_INJECTION);
+        session_log_reject(session, "STARTTLS", NULL, reply);
+        session_reply(session, reply);
+        session->closing = true;
+        return;
+    }
+    session_reply_own(session, REPLY_START_TLS);
+    session_flush(session);
+    session_end_transaction(session);
+    session_drop_courier(session);
+    session->helo[0] = '\0';
+    session->client.esmtp = false;
+    session->state = STATE_CONNECTED;
+    session_start_tls(session);
+}
+
+static enum own_reply check_not_implemented(struct session *session, const struct command *command)
+{
+    (void)session;
+    (void)command;
+    return REPLY_NOT_IMPLEMENTED;
+}
+
+static enum own_reply check_unknown(struct session *session, const struct command *command)
+{
+    (void)session;
+    (void)command;
+    return REPLY_UNKNOWN_COMMAND;
+}
+
+static const struct command_row table[] = {
+    [COMMAND_HELO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, check_hello, act_helo},
+    [COMMAND_EHLO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, check_hello, act_ehlo},
+    [COMMAND_MAIL] = {STATE_READY, REPLY_NESTED_MAIL, 0, check_mail, act_mail},
+    [COMMAND_RCPT] = {STATE_MAIL | STATE_RCPT, REPLY_MAIL_FIRST, FLAG_KEEPS_BATCH, NULL, act_rcpt},
+    [COMMAND_DATA] = {STATE_RCPT, REPLY_RCPT_FIRST, FLAG_KEEPS_BATCH | FLAG_NO_ARGUMENT, NULL,
+                      act_data},
+    [COMMAND_RSET] = {ANY_STATE, REPLY_OK, FLAG_JUNK | FLAG_NO_ARGUMENT, NULL, act_rset},
+    [COMMAND_NOOP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, act_noop},
+    [COMMAND_QUIT] = {ANY_STATE, REPLY_OK, FLAG_NO_ARGUMENT, NULL, act_quit},
+    [COMMAND_VRFY] = {ANY_STATE, REPLY_OK, FLAG_JUNK, check_vrfy, act_vrfy},
+    [COMMAND_HELP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, act_help},
+    [COMMAND_STARTTLS] = {STATE_CONNECTED | STATE_READY, REPLY_NOT_IN_TRANSACTION,
+                          FLAG_NO_ARGUMENT, check_starttls, act_starttls},
+    [COMMAND_XCLIENT] = {ANY_STATE, REPLY_OK, 0, check_unknown, NULL},
+    [COMMAND_BDAT] = {ANY_STATE, REPLY_OK, FLAG_CLOSES, check_not_implemented, NULL},
+    [COMMAND_AUTH] = {ANY_STATE, REPLY_OK, 0, check_not_implemented, NULL},
+    [COMMAND_EXPN] = {ANY_STATE, REPLY_OK, 0, check_not_implemented, NULL},
+    [COMMAND_ETRN] = {ANY_STATE, REPLY_OK, 0, check_not_implemented, NULL},
+    [COMMAND_HTTP] = {ANY_STATE, REPLY_OK, FLAG_CLOSES, check_unknown, NULL},
+    [COMMAND_UNKNOWN] = {ANY_STATE, REPLY_OK, 0, check_unknown, NULL},
+};
+
+/* MAIL and RCPT before EHLO, and DATA before MAIL, deserve the more exact answer. */
+static enum own_reply sequence_reply(const struct session *session, enum command_verb verb)
+{
+    if (session->state == STATE_CONNECTED && verb != COMMAND_STARTTLS)
+        return REPLY_HELO_FIRST;
+    if (verb == COMMAND_DATA && session->state == STATE_READY)
+        return REPLY_MAIL_FIRST;
+    return table[verb].out_of_sequence;
+}
+
+static enum own_reply check_row(struct session *session, const struct command *command)
+{
+    const struct command_row *row = &table[command->verb];
+
+    if ((row->flags & FLAG_NO_ARGUMENT) && command->argument_len > 0)
+        return REPLY_NO_ARGUMENT_ALLOWED;
+    if (!(row->states & session->state))
+        return sequence_reply(session, command->verb);
+    return row->check != NULL ? row->check(session, command) : REPLY_OK;
+}
+
+void session_command(struct session *session, const struct line *line)
+{
+    struct command command;
+    bool bare = line->bare_lf && session->rules->bare_newlines == DATALINE_REJECT;
+
+    if (bare || command_parse(&command, line->text, line->len) != COMMAND_OK) {
+        session_batch_flush(session, false);
+        session_refuse(session, REPLY_SYNTAX);
+        return;
+    }
+    const struct command_row *row = &table[command.verb];
+    if (!(row->flags & FLAG_KEEPS_BATCH))
+        session_batch_flush(session, false);
+    if (session->closing)
+        return;
+    /* A shutdown lets a transaction finish, and nothing new begin. */
+    if (atomic_load(session->draining) && !session_holds_transaction(session) &&
+        command.verb != COMMAND_QUIT) {
+        session_reply_own(session, REPLY_SHUTTING_DOWN);
+        return;
+    }
+    enum own_reply verdict = check_row(session, &command);
+    if (verdict != REPLY_OK) {
+        session_batch_flush(session, false);
+        session_refuse(session, verdict);
+        session->closing |= (row->flags & FLAG_CLOSES) != 0;
+        return;
+    }
+    if ((row->flags & FLAG_JUNK) && ++session->junk > session->rules->junk_commands) {
+        session_reply_own(session, REPLY_TOO_MANY_ERRORS);
+        return;
+    }
+    row->act(session, &command);
+}

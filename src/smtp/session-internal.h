@@ -1,0 +1,100 @@
+/* smtp/session-internal.h - the parts of a session, for the files that make it up
+ *
+ *   session.c          life: new, run (the loop over lines), park, dismiss, free
+ *   session-commands.c the command table: each verb with its states, check and act
+ *   session-batch.c    recipients on their way to the courier, replies in the client's order
+ *   session-data.c     mail data: client -> scanner -> courier, and every way it can end
+ *   session-log.c      the lines a session writes
+ *
+ * Nobody else includes this.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SMTP_SESSION_INTERNAL_H
+#define POSTERN_SMTP_SESSION_INTERNAL_H
+
+#include "smtp/session.h"
+
+/* Bits, so that a row of the command table can name several. */
+enum session_state {
+    STATE_CONNECTED = 1 << 0,  /* greeted by us, not yet by the client */
+    STATE_READY = 1 << 1,      /* EHLO or HELO done */
+    STATE_MAIL = 1 << 2,       /* a reverse-path is held */
+    STATE_RCPT = 1 << 3,       /* recipients have been named, accepted or not */
+};
+
+#define SLOT_ASK 0xff  /* the courier knows the reply; any other value is an enum own_reply */
+
+/* Recipients read but not yet answered. Empty whenever the session waits for its client. */
+struct session_batch {
+    uint8_t slots[SESSION_BATCH_MAX];  /* one for each RCPT command, in order */
+    unsigned slot_count;
+    unsigned ask_count;                /* of them SLOT_ASK; their paths are in the scratch */
+};
+
+struct session {
+    struct stream stream;
+    const struct session_rules *rules;   /* borrowed */
+    const atomic_bool *draining;         /* borrowed */
+    struct session_scratch *scratch;     /* while session_run() runs, else NULL */
+    struct courier *courier;             /* owned; NULL until the first recipient */
+    char id[20];
+    enum session_state state;
+    bool implicit_tls;                   /* the handshake is still to come */
+    bool closing;                        /* leave after the reply just put */
+    bool vanished;                       /* nothing can be written any more */
+    char helo[256];
+    struct client_identity client;
+    unsigned errors, junk, refused_recipients, transactions;
+    struct session_batch batch;
+    /* The transaction. */
+    struct envelope envelope;
+    char transaction_id[32];
+    int64_t started_ms;
+    unsigned accepted, refused;          /* recipients */
+    char recipient[PATH_MAX_OCTETS + 1]; /* the first accepted one */
+};
+
+/* session.c */
+struct deadline session_command_deadline(const struct session *session);
+/* Puts a reply; flushed when the session next waits. A 421 also ends the session. */
+void session_reply(struct session *session, const struct reply *reply);
+void session_reply_own(struct session *session, enum own_reply which);
+/* The same, for a command that was refused: counted, and too many are the end. */
+void session_refuse(struct session *session, enum own_reply which);
+void session_count_error(struct session *session);
+void session_put(struct session *session, const char *bytes, size_t len);
+void session_flush(struct session *session);
+/* Forgets the transaction (RSET, EHLO, after data). */
+void session_end_transaction(struct session *session);
+/* Recipients are open at the next hop (or about to be): the session must keep its worker. Without
+ * any, the client may think as long as it likes in the gate. */
+bool session_holds_transaction(const struct session *session);
+/* Lets go of the next hop as well. */
+void session_drop_courier(struct session *session);
+/* Runs the handshake; false when the connection is over. */
+bool session_start_tls(struct session *session);
+uint64_t session_size_limit(const struct session *session, unsigned *extensions);
+
+/* session-commands.c */
+void session_command(struct session *session, const struct line *line);
+
+/* session-batch.c */
+void session_batch_add(struct session *session, const struct path *recipient,
+                       enum own_reply verdict);
+/* Hands the batch over, with DATA behind it when `data` is set, and puts the replies. */
+void session_batch_flush(struct session *session, bool data);
+
+/* session-data.c */
+/* After 354: reads the mail data to its end and answers it. */
+void session_receive_data(struct session *session);
+
+/* session-log.c */
+void session_log_reject(const struct session *session, const char *command, const char *recipient,
+                        const struct reply *reply);
+void session_log_transaction(const struct session *session, const char *status, uint64_t octets,
+                             const char *reply);
+void session_log_end(const struct session *session, const char *reason);
+void session_log_tls_failure(const struct session *session, const char *reason);
+
+#endif

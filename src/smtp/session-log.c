@@ -1,0 +1,108 @@
+/* smtp/session-log.c - the lines a session writes
+ *
+ * Refusals use Postfix's words and order, so that fail2ban filters and habits made for its log
+ * fit; everything else is event=... with key=value.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/session-internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+static const char *protocol(const struct session *session)
+{
+    return session->client.esmtp ? "ESMTP" : "SMTP";
+}
+
+static void add_client(struct log_line *line, const struct session *session)
+{
+    char address[ADDRESS_TEXT_MAX];
+    log_str(line, "session", session->id);
+    log_str(line, "client", address_format_endpoint(&session->client.address, address));
+}
+
+/* NOQUEUE: reject: RCPT from unknown[198.51.100.7]: 554 5.7.1 <to>: text; from=<> to=<> proto= helo= */
+void session_log_reject(const struct session *session, const char *command, const char *recipient,
+                        const struct reply *reply)
+{
+    struct log_line line;
+    char address[ADDRESS_TEXT_MAX], text[512];
+    const char *subject = recipient != NULL ? recipient : "";
+
+    if (!log_enabled(LOG_LEVEL_INFO))
+        return;
+    log_begin(&line, LOG_LEVEL_INFO, "NOQUEUE: reject: ");
+    log_text(&line, "%s from unknown[%s]: %d %s%s", command,
+             address_format_ip(&session->client.address, address), reply->code, reply->enhanced,
+             reply->enhanced[0] != '\0' ? " " : "");
+    snprintf(text, sizeof text, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
+    if (recipient != NULL && strchr(text, '<') == NULL)
+        log_text(&line, "<%s>: ", subject);
+    log_text(&line, "%s;", text);
+    if (session->state & (STATE_MAIL | STATE_RCPT))
+        log_text(&line, " from=<%s>", session->envelope.sender.mailbox);
+    if (recipient != NULL)
+        log_text(&line, " to=<%s>", subject);
+    log_text(&line, " proto=%s helo=<%s>", protocol(session), session->helo);
+    log_str(&line, "session", session->id);
+    log_end(&line);
+}
+
+void session_log_transaction(const struct session *session, const char *status, uint64_t octets,
+                             const char *reply)
+{
+    struct log_line line;
+    struct tls_info tls;
+    char recipients[PATH_MAX_OCTETS + 8], sender[PATH_MAX_OCTETS + 8];
+
+    if (!log_enabled(LOG_LEVEL_INFO))
+        return;
+    log_begin(&line, LOG_LEVEL_INFO, "event=message");
+    log_str(&line, "status", status);
+    add_client(&line, session);
+    log_str(&line, "id", session->transaction_id);
+    log_str(&line, "helo", session->helo);
+    snprintf(sender, sizeof sender, "<%s>", session->envelope.sender.mailbox);
+    log_str(&line, "from", sender);
+    snprintf(recipients, sizeof recipients, "<%s>", session->recipient);
+    log_str(&line, "to", session->accepted > 0 ? recipients : NULL);
+    log_int(&line, "accepted", session->accepted);
+    log_int(&line, "refused", session->refused);
+    log_int(&line, "size", (int64_t)octets);
+    if (stream_tls_info(&session->stream, &tls)) {
+        log_str(&line, "tls", tls.version);
+        log_str(&line, "cipher", tls.cipher);
+        if (tls.peer_subject[0] != '\0') {
+            log_str(&line, "cert", tls.peer_subject);
+            log_str(&line, "cert_verified", tls.peer_verified ? "yes" : "no");
+        }
+    } else {
+        log_str(&line, "tls", "none");
+    }
+    log_str(&line, "reply", reply);
+    log_int(&line, "ms", deadline_now_ms() - session->started_ms);
+    log_end(&line);
+}
+
+void session_log_end(const struct session *session, const char *reason)
+{
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_DEBUG, "event=disconnect");
+    add_client(&line, session);
+    log_str(&line, "reason", reason);
+    log_int(&line, "messages", session->transactions);
+    log_int(&line, "errors", session->errors);
+    log_end(&line);
+}
+
+void session_log_tls_failure(const struct session *session, const char *reason)
+{
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_INFO, "event=tls-failed");
+    add_client(&line, session);
+    log_str(&line, "reason", reason);
+    log_end(&line);
+}

@@ -1,0 +1,285 @@
+/* smtp/session.c - the life of a session: new, the loop over lines, park, dismiss, free
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/session-internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define CLIENT_IN_BUFFER (64 * 1024)
+#define CLIENT_OUT_BUFFER (2 * REPLY_WIRE_MAX)
+#define REPLY_TIMEOUT_MS 60000   /* for a client to take a reply */
+#define DISMISS_TIMEOUT_MS 0     /* the gate never waits */
+
+int session_scratch_init(struct session_scratch *scratch)
+{
+    memset(scratch, 0, sizeof *scratch);
+    scratch->recipients = calloc(SESSION_BATCH_MAX, sizeof *scratch->recipients);
+    if (scratch->recipients == NULL)
+        return -1;
+    if (stream_buffers_init(&scratch->client, CLIENT_IN_BUFFER, CLIENT_OUT_BUFFER) == 0)
+        return 0;
+    free(scratch->recipients);
+    return -1;
+}
+
+void session_scratch_free(struct session_scratch *scratch)
+{
+    stream_buffers_free(&scratch->client);
+    free(scratch->recipients);
+}
+
+/* Unique as long as a descriptor is not used twice in one microsecond: time and descriptor, in an
+ * alphabet without vowels and look-alikes. */
+static void make_id(char out[20], int fd)
+{
+    static const char digits[] = "0123456789BCDFGHJKLMNPQRSTVWXYZb";
+    struct timespec now;
+    char *end = out;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t value = ((uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000) << 12 |
+                     ((unsigned)fd & 0xfff);
+    for (int shift = 60; shift >= 0; shift -= 5)
+        *end++ = digits[value >> shift & 31];
+    *end = '\0';
+}
+
+struct session *session_new(int fd, const struct address *client, const struct address *local,
+                            bool implicit_tls, const struct session_rules *rules,
+                            const atomic_bool *draining)
+{
+    struct session *session = calloc(1, sizeof *session);
+    if (session == NULL)
+        return NULL;
+    stream_init(&session->stream, fd);
+    make_id(session->id, fd);
+    session->rules = rules;
+    session->draining = draining;
+    session->implicit_tls = implicit_tls;
+    session->state = STATE_CONNECTED;
+    session->client.address = *client;
+    session->client.local = *local;
+    session->client.helo = session->helo;
+    session->client.session_id = session->id;
+    return session;
+}
+
+void session_free(struct session *session)
+{
+    if (session == NULL)
+        return;
+    session_drop_courier(session);
+    stream_close(&session->stream);
+    free(session);
+}
+
+size_t session_banner(const struct session_rules *rules, char *out, size_t size)
+{
+    int len = snprintf(out, size, "220 %s ESMTP\r\n", rules->hostname);
+    return len > 0 && (size_t)len < size ? (size_t)len : 0;
+}
+
+void session_put(struct session *session, const char *bytes, size_t len)
+{
+    if (stream_put(&session->stream, bytes, len, deadline_in_ms(REPLY_TIMEOUT_MS)) != IO_OK)
+        session->vanished = true;
+}
+
+void session_flush(struct session *session)
+{
+    if (stream_flush(&session->stream, deadline_in_ms(REPLY_TIMEOUT_MS)) != IO_OK)
+        session->vanished = true;
+}
+
+void session_reply(struct session *session, const struct reply *reply)
+{
+    char wire[REPLY_WIRE_MAX];
+    session_put(session, wire, reply_format(reply, wire, sizeof wire));
+    if (reply->code == 421)
+        session->closing = true;
+}
+
+void session_reply_own(struct session *session, enum own_reply which)
+{
+    reply_own(&session->scratch->reply, which);
+    session_reply(session, &session->scratch->reply);
+}
+
+void session_count_error(struct session *session)
+{
+    session->errors++;
+}
+
+void session_refuse(struct session *session, enum own_reply which)
+{
+    session_count_error(session);
+    session_reply_own(session, which);
+}
+
+void session_end_transaction(struct session *session)
+{
+    if (session->courier != NULL)
+        session->courier->ops->reset(session->courier);
+    memset(&session->envelope, 0, sizeof session->envelope);
+    memset(&session->batch, 0, sizeof session->batch);
+    session->accepted = session->refused = 0;
+    if (session->state != STATE_CONNECTED)
+        session->state = STATE_READY;
+}
+
+void session_drop_courier(struct session *session)
+{
+    if (session->courier != NULL)
+        session->courier->ops->free(session->courier);
+    session->courier = NULL;
+}
+
+uint64_t session_size_limit(const struct session *session, unsigned *extensions)
+{
+    const struct session_policy *policy = &session->rules->policy;
+    uint64_t next_hop = 0;
+    policy->capabilities(policy->context, extensions, &next_hop);
+    return next_hop > 0 && next_hop < session->rules->message_size ? next_hop
+                                                                   : session->rules->message_size;
+}
+
+bool session_start_tls(struct session *session)
+{
+    struct error err = {""};
+    enum io_result result =
+        stream_start_tls_server(&session->stream, session->rules->tls,
+                                deadline_in_ms(session->rules->handshake_timeout_ms), &err);
+    if (result == IO_OK)
+        return true;
+    session_log_tls_failure(session, err.text[0] != '\0' ? err.text : io_result_name(result));
+    session->vanished = session->closing = true;
+    return false;
+}
+
+static void open_implicit_tls(struct session *session)
+{
+    char banner[300];
+    session->implicit_tls = false;
+    if (session_start_tls(session))
+        session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
+}
+
+struct deadline session_command_deadline(const struct session *session)
+{
+    return deadline_in_ms(session->rules->command_timeout_ms);
+}
+
+bool session_holds_transaction(const struct session *session)
+{
+    return session->accepted > 0 || session->batch.slot_count > 0;
+}
+
+/* Reads the next command line. A silent client that may be parked makes this return IO_TIMEOUT with
+ * *idle set. Before any wait all that is owed is said. */
+static enum io_result read_command(struct session *session, struct line *line, bool *idle)
+{
+    struct stream *stream = &session->stream;
+    bool parkable = !session_holds_transaction(session);
+    struct deadline deadline = parkable ? deadline_in_ms(session->rules->park_after_ms)
+                                        : session_command_deadline(session);
+
+    *idle = false;
+    enum io_result result = stream_read_line(stream, line, COMMAND_LINE_MAX, deadline);
+    if (result != IO_TIMEOUT || !parkable)
+        return result;
+    if (!stream_has_input(stream)) {
+        *idle = true;
+        return result;
+    }
+    /* Part of a line is there: it gets its own time to come to its end. */
+    return stream_read_line(stream, line, COMMAND_LINE_MAX,
+                            deadline_in_ms(session->rules->line_timeout_ms));
+}
+
+static void handle_line(struct session *session, enum io_result result, const struct line *line)
+{
+    switch (result) {
+    case IO_OK:
+        session_command(session, line);
+        break;
+    case IO_TOO_LONG:
+        session_batch_flush(session, false);
+        session_refuse(session, REPLY_LINE_TOO_LONG);
+        break;
+    case IO_TIMEOUT:
+        session_reply_own(session, REPLY_IDLE);
+        break;
+    case IO_EOF:
+    case IO_FAILED:
+        session->vanished = true;
+        break;
+    }
+    if (session->errors > session->rules->errors && !session->closing) {
+        session_batch_flush(session, false);
+        session_reply_own(session, REPLY_TOO_MANY_ERRORS);
+    }
+}
+
+static bool settle(struct session *session)
+{
+    if (!stream_line_waiting(&session->stream)) {
+        session_batch_flush(session, false);
+        session_flush(session);
+    }
+    return !session->closing && !session->vanished;
+}
+
+static void close_session(struct session *session)
+{
+    if (!session->vanished)
+        session_flush(session);
+    session_log_end(session, session->vanished ? "lost" : "closed");
+    session_end_transaction(session);
+    session_drop_courier(session);
+    stream_reclaim(&session->stream);
+    stream_close(&session->stream);
+    session->scratch = NULL;
+}
+
+enum session_result session_run(struct session *session, struct session_scratch *scratch)
+{
+    session->scratch = scratch;
+    stream_lend(&session->stream, &scratch->client);
+    if (session->implicit_tls)
+        open_implicit_tls(session);
+    while (settle(session)) {
+        struct line line = {0};
+        bool idle;
+        enum io_result result = read_command(session, &line, &idle);
+        if (idle) {
+            session_drop_courier(session);
+            stream_reclaim(&session->stream);
+            session->scratch = NULL;
+            return SESSION_IDLE;
+        }
+        handle_line(session, result, &line);
+    }
+    close_session(session);
+    return SESSION_CLOSED;
+}
+
+void session_dismiss(struct session *session, enum own_reply why)
+{
+    struct reply reply;
+    char text[REPLY_WIRE_MAX], wire[REPLY_WIRE_MAX], in[1];
+    struct stream_buffers buffers = {in, sizeof in, wire, sizeof wire};
+    struct deadline now = deadline_in_ms(DISMISS_TIMEOUT_MS);
+
+    reply_own(&reply, why);
+    stream_lend(&session->stream, &buffers);
+    stream_put(&session->stream, text, reply_format(&reply, text, sizeof text), now);
+    stream_flush(&session->stream, now);
+    stream_reclaim(&session->stream);
+    session_log_end(session, "dismissed");
+    stream_close(&session->stream);
+}
