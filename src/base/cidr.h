@@ -26,6 +26,9 @@ int cidr_set_add(struct cidr_set *set, const char *text, struct error *err);
 
 size_t cidr_set_count(const struct cidr_set *set);
 
+/* The network at `index`, as "address/bits". Returns `out`. */
+const char *cidr_set_format(const struct cidr_set *set, size_t index, char out[ADDRESS_TEXT_MAX]);
+
 /* A NULL set contains nothing. */
 bool cidr_set_contains(const struct cidr_set *set, const struct address *address);
 

@@ -19,7 +19,4 @@ struct error {
 /* Formats the text (cut at ERROR_TEXT_MAX - 1 octets). `err` may be NULL: then nothing happens. */
 void error_set(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Puts "prefix: " in front of a text that a lower function has set. `err` may be NULL. */
-void error_prefix(struct error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 #endif

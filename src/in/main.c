@@ -32,6 +32,19 @@ struct inbound {
     struct backend *backend;
 };
 
+static void relay_in_shape(const struct config *config, struct daemon_shape *out)
+{
+    const struct config_in *in = &config->in;
+    *out = (struct daemon_shape){
+        .listen = in->listen,
+        .listen_count = in->listen_count,
+        .workers = (unsigned)in->workers,
+        .queue = (unsigned)in->limits.queue,
+        .connections = (unsigned)in->limits.connections,
+        .drain_ms = in->timeouts.drain,
+    };
+}
+
 static void *relay_in_start(const struct config *config, struct error *err)
 {
     struct relay_in *relay = calloc(1, sizeof *relay);
@@ -196,6 +209,7 @@ int main(int argc, char **argv)
     static const struct daemon_program program = {
         .name = "relay-in",
         .summary = N_("receives mail from the internet and passes it to the backend as it comes"),
+        .shape = relay_in_shape,
         .start = relay_in_start,
         .service_new = relay_in_service,
         .stop = relay_in_stop,

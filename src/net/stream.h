@@ -55,6 +55,7 @@ struct stream {
     struct stream_buffers *buffers;  /* lent; NULL while parked */
     size_t in_start, in_end;         /* bytes read and not consumed: buffers->in[start..end) */
     size_t out_len;                  /* bytes put and not yet flushed */
+    bool skipping;                   /* within a line that was too long */
     bool broken;                     /* a read or write failed: nothing more is tried */
     uint64_t octets_in, octets_out;  /* of the application, for logs */
 };
@@ -73,12 +74,10 @@ bool stream_has_input(const struct stream *stream);
 /* A whole line (up to an LF) stands in the buffer. */
 bool stream_line_waiting(const struct stream *stream);
 
-/* Waits until something can be read (or the peer is gone); reads nothing. IO_OK, IO_TIMEOUT, IO_FAILED. */
-enum io_result stream_wait(struct stream *stream, struct deadline deadline);
-
 /* One line, without its end. `line->text` points into the buffer and holds until the next read.
  * `max` is the longest line allowed, in octets, its end included. NUL octets are passed on.
- * An EOF within a line is IO_EOF and the part is lost. */
+ * After IO_TIMEOUT the part that has come stays buffered; call again to go on. An EOF within a line
+ * is IO_EOF and the part is lost. */
 struct line {
     const char *text;
     size_t len;

@@ -20,9 +20,20 @@
 #include "net/tls.h"
 #include "server/service.h"
 
+/* The part of a configuration that needs a restart to change. */
+struct daemon_shape {
+    const struct listen_spec *listen;
+    size_t listen_count;
+    unsigned workers, queue;
+    unsigned connections;     /* for the descriptor limit */
+    int64_t drain_ms;
+};
+
 struct daemon_program {
     const char *name;         /* "relay-in" */
     const char *summary;      /* one line for --help, marked with N_() */
+    /* Borrows from the configuration. */
+    void (*shape)(const struct config *config, struct daemon_shape *out);
     /* Everything that lives as long as the process and is shared by all snapshots (learned backend
      * capabilities, threads of its own). Called once, after privileges are dropped. NULL with a
      * reason on failure. */

@@ -48,8 +48,9 @@ void gate_run(struct gate *gate);
 /* New connections are served under this snapshot from now on. Takes its own reference. */
 void gate_set_service(struct gate *gate, struct service *service);
 
-/* Stop accepting, dismiss idle connections with 421 4.3.2, let open transactions finish;
- * gate_run() returns when none is left or after timeout_ms. */
+/* Stop accepting, dismiss idle connections with 421 4.3.2, let open transactions finish. After
+ * timeout_ms the sockets of those still at work are shut down; gate_run() returns when no
+ * connection is left, or two seconds after that. */
 void gate_drain(struct gate *gate, int64_t timeout_ms);
 
 /* Return from gate_run() at once. */
@@ -57,8 +58,8 @@ void gate_stop(struct gate *gate);
 
 struct gate_counts gate_counts(struct gate *gate);
 
-/* After gate_run() has returned. Workers still inside a session after a drain timeout are cut: their
- * sockets are shut down, then the threads are joined. */
+/* After gate_run() has returned and with no connection at work (see gate_counts): dismisses the
+ * idle ones, joins the workers, frees. */
 void gate_free(struct gate *gate);
 
 #endif

@@ -23,7 +23,7 @@ struct path {
     const char *domain;                 /* into mailbox, or "" ("postmaster", null path) */
     bool is_null;                       /* "<>" */
     bool has_source_route;              /* "<@relay:user@domain>": the route was dropped */
-    bool has_routing_local;             /* '%', '!', '@' or '/'-free trick: the local part, quoted or
+    bool has_routing_local;             /* the local part, quoted or
                                            not, holds '%', '!' or '@' */
     bool is_literal;                    /* domain is "[...]" */
     bool is_utf8;                       /* octets over 127 somewhere (valid UTF-8): SMTPUTF8 needed */

@@ -39,6 +39,12 @@ static inline bool reply_is_permanent(const struct reply *r) { return r->code >=
  * too when what came is no reply ("garbage": code then is 0) or the codes of its lines differ. */
 enum io_result reply_read(struct stream *stream, struct reply *reply, struct deadline deadline);
 
+/* The pieces of reply_read(), without a connection: feed lines (without their CRLF) to a struct
+ * whose code is 0, until one is the last, then finish. */
+enum reply_line_result { REPLY_LINE_MORE, REPLY_LINE_LAST, REPLY_LINE_GARBAGE };
+enum reply_line_result reply_parse_line(struct reply *reply, const char *line, size_t len);
+void reply_finish(struct reply *reply);
+
 /* Fills it from printf: one line, or several separated by '\n'. `enhanced` "" = none. */
 void reply_set(struct reply *reply, int code, const char *enhanced, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -68,8 +74,6 @@ enum own_reply {
     REPLY_NESTED_MAIL,             /* 503 5.5.1 */
     REPLY_NOT_IN_TRANSACTION,      /* 503 5.5.1 STARTTLS inside a transaction */
     REPLY_TLS_ACTIVE,              /* 503 5.5.1 */
-    REPLY_TLS_UNAVAILABLE,         /* 454 4.7.0 */
-    REPLY_TLS_REQUIRED_CERT,       /* 454 4.7.0 client certificate required */
     REPLY_INJECTION,               /* 554 5.5.0 text behind STARTTLS */
     REPLY_NO_VALID_RECIPIENTS,     /* 554 5.5.1 */
     REPLY_RELAY_DENIED,            /* 550 5.7.1 Relay access denied */
@@ -85,7 +89,6 @@ enum own_reply {
     REPLY_BACKEND_BUSY,            /* 451 4.3.2 */
     REPLY_BACKEND_LOST,            /* 451 4.4.2 */
     REPLY_BACKEND_CONFIG,          /* 451 4.3.5 */
-    REPLY_LOCAL_ERROR,             /* 451 4.3.0 */
     REPLY_IDLE,                    /* 421 4.4.2 */
     REPLY_SHUTTING_DOWN,           /* 421 4.3.2 */
     REPLY_SERVER_BUSY,             /* 421 4.3.2 all workers busy / too many connections */
@@ -99,8 +102,7 @@ enum own_reply {
 void reply_own(struct reply *reply, enum own_reply which);
 
 /* The wire form ("550-5.1.1 text CRLF550 5.1.1 text CRLF") into out[0..size); returns its length.
- * Always whole lines; never more than size. Greetings (220), EHLO answers (made elsewhere) and 354
- * carry no enhanced code (RFC 2034 4). 8 KiB always suffice. */
+ * Always whole lines, never more than size; REPLY_WIRE_MAX always suffices for REPLY_TEXT_MAX. */
 #define REPLY_WIRE_MAX 8192
 size_t reply_format(const struct reply *reply, char *out, size_t size);
 

@@ -1,0 +1,37 @@
+/* base/utf8.c - well-formed UTF-8 (RFC 3629), octet by octet
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "base/utf8.h"
+
+size_t utf8_character(const char *text, size_t len)
+{
+    const unsigned char *octets = (const unsigned char *)text;
+    if (len == 0)
+        return 0;
+    unsigned char first = octets[0];
+    size_t want = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3
+                                                                  : first < 0xf5   ? 4
+                                                                                   : 0;
+    if (want == 0 || want > len)
+        return 0;
+    for (size_t i = 1; i < want; i++) {
+        if ((octets[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    /* Overlong forms, surrogates and what lies beyond U+10FFFF show in the second octet. */
+    if ((first == 0xe0 && octets[1] < 0xa0) || (first == 0xed && octets[1] > 0x9f) ||
+        (first == 0xf0 && octets[1] < 0x90) || (first == 0xf4 && octets[1] > 0x8f))
+        return 0;
+    return want;
+}
+
+bool utf8_is_valid(const char *text, size_t len)
+{
+    for (size_t at = 0, step; at < len; at += step) {
+        step = utf8_character(text + at, len - at);
+        if (step == 0)
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,18 @@
+/* base/utf8.h - well-formed UTF-8 (RFC 3629), octet by octet
+ *
+ * Stateless, thread-safe. Used by the log (to escape what is not) and by the SMTP grammar.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_BASE_UTF8_H
+#define POSTERN_BASE_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The length (1..4) of the well-formed character at text[0..len), 0 when there is none. */
+size_t utf8_character(const char *text, size_t len);
+
+bool utf8_is_valid(const char *text, size_t len);
+
+#endif

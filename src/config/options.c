@@ -1,0 +1,175 @@
+/* config/options.c - the one table of options
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "config/options.h"
+
+#include "base/i18n.h"
+
+static const char *const version_names[] = {"1.0", "1.1", "1.2", "1.3", NULL};
+static const char *const request_names[] = {"none", "request", "require", NULL};
+static const char *const newline_names[] = {"normalize", "reject", NULL};
+static const char *const identity_names[] = {"", "xclient", "none", NULL};
+static const char *const backend_tls_names[] = {"mirror", "none", "may", "encrypt", NULL};
+/* In syslog's order, as enum log_level counts. */
+static const char *const level_names[] = {"",       "",     "",      "error", "warning",
+                                          "notice", "info", "debug", NULL};
+
+const struct option options[] = {
+    {"hostname", OPTION_HOSTNAME, offsetof(struct config, hostname), NULL, 0, 0,
+     NULL,
+     N_("The name of this host: in the greeting, in EHLO replies and in Received lines. "
+        "It should be the name that the address of this host resolves to, and the one "
+        "in the certificate.")},
+    {"user", OPTION_STRING, offsetof(struct config, user), "postern", 0, 0,
+     NULL,
+     N_("The user to become after the ports are bound, when started as root.")},
+    {"group", OPTION_STRING, offsetof(struct config, group), "", 0, 0,
+     NULL,
+     N_("The group to become; empty means the user's own.")},
+    {"tls.certificates", OPTION_CERTIFICATES, offsetof(struct config, tls), "", 0, 0,
+     NULL,
+     N_("A list of groups { cert = \"...\"; key = \"...\"; }, PEM files. Several are "
+        "chosen from by the name that the client asks for and by key type (RSA and "
+        "ECDSA side by side). The key may stand in the certificate's file. Without any, "
+        "STARTTLS is not offered. Changed files are noticed and reread within seconds.")},
+    {"tls.priority", OPTION_STRING, offsetof(struct config, tls.priority), "NORMAL:%SERVER_PRECEDENCE", 0, 0,
+     NULL,
+     N_("GnuTLS priority string: ciphers, groups, signature algorithms.")},
+    {"tls.minimum_version", OPTION_ENUM, offsetof(struct config, tls.minimum_version), "1.2", 0, 0,
+     version_names,
+     N_("The oldest TLS version that clients may use.")},
+    {"tls.client_certificates", OPTION_ENUM, offsetof(struct config, tls.client_certificates), "none", 0, 0,
+     request_names,
+     N_("Whether clients are asked for a certificate. Under \"require\" a handshake "
+        "without one signed by ca_file fails.")},
+    {"tls.ca_file", OPTION_FILE, offsetof(struct config, tls.ca_file), "", 0, 0,
+     NULL,
+     N_("The CA certificates against which client certificates are checked.")},
+    {"tls.dh_params", OPTION_FILE, offsetof(struct config, tls.dh_params), "", 0, 0,
+     NULL,
+     N_("Diffie-Hellman parameters for old clients; without, those of RFC 7919 are "
+        "used.")},
+    {"in.listen", OPTION_LISTEN, offsetof(struct config, in.listen), "[::]:25", 0, 0,
+     NULL,
+     N_("Addresses and ports to listen on. [::] takes IPv4 as well. With \" tls\" "
+        "behind the port the TLS handshake comes first (as on port 465).")},
+    {"in.domains", OPTION_DOMAINS, offsetof(struct config, in.domains), "", 0, 0,
+     NULL,
+     N_("The domains to take mail for; a leading dot means all subdomains. Mail for any "
+        "other is refused.")},
+    {"in.domains_file", OPTION_DOMAINS_FILE, offsetof(struct config, in.domains), "", 0, 0,
+     NULL,
+     N_("A file with more such domains, one a line; # begins a comment. Haraka's "
+        "host_list reads as it is.")},
+    {"in.private_clients", OPTION_NETWORKS, offsetof(struct config, in.private_clients), "", 0, 0,
+     NULL,
+     N_("Private, loopback or link-local networks whose clients are served all the "
+        "same. Others of that kind are refused, because the backend might trust them.")},
+    {"in.no_tls_hosts", OPTION_NETWORKS, offsetof(struct config, in.no_tls_hosts), "", 0, 0,
+     NULL,
+     N_("Clients to which STARTTLS is not offered, because theirs is broken.")},
+    {"in.bare_newlines", OPTION_ENUM, offsetof(struct config, in.bare_newlines), "normalize", 0, 0,
+     newline_names,
+     N_("What happens to a bare CR or LF in mail data: made canonical, or the message "
+        "refused.")},
+    {"in.workers", OPTION_INTEGER, offsetof(struct config, in.workers), "32", 1, 1024,
+     NULL,
+     N_("Worker threads: messages that can be under way at one time. Idle clients need "
+        "none.")},
+    {"in.greet_delay_ms", OPTION_INTEGER, offsetof(struct config, in.greet_delay_ms), "0", 0, 30000,
+     NULL,
+     N_("Milliseconds of silence before the greeting; clients that talk earlier are "
+        "refused.")},
+    {"in.backend.hosts", OPTION_HOSTS, offsetof(struct config, in.backend.hosts), NULL, 0, 0,
+     NULL,
+     N_("The mail server's addresses, tried in order; the port is 25 unless given.")},
+    {"in.backend.identity", OPTION_ENUM, offsetof(struct config, in.backend.identity), NULL, 0, 0,
+     identity_names,
+     N_("How the backend is told who the client is. \"none\" delivers as this host "
+        "itself.")},
+    {"in.backend.tls", OPTION_ENUM, offsetof(struct config, in.backend.tls), "mirror", 0, 0,
+     backend_tls_names,
+     N_("TLS towards the backend: as the client does, never, where offered, or always. "
+        "The certificate is not checked.")},
+    {"in.backend.max_sessions", OPTION_INTEGER, offsetof(struct config, in.backend.max_sessions), "45", 1, 10000,
+     NULL,
+     N_("Sessions with the backend at one time. Keep it below the backend's "
+        "smtpd_client_connection_count_limit.")},
+    {"in.backend.connect_timeout", OPTION_DURATION, offsetof(struct config, in.backend.connect_timeout_ms), "5s", 100, 60000,
+     NULL,
+     N_("Time to connect to one host.")},
+    {"in.backend.command_timeout", OPTION_DURATION, offsetof(struct config, in.backend.command_timeout_ms), "60s", 100, 300000,
+     NULL,
+     N_("Time for the backend to answer one command.")},
+    {"in.backend.reply_timeout", OPTION_DURATION, offsetof(struct config, in.backend.reply_timeout_ms), "570s", 100, 600000,
+     NULL,
+     N_("Time for the backend to answer the end of the mail data. Keep it below the 10 "
+        "minutes that senders wait.")},
+    {"in.backend.retry_after", OPTION_DURATION, offsetof(struct config, in.backend.retry_after_ms), "5s", 0, 600000,
+     NULL,
+     N_("A host that could not be reached is left alone for so long.")},
+    {"in.limits.connections", OPTION_INTEGER, offsetof(struct config, in.limits.connections), "1000", 1, 100000,
+     NULL,
+     N_("Connections at one time; more are answered 421.")},
+    {"in.limits.connections_per_client", OPTION_INTEGER, offsetof(struct config, in.limits.connections_per_client), "20", 1, 100000,
+     NULL,
+     N_("The same from one IPv4 address or one IPv6 /64.")},
+    {"in.limits.queue", OPTION_INTEGER, offsetof(struct config, in.limits.queue), "256", 1, 100000,
+     NULL,
+     N_("Connections that may wait for a worker; more are answered 421.")},
+    {"in.limits.message_size", OPTION_SIZE, offsetof(struct config, in.limits.message_size), "104857600", 1024, 1099511627776LL,
+     NULL,
+     N_("The largest message. A smaller limit of the backend goes first.")},
+    {"in.limits.recipients", OPTION_INTEGER, offsetof(struct config, in.limits.recipients), "100", 1, 10000,
+     NULL,
+     N_("Accepted recipients of one message; further ones get 452. RFC 5321 wants at "
+        "least 100.")},
+    {"in.limits.errors", OPTION_INTEGER, offsetof(struct config, in.limits.errors), "10", 1, 1000,
+     NULL,
+     N_("Refused or malformed commands of one session before 421.")},
+    {"in.limits.junk_commands", OPTION_INTEGER, offsetof(struct config, in.limits.junk_commands), "50", 1, 10000,
+     NULL,
+     N_("NOOP, RSET, EHLO, VRFY and HELP of one session without a message delivered "
+        "before 421.")},
+    {"in.limits.refused_recipients", OPTION_INTEGER, offsetof(struct config, in.limits.refused_recipients), "3", 1, 1000,
+     NULL,
+     N_("Recipients that the backend may refuse in one session; further ones get 451 "
+        "without asking it. Backends slow down sessions with more errors.")},
+    {"in.limits.received_headers", OPTION_INTEGER, offsetof(struct config, in.limits.received_headers), "100", 10, 1000,
+     NULL,
+     N_("Received lines beyond which a message is taken for a loop.")},
+    {"in.timeouts.command", OPTION_DURATION, offsetof(struct config, in.timeouts.command), "300s", 1000, 3600000,
+     NULL,
+     N_("Time for the client's next command.")},
+    {"in.timeouts.line", OPTION_DURATION, offsetof(struct config, in.timeouts.line), "30s", 100, 600000,
+     NULL,
+     N_("Time from the first to the last octet of a command line.")},
+    {"in.timeouts.handshake", OPTION_DURATION, offsetof(struct config, in.timeouts.handshake), "30s", 100, 600000,
+     NULL,
+     N_("Time for a TLS handshake.")},
+    {"in.timeouts.data", OPTION_DURATION, offsetof(struct config, in.timeouts.data), "180s", 100, 3600000,
+     NULL,
+     N_("Time without an octet of mail data.")},
+    {"in.timeouts.park_after", OPTION_DURATION, offsetof(struct config, in.timeouts.park_after), "1s", 0, 60000,
+     NULL,
+     N_("A client silent for so long between commands gives its worker back.")},
+    {"in.timeouts.drain", OPTION_DURATION, offsetof(struct config, in.timeouts.drain), "30s", 0, 600000,
+     NULL,
+     N_("At a shutdown, time for messages under way to finish.")},
+    {"log.level", OPTION_ENUM, offsetof(struct config, log_level), "info", 0, 0,
+     level_names,
+     N_("What is logged; each level includes those before it.")},
+};
+
+const size_t option_count = sizeof options / sizeof options[0];
+
+bool option_is_list(const struct option *option)
+{
+    return option->type >= OPTION_LISTEN && option->type != OPTION_DOMAINS_FILE;
+}
+
+void *option_place(const struct option *option, const struct config *config)
+{
+    return (char *)config + option->offset;
+}

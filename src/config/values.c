@@ -1,0 +1,319 @@
+/* config/values.c - option values from text
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "config/options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "base/i18n.h"
+#include "config/values.h"
+#include "smtp/path.h"
+
+#define DOMAIN_LINE_MAX 1024
+
+static int out_of_memory(struct error *err)
+{
+    error_set(err, _("out of memory"));
+    return -1;
+}
+
+static int set_string(char **place, const char *text, struct error *err)
+{
+    free(*place);
+    *place = strdup(text);
+    return *place != NULL ? 0 : out_of_memory(err);
+}
+
+static bool is_domain(const char *text)
+{
+    char path_text[PATH_DOMAIN_MAX + 16];
+    struct path path;
+    size_t used;
+    int len = snprintf(path_text, sizeof path_text, "<x@%s>", text);
+    return len > 0 && (size_t)len < sizeof path_text &&
+           path_parse_forward(&path, path_text, (size_t)len, &used) == PATH_OK &&
+           !path.is_literal && used == (size_t)len;
+}
+
+static int set_hostname(char **place, const char *text, struct error *err)
+{
+    if (is_domain(text))
+        return set_string(place, text, err);
+    error_set(err, _("found \"%s\"; expected a host name like mail.example.com"), text);
+    return -1;
+}
+
+char *value_absolute(const char *text, const char *folder)
+{
+    char *path = NULL;
+    if (text[0] == '/' || text[0] == '\0')
+        return strdup(text);
+    return asprintf(&path, "%s/%s", folder, text) >= 0 ? path : NULL;
+}
+
+int value_set_file(char **place, const char *text, const char *folder, struct error *err)
+{
+    free(*place);
+    *place = value_absolute(text, folder);
+    if (*place == NULL)
+        return out_of_memory(err);
+    if (text[0] == '\0' || access(*place, R_OK) == 0)
+        return 0;
+    error_set(err, _("cannot read %s: %s"), *place, strerror(errno));
+    return -1;
+}
+
+/* A number with one of the suffixes, each a factor. */
+struct suffix {
+    const char *text;
+    int64_t factor;
+};
+static const struct suffix no_suffixes[] = {{"", 1}, {NULL, 0}};
+static const struct suffix duration_suffixes[] = {
+    {"ms", 1}, {"", 1000}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
+static const struct suffix size_suffixes[] = {
+    {"", 1}, {"K", 1024}, {"M", 1024 * 1024}, {"G", 1024 * 1024 * 1024}, {NULL, 0}};
+
+static bool parse_number(const char *text, const struct suffix *suffixes, int64_t *out)
+{
+    char *end;
+    errno = 0;
+    long long number = strtoll(text, &end, 10);
+    if (end == text || errno != 0)
+        return false;
+    for (; suffixes->text != NULL; suffixes++) {
+        if (strcmp(end, suffixes->text) == 0)
+            return !__builtin_mul_overflow(number, suffixes->factor, out);
+    }
+    return false;
+}
+
+static int expected(const struct option *option, const char *text, struct error *err)
+{
+    char wanted[256];
+    error_set(err, _("found \"%s\"; expected %s"), text,
+              option_expected(option, wanted, sizeof wanted));
+    return -1;
+}
+
+static int set_number(const struct option *option, int64_t *place, const char *text,
+                      const struct suffix *suffixes, struct error *err)
+{
+    int64_t value;
+    if (!parse_number(text, suffixes, &value) || value < option->min || value > option->max)
+        return expected(option, text, err);
+    *place = value;
+    return 0;
+}
+
+static int set_enum(const struct option *option, int *place, const char *text, struct error *err)
+{
+    for (int i = 0; option->names[i] != NULL; i++) {
+        if (text[0] != '\0' && strcmp(option->names[i], text) == 0) {
+            *place = i;
+            return 0;
+        }
+    }
+    return expected(option, text, err);
+}
+
+static int add_listen(struct config_in *in, const char *text, struct error *err)
+{
+    if (in->listen_count == LISTENERS_MAX) {
+        error_set(err, _("more than %d addresses"), LISTENERS_MAX);
+        return -1;
+    }
+    if (listener_parse(&in->listen[in->listen_count], text, err) != 0)
+        return -1;
+    in->listen_count++;
+    return 0;
+}
+
+static int add_host(struct config_backend *backend, const char *text, struct error *err)
+{
+    if (backend->host_count == CONFIG_HOSTS_MAX) {
+        error_set(err, _("more than %d hosts"), CONFIG_HOSTS_MAX);
+        return -1;
+    }
+    if (address_parse_endpoint(&backend->hosts[backend->host_count], text, 25) != 0) {
+        error_set(err, _("found \"%s\"; expected an IP address, with or without a port, like "
+                         "10.0.0.2:25 or [fd00::2]:25"), text);
+        return -1;
+    }
+    backend->host_count++;
+    return 0;
+}
+
+static int add_domain(struct string_list *list, const char *text, struct error *err)
+{
+    if (!is_domain(text[0] == '.' ? text + 1 : text)) {
+        error_set(err, _("found \"%s\"; expected a domain like example.com, or .example.com for its "
+                         "subdomains"), text);
+        return -1;
+    }
+    char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+    if (items == NULL)
+        return out_of_memory(err);
+    list->items = items;
+    char *item = strdup(text);
+    if (item == NULL)
+        return out_of_memory(err);
+    for (char *at = item; *at != '\0'; at++)
+        *at = *at >= 'A' && *at <= 'Z' ? (char)(*at + 32) : *at;
+    items[list->count++] = item;
+    return 0;
+}
+
+/* Comments and blanks around taken off, in place. */
+static char *trim(char *line)
+{
+    line[strcspn(line, "#\r\n")] = '\0';
+    while (*line == ' ' || *line == '\t')
+        line++;
+    size_t len = strlen(line);
+    while (len > 0 && (line[len - 1] == ' ' || line[len - 1] == '\t'))
+        line[--len] = '\0';
+    return line;
+}
+
+static int read_domains(struct string_list *list, FILE *file, const char *path, struct error *err)
+{
+    char line[DOMAIN_LINE_MAX];
+    struct error cause;
+    for (int number = 1; fgets(line, sizeof line, file) != NULL; number++) {
+        char *text = trim(line);
+        if (*text != '\0' && add_domain(list, text, &cause) != 0) {
+            error_set(err, "%s:%d: %s", path, number, cause.text);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int add_domains_file(struct string_list *list, const char *text, const char *folder,
+                            struct error *err)
+{
+    char *path = NULL;
+    FILE *file = NULL;
+    int result = value_set_file(&path, text, folder, err);
+
+    if (result == 0 && text[0] != '\0') {
+        file = fopen(path, "re");
+        result = file != NULL ? read_domains(list, file, path, err) : -1;
+        if (file == NULL)
+            error_set(err, _("cannot read %s: %s"), path, strerror(errno));
+    }
+    if (file != NULL)
+        fclose(file);
+    free(path);
+    return result;
+}
+
+static int add_network(struct cidr_set **set, const char *text, struct error *err)
+{
+    if (*set == NULL)
+        *set = cidr_set_new();
+    return *set != NULL ? cidr_set_add(*set, text, err) : out_of_memory(err);
+}
+
+int option_set(const struct option *option, struct config *config, const char *text,
+               const char *folder, struct error *err)
+{
+    void *place = option_place(option, config);
+
+    switch (option->type) {
+    case OPTION_STRING:
+        return set_string(place, text, err);
+    case OPTION_HOSTNAME:
+        return set_hostname(place, text, err);
+    case OPTION_FILE:
+        return value_set_file(place, text, folder, err);
+    case OPTION_INTEGER:
+        return set_number(option, place, text, no_suffixes, err);
+    case OPTION_DURATION:
+        return set_number(option, place, text, duration_suffixes, err);
+    case OPTION_SIZE:
+        return set_number(option, place, text, size_suffixes, err);
+    case OPTION_ENUM:
+        return set_enum(option, place, text, err);
+    case OPTION_LISTEN:
+        return add_listen(&config->in, text, err);
+    case OPTION_HOSTS:
+        return add_host(&config->in.backend, text, err);
+    case OPTION_NETWORKS:
+        return add_network(place, text, err);
+    case OPTION_DOMAINS:
+        return add_domain(place, text, err);
+    case OPTION_DOMAINS_FILE:
+        return add_domains_file(place, text, folder, err);
+    case OPTION_CERTIFICATES:
+        break;
+    }
+    return expected(option, text, err);
+}
+
+static void list_names(const struct option *option, struct buffer *buffer)
+{
+    const char *separator = "";
+    for (int i = 0; option->names[i] != NULL; i++) {
+        if (option->names[i][0] == '\0')
+            continue;
+        buffer_printf(buffer, "%s\"%s\"", separator, option->names[i]);
+        separator = ", ";
+    }
+}
+
+const char *option_expected(const struct option *option, char *out, size_t size)
+{
+    struct buffer buffer;
+    buffer_init(&buffer, out, size);
+    switch (option->type) {
+    case OPTION_STRING:
+        buffer_puts(&buffer, _("a string"));
+        break;
+    case OPTION_HOSTNAME:
+        buffer_puts(&buffer, _("a host name"));
+        break;
+    case OPTION_FILE:
+    case OPTION_DOMAINS_FILE:
+        buffer_puts(&buffer, _("the name of a file"));
+        break;
+    case OPTION_INTEGER:
+        buffer_printf(&buffer, _("a number from %lld to %lld"), (long long)option->min,
+                      (long long)option->max);
+        break;
+    case OPTION_DURATION:
+        buffer_printf(&buffer, _("a time like \"30s\" or \"5m\", from %lldms to %llds"),
+                      (long long)option->min, (long long)option->max / 1000);
+        break;
+    case OPTION_SIZE:
+        buffer_printf(&buffer, _("a size like \"100M\", from %lld octets"),
+                      (long long)option->min);
+        break;
+    case OPTION_ENUM:
+        buffer_puts(&buffer, _("one of "));
+        list_names(option, &buffer);
+        break;
+    case OPTION_LISTEN:
+        buffer_puts(&buffer, _("a list of addresses with ports"));
+        break;
+    case OPTION_HOSTS:
+        buffer_puts(&buffer, _("a list of addresses"));
+        break;
+    case OPTION_NETWORKS:
+        buffer_puts(&buffer, _("a list of networks"));
+        break;
+    case OPTION_DOMAINS:
+        buffer_puts(&buffer, _("a list of domains"));
+        break;
+    case OPTION_CERTIFICATES:
+        buffer_puts(&buffer, _("a list of groups ( { cert = \"...\"; key = \"...\"; } )"));
+        break;
+    }
+    return out;
+}

@@ -1,0 +1,121 @@
+/* net/listener.c - listening sockets: opened by us or handed over by systemd
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "net/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+
+#define FIRST_INHERITED 3  /* SD_LISTEN_FDS_START */
+
+int listener_parse(struct listen_spec *spec, const char *text, struct error *err)
+{
+    char endpoint[ADDRESS_TEXT_MAX + 1];
+    size_t len = strcspn(text, " ");
+    const char *option = text + len + strspn(text + len, " ");
+
+    memset(spec, 0, sizeof *spec);
+    snprintf(endpoint, sizeof endpoint, "%.*s", (int)len, text);
+    if (address_parse_endpoint(&spec->address, endpoint, 0) != 0) {
+        error_set(err, _("\"%s\" is no address with a port like [::]:25 or 192.0.2.1:25"), text);
+        return -1;
+    }
+    if (*option == '\0')
+        return 0;
+    if (strcmp(option, "tls") == 0) {
+        spec->implicit_tls = true;
+        return 0;
+    }
+    error_set(err, _("\"%s\": behind the port only \"tls\" may stand"), text);
+    return -1;
+}
+
+static void explain(const struct listen_spec *spec, int failure, struct error *err)
+{
+    char text[ADDRESS_TEXT_MAX];
+    const char *remedy = "";
+    if (failure == EACCES)
+        remedy = _("; ports below 1024 need CAP_NET_BIND_SERVICE or a start as root");
+    else if (failure == EADDRINUSE)
+        remedy = _("; another program listens there (ss -ltnp shows which)");
+    error_set(err, _("cannot listen on %s: %s%s"), address_format_endpoint(&spec->address, text),
+              strerror(failure), remedy);
+}
+
+/* 0 or an errno. */
+static int set_up(int fd, const struct listen_spec *spec)
+{
+    struct sockaddr_storage sockaddr;
+    int on = 1, off = 0;
+
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    /* The address may come up later (a tunnel's). */
+    if (spec->address.family == AF_INET) {
+        setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof on);
+    } else {
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+        setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &on, sizeof on);
+    }
+    socklen_t len = address_to_sockaddr(&spec->address, &sockaddr);
+    if (bind(fd, (struct sockaddr *)&sockaddr, len) != 0 || listen(fd, LISTENER_BACKLOG) != 0)
+        return errno;
+    return 0;
+}
+
+int listener_open(const struct listen_spec *spec, struct error *err)
+{
+    int fd = socket(spec->address.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int failure = fd < 0 ? errno : set_up(fd, spec);
+
+    if (failure == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    explain(spec, failure, err);
+    return -1;
+}
+
+size_t listener_inherited(int *fds, size_t max)
+{
+    const char *pid = getenv("LISTEN_PID"), *number = getenv("LISTEN_FDS");
+    size_t count = 0;
+
+    if (pid != NULL && number != NULL && strtol(pid, NULL, 10) == (long)getpid()) {
+        long handed = strtol(number, NULL, 10);
+        for (int fd = FIRST_INHERITED; fd < FIRST_INHERITED + handed && count < max; fd++) {
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+            fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+            fds[count++] = fd;
+        }
+    }
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    return count;
+}
+
+int listener_take(const struct listen_spec *spec, int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sockaddr_storage sockaddr;
+        socklen_t len = sizeof sockaddr;
+        struct address bound;
+        if (fds[i] < 0 || getsockname(fds[i], (struct sockaddr *)&sockaddr, &len) != 0)
+            continue;
+        address_from_sockaddr(&bound, (struct sockaddr *)&sockaddr);
+        if (bound.port == spec->address.port && address_same_ip(&bound, &spec->address)) {
+            int fd = fds[i];
+            fds[i] = -1;
+            return fd;
+        }
+    }
+    return -1;
+}

@@ -1,0 +1,445 @@
+/* net/stream.c - a connection: socket, TLS, buffering and deadlines; the one place of IO
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "net/stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/tls-internal.h"
+
+#define IOV_MAX_HERE 80        /* more than any caller hands over, with the output buffer in front */
+#define TLS_RECORD 16384       /* what fits one record is coalesced into one */
+#define CLOSE_READS 16         /* pieces of unread input taken before a close, see stream_close() */
+
+const char *io_result_name(enum io_result result)
+{
+    static const char *const names[] = {
+        [IO_OK] = "ok",
+        [IO_EOF] = "connection closed",
+        [IO_TIMEOUT] = "timed out",
+        [IO_FAILED] = "connection lost",
+        [IO_TOO_LONG] = "line too long",
+    };
+    return names[result];
+}
+
+int stream_buffers_init(struct stream_buffers *buffers, size_t in_size, size_t out_size)
+{
+    *buffers = (struct stream_buffers){malloc(in_size), in_size, malloc(out_size), out_size};
+    if (buffers->in != NULL && buffers->out != NULL)
+        return 0;
+    stream_buffers_free(buffers);
+    return -1;
+}
+
+void stream_buffers_free(struct stream_buffers *buffers)
+{
+    free(buffers->in);
+    free(buffers->out);
+    *buffers = (struct stream_buffers){0};
+}
+
+void stream_init(struct stream *stream, int fd)
+{
+    int on = 1;
+    memset(stream, 0, sizeof *stream);
+    stream->fd = fd;
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    /* Fails on what is no TCP socket, where there is nothing to turn off. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+void stream_lend(struct stream *stream, struct stream_buffers *buffers)
+{
+    stream->buffers = buffers;
+    stream->in_start = stream->in_end = stream->out_len = 0;
+}
+
+void stream_reclaim(struct stream *stream)
+{
+    stream_lend(stream, NULL);
+}
+
+bool stream_has_input(const struct stream *stream)
+{
+    return stream->in_end > stream->in_start ||
+           (stream->tls != NULL && tls_session_has_pending(stream->tls));
+}
+
+static const char *input(const struct stream *stream)
+{
+    return stream->buffers->in + stream->in_start;
+}
+
+bool stream_line_waiting(const struct stream *stream)
+{
+    return memchr(input(stream), '\n', stream->in_end - stream->in_start) != NULL;
+}
+
+static enum io_result fail(struct stream *stream)
+{
+    stream->broken = true;
+    return IO_FAILED;
+}
+
+/* The one wait of all IO. */
+static enum io_result wait_for(struct stream *stream, short events, struct deadline deadline)
+{
+    struct pollfd poll_fd = {.fd = stream->fd, .events = events};
+    for (;;) {
+        int ready = poll(&poll_fd, 1, deadline_left_ms(deadline));
+        if (ready > 0)
+            return IO_OK;
+        if (ready == 0)
+            return IO_TIMEOUT;
+        if (errno != EINTR)
+            return fail(stream);
+    }
+}
+
+/* What a plain or TLS system call came to: IO_OK = moved something, IO_TIMEOUT = would block (and
+ * `events` says on what). */
+static enum io_result receive_once(struct stream *stream, char *bytes, size_t size, size_t *got,
+                                   short *events)
+{
+    ssize_t result;
+
+    *events = POLLIN;
+    if (stream->tls != NULL) {
+        result = tls_session_receive(stream->tls, bytes, size);
+        if (result == TLS_WANT_WRITE)
+            *events = POLLOUT;
+        if (result == TLS_WANT_READ || result == TLS_WANT_WRITE)
+            return IO_TIMEOUT;
+    } else {
+        do {
+            result = recv(stream->fd, bytes, size, 0);
+        } while (result < 0 && errno == EINTR);
+        if (result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return IO_TIMEOUT;
+    }
+    if (result < 0)
+        return fail(stream);
+    *got = (size_t)result;
+    return result == 0 ? IO_EOF : IO_OK;
+}
+
+/* Reads once into the free part of the buffer, waiting until something is there. */
+static enum io_result fill(struct stream *stream, struct deadline deadline)
+{
+    struct stream_buffers *buffers = stream->buffers;
+    size_t got = 0;
+    short events;
+
+    if (stream->broken)
+        return IO_FAILED;
+    if (stream->in_start == stream->in_end) {
+        stream->in_start = stream->in_end = 0;
+    } else if (stream->in_end == buffers->in_size) {
+        memmove(buffers->in, input(stream), stream->in_end - stream->in_start);
+        stream->in_end -= stream->in_start;
+        stream->in_start = 0;
+    }
+    for (;;) {
+        enum io_result result = receive_once(stream, buffers->in + stream->in_end,
+                                             buffers->in_size - stream->in_end, &got, &events);
+        if (result == IO_OK) {
+            stream->in_end += got;
+            stream->octets_in += got;
+        }
+        if (result != IO_TIMEOUT)
+            return result;
+        result = wait_for(stream, events, deadline);
+        if (result != IO_OK)
+            return result;
+    }
+}
+
+/* Takes a whole line from the buffer: IO_OK, IO_TOO_LONG, or IO_TIMEOUT when there is none yet. */
+static enum io_result take_line(struct stream *stream, struct line *line, size_t max)
+{
+    const char *start = input(stream);
+    size_t len = stream->in_end - stream->in_start;
+    const char *lf = memchr(start, '\n', len);
+    size_t line_len = lf != NULL ? (size_t)(lf - start) + 1 : len;
+    bool too_long = stream->skipping || line_len > max || (lf == NULL && len >= max);
+
+    if (lf == NULL && too_long) {
+        stream->skipping = true;
+        stream->in_start = stream->in_end = 0;
+    }
+    if (lf == NULL)
+        return IO_TIMEOUT;
+    stream_consume(stream, line_len);
+    stream->skipping = false;
+    if (too_long)
+        return IO_TOO_LONG;
+    line->text = start;
+    line->bare_lf = line_len < 2 || start[line_len - 2] != '\r';
+    line->len = line_len - (line->bare_lf ? 1 : 2);
+    return IO_OK;
+}
+
+enum io_result stream_read_line(struct stream *stream, struct line *line, size_t max,
+                                struct deadline deadline)
+{
+    for (;;) {
+        enum io_result result = take_line(stream, line, max);
+        if (result != IO_TIMEOUT)
+            return result;
+        result = fill(stream, deadline);
+        if (result != IO_OK)
+            return result;
+        /* A trickle of octets keeps fill() from ever waiting long: look at the clock as well. */
+        if (deadline_passed(deadline) && !stream_line_waiting(stream))
+            return IO_TIMEOUT;
+    }
+}
+
+enum io_result stream_read(struct stream *stream, const char **bytes, size_t *len,
+                           struct deadline deadline)
+{
+    if (stream->in_start == stream->in_end) {
+        enum io_result result = fill(stream, deadline);
+        if (result != IO_OK)
+            return result;
+    }
+    *bytes = input(stream);
+    *len = stream->in_end - stream->in_start;
+    return IO_OK;
+}
+
+void stream_consume(struct stream *stream, size_t len)
+{
+    stream->in_start += len;
+}
+
+/* Waits on what a TLS step said it needs. */
+static enum io_result wait_for_tls(struct stream *stream, ssize_t step, struct deadline deadline)
+{
+    if (step == TLS_BROKEN)
+        return fail(stream);
+    enum io_result result =
+        wait_for(stream, step == TLS_WANT_READ ? POLLIN : POLLOUT, deadline);
+    if (result == IO_TIMEOUT)
+        stream->broken = true;
+    return result;
+}
+
+static enum io_result send_tls(struct stream *stream, const char *bytes, size_t len,
+                               struct deadline deadline)
+{
+    while (len > 0) {
+        ssize_t sent = tls_session_send(stream->tls, bytes, len);
+        if (sent >= 0) {
+            bytes += sent;
+            len -= (size_t)sent;
+            continue;
+        }
+        enum io_result result = wait_for_tls(stream, sent, deadline);
+        if (result != IO_OK)
+            return result;
+    }
+    return IO_OK;
+}
+
+static enum io_result writev_tls(struct stream *stream, const struct iovec *iov, int count,
+                                 size_t total, struct deadline deadline)
+{
+    bool cork = count > 1 && total <= TLS_RECORD;
+    int step;
+
+    if (cork)
+        tls_session_cork(stream->tls);
+    for (int i = 0; i < count; i++) {
+        enum io_result result = send_tls(stream, iov[i].iov_base, iov[i].iov_len, deadline);
+        if (result != IO_OK)
+            return result;
+    }
+    while (cork && (step = tls_session_uncork(stream->tls)) != 0) {
+        enum io_result result = wait_for_tls(stream, step, deadline);
+        if (result != IO_OK)
+            return result;
+    }
+    return IO_OK;
+}
+
+/* Moves the vector behind what was sent. */
+static void advance(struct iovec **iov, int *count, size_t sent)
+{
+    while (*count > 0 && sent >= (*iov)->iov_len) {
+        sent -= (*iov)->iov_len;
+        ++*iov;
+        --*count;
+    }
+    if (*count > 0) {
+        (*iov)->iov_base = (char *)(*iov)->iov_base + sent;
+        (*iov)->iov_len -= sent;
+    }
+}
+
+static enum io_result writev_plain(struct stream *stream, struct iovec *iov, int count,
+                                   struct deadline deadline)
+{
+    while (count > 0) {
+        struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)count};
+        ssize_t sent = sendmsg(stream->fd, &message, MSG_NOSIGNAL);
+        if (sent >= 0) {
+            advance(&iov, &count, (size_t)sent);
+            continue;
+        }
+        if (errno == EINTR)
+            continue;
+        if (errno != EAGAIN && errno != EWOULDBLOCK)
+            return fail(stream);
+        enum io_result result = wait_for(stream, POLLOUT, deadline);
+        if (result != IO_OK) {
+            /* Part of it may be out: nothing sensible can follow. */
+            stream->broken = true;
+            return result;
+        }
+    }
+    return IO_OK;
+}
+
+enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int count,
+                             struct deadline deadline)
+{
+    struct iovec all[IOV_MAX_HERE];
+    size_t total = 0;
+    int used = 0;
+
+    if (stream->broken || count >= IOV_MAX_HERE)
+        return fail(stream);
+    if (stream->out_len > 0)
+        all[used++] = (struct iovec){stream->buffers->out, stream->out_len};
+    for (int i = 0; i < count; i++) {
+        if (iov[i].iov_len > 0)
+            all[used++] = iov[i];
+    }
+    for (int i = 0; i < used; i++)
+        total += all[i].iov_len;
+    stream->out_len = 0;
+    stream->octets_out += total;
+    return stream->tls != NULL ? writev_tls(stream, all, used, total, deadline)
+                               : writev_plain(stream, all, used, deadline);
+}
+
+enum io_result stream_flush(struct stream *stream, struct deadline deadline)
+{
+    if (stream->broken)
+        return IO_FAILED;
+    return stream->out_len > 0 ? stream_writev(stream, NULL, 0, deadline) : IO_OK;
+}
+
+enum io_result stream_put(struct stream *stream, const char *bytes, size_t len,
+                          struct deadline deadline)
+{
+    struct stream_buffers *buffers = stream->buffers;
+
+    if (stream->broken)
+        return IO_FAILED;
+    if (len > buffers->out_size - stream->out_len) {
+        struct iovec iov = {(void *)bytes, len};
+        return stream_writev(stream, &iov, 1, deadline);
+    }
+    memcpy(buffers->out + stream->out_len, bytes, len);
+    stream->out_len += len;
+    return IO_OK;
+}
+
+bool stream_has_injected_input(const struct stream *stream)
+{
+    int waiting = 0;
+    return stream->in_end > stream->in_start ||
+           (ioctl(stream->fd, FIONREAD, &waiting) == 0 && waiting > 0);
+}
+
+static enum io_result handshake(struct stream *stream, struct deadline deadline, struct error *err)
+{
+    enum io_result result = IO_OK;
+    int step;
+
+    stream->in_start = stream->in_end = 0;
+    if (stream->tls == NULL)
+        return fail(stream);
+    while (result == IO_OK && (step = tls_session_handshake(stream->tls, err)) != 0) {
+        result = step == TLS_BROKEN ? fail(stream) : wait_for_tls(stream, step, deadline);
+        if (result == IO_TIMEOUT)
+            error_set(err, "timed out");
+    }
+    return result;
+}
+
+enum io_result stream_start_tls_server(struct stream *stream, struct tls_server *server,
+                                       struct deadline deadline, struct error *err)
+{
+    stream->tls = tls_session_new_server(server, stream->fd, err);
+    return handshake(stream, deadline, err);
+}
+
+enum io_result stream_start_tls_client(struct stream *stream, struct tls_client *client,
+                                       const char *server_name, struct deadline deadline,
+                                       struct error *err)
+{
+    stream->tls = tls_session_new_client(client, stream->fd, server_name, err);
+    return handshake(stream, deadline, err);
+}
+
+bool stream_tls_info(const struct stream *stream, struct tls_info *info)
+{
+    if (stream->tls == NULL)
+        return false;
+    tls_session_info(stream->tls, info);
+    return true;
+}
+
+static void release(struct stream *stream)
+{
+    if (stream->tls != NULL)
+        tls_session_free(stream->tls);
+    stream->tls = NULL;
+    close(stream->fd);
+    stream->fd = -1;
+    stream->broken = true;
+}
+
+/* A socket closed with unread input sends RST, which may overtake our last reply: take the input
+ * that is there first. */
+static void discard_input(struct stream *stream)
+{
+    char waste[4096];
+    for (int i = 0; i < CLOSE_READS; i++) {
+        if (recv(stream->fd, waste, sizeof waste, MSG_DONTWAIT) <= 0)
+            return;
+    }
+}
+
+void stream_close(struct stream *stream)
+{
+    if (stream->fd < 0)
+        return;
+    if (stream->tls != NULL && !stream->broken)
+        tls_session_bye(stream->tls);
+    discard_input(stream);
+    release(stream);
+}
+
+void stream_abort(struct stream *stream)
+{
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    if (stream->fd < 0)
+        return;
+    setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    release(stream);
+}

@@ -1,0 +1,41 @@
+/* net/tls-credentials.h - what a tls_server and a tls_client hold, for net/tls*.c only
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_NET_TLS_CREDENTIALS_H
+#define POSTERN_NET_TLS_CREDENTIALS_H
+
+#include <gnutls/gnutls.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "net/tls.h"
+
+/* A file as it was when it was read. */
+struct tls_file {
+    char *path;
+    struct timespec changed;
+    off_t size;
+    ino_t inode;
+};
+
+struct tls_server {
+    atomic_uint references;
+    gnutls_certificate_credentials_t credentials;
+    gnutls_priority_t priority;
+    gnutls_dh_params_t dh;                /* NULL: the RFC 7919 groups */
+    const gnutls_datum_t *ticket_key;     /* borrowed; NULL: no tickets */
+    enum tls_client_certificates client_certificates;
+    long long expiry;
+    struct tls_file *files;
+    size_t file_count;
+};
+
+struct tls_client {
+    gnutls_certificate_credentials_t credentials;
+    gnutls_priority_t priority;
+    bool verify;
+};
+
+#endif

@@ -1,0 +1,213 @@
+/* net/tls-session.c - TLS sessions: handshake, records, facts
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "net/tls-internal.h"
+
+#include <gnutls/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/i18n.h"
+#include "net/tls-credentials.h"
+
+struct tls_session {
+    gnutls_session_t gnutls;
+    struct tls_server *server;  /* NULL on the client side */
+    bool peer_verified;
+};
+
+static struct tls_session *new_session(unsigned flags, gnutls_priority_t priority,
+                                       gnutls_certificate_credentials_t credentials, int fd,
+                                       struct error *err)
+{
+    struct tls_session *session = calloc(1, sizeof *session);
+    int result = GNUTLS_E_MEMORY_ERROR;
+
+    if (session != NULL)
+        result = gnutls_init(&session->gnutls, flags | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
+    if (result == 0)
+        result = gnutls_priority_set(session->gnutls, priority);
+    if (result == 0)
+        result = gnutls_credentials_set(session->gnutls, GNUTLS_CRD_CERTIFICATE, credentials);
+    if (result != 0) {
+        error_set(err, "%s", gnutls_strerror(result));
+        tls_session_free(session);
+        return NULL;
+    }
+    gnutls_transport_set_int(session->gnutls, fd);
+    /* The stream keeps the deadline. */
+    gnutls_handshake_set_timeout(session->gnutls, 0);
+    return session;
+}
+
+struct tls_session *tls_session_new_server(struct tls_server *server, int fd, struct error *err)
+{
+    static const gnutls_certificate_request_t requests[] = {
+        [TLS_CLIENT_NONE] = GNUTLS_CERT_IGNORE,
+        [TLS_CLIENT_REQUEST] = GNUTLS_CERT_REQUEST,
+        [TLS_CLIENT_REQUIRE] = GNUTLS_CERT_REQUIRE,
+    };
+    struct tls_session *session =
+        new_session(GNUTLS_SERVER, server->priority, server->credentials, fd, err);
+    if (session == NULL)
+        return NULL;
+    session->server = tls_server_ref(server);
+    gnutls_certificate_server_set_request(session->gnutls, requests[server->client_certificates]);
+    if (server->ticket_key != NULL)
+        gnutls_session_ticket_enable_server(session->gnutls, server->ticket_key);
+    return session;
+}
+
+struct tls_session *tls_session_new_client(struct tls_client *client, int fd, const char *name,
+                                           struct error *err)
+{
+    struct tls_session *session =
+        new_session(GNUTLS_CLIENT, client->priority, client->credentials, fd, err);
+    if (session == NULL)
+        return NULL;
+    if (name != NULL)
+        gnutls_server_name_set(session->gnutls, GNUTLS_NAME_DNS, name, strlen(name));
+    if (client->verify)
+        gnutls_session_set_verify_cert(session->gnutls, name, 0);
+    return session;
+}
+
+void tls_session_free(struct tls_session *session)
+{
+    if (session == NULL)
+        return;
+    if (session->gnutls != NULL)
+        gnutls_deinit(session->gnutls);
+    tls_server_unref(session->server);
+    free(session);
+}
+
+static int wanted(const struct tls_session *session)
+{
+    return gnutls_record_get_direction(session->gnutls) == 0 ? TLS_WANT_READ : TLS_WANT_WRITE;
+}
+
+static int judge_client(struct tls_session *session, struct error *err)
+{
+    unsigned status = 0;
+    unsigned count = 0;
+
+    if (session->server == NULL || session->server->client_certificates == TLS_CLIENT_NONE ||
+        gnutls_certificate_get_peers(session->gnutls, &count) == NULL)
+        return 0;
+    session->peer_verified =
+        gnutls_certificate_verify_peers2(session->gnutls, &status) == 0 && status == 0;
+    if (session->peer_verified || session->server->client_certificates != TLS_CLIENT_REQUIRE)
+        return 0;
+    error_set(err, "client certificate not accepted");
+    return TLS_BROKEN;
+}
+
+int tls_session_handshake(struct tls_session *session, struct error *err)
+{
+    int result;
+    do {
+        result = gnutls_handshake(session->gnutls);
+    } while (result == GNUTLS_E_INTERRUPTED || result == GNUTLS_E_WARNING_ALERT_RECEIVED);
+    if (result == 0)
+        return judge_client(session, err);
+    if (result == GNUTLS_E_AGAIN)
+        return wanted(session);
+    error_set(err, "%s", gnutls_strerror(result));
+    gnutls_alert_send_appropriate(session->gnutls, result);
+    return TLS_BROKEN;
+}
+
+/* Renegotiation (GNUTLS_E_REHANDSHAKE) is among what breaks a session here. */
+static ssize_t outcome(const struct tls_session *session, ssize_t result)
+{
+    if (result >= 0)
+        return result;
+    return result == GNUTLS_E_AGAIN || result == GNUTLS_E_INTERRUPTED ? wanted(session)
+                                                                      : TLS_BROKEN;
+}
+
+ssize_t tls_session_receive(struct tls_session *session, char *bytes, size_t len)
+{
+    return outcome(session, gnutls_record_recv(session->gnutls, bytes, len));
+}
+
+ssize_t tls_session_send(struct tls_session *session, const char *bytes, size_t len)
+{
+    return outcome(session, gnutls_record_send(session->gnutls, bytes, len));
+}
+
+void tls_session_cork(struct tls_session *session)
+{
+    gnutls_record_cork(session->gnutls);
+}
+
+int tls_session_uncork(struct tls_session *session)
+{
+    int result = gnutls_record_uncork(session->gnutls, 0);
+    return result >= 0 ? 0 : (int)outcome(session, result);
+}
+
+bool tls_session_has_pending(const struct tls_session *session)
+{
+    return gnutls_record_check_pending(session->gnutls) > 0;
+}
+
+static const char *version_name(gnutls_protocol_t version)
+{
+    switch (version) {
+    case GNUTLS_TLS1_3:
+        return "TLSv1.3";
+    case GNUTLS_TLS1_2:
+        return "TLSv1.2";
+    case GNUTLS_TLS1_1:
+        return "TLSv1.1";
+    case GNUTLS_TLS1_0:
+        return "TLSv1";
+    default:
+        return "unknown";
+    }
+}
+
+static const char *cipher_name(gnutls_session_t session)
+{
+#if GNUTLS_VERSION_NUMBER >= 0x030704
+    const char *name = gnutls_ciphersuite_get(session);  /* as IANA registers it */
+#else
+    const char *name = gnutls_cipher_get_name(gnutls_cipher_get(session));
+#endif
+    return name != NULL ? name : "unknown";
+}
+
+static void peer_subject(gnutls_session_t session, char *out, size_t size)
+{
+    unsigned count = 0;
+    const gnutls_datum_t *raw = gnutls_certificate_get_peers(session, &count);
+    gnutls_x509_crt_t certificate;
+
+    if (raw == NULL || count == 0 || gnutls_x509_crt_init(&certificate) != 0)
+        return;
+    if (gnutls_x509_crt_import(certificate, &raw[0], GNUTLS_X509_FMT_DER) != 0 ||
+        gnutls_x509_crt_get_dn(certificate, out, &size) != 0)
+        out[0] = '\0';
+    gnutls_x509_crt_deinit(certificate);
+}
+
+void tls_session_info(const struct tls_session *session, struct tls_info *info)
+{
+    memset(info, 0, sizeof *info);
+    snprintf(info->version, sizeof info->version, "%s",
+             version_name(gnutls_protocol_get_version(session->gnutls)));
+    snprintf(info->cipher, sizeof info->cipher, "%s", cipher_name(session->gnutls));
+    info->resumed = gnutls_session_is_resumed(session->gnutls) != 0;
+    info->peer_verified = session->peer_verified;
+    if (session->server != NULL)
+        peer_subject(session->gnutls, info->peer_subject, sizeof info->peer_subject);
+}
+
+void tls_session_bye(struct tls_session *session)
+{
+    gnutls_bye(session->gnutls, GNUTLS_SHUT_WR);
+}

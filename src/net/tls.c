@@ -1,0 +1,261 @@
+/* net/tls.c - TLS credentials by GnuTLS, for the server side and for next hops
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "net/tls.h"
+
+#include <errno.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/i18n.h"
+#include "net/tls-credentials.h"
+
+#define PRIORITY_MAX 1024
+
+struct tls_tickets {
+    gnutls_datum_t key;
+};
+
+struct tls_tickets *tls_tickets_new(struct error *err)
+{
+    struct tls_tickets *tickets = calloc(1, sizeof *tickets);
+    if (tickets != NULL && gnutls_session_ticket_key_generate(&tickets->key) == 0)
+        return tickets;
+    error_set(err, _("cannot make a key for TLS session tickets"));
+    free(tickets);
+    return NULL;
+}
+
+void tls_tickets_free(struct tls_tickets *tickets)
+{
+    if (tickets == NULL)
+        return;
+    gnutls_memset(tickets->key.data, 0, tickets->key.size);
+    gnutls_free(tickets->key.data);
+    free(tickets);
+}
+
+static int remember_file(struct tls_server *server, const char *path, struct error *err)
+{
+    struct stat st;
+    if (path == NULL || path[0] == '\0')
+        return 0;
+    struct tls_file *files =
+        realloc(server->files, (server->file_count + 1) * sizeof *server->files);
+    if (files == NULL) {
+        error_set(err, _("out of memory"));
+        return -1;
+    }
+    server->files = files;
+    if (stat(path, &st) != 0) {
+        error_set(err, _("%s: %s"), path, strerror(errno));
+        return -1;
+    }
+    files[server->file_count] = (struct tls_file){strdup(path), st.st_mtim, st.st_size, st.st_ino};
+    return files[server->file_count++].path != NULL ? 0 : -1;
+}
+
+static int load_pair(struct tls_server *server, const struct tls_pair *pair, struct error *err)
+{
+    const char *key = pair->key != NULL && pair->key[0] != '\0' ? pair->key : pair->cert;
+
+    if (remember_file(server, pair->cert, err) != 0 ||
+        (key != pair->cert && remember_file(server, key, err) != 0))
+        return -1;
+    int result = gnutls_certificate_set_x509_key_file2(server->credentials, pair->cert, key,
+                                                       GNUTLS_X509_FMT_PEM, NULL, 0);
+    if (result >= 0)
+        return 0;
+    error_set(err, _("cannot load the certificate %s with the key %s: %s"), pair->cert, key,
+              gnutls_strerror(result));
+    return -1;
+}
+
+/* When the certificate that stands first in pair `index` ends; 0 when that cannot be told. */
+static long long pair_expiry(const struct tls_server *server, unsigned index)
+{
+    gnutls_datum_t raw;
+    gnutls_x509_crt_t certificate;
+    long long expiry = 0;
+
+    if (gnutls_certificate_get_crt_raw(server->credentials, index, 0, &raw) != 0 ||
+        gnutls_x509_crt_init(&certificate) != 0)
+        return 0;
+    if (gnutls_x509_crt_import(certificate, &raw, GNUTLS_X509_FMT_DER) == 0)
+        expiry = gnutls_x509_crt_get_expiration_time(certificate);
+    gnutls_x509_crt_deinit(certificate);
+    return expiry;
+}
+
+static int load_pairs(struct tls_server *server, const struct tls_server_config *config,
+                      struct error *err)
+{
+    for (size_t i = 0; i < config->pair_count; i++) {
+        if (load_pair(server, &config->pairs[i], err) != 0)
+            return -1;
+        long long expiry = pair_expiry(server, (unsigned)i);
+        if (server->expiry == 0 || expiry < server->expiry)
+            server->expiry = expiry;
+    }
+    return 0;
+}
+
+static int load_ca(struct tls_server *server, const char *ca_file, struct error *err)
+{
+    if (ca_file == NULL || ca_file[0] == '\0')
+        return 0;
+    if (remember_file(server, ca_file, err) != 0)
+        return -1;
+    int count = gnutls_certificate_set_x509_trust_file(server->credentials, ca_file,
+                                                       GNUTLS_X509_FMT_PEM);
+    if (count > 0)
+        return 0;
+    error_set(err, _("%s holds no CA certificate in PEM form"), ca_file);
+    return -1;
+}
+
+static int load_dh(struct tls_server *server, const char *file, struct error *err)
+{
+    gnutls_datum_t pem;
+
+    if (file == NULL || file[0] == '\0')
+        return gnutls_certificate_set_known_dh_params(server->credentials,
+                                                      GNUTLS_SEC_PARAM_MEDIUM);
+    if (remember_file(server, file, err) != 0)
+        return -1;
+    int result = gnutls_load_file(file, &pem);
+    if (result == 0 && (result = gnutls_dh_params_init(&server->dh)) == 0)
+        result = gnutls_dh_params_import_pkcs3(server->dh, &pem, GNUTLS_X509_FMT_PEM);
+    if (result != 0) {
+        error_set(err, _("%s holds no DH parameters in PEM form: %s"), file,
+                  gnutls_strerror(result));
+        return -1;
+    }
+    gnutls_free(pem.data);
+    gnutls_certificate_set_dh_params(server->credentials, server->dh);
+    return 0;
+}
+
+static int set_priority(struct tls_server *server, const struct tls_server_config *config,
+                        struct error *err)
+{
+    static const char *const below[] = {
+        [TLS_MIN_1_0] = "",
+        [TLS_MIN_1_1] = ":-VERS-TLS1.0",
+        [TLS_MIN_1_2] = ":-VERS-TLS1.0:-VERS-TLS1.1",
+        [TLS_MIN_1_3] = ":-VERS-TLS1.0:-VERS-TLS1.1:-VERS-TLS1.2",
+    };
+    char text[PRIORITY_MAX];
+    const char *position = NULL;
+
+    snprintf(text, sizeof text, "%s%s", config->priority, below[config->minimum_version]);
+    int result = gnutls_priority_init(&server->priority, text, &position);
+    if (result == 0)
+        return 0;
+    error_set(err, _("bad TLS priority string at \"%s\": %s"), position != NULL ? position : text,
+              gnutls_strerror(result));
+    return -1;
+}
+
+struct tls_server *tls_server_new(const struct tls_server_config *config,
+                                  const struct tls_tickets *tickets, struct error *err)
+{
+    struct tls_server *server = calloc(1, sizeof *server);
+
+    if (server == NULL || gnutls_certificate_allocate_credentials(&server->credentials) != 0) {
+        error_set(err, _("out of memory"));
+        free(server);
+        return NULL;
+    }
+    atomic_init(&server->references, 1);
+    server->client_certificates = config->client_certificates;
+    if (tickets != NULL)
+        server->ticket_key = &tickets->key;
+    if (set_priority(server, config, err) == 0 && load_pairs(server, config, err) == 0 &&
+        load_ca(server, config->ca_file, err) == 0 && load_dh(server, config->dh_params, err) == 0)
+        return server;
+    tls_server_unref(server);
+    return NULL;
+}
+
+struct tls_server *tls_server_ref(struct tls_server *server)
+{
+    atomic_fetch_add(&server->references, 1);
+    return server;
+}
+
+void tls_server_unref(struct tls_server *server)
+{
+    if (server == NULL || atomic_fetch_sub(&server->references, 1) != 1)
+        return;
+    gnutls_certificate_free_credentials(server->credentials);
+    if (server->priority != NULL)
+        gnutls_priority_deinit(server->priority);
+    if (server->dh != NULL)
+        gnutls_dh_params_deinit(server->dh);
+    for (size_t i = 0; i < server->file_count; i++)
+        free(server->files[i].path);
+    free(server->files);
+    free(server);
+}
+
+bool tls_server_files_changed(const struct tls_server *server)
+{
+    struct stat st;
+    for (size_t i = 0; i < server->file_count; i++) {
+        const struct tls_file *file = &server->files[i];
+        /* A file that is gone for a moment is being replaced: the next look will tell. */
+        if (stat(file->path, &st) == 0 &&
+            (st.st_mtim.tv_sec != file->changed.tv_sec ||
+             st.st_mtim.tv_nsec != file->changed.tv_nsec || st.st_size != file->size ||
+             st.st_ino != file->inode))
+            return true;
+    }
+    return false;
+}
+
+long long tls_server_expiry(const struct tls_server *server)
+{
+    return server->expiry;
+}
+
+struct tls_client *tls_client_new(const struct tls_client_config *config, struct error *err)
+{
+    struct tls_client *client = calloc(1, sizeof *client);
+    const char *priority = config->priority != NULL ? config->priority : "NORMAL";
+    int result = GNUTLS_E_MEMORY_ERROR;
+
+    if (client != NULL)
+        result = gnutls_certificate_allocate_credentials(&client->credentials);
+    if (result == 0)
+        result = gnutls_priority_init(&client->priority, priority, NULL);
+    if (result == 0 && config->verify) {
+        client->verify = true;
+        result = config->ca_file != NULL
+                     ? gnutls_certificate_set_x509_trust_file(client->credentials,
+                                                              config->ca_file, GNUTLS_X509_FMT_PEM)
+                     : gnutls_certificate_set_x509_system_trust(client->credentials);
+    }
+    if (result >= 0)
+        return client;
+    error_set(err, _("cannot set up TLS: %s"), gnutls_strerror(result));
+    tls_client_free(client);
+    return NULL;
+}
+
+void tls_client_free(struct tls_client *client)
+{
+    if (client == NULL)
+        return;
+    if (client->credentials != NULL)
+        gnutls_certificate_free_credentials(client->credentials);
+    if (client->priority != NULL)
+        gnutls_priority_deinit(client->priority);
+    free(client);
+}

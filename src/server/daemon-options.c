@@ -1,0 +1,84 @@
+/* server/daemon-options.c - a daemon's command line
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "server/daemon-internal.h"
+
+#include <config.h>
+#include <getopt.h>
+#include <stdio.h>
+
+#include "base/i18n.h"
+
+static void print_help(const struct daemon_program *program)
+{
+    printf(_("Usage: %s [-c FILE] [--check | --print-config]\n"), program->name);
+    printf("%s\n\n", _(program->summary));
+    printf(_("  -c, --config FILE   configuration file (default: %s)\n"
+             "      --check         say what is wrong with it, and exit\n"
+             "      --print-config  print every option with its value, and exit\n"
+             "      --version       print the version, and exit\n"
+             "      --help          print this, and exit\n"),
+           config_default_file);
+}
+
+struct daemon_options daemon_parse_options(const struct daemon_program *program, int argc,
+                                           char **argv)
+{
+    enum { CHECK = 256, PRINT, VERSION, HELP };
+    static const struct option long_options[] = {
+        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, CHECK},
+        {"print-config", no_argument, NULL, PRINT}, {"version", no_argument, NULL, VERSION},
+        {"help", no_argument, NULL, HELP},         {NULL, 0, NULL, 0},
+    };
+    struct daemon_options options = {DAEMON_RUN, config_default_file};
+    int letter;
+
+    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
+        switch (letter) {
+        case 'c':
+            options.file = optarg;
+            break;
+        case CHECK:
+            options.action = DAEMON_CHECK;
+            break;
+        case PRINT:
+            options.action = DAEMON_PRINT;
+            break;
+        case VERSION:
+            printf("%s (Postern) %s\n", program->name, PACKAGE_VERSION);
+            options.action = DAEMON_DONE;
+            return options;
+        case HELP:
+            print_help(program);
+            options.action = DAEMON_DONE;
+            return options;
+        default:
+            options.action = DAEMON_USAGE;
+            return options;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, _("%s: what is \"%s\"? See --help.\n"), program->name, argv[optind]);
+        options.action = DAEMON_USAGE;
+    }
+    return options;
+}
+
+void daemon_report(void *context, const char *text)
+{
+    (void)context;
+    fprintf(stderr, "%s\n", text);
+}
+
+int daemon_load_tls(const struct config *config, const struct tls_tickets *tickets,
+                    struct tls_server **tls, struct error *err)
+{
+    struct tls_server_config tls_config;
+    *tls = NULL;
+    if (config->tls.certificate_count == 0)
+        return 0;
+    config_tls_server(config, &tls_config);
+    *tls = tls_server_new(&tls_config, tickets, err);
+    return *tls != NULL ? 0 : -1;
+}

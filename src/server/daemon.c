@@ -1,0 +1,406 @@
+/* server/daemon.c - the life of a daemon: start, signals, reload, drain, end
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "server/daemon.h"
+
+#include <config.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "base/i18n.h"
+#include "base/log.h"
+#include "server/daemon-internal.h"
+#include "server/gate.h"
+#include "server/privileges.h"
+#include "server/sdnotify.h"
+
+#define WATCH_INTERVAL_MS 5000           /* between looks at the certificate files */
+#define EXPIRY_WARNING_S (14 * 86400)
+#define SPARE_DESCRIPTORS 64
+
+/* Everything main() owns. */
+struct daemon {
+    const struct daemon_program *program;
+    const char *file;
+    struct config *config;
+    struct tls_tickets *tickets;
+    struct tls_server *tls;
+    bool tls_failed;                     /* a reread failed; said once */
+    struct gate_listener listeners[LISTENERS_MAX];
+    size_t listener_count;
+    void *shared;
+    struct gate *gate;
+    pthread_t gate_thread;
+    int signal_fd;
+};
+
+static void warn_of_expiry(const struct tls_server *tls)
+{
+    long long left = tls != NULL ? tls_server_expiry(tls) - (long long)time(NULL) : EXPIRY_WARNING_S;
+    if (left < 0)
+        log_write(LOG_LEVEL_WARNING, "event=certificate-expired hint=\"renew tls.certificates\"");
+    else if (left < EXPIRY_WARNING_S)
+        log_write(LOG_LEVEL_WARNING, "event=certificate-expires days=%lld", left / 86400);
+}
+
+static int load(struct daemon *daemon, struct error *err)
+{
+    daemon->config = config_load(daemon->file, daemon_report, NULL);
+    if (daemon->config == NULL)
+        return EX_CONFIG;
+    log_set_level((enum log_level)daemon->config->log_level);
+    daemon->tickets = tls_tickets_new(err);
+    if (daemon->tickets == NULL)
+        return EX_UNAVAILABLE;
+    if (daemon_load_tls(daemon->config, daemon->tickets, &daemon->tls, err) != 0)
+        return EX_CONFIG;
+    warn_of_expiry(daemon->tls);
+    return EX_OK;
+}
+
+static int open_listeners(struct daemon *daemon, struct error *err)
+{
+    struct daemon_shape shape;
+    int inherited[LISTENERS_MAX];
+    size_t inherited_count = listener_inherited(inherited, LISTENERS_MAX);
+
+    daemon->program->shape(daemon->config, &shape);
+    for (size_t i = 0; i < shape.listen_count; i++) {
+        int fd = listener_take(&shape.listen[i], inherited, inherited_count);
+        if (fd < 0)
+            fd = listener_open(&shape.listen[i], err);
+        if (fd < 0)
+            return EX_UNAVAILABLE;
+        daemon->listeners[daemon->listener_count++] = (struct gate_listener){fd, shape.listen[i]};
+    }
+    for (size_t i = 0; i < inherited_count; i++) {
+        if (inherited[i] < 0)
+            continue;
+        log_write(LOG_LEVEL_WARNING, "event=socket-unused hint=\"a socket handed over by systemd "
+                                     "matches no address of the listen option\"");
+        close(inherited[i]);
+    }
+    return EX_OK;
+}
+
+static void raise_descriptor_limit(const struct daemon_shape *shape)
+{
+    struct rlimit limit;
+    rlim_t wanted = 2 * (rlim_t)shape->connections + shape->workers + SPARE_DESCRIPTORS;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < wanted)
+        log_write(LOG_LEVEL_WARNING, "event=descriptors have=%llu want=%llu hint=\"raise "
+                                     "LimitNOFILE or lower limits.connections\"",
+                  (unsigned long long)limit.rlim_max, (unsigned long long)wanted);
+}
+
+static int open_signals(struct daemon *daemon, struct error *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (daemon->signal_fd >= 0)
+        return EX_OK;
+    error_set(err, "signalfd: %s", strerror(errno));
+    return EX_UNAVAILABLE;
+}
+
+static void *gate_main(void *gate)
+{
+    gate_run(gate);
+    return NULL;
+}
+
+static int start_gate(struct daemon *daemon, struct error *err)
+{
+    struct daemon_shape shape;
+    struct service *service =
+        daemon->program->service_new(daemon->shared, daemon->config, daemon->tls, err);
+
+    if (service == NULL)
+        return EX_UNAVAILABLE;
+    daemon->program->shape(daemon->config, &shape);
+    raise_descriptor_limit(&shape);
+    daemon->gate = gate_new(daemon->listeners, daemon->listener_count, service, shape.workers,
+                            shape.queue, err);
+    service_unref(service);
+    if (daemon->gate == NULL)
+        return EX_UNAVAILABLE;
+    int result = pthread_create(&daemon->gate_thread, NULL, gate_main, daemon->gate);
+    if (result == 0)
+        return EX_OK;
+    error_set(err, _("cannot start a thread: %s"), strerror(result));
+    gate_free(daemon->gate);
+    daemon->gate = NULL;
+    return EX_UNAVAILABLE;
+}
+
+static int start(struct daemon *daemon, struct error *err)
+{
+    int status = open_signals(daemon, err);
+    if (status == EX_OK)
+        status = open_listeners(daemon, err);
+    if (status == EX_OK &&
+        privileges_drop(daemon->config->user, daemon->config->group, err) != 0)
+        status = EX_CONFIG;
+    if (status == EX_OK) {
+        daemon->shared = daemon->program->start(daemon->config, err);
+        status = daemon->shared != NULL ? EX_OK : EX_UNAVAILABLE;
+    }
+    return status == EX_OK ? start_gate(daemon, err) : status;
+}
+
+static void log_start(const struct daemon *daemon)
+{
+    struct log_line line;
+    char text[ADDRESS_TEXT_MAX];
+    log_begin(&line, LOG_LEVEL_NOTICE, "event=start");
+    log_str(&line, "program", daemon->program->name);
+    log_str(&line, "version", PACKAGE_VERSION);
+    for (size_t i = 0; i < daemon->listener_count; i++)
+        log_str(&line, "listen",
+                address_format_endpoint(&daemon->listeners[i].spec.address, text));
+    log_str(&line, "tls", daemon->tls != NULL ? "yes" : "no");
+    log_end(&line);
+}
+
+/* New connections get the new snapshot. 0, or -1 with a reason and nothing changed. */
+static int serve(struct daemon *daemon, struct config *config, struct tls_server *tls,
+                 struct error *err)
+{
+    struct service *service = daemon->program->service_new(daemon->shared, config, tls, err);
+    if (service == NULL)
+        return -1;
+    gate_set_service(daemon->gate, service);
+    service_unref(service);
+    return 0;
+}
+
+static bool same_listeners(const struct daemon_shape *a, const struct daemon_shape *b)
+{
+    if (a->listen_count != b->listen_count)
+        return false;
+    for (size_t i = 0; i < a->listen_count; i++) {
+        if (!address_same_ip(&a->listen[i].address, &b->listen[i].address) ||
+            a->listen[i].address.port != b->listen[i].address.port ||
+            a->listen[i].implicit_tls != b->listen[i].implicit_tls)
+            return false;
+    }
+    return true;
+}
+
+static void warn_of_restart(const struct daemon *daemon, const struct config *next)
+{
+    struct daemon_shape before, after;
+    daemon->program->shape(daemon->config, &before);
+    daemon->program->shape(next, &after);
+    if (!same_listeners(&before, &after))
+        log_write(LOG_LEVEL_WARNING, "event=reload option=listen effect=\"after a restart\"");
+    if (before.workers != after.workers || before.queue != after.queue)
+        log_write(LOG_LEVEL_WARNING,
+                  "event=reload option=workers,limits.queue effect=\"after a restart\"");
+    if (strcmp(daemon->config->user, next->user) != 0 ||
+        strcmp(daemon->config->group, next->group) != 0)
+        log_write(LOG_LEVEL_WARNING, "event=reload option=user,group effect=\"after a restart\"");
+}
+
+static void log_config_error(void *context, const char *text)
+{
+    (void)context;
+    log_write(LOG_LEVEL_ERROR, "event=config-error error=\"%s\"", text);
+}
+
+/* Takes over both references. */
+static void adopt(struct daemon *daemon, struct config *config, struct tls_server *tls)
+{
+    config_unref(daemon->config);
+    tls_server_unref(daemon->tls);
+    daemon->config = config;
+    daemon->tls = tls;
+    daemon->tls_failed = false;
+    warn_of_expiry(tls);
+}
+
+static void reload(struct daemon *daemon)
+{
+    struct error err = {""};
+    struct tls_server *tls = NULL;
+    struct config *config = config_load(daemon->file, log_config_error, NULL);
+
+    if (config != NULL && daemon_load_tls(config, daemon->tickets, &tls, &err) == 0 &&
+        serve(daemon, config, tls, &err) == 0) {
+        log_set_level((enum log_level)config->log_level);
+        warn_of_restart(daemon, config);
+        adopt(daemon, config, tls);
+        log_write(LOG_LEVEL_NOTICE, "event=reload status=done");
+        return;
+    }
+    if (err.text[0] != '\0')
+        log_config_error(NULL, err.text);
+    log_write(LOG_LEVEL_ERROR, "event=reload status=failed effect=\"the old configuration stays "
+                               "in force\"");
+    tls_server_unref(tls);
+    config_unref(config);
+}
+
+static void reload_by_signal(struct daemon *daemon)
+{
+    char state[64];
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%lld",
+             (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    sdnotify_send(state);
+    reload(daemon);
+    sdnotify_send("READY=1");
+}
+
+/* A renewal writes several files: as long as they do not fit each other, the old ones serve. */
+static void reread_certificates(struct daemon *daemon)
+{
+    struct error err;
+    struct tls_server *tls;
+
+    if (daemon->tls == NULL || !tls_server_files_changed(daemon->tls))
+        return;
+    if (daemon_load_tls(daemon->config, daemon->tickets, &tls, &err) != 0) {
+        if (!daemon->tls_failed)
+            log_write(LOG_LEVEL_ERROR, "event=certificates status=failed error=\"%s\" "
+                                       "effect=\"the old ones stay in use\"", err.text);
+        daemon->tls_failed = true;
+        return;
+    }
+    if (serve(daemon, daemon->config, tls, &err) != 0) {
+        log_write(LOG_LEVEL_ERROR, "event=certificates status=failed error=\"%s\"", err.text);
+        tls_server_unref(tls);
+        return;
+    }
+    adopt(daemon, config_ref(daemon->config), tls);
+    log_write(LOG_LEVEL_NOTICE, "event=certificates status=reread");
+}
+
+/* Until a signal asks for the end. */
+static void watch(struct daemon *daemon)
+{
+    int64_t watchdog_ms = sdnotify_watchdog_ms();
+    int wait_ms = watchdog_ms > 0 && watchdog_ms < WATCH_INTERVAL_MS ? (int)watchdog_ms
+                                                                     : WATCH_INTERVAL_MS;
+    for (;;) {
+        struct pollfd poll_fd = {.fd = daemon->signal_fd, .events = POLLIN};
+        struct signalfd_siginfo info;
+        poll(&poll_fd, 1, wait_ms);
+        while (read(daemon->signal_fd, &info, sizeof info) == sizeof info) {
+            if (info.ssi_signo != SIGHUP)
+                return;
+            reload_by_signal(daemon);
+        }
+        reread_certificates(daemon);
+        if (watchdog_ms > 0)
+            sdnotify_send("WATCHDOG=1");
+    }
+}
+
+static void log_stop(const struct daemon *daemon)
+{
+    struct gate_counts counts = gate_counts(daemon->gate);
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_NOTICE, "event=stop");
+    log_str(&line, "program", daemon->program->name);
+    log_int(&line, "accepted", (int64_t)counts.accepted);
+    log_int(&line, "refused_private", (int64_t)counts.refused_private);
+    log_int(&line, "refused_client", (int64_t)counts.refused_client);
+    log_int(&line, "refused_limit", (int64_t)counts.refused_limit);
+    log_int(&line, "early_talkers", (int64_t)counts.early_talkers);
+    log_int(&line, "idle_dropped", (int64_t)counts.idle_dropped);
+    log_int(&line, "unfinished", counts.working);
+    log_end(&line);
+}
+
+/* Open transactions may finish; then all is taken down. */
+static void finish(struct daemon *daemon)
+{
+    struct daemon_shape shape;
+    daemon->program->shape(daemon->config, &shape);
+    sdnotify_send("STOPPING=1");
+    gate_drain(daemon->gate, shape.drain_ms);
+    pthread_join(daemon->gate_thread, NULL);
+    log_stop(daemon);
+    if (gate_counts(daemon->gate).working > 0) {
+        /* Workers that still wait for the backend cannot be joined in time. What they carry has
+         * not been acknowledged, so nothing is lost by leaving. */
+        fflush(NULL);
+        _exit(EX_OK);
+    }
+    gate_free(daemon->gate);
+}
+
+static void clean_up(struct daemon *daemon)
+{
+    if (daemon->shared != NULL)
+        daemon->program->stop(daemon->shared);
+    for (size_t i = 0; i < daemon->listener_count; i++)
+        close(daemon->listeners[i].fd);
+    tls_server_unref(daemon->tls);
+    tls_tickets_free(daemon->tickets);
+    config_unref(daemon->config);
+    if (daemon->signal_fd >= 0)
+        close(daemon->signal_fd);
+}
+
+static int act(struct daemon *daemon, enum daemon_action action)
+{
+    struct error err = {""};
+    int status = load(daemon, &err);
+
+    if (status == EX_OK && action == DAEMON_CHECK)
+        printf(_("%s: the configuration is valid\n"), daemon->file);
+    else if (status == EX_OK && action == DAEMON_PRINT)
+        config_print(daemon->config, stdout);
+    else if (status == EX_OK)
+        status = start(daemon, &err);
+    if (err.text[0] != '\0')
+        log_write(LOG_LEVEL_ERROR, "%s: %s", daemon->program->name, err.text);
+    if (status == EX_OK && action == DAEMON_RUN) {
+        log_start(daemon);
+        sdnotify_send("READY=1");
+        watch(daemon);
+        finish(daemon);
+    }
+    clean_up(daemon);
+    return status;
+}
+
+int daemon_main(const struct daemon_program *program, int argc, char **argv)
+{
+    struct daemon daemon = {.program = program, .signal_fd = -1};
+
+    i18n_init();
+    struct daemon_options options = daemon_parse_options(program, argc, argv);
+    if (options.action == DAEMON_DONE)
+        return EX_OK;
+    if (options.action == DAEMON_USAGE)
+        return EX_USAGE;
+    daemon.file = options.file;
+    return act(&daemon, options.action);
+}

@@ -1,0 +1,95 @@
+/* server/gate-internal.h - the gate's connections, for gate.c and gate-connection.c
+ *
+ *   gate.c             the thread: events, time, commands from other threads
+ *   gate-connection.c  what happens to one connection: admit, greet, hand over, park, dismiss
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SERVER_GATE_INTERNAL_H
+#define POSTERN_SERVER_GATE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "server/clients.h"
+#include "server/gate.h"
+#include "server/pool.h"
+
+/* Where a connection is; each place is a list in order of arrival, so that what is due stands first. */
+enum place { PLACE_DELAYED, PLACE_SILENT, PLACE_PARKED, PLACE_WORKING, PLACES };
+
+/* What epoll(7) hands back: the first member of all it watches. */
+enum source { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CONNECTION };
+
+struct connection {
+    enum source source;
+    enum place place;
+    struct connection *previous, *next;  /* in its place */
+    struct connection *next_returned;
+    struct gate *gate;
+    struct service *service;             /* a reference */
+    struct session *session;             /* from its first octet on */
+    int fd;                              /* the session's, once there is one */
+    bool implicit_tls;
+    bool closed;                         /* set by the worker: the session is over */
+    struct address client, local;
+    int64_t since_ms;                    /* when it came to its place */
+};
+
+struct listener {
+    enum source source;
+    struct gate_listener given;
+};
+
+struct place_list {
+    struct connection *first, *last;
+};
+
+/* Refusals of one kind, logged once a second at most. */
+struct refusals {
+    int64_t logged_ms;
+    unsigned unlogged;
+};
+
+struct gate {
+    int epoll_fd;
+    int wake_fd;                          /* eventfd: something below `lock` has changed */
+    enum source wake;                     /* SOURCE_WAKE, for epoll */
+    struct listener listeners[LISTENERS_MAX];
+    size_t listener_count;
+    bool accepting;
+    int64_t pause_until_ms;               /* out of descriptors: no accept(2) before */
+    struct pool *pool;
+    struct clients *clients;
+    struct service *service;              /* for new connections; the gate thread's */
+    struct place_list places[PLACES];
+    struct refusals busy, limited;
+    atomic_bool draining;
+    bool cut;                             /* the drain's time is over */
+    int64_t drain_until_ms;
+    /* From other threads. */
+    pthread_mutex_t lock;
+    struct connection *returned;
+    struct service *next_service;
+    bool drain_asked, stop_asked;
+    int64_t drain_timeout_ms;
+    /* Read by other threads. */
+    atomic_uint connections, working;
+    atomic_ullong accepted, refused_limit, refused_client, refused_private, early_talkers,
+        idle_dropped;
+};
+
+/* gate-connection.c; all on the gate thread but gate_work(). */
+void gate_admit(struct gate *gate, int fd, const struct address *client, bool implicit_tls);
+void gate_readable(struct gate *gate, struct connection *connection);
+/* A worker has given it back. */
+void gate_take_back(struct gate *gate, struct connection *connection);
+/* Everything whose time is over; returns ms until the next such, -1 when none waits. */
+int gate_expire(struct gate *gate);
+void gate_dismiss_idle(struct gate *gate, enum own_reply why);
+/* The pool's job: runs on a worker. */
+void gate_work(void *job, void *scratch);
+/* gate.c: to be called by a worker when it is done. */
+void gate_give_back(struct connection *connection);
+
+#endif

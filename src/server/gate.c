@@ -1,0 +1,309 @@
+/* server/gate.c - the thread that owns every connection nobody is working on
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "server/gate-internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "base/i18n.h"
+#include "base/log.h"
+
+#define EVENTS_MAX 128
+#define ACCEPTS_MAX 64        /* in a row, before others have their turn */
+#define ACCEPT_PAUSE_MS 100   /* when descriptors or memory ran out */
+#define CUT_GRACE_MS 2000     /* for workers to notice that their sockets were shut down */
+
+static void *new_scratch(void)
+{
+    struct session_scratch *scratch = malloc(sizeof *scratch);
+    if (scratch != NULL && session_scratch_init(scratch) == 0)
+        return scratch;
+    free(scratch);
+    return NULL;
+}
+
+static void free_scratch(void *scratch)
+{
+    session_scratch_free(scratch);
+    free(scratch);
+}
+
+static int watch_source(struct gate *gate, int fd, void *source)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+    return epoll_ctl(gate->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+static void watch_listeners(struct gate *gate, bool on)
+{
+    if (gate->accepting == on)
+        return;
+    gate->accepting = on;
+    for (size_t i = 0; i < gate->listener_count; i++) {
+        if (on)
+            watch_source(gate, gate->listeners[i].given.fd, &gate->listeners[i]);
+        else
+            epoll_ctl(gate->epoll_fd, EPOLL_CTL_DEL, gate->listeners[i].given.fd, NULL);
+    }
+}
+
+static int set_up(struct gate *gate, unsigned workers, unsigned queue_max, struct error *err)
+{
+    static const struct pool_work work = {gate_work, new_scratch, free_scratch};
+
+    gate->clients = clients_new();
+    gate->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    gate->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    gate->wake = SOURCE_WAKE;
+    if (gate->clients == NULL || gate->epoll_fd < 0 || gate->wake_fd < 0 ||
+        watch_source(gate, gate->wake_fd, &gate->wake) != 0) {
+        error_set(err, _("cannot set up the event loop: %s"), strerror(errno));
+        return -1;
+    }
+    gate->pool = pool_new(workers, queue_max, &work, err);
+    return gate->pool != NULL ? 0 : -1;
+}
+
+struct gate *gate_new(const struct gate_listener *listeners, size_t count, struct service *service,
+                      unsigned workers, unsigned queue_max, struct error *err)
+{
+    struct gate *gate = calloc(1, sizeof *gate);
+    if (gate == NULL) {
+        error_set(err, _("out of memory"));
+        return NULL;
+    }
+    pthread_mutex_init(&gate->lock, NULL);
+    gate->service = service_ref(service);
+    gate->listener_count = count < LISTENERS_MAX ? count : LISTENERS_MAX;
+    for (size_t i = 0; i < gate->listener_count; i++)
+        gate->listeners[i] = (struct listener){SOURCE_LISTENER, listeners[i]};
+    if (set_up(gate, workers, queue_max, err) == 0)
+        return gate;
+    gate_free(gate);
+    return NULL;
+}
+
+static void wake(struct gate *gate)
+{
+    uint64_t one = 1;
+    if (write(gate->wake_fd, &one, sizeof one) < 0)
+        return;  /* the counter is full: it is awake */
+}
+
+void gate_give_back(struct connection *connection)
+{
+    struct gate *gate = connection->gate;
+    pthread_mutex_lock(&gate->lock);
+    bool first = gate->returned == NULL;
+    connection->next_returned = gate->returned;
+    gate->returned = connection;
+    /* Inside the lock: afterwards the gate may be gone. */
+    if (first)
+        wake(gate);
+    pthread_mutex_unlock(&gate->lock);
+}
+
+void gate_set_service(struct gate *gate, struct service *service)
+{
+    pthread_mutex_lock(&gate->lock);
+    struct service *unused = gate->next_service;
+    gate->next_service = service_ref(service);
+    pthread_mutex_unlock(&gate->lock);
+    wake(gate);
+    service_unref(unused);
+}
+
+void gate_drain(struct gate *gate, int64_t timeout_ms)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->drain_asked = true;
+    gate->drain_timeout_ms = timeout_ms;
+    pthread_mutex_unlock(&gate->lock);
+    wake(gate);
+}
+
+void gate_stop(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->stop_asked = true;
+    pthread_mutex_unlock(&gate->lock);
+    wake(gate);
+}
+
+static bool is_transient(int failure)
+{
+    return failure == ECONNABORTED || failure == EINTR || failure == EPERM ||
+           failure == EPROTO || failure == ENETDOWN || failure == EHOSTUNREACH ||
+           failure == ENETUNREACH;
+}
+
+static void accept_some(struct gate *gate, struct listener *listener)
+{
+    for (int i = 0; i < ACCEPTS_MAX; i++) {
+        struct sockaddr_storage sockaddr;
+        socklen_t len = sizeof sockaddr;
+        struct address client;
+        int fd = accept4(listener->given.fd, (struct sockaddr *)&sockaddr, &len,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            address_from_sockaddr(&client, (struct sockaddr *)&sockaddr);
+            gate_admit(gate, fd, &client, listener->given.spec.implicit_tls);
+            continue;
+        }
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return;
+        if (is_transient(errno))
+            continue;
+        /* Descriptors or memory are out: the backlog keeps the clients for a moment. */
+        log_write(LOG_LEVEL_ERROR, "event=accept-failed reason=\"%s\" hint=\"raise LimitNOFILE or "
+                                   "lower limits.connections\"", strerror(errno));
+        gate->pause_until_ms = deadline_now_ms() + ACCEPT_PAUSE_MS;
+        watch_listeners(gate, false);
+        return;
+    }
+}
+
+static void begin_drain(struct gate *gate, int64_t timeout_ms)
+{
+    atomic_store(&gate->draining, true);
+    gate->drain_until_ms = deadline_now_ms() + timeout_ms;
+    watch_listeners(gate, false);
+    gate_dismiss_idle(gate, REPLY_SHUTTING_DOWN);
+}
+
+static void take_commands(struct gate *gate, bool *stop)
+{
+    uint64_t count;
+    if (read(gate->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        return;
+    pthread_mutex_lock(&gate->lock);
+    struct connection *returned = gate->returned;
+    struct service *next = gate->next_service;
+    bool drain = gate->drain_asked;
+    int64_t timeout_ms = gate->drain_timeout_ms;
+    *stop = gate->stop_asked;
+    gate->returned = NULL;
+    gate->next_service = NULL;
+    gate->drain_asked = false;
+    pthread_mutex_unlock(&gate->lock);
+
+    if (next != NULL) {
+        service_unref(gate->service);
+        gate->service = next;
+    }
+    while (returned != NULL) {
+        struct connection *connection = returned;
+        returned = connection->next_returned;
+        gate_take_back(gate, connection);
+    }
+    if (drain)
+        begin_drain(gate, timeout_ms);
+}
+
+static int earlier(int a, int b)
+{
+    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
+}
+
+/* How long the next wait may be, after doing what time demands. -1: no limit. */
+static int keep_time(struct gate *gate)
+{
+    int64_t now = deadline_now_ms();
+    int wait_ms = gate_expire(gate);
+
+    if (!gate->accepting && !atomic_load(&gate->draining)) {
+        if (gate->pause_until_ms <= now)
+            watch_listeners(gate, true);
+        else
+            wait_ms = earlier(wait_ms, (int)(gate->pause_until_ms - now));
+    }
+    if (!atomic_load(&gate->draining))
+        return wait_ms;
+    if (gate->drain_until_ms <= now && !gate->cut) {
+        gate->cut = true;
+        gate->drain_until_ms = now + CUT_GRACE_MS;
+        for (struct connection *c = gate->places[PLACE_WORKING].first; c != NULL; c = c->next)
+            shutdown(c->fd, SHUT_RDWR);
+    }
+    return earlier(wait_ms, (int)(gate->drain_until_ms - now));
+}
+
+static bool drained(const struct gate *gate)
+{
+    return atomic_load(&gate->draining) &&
+           (atomic_load(&gate->connections) == 0 ||
+            (gate->cut && deadline_now_ms() >= gate->drain_until_ms));
+}
+
+void gate_run(struct gate *gate)
+{
+    struct epoll_event events[EVENTS_MAX];
+    bool stop = false;
+
+    watch_listeners(gate, true);
+    while (!stop && !drained(gate)) {
+        int wait_ms = keep_time(gate);
+        int count = epoll_wait(gate->epoll_fd, events, EVENTS_MAX, wait_ms);
+        bool woken = false;
+        for (int i = 0; i < count; i++) {
+            void *source = events[i].data.ptr;
+            switch (*(enum source *)source) {
+            case SOURCE_WAKE:
+                woken = true;
+                break;
+            case SOURCE_LISTENER:
+                if (gate->accepting)
+                    accept_some(gate, source);
+                break;
+            case SOURCE_CONNECTION:
+                gate_readable(gate, source);
+                break;
+            }
+        }
+        /* Last, because it may free connections that stand in `events`. */
+        if (woken)
+            take_commands(gate, &stop);
+    }
+    watch_listeners(gate, false);
+}
+
+struct gate_counts gate_counts(struct gate *gate)
+{
+    return (struct gate_counts){
+        .connections = atomic_load(&gate->connections),
+        .working = atomic_load(&gate->working),
+        .accepted = atomic_load(&gate->accepted),
+        .refused_limit = atomic_load(&gate->refused_limit),
+        .refused_client = atomic_load(&gate->refused_client),
+        .refused_private = atomic_load(&gate->refused_private),
+        .early_talkers = atomic_load(&gate->early_talkers),
+        .idle_dropped = atomic_load(&gate->idle_dropped),
+    };
+}
+
+void gate_free(struct gate *gate)
+{
+    bool stop;
+    if (gate->pool != NULL) {
+        pool_free(gate->pool);
+        take_commands(gate, &stop);
+    }
+    if (gate->clients != NULL)
+        gate_dismiss_idle(gate, REPLY_SHUTTING_DOWN);
+    clients_free(gate->clients);
+    service_unref(gate->service);
+    service_unref(gate->next_service);
+    if (gate->epoll_fd > 0)
+        close(gate->epoll_fd);
+    if (gate->wake_fd > 0)
+        close(gate->wake_fd);
+    pthread_mutex_destroy(&gate->lock);
+    free(gate);
+}

@@ -1,0 +1,15 @@
+/* server/privileges.h - from root to the service's own user
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SERVER_PRIVILEGES_H
+#define POSTERN_SERVER_PRIVILEGES_H
+
+#include "base/error.h"
+
+/* Gives up what the process will not need: umask, dumping, gaining privileges, and, when it runs as
+ * root, root: `user` and `group` ("" = the user's own) are taken on for good. "root" as user keeps
+ * it. 0, or -1 with a reason that names the option. Call before threads are started. */
+int privileges_drop(const char *user, const char *group, struct error *err);
+
+#endif

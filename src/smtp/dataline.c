@@ -1,0 +1,244 @@
+/* smtp/dataline.c - the scanner of mail data: the one place that knows the end of data
+ *
+ * Canonical text runs on memchr(3), a line at a time; only lines with something bare in them, and
+ * the ends of pieces, go through the state machine octet by octet.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/dataline.h"
+
+#include <string.h>
+#include <strings.h>
+
+enum state {
+    AT_LINE,        /* after CRLF, or at the very start: a dot here may be the end */
+    AT_LOOSE_LINE,  /* after an LF that was made a CRLF: a lone dot here is a false end */
+    IN_LINE,
+    AFTER_CR,             /* CR held back */
+    AFTER_DOT,            /* line start, "." held back */
+    AFTER_LOOSE_DOT,
+    AFTER_DOT_CR,         /* line start, "." CR held back */
+    AFTER_LOOSE_DOT_CR,
+};
+
+static const char trace_name[] = "received:";
+#define NO_MATCH 0xffffu
+
+void dataline_init(struct dataline *scanner, enum dataline_mode mode)
+{
+    memset(scanner, 0, sizeof *scanner);
+    scanner->mode = mode;
+    scanner->state = AT_LINE;
+    scanner->in_header = true;
+}
+
+/* Ranges that follow each other become one. */
+static void emit(struct dataline *scanner, struct dataline_output *output, const char *bytes,
+                 size_t len)
+{
+    if (scanner->offence || len == 0)
+        return;
+    if (output->count > 0) {
+        struct iovec *last = &output->iov[output->count - 1];
+        if ((const char *)last->iov_base + last->iov_len == bytes) {
+            last->iov_len += len;
+            return;
+        }
+    }
+    output->iov[output->count++] = (struct iovec){(void *)bytes, len};
+}
+
+/* Something that is not canonical is about to be replaced. */
+static void replace(struct dataline *scanner, struct dataline_output *output, const char *bytes)
+{
+    scanner->changed = true;
+    if (scanner->mode == DATALINE_REJECT)
+        scanner->offence = true;
+    emit(scanner, output, bytes, strlen(bytes));
+}
+
+/* Octets of a header line, to find "Received:". Nothing matched at a line's end: an empty line. */
+static void note_text(struct dataline *scanner, const char *bytes, size_t len)
+{
+    if (!scanner->in_header)
+        return;
+    for (size_t i = 0; i < len && scanner->match != NO_MATCH; i++) {
+        char octet = bytes[i] >= 'A' && bytes[i] <= 'Z' ? (char)(bytes[i] + 32) : bytes[i];
+        if (octet != trace_name[scanner->match]) {
+            scanner->match = NO_MATCH;
+        } else if (++scanner->match == sizeof trace_name - 1) {
+            scanner->received_count++;
+            scanner->match = NO_MATCH;
+        }
+    }
+}
+
+static void note_line_end(struct dataline *scanner)
+{
+    if (scanner->match == 0)
+        scanner->in_header = false;
+    scanner->match = 0;
+}
+
+static void end_line(struct dataline *scanner, enum state next)
+{
+    note_line_end(scanner);
+    scanner->state = next;
+}
+
+/* An octet where no dot is special. `at` points to it in the input. */
+static void take_text(struct dataline *scanner, const char *at, struct dataline_output *output)
+{
+    scanner->state = IN_LINE;
+    switch (*at) {
+    case '\r':
+        scanner->state = AFTER_CR;
+        break;
+    case '\n':
+        replace(scanner, output, "\r\n");
+        end_line(scanner, AT_LOOSE_LINE);
+        break;
+    case '\0':
+        note_text(scanner, " ", 1);
+        replace(scanner, output, " ");
+        break;
+    default:
+        note_text(scanner, at, 1);
+        emit(scanner, output, at, 1);
+    }
+}
+
+/* Behind a dot at the start of a line; `strict`: the line began after a CRLF. */
+static void take_after_dot(struct dataline *scanner, const char *at, bool strict,
+                           struct dataline_output *output)
+{
+    if (*at == '\r') {
+        scanner->state = strict ? AFTER_DOT_CR : AFTER_LOOSE_DOT_CR;
+        return;
+    }
+    note_text(scanner, ".", 1);
+    if (*at == '\n') {
+        /* A false end of data: the dot is stuffed, so that nobody behind us takes it for one. */
+        replace(scanner, output, "..\r\n");
+        end_line(scanner, AT_LOOSE_LINE);
+        return;
+    }
+    emit(scanner, output, ".", 1);
+    take_text(scanner, at, output);
+}
+
+static void take_after_dot_cr(struct dataline *scanner, const char *at, bool strict,
+                              struct dataline_output *output)
+{
+    if (*at == '\n' && strict) {
+        scanner->ended = true;
+        return;
+    }
+    note_text(scanner, ".", 1);
+    if (*at == '\n') {
+        replace(scanner, output, "..\r\n");
+        end_line(scanner, AT_LINE);
+        return;
+    }
+    replace(scanner, output, ". ");
+    take_text(scanner, at, output);
+}
+
+static void take_octet(struct dataline *scanner, const char *at, struct dataline_output *output)
+{
+    switch ((enum state)scanner->state) {
+    case AT_LINE:
+    case AT_LOOSE_LINE:
+        if (*at != '.')
+            take_text(scanner, at, output);
+        else
+            scanner->state = scanner->state == AT_LINE ? AFTER_DOT : AFTER_LOOSE_DOT;
+        break;
+    case IN_LINE:
+        take_text(scanner, at, output);
+        break;
+    case AFTER_CR:
+        if (*at == '\n') {
+            emit(scanner, output, "\r\n", 2);
+            end_line(scanner, AT_LINE);
+        } else {
+            note_text(scanner, " ", 1);
+            replace(scanner, output, " ");
+            take_text(scanner, at, output);
+        }
+        break;
+    case AFTER_DOT:
+    case AFTER_LOOSE_DOT:
+        take_after_dot(scanner, at, scanner->state == AFTER_DOT, output);
+        break;
+    case AFTER_DOT_CR:
+    case AFTER_LOOSE_DOT_CR:
+        take_after_dot_cr(scanner, at, scanner->state == AFTER_DOT_CR, output);
+        break;
+    }
+}
+
+/* Takes canonical text from a place where no dot is special, up to the last CRLF of it or to the
+ * end; returns how many octets, 0 when the next line is not canonical or not whole. */
+static size_t take_canonical(struct dataline *scanner, const char *bytes, size_t len,
+                             struct dataline_output *output)
+{
+    const char *line = bytes, *end = bytes + len;
+
+    while (line < end && (line == bytes || *line != '.')) {
+        const char *lf = memchr(line, '\n', (size_t)(end - line));
+        if (lf == NULL || lf == line || lf[-1] != '\r')
+            break;
+        size_t text_len = (size_t)(lf - 1 - line);
+        if (memchr(line, '\r', text_len) != NULL || memchr(line, '\0', text_len) != NULL)
+            break;
+        note_text(scanner, line, text_len);
+        end_line(scanner, AT_LINE);
+        line = lf + 1;
+    }
+    emit(scanner, output, bytes, (size_t)(line - bytes));
+    return (size_t)(line - bytes);
+}
+
+/* The same for the beginning of a line whose end is not here yet. */
+static size_t take_open_line(struct dataline *scanner, const char *bytes, size_t len,
+                             struct dataline_output *output)
+{
+    if (memchr(bytes, '\n', len) != NULL || memchr(bytes, '\r', len) != NULL ||
+        memchr(bytes, '\0', len) != NULL)
+        return 0;
+    note_text(scanner, bytes, len);
+    emit(scanner, output, bytes, len);
+    scanner->state = IN_LINE;
+    return len;
+}
+
+static bool dot_is_special(const struct dataline *scanner, char next)
+{
+    return scanner->state > IN_LINE || (scanner->state != IN_LINE && next == '.');
+}
+
+size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
+                     struct dataline_output *output)
+{
+    size_t at = 0;
+
+    output->count = 0;
+    /* One octet yields at most two ranges. */
+    while (at < len && !scanner->ended && output->count <= DATALINE_IOV - 2) {
+        if (!dot_is_special(scanner, bytes[at])) {
+            size_t taken = take_canonical(scanner, bytes + at, len - at, output);
+            if (taken == 0)
+                taken = take_open_line(scanner, bytes + at, len - at, output);
+            at += taken;
+            if (taken > 0)
+                continue;
+        }
+        take_octet(scanner, bytes + at, output);
+        at++;
+    }
+    scanner->octets += at;
+    if (scanner->ended)
+        scanner->octets -= 3;  /* "." CRLF is no part of the message */
+    return at;
+}

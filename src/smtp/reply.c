@@ -1,0 +1,230 @@
+/* smtp/reply.c - replies: reading a next hop's, writing ours (RFC 5321 4.2, RFC 2034)
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/reply.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buffer.h"
+
+#define REPLY_LINE_READ_MAX 2048  /* more than any server should send; longer is no reply */
+#define REPLY_LINE_TEXT_MAX 500   /* octets passed on of one line: 512 with code and CRLF */
+
+static const struct {
+    int code;
+    const char *enhanced, *text;
+} own[REPLY_OWN_COUNT] = {
+    [REPLY_OK] = {250, "2.0.0", "Ok"},
+    [REPLY_CLOSING] = {221, "2.0.0", "Bye"},
+    [REPLY_HELP] = {214, "2.0.0", "See RFC 5321"},
+    [REPLY_VRFY] = {252, "2.1.5", "Send some mail, I'll try my best"},
+    [REPLY_SENDER_OK] = {250, "2.1.0", "Ok"},
+    [REPLY_START_TLS] = {220, "2.0.0", "Ready to start TLS"},
+    [REPLY_START_DATA] = {354, "", "End data with <CR><LF>.<CR><LF>"},
+    [REPLY_SYNTAX] = {500, "5.5.2", "Error: bad syntax"},
+    [REPLY_LINE_TOO_LONG] = {500, "5.5.2", "Error: line too long"},
+    [REPLY_UNKNOWN_COMMAND] = {500, "5.5.1", "Error: command not recognized"},
+    [REPLY_NOT_IMPLEMENTED] = {502, "5.5.1", "Error: command not implemented"},
+    [REPLY_NO_ARGUMENT_ALLOWED] = {501, "5.5.4", "Error: this command takes no argument"},
+    [REPLY_HELO_SYNTAX] = {501, "5.5.4", "Error: a host name is expected"},
+    [REPLY_BAD_SENDER] = {501, "5.1.7", "Error: bad sender address syntax"},
+    [REPLY_BAD_RECIPIENT] = {501, "5.1.3", "Error: bad recipient address syntax"},
+    [REPLY_BAD_ARGUMENT] = {501, "5.5.4", "Error: bad argument"},
+    [REPLY_UNKNOWN_PARAMETER] = {555, "5.5.4", "Error: unsupported parameter"},
+    [REPLY_HELO_FIRST] = {503, "5.5.1", "Error: send HELO/EHLO first"},
+    [REPLY_MAIL_FIRST] = {503, "5.5.1", "Error: need MAIL command"},
+    [REPLY_RCPT_FIRST] = {503, "5.5.1", "Error: need RCPT command"},
+    [REPLY_NESTED_MAIL] = {503, "5.5.1", "Error: nested MAIL command"},
+    [REPLY_NOT_IN_TRANSACTION] = {503, "5.5.1", "Error: not within a mail transaction"},
+    [REPLY_TLS_ACTIVE] = {503, "5.5.1", "Error: TLS already active"},
+    [REPLY_INJECTION] = {554, "5.5.0", "Error: plain text behind STARTTLS"},
+    [REPLY_NO_VALID_RECIPIENTS] = {554, "5.5.1", "Error: no valid recipients"},
+    [REPLY_RELAY_DENIED] = {550, "5.7.1", "Relay access denied"},
+    [REPLY_UTF8_UNSUPPORTED] = {553, "5.6.7", "Internationalized address not supported here"},
+    [REPLY_8BIT_UNSUPPORTED] = {554, "5.6.3", "Message body type not supported here"},
+    [REPLY_TOO_BIG] = {552, "5.3.4", "Message size exceeds limit"},
+    [REPLY_TOO_MANY_HOPS] = {554, "5.4.6", "Too many hops"},
+    [REPLY_BARE_NEWLINE] = {550, "5.5.2", "Error: bare CR, LF or NUL received"},
+    [REPLY_TOO_MANY_RECIPIENTS] = {452, "4.5.3", "Too many recipients"},
+    [REPLY_TOO_MANY_UNKNOWN] = {451, "4.7.1", "Too many refused recipients in this session"},
+    [REPLY_TOO_MANY_ERRORS] = {421, "4.7.0", "Error: too many errors"},
+    [REPLY_BACKEND_UNREACHABLE] = {451, "4.4.1", "Mail server unreachable, try again later"},
+    [REPLY_BACKEND_BUSY] = {451, "4.3.2", "Mail server busy, try again later"},
+    [REPLY_BACKEND_LOST] = {451, "4.4.2", "Lost connection to mail server, try again later"},
+    [REPLY_BACKEND_CONFIG] = {451, "4.3.5", "Mail server configuration error, try again later"},
+    [REPLY_IDLE] = {421, "4.4.2", "Error: timeout exceeded"},
+    [REPLY_SHUTTING_DOWN] = {421, "4.3.2", "Service shutting down, try again later"},
+    [REPLY_SERVER_BUSY] = {421, "4.3.2", "Too busy, try again later"},
+    [REPLY_CLIENT_LIMIT] = {421, "4.7.0", "Too many connections from your address"},
+    [REPLY_CLIENT_REFUSED] = {554, "5.7.1", "Connections from private addresses are not accepted"},
+    [REPLY_EARLY_TALKER] = {554, "5.5.0", "Error: SMTP protocol synchronization"},
+    [REPLY_DATA_TIMEOUT] = {421, "4.4.2", "Error: timeout in mail data"},
+    [REPLY_DRAIN_LIMIT] = {421, "4.4.2", "Mail data refused and too long, try again later"},
+};
+
+void reply_own(struct reply *reply, enum own_reply which)
+{
+    reply_set(reply, own[which].code, own[which].enhanced, "%s", own[which].text);
+}
+
+static void reply_clear(struct reply *reply)
+{
+    reply->code = 0;
+    reply->enhanced[0] = '\0';
+    reply->line_count = 0;
+    reply->len = 0;
+    reply->text[0] = '\0';
+}
+
+/* Cleaned, and cut to what fits: a client can do nothing with the rest. */
+static void add_line(struct reply *reply, const char *text, size_t len)
+{
+    if (len > REPLY_LINE_TEXT_MAX)
+        len = REPLY_LINE_TEXT_MAX;
+    if (reply->line_count == REPLY_LINES_MAX || len + 2 > sizeof reply->text - reply->len)
+        return;
+    for (size_t i = 0; i < len; i++)
+        reply->text[reply->len++] = text[i] >= 0x20 && text[i] < 0x7f ? text[i] : '?';
+    reply->text[reply->len++] = '\n';
+    reply->text[reply->len] = '\0';
+    reply->line_count++;
+}
+
+void reply_set(struct reply *reply, int code, const char *enhanced, const char *format, ...)
+{
+    char text[REPLY_TEXT_MAX];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    reply_clear(reply);
+    reply->code = code;
+    snprintf(reply->enhanced, sizeof reply->enhanced, "%s", enhanced);
+    for (const char *line = text; line != NULL;) {
+        const char *end = strchr(line, '\n');
+        add_line(reply, line, end != NULL ? (size_t)(end - line) : strlen(line));
+        line = end != NULL && end[1] != '\0' ? end + 1 : NULL;
+    }
+}
+
+static bool is_digit(char octet)
+{
+    return octet >= '0' && octet <= '9';
+}
+
+/* RFC 3463 2: class "." subject "." detail, the class that of the reply. Returns its length. */
+static size_t enhanced_length(const char *text, size_t len, int code)
+{
+    size_t at = 1;
+    if (len < 5 || text[0] != '0' + code / 100)
+        return 0;
+    for (int part = 0; part < 2; part++) {
+        size_t digits = 0;
+        if (at >= len || text[at++] != '.')
+            return 0;
+        while (at < len && is_digit(text[at]) && digits < 4)
+            at++, digits++;
+        if (digits == 0 || digits > 3)
+            return 0;
+    }
+    return at == len || text[at] == ' ' ? at : 0;
+}
+
+enum reply_line_result reply_parse_line(struct reply *reply, const char *line, size_t len)
+{
+    if (len < 3 || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]) ||
+        (len > 3 && line[3] != ' ' && line[3] != '-'))
+        return REPLY_LINE_GARBAGE;
+    int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
+    if (code < 200 || code > 599 || (reply->code != 0 && reply->code != code))
+        return REPLY_LINE_GARBAGE;
+    reply->code = code;
+    add_line(reply, len > 4 ? line + 4 : "", len > 4 ? len - 4 : 0);
+    return len > 3 && line[3] == '-' ? REPLY_LINE_MORE : REPLY_LINE_LAST;
+}
+
+static size_t line_length(const char *line)
+{
+    return strcspn(line, "\n");
+}
+
+/* Takes the enhanced code off, when every line has the same. */
+void reply_finish(struct reply *reply)
+{
+    size_t len = enhanced_length(reply->text, line_length(reply->text), reply->code);
+    if (len == 0 || len >= sizeof reply->enhanced)
+        return;
+    memcpy(reply->enhanced, reply->text, len);
+    reply->enhanced[len] = '\0';
+    for (const char *line = reply->text; *line != '\0'; line += line_length(line) + 1) {
+        if (enhanced_length(line, line_length(line), reply->code) != len ||
+            memcmp(line, reply->enhanced, len) != 0) {
+            reply->enhanced[0] = '\0';
+            return;
+        }
+    }
+    char *to = reply->text;
+    for (const char *line = reply->text; *line != '\0';) {
+        const char *next = line + line_length(line) + 1;
+        const char *from = line[len] == ' ' ? line + len + 1 : line + len;
+        memmove(to, from, (size_t)(next - from));
+        to += next - from;
+        line = next;
+    }
+    *to = '\0';
+    reply->len = (size_t)(to - reply->text);
+}
+
+enum io_result reply_read(struct stream *stream, struct reply *reply, struct deadline deadline)
+{
+    struct line line;
+    /* A server that never comes to the last line must not hold us for ever. */
+    unsigned lines_left = 4 * REPLY_LINES_MAX;
+
+    reply_clear(reply);
+    while (lines_left-- > 0) {
+        enum io_result result = stream_read_line(stream, &line, REPLY_LINE_READ_MAX, deadline);
+        if (result != IO_OK) {
+            reply->code = 0;
+            return result == IO_TOO_LONG ? IO_FAILED : result;
+        }
+        switch (reply_parse_line(reply, line.text, line.len)) {
+        case REPLY_LINE_MORE:
+            continue;
+        case REPLY_LINE_LAST:
+            reply_finish(reply);
+            return IO_OK;
+        case REPLY_LINE_GARBAGE:
+            reply->code = 0;
+            return IO_FAILED;
+        }
+    }
+    reply->code = 0;
+    return IO_FAILED;
+}
+
+size_t reply_format(const struct reply *reply, char *out, size_t size)
+{
+    struct buffer buffer;
+    unsigned left = reply->line_count;
+
+    buffer_init(&buffer, out, size);
+    for (const char *line = reply->text; left > 0; line += line_length(line) + 1) {
+        left--;
+        buffer_printf(&buffer, "%03d%c%s%s%.*s\r\n", reply->code, left > 0 ? '-' : ' ',
+                      reply->enhanced, reply->enhanced[0] != '\0' ? " " : "",
+                      (int)line_length(line), line);
+    }
+    return buffer.len;
+}
+
+const char *reply_summary(const struct reply *reply, char *out, size_t size)
+{
+    snprintf(out, size, "%d %s%s%.*s", reply->code, reply->enhanced,
+             reply->enhanced[0] != '\0' ? " " : "", (int)line_length(reply->text), reply->text);
+    return out;
+}

@@ -1,0 +1,169 @@
+/* smtp/xclient.c - XCLIENT as Postfix does it, and xtext (RFC 3461 4)
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/xclient.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/buffer.h"
+
+static const struct {
+    const char *word;
+    unsigned name;
+} attributes[] = {
+    {"NAME", XCLIENT_NAME},   {"ADDR", XCLIENT_ADDR},         {"PORT", XCLIENT_PORT},
+    {"PROTO", XCLIENT_PROTO}, {"HELO", XCLIENT_HELO},         {"LOGIN", XCLIENT_LOGIN},
+    {"DESTADDR", XCLIENT_DESTADDR}, {"DESTPORT", XCLIENT_DESTPORT},
+    {"REVERSE_NAME", XCLIENT_REVERSE_NAME},
+};
+
+#define ATTRIBUTE_COUNT (sizeof attributes / sizeof attributes[0])
+
+static unsigned find_attribute(const char *text, size_t len)
+{
+    for (size_t i = 0; i < ATTRIBUTE_COUNT; i++) {
+        if (strlen(attributes[i].word) == len && strncasecmp(attributes[i].word, text, len) == 0)
+            return attributes[i].name;
+    }
+    return 0;
+}
+
+const char *xclient_attribute_name(unsigned name)
+{
+    for (size_t i = 0; i < ATTRIBUTE_COUNT; i++) {
+        if (attributes[i].name == name)
+            return attributes[i].word;
+    }
+    return "?";
+}
+
+unsigned xclient_parse_offer(const char *text, size_t len)
+{
+    const char *end = text + len;
+    unsigned offered = 0;
+    while (text < end) {
+        const char *start = text;
+        while (text < end && *text != ' ')
+            text++;
+        offered |= find_attribute(start, (size_t)(text - start));
+        while (text < end && *text == ' ')
+            text++;
+    }
+    return offered;
+}
+
+static void add_text(struct buffer *line, const char *name, const char *value)
+{
+    char encoded[3 * 256 + 1];
+    if (xtext_encode(value, strlen(value), encoded, sizeof encoded) < 0)
+        line->overflow = true;
+    else
+        buffer_printf(line, " %s=%s", name, encoded);
+}
+
+static void add_address(struct buffer *line, const char *name, const struct address *address)
+{
+    char ip[ADDRESS_TEXT_MAX];
+    buffer_printf(line, " %s=%s%s", name, address->family == AF_INET6 ? "IPV6:" : "",
+                  address_format_ip(address, ip));
+}
+
+size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
+                      char out[XCLIENT_LINE_MAX + 1])
+{
+    const char *unknown = identity->name_temporary ? "[TEMPUNAVAIL]" : "[UNAVAILABLE]";
+    struct buffer line;
+
+    buffer_init(&line, out, XCLIENT_LINE_MAX + 1);
+    buffer_puts(&line, "XCLIENT");
+    /* An attribute that is left out keeps the relay's own value at the backend (Postfix): the name
+     * must always be said, and the reverse name whenever there is no verified one. */
+    add_text(&line, "NAME", identity->name != NULL ? identity->name : unknown);
+    if (identity->name == NULL && (offered & XCLIENT_REVERSE_NAME))
+        add_text(&line, "REVERSE_NAME",
+                 identity->reverse_name != NULL ? identity->reverse_name : unknown);
+    add_address(&line, "ADDR", &identity->client);
+    buffer_printf(&line, " PORT=%u", identity->client.port);
+    if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTADDR))
+        add_address(&line, "DESTADDR", &identity->local);
+    if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTPORT))
+        buffer_printf(&line, " DESTPORT=%u", identity->local.port);
+    buffer_puts(&line, "\r\n");
+    return line.overflow ? 0 : line.len;
+}
+
+int xclient_next(const char **cursor, const char *end, struct xclient_attribute *attribute)
+{
+    while (*cursor < end && **cursor == ' ')
+        ++*cursor;
+    if (*cursor == end)
+        return 0;
+    const char *start = *cursor;
+    while (*cursor < end && **cursor != ' ')
+        ++*cursor;
+    const char *equals = memchr(start, '=', (size_t)(*cursor - start));
+    if (equals == NULL || equals + 1 == *cursor)
+        return -1;
+    attribute->name = find_attribute(start, (size_t)(equals - start));
+    if (attribute->name == 0)
+        return -1;
+    return xtext_decode(equals + 1, (size_t)(*cursor - equals - 1), attribute->value,
+                        sizeof attribute->value) >= 0
+               ? 1
+               : -1;
+}
+
+int xtext_encode(const char *bytes, size_t len, char *out, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char octet = (unsigned char)bytes[i];
+        bool plain = octet > 0x20 && octet < 0x7f && octet != '+' && octet != '=';
+        if (used + (plain ? 1 : 3) >= size)
+            return -1;
+        if (plain)
+            out[used++] = (char)octet;
+        else
+            used += (size_t)snprintf(out + used, size - used, "+%02X", octet);
+    }
+    if (used >= size)
+        return -1;
+    out[used] = '\0';
+    return (int)used;
+}
+
+static int hex_value(char digit)
+{
+    if (digit >= '0' && digit <= '9')
+        return digit - '0';
+    if (digit >= 'A' && digit <= 'F')
+        return digit - 'A' + 10;
+    return -1;
+}
+
+int xtext_decode(const char *text, size_t len, char *out, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < len; i++) {
+        int octet = (unsigned char)text[i];
+        if (octet == '+') {
+            int high = i + 2 < len ? hex_value(text[i + 1]) : -1;
+            int low = i + 2 < len ? hex_value(text[i + 2]) : -1;
+            if (high < 0 || low < 0)
+                return -1;
+            octet = high * 16 + low;
+            i += 2;
+        } else if (octet <= 0x20 || octet >= 0x7f || octet == '=') {
+            return -1;
+        }
+        /* A NUL would end the string before its end. */
+        if (octet == 0 || used + 1 >= size)
+            return -1;
+        out[used++] = (char)octet;
+    }
+    out[used] = '\0';
+    return (int)used;
+}

@@ -1,0 +1,470 @@
+/* tests/unit/test-session.c - smtp/session through a recording courier
+ *
+ * Each case is what a client sends, all at once, and then the codes it must be answered and what
+ * the courier must have been told. The courier answers by the local part of a recipient: "unknown"
+ * 550, "later" 451, "gone" 421, anything else 250.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "smtp/session.h"
+
+struct fake_courier {
+    struct courier base;
+    struct path asked[SESSION_BATCH_MAX];
+    size_t next;
+};
+
+/* What the test at hand sees and sets. */
+static GString *told, *body;
+static int data_code = 354, end_code = 250;
+static int fail_write_at;  /* the nth write fails; 0 = none */
+static int writes;
+
+static void fake_send(struct courier *base, const struct envelope *envelope,
+                      const struct path *recipients, size_t count, bool data)
+{
+    struct fake_courier *courier = (struct fake_courier *)base;
+    g_string_append_printf(told, "<%s>", envelope->sender.mailbox);
+    for (size_t i = 0; i < count; i++) {
+        path_copy(&courier->asked[i], &recipients[i]);
+        g_string_append_printf(told, " %s", recipients[i].mailbox);
+    }
+    courier->next = 0;
+    g_string_append(told, data ? " DATA; " : "; ");
+}
+
+static void fake_recipient_reply(struct courier *base, struct reply *reply)
+{
+    struct fake_courier *courier = (struct fake_courier *)base;
+    const char *mailbox = courier->asked[courier->next++].mailbox;
+    if (g_str_has_prefix(mailbox, "unknown"))
+        reply_set(reply, 550, "5.1.1", "no such user");
+    else if (g_str_has_prefix(mailbox, "later"))
+        reply_set(reply, 451, "4.3.0", "later");
+    else if (g_str_has_prefix(mailbox, "gone"))
+        reply_set(reply, 421, "4.3.2", "gone");
+    else
+        reply_set(reply, 250, "2.1.5", "Ok");
+}
+
+static void fake_data_reply(struct courier *base, struct reply *reply)
+{
+    (void)base;
+    reply_set(reply, data_code, "", "data");
+}
+
+static int fake_write(struct courier *base, const struct iovec *iov, int count)
+{
+    (void)base;
+    if (++writes == fail_write_at)
+        return -1;
+    for (int i = 0; i < count; i++)
+        g_string_append_len(body, iov[i].iov_base, (gssize)iov[i].iov_len);
+    return 0;
+}
+
+static void fake_end(struct courier *base, struct reply *reply)
+{
+    (void)base;
+    g_string_append(told, "end; ");
+    if (fail_write_at > 0)
+        reply_own(reply, REPLY_BACKEND_LOST);
+    else
+        reply_set(reply, end_code, "", "done");
+}
+
+static void fake_reset(struct courier *base)
+{
+    (void)base;
+}
+
+static void fake_abort(struct courier *base)
+{
+    (void)base;
+    g_string_append(told, "abort; ");
+}
+
+static void fake_free(struct courier *base)
+{
+    free(base);
+}
+
+static struct courier *fake_new(void *context)
+{
+    static const struct courier_ops ops = {
+        fake_send, fake_recipient_reply, fake_data_reply, fake_write,
+        fake_end,  fake_reset,           fake_abort,      fake_free,
+    };
+    struct fake_courier *courier = calloc(1, sizeof *courier);
+    (void)context;
+    courier->base.ops = &ops;
+    return &courier->base;
+}
+
+static enum own_reply fake_check(void *context, struct path *recipient)
+{
+    (void)context;
+    return strcmp(recipient->domain, "here.example") == 0 ? REPLY_OK : REPLY_RELAY_DENIED;
+}
+
+static void fake_capabilities(void *context, unsigned *extensions, uint64_t *limit)
+{
+    (void)context;
+    *extensions = EXTENSION_8BITMIME | EXTENSION_ENHANCEDSTATUSCODES;
+    *limit = 0;
+}
+
+static struct session_rules rules_for_test(void)
+{
+    return (struct session_rules){
+        .hostname = "mx.here.example",
+        .message_size = 100000,
+        .recipients = 5,
+        .errors = 6,
+        .junk_commands = 8,
+        .refused_recipients = 3,
+        .received_headers = 3,
+        .bare_newlines = DATALINE_NORMALIZE,
+        .park_after_ms = 50,
+        .command_timeout_ms = 2000,
+        .line_timeout_ms = 200,
+        .handshake_timeout_ms = 1000,
+        .data_timeout_ms = 300,
+        .drain_octets = 200000,
+        .drain_timeout_ms = 1000,
+        .policy = {fake_check, fake_capabilities, fake_new, NULL},
+    };
+}
+
+struct scene {
+    struct session *session;
+    struct session_scratch scratch;
+    struct session_rules rules;
+    atomic_bool draining;
+    int client;
+};
+
+static void scene_open(struct scene *scene)
+{
+    int fds[2];
+    struct address address;
+
+    memset(scene, 0, sizeof *scene);
+    scene->rules = rules_for_test();
+    told = g_string_new(NULL);
+    body = g_string_new(NULL);
+    data_code = 354;
+    end_code = 250;
+    writes = fail_write_at = 0;
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
+    scene->client = fds[1];
+    g_assert_cmpint(address_parse_ip(&address, "198.51.100.7"), ==, 0);
+    g_assert_cmpint(session_scratch_init(&scene->scratch), ==, 0);
+    scene->session =
+        session_new(fds[0], &address, &address, false, &scene->rules, &scene->draining);
+    g_assert_nonnull(scene->session);
+}
+
+static void scene_close(struct scene *scene)
+{
+    session_free(scene->session);
+    session_scratch_free(&scene->scratch);
+    close(scene->client);
+    g_string_free(told, TRUE);
+    g_string_free(body, TRUE);
+}
+
+static void say(struct scene *scene, const char *text, size_t len)
+{
+    g_assert_cmpint(send(scene->client, text, len, MSG_NOSIGNAL), ==, (gssize)len);
+}
+
+/* The codes of the replies received so far; of a multi-line reply its last line's. */
+static char *heard_codes(struct scene *scene)
+{
+    GString *all = g_string_new(NULL), *codes = g_string_new(NULL);
+    char piece[4096];
+    ssize_t len;
+    while ((len = recv(scene->client, piece, sizeof piece, MSG_DONTWAIT)) > 0)
+        g_string_append_len(all, piece, len);
+    char **lines = g_strsplit(all->str, "\r\n", -1);
+    for (char **line = lines; *line != NULL; line++) {
+        if (strlen(*line) >= 4 && (*line)[3] == ' ')
+            g_string_append_printf(codes, "%s%.3s", codes->len > 0 ? " " : "", *line);
+    }
+    g_strfreev(lines);
+    g_string_free(all, TRUE);
+    return g_string_free(codes, FALSE);
+}
+
+#define EHLO "EHLO c.example\r\n"
+#define MAIL "MAIL FROM:<s@far.example>\r\n"
+#define RCPT(local) "RCPT TO:<" local "@here.example>\r\n"
+#define SENDER "<s@far.example>"
+
+static const struct {
+    const char *name, *input, *codes, *told;
+} dialogs[] = {
+    {"one message", EHLO MAIL RCPT("a") "DATA\r\nhello\r\n.\r\nQUIT\r\n", "250 250 250 354 250 221",
+     SENDER " a@here.example DATA; end; "},
+    {"helo", "HELO c\r\n" MAIL RCPT("a") "QUIT\r\n", "250 250 250 221",
+     SENDER " a@here.example; "},
+    {"two in one session", EHLO MAIL RCPT("a") "DATA\r\nx\r\n.\r\n" MAIL RCPT("b") "DATA\r\ny\r\n.\r\n",
+     "250 250 250 354 250 250 250 354 250",
+     SENDER " a@here.example DATA; end; " SENDER " b@here.example DATA; end; "},
+    {"mail before hello", MAIL EHLO "QUIT\r\n", "503 250 221", ""},
+    {"rcpt before mail", EHLO RCPT("a"), "250 503", ""},
+    {"data before mail", EHLO "DATA\r\n", "250 503", ""},
+    {"data before rcpt", EHLO MAIL "DATA\r\n", "250 250 503", ""},
+    {"nested mail", EHLO MAIL MAIL, "250 250 503", ""},
+    {"foreign recipient never asked", EHLO MAIL "RCPT TO:<a@there.example>\r\nDATA\r\n",
+     "250 250 550 554", ""},
+    {"refused alone, in order", EHLO MAIL RCPT("a") RCPT("unknown") RCPT("b") "DATA\r\nx\r\n.\r\n",
+     "250 250 250 550 250 354 250",
+     SENDER " a@here.example unknown@here.example b@here.example; " SENDER " DATA; end; "},
+    {"ours and theirs in order",
+     EHLO MAIL RCPT("a") "RCPT TO:<x@there.example>\r\n" RCPT("later") "DATA\r\nx\r\n.\r\n",
+     "250 250 250 550 451 354 250",
+     SENDER " a@here.example later@here.example DATA; end; "},
+    {"no 354 without recipient", EHLO MAIL RCPT("unknown") "DATA\r\n", "250 250 550 554",
+     SENDER " unknown@here.example DATA; abort; "},
+    {"421 in mid-batch becomes 451", EHLO MAIL RCPT("gone") RCPT("a") "NOOP\r\n",
+     "250 250 451 250 250", SENDER " gone@here.example a@here.example; "},
+    {"421 at the end is passed and ends", EHLO MAIL RCPT("gone") "NOOP\r\n", "250 250 421",
+     SENDER " gone@here.example; "},
+    {"three refused recipients, then 451",
+     EHLO MAIL RCPT("unknown1") RCPT("unknown2") RCPT("unknown3") RCPT("a"),
+     "250 250 550 550 550 451",
+     SENDER " unknown1@here.example unknown2@here.example unknown3@here.example; "},
+    {"recipient limit",
+     EHLO MAIL RCPT("a") RCPT("b") RCPT("c") RCPT("d") RCPT("e") RCPT("f"),
+     "250 250 250 250 250 250 250 452",
+     SENDER " a@here.example b@here.example c@here.example; " SENDER
+            " d@here.example e@here.example; "},
+    {"rset forgets", EHLO MAIL RCPT("a") "RSET\r\n" RCPT("b"), "250 250 250 250 503",
+     SENDER " a@here.example; "},
+    {"size announced too big", EHLO "MAIL FROM:<s@far.example> SIZE=100001\r\n", "250 552", ""},
+    {"unknown parameter", EHLO "MAIL FROM:<s@far.example> FOO=1\r\n", "250 555", ""},
+    {"smtputf8 not offered", EHLO "MAIL FROM:<s@far.example> SMTPUTF8\r\n", "250 555", ""},
+    {"binarymime not offered", EHLO "MAIL FROM:<s@far.example> BODY=BINARYMIME\r\n", "250 554", ""},
+    {"unknown commands", EHLO "XYZZY\r\nXCLIENT ADDR=1.2.3.4\r\nAUTH PLAIN\r\n", "250 500 500 502",
+     ""},
+    {"bdat closes", EHLO "BDAT 4 LAST\r\nabc\nQUIT\r\n", "250 502", ""},
+    {"http closes", "GET / HTTP/1.0\r\nHELO x\r\n", "500", ""},
+    {"starttls without tls", EHLO "STARTTLS\r\n", "250 502", ""},
+    {"nul in a command", EHLO "NOOP \001x\r\n", "250 500", ""},
+    {"too many errors", "A\r\nB\r\nC\r\nD\r\nE\r\nF\r\nG\r\nNOOP\r\n",
+     "500 500 500 500 500 500 500 421", ""},
+    {"too much junk", EHLO "NOOP\r\nNOOP\r\nNOOP\r\nNOOP\r\nRSET\r\nNOOP\r\nHELP\r\nNOOP\r\nNOOP\r\n",
+     "250 250 250 250 250 250 250 214 421", ""},
+    {"client vanishes in mid-data", EHLO MAIL RCPT("a") "DATA\r\nhalf a mess", "250 250 250 354",
+     SENDER " a@here.example DATA; abort; "},
+    {"client vanishes before the last octet", EHLO MAIL RCPT("a") "DATA\r\nx\r\n.\r",
+     "250 250 250 354", SENDER " a@here.example DATA; abort; "},
+    {"loop", EHLO MAIL RCPT("a") "DATA\r\nReceived: 1\r\nReceived: 2\r\nReceived: 3\r\nReceived: 4\r\n"
+     "\r\nx\r\n.\r\n", "250 250 250 354 554", SENDER " a@here.example DATA; abort; "},
+    {"smuggled transaction stays data", EHLO MAIL RCPT("a") "DATA\r\nx\n.\n" MAIL RCPT("b")
+     "DATA\r\ny\r\n.\r\n", "250 250 250 354 250", SENDER " a@here.example DATA; end; "},
+};
+
+static void test_dialog(gconstpointer data)
+{
+    size_t i = GPOINTER_TO_SIZE(data);
+    struct scene scene;
+
+    scene_open(&scene);
+    say(&scene, dialogs[i].input, strlen(dialogs[i].input));
+    shutdown(scene.client, SHUT_WR);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    if (strcmp(codes, dialogs[i].codes) != 0 || strcmp(told->str, dialogs[i].told) != 0)
+        g_test_message("input: %s", dialogs[i].input);
+    g_assert_cmpstr(codes, ==, dialogs[i].codes);
+    g_assert_cmpstr(told->str, ==, dialogs[i].told);
+    scene_close(&scene);
+}
+
+static void test_body_is_untouched(void)
+{
+    static const char text[] = "Subject: x\r\n\r\n..dots\r\n.more\r\n\xc3\xa4 8-bit\r\n";
+    struct scene scene;
+
+    scene_open(&scene);
+    g_autofree char *input = g_strdup_printf(EHLO MAIL RCPT("a") "DATA\r\n%s.\r\n", text);
+    say(&scene, input, strlen(input));
+    shutdown(scene.client, SHUT_WR);
+    session_run(scene.session, &scene.scratch);
+    g_assert_true(g_str_has_prefix(body->str, "Received: from c.example (unknown [198.51.100.7])"));
+    g_assert_true(g_str_has_suffix(body->str, text));
+    scene_close(&scene);
+}
+
+static void test_too_big_is_drained(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    GString *input = g_string_new(EHLO MAIL RCPT("a") "DATA\r\n");
+    for (int i = 0; i < 1500; i++)
+        g_string_append(input, "0123456789012345678901234567890123456789012345678901234567890123456789\r\n");
+    g_string_append(input, ".\r\nNOOP\r\n");
+    say(&scene, input->str, input->len);
+    shutdown(scene.client, SHUT_WR);
+    session_run(scene.session, &scene.scratch);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 552 250");
+    g_assert_true(g_str_has_suffix(told->str, "abort; "));
+    g_string_free(input, TRUE);
+    scene_close(&scene);
+}
+
+static void test_next_hop_lost_in_data(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    fail_write_at = 1;
+    static const char input[] = EHLO MAIL RCPT("a") "DATA\r\nx\r\n.\r\nNOOP\r\n";
+    say(&scene, input, strlen(input));
+    shutdown(scene.client, SHUT_WR);
+    session_run(scene.session, &scene.scratch);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 451 250");
+    scene_close(&scene);
+}
+
+static void test_final_refusal_is_passed(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    end_code = 550;
+    static const char input[] = EHLO MAIL RCPT("a") "DATA\r\nx\r\n.\r\nNOOP\r\n";
+    say(&scene, input, strlen(input));
+    shutdown(scene.client, SHUT_WR);
+    session_run(scene.session, &scene.scratch);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 550 250");
+    scene_close(&scene);
+}
+
+static void test_bare_newline_rejected(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    scene.rules.bare_newlines = DATALINE_REJECT;
+    static const char input[] = EHLO MAIL RCPT("a") "DATA\r\nx\ny\r\n.\r\nNOOP\r\nNOOP\n";
+    say(&scene, input, strlen(input));
+    shutdown(scene.client, SHUT_WR);
+    session_run(scene.session, &scene.scratch);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 550 250 500");
+    g_assert_true(g_str_has_suffix(told->str, "abort; "));
+    scene_close(&scene);
+}
+
+/* A silent client is parked, with and without a transaction that holds no recipient, and goes on
+ * where it was; one with a recipient at the next hop keeps its worker until the time is out. */
+static void test_parking(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    say(&scene, EHLO, strlen(EHLO));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    say(&scene, MAIL, strlen(MAIL));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    say(&scene, RCPT("unknown"), strlen(RCPT("unknown")));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    scene.rules.command_timeout_ms = 100;
+    say(&scene, RCPT("a"), strlen(RCPT("a")));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 550 250 421");
+    scene_close(&scene);
+}
+
+static void test_half_a_line_times_out(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    say(&scene, "EHL", 3);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "421");
+    scene_close(&scene);
+}
+
+static void test_silence_in_data_times_out(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    static const char input[] = EHLO MAIL RCPT("a") "DATA\r\nhalf";
+    say(&scene, input, strlen(input));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 421");
+    g_assert_true(g_str_has_suffix(told->str, "abort; "));
+    scene_close(&scene);
+}
+
+static void test_draining(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    say(&scene, EHLO, strlen(EHLO));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    atomic_store(&scene.draining, true);
+    say(&scene, MAIL, strlen(MAIL));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 421");
+    scene_close(&scene);
+}
+
+static void test_dismiss(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    session_dismiss(scene.session, REPLY_IDLE);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "421");
+    scene_close(&scene);
+}
+
+static void test_line_too_long(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    g_autofree char *x = g_strnfill(COMMAND_LINE_MAX + 10, 'x');
+    g_autofree char *input = g_strdup_printf("NOOP %s\r\nNOOP\r\n", x);
+    say(&scene, input, strlen(input));
+    shutdown(scene.client, SHUT_WR);
+    session_run(scene.session, &scene.scratch);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "500 250");
+    scene_close(&scene);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(dialogs); i++) {
+        g_autofree char *path = g_strdup_printf("/session/dialog/%s", dialogs[i].name);
+        g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_dialog);
+    }
+    g_test_add_func("/session/body untouched", test_body_is_untouched);
+    g_test_add_func("/session/too big is drained", test_too_big_is_drained);
+    g_test_add_func("/session/next hop lost in data", test_next_hop_lost_in_data);
+    g_test_add_func("/session/final refusal passed", test_final_refusal_is_passed);
+    g_test_add_func("/session/bare newline rejected", test_bare_newline_rejected);
+    g_test_add_func("/session/parking", test_parking);
+    g_test_add_func("/session/half a line times out", test_half_a_line_times_out);
+    g_test_add_func("/session/silence in data times out", test_silence_in_data_times_out);
+    g_test_add_func("/session/draining", test_draining);
+    g_test_add_func("/session/dismiss", test_dismiss);
+    g_test_add_func("/session/line too long", test_line_too_long);
+    return g_test_run();
+}
