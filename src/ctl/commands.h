@@ -1,0 +1,14 @@
+/* ctl/commands.h - relayctl's subcommands
+ *
+ * One file each. A subcommand gets argv with its own name as argv[0], parses its options by getopt,
+ * and returns relayctl's exit status.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_CTL_COMMANDS_H
+#define POSTERN_CTL_COMMANDS_H
+
+int check_main(int argc, char **argv);
+int sink_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,56 @@
+/* ctl/main.c - relayctl: the operator's tool
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <config.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "base/i18n.h"
+#include "ctl/commands.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    {"check", check_main, N_("say whether the configuration is valid")},
+    {"sink", sink_main, N_("run a small mail server that takes mail and shows it")},
+};
+
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+static void print_help(FILE *out)
+{
+    fprintf(out, _("Usage: relayctl COMMAND [OPTION...]\n\nCommands:\n"));
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        fprintf(out, "  %-8s %s\n", commands[i].name, _(commands[i].summary));
+    fprintf(out, _("\nrelayctl COMMAND --help says more.\n"));
+}
+
+int main(int argc, char **argv)
+{
+    i18n_init();
+    signal(SIGPIPE, SIG_IGN);
+    if (argc < 2) {
+        print_help(stderr);
+        return EX_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0) {
+        print_help(stdout);
+        return EX_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("relayctl (Postern) %s\n", PACKAGE_VERSION);
+        return EX_OK;
+    }
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, _("relayctl: there is no command \"%s\"; relayctl --help lists them\n"),
+            argv[1]);
+    return EX_USAGE;
+}

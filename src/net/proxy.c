@@ -1,0 +1,123 @@
+/* net/proxy.c - PROXY protocol headers, versions 1 and 2
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "net/proxy.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define V1_MAX 107  /* octets with CRLF */
+#define V2_FIXED 16
+
+static const char v2_signature[12] = "\r\n\r\n\0\r\nQUIT\n";
+
+static bool begins_like(const char *bytes, size_t len, const char *what, size_t what_len)
+{
+    return memcmp(bytes, what, len < what_len ? len : what_len) == 0;
+}
+
+static bool parse_port(const char *text, uint16_t *port)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || value > 65535)
+        return false;
+    *port = (uint16_t)value;
+    return true;
+}
+
+/* "PROXY TCP4 1.2.3.4 5.6.7.8 111 222", without its CRLF. */
+static enum proxy_result parse_v1_line(char *line, struct proxy_header *header)
+{
+    char *save = NULL, *words[6];
+    int count = 0;
+
+    for (char *word = strtok_r(line, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
+        if (count == 6)
+            return PROXY_BAD;
+        words[count++] = word;
+    }
+    if (count >= 2 && strcmp(words[1], "UNKNOWN") == 0) {
+        header->local = true;
+        return PROXY_DONE;
+    }
+    if (count != 6 || (strcmp(words[1], "TCP4") != 0 && strcmp(words[1], "TCP6") != 0))
+        return PROXY_BAD;
+    bool v6_text = strchr(words[2], ':') != NULL && strchr(words[3], ':') != NULL;
+    if (v6_text != (words[1][3] == '6') || address_parse_ip(&header->source, words[2]) != 0 ||
+        address_parse_ip(&header->destination, words[3]) != 0 ||
+        !parse_port(words[4], &header->source.port) ||
+        !parse_port(words[5], &header->destination.port))
+        return PROXY_BAD;
+    return PROXY_DONE;
+}
+
+static enum proxy_result parse_v1(const char *bytes, size_t len, struct proxy_header *header,
+                                  size_t *used)
+{
+    char line[V1_MAX + 1];
+    size_t limit = len < V1_MAX ? len : V1_MAX;
+    const char *lf = memchr(bytes, '\n', limit);
+
+    if (lf == NULL)
+        return len >= V1_MAX ? PROXY_BAD : PROXY_MORE;
+    size_t line_len = (size_t)(lf - bytes);
+    if (bytes[line_len - 1] != '\r' || memchr(bytes, '\0', line_len) != NULL)
+        return PROXY_BAD;
+    memcpy(line, bytes, line_len - 1);
+    line[line_len - 1] = '\0';
+    *used = line_len + 1;
+    return parse_v1_line(line, header);
+}
+
+static void read_address(struct address *address, int family, const uint8_t *ip,
+                         const uint8_t *port)
+{
+    struct sockaddr_storage storage;
+    struct address raw = {.family = family, .port = (uint16_t)(port[0] << 8 | port[1])};
+    memcpy(raw.ip, ip, family == AF_INET ? 4 : 16);
+    /* Through a sockaddr, so that IPv4-mapped addresses are treated as everywhere. */
+    address_to_sockaddr(&raw, &storage);
+    address_from_sockaddr(address, (struct sockaddr *)&storage);
+}
+
+static enum proxy_result parse_v2(const char *bytes, size_t len, struct proxy_header *header,
+                                  size_t *used)
+{
+    const uint8_t *octets = (const uint8_t *)bytes;
+
+    if (len < V2_FIXED)
+        return PROXY_MORE;
+    size_t body = (size_t)(octets[14] << 8 | octets[15]);
+    if (octets[12] >> 4 != 2 || (octets[12] & 15) > 1 || V2_FIXED + body > PROXY_HEADER_MAX)
+        return PROXY_BAD;
+    if (len < V2_FIXED + body)
+        return PROXY_MORE;
+    *used = V2_FIXED + body;
+    int family = octets[13] >> 4 == 1 ? AF_INET : AF_INET6;
+    size_t ip_len = family == AF_INET ? 4 : 16;
+    if ((octets[12] & 15) == 0 || (octets[13] != 0x11 && octets[13] != 0x21)) {
+        header->local = true;
+        return PROXY_DONE;
+    }
+    if (body < 2 * ip_len + 4)
+        return PROXY_BAD;
+    const uint8_t *ips = octets + V2_FIXED, *ports = ips + 2 * ip_len;
+    read_address(&header->source, family, ips, ports);
+    read_address(&header->destination, family, ips + ip_len, ports + 2);
+    return PROXY_DONE;
+}
+
+enum proxy_result proxy_parse(const char *bytes, size_t len, struct proxy_header *header,
+                              size_t *used)
+{
+    memset(header, 0, sizeof *header);
+    if (begins_like(bytes, len, v2_signature, sizeof v2_signature))
+        return parse_v2(bytes, len, header, used);
+    if (begins_like(bytes, len, "PROXY ", 6))
+        return len < 6 ? PROXY_MORE : parse_v1(bytes, len, header, used);
+    return PROXY_BAD;
+}

@@ -1,0 +1,382 @@
+"""The test bed: relay-in, a Postfix of our own, a scripted backend, clients.
+
+Everything lives below one scratch folder and in the network namespace that run.sh has made. Each wait
+is bounded; processes are ended by pid. SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import grp
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+
+BUILD = os.environ["POSTERN_BUILDDIR"]
+CLIENT4, CLIENT6, OTHER4 = "198.51.100.7", "2001:db8::7", "198.51.100.8"
+RELAY4, RELAY6 = "203.0.113.5", "2001:db8::1"
+BACKEND = "10.0.0.2"
+POSTFIX_PORT, SCRIPTED_PORT = 2525, 2600
+SLOW = 1  # factor for what is measured in time; more under sanitizers
+
+
+def is_sanitized():
+    libraries = subprocess.run(["ldd", f"{BUILD}/relay-in"], capture_output=True, text=True).stdout
+    return re.search(r"lib[at]san", libraries) is not None
+
+
+def wait_for(what, condition, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds} s in vain for {what}")
+
+
+def read(path):
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+class Bed:
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="postern-test-")
+        os.chmod(self.dir, 0o755)
+        self.cert, self.key = self.make_certificate("relay", "ec")
+        self.count = 0
+
+    def make_certificate(self, name, kind="ec"):
+        cert, key = f"{self.dir}/{name}.crt", f"{self.dir}/{name}.key"
+        new = {"ec": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
+               "rsa": ["-newkey", "rsa:2048"]}[kind]
+        subprocess.run(["openssl", "req", "-x509", *new, "-nodes", "-days", "30", "-subj",
+                        f"/CN={name}.example", "-keyout", key + ".new", "-out", cert + ".new"],
+                       check=True, capture_output=True)
+        os.chmod(key + ".new", 0o644)
+        os.rename(key + ".new", key)
+        os.rename(cert + ".new", cert)
+        return cert, key
+
+    def close(self):
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Postfix:
+    """A real Postfix; `extra` goes into main.cf."""
+
+    def __init__(self, bed, name, listen, extra, services=""):
+        self.dir = f"{bed.dir}/{name}"
+        self.config, self.queue, self.mail = (f"{self.dir}/{d}" for d in ("etc", "queue", "mail"))
+        self.log = f"{self.dir}/log"
+        nobody = pwd.getpwnam("nobody")
+        for folder in (self.dir, self.config, self.queue, self.mail, f"{self.dir}/data"):
+            os.makedirs(folder)
+        os.chown(f"{self.dir}/data", pwd.getpwnam("postfix").pw_uid, -1)
+        os.chown(self.mail, nobody.pw_uid, nobody.pw_gid)
+        with open(f"{self.config}/main.cf", "w") as file:
+            file.write(f"""compatibility_level = 3.6
+queue_directory = {self.queue}
+data_directory = {self.dir}/data
+maillog_file = {self.log}
+maillog_file_prefixes = {bed.dir}
+myhostname = {name}.example
+mydestination =
+mynetworks = 127.0.0.1/32
+inet_interfaces = {BACKEND}, 10.0.0.1
+inet_protocols = ipv4
+message_size_limit = 209715200
+virtual_mailbox_limit = 0
+alias_maps =
+smtputf8_enable = yes
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+virtual_mailbox_base = {self.mail}
+virtual_uid_maps = static:{nobody.pw_uid}
+virtual_gid_maps = static:{nobody.pw_gid}
+virtual_mailbox_domains = example.com
+virtual_mailbox_maps = inline:{{ {{a@example.com = a/}}, {{b@example.com = b/}}, {{postmaster@example.com = p/}} }}
+smtpd_tls_cert_file = {bed.cert}
+smtpd_tls_key_file = {bed.key}
+smtpd_tls_security_level = may
+smtpd_peername_lookup = no
+smtpd_error_sleep_time = 0
+{extra}
+""")
+        with open(f"{self.config}/master.cf", "w") as file:
+            file.write(f"""{listen} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+pickup unix n - n 60 1 pickup
+showq unix n - n - - showq
+flush unix n - n 1000? 0 flush
+postlog unix-dgram n - n - 1 postlogd
+{services}""")
+        shutil.copy("/etc/postfix/dynamicmaps.cf", self.config)
+        subprocess.run(["postfix", "-c", self.config, "start"], check=True, capture_output=True,
+                       timeout=60)
+        host, port = listen.rsplit(":", 1)
+        wait_for("Postfix", lambda: can_connect(host, int(port)))
+
+    def stop(self):
+        subprocess.run(["postfix", "-c", self.config, "stop"], capture_output=True, timeout=60)
+
+    def mails(self, user):
+        folder = f"{self.mail}/{user}/new"
+        if not os.path.isdir(folder):
+            return []
+        return sorted(f"{folder}/{name}" for name in os.listdir(folder))
+
+    def clear(self):
+        for user in os.listdir(self.mail):
+            shutil.rmtree(f"{self.mail}/{user}")
+
+    def wait_mail(self, user, count=1, seconds=20):
+        wait_for(f"{count} mail(s) for {user}", lambda: len(self.mails(user)) >= count, seconds)
+        with open(self.mails(user)[0], "rb") as file:
+            return file.read()
+
+
+def can_connect(host, port):
+    try:
+        socket.create_connection((host, port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+class Relay:
+    """relay-in under test. `settings` are the lines that differ."""
+
+    def __init__(self, bed, backend_port=POSTFIX_PORT, top="", inner="", backend="", limits="",
+                 timeouts="", wait=True):
+        bed.count += 1
+        self.bed = bed
+        self.conf = f"{bed.dir}/relay-{bed.count}.conf"
+        self.log = f"{bed.dir}/relay-{bed.count}.log"
+        self.settings = dict(backend_port=backend_port, top=top, inner=inner, backend=backend,
+                             limits=limits, timeouts=timeouts)
+        self.write_conf()
+        environment = dict(os.environ, ASAN_OPTIONS="detect_leaks=0")
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([f"{BUILD}/relay-in", "-c", self.conf], stderr=log,
+                                            stdin=subprocess.DEVNULL, env=environment)
+        if wait:
+            wait_for("relay-in", lambda: "event=start" in read(self.log) or
+                     self.process.poll() is not None)
+            assert self.process.poll() is None, "relay-in did not start"
+
+    def write_conf(self, **changes):
+        s = dict(self.settings, **changes)
+        with open(self.conf, "w") as file:
+            file.write(f"""
+hostname = "relay.example";
+user = "nobody";
+tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); }};
+in = {{
+  listen = [ "[::]:25" ];
+  domains = [ "example.com" ];
+  backend = {{ hosts = [ "{BACKEND}:{s['backend_port']}" ]; identity = "xclient"; retry_after = "100ms";
+               {s['backend']} }};
+  limits = {{ junk_commands = 1000; {s['limits']} }};
+  timeouts = {{ park_after = "300ms"; {s['timeouts']} }};
+  {s['inner']}
+}};
+log = {{ level = "debug"; }};
+{s['top']}
+""")
+
+    def peak_kib(self):
+        return int(re.search(r"VmHWM:\s+(\d+)", read(f"/proc/{self.process.pid}/status")).group(1))
+
+    def stop(self, seconds=15):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError("relay-in did not end after SIGTERM")
+        log = read(self.log)
+        assert not re.search(r"Sanitizer|runtime error", log), "a sanitizer has complained"
+        assert status == 0, f"relay-in ended with status {status}"
+
+
+class Client:
+    """An SMTP client that does exactly what it is told."""
+
+    def __init__(self, source=CLIENT4, host=None, port=25, timeout=20):
+        v6 = ":" in source
+        self.sock = socket.create_connection((host or (RELAY6 if v6 else RELAY4), port), timeout,
+                                             source_address=(source, 0))
+        self.file = self.sock.makefile("rb")
+
+    def reply(self):
+        lines = []
+        while True:
+            line = self.file.readline()
+            if not line:
+                raise ConnectionError("connection closed")
+            lines.append(line.decode("latin-1").rstrip("\r\n"))
+            if len(line) < 4 or line[3:4] != b"-":
+                return int(lines[-1][:3]), "\n".join(lines)
+
+    def send(self, data):
+        self.sock.sendall(data if isinstance(data, bytes) else data.encode("latin-1"))
+
+    def cmd(self, line, expect=None):
+        self.send(line + "\r\n")
+        code, text = self.reply()
+        if expect is not None and code != expect:
+            raise AssertionError(f"{line!r}: expected {expect}, got {text!r}")
+        return code, text
+
+    def hello(self, name="client.example"):
+        assert self.reply()[0] == 220
+        return self.cmd(f"EHLO {name}", 250)[1]
+
+    def starttls(self, name="client.example"):
+        self.cmd("STARTTLS", 220)
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.sock = context.wrap_socket(self.sock, server_hostname="relay.example")
+        self.file = self.sock.makefile("rb")
+        return self.cmd(f"EHLO {name}", 250)[1]
+
+    def envelope(self, *recipients, sender="s@sender.example"):
+        self.cmd(f"MAIL FROM:<{sender}>", 250)
+        return [self.cmd(f"RCPT TO:<{r}>")[0] for r in recipients]
+
+    def data(self, body):
+        self.cmd("DATA", 354)
+        self.send(body if isinstance(body, bytes) else body.encode())
+        self.send(".\r\n")
+        return self.reply()
+
+    def gone(self):
+        """True when the server closes without another word."""
+        try:
+            return self.file.readline() == b""
+        except OSError:
+            return True
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+    def kill(self):
+        """RST instead of an orderly end."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.close()
+
+
+class ScriptedBackend:
+    """A backend that plays `script`: step -> reply text, "close", "stall" or "garbage". The steps are
+    banner, ehlo, xclient, mail, rcpt, data, body, dot. Complete messages are kept in `messages`."""
+
+    ORDINARY = {"banner": "220 b ESMTP", "xclient": "220 b ESMTP", "mail": "250 2.1.0 Ok",
+                "rcpt": "250 2.1.5 Ok", "data": "354 go", "dot": "250 2.0.0 Ok",
+                "rset": "250 2.0.0 Ok", "quit": "221 2.0.0 Bye",
+                "ehlo": "250-b\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-XCLIENT NAME ADDR PORT "
+                        "REVERSE_NAME DESTADDR DESTPORT\r\n250 ENHANCEDSTATUSCODES"}
+
+    def __init__(self, script=None, pipelining=True):
+        self.script = script or {}
+        self.ordinary = dict(self.ORDINARY)
+        if not pipelining:
+            self.ordinary["ehlo"] = self.ordinary["ehlo"].replace("250-PIPELINING\r\n", "")
+        self.messages, self.commands = [], []
+        self.listener = socket.create_server((BACKEND, SCRIPTED_PORT), backlog=100)
+        self.ended = threading.Event()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def play(self, connection, step, xclient_seen):
+        # What is scripted holds only for a client's own session; the relay's look-round is served.
+        play_it = step in self.script and (xclient_seen or step in ("banner", "xclient"))
+        text = self.script[step] if play_it else self.ordinary[step]
+        if text == "close":
+            return False
+        if text == "stall":
+            self.ended.wait(60)
+            return False
+        connection.sendall((("\0\xff what?" if text == "garbage" else text) + "\r\n").encode("latin-1"))
+        return True
+
+    def serve(self, connection):
+        try:
+            self.dialog(connection)
+        except OSError:
+            pass
+        finally:
+            connection.close()
+
+    def dialog(self, connection):
+        file, seen = connection.makefile("rb"), False
+        if not self.play(connection, "banner", seen):
+            return
+        while True:
+            line = file.readline()
+            if not line:
+                return
+            self.commands.append(line)
+            step = line[:4].decode("latin-1").lower().strip()
+            step = {"xcli": "xclient", "helo": "ehlo"}.get(step, step)
+            seen = seen or step == "xclient"
+            if step not in self.ordinary:
+                connection.sendall(b"500 5.5.2 what\r\n")
+            elif not self.play(connection, step, seen):
+                return
+            elif step == "quit":
+                return
+            elif step == "data" and (self.script.get("data") or "354").startswith("354"):
+                if not self.body(connection, file):
+                    return
+
+    def body(self, connection, file):
+        lines = []
+        while True:
+            line = file.readline()
+            if not line:
+                return False
+            if self.script.get("body") == "close":
+                return False
+            if line == b".\r\n":
+                break
+            lines.append(line)
+        self.messages.append(b"".join(lines))
+        return self.play(connection, "dot", True)
+
+    def close(self):
+        self.ended.set()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
