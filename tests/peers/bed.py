@@ -92,7 +92,7 @@ myhostname = {name}.example
 mydestination =
 mynetworks = 127.0.0.1/32
 inet_interfaces = {BACKEND}, 10.0.0.1
-inet_protocols = ipv4
+inet_protocols = all
 message_size_limit = 209715200
 virtual_mailbox_limit = 0
 alias_maps =
@@ -198,7 +198,7 @@ tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }
 in = {{
   listen = [ "[::]:25" ];
   domains = [ "example.com" ];
-  backend = {{ hosts = [ "{BACKEND}:{s['backend_port']}" ]; identity = "xclient"; retry_after = "100ms";
+  backend = {{ hosts = [ "{BACKEND}:{s['backend_port']}" ]; identity = "xclient"; retry_after = 0;
                {s['backend']} }};
   limits = {{ junk_commands = 1000; {s['limits']} }};
   timeouts = {{ park_after = "300ms"; {s['timeouts']} }};
@@ -341,6 +341,7 @@ class ScriptedBackend:
             connection.close()
 
     def dialog(self, connection):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         file, seen = connection.makefile("rb"), False
         if not self.play(connection, "banner", seen):
             return
@@ -378,5 +379,6 @@ class ScriptedBackend:
 
     def close(self):
         self.ended.set()
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        if self.listener.fileno() >= 0:
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()

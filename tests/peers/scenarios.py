@@ -165,7 +165,9 @@ def big_message(world):
     relay = world.relay()
     chunk = (b"x" * 998 + b"\r\n" + b"y" * 999 + b"\r\n" + b"z" * 100000 + b"\r\n" +
              b"..\r\n..two\r\n.x\r\n" + bytes(range(128, 256)) + b"\r\n")
-    plain = b"Subject: big\r\n\r\n" + chunk * (50 * 1024 * 1024 // len(chunk) + 1)
+    # complete headers, or Postfix would add some
+    plain = (b"Subject: big\r\nFrom: s@sender.example\r\nDate: Sat, 21 Nov 2026 00:00:00 +0000\r\n"
+             b"Message-ID: <1@sender.example>\r\n\r\n") + chunk * (50 * 1024 * 1024 // len(chunk) + 1)
     small = Client()
     small.hello()
     assert send_one(small, "b@example.com")[0] == 250
@@ -179,8 +181,6 @@ def big_message(world):
     print(f"# peak memory grew by {grown} KiB for {len(plain)} octets")
     mail = world.postfix.wait_mail("a", seconds=60)
     arrived = mail[mail.index(b"Subject: big\n"):].replace(b"\n", b"\r\n")
-    # Postfix folds its own lines of over 64 KiB on delivery? line_length_limit is for input records;
-    # what was written is compared as it stands.
     assert hashlib.sha256(arrived).hexdigest() == hashlib.sha256(plain).hexdigest(), (len(arrived), len(plain))
     assert world.sanitized or grown <= 2048, f"{grown} KiB"
 
@@ -270,7 +270,6 @@ def backend_answers(world):
                 wrong.append((step, text, "pipelining" if pipelining else "lock-step", heard, expected))
             client.close()
             backend.close()
-            time.sleep(0.12)  # the breaker's rest after a refused connect
     assert not wrong, wrong
 
 
@@ -364,7 +363,7 @@ relayhost = [{RELAY4}]:25
 virtual_mailbox_domains =
 smtp_bind_address = {OTHER4}
 smtp_tls_security_level = encrypt
-smtpd_relay_restrictions = permit""")
+mynetworks = 10.0.0.9/32""")
     try:
         client = Client("10.0.0.9", "10.0.0.1", 2550)
         client.hello()
@@ -541,8 +540,8 @@ def renewed(world):
 @scenario("certificates: RSA and ECDSA side by side, each for the client that wants it")
 def two_certificates(world):
     cert, key = world.bed.make_certificate("rsa", "rsa")
-    relay = world.relay(wait=False)
-    relay.stop() if relay.process.poll() is None else None
+    relay = world.relay()
+    relay.stop()
     text = read(relay.conf).replace("( {", f'( {{ cert = "{cert}"; key = "{key}"; }}, {{', 1)
     with open(relay.conf, "w") as file:
         file.write(text)
@@ -728,6 +727,7 @@ def run_one(world, number, name, function):
         print(f"not ok {number} - {name}")
         for line in traceback.format_exc().splitlines()[-12:]:
             print("#", line)
+        logs += [(path, read(path)) for path in glob.glob(f"{world.bed.dir}/*/log") if path != world.postfix.log]
         for path, text in logs + [("Postfix", read(world.postfix.log))]:
             print(f"# -- {path}")
             for line in text.splitlines()[-15:]:
