@@ -32,7 +32,7 @@ AC_DEFUN([POSTERN_COMPILE_FLAGS], [
 
   POSTERN_CFLAGS="-std=gnu11 -pthread"
   POSTERN_LDFLAGS="-pthread"
-  POSTERN_CPPFLAGS=
+  POSTERN_CPPFLAGS=-D_GNU_SOURCE
   for flag in -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat \
       -Wformat-security -Wpointer-arith -Wwrite-strings -Wvla; do
     POSTERN_CFLAGS="$POSTERN_CFLAGS $flag"
@@ -48,7 +48,7 @@ AC_DEFUN([POSTERN_COMPILE_FLAGS], [
 
   AS_IF([test "x$enable_hardening" != xno], [
     AS_IF([test "x$enable_sanitizers" = xno],
-      [POSTERN_CPPFLAGS="-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2"])
+      [POSTERN_CPPFLAGS="$POSTERN_CPPFLAGS -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2"])
     POSTERN_TRY_CFLAG([-fstack-protector-strong])
     POSTERN_TRY_CFLAG([-fstack-clash-protection])
     POSTERN_TRY_CFLAG([-fcf-protection])

@@ -22,15 +22,20 @@ struct visit {
     struct address peer;
 };
 
+static void leave(struct sink *sink)
+{
+    pthread_mutex_lock(&sink->lock);
+    sink->connections--;
+    pthread_cond_signal(&sink->changed);
+    pthread_mutex_unlock(&sink->lock);
+}
+
 static void *visit_main(void *argument)
 {
     struct visit visit = *(struct visit *)argument;
     free(argument);
     sink_serve(visit.sink, visit.fd, &visit.peer);
-    pthread_mutex_lock(&visit.sink->lock);
-    visit.sink->connections--;
-    pthread_cond_signal(&visit.sink->changed);
-    pthread_mutex_unlock(&visit.sink->lock);
+    leave(visit.sink);
     return NULL;
 }
 
@@ -63,7 +68,7 @@ static void accept_one(struct sink *sink, int listener, const pthread_attr_t *de
     if (pthread_create(&thread, detached, visit_main, visit) != 0) {
         close(fd);
         free(visit);
-        sink->connections--;
+        leave(sink);
     }
 }
 

@@ -23,31 +23,32 @@ static bool parse_port(const char *text, uint16_t *port)
 {
     char *end;
     unsigned long value = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || value > 65535)
+    if (*text < '0' || *text > '9' || *end != '\0' || end - text > 5 || value > 65535)
         return false;
     *port = (uint16_t)value;
     return true;
 }
 
-/* "PROXY TCP4 1.2.3.4 5.6.7.8 111 222", without its CRLF. */
+/* "PROXY TCP4 1.2.3.4 5.6.7.8 111 222", without its CRLF. One blank between words, no more. */
 static enum proxy_result parse_v1_line(char *line, struct proxy_header *header)
 {
-    char *save = NULL, *words[6];
+    char *words[6];
     int count = 0;
 
-    for (char *word = strtok_r(line, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
-        if (count == 6)
-            return PROXY_BAD;
-        words[count++] = word;
-    }
-    if (count >= 2 && strcmp(words[1], "UNKNOWN") == 0) {
+    while (line != NULL && count < 6)
+        words[count++] = strsep(&line, " ");
+    /* What follows UNKNOWN must not be looked at. */
+    if (strcmp(words[1], "UNKNOWN") == 0) {
         header->local = true;
         return PROXY_DONE;
     }
-    if (count != 6 || (strcmp(words[1], "TCP4") != 0 && strcmp(words[1], "TCP6") != 0))
+    if (line != NULL || count != 6 ||
+        (strcmp(words[1], "TCP4") != 0 && strcmp(words[1], "TCP6") != 0))
         return PROXY_BAD;
-    bool v6_text = strchr(words[2], ':') != NULL && strchr(words[3], ':') != NULL;
-    if (v6_text != (words[1][3] == '6') || address_parse_ip(&header->source, words[2]) != 0 ||
+    bool source_v6 = strchr(words[2], ':') != NULL, destination_v6 = strchr(words[3], ':') != NULL;
+    bool v6 = words[1][3] == '6';
+    if (source_v6 != v6 || destination_v6 != v6 ||
+        address_parse_ip(&header->source, words[2]) != 0 ||
         address_parse_ip(&header->destination, words[3]) != 0 ||
         !parse_port(words[4], &header->source.port) ||
         !parse_port(words[5], &header->destination.port))
@@ -120,4 +121,51 @@ enum proxy_result proxy_parse(const char *bytes, size_t len, struct proxy_header
     if (begins_like(bytes, len, "PROXY ", 6))
         return len < 6 ? PROXY_MORE : parse_v1(bytes, len, header, used);
     return PROXY_BAD;
+}
+
+static size_t format_v1(const struct proxy_header *header, char *out, size_t size)
+{
+    char source[ADDRESS_TEXT_MAX], destination[ADDRESS_TEXT_MAX];
+
+    if (header->local)
+        return (size_t)snprintf(out, size, "PROXY UNKNOWN\r\n");
+    return (size_t)snprintf(out, size, "PROXY TCP%c %s %s %u %u\r\n",
+                            header->source.family == AF_INET ? '4' : '6',
+                            address_format_ip(&header->source, source),
+                            address_format_ip(&header->destination, destination),
+                            header->source.port, header->destination.port);
+}
+
+static size_t format_v2(const struct proxy_header *header, uint8_t *out)
+{
+    size_t ip_len = header->source.family == AF_INET ? 4 : 16;
+    size_t body = header->local ? 0 : 2 * ip_len + 4;
+    uint8_t *ips = out + V2_FIXED, *ports = ips + 2 * ip_len;
+
+    memcpy(out, v2_signature, sizeof v2_signature);
+    out[12] = header->local ? 0x20 : 0x21;
+    out[13] = header->local ? 0x00 : ip_len == 4 ? 0x11 : 0x21;
+    out[14] = 0;
+    out[15] = (uint8_t)body;
+    if (body > 0) {
+        memcpy(ips, header->source.ip, ip_len);
+        memcpy(ips + ip_len, header->destination.ip, ip_len);
+        ports[0] = (uint8_t)(header->source.port >> 8);
+        ports[1] = (uint8_t)header->source.port;
+        ports[2] = (uint8_t)(header->destination.port >> 8);
+        ports[3] = (uint8_t)header->destination.port;
+    }
+    return V2_FIXED + body;
+}
+
+size_t proxy_format(const struct proxy_header *header, enum proxy_version version,
+                    char out[PROXY_HEADER_MAX])
+{
+    int family = header->source.family;
+
+    if (!header->local && ((family != AF_INET && family != AF_INET6) ||
+                           header->destination.family != family))
+        return 0;
+    return version == PROXY_V1 ? format_v1(header, out, PROXY_HEADER_MAX)
+                               : format_v2(header, (uint8_t *)out);
 }

@@ -1,6 +1,7 @@
 /* net/proxy.h - PROXY protocol headers, versions 1 and 2 (HAProxy's proxy-protocol.txt)
  *
- * Pure functions over octets: no IO, no allocation, thread-safe.
+ * Parsing and formatting, pure functions over octets: no IO, no allocation, thread-safe. Knows
+ * nothing of SMTP, and nothing of who may be believed: that is the caller's.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,6 +14,8 @@
 #include "base/address.h"
 
 #define PROXY_HEADER_MAX 536  /* version 2 with IPv6 addresses and a few hundred octets of TLVs */
+
+enum proxy_version { PROXY_V1 = 1, PROXY_V2 = 2 };
 
 enum proxy_result {
     PROXY_DONE,  /* a whole header; *used octets of it */
@@ -27,5 +30,10 @@ struct proxy_header {
 
 enum proxy_result proxy_parse(const char *bytes, size_t len, struct proxy_header *header,
                               size_t *used);
+
+/* The header, to be the first write on a connection and alone in it. Returns its length; 0 when
+ * the two addresses are not of one family, which the protocol cannot say. */
+size_t proxy_format(const struct proxy_header *header, enum proxy_version version,
+                    char out[PROXY_HEADER_MAX]);
 
 #endif

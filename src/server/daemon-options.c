@@ -25,11 +25,11 @@ static void print_help(const struct daemon_program *program)
 struct daemon_options daemon_parse_options(const struct daemon_program *program, int argc,
                                            char **argv)
 {
-    enum { CHECK = 256, PRINT, VERSION, HELP };
+    enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_VERSION, OPTION_HELP };
     static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, CHECK},
-        {"print-config", no_argument, NULL, PRINT}, {"version", no_argument, NULL, VERSION},
-        {"help", no_argument, NULL, HELP},         {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, OPTION_CHECK},
+        {"print-config", no_argument, NULL, OPTION_PRINT}, {"version", no_argument, NULL, OPTION_VERSION},
+        {"help", no_argument, NULL, OPTION_HELP},         {NULL, 0, NULL, 0},
     };
     struct daemon_options options = {DAEMON_RUN, config_default_file};
     int letter;
@@ -39,17 +39,17 @@ struct daemon_options daemon_parse_options(const struct daemon_program *program,
         case 'c':
             options.file = optarg;
             break;
-        case CHECK:
+        case OPTION_CHECK:
             options.action = DAEMON_CHECK;
             break;
-        case PRINT:
+        case OPTION_PRINT:
             options.action = DAEMON_PRINT;
             break;
-        case VERSION:
+        case OPTION_VERSION:
             printf("%s (Postern) %s\n", program->name, PACKAGE_VERSION);
             options.action = DAEMON_DONE;
             return options;
-        case HELP:
+        case OPTION_HELP:
             print_help(program);
             options.action = DAEMON_DONE;
             return options;

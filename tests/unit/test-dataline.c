@@ -1,0 +1,203 @@
+/* tests/unit/test-dataline.c - smtp/dataline: every end of data that was ever tried, at every boundary
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <string.h>
+
+#include "smtp/dataline.h"
+
+/* After "text" (in the middle of a line); `out` is what follows "text" at the next hop. */
+static const struct {
+    const char *name, *in;
+    size_t len;
+    const char *out;  /* normalize */
+    bool ends, canonical;
+} rows[] = {
+#define ROW(name, in, out, ends, canonical) {name, in, sizeof in - 1, out, ends, canonical}
+    ROW("1 CRLF.CRLF", "\r\n.\r\n", "\r\n", true, true),
+    ROW("2 LF.LF", "\n.\n", "\r\n..\r\n", false, false),
+    ROW("3 LF.CRLF", "\n.\r\n", "\r\n..\r\n", false, false),
+    ROW("4 CRLF.LF", "\r\n.\n", "\r\n..\r\n", false, false),
+    ROW("5 CR.CRx", "\r.\rx", " . x", false, false),
+    ROW("6 CR.CRLF", "\r.\r\n", " .\r\n", false, false),
+    ROW("7 CRLF.CRx", "\r\n.\rx", "\r\n. x", false, false),
+    ROW("8a CRLF NUL.CRLF", "\r\n\0.\r\n", "\r\n .\r\n", false, false),
+    ROW("8b CRLF.NUL CRLF", "\r\n.\0\r\n", "\r\n. \r\n", false, false),
+    ROW("9 CRCRLF.CRCRLF", "\r\r\n.\r\r\n", " \r\n. \r\n", false, false),
+    ROW("10 CRLF.CRCRLF", "\r\n.\r\r\n", "\r\n. \r\n", false, false),
+    ROW("11 CRCRLF.CRLF", "\r\r\n.\r\n", " \r\n", true, false),
+    ROW("12a CRLF..CRLF", "\r\n..\r\n", "\r\n..\r\n", false, true),
+    ROW("12b CRLF. CRLF", "\r\n. \r\n", "\r\n. \r\n", false, true),
+    ROW("12c CRLF.x", "\r\n.x", "\r\n.x", false, true),
+    ROW("13 LFCRLF.CRLF", "\n\r\n.\r\n", "\r\n\r\n", true, false),
+    ROW("14 CRLF.CRLF cut", "\r\n.\r", "\r\n", false, true),
+    ROW("LF.CRLF.CRLF", "\n.\r\n.\r\n", "\r\n..\r\n", true, false),
+    ROW("CRLF.CRLF behind 8-bit", "\xff\r\n.\r\n", "\xff\r\n", true, true),
+    ROW("bare LF text", "\nmore\r\n.\r\n", "\r\nmore\r\n", true, false),
+};
+
+struct result {
+    GString *out;
+    struct dataline scanner;
+    size_t used;
+};
+
+/* Feeds the input in pieces that end at `cut` and `cut2` (or octet by octet). */
+static struct result feed(enum dataline_mode mode, const char *in, size_t len, size_t step,
+                          size_t cut)
+{
+    struct result result = {.out = g_string_new(NULL)};
+    dataline_init(&result.scanner, mode);
+    while (result.used < len && !result.scanner.ended) {
+        size_t piece = step > 0 ? step : result.used < cut ? cut - result.used : len - result.used;
+        struct dataline_output output;
+        if (piece > len - result.used)
+            piece = len - result.used;
+        /* A copy, so that a read beyond the piece is seen. */
+        char *copy = g_memdup2(in + result.used, piece);
+        result.used += dataline_scan(&result.scanner, copy, piece, &output);
+        g_assert_cmpint(output.count, <=, DATALINE_IOV);
+        for (int i = 0; i < output.count; i++)
+            g_string_append_len(result.out, output.iov[i].iov_base, (gssize)output.iov[i].iov_len);
+        g_free(copy);
+    }
+    return result;
+}
+
+static void expect(struct result result, const char *in, const char *out, bool ends, bool canonical,
+                   enum dataline_mode mode)
+{
+    g_assert_cmpint(result.scanner.ended, ==, ends);
+    g_assert_cmpint(result.scanner.changed, ==, !canonical);
+    g_assert_cmpint(result.scanner.offence, ==, !canonical && mode == DATALINE_REJECT);
+    if (mode == DATALINE_NORMALIZE || canonical) {
+        g_assert_cmpstr(result.out->str, ==, out);
+    } else {
+        /* What was yielded before the offence is a beginning of the input. */
+        g_assert_cmpint(strncmp(result.out->str, in, strlen(result.out->str)), ==, 0);
+    }
+    g_string_free(result.out, TRUE);
+}
+
+static void test_row(gconstpointer data)
+{
+    size_t i = GPOINTER_TO_SIZE(data);
+    GString *in = g_string_new("text");
+    g_autofree char *out = g_strconcat("text", rows[i].out, NULL);
+    g_string_append_len(in, rows[i].in, (gssize)rows[i].len);
+    for (int mode = DATALINE_NORMALIZE; mode <= DATALINE_REJECT; mode++) {
+        expect(feed((enum dataline_mode)mode, in->str, in->len, 1, 0), in->str, out, rows[i].ends,
+               rows[i].canonical, (enum dataline_mode)mode);
+        for (size_t cut = 0; cut <= in->len; cut++)
+            expect(feed((enum dataline_mode)mode, in->str, in->len, 0, cut), in->str, out,
+                   rows[i].ends, rows[i].canonical, (enum dataline_mode)mode);
+    }
+    g_string_free(in, TRUE);
+}
+
+/* Two rows in a row with a smuggled command behind: unless the first one ends the data, the command
+ * is data too. Whatever comes, the output is canonical. */
+static void test_pairs(void)
+{
+    static const char smuggled[] = "MAIL FROM:<evil@example.com>\r\n";
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        for (size_t j = 0; j < G_N_ELEMENTS(rows); j++) {
+            GString *in = g_string_new("text");
+            g_string_append_len(in, rows[i].in, (gssize)rows[i].len);
+            g_string_append(in, smuggled);
+            g_string_append_len(in, rows[j].in, (gssize)rows[j].len);
+            struct result whole = feed(DATALINE_NORMALIZE, in->str, in->len, 0, in->len);
+            struct result single = feed(DATALINE_NORMALIZE, in->str, in->len, 1, 0);
+            g_test_message("%s + %s", rows[i].name, rows[j].name);
+            g_assert_cmpstr(whole.out->str, ==, single.out->str);
+            g_assert_cmpuint(whole.used, ==, single.used);
+            g_assert_cmpuint(whole.scanner.octets, ==, single.scanner.octets);
+            if (rows[i].ends)
+                g_assert_cmpuint(whole.used, ==, 4 + rows[i].len);
+            else
+                g_assert_true(strstr(whole.out->str, "MAIL FROM:") != NULL);
+            g_assert_null(strstr(whole.out->str, "\r\n.\r\n"));
+            for (size_t k = 0; k < whole.out->len; k++) {
+                if (whole.out->str[k] == '\n')
+                    g_assert_true(k > 0 && whole.out->str[k - 1] == '\r');
+                if (whole.out->str[k] == '\r')
+                    g_assert_cmpint(whole.out->str[k + 1], ==, '\n');
+            }
+            g_string_free(whole.out, TRUE);
+            g_string_free(single.out, TRUE);
+            g_string_free(in, TRUE);
+        }
+    }
+}
+
+static void test_first_line(void)
+{
+    struct result result = feed(DATALINE_NORMALIZE, ".\r\nQUIT\r\n", 9, 0, 9);
+    g_assert_true(result.scanner.ended);
+    g_assert_cmpuint(result.used, ==, 3);
+    g_assert_cmpuint(result.scanner.octets, ==, 0);
+    g_assert_cmpstr(result.out->str, ==, "");
+    g_string_free(result.out, TRUE);
+}
+
+/* Canonical text goes through as one range, uncopied. */
+static void test_one_range(void)
+{
+    static const char text[] = "Subject: x\r\n\r\none\r\n..two\r\nthree\r\n";
+    struct dataline scanner;
+    struct dataline_output output;
+    dataline_init(&scanner, DATALINE_NORMALIZE);
+    dataline_scan(&scanner, text, sizeof text - 1, &output);
+    g_assert_true(output.count >= 1);
+    g_assert_true(output.iov[0].iov_base == text);
+    dataline_init(&scanner, DATALINE_NORMALIZE);
+    dataline_scan(&scanner, text, 16, &output);
+    g_assert_cmpint(output.count, ==, 1);
+    g_assert_cmpuint(output.iov[0].iov_len, ==, 16);
+}
+
+static void test_received(void)
+{
+    static const char text[] = "Received: a\r\n\tReceived: folded\r\nrEcEiVeD:b\r\nX-Received: c\r\n"
+                               "Receivedx: d\r\n\r\nReceived: body\r\n.\r\n";
+    for (size_t cut = 0; cut < sizeof text; cut++) {
+        struct result result = feed(DATALINE_NORMALIZE, text, sizeof text - 1, 0, cut);
+        g_assert_cmpuint(result.scanner.received_count, ==, 2);
+        g_assert_cmpuint(result.scanner.octets, ==, sizeof text - 1 - 3);
+        g_string_free(result.out, TRUE);
+    }
+    struct result single = feed(DATALINE_NORMALIZE, text, sizeof text - 1, 1, 0);
+    g_assert_cmpuint(single.scanner.received_count, ==, 2);
+    g_string_free(single.out, TRUE);
+}
+
+/* More replacements than one output holds: the rest is taken by the next call. */
+static void test_many_replacements(void)
+{
+    GString *in = g_string_new(NULL), *out = g_string_new(NULL);
+    for (int i = 0; i < 1000; i++) {
+        g_string_append(in, "a\n");
+        g_string_append(out, "a\r\n");
+    }
+    struct result result = feed(DATALINE_NORMALIZE, in->str, in->len, 0, in->len);
+    g_assert_cmpstr(result.out->str, ==, out->str);
+    g_string_free(result.out, TRUE);
+    g_string_free(in, TRUE);
+    g_string_free(out, TRUE);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *path = g_strdup_printf("/dataline/row %s", rows[i].name);
+        g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_row);
+    }
+    g_test_add_func("/dataline/pairs", test_pairs);
+    g_test_add_func("/dataline/first line", test_first_line);
+    g_test_add_func("/dataline/one range", test_one_range);
+    g_test_add_func("/dataline/received", test_received);
+    g_test_add_func("/dataline/many replacements", test_many_replacements);
+    return g_test_run();
+}

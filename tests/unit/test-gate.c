@@ -1,0 +1,387 @@
+/* tests/unit/test-gate.c - server/gate with the real session and a courier that takes all
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <fcntl.h>
+#include <glib.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/dial.h"
+#include "server/gate.h"
+
+static void take_send(struct courier *c, const struct envelope *e, const struct path *r, size_t n, bool d)
+{
+    (void)c, (void)e, (void)r, (void)n, (void)d;
+}
+static void take_rcpt(struct courier *c, struct reply *reply)
+{
+    (void)c;
+    reply_own(reply, REPLY_OK);
+}
+static void take_data(struct courier *c, struct reply *reply)
+{
+    (void)c;
+    reply_own(reply, REPLY_START_DATA);
+}
+static int take_write(struct courier *c, const struct iovec *iov, int count)
+{
+    (void)c, (void)iov, (void)count;
+    return 0;
+}
+static void take_nothing(struct courier *c)
+{
+    (void)c;
+}
+static void take_free(struct courier *c)
+{
+    free(c);
+}
+
+static struct courier *take_new(void *context)
+{
+    static const struct courier_ops ops = {take_send, take_rcpt, take_data, take_write, take_rcpt,
+                                           take_nothing, take_nothing, take_free};
+    struct courier *courier = malloc(sizeof *courier);
+    (void)context;
+    courier->ops = &ops;
+    return courier;
+}
+
+static enum own_reply take_check(void *context, struct path *recipient)
+{
+    (void)context, (void)recipient;
+    return REPLY_OK;
+}
+
+static void take_capabilities(void *context, unsigned *extensions, uint64_t *limit)
+{
+    (void)context;
+    *extensions = 0;
+    *limit = 0;
+}
+
+static atomic_int services;
+
+static void service_destroy(struct service *service)
+{
+    atomic_fetch_sub(&services, 1);
+    cidr_set_free((struct cidr_set *)service->private_clients);
+    free((char *)service->rules.hostname);
+    free(service);
+}
+
+static struct service *make_service(const char *hostname)
+{
+    struct service *service = calloc(1, sizeof *service);
+    struct cidr_set *loopback = cidr_set_new();
+    cidr_set_add(loopback, "127.0.0.0/8", NULL);
+    atomic_init(&service->references, 1);
+    service->rules = (struct session_rules){
+        .hostname = strdup(hostname),
+        .message_size = 100000,
+        .recipients = 100,
+        .errors = 10,
+        .junk_commands = 10000,
+        .refused_recipients = 3,
+        .received_headers = 100,
+        .park_after_ms = 20,
+        .command_timeout_ms = 5000,
+        .line_timeout_ms = 1000,
+        .data_timeout_ms = 5000,
+        .drain_octets = 100000,
+        .drain_timeout_ms = 1000,
+        .policy = {take_check, take_capabilities, take_new, NULL},
+    };
+    service->connections = 2000;
+    service->connections_per_client = 2000;
+    service->idle_timeout_ms = 60000;
+    service->private_clients = loopback;
+    service->refuse_private = true;
+    service->destroy = service_destroy;
+    atomic_fetch_add(&services, 1);
+    return service;
+}
+
+struct bed {
+    struct gate *gate;
+    struct gate_listener listener;
+    struct address address;
+    pthread_t thread;
+};
+
+static void *run(void *gate)
+{
+    gate_run(gate);
+    return NULL;
+}
+
+static void bed_open(struct bed *bed, struct service *service, unsigned workers, unsigned queue)
+{
+    struct error err = {""};
+    struct sockaddr_storage sockaddr;
+    socklen_t len = sizeof sockaddr;
+    listener_parse(&bed->listener.spec, "127.0.0.1:1", &err);
+    bed->listener.spec.address.port = 0;
+    bed->listener.fd = listener_open(&bed->listener.spec, &err);
+    g_assert_cmpstr(err.text, ==, "");
+    getsockname(bed->listener.fd, (struct sockaddr *)&sockaddr, &len);
+    address_from_sockaddr(&bed->address, (struct sockaddr *)&sockaddr);
+    bed->gate = gate_new(&bed->listener, 1, service, workers, queue, &err);
+    g_assert_nonnull(bed->gate);
+    service_unref(service);
+    pthread_create(&bed->thread, NULL, run, bed->gate);
+}
+
+static void bed_close(struct bed *bed)
+{
+    gate_drain(bed->gate, 1000);
+    pthread_join(bed->thread, NULL);
+    g_assert_cmpuint(gate_counts(bed->gate).working, ==, 0);
+    gate_free(bed->gate);
+    close(bed->listener.fd);
+    g_assert_cmpint(atomic_load(&services), ==, 0);
+}
+
+static int dial(struct bed *bed)
+{
+    struct error err = {""};
+    int fd = dial_connect(&bed->address, NULL, 0, deadline_in_ms(2000), &err);
+    struct timeval limit = {10, 0};
+    g_assert_cmpstr(err.text, ==, "");
+    int flags = fcntl(fd, F_GETFL);
+    fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    return fd;
+}
+
+/* The last line of the next reply, "" when the connection is closed. */
+static char *hear(int fd)
+{
+    GString *line = g_string_new(NULL);
+    char octet;
+    while (recv(fd, &octet, 1, 0) == 1) {
+        g_string_append_c(line, octet);
+        if (octet != '\n')
+            continue;
+        if (line->len > 3 && line->str[3] == ' ')
+            break;
+        g_string_truncate(line, 0);
+    }
+    return g_string_free(line, FALSE);
+}
+
+static void expect(int fd, const char *text, const char *reply)
+{
+    if (text != NULL)
+        g_assert_cmpint(send(fd, text, strlen(text), MSG_NOSIGNAL), ==, (gssize)strlen(text));
+    g_autofree char *heard = hear(fd);
+    if (!g_str_has_prefix(heard, reply))
+        g_error("sent %s, expected %s, got %s", text != NULL ? text : "nothing", reply, heard);
+}
+
+static void test_idle(void)
+{
+    struct bed bed;
+    enum { IDLE = 1000 };
+    static int fds[IDLE];
+    bed_open(&bed, make_service("gate.example"), 4, 256);
+    for (int i = 0; i < IDLE; i++) {
+        fds[i] = dial(&bed);
+        expect(fds[i], NULL, "220 gate.example");
+    }
+    g_assert_cmpuint(gate_counts(bed.gate).working, ==, 0);
+    for (int i = 0; i < IDLE / 2; i++)
+        expect(fds[i], "EHLO x.example\r\n", "250 ");
+    gint64 began = g_get_monotonic_time();
+    int fresh = dial(&bed);
+    expect(fresh, NULL, "220");
+    expect(fresh, "EHLO x.example\r\nMAIL FROM:<>\r\n", "250");
+    expect(fresh, NULL, "250");
+    expect(fresh, "RCPT TO:<a@b.example>\r\n", "250");
+    expect(fresh, "DATA\r\n", "354");
+    expect(fresh, "x\r\n.\r\n", "250");
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 1000000);
+    /* Parked and resumed, again and again. */
+    for (int round = 0; round < 5; round++) {
+        g_usleep(40000);
+        expect(fds[0], "NOOP\r\n", "250");
+    }
+    for (int i = 0; i < IDLE; i++)
+        close(fds[i]);
+    close(fresh);
+    bed_close(&bed);
+}
+
+static void test_limits(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->connections_per_client = 2;
+    bed_open(&bed, service, 2, 8);
+    int a = dial(&bed), b = dial(&bed);
+    expect(a, NULL, "220");
+    expect(b, NULL, "220");
+    int c = dial(&bed);
+    expect(c, NULL, "421 4.7.0");
+    service = make_service("gate.example");
+    service->connections = 2;
+    gate_set_service(bed.gate, service);
+    service_unref(service);
+    for (int i = 0; i < 1000 && atomic_load(&services) < 2; i++)
+        g_usleep(1000);
+    g_usleep(50000);
+    int d = dial(&bed);
+    expect(d, NULL, "421 4.3.2");
+    service = make_service("gate.example");
+    cidr_set_free((struct cidr_set *)service->private_clients);
+    service->private_clients = NULL;
+    gate_set_service(bed.gate, service);
+    service_unref(service);
+    g_usleep(50000);
+    int e = dial(&bed);
+    expect(e, NULL, "554 5.7.1");
+    g_assert_cmpuint(gate_counts(bed.gate).refused_private, ==, 1);
+    close(a), close(b), close(c), close(d), close(e);
+    bed_close(&bed);
+}
+
+static void test_early_talker(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->greet_delay_ms = 100;
+    bed_open(&bed, service, 2, 8);
+    int early = dial(&bed), patient = dial(&bed);
+    expect(early, "EHLO x\r\n", "554 5.5.0");
+    gint64 began = g_get_monotonic_time();
+    expect(patient, NULL, "220");
+    g_assert_cmpint(g_get_monotonic_time() - began, >, 50000);
+    close(early), close(patient);
+    bed_close(&bed);
+}
+
+static void test_idle_timeout(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->idle_timeout_ms = 100;
+    bed_open(&bed, service, 2, 8);
+    int silent = dial(&bed), parked = dial(&bed);
+    expect(silent, NULL, "220");
+    expect(parked, NULL, "220");
+    expect(parked, "EHLO x\r\n", "250");
+    expect(silent, NULL, "421 4.4.2");
+    expect(parked, NULL, "421 4.4.2");
+    close(silent), close(parked);
+    bed_close(&bed);
+}
+
+static void test_full_queue(void)
+{
+    struct bed bed;
+    bed_open(&bed, make_service("gate.example"), 1, 1);
+    int held = dial(&bed);
+    expect(held, NULL, "220");
+    expect(held, "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n", "250");
+    expect(held, NULL, "250");
+    expect(held, NULL, "250");
+    /* The one worker waits for this client; the queue takes one more, a third gets 421. */
+    int queued = dial(&bed), refused = dial(&bed);
+    expect(queued, NULL, "220");
+    expect(refused, NULL, "220");
+    g_assert_cmpint(send(queued, "NOOP\r\n", 6, 0), ==, 6);
+    g_usleep(100000);
+    expect(refused, "NOOP\r\n", "421 4.3.2");
+    expect(held, "QUIT\r\n", "221");
+    expect(queued, NULL, "250");
+    close(held), close(queued), close(refused);
+    bed_close(&bed);
+}
+
+/* A message under way is finished; idle ones are told; the gate then ends by itself. */
+static void test_drain(void)
+{
+    struct bed bed;
+    bed_open(&bed, make_service("gate.example"), 2, 8);
+    int idle = dial(&bed), busy = dial(&bed);
+    expect(idle, NULL, "220");
+    expect(busy, NULL, "220");
+    expect(busy, "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n", "250");
+    expect(busy, NULL, "250");
+    expect(busy, NULL, "250");
+    expect(busy, NULL, "354");
+    gate_drain(bed.gate, 5000);
+    expect(idle, NULL, "421 4.3.2");
+    expect(busy, "x\r\n.\r\n", "250");
+    expect(busy, "MAIL FROM:<>\r\n", "421 4.3.2");
+    close(idle), close(busy);
+    pthread_join(bed.thread, NULL);
+    g_assert_cmpuint(gate_counts(bed.gate).connections, ==, 0);
+    gate_free(bed.gate);
+    close(bed.listener.fd);
+    g_assert_cmpint(atomic_load(&services), ==, 0);
+}
+
+/* Snapshots change all the time under load; each is freed when its last connection has gone. */
+static void *load(void *argument)
+{
+    struct bed *bed = argument;
+    for (int i = 0; i < 100; i++) {
+        int fd = dial(bed);
+        expect(fd, NULL, "220");
+        expect(fd, "EHLO x\r\n", "250");
+        if (i % 3 == 0)
+            g_usleep(30000);
+        expect(fd, "QUIT\r\n", "221");
+        close(fd);
+    }
+    return NULL;
+}
+
+static void test_reload(void)
+{
+    struct bed bed;
+    pthread_t threads[3];
+    bed_open(&bed, make_service("first.example"), 3, 64);
+    int old = dial(&bed);
+    expect(old, NULL, "220 first.example");
+    for (int i = 0; i < 3; i++)
+        pthread_create(&threads[i], NULL, load, &bed);
+    for (int i = 0; i < 200; i++) {
+        struct service *service = make_service("next.example");
+        gate_set_service(bed.gate, service);
+        service_unref(service);
+        g_usleep(2000);
+    }
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    int fresh = dial(&bed);
+    expect(fresh, NULL, "220 next.example");
+    /* The old session keeps the old snapshot. */
+    expect(old, "EHLO x\r\n", "250");
+    g_assert_cmpint(atomic_load(&services), ==, 2);
+    close(old), close(fresh);
+    bed_close(&bed);
+}
+
+int main(int argc, char **argv)
+{
+    struct rlimit limit;
+    g_test_init(&argc, &argv, NULL);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    g_test_add_func("/gate/idle", test_idle);
+    g_test_add_func("/gate/limits", test_limits);
+    g_test_add_func("/gate/early talker", test_early_talker);
+    g_test_add_func("/gate/idle timeout", test_idle_timeout);
+    g_test_add_func("/gate/full queue", test_full_queue);
+    g_test_add_func("/gate/drain", test_drain);
+    g_test_add_func("/gate/reload", test_reload);
+    return g_test_run();
+}

@@ -1,0 +1,115 @@
+/* tests/unit/test-listener.c - net/listener and net/dial
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "net/dial.h"
+#include "net/listener.h"
+
+static const struct {
+    const char *text;
+    bool good, tls;
+} specs[] = {
+    {"[::]:25", true, false},         {"127.0.0.1:2525", true, false}, {"[::]:465 tls", true, true},
+    {"*:25", true, false},            {"25", false, false},            {"127.0.0.1", false, false},
+    {"127.0.0.1:25 ssl", false, false}, {"host.example:25", false, false},
+};
+
+static void test_parse(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(specs); i++) {
+        struct listen_spec spec;
+        struct error err = {""};
+        g_test_message("%s", specs[i].text);
+        g_assert_cmpint(listener_parse(&spec, specs[i].text, &err), ==, specs[i].good ? 0 : -1);
+        g_assert_cmpint(err.text[0] == '\0', ==, specs[i].good);
+        if (specs[i].good)
+            g_assert_cmpint(spec.implicit_tls, ==, specs[i].tls);
+    }
+}
+
+static struct address bound(int fd)
+{
+    struct sockaddr_storage sockaddr;
+    socklen_t len = sizeof sockaddr;
+    struct address address;
+    getsockname(fd, (struct sockaddr *)&sockaddr, &len);
+    address_from_sockaddr(&address, (struct sockaddr *)&sockaddr);
+    return address;
+}
+
+/* An IPv4 client of a dual-stack listener is shown as IPv4. */
+static void test_dual_stack(void)
+{
+    struct listen_spec spec;
+    struct error err = {""};
+    struct sockaddr_storage sockaddr;
+    socklen_t len = sizeof sockaddr;
+    struct address target, client;
+    char text[ADDRESS_TEXT_MAX];
+    listener_parse(&spec, "[::]:1", NULL);
+    spec.address.port = 0;
+    int listener = listener_open(&spec, &err);
+    g_assert_cmpstr(err.text, ==, "");
+    address_parse_ip(&target, "127.0.0.1");
+    target.port = bound(listener).port;
+    int fd = dial_connect(&target, NULL, 1000, deadline_in_ms(1000), &err);
+    g_assert_cmpint(fd, >=, 0);
+    int accepted = accept(listener, (struct sockaddr *)&sockaddr, &len);
+    g_assert_cmpint(accepted, >=, 0);
+    address_from_sockaddr(&client, (struct sockaddr *)&sockaddr);
+    g_assert_cmpstr(address_format_ip(&client, text), ==, "127.0.0.1");
+    close(accepted);
+    close(fd);
+    /* Taken already: the error names the address. */
+    spec.address.port = target.port;
+    g_assert_cmpint(listener_open(&spec, &err), ==, -1);
+    g_assert_true(strstr(err.text, "cannot listen on [::]:") != NULL);
+    close(listener);
+    g_assert_cmpint(dial_connect(&target, NULL, 0, deadline_in_ms(1000), &err), ==, -1);
+    g_assert_true(strstr(err.text, "Connection refused") != NULL);
+}
+
+static void test_inherited(void)
+{
+    int fds[LISTENERS_MAX];
+    char pid[16];
+    struct listen_spec spec;
+    struct error err;
+    g_assert_cmpuint(listener_inherited(fds, LISTENERS_MAX), ==, 0);
+    listener_parse(&spec, "127.0.0.1:1", NULL);
+    spec.address.port = 0;
+    int listener = listener_open(&spec, &err);
+    int saved = dup(3);
+    dup2(listener, 3);
+    snprintf(pid, sizeof pid, "%ld", (long)getpid());
+    g_setenv("LISTEN_PID", pid, TRUE);
+    g_setenv("LISTEN_FDS", "1", TRUE);
+    g_assert_cmpuint(listener_inherited(fds, LISTENERS_MAX), ==, 1);
+    g_assert_null(g_getenv("LISTEN_FDS"));
+    spec.address = bound(listener);
+    struct listen_spec other = spec;
+    other.address.port ^= 1;
+    g_assert_cmpint(listener_take(&other, fds, 1), ==, -1);
+    g_assert_cmpint(listener_take(&spec, fds, 1), ==, 3);
+    g_assert_cmpint(fds[0], ==, -1);
+    close(3);
+    if (saved >= 0) {
+        dup2(saved, 3);
+        close(saved);
+    }
+    close(listener);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/listener/parse", test_parse);
+    g_test_add_func("/listener/dual stack", test_dual_stack);
+    g_test_add_func("/listener/inherited", test_inherited);
+    return g_test_run();
+}

@@ -1,0 +1,86 @@
+/* tests/unit/test-log.c - base/log: one event, one line, whatever the input
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+/* What log_end() writes, caught from standard error. */
+static void logged(struct log_line *line, char *out, size_t size)
+{
+    int fds[2], saved = dup(STDERR_FILENO);
+    g_assert_cmpint(pipe(fds), ==, 0);
+    dup2(fds[1], STDERR_FILENO);
+    log_end(line);
+    dup2(saved, STDERR_FILENO);
+    close(fds[1]);
+    close(saved);
+    ssize_t len = read(fds[0], out, size - 1);
+    out[len > 0 ? len : 0] = '\0';
+    close(fds[0]);
+}
+
+static const struct {
+    const char *value, *expected;
+} values[] = {
+    {"plain", "event=x k=plain\n"},
+    {"", "event=x k=\"\"\n"},
+    {"two words", "event=x k=\"two words\"\n"},
+    {"a\"b c\\", "event=x k=\"a\\\"b c\\\\\"\n"},
+    {"a\r\nevent=forged", "event=x k=\"a\\x0D\\x0Aevent=forged\"\n"},
+    {"\x1b[31m\x7f", "event=x k=\\x1B[31m\\x7F\n"},
+    {"gr\xc3\xbc\xc3\x9f", "event=x k=gr\xc3\xbc\xc3\x9f\n"},
+    {"\xff\xc3(", "event=x k=\\xFF\\xC3(\n"},
+    {"\xc2\x85", "event=x k=\\xC2\\x85\n"},
+    {NULL, "event=x k=-\n"},
+};
+
+static void test_values(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(values); i++) {
+        struct log_line line;
+        char out[LOG_LINE_MAX + 1];
+        log_begin(&line, LOG_LEVEL_INFO, "event=x");
+        log_str(&line, "k", values[i].value);
+        logged(&line, out, sizeof out);
+        g_assert_cmpstr(out, ==, values[i].expected);
+    }
+}
+
+static void test_bound(void)
+{
+    struct log_line line;
+    char out[2 * LOG_LINE_MAX];
+    g_autofree char *text = g_strnfill(3 * LOG_LINE_MAX, '\n');
+    log_begin(&line, LOG_LEVEL_INFO, "event=x");
+    log_str(&line, "k", text);
+    log_text(&line, "%s", text);
+    logged(&line, out, sizeof out);
+    g_assert_cmpuint(strlen(out), <=, LOG_LINE_MAX);
+    g_assert_cmpint(out[strlen(out) - 1], ==, '\n');
+    g_assert_true(strchr(out, '\n') == out + strlen(out) - 1);
+}
+
+static void test_level(void)
+{
+    struct log_line line;
+    char out[100];
+    log_set_level(LOG_LEVEL_WARNING);
+    log_begin(&line, LOG_LEVEL_INFO, "event=x");
+    logged(&line, out, sizeof out);
+    g_assert_cmpstr(out, ==, "");
+    log_set_level(LOG_LEVEL_INFO);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_unsetenv("JOURNAL_STREAM");
+    g_test_add_func("/log/values", test_values);
+    g_test_add_func("/log/bound", test_bound);
+    g_test_add_func("/log/level", test_level);
+    return g_test_run();
+}

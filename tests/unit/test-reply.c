@@ -1,0 +1,104 @@
+/* tests/unit/test-reply.c - smtp/reply
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <string.h>
+
+#include "smtp/reply.h"
+
+static const struct {
+    const char *name, *lines;  /* separated by '\n' */
+    int code;                  /* 0 = garbage */
+    const char *enhanced, *text;
+} replies[] = {
+    {"plain", "250 2.1.0 Ok", 250, "2.1.0", "Ok\n"},
+    {"no text", "250", 250, "", "\n"},
+    {"no enhanced", "250 Ok", 250, "", "Ok\n"},
+    {"several", "550-5.1.1 one\n550 5.1.1 two", 550, "5.1.1", "one\ntwo\n"},
+    {"differing enhanced stays text", "550-5.1.1 one\n550 5.7.1 two", 550, "",
+     "5.1.1 one\n5.7.1 two\n"},
+    {"class must fit", "550 4.1.1 x", 550, "", "4.1.1 x\n"},
+    {"not an enhanced code", "220 1.2.3.4 ready", 220, "", "1.2.3.4 ready\n"},
+    {"enhanced alone", "250 2.0.0", 250, "2.0.0", "\n"},
+    {"controls cleaned", "550 a\x1b\x01\xff", 550, "", "a???\n"},
+    {"codes differ", "250-a\n251 b", 0, "", ""},
+    {"no reply", "hello", 0, "", ""},
+    {"code out of range", "150 x", 0, "", ""},
+    {"bad separator", "250x", 0, "", ""},
+};
+
+static void test_parse(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(replies); i++) {
+        struct reply reply = {0};
+        enum reply_line_result result = REPLY_LINE_MORE;
+        char **lines = g_strsplit(replies[i].lines, "\n", -1);
+        g_test_message("%s", replies[i].name);
+        for (char **line = lines; *line != NULL && result == REPLY_LINE_MORE; line++)
+            result = reply_parse_line(&reply, *line, strlen(*line));
+        g_strfreev(lines);
+        g_assert_cmpint(result, ==, replies[i].code != 0 ? REPLY_LINE_LAST : REPLY_LINE_GARBAGE);
+        if (result != REPLY_LINE_LAST)
+            continue;
+        reply_finish(&reply);
+        g_assert_cmpint(reply.code, ==, replies[i].code);
+        g_assert_cmpstr(reply.enhanced, ==, replies[i].enhanced);
+        g_assert_cmpstr(reply.text, ==, replies[i].text);
+    }
+}
+
+static void test_format(void)
+{
+    struct reply reply;
+    char wire[REPLY_WIRE_MAX];
+    reply_set(&reply, 550, "5.1.1", "one\ntwo");
+    g_assert_cmpuint(reply_format(&reply, wire, sizeof wire), ==, strlen(wire));
+    g_assert_cmpstr(wire, ==, "550-5.1.1 one\r\n550 5.1.1 two\r\n");
+    reply_set(&reply, 354, "", "go");
+    reply_format(&reply, wire, sizeof wire);
+    g_assert_cmpstr(wire, ==, "354 go\r\n");
+}
+
+/* The longest reply that can be read fits the wire form, each line within 512 octets. */
+static void test_bounds(void)
+{
+    struct reply reply = {0};
+    char wire[REPLY_WIRE_MAX], text[128];
+    g_autofree char *filler = g_strnfill(3000, 'x');
+    g_autofree char *line = g_strdup_printf("550-%s", filler);
+    for (int i = 0; i < 200; i++)
+        reply_parse_line(&reply, line, strlen(line));
+    g_assert_cmpint(reply_parse_line(&reply, "550 end", 7), ==, REPLY_LINE_LAST);
+    reply_finish(&reply);
+    size_t len = reply_format(&reply, wire, sizeof wire);
+    g_assert_cmpuint(len, <, sizeof wire);
+    for (const char *at = wire, *end; at < wire + len; at = end + 1) {
+        end = strchr(at, '\n');
+        g_assert_cmpint(end - at + 1, <=, 512);
+    }
+    g_assert_cmpuint(strlen(reply_summary(&reply, text, sizeof text)), <, sizeof text);
+}
+
+static void test_own(void)
+{
+    for (int which = 0; which < REPLY_OWN_COUNT; which++) {
+        struct reply reply;
+        reply_own(&reply, (enum own_reply)which);
+        g_test_message("%d", which);
+        g_assert_cmpint(reply.code, >=, 200);
+        g_assert_cmpuint(reply.len, >, 1);
+        if (reply.code != 354)
+            g_assert_cmpint(reply.enhanced[0], ==, '0' + reply.code / 100);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/reply/parse", test_parse);
+    g_test_add_func("/reply/format", test_format);
+    g_test_add_func("/reply/bounds", test_bounds);
+    g_test_add_func("/reply/own", test_own);
+    return g_test_run();
+}
