@@ -231,6 +231,8 @@ class Client:
         v6 = ":" in source
         self.sock = socket.create_connection((host or (RELAY6 if v6 else RELAY4), port), timeout,
                                              source_address=(source, 0))
+        # The client's own Nagle must not be taken for our latency.
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("rb")
 
     def reply(self):
