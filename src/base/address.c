@@ -171,11 +171,14 @@ static bool in_any(const struct address *address, const struct network *networks
 bool address_is_private(const struct address *address)
 {
     static const struct network v4[] = {
-        {{0}, 8},           {{10}, 8},         {{100, 64}, 10}, {{127}, 8}, {{169, 254}, 16},
-        {{172, 16}, 12},    {{192, 168}, 16},  {{224}, 4},      {{240}, 4},
+        {{0}, 8},        {{10}, 8},        {{100, 64}, 10}, {{127}, 8}, {{169, 254}, 16},
+        {{172, 16}, 12}, {{192, 168}, 16}, {{224}, 4},      {{240}, 4},
     };
     static const struct network v6[] = {
-        {{0xfc}, 7}, {{0xfe, 0x80}, 10}, {{0xfe, 0xc0}, 10}, {{0xff}, 8},
+        {{0xfc}, 7},
+        {{0xfe, 0x80}, 10},
+        {{0xfe, 0xc0}, 10},
+        {{0xff}, 8},
     };
     static const uint8_t zero[15];
 

@@ -15,12 +15,12 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#define ADDRESS_TEXT_MAX 64  /* fits "[ipv6]:port" and its NUL */
+#define ADDRESS_TEXT_MAX 64 /* fits "[ipv6]:port" and its NUL */
 
 struct address {
-    int family;        /* AF_INET or AF_INET6; AF_UNSPEC = none */
-    uint8_t ip[16];    /* network order; the first 4 octets for IPv4, the rest zero */
-    uint16_t port;     /* host order; 0 = none */
+    int family;     /* AF_INET or AF_INET6; AF_UNSPEC = none */
+    uint8_t ip[16]; /* network order; the first 4 octets for IPv4, the rest zero */
+    uint16_t port;  /* host order; 0 = none */
 };
 
 /* From what accept(2)/getsockname(2) gave; other families give AF_UNSPEC. */

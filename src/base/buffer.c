@@ -14,11 +14,6 @@ void buffer_init(struct buffer *buffer, char *storage, size_t size)
     storage[0] = '\0';
 }
 
-void buffer_clear(struct buffer *buffer)
-{
-    buffer_init(buffer, buffer->data, buffer->size);
-}
-
 int buffer_add(struct buffer *buffer, const char *bytes, size_t len)
 {
     if (len >= buffer->size - buffer->len) {

@@ -14,16 +14,13 @@
 
 struct buffer {
     char *data;
-    size_t len;       /* octets in use, without the final NUL */
-    size_t size;      /* octets of storage, at least 1 */
-    bool overflow;    /* something did not fit; `data` holds what was there before it */
+    size_t len;    /* octets in use, without the final NUL */
+    size_t size;   /* octets of storage, at least 1 */
+    bool overflow; /* something did not fit; `data` holds what was there before it */
 };
 
 /* An empty buffer over `size` octets at `storage`. */
 void buffer_init(struct buffer *buffer, char *storage, size_t size);
-
-/* Empties it; the storage stays. */
-void buffer_clear(struct buffer *buffer);
 
 /* Append wholly or, when it does not fit, not at all (and set `overflow`). 0 or -1. */
 int buffer_add(struct buffer *buffer, const char *bytes, size_t len);

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 struct deadline {
-    int64_t at_ms;  /* CLOCK_MONOTONIC, milliseconds */
+    int64_t at_ms; /* CLOCK_MONOTONIC, milliseconds */
 };
 
 /* Now, on CLOCK_MONOTONIC, in milliseconds. */

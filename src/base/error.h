@@ -13,7 +13,7 @@
 #define ERROR_TEXT_MAX 512
 
 struct error {
-    char text[ERROR_TEXT_MAX];  /* NUL-terminated, one line, already translated; "" when unset */
+    char text[ERROR_TEXT_MAX]; /* NUL-terminated, one line, already translated; "" when unset */
 };
 
 /* Formats the text (cut at ERROR_TEXT_MAX - 1 octets). `err` may be NULL: then nothing happens. */

@@ -20,12 +20,12 @@
 
 #define LOG_LINE_MAX 2048
 
-enum log_level {  /* the numbers are syslog's */
-    LOG_LEVEL_ERROR = 3,
-    LOG_LEVEL_WARNING = 4,
-    LOG_LEVEL_NOTICE = 5,
-    LOG_LEVEL_INFO = 6,
-    LOG_LEVEL_DEBUG = 7,
+enum log_level { /* the numbers are syslog's */
+                 LOG_LEVEL_ERROR = 3,
+                 LOG_LEVEL_WARNING = 4,
+                 LOG_LEVEL_NOTICE = 5,
+                 LOG_LEVEL_INFO = 6,
+                 LOG_LEVEL_DEBUG = 7,
 };
 
 /* A line being built: log_begin(), any number of log_str()/log_int()..., then log_end(). */
@@ -40,8 +40,7 @@ void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
 /* A whole line by printf; what it expands to is escaped like every value. */
-void log_write(enum log_level level, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Starts a line with `text`, a literal of ours ("event=deliver", "NOQUEUE: reject: ..."). */
 void log_begin(struct log_line *line, enum log_level level, const char *text);
@@ -53,8 +52,7 @@ void log_strn(struct log_line *line, const char *key, const char *value, size_t 
 void log_int(struct log_line *line, const char *key, int64_t value);
 
 /* Adds text by printf, escaped, with no space, key or quotes of its own. */
-void log_text(struct log_line *line, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void log_text(struct log_line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Writes the line out. The struct may then be used for the next. */
 void log_end(struct log_line *line);

@@ -10,9 +10,12 @@ size_t utf8_character(const char *text, size_t len)
     if (len == 0)
         return 0;
     unsigned char first = octets[0];
-    size_t want = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3
-                                                                  : first < 0xf5   ? 4
-                                                                                   : 0;
+    size_t want = first < 0x80   ? 1
+                  : first < 0xc2 ? 0
+                  : first < 0xe0 ? 2
+                  : first < 0xf0 ? 3
+                  : first < 0xf5 ? 4
+                                 : 0;
     if (want == 0 || want > len)
         return 0;
     for (size_t i = 1; i < want; i++) {

@@ -21,7 +21,7 @@
 #endif
 
 #define PATH_TEXT_MAX 256
-#define NEAR_ENOUGH 3  /* edits between an unknown name and the one it is likened to */
+#define NEAR_ENOUGH 3 /* edits between an unknown name and the one it is likened to */
 
 const char config_default_file[] = SYSCONFDIR "/postern/relay.conf";
 
@@ -199,8 +199,7 @@ static size_t distance(const char *a, const char *b)
         row[0] = i;
         for (size_t j = 1; j <= b_len; j++) {
             size_t above = row[j];
-            row[j] = smallest(above + 1, row[j - 1] + 1,
-                              diagonal + (a[i - 1] != b[j - 1] ? 1 : 0));
+            row[j] = smallest(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1] ? 1 : 0));
             diagonal = above;
         }
     }

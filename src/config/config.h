@@ -35,32 +35,32 @@ struct string_list {
 };
 
 struct config_tls {
-    struct tls_pair *certificates;  /* absolute paths, owned */
+    struct tls_pair *certificates; /* absolute paths, owned */
     size_t certificate_count;
     char *priority;
-    int minimum_version;            /* enum tls_minimum_version */
-    int client_certificates;        /* enum tls_client_certificates */
-    char *ca_file;                  /* "" = none */
-    char *dh_params;                /* "" = none */
+    int minimum_version;     /* enum tls_minimum_version */
+    int client_certificates; /* enum tls_client_certificates */
+    char *ca_file;           /* "" = none */
+    char *dh_params;         /* "" = none */
 };
 
 struct config_backend {
-    struct address hosts[CONFIG_HOSTS_MAX];  /* tried in order */
+    struct address hosts[CONFIG_HOSTS_MAX]; /* tried in order */
     size_t host_count;
-    int identity;                   /* enum config_identity; must be said */
-    int tls;                        /* enum config_backend_tls */
+    int identity; /* enum config_identity; must be said */
+    int tls;      /* enum config_backend_tls */
     int64_t max_sessions;
     int64_t connect_timeout_ms;
-    int64_t command_timeout_ms;     /* greeting, XCLIENT, EHLO, MAIL, RCPT, DATA: each */
-    int64_t reply_timeout_ms;       /* after the end of data */
-    int64_t retry_after_ms;         /* a host that failed is not tried again for so long */
+    int64_t command_timeout_ms; /* greeting, XCLIENT, EHLO, MAIL, RCPT, DATA: each */
+    int64_t reply_timeout_ms;   /* after the end of data */
+    int64_t retry_after_ms;     /* a host that failed is not tried again for so long */
 };
 
 struct config_limits {
     int64_t connections;
     int64_t connections_per_client;
-    int64_t queue;                  /* connections with work waiting for a worker */
-    int64_t message_size;           /* octets */
+    int64_t queue;        /* connections with work waiting for a worker */
+    int64_t message_size; /* octets */
     int64_t recipients;
     int64_t errors;
     int64_t junk_commands;
@@ -68,23 +68,23 @@ struct config_limits {
     int64_t received_headers;
 };
 
-struct config_timeouts {            /* all in milliseconds */
+struct config_timeouts { /* all in milliseconds */
     int64_t command;
     int64_t line;
     int64_t handshake;
     int64_t data;
     int64_t park_after;
-    int64_t drain;                  /* at shutdown: open transactions may take so long */
+    int64_t drain; /* at shutdown: open transactions may take so long */
 };
 
 struct config_in {
     struct listen_spec listen[LISTENERS_MAX];
     size_t listen_count;
-    struct string_list domains;     /* of `domains` and `domains_file` together; lower case */
+    struct string_list domains; /* of `domains` and `domains_file` together; lower case */
     struct config_backend backend;
     struct cidr_set *private_clients;
     struct cidr_set *no_tls_hosts;
-    int bare_newlines;              /* enum config_newlines */
+    int bare_newlines; /* enum config_newlines */
     int64_t workers;
     int64_t greet_delay_ms;
     struct config_limits limits;
@@ -92,13 +92,13 @@ struct config_in {
 };
 
 struct config {
-    char *file;                     /* absolute path it was read from */
+    char *file; /* absolute path it was read from */
     char *hostname;
-    char *user;                     /* to become after binding, when started as root */
-    char *group;                    /* "" = the user's own */
+    char *user;  /* to become after binding, when started as root */
+    char *group; /* "" = the user's own */
     struct config_tls tls;
     struct config_in in;
-    int log_level;                  /* enum log_level */
+    int log_level; /* enum log_level */
 };
 
 /* Gets each error as one line of text, already with "FILE:LINE: option: ...". */

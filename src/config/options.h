@@ -16,29 +16,29 @@
 #include "config/config.h"
 
 enum option_type {
-    OPTION_STRING,        /* char * */
-    OPTION_HOSTNAME,      /* char * */
-    OPTION_FILE,          /* char *, absolute, readable; "" = none */
-    OPTION_INTEGER,       /* int64_t */
-    OPTION_DURATION,      /* int64_t, ms; "300ms" "30s" "5m" "1h" "5d", or seconds as a number */
-    OPTION_SIZE,          /* int64_t, octets; "100M", or a number */
-    OPTION_ENUM,          /* int, index into `names` */
-    OPTION_LISTEN,        /* struct listen_spec[], and the count behind the array */
-    OPTION_HOSTS,         /* struct address[], and the count behind the array */
-    OPTION_NETWORKS,      /* struct cidr_set * */
-    OPTION_DOMAINS,       /* struct string_list */
-    OPTION_DOMAINS_FILE,  /* the same list: a domain a line */
-    OPTION_CERTIFICATES,  /* in struct config_tls: groups of cert and key */
+    OPTION_STRING,       /* char * */
+    OPTION_HOSTNAME,     /* char * */
+    OPTION_FILE,         /* char *, absolute, readable; "" = none */
+    OPTION_INTEGER,      /* int64_t */
+    OPTION_DURATION,     /* int64_t, ms; "300ms" "30s" "5m" "1h" "5d", or seconds as a number */
+    OPTION_SIZE,         /* int64_t, octets; "100M", or a number */
+    OPTION_ENUM,         /* int, index into `names` */
+    OPTION_LISTEN,       /* struct listen_spec[], and the count behind the array */
+    OPTION_HOSTS,        /* struct address[], and the count behind the array */
+    OPTION_NETWORKS,     /* struct cidr_set * */
+    OPTION_DOMAINS,      /* struct string_list */
+    OPTION_DOMAINS_FILE, /* the same list: a domain a line */
+    OPTION_CERTIFICATES, /* in struct config_tls: groups of cert and key */
 };
 
 struct option {
-    const char *path;           /* "in.limits.message_size" */
+    const char *path; /* "in.limits.message_size" */
     enum option_type type;
-    size_t offset;              /* in struct config */
-    const char *fallback;       /* the default as text; NULL: must be set */
-    int64_t min, max;           /* numbers, in the unit of the stored value */
-    const char *const *names;   /* OPTION_ENUM, NULL-terminated; an empty name can't be chosen */
-    const char *help;           /* N_(), one or two sentences */
+    size_t offset;            /* in struct config */
+    const char *fallback;     /* the default as text; NULL: must be set */
+    int64_t min, max;         /* numbers, in the unit of the stored value */
+    const char *const *names; /* OPTION_ENUM, NULL-terminated; an empty name can't be chosen */
+    const char *help;         /* N_(), one or two sentences */
 };
 
 extern const struct option options[];

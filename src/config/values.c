@@ -141,8 +141,10 @@ static int add_host(struct config_backend *backend, const char *text, struct err
         return -1;
     }
     if (address_parse_endpoint(&backend->hosts[backend->host_count], text, 25) != 0) {
-        error_set(err, _("found \"%s\"; expected an IP address, with or without a port, like "
-                         "10.0.0.2:25 or [fd00::2]:25"), text);
+        error_set(err,
+                  _("found \"%s\"; expected an IP address, with or without a port, like "
+                    "10.0.0.2:25 or [fd00::2]:25"),
+                  text);
         return -1;
     }
     backend->host_count++;
@@ -152,8 +154,10 @@ static int add_host(struct config_backend *backend, const char *text, struct err
 static int add_domain(struct string_list *list, const char *text, struct error *err)
 {
     if (!is_domain(text[0] == '.' ? text + 1 : text)) {
-        error_set(err, _("found \"%s\"; expected a domain like example.com, or .example.com for its "
-                         "subdomains"), text);
+        error_set(err,
+                  _("found \"%s\"; expected a domain like example.com, or .example.com for its "
+                    "subdomains"),
+                  text);
         return -1;
     }
     char **items = realloc(list->items, (list->count + 1) * sizeof *items);
@@ -292,8 +296,7 @@ const char *option_expected(const struct option *option, char *out, size_t size)
                       (long long)option->min, (long long)option->max / 1000);
         break;
     case OPTION_SIZE:
-        buffer_printf(&buffer, _("a size like \"100M\", from %lld octets"),
-                      (long long)option->min);
+        buffer_printf(&buffer, _("a size like \"100M\", from %lld octets"), (long long)option->min);
         break;
     case OPTION_ENUM:
         buffer_puts(&buffer, _("one of "));

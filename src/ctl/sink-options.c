@@ -14,10 +14,10 @@
 #include "base/i18n.h"
 
 static const char *const step_names[SINK_STEPS] = {
-    [SINK_BANNER] = "banner", [SINK_EHLO] = "ehlo",         [SINK_HELO] = "helo",
+    [SINK_BANNER] = "banner",   [SINK_EHLO] = "ehlo",         [SINK_HELO] = "helo",
     [SINK_XCLIENT] = "xclient", [SINK_STARTTLS] = "starttls", [SINK_MAIL] = "mail",
-    [SINK_RCPT] = "rcpt",     [SINK_DATA] = "data",         [SINK_BODY] = "body",
-    [SINK_DOT] = "dot",       [SINK_RSET] = "rset",         [SINK_QUIT] = "quit",
+    [SINK_RCPT] = "rcpt",       [SINK_DATA] = "data",         [SINK_BODY] = "body",
+    [SINK_DOT] = "dot",         [SINK_RSET] = "rset",         [SINK_QUIT] = "quit",
 };
 
 static void print_help(void)
@@ -102,8 +102,22 @@ static void set_certificate(struct sink_options *options, char *text)
     options->key = colon != NULL ? colon + 1 : text;
 }
 
-enum { LISTEN = 1, TLS, PROXY, NO_XCLIENT, NO_PIPELINING, SIZE, JSON, STORE, REPLY, DELAY, HANG_UP,
-       COUNT, READY_FILE, HELP };
+enum {
+    LISTEN = 1,
+    TLS,
+    PROXY,
+    NO_XCLIENT,
+    NO_PIPELINING,
+    SIZE,
+    JSON,
+    STORE,
+    REPLY,
+    DELAY,
+    HANG_UP,
+    COUNT,
+    READY_FILE,
+    HELP
+};
 
 static int take(struct sink_options *options, int option, char *value)
 {

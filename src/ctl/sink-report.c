@@ -80,8 +80,7 @@ static void print_message(FILE *out, const struct sink_message *message)
 
     fprintf(out, "connection from %s\n", address_format_endpoint(&message->peer, text));
     if (message->proxied)
-        fprintf(out, "PROXY source    %s\n",
-                address_format_endpoint(&message->proxy_source, text));
+        fprintf(out, "PROXY source    %s\n", address_format_endpoint(&message->proxy_source, text));
     for (unsigned i = 0; i < SINK_XCLIENT_ATTRIBUTES; i++) {
         if (message->xclient[i][0] != '\0')
             fprintf(out, "XCLIENT         %s=%s\n", xclient_attribute_name(1u << i),
@@ -93,8 +92,8 @@ static void print_message(FILE *out, const struct sink_message *message)
     fprintf(out, "MAIL FROM       <%s>\n", message->sender);
     for (size_t i = 0; i < message->recipient_count; i++)
         fprintf(out, "RCPT TO         <%s>\n", message->recipients[i]);
-    fprintf(out, "size, sha256    %llu %s%s\n", (unsigned long long)message->size,
-            message->sha256, message->violation ? " (bare CR, LF or NUL!)" : "");
+    fprintf(out, "size, sha256    %llu %s%s\n", (unsigned long long)message->size, message->sha256,
+            message->violation ? " (bare CR, LF or NUL!)" : "");
     fwrite(message->header, 1, message->header_len, out);
     fputs("\n", out);
 }

@@ -423,8 +423,7 @@ static void converse(struct dialog *dialog)
     while (!dialog->over) {
         if (!stream_line_waiting(&dialog->stream))
             flush(dialog);
-        enum io_result result =
-            stream_read_line(&dialog->stream, &line, COMMAND_LINE_MAX, limit());
+        enum io_result result = stream_read_line(&dialog->stream, &line, COMMAND_LINE_MAX, limit());
         if (result == IO_TOO_LONG)
             put(dialog, "500 5.5.2 Error: line too long\r\n");
         else if (result != IO_OK)

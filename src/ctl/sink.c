@@ -147,7 +147,7 @@ static int serve(struct sink *sink)
 
 int sink_main(int argc, char **argv)
 {
-    static struct sink sink;  /* lives as long as its threads: as long as the process */
+    static struct sink sink; /* lives as long as its threads: as long as the process */
     int status = sink_parse_options(&sink.options, argc, argv);
 
     if (status >= 0)

@@ -30,14 +30,25 @@
 #define SINK_XCLIENT_ATTRIBUTES 9
 
 enum sink_step {
-    SINK_BANNER, SINK_EHLO, SINK_HELO, SINK_XCLIENT, SINK_STARTTLS, SINK_MAIL, SINK_RCPT, SINK_DATA,
-    SINK_BODY, SINK_DOT, SINK_RSET, SINK_QUIT, SINK_STEPS,
+    SINK_BANNER,
+    SINK_EHLO,
+    SINK_HELO,
+    SINK_XCLIENT,
+    SINK_STARTTLS,
+    SINK_MAIL,
+    SINK_RCPT,
+    SINK_DATA,
+    SINK_BODY,
+    SINK_DOT,
+    SINK_RSET,
+    SINK_QUIT,
+    SINK_STEPS,
 };
 
 /* What is played at a step instead of, or before, the ordinary answer. */
 struct sink_rule {
     enum sink_step step;
-    char recipient[PATH_MAX_OCTETS + 1];  /* of SINK_RCPT: this one only; "" = all */
+    char recipient[PATH_MAX_OCTETS + 1]; /* of SINK_RCPT: this one only; "" = all */
     enum { RULE_REPLY, RULE_DELAY, RULE_HANG_UP } kind;
     int code;
     char text[256];
@@ -47,12 +58,12 @@ struct sink_rule {
 struct sink_options {
     struct listen_spec listen[LISTENERS_MAX];
     size_t listen_count;
-    const char *certificate, *key;  /* NULL: no STARTTLS */
-    const char *store;              /* folder; NULL: print */
+    const char *certificate, *key; /* NULL: no STARTTLS */
+    const char *store;             /* folder; NULL: print */
     const char *ready_file;
     bool json, proxy, no_xclient, no_pipelining;
-    uint64_t size;                  /* announced limit */
-    unsigned count;                 /* exit after so many messages; 0 = never */
+    uint64_t size;  /* announced limit */
+    unsigned count; /* exit after so many messages; 0 = never */
     struct sink_rule rules[SINK_RULES_MAX];
     size_t rule_count;
 };
@@ -63,7 +74,7 @@ int sink_parse_options(struct sink_options *options, int argc, char **argv);
 struct sink {
     struct sink_options options;
     struct tls_server *tls;
-    pthread_mutex_t lock;           /* for all below, and for output */
+    pthread_mutex_t lock; /* for all below, and for output */
     pthread_cond_t changed;
     unsigned connections, messages;
 };
@@ -73,7 +84,7 @@ struct sink_message {
     struct address peer;
     bool proxied;
     struct address proxy_source;
-    char xclient[SINK_XCLIENT_ATTRIBUTES][256];  /* by bit number of XCLIENT_...; "" = not told */
+    char xclient[SINK_XCLIENT_ATTRIBUTES][256]; /* by bit number of XCLIENT_...; "" = not told */
     struct tls_info tls;
     bool has_tls, esmtp;
     char helo[256], sender[512];
@@ -84,7 +95,7 @@ struct sink_message {
     bool header_done;
     uint64_t size;
     char sha256[65];
-    bool violation;                 /* a bare CR, LF or NUL came */
+    bool violation; /* a bare CR, LF or NUL came */
 };
 
 /* Runs one connection to its end and closes it. */

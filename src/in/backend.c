@@ -15,11 +15,11 @@
 #include "base/log.h"
 #include "net/dial.h"
 
-#define SLOT_WAIT_MS 5000            /* a session waits so long for one of max_sessions */
-#define LEARN_RETRY_MS 15000         /* the keeper asks again while nothing is known */
+#define SLOT_WAIT_MS 5000    /* a session waits so long for one of max_sessions */
+#define LEARN_RETRY_MS 15000 /* the keeper asks again while nothing is known */
 #define LEARN_REFRESH_MS (15 * 60 * 1000)
-#define KEEPER_STEP_MS 10000         /* each step of the keeper's dialog */
-#define USER_TIMEOUT_MS 60000        /* unacknowledged data on a dead tunnel (protocol: 3) */
+#define KEEPER_STEP_MS 10000  /* each step of the keeper's dialog */
+#define USER_TIMEOUT_MS 60000 /* unacknowledged data on a dead tunnel (protocol: 3) */
 #define KEEPER_BUFFER 4096
 
 struct backend_census {
@@ -33,8 +33,8 @@ struct backend {
     struct tls_client *tls;
     struct backend_census *census;
     pthread_mutex_t lock;
-    pthread_cond_t changed;          /* a slot is free, or the keeper shall go */
-    unsigned references;             /* of services; the keeper's own life is not counted */
+    pthread_cond_t changed; /* a slot is free, or the keeper shall go */
+    unsigned references;    /* of services; the keeper's own life is not counted */
     unsigned sessions;
     int64_t failed_until_ms[CONFIG_HOSTS_MAX];
     bool known;
@@ -78,8 +78,7 @@ void backend_census_free(struct backend_census *census)
 {
     struct deadline deadline = deadline_in_ms(10000);
     pthread_mutex_lock(&census->lock);
-    while (census->living > 0 &&
-           wait_until(&census->changed, &census->lock, deadline) != ETIMEDOUT)
+    while (census->living > 0 && wait_until(&census->changed, &census->lock, deadline) != ETIMEDOUT)
         ;
     bool gone = census->living == 0;
     pthread_mutex_unlock(&census->lock);
@@ -108,8 +107,7 @@ static void backend_free(struct backend *backend)
 }
 
 /* One connection of the keeper: greeting, EHLO, QUIT. */
-static void keeper_ask(struct backend *backend, struct stream_buffers *buffers,
-                       struct reply *reply)
+static void keeper_ask(struct backend *backend, struct stream_buffers *buffers, struct reply *reply)
 {
     struct address host;
     enum own_reply why;
@@ -192,8 +190,7 @@ static int start_keeper(struct backend *backend, struct error *err)
     return -1;
 }
 
-struct backend *backend_new(struct config *config, struct backend_census *census,
-                            struct error *err)
+struct backend *backend_new(struct config *config, struct backend_census *census, struct error *err)
 {
     /* In a private tunnel the certificate proves nothing that WireGuard has not proven. */
     const struct tls_client_config tls = {.priority = NULL, .verify = false};
@@ -299,8 +296,7 @@ static bool host_rests(struct backend *backend, size_t host)
 static void host_failed(struct backend *backend, size_t host)
 {
     pthread_mutex_lock(&backend->lock);
-    backend->failed_until_ms[host] =
-        deadline_now_ms() + backend_settings(backend)->retry_after_ms;
+    backend->failed_until_ms[host] = deadline_now_ms() + backend_settings(backend)->retry_after_ms;
     pthread_mutex_unlock(&backend->lock);
 }
 

@@ -11,9 +11,9 @@
 #include "base/log.h"
 #include "in/introduce.h"
 
-#define IN_BUFFER (8 * 1024)    /* replies */
-#define OUT_BUFFER (16 * 1024)  /* a batch of commands, or a small message */
-#define DATA_WRITE_TIMEOUT_MS 180000  /* RFC 5321 4.5.3.2.5 */
+#define IN_BUFFER (8 * 1024)         /* replies */
+#define OUT_BUFFER (16 * 1024)       /* a batch of commands, or a small message */
+#define DATA_WRITE_TIMEOUT_MS 180000 /* RFC 5321 4.5.3.2.5 */
 
 struct backend_courier {
     struct courier base;
@@ -21,17 +21,17 @@ struct backend_courier {
     struct stream_buffers buffers;
     struct nexthop hop;
     bool connected;
-    bool reset_due;           /* a transaction was left open there: RSET before the next MAIL */
-    bool in_transaction;      /* MAIL has gone out, or was about to when the verdict fell */
-    bool judged;              /* `verdict` answers everything that is left of the transaction */
+    bool reset_due;      /* a transaction was left open there: RSET before the next MAIL */
+    bool in_transaction; /* MAIL has gone out, or was about to when the verdict fell */
+    bool judged;         /* `verdict` answers everything that is left of the transaction */
     struct reply verdict;
     char session_id[32];
     /* The batch being asked about. Its recipients are the caller's. */
     const struct envelope *envelope;
     const struct path *recipients;
     size_t count, next;
-    bool written;             /* pipelined: all of it went out in one write; else step by step */
-    bool mail_due, data_due;  /* the replies to MAIL and DATA are still to be had */
+    bool written;            /* pipelined: all of it went out in one write; else step by step */
+    bool mail_due, data_due; /* the replies to MAIL and DATA are still to be had */
 };
 
 static struct deadline step_deadline(const struct backend_courier *courier)
@@ -123,8 +123,7 @@ static void connect_for(struct backend_courier *courier, const struct envelope *
 
 static bool lacks_utf8(const struct backend_courier *courier, const struct envelope *envelope)
 {
-    return envelope->smtputf8 &&
-           !(courier->hop.capabilities.extensions & NEXTHOP_SMTPUTF8);
+    return envelope->smtputf8 && !(courier->hop.capabilities.extensions & NEXTHOP_SMTPUTF8);
 }
 
 /* Writes all of the batch that may go at once. Without PIPELINING nothing: each step then writes
@@ -158,8 +157,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
         courier->in_transaction = true;
         courier->judged = false;
         courier->mail_due = true;
-        strncpy(courier->session_id, envelope->client->session_id,
-                sizeof courier->session_id - 1);
+        strncpy(courier->session_id, envelope->client->session_id, sizeof courier->session_id - 1);
         connect_for(courier, envelope);
         if (!courier->judged && lacks_utf8(courier, envelope)) {
             reply_own(&courier->verdict, REPLY_UTF8_UNSUPPORTED);
@@ -212,8 +210,7 @@ static void settle_mail(struct backend_courier *courier, struct reply *reply)
 static void take_reply(struct backend_courier *courier, bool out, const char *step,
                        struct reply *reply)
 {
-    if (!out || !courier->connected ||
-        !read_reply(courier, step, reply, step_deadline(courier)))
+    if (!out || !courier->connected || !read_reply(courier, step, reply, step_deadline(courier)))
         reply->code = 0;
     if (courier->judged && reply->code != 421 && reply->code != 354)
         *reply = courier->verdict;
@@ -227,9 +224,8 @@ static void courier_recipient_reply(struct courier *base, struct reply *reply)
     settle_mail(courier, reply);
     bool out = courier->written;
     if (!out && !courier->judged)
-        out = write_step(courier,
-                         nexthop_put_rcpt(&courier->hop, recipient, step_deadline(courier)),
-                         "RCPT");
+        out = write_step(
+            courier, nexthop_put_rcpt(&courier->hop, recipient, step_deadline(courier)), "RCPT");
     take_reply(courier, out, "RCPT", reply);
 }
 
@@ -277,8 +273,7 @@ static int courier_write(struct courier *base, const struct iovec *iov, int coun
 static void courier_end(struct courier *base, struct reply *reply)
 {
     struct backend_courier *courier = (struct backend_courier *)base;
-    struct deadline deadline =
-        deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms);
+    struct deadline deadline = deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms);
 
     courier->in_transaction = false;
     courier->reset_due = false;

@@ -16,7 +16,7 @@
 struct domains {
     const char **sorted;
     size_t count;
-    const char *first;  /* the first one of the configuration that is no ".suffix"; NULL if none */
+    const char *first; /* the first one of the configuration that is no ".suffix"; NULL if none */
 };
 
 /* `list` is lower case and must outlive it. 0, or -1 when out of memory. */

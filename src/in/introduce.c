@@ -15,7 +15,7 @@
 
 #include "base/log.h"
 
-#define TOTAL_TIMEOUT_MS 180000  /* all of it: below the 300 s that a client waits for RCPT */
+#define TOTAL_TIMEOUT_MS 180000 /* all of it: below the 300 s that a client waits for RCPT */
 
 enum outcome { READY, REFUSED, TLS_FAILED };
 
@@ -27,7 +27,7 @@ struct introduction {
     struct reply *verdict;
     struct address host;
     struct deadline deadline;
-    unsigned offered;  /* XCLIENT attributes */
+    unsigned offered; /* XCLIENT attributes */
 };
 
 static struct deadline step(const struct introduction *intro)
@@ -117,9 +117,8 @@ static enum outcome start_tls(struct introduction *intro)
         reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
         return REFUSED;
     }
-    enum io_result result =
-        nexthop_starttls(intro->hop, backend_tls(intro->backend), NULL, intro->verdict,
-                         step(intro), &err);
+    enum io_result result = nexthop_starttls(intro->hop, backend_tls(intro->backend), NULL,
+                                             intro->verdict, step(intro), &err);
     if (result == IO_OK)
         return READY;
     log_problem(intro, LOG_LEVEL_ERROR, "event=backend-tls", err.text);

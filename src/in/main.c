@@ -15,12 +15,15 @@
 #include "in/domains.h"
 #include "server/daemon.h"
 
-#define DRAIN_TIMEOUT_MS 60000  /* for refused mail data; its octets are bounded by message_size */
+/* Refused mail data is read away so far, so that the client hears the refusal and does not come back
+ * with the same message again and again. */
+#define DRAIN_TIMEOUT_MS 60000
+#define DRAIN_OCTETS_MORE (64 * 1024 * 1024)
 
 /* Lives as long as the process. Touched by the main thread only. */
 struct relay_in {
     struct backend_census *census;
-    struct backend *backend;      /* the current one; a reload that does not change it keeps it */
+    struct backend *backend; /* the current one; a reload that does not change it keeps it */
 };
 
 /* A snapshot with what its rules point to. */
@@ -141,29 +144,29 @@ static void set_rules(struct inbound *inbound)
         .junk_commands = (unsigned)in->limits.junk_commands,
         .refused_recipients = (unsigned)in->limits.refused_recipients,
         .received_headers = (unsigned)in->limits.received_headers,
-        .bare_newlines = in->bare_newlines == CONFIG_NEWLINES_REJECT ? DATALINE_REJECT
-                                                                     : DATALINE_NORMALIZE,
+        .bare_newlines =
+            in->bare_newlines == CONFIG_NEWLINES_REJECT ? DATALINE_REJECT : DATALINE_NORMALIZE,
         .park_after_ms = in->timeouts.park_after,
         .command_timeout_ms = in->timeouts.command,
         .line_timeout_ms = in->timeouts.line,
         .handshake_timeout_ms = in->timeouts.handshake,
         .data_timeout_ms = in->timeouts.data,
-        .drain_octets = (uint64_t)in->limits.message_size,
+        .drain_octets = 2 * (uint64_t)in->limits.message_size + DRAIN_OCTETS_MORE,
         .drain_timeout_ms = DRAIN_TIMEOUT_MS,
         .tls = inbound->tls,
         .no_tls = in->no_tls_hosts,
-        .policy = {
-            .check_recipient = check_recipient,
-            .capabilities = announce,
-            .courier_new = new_courier,
-            .context = inbound,
-        },
+        .policy =
+            {
+                .check_recipient = check_recipient,
+                .capabilities = announce,
+                .courier_new = new_courier,
+                .context = inbound,
+            },
     };
 }
 
 /* The backend that is already known, if the configuration still means the same. */
-static struct backend *backend_for(struct relay_in *relay, struct config *config,
-                                   struct error *err)
+static struct backend *backend_for(struct relay_in *relay, struct config *config, struct error *err)
 {
     if (relay->backend == NULL || !backend_serves(relay->backend, config)) {
         struct backend *fresh = backend_new(config, relay->census, err);
@@ -175,8 +178,8 @@ static struct backend *backend_for(struct relay_in *relay, struct config *config
     return backend_ref(relay->backend);
 }
 
-static struct service *relay_in_service(void *shared, struct config *config,
-                                        struct tls_server *tls, struct error *err)
+static struct service *relay_in_service(void *shared, struct config *config, struct tls_server *tls,
+                                        struct error *err)
 {
     struct inbound *inbound = calloc(1, sizeof *inbound);
 

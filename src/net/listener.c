@@ -14,7 +14,7 @@
 
 #include "base/i18n.h"
 
-#define FIRST_INHERITED 3  /* SD_LISTEN_FDS_START */
+#define FIRST_INHERITED 3 /* SD_LISTEN_FDS_START */
 
 int listener_parse(struct listen_spec *spec, const char *text, struct error *err)
 {

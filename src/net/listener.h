@@ -18,7 +18,7 @@
 
 struct listen_spec {
     struct address address;
-    bool implicit_tls;  /* "[::]:465 tls": the handshake comes before the banner */
+    bool implicit_tls; /* "[::]:465 tls": the handshake comes before the banner */
 };
 
 /* "[::]:25", "127.0.0.1:2525", "[::]:465 tls". 0, or -1 with what was expected in `err`. */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define V1_MAX 107  /* octets with CRLF */
+#define V1_MAX 107 /* octets with CRLF */
 #define V2_FIXED 16
 
 static const char v2_signature[12] = "\r\n\r\n\0\r\nQUIT\n";
@@ -163,8 +163,8 @@ size_t proxy_format(const struct proxy_header *header, enum proxy_version versio
 {
     int family = header->source.family;
 
-    if (!header->local && ((family != AF_INET && family != AF_INET6) ||
-                           header->destination.family != family))
+    if (!header->local &&
+        ((family != AF_INET && family != AF_INET6) || header->destination.family != family))
         return 0;
     return version == PROXY_V1 ? format_v1(header, out, PROXY_HEADER_MAX)
                                : format_v2(header, (uint8_t *)out);

@@ -13,18 +13,18 @@
 
 #include "base/address.h"
 
-#define PROXY_HEADER_MAX 536  /* version 2 with IPv6 addresses and a few hundred octets of TLVs */
+#define PROXY_HEADER_MAX 536 /* version 2 with IPv6 addresses and a few hundred octets of TLVs */
 
 enum proxy_version { PROXY_V1 = 1, PROXY_V2 = 2 };
 
 enum proxy_result {
-    PROXY_DONE,  /* a whole header; *used octets of it */
-    PROXY_MORE,  /* a beginning of one */
-    PROXY_BAD,   /* not one, or longer than PROXY_HEADER_MAX */
+    PROXY_DONE, /* a whole header; *used octets of it */
+    PROXY_MORE, /* a beginning of one */
+    PROXY_BAD,  /* not one, or longer than PROXY_HEADER_MAX */
 };
 
 struct proxy_header {
-    bool local;                   /* LOCAL or UNKNOWN: the addresses are the connection's own */
+    bool local; /* LOCAL or UNKNOWN: the addresses are the connection's own */
     struct address source, destination;
 };
 

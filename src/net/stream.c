@@ -17,9 +17,9 @@
 
 #include "net/tls-internal.h"
 
-#define IOV_MAX_HERE 80        /* more than any caller hands over, with the output buffer in front */
-#define TLS_RECORD 16384       /* what fits one record is coalesced into one */
-#define CLOSE_READS 16         /* pieces of unread input taken before a close, see stream_close() */
+#define IOV_MAX_HERE 80  /* more than any caller hands over, with the output buffer in front */
+#define TLS_RECORD 16384 /* what fits one record is coalesced into one */
+#define CLOSE_READS 16   /* pieces of unread input taken before a close, see stream_close() */
 
 const char *io_result_name(enum io_result result)
 {
@@ -229,8 +229,7 @@ static enum io_result wait_for_tls(struct stream *stream, ssize_t step, struct d
 {
     if (step == TLS_BROKEN)
         return fail(stream);
-    enum io_result result =
-        wait_for(stream, step == TLS_WANT_READ ? POLLIN : POLLOUT, deadline);
+    enum io_result result = wait_for(stream, step == TLS_WANT_READ ? POLLIN : POLLOUT, deadline);
     if (result == IO_TIMEOUT)
         stream->broken = true;
     return result;

@@ -28,10 +28,10 @@ struct tls_session;
 
 enum io_result {
     IO_OK,
-    IO_EOF,        /* orderly end: FIN, under TLS a close_notify */
-    IO_TIMEOUT,    /* the deadline passed */
-    IO_FAILED,     /* reset, TLS failure, or (under TLS) a FIN without close_notify */
-    IO_TOO_LONG,   /* stream_read_line: longer than allowed; it was skipped up to its LF */
+    IO_EOF,      /* orderly end: FIN, under TLS a close_notify */
+    IO_TIMEOUT,  /* the deadline passed */
+    IO_FAILED,   /* reset, TLS failure, or (under TLS) a FIN without close_notify */
+    IO_TOO_LONG, /* stream_read_line: longer than allowed; it was skipped up to its LF */
 };
 
 /* "end of file", "timed out", ... for logs; static text. */
@@ -50,14 +50,14 @@ int stream_buffers_init(struct stream_buffers *buffers, size_t in_size, size_t o
 void stream_buffers_free(struct stream_buffers *buffers);
 
 struct stream {
-    int fd;                          /* -1 when closed */
-    struct tls_session *tls;         /* NULL in plain text */
-    struct stream_buffers *buffers;  /* lent; NULL while parked */
-    size_t in_start, in_end;         /* bytes read and not consumed: buffers->in[start..end) */
-    size_t out_len;                  /* bytes put and not yet flushed */
-    bool skipping;                   /* within a line that was too long */
-    bool broken;                     /* a read or write failed: nothing more is tried */
-    uint64_t octets_in, octets_out;  /* of the application, for logs */
+    int fd;                         /* -1 when closed */
+    struct tls_session *tls;        /* NULL in plain text */
+    struct stream_buffers *buffers; /* lent; NULL while parked */
+    size_t in_start, in_end;        /* bytes read and not consumed: buffers->in[start..end) */
+    size_t out_len;                 /* bytes put and not yet flushed */
+    bool skipping;                  /* within a line that was too long */
+    bool broken;                    /* a read or write failed: nothing more is tried */
+    uint64_t octets_in, octets_out; /* of the application, for logs */
 };
 
 /* Takes over `fd`, makes it non-blocking and TCP_NODELAY. */
@@ -81,7 +81,7 @@ bool stream_line_waiting(const struct stream *stream);
 struct line {
     const char *text;
     size_t len;
-    bool bare_lf;  /* ended by LF alone */
+    bool bare_lf; /* ended by LF alone */
 };
 enum io_result stream_read_line(struct stream *stream, struct line *line, size_t max,
                                 struct deadline deadline);

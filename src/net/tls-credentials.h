@@ -24,8 +24,8 @@ struct tls_server {
     atomic_uint references;
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priority;
-    gnutls_dh_params_t dh;                /* NULL: the RFC 7919 groups */
-    const gnutls_datum_t *ticket_key;     /* borrowed; NULL: no tickets */
+    gnutls_dh_params_t dh;            /* NULL: the RFC 7919 groups */
+    const gnutls_datum_t *ticket_key; /* borrowed; NULL: no tickets */
     enum tls_client_certificates client_certificates;
     long long expiry;
     struct tls_file *files;

@@ -14,7 +14,7 @@
 
 struct tls_session {
     gnutls_session_t gnutls;
-    struct tls_server *server;  /* NULL on the client side */
+    struct tls_server *server; /* NULL on the client side */
     bool peer_verified;
 };
 
@@ -174,7 +174,7 @@ static const char *version_name(gnutls_protocol_t version)
 static const char *cipher_name(gnutls_session_t session)
 {
 #if GNUTLS_VERSION_NUMBER >= 0x030704
-    const char *name = gnutls_ciphersuite_get(session);  /* as IANA registers it */
+    const char *name = gnutls_ciphersuite_get(session); /* as IANA registers it */
 #else
     const char *name = gnutls_cipher_get_name(gnutls_cipher_get(session));
 #endif

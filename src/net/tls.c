@@ -112,8 +112,8 @@ static int load_ca(struct tls_server *server, const char *ca_file, struct error 
         return 0;
     if (remember_file(server, ca_file, err) != 0)
         return -1;
-    int count = gnutls_certificate_set_x509_trust_file(server->credentials, ca_file,
-                                                       GNUTLS_X509_FMT_PEM);
+    int count =
+        gnutls_certificate_set_x509_trust_file(server->credentials, ca_file, GNUTLS_X509_FMT_PEM);
     if (count > 0)
         return 0;
     error_set(err, _("%s holds no CA certificate in PEM form"), ca_file);
@@ -125,8 +125,7 @@ static int load_dh(struct tls_server *server, const char *file, struct error *er
     gnutls_datum_t pem;
 
     if (file == NULL || file[0] == '\0')
-        return gnutls_certificate_set_known_dh_params(server->credentials,
-                                                      GNUTLS_SEC_PARAM_MEDIUM);
+        return gnutls_certificate_set_known_dh_params(server->credentials, GNUTLS_SEC_PARAM_MEDIUM);
     if (remember_file(server, file, err) != 0)
         return -1;
     int result = gnutls_load_file(file, &pem);
@@ -211,10 +210,9 @@ bool tls_server_files_changed(const struct tls_server *server)
     for (size_t i = 0; i < server->file_count; i++) {
         const struct tls_file *file = &server->files[i];
         /* A file that is gone for a moment is being replaced: the next look will tell. */
-        if (stat(file->path, &st) == 0 &&
-            (st.st_mtim.tv_sec != file->changed.tv_sec ||
-             st.st_mtim.tv_nsec != file->changed.tv_nsec || st.st_size != file->size ||
-             st.st_ino != file->inode))
+        if (stat(file->path, &st) == 0 && (st.st_mtim.tv_sec != file->changed.tv_sec ||
+                                           st.st_mtim.tv_nsec != file->changed.tv_nsec ||
+                                           st.st_size != file->size || st.st_ino != file->inode))
             return true;
     }
     return false;
@@ -238,8 +236,8 @@ struct tls_client *tls_client_new(const struct tls_client_config *config, struct
     if (result == 0 && config->verify) {
         client->verify = true;
         result = config->ca_file != NULL
-                     ? gnutls_certificate_set_x509_trust_file(client->credentials,
-                                                              config->ca_file, GNUTLS_X509_FMT_PEM)
+                     ? gnutls_certificate_set_x509_trust_file(client->credentials, config->ca_file,
+                                                              GNUTLS_X509_FMT_PEM)
                      : gnutls_certificate_set_x509_system_trust(client->credentials);
     }
     if (result >= 0)

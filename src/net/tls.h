@@ -20,18 +20,18 @@ enum tls_client_certificates { TLS_CLIENT_NONE, TLS_CLIENT_REQUEST, TLS_CLIENT_R
 enum tls_minimum_version { TLS_MIN_1_0, TLS_MIN_1_1, TLS_MIN_1_2, TLS_MIN_1_3 };
 
 struct tls_pair {
-    const char *cert;  /* PEM file: the certificate and its chain */
-    const char *key;   /* PEM file; NULL or the same path: the key stands in `cert` */
+    const char *cert; /* PEM file: the certificate and its chain */
+    const char *key;  /* PEM file; NULL or the same path: the key stands in `cert` */
 };
 
 struct tls_server_config {
-    const struct tls_pair *pairs;  /* at least one; chosen by SNI and key type, first = default */
+    const struct tls_pair *pairs; /* at least one; chosen by SNI and key type, first = default */
     size_t pair_count;
-    const char *priority;          /* GnuTLS priority string */
+    const char *priority; /* GnuTLS priority string */
     enum tls_minimum_version minimum_version;
     enum tls_client_certificates client_certificates;
-    const char *ca_file;           /* for client certificates; NULL unless requested */
-    const char *dh_params;         /* PEM file; NULL: RFC 7919 groups */
+    const char *ca_file;   /* for client certificates; NULL unless requested */
+    const char *dh_params; /* PEM file; NULL: RFC 7919 groups */
 };
 
 struct tls_tickets;
@@ -55,9 +55,9 @@ bool tls_server_files_changed(const struct tls_server *server);
 long long tls_server_expiry(const struct tls_server *server);
 
 struct tls_client_config {
-    const char *priority;  /* NULL: "NORMAL" */
-    bool verify;           /* chain and name; otherwise any certificate will do */
-    const char *ca_file;   /* NULL: the system's */
+    const char *priority; /* NULL: "NORMAL" */
+    bool verify;          /* chain and name; otherwise any certificate will do */
+    const char *ca_file;  /* NULL: the system's */
 };
 
 struct tls_client;

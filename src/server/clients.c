@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define BUCKETS 4096  /* a power of two; chains stay short at a few thousand connections */
+#define BUCKETS 4096 /* a power of two; chains stay short at a few thousand connections */
 
 struct client {
     struct client *next;
@@ -17,7 +17,7 @@ struct client {
 };
 
 struct clients {
-    uint64_t seed;  /* so that nobody can choose addresses that share a chain */
+    uint64_t seed; /* so that nobody can choose addresses that share a chain */
     struct client *buckets[BUCKETS];
 };
 

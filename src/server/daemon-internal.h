@@ -10,7 +10,7 @@
 enum daemon_action { DAEMON_RUN, DAEMON_CHECK, DAEMON_PRINT, DAEMON_DONE, DAEMON_USAGE };
 
 struct daemon_options {
-    enum daemon_action action;  /* DAEMON_DONE: --help or --version has been answered */
+    enum daemon_action action; /* DAEMON_DONE: --help or --version has been answered */
     const char *file;
 };
 

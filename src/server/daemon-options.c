@@ -27,9 +27,12 @@ struct daemon_options daemon_parse_options(const struct daemon_program *program,
 {
     enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_VERSION, OPTION_HELP };
     static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, OPTION_CHECK},
-        {"print-config", no_argument, NULL, OPTION_PRINT}, {"version", no_argument, NULL, OPTION_VERSION},
-        {"help", no_argument, NULL, OPTION_HELP},         {NULL, 0, NULL, 0},
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, OPTION_CHECK},
+        {"print-config", no_argument, NULL, OPTION_PRINT},
+        {"version", no_argument, NULL, OPTION_VERSION},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {NULL, 0, NULL, 0},
     };
     struct daemon_options options = {DAEMON_RUN, config_default_file};
     int letter;

@@ -26,7 +26,7 @@
 #include "server/privileges.h"
 #include "server/sdnotify.h"
 
-#define WATCH_INTERVAL_MS 5000           /* between looks at the certificate files */
+#define WATCH_INTERVAL_MS 5000 /* between looks at the certificate files */
 #define EXPIRY_WARNING_S (14 * 86400)
 #define SPARE_DESCRIPTORS 64
 
@@ -37,7 +37,7 @@ struct daemon {
     struct config *config;
     struct tls_tickets *tickets;
     struct tls_server *tls;
-    bool tls_failed;                     /* a reread failed; said once */
+    bool tls_failed; /* a reread failed; said once */
     struct gate_listener listeners[LISTENERS_MAX];
     size_t listener_count;
     void *shared;
@@ -48,7 +48,8 @@ struct daemon {
 
 static void warn_of_expiry(const struct tls_server *tls)
 {
-    long long left = tls != NULL ? tls_server_expiry(tls) - (long long)time(NULL) : EXPIRY_WARNING_S;
+    long long left =
+        tls != NULL ? tls_server_expiry(tls) - (long long)time(NULL) : EXPIRY_WARNING_S;
     if (left < 0)
         log_write(LOG_LEVEL_WARNING, "event=certificate-expired hint=\"renew tls.certificates\"");
     else if (left < EXPIRY_WARNING_S)
@@ -105,8 +106,9 @@ static void raise_descriptor_limit(const struct daemon_shape *shape)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     if (limit.rlim_max < wanted)
-        log_write(LOG_LEVEL_WARNING, "event=descriptors have=%llu want=%llu hint=\"raise "
-                                     "LimitNOFILE or lower limits.connections\"",
+        log_write(LOG_LEVEL_WARNING,
+                  "event=descriptors have=%llu want=%llu hint=\"raise "
+                  "LimitNOFILE or lower limits.connections\"",
                   (unsigned long long)limit.rlim_max, (unsigned long long)wanted);
 }
 
@@ -161,8 +163,7 @@ static int start(struct daemon *daemon, struct error *err)
     int status = open_signals(daemon, err);
     if (status == EX_OK)
         status = open_listeners(daemon, err);
-    if (status == EX_OK &&
-        privileges_drop(daemon->config->user, daemon->config->group, err) != 0)
+    if (status == EX_OK && privileges_drop(daemon->config->user, daemon->config->group, err) != 0)
         status = EX_CONFIG;
     if (status == EX_OK) {
         daemon->shared = daemon->program->start(daemon->config, err);
@@ -179,8 +180,7 @@ static void log_start(const struct daemon *daemon)
     log_str(&line, "program", daemon->program->name);
     log_str(&line, "version", PACKAGE_VERSION);
     for (size_t i = 0; i < daemon->listener_count; i++)
-        log_str(&line, "listen",
-                address_format_endpoint(&daemon->listeners[i].spec.address, text));
+        log_str(&line, "listen", address_format_endpoint(&daemon->listeners[i].spec.address, text));
     log_str(&line, "tls", daemon->tls != NULL ? "yes" : "no");
     log_end(&line);
 }
@@ -286,8 +286,10 @@ static void reread_certificates(struct daemon *daemon)
         return;
     if (daemon_load_tls(daemon->config, daemon->tickets, &tls, &err) != 0) {
         if (!daemon->tls_failed)
-            log_write(LOG_LEVEL_ERROR, "event=certificates status=failed error=\"%s\" "
-                                       "effect=\"the old ones stay in use\"", err.text);
+            log_write(LOG_LEVEL_ERROR,
+                      "event=certificates status=failed error=\"%s\" "
+                      "effect=\"the old ones stay in use\"",
+                      err.text);
         daemon->tls_failed = true;
         return;
     }
@@ -304,8 +306,8 @@ static void reread_certificates(struct daemon *daemon)
 static void watch(struct daemon *daemon)
 {
     int64_t watchdog_ms = sdnotify_watchdog_ms();
-    int wait_ms = watchdog_ms > 0 && watchdog_ms < WATCH_INTERVAL_MS ? (int)watchdog_ms
-                                                                     : WATCH_INTERVAL_MS;
+    int wait_ms =
+        watchdog_ms > 0 && watchdog_ms < WATCH_INTERVAL_MS ? (int)watchdog_ms : WATCH_INTERVAL_MS;
     for (;;) {
         struct pollfd poll_fd = {.fd = daemon->signal_fd, .events = POLLIN};
         struct signalfd_siginfo info;

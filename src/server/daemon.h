@@ -25,13 +25,13 @@ struct daemon_shape {
     const struct listen_spec *listen;
     size_t listen_count;
     unsigned workers, queue;
-    unsigned connections;     /* for the descriptor limit */
+    unsigned connections; /* for the descriptor limit */
     int64_t drain_ms;
 };
 
 struct daemon_program {
-    const char *name;         /* "relay-in" */
-    const char *summary;      /* one line for --help, marked with N_() */
+    const char *name;    /* "relay-in" */
+    const char *summary; /* one line for --help, marked with N_() */
     /* Borrows from the configuration. */
     void (*shape)(const struct config *config, struct daemon_shape *out);
     /* Everything that lives as long as the process and is shared by all snapshots (learned backend

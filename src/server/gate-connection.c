@@ -29,10 +29,8 @@ static void enter_place(struct connection *connection, enum place place)
 static void leave_place(struct connection *connection)
 {
     struct place_list *list = &connection->gate->places[connection->place];
-    *(connection->previous != NULL ? &connection->previous->next : &list->first) =
-        connection->next;
-    *(connection->next != NULL ? &connection->next->previous : &list->last) =
-        connection->previous;
+    *(connection->previous != NULL ? &connection->previous->next : &list->first) = connection->next;
+    *(connection->next != NULL ? &connection->next->previous : &list->last) = connection->previous;
 }
 
 /* Tried once: whoever does not take a short reply from an empty socket buffer does without. */

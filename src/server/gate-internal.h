@@ -24,16 +24,16 @@ enum source { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CONNECTION };
 struct connection {
     enum source source;
     enum place place;
-    struct connection *previous, *next;  /* in its place */
+    struct connection *previous, *next; /* in its place */
     struct connection *next_returned;
     struct gate *gate;
-    struct service *service;             /* a reference */
-    struct session *session;             /* from its first octet on */
-    int fd;                              /* the session's, once there is one */
+    struct service *service; /* a reference */
+    struct session *session; /* from its first octet on */
+    int fd;                  /* the session's, once there is one */
     bool implicit_tls;
-    bool closed;                         /* set by the worker: the session is over */
+    bool closed; /* set by the worker: the session is over */
     struct address client, local;
-    int64_t since_ms;                    /* when it came to its place */
+    int64_t since_ms; /* when it came to its place */
 };
 
 struct listener {
@@ -53,25 +53,25 @@ struct refusals {
 
 struct gate {
     int epoll_fd;
-    int wake_fd;                          /* eventfd: something below `lock` has changed */
-    enum source wake;                     /* SOURCE_WAKE, for epoll */
+    int wake_fd;      /* eventfd: something below `lock` has changed */
+    enum source wake; /* SOURCE_WAKE, for epoll */
     struct listener listeners[LISTENERS_MAX];
     size_t listener_count;
     bool accepting;
-    int64_t pause_until_ms;               /* out of descriptors: no accept(2) before */
+    int64_t pause_until_ms; /* out of descriptors: no accept(2) before */
     struct pool *pool;
     struct clients *clients;
-    struct service *service;              /* for new connections; the gate thread's */
+    struct service *service; /* for new connections; the gate thread's */
     struct place_list places[PLACES];
     struct refusals busy, limited;
     atomic_bool draining;
-    bool cut;                             /* the drain's time is over */
+    bool cut; /* the drain's time is over */
     int64_t drain_until_ms;
     /* From other threads. */
     pthread_mutex_t lock;
     struct connection *returned;
     struct service *next_service;
-    bool drain_asked, stop_asked;
+    bool drain_asked;
     int64_t drain_timeout_ms;
     /* Read by other threads. */
     atomic_uint connections, working;

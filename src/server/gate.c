@@ -16,9 +16,9 @@
 #include "base/log.h"
 
 #define EVENTS_MAX 128
-#define ACCEPTS_MAX 64        /* in a row, before others have their turn */
-#define ACCEPT_PAUSE_MS 100   /* when descriptors or memory ran out */
-#define CUT_GRACE_MS 2000     /* for workers to notice that their sockets were shut down */
+#define ACCEPTS_MAX 64      /* in a row, before others have their turn */
+#define ACCEPT_PAUSE_MS 100 /* when descriptors or memory ran out */
+#define CUT_GRACE_MS 2000   /* for workers to notice that their sockets were shut down */
 
 static void *new_scratch(void)
 {
@@ -94,7 +94,7 @@ static void wake(struct gate *gate)
 {
     uint64_t one = 1;
     if (write(gate->wake_fd, &one, sizeof one) < 0)
-        return;  /* the counter is full: it is awake */
+        return; /* the counter is full: it is awake */
 }
 
 void gate_give_back(struct connection *connection)
@@ -129,19 +129,10 @@ void gate_drain(struct gate *gate, int64_t timeout_ms)
     wake(gate);
 }
 
-void gate_stop(struct gate *gate)
-{
-    pthread_mutex_lock(&gate->lock);
-    gate->stop_asked = true;
-    pthread_mutex_unlock(&gate->lock);
-    wake(gate);
-}
-
 static bool is_transient(int failure)
 {
-    return failure == ECONNABORTED || failure == EINTR || failure == EPERM ||
-           failure == EPROTO || failure == ENETDOWN || failure == EHOSTUNREACH ||
-           failure == ENETUNREACH;
+    return failure == ECONNABORTED || failure == EINTR || failure == EPERM || failure == EPROTO ||
+           failure == ENETDOWN || failure == EHOSTUNREACH || failure == ENETUNREACH;
 }
 
 static void accept_some(struct gate *gate, struct listener *listener)
@@ -162,8 +153,10 @@ static void accept_some(struct gate *gate, struct listener *listener)
         if (is_transient(errno))
             continue;
         /* Descriptors or memory are out: the backlog keeps the clients for a moment. */
-        log_write(LOG_LEVEL_ERROR, "event=accept-failed reason=\"%s\" hint=\"raise LimitNOFILE or "
-                                   "lower limits.connections\"", strerror(errno));
+        log_write(LOG_LEVEL_ERROR,
+                  "event=accept-failed reason=\"%s\" hint=\"raise LimitNOFILE or "
+                  "lower limits.connections\"",
+                  strerror(errno));
         gate->pause_until_ms = deadline_now_ms() + ACCEPT_PAUSE_MS;
         watch_listeners(gate, false);
         return;
@@ -178,7 +171,7 @@ static void begin_drain(struct gate *gate, int64_t timeout_ms)
     gate_dismiss_idle(gate, REPLY_SHUTTING_DOWN);
 }
 
-static void take_commands(struct gate *gate, bool *stop)
+static void take_commands(struct gate *gate)
 {
     uint64_t count;
     if (read(gate->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
@@ -188,7 +181,6 @@ static void take_commands(struct gate *gate, bool *stop)
     struct service *next = gate->next_service;
     bool drain = gate->drain_asked;
     int64_t timeout_ms = gate->drain_timeout_ms;
-    *stop = gate->stop_asked;
     gate->returned = NULL;
     gate->next_service = NULL;
     gate->drain_asked = false;
@@ -245,10 +237,9 @@ static bool drained(const struct gate *gate)
 void gate_run(struct gate *gate)
 {
     struct epoll_event events[EVENTS_MAX];
-    bool stop = false;
 
     watch_listeners(gate, true);
-    while (!stop && !drained(gate)) {
+    while (!drained(gate)) {
         int wait_ms = keep_time(gate);
         int count = epoll_wait(gate->epoll_fd, events, EVENTS_MAX, wait_ms);
         bool woken = false;
@@ -269,7 +260,7 @@ void gate_run(struct gate *gate)
         }
         /* Last, because it may free connections that stand in `events`. */
         if (woken)
-            take_commands(gate, &stop);
+            take_commands(gate);
     }
     watch_listeners(gate, false);
 }
@@ -290,10 +281,9 @@ struct gate_counts gate_counts(struct gate *gate)
 
 void gate_free(struct gate *gate)
 {
-    bool stop;
     if (gate->pool != NULL) {
         pool_free(gate->pool);
-        take_commands(gate, &stop);
+        take_commands(gate);
     }
     if (gate->clients != NULL)
         gate_dismiss_idle(gate, REPLY_SHUTTING_DOWN);

@@ -6,8 +6,8 @@
  * idle clients cost a thousand small structs and no worker. The gate never blocks: its own writes
  * are tried once.
  *
- * Threads: gate_run() runs on one thread (the gate thread) until gate_stop(); gate_set_service(),
- * gate_drain() and gate_stop() may be called from any other. Workers give connections back through
+ * Threads: gate_run() runs on one thread (the gate thread) until a drain is complete;
+ * gate_set_service(), gate_drain() and gate_counts() may be called from any other. Workers give connections back through
  * an internal locked list and an eventfd. Owns the connections and the pool's jobs; borrows the
  * listening descriptors.
  *
@@ -33,8 +33,8 @@ struct gate_listener {
 
 /* Numbers of the moment, for STATUS=, tests and (later) metrics. */
 struct gate_counts {
-    unsigned connections;   /* open now */
-    unsigned working;       /* with the pool now (queued or running) */
+    unsigned connections; /* open now */
+    unsigned working;     /* with the pool now (queued or running) */
     uint64_t accepted, refused_limit, refused_client, refused_private, early_talkers, idle_dropped;
 };
 
@@ -42,7 +42,7 @@ struct gate_counts {
 struct gate *gate_new(const struct gate_listener *listeners, size_t count, struct service *service,
                       unsigned workers, unsigned queue_max, struct error *err);
 
-/* The gate thread's body: returns after gate_stop(), or when a drain is complete. */
+/* The gate thread's body: returns when a drain is complete. */
 void gate_run(struct gate *gate);
 
 /* New connections are served under this snapshot from now on. Takes its own reference. */
@@ -52,9 +52,6 @@ void gate_set_service(struct gate *gate, struct service *service);
  * timeout_ms the sockets of those still at work are shut down; gate_run() returns when no
  * connection is left, or two seconds after that. */
 void gate_drain(struct gate *gate, int64_t timeout_ms);
-
-/* Return from gate_run() at once. */
-void gate_stop(struct gate *gate);
 
 struct gate_counts gate_counts(struct gate *gate);
 

@@ -14,25 +14,22 @@
 struct pool {
     struct pool_work work;
     pthread_mutex_t lock;
-    pthread_cond_t ready;     /* a job is queued, or the pool ends */
-    void **queue;             /* a ring */
+    pthread_cond_t ready; /* a job is queued, or the pool ends */
+    void **queue;         /* a ring */
     unsigned queue_max, first, queued;
-    unsigned idle;
     bool ending;
     pthread_t *threads;
     unsigned thread_count;
-    void **scratches;         /* one for each thread */
-    unsigned started;         /* threads that have taken their scratch */
+    void **scratches; /* one for each thread */
+    unsigned started; /* threads that have taken their scratch */
 };
 
 static void *take_job(struct pool *pool)
 {
     void *job = NULL;
     pthread_mutex_lock(&pool->lock);
-    pool->idle++;
     while (pool->queued == 0 && !pool->ending)
         pthread_cond_wait(&pool->ready, &pool->lock);
-    pool->idle--;
     if (pool->queued > 0) {
         job = pool->queue[pool->first];
         pool->first = (pool->first + 1) % pool->queue_max;
@@ -123,14 +120,6 @@ bool pool_submit(struct pool *pool, void *job)
     }
     pthread_mutex_unlock(&pool->lock);
     return fits;
-}
-
-unsigned pool_free_workers(struct pool *pool)
-{
-    pthread_mutex_lock(&pool->lock);
-    unsigned idle = pool->idle > pool->queued ? pool->idle - pool->queued : 0;
-    pthread_mutex_unlock(&pool->lock);
-    return idle;
 }
 
 void pool_free(struct pool *pool)

@@ -19,7 +19,7 @@ struct pool;
 struct pool_work {
     /* Called on a worker with the job and the worker's own scratch. */
     void (*run)(void *job, void *scratch);
-    void *(*scratch_new)(void);          /* once for each worker, before it starts; NULL = no memory */
+    void *(*scratch_new)(void); /* once for each worker, before it starts; NULL = no memory */
     void (*scratch_free)(void *scratch);
 };
 
@@ -31,9 +31,6 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
 
 /* Queues a job; never waits. false when the queue is full. Thread-safe. */
 bool pool_submit(struct pool *pool, void *job);
-
-/* Workers that have nothing to do. Thread-safe, momentary. */
-unsigned pool_free_workers(struct pool *pool);
 
 /* Lets queued and running jobs finish, joins the threads, frees. */
 void pool_free(struct pool *pool);

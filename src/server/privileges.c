@@ -31,8 +31,10 @@ int privileges_drop(const char *user, const char *group, struct error *err)
         return 0;
     const struct passwd *entry = getpwnam(user);
     if (entry == NULL) {
-        error_set(err, _("there is no user \"%s\": create it (systemd-sysusers does), or set the "
-                         "option \"user\" to one that exists"), user);
+        error_set(err,
+                  _("there is no user \"%s\": create it (systemd-sysusers does), or set the "
+                    "option \"user\" to one that exists"),
+                  user);
         return -1;
     }
     uid_t uid = entry->pw_uid;
@@ -40,8 +42,10 @@ int privileges_drop(const char *user, const char *group, struct error *err)
     if (group[0] != '\0') {
         const struct group *wanted = getgrnam(group);
         if (wanted == NULL) {
-            error_set(err, _("there is no group \"%s\": set the option \"group\" to one that "
-                             "exists, or leave it out"), group);
+            error_set(err,
+                      _("there is no group \"%s\": set the option \"group\" to one that "
+                        "exists, or leave it out"),
+                      group);
             return -1;
         }
         gid = wanted->gr_gid;

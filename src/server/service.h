@@ -16,14 +16,14 @@
 #include "smtp/session.h"
 
 struct service {
-    atomic_uint references;                /* 1 when made */
+    atomic_uint references; /* 1 when made */
     struct session_rules rules;
-    unsigned connections;                  /* over all clients; more get 421 */
-    unsigned connections_per_client;       /* per IPv4 address, per IPv6 /64; more get 421 */
-    int64_t greet_delay_ms;                /* silence wanted before the banner; 0 = none */
-    int64_t idle_timeout_ms;               /* a waiting connection may stay silent for so long */
+    unsigned connections;                   /* over all clients; more get 421 */
+    unsigned connections_per_client;        /* per IPv4 address, per IPv6 /64; more get 421 */
+    int64_t greet_delay_ms;                 /* silence wanted before the banner; 0 = none */
+    int64_t idle_timeout_ms;                /* a waiting connection may stay silent for so long */
     const struct cidr_set *private_clients; /* private addresses served all the same */
-    bool refuse_private;                   /* others of address_is_private() get 554 */
+    bool refuse_private;                    /* others of address_is_private() get 554 */
     void (*destroy)(struct service *service);
 };
 

@@ -10,19 +10,13 @@
 #include "base/utf8.h"
 
 static const char *const names[] = {
-    [COMMAND_HELO] = "HELO",         [COMMAND_EHLO] = "EHLO",       [COMMAND_MAIL] = "MAIL",
-    [COMMAND_RCPT] = "RCPT",         [COMMAND_DATA] = "DATA",       [COMMAND_RSET] = "RSET",
-    [COMMAND_NOOP] = "NOOP",         [COMMAND_QUIT] = "QUIT",       [COMMAND_VRFY] = "VRFY",
-    [COMMAND_HELP] = "HELP",         [COMMAND_STARTTLS] = "STARTTLS",
-    [COMMAND_XCLIENT] = "XCLIENT",   [COMMAND_BDAT] = "BDAT",       [COMMAND_AUTH] = "AUTH",
-    [COMMAND_EXPN] = "EXPN",         [COMMAND_ETRN] = "ETRN",       [COMMAND_HTTP] = "HTTP",
-    [COMMAND_UNKNOWN] = "?",
+    [COMMAND_HELO] = "HELO", [COMMAND_EHLO] = "EHLO",         [COMMAND_MAIL] = "MAIL",
+    [COMMAND_RCPT] = "RCPT", [COMMAND_DATA] = "DATA",         [COMMAND_RSET] = "RSET",
+    [COMMAND_NOOP] = "NOOP", [COMMAND_QUIT] = "QUIT",         [COMMAND_VRFY] = "VRFY",
+    [COMMAND_HELP] = "HELP", [COMMAND_STARTTLS] = "STARTTLS", [COMMAND_XCLIENT] = "XCLIENT",
+    [COMMAND_BDAT] = "BDAT", [COMMAND_AUTH] = "AUTH",         [COMMAND_EXPN] = "EXPN",
+    [COMMAND_ETRN] = "ETRN",
 };
-
-const char *command_name(enum command_verb verb)
-{
-    return names[verb];
-}
 
 static bool is_word(const char *text, size_t len, const char *word)
 {
@@ -186,9 +180,9 @@ static enum parameter_result take_rcpt(const struct parameter *parameter,
 
 static enum parameter_result path_outcome(enum path_result result)
 {
-    return result == PATH_OK ? PARAMETER_OK
-                             : (result == PATH_SYNTAX ? PARAMETER_PATH_SYNTAX
-                                                      : PARAMETER_PATH_LENGTH);
+    return result == PATH_OK
+               ? PARAMETER_OK
+               : (result == PATH_SYNTAX ? PARAMETER_PATH_SYNTAX : PARAMETER_PATH_LENGTH);
 }
 
 /* Finds the path behind "FROM:" or "TO:"; *rest is where the parameters begin. */
@@ -203,9 +197,9 @@ static enum parameter_result take_path(const struct command *command, const char
     at += prefix_len;
     while (at < end && is_blank(*at))
         at++;
-    enum parameter_result result = path_outcome(
-        prefix[0] == 'F' ? path_parse_reverse(path, at, (size_t)(end - at), &used)
-                         : path_parse_forward(path, at, (size_t)(end - at), &used));
+    enum parameter_result result =
+        path_outcome(prefix[0] == 'F' ? path_parse_reverse(path, at, (size_t)(end - at), &used)
+                                      : path_parse_forward(path, at, (size_t)(end - at), &used));
     *rest = at + used;
     if (result == PARAMETER_OK && *rest < end && !is_blank(**rest))
         return PARAMETER_PATH_SYNTAX;

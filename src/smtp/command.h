@@ -14,58 +14,73 @@
 
 #include "smtp/path.h"
 
-#define COMMAND_LINE_MAX 2048  /* octets, CRLF included: 512 of RFC 5321 plus what ESMTP
+#define COMMAND_LINE_MAX                                                                           \
+    2048 /* octets, CRLF included: 512 of RFC 5321 plus what ESMTP
                                   extensions add (SIZE, BODY, SMTPUTF8, DSN, AUTH=) */
 
 enum command_verb {
-    COMMAND_HELO, COMMAND_EHLO, COMMAND_MAIL, COMMAND_RCPT, COMMAND_DATA, COMMAND_RSET,
-    COMMAND_NOOP, COMMAND_QUIT, COMMAND_VRFY, COMMAND_HELP, COMMAND_STARTTLS,
-    COMMAND_XCLIENT,   /* known by name, served only by the sink (and trusted peers later) */
-    COMMAND_BDAT, COMMAND_AUTH, COMMAND_EXPN, COMMAND_ETRN,  /* known, not implemented: 502 */
-    COMMAND_HTTP,      /* GET, POST, CONNECT, ...: not SMTP at all; ends the session */
+    COMMAND_HELO,
+    COMMAND_EHLO,
+    COMMAND_MAIL,
+    COMMAND_RCPT,
+    COMMAND_DATA,
+    COMMAND_RSET,
+    COMMAND_NOOP,
+    COMMAND_QUIT,
+    COMMAND_VRFY,
+    COMMAND_HELP,
+    COMMAND_STARTTLS,
+    COMMAND_XCLIENT, /* known by name, served only by the sink (and trusted peers later) */
+    COMMAND_BDAT,
+    COMMAND_AUTH,
+    COMMAND_EXPN,
+    COMMAND_ETRN, /* known, not implemented: 502 */
+    COMMAND_HTTP, /* GET, POST, CONNECT, ...: not SMTP at all; ends the session */
     COMMAND_UNKNOWN,
 };
 
 struct command {
     enum command_verb verb;
-    const char *argument;   /* behind the verb, blanks at both ends removed; never NULL */
+    const char *argument; /* behind the verb, blanks at both ends removed; never NULL */
     size_t argument_len;
 };
 
 enum command_result {
     COMMAND_OK,
-    COMMAND_GARBAGE,  /* NUL, other control characters, or octets over 127 that are not UTF-8 */
+    COMMAND_GARBAGE, /* NUL, other control characters, or octets over 127 that are not UTF-8 */
 };
 
 enum command_result command_parse(struct command *command, const char *line, size_t len);
-
-/* "MAIL", "RCPT", ...; "?" for the unknown. Static text. */
-const char *command_name(enum command_verb verb);
 
 /* Parameters of MAIL (RFC 1870, 6152, 6531, 3461). */
 enum mail_body { MAIL_BODY_NONE, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME };
 
 struct mail_parameters {
-    uint64_t size;       /* SIZE=, octets; 0 = not said */
+    uint64_t size; /* SIZE=, octets; 0 = not said */
     enum mail_body body;
     bool smtputf8;
-    const char *ret;     size_t ret_len;     /* FULL or HDRS; NULL = not said */
-    const char *envid;   size_t envid_len;
-    const char *auth;    size_t auth_len;
+    const char *ret;
+    size_t ret_len; /* FULL or HDRS; NULL = not said */
+    const char *envid;
+    size_t envid_len;
+    const char *auth;
+    size_t auth_len;
 };
 
 struct rcpt_parameters {
-    const char *notify;  size_t notify_len;
-    const char *orcpt;   size_t orcpt_len;
+    const char *notify;
+    size_t notify_len;
+    const char *orcpt;
+    size_t orcpt_len;
 };
 
 enum parameter_result {
     PARAMETER_OK,
-    PARAMETER_PREFIX,        /* "FROM:" / "TO:" is missing: 501 5.5.4 */
-    PARAMETER_PATH_SYNTAX,   /* 501 5.1.7 / 5.1.3 */
+    PARAMETER_PREFIX,      /* "FROM:" / "TO:" is missing: 501 5.5.4 */
+    PARAMETER_PATH_SYNTAX, /* 501 5.1.7 / 5.1.3 */
     PARAMETER_PATH_LENGTH,
-    PARAMETER_BAD_VALUE,     /* known keyword, bad or doubled value: 501 5.5.4 */
-    PARAMETER_UNKNOWN,       /* unknown keyword: 555 5.5.4 */
+    PARAMETER_BAD_VALUE, /* known keyword, bad or doubled value: 501 5.5.4 */
+    PARAMETER_UNKNOWN,   /* unknown keyword: 555 5.5.4 */
 };
 
 /* "FROM:<path> [params]" / "TO:<path> [params]". A blank after the colon is tolerated (real

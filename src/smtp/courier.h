@@ -26,21 +26,21 @@
 /* Who sends, as the session knows it. Owned by the session; it may change between transactions
  * (a new EHLO), never within one. */
 struct client_identity {
-    struct address address;      /* with port */
-    struct address local;        /* what it connected to */
-    const char *helo;            /* its EHLO/HELO argument */
-    bool esmtp;                  /* EHLO */
+    struct address address; /* with port */
+    struct address local;   /* what it connected to */
+    const char *helo;       /* its EHLO/HELO argument */
+    bool esmtp;             /* EHLO */
     bool tls;
-    const char *session_id;      /* for logs */
+    const char *session_id; /* for logs */
 };
 
 struct envelope {
     const struct client_identity *client;
     struct path sender;
-    uint64_t size;               /* SIZE=, 0 = not said */
+    uint64_t size; /* SIZE=, 0 = not said */
     enum mail_body body;
     bool smtputf8;
-    const char *id;              /* transaction id */
+    const char *id; /* transaction id */
 };
 
 struct courier;

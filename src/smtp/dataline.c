@@ -11,13 +11,13 @@
 #include <strings.h>
 
 enum state {
-    AT_LINE,        /* after CRLF, or at the very start: a dot here may be the end */
-    AT_LOOSE_LINE,  /* after an LF that was made a CRLF: a lone dot here is a false end */
+    AT_LINE,       /* after CRLF, or at the very start: a dot here may be the end */
+    AT_LOOSE_LINE, /* after an LF that was made a CRLF: a lone dot here is a false end */
     IN_LINE,
-    AFTER_CR,             /* CR held back */
-    AFTER_DOT,            /* line start, "." held back */
+    AFTER_CR,  /* CR held back */
+    AFTER_DOT, /* line start, "." held back */
     AFTER_LOOSE_DOT,
-    AFTER_DOT_CR,         /* line start, "." CR held back */
+    AFTER_DOT_CR, /* line start, "." CR held back */
     AFTER_LOOSE_DOT_CR,
 };
 
@@ -239,6 +239,6 @@ size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
     }
     scanner->octets += at;
     if (scanner->ended)
-        scanner->octets -= 3;  /* "." CRLF is no part of the message */
+        scanner->octets -= 3; /* "." CRLF is no part of the message */
     return at;
 }

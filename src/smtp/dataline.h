@@ -22,20 +22,20 @@
 #include <sys/uio.h>
 
 enum dataline_mode {
-    DATALINE_NORMALIZE,  /* bare LF -> CRLF, bare CR and NUL -> SP, false end-of-data -> ".." */
-    DATALINE_REJECT,     /* the first bare CR, bare LF or NUL sets `offence`; nothing more is yielded */
+    DATALINE_NORMALIZE, /* bare LF -> CRLF, bare CR and NUL -> SP, false end-of-data -> ".." */
+    DATALINE_REJECT, /* the first bare CR, bare LF or NUL sets `offence`; nothing more is yielded */
 };
 
 struct dataline {
     enum dataline_mode mode;
-    int state;                   /* private */
-    bool in_header;              /* private: before the first empty line */
-    unsigned match;              /* private: octets of "received:" matched in this header line */
-    bool ended;                  /* the end of data has been seen */
-    bool offence;                /* DATALINE_REJECT: something bare came; reply 550 5.5.2 at the end */
-    bool changed;                /* DATALINE_NORMALIZE: something was replaced */
-    uint64_t octets;             /* of the message so far */
-    unsigned received_count;     /* "Received:" lines of the header so far */
+    int state;               /* private */
+    bool in_header;          /* private: before the first empty line */
+    unsigned match;          /* private: octets of "received:" matched in this header line */
+    bool ended;              /* the end of data has been seen */
+    bool offence;            /* DATALINE_REJECT: something bare came; reply 550 5.5.2 at the end */
+    bool changed;            /* DATALINE_NORMALIZE: something was replaced */
+    uint64_t octets;         /* of the message so far */
+    unsigned received_count; /* "Received:" lines of the header so far */
 };
 
 #define DATALINE_IOV 64

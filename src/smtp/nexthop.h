@@ -31,14 +31,14 @@ enum {
 
 /* What an EHLO reply announced. */
 struct nexthop_capabilities {
-    unsigned extensions;     /* NEXTHOP_... */
-    unsigned xclient;        /* XCLIENT_... attributes */
-    uint64_t size_limit;     /* octets; 0 = no fixed limit */
+    unsigned extensions; /* NEXTHOP_... */
+    unsigned xclient;    /* XCLIENT_... attributes */
+    uint64_t size_limit; /* octets; 0 = no fixed limit */
 };
 
 struct nexthop {
     struct stream stream;
-    struct nexthop_capabilities capabilities;  /* of the last EHLO; nothing after HELO or TLS */
+    struct nexthop_capabilities capabilities; /* of the last EHLO; nothing after HELO or TLS */
 };
 
 /* Takes over a connected descriptor. */

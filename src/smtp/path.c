@@ -11,7 +11,7 @@
 #include "base/address.h"
 #include "base/utf8.h"
 
-#define PATH_WIRE_MAX 256  /* octets with the angle brackets, RFC 5321 4.5.3.1.3 */
+#define PATH_WIRE_MAX 256 /* octets with the angle brackets, RFC 5321 4.5.3.1.3 */
 #define LABEL_MAX 63
 
 /* A place in the text being read. */

@@ -13,26 +13,26 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define PATH_LOCAL_MAX 64     /* octets, RFC 5321 4.5.3.1.1 */
-#define PATH_DOMAIN_MAX 255   /* octets, RFC 5321 4.5.3.1.2 */
-#define PATH_MAX_OCTETS 320   /* local-part, "@", domain; the wire limit of 256 is checked too */
+#define PATH_LOCAL_MAX 64   /* octets, RFC 5321 4.5.3.1.1 */
+#define PATH_DOMAIN_MAX 255 /* octets, RFC 5321 4.5.3.1.2 */
+#define PATH_MAX_OCTETS 320 /* local-part, "@", domain; the wire limit of 256 is checked too */
 
 struct path {
-    char mailbox[PATH_MAX_OCTETS + 1];  /* "local@domain" as it came; "" = null reverse-path */
-    size_t local_len;                   /* octets of mailbox before the "@" */
-    const char *domain;                 /* into mailbox, or "" ("postmaster", null path) */
-    bool is_null;                       /* "<>" */
-    bool has_source_route;              /* "<@relay:user@domain>": the route was dropped */
-    bool has_routing_local;             /* the local part, quoted or
+    char mailbox[PATH_MAX_OCTETS + 1]; /* "local@domain" as it came; "" = null reverse-path */
+    size_t local_len;                  /* octets of mailbox before the "@" */
+    const char *domain;                /* into mailbox, or "" ("postmaster", null path) */
+    bool is_null;                      /* "<>" */
+    bool has_source_route;             /* "<@relay:user@domain>": the route was dropped */
+    bool has_routing_local;            /* the local part, quoted or
                                            not, holds '%', '!' or '@' */
-    bool is_literal;                    /* domain is "[...]" */
-    bool is_utf8;                       /* octets over 127 somewhere (valid UTF-8): SMTPUTF8 needed */
+    bool is_literal;                   /* domain is "[...]" */
+    bool is_utf8; /* octets over 127 somewhere (valid UTF-8): SMTPUTF8 needed */
 };
 
 enum path_result {
     PATH_OK,
-    PATH_SYNTAX,     /* 501 5.1.7 (reverse) / 501 5.1.3 (forward) */
-    PATH_TOO_LONG,   /* 501 5.1.7 / 5.1.3, local-part over 64, domain over 255, path over 256 */
+    PATH_SYNTAX,   /* 501 5.1.7 (reverse) / 501 5.1.3 (forward) */
+    PATH_TOO_LONG, /* 501 5.1.7 / 5.1.3, local-part over 64, domain over 255, path over 256 */
 };
 
 /* struct path holds a pointer into itself: copy it only with this. */

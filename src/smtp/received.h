@@ -15,15 +15,15 @@
 #define RECEIVED_MAX 2048
 
 struct received {
-    const char *helo;            /* as the client gave it; '(', ')', '\\', controls become '?' */
-    const char *client_name;     /* NULL = "unknown" */
+    const char *helo;        /* as the client gave it; '(', ')', '\\', controls become '?' */
+    const char *client_name; /* NULL = "unknown" */
     struct address client;
-    const char *hostname;        /* ours */
-    const char *id;              /* transaction id */
-    const char *recipient;       /* mailbox; NULL when there is not exactly one */
-    bool esmtp;                  /* EHLO, not HELO */
-    bool utf8;                   /* SMTPUTF8 transaction: UTF8SMTP[S] (RFC 6531 4.3) */
-    const struct tls_info *tls;  /* NULL in plain text */
+    const char *hostname;       /* ours */
+    const char *id;             /* transaction id */
+    const char *recipient;      /* mailbox; NULL when there is not exactly one */
+    bool esmtp;                 /* EHLO, not HELO */
+    bool utf8;                  /* SMTPUTF8 transaction: UTF8SMTP[S] (RFC 6531 4.3) */
+    const struct tls_info *tls; /* NULL in plain text */
     time_t when;
 };
 

@@ -10,8 +10,8 @@
 
 #include "base/buffer.h"
 
-#define REPLY_LINE_READ_MAX 2048  /* more than any server should send; longer is no reply */
-#define REPLY_LINE_TEXT_MAX 500   /* octets passed on of one line: 512 with code and CRLF */
+#define REPLY_LINE_READ_MAX 2048 /* more than any server should send; longer is no reply */
+#define REPLY_LINE_TEXT_MAX 500  /* octets passed on of one line: 512 with code and CRLF */
 
 static const struct {
     int code;

@@ -26,8 +26,7 @@ void session_batch_add(struct session *session, const struct path *recipient,
     unsigned allowance = session->rules->refused_recipients > session->refused_recipients
                              ? session->rules->refused_recipients - session->refused_recipients
                              : 1;
-    if (batch->slot_count == SESSION_BATCH_MAX ||
-        batch->ask_count >= allowance + session->accepted)
+    if (batch->slot_count == SESSION_BATCH_MAX || batch->ask_count >= allowance + session->accepted)
         session_batch_flush(session, false);
 }
 
@@ -38,8 +37,7 @@ static bool ensure_courier(struct session *session)
     return session->courier != NULL;
 }
 
-static void count_recipient(struct session *session, const char *mailbox,
-                            const struct reply *reply)
+static void count_recipient(struct session *session, const char *mailbox, const struct reply *reply)
 {
     if (reply_is_positive(reply)) {
         if (session->accepted++ == 0)

@@ -18,10 +18,10 @@
 #define AFTER_HELLO (STATE_READY | STATE_MAIL | STATE_RCPT)
 
 enum {
-    FLAG_JUNK = 1 << 0,         /* harmless, but not for ever without mail */
+    FLAG_JUNK = 1 << 0, /* harmless, but not for ever without mail */
     FLAG_NO_ARGUMENT = 1 << 1,
-    FLAG_KEEPS_BATCH = 1 << 2,  /* recipients still unanswered may stay so */
-    FLAG_CLOSES = 1 << 3,       /* whatever follows is not a command */
+    FLAG_KEEPS_BATCH = 1 << 2, /* recipients still unanswered may stay so */
+    FLAG_CLOSES = 1 << 3,      /* whatever follows is not a command */
 };
 
 struct command_row {
@@ -170,8 +170,8 @@ static void act_rcpt(struct session *session, const struct command *command)
     struct path recipient;
     struct reply *reply = &session->scratch->reply;
 
-    enum own_reply verdict = parameter_reply(
-        command_parse_rcpt(command, &recipient, &parameters), REPLY_BAD_RECIPIENT);
+    enum own_reply verdict =
+        parameter_reply(command_parse_rcpt(command, &recipient, &parameters), REPLY_BAD_RECIPIENT);
     bool parsed = verdict == REPLY_OK;
     if (parsed && (parameters.notify != NULL || parameters.orcpt != NULL))
         verdict = REPLY_UNKNOWN_PARAMETER;
@@ -292,8 +292,8 @@ static const struct command_row table[] = {
     [COMMAND_QUIT] = {ANY_STATE, REPLY_OK, FLAG_NO_ARGUMENT, NULL, act_quit},
     [COMMAND_VRFY] = {ANY_STATE, REPLY_OK, FLAG_JUNK, check_vrfy, act_vrfy},
     [COMMAND_HELP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, act_help},
-    [COMMAND_STARTTLS] = {STATE_CONNECTED | STATE_READY, REPLY_NOT_IN_TRANSACTION,
-                          FLAG_NO_ARGUMENT, check_starttls, act_starttls},
+    [COMMAND_STARTTLS] = {STATE_CONNECTED | STATE_READY, REPLY_NOT_IN_TRANSACTION, FLAG_NO_ARGUMENT,
+                          check_starttls, act_starttls},
     [COMMAND_XCLIENT] = {ANY_STATE, REPLY_OK, 0, check_unknown, NULL},
     [COMMAND_BDAT] = {ANY_STATE, REPLY_OK, FLAG_CLOSES, check_not_implemented, NULL},
     [COMMAND_AUTH] = {ANY_STATE, REPLY_OK, 0, check_not_implemented, NULL},

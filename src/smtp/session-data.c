@@ -16,8 +16,8 @@
 
 struct transfer {
     struct dataline scanner;
-    bool refused;             /* nothing more goes to the next hop */
-    enum own_reply refusal;   /* REPLY_OK: the courier knows the reply */
+    bool refused;           /* nothing more goes to the next hop */
+    enum own_reply refusal; /* REPLY_OK: the courier knows the reply */
     uint64_t drained;
     struct deadline drain_deadline;
     bool trace_sent;

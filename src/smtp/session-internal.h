@@ -17,32 +17,32 @@
 
 /* Bits, so that a row of the command table can name several. */
 enum session_state {
-    STATE_CONNECTED = 1 << 0,  /* greeted by us, not yet by the client */
-    STATE_READY = 1 << 1,      /* EHLO or HELO done */
-    STATE_MAIL = 1 << 2,       /* a reverse-path is held */
-    STATE_RCPT = 1 << 3,       /* recipients have been named, accepted or not */
+    STATE_CONNECTED = 1 << 0, /* greeted by us, not yet by the client */
+    STATE_READY = 1 << 1,     /* EHLO or HELO done */
+    STATE_MAIL = 1 << 2,      /* a reverse-path is held */
+    STATE_RCPT = 1 << 3,      /* recipients have been named, accepted or not */
 };
 
-#define SLOT_ASK 0xff  /* the courier knows the reply; any other value is an enum own_reply */
+#define SLOT_ASK 0xff /* the courier knows the reply; any other value is an enum own_reply */
 
 /* Recipients read but not yet answered. Empty whenever the session waits for its client. */
 struct session_batch {
-    uint8_t slots[SESSION_BATCH_MAX];  /* one for each RCPT command, in order */
+    uint8_t slots[SESSION_BATCH_MAX]; /* one for each RCPT command, in order */
     unsigned slot_count;
-    unsigned ask_count;                /* of them SLOT_ASK; their paths are in the scratch */
+    unsigned ask_count; /* of them SLOT_ASK; their paths are in the scratch */
 };
 
 struct session {
     struct stream stream;
-    const struct session_rules *rules;   /* borrowed */
-    const atomic_bool *draining;         /* borrowed */
-    struct session_scratch *scratch;     /* while session_run() runs, else NULL */
-    struct courier *courier;             /* owned; NULL until the first recipient */
+    const struct session_rules *rules; /* borrowed */
+    const atomic_bool *draining;       /* borrowed */
+    struct session_scratch *scratch;   /* while session_run() runs, else NULL */
+    struct courier *courier;           /* owned; NULL until the first recipient */
     char id[20];
     enum session_state state;
-    bool implicit_tls;                   /* the handshake is still to come */
-    bool closing;                        /* leave after the reply just put */
-    bool vanished;                       /* nothing can be written any more */
+    bool implicit_tls; /* the handshake is still to come */
+    bool closing;      /* leave after the reply just put */
+    bool vanished;     /* nothing can be written any more */
     char helo[256];
     struct client_identity client;
     unsigned errors, junk, refused_recipients, transactions;
@@ -56,7 +56,6 @@ struct session {
 };
 
 /* session.c */
-struct deadline session_command_deadline(const struct session *session);
 /* Puts a reply; flushed when the session next waits. A 421 also ends the session. */
 void session_reply(struct session *session, const struct reply *reply);
 void session_reply_own(struct session *session, enum own_reply which);

@@ -12,8 +12,8 @@
 
 #define CLIENT_IN_BUFFER (64 * 1024)
 #define CLIENT_OUT_BUFFER (2 * REPLY_WIRE_MAX)
-#define REPLY_TIMEOUT_MS 60000   /* for a client to take a reply */
-#define DISMISS_TIMEOUT_MS 0     /* the gate never waits */
+#define REPLY_TIMEOUT_MS 60000 /* for a client to take a reply */
+#define DISMISS_TIMEOUT_MS 0   /* the gate never waits */
 
 int session_scratch_init(struct session_scratch *scratch)
 {
@@ -169,11 +169,6 @@ static void open_implicit_tls(struct session *session)
         session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
 }
 
-struct deadline session_command_deadline(const struct session *session)
-{
-    return deadline_in_ms(session->rules->command_timeout_ms);
-}
-
 bool session_holds_transaction(const struct session *session)
 {
     return session->accepted > 0 || session->batch.slot_count > 0;
@@ -186,7 +181,7 @@ static enum io_result read_command(struct session *session, struct line *line, b
     struct stream *stream = &session->stream;
     bool parkable = !session_holds_transaction(session);
     struct deadline deadline = parkable ? deadline_in_ms(session->rules->park_after_ms)
-                                        : session_command_deadline(session);
+                                        : deadline_in_ms(session->rules->command_timeout_ms);
 
     *idle = false;
     enum io_result result = stream_read_line(stream, line, COMMAND_LINE_MAX, deadline);

@@ -47,30 +47,30 @@ struct session_policy {
 };
 
 struct session_rules {
-    const char *hostname;            /* ours: banner, EHLO, Received */
-    uint64_t message_size;           /* octets, upper bound */
-    unsigned recipients;             /* accepted ones of a transaction */
-    unsigned errors;                 /* refused or malformed commands before 421 */
-    unsigned junk_commands;          /* NOOP, RSET, EHLO, VRFY, HELP without mail before 421 */
-    unsigned refused_recipients;     /* of a session, passed to the next hop before 451 */
-    unsigned received_headers;       /* more are a loop */
+    const char *hostname;        /* ours: banner, EHLO, Received */
+    uint64_t message_size;       /* octets, upper bound */
+    unsigned recipients;         /* accepted ones of a transaction */
+    unsigned errors;             /* refused or malformed commands before 421 */
+    unsigned junk_commands;      /* NOOP, RSET, EHLO, VRFY, HELP without mail before 421 */
+    unsigned refused_recipients; /* of a session, passed to the next hop before 451 */
+    unsigned received_headers;   /* more are a loop */
     enum dataline_mode bare_newlines;
-    int64_t park_after_ms;           /* a client silent for so long gives the worker back */
-    int64_t command_timeout_ms;      /* between commands, and for one whole command line */
-    int64_t line_timeout_ms;         /* from the first octet of a command line to its end */
+    int64_t park_after_ms;      /* a client silent for so long gives the worker back */
+    int64_t command_timeout_ms; /* between commands, and for one whole command line */
+    int64_t line_timeout_ms;    /* from the first octet of a command line to its end */
     int64_t handshake_timeout_ms;
-    int64_t data_timeout_ms;         /* without any octet of mail data */
-    uint64_t drain_octets;           /* refused mail data is read away up to here ... */
-    int64_t drain_timeout_ms;        /* ... and for so long, before 421 */
-    struct tls_server *tls;          /* NULL: STARTTLS is not offered */
-    const struct cidr_set *no_tls;   /* clients to which it is not offered either */
+    int64_t data_timeout_ms;       /* without any octet of mail data */
+    uint64_t drain_octets;         /* refused mail data is read away up to here ... */
+    int64_t drain_timeout_ms;      /* ... and for so long, before 421 */
+    struct tls_server *tls;        /* NULL: STARTTLS is not offered */
+    const struct cidr_set *no_tls; /* clients to which it is not offered either */
     struct session_policy policy;
 };
 
 /* What a worker lends while it runs a session: nothing of it outlives the call. */
 struct session_scratch {
-    struct stream_buffers client;    /* in: at least 64 KiB; out: at least REPLY_WIRE_MAX * 2 */
-    struct path *recipients;         /* SESSION_BATCH_MAX of them */
+    struct stream_buffers client; /* in: at least 64 KiB; out: at least REPLY_WIRE_MAX * 2 */
+    struct path *recipients;      /* SESSION_BATCH_MAX of them */
     struct reply reply;
 };
 #define SESSION_BATCH_MAX 32
@@ -80,8 +80,8 @@ int session_scratch_init(struct session_scratch *scratch);
 void session_scratch_free(struct session_scratch *scratch);
 
 enum session_result {
-    SESSION_IDLE,    /* nothing to read, nothing open at a next hop: park it */
-    SESSION_CLOSED,  /* the stream is closed; free the session */
+    SESSION_IDLE,   /* nothing to read, nothing open at a next hop: park it */
+    SESSION_CLOSED, /* the stream is closed; free the session */
 };
 
 struct session;

@@ -14,9 +14,14 @@ static const struct {
     const char *word;
     unsigned name;
 } attributes[] = {
-    {"NAME", XCLIENT_NAME},   {"ADDR", XCLIENT_ADDR},         {"PORT", XCLIENT_PORT},
-    {"PROTO", XCLIENT_PROTO}, {"HELO", XCLIENT_HELO},         {"LOGIN", XCLIENT_LOGIN},
-    {"DESTADDR", XCLIENT_DESTADDR}, {"DESTPORT", XCLIENT_DESTPORT},
+    {"NAME", XCLIENT_NAME},
+    {"ADDR", XCLIENT_ADDR},
+    {"PORT", XCLIENT_PORT},
+    {"PROTO", XCLIENT_PROTO},
+    {"HELO", XCLIENT_HELO},
+    {"LOGIN", XCLIENT_LOGIN},
+    {"DESTADDR", XCLIENT_DESTADDR},
+    {"DESTPORT", XCLIENT_DESTPORT},
     {"REVERSE_NAME", XCLIENT_REVERSE_NAME},
 };
 

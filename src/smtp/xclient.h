@@ -13,24 +13,30 @@
 
 #include "base/address.h"
 
-#define XCLIENT_LINE_MAX 512  /* octets, CRLF included */
+#define XCLIENT_LINE_MAX 512 /* octets, CRLF included */
 
 /* Attributes that the next hop announced in EHLO. */
 enum {
-    XCLIENT_NAME = 1 << 0, XCLIENT_ADDR = 1 << 1, XCLIENT_PORT = 1 << 2, XCLIENT_PROTO = 1 << 3,
-    XCLIENT_HELO = 1 << 4, XCLIENT_LOGIN = 1 << 5, XCLIENT_DESTADDR = 1 << 6,
-    XCLIENT_DESTPORT = 1 << 7, XCLIENT_REVERSE_NAME = 1 << 8,
+    XCLIENT_NAME = 1 << 0,
+    XCLIENT_ADDR = 1 << 1,
+    XCLIENT_PORT = 1 << 2,
+    XCLIENT_PROTO = 1 << 3,
+    XCLIENT_HELO = 1 << 4,
+    XCLIENT_LOGIN = 1 << 5,
+    XCLIENT_DESTADDR = 1 << 6,
+    XCLIENT_DESTPORT = 1 << 7,
+    XCLIENT_REVERSE_NAME = 1 << 8,
 };
 
 /* From the arguments of the EHLO keyword ("NAME ADDR PORT ..."), any case, unknown ones skipped. */
 unsigned xclient_parse_offer(const char *text, size_t len);
 
 struct xclient_identity {
-    const char *name;          /* verified host name; NULL = [UNAVAILABLE] (or [TEMPUNAVAIL]) */
-    const char *reverse_name;  /* unverified PTR name; NULL = none; sent only without `name` */
-    bool name_temporary;       /* the look-up failed for now: [TEMPUNAVAIL] */
-    struct address client;     /* with its port */
-    struct address local;      /* what the client connected to; AF_UNSPEC = not known */
+    const char *name;         /* verified host name; NULL = [UNAVAILABLE] (or [TEMPUNAVAIL]) */
+    const char *reverse_name; /* unverified PTR name; NULL = none; sent only without `name` */
+    bool name_temporary;      /* the look-up failed for now: [TEMPUNAVAIL] */
+    struct address client;    /* with its port */
+    struct address local;     /* what the client connected to; AF_UNSPEC = not known */
 };
 
 /* "XCLIENT NAME=... [REVERSE_NAME=...] ADDR=... PORT=... [DESTADDR=... DESTPORT=...]" with CRLF.
@@ -42,7 +48,7 @@ size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
 /* One " name=value" of an XCLIENT argument: *cursor moves behind it. `value` is decoded, at most
  * 255 octets. 1 = got one, 0 = no more, -1 = malformed or unknown attribute. */
 struct xclient_attribute {
-    unsigned name;      /* XCLIENT_NAME, ... */
+    unsigned name; /* XCLIENT_NAME, ... */
     char value[256];
 };
 int xclient_next(const char **cursor, const char *end, struct xclient_attribute *attribute);

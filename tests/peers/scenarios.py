@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import smtplib
+import socket
 import ssl
 import statistics
 import subprocess
@@ -713,6 +714,158 @@ def sink(world):
     finally:
         process.terminate()
         process.wait(10)
+
+
+@scenario("systemd: sockets handed over, READY, RELOADING, STOPPING told, privileges dropped")
+def systemd(world):
+    notify = f"{world.bed.dir}/notify"
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    told.bind(notify)
+    os.chmod(notify, 0o777)
+    told.settimeout(10)
+    relay = world.relay()
+    relay.stop()
+    listener = socket.create_server(("::", 25), family=socket.AF_INET6, dualstack_ipv6=True, backlog=100)
+
+    def pass_listener():
+        os.dup2(listener.fileno(), 3)
+        os.set_inheritable(3, True)
+
+    log = f"{world.bed.dir}/systemd.log"
+    process = subprocess.Popen(["sh", "-c", f"LISTEN_PID=$$ exec {testbed.BUILD}/relay-in -c {relay.conf}"],
+                               env=dict(os.environ, LISTEN_FDS="1", NOTIFY_SOCKET=notify, WATCHDOG_USEC="2000000",
+                                        ASAN_OPTIONS="detect_leaks=0"),
+                               stderr=open(log, "w"), close_fds=False, preexec_fn=pass_listener)
+    try:
+        assert told.recv(200) == b"READY=1"
+        uid = re.search(r"Uid:\s+(\d+)\s+(\d+)", read(f"/proc/{process.pid}/status"))
+        assert uid.group(1) != "0" and uid.group(2) != "0", uid.group()
+        client = Client()
+        client.hello()
+        assert send_one(client)[0] == 250
+        process.send_signal(1)
+        seen = [told.recv(200) for _ in range(2)]
+        while b"READY=1" not in seen:
+            seen.append(told.recv(200))
+        assert any(s.startswith(b"RELOADING=1\nMONOTONIC_USEC=") for s in seen), seen
+        while b"WATCHDOG=1" not in seen:
+            seen.append(told.recv(200))
+        process.terminate()
+        while b"STOPPING=1" not in seen:
+            seen.append(told.recv(200))
+        assert process.wait(15) == 0, read(log)
+    finally:
+        process.kill()
+        listener.close()
+        told.close()
+
+
+@scenario("check: the example configuration is valid once certificates exist; errors exit 78")
+def check_example(world):
+    folder = f"{world.bed.dir}/etc"
+    os.makedirs(f"{folder}/tls", exist_ok=True)
+    source = os.environ.get("POSTERN_SRCDIR") or os.path.dirname(os.path.abspath(__file__)) + "/../.."
+    with open(f"{folder}/relay.conf", "w") as file:
+        file.write(read(f"{source}/data/relay.conf"))
+
+    def run(*command):
+        return subprocess.run(command, capture_output=True, text=True, timeout=20)
+
+    relay_in, relayctl = f"{testbed.BUILD}/relay-in", f"{testbed.BUILD}/relayctl"
+    missing = run(relay_in, "-c", f"{folder}/relay.conf", "--check")
+    assert missing.returncode == 78 and "relay.conf:9: tls.certificates" in missing.stderr, missing.stderr
+    for name, path in (("fullchain.pem", world.bed.cert), ("privkey.pem", world.bed.key)):
+        with open(f"{folder}/tls/{name}", "w") as file:
+            file.write(read(path))
+    for command in ((relay_in, "-c", f"{folder}/relay.conf", "--check"), (relayctl, "check", "-c", f"{folder}/relay.conf")):
+        result = run(*command)
+        assert result.returncode == 0 and "the configuration is valid" in result.stdout, result
+    printed = run(relay_in, "-c", f"{folder}/relay.conf", "--print-config").stdout
+    with open(f"{folder}/printed.conf", "w") as file:
+        file.write(printed)
+    assert run(relay_in, "-c", f"{folder}/printed.conf", "--print-config").stdout == printed
+    assert run(relayctl, "check", "-c", f"{folder}/none.conf").returncode == 78
+    assert run(relay_in, "--no-such-option").returncode == 64
+    with open(f"{folder}/tls/privkey.pem", "w") as file:
+        file.write(read(world.bed.make_certificate("unfit")[1]))
+    unfit = run(relay_in, "-c", f"{folder}/relay.conf", "--check")
+    assert unfit.returncode == 78 and "privkey.pem" in unfit.stderr, unfit.stderr
+
+
+@scenario("tls: tickets resume sessions, also after the certificates were renewed")
+def tickets(world):
+    relay = world.relay()
+    saved = f"{world.bed.dir}/session.pem"
+
+    def connect(*more):
+        return subprocess.run(["openssl", "s_client", "-starttls", "smtp", "-bind", f"{CLIENT4}:0", "-connect",
+                               f"{RELAY4}:25", "-ign_eof", *more], input="QUIT\r\n", capture_output=True, text=True,
+                              timeout=20).stdout
+
+    assert "New, TLSv1.3" in connect("-sess_out", saved)
+    assert "Reused, TLSv1.3" in connect("-sess_in", saved)
+    world.bed.make_certificate("relay", "ec")
+    relay.process.send_signal(1)
+    wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+    assert "Reused, TLSv1.3" in connect("-sess_in", saved)
+
+
+@scenario("tls: implicit on a port marked so, not offered to no_tls_hosts, old versions refused")
+def tls_options(world):
+    world.relay(inner=f'no_tls_hosts = [ "{OTHER4}" ];')
+    assert "STARTTLS" in Client().hello() and "STARTTLS" not in Client(OTHER4).hello()
+    out = subprocess.run(["openssl", "s_client", "-starttls", "smtp", "-bind", f"{CLIENT4}:0", "-connect", f"{RELAY4}:25",
+                          "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], input="", capture_output=True, text=True, timeout=20)
+    assert "Cipher is (NONE)" in out.stdout, out.stdout[-500:]
+    relay = world.relays[0]
+    relay.stop()
+    with open(relay.conf) as file:
+        text = file.read().replace('listen = [ "[::]:25" ]', 'listen = [ "[::]:25", "[::]:465 tls" ]')
+    with open(relay.conf, "w") as file:
+        file.write(text)
+    relay.process = subprocess.Popen([f"{testbed.BUILD}/relay-in", "-c", relay.conf], stderr=open(relay.log, "w"),
+                                     env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
+    wait_for("relay-in", lambda: "event=start" in read(relay.log))
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with smtplib.SMTP_SSL(RELAY4, 465, source_address=(CLIENT4, 0), context=context, timeout=20) as server:
+        server.sendmail("s@sender.example", ["a@example.com"], "Subject: x\r\n\r\nx\r\n")
+    world.postfix.wait_mail("a")
+
+
+@scenario("tls: a client certificate is required and checked against the CA")
+def client_certificate(world):
+    cert, key = world.bed.make_certificate("partner")
+    other_cert, other_key = world.bed.make_certificate("stranger")
+    relay = world.relay()
+    relay.stop()
+    text = read(relay.conf).replace("tls = { ", f'tls = {{ client_certificates = "require"; ca_file = "{cert}"; ', 1)
+    with open(relay.conf, "w") as file:
+        file.write(text)
+    relay.process = subprocess.Popen([f"{testbed.BUILD}/relay-in", "-c", relay.conf], stderr=open(relay.log, "w"),
+                                     env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
+    wait_for("relay-in", lambda: "event=start" in read(relay.log))
+    good = swaks("--local-interface", CLIENT4, "--tls", "--tls-cert", cert, "--tls-key", key)
+    assert good.returncode == 0, good.stdout
+    wait_for("the summary", lambda: "cert=CN=partner.example cert_verified=yes" in read(relay.log).replace('"', ""))
+    for arguments in ([], ["--tls-cert", other_cert, "--tls-key", other_key]):
+        bad = swaks("--local-interface", CLIENT4, "--tls", *arguments)
+        assert bad.returncode != 0, bad.stdout
+    assert read(relay.log).count("event=tls-failed") == 2
+    assert len(world.postfix.mails("a")) <= 1
+
+
+@scenario("size: announced and real size over the limit are refused, the session goes on")
+def size_limit(world):
+    world.relay(limits='message_size = "10K";')
+    client = Client()
+    assert "SIZE 10240" in client.hello()
+    client.cmd("MAIL FROM:<s@sender.example> SIZE=10241", 552)
+    client.envelope("a@example.com")
+    assert client.data(("x" * 70 + "\r\n") * 200)[0] == 552
+    assert send_one(client)[0] == 250
+    world.postfix.wait_mail("a")
+    assert len(world.postfix.mails("a")) == 1
 
 
 def run_one(world, number, name, function):
