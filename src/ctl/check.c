@@ -50,6 +50,10 @@ int check_main(int argc, char **argv)
             return EX_USAGE;
         file = optarg;
     }
+    if (optind < argc) {
+        fprintf(stderr, _("relayctl check: what is \"%s\"? See --help.\n"), argv[optind]);
+        return EX_USAGE;
+    }
     struct config *config = config_load(file, report, NULL);
     int status = config != NULL && check_certificates(config) == 0 ? EX_OK : EX_CONFIG;
     config_unref(config);

@@ -4,9 +4,7 @@
  */
 #include "ctl/sink.h"
 
-#include <gnutls/crypto.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -15,7 +13,6 @@
 #include "net/proxy.h"
 #include "smtp/command.h"
 #include "smtp/dataline.h"
-#include "smtp/xclient.h"
 
 #define TIMEOUT_MS 300000
 #define BUFFER_SIZE 65536
@@ -25,12 +22,8 @@ struct dialog {
     struct stream stream;
     struct stream_buffers buffers;
     struct sink_message message;
+    struct sink_record record;
     bool over, greeted, in_mail, xclient_used;
-    /* The body under way. */
-    gnutls_hash_hd_t hash;
-    FILE *body;
-    char body_path[4096];
-    bool line_start;
 };
 
 static struct deadline limit(void)
@@ -46,51 +39,86 @@ static void put(struct dialog *dialog, const char *text)
 
 static void flush(struct dialog *dialog)
 {
+    if (dialog->stream.out_len > 0)
+        sink_record_end_flight(&dialog->record);
     if (stream_flush(&dialog->stream, limit()) != IO_OK)
         dialog->over = true;
 }
 
-/* Plays what is ordered for this step. True when that was the answer: the ordinary one is left out;
- * *positive says whether the step counts as done. */
-static bool play(struct dialog *dialog, enum sink_step step, const char *recipient, bool *positive)
+static enum io_result read_line(struct dialog *dialog, struct line *line)
+{
+    uint64_t before = dialog->stream.octets_in;
+    enum io_result result = stream_read_line(&dialog->stream, line, COMMAND_LINE_MAX, limit());
+    sink_record_input(&dialog->record, &dialog->stream, before);
+    return result;
+}
+
+static enum io_result read_bytes(struct dialog *dialog, const char **bytes, size_t *len)
+{
+    uint64_t before = dialog->stream.octets_in;
+    enum io_result result = stream_read(&dialog->stream, bytes, len, limit());
+    sink_record_input(&dialog->record, &dialog->stream, before);
+    return result;
+}
+
+static bool rule_fits(const struct sink_rule *rule, enum sink_step step, const char *recipient)
+{
+    return rule->step == step &&
+           (rule->recipient[0] == '\0' || strcasecmp(rule->recipient, recipient) == 0);
+}
+
+static void delay(struct dialog *dialog, enum sink_step step, const char *recipient)
 {
     const struct sink_options *options = &dialog->sink->options;
-    char text[320];
-
     for (size_t i = 0; i < options->rule_count; i++) {
         const struct sink_rule *rule = &options->rules[i];
-        if (rule->step != step ||
-            (rule->recipient[0] != '\0' && strcasecmp(rule->recipient, recipient) != 0))
+        if (rule->kind != RULE_DELAY || !rule_fits(rule, step, recipient))
             continue;
-        switch (rule->kind) {
-        case RULE_DELAY:
-            flush(dialog);
-            poll(NULL, 0, (int)rule->delay_ms);
-            break;
-        case RULE_HANG_UP:
-            dialog->over = true;
-            *positive = false;
-            return true;
-        case RULE_REPLY:
+        flush(dialog);
+        poll(NULL, 0, (int)rule->delay_ms);
+    }
+}
+
+enum play {
+    PLAY_ORDINARY, /* nothing was ordered: answer as always */
+    PLAY_ACCEPTED, /* a positive reply was ordered and given */
+    PLAY_REFUSED,  /* a negative one, or the connection is over */
+};
+
+/* Plays what is ordered for this step. */
+static enum play play(struct dialog *dialog, enum sink_step step, const char *recipient)
+{
+    const struct sink_options *options = &dialog->sink->options;
+    char text[sizeof options->rules[0].text + 8];
+
+    delay(dialog, step, recipient);
+    for (size_t i = 0; i < options->rule_count; i++) {
+        const struct sink_rule *rule = &options->rules[i];
+        if (rule->kind == RULE_DELAY || !rule_fits(rule, step, recipient))
+            continue;
+        if (rule->kind == RULE_REPLY) {
             snprintf(text, sizeof text, "%d %s\r\n", rule->code, rule->text);
             put(dialog, text);
-            dialog->over |= rule->code == 421;
-            *positive = rule->code < 400;
-            return true;
         }
+        dialog->over |= rule->kind == RULE_HANG_UP || rule->code == 421;
+        return rule->kind == RULE_REPLY && rule->code < 400 ? PLAY_ACCEPTED : PLAY_REFUSED;
     }
-    *positive = true;
-    return false;
+    return PLAY_ORDINARY;
 }
 
 /* The answer to a step, ordered or ordinary. True when positive. */
 static bool answer(struct dialog *dialog, enum sink_step step, const char *recipient,
                    const char *ordinary)
 {
-    bool positive;
-    if (!play(dialog, step, recipient, &positive))
+    enum play played = play(dialog, step, recipient);
+    if (played == PLAY_ORDINARY)
         put(dialog, ordinary);
-    return positive;
+    return played != PLAY_REFUSED;
+}
+
+static bool offers(const struct dialog *dialog, unsigned extension)
+{
+    return (dialog->sink->options.hidden & extension) == 0;
 }
 
 /* Postfix (3.9 and later) ends a session in which something comes behind a command that must be
@@ -108,12 +136,12 @@ static void forget_mail(struct dialog *dialog)
 {
     struct sink_message *message = &dialog->message;
     dialog->in_mail = false;
-    message->sender[0] = '\0';
+    message->sender[0] = message->sender_parameters[0] = '\0';
     message->recipient_count = 0;
     message->header_len = 0;
     message->header_done = false;
     message->size = 0;
-    message->violation = false;
+    message->bare_cr = message->bare_lf = message->nul = false;
 }
 
 static void set_text(char *out, size_t size, const char *text, size_t len)
@@ -121,75 +149,79 @@ static void set_text(char *out, size_t size, const char *text, size_t len)
     snprintf(out, size, "%.*s", (int)len, text);
 }
 
-static void do_hello(struct dialog *dialog, const struct command *command)
+static void put_extensions(struct dialog *dialog)
 {
     const struct sink_options *options = &dialog->sink->options;
-    bool esmtp = command->verb == COMMAND_EHLO, positive;
     char line[64];
 
-    if (out_of_step(dialog) ||
-        (play(dialog, esmtp ? SINK_EHLO : SINK_HELO, "", &positive) && !positive))
+    put(dialog, "250-sink\r\n");
+    if (offers(dialog, SINK_PIPELINING))
+        put(dialog, "250-PIPELINING\r\n");
+    snprintf(line, sizeof line, "250-SIZE %llu\r\n", (unsigned long long)options->size);
+    if (offers(dialog, SINK_SIZE))
+        put(dialog, line);
+    if (!options->no_xclient && !dialog->xclient_used)
+        put(dialog, "250-XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR "
+                    "DESTPORT\r\n");
+    if (dialog->sink->tls != NULL && dialog->stream.tls == NULL)
+        put(dialog, "250-STARTTLS\r\n");
+    if (offers(dialog, SINK_ENHANCEDSTATUSCODES))
+        put(dialog, "250-ENHANCEDSTATUSCODES\r\n");
+    if (offers(dialog, SINK_8BITMIME))
+        put(dialog, "250-8BITMIME\r\n");
+    if (offers(dialog, SINK_DSN))
+        put(dialog, "250-DSN\r\n");
+    if (offers(dialog, SINK_SMTPUTF8))
+        put(dialog, "250-SMTPUTF8\r\n");
+    put(dialog, "250 HELP\r\n");
+}
+
+static void do_hello(struct dialog *dialog, const struct command *command)
+{
+    bool esmtp = command->verb == COMMAND_EHLO;
+
+    if (out_of_step(dialog))
+        return;
+    enum play played = play(dialog, esmtp ? SINK_EHLO : SINK_HELO, "");
+    if (played == PLAY_REFUSED)
         return;
     forget_mail(dialog);
     dialog->greeted = true;
     dialog->message.esmtp = esmtp;
     set_text(dialog->message.helo, sizeof dialog->message.helo, command->argument,
              command->argument_len);
-    if (!esmtp) {
+    if (played == PLAY_ORDINARY && esmtp)
+        put_extensions(dialog);
+    else if (played == PLAY_ORDINARY)
         put(dialog, "250 sink\r\n");
-        return;
-    }
-    put(dialog, "250-sink\r\n");
-    if (!options->no_pipelining)
-        put(dialog, "250-PIPELINING\r\n");
-    if (!options->no_xclient && !dialog->xclient_used)
-        put(dialog, "250-XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR "
-                    "DESTPORT\r\n");
-    if (dialog->sink->tls != NULL && dialog->stream.tls == NULL)
-        put(dialog, "250-STARTTLS\r\n");
-    snprintf(line, sizeof line, "250-SIZE %llu\r\n", (unsigned long long)options->size);
-    put(dialog, line);
-    put(dialog, "250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n");
-}
-
-static unsigned bit_number(unsigned bit)
-{
-    unsigned number = 0;
-    while (bit >>= 1)
-        number++;
-    return number;
-}
-
-static bool take_attributes(struct dialog *dialog, const struct command *command)
-{
-    const char *at = command->argument, *end = at + command->argument_len;
-    struct xclient_attribute attribute;
-    int got;
-    while ((got = xclient_next(&at, end, &attribute)) == 1)
-        memcpy(dialog->message.xclient[bit_number(attribute.name)], attribute.value,
-               sizeof attribute.value);
-    return got == 0;
 }
 
 /* As Postfix does it: also before EHLO, once, and back to the greeting. */
 static void do_xclient(struct dialog *dialog, const struct command *command)
 {
-    bool positive;
     if (out_of_step(dialog))
         return;
-    if (play(dialog, SINK_XCLIENT, "", &positive) && !positive)
+    if (dialog->in_mail) {
+        put(dialog, "503 5.5.1 Error: MAIL transaction in progress\r\n");
         return;
+    }
     if (dialog->sink->options.no_xclient || dialog->xclient_used) {
         put(dialog, "550 5.7.0 Error: insufficient authorization\r\n");
-    } else if (!take_attributes(dialog, command)) {
-        put(dialog, "501 5.5.4 Bad XCLIENT attribute\r\n");
-    } else {
-        dialog->xclient_used = true;
-        dialog->greeted = false;
-        dialog->message.helo[0] = '\0';
-        forget_mail(dialog);
-        put(dialog, "220 sink ESMTP\r\n");
+        return;
     }
+    enum play played = play(dialog, SINK_XCLIENT, "");
+    if (played == PLAY_REFUSED)
+        return;
+    if (!sink_take_xclient(&dialog->message, command->argument, command->argument_len)) {
+        put(dialog, "501 5.5.4 Bad XCLIENT attribute\r\n");
+        return;
+    }
+    dialog->xclient_used = true;
+    dialog->greeted = false;
+    dialog->message.helo[0] = '\0';
+    forget_mail(dialog);
+    if (played == PLAY_ORDINARY)
+        put(dialog, "220 sink ESMTP\r\n");
 }
 
 static void do_starttls(struct dialog *dialog)
@@ -205,6 +237,7 @@ static void do_starttls(struct dialog *dialog)
         return;
     flush(dialog);
     if (stream_start_tls_server(&dialog->stream, dialog->sink->tls, limit(), &err) != IO_OK) {
+        fprintf(stderr, "relayctl sink: TLS: %s\n", err.text);
         dialog->over = true;
         return;
     }
@@ -213,18 +246,44 @@ static void do_starttls(struct dialog *dialog)
     forget_mail(dialog);
 }
 
+/* What stands behind "<path>". Local parts may hold a quoted '>', paths are valid here. */
+static void set_parameters(char *out, size_t size, const struct command *command)
+{
+    const char *end = command->argument + command->argument_len, *at = end;
+    while (at > command->argument && at[-1] != '>')
+        at--;
+    while (at < end && *at == ' ')
+        at++;
+    set_text(out, size, at, (size_t)(end - at));
+}
+
+/* A parameter of an extension that was not offered. */
+static bool has_foreign_parameter(const struct dialog *dialog, const struct mail_parameters *p)
+{
+    return (p->size > 0 && !offers(dialog, SINK_SIZE)) ||
+           (p->body != MAIL_BODY_NONE && !offers(dialog, SINK_8BITMIME)) ||
+           (p->smtputf8 && !offers(dialog, SINK_SMTPUTF8)) ||
+           ((p->ret != NULL || p->envid != NULL) && !offers(dialog, SINK_DSN));
+}
+
 static void do_mail(struct dialog *dialog, const struct command *command)
 {
+    struct sink_message *message = &dialog->message;
     struct mail_parameters parameters;
     struct path path;
+
     if (!dialog->greeted || dialog->in_mail) {
         put(dialog, "503 5.5.1 Error: bad sequence\r\n");
     } else if (command_parse_mail(command, &path, &parameters) != PARAMETER_OK) {
         put(dialog, "501 5.5.4 Syntax: MAIL FROM:<address>\r\n");
+    } else if (has_foreign_parameter(dialog, &parameters)) {
+        put(dialog, "555 5.5.4 Unsupported option\r\n");
+    } else if (parameters.size > dialog->sink->options.size) {
+        put(dialog, "552 5.3.4 Message size exceeds fixed limit\r\n");
     } else if (answer(dialog, SINK_MAIL, path.mailbox, "250 2.1.0 Ok\r\n")) {
         dialog->in_mail = true;
-        set_text(dialog->message.sender, sizeof dialog->message.sender, path.mailbox,
-                 strlen(path.mailbox));
+        set_text(message->sender, sizeof message->sender, path.mailbox, strlen(path.mailbox));
+        set_parameters(message->sender_parameters, sizeof message->sender_parameters, command);
     }
 }
 
@@ -233,119 +292,78 @@ static void do_rcpt(struct dialog *dialog, const struct command *command)
     struct sink_message *message = &dialog->message;
     struct rcpt_parameters parameters;
     struct path path;
-    if (!dialog->in_mail)
-        put(dialog, "503 5.5.1 Error: need MAIL command\r\n");
-    else if (command_parse_rcpt(command, &path, &parameters) != PARAMETER_OK)
-        put(dialog, "501 5.5.4 Syntax: RCPT TO:<address>\r\n");
-    else if (message->recipient_count == SINK_RECIPIENTS_MAX)
-        put(dialog, "452 4.5.3 Too many recipients\r\n");
-    else if (answer(dialog, SINK_RCPT, path.mailbox, "250 2.1.5 Ok\r\n"))
-        set_text(message->recipients[message->recipient_count++], sizeof message->recipients[0],
-                 path.mailbox, strlen(path.mailbox));
-}
 
-static void keep_header(struct sink_message *message, const char *bytes, size_t len)
-{
-    for (size_t i = 0; i < len && !message->header_done; i++) {
-        if (message->header_len == sizeof message->header)
-            message->header_done = true;
-        else
-            message->header[message->header_len++] = bytes[i];
-        if (message->header_len >= 4 &&
-            memcmp(message->header + message->header_len - 4, "\r\n\r\n", 4) == 0)
-            message->header_done = true;
+    if (!dialog->in_mail) {
+        put(dialog, "503 5.5.1 Error: need MAIL command\r\n");
+    } else if (command_parse_rcpt(command, &path, &parameters) != PARAMETER_OK) {
+        put(dialog, "501 5.5.4 Syntax: RCPT TO:<address>\r\n");
+    } else if ((parameters.notify != NULL || parameters.orcpt != NULL) &&
+               !offers(dialog, SINK_DSN)) {
+        put(dialog, "555 5.5.4 Unsupported option\r\n");
+    } else if (message->recipient_count == SINK_RECIPIENTS_MAX) {
+        put(dialog, "452 4.5.3 Too many recipients\r\n");
+    } else if (answer(dialog, SINK_RCPT, path.mailbox, "250 2.1.5 Ok\r\n")) {
+        struct sink_recipient *recipient = &message->recipients[message->recipient_count++];
+        set_text(recipient->mailbox, sizeof recipient->mailbox, path.mailbox, strlen(path.mailbox));
+        set_parameters(recipient->parameters, sizeof recipient->parameters, command);
     }
 }
 
-static void keep(struct dialog *dialog, const char *bytes, size_t len)
+/* False when the client went away, or was told to. */
+static bool read_body(struct dialog *dialog, struct sink_body *body)
 {
     struct sink_message *message = &dialog->message;
-    keep_header(message, bytes, len);
-    gnutls_hash(dialog->hash, bytes, len);
-    if (dialog->body != NULL)
-        fwrite(bytes, 1, len, dialog->body);
-    message->size += len;
-}
-
-/* Takes the dots off that were stuffed (RFC 5321 4.5.2). */
-static void unstuff(struct dialog *dialog, const char *bytes, size_t len)
-{
-    const char *end = bytes + len;
-    while (bytes < end) {
-        if (dialog->line_start && *bytes == '.')
-            bytes++;
-        const char *lf = memchr(bytes, '\n', (size_t)(end - bytes));
-        const char *next = lf != NULL ? lf + 1 : end;
-        if (next > bytes)
-            keep(dialog, bytes, (size_t)(next - bytes));
-        dialog->line_start = lf != NULL;
-        bytes = next;
-    }
-}
-
-/* False when the client went away. */
-static bool read_body(struct dialog *dialog)
-{
     struct dataline scanner;
     struct dataline_output output;
-    bool positive;
 
     dataline_init(&scanner, DATALINE_NORMALIZE);
     while (!scanner.ended) {
         const char *bytes;
         size_t len;
-        if (stream_read(&dialog->stream, &bytes, &len, limit()) != IO_OK)
+        if (read_bytes(dialog, &bytes, &len) != IO_OK)
             return false;
         size_t used = dataline_scan(&scanner, bytes, len, &output);
+        sink_body_inspect(body, message, bytes, used);
         for (int i = 0; i < output.count; i++)
-            unstuff(dialog, output.iov[i].iov_base, output.iov[i].iov_len);
+            sink_body_add(body, message, output.iov[i].iov_base, output.iov[i].iov_len);
         stream_consume(&dialog->stream, used);
-        if (play(dialog, SINK_BODY, "", &positive) && !positive)
+        if (message->size >= dialog->sink->options.hang_up_after &&
+            play(dialog, SINK_BODY, "") != PLAY_ORDINARY) {
+            dialog->over = true;
             return false;
+        }
     }
-    dialog->message.violation = scanner.changed;
     return true;
 }
 
-static void open_body(struct dialog *dialog)
+static bool take_message(struct dialog *dialog)
 {
-    if (dialog->sink->options.store == NULL)
-        return;
-    snprintf(dialog->body_path, sizeof dialog->body_path, "%s/body-XXXXXX",
-             dialog->sink->options.store);
-    int fd = mkstemp(dialog->body_path);
-    dialog->body = fd >= 0 ? fdopen(fd, "w") : NULL;
-}
-
-static void finish_hash(struct dialog *dialog)
-{
-    unsigned char digest[32];
-    gnutls_hash_deinit(dialog->hash, digest);
-    for (int i = 0; i < 32; i++)
-        snprintf(dialog->message.sha256 + 2 * i, 3, "%02x", digest[i]);
+    if (dialog->message.size <= dialog->sink->options.size)
+        return answer(dialog, SINK_DOT, "", "250 2.0.0 Ok: taken\r\n");
+    put(dialog, "552 5.3.4 Error: message file too big\r\n");
+    return false;
 }
 
 static void do_data(struct dialog *dialog)
 {
+    struct sink_body body;
+
+    if (out_of_step(dialog))
+        return;
     if (dialog->message.recipient_count == 0) {
-        put(dialog, "554 5.5.1 Error: no valid recipients\r\n");
+        put(dialog, dialog->in_mail ? "554 5.5.1 Error: no valid recipients\r\n"
+                                    : "503 5.5.1 Error: need RCPT command\r\n");
         return;
     }
     if (!answer(dialog, SINK_DATA, "", "354 End data with <CR><LF>.<CR><LF>\r\n"))
         return;
     flush(dialog);
-    open_body(dialog);
-    dialog->line_start = true;
-    gnutls_hash_init(&dialog->hash, GNUTLS_DIG_SHA256);
-    bool whole = read_body(dialog);
-    finish_hash(dialog);
-    if (dialog->body != NULL)
-        fclose(dialog->body);
-    if (whole && answer(dialog, SINK_DOT, "", "250 2.0.0 Ok: taken\r\n"))
-        sink_report(dialog->sink, &dialog->message, dialog->body_path);
-    else if (dialog->body != NULL)
-        unlink(dialog->body_path);
-    dialog->body = NULL;
+    sink_body_begin(dialog->sink, &body);
+    bool whole = read_body(dialog, &body);
+    bool taken = whole && take_message(dialog);
+    sink_body_end(&body, &dialog->message, taken);
+    if (taken)
+        sink_report(dialog->sink, &dialog->message, &body);
     dialog->over |= !whole;
     forget_mail(dialog);
 }
@@ -388,51 +406,70 @@ static void do_command(struct dialog *dialog, const struct command *command)
     }
 }
 
-static void read_proxy_header(struct dialog *dialog)
+/* Takes what belongs to the header and nothing more, in however many pieces it comes. */
+static enum proxy_result read_proxy_header(struct dialog *dialog, struct proxy_header *header)
 {
-    struct proxy_header header;
+    char all[PROXY_HEADER_MAX + 1];
+    enum proxy_result result = PROXY_MORE;
+    size_t have = 0, used = 0, len;
     const char *bytes;
-    size_t len, used = 0, seen = 0;
 
-    while (stream_read(&dialog->stream, &bytes, &len, limit()) == IO_OK) {
-        enum proxy_result result = proxy_parse(bytes, len, &header, &used);
-        if (result == PROXY_DONE) {
-            stream_consume(&dialog->stream, used);
-            dialog->message.proxied = true;
-            dialog->message.proxy_source = header.source;
-            return;
-        }
-        /* Only a header that comes in one piece, as all senders write it, is taken. */
-        if (result == PROXY_BAD || len == seen)
-            break;
-        seen = len;
+    while (result == PROXY_MORE && read_bytes(dialog, &bytes, &len) == IO_OK) {
+        if (len > sizeof all - have)
+            len = sizeof all - have;
+        memcpy(all + have, bytes, len);
+        result = proxy_parse(all, have + len, header, &used);
+        stream_consume(&dialog->stream, result == PROXY_DONE ? used - have : len);
+        have += len;
     }
-    put(dialog, "421 4.3.2 No PROXY protocol header\r\n");
-    dialog->over = true;
+    return result;
 }
 
-static void converse(struct dialog *dialog)
+static void expect_proxy_header(struct dialog *dialog)
+{
+    struct proxy_header header;
+
+    if (read_proxy_header(dialog, &header) != PROXY_DONE) {
+        put(dialog, "421 4.3.2 No PROXY protocol header\r\n");
+        dialog->over = true;
+    } else if (!out_of_step(dialog) && !header.local) {
+        dialog->message.proxied = true;
+        dialog->message.proxy_source = header.source;
+        dialog->message.proxy_destination = header.destination;
+    }
+}
+
+/* Answers are sent when the client has nothing more waiting (RFC 2920 3.2). Without PIPELINING,
+ * and after HELO, it may not have. */
+static void serve_line(struct dialog *dialog)
 {
     struct line line;
     struct command command;
 
+    if (!stream_line_waiting(&dialog->stream))
+        flush(dialog);
+    enum io_result result = read_line(dialog, &line);
+    bool may_pipeline = dialog->message.esmtp && offers(dialog, SINK_PIPELINING);
+    if (result == IO_TOO_LONG)
+        put(dialog, "500 5.5.2 Error: line too long\r\n");
+    else if (result != IO_OK)
+        dialog->over = true;
+    else if (dialog->greeted && !may_pipeline && out_of_step(dialog))
+        return;
+    else if (command_parse(&command, line.text, line.len) != COMMAND_OK)
+        put(dialog, "500 5.5.2 Error: bad syntax\r\n");
+    else
+        do_command(dialog, &command);
+}
+
+static void converse(struct dialog *dialog)
+{
     if (dialog->sink->options.proxy)
-        read_proxy_header(dialog);
+        expect_proxy_header(dialog);
     if (!dialog->over && !answer(dialog, SINK_BANNER, "", "220 sink ESMTP\r\n"))
         dialog->over = true;
-    while (!dialog->over) {
-        if (!stream_line_waiting(&dialog->stream))
-            flush(dialog);
-        enum io_result result = stream_read_line(&dialog->stream, &line, COMMAND_LINE_MAX, limit());
-        if (result == IO_TOO_LONG)
-            put(dialog, "500 5.5.2 Error: line too long\r\n");
-        else if (result != IO_OK)
-            return;
-        else if (command_parse(&command, line.text, line.len) != COMMAND_OK)
-            put(dialog, "500 5.5.2 Error: bad syntax\r\n");
-        else
-            do_command(dialog, &command);
-    }
+    while (!dialog->over)
+        serve_line(dialog);
     flush(dialog);
 }
 
@@ -449,13 +486,10 @@ void sink_serve(struct sink *sink, int fd, const struct address *peer)
     dialog->message.peer = *peer;
     stream_init(&dialog->stream, fd);
     stream_lend(&dialog->stream, &dialog->buffers);
+    sink_record_open(sink, &dialog->record);
     converse(dialog);
+    sink_record_close(&dialog->record);
     stream_close(&dialog->stream);
     stream_buffers_free(&dialog->buffers);
     free(dialog);
-    pthread_mutex_lock(&sink->lock);
-    bool enough = sink->options.count > 0 && sink->messages >= sink->options.count;
-    pthread_mutex_unlock(&sink->lock);
-    if (enough)
-        exit(0);
 }

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "base/i18n.h"
-#include "base/log.h"
 #include "ctl/commands.h"
 
 struct visit {
@@ -26,8 +25,11 @@ static void leave(struct sink *sink)
 {
     pthread_mutex_lock(&sink->lock);
     sink->connections--;
+    bool enough = sink->options.count > 0 && sink->messages >= sink->options.count;
     pthread_cond_signal(&sink->changed);
     pthread_mutex_unlock(&sink->lock);
+    if (enough)
+        exit(EX_OK);
 }
 
 static void *visit_main(void *argument)
@@ -43,7 +45,7 @@ static void *visit_main(void *argument)
 static void await_room(struct sink *sink)
 {
     pthread_mutex_lock(&sink->lock);
-    while (sink->connections >= SINK_CONNECTIONS_MAX)
+    while (sink->connections >= sink->options.connections)
         pthread_cond_wait(&sink->changed, &sink->lock);
     sink->connections++;
     pthread_mutex_unlock(&sink->lock);
@@ -91,18 +93,27 @@ static int open_all(struct sink *sink, struct pollfd *fds)
     return 0;
 }
 
+/* Says where it listens. The ready file appears whole or not at all. */
 static int announce(const struct sink_options *options)
 {
-    char text[ADDRESS_TEXT_MAX];
-    FILE *file = options->ready_file != NULL ? fopen(options->ready_file, "we") : stderr;
-    if (file == NULL) {
-        fprintf(stderr, "relayctl sink: %s: %s\n", options->ready_file, strerror(errno));
-        return -1;
+    char text[ADDRESS_TEXT_MAX], unfinished[SINK_PATH_MAX];
+    FILE *file = NULL;
+
+    if (options->ready_file != NULL) {
+        snprintf(unfinished, sizeof unfinished, "%s.new", options->ready_file);
+        file = fopen(unfinished, "we");
     }
-    for (size_t i = 0; i < options->listen_count; i++)
-        fprintf(file, "%s%s\n", file == stderr ? _("listening on ") : "",
-                address_format_endpoint(&options->listen[i].address, text));
-    return file == stderr || fclose(file) == 0 ? 0 : -1;
+    for (size_t i = 0; i < options->listen_count; i++) {
+        address_format_endpoint(&options->listen[i].address, text);
+        fprintf(stderr, _("relayctl sink: listening on %s\n"), text);
+        if (file != NULL)
+            fprintf(file, "%s\n", text);
+    }
+    if (options->ready_file == NULL ||
+        (file != NULL && fclose(file) == 0 && rename(unfinished, options->ready_file) == 0))
+        return 0;
+    fprintf(stderr, "relayctl sink: %s: %s\n", options->ready_file, strerror(errno));
+    return -1;
 }
 
 static int load_tls(struct sink *sink)

@@ -37,7 +37,7 @@ struct daemon {
     struct config *config;
     struct tls_tickets *tickets;
     struct tls_server *tls;
-    bool tls_failed; /* a reread failed; said once */
+    bool tls_failed; /* a reread failed, and that was said */
     struct gate_listener listeners[LISTENERS_MAX];
     size_t listener_count;
     void *shared;
@@ -227,8 +227,11 @@ static void warn_of_restart(const struct daemon *daemon, const struct config *ne
 
 static void log_config_error(void *context, const char *text)
 {
+    struct log_line line;
     (void)context;
-    log_write(LOG_LEVEL_ERROR, "event=config-error error=\"%s\"", text);
+    log_begin(&line, LOG_LEVEL_ERROR, "event=config-error");
+    log_str(&line, "error", text);
+    log_end(&line);
 }
 
 /* Takes over both references. */
@@ -276,6 +279,19 @@ static void reload_by_signal(struct daemon *daemon)
     sdnotify_send("READY=1");
 }
 
+/* Said once for each state of the files. */
+static void certificates_failed(struct daemon *daemon, const struct error *err)
+{
+    struct log_line line;
+    if (daemon->tls_failed)
+        return;
+    daemon->tls_failed = true;
+    log_begin(&line, LOG_LEVEL_ERROR, "event=certificates status=failed");
+    log_str(&line, "error", err->text);
+    log_str(&line, "effect", "the old ones stay in use");
+    log_end(&line);
+}
+
 /* A renewal writes several files: as long as they do not fit each other, the old ones serve. */
 static void reread_certificates(struct daemon *daemon)
 {
@@ -285,16 +301,11 @@ static void reread_certificates(struct daemon *daemon)
     if (daemon->tls == NULL || !tls_server_files_changed(daemon->tls))
         return;
     if (daemon_load_tls(daemon->config, daemon->tickets, &tls, &err) != 0) {
-        if (!daemon->tls_failed)
-            log_write(LOG_LEVEL_ERROR,
-                      "event=certificates status=failed error=\"%s\" "
-                      "effect=\"the old ones stay in use\"",
-                      err.text);
-        daemon->tls_failed = true;
+        certificates_failed(daemon, &err);
         return;
     }
     if (serve(daemon, daemon->config, tls, &err) != 0) {
-        log_write(LOG_LEVEL_ERROR, "event=certificates status=failed error=\"%s\"", err.text);
+        certificates_failed(daemon, &err);
         tls_server_unref(tls);
         return;
     }

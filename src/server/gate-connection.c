@@ -4,6 +4,7 @@
  */
 #include "server/gate-internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -216,7 +217,9 @@ void gate_readable(struct gate *gate, struct connection *connection)
         return;
     }
     ssize_t len = recv(connection->fd, text, sizeof text, MSG_PEEK | MSG_DONTWAIT);
-    if (len <= 0) {
+    if (len < 0 && (errno == EAGAIN || errno == EINTR)) {
+        watch(connection, EPOLL_CTL_MOD);
+    } else if (len <= 0) {
         /* It went away without a word: no worker needs to hear of it. */
         leave_place(connection);
         forget(connection);

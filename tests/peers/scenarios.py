@@ -716,6 +716,24 @@ def sink(world):
         process.wait(10)
 
 
+@scenario("relayctl sink: takes PROXY headers of both versions from swaks")
+def sink_proxy(world):
+    for version, more in (("1", ["--proxy-family", "TCP4"]),
+                          ("2", ["--proxy-family", "AF_INET", "--proxy-protocol", "STREAM", "--proxy-command", "PROXY"])):
+        ready, out = f"{world.bed.dir}/proxy-ready-{version}", f"{world.bed.dir}/proxy-out-{version}"
+        process = subprocess.Popen([f"{testbed.BUILD}/relayctl", "sink", "--proxy", "--json", "--listen", f"{BACKEND}:0",
+                                    "--ready-file", ready], stdout=open(out, "w"), stderr=subprocess.DEVNULL)
+        try:
+            host, port = wait_for("the sink", lambda: read(ready)).strip().split(":")
+            result = swaks("--server", host, "--port", port, "--proxy-version", version, "--proxy-source", CLIENT4,
+                           "--proxy-source-port", "4711", "--proxy-dest", RELAY4, "--proxy-dest-port", "25", *more)
+            assert result.returncode == 0, result.stdout
+            assert f'"proxy": "{CLIENT4}:4711"' in wait_for("the report", lambda: read(out))
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
 @scenario("systemd: sockets handed over, READY, RELOADING, STOPPING told, privileges dropped")
 def systemd(world):
     notify = f"{world.bed.dir}/notify"
