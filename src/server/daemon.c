@@ -27,6 +27,7 @@
 #include "server/sdnotify.h"
 
 #define WATCH_INTERVAL_MS 5000 /* between looks at the certificate files */
+#define STATUS_INTERVAL_MS 10000
 #define EXPIRY_WARNING_S (14 * 86400)
 #define SPARE_DESCRIPTORS 64
 
@@ -44,6 +45,8 @@ struct daemon {
     struct gate *gate;
     pthread_t gate_thread;
     int signal_fd;
+    char status[128]; /* as last told to systemd */
+    int64_t status_due_ms;
 };
 
 static void warn_of_expiry(const struct tls_server *tls)
@@ -174,13 +177,16 @@ static int start(struct daemon *daemon, struct error *err)
 
 static void log_start(const struct daemon *daemon)
 {
+    struct daemon_shape shape;
     struct log_line line;
     char text[ADDRESS_TEXT_MAX];
+    daemon->program->shape(daemon->config, &shape);
     log_begin(&line, LOG_LEVEL_NOTICE, "event=start");
     log_str(&line, "program", daemon->program->name);
     log_str(&line, "version", PACKAGE_VERSION);
     for (size_t i = 0; i < daemon->listener_count; i++)
         log_str(&line, "listen", address_format_endpoint(&daemon->listeners[i].spec.address, text));
+    log_int(&line, "workers", shape.workers);
     log_str(&line, "tls", daemon->tls != NULL ? "yes" : "no");
     log_end(&line);
 }
@@ -313,12 +319,45 @@ static void reread_certificates(struct daemon *daemon)
     log_write(LOG_LEVEL_NOTICE, "event=certificates status=reread");
 }
 
+/* One line for `systemctl status`, sent when the numbers have changed. */
+static void tell_status(struct daemon *daemon)
+{
+    struct gate_counts counts = gate_counts(daemon->gate);
+    char status[sizeof daemon->status];
+    int64_t now = deadline_now_ms();
+
+    if (now < daemon->status_due_ms)
+        return;
+    daemon->status_due_ms = now + STATUS_INTERVAL_MS;
+    unsigned long long refused = counts.refused_limit + counts.refused_client +
+                                 counts.refused_private + counts.early_talkers;
+    snprintf(status, sizeof status, "STATUS=%u open, %u at work; %llu accepted, %llu refused",
+             counts.connections, counts.working, (unsigned long long)counts.accepted, refused);
+    if (strcmp(status, daemon->status) == 0)
+        return;
+    memcpy(daemon->status, status, sizeof status);
+    sdnotify_send(status);
+}
+
+/* What systemd wants to hear regularly, to the end of the drain. */
+static void tell_alive(struct daemon *daemon)
+{
+    if (sdnotify_watchdog_ms() > 0)
+        sdnotify_send("WATCHDOG=1");
+    tell_status(daemon);
+}
+
+static int tick_ms(void)
+{
+    int64_t watchdog_ms = sdnotify_watchdog_ms();
+    return watchdog_ms > 0 && watchdog_ms < WATCH_INTERVAL_MS ? (int)watchdog_ms
+                                                              : WATCH_INTERVAL_MS;
+}
+
 /* Until a signal asks for the end. */
 static void watch(struct daemon *daemon)
 {
-    int64_t watchdog_ms = sdnotify_watchdog_ms();
-    int wait_ms =
-        watchdog_ms > 0 && watchdog_ms < WATCH_INTERVAL_MS ? (int)watchdog_ms : WATCH_INTERVAL_MS;
+    int wait_ms = tick_ms();
     for (;;) {
         struct pollfd poll_fd = {.fd = daemon->signal_fd, .events = POLLIN};
         struct signalfd_siginfo info;
@@ -329,9 +368,24 @@ static void watch(struct daemon *daemon)
             reload_by_signal(daemon);
         }
         reread_certificates(daemon);
-        if (watchdog_ms > 0)
-            sdnotify_send("WATCHDOG=1");
+        tell_alive(daemon);
     }
+}
+
+static void join_gate(struct daemon *daemon)
+{
+    int wait_ms = tick_ms();
+    struct timespec until;
+    do {
+        tell_alive(daemon);
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += wait_ms / 1000;
+        until.tv_nsec += wait_ms % 1000 * 1000000L;
+        if (until.tv_nsec >= 1000000000L) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000L;
+        }
+    } while (pthread_timedjoin_np(daemon->gate_thread, NULL, &until) == ETIMEDOUT);
 }
 
 static void log_stop(const struct daemon *daemon)
@@ -357,7 +411,7 @@ static void finish(struct daemon *daemon)
     daemon->program->shape(daemon->config, &shape);
     sdnotify_send("STOPPING=1");
     gate_drain(daemon->gate, shape.drain_ms);
-    pthread_join(daemon->gate_thread, NULL);
+    join_gate(daemon);
     log_stop(daemon);
     if (gate_counts(daemon->gate).working > 0) {
         /* Workers that still wait for the backend cannot be joined in time. What they carry has

@@ -16,15 +16,27 @@
 #define LOG_INTERVAL_MS 1000
 #define EARLY_TEXT_MAX 64
 
+static int64_t due_ms(const struct connection *connection)
+{
+    const struct service *service = connection->service;
+    return connection->since_ms + (connection->place == PLACE_DELAYED ? service->greet_delay_ms
+                                                                      : service->idle_timeout_ms);
+}
+
+/* Each list is in the order of due_ms(): a newcomer belongs at the end, but for the time after a
+ * reload that has shortened a timeout. */
 static void enter_place(struct connection *connection, enum place place)
 {
     struct place_list *list = &connection->gate->places[place];
     connection->place = place;
     connection->since_ms = deadline_now_ms();
-    connection->next = NULL;
-    connection->previous = list->last;
-    *(list->last != NULL ? &list->last->next : &list->first) = connection;
-    list->last = connection;
+    struct connection *before = list->last;
+    while (place != PLACE_WORKING && before != NULL && due_ms(before) > due_ms(connection))
+        before = before->previous;
+    connection->previous = before;
+    connection->next = before != NULL ? before->next : list->first;
+    *(before != NULL ? &before->next : &list->first) = connection;
+    *(connection->next != NULL ? &connection->next->previous : &list->last) = connection;
 }
 
 static void leave_place(struct connection *connection)
@@ -268,11 +280,16 @@ void gate_take_back(struct gate *gate, struct connection *connection)
         watch(connection, EPOLL_CTL_MOD);
 }
 
-static int64_t due_ms(const struct connection *connection)
+/* A session says so itself. */
+static void log_silent(const struct connection *connection)
 {
-    const struct service *service = connection->service;
-    return connection->since_ms + (connection->place == PLACE_DELAYED ? service->greet_delay_ms
-                                                                      : service->idle_timeout_ms);
+    struct log_line line;
+    char client[ADDRESS_TEXT_MAX];
+    if (connection->session != NULL)
+        return;
+    log_begin(&line, LOG_LEVEL_DEBUG, "event=silent");
+    log_str(&line, "client", address_format_endpoint(&connection->client, client));
+    log_end(&line);
 }
 
 static void come_due(struct gate *gate, struct connection *connection)
@@ -284,6 +301,7 @@ static void come_due(struct gate *gate, struct connection *connection)
         return;
     }
     atomic_fetch_add(&gate->idle_dropped, 1);
+    log_silent(connection);
     dismiss(connection, REPLY_IDLE);
 }
 

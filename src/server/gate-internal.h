@@ -15,7 +15,8 @@
 #include "server/gate.h"
 #include "server/pool.h"
 
-/* Where a connection is; each place is a list in order of arrival, so that what is due stands first. */
+/* Where a connection is; each place is a list, those that wait for a time in the order in which
+ * they are due. */
 enum place { PLACE_DELAYED, PLACE_SILENT, PLACE_PARKED, PLACE_WORKING, PLACES };
 
 /* What epoll(7) hands back: the first member of all it watches. */
@@ -64,6 +65,7 @@ struct gate {
     struct service *service; /* for new connections; the gate thread's */
     struct place_list places[PLACES];
     struct refusals busy, limited;
+    int64_t exhausted_logged_ms; /* when running out of descriptors was last said */
     atomic_bool draining;
     bool cut; /* the drain's time is over */
     int64_t drain_until_ms;

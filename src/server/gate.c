@@ -18,6 +18,7 @@
 #define EVENTS_MAX 128
 #define ACCEPTS_MAX 64      /* in a row, before others have their turn */
 #define ACCEPT_PAUSE_MS 100 /* when descriptors or memory ran out */
+#define EXHAUSTED_LOG_MS 1000
 #define CUT_GRACE_MS 2000   /* for workers to notice that their sockets were shut down */
 
 static void *new_scratch(void)
@@ -135,6 +136,22 @@ static bool is_transient(int failure)
            failure == ENETDOWN || failure == EHOSTUNREACH || failure == ENETUNREACH;
 }
 
+/* Descriptors or memory are out: the backlog keeps the clients for a moment. */
+static void pause_accepting(struct gate *gate, int failure)
+{
+    int64_t now = deadline_now_ms();
+
+    if (now - gate->exhausted_logged_ms >= EXHAUSTED_LOG_MS) {
+        gate->exhausted_logged_ms = now;
+        log_write(LOG_LEVEL_ERROR,
+                  "event=accept-failed reason=\"%s\" hint=\"raise LimitNOFILE or "
+                  "lower limits.connections\"",
+                  strerror(failure));
+    }
+    gate->pause_until_ms = now + ACCEPT_PAUSE_MS;
+    watch_listeners(gate, false);
+}
+
 static void accept_some(struct gate *gate, struct listener *listener)
 {
     for (int i = 0; i < ACCEPTS_MAX; i++) {
@@ -152,13 +169,7 @@ static void accept_some(struct gate *gate, struct listener *listener)
             return;
         if (is_transient(errno))
             continue;
-        /* Descriptors or memory are out: the backlog keeps the clients for a moment. */
-        log_write(LOG_LEVEL_ERROR,
-                  "event=accept-failed reason=\"%s\" hint=\"raise LimitNOFILE or "
-                  "lower limits.connections\"",
-                  strerror(errno));
-        gate->pause_until_ms = deadline_now_ms() + ACCEPT_PAUSE_MS;
-        watch_listeners(gate, false);
+        pause_accepting(gate, errno);
         return;
     }
 }

@@ -7,9 +7,9 @@
  * are tried once.
  *
  * Threads: gate_run() runs on one thread (the gate thread) until a drain is complete;
- * gate_set_service(), gate_drain() and gate_counts() may be called from any other. Workers give connections back through
- * an internal locked list and an eventfd. Owns the connections and the pool's jobs; borrows the
- * listening descriptors.
+ * gate_set_service(), gate_drain() and gate_counts() may be called from any other. Workers give
+ * connections back through an internal locked list and an eventfd. Owns the connections and the
+ * pool's jobs; borrows the listening descriptors.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

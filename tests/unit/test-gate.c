@@ -281,6 +281,27 @@ static void test_idle_timeout(void)
     bed_close(&bed);
 }
 
+/* A reload that shortens the timeout holds for who comes after it, whoever waits already. */
+static void test_idle_timeout_reload(void)
+{
+    struct bed bed;
+    bed_open(&bed, make_service("gate.example"), 2, 8);
+    int patient = dial(&bed);
+    expect(patient, NULL, "220 gate.example");
+    struct service *service = make_service("next.example");
+    service->idle_timeout_ms = 100;
+    gate_set_service(bed.gate, service);
+    service_unref(service);
+    g_usleep(50000);
+    int brief = dial(&bed);
+    expect(brief, NULL, "220 next.example");
+    expect(brief, NULL, "421 4.4.2");
+    expect(patient, "EHLO x\r\n", "250");
+    g_assert_cmpuint(gate_counts(bed.gate).idle_dropped, ==, 1);
+    close(patient), close(brief);
+    bed_close(&bed);
+}
+
 static void test_full_queue(void)
 {
     struct bed bed;
@@ -323,6 +344,29 @@ static void test_drain(void)
     pthread_join(bed.thread, NULL);
     g_assert_cmpuint(gate_counts(bed.gate).connections, ==, 0);
     gate_free(bed.gate);
+    close(bed.listener.fd);
+    g_assert_cmpint(atomic_load(&services), ==, 0);
+}
+
+/* Who does not come to an end in time is cut off. */
+static void test_drain_timeout(void)
+{
+    struct bed bed;
+    bed_open(&bed, make_service("gate.example"), 2, 8);
+    int busy = dial(&bed);
+    expect(busy, NULL, "220");
+    expect(busy, "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n", "250");
+    expect(busy, NULL, "250");
+    expect(busy, NULL, "250");
+    expect(busy, NULL, "354");
+    gint64 began = g_get_monotonic_time();
+    gate_drain(bed.gate, 200);
+    pthread_join(bed.thread, NULL);
+    g_assert_cmpint(g_get_monotonic_time() - began, >=, 190000);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 2000000);
+    g_assert_cmpuint(gate_counts(bed.gate).connections, ==, 0);
+    gate_free(bed.gate);
+    close(busy);
     close(bed.listener.fd);
     g_assert_cmpint(atomic_load(&services), ==, 0);
 }
@@ -380,8 +424,10 @@ int main(int argc, char **argv)
     g_test_add_func("/gate/limits", test_limits);
     g_test_add_func("/gate/early talker", test_early_talker);
     g_test_add_func("/gate/idle timeout", test_idle_timeout);
+    g_test_add_func("/gate/idle timeout after reload", test_idle_timeout_reload);
     g_test_add_func("/gate/full queue", test_full_queue);
     g_test_add_func("/gate/drain", test_drain);
+    g_test_add_func("/gate/drain timeout", test_drain_timeout);
     g_test_add_func("/gate/reload", test_reload);
     return g_test_run();
 }
