@@ -34,6 +34,15 @@ static void add_raw(struct log_line *line, const char *bytes, size_t len)
     line->len += len;
 }
 
+/* All of it or nothing: a cut character or escape would be a forged one. */
+static bool add_whole(struct log_line *line, const char *bytes, size_t len)
+{
+    if (len > LOG_LINE_MAX - 1 - line->len)
+        return false;
+    add_raw(line, bytes, len);
+    return true;
+}
+
 static bool is_printable(unsigned char octet)
 {
     return octet >= 0x20 && octet != 0x7f;
@@ -47,19 +56,24 @@ static bool is_c1(const char *text, size_t len)
 
 static void add_escaped(struct log_line *line, const char *text, size_t len, bool quoted)
 {
-    char hex[5];
+    char unit[5]; /* a character, or what stands for it */
+    size_t unit_len;
     for (size_t at = 0, step; at < len; at += step) {
         step = utf8_character(text + at, len - at);
         if (step == 0 || is_c1(text + at, step) ||
             (step == 1 && !is_printable((unsigned char)text[at]))) {
-            snprintf(hex, sizeof hex, "\\x%02X", (unsigned char)text[at]);
-            add_raw(line, hex, 4);
+            unit_len = (size_t)snprintf(unit, sizeof unit, "\\x%02X", (unsigned char)text[at]);
             step = 1;
-            continue;
+        } else if (quoted && (text[at] == '"' || text[at] == '\\')) {
+            unit[0] = '\\';
+            unit[1] = text[at];
+            unit_len = 2;
+        } else {
+            memcpy(unit, text + at, step);
+            unit_len = step;
         }
-        if (quoted && (text[at] == '"' || text[at] == '\\'))
-            add_raw(line, "\\", 1);
-        add_raw(line, text + at, step);
+        if (!add_whole(line, unit, unit_len))
+            return;
     }
 }
 

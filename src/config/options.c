@@ -4,7 +4,12 @@
  */
 #include "config/options.h"
 
+#include <string.h>
+
 #include "base/i18n.h"
+
+#define PATH_TEXT_MAX 256
+#define NEAR_ENOUGH 3 /* edits between an unknown name and the one it is likened to */
 
 static const char *const version_names[] = {"1.0", "1.1", "1.2", "1.3", NULL};
 static const char *const request_names[] = {"none", "request", "require", NULL};
@@ -146,7 +151,67 @@ bool option_is_list(const struct option *option)
     return option->type >= OPTION_LISTEN && option->type != OPTION_DOMAINS_FILE;
 }
 
+/* `domains` may: its rows are judged together. */
+bool option_may_be_empty(const struct option *option)
+{
+    return option->type != OPTION_LISTEN && option->type != OPTION_HOSTS;
+}
+
 void *option_place(const struct option *option, const struct config *config)
 {
     return (char *)config + option->offset;
+}
+
+enum option_kind option_kind_of(const char *path)
+{
+    size_t len = strlen(path);
+    for (size_t i = 0; i < option_count; i++) {
+        if (strncmp(options[i].path, path, len) != 0)
+            continue;
+        if (options[i].path[len] == '\0')
+            return OPTION_KIND_OPTION;
+        if (options[i].path[len] == '.')
+            return OPTION_KIND_GROUP;
+    }
+    return OPTION_KIND_NONE;
+}
+
+static size_t smallest(size_t a, size_t b, size_t c)
+{
+    size_t ab = a < b ? a : b;
+    return ab < c ? ab : c;
+}
+
+/* Levenshtein's distance. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[PATH_TEXT_MAX], b_len = strlen(b);
+    if (b_len >= PATH_TEXT_MAX)
+        return PATH_TEXT_MAX;
+    for (size_t j = 0; j <= b_len; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= b_len; j++) {
+            size_t above = row[j];
+            row[j] = smallest(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1] ? 1 : 0));
+            diagonal = above;
+        }
+    }
+    return row[b_len];
+}
+
+const struct option *option_nearest(const char *path)
+{
+    const struct option *best = NULL;
+    size_t best_distance = NEAR_ENOUGH + 1;
+    for (size_t i = 0; i < option_count; i++) {
+        size_t d = distance(path, options[i].path);
+        if (d < best_distance) {
+            best_distance = d;
+            best = &options[i];
+        }
+    }
+    return best;
 }

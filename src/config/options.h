@@ -44,16 +44,29 @@ struct option {
 extern const struct option options[];
 extern const size_t option_count;
 
+/* What a path like "in.limits" or "in.limits.queue" names. */
+enum option_kind { OPTION_KIND_NONE, OPTION_KIND_GROUP, OPTION_KIND_OPTION };
+enum option_kind option_kind_of(const char *path);
+
+/* The option whose path is nearest to this unknown one, or NULL when none is near. */
+const struct option *option_nearest(const char *path);
+
 /* Is it made of several values? */
 bool option_is_list(const struct option *option);
+
+/* May its list have nothing in it? */
+bool option_may_be_empty(const struct option *option);
 
 /* Where its value lives. */
 void *option_place(const struct option *option, const struct config *config);
 
-/* Sets a scalar, or adds to a list, from text. `folder` is what relative paths start from. 0, or -1
- * with what was expected in `err`. */
+/* Sets a scalar, or adds to a list (OPTION_DOMAINS_FILE: one domain), from text. `folder` is what
+ * relative paths start from. 0, or -1 with what was expected in `err`. */
 int option_set(const struct option *option, struct config *config, const char *text,
                const char *folder, struct error *err);
+
+/* Frees what option_set() made. */
+void option_free(const struct option *option, struct config *config);
 
 /* "a number from 1 to 1024", "\"none\" or \"require\"", ... Returns `out`. */
 const char *option_expected(const struct option *option, char *out, size_t size);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/values.h"
+
 static void print_quoted(const char *text, FILE *out)
 {
     fputc('"', out);
@@ -16,14 +18,6 @@ static void print_quoted(const char *text, FILE *out)
         fputc(*text, out);
     }
     fputc('"', out);
-}
-
-static void print_duration(int64_t ms, FILE *out)
-{
-    if (ms % 1000 == 0)
-        fprintf(out, "\"%llds\"", (long long)ms / 1000);
-    else
-        fprintf(out, "\"%lldms\"", (long long)ms);
 }
 
 static void print_listen(const struct config_in *in, FILE *out)
@@ -95,6 +89,7 @@ static void print_list(const struct option *option, const struct config *config,
 void option_print(const struct option *option, const struct config *config, FILE *out)
 {
     void *place = option_place(option, config);
+    char text[32];
     switch (option->type) {
     case OPTION_STRING:
     case OPTION_HOSTNAME:
@@ -109,7 +104,7 @@ void option_print(const struct option *option, const struct config *config, FILE
         fprintf(out, "%lldL", (long long)*(int64_t *)place);
         break;
     case OPTION_DURATION:
-        print_duration(*(int64_t *)place, out);
+        fprintf(out, "\"%s\"", value_format_duration(*(int64_t *)place, text, sizeof text));
         break;
     case OPTION_ENUM:
         print_quoted(option->names[*(int *)place], out);
@@ -171,7 +166,7 @@ void config_print_manual(FILE *out)
     char wanted[256];
     for (size_t i = 0; i < option_count; i++) {
         const struct option *option = &options[i];
-        fprintf(out, ".It Cm %s\n%s\n.br\nValue: %s.\n", option->path, option->help,
+        fprintf(out, ".It Cm %s\n%s\n.Pp\nValue: %s.\n", option->path, option->help,
                 option_expected(option, wanted, sizeof wanted));
         if (option->fallback == NULL)
             fputs("It must be set.\n", out);

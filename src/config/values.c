@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
@@ -14,7 +15,9 @@
 #include "config/values.h"
 #include "smtp/path.h"
 
-#define DOMAIN_LINE_MAX 1024
+#define HOSTNAME_MAX 253
+#define LABEL_MAX 63
+#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 static int out_of_memory(struct error *err)
 {
@@ -40,9 +43,26 @@ static bool is_domain(const char *text)
            !path.is_literal && used == (size_t)len;
 }
 
+/* RFC 1123 2.1: letters, digits and hyphens, the last label no number (that is an address). A name
+ * with UTF-8 or '_' in it is not understood by every next hop in EHLO. */
+static bool is_hostname(const char *text)
+{
+    size_t whole = strlen(text), len;
+    if (whole == 0 || whole > HOSTNAME_MAX)
+        return false;
+    for (const char *label = text;; label += len + 1) {
+        len = strcspn(label, ".");
+        if (len == 0 || len > LABEL_MAX || label[0] == '-' || label[len - 1] == '-' ||
+            strspn(label, LETTERS "0123456789-") < len)
+            return false;
+        if (label[len] == '\0')
+            return strspn(label, "0123456789") < len;
+    }
+}
+
 static int set_hostname(char **place, const char *text, struct error *err)
 {
-    if (is_domain(text))
+    if (is_hostname(text))
         return set_string(place, text, err);
     error_set(err, _("found \"%s\"; expected a host name like mail.example.com"), text);
     return -1;
@@ -56,15 +76,29 @@ char *value_absolute(const char *text, const char *folder)
     return asprintf(&path, "%s/%s", folder, text) >= 0 ? path : NULL;
 }
 
+const char *value_file_problem(const char *path)
+{
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return strerror(errno);
+    if (S_ISDIR(status.st_mode))
+        return strerror(EISDIR);
+    /* Reading a pipe could wait for ever, and a second look at it finds nothing. */
+    if (!S_ISREG(status.st_mode))
+        return _("not a regular file");
+    return access(path, R_OK) == 0 ? NULL : strerror(errno);
+}
+
 int value_set_file(char **place, const char *text, const char *folder, struct error *err)
 {
     free(*place);
     *place = value_absolute(text, folder);
     if (*place == NULL)
         return out_of_memory(err);
-    if (text[0] == '\0' || access(*place, R_OK) == 0)
+    const char *problem = text[0] != '\0' ? value_file_problem(*place) : NULL;
+    if (problem == NULL)
         return 0;
-    error_set(err, _("cannot read %s: %s"), *place, strerror(errno));
+    error_set(err, _("cannot read %s: %s"), *place, problem);
     return -1;
 }
 
@@ -91,6 +125,20 @@ static bool parse_number(const char *text, const struct suffix *suffixes, int64_
             return !__builtin_mul_overflow(number, suffixes->factor, out);
     }
     return false;
+}
+
+const char *value_format_duration(int64_t ms, char *out, size_t size)
+{
+    const struct suffix *best = &duration_suffixes[0];
+    for (const struct suffix *next = best; next->text != NULL; next++) {
+        if (next->text[0] != '\0' && ms % next->factor == 0)
+            best = next;
+    }
+    if (ms == 0)
+        snprintf(out, size, "0s");
+    else
+        snprintf(out, size, "%lld%s", (long long)(ms / best->factor), best->text);
+    return out;
 }
 
 static int expected(const struct option *option, const char *text, struct error *err)
@@ -140,7 +188,8 @@ static int add_host(struct config_backend *backend, const char *text, struct err
         error_set(err, _("more than %d hosts"), CONFIG_HOSTS_MAX);
         return -1;
     }
-    if (address_parse_endpoint(&backend->hosts[backend->host_count], text, 25) != 0) {
+    struct address *host = &backend->hosts[backend->host_count];
+    if (text[0] == '*' || address_parse_endpoint(host, text, 25) != 0 || host->port == 0) {
         error_set(err,
                   _("found \"%s\"; expected an IP address, with or without a port, like "
                     "10.0.0.2:25 or [fd00::2]:25"),
@@ -173,49 +222,17 @@ static int add_domain(struct string_list *list, const char *text, struct error *
     return 0;
 }
 
-/* Comments and blanks around taken off, in place. */
-static char *trim(char *line)
+char *value_trim(char *line)
 {
+    static const char byte_order_mark[] = "\xef\xbb\xbf";
+    if (strncmp(line, byte_order_mark, strlen(byte_order_mark)) == 0)
+        line += strlen(byte_order_mark);
     line[strcspn(line, "#\r\n")] = '\0';
-    while (*line == ' ' || *line == '\t')
-        line++;
+    line += strspn(line, " \t");
     size_t len = strlen(line);
     while (len > 0 && (line[len - 1] == ' ' || line[len - 1] == '\t'))
         line[--len] = '\0';
     return line;
-}
-
-static int read_domains(struct string_list *list, FILE *file, const char *path, struct error *err)
-{
-    char line[DOMAIN_LINE_MAX];
-    struct error cause;
-    for (int number = 1; fgets(line, sizeof line, file) != NULL; number++) {
-        char *text = trim(line);
-        if (*text != '\0' && add_domain(list, text, &cause) != 0) {
-            error_set(err, "%s:%d: %s", path, number, cause.text);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int add_domains_file(struct string_list *list, const char *text, const char *folder,
-                            struct error *err)
-{
-    char *path = NULL;
-    FILE *file = NULL;
-    int result = value_set_file(&path, text, folder, err);
-
-    if (result == 0 && text[0] != '\0') {
-        file = fopen(path, "re");
-        result = file != NULL ? read_domains(list, file, path, err) : -1;
-        if (file == NULL)
-            error_set(err, _("cannot read %s: %s"), path, strerror(errno));
-    }
-    if (file != NULL)
-        fclose(file);
-    free(path);
-    return result;
 }
 
 static int add_network(struct cidr_set **set, const char *text, struct error *err)
@@ -252,9 +269,8 @@ int option_set(const struct option *option, struct config *config, const char *t
     case OPTION_NETWORKS:
         return add_network(place, text, err);
     case OPTION_DOMAINS:
-        return add_domain(place, text, err);
     case OPTION_DOMAINS_FILE:
-        return add_domains_file(place, text, folder, err);
+        return add_domain(place, text, err);
     case OPTION_CERTIFICATES:
         break;
     }
@@ -275,6 +291,7 @@ static void list_names(const struct option *option, struct buffer *buffer)
 const char *option_expected(const struct option *option, char *out, size_t size)
 {
     struct buffer buffer;
+    char low[32], high[32];
     buffer_init(&buffer, out, size);
     switch (option->type) {
     case OPTION_STRING:
@@ -292,11 +309,13 @@ const char *option_expected(const struct option *option, char *out, size_t size)
                       (long long)option->max);
         break;
     case OPTION_DURATION:
-        buffer_printf(&buffer, _("a time like \"30s\" or \"5m\", from %lldms to %llds"),
-                      (long long)option->min, (long long)option->max / 1000);
+        buffer_printf(&buffer, _("a time like \"30s\" or \"5m\", from %s to %s"),
+                      value_format_duration(option->min, low, sizeof low),
+                      value_format_duration(option->max, high, sizeof high));
         break;
     case OPTION_SIZE:
-        buffer_printf(&buffer, _("a size like \"100M\", from %lld octets"), (long long)option->min);
+        buffer_printf(&buffer, _("a size like \"100M\", from %lld to %lld octets"),
+                      (long long)option->min, (long long)option->max);
         break;
     case OPTION_ENUM:
         buffer_puts(&buffer, _("one of "));
@@ -319,4 +338,43 @@ const char *option_expected(const struct option *option, char *out, size_t size)
         break;
     }
     return out;
+}
+
+static void free_certificates(struct config_tls *tls)
+{
+    for (size_t i = 0; i < tls->certificate_count; i++) {
+        free((char *)tls->certificates[i].cert);
+        free((char *)tls->certificates[i].key);
+    }
+    free(tls->certificates);
+}
+
+static void free_strings(struct string_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->items[i]);
+    free(list->items);
+}
+
+void option_free(const struct option *option, struct config *config)
+{
+    void *place = option_place(option, config);
+    switch (option->type) {
+    case OPTION_STRING:
+    case OPTION_HOSTNAME:
+    case OPTION_FILE:
+        free(*(char **)place);
+        break;
+    case OPTION_NETWORKS:
+        cidr_set_free(*(struct cidr_set **)place);
+        break;
+    case OPTION_DOMAINS: /* OPTION_DOMAINS_FILE adds to the same list */
+        free_strings(place);
+        break;
+    case OPTION_CERTIFICATES:
+        free_certificates(place);
+        break;
+    default:
+        break;
+    }
 }

@@ -5,7 +5,9 @@
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config/config.h"
 #include "config/options.h"
@@ -68,23 +70,70 @@ static const struct {
      "prefix length"},
     {"listen", MINIMUM "listen = [ \"25\" ]; };\n", ":4:", "in.listen", "[::]:25"},
     {"domain", "in = { domains = [ \"a b\" ]; };", ":1:", "in.domains", "expected a domain"},
-    {"host name as backend", "in = { backend = { hosts = [ \"mail.example\" ]; }; };", ":1:",
-     "in.backend.hosts", "expected an IP address"},
-    {"missing certificate", MINIMUM "}; tls = { certificates = ( { cert = \"no.pem\"; } ); };\n", ":4:",
-     "tls.certificates", "no.pem: No such file"},
+    {"host name as backend", "in = { backend = { hosts = [ \"mail.example\" ]; }; };",
+     ":1:", "in.backend.hosts", "expected an IP address"},
+    {"missing certificate", MINIMUM "}; tls = { certificates = ( { cert = \"no.pem\"; } ); };\n",
+     ":4:", "tls.certificates", "no.pem: No such file"},
     {"group expected", MINIMUM "limits = 3; };\n", ":4:", "in.limits", "braces"},
     {"two errors", MINIMUM "workers = 0; greet_delay_ms = -1; };\n", ":4:", "in.workers",
      "in.greet_delay_ms"},
-    {"identity must be said", "hostname = \"a.example\"; in = { domains = [ \"a.example\" ]; "
-     "backend = { hosts = [ \"10.0.0.2\" ]; }; };", "", "in.backend.identity: it must be set",
-     "\"xclient\", \"none\""},
-    {"no domains", "hostname = \"a.example\"; in = { backend = { hosts = [ \"10.0.0.2\" ]; "
-     "identity = \"none\"; }; };", "", "in.domains", "no domain to take mail for"},
-    {"domains file", MINIMUM "domains_file = \"bad-domains\"; };\n", ":4:", "bad-domains:2:",
-     "expected a domain"},
-    {"certificates without a CA", MINIMUM "}; tls = { client_certificates = \"require\"; };\n", ":4:",
-     "tls.client_certificates", "ca_file"},
+    {"identity must be said",
+     "hostname = \"a.example\"; in = { domains = [ \"a.example\" ]; "
+     "backend = { hosts = [ \"10.0.0.2\" ]; }; };",
+     "", "in.backend.identity: it must be set", "\"xclient\", \"none\""},
+    {"no domains",
+     "hostname = \"a.example\"; in = { backend = { hosts = [ \"10.0.0.2\" ]; "
+     "identity = \"none\"; }; };",
+     "", "in.domains", "no domain to take mail for"},
+    {"no domains beside other errors", "in = { workers = 0; };\n", ":1:", "in.workers",
+     "no domain to take mail for"},
+    {"domains file", MINIMUM "domains_file = \"bad-domains\"; };\n",
+     "bad-domains:2: in.domains_file", "found \"not a domain\"; expected a domain",
+     "bad-domains:4: in.domains_file"},
+    {"zero octet in the domains file", MINIMUM "domains_file = \"zero\"; };\n",
+     "zero:1:", "in.domains_file", "zero octet"},
+    {"folder as a file", MINIMUM "domains_file = \".\"; };\n", ":4:", "in.domains_file",
+     "Is a directory"},
+    {"no hosts", "in = { backend = { hosts = [ ]; }; };\n", ":1:", "in.backend.hosts",
+     "the list is empty"},
+    {"any host", "in = { backend = { hosts = [ \"*:25\" ]; }; };\n", ":1:", "in.backend.hosts",
+     "found \"*:25\"; expected an IP address"},
+    {"no listeners", MINIMUM "listen = [ ]; };\n", ":4:", "in.listen", "the list is empty"},
+    {"address as host name", "hostname = \"10.0.0.1\";\n", ":1:", "found \"10.0.0.1\"",
+     "expected a host name"},
+    {"UTF-8 in the host name", "hostname = \"m\xc3\xa4il.example\";\n", ":1:", "hostname",
+     "expected a host name"},
+    {"number of 33 bits", MINIMUM "limits = {\n recipients = 4294967297; }; };\n",
+     ":5:", "4294967297: too large", "an L behind"},
+    {"found type", MINIMUM "workers = true; };\n", ":4:", "in.workers: found true or false",
+     "expected a number"},
+    {"certificate's settings",
+     MINIMUM "}; tls = { certificates = ( { cert = \"host_list\"; "
+             "kay = \"host_list\"; },\n { cert = \"host_list\"; key = 5; } ); };\n",
+     ":5:", "kay: no such setting", "key must be the name of a file"},
+    {"certificate without a name", MINIMUM "}; tls = { certificates = ( { cert = \"\"; } ); };\n",
+     ":4:", "tls.certificates", "cert must be"},
+    {"key alone missing",
+     MINIMUM "}; tls = { certificates = ( { cert = \"host_list\"; "
+             "key = \"no.key\"; } ); };\n",
+     ":4:", "tls.certificates", "no.key: No such file"},
+    {"included file", "@include \"part.conf\"\n", "/part.conf:2: in.wrokers", "did you mean",
+     "relay.conf: hostname"},
+    {"included file not there", "\n@include \"none.conf\"\n", ":2:", "none.conf: No such file", ""},
+    {"included folder", "@include \".\"\n", ":1:", ".: Is a directory", ""},
+    {"file that includes itself", "@include \"relay.conf\"\n", ":1:", "too many files", ""},
+    {"certificates without a CA", MINIMUM "}; tls = { client_certificates = \"require\"; };\n",
+     ":4:", "tls.client_certificates", "ca_file"},
 };
+
+static void check_holds(const char *text, const char *part)
+{
+    if (strstr(text, part) != NULL)
+        return;
+    g_test_message("expected to find: %s", part);
+    g_test_message("got: %s", text);
+    g_test_fail();
+}
 
 static void test_bad(gconstpointer data)
 {
@@ -93,10 +142,10 @@ static void test_bad(gconstpointer data)
     struct config *config = load_text(bad[i].text, errors);
     g_test_message("%s", errors->str);
     g_assert_null(config);
-    g_assert_true(strstr(errors->str, "relay.conf") != NULL);
-    g_assert_true(strstr(errors->str, bad[i].line) != NULL);
-    g_assert_true(strstr(errors->str, bad[i].part) != NULL);
-    g_assert_true(strstr(errors->str, bad[i].part2) != NULL);
+    check_holds(errors->str, folder);
+    check_holds(errors->str, bad[i].line);
+    check_holds(errors->str, bad[i].part);
+    check_holds(errors->str, bad[i].part2);
     g_string_free(errors, TRUE);
 }
 
@@ -104,9 +153,11 @@ static void test_bad(gconstpointer data)
 static void test_domains_file(void)
 {
     GString *errors = g_string_new(NULL);
-    struct config *config = load_text("hostname = \"a.example\"; in = { domains_file = \"host_list\"; "
-                                      "backend = { hosts = [ \"[fd00::2]:2525\" ]; identity = "
-                                      "\"none\"; }; };", errors);
+    struct config *config =
+        load_text("hostname = \"a.example\"; in = { domains_file = \"host_list\"; "
+                  "backend = { hosts = [ \"[fd00::2]:2525\" ]; identity = "
+                  "\"none\"; }; };",
+                  errors);
     g_assert_cmpstr(errors->str, ==, "");
     g_assert_cmpuint(config->in.domains.count, ==, 2);
     g_assert_cmpstr(config->in.domains.items[1], ==, "two.example");
@@ -124,14 +175,70 @@ static char *printed(const struct config *config)
     return text;
 }
 
+/* A symbolic link is read as if the file stood there: what is named in it is beside the link. */
+static void test_link(void)
+{
+    GString *errors = g_string_new(NULL);
+    g_autofree char *below = g_build_filename(folder, "below", NULL);
+    g_autofree char *target = g_build_filename(below, "real.conf", NULL);
+    g_autofree char *link = g_build_filename(folder, "link.conf", NULL);
+    g_assert_cmpint(g_mkdir(below, 0700), ==, 0);
+    g_assert_true(
+        g_file_set_contents(target, MINIMUM "domains_file = \"host_list\"; };\n", -1, NULL));
+    g_assert_cmpint(symlink("below/real.conf", link), ==, 0);
+    struct config *config = config_load(link, collect, errors);
+    g_assert_cmpstr(errors->str, ==, "");
+    g_assert_cmpstr(config->file, ==, link);
+    g_assert_cmpuint(config->in.domains.count, ==, 4);
+    config_unref(config);
+    g_remove(link);
+    g_remove(target);
+    g_rmdir(below);
+    g_string_free(errors, TRUE);
+}
+
+/* The example that is installed, once its certificate is there. */
+static void test_example(void)
+{
+    const char *source = g_getenv("POSTERN_SRCDIR");
+    if (source == NULL) {
+        g_test_skip("POSTERN_SRCDIR is not set");
+        return;
+    }
+    g_autofree char *example = g_build_filename(source, "data", "relay.conf", NULL);
+    g_autofree char *tls = g_build_filename(folder, "tls", NULL);
+    g_autofree char *cert = g_build_filename(tls, "fullchain.pem", NULL);
+    g_autofree char *key = g_build_filename(tls, "privkey.pem", NULL);
+    g_autofree char *text = NULL;
+    GString *errors = g_string_new(NULL);
+    g_assert_cmpint(g_mkdir(tls, 0700), ==, 0);
+    g_assert_true(g_file_set_contents(cert, "", -1, NULL));
+    g_assert_true(g_file_set_contents(key, "", -1, NULL));
+    g_assert_true(g_file_get_contents(example, &text, NULL, NULL));
+    struct config *config = load_text(text, errors);
+    g_assert_cmpstr(errors->str, ==, "");
+    g_assert_cmpuint(config->tls.certificate_count, ==, 1);
+    g_assert_cmpstr(config->tls.certificates[0].key, ==, key);
+    config_unref(config);
+    g_remove(key);
+    load_text(text, errors);
+    check_holds(errors->str, "privkey.pem: No such file");
+    g_remove(cert);
+    g_rmdir(tls);
+    g_string_free(errors, TRUE);
+}
+
 /* What --print-config prints loads to the same values. */
 static void test_round_trip(void)
 {
     GString *errors = g_string_new(NULL);
     struct config *first = load_text(
-        MINIMUM "private_clients = [ \"127.0.0.0/8\", \"fd00::/8\" ]; workers = 7;\n"
-        "listen = [ \"[::]:2525\", \"127.0.0.1:465 tls\" ]; timeouts = { line = \"250ms\"; };\n"
-        "limits = { message_size = \"5G\"; }; };\n", errors);
+        "@include \"tls.conf\"\n" MINIMUM
+        "private_clients = [ \"127.0.0.0/8\", \"fd00::/8\" ]; workers = 7;\n"
+        "listen = [ \"[::]:2525\", \"127.0.0.1:465 tls\" ];\n"
+        "timeouts = { line = \"250ms\"; data = \"90s\"; command = \"10m\"; park_after = 0; };\n"
+        "limits = { message_size = \"5G\"; }; };\n",
+        errors);
     g_assert_nonnull(first);
     char *once = printed(first);
     struct config *second = load_text(once, errors);
@@ -139,13 +246,41 @@ static void test_round_trip(void)
     g_assert_nonnull(second);
     char *twice = printed(second);
     g_assert_cmpstr(once, ==, twice);
-    g_assert_true(strstr(once, "line = \"250ms\"") != NULL);
-    g_assert_true(strstr(once, "127.0.0.1:465 tls") != NULL);
+    check_holds(once, "line = \"250ms\";");
+    check_holds(once, "data = \"90s\";");
+    check_holds(once, "command = \"10m\";");
+    check_holds(once, "park_after = \"0s\";");
+    check_holds(once, "message_size = 5368709120L;");
+    check_holds(once, "127.0.0.1:465 tls");
+    check_holds(once, "ca_file = \"\";");
+    g_assert_cmpuint(second->tls.certificate_count, ==, 2);
+    g_assert_cmpstr(second->tls.certificates[0].key, ==, second->tls.certificates[0].cert);
+    g_assert_cmpstr(second->tls.certificates[1].key, ==, first->tls.certificates[1].key);
     free(once);
     free(twice);
     config_unref(first);
     config_unref(second);
     g_string_free(errors, TRUE);
+}
+
+/* The manual has every option, and no line that mdoc(7) would take for a request. */
+static void test_manual(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    config_print_manual(out);
+    fclose(out);
+    for (size_t i = 0; i < option_count; i++) {
+        g_autofree char *item = g_strdup_printf(".It Cm %s\n", options[i].path);
+        check_holds(text, item);
+    }
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line != NULL; line++) {
+        if (((*line)[0] == '.' || (*line)[0] == '\'') && strncmp(*line, ".It Cm ", 7) != 0)
+            g_assert_cmpstr(*line, ==, ".Pp");
+    }
+    free(text);
 }
 
 static void test_table(void)
@@ -165,8 +300,18 @@ int main(int argc, char **argv)
     g_autofree char *good = g_build_filename(folder, "host_list", NULL);
     g_autofree char *wrong = g_build_filename(folder, "bad-domains", NULL);
     g_autofree char *conf = g_build_filename(folder, "relay.conf", NULL);
-    g_file_set_contents(good, "# ours\n one.example \nTwo.example # too\n\n", -1, NULL);
-    g_file_set_contents(wrong, "one.example\nnot a domain\n", -1, NULL);
+    g_autofree char *zero = g_build_filename(folder, "zero", NULL);
+    g_autofree char *part = g_build_filename(folder, "part.conf", NULL);
+    g_autofree char *tls = g_build_filename(folder, "tls.conf", NULL);
+    g_file_set_contents(good, "\xef\xbb\xbf# ours\n one.example \r\nTwo.example # too\n\n", -1,
+                        NULL);
+    g_file_set_contents(wrong, "one.example\nnot a domain\n\n@\n", -1, NULL);
+    g_file_set_contents(zero, "one.example\0two\n", 16, NULL);
+    g_file_set_contents(part, "in = {\n  wrokers = 3; };\n", -1, NULL);
+    g_file_set_contents(tls,
+                        "/* 99999999999 \" */ # 99999999999\ntls = { certificates = ( { cert = "
+                        "\"host_list\"; }, { cert = \"host_list\"; key = \"part.conf\"; } ); };\n",
+                        -1, NULL);
     g_test_add_func("/config/minimum", test_minimum);
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_autofree char *path = g_strdup_printf("/config/bad/%s", bad[i].name);
@@ -175,9 +320,15 @@ int main(int argc, char **argv)
     g_test_add_func("/config/domains file", test_domains_file);
     g_test_add_func("/config/round trip", test_round_trip);
     g_test_add_func("/config/table", test_table);
+    g_test_add_func("/config/link", test_link);
+    g_test_add_func("/config/example", test_example);
+    g_test_add_func("/config/manual", test_manual);
     int result = g_test_run();
     g_remove(good);
     g_remove(wrong);
+    g_remove(zero);
+    g_remove(part);
+    g_remove(tls);
     g_remove(conf);
     g_rmdir(folder);
     g_free(folder);

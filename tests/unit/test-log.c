@@ -64,6 +64,33 @@ static void test_bound(void)
     g_assert_true(strchr(out, '\n') == out + strlen(out) - 1);
 }
 
+/* Wherever the bound falls, what is written stays well-formed and no escape is cut. */
+static void test_cut(void)
+{
+    static const char *const units[] = {"\xe2\x82\xac", "\n", "\""};
+    for (size_t i = 0; i < G_N_ELEMENTS(units); i++) {
+        for (size_t shift = 0; shift < 4; shift++) {
+            struct log_line line;
+            char out[2 * LOG_LINE_MAX];
+            g_autofree char *prefix = g_strnfill(shift, 'x');
+            GString *value = g_string_new(prefix);
+            for (size_t at = 0; at < LOG_LINE_MAX; at++)
+                g_string_append(value, units[i]);
+            log_begin(&line, LOG_LEVEL_INFO, "event=x");
+            log_str(&line, "k", value->str);
+            logged(&line, out, sizeof out);
+            g_test_message("unit %zu, shift %zu: ...%s", i, shift, out + strlen(out) - 8);
+            g_assert_true(g_utf8_validate(out, -1, NULL));
+            const char *escape = strrchr(out, '\\');
+            if (escape != NULL && escape[1] == 'x')
+                g_assert_cmpuint(strlen(escape), >=, strlen("\\x0A\n"));
+            else if (escape != NULL)
+                g_assert_cmpint(escape[1], ==, '"');
+            g_string_free(value, TRUE);
+        }
+    }
+}
+
 static void test_level(void)
 {
     struct log_line line;
@@ -82,5 +109,6 @@ int main(int argc, char **argv)
     g_test_add_func("/log/values", test_values);
     g_test_add_func("/log/bound", test_bound);
     g_test_add_func("/log/level", test_level);
+    g_test_add_func("/log/cut", test_cut);
     return g_test_run();
 }
