@@ -89,19 +89,21 @@ static int wanted(const struct tls_session *session)
     return gnutls_record_get_direction(session->gnutls) == 0 ? TLS_WANT_READ : TLS_WANT_WRITE;
 }
 
+/* Also on a resumed session, whose ticket carries the certificate: the CA may be another now. */
 static int judge_client(struct tls_session *session, struct error *err)
 {
     unsigned status = 0;
     unsigned count = 0;
 
-    if (session->server == NULL || session->server->client_certificates == TLS_CLIENT_NONE ||
-        gnutls_certificate_get_peers(session->gnutls, &count) == NULL)
+    if (session->server == NULL || session->server->client_certificates == TLS_CLIENT_NONE)
         return 0;
-    session->peer_verified =
-        gnutls_certificate_verify_peers2(session->gnutls, &status) == 0 && status == 0;
+    session->peer_verified = gnutls_certificate_get_peers(session->gnutls, &count) != NULL &&
+                             gnutls_certificate_verify_peers2(session->gnutls, &status) == 0 &&
+                             status == 0;
     if (session->peer_verified || session->server->client_certificates != TLS_CLIENT_REQUIRE)
         return 0;
     error_set(err, "client certificate not accepted");
+    gnutls_alert_send(session->gnutls, GNUTLS_AL_FATAL, GNUTLS_A_BAD_CERTIFICATE);
     return TLS_BROKEN;
 }
 
@@ -115,6 +117,11 @@ int tls_session_handshake(struct tls_session *session, struct error *err)
         return judge_client(session, err);
     if (result == GNUTLS_E_AGAIN)
         return wanted(session);
+    if (result == GNUTLS_E_FATAL_ALERT_RECEIVED) {
+        const char *alert = gnutls_alert_get_name(gnutls_alert_get(session->gnutls));
+        error_set(err, "the peer's alert: %s", alert != NULL ? alert : "unknown");
+        return TLS_BROKEN;
+    }
     error_set(err, "%s", gnutls_strerror(result));
     gnutls_alert_send_appropriate(session->gnutls, result);
     return TLS_BROKEN;
@@ -186,12 +193,15 @@ static void peer_subject(gnutls_session_t session, char *out, size_t size)
     unsigned count = 0;
     const gnutls_datum_t *raw = gnutls_certificate_get_peers(session, &count);
     gnutls_x509_crt_t certificate;
+    gnutls_datum_t name;
 
     if (raw == NULL || count == 0 || gnutls_x509_crt_init(&certificate) != 0)
         return;
-    if (gnutls_x509_crt_import(certificate, &raw[0], GNUTLS_X509_FMT_DER) != 0 ||
-        gnutls_x509_crt_get_dn(certificate, out, &size) != 0)
-        out[0] = '\0';
+    if (gnutls_x509_crt_import(certificate, &raw[0], GNUTLS_X509_FMT_DER) == 0 &&
+        gnutls_x509_crt_get_dn2(certificate, &name) == 0) {
+        snprintf(out, size, "%.*s", (int)name.size, (const char *)name.data);
+        gnutls_free(name.data);
+    }
     gnutls_x509_crt_deinit(certificate);
 }
 

@@ -18,26 +18,37 @@
 
 #define PRIORITY_MAX 1024
 
+/* Two keys: a ticket that was given to a client without a certificate must not spare it the
+ * certificate once a reload demands one. */
 struct tls_tickets {
     gnutls_datum_t key;
+    gnutls_datum_t key_for_require;
 };
 
 struct tls_tickets *tls_tickets_new(struct error *err)
 {
     struct tls_tickets *tickets = calloc(1, sizeof *tickets);
-    if (tickets != NULL && gnutls_session_ticket_key_generate(&tickets->key) == 0)
+    if (tickets != NULL && gnutls_session_ticket_key_generate(&tickets->key) == 0 &&
+        gnutls_session_ticket_key_generate(&tickets->key_for_require) == 0)
         return tickets;
     error_set(err, _("cannot make a key for TLS session tickets"));
-    free(tickets);
+    tls_tickets_free(tickets);
     return NULL;
+}
+
+static void forget_key(gnutls_datum_t *key)
+{
+    if (key->data != NULL)
+        gnutls_memset(key->data, 0, key->size);
+    gnutls_free(key->data);
 }
 
 void tls_tickets_free(struct tls_tickets *tickets)
 {
     if (tickets == NULL)
         return;
-    gnutls_memset(tickets->key.data, 0, tickets->key.size);
-    gnutls_free(tickets->key.data);
+    forget_key(&tickets->key);
+    forget_key(&tickets->key_for_require);
     free(tickets);
 }
 
@@ -57,8 +68,13 @@ static int remember_file(struct tls_server *server, const char *path, struct err
         error_set(err, _("%s: %s"), path, strerror(errno));
         return -1;
     }
-    files[server->file_count] = (struct tls_file){strdup(path), st.st_mtim, st.st_size, st.st_ino};
-    return files[server->file_count++].path != NULL ? 0 : -1;
+    char *copy = strdup(path);
+    if (copy == NULL) {
+        error_set(err, _("out of memory"));
+        return -1;
+    }
+    files[server->file_count++] = (struct tls_file){copy, st.st_mtim, st.st_size, st.st_ino};
+    return 0;
 }
 
 static int load_pair(struct tls_server *server, const struct tls_pair *pair, struct error *err)
@@ -122,7 +138,7 @@ static int load_ca(struct tls_server *server, const char *ca_file, struct error 
 
 static int load_dh(struct tls_server *server, const char *file, struct error *err)
 {
-    gnutls_datum_t pem;
+    gnutls_datum_t pem = {0};
 
     if (file == NULL || file[0] == '\0')
         return gnutls_certificate_set_known_dh_params(server->credentials, GNUTLS_SEC_PARAM_MEDIUM);
@@ -131,12 +147,12 @@ static int load_dh(struct tls_server *server, const char *file, struct error *er
     int result = gnutls_load_file(file, &pem);
     if (result == 0 && (result = gnutls_dh_params_init(&server->dh)) == 0)
         result = gnutls_dh_params_import_pkcs3(server->dh, &pem, GNUTLS_X509_FMT_PEM);
+    gnutls_free(pem.data);
     if (result != 0) {
         error_set(err, _("%s holds no DH parameters in PEM form: %s"), file,
                   gnutls_strerror(result));
         return -1;
     }
-    gnutls_free(pem.data);
     gnutls_certificate_set_dh_params(server->credentials, server->dh);
     return 0;
 }
@@ -153,7 +169,12 @@ static int set_priority(struct tls_server *server, const struct tls_server_confi
     char text[PRIORITY_MAX];
     const char *position = NULL;
 
-    snprintf(text, sizeof text, "%s%s", config->priority, below[config->minimum_version]);
+    int len = snprintf(text, sizeof text, "%s%s", config->priority, below[config->minimum_version]);
+    if (len < 0 || (size_t)len >= sizeof text) { /* cut, it would lose the minimum version */
+        error_set(err, _("the TLS priority string is too long (%zu octets)"),
+                  strlen(config->priority));
+        return -1;
+    }
     int result = gnutls_priority_init(&server->priority, text, &position);
     if (result == 0)
         return 0;
@@ -175,7 +196,9 @@ struct tls_server *tls_server_new(const struct tls_server_config *config,
     atomic_init(&server->references, 1);
     server->client_certificates = config->client_certificates;
     if (tickets != NULL)
-        server->ticket_key = &tickets->key;
+        server->ticket_key = config->client_certificates == TLS_CLIENT_REQUIRE
+                                 ? &tickets->key_for_require
+                                 : &tickets->key;
     if (set_priority(server, config, err) == 0 && load_pairs(server, config, err) == 0 &&
         load_ca(server, config->ca_file, err) == 0 && load_dh(server, config->dh_params, err) == 0)
         return server;

@@ -14,9 +14,14 @@ static const struct {
     const char *text;
     bool good, tls;
 } specs[] = {
-    {"[::]:25", true, false},         {"127.0.0.1:2525", true, false}, {"[::]:465 tls", true, true},
-    {"*:25", true, false},            {"25", false, false},            {"127.0.0.1", false, false},
-    {"127.0.0.1:25 ssl", false, false}, {"host.example:25", false, false},
+    {"[::]:25", true, false},
+    {"127.0.0.1:2525", true, false},
+    {"[::]:465 tls", true, true},
+    {"*:25", true, false},
+    {"25", false, false},
+    {"127.0.0.1", false, false},
+    {"127.0.0.1:25 ssl", false, false},
+    {"host.example:25", false, false},
 };
 
 static void test_parse(void)
@@ -74,6 +79,23 @@ static void test_dual_stack(void)
     g_assert_true(strstr(err.text, "Connection refused") != NULL);
 }
 
+/* The tunnel's address may come up after the daemon. */
+static void test_freebind(void)
+{
+    static const char *const absent[] = {"192.0.2.77:1", "[2001:db8::77]:1"};
+    for (size_t i = 0; i < G_N_ELEMENTS(absent); i++) {
+        struct listen_spec spec;
+        struct error err = {""};
+        g_assert_cmpint(listener_parse(&spec, absent[i], &err), ==, 0);
+        spec.address.port = 0;
+        int listener = listener_open(&spec, &err);
+        g_assert_cmpstr(err.text, ==, "");
+        struct address got = bound(listener);
+        g_assert_true(address_same_ip(&got, &spec.address));
+        close(listener);
+    }
+}
+
 static void test_inherited(void)
 {
     int fds[LISTENERS_MAX];
@@ -110,6 +132,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/listener/parse", test_parse);
     g_test_add_func("/listener/dual stack", test_dual_stack);
+    g_test_add_func("/listener/freebind", test_freebind);
     g_test_add_func("/listener/inherited", test_inherited);
     return g_test_run();
 }

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <gnutls/gnutls.h>
@@ -155,7 +156,49 @@ static void test_injected(void)
     pair_close(&pair);
 }
 
+static void tcp_pair(int fds[2])
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof in;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    g_assert_cmpint(bind(listener, (struct sockaddr *)&in, sizeof in), ==, 0);
+    listen(listener, 1);
+    getsockname(listener, (struct sockaddr *)&in, &len);
+    fds[1] = socket(AF_INET, SOCK_STREAM, 0);
+    g_assert_cmpint(connect(fds[1], (struct sockaddr *)&in, sizeof in), ==, 0);
+    fds[0] = accept(listener, NULL, NULL);
+    close(listener);
+}
+
+/* After an abort the peer gets RST, where a close would have let it see an orderly end. */
+static void test_abort(void)
+{
+    for (int abort = 0; abort < 2; abort++) {
+        struct stream stream;
+        char byte;
+        int fds[2];
+        tcp_pair(fds);
+        stream_init(&stream, fds[0]);
+        if (abort)
+            stream_abort(&stream);
+        else
+            stream_close(&stream);
+        g_assert_cmpint(stream.fd, ==, -1);
+        errno = 0;
+        g_assert_cmpint(recv(fds[1], &byte, 1, 0), ==, abort ? -1 : 0);
+        g_assert_cmpint(errno, ==, abort ? ECONNRESET : 0);
+        close(fds[1]);
+    }
+}
+
 /* TLS: a server stream here, a client stream on a thread of its own. */
+#define LONG_NAME                                                                                  \
+    "CN=other,OU=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,"                    \
+    "OU=bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb,"                             \
+    "OU=cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc,"                             \
+    "OU=dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd,"                             \
+    "OU=eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
+
 static char *folder;
 
 static char *in_folder(const char *name)
@@ -173,8 +216,11 @@ static void save(const char *name, const gnutls_datum_t *one, const gnutls_datum
     g_string_free(text, TRUE);
 }
 
-static void make_pair(const char *name, gnutls_pk_algorithm_t algorithm, unsigned bits)
+static void make_pair(const char *name, gnutls_pk_algorithm_t algorithm, const char *dn,
+                      const char *host)
 {
+    unsigned bits =
+        algorithm == GNUTLS_PK_RSA ? 2048 : GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1);
     gnutls_x509_privkey_t key;
     gnutls_x509_crt_t crt;
     gnutls_datum_t key_pem, crt_pem;
@@ -187,10 +233,10 @@ static void make_pair(const char *name, gnutls_pk_algorithm_t algorithm, unsigne
     gnutls_x509_crt_set_version(crt, 3);
     gnutls_x509_crt_set_key(crt, key);
     gnutls_x509_crt_set_serial(crt, "\1", 1);
-    gnutls_x509_crt_set_dn(crt, "CN=mail.example", NULL);
+    g_assert_cmpint(gnutls_x509_crt_set_dn(crt, dn, NULL), ==, 0);
     gnutls_x509_crt_set_activation_time(crt, time(NULL) - 3600);
     gnutls_x509_crt_set_expiration_time(crt, time(NULL) + 86400);
-    gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, "mail.example", 12, 0);
+    gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, host, (unsigned)strlen(host), 0);
     g_assert_cmpint(gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0), ==, 0);
     gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &crt_pem);
     gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &key_pem);
@@ -204,7 +250,8 @@ static void make_pair(const char *name, gnutls_pk_algorithm_t algorithm, unsigne
 }
 
 static struct tls_server *server_with(const char *cert, const char *key,
-                                      enum tls_client_certificates request, struct error *err)
+                                      enum tls_client_certificates request,
+                                      const struct tls_tickets *tickets, struct error *err)
 {
     g_autofree char *cert_path = in_folder(cert);
     g_autofree char *key_path = key != NULL ? in_folder(key) : NULL;
@@ -218,7 +265,7 @@ static struct tls_server *server_with(const char *cert, const char *key,
         .client_certificates = request,
         .ca_file = request != TLS_CLIENT_NONE ? ca_path : NULL,
     };
-    return tls_server_new(&config, NULL, err);
+    return tls_server_new(&config, tickets, err);
 }
 
 struct visitor {
@@ -237,7 +284,8 @@ static void *visit(void *argument)
     struct stream_buffers buffers;
     struct error err;
     g_autofree char *ca = in_folder("ec.crt");
-    struct tls_client_config config = {.verify = visitor->verify, .ca_file = visitor->verify ? ca : NULL};
+    struct tls_client_config config = {.verify = visitor->verify,
+                                       .ca_file = visitor->verify ? ca : NULL};
     struct tls_client *client = tls_client_new(&config, &err);
     stream_buffers_init(&buffers, 4096, 4096);
     stream_init(&stream, visitor->fd);
@@ -245,8 +293,8 @@ static void *visit(void *argument)
     if (visitor->end == VISIT_SILENT) {
         g_usleep(300000);
     } else {
-        visitor->result = stream_start_tls_client(&stream, client, visitor->name,
-                                                  deadline_in_ms(5000), &err);
+        visitor->result =
+            stream_start_tls_client(&stream, client, visitor->name, deadline_in_ms(5000), &err);
         if (visitor->result == IO_OK && visitor->text != NULL) {
             stream_put(&stream, visitor->text, strlen(visitor->text), deadline_in_ms(1000));
             stream_flush(&stream, deadline_in_ms(1000));
@@ -263,20 +311,6 @@ static void *visit(void *argument)
     tls_client_free(client);
     stream_buffers_free(&buffers);
     return NULL;
-}
-
-static void tcp_pair(int fds[2])
-{
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof in;
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    g_assert_cmpint(bind(listener, (struct sockaddr *)&in, sizeof in), ==, 0);
-    listen(listener, 1);
-    getsockname(listener, (struct sockaddr *)&in, &len);
-    fds[1] = socket(AF_INET, SOCK_STREAM, 0);
-    g_assert_cmpint(connect(fds[1], (struct sockaddr *)&in, sizeof in), ==, 0);
-    fds[0] = accept(listener, NULL, NULL);
-    close(listener);
 }
 
 /* Runs a handshake; what the server reads then, as result of one more read behind `text`. */
@@ -297,8 +331,8 @@ static enum io_result meet(struct tls_server *server, struct visitor *visitor,
     stream_init(&stream, fds[0]);
     stream_lend(&stream, &buffers);
     pthread_create(&thread, NULL, visit, visitor);
-    *handshake = stream_start_tls_server(&stream, server,
-                                         deadline_in_ms(visitor->end == VISIT_SILENT ? 100 : 5000), &err);
+    *handshake = stream_start_tls_server(
+        &stream, server, deadline_in_ms(visitor->end == VISIT_SILENT ? 100 : 5000), &err);
     if (*handshake == IO_OK) {
         stream_tls_info(&stream, info);
         while ((result = stream_read_line(&stream, &line, 512, deadline_in_ms(2000))) == IO_OK)
@@ -315,12 +349,12 @@ static enum io_result meet(struct tls_server *server, struct visitor *visitor,
 static void test_tls_ends(void)
 {
     struct error err = {""};
-    struct tls_server *server = server_with("ec.crt", "ec.key", TLS_CLIENT_NONE, &err);
+    struct tls_server *server = server_with("ec.crt", "ec.key", TLS_CLIENT_NONE, NULL, &err);
     struct tls_info info;
     enum io_result handshake;
     g_assert_cmpstr(err.text, ==, "");
-    struct visitor orderly = {.text = "hello\r\nworld\r\n", .end = VISIT_CLOSE, .verify = true,
-                              .name = "mail.example"};
+    struct visitor orderly = {
+        .text = "hello\r\nworld\r\n", .end = VISIT_CLOSE, .verify = true, .name = "mail.example"};
     g_assert_cmpint(meet(server, &orderly, &handshake, &info), ==, IO_EOF);
     g_assert_cmpstr(info.version, ==, "TLSv1.3");
     g_assert_cmpstr(info.cipher, ==, "TLS_AES_256_GCM_SHA384");
@@ -342,7 +376,7 @@ static void test_tls_client_certificates(void)
     struct error err = {""};
     struct tls_info info;
     enum io_result handshake;
-    struct tls_server *request = server_with("ec.pem", NULL, TLS_CLIENT_REQUEST, &err);
+    struct tls_server *request = server_with("ec.pem", NULL, TLS_CLIENT_REQUEST, NULL, &err);
     g_assert_cmpstr(err.text, ==, "");
     struct visitor without = {.text = "hello\r\n"};
     meet(request, &without, &handshake, &info);
@@ -350,11 +384,253 @@ static void test_tls_client_certificates(void)
     g_assert_cmpstr(info.peer_subject, ==, "");
     g_assert_false(info.peer_verified);
     tls_server_unref(request);
-    struct tls_server *require = server_with("ec.pem", NULL, TLS_CLIENT_REQUIRE, &err);
+    struct tls_server *require = server_with("ec.pem", NULL, TLS_CLIENT_REQUIRE, NULL, &err);
     struct visitor refused = {.text = "hello\r\n"};
     meet(require, &refused, &handshake, &info);
     g_assert_cmpint(handshake, ==, IO_FAILED);
     tls_server_unref(require);
+}
+
+/* A client by GnuTLS itself, for what net/tls's own client does not do: choose versions and
+ * signatures, resume, send a certificate unasked-for. */
+struct caller {
+    const char *priority, *name, *certificate;
+    const gnutls_datum_t *resume; /* a session of an earlier call */
+    gnutls_datum_t *save;
+    int fd;
+    char subject[64]; /* of the server's certificate */
+    char first[32];   /* the first record that came */
+};
+
+static gnutls_session_t caller_session(struct caller *caller,
+                                       gnutls_certificate_credentials_t *credentials)
+{
+    gnutls_session_t session;
+    gnutls_certificate_allocate_credentials(credentials);
+    if (caller->certificate != NULL) {
+        g_autofree char *path = in_folder(caller->certificate);
+        g_assert_cmpint(
+            gnutls_certificate_set_x509_key_file(*credentials, path, path, GNUTLS_X509_FMT_PEM), ==,
+            0);
+    }
+    gnutls_init(&session, GNUTLS_CLIENT | GNUTLS_NO_SIGNAL | GNUTLS_FORCE_CLIENT_CERT);
+    g_assert_cmpint(gnutls_priority_set_direct(
+                        session, caller->priority != NULL ? caller->priority : "NORMAL", NULL),
+                    ==, 0);
+    gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, *credentials);
+    if (caller->name != NULL)
+        gnutls_server_name_set(session, GNUTLS_NAME_DNS, caller->name, strlen(caller->name));
+    if (caller->resume != NULL)
+        gnutls_session_set_data(session, caller->resume->data, caller->resume->size);
+    gnutls_transport_set_int(session, caller->fd);
+    return session;
+}
+
+static void note_subject(struct caller *caller, gnutls_session_t session)
+{
+    unsigned count;
+    size_t size = sizeof caller->subject;
+    const gnutls_datum_t *raw = gnutls_certificate_get_peers(session, &count);
+    gnutls_x509_crt_t certificate;
+    gnutls_x509_crt_init(&certificate);
+    if (raw != NULL && gnutls_x509_crt_import(certificate, raw, GNUTLS_X509_FMT_DER) == 0)
+        gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0,
+                                      caller->subject, &size);
+    gnutls_x509_crt_deinit(certificate);
+}
+
+static void *call(void *argument)
+{
+    struct caller *caller = argument;
+    gnutls_certificate_credentials_t credentials;
+    gnutls_session_t session = caller_session(caller, &credentials);
+    ssize_t got;
+    if (gnutls_handshake(session) == 0) {
+        note_subject(caller, session);
+        do { /* the tickets of TLS 1.3 come in front */
+            got = gnutls_record_recv(session, caller->first, sizeof caller->first - 1);
+        } while (got == GNUTLS_E_AGAIN || got == GNUTLS_E_INTERRUPTED);
+        caller->first[got > 0 ? got : 0] = '\0';
+        if (caller->save != NULL)
+            g_assert_cmpint(gnutls_session_get_data2(session, caller->save), ==, 0);
+        gnutls_bye(session, GNUTLS_SHUT_WR);
+    }
+    shutdown(caller->fd, SHUT_WR);
+    gnutls_deinit(session);
+    gnutls_certificate_free_credentials(credentials);
+    return NULL;
+}
+
+/* The server's side of a call: greets by a put and a writev, then waits for the end. */
+static enum io_result receive_call(struct tls_server *server, struct caller *caller,
+                                   struct tls_info *info, struct error *err)
+{
+    struct iovec rest[] = {{(char *)"mail ", 5}, {(char *)"ready\r\n", 7}};
+    struct stream stream;
+    struct stream_buffers buffers;
+    struct line line;
+    pthread_t thread;
+    int fds[2];
+
+    memset(info, 0, sizeof *info);
+    err->text[0] = '\0';
+    tcp_pair(fds);
+    caller->fd = fds[1];
+    stream_buffers_init(&buffers, 4096, 4096);
+    stream_init(&stream, fds[0]);
+    stream_lend(&stream, &buffers);
+    pthread_create(&thread, NULL, call, caller);
+    enum io_result result = stream_start_tls_server(&stream, server, deadline_in_ms(5000), err);
+    if (result == IO_OK) {
+        stream_tls_info(&stream, info);
+        stream_put(&stream, "220 ", 4, deadline_in_ms(1000));
+        g_assert_cmpint(stream_writev(&stream, rest, 2, deadline_in_ms(1000)), ==, IO_OK);
+        g_assert_cmpint(stream_read_line(&stream, &line, 512, deadline_in_ms(2000)), ==, IO_EOF);
+    } else {
+        g_assert_true(stream.broken);
+        g_assert_cmpstr(err->text, !=, "");
+        g_assert_cmpint(stream_put(&stream, "plain", 5, deadline_in_ms(1000)), ==, IO_FAILED);
+    }
+    stream_close(&stream);
+    pthread_join(thread, NULL);
+    close(fds[1]);
+    stream_buffers_free(&buffers);
+    return result;
+}
+
+#define TLS12 "NORMAL:-VERS-TLS1.3"
+
+/* RSA and ECDSA of one name side by side, and a second name; the first pair is the default. */
+static void test_tls_pairs(void)
+{
+    static const struct {
+        const char *what, *name, *priority, *subject, *cipher;
+    } cases[] = {
+        {"no name", NULL, NULL, "rsa", "TLS_AES_256_GCM_SHA384"},
+        {"unknown name", "unknown.example", NULL, "rsa", "TLS_AES_256_GCM_SHA384"},
+        {"first name", "mail.example", NULL, "rsa", "TLS_AES_256_GCM_SHA384"},
+        {"second name", "other.example", NULL, "other", "TLS_AES_256_GCM_SHA384"},
+        {"ECDSA only, 1.3", "mail.example", "NORMAL:-SIGN-ALL:+SIGN-ECDSA-SECP256R1-SHA256", "ec",
+         "TLS_AES_256_GCM_SHA384"},
+        {"ECDSA only, 1.2", "mail.example", TLS12 ":-RSA:-DHE-RSA:-ECDHE-RSA", "ec",
+         "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"},
+        {"RSA only, 1.2", "mail.example", TLS12 ":-ECDHE-ECDSA", "rsa",
+         "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"},
+        {"finite field only, no RFC 7919 groups", NULL, TLS12 ":-KX-ALL:+DHE-RSA:-GROUP-DH-ALL",
+         "rsa", "TLS_DHE_RSA_WITH_AES_256_GCM_SHA384"},
+        {"version below the minimum", NULL, "NORMAL:-VERS-ALL:+VERS-TLS1.1", NULL, NULL},
+    };
+    g_autofree char *rsa = in_folder("rsa.pem"), *ec = in_folder("ec.pem");
+    g_autofree char *other = in_folder("other.pem");
+    struct tls_pair pairs[] = {{rsa, NULL}, {ec, NULL}, {other, NULL}};
+    struct tls_server_config config = {pairs,           3,    "NORMAL", TLS_MIN_1_2,
+                                       TLS_CLIENT_NONE, NULL, NULL};
+    struct error err = {""};
+    struct tls_server *server = tls_server_new(&config, NULL, &err);
+    g_assert_cmpstr(err.text, ==, "");
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct caller caller = {.name = cases[i].name, .priority = cases[i].priority};
+        struct tls_info info;
+        g_test_message("%s", cases[i].what);
+        enum io_result result = receive_call(server, &caller, &info, &err);
+        g_assert_cmpint(result, ==, cases[i].subject != NULL ? IO_OK : IO_FAILED);
+        if (cases[i].subject == NULL)
+            continue;
+        g_assert_cmpstr(caller.subject, ==, cases[i].subject);
+        g_assert_cmpstr(info.cipher, ==, cases[i].cipher);
+        g_assert_cmpstr(info.version, ==, strstr(info.cipher, "WITH") ? "TLSv1.2" : "TLSv1.3");
+        /* What was put and what followed it came in one record. */
+        g_assert_cmpstr(caller.first, ==, "220 mail ready\r\n");
+    }
+    tls_server_unref(server);
+}
+
+/* A ticket outlives its server, but never stands in for a certificate that was not shown. */
+static void test_tls_tickets(void)
+{
+    static const struct {
+        const char *what;
+        enum tls_client_certificates before, after;
+        const char *certificate;
+        enum io_result result;
+        bool resumed;
+    } cases[] = {
+        {"server rebuilt", TLS_CLIENT_NONE, TLS_CLIENT_NONE, NULL, IO_OK, true},
+        {"now required", TLS_CLIENT_NONE, TLS_CLIENT_REQUIRE, NULL, IO_FAILED, false},
+        {"requested, now required", TLS_CLIENT_REQUEST, TLS_CLIENT_REQUIRE, NULL, IO_FAILED, false},
+        {"now required and shown", TLS_CLIENT_NONE, TLS_CLIENT_REQUIRE, "ec.pem", IO_OK, false},
+        {"required before and now", TLS_CLIENT_REQUIRE, TLS_CLIENT_REQUIRE, "ec.pem", IO_OK, true},
+    };
+    static const char *const priorities[] = {"NORMAL", TLS12};
+    struct error err = {""};
+    struct tls_tickets *tickets = tls_tickets_new(&err);
+    for (size_t i = 0; i < 2 * G_N_ELEMENTS(cases); i++) {
+        const char *priority = priorities[i % 2];
+        gnutls_datum_t saved = {0};
+        struct tls_info info;
+        struct caller first = {
+            .priority = priority, .certificate = cases[i / 2].certificate, .save = &saved};
+        struct caller second = {
+            .priority = priority, .certificate = cases[i / 2].certificate, .resume = &saved};
+        g_test_message("%s, %s", cases[i / 2].what, priority);
+        struct tls_server *server = server_with("ec.pem", NULL, cases[i / 2].before, tickets, &err);
+        g_assert_cmpint(receive_call(server, &first, &info, &err), ==, IO_OK);
+        g_assert_false(info.resumed);
+        tls_server_unref(server);
+        server = server_with("ec.pem", NULL, cases[i / 2].after, tickets, &err);
+        g_assert_cmpint(receive_call(server, &second, &info, &err), ==, cases[i / 2].result);
+        g_assert_cmpint(info.resumed, ==, cases[i / 2].resumed);
+        if (cases[i / 2].result == IO_OK && cases[i / 2].after == TLS_CLIENT_REQUIRE) {
+            g_assert_cmpstr(info.peer_subject, ==, "CN=ec");
+            g_assert_true(info.peer_verified);
+        }
+        tls_server_unref(server);
+        gnutls_free(saved.data);
+    }
+    tls_tickets_free(tickets);
+}
+
+/* Of a stranger's certificate: noted where one is requested, even if its name is too long for the
+ * note; refused where one is required. */
+static void test_tls_stranger(void)
+{
+    struct error err = {""};
+    struct tls_info info;
+    struct caller caller = {.certificate = "other.pem"};
+    struct tls_server *server = server_with("ec.pem", NULL, TLS_CLIENT_REQUEST, NULL, &err);
+    g_assert_cmpint(receive_call(server, &caller, &info, &err), ==, IO_OK);
+    g_assert_cmpuint(strlen(info.peer_subject), ==, sizeof info.peer_subject - 1);
+    g_assert_false(info.peer_verified);
+    tls_server_unref(server);
+    server = server_with("ec.pem", NULL, TLS_CLIENT_REQUIRE, NULL, &err);
+    g_assert_cmpint(receive_call(server, &caller, &info, &err), ==, IO_FAILED);
+    g_assert_cmpstr(err.text, ==, "client certificate not accepted");
+    tls_server_unref(server);
+}
+
+/* The minimum version stands behind the priority string, so that must not be cut. */
+static void test_tls_priority(void)
+{
+    struct error err = {""};
+    g_autofree char *cert = in_folder("ec.pem");
+    struct tls_pair pair = {cert, NULL};
+    struct tls_server_config config = {&pair,           1,    "NORMAL", TLS_MIN_1_3,
+                                       TLS_CLIENT_NONE, NULL, NULL};
+    struct tls_info info;
+    struct caller old = {.priority = TLS12};
+    struct tls_server *server = tls_server_new(&config, NULL, &err);
+    g_assert_cmpint(receive_call(server, &old, &info, &err), ==, IO_FAILED);
+    tls_server_unref(server);
+    GString *text = g_string_new("NORMAL");
+    while (text->len < 1100)
+        g_string_append(text, ":+RSA");
+    config.priority = text->str;
+    g_assert_null(tls_server_new(&config, NULL, &err));
+    g_assert_true(strstr(err.text, "too long") != NULL);
+    g_string_free(text, TRUE);
+    config.priority = "NORMAL:+NONSENSE";
+    g_assert_null(tls_server_new(&config, NULL, &err));
+    g_assert_true(strstr(err.text, "NONSENSE") != NULL);
 }
 
 static void test_tls_bad_files(void)
@@ -368,7 +644,7 @@ static void test_tls_bad_files(void)
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct error err = {""};
-        g_assert_null(server_with(cases[i].cert, cases[i].key, TLS_CLIENT_NONE, &err));
+        g_assert_null(server_with(cases[i].cert, cases[i].key, TLS_CLIENT_NONE, NULL, &err));
         g_test_message("%s", err.text);
         g_assert_true(strstr(err.text, cases[i].part) != NULL);
     }
@@ -377,29 +653,36 @@ static void test_tls_bad_files(void)
 static void test_tls_files_changed(void)
 {
     struct error err = {""};
-    struct tls_server *server = server_with("rsa.crt", "rsa.key", TLS_CLIENT_NONE, &err);
+    struct tls_server *server = server_with("rsa.crt", "rsa.key", TLS_CLIENT_NONE, NULL, &err);
     g_assert_nonnull(server);
     g_assert_false(tls_server_files_changed(server));
     g_assert_cmpint(tls_server_expiry(server), >, time(NULL) + 80000);
-    make_pair("rsa", GNUTLS_PK_RSA, 2048);
+    make_pair("rsa", GNUTLS_PK_RSA, "CN=rsa", "mail.example");
     g_assert_true(tls_server_files_changed(server));
     tls_server_unref(server);
 }
 
 int main(int argc, char **argv)
 {
-    static const char *const names[] = {"ec.crt", "ec.key", "ec.pem", "rsa.crt", "rsa.key", "rsa.pem"};
+    static const char *const names[] = {"ec.crt",  "ec.key",    "ec.pem",    "rsa.crt",  "rsa.key",
+                                        "rsa.pem", "other.crt", "other.key", "other.pem"};
     g_test_init(&argc, &argv, NULL);
     folder = g_dir_make_tmp("postern-stream-XXXXXX", NULL);
-    make_pair("ec", GNUTLS_PK_ECDSA, GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1));
-    make_pair("rsa", GNUTLS_PK_RSA, 2048);
+    make_pair("ec", GNUTLS_PK_ECDSA, "CN=ec", "mail.example");
+    make_pair("rsa", GNUTLS_PK_RSA, "CN=rsa", "mail.example");
+    make_pair("other", GNUTLS_PK_ECDSA, LONG_NAME, "other.example");
     g_test_add_func("/stream/lines", test_lines);
     g_test_add_func("/stream/too long", test_too_long);
     g_test_add_func("/stream/ends", test_ends);
     g_test_add_func("/stream/output", test_output);
     g_test_add_func("/stream/injected", test_injected);
+    g_test_add_func("/stream/abort", test_abort);
     g_test_add_func("/tls/ends", test_tls_ends);
     g_test_add_func("/tls/client certificates", test_tls_client_certificates);
+    g_test_add_func("/tls/pairs", test_tls_pairs);
+    g_test_add_func("/tls/tickets", test_tls_tickets);
+    g_test_add_func("/tls/stranger", test_tls_stranger);
+    g_test_add_func("/tls/priority", test_tls_priority);
     g_test_add_func("/tls/bad files", test_tls_bad_files);
     g_test_add_func("/tls/files changed", test_tls_files_changed);
     int result = g_test_run();
