@@ -6,24 +6,19 @@
 
 #include <errno.h>
 #include <libconfig.h>
-#include <limits.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/i18n.h"
+#include "config/load.h"
 #include "config/options.h"
 #include "config/values.h"
 
 #ifndef SYSCONFDIR
 #define SYSCONFDIR "/etc"
 #endif
-
-#define PATH_TEXT_MAX 256
-#define INCLUDES_MAX 10 /* libconfig's own depth */
-#define NAME_OCTETS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_*"
 
 const char config_default_file[] = SYSCONFDIR "/postern/relay.conf";
 
@@ -33,50 +28,19 @@ struct counted_config {
     atomic_uint references;
 };
 
-/* What is under way while one file is loaded. */
-struct load {
-    struct config *config;
-    config_t file;
-    const char *name; /* of the file, as the operator gave it */
-    char *folder;
-    config_report *report;
-    void *context;
-    unsigned errors;
-    bool domains_wrong; /* the domains have had their error */
+/* The rows being loaded: what they fill, where they stand, and what their paths are preceded by. */
+struct rows {
+    const struct option_rows *table;
+    void *base;
+    config_setting_t *group; /* NULL: it is not in the file */
+    const char *prefix;
 };
 
-/* line 0: no line is known. libconfig names included files from the folder of the main one. */
-static void complain_at(struct load *load, const char *file, unsigned line, const char *option,
-                        const char *reason)
+static const char *full_path(const struct rows *rows, const struct option *option,
+                             char out[OPTION_PATH_MAX])
 {
-    char text[ERROR_TEXT_MAX + 4 * PATH_TEXT_MAX], place[16] = "";
-    bool is_included = file != NULL && file[0] != '/' && strcmp(file, load->name) != 0;
-
-    if (line > 0)
-        snprintf(place, sizeof place, ":%u", line);
-    snprintf(text, sizeof text, "%s%s%s%s: %s%s%s", is_included ? load->folder : "",
-             is_included ? "/" : "", file != NULL ? file : load->name, place, option,
-             option[0] != '\0' ? ": " : "", reason);
-    load->report(load->context, text);
-    load->errors++;
-}
-
-static void complain(struct load *load, const config_setting_t *setting, const char *option,
-                     const char *format, ...) __attribute__((format(printf, 4, 5)));
-static void complain(struct load *load, const config_setting_t *setting, const char *option,
-                     const char *format, ...)
-{
-    char reason[ERROR_TEXT_MAX];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(reason, sizeof reason, format, arguments);
-    va_end(arguments);
-    if (setting != NULL)
-        complain_at(load, config_setting_source_file(setting), config_setting_source_line(setting),
-                    option, reason);
-    else
-        complain_at(load, load->name, 0, option, reason);
+    snprintf(out, OPTION_PATH_MAX, "%s%s", rows->prefix, option->path);
+    return out;
 }
 
 static const char *type_name(const config_setting_t *setting)
@@ -98,12 +62,12 @@ static const char *type_name(const config_setting_t *setting)
     }
 }
 
-static void complain_type(struct load *load, const config_setting_t *setting,
-                          const struct option *option)
+static void complain_type(struct load *load, const struct rows *rows,
+                          const config_setting_t *setting, const struct option *option)
 {
-    char wanted[256];
-    complain(load, setting, option->path, _("found %s; expected %s"), type_name(setting),
-             option_expected(option, wanted, sizeof wanted));
+    char wanted[256], path[OPTION_PATH_MAX];
+    load_complain(load, setting, full_path(rows, option, path), _("found %s; expected %s"),
+                  type_name(setting), option_expected(option, wanted, sizeof wanted));
 }
 
 static bool takes_number(const struct option *option)
@@ -119,6 +83,10 @@ static const char *scalar_text(const config_setting_t *setting, const struct opt
     switch (config_setting_type(setting)) {
     case CONFIG_TYPE_STRING:
         return option->type != OPTION_INTEGER ? config_setting_get_string(setting) : NULL;
+    case CONFIG_TYPE_BOOL:
+        if (option->type != OPTION_BOOLEAN)
+            return NULL;
+        return config_setting_get_bool(setting) == CONFIG_TRUE ? "true" : "false";
     case CONFIG_TYPE_INT:
     case CONFIG_TYPE_INT64:
         if (!takes_number(option))
@@ -130,202 +98,237 @@ static const char *scalar_text(const config_setting_t *setting, const struct opt
     }
 }
 
-static void load_value(struct load *load, const config_setting_t *setting,
-                       const struct option *option)
+/* `prefix` is what the names of `table` start with there, `before` what stands before them in the
+ * file. */
+static void check_names(struct load *load, config_setting_t *group, const struct option_rows *table,
+                        const char *prefix, const char *before)
 {
-    char number[32];
-    struct error err;
-    const char *text = scalar_text(setting, option, number, sizeof number);
-    if (text == NULL)
-        complain_type(load, setting, option);
-    else if (option_set(option, load->config, text, load->folder, &err) != 0)
-        complain(load, setting, option->path, "%s", err.text);
-}
-
-/* The file named by `name` in the group of a certificate; NULL with an error reported. */
-static char *certificate_file(struct load *load, config_setting_t *group, const char *name,
-                              const char *option)
-{
-    char *path = NULL;
-    struct error err;
-    config_setting_t *setting = config_setting_get_member(group, name);
-    const char *text = setting != NULL ? config_setting_get_string(setting) : NULL;
-
-    if (text == NULL || text[0] == '\0')
-        complain(load, setting != NULL ? setting : group, option,
-                 _("%s must be the name of a file"), name);
-    else if (value_set_file(&path, text, load->folder, &err) == 0)
-        return path;
-    else
-        complain(load, setting, option, "%s", err.text);
-    free(path);
-    return NULL;
-}
-
-static void check_certificate_names(struct load *load, config_setting_t *group, const char *option)
-{
-    for (int i = 0; i < config_setting_length(group); i++) {
-        config_setting_t *setting = config_setting_get_elem(group, (unsigned)i);
-        const char *name = config_setting_name(setting);
-        if (strcmp(name, "cert") != 0 && strcmp(name, "key") != 0)
-            complain(load, setting, option, _("%s: no such setting; did you mean cert or key?"),
-                     name);
-    }
-}
-
-static void load_certificate(struct load *load, config_setting_t *group,
-                             const struct option *option)
-{
-    struct config_tls *tls = &load->config->tls;
-
-    if (!config_setting_is_group(group)) {
-        complain_type(load, group, option);
-        return;
-    }
-    check_certificate_names(load, group, option->path);
-    struct tls_pair *pairs =
-        realloc(tls->certificates, (tls->certificate_count + 1) * sizeof *pairs);
-    if (pairs == NULL) {
-        complain(load, group, option->path, "%s", _("out of memory"));
-        return;
-    }
-    tls->certificates = pairs;
-    bool has_key = config_setting_get_member(group, "key") != NULL;
-    char *cert = certificate_file(load, group, "cert", option->path);
-    char *key = NULL;
-    if (has_key)
-        key = certificate_file(load, group, "key", option->path);
-    else if (cert != NULL)
-        key = strdup(cert);
-    pairs[tls->certificate_count++] = (struct tls_pair){cert, key};
-}
-
-/* Haraka's host_list as it is: a domain a line, comments from '#'. */
-static void read_domains(struct load *load, FILE *file, const char *path,
-                         const struct option *option)
-{
-    char *line = NULL;
-    size_t size = 0;
-    ssize_t len;
-    struct error err;
-
-    for (unsigned number = 1; (len = getline(&line, &size, file)) >= 0; number++) {
-        const char *zero = memchr(line, '\0', (size_t)len);
-        const char *text = value_trim(line);
-        if (zero != NULL)
-            complain_at(load, path, number, option->path, _("the line has a zero octet"));
-        else if (text[0] != '\0' && option_set(option, load->config, text, load->folder, &err) != 0)
-            complain_at(load, path, number, option->path, err.text);
-    }
-    free(line);
-}
-
-static void load_domains_file(struct load *load, const config_setting_t *setting,
-                              const struct option *option)
-{
-    char *path = NULL;
-    struct error err;
-    const char *text = config_setting_get_string(setting);
-    FILE *file = NULL;
-
-    if (text == NULL) {
-        complain_type(load, setting, option);
-    } else if (value_set_file(&path, text, load->folder, &err) != 0) {
-        complain(load, setting, option->path, "%s", err.text);
-    } else if (text[0] != '\0' && (file = fopen(path, "re")) == NULL) {
-        complain(load, setting, option->path, _("cannot read %s: %s"), path, strerror(errno));
-    } else if (file != NULL) {
-        read_domains(load, file, path, option);
-        if (ferror(file))
-            complain(load, setting, option->path, _("cannot read %s: %s"), path, strerror(errno));
-        fclose(file);
-    }
-    free(path);
-}
-
-static void load_list(struct load *load, config_setting_t *setting, const struct option *option)
-{
-    if (config_setting_type(setting) == CONFIG_TYPE_STRING) {
-        load_value(load, setting, option);
-        return;
-    }
-    if (!config_setting_is_array(setting) && !config_setting_is_list(setting)) {
-        complain_type(load, setting, option);
-        return;
-    }
-    if (config_setting_length(setting) == 0 && !option_may_be_empty(option))
-        complain(load, setting, option->path, _("the list is empty; at least one is needed"));
-    for (int i = 0; i < config_setting_length(setting); i++) {
-        config_setting_t *item = config_setting_get_elem(setting, (unsigned)i);
-        if (option->type == OPTION_CERTIFICATES)
-            load_certificate(load, item, option);
-        else
-            load_value(load, item, option);
-    }
-}
-
-static void load_default(struct load *load, const struct option *option)
-{
-    struct error err;
-    if (option->fallback == NULL) {
-        char wanted[256];
-        complain(load, NULL, option->path, _("it must be set; expected %s"),
-                 option_expected(option, wanted, sizeof wanted));
-    } else if ((option->fallback[0] != '\0' || option->type <= OPTION_FILE) &&
-               option_set(option, load->config, option->fallback, load->folder, &err) != 0) {
-        complain(load, NULL, option->path, "%s", err.text);
-    }
-}
-
-static void load_option(struct load *load, const struct option *option)
-{
-    config_setting_t *setting = config_lookup(&load->file, option->path);
-    if (setting == NULL)
-        load_default(load, option);
-    else if (option->type == OPTION_DOMAINS_FILE)
-        load_domains_file(load, setting, option);
-    else if (option_is_list(option))
-        load_list(load, setting, option);
-    else
-        load_value(load, setting, option);
-}
-
-static void load_options(struct load *load)
-{
-    for (size_t i = 0; i < option_count; i++) {
-        unsigned before = load->errors;
-        load_option(load, &options[i]);
-        if ((options[i].type == OPTION_DOMAINS || options[i].type == OPTION_DOMAINS_FILE) &&
-            load->errors > before)
-            load->domains_wrong = true;
-    }
-}
-
-static void check_names(struct load *load, config_setting_t *group, const char *prefix)
-{
-    char path[PATH_TEXT_MAX];
+    char path[OPTION_PATH_MAX], near[OPTION_PATH_MAX], shown[2 * OPTION_PATH_MAX];
     for (int i = 0; i < config_setting_length(group); i++) {
         config_setting_t *setting = config_setting_get_elem(group, (unsigned)i);
         snprintf(path, sizeof path, "%s%s", prefix, config_setting_name(setting));
-        const struct option *near = option_nearest(path);
-        switch (option_kind_of(path)) {
+        snprintf(shown, sizeof shown, "%s%s", before, path);
+        switch (option_kind_of(table, path)) {
         case OPTION_KIND_OPTION:
             break;
         case OPTION_KIND_GROUP:
             if (config_setting_is_group(setting)) {
                 strncat(path, ".", sizeof path - strlen(path) - 1);
-                check_names(load, setting, path);
+                check_names(load, setting, table, path, before);
             } else {
-                complain(load, setting, path, _("found %s; expected a group in braces"),
-                         type_name(setting));
+                load_complain(load, setting, shown, _("found %s; expected a group in braces"),
+                              type_name(setting));
             }
             break;
         case OPTION_KIND_NONE:
-            if (near != NULL)
-                complain(load, setting, path, _("no such option; did you mean %s?"), near->path);
+            if (option_nearest(table, path, near))
+                load_complain(load, setting, shown, _("no such option; did you mean %s%s?"), before,
+                              near);
             else
-                complain(load, setting, path, _("no such option"));
+                load_complain(load, setting, shown, _("no such option"));
         }
+    }
+}
+
+static void load_value(struct load *load, const struct rows *rows, const config_setting_t *setting,
+                       const struct option *option)
+{
+    char number[32], path[OPTION_PATH_MAX];
+    struct error err;
+    const char *text = scalar_text(setting, option, number, sizeof number);
+    if (text == NULL)
+        complain_type(load, rows, setting, option);
+    else if (option_set(option, rows->base, text, load->folder, &err) != 0)
+        load_complain(load, setting, full_path(rows, option, path), "%s", err.text);
+}
+
+/* A value a line, comments from '#': Haraka's host_list and ACL files as they are. */
+static void read_lines(struct load *load, const struct rows *rows, FILE *file, const char *name,
+                       const struct option *option)
+{
+    char *line = NULL, path[OPTION_PATH_MAX];
+    size_t size = 0;
+    ssize_t len;
+    struct error err;
+
+    full_path(rows, option, path);
+    for (unsigned number = 1; (len = getline(&line, &size, file)) >= 0; number++) {
+        const char *zero = memchr(line, '\0', (size_t)len);
+        const char *text = value_trim(line);
+        if (zero != NULL)
+            load_complain_at(load, name, number, path, _("the line has a zero octet"));
+        else if (text[0] != '\0' && option_set(option, rows->base, text, load->folder, &err) != 0)
+            load_complain_at(load, name, number, path, err.text);
+    }
+    free(line);
+}
+
+static void load_file_of_lines(struct load *load, const struct rows *rows,
+                               const config_setting_t *setting, const struct option *option)
+{
+    char *name = NULL, path[OPTION_PATH_MAX];
+    struct error err;
+    const char *text = config_setting_get_string(setting);
+    FILE *file = NULL;
+
+    full_path(rows, option, path);
+    if (text == NULL) {
+        complain_type(load, rows, setting, option);
+    } else if (value_set_file(&name, text, load->folder, &err) != 0) {
+        load_complain(load, setting, path, "%s", err.text);
+    } else if (text[0] != '\0' && (file = fopen(name, "re")) == NULL) {
+        load_complain(load, setting, path, _("cannot read %s: %s"), name, strerror(errno));
+    } else if (file != NULL) {
+        read_lines(load, rows, file, name, option);
+        if (ferror(file))
+            load_complain(load, setting, path, _("cannot read %s: %s"), name, strerror(errno));
+        fclose(file);
+    }
+    free(name);
+}
+
+static void load_rows(struct load *load, const struct rows *rows);
+
+/* A group of names that are checked here, because they are only known by the row. */
+static void load_group(struct load *load, const struct rows *rows, config_setting_t *setting,
+                       const struct option *option, void *place, const char *suffix)
+{
+    char path[OPTION_PATH_MAX], prefix[OPTION_PATH_MAX + 16];
+
+    if (!config_setting_is_group(setting)) {
+        complain_type(load, rows, setting, option);
+        return;
+    }
+    snprintf(prefix, sizeof prefix, "%s%s.", full_path(rows, option, path), suffix);
+    const struct rows below = {option_rows(option), place, setting, prefix};
+    if (option->type == OPTION_GROUPS)
+        check_names(load, setting, below.table, "", prefix);
+    load_rows(load, &below);
+}
+
+static void load_groups_item(struct load *load, const struct rows *rows, config_setting_t *item,
+                             const struct option *option)
+{
+    char suffix[16];
+    const struct config_list *list = option_place(option, rows->base);
+    void *place = option_add_group(option, rows->base);
+
+    snprintf(suffix, sizeof suffix, "[%zu]", list->count - 1);
+    if (place != NULL)
+        load_group(load, rows, item, option, place, suffix);
+    else
+        load_complain(load, item, option->path, "%s", _("out of memory"));
+}
+
+static void load_list(struct load *load, const struct rows *rows, config_setting_t *setting,
+                      const struct option *option)
+{
+    char path[OPTION_PATH_MAX];
+
+    if (config_setting_type(setting) == CONFIG_TYPE_STRING && option->type != OPTION_GROUPS) {
+        load_value(load, rows, setting, option);
+        return;
+    }
+    if (!config_setting_is_array(setting) && !config_setting_is_list(setting)) {
+        complain_type(load, rows, setting, option);
+        return;
+    }
+    if (config_setting_length(setting) == 0 && !option_may_be_empty(option))
+        load_complain(load, setting, full_path(rows, option, path),
+                      _("the list is empty; at least one is needed"));
+    for (int i = 0; i < config_setting_length(setting); i++) {
+        config_setting_t *item = config_setting_get_elem(setting, (unsigned)i);
+        if (option->type == OPTION_GROUPS)
+            load_groups_item(load, rows, item, option);
+        else
+            load_value(load, rows, item, option);
+    }
+}
+
+static void load_default(struct load *load, const struct rows *rows, const struct option *option)
+{
+    char path[OPTION_PATH_MAX], wanted[256];
+    struct error err;
+
+    full_path(rows, option, path);
+    if (option->fallback == NULL && option->type == OPTION_GROUP) {
+        const struct rows below = {option_rows(option), option_place(option, rows->base), NULL,
+                                   strcat(path, ".")};
+        load_rows(load, &below);
+    } else if (option->fallback == NULL) {
+        load_complain(load, rows->group, path, _("it must be set; expected %s"),
+                      option_expected(option, wanted, sizeof wanted));
+    } else if ((option->fallback[0] != '\0' || option->type <= OPTION_FILE) &&
+               option_set(option, rows->base, option->fallback, load->folder, &err) != 0) {
+        load_complain(load, NULL, path, "%s", err.text);
+    }
+}
+
+static void load_option(struct load *load, const struct rows *rows, const struct option *option)
+{
+    config_setting_t *setting =
+        rows->group != NULL ? config_setting_lookup(rows->group, option->path) : NULL;
+    void *place = option_place(option, rows->base);
+
+    if (setting == NULL) {
+        load_default(load, rows, option);
+    } else if (option->type == OPTION_GROUP) {
+        *(bool *)place = true;
+        load_group(load, rows, setting, option, place, "");
+    } else if (option_is_file_of_lines(option)) {
+        load_file_of_lines(load, rows, setting, option);
+    } else if (option_is_list(option)) {
+        load_list(load, rows, setting, option);
+    } else {
+        load_value(load, rows, setting, option);
+    }
+}
+
+static void load_rows(struct load *load, const struct rows *rows)
+{
+    for (size_t i = 0; i < rows->table->count; i++) {
+        const struct option *option = &rows->table->rows[i];
+        unsigned before = load->errors;
+        load_option(load, rows, option);
+        if ((option->type == OPTION_DOMAINS || option->type == OPTION_DOMAINS_FILE) &&
+            load->errors > before)
+            load->domains_wrong = true;
+    }
+}
+
+static bool has_family(const struct host_list *list, int family, size_t from)
+{
+    for (size_t i = from; i < list->count; i++) {
+        if (list->items[i].family == family)
+            return true;
+    }
+    return false;
+}
+
+static void check_backend(struct load *load, const struct config_backend *backend,
+                          const char *option)
+{
+    if (backend->tls == CONFIG_TLS_VERIFY && backend->tls_name[0] == '\0')
+        load_complain(load, NULL, option, _("tls = \"verify\" needs tls_name"));
+    for (size_t i = 0; i < backend->source.count; i++) {
+        if (has_family(&backend->source, backend->source.items[i].family, i + 1))
+            load_complain(load, NULL, option,
+                          _("source takes one IPv4 and one IPv6 address at most"));
+    }
+}
+
+static void check_backends(struct load *load)
+{
+    const struct config_in *in = &load->config->in;
+    const struct config_backend *backends = in->backends.items;
+    char option[32];
+
+    check_backend(load, &in->backend, "in.backend");
+    if (in->submission.given)
+        check_backend(load, &in->submission, "in.submission");
+    for (size_t i = 0; i < in->backends.count; i++) {
+        snprintf(option, sizeof option, "in.backends[%zu]", i);
+        check_backend(load, &backends[i], option);
     }
 }
 
@@ -335,127 +338,24 @@ static void check_together(struct load *load)
     const struct config *config = load->config;
     if (config->tls.client_certificates != TLS_CLIENT_NONE && config->tls.ca_file != NULL &&
         config->tls.ca_file[0] == '\0')
-        complain(load, config_lookup(&load->file, "tls.client_certificates"),
-                 "tls.client_certificates", _("tls.ca_file must be set to check them"));
-    if (config->in.domains.count == 0 && !load->domains_wrong)
-        complain(load, NULL, "in.domains",
-                 _("no domain to take mail for; set in.domains or in.domains_file"));
-}
-
-/* libconfig 1.5 cuts plain numbers to 32 bits without a word. */
-static const char *check_number(struct load *load, const char *file, unsigned line, const char *at)
-{
-    char *end, text[64];
-    errno = 0;
-    long long number = strtoll(at, &end, at[0] == '0' && (at[1] | 32) == 'x' ? 16 : 10);
-    if (errno == ERANGE || (number > INT32_MAX && strchr("L.eE", *end) == NULL)) {
-        snprintf(text, sizeof text, "%.*s", (int)(end - at), at);
-        complain_at(load, file, line, text,
-                    _("too large for a plain number; write it with an L behind, or as a text"));
-    }
-    return end + strspn(end, "L.0123456789eE");
-}
-
-enum source_state { SOURCE_CODE, SOURCE_STRING, SOURCE_COMMENT };
-
-static enum source_state check_line(struct load *load, const char *file, unsigned line,
-                                    const char *at, enum source_state state)
-{
-    while (*at != '\0') {
-        if (state == SOURCE_STRING) {
-            if (*at == '"')
-                state = SOURCE_CODE;
-            at += *at == '\\' && at[1] != '\0' ? 2 : 1;
-        } else if (state == SOURCE_COMMENT) {
-            const char *end = strstr(at, "*/");
-            if (end == NULL)
-                break;
-            state = SOURCE_CODE;
-            at = end + 2;
-        } else if (*at == '#' || strncmp(at, "//", 2) == 0) {
-            break;
-        } else if (strncmp(at, "/*", 2) == 0) {
-            state = SOURCE_COMMENT;
-            at += 2;
-        } else if (*at == '"') {
-            state = SOURCE_STRING;
-            at++;
-        } else if (*at >= '0' && *at <= '9') {
-            at = check_number(load, file, line, at);
-        } else {
-            size_t name = strspn(at, NAME_OCTETS);
-            at += name > 0 ? name + strspn(at + name, NAME_OCTETS "0123456789-") : 1;
-        }
-    }
-    return state;
-}
-
-static int check_source(struct load *load, const char *file, unsigned depth);
-
-/* Of an @include line: 1 when it is none, 0 when the file is fine, else -1. */
-static int check_include(struct load *load, const char *file, unsigned line, const char *text,
-                         unsigned depth)
-{
-    char name[PATH_MAX];
-    int used = 0;
-    const char *problem;
-
-    if (sscanf(text, " @include%*[ \t]\"%n%4095[^\"]", &used, name) != 1 || used == 0)
-        return 1;
-    char *path = NULL;
-    if (asprintf(&path, "%s/%s", load->folder, name) < 0)
-        path = NULL;
-    if (path == NULL)
-        problem = strerror(ENOMEM);
-    else if (name[0] == '/')
-        problem = _("the name must start from the folder of the main file");
-    else if (depth == INCLUDES_MAX)
-        problem = _("too many files within each other");
-    else
-        problem = value_file_problem(path);
-    if (problem != NULL)
-        complain_at(load, file, line, name, problem);
-    int result = problem == NULL ? check_source(load, path, depth + 1) : -1;
-    free(path);
-    return result;
-}
-
-/* What libconfig 1.5 does not say, or ends the process for (a folder in place of a file). */
-static int check_source(struct load *load, const char *file, unsigned depth)
-{
-    enum source_state state = SOURCE_CODE;
-    const char *problem = value_file_problem(file);
-    FILE *stream = problem == NULL ? fopen(file, "re") : NULL;
-    char *text = NULL;
-    size_t size = 0;
-    int result = 0;
-
-    if (stream == NULL) {
-        complain_at(load, file, 0, _("cannot be read"),
-                    problem != NULL ? problem : strerror(errno));
-        return -1;
-    }
-    for (unsigned line = 1; result == 0 && getline(&text, &size, stream) >= 0; line++) {
-        int include = state == SOURCE_CODE ? check_include(load, file, line, text, depth) : 1;
-        if (include > 0)
-            state = check_line(load, file, line, text, state);
-        else
-            result = include;
-    }
-    free(text);
-    fclose(stream);
-    return result;
+        load_complain(load, config_lookup(&load->file, "tls.client_certificates"),
+                      "tls.client_certificates", _("tls.ca_file must be set to check them"));
+    if (config->in.domains.count == 0 && config->in.backends.count == 0 && !load->domains_wrong)
+        load_complain(load, NULL, "in.domains",
+                      _("no domain to take mail for; set in.domains or in.domains_file"));
+    if (load->errors == 0)
+        check_backends(load);
 }
 
 static int read_file(struct load *load)
 {
-    if (check_source(load, load->name, 0) != 0)
+    if (source_check(load, load->name) != 0)
         return -1;
     config_set_include_dir(&load->file, load->folder);
     if (config_read_file(&load->file, load->name) == CONFIG_TRUE)
         return 0;
-    complain_at(load, config_error_file(&load->file), (unsigned)config_error_line(&load->file), "",
-                config_error_text(&load->file));
+    load_complain_at(load, config_error_file(&load->file), (unsigned)config_error_line(&load->file),
+                     "", config_error_text(&load->file));
     return -1;
 }
 
@@ -489,10 +389,11 @@ struct config *config_load(const char *file, config_report *report, void *contex
     load.folder = load.config->file != NULL ? folder_of(load.config->file) : NULL;
     config_init(&load.file);
     if (load.folder == NULL) {
-        complain(&load, NULL, "", "%s", strerror(errno));
+        load_complain(&load, NULL, "", "%s", strerror(errno));
     } else if (read_file(&load) == 0) {
-        check_names(&load, config_root_setting(&load.file), "");
-        load_options(&load);
+        const struct rows rows = {&options, load.config, config_root_setting(&load.file), ""};
+        check_names(&load, rows.group, &options, "", "");
+        load_rows(&load, &rows);
         check_together(&load);
     }
     config_destroy(&load.file);
@@ -514,8 +415,7 @@ void config_unref(struct config *config)
     struct counted_config *counted = (struct counted_config *)config;
     if (config == NULL || atomic_fetch_sub(&counted->references, 1) != 1)
         return;
-    for (size_t i = 0; i < option_count; i++)
-        option_free(&options[i], config);
+    option_free_rows(&options, config);
     free(config->file);
     free(counted);
 }
@@ -524,8 +424,8 @@ void config_tls_server(const struct config *config, struct tls_server_config *ou
 {
     const struct config_tls *tls = &config->tls;
     *out = (struct tls_server_config){
-        .pairs = tls->certificates,
-        .pair_count = tls->certificate_count,
+        .pairs = tls->certificates.items,
+        .pair_count = tls->certificates.count,
         .priority = tls->priority,
         .minimum_version = (enum tls_minimum_version)tls->minimum_version,
         .client_certificates = (enum tls_client_certificates)tls->client_certificates,

@@ -25,8 +25,20 @@
 
 #define CONFIG_HOSTS_MAX 8
 
-enum config_identity { CONFIG_IDENTITY_UNSET, CONFIG_IDENTITY_XCLIENT, CONFIG_IDENTITY_NONE };
-enum config_backend_tls { CONFIG_TLS_MIRROR, CONFIG_TLS_NONE, CONFIG_TLS_MAY, CONFIG_TLS_ENCRYPT };
+enum config_identity {
+    CONFIG_IDENTITY_UNSET,
+    CONFIG_IDENTITY_XCLIENT,
+    CONFIG_IDENTITY_PROXY_V2,
+    CONFIG_IDENTITY_PROXY_V1,
+    CONFIG_IDENTITY_NONE,
+};
+enum config_backend_tls {
+    CONFIG_TLS_MIRROR,
+    CONFIG_TLS_NONE,
+    CONFIG_TLS_MAY,
+    CONFIG_TLS_ENCRYPT,
+    CONFIG_TLS_VERIFY,
+};
 enum config_newlines { CONFIG_NEWLINES_NORMALIZE, CONFIG_NEWLINES_REJECT };
 
 struct string_list {
@@ -34,9 +46,24 @@ struct string_list {
     size_t count;
 };
 
+/* A list of groups: `count` structs one behind the other. Owned by the snapshot. */
+struct config_list {
+    void *items;
+    size_t count;
+};
+
+struct host_list {
+    struct address items[CONFIG_HOSTS_MAX];
+    size_t count;
+};
+
+struct listen_list {
+    struct listen_spec items[LISTENERS_MAX];
+    size_t count;
+};
+
 struct config_tls {
-    struct tls_pair *certificates; /* absolute paths, owned */
-    size_t certificate_count;
+    struct config_list certificates; /* struct tls_pair, absolute paths */
     char *priority;
     int minimum_version;     /* enum tls_minimum_version */
     int client_certificates; /* enum tls_client_certificates */
@@ -45,10 +72,15 @@ struct config_tls {
 };
 
 struct config_backend {
-    struct address hosts[CONFIG_HOSTS_MAX]; /* tried in order */
-    size_t host_count;
-    int identity; /* enum config_identity; must be said */
-    int tls;      /* enum config_backend_tls */
+    bool given;                 /* the group is in the file (first: see OPTION_GROUP) */
+    struct string_list domains; /* of in.backends: what goes there; lower case */
+    struct host_list hosts;     /* tried in order */
+    int identity;               /* enum config_identity; must be said */
+    int tls;                    /* enum config_backend_tls */
+    char *tls_name;             /* what its certificate must say; "" = the host's address */
+    char *ca_file;              /* "" = the system's */
+    struct host_list source;    /* our addresses towards it, one of a family at most */
+    int64_t spares;             /* connections kept warm */
     int64_t max_sessions;
     int64_t connect_timeout_ms;
     int64_t command_timeout_ms; /* greeting, XCLIENT, EHLO, MAIL, RCPT, DATA: each */
@@ -78,11 +110,13 @@ struct config_timeouts { /* all in milliseconds */
 };
 
 struct config_in {
-    struct listen_spec listen[LISTENERS_MAX];
-    size_t listen_count;
+    struct listen_list listen;
     struct string_list domains; /* of `domains` and `domains_file` together; lower case */
     struct config_backend backend;
+    struct config_list backends;      /* struct config_backend: those of single domains */
+    struct config_backend submission; /* where authenticated clients' mail goes */
     struct cidr_set *private_clients;
+    struct cidr_set *xclient_hosts; /* who may send XCLIENT */
     struct cidr_set *no_tls_hosts;
     int bare_newlines; /* enum config_newlines */
     int64_t workers;

@@ -4,23 +4,75 @@
  */
 #include "config/options.h"
 
-#include <string.h>
-
 #include "base/i18n.h"
-
-#define PATH_TEXT_MAX 256
-#define NEAR_ENOUGH 3 /* edits between an unknown name and the one it is likened to */
 
 static const char *const version_names[] = {"1.0", "1.1", "1.2", "1.3", NULL};
 static const char *const request_names[] = {"none", "request", "require", NULL};
 static const char *const newline_names[] = {"normalize", "reject", NULL};
-static const char *const identity_names[] = {"", "xclient", "none", NULL};
-static const char *const backend_tls_names[] = {"mirror", "none", "may", "encrypt", NULL};
+static const char *const identity_names[] = {"", "xclient", "proxy-v2", "proxy-v1", "none", NULL};
+static const char *const backend_tls_names[] = {"mirror", "none", "may", "encrypt", "verify", NULL};
 /* In syslog's order, as enum log_level counts. */
 static const char *const level_names[] = {"",       "",     "",      "error", "warning",
                                           "notice", "info", "debug", NULL};
 
-const struct option options[] = {
+/* Shared by all that are backends. The first row is for in.backends only. */
+static const struct option backend_rows[] = {
+    {"domains", OPTION_DOMAINS, offsetof(struct config_backend, domains), NULL, 0, 0, NULL,
+     N_("The domains whose mail goes there; a leading dot means all subdomains. They need "
+        "not stand in in.domains as well.")},
+    {"hosts", OPTION_HOSTS, offsetof(struct config_backend, hosts), NULL, 0, 0, NULL,
+     N_("The mail server's addresses, tried in order; the port is 25 unless given.")},
+    {"identity", OPTION_ENUM, offsetof(struct config_backend, identity), NULL, 0, 0, identity_names,
+     N_("How the backend is told who the client is: by XCLIENT, by a PROXY header of "
+        "version 2 or 1, or not at all. \"none\" delivers as this host itself.")},
+    {"tls", OPTION_ENUM, offsetof(struct config_backend, tls), "mirror", 0, 0, backend_tls_names,
+     N_("TLS towards the backend: as the client does, never, where offered, always, or "
+        "always and with a certificate that is valid for tls_name. Only \"verify\" checks "
+        "the certificate.")},
+    {"tls_name", OPTION_STRING, offsetof(struct config_backend, tls_name), "", 0, 0, NULL,
+     N_("The name that the backend's certificate must be for, under \"verify\"; also sent "
+        "as SNI. Needed there.")},
+    {"ca_file", OPTION_FILE, offsetof(struct config_backend, ca_file), "", 0, 0, NULL,
+     N_("The CA certificates against which the backend's is checked; empty means the "
+        "system's.")},
+    {"source", OPTION_ADDRESSES, offsetof(struct config_backend, source), "", 0, 0, NULL,
+     N_("The addresses to connect from, one IPv4 and one IPv6 at most; empty lets the "
+        "system choose.")},
+    {"spares", OPTION_INTEGER, offsetof(struct config_backend, spares), "2", 0, 100, NULL,
+     N_("Connections to the backend kept open and greeted, so that a message finds one "
+        "ready. Not with \"proxy-v1\" and \"proxy-v2\", where the client must be known "
+        "first.")},
+    {"max_sessions", OPTION_INTEGER, offsetof(struct config_backend, max_sessions), "45", 1, 10000,
+     NULL,
+     N_("Sessions with the backend at one time. Keep it below the backend's "
+        "smtpd_client_connection_count_limit.")},
+    {"connect_timeout", OPTION_DURATION, offsetof(struct config_backend, connect_timeout_ms), "5s",
+     100, 60000, NULL, N_("Time to connect to one host.")},
+    {"command_timeout", OPTION_DURATION, offsetof(struct config_backend, command_timeout_ms), "60s",
+     100, 300000, NULL, N_("Time for the backend to answer one command.")},
+    {"reply_timeout", OPTION_DURATION, offsetof(struct config_backend, reply_timeout_ms), "570s",
+     100, 600000, NULL,
+     N_("Time for the backend to answer the end of the mail data. Keep it below the 10 "
+        "minutes that senders wait.")},
+    {"retry_after", OPTION_DURATION, offsetof(struct config_backend, retry_after_ms), "5s", 0,
+     600000, NULL, N_("A host that could not be reached is left alone for so long.")},
+};
+static const struct option_rows domain_backend_group = {
+    backend_rows, sizeof backend_rows / sizeof *backend_rows, sizeof(struct config_backend)};
+static const struct option_rows backend_group = {backend_rows + 1,
+                                                 sizeof backend_rows / sizeof *backend_rows - 1,
+                                                 sizeof(struct config_backend)};
+
+static const struct option certificate_rows[] = {
+    {"cert", OPTION_FILE, offsetof(struct tls_pair, cert), NULL, 0, 0, NULL,
+     N_("The certificate with its chain, PEM.")},
+    {"key", OPTION_FILE, offsetof(struct tls_pair, key), "", 0, 0, NULL,
+     N_("Its key, PEM; empty means that it stands in the certificate's file.")},
+};
+static const struct option_rows certificate_group = {
+    certificate_rows, sizeof certificate_rows / sizeof *certificate_rows, sizeof(struct tls_pair)};
+
+static const struct option all_rows[] = {
     {"hostname", OPTION_HOSTNAME, offsetof(struct config, hostname), NULL, 0, 0, NULL,
      N_("The name of this host: in the greeting, in EHLO replies and in Received lines. "
         "It should be the name that the address of this host resolves to, and the one "
@@ -29,11 +81,11 @@ const struct option options[] = {
      N_("The user to become after the ports are bound, when started as root.")},
     {"group", OPTION_STRING, offsetof(struct config, group), "", 0, 0, NULL,
      N_("The group to become; empty means the user's own.")},
-    {"tls.certificates", OPTION_CERTIFICATES, offsetof(struct config, tls), "", 0, 0, NULL,
-     N_("A list of groups { cert = \"...\"; key = \"...\"; }, PEM files. Several are "
-        "chosen from by the name that the client asks for and by key type (RSA and "
-        "ECDSA side by side). The key may stand in the certificate's file. Without any, "
-        "STARTTLS is not offered. Changed files are noticed and reread within seconds.")},
+    {"tls.certificates", OPTION_GROUPS, offsetof(struct config, tls.certificates), "", 0, 0,
+     &certificate_group,
+     N_("A list of certificates. Several are chosen from by the name that the client asks "
+        "for and by key type (RSA and ECDSA side by side). Without any, STARTTLS is not "
+        "offered. Changed files are noticed and reread within seconds.")},
     {"tls.priority", OPTION_STRING, offsetof(struct config, tls.priority),
      "NORMAL:%SERVER_PRECEDENCE", 0, 0, NULL,
      N_("GnuTLS priority string: ciphers, groups, signature algorithms.")},
@@ -61,6 +113,9 @@ const struct option options[] = {
      NULL,
      N_("Private, loopback or link-local networks whose clients are served all the "
         "same. Others of that kind are refused, because the backend might trust them.")},
+    {"in.xclient_hosts", OPTION_NETWORKS, offsetof(struct config, in.xclient_hosts), "", 0, 0, NULL,
+     N_("Hosts that may say by XCLIENT for whom they speak: a relay of yours in front of "
+        "this one. To all others the command is unknown.")},
     {"in.no_tls_hosts", OPTION_NETWORKS, offsetof(struct config, in.no_tls_hosts), "", 0, 0, NULL,
      N_("Clients to which STARTTLS is not offered, because theirs is broken.")},
     {"in.bare_newlines", OPTION_ENUM, offsetof(struct config, in.bare_newlines), "normalize", 0, 0,
@@ -74,32 +129,14 @@ const struct option options[] = {
      NULL,
      N_("Milliseconds of silence before the greeting; clients that talk earlier are "
         "refused.")},
-    {"in.backend.hosts", OPTION_HOSTS, offsetof(struct config, in.backend.hosts), NULL, 0, 0, NULL,
-     N_("The mail server's addresses, tried in order; the port is 25 unless given.")},
-    {"in.backend.identity", OPTION_ENUM, offsetof(struct config, in.backend.identity), NULL, 0, 0,
-     identity_names,
-     N_("How the backend is told who the client is. \"none\" delivers as this host "
-        "itself.")},
-    {"in.backend.tls", OPTION_ENUM, offsetof(struct config, in.backend.tls), "mirror", 0, 0,
-     backend_tls_names,
-     N_("TLS towards the backend: as the client does, never, where offered, or always. "
-        "The certificate is not checked.")},
-    {"in.backend.max_sessions", OPTION_INTEGER, offsetof(struct config, in.backend.max_sessions),
-     "45", 1, 10000, NULL,
-     N_("Sessions with the backend at one time. Keep it below the backend's "
-        "smtpd_client_connection_count_limit.")},
-    {"in.backend.connect_timeout", OPTION_DURATION,
-     offsetof(struct config, in.backend.connect_timeout_ms), "5s", 100, 60000, NULL,
-     N_("Time to connect to one host.")},
-    {"in.backend.command_timeout", OPTION_DURATION,
-     offsetof(struct config, in.backend.command_timeout_ms), "60s", 100, 300000, NULL,
-     N_("Time for the backend to answer one command.")},
-    {"in.backend.reply_timeout", OPTION_DURATION,
-     offsetof(struct config, in.backend.reply_timeout_ms), "570s", 100, 600000, NULL,
-     N_("Time for the backend to answer the end of the mail data. Keep it below the 10 "
-        "minutes that senders wait.")},
-    {"in.backend.retry_after", OPTION_DURATION, offsetof(struct config, in.backend.retry_after_ms),
-     "5s", 0, 600000, NULL, N_("A host that could not be reached is left alone for so long.")},
+    {"in.backend", OPTION_GROUP, offsetof(struct config, in.backend), NULL, 0, 0, &backend_group,
+     N_("The mail server.")},
+    {"in.backends", OPTION_GROUPS, offsetof(struct config, in.backends), "", 0, 0,
+     &domain_backend_group, N_("Mail servers of single domains; all others go to in.backend.")},
+    {"in.submission", OPTION_GROUP, offsetof(struct config, in.submission), "", 0, 0,
+     &backend_group,
+     N_("The mail server's submission port, for the listeners marked \"submission\": "
+        "clients log in there, through this host, and may then send to anybody.")},
     {"in.limits.connections", OPTION_INTEGER, offsetof(struct config, in.limits.connections),
      "1000", 1, 100000, NULL, N_("Connections at one time; more are answered 421.")},
     {"in.limits.connections_per_client", OPTION_INTEGER,
@@ -144,74 +181,5 @@ const struct option options[] = {
      N_("What is logged; each level includes those before it.")},
 };
 
-const size_t option_count = sizeof options / sizeof options[0];
-
-bool option_is_list(const struct option *option)
-{
-    return option->type >= OPTION_LISTEN && option->type != OPTION_DOMAINS_FILE;
-}
-
-/* `domains` may: its rows are judged together. */
-bool option_may_be_empty(const struct option *option)
-{
-    return option->type != OPTION_LISTEN && option->type != OPTION_HOSTS;
-}
-
-void *option_place(const struct option *option, const struct config *config)
-{
-    return (char *)config + option->offset;
-}
-
-enum option_kind option_kind_of(const char *path)
-{
-    size_t len = strlen(path);
-    for (size_t i = 0; i < option_count; i++) {
-        if (strncmp(options[i].path, path, len) != 0)
-            continue;
-        if (options[i].path[len] == '\0')
-            return OPTION_KIND_OPTION;
-        if (options[i].path[len] == '.')
-            return OPTION_KIND_GROUP;
-    }
-    return OPTION_KIND_NONE;
-}
-
-static size_t smallest(size_t a, size_t b, size_t c)
-{
-    size_t ab = a < b ? a : b;
-    return ab < c ? ab : c;
-}
-
-/* Levenshtein's distance. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[PATH_TEXT_MAX], b_len = strlen(b);
-    if (b_len >= PATH_TEXT_MAX)
-        return PATH_TEXT_MAX;
-    for (size_t j = 0; j <= b_len; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_len; j++) {
-            size_t above = row[j];
-            row[j] = smallest(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1] ? 1 : 0));
-            diagonal = above;
-        }
-    }
-    return row[b_len];
-}
-
-const struct option *option_nearest(const char *path)
-{
-    const struct option *best = NULL;
-    size_t best_distance = NEAR_ENOUGH + 1;
-    for (size_t i = 0; i < option_count; i++) {
-        size_t d = distance(path, options[i].path);
-        if (d < best_distance) {
-            best_distance = d;
-            best = &options[i];
-        }
-    }
-    return best;
-}
+const struct option_rows options = {all_rows, sizeof all_rows / sizeof *all_rows,
+                                    sizeof(struct config)};

@@ -1,14 +1,17 @@
 /* config/options.h - the one table of options
  *
  * Each option is declared once, as a row of options.c: where it stands in the file, its type, range,
- * unit, default and meaning, and where its value goes in struct config. Loading, --check messages,
- * --print-config and the list in relay.conf(5) are all made from these rows.
+ * unit, default and meaning, and where its value goes in struct config. A group that may stand
+ * several times, or in several places (backends, certificates), has a table of its own that the rows
+ * share. Loading, --check messages, --print-config and the list in relay.conf(5) are all made from
+ * these rows.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_CONFIG_OPTIONS_H
 #define POSTERN_CONFIG_OPTIONS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,62 +19,88 @@
 #include "config/config.h"
 
 enum option_type {
-    OPTION_STRING,       /* char * */
-    OPTION_HOSTNAME,     /* char * */
-    OPTION_FILE,         /* char *, absolute, readable; "" = none */
-    OPTION_INTEGER,      /* int64_t */
-    OPTION_DURATION,     /* int64_t, ms; "300ms" "30s" "5m" "1h" "5d", or seconds as a number */
-    OPTION_SIZE,         /* int64_t, octets; "100M", or a number */
-    OPTION_ENUM,         /* int, index into `names` */
-    OPTION_LISTEN,       /* struct listen_spec[], and the count behind the array */
-    OPTION_HOSTS,        /* struct address[], and the count behind the array */
-    OPTION_NETWORKS,     /* struct cidr_set * */
-    OPTION_DOMAINS,      /* struct string_list */
-    OPTION_DOMAINS_FILE, /* the same list: a domain a line */
-    OPTION_CERTIFICATES, /* in struct config_tls: groups of cert and key */
+    OPTION_STRING,        /* char * */
+    OPTION_HOSTNAME,      /* char * */
+    OPTION_FILE,          /* char *, absolute, readable; "" = none */
+    OPTION_INTEGER,       /* int64_t */
+    OPTION_DURATION,      /* int64_t, ms; "300ms" "30s" "5m" "1h" "5d", or seconds as a number */
+    OPTION_SIZE,          /* int64_t, octets; "100M", or a number */
+    OPTION_BOOLEAN,       /* bool */
+    OPTION_ENUM,          /* int, index into the names */
+    OPTION_GROUP,         /* a struct with rows of its own, that begins with `bool given` */
+    OPTION_LISTEN,        /* struct listen_list */
+    OPTION_HOSTS,         /* struct host_list; the port is 25 unless given */
+    OPTION_ADDRESSES,     /* struct host_list; no ports */
+    OPTION_NETWORKS,      /* struct cidr_set * */
+    OPTION_DOMAINS,       /* struct string_list */
+    OPTION_STRINGS,       /* struct string_list */
+    OPTION_GROUPS,        /* struct config_list of structs with rows of their own */
+    OPTION_DOMAINS_FILE,  /* adds to an OPTION_DOMAINS: a domain a line */
+    OPTION_NETWORKS_FILE, /* adds to an OPTION_NETWORKS: a network a line */
+};
+
+struct option;
+
+/* The rows of a group; their paths and offsets start from the group. */
+struct option_rows {
+    const struct option *rows;
+    size_t count;
+    size_t size; /* of the struct */
 };
 
 struct option {
     const char *path; /* "in.limits.message_size" */
     enum option_type type;
-    size_t offset;            /* in struct config */
-    const char *fallback;     /* the default as text; NULL: must be set */
-    int64_t min, max;         /* numbers, in the unit of the stored value */
-    const char *const *names; /* OPTION_ENUM, NULL-terminated; an empty name can't be chosen */
-    const char *help;         /* N_(), one or two sentences */
+    size_t offset;        /* in struct config, or in the struct of the group */
+    const char *fallback; /* the default as text; NULL: must be set (a group: must be there) */
+    int64_t min, max;     /* numbers, in the unit of the stored value */
+    const void *detail; /* OPTION_ENUM: its names (char *[]), NULL-terminated, an empty one can't be
+                             chosen; OPTION_GROUP, OPTION_GROUPS: struct option_rows */
+    const char *help;   /* N_(), one or two sentences */
 };
 
-extern const struct option options[];
-extern const size_t option_count;
+#define OPTION_PATH_MAX 256
 
-/* What a path like "in.limits" or "in.limits.queue" names. */
+/* All of struct config. */
+extern const struct option_rows options;
+
+/* What a path like "in.limits" or "in.backend.hosts" names. */
 enum option_kind { OPTION_KIND_NONE, OPTION_KIND_GROUP, OPTION_KIND_OPTION };
-enum option_kind option_kind_of(const char *path);
+enum option_kind option_kind_of(const struct option_rows *rows, const char *path);
 
-/* The option whose path is nearest to this unknown one, or NULL when none is near. */
-const struct option *option_nearest(const char *path);
+/* The path that is nearest to this unknown one, into `out`; false when none is near. */
+bool option_nearest(const struct option_rows *rows, const char *path, char out[OPTION_PATH_MAX]);
 
 /* Is it made of several values? */
 bool option_is_list(const struct option *option);
 
+/* Does it name a file that holds values, one a line? */
+bool option_is_file_of_lines(const struct option *option);
+
 /* May its list have nothing in it? */
 bool option_may_be_empty(const struct option *option);
 
-/* Where its value lives. */
-void *option_place(const struct option *option, const struct config *config);
+const char *const *option_names(const struct option *option);
+const struct option_rows *option_rows(const struct option *option);
 
-/* Sets a scalar, or adds to a list (OPTION_DOMAINS_FILE: one domain), from text. `folder` is what
+/* Where its value lives. `base` is the struct that the row's offset starts from. */
+void *option_place(const struct option *option, const void *base);
+
+/* Sets a scalar, or adds to a list (files of lines: one line), from text. `folder` is what
  * relative paths start from. 0, or -1 with what was expected in `err`. */
-int option_set(const struct option *option, struct config *config, const char *text,
-               const char *folder, struct error *err);
+int option_set(const struct option *option, void *base, const char *text, const char *folder,
+               struct error *err);
 
-/* Frees what option_set() made. */
-void option_free(const struct option *option, struct config *config);
+/* Adds an empty group to an OPTION_GROUPS and returns its struct; NULL when out of memory. */
+void *option_add_group(const struct option *option, void *base);
 
-/* "a number from 1 to 1024", "\"none\" or \"require\"", ... Returns `out`. */
+/* Frees what option_set() and option_add_group() made, of all rows. */
+void option_free_rows(const struct option_rows *rows, void *base);
+
+/* "a number from 1 to 1024", "one of \"none\", \"require\"", ... Returns `out`. */
 const char *option_expected(const struct option *option, char *out, size_t size);
 
 /* Writes the value in force in the file's own syntax. */
-void option_print(const struct option *option, const struct config *config, FILE *out);
+void option_print(const struct option *option, const void *base, FILE *out);
 
 #endif

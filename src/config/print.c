@@ -20,21 +20,22 @@ static void print_quoted(const char *text, FILE *out)
     fputc('"', out);
 }
 
-static void print_listen(const struct config_in *in, FILE *out)
+static void print_listen(const struct listen_list *list, FILE *out)
 {
     char text[ADDRESS_TEXT_MAX];
-    for (size_t i = 0; i < in->listen_count; i++)
+    for (size_t i = 0; i < list->count; i++)
         fprintf(out, "%s\"%s%s\"", i > 0 ? ", " : "",
-                address_format_endpoint(&in->listen[i].address, text),
-                in->listen[i].implicit_tls ? " tls" : "");
+                address_format_endpoint(&list->items[i].address, text),
+                list->items[i].implicit_tls ? " tls" : "");
 }
 
-static void print_hosts(const struct config_backend *backend, FILE *out)
+static void print_hosts(const struct host_list *list, FILE *out)
 {
     char text[ADDRESS_TEXT_MAX];
-    for (size_t i = 0; i < backend->host_count; i++)
+    for (size_t i = 0; i < list->count; i++)
         fprintf(out, "%s\"%s\"", i > 0 ? ", " : "",
-                address_format_endpoint(&backend->hosts[i], text));
+                list->items[i].port > 0 ? address_format_endpoint(&list->items[i], text)
+                                        : address_format_ip(&list->items[i], text));
 }
 
 static void print_networks(const struct cidr_set *set, FILE *out)
@@ -44,7 +45,7 @@ static void print_networks(const struct cidr_set *set, FILE *out)
         fprintf(out, "%s\"%s\"", i > 0 ? ", " : "", cidr_set_format(set, i, text));
 }
 
-static void print_domains(const struct string_list *list, FILE *out)
+static void print_strings(const struct string_list *list, FILE *out)
 {
     for (size_t i = 0; i < list->count; i++) {
         fputs(i > 0 ? ", " : "", out);
@@ -52,65 +53,92 @@ static void print_domains(const struct string_list *list, FILE *out)
     }
 }
 
-static void print_certificates(const struct config_tls *tls, FILE *out)
+/* Files of lines stand in the list that they add to; a group that is not there is left out. */
+static bool is_printed(const struct option *option, const void *base)
 {
-    for (size_t i = 0; i < tls->certificate_count; i++) {
-        fputs(i > 0 ? ", { cert = " : "{ cert = ", out);
-        print_quoted(tls->certificates[i].cert, out);
-        fputs("; key = ", out);
-        print_quoted(tls->certificates[i].key, out);
-        fputs("; }", out);
+    return !option_is_file_of_lines(option) &&
+           (option->type != OPTION_GROUP || *(const bool *)option_place(option, base));
+}
+
+static void print_rows(const struct option_rows *rows, const void *base, FILE *out)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        if (!is_printed(&rows->rows[i], base))
+            continue;
+        fprintf(out, "%s = ", rows->rows[i].path);
+        option_print(&rows->rows[i], base, out);
+        fputs("; ", out);
     }
 }
 
-static void print_list(const struct option *option, const struct config *config, FILE *out)
+static void print_groups(const struct option *option, const struct config_list *list, FILE *out)
 {
-    bool groups = option->type == OPTION_CERTIFICATES;
+    const struct option_rows *rows = option_rows(option);
+    for (size_t i = 0; i < list->count; i++) {
+        fputs(i > 0 ? ", { " : "{ ", out);
+        print_rows(rows, (const char *)list->items + i * rows->size, out);
+        fputs("}", out);
+    }
+}
+
+static void print_list(const struct option *option, const void *base, FILE *out)
+{
+    const void *place = option_place(option, base);
+    bool groups = option->type == OPTION_GROUPS;
     fputs(groups ? "( " : "[ ", out);
     switch (option->type) {
     case OPTION_LISTEN:
-        print_listen(&config->in, out);
+        print_listen(place, out);
         break;
     case OPTION_HOSTS:
-        print_hosts(&config->in.backend, out);
+    case OPTION_ADDRESSES:
+        print_hosts(place, out);
         break;
     case OPTION_NETWORKS:
-        print_networks(*(struct cidr_set **)option_place(option, config), out);
+        print_networks(*(struct cidr_set *const *)place, out);
         break;
-    case OPTION_DOMAINS:
-        print_domains(option_place(option, config), out);
+    case OPTION_GROUPS:
+        print_groups(option, place, out);
         break;
     default:
-        print_certificates(&config->tls, out);
+        print_strings(place, out);
     }
     fputs(groups ? " )" : " ]", out);
 }
 
-void option_print(const struct option *option, const struct config *config, FILE *out)
+void option_print(const struct option *option, const void *base, FILE *out)
 {
-    void *place = option_place(option, config);
+    const void *place = option_place(option, base);
     char text[32];
     switch (option->type) {
     case OPTION_STRING:
     case OPTION_HOSTNAME:
     case OPTION_FILE:
-        print_quoted(*(char **)place, out);
+        print_quoted(*(char *const *)place, out);
         break;
     case OPTION_INTEGER:
-        fprintf(out, "%lld", (long long)*(int64_t *)place);
+        fprintf(out, "%lld", (long long)*(const int64_t *)place);
         break;
     case OPTION_SIZE:
         /* libconfig keeps numbers over 31 bits only with this ending. */
-        fprintf(out, "%lldL", (long long)*(int64_t *)place);
+        fprintf(out, "%lldL", (long long)*(const int64_t *)place);
         break;
     case OPTION_DURATION:
-        fprintf(out, "\"%s\"", value_format_duration(*(int64_t *)place, text, sizeof text));
+        fprintf(out, "\"%s\"", value_format_duration(*(const int64_t *)place, text, sizeof text));
+        break;
+    case OPTION_BOOLEAN:
+        fputs(*(const bool *)place ? "true" : "false", out);
         break;
     case OPTION_ENUM:
-        print_quoted(option->names[*(int *)place], out);
+        print_quoted(option_names(option)[*(const int *)place], out);
+        break;
+    case OPTION_GROUP:
+        fputs("{ ", out);
+        print_rows(option_rows(option), place, out);
+        fputs("}", out);
         break;
     default:
-        print_list(option, config, out);
+        print_list(option, base, out);
     }
 }
 
@@ -147,30 +175,75 @@ static void change_groups(const char *before, const char *path, FILE *out)
 void config_print(const struct config *config, FILE *out)
 {
     const char *before = "";
-    for (size_t i = 0; i < option_count; i++) {
-        const char *path = options[i].path, *name = strrchr(path, '.');
-        /* Its domains stand in in.domains. */
-        if (options[i].type == OPTION_DOMAINS_FILE)
+    for (size_t i = 0; i < options.count; i++) {
+        const struct option *option = &options.rows[i];
+        const char *path = option->path, *name = strrchr(path, '.');
+        if (!is_printed(option, config))
             continue;
         change_groups(before, path, out);
         fprintf(out, "%*s%s = ", 2 * count_dots(path), "", name != NULL ? name + 1 : path);
-        option_print(&options[i], config, out);
+        option_print(option, config, out);
         fputs(";\n", out);
         before = path;
     }
     change_groups(before, "", out);
 }
 
-void config_print_manual(FILE *out)
+static bool is_row_of(const struct option *row, const struct option *group)
+{
+    if (group->type != OPTION_GROUP && group->type != OPTION_GROUPS)
+        return false;
+    const struct option_rows *rows = option_rows(group);
+    return row >= rows->rows && row < rows->rows + rows->count;
+}
+
+/* The first group that has this row, so that shared ones are explained once. */
+static const struct option *first_with_row(const struct option *row)
+{
+    for (size_t i = 0; i < options.count; i++) {
+        if (is_row_of(row, &options.rows[i]))
+            return &options.rows[i];
+    }
+    return NULL;
+}
+
+static void describe(const struct option *option, const char *prefix, FILE *out)
 {
     char wanted[256];
-    for (size_t i = 0; i < option_count; i++) {
-        const struct option *option = &options[i];
-        fprintf(out, ".It Cm %s\n%s\n.Pp\nValue: %s.\n", option->path, option->help,
-                option_expected(option, wanted, sizeof wanted));
-        if (option->fallback == NULL)
-            fputs("It must be set.\n", out);
-        else if (option->fallback[0] != '\0')
-            fprintf(out, "Default: %s.\n", option->fallback);
+    fprintf(out, ".It Cm %s%s\n%s\n.Pp\nValue: %s.\n", prefix, option->path, option->help,
+            option_expected(option, wanted, sizeof wanted));
+    if (option->fallback == NULL)
+        fputs("It must be set.\n", out);
+    else if (option->fallback[0] != '\0')
+        fprintf(out, "Default: %s.\n", option->fallback);
+}
+
+static void describe_group(const struct option *group, FILE *out)
+{
+    const struct option_rows *rows = option_rows(group);
+    const struct option *shared = NULL;
+    char prefix[OPTION_PATH_MAX];
+
+    snprintf(prefix, sizeof prefix, "%s.", group->path);
+    for (size_t i = 0; i < rows->count; i++) {
+        const struct option *first = first_with_row(&rows->rows[i]);
+        if (first != group)
+            shared = first;
+    }
+    if (shared != NULL)
+        fprintf(out, "The settings of %s hold here as well.\n", shared->path);
+    for (size_t i = 0; i < rows->count; i++) {
+        if (first_with_row(&rows->rows[i]) == group)
+            describe(&rows->rows[i], prefix, out);
+    }
+}
+
+void config_print_manual(FILE *out)
+{
+    for (size_t i = 0; i < options.count; i++) {
+        const struct option *option = &options.rows[i];
+        describe(option, "", out);
+        if (option->type == OPTION_GROUP || option->type == OPTION_GROUPS)
+            describe_group(option, out);
     }
 }

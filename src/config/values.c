@@ -161,8 +161,9 @@ static int set_number(const struct option *option, int64_t *place, const char *t
 
 static int set_enum(const struct option *option, int *place, const char *text, struct error *err)
 {
-    for (int i = 0; option->names[i] != NULL; i++) {
-        if (text[0] != '\0' && strcmp(option->names[i], text) == 0) {
+    const char *const *names = option_names(option);
+    for (int i = 0; names[i] != NULL; i++) {
+        if (text[0] != '\0' && strcmp(names[i], text) == 0) {
             *place = i;
             return 0;
         }
@@ -170,25 +171,27 @@ static int set_enum(const struct option *option, int *place, const char *text, s
     return expected(option, text, err);
 }
 
-static int add_listen(struct config_in *in, const char *text, struct error *err)
+static int too_many(size_t most, struct error *err)
 {
-    if (in->listen_count == LISTENERS_MAX) {
-        error_set(err, _("more than %d addresses"), LISTENERS_MAX);
+    error_set(err, _("more than %zu of them"), most);
+    return -1;
+}
+
+static int add_listen(struct listen_list *list, const char *text, struct error *err)
+{
+    if (list->count == LISTENERS_MAX)
+        return too_many(LISTENERS_MAX, err);
+    if (listener_parse(&list->items[list->count], text, err) != 0)
         return -1;
-    }
-    if (listener_parse(&in->listen[in->listen_count], text, err) != 0)
-        return -1;
-    in->listen_count++;
+    list->count++;
     return 0;
 }
 
-static int add_host(struct config_backend *backend, const char *text, struct error *err)
+static int add_host(struct host_list *list, const char *text, struct error *err)
 {
-    if (backend->host_count == CONFIG_HOSTS_MAX) {
-        error_set(err, _("more than %d hosts"), CONFIG_HOSTS_MAX);
-        return -1;
-    }
-    struct address *host = &backend->hosts[backend->host_count];
+    if (list->count == CONFIG_HOSTS_MAX)
+        return too_many(CONFIG_HOSTS_MAX, err);
+    struct address *host = &list->items[list->count];
     if (text[0] == '*' || address_parse_endpoint(host, text, 25) != 0 || host->port == 0) {
         error_set(err,
                   _("found \"%s\"; expected an IP address, with or without a port, like "
@@ -196,7 +199,32 @@ static int add_host(struct config_backend *backend, const char *text, struct err
                   text);
         return -1;
     }
-    backend->host_count++;
+    list->count++;
+    return 0;
+}
+
+static int add_address(struct host_list *list, const char *text, struct error *err)
+{
+    if (list->count == CONFIG_HOSTS_MAX)
+        return too_many(CONFIG_HOSTS_MAX, err);
+    if (address_parse_ip(&list->items[list->count], text) != 0) {
+        error_set(err, _("found \"%s\"; expected an IP address without a port"), text);
+        return -1;
+    }
+    list->count++;
+    return 0;
+}
+
+/* Takes over `item`, which may be NULL. */
+static int add_string(struct string_list *list, char *item, struct error *err)
+{
+    char **items = item != NULL ? realloc(list->items, (list->count + 1) * sizeof *items) : NULL;
+    if (items == NULL) {
+        free(item);
+        return out_of_memory(err);
+    }
+    list->items = items;
+    items[list->count++] = item;
     return 0;
 }
 
@@ -209,17 +237,10 @@ static int add_domain(struct string_list *list, const char *text, struct error *
                   text);
         return -1;
     }
-    char **items = realloc(list->items, (list->count + 1) * sizeof *items);
-    if (items == NULL)
-        return out_of_memory(err);
-    list->items = items;
     char *item = strdup(text);
-    if (item == NULL)
-        return out_of_memory(err);
-    for (char *at = item; *at != '\0'; at++)
+    for (char *at = item; at != NULL && *at != '\0'; at++)
         *at = *at >= 'A' && *at <= 'Z' ? (char)(*at + 32) : *at;
-    items[list->count++] = item;
-    return 0;
+    return add_string(list, item, err);
 }
 
 char *value_trim(char *line)
@@ -242,10 +263,17 @@ static int add_network(struct cidr_set **set, const char *text, struct error *er
     return *set != NULL ? cidr_set_add(*set, text, err) : out_of_memory(err);
 }
 
-int option_set(const struct option *option, struct config *config, const char *text,
-               const char *folder, struct error *err)
+static int set_boolean(const struct option *option, bool *place, const char *text,
+                       struct error *err)
 {
-    void *place = option_place(option, config);
+    *place = strcmp(text, "true") == 0;
+    return *place || strcmp(text, "false") == 0 ? 0 : expected(option, text, err);
+}
+
+int option_set(const struct option *option, void *base, const char *text, const char *folder,
+               struct error *err)
+{
+    void *place = option_place(option, base);
 
     switch (option->type) {
     case OPTION_STRING:
@@ -253,6 +281,8 @@ int option_set(const struct option *option, struct config *config, const char *t
     case OPTION_HOSTNAME:
         return set_hostname(place, text, err);
     case OPTION_FILE:
+        if (text[0] == '\0' && option->fallback == NULL)
+            return expected(option, text, err);
         return value_set_file(place, text, folder, err);
     case OPTION_INTEGER:
         return set_number(option, place, text, no_suffixes, err);
@@ -262,28 +292,48 @@ int option_set(const struct option *option, struct config *config, const char *t
         return set_number(option, place, text, size_suffixes, err);
     case OPTION_ENUM:
         return set_enum(option, place, text, err);
+    case OPTION_BOOLEAN:
+        return set_boolean(option, place, text, err);
     case OPTION_LISTEN:
-        return add_listen(&config->in, text, err);
+        return add_listen(place, text, err);
     case OPTION_HOSTS:
-        return add_host(&config->in.backend, text, err);
+        return add_host(place, text, err);
+    case OPTION_ADDRESSES:
+        return add_address(place, text, err);
     case OPTION_NETWORKS:
+    case OPTION_NETWORKS_FILE:
         return add_network(place, text, err);
     case OPTION_DOMAINS:
     case OPTION_DOMAINS_FILE:
         return add_domain(place, text, err);
-    case OPTION_CERTIFICATES:
+    case OPTION_STRINGS:
+        return add_string(place, strdup(text), err);
+    case OPTION_GROUP:
+    case OPTION_GROUPS:
         break;
     }
     return expected(option, text, err);
 }
 
+void *option_add_group(const struct option *option, void *base)
+{
+    struct config_list *list = option_place(option, base);
+    size_t size = option_rows(option)->size;
+    char *items = realloc(list->items, (list->count + 1) * size);
+    if (items == NULL)
+        return NULL;
+    list->items = items;
+    return memset(items + list->count++ * size, 0, size);
+}
+
 static void list_names(const struct option *option, struct buffer *buffer)
 {
     const char *separator = "";
-    for (int i = 0; option->names[i] != NULL; i++) {
-        if (option->names[i][0] == '\0')
+    const char *const *names = option_names(option);
+    for (int i = 0; names[i] != NULL; i++) {
+        if (names[i][0] == '\0')
             continue;
-        buffer_printf(buffer, "%s\"%s\"", separator, option->names[i]);
+        buffer_printf(buffer, "%s\"%s\"", separator, names[i]);
         separator = ", ";
     }
 }
@@ -302,6 +352,7 @@ const char *option_expected(const struct option *option, char *out, size_t size)
         break;
     case OPTION_FILE:
     case OPTION_DOMAINS_FILE:
+    case OPTION_NETWORKS_FILE:
         buffer_puts(&buffer, _("the name of a file"));
         break;
     case OPTION_INTEGER:
@@ -324,7 +375,11 @@ const char *option_expected(const struct option *option, char *out, size_t size)
     case OPTION_LISTEN:
         buffer_puts(&buffer, _("a list of addresses with ports"));
         break;
+    case OPTION_BOOLEAN:
+        buffer_puts(&buffer, _("true or false"));
+        break;
     case OPTION_HOSTS:
+    case OPTION_ADDRESSES:
         buffer_puts(&buffer, _("a list of addresses"));
         break;
     case OPTION_NETWORKS:
@@ -333,20 +388,17 @@ const char *option_expected(const struct option *option, char *out, size_t size)
     case OPTION_DOMAINS:
         buffer_puts(&buffer, _("a list of domains"));
         break;
-    case OPTION_CERTIFICATES:
-        buffer_puts(&buffer, _("a list of groups ( { cert = \"...\"; key = \"...\"; } )"));
+    case OPTION_STRINGS:
+        buffer_puts(&buffer, _("a list of strings"));
+        break;
+    case OPTION_GROUP:
+        buffer_puts(&buffer, _("a group in braces"));
+        break;
+    case OPTION_GROUPS:
+        buffer_puts(&buffer, _("a list of groups ( { ... }, { ... } )"));
         break;
     }
     return out;
-}
-
-static void free_certificates(struct config_tls *tls)
-{
-    for (size_t i = 0; i < tls->certificate_count; i++) {
-        free((char *)tls->certificates[i].cert);
-        free((char *)tls->certificates[i].key);
-    }
-    free(tls->certificates);
 }
 
 static void free_strings(struct string_list *list)
@@ -356,25 +408,42 @@ static void free_strings(struct string_list *list)
     free(list->items);
 }
 
-void option_free(const struct option *option, struct config *config)
+static void free_groups(const struct option_rows *rows, struct config_list *list)
 {
-    void *place = option_place(option, config);
+    for (size_t i = 0; i < list->count; i++)
+        option_free_rows(rows, (char *)list->items + i * rows->size);
+    free(list->items);
+}
+
+static void free_option(const struct option *option, void *base)
+{
+    void *place = option_place(option, base);
     switch (option->type) {
     case OPTION_STRING:
     case OPTION_HOSTNAME:
     case OPTION_FILE:
         free(*(char **)place);
         break;
-    case OPTION_NETWORKS:
+    case OPTION_NETWORKS: /* the files of lines add to the same lists */
         cidr_set_free(*(struct cidr_set **)place);
         break;
-    case OPTION_DOMAINS: /* OPTION_DOMAINS_FILE adds to the same list */
+    case OPTION_DOMAINS:
+    case OPTION_STRINGS:
         free_strings(place);
         break;
-    case OPTION_CERTIFICATES:
-        free_certificates(place);
+    case OPTION_GROUP:
+        option_free_rows(option_rows(option), place);
+        break;
+    case OPTION_GROUPS:
+        free_groups(option_rows(option), place);
         break;
     default:
         break;
     }
+}
+
+void option_free_rows(const struct option_rows *rows, void *base)
+{
+    for (size_t i = 0; i < rows->count; i++)
+        free_option(&rows->rows[i], base);
 }

@@ -21,7 +21,7 @@ static int check_certificates(const struct config *config)
     struct tls_server_config tls_config;
     struct error err;
 
-    if (config->tls.certificate_count == 0)
+    if (config->tls.certificates.count == 0)
         return 0;
     config_tls_server(config, &tls_config);
     struct tls_server *tls = tls_server_new(&tls_config, NULL, &err);

@@ -234,10 +234,10 @@ void backend_unref(struct backend *backend)
 bool backend_serves(const struct backend *backend, const struct config *config)
 {
     const struct config_backend *a = backend_settings(backend), *b = &config->in.backend;
-    if (a->host_count != b->host_count || strcmp(backend->config->hostname, config->hostname) != 0)
+    if (a->hosts.count != b->hosts.count || strcmp(backend->config->hostname, config->hostname) != 0)
         return false;
-    for (size_t i = 0; i < a->host_count; i++) {
-        if (!address_same_ip(&a->hosts[i], &b->hosts[i]) || a->hosts[i].port != b->hosts[i].port)
+    for (size_t i = 0; i < a->hosts.count; i++) {
+        if (!address_same_ip(&a->hosts.items[i], &b->hosts.items[i]) || a->hosts.items[i].port != b->hosts.items[i].port)
             return false;
     }
     return a->identity == b->identity && a->tls == b->tls && a->max_sessions == b->max_sessions &&
@@ -312,13 +312,13 @@ int backend_connect(struct backend *backend, struct address *host, enum own_repl
     }
     *why = REPLY_BACKEND_UNREACHABLE;
     error_set(err, "no answer a moment ago, not tried again yet");
-    for (size_t i = 0; i < settings->host_count; i++) {
+    for (size_t i = 0; i < settings->hosts.count; i++) {
         if (host_rests(backend, i))
             continue;
-        int fd = dial_connect(&settings->hosts[i], NULL, USER_TIMEOUT_MS,
+        int fd = dial_connect(&settings->hosts.items[i], NULL, USER_TIMEOUT_MS,
                               deadline_in_ms(settings->connect_timeout_ms), err);
         if (fd >= 0) {
-            *host = settings->hosts[i];
+            *host = settings->hosts.items[i];
             return fd;
         }
         host_failed(backend, i);

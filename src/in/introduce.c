@@ -97,6 +97,7 @@ static bool wants_tls(const struct introduction *intro)
         return intro->client->tls;
     case CONFIG_TLS_MAY:
     case CONFIG_TLS_ENCRYPT:
+    case CONFIG_TLS_VERIFY:
         return true;
     case CONFIG_TLS_NONE:
         break;
@@ -106,7 +107,7 @@ static bool wants_tls(const struct introduction *intro)
 
 static enum outcome start_tls(struct introduction *intro)
 {
-    bool must = intro->settings->tls == CONFIG_TLS_ENCRYPT;
+    bool must = intro->settings->tls == CONFIG_TLS_ENCRYPT || intro->settings->tls == CONFIG_TLS_VERIFY;
     struct error err = {""};
 
     if (!(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS)) {

@@ -39,8 +39,8 @@ static void relay_in_shape(const struct config *config, struct daemon_shape *out
 {
     const struct config_in *in = &config->in;
     *out = (struct daemon_shape){
-        .listen = in->listen,
-        .listen_count = in->listen_count,
+        .listen = in->listen.items,
+        .listen_count = in->listen.count,
         .workers = (unsigned)in->workers,
         .queue = (unsigned)in->limits.queue,
         .connections = (unsigned)in->limits.connections,

@@ -79,7 +79,7 @@ int daemon_load_tls(const struct config *config, const struct tls_tickets *ticke
 {
     struct tls_server_config tls_config;
     *tls = NULL;
-    if (config->tls.certificate_count == 0)
+    if (config->tls.certificates.count == 0)
         return 0;
     config_tls_server(config, &tls_config);
     *tls = tls_server_new(&tls_config, tickets, err);

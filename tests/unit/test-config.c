@@ -39,12 +39,12 @@ static void test_minimum(void)
     g_assert_nonnull(config);
     g_assert_cmpstr(config->in.domains.items[0], ==, "example.com");
     g_assert_cmpstr(config->in.domains.items[1], ==, ".example.org");
-    g_assert_cmpint(config->in.backend.hosts[0].port, ==, 25);
+    g_assert_cmpint(config->in.backend.hosts.items[0].port, ==, 25);
     g_assert_cmpint(config->in.backend.identity, ==, CONFIG_IDENTITY_XCLIENT);
     g_assert_cmpint(config->in.backend.tls, ==, CONFIG_TLS_MIRROR);
     g_assert_cmpint(config->in.timeouts.command, ==, 300000);
     g_assert_cmpint(config->in.limits.message_size, ==, 104857600);
-    g_assert_cmpint(config->in.listen[0].address.port, ==, 25);
+    g_assert_cmpint(config->in.listen.items[0].address.port, ==, 25);
     g_assert_cmpint(config->log_level, ==, LOG_LEVEL_INFO);
     config_unref(config);
     g_string_free(errors, TRUE);
@@ -80,7 +80,8 @@ static const struct {
     {"identity must be said",
      "hostname = \"a.example\"; in = { domains = [ \"a.example\" ]; "
      "backend = { hosts = [ \"10.0.0.2\" ]; }; };",
-     "", "in.backend.identity: it must be set", "\"xclient\", \"none\""},
+     "", "in.backend.identity: it must be set",
+     "\"xclient\", \"proxy-v2\", \"proxy-v1\", \"none\""},
     {"no domains",
      "hostname = \"a.example\"; in = { backend = { hosts = [ \"10.0.0.2\" ]; "
      "identity = \"none\"; }; };",
@@ -110,9 +111,30 @@ static const struct {
     {"certificate's settings",
      MINIMUM "}; tls = { certificates = ( { cert = \"host_list\"; "
              "kay = \"host_list\"; },\n { cert = \"host_list\"; key = 5; } ); };\n",
-     ":5:", "kay: no such setting", "key must be the name of a file"},
+     ":5:", "tls.certificates[0].kay: no such option; did you mean tls.certificates[0].key?",
+     "tls.certificates[1].key: found a whole number"},
     {"certificate without a name", MINIMUM "}; tls = { certificates = ( { cert = \"\"; } ); };\n",
-     ":4:", "tls.certificates", "cert must be"},
+     ":4:", "tls.certificates[0].cert", "expected the name of a file"},
+    {"group without a setting",
+     MINIMUM "backends = ( { hosts = [ \"10.0.0.3\" ]; identity = \"none\"; } ); };\n",
+     ":4:", "in.backends[0].domains: it must be set", ""},
+    {"setting of a group in a list",
+     MINIMUM "backends = ( { domains = [ \"b.example\" ]; hosts = [ \"10.0.0.3\" ];\n"
+             " identity = \"nobody\"; } ); };\n",
+     ":5:", "in.backends[0].identity: found \"nobody\"", ""},
+    {"group left out is not looked at",
+     MINIMUM "submission = { hosts = [ \"10.0.0.2:587\" ]; }; };\n",
+     ":4:", "in.submission.identity: it must be set", ""},
+    {"verify without a name",
+     MINIMUM "submission = { hosts = [ \"10.0.0.2:587\" ]; identity = \"none\"; "
+             "tls = \"verify\"; }; };\n",
+     "", "in.submission: tls = \"verify\" needs tls_name", ""},
+    {"two sources of a family",
+     MINIMUM "backends = ( { domains = [ \"b.example\" ]; hosts = [ \"10.0.0.3\" ]; "
+             "identity = \"none\"; source = [ \"10.0.0.1\", \"10.0.0.9\" ]; } ); };\n",
+     "", "in.backends[0]: source takes one IPv4", ""},
+    {"list in place of groups", MINIMUM "backends = [ \"10.0.0.3\" ]; };\n", ":4:", "in.backends",
+     "expected a list of groups"},
     {"key alone missing",
      MINIMUM "}; tls = { certificates = ( { cert = \"host_list\"; "
              "key = \"no.key\"; } ); };\n",
@@ -217,8 +239,9 @@ static void test_example(void)
     g_assert_true(g_file_get_contents(example, &text, NULL, NULL));
     struct config *config = load_text(text, errors);
     g_assert_cmpstr(errors->str, ==, "");
-    g_assert_cmpuint(config->tls.certificate_count, ==, 1);
-    g_assert_cmpstr(config->tls.certificates[0].key, ==, key);
+    g_assert_cmpuint(config->tls.certificates.count, ==, 1);
+    const struct tls_pair *pairs = config->tls.certificates.items;
+    g_assert_cmpstr(pairs[0].key, ==, key);
     config_unref(config);
     g_remove(key);
     load_text(text, errors);
@@ -237,6 +260,8 @@ static void test_round_trip(void)
         "private_clients = [ \"127.0.0.0/8\", \"fd00::/8\" ]; workers = 7;\n"
         "listen = [ \"[::]:2525\", \"127.0.0.1:465 tls\" ];\n"
         "timeouts = { line = \"250ms\"; data = \"90s\"; command = \"10m\"; park_after = 0; };\n"
+        "backends = ( { domains = [ \"B.example\" ]; hosts = [ \"10.0.0.3\", \"[fd00::3]:26\" ];\n"
+        "  identity = \"proxy-v2\"; source = [ \"10.0.0.1\", \"fd00::1\" ]; } );\n"
         "limits = { message_size = \"5G\"; }; };\n",
         errors);
     g_assert_nonnull(first);
@@ -253,9 +278,17 @@ static void test_round_trip(void)
     check_holds(once, "message_size = 5368709120L;");
     check_holds(once, "127.0.0.1:465 tls");
     check_holds(once, "ca_file = \"\";");
-    g_assert_cmpuint(second->tls.certificate_count, ==, 2);
-    g_assert_cmpstr(second->tls.certificates[0].key, ==, second->tls.certificates[0].cert);
-    g_assert_cmpstr(second->tls.certificates[1].key, ==, first->tls.certificates[1].key);
+    g_assert_cmpuint(second->tls.certificates.count, ==, 2);
+    const struct tls_pair *pairs = second->tls.certificates.items;
+    g_assert_cmpstr(pairs[0].key, ==, "");
+    g_assert_true(g_str_has_suffix(pairs[1].key, "/part.conf"));
+    const struct config_backend *backends = second->in.backends.items;
+    g_assert_cmpuint(second->in.backends.count, ==, 1);
+    g_assert_cmpstr(backends[0].domains.items[0], ==, "b.example");
+    g_assert_cmpint(backends[0].spares, ==, 2);
+    g_assert_cmpint(backends[0].source.count, ==, 2);
+    g_assert_true(second->in.backend.given);
+    g_assert_false(second->in.submission.given);
     free(once);
     free(twice);
     config_unref(first);
@@ -271,8 +304,12 @@ static void test_manual(void)
     FILE *out = open_memstream(&text, &size);
     config_print_manual(out);
     fclose(out);
-    for (size_t i = 0; i < option_count; i++) {
-        g_autofree char *item = g_strdup_printf(".It Cm %s\n", options[i].path);
+    check_holds(text, ".It Cm in.backend.spares\n");
+    check_holds(text, ".It Cm in.backends.domains\n");
+    check_holds(text, ".It Cm tls.certificates.cert\n");
+    check_holds(text, "The settings of in.backend hold here as well.\n");
+    for (size_t i = 0; i < options.count; i++) {
+        g_autofree char *item = g_strdup_printf(".It Cm %s\n", options.rows[i].path);
         check_holds(text, item);
     }
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
@@ -285,11 +322,11 @@ static void test_manual(void)
 
 static void test_table(void)
 {
-    for (size_t i = 0; i < option_count; i++) {
-        g_test_message("%s", options[i].path);
-        g_assert_cmpstr(options[i].help, !=, "");
+    for (size_t i = 0; i < options.count; i++) {
+        g_test_message("%s", options.rows[i].path);
+        g_assert_cmpstr(options.rows[i].help, !=, "");
         for (size_t j = 0; j < i; j++)
-            g_assert_cmpstr(options[i].path, !=, options[j].path);
+            g_assert_cmpstr(options.rows[i].path, !=, options.rows[j].path);
     }
 }
 

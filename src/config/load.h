@@ -1,0 +1,36 @@
+/* config/load.h - what is under way while one configuration file is loaded
+ *
+ * Between config.c (values) and source.c (the text itself, and how complaints are put).
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_CONFIG_LOAD_H
+#define POSTERN_CONFIG_LOAD_H
+
+#include <libconfig.h>
+
+#include "config/config.h"
+
+struct load {
+    struct config *config;
+    config_t file;
+    const char *name; /* of the file, as the operator gave it */
+    char *folder;
+    config_report *report;
+    void *context;
+    unsigned errors;
+    bool domains_wrong; /* the domains have had their error */
+};
+
+/* Reports and counts an error. `file` NULL: the main one; line 0: no line is known; `setting` NULL:
+ * it is not in the file. */
+void load_complain_at(struct load *load, const char *file, unsigned line, const char *option,
+                      const char *reason);
+void load_complain(struct load *load, const config_setting_t *setting, const char *option,
+                   const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* What libconfig 1.5 does not say, or ends the process for, in the file and those it includes. 0, or
+ * -1 when reading on makes no sense. */
+int source_check(struct load *load, const char *file);
+
+#endif

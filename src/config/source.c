@@ -1,0 +1,161 @@
+/* config/source.c - the text of a configuration file: what libconfig does not say, and complaints
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "config/load.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/i18n.h"
+#include "config/options.h"
+#include "config/values.h"
+
+#define INCLUDES_MAX 10 /* libconfig's own depth */
+#define NAME_OCTETS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_*"
+
+/* line 0: no line is known. libconfig names included files from the folder of the main one. */
+void load_complain_at(struct load *load, const char *file, unsigned line, const char *option,
+                      const char *reason)
+{
+    char text[ERROR_TEXT_MAX + 4 * OPTION_PATH_MAX], place[16] = "";
+    bool is_included = file != NULL && file[0] != '/' && strcmp(file, load->name) != 0;
+
+    if (line > 0)
+        snprintf(place, sizeof place, ":%u", line);
+    snprintf(text, sizeof text, "%s%s%s%s: %s%s%s", is_included ? load->folder : "",
+             is_included ? "/" : "", file != NULL ? file : load->name, place, option,
+             option[0] != '\0' ? ": " : "", reason);
+    load->report(load->context, text);
+    load->errors++;
+}
+
+void load_complain(struct load *load, const config_setting_t *setting, const char *option,
+                   const char *format, ...)
+{
+    char reason[ERROR_TEXT_MAX];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(reason, sizeof reason, format, arguments);
+    va_end(arguments);
+    if (setting != NULL)
+        load_complain_at(load, config_setting_source_file(setting),
+                         config_setting_source_line(setting), option, reason);
+    else
+        load_complain_at(load, load->name, 0, option, reason);
+}
+
+/* libconfig 1.5 cuts plain numbers to 32 bits without a word. */
+static const char *check_number(struct load *load, const char *file, unsigned line, const char *at)
+{
+    char *end, text[64];
+    errno = 0;
+    long long number = strtoll(at, &end, at[0] == '0' && (at[1] | 32) == 'x' ? 16 : 10);
+    if (errno == ERANGE || (number > INT32_MAX && strchr("L.eE", *end) == NULL)) {
+        snprintf(text, sizeof text, "%.*s", (int)(end - at), at);
+        load_complain_at(
+            load, file, line, text,
+            _("too large for a plain number; write it with an L behind, or as a text"));
+    }
+    return end + strspn(end, "L.0123456789eE");
+}
+
+enum source_state { SOURCE_CODE, SOURCE_STRING, SOURCE_COMMENT };
+
+static enum source_state check_line(struct load *load, const char *file, unsigned line,
+                                    const char *at, enum source_state state)
+{
+    while (*at != '\0') {
+        if (state == SOURCE_STRING) {
+            if (*at == '"')
+                state = SOURCE_CODE;
+            at += *at == '\\' && at[1] != '\0' ? 2 : 1;
+        } else if (state == SOURCE_COMMENT) {
+            const char *end = strstr(at, "*/");
+            if (end == NULL)
+                break;
+            state = SOURCE_CODE;
+            at = end + 2;
+        } else if (*at == '#' || strncmp(at, "//", 2) == 0) {
+            break;
+        } else if (strncmp(at, "/*", 2) == 0) {
+            state = SOURCE_COMMENT;
+            at += 2;
+        } else if (*at == '"') {
+            state = SOURCE_STRING;
+            at++;
+        } else if (*at >= '0' && *at <= '9') {
+            at = check_number(load, file, line, at);
+        } else {
+            size_t name = strspn(at, NAME_OCTETS);
+            at += name > 0 ? name + strspn(at + name, NAME_OCTETS "0123456789-") : 1;
+        }
+    }
+    return state;
+}
+
+static int check_source(struct load *load, const char *file, unsigned depth);
+
+/* Of an @include line: 1 when it is none, 0 when the file is fine, else -1. */
+static int check_include(struct load *load, const char *file, unsigned line, const char *text,
+                         unsigned depth)
+{
+    char name[PATH_MAX];
+    int used = 0;
+    const char *problem;
+
+    if (sscanf(text, " @include%*[ \t]\"%n%4095[^\"]", &used, name) != 1 || used == 0)
+        return 1;
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s", load->folder, name) < 0)
+        path = NULL;
+    if (path == NULL)
+        problem = strerror(ENOMEM);
+    else if (name[0] == '/')
+        problem = _("the name must start from the folder of the main file");
+    else if (depth == INCLUDES_MAX)
+        problem = _("too many files within each other");
+    else
+        problem = value_file_problem(path);
+    if (problem != NULL)
+        load_complain_at(load, file, line, name, problem);
+    int result = problem == NULL ? check_source(load, path, depth + 1) : -1;
+    free(path);
+    return result;
+}
+
+/* What libconfig 1.5 does not say, or ends the process for (a folder in place of a file). */
+static int check_source(struct load *load, const char *file, unsigned depth)
+{
+    enum source_state state = SOURCE_CODE;
+    const char *problem = value_file_problem(file);
+    FILE *stream = problem == NULL ? fopen(file, "re") : NULL;
+    char *text = NULL;
+    size_t size = 0;
+    int result = 0;
+
+    if (stream == NULL) {
+        load_complain_at(load, file, 0, _("cannot be read"),
+                         problem != NULL ? problem : strerror(errno));
+        return -1;
+    }
+    for (unsigned line = 1; result == 0 && getline(&text, &size, stream) >= 0; line++) {
+        int include = state == SOURCE_CODE ? check_include(load, file, line, text, depth) : 1;
+        if (include > 0)
+            state = check_line(load, file, line, text, state);
+        else
+            result = include;
+    }
+    free(text);
+    fclose(stream);
+    return result;
+}
+
+int source_check(struct load *load, const char *file)
+{
+    return check_source(load, file, 0);
+}
