@@ -24,6 +24,7 @@
 #include "net/tls.h"
 
 #define CONFIG_HOSTS_MAX 8
+#define CONFIG_SPARES_MAX 100 /* of one backend */
 
 enum config_identity {
     CONFIG_IDENTITY_UNSET,

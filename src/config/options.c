@@ -38,7 +38,8 @@ static const struct option backend_rows[] = {
     {"source", OPTION_ADDRESSES, offsetof(struct config_backend, source), "", 0, 0, NULL,
      N_("The addresses to connect from, one IPv4 and one IPv6 at most; empty lets the "
         "system choose.")},
-    {"spares", OPTION_INTEGER, offsetof(struct config_backend, spares), "2", 0, 100, NULL,
+    {"spares", OPTION_INTEGER, offsetof(struct config_backend, spares), "2", 0,
+     CONFIG_SPARES_MAX, NULL,
      N_("Connections to the backend kept open and greeted, so that a message finds one "
         "ready. Not with \"proxy-v1\" and \"proxy-v2\", where the client must be known "
         "first.")},

@@ -316,7 +316,7 @@ static bool read_body(struct dialog *dialog, struct sink_body *body)
     struct dataline scanner;
     struct dataline_output output;
 
-    dataline_init(&scanner, DATALINE_NORMALIZE);
+    dataline_init(&scanner, DATALINE_NORMALIZE, DATALINE_LINES);
     while (!scanner.ended) {
         const char *bytes;
         size_t len;

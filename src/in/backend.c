@@ -2,44 +2,27 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "in/backend.h"
+#include "in/backend-internal.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/i18n.h"
-#include "base/log.h"
 #include "net/dial.h"
 
-#define SLOT_WAIT_MS 5000    /* a session waits so long for one of max_sessions */
-#define LEARN_RETRY_MS 15000 /* the keeper asks again while nothing is known */
-#define LEARN_REFRESH_MS (15 * 60 * 1000)
-#define KEEPER_STEP_MS 10000  /* each step of the keeper's dialog */
+#define SLOT_WAIT_MS 5000     /* a session waits so long for one of max_sessions */
 #define USER_TIMEOUT_MS 60000 /* unacknowledged data on a dead tunnel (protocol: 3) */
-#define KEEPER_BUFFER 4096
+#define DEMAND_BITS 8
 
 struct backend_census {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned living;
-};
-
-struct backend {
-    struct config *config;
-    struct tls_client *tls;
-    struct backend_census *census;
-    pthread_mutex_t lock;
-    pthread_cond_t changed; /* a slot is free, or the keeper shall go */
-    unsigned references;    /* of services; the keeper's own life is not counted */
-    unsigned sessions;
-    int64_t failed_until_ms[CONFIG_HOSTS_MAX];
-    bool known;
-    int64_t learned_at_ms;
-    struct nexthop_capabilities learned;
 };
 
 /* Condition variables here wait on CLOCK_MONOTONIC: a clock set by NTP must not stretch a wait. */
@@ -89,7 +72,7 @@ void backend_census_free(struct backend_census *census)
     }
 }
 
-static void census_count(struct backend_census *census, int difference)
+void backend_census_count(struct backend_census *census, int difference)
 {
     pthread_mutex_lock(&census->lock);
     census->living = (unsigned)((int)census->living + difference);
@@ -97,103 +80,58 @@ static void census_count(struct backend_census *census, int difference)
     pthread_mutex_unlock(&census->lock);
 }
 
-static void backend_free(struct backend *backend)
+void backend_free(struct backend *backend)
 {
     tls_client_free(backend->tls);
     config_unref(backend->config);
+    free(backend->spares);
+    if (backend->wake_fd >= 0)
+        close(backend->wake_fd);
     pthread_cond_destroy(&backend->changed);
     pthread_mutex_destroy(&backend->lock);
     free(backend);
 }
 
-/* One connection of the keeper: greeting, EHLO, QUIT. */
-static void keeper_ask(struct backend *backend, struct stream_buffers *buffers, struct reply *reply)
+void backend_wake(const struct backend *backend)
 {
-    struct address host;
-    enum own_reply why;
-    struct error err;
-    struct nexthop hop;
-    int fd = backend_connect(backend, &host, &why, &err);
-
-    if (fd < 0) {
-        log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
-        return;
-    }
-    nexthop_init(&hop, fd, buffers);
-    if (nexthop_greeting(&hop, reply, deadline_in_ms(KEEPER_STEP_MS)) == IO_OK &&
-        reply_is_positive(reply) &&
-        nexthop_hello(&hop, true, backend_hostname(backend), reply,
-                      deadline_in_ms(KEEPER_STEP_MS)) == IO_OK &&
-        reply_is_positive(reply)) {
-        backend_learn(backend, &hop.capabilities, true);
-        if (backend_settings(backend)->identity == CONFIG_IDENTITY_XCLIENT &&
-            !(hop.capabilities.extensions & NEXTHOP_XCLIENT))
-            log_write(LOG_LEVEL_ERROR,
-                      "event=backend-identity error=\"the backend does not offer XCLIENT to "
-                      "this host: add our address to its smtpd_authorized_xclient_hosts; until "
-                      "then all mail gets 451\"");
-    }
-    nexthop_quit(&hop);
-    backend_disconnected(backend);
+    uint64_t one = 1;
+    if (write(backend->wake_fd, &one, sizeof one) < 0)
+        return; /* the counter is full: it is awake */
 }
 
-static void *keeper_main(void *argument)
+/* What a connection without TLS, or with it, is for under these settings; the rest goes by what
+ * clients did of late. */
+unsigned backend_spares_wanted(const struct backend *backend, bool tls)
 {
-    struct backend *backend = argument;
-    struct backend_census *census = backend->census;
-    struct stream_buffers buffers;
-    struct reply *reply = malloc(sizeof *reply);
-    bool ready = stream_buffers_init(&buffers, KEEPER_BUFFER, KEEPER_BUFFER) == 0 && reply != NULL;
+    const struct config_backend *settings = backend->settings;
+    unsigned all = (unsigned)settings->spares;
 
-    pthread_mutex_lock(&backend->lock);
-    struct deadline next = deadline_in_ms(0);
-    while (backend->references > 0) {
-        bool due = backend->learned_at_ms == 0 ||
-                   deadline_now_ms() - backend->learned_at_ms >= LEARN_REFRESH_MS;
-        if (ready && due && deadline_passed(next)) {
-            pthread_mutex_unlock(&backend->lock);
-            keeper_ask(backend, &buffers, reply);
-            pthread_mutex_lock(&backend->lock);
-            next = deadline_in_ms(LEARN_RETRY_MS);
-            continue;
-        }
-        wait_until(&backend->changed, &backend->lock,
-                   deadline_passed(next) ? deadline_in_ms(LEARN_RETRY_MS) : next);
-    }
-    pthread_mutex_unlock(&backend->lock);
-    stream_buffers_free(&buffers);
-    free(reply);
-    backend_free(backend);
-    census_count(census, -1);
-    return NULL;
-}
-
-static int start_keeper(struct backend *backend, struct error *err)
-{
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t all, before;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, 256 * 1024);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    census_count(backend->census, 1);
-    int result = pthread_create(&thread, &attributes, keeper_main, backend);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    if (result == 0)
+    if (settings->identity == CONFIG_IDENTITY_PROXY_V1 ||
+        settings->identity == CONFIG_IDENTITY_PROXY_V2)
         return 0;
-    census_count(backend->census, -1);
-    error_set(err, _("cannot start a thread: %s"), strerror(result));
-    return -1;
+    if (settings->tls == CONFIG_TLS_NONE)
+        return tls ? 0 : all;
+    if (settings->tls != CONFIG_TLS_MIRROR)
+        return tls ? all : 0;
+    unsigned under_tls =
+        (all * (unsigned)__builtin_popcount(backend->demand) + DEMAND_BITS / 2) / DEMAND_BITS;
+    return tls ? under_tls : all - under_tls;
 }
 
-struct backend *backend_new(struct config *config, struct backend_census *census, struct error *err)
+static struct tls_client *make_tls(const struct config_backend *settings, struct error *err)
 {
     /* In a private tunnel the certificate proves nothing that WireGuard has not proven. */
-    const struct tls_client_config tls = {.priority = NULL, .verify = false};
+    const struct tls_client_config tls = {
+        .priority = NULL,
+        .verify = settings->tls == CONFIG_TLS_VERIFY,
+        .ca_file = settings->ca_file[0] != '\0' ? settings->ca_file : NULL,
+    };
+    return tls_client_new(&tls, err);
+}
+
+struct backend *backend_new(struct config *config, const struct config_backend *settings,
+                            bool submission, struct backend_census *census, struct error *err)
+{
     struct backend *backend = calloc(1, sizeof *backend);
 
     if (backend == NULL || init_monotonic(&backend->changed) != 0) {
@@ -205,8 +143,16 @@ struct backend *backend_new(struct config *config, struct backend_census *census
     backend->references = 1;
     backend->census = census;
     backend->config = config_ref(config);
-    backend->tls = tls_client_new(&tls, err);
-    if (backend->tls == NULL || start_keeper(backend, err) != 0) {
+    backend->settings = settings;
+    backend->submission = submission;
+    backend->demand = 0x0f;
+    backend->spares = calloc((size_t)settings->spares + 1, sizeof *backend->spares);
+    backend->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (backend->spares == NULL || backend->wake_fd < 0)
+        error_set(err, "%s", strerror(errno));
+    else
+        backend->tls = make_tls(settings, err);
+    if (backend->tls == NULL || backend_start_keeper(backend, err) != 0) {
         backend_free(backend);
         return NULL;
     }
@@ -226,21 +172,32 @@ void backend_unref(struct backend *backend)
     if (backend == NULL)
         return;
     pthread_mutex_lock(&backend->lock);
+    /* Inside the lock: afterwards the keeper may have freed it. */
     if (--backend->references == 0)
-        pthread_cond_broadcast(&backend->changed);
+        backend_wake(backend);
     pthread_mutex_unlock(&backend->lock);
 }
 
-bool backend_serves(const struct backend *backend, const struct config *config)
+static bool same_hosts(const struct host_list *a, const struct host_list *b)
 {
-    const struct config_backend *a = backend_settings(backend), *b = &config->in.backend;
-    if (a->hosts.count != b->hosts.count || strcmp(backend->config->hostname, config->hostname) != 0)
+    if (a->count != b->count)
         return false;
-    for (size_t i = 0; i < a->hosts.count; i++) {
-        if (!address_same_ip(&a->hosts.items[i], &b->hosts.items[i]) || a->hosts.items[i].port != b->hosts.items[i].port)
+    for (size_t i = 0; i < a->count; i++) {
+        if (!address_same_ip(&a->items[i], &b->items[i]) || a->items[i].port != b->items[i].port)
             return false;
     }
-    return a->identity == b->identity && a->tls == b->tls && a->max_sessions == b->max_sessions &&
+    return true;
+}
+
+bool backend_serves(const struct backend *backend, const struct config *config,
+                    const struct config_backend *b, bool submission)
+{
+    const struct config_backend *a = backend->settings;
+    return strcmp(backend->config->hostname, config->hostname) == 0 &&
+           backend->submission == submission && same_hosts(&a->hosts, &b->hosts) &&
+           same_hosts(&a->source, &b->source) && a->identity == b->identity && a->tls == b->tls &&
+           strcmp(a->tls_name, b->tls_name) == 0 && strcmp(a->ca_file, b->ca_file) == 0 &&
+           a->spares == b->spares && a->max_sessions == b->max_sessions &&
            a->connect_timeout_ms == b->connect_timeout_ms &&
            a->command_timeout_ms == b->command_timeout_ms &&
            a->reply_timeout_ms == b->reply_timeout_ms && a->retry_after_ms == b->retry_after_ms;
@@ -248,7 +205,7 @@ bool backend_serves(const struct backend *backend, const struct config *config)
 
 const struct config_backend *backend_settings(const struct backend *backend)
 {
-    return &backend->config->in.backend;
+    return backend->settings;
 }
 
 const char *backend_hostname(const struct backend *backend)
@@ -261,11 +218,32 @@ struct tls_client *backend_tls(const struct backend *backend)
     return backend->tls;
 }
 
+const char *backend_tls_name(const struct backend *backend)
+{
+    return backend->settings->tls_name[0] != '\0' ? backend->settings->tls_name : NULL;
+}
+
+/* A slot is worth more than a spare. */
+static bool give_up_spare(struct backend *backend, struct spare *out)
+{
+    if (backend->spare_count == 0)
+        return false;
+    *out = backend->spares[--backend->spare_count];
+    return true;
+}
+
 static bool take_slot(struct backend *backend)
 {
     unsigned most = (unsigned)backend_settings(backend)->max_sessions;
     struct deadline deadline = deadline_in_ms(SLOT_WAIT_MS);
+    struct spare spare;
+
     pthread_mutex_lock(&backend->lock);
+    if (backend->sessions >= most && give_up_spare(backend, &spare)) {
+        pthread_mutex_unlock(&backend->lock);
+        stream_abort(&spare.hop.stream);
+        return true;
+    }
     while (backend->sessions >= most &&
            wait_until(&backend->changed, &backend->lock, deadline) != ETIMEDOUT)
         ;
@@ -300,6 +278,15 @@ static void host_failed(struct backend *backend, size_t host)
     pthread_mutex_unlock(&backend->lock);
 }
 
+static const struct address *source_for(const struct config_backend *settings, int family)
+{
+    for (size_t i = 0; i < settings->source.count; i++) {
+        if (settings->source.items[i].family == family)
+            return &settings->source.items[i];
+    }
+    return NULL;
+}
+
 int backend_connect(struct backend *backend, struct address *host, enum own_reply *why,
                     struct error *err)
 {
@@ -315,8 +302,9 @@ int backend_connect(struct backend *backend, struct address *host, enum own_repl
     for (size_t i = 0; i < settings->hosts.count; i++) {
         if (host_rests(backend, i))
             continue;
-        int fd = dial_connect(&settings->hosts.items[i], NULL, USER_TIMEOUT_MS,
-                              deadline_in_ms(settings->connect_timeout_ms), err);
+        int fd = dial_connect(&settings->hosts.items[i],
+                              source_for(settings, settings->hosts.items[i].family),
+                              USER_TIMEOUT_MS, deadline_in_ms(settings->connect_timeout_ms), err);
         if (fd >= 0) {
             *host = settings->hosts.items[i];
             return fd;
@@ -347,4 +335,37 @@ bool backend_capabilities(struct backend *backend, struct nexthop_capabilities *
     bool known = backend->known;
     pthread_mutex_unlock(&backend->lock);
     return known;
+}
+
+/* Dead ones are left for the keeper. Under the lock. */
+static bool find_spare(struct backend *backend, bool tls, struct spare *out)
+{
+    for (unsigned i = 0; i < backend->spare_count; i++) {
+        struct spare *spare = &backend->spares[i];
+        struct pollfd poll_fd = {.fd = spare->hop.stream.fd, .events = POLLIN};
+        if (spare->tls == tls && poll(&poll_fd, 1, 0) == 0) {
+            *out = *spare;
+            *spare = backend->spares[--backend->spare_count];
+            return true;
+        }
+    }
+    return false;
+}
+
+bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
+                        struct address *host)
+{
+    struct spare spare;
+
+    pthread_mutex_lock(&backend->lock);
+    backend->demand = (uint8_t)(backend->demand << 1 | tls);
+    bool found = find_spare(backend, tls, &spare);
+    pthread_mutex_unlock(&backend->lock);
+    if (backend->settings->spares > 0)
+        backend_wake(backend);
+    if (found) {
+        *hop = spare.hop;
+        *host = spare.host;
+    }
+    return found;
 }

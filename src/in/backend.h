@@ -1,9 +1,11 @@
-/* in/backend.h - what all sessions know together of the backend
+/* in/backend.h - what all sessions know together of one backend
  *
- * Which of its hosts answer, how many sessions are open, and what it announced in EHLO. A keeper
- * thread asks the backend once at start, again while it has never answered, and now and then when
- * no session has come by, so that what relay-in offers its clients never depends on the backend
- * being up this second. Every backend connection also teaches what it saw.
+ * Which of its hosts answer, how many sessions are open, what it announced in EHLO, and a few
+ * connections kept ready (spares): connected, greeted, EHLO done, TLS up for those that are meant for
+ * clients under TLS, XCLIENT not yet sent. They are used once and replaced. One keeper thread makes
+ * them, and asks the backend what it offers also where no spares are kept, so that what relay-in
+ * offers its clients never depends on the backend being up this second. Every backend connection
+ * also teaches what it saw.
  *
  * Thread-safe. Counted by references: the service snapshots that use it hold them; the keeper
  * leaves, and frees it, after the last is gone. Owns the TLS credentials towards the backend.
@@ -32,18 +34,22 @@ struct backend_census *backend_census_new(void);
 /* Waits (10 s at most) until all are gone, then frees. */
 void backend_census_free(struct backend_census *census);
 
-/* Takes its own reference of `config`. Starts the keeper. NULL with a reason. */
-struct backend *backend_new(struct config *config, struct backend_census *census,
-                            struct error *err);
+/* `settings` stands in `config`, of which a reference is taken. `submission`: clients log in there.
+ * Starts the keeper. NULL with a reason. */
+struct backend *backend_new(struct config *config, const struct config_backend *settings,
+                            bool submission, struct backend_census *census, struct error *err);
 struct backend *backend_ref(struct backend *backend);
 void backend_unref(struct backend *backend);
 
 /* The same hosts, identity, TLS and times: a reload may keep using it. */
-bool backend_serves(const struct backend *backend, const struct config *config);
+bool backend_serves(const struct backend *backend, const struct config *config,
+                    const struct config_backend *settings, bool submission);
 
 const struct config_backend *backend_settings(const struct backend *backend);
 const char *backend_hostname(const struct backend *backend);
 struct tls_client *backend_tls(const struct backend *backend);
+/* What its certificate must be for, and SNI; NULL: not said. */
+const char *backend_tls_name(const struct backend *backend);
 
 /* Waits for one of max_sessions, then connects to the first host that answers. Returns the
  * descriptor and the host; or -1, with `why` the reply for the client and the reason in `err`.
@@ -51,6 +57,11 @@ struct tls_client *backend_tls(const struct backend *backend);
 int backend_connect(struct backend *backend, struct address *host, enum own_reply *why,
                     struct error *err);
 void backend_disconnected(struct backend *backend);
+
+/* A spare connection under TLS or not, moved into `hop` (which has no buffers yet). It counts as a
+ * session: give it back like any other. False when none is ready. */
+bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
+                        struct address *host);
 
 /* An EHLO reply that was seen. The attributes of XCLIENT are announced only before XCLIENT was
  * used: `with_xclient` says that this was such a reply. */

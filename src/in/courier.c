@@ -5,13 +5,16 @@
 #include "in/courier.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "in/introduce.h"
 
-#define IN_BUFFER (8 * 1024)         /* replies */
+#define IN_BUFFER (8 * 1024) /* replies */
+/* Replies that may be on their way while chunks go out: they fit any socket buffer. */
+#define CHUNKS_DUE_MAX 64
 #define OUT_BUFFER (16 * 1024)       /* a batch of commands, or a small message */
 #define DATA_WRITE_TIMEOUT_MS 180000 /* RFC 5321 4.5.3.2.5 */
 
@@ -28,10 +31,13 @@ struct backend_courier {
     char session_id[32];
     /* The batch being asked about. Its recipients are the caller's. */
     const struct envelope *envelope;
-    const struct path *recipients;
+    const struct recipient *recipients;
     size_t count, next;
     bool written;            /* pipelined: all of it went out in one write; else step by step */
     bool mail_due, data_due; /* the replies to MAIL and DATA are still to be had */
+    bool chunks;             /* mail data goes out by BDAT */
+    unsigned chunks_due;     /* whose replies are still to be had */
+    bool challenged;         /* in the middle of AUTH: the next line is for this connection only */
 };
 
 static struct deadline step_deadline(const struct backend_courier *courier)
@@ -107,23 +113,38 @@ static bool leave_transaction(struct backend_courier *courier, struct reply *rep
            reply_is_positive(reply);
 }
 
-static void connect_for(struct backend_courier *courier, const struct envelope *envelope)
+static void connect_for(struct backend_courier *courier, const struct client_identity *client)
 {
     if (courier->connected &&
         (went_stale(courier) || !leave_transaction(courier, &courier->verdict)))
         disconnect(courier, false);
     if (courier->connected)
         return;
-    if (introduce(courier->backend, envelope->client, &courier->hop, &courier->buffers,
-                  &courier->verdict) == 0)
+    /* Only the connection that was logged in on knows the client. */
+    if (client->authenticated) {
+        reply_own(&courier->verdict, REPLY_AUTH_LOST);
+        courier->judged = true;
+        return;
+    }
+    if (introduce(courier->backend, client, &courier->hop, &courier->buffers, &courier->verdict) ==
+        0)
         courier->connected = true;
     else
         courier->judged = true;
 }
 
-static bool lacks_utf8(const struct backend_courier *courier, const struct envelope *envelope)
+/* What was announced to the client may be more than the host that answered can do. */
+static enum own_reply lacks(const struct backend_courier *courier, const struct envelope *envelope)
 {
-    return envelope->smtputf8 && !(courier->hop.capabilities.extensions & NEXTHOP_SMTPUTF8);
+    unsigned has = courier->hop.capabilities.extensions;
+    if (envelope->smtputf8 && !(has & NEXTHOP_SMTPUTF8))
+        return REPLY_UTF8_UNSUPPORTED;
+    if (envelope->body == MAIL_BODY_BINARYMIME &&
+        (!(has & NEXTHOP_BINARYMIME) || !(has & NEXTHOP_CHUNKING)))
+        return REPLY_8BIT_UNSUPPORTED;
+    if (envelope->requiretls && (!(has & NEXTHOP_REQUIRETLS) || courier->hop.stream.tls == NULL))
+        return REPLY_REQUIRETLS_UNSUPPORTED;
+    return REPLY_OK;
 }
 
 /* Writes all of the batch that may go at once. Without PIPELINING nothing: each step then writes
@@ -143,7 +164,7 @@ static enum io_result write_batch(struct backend_courier *courier)
 }
 
 static void courier_send(struct courier *base, const struct envelope *envelope,
-                         const struct path *recipients, size_t count, bool data)
+                         const struct recipient *recipients, size_t count, enum courier_data data)
 {
     struct backend_courier *courier = (struct backend_courier *)base;
 
@@ -151,16 +172,19 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     courier->recipients = recipients;
     courier->count = count;
     courier->next = 0;
-    courier->data_due = data;
+    courier->data_due = data == COURIER_DATA;
+    courier->chunks = false;
+    courier->chunks_due = 0;
     courier->written = false;
     if (!courier->in_transaction) {
         courier->in_transaction = true;
         courier->judged = false;
         courier->mail_due = true;
-        strncpy(courier->session_id, envelope->client->session_id, sizeof courier->session_id - 1);
-        connect_for(courier, envelope);
-        if (!courier->judged && lacks_utf8(courier, envelope)) {
-            reply_own(&courier->verdict, REPLY_UTF8_UNSUPPORTED);
+        snprintf(courier->session_id, sizeof courier->session_id, "%s",
+                 envelope->client->session_id);
+        connect_for(courier, envelope->client);
+        if (!courier->judged && lacks(courier, envelope) != REPLY_OK) {
+            reply_own(&courier->verdict, lacks(courier, envelope));
             courier->judged = true;
         }
         if (courier->judged)
@@ -170,6 +194,10 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     if (courier->judged) {
         courier->data_due = false;
         return;
+    }
+    if (data == COURIER_CHUNKED_DATA) {
+        courier->chunks = (courier->hop.capabilities.extensions & NEXTHOP_CHUNKING) != 0;
+        courier->data_due = !courier->chunks;
     }
     if (pipelines(courier)) {
         enum io_result result = write_batch(courier);
@@ -219,7 +247,7 @@ static void take_reply(struct backend_courier *courier, bool out, const char *st
 static void courier_recipient_reply(struct courier *base, struct reply *reply)
 {
     struct backend_courier *courier = (struct backend_courier *)base;
-    const struct path *recipient = &courier->recipients[courier->next++];
+    const struct recipient *recipient = &courier->recipients[courier->next++];
 
     settle_mail(courier, reply);
     bool out = courier->written;
@@ -233,6 +261,12 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
 {
     struct backend_courier *courier = (struct backend_courier *)base;
 
+    base->form = courier->chunks ? COURIER_CHUNKS : COURIER_LINES;
+    if (courier->chunks && !courier->judged) {
+        settle_mail(courier, reply);
+        reply_own(reply, REPLY_START_DATA);
+        return;
+    }
     bool out = courier->written && courier->data_due;
     if (!out && courier->data_due && !courier->judged)
         out = write_step(courier, nexthop_put(&courier->hop, "DATA\r\n", step_deadline(courier)),
@@ -249,6 +283,49 @@ static size_t total_octets(const struct iovec *iov, int count)
     return total;
 }
 
+/* Reads replies to chunks until at most `left` are due. False when one was refused, or the backend
+ * lost: the message is dead there, and the connection with it. */
+static bool settle_chunks(struct backend_courier *courier, unsigned left, struct deadline deadline)
+{
+    struct reply reply;
+
+    while (courier->chunks_due > left) {
+        courier->chunks_due--;
+        if (!read_reply(courier, "BDAT", &reply, deadline))
+            return false;
+        if (!reply_is_positive(&reply)) {
+            disconnect(courier, false);
+            courier->verdict = reply;
+            courier->judged = true;
+            return false;
+        }
+    }
+    return true;
+}
+
+static int put_chunk_head(struct backend_courier *courier, size_t octets)
+{
+    struct deadline deadline = deadline_in_ms(DATA_WRITE_TIMEOUT_MS);
+    char head[40];
+
+    unsigned most = pipelines(courier) ? CHUNKS_DUE_MAX : 0;
+    if (courier->chunks_due > most) {
+        enum io_result flushed = stream_flush(&courier->hop.stream, deadline);
+        if (flushed != IO_OK)
+            lose(courier, "mail data", flushed);
+        if (flushed != IO_OK || !settle_chunks(courier, most / 2, deadline))
+            return -1;
+    }
+    snprintf(head, sizeof head, "BDAT %zu\r\n", octets);
+    enum io_result result = nexthop_put(&courier->hop, head, deadline);
+    if (result != IO_OK) {
+        lose(courier, "mail data", result);
+        return -1;
+    }
+    courier->chunks_due++;
+    return 0;
+}
+
 static int courier_write(struct courier *base, const struct iovec *iov, int count)
 {
     struct backend_courier *courier = (struct backend_courier *)base;
@@ -256,6 +333,8 @@ static int courier_write(struct courier *base, const struct iovec *iov, int coun
     enum io_result result = IO_OK;
 
     if (!courier->connected)
+        return -1;
+    if (courier->chunks && put_chunk_head(courier, total_octets(iov, count)) != 0)
         return -1;
     /* A small message waits in the buffer, to leave together with its end in one segment. */
     if (courier->hop.stream.out_len + total_octets(iov, count) + 3 < OUT_BUFFER) {
@@ -279,12 +358,14 @@ static void courier_end(struct courier *base, struct reply *reply)
     courier->reset_due = false;
     if (courier->connected) {
         /* The only end of data that ever leaves relay-in (promise 2). */
-        enum io_result result = nexthop_put(&courier->hop, ".\r\n", deadline);
+        enum io_result result =
+            nexthop_put(&courier->hop, courier->chunks ? "BDAT 0 LAST\r\n" : ".\r\n", deadline);
         if (result == IO_OK)
             result = stream_flush(&courier->hop.stream, deadline);
         if (result != IO_OK)
             lose(courier, "end of data", result);
-        else if (read_reply(courier, "end of data", reply, deadline))
+        else if (settle_chunks(courier, 0, deadline) &&
+                 read_reply(courier, "end of data", reply, deadline))
             return;
     }
     *reply = courier->verdict;
@@ -307,6 +388,36 @@ static void courier_abort(struct courier *base)
     courier->judged = false;
 }
 
+static void courier_authenticate(struct courier *base, const struct client_identity *client,
+                                 const char *line, size_t len, struct reply *reply)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    struct deadline deadline = step_deadline(courier);
+
+    courier->judged = false;
+    snprintf(courier->session_id, sizeof courier->session_id, "%s", client->session_id);
+    if (!courier->challenged)
+        connect_for(courier, client);
+    else
+        courier->judged = !courier->connected;
+    courier->challenged = false;
+    if (!courier->judged) {
+        enum io_result result = stream_put(&courier->hop.stream, line, len, deadline);
+        if (result == IO_OK)
+            result = nexthop_command(&courier->hop, "\r\n", reply, deadline);
+        stream_wipe(&courier->hop.stream);
+        if (result != IO_OK)
+            lose(courier, "AUTH", result);
+    }
+    /* RFC 4954 6: that the server cannot be asked is 454. */
+    if (courier->judged)
+        reply_own(reply, REPLY_AUTH_TEMPORARY);
+    else if (reply->code == 421)
+        disconnect(courier, false);
+    courier->challenged = reply->code == 334;
+    courier->judged = false;
+}
+
 static void courier_free(struct courier *base)
 {
     struct backend_courier *courier = (struct backend_courier *)base;
@@ -326,6 +437,7 @@ struct courier *courier_backend_new(struct backend *backend)
         .end = courier_end,
         .reset = courier_reset,
         .abort = courier_abort,
+        .authenticate = courier_authenticate,
         .free = courier_free,
     };
     struct backend_courier *courier = calloc(1, sizeof *courier);

@@ -1,4 +1,4 @@
-/* in/domains.c - the domains that relay-in takes mail for
+/* in/domains.c - the domains that relay-in takes mail for, and which backend each belongs to
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,22 +11,38 @@
 
 static int compare(const void *a, const void *b)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return strcmp(((const struct domain *)a)->name, ((const struct domain *)b)->name);
 }
 
-int domains_init(struct domains *domains, const struct string_list *list)
+static struct domain *find(const struct domains *domains, const char *name)
 {
-    memset(domains, 0, sizeof *domains);
-    domains->sorted = calloc(list->count + 1, sizeof *domains->sorted);
-    if (domains->sorted == NULL)
+    const struct domain key = {.name = name};
+    if (domains->count == 0)
+        return NULL;
+    return bsearch(&key, domains->sorted, domains->count, sizeof *domains->sorted, compare);
+}
+
+int domains_add(struct domains *domains, const struct string_list *list, unsigned backend)
+{
+    struct domain *sorted =
+        realloc(domains->sorted, (domains->count + list->count + 1) * sizeof *sorted);
+    size_t known = domains->count, added = 0;
+
+    if (sorted == NULL)
         return -1;
+    domains->sorted = sorted;
     for (size_t i = 0; i < list->count; i++) {
-        domains->sorted[i] = list->items[i];
-        if (domains->first == NULL && list->items[i][0] != '.')
-            domains->first = list->items[i];
+        const struct domain given = {list->items[i], backend};
+        struct domain *there = find(domains, given.name);
+        if (there != NULL)
+            there->backend = backend;
+        else
+            sorted[known + added++] = given;
+        if (domains->first.name == NULL && given.name[0] != '.')
+            domains->first = given;
     }
-    domains->count = list->count;
-    qsort(domains->sorted, domains->count, sizeof *domains->sorted, compare);
+    domains->count += added;
+    qsort(sorted, domains->count, sizeof *sorted, compare);
     return 0;
 }
 
@@ -36,13 +52,7 @@ void domains_free(struct domains *domains)
     memset(domains, 0, sizeof *domains);
 }
 
-static bool listed(const struct domains *domains, const char *name)
-{
-    return bsearch(&name, domains->sorted, domains->count, sizeof *domains->sorted, compare) !=
-           NULL;
-}
-
-bool domains_contain(const struct domains *domains, const char *domain)
+bool domains_find(const struct domains *domains, const char *domain, unsigned *backend)
 {
     char lower[PATH_DOMAIN_MAX + 1];
     size_t len = strlen(domain);
@@ -52,11 +62,11 @@ bool domains_contain(const struct domains *domains, const char *domain)
     /* Only ASCII has case here; UTF-8 labels must be listed as they are written. */
     for (size_t i = 0; i <= len; i++)
         lower[i] = domain[i] >= 'A' && domain[i] <= 'Z' ? (char)(domain[i] + 32) : domain[i];
-    if (listed(domains, lower))
-        return true;
-    for (const char *dot = strchr(lower, '.'); dot != NULL; dot = strchr(dot + 1, '.')) {
-        if (listed(domains, dot))
-            return true;
-    }
-    return false;
+    const struct domain *found = find(domains, lower);
+    for (const char *dot = strchr(lower, '.'); found == NULL && dot != NULL;
+         dot = strchr(dot + 1, '.'))
+        found = find(domains, dot);
+    if (found != NULL)
+        *backend = found->backend;
+    return found != NULL;
 }

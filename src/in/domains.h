@@ -1,7 +1,7 @@
-/* in/domains.h - the domains that relay-in takes mail for
+/* in/domains.h - the domains that relay-in takes mail for, and which backend each belongs to
  *
- * A sorted, immutable list: "example.com" is that domain, ".example.com" every subdomain of it.
- * Borrows the strings it was made from. Thread-safe.
+ * A sorted list: "example.com" is that domain, ".example.com" every subdomain of it; the longest that
+ * fits decides. Borrows the strings it was made from. Filled once, then only read: thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,17 +13,24 @@
 
 #include "config/config.h"
 
-struct domains {
-    const char **sorted;
-    size_t count;
-    const char *first; /* the first one of the configuration that is no ".suffix"; NULL if none */
+struct domain {
+    const char *name;
+    unsigned backend;
 };
 
-/* `list` is lower case and must outlive it. 0, or -1 when out of memory. */
-int domains_init(struct domains *domains, const struct string_list *list);
+struct domains {
+    struct domain *sorted;
+    size_t count;
+    struct domain first; /* the first one given that is no ".suffix"; name NULL if none */
+};
+
+/* Adds `list`, which is lower case and must outlive it, for the backend of that number. A domain that
+ * is there already goes to the later one. 0, or -1 when out of memory. Starts from an all-zero
+ * struct. */
+int domains_add(struct domains *domains, const struct string_list *list, unsigned backend);
 void domains_free(struct domains *domains);
 
-/* Any case. */
-bool domains_contain(const struct domains *domains, const char *domain);
+/* Any case. False when the domain is not ours. */
+bool domains_find(const struct domains *domains, const char *domain, unsigned *backend);
 
 #endif

@@ -2,9 +2,12 @@
  *
  * The order (protocol facts: XCLIENT is lock-step; it may be the first command after the greeting,
  * and what it resets must come after it):
+ *   a spare                   XCLIENT | EHLO client
  *   plain, attributes known   greeting | XCLIENT | EHLO client
  *   plain, not known          greeting | EHLO us | XCLIENT | EHLO client
  *   TLS                       greeting | EHLO us | STARTTLS | XCLIENT | EHLO client
+ *   PROXY                     header, greeting | EHLO client
+ *   PROXY, TLS                header, greeting | EHLO us | STARTTLS | EHLO client
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,10 +17,16 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "net/proxy.h"
 
 #define TOTAL_TIMEOUT_MS 180000 /* all of it: below the 300 s that a client waits for RCPT */
 
-enum outcome { READY, REFUSED, TLS_FAILED };
+enum outcome {
+    READY,
+    REFUSED,    /* the verdict is for the client */
+    TLS_FAILED, /* the handshake failed; a fresh connection may do without, if the rules allow */
+    STALE,      /* a spare that was dead already; a fresh connection may do */
+};
 
 struct introduction {
     struct backend *backend;
@@ -28,6 +37,7 @@ struct introduction {
     struct address host;
     struct deadline deadline;
     unsigned offered; /* XCLIENT attributes */
+    bool spare;       /* the connection is one: greeted, and nothing said to it for the client */
 };
 
 static struct deadline step(const struct introduction *intro)
@@ -50,10 +60,58 @@ static void log_problem(const struct introduction *intro, enum log_level level, 
 static enum outcome lost(struct introduction *intro, const char *at, enum io_result result)
 {
     char reason[128];
+
+    if (intro->spare && result != IO_TIMEOUT)
+        return STALE;
     snprintf(reason, sizeof reason, "%s: %s", at, io_result_name(result));
     log_problem(intro, LOG_LEVEL_WARNING, "event=backend-lost", reason);
     reply_own(intro->verdict, REPLY_BACKEND_LOST);
     return REFUSED;
+}
+
+static bool uses_proxy(const struct introduction *intro)
+{
+    return intro->settings->identity == CONFIG_IDENTITY_PROXY_V1 ||
+           intro->settings->identity == CONFIG_IDENTITY_PROXY_V2;
+}
+
+static enum outcome identity_refused(struct introduction *intro, const char *reason)
+{
+    char text[500];
+    snprintf(text, sizeof text, "%s; nothing is delivered until %s", reason,
+             uses_proxy(intro) ? "the backend's port expects PROXY headers from this host (or "
+                                 "backend.identity is changed)"
+                               : "this host's address stands in the backend's "
+                                 "smtpd_authorized_xclient_hosts (or backend.identity is changed)");
+    log_problem(intro, LOG_LEVEL_ERROR, "event=backend-identity", text);
+    reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
+    return REFUSED;
+}
+
+/* The header is the first that goes out, and alone: what comes behind it in one segment is taken for
+ * talking before the greeting. */
+static enum outcome send_header(struct introduction *intro)
+{
+    char header[PROXY_HEADER_MAX];
+    const struct proxy_header proxy = {.source = intro->client->address,
+                                       .destination = intro->client->local};
+    size_t len = proxy_format(
+        &proxy, intro->settings->identity == CONFIG_IDENTITY_PROXY_V1 ? PROXY_V1 : PROXY_V2,
+        header);
+    if (len == 0)
+        return identity_refused(intro, "the client's address and ours are of two families");
+    enum io_result result = stream_put(&intro->hop->stream, header, len, step(intro));
+    if (result == IO_OK)
+        result = stream_flush(&intro->hop->stream, step(intro));
+    return result == IO_OK ? READY : lost(intro, "PROXY header", result);
+}
+
+/* Behind a PROXY header the greeting is about the client, but for what shows that the header was not
+ * understood. */
+static bool judges_client(const struct introduction *intro)
+{
+    return uses_proxy(intro) && intro->verdict->code != 554 &&
+           strncmp(intro->verdict->enhanced, "5.5.", 4) != 0;
 }
 
 static enum outcome greet(struct introduction *intro)
@@ -62,8 +120,10 @@ static enum outcome greet(struct introduction *intro)
     enum io_result result = nexthop_greeting(intro->hop, intro->verdict, step(intro));
     if (result != IO_OK)
         return lost(intro, "greeting", result);
-    if (reply_is_positive(intro->verdict))
-        return READY;
+    if (reply_is_positive(intro->verdict) || judges_client(intro))
+        return reply_is_positive(intro->verdict) ? READY : REFUSED;
+    if (uses_proxy(intro) && reply_is_permanent(intro->verdict))
+        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     /* This judges us, not the client, who must never see it as a final refusal. */
     log_problem(intro, reply_is_permanent(intro->verdict) ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
                 "event=backend-greeting", reply_summary(intro->verdict, text, sizeof text));
@@ -107,19 +167,21 @@ static bool wants_tls(const struct introduction *intro)
 
 static enum outcome start_tls(struct introduction *intro)
 {
-    bool must = intro->settings->tls == CONFIG_TLS_ENCRYPT || intro->settings->tls == CONFIG_TLS_VERIFY;
+    bool must =
+        intro->settings->tls == CONFIG_TLS_ENCRYPT || intro->settings->tls == CONFIG_TLS_VERIFY;
     struct error err = {""};
 
     if (!(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
         if (!must)
             return READY;
         log_problem(intro, LOG_LEVEL_ERROR, "event=backend-tls",
-                    "STARTTLS is not offered and backend.tls is \"encrypt\"");
+                    "STARTTLS is not offered, and backend.tls asks for it");
         reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
         return REFUSED;
     }
-    enum io_result result = nexthop_starttls(intro->hop, backend_tls(intro->backend), NULL,
-                                             intro->verdict, step(intro), &err);
+    enum io_result result =
+        nexthop_starttls(intro->hop, backend_tls(intro->backend), backend_tls_name(intro->backend),
+                         intro->verdict, step(intro), &err);
     if (result == IO_OK)
         return READY;
     log_problem(intro, LOG_LEVEL_ERROR, "event=backend-tls", err.text);
@@ -129,24 +191,16 @@ static enum outcome start_tls(struct introduction *intro)
     return REFUSED;
 }
 
-static enum outcome identity_refused(struct introduction *intro, const char *reason)
-{
-    char text[400];
-    snprintf(text, sizeof text,
-             "%s; nothing is delivered until this host's address stands in the backend's "
-             "smtpd_authorized_xclient_hosts (or backend.identity is changed)",
-             reason);
-    log_problem(intro, LOG_LEVEL_ERROR, "event=backend-identity", text);
-    reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
-    return REFUSED;
-}
-
 /* 500, 501, 502, 503 and 550 5.7.0 are about XCLIENT itself; any other refusal in place of its 220
  * is the backend's verdict on the real client. */
+static bool refuses_command(const struct reply *reply)
+{
+    return reply->code >= 500 && reply->code <= 503;
+}
+
 static bool refuses_xclient(const struct reply *reply)
 {
-    return (reply->code >= 500 && reply->code <= 503) ||
-           (reply->code == 550 && strcmp(reply->enhanced, "5.7.0") == 0);
+    return refuses_command(reply) || (reply->code == 550 && strcmp(reply->enhanced, "5.7.0") == 0);
 }
 
 static enum outcome send_identity(struct introduction *intro)
@@ -182,8 +236,13 @@ static enum outcome hello_as_client(struct introduction *intro)
     bool named = intro->settings->identity == CONFIG_IDENTITY_NONE;
     const char *name = named ? backend_hostname(intro->backend) : intro->client->helo;
     bool esmtp = intro->client->esmtp || named;
+    char text[256];
+
     enum io_result result = nexthop_hello(intro->hop, esmtp, name, intro->verdict, step(intro));
 
+    /* Where a PROXY header was not understood, its error is what comes here: no second try. */
+    if (result == IO_OK && uses_proxy(intro) && refuses_command(intro->verdict))
+        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     if (result == IO_OK && esmtp && reply_is_permanent(intro->verdict))
         result = nexthop_hello(intro->hop, false, name, intro->verdict, step(intro));
     if (result != IO_OK)
@@ -195,40 +254,69 @@ static enum outcome hello_as_client(struct introduction *intro)
     return READY;
 }
 
-static enum outcome converse(struct introduction *intro, bool tls)
+/* Asks under our own name what is offered, where that must be known first, and starts TLS. */
+static enum outcome open_dialog(struct introduction *intro, bool tls)
 {
     bool identify = intro->settings->identity == CONFIG_IDENTITY_XCLIENT;
-    enum outcome outcome = greet(intro);
+    enum outcome outcome = uses_proxy(intro) ? send_header(intro) : READY;
 
+    if (outcome == READY)
+        outcome = greet(intro);
     if (outcome == READY && (tls || (identify && intro->offered == 0)))
         outcome = hello_ourselves(intro);
     if (outcome == READY && tls)
         outcome = start_tls(intro);
-    if (outcome == READY && identify)
+    return outcome;
+}
+
+/* A spare is past that already. */
+static enum outcome converse(struct introduction *intro, bool tls)
+{
+    int identity = intro->settings->identity;
+    enum outcome outcome = intro->spare ? READY : open_dialog(intro, tls);
+
+    if (outcome == READY && identity == CONFIG_IDENTITY_XCLIENT)
         outcome = send_identity(intro);
-    if (outcome == READY)
+    /* Under our own name a spare has said EHLO already. */
+    if (outcome == READY && !(intro->spare && identity == CONFIG_IDENTITY_NONE))
         outcome = hello_as_client(intro);
     return outcome;
 }
 
-static enum outcome attempt(struct introduction *intro, struct stream_buffers *buffers, bool tls)
+/* A connection from the store, or a fresh one. */
+static bool get_connection(struct introduction *intro, struct stream_buffers *buffers, bool tls,
+                           bool spare_too)
 {
     struct nexthop_capabilities known;
     enum own_reply why;
     struct error err;
-    int fd = backend_connect(intro->backend, &intro->host, &why, &err);
 
+    intro->spare = spare_too && backend_take_spare(intro->backend, tls, intro->hop, &intro->host);
+    if (intro->spare) {
+        stream_lend(&intro->hop->stream, buffers);
+        intro->offered = intro->hop->capabilities.xclient;
+        return true;
+    }
+    int fd = backend_connect(intro->backend, &intro->host, &why, &err);
     if (fd < 0) {
         log_problem(intro, LOG_LEVEL_WARNING, "event=backend-unreachable", err.text);
         reply_own(intro->verdict, why);
-        return REFUSED;
+        return false;
     }
     backend_capabilities(intro->backend, &known);
     intro->offered = known.xclient;
     nexthop_init(intro->hop, fd, buffers);
+    return true;
+}
+
+static enum outcome attempt(struct introduction *intro, struct stream_buffers *buffers, bool tls,
+                            bool spare_too)
+{
+    if (!get_connection(intro, buffers, tls, spare_too))
+        return REFUSED;
     enum outcome outcome = converse(intro, tls);
     if (outcome != READY) {
-        if (outcome == TLS_FAILED)
+        if (outcome == TLS_FAILED || outcome == STALE)
             stream_abort(&intro->hop->stream);
         else
             nexthop_quit(intro->hop);
@@ -249,12 +337,14 @@ int introduce(struct backend *backend, const struct client_identity *client, str
         .deadline = deadline_in_ms(TOTAL_TIMEOUT_MS),
     };
     bool tls = wants_tls(&intro);
-    enum outcome outcome = attempt(&intro, buffers, tls);
+    enum outcome outcome = attempt(&intro, buffers, tls, true);
 
+    if (outcome == STALE)
+        outcome = attempt(&intro, buffers, tls, false);
     /* After a failed handshake only a fresh connection may go on in plain text, and only under
      * "may": a mirrored session must not lose the TLS that the backend's rules may ask for. */
     if (outcome == TLS_FAILED && intro.settings->tls == CONFIG_TLS_MAY)
-        outcome = attempt(&intro, buffers, false);
+        outcome = attempt(&intro, buffers, false, false);
     else if (outcome == TLS_FAILED)
         reply_own(verdict, REPLY_BACKEND_CONFIG);
     return outcome == READY ? 0 : -1;

@@ -23,7 +23,8 @@
 /* Lives as long as the process. Touched by the main thread only. */
 struct relay_in {
     struct backend_census *census;
-    struct backend *backend; /* the current one; a reload that does not change it keeps it */
+    struct backend **backends; /* the current ones; a reload keeps those that it does not change */
+    size_t backend_count;
 };
 
 /* A snapshot with what its rules point to. */
@@ -32,7 +33,9 @@ struct inbound {
     struct config *config;
     struct tls_server *tls;
     struct domains domains;
-    struct backend *backend;
+    struct backend **backends; /* in.backend, then in.backends */
+    size_t backend_count;
+    struct backend *submission; /* NULL: none */
 };
 
 static void relay_in_shape(const struct config *config, struct daemon_shape *out)
@@ -62,18 +65,26 @@ static void *relay_in_start(const struct config *config, struct error *err)
     return relay;
 }
 
+static void drop_backends(struct backend **backends, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        backend_unref(backends[i]);
+    free(backends);
+}
+
 static void relay_in_stop(void *shared)
 {
     struct relay_in *relay = shared;
-    backend_unref(relay->backend);
+    drop_backends(relay->backends, relay->backend_count);
     backend_census_free(relay->census);
     free(relay);
 }
 
 /* RFC 5321 4.5.1: <postmaster> without a domain is always taken; it is the first domain's. */
-static enum own_reply complete_postmaster(const struct inbound *inbound, struct path *recipient)
+static enum own_reply complete_postmaster(const struct inbound *inbound, struct path *recipient,
+                                          unsigned *backend)
 {
-    const char *domain = inbound->domains.first;
+    const char *domain = inbound->domains.first.name;
     size_t len = strlen(recipient->mailbox);
 
     if (domain == NULL)
@@ -84,49 +95,132 @@ static enum own_reply complete_postmaster(const struct inbound *inbound, struct 
     strcpy(recipient->mailbox + len + 1, domain);
     recipient->local_len = len;
     recipient->domain = recipient->mailbox + len + 1;
+    *backend = inbound->domains.first.backend;
     return REPLY_OK;
 }
 
 /* Refused here are all forms by which a recipient of ours could mean somebody else's (promise 4). */
-static enum own_reply check_recipient(void *context, struct path *recipient)
+static enum own_reply check_recipient(void *context, struct path *recipient, const void **route)
 {
     const struct inbound *inbound = context;
+    enum own_reply verdict = REPLY_OK;
+    unsigned backend = 0;
 
     if (recipient->has_source_route || recipient->has_routing_local || recipient->is_literal)
         return REPLY_RELAY_DENIED;
     if (recipient->domain[0] == '\0')
-        return complete_postmaster(inbound, recipient);
-    return domains_contain(&inbound->domains, recipient->domain) ? REPLY_OK : REPLY_RELAY_DENIED;
+        verdict = complete_postmaster(inbound, recipient, &backend);
+    else if (!domains_find(&inbound->domains, recipient->domain, &backend))
+        verdict = REPLY_RELAY_DENIED;
+    *route = inbound->backends[backend];
+    return verdict;
 }
 
-static void announce(void *context, unsigned *extensions, uint64_t *size_limit)
+/* Whoever has logged in at the backend may send to whom the backend lets them. */
+static enum own_reply check_submitted(void *context, struct path *recipient, const void **route)
 {
     const struct inbound *inbound = context;
-    struct nexthop_capabilities backend;
+    (void)recipient;
+    *route = inbound->submission;
+    return REPLY_OK;
+}
 
-    *extensions = 0;
-    *size_limit = 0;
-    if (!backend_capabilities(inbound->backend, &backend))
+static unsigned offered_extensions(const struct backend *backend,
+                                   const struct nexthop_capabilities *seen)
+{
+    static const struct {
+        unsigned seen, extension;
+    } table[] = {
+        {NEXTHOP_8BITMIME, EXTENSION_8BITMIME},
+        {NEXTHOP_SMTPUTF8, EXTENSION_SMTPUTF8},
+        {NEXTHOP_ENHANCEDSTATUSCODES, EXTENSION_ENHANCEDSTATUSCODES},
+        {NEXTHOP_DSN, EXTENSION_DSN},
+        {NEXTHOP_CHUNKING, EXTENSION_CHUNKING},
+        {NEXTHOP_BINARYMIME | NEXTHOP_CHUNKING, EXTENSION_BINARYMIME},
+    };
+    unsigned extensions = 0;
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        if ((seen->extensions & table[i].seen) == table[i].seen)
+            extensions |= table[i].extension;
+    }
+    /* RFC 8689 4.2.1: the next hop's certificate must be checked. */
+    if ((seen->extensions & NEXTHOP_REQUIRETLS) &&
+        backend_settings(backend)->tls == CONFIG_TLS_VERIFY)
+        extensions |= EXTENSION_REQUIRETLS;
+    return extensions;
+}
+
+static void offer_of(struct backend *backend, struct session_offer *offer)
+{
+    struct nexthop_capabilities seen;
+
+    if (!backend_capabilities(backend, &seen))
         return;
-    *size_limit = backend.size_limit;
-    if (backend.extensions & NEXTHOP_8BITMIME)
-        *extensions |= EXTENSION_8BITMIME;
-    if (backend.extensions & NEXTHOP_SMTPUTF8)
-        *extensions |= EXTENSION_SMTPUTF8;
-    if (backend.extensions & NEXTHOP_ENHANCEDSTATUSCODES)
-        *extensions |= EXTENSION_ENHANCEDSTATUSCODES;
+    offer->extensions = offered_extensions(backend, &seen);
+    offer->size_limit = seen.size_limit;
+    offer->recipients = seen.recipients;
 }
 
-static struct courier *new_courier(void *context)
+static void least(uint64_t *limit, uint64_t other)
+{
+    if (other > 0 && (*limit == 0 || other < *limit))
+        *limit = other;
+}
+
+/* What every backend can do. */
+static void announce(void *context, struct session_offer *offer)
 {
     const struct inbound *inbound = context;
-    return courier_backend_new(inbound->backend);
+    uint64_t recipients;
+
+    offer_of(inbound->backends[0], offer);
+    for (size_t i = 1; i < inbound->backend_count; i++) {
+        struct session_offer other = {.extensions = 0};
+        offer_of(inbound->backends[i], &other);
+        offer->extensions &= other.extensions;
+        least(&offer->size_limit, other.size_limit);
+        recipients = offer->recipients;
+        least(&recipients, other.recipients);
+        offer->recipients = (unsigned)recipients;
+    }
+}
+
+static void announce_submission(void *context, struct session_offer *offer)
+{
+    const struct inbound *inbound = context;
+    struct nexthop_capabilities seen;
+
+    offer_of(inbound->submission, offer);
+    backend_capabilities(inbound->submission, &seen);
+    strcpy(offer->mechanisms, seen.mechanisms);
+}
+
+static struct courier *new_courier(void *context, const void *route)
+{
+    (void)context;
+    return courier_backend_new((struct backend *)route);
+}
+
+static struct courier *new_submission(void *context, const void *route)
+{
+    const struct inbound *inbound = context;
+    (void)route;
+    return courier_backend_new(inbound->submission);
+}
+
+static bool serves(void *context, const struct address *client)
+{
+    const struct inbound *inbound = context;
+    return !address_is_private(client) ||
+           cidr_set_contains(inbound->config->in.private_clients, client);
 }
 
 static void inbound_destroy(struct service *service)
 {
     struct inbound *inbound = (struct inbound *)service;
-    backend_unref(inbound->backend);
+    drop_backends(inbound->backends, inbound->backend_count);
+    backend_unref(inbound->submission);
     tls_server_unref(inbound->tls);
     domains_free(&inbound->domains);
     config_unref(inbound->config);
@@ -155,27 +249,91 @@ static void set_rules(struct inbound *inbound)
         .drain_timeout_ms = DRAIN_TIMEOUT_MS,
         .tls = inbound->tls,
         .no_tls = in->no_tls_hosts,
+        .xclient_hosts = in->xclient_hosts,
         .policy =
             {
                 .check_recipient = check_recipient,
-                .capabilities = announce,
+                .offer = announce,
                 .courier_new = new_courier,
+                .serves = serves,
                 .context = inbound,
             },
     };
+    struct session_rules *submission = &inbound->service.submission;
+    *submission = inbound->service.rules;
+    submission->submission = true;
+    submission->no_tls = NULL;
+    submission->policy.check_recipient = check_submitted;
+    submission->policy.offer = announce_submission;
+    submission->policy.courier_new = new_submission;
 }
 
 /* The backend that is already known, if the configuration still means the same. */
-static struct backend *backend_for(struct relay_in *relay, struct config *config, struct error *err)
+static struct backend *backend_for(struct relay_in *relay, struct config *config,
+                                   const struct config_backend *settings, bool submission,
+                                   struct error *err)
 {
-    if (relay->backend == NULL || !backend_serves(relay->backend, config)) {
-        struct backend *fresh = backend_new(config, relay->census, err);
-        if (fresh == NULL)
-            return NULL;
-        backend_unref(relay->backend);
-        relay->backend = fresh;
+    for (size_t i = 0; i < relay->backend_count; i++) {
+        if (backend_serves(relay->backends[i], config, settings, submission))
+            return backend_ref(relay->backends[i]);
     }
-    return backend_ref(relay->backend);
+    return backend_new(config, settings, submission, relay->census, err);
+}
+
+static int find_backends(struct inbound *inbound, struct relay_in *relay, struct error *err)
+{
+    const struct config_in *in = &inbound->config->in;
+    const struct config_backend *of_domains = in->backends.items;
+
+    inbound->backends = calloc(1 + in->backends.count, sizeof *inbound->backends);
+    if (inbound->backends == NULL) {
+        error_set(err, _("out of memory"));
+        return -1;
+    }
+    for (size_t i = 0; i <= in->backends.count; i++) {
+        struct backend *backend = backend_for(
+            relay, inbound->config, i == 0 ? &in->backend : &of_domains[i - 1], false, err);
+        if (backend == NULL)
+            return -1;
+        inbound->backends[inbound->backend_count++] = backend;
+    }
+    if (!in->submission.given)
+        return 0;
+    inbound->submission = backend_for(relay, inbound->config, &in->submission, true, err);
+    return inbound->submission != NULL ? 0 : -1;
+}
+
+/* For the next reload to find. */
+static int remember_backends(struct relay_in *relay, const struct inbound *inbound,
+                             struct error *err)
+{
+    size_t count = inbound->backend_count + (inbound->submission != NULL);
+    struct backend **backends = calloc(count, sizeof *backends);
+
+    if (backends == NULL) {
+        error_set(err, _("out of memory"));
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++)
+        backends[i] =
+            backend_ref(i < inbound->backend_count ? inbound->backends[i] : inbound->submission);
+    drop_backends(relay->backends, relay->backend_count);
+    relay->backends = backends;
+    relay->backend_count = count;
+    return 0;
+}
+
+static int list_domains(struct inbound *inbound, struct error *err)
+{
+    const struct config_in *in = &inbound->config->in;
+    const struct config_backend *backends = in->backends.items;
+    int result = domains_add(&inbound->domains, &in->domains, 0);
+
+    for (size_t i = 0; i < in->backends.count && result == 0; i++)
+        result = domains_add(&inbound->domains, &backends[i].domains, (unsigned)i + 1);
+    if (result != 0)
+        error_set(err, _("out of memory"));
+    return result;
 }
 
 static struct service *relay_in_service(void *shared, struct config *config, struct tls_server *tls,
@@ -183,9 +341,8 @@ static struct service *relay_in_service(void *shared, struct config *config, str
 {
     struct inbound *inbound = calloc(1, sizeof *inbound);
 
-    if (inbound == NULL || domains_init(&inbound->domains, &config->in.domains) != 0) {
+    if (inbound == NULL) {
         error_set(err, _("out of memory"));
-        free(inbound);
         return NULL;
     }
     inbound->config = config_ref(config);
@@ -199,8 +356,8 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     inbound->service.private_clients = config->in.private_clients;
     inbound->service.refuse_private = true;
     set_rules(inbound);
-    inbound->backend = backend_for(shared, config, err);
-    if (inbound->backend == NULL) {
+    if (list_domains(inbound, err) != 0 || find_backends(inbound, shared, err) != 0 ||
+        remember_backends(shared, inbound, err) != 0) {
         service_unref(&inbound->service);
         return NULL;
     }

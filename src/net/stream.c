@@ -70,6 +70,14 @@ void stream_reclaim(struct stream *stream)
     stream_lend(stream, NULL);
 }
 
+void stream_wipe(struct stream *stream)
+{
+    const struct stream_buffers *buffers = stream->buffers;
+    explicit_bzero(buffers->in, stream->in_start);
+    explicit_bzero(buffers->in + stream->in_end, buffers->in_size - stream->in_end);
+    explicit_bzero(buffers->out + stream->out_len, buffers->out_size - stream->out_len);
+}
+
 bool stream_has_input(const struct stream *stream)
 {
     return stream->in_end > stream->in_start ||

@@ -101,6 +101,10 @@ enum io_result stream_flush(struct stream *stream, struct deadline deadline);
 enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int count,
                              struct deadline deadline);
 
+/* Overwrites what the buffers still hold of the past: after a log-in. Input not yet read and output
+ * not yet sent stay. */
+void stream_wipe(struct stream *stream);
+
 /* Plain-text bytes that came behind a STARTTLS line: in the buffer or in the socket (FIONREAD).
  * True means command injection (CVE-2011-0411). */
 bool stream_has_injected_input(const struct stream *stream);

@@ -18,6 +18,7 @@
 struct service {
     atomic_uint references; /* 1 when made */
     struct session_rules rules;
+    struct session_rules submission; /* for the listeners marked so */
     unsigned connections;                   /* over all clients; more get 421 */
     unsigned connections_per_client;        /* per IPv4 address, per IPv6 /64; more get 421 */
     int64_t greet_delay_ms;                 /* silence wanted before the banner; 0 = none */

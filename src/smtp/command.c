@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "base/utf8.h"
+#include "smtp/xclient.h"
 
 static const char *const names[] = {
     [COMMAND_HELO] = "HELO", [COMMAND_EHLO] = "EHLO",         [COMMAND_MAIL] = "MAIL",
@@ -103,20 +104,25 @@ static bool value_is(const struct parameter *parameter, const char *word)
     return parameter->value != NULL && is_word(parameter->value, parameter->value_len, word);
 }
 
-/* RFC 1870 4: 1*20DIGIT; beyond 2^63 nobody means it. */
-static enum parameter_result take_size(const struct parameter *parameter, uint64_t *size)
+/* RFC 1870 4, RFC 3030 2: 1*20DIGIT; beyond 2^63 nobody means it. */
+static bool parse_size(const char *text, size_t len, uint64_t *size)
 {
     uint64_t value = 0;
-    if (parameter->value_len == 0 || parameter->value_len > 20)
-        return PARAMETER_BAD_VALUE;
-    for (size_t i = 0; i < parameter->value_len; i++) {
-        char digit = parameter->value[i];
-        if (digit < '0' || digit > '9' || value > (INT64_MAX - 9) / 10)
-            return PARAMETER_BAD_VALUE;
-        value = value * 10 + (uint64_t)(digit - '0');
+    if (len == 0 || len > 20)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9' || value > (INT64_MAX - 9) / 10)
+            return false;
+        value = value * 10 + (uint64_t)(text[i] - '0');
     }
     *size = value;
-    return PARAMETER_OK;
+    return true;
+}
+
+static enum parameter_result take_size(const struct parameter *parameter, uint64_t *size)
+{
+    return parse_size(parameter->value, parameter->value_len, size) ? PARAMETER_OK
+                                                                    : PARAMETER_BAD_VALUE;
 }
 
 static enum parameter_result take_body(const struct parameter *parameter, enum mail_body *body)
@@ -144,6 +150,47 @@ static enum parameter_result take_text(const struct parameter *parameter, const 
     return PARAMETER_OK;
 }
 
+static bool is_xtext(const char *text, size_t len, size_t max)
+{
+    char decoded[ORCPT_MAX + 1];
+    return len > 0 && len <= max && xtext_decode(text, len, decoded, sizeof decoded) >= 0;
+}
+
+/* RFC 3461 4.1: NEVER alone, or a list of the others. */
+static bool is_notify(const char *text, size_t len)
+{
+    const char *end = text + len;
+    if (len > NOTIFY_MAX)
+        return false;
+    if (is_word(text, len, "NEVER"))
+        return true;
+    for (const char *word = text;; word++) {
+        const char *comma = memchr(word, ',', (size_t)(end - word));
+        size_t word_len = (size_t)((comma != NULL ? comma : end) - word);
+        if (!is_word(word, word_len, "SUCCESS") && !is_word(word, word_len, "FAILURE") &&
+            !is_word(word, word_len, "DELAY"))
+            return false;
+        if (comma == NULL)
+            return true;
+        word = comma;
+    }
+}
+
+/* RFC 3461 4.2: an address type, ";" and xtext; RFC 6533 3 has UTF-8 in place of that. */
+static bool is_orcpt(const char *text, size_t len)
+{
+    const char *semicolon = memchr(text, ';', len);
+    if (semicolon == NULL || semicolon == text || len > ORCPT_MAX)
+        return false;
+    for (const char *at = text; at < semicolon; at++) {
+        if (!((*at | 32) >= 'a' && (*at | 32) <= 'z') && !(*at >= '0' && *at <= '9') && *at != '-')
+            return false;
+    }
+    size_t rest = len - (size_t)(semicolon + 1 - text);
+    return is_xtext(semicolon + 1, rest, ORCPT_MAX) ||
+           (is_word(text, (size_t)(semicolon - text), "utf-8") && rest > 0);
+}
+
 static enum parameter_result take_mail(const struct parameter *parameter,
                                        struct mail_parameters *out)
 {
@@ -157,12 +204,20 @@ static enum parameter_result take_mail(const struct parameter *parameter,
         out->smtputf8 = true;
         return PARAMETER_OK;
     }
+    if (keyword_is(parameter, "REQUIRETLS")) {
+        if (parameter->value != NULL || out->requiretls)
+            return PARAMETER_BAD_VALUE;
+        out->requiretls = true;
+        return PARAMETER_OK;
+    }
     if (keyword_is(parameter, "RET"))
         return value_is(parameter, "FULL") || value_is(parameter, "HDRS")
                    ? take_text(parameter, &out->ret, &out->ret_len)
                    : PARAMETER_BAD_VALUE;
     if (keyword_is(parameter, "ENVID"))
-        return take_text(parameter, &out->envid, &out->envid_len);
+        return is_xtext(parameter->value, parameter->value_len, ENVID_MAX)
+                   ? take_text(parameter, &out->envid, &out->envid_len)
+                   : PARAMETER_BAD_VALUE;
     if (keyword_is(parameter, "AUTH"))
         return take_text(parameter, &out->auth, &out->auth_len);
     return PARAMETER_UNKNOWN;
@@ -172,9 +227,13 @@ static enum parameter_result take_rcpt(const struct parameter *parameter,
                                        struct rcpt_parameters *out)
 {
     if (keyword_is(parameter, "NOTIFY"))
-        return take_text(parameter, &out->notify, &out->notify_len);
+        return parameter->value_len > 0 && is_notify(parameter->value, parameter->value_len)
+                   ? take_text(parameter, &out->notify, &out->notify_len)
+                   : PARAMETER_BAD_VALUE;
     if (keyword_is(parameter, "ORCPT"))
-        return take_text(parameter, &out->orcpt, &out->orcpt_len);
+        return parameter->value_len > 0 && is_orcpt(parameter->value, parameter->value_len)
+                   ? take_text(parameter, &out->orcpt, &out->orcpt_len)
+                   : PARAMETER_BAD_VALUE;
     return PARAMETER_UNKNOWN;
 }
 
@@ -230,4 +289,17 @@ enum parameter_result command_parse_rcpt(const struct command *command, struct p
     while (result == PARAMETER_OK && next_parameter(&at, end, &parameter))
         result = take_rcpt(&parameter, parameters);
     return result;
+}
+
+bool command_parse_bdat(const struct command *command, uint64_t *size, bool *last)
+{
+    const char *at = command->argument, *end = at + command->argument_len;
+    while (at < end && !is_blank(*at))
+        at++;
+    if (!parse_size(command->argument, (size_t)(at - command->argument), size))
+        return false;
+    while (at < end && is_blank(*at))
+        at++;
+    *last = is_word(at, (size_t)(end - at), "LAST");
+    return *last || at == end;
 }

@@ -18,6 +18,12 @@
     2048 /* octets, CRLF included: 512 of RFC 5321 plus what ESMTP
                                   extensions add (SIZE, BODY, SMTPUTF8, DSN, AUTH=) */
 
+#define NOTIFY_MAX 31       /* octets of a NOTIFY value */
+#define ORCPT_MAX 500       /* of an ORCPT value, RFC 3461 4.2 */
+#define MECHANISMS_MAX 128  /* octets of a list of AUTH mechanisms */
+#define AUTH_LINE_MAX 12290 /* RFC 4954 4.  12288 and CRLF */
+#define ENVID_MAX 100       /* of an ENVID value, RFC 3461 4.4 */
+
 enum command_verb {
     COMMAND_HELO,
     COMMAND_EHLO,
@@ -30,7 +36,7 @@ enum command_verb {
     COMMAND_VRFY,
     COMMAND_HELP,
     COMMAND_STARTTLS,
-    COMMAND_XCLIENT, /* known by name, served only by the sink (and trusted peers later) */
+    COMMAND_XCLIENT, /* for trusted peers only */
     COMMAND_BDAT,
     COMMAND_AUTH,
     COMMAND_EXPN,
@@ -59,6 +65,7 @@ struct mail_parameters {
     uint64_t size; /* SIZE=, octets; 0 = not said */
     enum mail_body body;
     bool smtputf8;
+    bool requiretls; /* RFC 8689 */
     const char *ret;
     size_t ret_len; /* FULL or HDRS; NULL = not said */
     const char *envid;
@@ -67,6 +74,7 @@ struct mail_parameters {
     size_t auth_len;
 };
 
+/* NOTIFY, ORCPT and ENVID are checked (RFC 3461 4) and given as they came. */
 struct rcpt_parameters {
     const char *notify;
     size_t notify_len;
@@ -89,5 +97,8 @@ enum parameter_result command_parse_mail(const struct command *command, struct p
                                          struct mail_parameters *parameters);
 enum parameter_result command_parse_rcpt(const struct command *command, struct path *path,
                                          struct rcpt_parameters *parameters);
+
+/* "BDAT size [LAST]" (RFC 3030 2). False when it is not that. */
+bool command_parse_bdat(const struct command *command, uint64_t *size, bool *last);
 
 #endif

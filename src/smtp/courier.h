@@ -31,6 +31,7 @@ struct client_identity {
     const char *helo;       /* its EHLO/HELO argument */
     bool esmtp;             /* EHLO */
     bool tls;
+    bool authenticated;     /* has logged in through the courier that it has */
     const char *session_id; /* for logs */
 };
 
@@ -40,22 +41,48 @@ struct envelope {
     uint64_t size; /* SIZE=, 0 = not said */
     enum mail_body body;
     bool smtputf8;
-    const char *id; /* transaction id */
+    bool requiretls;
+    char ret[5];               /* RET=, "" = not said (RFC 3461 4.3) */
+    char envid[ENVID_MAX + 1]; /* ENVID=, xtext as it came, "" = not said */
+    const char *id;            /* transaction id */
+};
+
+struct recipient {
+    struct path path;
+    char notify[NOTIFY_MAX + 1]; /* NOTIFY=, "" = not said (RFC 3461 4.1) */
+    char orcpt[ORCPT_MAX + 1];   /* ORCPT=, "type;xtext" as it came, "" = not said */
+};
+
+/* A recipient holds a path, which holds a pointer into itself: copy it only with this. */
+void recipient_copy(struct recipient *to, const struct recipient *from);
+
+/* How the mail data is wanted by the next hop. */
+enum courier_form {
+    COURIER_LINES,  /* lines with dots stuffed, as behind DATA */
+    COURIER_CHUNKS, /* the octets of the message, as behind BDAT (RFC 3030) */
+};
+
+/* What follows a batch of recipients. */
+enum courier_data {
+    COURIER_NOTHING,
+    COURIER_DATA,        /* the client has said DATA */
+    COURIER_CHUNKED_DATA /* it has said BDAT: the next hop may get either */
 };
 
 struct courier;
 
 struct courier_ops {
     /* Writes a batch of recipients to the next hop, in one write: behind the envelope if they are
-     * the transaction's first, and followed by DATA when `data` is set. Connects if need be. It
-     * does not fail: what goes wrong is told by the replies asked for next. */
+     * the transaction's first, and followed by DATA where that is asked for. Connects if need be.
+     * It does not fail: what goes wrong is told by the replies asked for next. */
     void (*send)(struct courier *courier, const struct envelope *envelope,
-                 const struct path *recipients, size_t count, bool data);
+                 const struct recipient *recipients, size_t count, enum courier_data data);
     /* The reply to each recipient of the batch, in order, `count` times. */
     void (*recipient_reply)(struct courier *courier, struct reply *reply);
-    /* The reply to DATA, after the recipients': 354, or why not. */
+    /* The reply to DATA, after the recipients': 354, or why not. Sets `form`; COURIER_CHUNKS only
+     * for chunked data. */
     void (*data_reply)(struct courier *courier, struct reply *reply);
-    /* Canonical mail data. 0, or -1 when the next hop is lost: the session then drains the client
+    /* Mail data in the form that was said. 0, or -1 when the next hop is lost: the session then drains the client
      * and asks end_reply() for the reason. The trace header comes first, as any bytes. */
     int (*write)(struct courier *courier, const struct iovec *iov, int count);
     /* Writes the end of data and reads the final reply; after a failed write() only gives the
@@ -65,6 +92,11 @@ struct courier_ops {
     void (*reset)(struct courier *courier);
     /* The transaction dies in mid-data: the next hop must never see an end of data. */
     void (*abort)(struct courier *courier);
+    /* One line of the client's AUTH dialog, without its end: the command, then each answer to a
+     * challenge. 334 asks for more, any other reply ends it. NULL: the session checks passwords
+     * itself. */
+    void (*authenticate)(struct courier *courier, const struct client_identity *client,
+                         const char *line, size_t len, struct reply *reply);
     /* Takes leave of the next hop in good order and frees. The session does so whenever it goes
      * idle, greets anew or ends, so that an idle client holds nothing at a next hop. */
     void (*free)(struct courier *courier);
@@ -72,6 +104,7 @@ struct courier_ops {
 
 struct courier {
     const struct courier_ops *ops;
+    enum courier_form form; /* set by data_reply() */
 };
 
 #endif

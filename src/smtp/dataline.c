@@ -24,10 +24,11 @@ enum state {
 static const char trace_name[] = "received:";
 #define NO_MATCH 0xffffu
 
-void dataline_init(struct dataline *scanner, enum dataline_mode mode)
+void dataline_init(struct dataline *scanner, enum dataline_mode mode, enum dataline_form form)
 {
     memset(scanner, 0, sizeof *scanner);
     scanner->mode = mode;
+    scanner->form = form;
     scanner->state = AT_LINE;
     scanner->in_header = true;
 }
@@ -149,7 +150,9 @@ static void take_octet(struct dataline *scanner, const char *at, struct dataline
     switch ((enum state)scanner->state) {
     case AT_LINE:
     case AT_LOOSE_LINE:
-        if (*at != '.')
+        if (*at == '.' && scanner->form == DATALINE_STUFF)
+            emit(scanner, output, ".", 1);
+        if (*at != '.' || scanner->form != DATALINE_LINES)
             take_text(scanner, at, output);
         else
             scanner->state = scanner->state == AT_LINE ? AFTER_DOT : AFTER_LOOSE_DOT;
@@ -185,7 +188,7 @@ static size_t take_canonical(struct dataline *scanner, const char *bytes, size_t
 {
     const char *line = bytes, *end = bytes + len;
 
-    while (line < end && (line == bytes || *line != '.')) {
+    while (line < end && (line == bytes || *line != '.' || scanner->form == DATALINE_CHUNKS)) {
         const char *lf = memchr(line, '\n', (size_t)(end - line));
         if (lf == NULL || lf == line || lf[-1] != '\r')
             break;
@@ -215,7 +218,27 @@ static size_t take_open_line(struct dataline *scanner, const char *bytes, size_t
 
 static bool dot_is_special(const struct dataline *scanner, char next)
 {
-    return scanner->state > IN_LINE || (scanner->state != IN_LINE && next == '.');
+    return scanner->state > IN_LINE ||
+           (scanner->state != IN_LINE && next == '.' && scanner->form != DATALINE_CHUNKS);
+}
+
+/* Only the header is looked at, for its trace. */
+static size_t take_binary(struct dataline *scanner, const char *bytes, size_t len,
+                          struct dataline_output *output)
+{
+    for (const char *at = bytes, *end = bytes + len; scanner->in_header && at < end;) {
+        const char *lf = memchr(at, '\n', (size_t)(end - at));
+        const char *line_end = lf != NULL ? lf : end;
+        bool cr = line_end > at && line_end[-1] == '\r';
+        note_text(scanner, at, (size_t)(line_end - at) - cr);
+        if (lf == NULL)
+            break;
+        note_line_end(scanner);
+        at = lf + 1;
+    }
+    emit(scanner, output, bytes, len);
+    scanner->octets += len;
+    return len;
 }
 
 size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
@@ -224,6 +247,8 @@ size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
     size_t at = 0;
 
     output->count = 0;
+    if (scanner->form == DATALINE_BINARY)
+        return take_binary(scanner, bytes, len, output);
     /* One octet yields at most two ranges. */
     while (at < len && !scanner->ended && output->count <= DATALINE_IOV - 2) {
         if (!dot_is_special(scanner, bytes[at])) {
@@ -241,4 +266,16 @@ size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
     if (scanner->ended)
         scanner->octets -= 3; /* "." CRLF is no part of the message */
     return at;
+}
+
+void dataline_finish(struct dataline *scanner, struct dataline_output *output)
+{
+    output->count = 0;
+    if (scanner->state == AFTER_CR) {
+        replace(scanner, output, " ");
+        scanner->state = IN_LINE;
+    }
+    if (scanner->form == DATALINE_STUFF && scanner->state == IN_LINE)
+        emit(scanner, output, "\r\n", 2);
+    scanner->ended = true;
 }

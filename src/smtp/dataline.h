@@ -8,6 +8,9 @@
  * dot-stuffing passes through. The end-of-data line itself is not yielded: the courier writes its
  * own. Mail data that ends "CRLF.CRLF" yields up to and with the first CRLF.
  *
+ * After BDAT nothing ends the mail data but its count: no dot is special, and they are stuffed where
+ * the next hop gets DATA.
+ *
  * It also counts: octets (as received, without the end-of-data line), Received header lines (only
  * in the header block). Holds at most 4 octets back between pieces. No allocation, no IO.
  *
@@ -26,8 +29,17 @@ enum dataline_mode {
     DATALINE_REJECT, /* the first bare CR, bare LF or NUL sets `offence`; nothing more is yielded */
 };
 
+/* What comes in, and what is wanted out. */
+enum dataline_form {
+    DATALINE_LINES,  /* after DATA: dots are stuffed, a lone one is the end */
+    DATALINE_STUFF,  /* after BDAT (RFC 3030), for a next hop that gets DATA: dots are stuffed */
+    DATALINE_CHUNKS, /* after BDAT, for one that gets BDAT */
+    DATALINE_BINARY, /* the same of a BINARYMIME message: nothing is replaced */
+};
+
 struct dataline {
     enum dataline_mode mode;
+    enum dataline_form form;
     int state;               /* private */
     bool in_header;          /* private: before the first empty line */
     unsigned match;          /* private: octets of "received:" matched in this header line */
@@ -46,11 +58,15 @@ struct dataline_output {
     struct iovec iov[DATALINE_IOV];
 };
 
-void dataline_init(struct dataline *scanner, enum dataline_mode mode);
+void dataline_init(struct dataline *scanner, enum dataline_mode mode, enum dataline_form form);
 
 /* Scans up to `len` octets. Returns how many were used: fewer than `len` only at the end of data
  * (`ended`; the rest are commands) or when the output is full (call again with the rest). */
 size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
                      struct dataline_output *output);
+
+/* After BDAT: there is no more. Yields what was held back and, where lines are wanted, the end of the
+ * last one. */
+void dataline_finish(struct dataline *scanner, struct dataline_output *output);
 
 #endif

@@ -45,6 +45,52 @@ enum io_result nexthop_command(struct nexthop *hop, const char *line, struct rep
     return result;
 }
 
+static size_t word_length(const char *text, size_t len)
+{
+    size_t word = 0;
+    while (word < len && text[word] != ' ')
+        word++;
+    return word;
+}
+
+/* Channel binding and EXTERNAL prove something of the TLS connection, which is ours, not the
+ * client's: such mechanisms can't be passed on. */
+static bool is_relayable(const char *mechanism, size_t len)
+{
+    static const char plus[] = "-PLUS";
+    return strncasecmp(mechanism, "EXTERNAL", len > 8 ? len : 8) != 0 &&
+           (len < 5 || strncasecmp(mechanism + len - 5, plus, 5) != 0);
+}
+
+static void parse_mechanisms(const char *text, size_t len, struct nexthop_capabilities *out)
+{
+    struct buffer list;
+    buffer_init(&list, out->mechanisms, sizeof out->mechanisms);
+    while (len > 0) {
+        size_t word = word_length(text, len);
+        if (word > 0 && is_relayable(text, word) && list.len + word + 1 < list.size)
+            buffer_printf(&list, "%s%.*s", list.len > 0 ? " " : "", (int)word, text);
+        size_t used = word < len ? word + 1 : word;
+        text += used;
+        len -= used;
+    }
+    if (list.len > 0)
+        out->extensions |= NEXTHOP_AUTH;
+}
+
+/* RFC 9422 4: "LIMITS RCPTMAX=100 MAILMAX=10". */
+static void parse_limits(const char *text, size_t len, struct nexthop_capabilities *out)
+{
+    while (len > 0) {
+        size_t word = word_length(text, len);
+        if (word > 8 && strncasecmp(text, "RCPTMAX=", 8) == 0)
+            out->recipients = (unsigned)strtoul(text + 8, NULL, 10);
+        size_t used = word < len ? word + 1 : word;
+        text += used;
+        len -= used;
+    }
+}
+
 static void parse_keyword(const char *line, size_t len, struct nexthop_capabilities *out)
 {
     static const struct {
@@ -58,10 +104,16 @@ static void parse_keyword(const char *line, size_t len, struct nexthop_capabilit
         {"ENHANCEDSTATUSCODES", NEXTHOP_ENHANCEDSTATUSCODES},
         {"STARTTLS", NEXTHOP_STARTTLS},
         {"XCLIENT", NEXTHOP_XCLIENT},
+        {"DSN", NEXTHOP_DSN},
+        {"CHUNKING", NEXTHOP_CHUNKING},
+        {"BINARYMIME", NEXTHOP_BINARYMIME},
+        {"REQUIRETLS", NEXTHOP_REQUIRETLS},
     };
-    size_t keyword_len = 0;
-    while (keyword_len < len && line[keyword_len] != ' ')
-        keyword_len++;
+    size_t keyword_len = word_length(line, len);
+    if (keyword_len == 4 && strncasecmp(line, "AUTH", 4) == 0)
+        parse_mechanisms(line + 4, len - 4, out);
+    if (keyword_len == 6 && strncasecmp(line, "LIMITS", 6) == 0)
+        parse_limits(line + 6, len - 6, out);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strlen(known[i].keyword) != keyword_len ||
             strncasecmp(line, known[i].keyword, keyword_len) != 0)
@@ -120,6 +172,10 @@ enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, con
     return stream_start_tls_client(&hop->stream, tls, name, deadline, err);
 }
 
+static const char *const body_names[] = {[MAIL_BODY_7BIT] = "7BIT",
+                                         [MAIL_BODY_8BITMIME] = "8BITMIME",
+                                         [MAIL_BODY_BINARYMIME] = "BINARYMIME"};
+
 enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *envelope,
                                 struct deadline deadline)
 {
@@ -132,19 +188,34 @@ enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *enve
     if (envelope->size > 0 && (has & NEXTHOP_SIZE))
         buffer_printf(&line, " SIZE=%" PRIu64, envelope->size);
     if (envelope->body != MAIL_BODY_NONE && (has & NEXTHOP_8BITMIME))
-        buffer_printf(&line, " BODY=%s", envelope->body == MAIL_BODY_7BIT ? "7BIT" : "8BITMIME");
+        buffer_printf(&line, " BODY=%s", body_names[envelope->body]);
     if (envelope->smtputf8 && (has & NEXTHOP_SMTPUTF8))
         buffer_puts(&line, " SMTPUTF8");
+    if (envelope->ret[0] != '\0' && (has & NEXTHOP_DSN))
+        buffer_printf(&line, " RET=%s", envelope->ret);
+    if (envelope->envid[0] != '\0' && (has & NEXTHOP_DSN))
+        buffer_printf(&line, " ENVID=%s", envelope->envid);
+    if (envelope->requiretls && (has & NEXTHOP_REQUIRETLS))
+        buffer_puts(&line, " REQUIRETLS");
     buffer_puts(&line, "\r\n");
     return stream_put(&hop->stream, line.data, line.len, deadline);
 }
 
-enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct path *recipient,
+enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *recipient,
                                 struct deadline deadline)
 {
-    char line[PATH_MAX_OCTETS + 32];
-    int len = snprintf(line, sizeof line, "RCPT TO:<%s>\r\n", recipient->mailbox);
-    return stream_put(&hop->stream, line, (size_t)len, deadline);
+    bool dsn = (hop->capabilities.extensions & NEXTHOP_DSN) != 0;
+    char storage[PATH_MAX_OCTETS + ORCPT_MAX + NOTIFY_MAX + 64];
+    struct buffer line;
+
+    buffer_init(&line, storage, sizeof storage);
+    buffer_printf(&line, "RCPT TO:<%s>", recipient->path.mailbox);
+    if (dsn && recipient->notify[0] != '\0')
+        buffer_printf(&line, " NOTIFY=%s", recipient->notify);
+    if (dsn && recipient->orcpt[0] != '\0')
+        buffer_printf(&line, " ORCPT=%s", recipient->orcpt);
+    buffer_puts(&line, "\r\n");
+    return stream_put(&hop->stream, line.data, line.len, deadline);
 }
 
 void nexthop_quit(struct nexthop *hop)

@@ -27,13 +27,20 @@ enum {
     NEXTHOP_ENHANCEDSTATUSCODES = 1 << 4,
     NEXTHOP_STARTTLS = 1 << 5,
     NEXTHOP_XCLIENT = 1 << 6,
+    NEXTHOP_DSN = 1 << 7,
+    NEXTHOP_CHUNKING = 1 << 8,
+    NEXTHOP_BINARYMIME = 1 << 9,
+    NEXTHOP_REQUIRETLS = 1 << 10,
+    NEXTHOP_AUTH = 1 << 11,
 };
 
 /* What an EHLO reply announced. */
 struct nexthop_capabilities {
-    unsigned extensions; /* NEXTHOP_... */
-    unsigned xclient;    /* XCLIENT_... attributes */
-    uint64_t size_limit; /* octets; 0 = no fixed limit */
+    unsigned extensions;                 /* NEXTHOP_... */
+    unsigned xclient;                    /* XCLIENT_... attributes */
+    uint64_t size_limit;                 /* octets; 0 = no fixed limit */
+    unsigned recipients;                 /* RCPTMAX of LIMITS (RFC 9422); 0 = not said */
+    char mechanisms[MECHANISMS_MAX + 1]; /* of AUTH, "PLAIN LOGIN" */
 };
 
 struct nexthop {
@@ -59,7 +66,7 @@ enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, con
 /* Put into the output buffer, not yet sent. MAIL carries the parameters that the next hop takes. */
 enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *envelope,
                                 struct deadline deadline);
-enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct path *recipient,
+enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *recipient,
                                 struct deadline deadline);
 enum io_result nexthop_put(struct nexthop *hop, const char *line, struct deadline deadline);
 

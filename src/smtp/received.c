@@ -32,8 +32,12 @@ static void add_client(struct buffer *out, const struct received *received)
 /* RFC 3848 and, for internationalized mail, RFC 6531 4.3. */
 static const char *protocol(const struct received *received)
 {
+    if (received->utf8 && received->authenticated)
+        return received->tls != NULL ? "UTF8SMTPSA" : "UTF8SMTPA";
     if (received->utf8)
         return received->tls != NULL ? "UTF8SMTPS" : "UTF8SMTP";
+    if (received->authenticated)
+        return received->tls != NULL ? "ESMTPSA" : "ESMTPA";
     if (received->tls != NULL)
         return "ESMTPS";
     return received->esmtp ? "ESMTP" : "SMTP";

@@ -22,6 +22,7 @@ struct received {
     const char *id;             /* transaction id */
     const char *recipient;      /* mailbox; NULL when there is not exactly one */
     bool esmtp;                 /* EHLO, not HELO */
+    bool authenticated;         /* the client has logged in: an A at the end (RFC 3848) */
     bool utf8;                  /* SMTPUTF8 transaction: UTF8SMTP[S] (RFC 6531 4.3) */
     const struct tls_info *tls; /* NULL in plain text */
     time_t when;

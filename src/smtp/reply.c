@@ -62,6 +62,18 @@ static const struct {
     [REPLY_CLIENT_REFUSED] = {554, "5.7.1", "Connections from private addresses are not accepted"},
     [REPLY_EARLY_TALKER] = {554, "5.5.0", "Error: SMTP protocol synchronization"},
     [REPLY_DATA_TIMEOUT] = {421, "4.4.2", "Error: timeout in mail data"},
+    [REPLY_CHUNK_OK] = {250, "2.0.0", "Chunk received"},
+    [REPLY_NOT_CHUNKED] = {503, "5.5.1", "Error: BDAT and DATA cannot be mixed here"},
+    [REPLY_OTHER_BACKEND] = {452, "4.5.3",
+                             "Recipient's mail server is another one: send it separately"},
+    [REPLY_REQUIRETLS_UNSUPPORTED] = {550, "5.7.30", "REQUIRETLS support required"},
+    [REPLY_AUTH_REQUIRED] = {530, "5.7.0", "Authentication required"},
+    [REPLY_TLS_REQUIRED] = {530, "5.7.0", "Must issue a STARTTLS command first"},
+    [REPLY_AUTH_ACTIVE] = {503, "5.5.1", "Error: already authenticated"},
+    [REPLY_BAD_MECHANISM] = {504, "5.5.4", "Error: unknown authentication mechanism"},
+    [REPLY_AUTH_TEMPORARY] = {454, "4.7.0", "Temporary authentication failure"},
+    [REPLY_AUTH_LOST] = {421, "4.4.2", "Lost connection to mail server, log in again"},
+    [REPLY_XCLIENT_DENIED] = {550, "5.7.0", "Error: insufficient authorization"},
     [REPLY_DRAIN_LIMIT] = {421, "4.4.2", "Mail data refused and too long, try again later"},
 };
 

@@ -10,13 +10,32 @@
 
 #include <string.h>
 
-void session_batch_add(struct session *session, const struct path *recipient,
-                       enum own_reply verdict)
+/* The next hop of a transaction is that of its first recipients; as long as none was accepted,
+ * another may take its place. */
+static enum own_reply bind_route(struct session *session, const void *route)
+{
+    const struct session_batch *batch = &session->batch;
+
+    if (route == session->route)
+        return REPLY_OK;
+    if (session->accepted == 0 && batch->ask_count > 0)
+        session_batch_flush(session, COURIER_NOTHING);
+    if (session->accepted > 0)
+        return REPLY_OTHER_BACKEND;
+    if (session->courier != NULL)
+        session->courier->ops->reset(session->courier);
+    return session_ensure_courier(session, route) ? REPLY_OK : REPLY_SERVER_BUSY;
+}
+
+void session_batch_add(struct session *session, const struct recipient *recipient,
+                       const void *route, enum own_reply verdict)
 {
     struct session_batch *batch = &session->batch;
 
+    if (verdict == REPLY_OK)
+        verdict = bind_route(session, route);
     if (verdict == REPLY_OK) {
-        path_copy(&session->scratch->recipients[batch->ask_count++], recipient);
+        recipient_copy(&session->scratch->recipients[batch->ask_count++], recipient);
         batch->slots[batch->slot_count++] = SLOT_ASK;
     } else {
         batch->slots[batch->slot_count++] = (uint8_t)verdict;
@@ -27,14 +46,7 @@ void session_batch_add(struct session *session, const struct path *recipient,
                              ? session->rules->refused_recipients - session->refused_recipients
                              : 1;
     if (batch->slot_count == SESSION_BATCH_MAX || batch->ask_count >= allowance + session->accepted)
-        session_batch_flush(session, false);
-}
-
-static bool ensure_courier(struct session *session)
-{
-    if (session->courier == NULL)
-        session->courier = session->rules->policy.courier_new(session->rules->policy.context);
-    return session->courier != NULL;
+        session_batch_flush(session, COURIER_NOTHING);
 }
 
 static void count_recipient(struct session *session, const char *mailbox, const struct reply *reply)
@@ -68,7 +80,7 @@ static void answer_slots(struct session *session, bool data)
 
     for (unsigned i = 0; i < batch->slot_count; i++) {
         if (batch->slots[i] == SLOT_ASK) {
-            const char *mailbox = session->scratch->recipients[asked++].mailbox;
+            const char *mailbox = session->scratch->recipients[asked++].path.mailbox;
             session->courier->ops->recipient_reply(session->courier, reply);
             count_recipient(session, mailbox, reply);
         } else {
@@ -82,50 +94,44 @@ static void answer_slots(struct session *session, bool data)
 
 /* 354 is passed on only with a recipient behind it: a pipelining client would otherwise send a lone
  * dot that some next hops take for an empty message. */
-static void answer_data(struct session *session)
+static bool await_data(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
     struct courier *courier = session->courier;
 
     courier->ops->data_reply(courier, reply);
-    if (session->accepted == 0) {
-        if (reply->code == 354)
-            courier->ops->abort(courier);
-        reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
-        session_count_error(session);
-    }
-    if (reply->code == 354) {
-        session_reply_own(session, REPLY_START_DATA);
-        session_flush(session);
-        session_receive_data(session);
-        return;
-    }
-    session_log_reject(session, "DATA", NULL, reply);
-    session_reply(session, reply);
-    session_end_transaction(session);
+    if (session->accepted > 0)
+        return reply->code == 354;
+    if (reply->code == 354)
+        courier->ops->abort(courier);
+    reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
+    session_count_error(session);
+    return false;
 }
 
-void session_batch_flush(struct session *session, bool data)
+bool session_batch_flush(struct session *session, enum courier_data data)
 {
     struct session_batch *batch = &session->batch;
+    struct reply *reply = &session->scratch->reply;
 
-    if (batch->slot_count == 0 && !data)
-        return;
-    bool ask = batch->ask_count > 0 || (data && session->accepted > 0);
-    if (ask && !ensure_courier(session)) {
-        session_reply_own(session, REPLY_SERVER_BUSY);
-        return;
+    if (batch->slot_count == 0 && data == COURIER_NOTHING)
+        return false;
+    bool ask = batch->ask_count > 0 || (data != COURIER_NOTHING && session->accepted > 0);
+    if (ask && !session_ensure_courier(session, session->route)) {
+        reply_own(reply, REPLY_SERVER_BUSY);
+        if (data == COURIER_NOTHING)
+            session_reply(session, reply);
+        return false;
     }
     if (ask)
         session->courier->ops->send(session->courier, &session->envelope,
                                     session->scratch->recipients, batch->ask_count, data);
-    answer_slots(session, data);
-    if (!data)
-        return;
-    if (ask) {
-        answer_data(session);
-    } else {
-        session_refuse(session, REPLY_NO_VALID_RECIPIENTS);
-        session_end_transaction(session);
-    }
+    answer_slots(session, data != COURIER_NOTHING);
+    if (data == COURIER_NOTHING)
+        return false;
+    if (ask)
+        return await_data(session);
+    reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
+    session_count_error(session);
+    return false;
 }

@@ -14,8 +14,7 @@
 #include "base/buffer.h"
 #include "smtp/command.h"
 
-#define ANY_STATE (STATE_CONNECTED | STATE_READY | STATE_MAIL | STATE_RCPT)
-#define AFTER_HELLO (STATE_READY | STATE_MAIL | STATE_RCPT)
+#define ANY_STATE (STATE_CONNECTED | STATE_READY | STATE_MAIL | STATE_RCPT | STATE_CHUNKS)
 
 enum {
     FLAG_JUNK = 1 << 0, /* harmless, but not for ever without mail */
@@ -44,7 +43,8 @@ static enum own_reply check_hello(struct session *session, const struct command 
 static void greet_anew(struct session *session, const struct command *command, bool esmtp)
 {
     session_end_transaction(session);
-    session_drop_courier(session);
+    if (!session->client.authenticated)
+        session_drop_courier(session);
     memcpy(session->helo, command->argument, command->argument_len);
     session->helo[command->argument_len] = '\0';
     session->client.esmtp = esmtp;
@@ -67,24 +67,39 @@ static bool offers_tls(const struct session *session)
 
 static void act_ehlo(struct session *session, const struct command *command)
 {
+    static const struct {
+        unsigned extension;
+        const char *keyword;
+    } keywords[] = {
+        {EXTENSION_ENHANCEDSTATUSCODES, "ENHANCEDSTATUSCODES"},
+        {EXTENSION_8BITMIME, "8BITMIME"},
+        {EXTENSION_SMTPUTF8, "SMTPUTF8"},
+        {EXTENSION_DSN, "DSN"},
+        {EXTENSION_CHUNKING, "CHUNKING"},
+        {EXTENSION_BINARYMIME, "BINARYMIME"},
+        {EXTENSION_REQUIRETLS, "REQUIRETLS"},
+    };
     char storage[1024];
     struct buffer text;
-    unsigned extensions;
+    struct session_offer offer;
 
     greet_anew(session, command, true);
-    uint64_t size = session_size_limit(session, &extensions);
+    session_offer(session, &offer);
     buffer_init(&text, storage, sizeof storage);
     buffer_printf(&text, "250-%s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n", session->rules->hostname,
-                  (unsigned long long)size);
+                  (unsigned long long)offer.size_limit);
     if (offers_tls(session))
         buffer_puts(&text, "250-STARTTLS\r\n");
-    if (extensions & EXTENSION_ENHANCEDSTATUSCODES)
-        buffer_puts(&text, "250-ENHANCEDSTATUSCODES\r\n");
-    if (extensions & EXTENSION_8BITMIME)
-        buffer_puts(&text, "250-8BITMIME\r\n");
-    if (extensions & EXTENSION_SMTPUTF8)
-        buffer_puts(&text, "250-SMTPUTF8\r\n");
-    buffer_puts(&text, "250 HELP\r\n");
+    if (session_offers_auth(session, &offer))
+        buffer_printf(&text, "250-AUTH %s\r\n", offer.mechanisms);
+    if (session_offers_xclient(session))
+        buffer_puts(&text, "250-XCLIENT NAME ADDR PORT PROTO HELO REVERSE_NAME DESTADDR DESTPORT"
+                           "\r\n");
+    for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++) {
+        if (offer.extensions & keywords[i].extension)
+            buffer_printf(&text, "250-%s\r\n", keywords[i].keyword);
+    }
+    buffer_printf(&text, "250-LIMITS RCPTMAX=%u\r\n250 HELP\r\n", offer.recipients);
     session_put(session, text.data, text.len);
 }
 
@@ -105,31 +120,55 @@ static enum own_reply parameter_reply(enum parameter_result result, enum own_rep
     return REPLY_BAD_ARGUMENT;
 }
 
+/* AUTH= is the client's own claim (RFC 4954 5): heard and not passed on. */
+static bool are_offered(const struct session *session, const struct mail_parameters *parameters,
+                        const struct session_offer *offer)
+{
+    unsigned needed = 0;
+    if (parameters->ret != NULL || parameters->envid != NULL)
+        needed |= EXTENSION_DSN;
+    if (parameters->smtputf8)
+        needed |= EXTENSION_SMTPUTF8;
+    if (parameters->requiretls)
+        needed |= EXTENSION_REQUIRETLS;
+    return (offer->extensions & needed) == needed &&
+           (parameters->auth == NULL || session_offers_auth(session, offer));
+}
+
+/* A value whose length the parser has bounded; NULL is "". */
+static void copy_value(char *to, size_t size, const char *value, size_t len)
+{
+    snprintf(to, size, "%.*s", (int)len, value != NULL ? value : "");
+}
+
 static enum own_reply check_mail(struct session *session, const struct command *command)
 {
     struct envelope *envelope = &session->envelope;
     struct mail_parameters parameters;
-    unsigned extensions;
+    struct session_offer offer;
 
+    if (session->rules->submission && !session->client.authenticated)
+        return session->stream.tls != NULL ? REPLY_AUTH_REQUIRED : REPLY_TLS_REQUIRED;
     enum own_reply reply = parameter_reply(
         command_parse_mail(command, &envelope->sender, &parameters), REPLY_BAD_SENDER);
     if (reply != REPLY_OK)
         return reply;
-    uint64_t limit = session_size_limit(session, &extensions);
-    bool utf8 = (extensions & EXTENSION_SMTPUTF8) != 0;
-    if (parameters.ret != NULL || parameters.envid != NULL || parameters.auth != NULL ||
-        (parameters.smtputf8 && !utf8))
+    session_offer(session, &offer);
+    if (!are_offered(session, &parameters, &offer))
         return REPLY_UNKNOWN_PARAMETER;
     if (envelope->sender.is_utf8 && !parameters.smtputf8)
         return REPLY_UTF8_UNSUPPORTED;
-    if (parameters.body == MAIL_BODY_BINARYMIME ||
-        (parameters.body == MAIL_BODY_8BITMIME && !(extensions & EXTENSION_8BITMIME)))
+    if ((parameters.body == MAIL_BODY_BINARYMIME && !(offer.extensions & EXTENSION_BINARYMIME)) ||
+        (parameters.body == MAIL_BODY_8BITMIME && !(offer.extensions & EXTENSION_8BITMIME)))
         return REPLY_8BIT_UNSUPPORTED;
-    if (parameters.size > limit)
+    if (parameters.size > offer.size_limit)
         return REPLY_TOO_BIG;
     envelope->size = parameters.size;
     envelope->body = parameters.body;
     envelope->smtputf8 = parameters.smtputf8;
+    envelope->requiretls = parameters.requiretls;
+    copy_value(envelope->ret, sizeof envelope->ret, parameters.ret, parameters.ret_len);
+    copy_value(envelope->envid, sizeof envelope->envid, parameters.envid, parameters.envid_len);
     return REPLY_OK;
 }
 
@@ -147,16 +186,17 @@ static void act_mail(struct session *session, const struct command *command)
     session_reply_own(session, REPLY_SENDER_OK);
 }
 
-static enum own_reply judge_recipient(struct session *session, struct path *recipient)
+static enum own_reply judge_recipient(struct session *session, struct path *recipient,
+                                      const struct session_offer *offer, const void **route)
 {
     const struct session_rules *rules = session->rules;
-    enum own_reply verdict = rules->policy.check_recipient(rules->policy.context, recipient);
+    enum own_reply verdict = rules->policy.check_recipient(rules->policy.context, recipient, route);
 
     if (verdict != REPLY_OK)
         return verdict;
     if (recipient->is_utf8 && !session->envelope.smtputf8)
         return REPLY_UTF8_UNSUPPORTED;
-    if (session->accepted + session->batch.ask_count >= rules->recipients)
+    if (session->accepted + session->batch.ask_count >= offer->recipients)
         return REPLY_TOO_MANY_RECIPIENTS;
     if (session->refused_recipients >= rules->refused_recipients)
         return REPLY_TOO_MANY_UNKNOWN;
@@ -167,31 +207,57 @@ static enum own_reply judge_recipient(struct session *session, struct path *reci
 static void act_rcpt(struct session *session, const struct command *command)
 {
     struct rcpt_parameters parameters;
-    struct path recipient;
+    struct recipient recipient;
+    struct session_offer offer;
+    const void *route = NULL;
     struct reply *reply = &session->scratch->reply;
-
-    enum own_reply verdict =
-        parameter_reply(command_parse_rcpt(command, &recipient, &parameters), REPLY_BAD_RECIPIENT);
+    enum own_reply verdict = parameter_reply(
+        command_parse_rcpt(command, &recipient.path, &parameters), REPLY_BAD_RECIPIENT);
     bool parsed = verdict == REPLY_OK;
-    if (parsed && (parameters.notify != NULL || parameters.orcpt != NULL))
+
+    session_offer(session, &offer);
+    if (parsed && (parameters.notify != NULL || parameters.orcpt != NULL) &&
+        !(offer.extensions & EXTENSION_DSN))
         verdict = REPLY_UNKNOWN_PARAMETER;
     if (verdict == REPLY_OK)
-        verdict = judge_recipient(session, &recipient);
+        verdict = judge_recipient(session, &recipient.path, &offer, &route);
+    if (verdict == REPLY_OK) {
+        copy_value(recipient.notify, sizeof recipient.notify, parameters.notify,
+                   parameters.notify_len);
+        copy_value(recipient.orcpt, sizeof recipient.orcpt, parameters.orcpt, parameters.orcpt_len);
+    }
     session->state = STATE_RCPT;
     if (verdict != REPLY_OK) {
         session->refused++;
         reply_own(reply, verdict);
-        session_log_reject(session, "RCPT", parsed ? recipient.mailbox : NULL, reply);
+        session_log_reject(session, "RCPT", parsed ? recipient.path.mailbox : NULL, reply);
         if (reply_is_permanent(reply))
             session_count_error(session);
     }
-    session_batch_add(session, &recipient, verdict);
+    session_batch_add(session, &recipient, route, verdict);
+}
+
+/* RFC 3030 3: a binary message needs BDAT. */
+static enum own_reply check_data(struct session *session, const struct command *command)
+{
+    (void)command;
+    return session->envelope.body == MAIL_BODY_BINARYMIME ? REPLY_NOT_CHUNKED : REPLY_OK;
 }
 
 static void act_data(struct session *session, const struct command *command)
 {
+    struct reply *reply = &session->scratch->reply;
+
     (void)command;
-    session_batch_flush(session, true);
+    if (session_batch_flush(session, COURIER_DATA)) {
+        session_reply_own(session, REPLY_START_DATA);
+        session_flush(session);
+        session_receive_data(session);
+        return;
+    }
+    session_log_reject(session, "DATA", NULL, reply);
+    session_reply(session, reply);
+    session_end_transaction(session);
 }
 
 static void act_rset(struct session *session, const struct command *command)
@@ -285,7 +351,7 @@ static const struct command_row table[] = {
     [COMMAND_EHLO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, check_hello, act_ehlo},
     [COMMAND_MAIL] = {STATE_READY, REPLY_NESTED_MAIL, 0, check_mail, act_mail},
     [COMMAND_RCPT] = {STATE_MAIL | STATE_RCPT, REPLY_MAIL_FIRST, FLAG_KEEPS_BATCH, NULL, act_rcpt},
-    [COMMAND_DATA] = {STATE_RCPT, REPLY_RCPT_FIRST, FLAG_KEEPS_BATCH | FLAG_NO_ARGUMENT, NULL,
+    [COMMAND_DATA] = {STATE_RCPT, REPLY_RCPT_FIRST, FLAG_KEEPS_BATCH | FLAG_NO_ARGUMENT, check_data,
                       act_data},
     [COMMAND_RSET] = {ANY_STATE, REPLY_OK, FLAG_JUNK | FLAG_NO_ARGUMENT, NULL, act_rset},
     [COMMAND_NOOP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, act_noop},
@@ -294,9 +360,11 @@ static const struct command_row table[] = {
     [COMMAND_HELP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, act_help},
     [COMMAND_STARTTLS] = {STATE_CONNECTED | STATE_READY, REPLY_NOT_IN_TRANSACTION, FLAG_NO_ARGUMENT,
                           check_starttls, act_starttls},
-    [COMMAND_XCLIENT] = {ANY_STATE, REPLY_OK, 0, check_unknown, NULL},
-    [COMMAND_BDAT] = {ANY_STATE, REPLY_OK, FLAG_CLOSES, check_not_implemented, NULL},
-    [COMMAND_AUTH] = {ANY_STATE, REPLY_OK, 0, check_not_implemented, NULL},
+    [COMMAND_XCLIENT] = {ANY_STATE, REPLY_OK, 0, session_check_xclient, session_act_xclient},
+    [COMMAND_BDAT] = {ANY_STATE, REPLY_OK, FLAG_KEEPS_BATCH | FLAG_CLOSES, session_check_bdat,
+                      session_act_bdat},
+    [COMMAND_AUTH] = {STATE_READY, REPLY_NOT_IN_TRANSACTION, 0, session_check_auth,
+                      session_act_auth},
     [COMMAND_EXPN] = {ANY_STATE, REPLY_OK, 0, check_not_implemented, NULL},
     [COMMAND_ETRN] = {ANY_STATE, REPLY_OK, 0, check_not_implemented, NULL},
     [COMMAND_HTTP] = {ANY_STATE, REPLY_OK, FLAG_CLOSES, check_unknown, NULL},
@@ -310,6 +378,8 @@ static enum own_reply sequence_reply(const struct session *session, enum command
         return REPLY_HELO_FIRST;
     if (verb == COMMAND_DATA && session->state == STATE_READY)
         return REPLY_MAIL_FIRST;
+    if (session->state == STATE_CHUNKS && verb == COMMAND_DATA)
+        return REPLY_NOT_CHUNKED;
     return table[verb].out_of_sequence;
 }
 
@@ -330,13 +400,13 @@ void session_command(struct session *session, const struct line *line)
     bool bare = line->bare_lf && session->rules->bare_newlines == DATALINE_REJECT;
 
     if (bare || command_parse(&command, line->text, line->len) != COMMAND_OK) {
-        session_batch_flush(session, false);
+        session_batch_flush(session, COURIER_NOTHING);
         session_refuse(session, REPLY_SYNTAX);
         return;
     }
     const struct command_row *row = &table[command.verb];
     if (!(row->flags & FLAG_KEEPS_BATCH))
-        session_batch_flush(session, false);
+        session_batch_flush(session, COURIER_NOTHING);
     if (session->closing)
         return;
     /* A shutdown lets a transaction finish, and nothing new begin. */
@@ -347,7 +417,7 @@ void session_command(struct session *session, const struct line *line)
     }
     enum own_reply verdict = check_row(session, &command);
     if (verdict != REPLY_OK) {
-        session_batch_flush(session, false);
+        session_batch_flush(session, COURIER_NOTHING);
         session_refuse(session, verdict);
         session->closing |= (row->flags & FLAG_CLOSES) != 0;
         return;

@@ -14,15 +14,6 @@
 
 #include "smtp/received.h"
 
-struct transfer {
-    struct dataline scanner;
-    bool refused;           /* nothing more goes to the next hop */
-    enum own_reply refusal; /* REPLY_OK: the courier knows the reply */
-    uint64_t drained;
-    struct deadline drain_deadline;
-    bool trace_sent;
-};
-
 static size_t trace_header(struct session *session, char out[RECEIVED_MAX])
 {
     struct tls_info tls;
@@ -33,6 +24,7 @@ static size_t trace_header(struct session *session, char out[RECEIVED_MAX])
         .id = session->transaction_id,
         .recipient = session->accepted == 1 ? session->recipient : NULL,
         .esmtp = session->client.esmtp,
+        .authenticated = session->client.authenticated,
         .utf8 = session->envelope.smtputf8,
         .when = time(NULL),
     };
@@ -41,8 +33,9 @@ static size_t trace_header(struct session *session, char out[RECEIVED_MAX])
     return received_format(&received, out);
 }
 
-static void refuse(struct session *session, struct transfer *transfer, enum own_reply why)
+static void refuse(struct session *session, enum own_reply why)
 {
+    struct transfer *transfer = &session->transfer;
     if (transfer->refused)
         return;
     transfer->refused = true;
@@ -53,56 +46,82 @@ static void refuse(struct session *session, struct transfer *transfer, enum own_
         session->courier->ops->abort(session->courier);
 }
 
-static void forward(struct session *session, struct transfer *transfer,
-                    const struct dataline_output *output)
+static void forward(struct session *session, const struct dataline_output *output)
 {
     struct iovec iov[DATALINE_IOV + 1];
     char trace[RECEIVED_MAX];
     int count = 0;
 
-    if (!transfer->trace_sent) {
+    if (!session->transfer.trace_sent) {
         iov[count++] = (struct iovec){trace, trace_header(session, trace)};
-        transfer->trace_sent = true;
+        session->transfer.trace_sent = true;
     }
     memcpy(iov + count, output->iov, (size_t)output->count * sizeof *iov);
     count += output->count;
     if (count > 0 && session->courier->ops->write(session->courier, iov, count) != 0)
-        refuse(session, transfer, REPLY_OK);
+        refuse(session, REPLY_OK);
 }
 
-static void check_limits(struct session *session, struct transfer *transfer)
+static void check_limits(struct session *session)
 {
-    unsigned extensions;
-    if (transfer->scanner.offence)
-        refuse(session, transfer, REPLY_BARE_NEWLINE);
-    else if (transfer->scanner.octets > session_size_limit(session, &extensions))
-        refuse(session, transfer, REPLY_TOO_BIG);
-    else if (transfer->scanner.received_count > session->rules->received_headers)
-        refuse(session, transfer, REPLY_TOO_MANY_HOPS);
+    const struct dataline *scanner = &session->transfer.scanner;
+    struct session_offer offer;
+
+    session_offer(session, &offer);
+    if (scanner->offence)
+        refuse(session, REPLY_BARE_NEWLINE);
+    else if (scanner->octets > offer.size_limit)
+        refuse(session, REPLY_TOO_BIG);
+    else if (scanner->received_count > session->rules->received_headers)
+        refuse(session, REPLY_TOO_MANY_HOPS);
 }
 
-/* One piece of input. The checks come before the piece goes out, so that an end of data found in it
- * is never reached by a message that failed one. */
-static void take_piece(struct session *session, struct transfer *transfer, const char *bytes,
-                       size_t len)
+void session_transfer_begin(struct session *session, enum dataline_form form)
 {
+    memset(&session->transfer, 0, sizeof session->transfer);
+    dataline_init(&session->transfer.scanner, session->rules->bare_newlines, form);
+}
+
+/* Takes what the scanner will of it, which ends at the end of data. The checks come before the piece
+ * goes out, so that an end of data found in it is never reached by a message that failed one. */
+static size_t take_piece(struct session *session, const char *bytes, size_t len)
+{
+    struct transfer *transfer = &session->transfer;
     struct dataline_output output;
     size_t used = dataline_scan(&transfer->scanner, bytes, len, &output);
 
     if (!transfer->refused)
-        check_limits(session, transfer);
+        check_limits(session);
     if (transfer->refused)
         transfer->drained += used;
     else
-        forward(session, transfer, &output);
-    stream_consume(&session->stream, used);
+        forward(session, &output);
+    return used;
 }
 
-static void answer(struct session *session, struct transfer *transfer)
+void session_transfer_take(struct session *session, const char *bytes, size_t len)
 {
+    for (size_t used = 0; used < len && !session->transfer.scanner.ended;)
+        used += take_piece(session, bytes + used, len - used);
+}
+
+void session_transfer_finish(struct session *session)
+{
+    struct dataline_output output;
+    dataline_finish(&session->transfer.scanner, &output);
+    if (!session->transfer.refused)
+        check_limits(session);
+    if (!session->transfer.refused)
+        forward(session, &output);
+}
+
+void session_transfer_answer(struct session *session)
+{
+    struct transfer *transfer = &session->transfer;
     struct reply *reply = &session->scratch->reply;
     char text[256];
 
+    session->state = STATE_RCPT;
     if (transfer->refused && transfer->refusal != REPLY_OK)
         reply_own(reply, transfer->refusal);
     else
@@ -122,13 +141,13 @@ static void answer(struct session *session, struct transfer *transfer)
     session_end_transaction(session);
 }
 
-/* The client is gone, too slow, or has more to drain than is bearable: no end of data was seen, so
- * none goes out (promise 2). */
-static void give_up(struct session *session, struct transfer *transfer, enum io_result result)
+/* No end of data was seen, so none goes out (promise 2). */
+void session_transfer_give_up(struct session *session, enum io_result result)
 {
     bool talk = result == IO_TIMEOUT || result == IO_OK;
     session->courier->ops->abort(session->courier);
-    session_log_transaction(session, "aborted", transfer->scanner.octets,
+    session->state = STATE_RCPT;
+    session_log_transaction(session, "aborted", session->transfer.scanner.octets,
                             result == IO_OK ? "too much to drain" : io_result_name(result));
     session_end_transaction(session);
     if (talk)
@@ -137,30 +156,36 @@ static void give_up(struct session *session, struct transfer *transfer, enum io_
     session->closing = true;
 }
 
-static bool drained_enough(const struct session *session, const struct transfer *transfer)
+bool session_drained_enough(const struct session *session)
 {
+    const struct transfer *transfer = &session->transfer;
     return transfer->refused && (transfer->drained > session->rules->drain_octets ||
                                  deadline_passed(transfer->drain_deadline));
 }
 
+struct deadline session_data_deadline(const struct session *session)
+{
+    struct deadline deadline = deadline_in_ms(session->rules->data_timeout_ms);
+    return session->transfer.refused ? deadline_earlier(deadline, session->transfer.drain_deadline)
+                                     : deadline;
+}
+
 void session_receive_data(struct session *session)
 {
-    struct transfer transfer = {.refused = false};
+    struct transfer *transfer = &session->transfer;
 
-    dataline_init(&transfer.scanner, session->rules->bare_newlines);
-    while (!transfer.scanner.ended) {
+    session_transfer_begin(session, DATALINE_LINES);
+    while (!transfer->scanner.ended) {
         const char *bytes;
         size_t len;
-        struct deadline deadline = deadline_in_ms(session->rules->data_timeout_ms);
-        if (transfer.refused)
-            deadline = deadline_earlier(deadline, transfer.drain_deadline);
-        enum io_result result = stream_read(&session->stream, &bytes, &len, deadline);
+        enum io_result result =
+            stream_read(&session->stream, &bytes, &len, session_data_deadline(session));
         if (result == IO_OK)
-            take_piece(session, &transfer, bytes, len);
-        if (result != IO_OK || (!transfer.scanner.ended && drained_enough(session, &transfer))) {
-            give_up(session, &transfer, result);
+            stream_consume(&session->stream, take_piece(session, bytes, len));
+        if (result != IO_OK || (!transfer->scanner.ended && session_drained_enough(session))) {
+            session_transfer_give_up(session, result);
             return;
         }
     }
-    answer(session, &transfer);
+    session_transfer_answer(session);
 }

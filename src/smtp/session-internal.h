@@ -4,6 +4,9 @@
  *   session-commands.c the command table: each verb with its states, check and act
  *   session-batch.c    recipients on their way to the courier, replies in the client's order
  *   session-data.c     mail data: client -> scanner -> courier, and every way it can end
+ *   session-chunks.c   the same that comes by BDAT
+ *   session-auth.c     the dialog of AUTH
+ *   session-xclient.c  XCLIENT from those who may
  *   session-log.c      the lines a session writes
  *
  * Nobody else includes this.
@@ -21,6 +24,7 @@ enum session_state {
     STATE_READY = 1 << 1,     /* EHLO or HELO done */
     STATE_MAIL = 1 << 2,      /* a reverse-path is held */
     STATE_RCPT = 1 << 3,      /* recipients have been named, accepted or not */
+    STATE_CHUNKS = 1 << 4,    /* between two chunks of mail data */
 };
 
 #define SLOT_ASK 0xff /* the courier knows the reply; any other value is an enum own_reply */
@@ -32,12 +36,23 @@ struct session_batch {
     unsigned ask_count; /* of them SLOT_ASK; their paths are in the scratch */
 };
 
+/* Mail data on its way. Begun when the next hop is ready for it. */
+struct transfer {
+    struct dataline scanner;
+    bool refused;           /* nothing more goes to the next hop */
+    enum own_reply refusal; /* REPLY_OK: the courier knows the reply */
+    uint64_t drained;
+    struct deadline drain_deadline;
+    bool trace_sent;
+};
+
 struct session {
     struct stream stream;
     const struct session_rules *rules; /* borrowed */
     const atomic_bool *draining;       /* borrowed */
     struct session_scratch *scratch;   /* while session_run() runs, else NULL */
     struct courier *courier;           /* owned; NULL until the first recipient */
+    const void *route;                 /* the courier's */
     char id[20];
     enum session_state state;
     bool implicit_tls; /* the handshake is still to come */
@@ -45,6 +60,8 @@ struct session {
     bool vanished;     /* nothing can be written any more */
     char helo[256];
     struct client_identity client;
+    struct address peer; /* the other end; the client but for XCLIENT */
+    bool introduced;     /* by XCLIENT */
     unsigned errors, junk, refused_recipients, transactions;
     struct session_batch batch;
     /* The transaction. */
@@ -53,6 +70,7 @@ struct session {
     int64_t started_ms;
     unsigned accepted, refused;          /* recipients */
     char recipient[PATH_MAX_OCTETS + 1]; /* the first accepted one */
+    struct transfer transfer;
 };
 
 /* session.c */
@@ -73,26 +91,57 @@ bool session_holds_transaction(const struct session *session);
 void session_drop_courier(struct session *session);
 /* Runs the handshake; false when the connection is over. */
 bool session_start_tls(struct session *session);
-uint64_t session_size_limit(const struct session *session, unsigned *extensions);
+/* What may be announced now, our own limits applied. */
+void session_offer(const struct session *session, struct session_offer *offer);
+/* False when out of memory. */
+bool session_ensure_courier(struct session *session, const void *route);
 
 /* session-commands.c */
 void session_command(struct session *session, const struct line *line);
 
 /* session-batch.c */
-void session_batch_add(struct session *session, const struct path *recipient,
-                       enum own_reply verdict);
-/* Hands the batch over, with DATA behind it when `data` is set, and puts the replies. */
-void session_batch_flush(struct session *session, bool data);
+/* `route` belongs to a recipient to ask for. */
+void session_batch_add(struct session *session, const struct recipient *recipient,
+                       const void *route, enum own_reply verdict);
+/* Hands the batch over, with what shall follow it, and puts the replies to the recipients. True when
+ * the next hop now waits for mail data; otherwise, if any was asked for, the reply that says why is
+ * left in the scratch, not yet put, and the transaction is still to be ended. */
+bool session_batch_flush(struct session *session, enum courier_data data);
 
 /* session-data.c */
 /* After 354: reads the mail data to its end and answers it. */
 void session_receive_data(struct session *session);
+/* The pieces of it, for chunks: a transfer begins, takes input, and ends in one of two ways. */
+void session_transfer_begin(struct session *session, enum dataline_form form);
+void session_transfer_take(struct session *session, const char *bytes, size_t len);
+/* No more comes by BDAT. */
+void session_transfer_finish(struct session *session);
+void session_transfer_answer(struct session *session);
+/* The client is gone or too slow (`result`), or has more to drain than is bearable (IO_OK). */
+void session_transfer_give_up(struct session *session, enum io_result result);
+bool session_drained_enough(const struct session *session);
+struct deadline session_data_deadline(const struct session *session);
+
+/* session-chunks.c, session-auth.c, session-xclient.c: rows of the command table */
+enum own_reply session_check_bdat(struct session *session, const struct command *command);
+void session_act_bdat(struct session *session, const struct command *command);
+/* A chunk that cannot be used is read away, and `why` is the answer. */
+void session_skip_chunk(struct session *session, uint64_t octets, const struct reply *why);
+bool session_offers_auth(const struct session *session, const struct session_offer *offer);
+enum own_reply session_check_auth(struct session *session, const struct command *command);
+void session_act_auth(struct session *session, const struct command *command);
+bool session_offers_xclient(const struct session *session);
+enum own_reply session_check_xclient(struct session *session, const struct command *command);
+void session_act_xclient(struct session *session, const struct command *command);
 
 /* session-log.c */
 void session_log_reject(const struct session *session, const char *command, const char *recipient,
                         const struct reply *reply);
 void session_log_transaction(const struct session *session, const char *status, uint64_t octets,
                              const char *reply);
+/* How an AUTH ended; never with what who. */
+void session_log_auth(const struct session *session, const char *mechanism,
+                      const struct reply *reply);
 void session_log_end(const struct session *session, const char *reason);
 void session_log_tls_failure(const struct session *session, const char *reason);
 

@@ -87,6 +87,27 @@ void session_log_transaction(const struct session *session, const char *status, 
     log_end(&line);
 }
 
+/* A failure in Postfix's words, for those who count them. */
+void session_log_auth(const struct session *session, const char *mechanism,
+                      const struct reply *reply)
+{
+    struct log_line line;
+    char address[ADDRESS_TEXT_MAX], text[256];
+
+    address_format_ip(&session->client.address, address);
+    reply_summary(reply, text, sizeof text);
+    if (reply->code == 235) {
+        log_begin(&line, LOG_LEVEL_INFO, "event=auth status=ok");
+        add_client(&line, session);
+        log_str(&line, "mechanism", mechanism);
+    } else {
+        log_begin(&line, LOG_LEVEL_WARNING, "warning: ");
+        log_text(&line, "unknown[%s]: SASL %s authentication failed: %s", address, mechanism, text);
+        log_str(&line, "session", session->id);
+    }
+    log_end(&line);
+}
+
 void session_log_end(const struct session *session, const char *reason)
 {
     struct log_line line;

@@ -63,6 +63,7 @@ struct session *session_new(int fd, const struct address *client, const struct a
     session->implicit_tls = implicit_tls;
     session->state = STATE_CONNECTED;
     session->client.address = *client;
+    session->peer = *client;
     session->client.local = *local;
     session->client.helo = session->helo;
     session->client.session_id = session->id;
@@ -123,10 +124,19 @@ void session_refuse(struct session *session, enum own_reply which)
 
 void session_end_transaction(struct session *session)
 {
-    if (session->courier != NULL)
+    bool half = session->state == STATE_CHUNKS && !session->transfer.scanner.ended;
+
+    /* Half a message stands at the next hop: only the loss of the connection undoes it. */
+    if (half)
+        session_log_transaction(session, "aborted", session->transfer.scanner.octets,
+                                "chunks are missing");
+    if (session->courier != NULL && half)
+        session->courier->ops->abort(session->courier);
+    else if (session->courier != NULL)
         session->courier->ops->reset(session->courier);
     memset(&session->envelope, 0, sizeof session->envelope);
     memset(&session->batch, 0, sizeof session->batch);
+    memset(&session->transfer, 0, sizeof session->transfer);
     session->accepted = session->refused = 0;
     if (session->state != STATE_CONNECTED)
         session->state = STATE_READY;
@@ -139,13 +149,28 @@ void session_drop_courier(struct session *session)
     session->courier = NULL;
 }
 
-uint64_t session_size_limit(const struct session *session, unsigned *extensions)
+void session_offer(const struct session *session, struct session_offer *offer)
+{
+    const struct session_rules *rules = session->rules;
+    memset(offer, 0, sizeof *offer);
+    rules->policy.offer(rules->policy.context, offer);
+    if (offer->size_limit == 0 || offer->size_limit > rules->message_size)
+        offer->size_limit = rules->message_size;
+    if (offer->recipients == 0 || offer->recipients > rules->recipients)
+        offer->recipients = rules->recipients;
+    if (session->stream.tls == NULL)
+        offer->extensions &= ~(unsigned)EXTENSION_REQUIRETLS;
+}
+
+bool session_ensure_courier(struct session *session, const void *route)
 {
     const struct session_policy *policy = &session->rules->policy;
-    uint64_t next_hop = 0;
-    policy->capabilities(policy->context, extensions, &next_hop);
-    return next_hop > 0 && next_hop < session->rules->message_size ? next_hop
-                                                                   : session->rules->message_size;
+    if (session->courier != NULL && session->route != route)
+        session_drop_courier(session);
+    session->route = route;
+    if (session->courier == NULL)
+        session->courier = policy->courier_new(policy->context, route);
+    return session->courier != NULL;
 }
 
 bool session_start_tls(struct session *session)
@@ -171,7 +196,7 @@ static void open_implicit_tls(struct session *session)
 
 bool session_holds_transaction(const struct session *session)
 {
-    return session->accepted > 0 || session->batch.slot_count > 0;
+    return session->accepted > 0 || session->batch.slot_count > 0 || session->state == STATE_CHUNKS;
 }
 
 /* Reads the next command line. A silent client that may be parked makes this return IO_TIMEOUT with
@@ -179,12 +204,13 @@ bool session_holds_transaction(const struct session *session)
 static enum io_result read_command(struct session *session, struct line *line, bool *idle)
 {
     struct stream *stream = &session->stream;
+    size_t longest = session->rules->submission ? AUTH_LINE_MAX : COMMAND_LINE_MAX;
     bool parkable = !session_holds_transaction(session);
     struct deadline deadline = parkable ? deadline_in_ms(session->rules->park_after_ms)
                                         : deadline_in_ms(session->rules->command_timeout_ms);
 
     *idle = false;
-    enum io_result result = stream_read_line(stream, line, COMMAND_LINE_MAX, deadline);
+    enum io_result result = stream_read_line(stream, line, longest, deadline);
     if (result != IO_TIMEOUT || !parkable)
         return result;
     if (!stream_has_input(stream)) {
@@ -192,8 +218,7 @@ static enum io_result read_command(struct session *session, struct line *line, b
         return result;
     }
     /* Part of a line is there: it gets its own time to come to its end. */
-    return stream_read_line(stream, line, COMMAND_LINE_MAX,
-                            deadline_in_ms(session->rules->line_timeout_ms));
+    return stream_read_line(stream, line, longest, deadline_in_ms(session->rules->line_timeout_ms));
 }
 
 static void handle_line(struct session *session, enum io_result result, const struct line *line)
@@ -203,7 +228,7 @@ static void handle_line(struct session *session, enum io_result result, const st
         session_command(session, line);
         break;
     case IO_TOO_LONG:
-        session_batch_flush(session, false);
+        session_batch_flush(session, COURIER_NOTHING);
         session_refuse(session, REPLY_LINE_TOO_LONG);
         break;
     case IO_TIMEOUT:
@@ -215,7 +240,7 @@ static void handle_line(struct session *session, enum io_result result, const st
         break;
     }
     if (session->errors > session->rules->errors && !session->closing) {
-        session_batch_flush(session, false);
+        session_batch_flush(session, COURIER_NOTHING);
         session_reply_own(session, REPLY_TOO_MANY_ERRORS);
     }
 }
@@ -223,7 +248,7 @@ static void handle_line(struct session *session, enum io_result result, const st
 static bool settle(struct session *session)
 {
     if (!stream_line_waiting(&session->stream)) {
-        session_batch_flush(session, false);
+        session_batch_flush(session, COURIER_NOTHING);
         session_flush(session);
     }
     return !session->closing && !session->vanished;
@@ -252,7 +277,9 @@ enum session_result session_run(struct session *session, struct session_scratch 
         bool idle;
         enum io_result result = read_command(session, &line, &idle);
         if (idle) {
-            session_drop_courier(session);
+            /* A log-in is worth as much as the connection that it was made on. */
+            if (!session->client.authenticated)
+                session_drop_courier(session);
             stream_reclaim(&session->stream);
             session->scratch = NULL;
             return SESSION_IDLE;

@@ -32,17 +32,32 @@ enum {
     EXTENSION_8BITMIME = 1 << 0,
     EXTENSION_SMTPUTF8 = 1 << 1,
     EXTENSION_ENHANCEDSTATUSCODES = 1 << 2,
+    EXTENSION_DSN = 1 << 3,
+    EXTENSION_CHUNKING = 1 << 4,
+    EXTENSION_BINARYMIME = 1 << 5, /* only with CHUNKING */
+    EXTENSION_REQUIRETLS = 1 << 6, /* only said under TLS */
+};
+
+/* What can be announced now. */
+struct session_offer {
+    unsigned extensions;                 /* EXTENSION_... */
+    uint64_t size_limit;                 /* octets; 0 = none known */
+    unsigned recipients;                 /* of a transaction; 0 = no limit but ours */
+    char mechanisms[MECHANISMS_MAX + 1]; /* of AUTH; "" = none. Only said under TLS */
 };
 
 /* What the daemon decides; implemented by in/ and out/. All functions are thread-safe. */
 struct session_policy {
     /* REPLY_OK, or why this recipient is refused before any contact with a next hop. May write a
-     * domain into the path ("postmaster"). */
-    enum own_reply (*check_recipient)(void *context, struct path *recipient);
-    /* The extensions and the size limit (octets, 0 = none known) to announce now. */
-    void (*capabilities)(void *context, unsigned *extensions, uint64_t *size_limit);
-    /* A courier for one session, or NULL when out of memory. */
-    struct courier *(*courier_new)(void *context);
+     * domain into the path ("postmaster"). `route` is where it goes: recipients of one transaction
+     * must all have the same, and the courier is made for it. */
+    enum own_reply (*check_recipient)(void *context, struct path *recipient, const void **route);
+    /* Fills the offer, which is all zero. */
+    void (*offer)(void *context, struct session_offer *offer);
+    /* A courier for one session and route (NULL: the only one), or NULL when out of memory. */
+    struct courier *(*courier_new)(void *context, const void *route);
+    /* Is a client of this address served at all? For those that XCLIENT names. */
+    bool (*serves)(void *context, const struct address *client);
     void *context;
 };
 
@@ -59,18 +74,20 @@ struct session_rules {
     int64_t command_timeout_ms; /* between commands, and for one whole command line */
     int64_t line_timeout_ms;    /* from the first octet of a command line to its end */
     int64_t handshake_timeout_ms;
-    int64_t data_timeout_ms;       /* without any octet of mail data */
-    uint64_t drain_octets;         /* refused mail data is read away up to here ... */
-    int64_t drain_timeout_ms;      /* ... and for so long, before 421 */
-    struct tls_server *tls;        /* NULL: STARTTLS is not offered */
-    const struct cidr_set *no_tls; /* clients to which it is not offered either */
+    int64_t data_timeout_ms;              /* without any octet of mail data */
+    uint64_t drain_octets;                /* refused mail data is read away up to here ... */
+    int64_t drain_timeout_ms;             /* ... and for so long, before 421 */
+    struct tls_server *tls;               /* NULL: STARTTLS is not offered */
+    const struct cidr_set *no_tls;        /* clients to which it is not offered either */
+    const struct cidr_set *xclient_hosts; /* peers that may say for whom they speak */
+    bool submission;                      /* mail only from clients that have logged in */
     struct session_policy policy;
 };
 
 /* What a worker lends while it runs a session: nothing of it outlives the call. */
 struct session_scratch {
     struct stream_buffers client; /* in: at least 64 KiB; out: at least REPLY_WIRE_MAX * 2 */
-    struct path *recipients;      /* SESSION_BATCH_MAX of them */
+    struct recipient *recipients; /* SESSION_BATCH_MAX of them */
     struct reply reply;
 };
 #define SESSION_BATCH_MAX 32

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static size_t run(const char *in, size_t len, size_t step, char *out, struct dataline *scanner)
 {
     size_t used = 0, out_len = 0;
-    dataline_init(scanner, DATALINE_NORMALIZE);
+    dataline_init(scanner, DATALINE_NORMALIZE, DATALINE_LINES);
     while (used < len && !scanner->ended) {
         struct dataline_output output;
         size_t piece = len - used < step ? len - used : step;

@@ -48,7 +48,7 @@ static struct result feed(enum dataline_mode mode, const char *in, size_t len, s
                           size_t cut)
 {
     struct result result = {.out = g_string_new(NULL)};
-    dataline_init(&result.scanner, mode);
+    dataline_init(&result.scanner, mode, DATALINE_LINES);
     while (result.used < len && !result.scanner.ended) {
         size_t piece = step > 0 ? step : result.used < cut ? cut - result.used : len - result.used;
         struct dataline_output output;
@@ -147,11 +147,11 @@ static void test_one_range(void)
     static const char text[] = "Subject: x\r\n\r\none\r\n..two\r\nthree\r\n";
     struct dataline scanner;
     struct dataline_output output;
-    dataline_init(&scanner, DATALINE_NORMALIZE);
+    dataline_init(&scanner, DATALINE_NORMALIZE, DATALINE_LINES);
     dataline_scan(&scanner, text, sizeof text - 1, &output);
     g_assert_true(output.count >= 1);
     g_assert_true(output.iov[0].iov_base == text);
-    dataline_init(&scanner, DATALINE_NORMALIZE);
+    dataline_init(&scanner, DATALINE_NORMALIZE, DATALINE_LINES);
     dataline_scan(&scanner, text, 16, &output);
     g_assert_cmpint(output.count, ==, 1);
     g_assert_cmpuint(output.iov[0].iov_len, ==, 16);

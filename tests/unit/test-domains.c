@@ -1,4 +1,4 @@
-/* tests/unit/test-domains.c - in/domains: which domains are ours
+/* tests/unit/test-domains.c - in/domains: which domains are ours, and whose
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -8,25 +8,32 @@
 
 static const struct {
     const char *domain;
-    bool ours;
+    int backend; /* -1: not ours */
 } cases[] = {
-    {"example.com", true},      {"EXAMPLE.Com", true},        {"sub.example.com", false},
-    {"example.org", false},     {"a.example.org", true},      {"a.b.example.org", true},
-    {"xexample.com", false},    {"example.com.evil", false},  {"com", false},
-    {"", false},                {".example.org", true},       {"xexample.org", false},
+    {"example.com", 0},     {"EXAMPLE.Com", 0},       {"sub.example.com", -1},
+    {"example.org", -1},    {"a.example.org", 0},     {"a.b.example.org", 1},
+    {"b.example.org", 0},   {"xb.example.org", 0},    {"xexample.com", -1},
+    {"moved.example", 1},   {"example.com.evil", -1}, {"com", -1},
+    {"", -1},               {".example.org", 0},      {"xexample.org", -1},
 };
 
-static void test_contain(void)
+static void test_find(void)
 {
-    char *items[] = {(char *)".example.org", (char *)"zzz.example", (char *)"example.com"};
-    struct string_list list = {items, G_N_ELEMENTS(items)};
-    struct domains domains;
+    char *items[] = {(char *)".example.org", (char *)"zzz.example", (char *)"example.com",
+                     (char *)"moved.example"};
+    char *others[] = {(char *)"moved.example", (char *)".b.example.org"};
+    struct string_list list = {items, G_N_ELEMENTS(items)}, more = {others, G_N_ELEMENTS(others)};
+    struct domains domains = {0};
+    unsigned backend;
 
-    g_assert_cmpint(domains_init(&domains, &list), ==, 0);
-    g_assert_cmpstr(domains.first, ==, "zzz.example");
+    g_assert_false(domains_find(&domains, "example.com", &backend));
+    g_assert_cmpint(domains_add(&domains, &list, 0), ==, 0);
+    g_assert_cmpint(domains_add(&domains, &more, 1), ==, 0);
+    g_assert_cmpstr(domains.first.name, ==, "zzz.example");
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_test_message("%s", cases[i].domain);
-        g_assert_cmpint(domains_contain(&domains, cases[i].domain), ==, cases[i].ours);
+        bool found = domains_find(&domains, cases[i].domain, &backend);
+        g_assert_cmpint(found ? (int)backend : -1, ==, cases[i].backend);
     }
     domains_free(&domains);
 }
@@ -34,6 +41,6 @@ static void test_contain(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/domains/contain", test_contain);
+    g_test_add_func("/domains/find", test_find);
     return g_test_run();
 }

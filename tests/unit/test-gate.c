@@ -14,7 +14,8 @@
 #include "net/dial.h"
 #include "server/gate.h"
 
-static void take_send(struct courier *c, const struct envelope *e, const struct path *r, size_t n, bool d)
+static void take_send(struct courier *c, const struct envelope *e, const struct recipient *r,
+                      size_t n, enum courier_data d)
 {
     (void)c, (void)e, (void)r, (void)n, (void)d;
 }
@@ -42,27 +43,25 @@ static void take_free(struct courier *c)
     free(c);
 }
 
-static struct courier *take_new(void *context)
+static struct courier *take_new(void *context, const void *route)
 {
     static const struct courier_ops ops = {take_send, take_rcpt, take_data, take_write, take_rcpt,
-                                           take_nothing, take_nothing, take_free};
+                                           take_nothing, take_nothing, NULL, take_free};
     struct courier *courier = malloc(sizeof *courier);
-    (void)context;
+    (void)context, (void)route;
     courier->ops = &ops;
     return courier;
 }
 
-static enum own_reply take_check(void *context, struct path *recipient)
+static enum own_reply take_check(void *context, struct path *recipient, const void **route)
 {
-    (void)context, (void)recipient;
+    (void)context, (void)recipient, (void)route;
     return REPLY_OK;
 }
 
-static void take_capabilities(void *context, unsigned *extensions, uint64_t *limit)
+static void take_offer(void *context, struct session_offer *offer)
 {
-    (void)context;
-    *extensions = 0;
-    *limit = 0;
+    (void)context, (void)offer;
 }
 
 static atomic_int services;
@@ -95,7 +94,7 @@ static struct service *make_service(const char *hostname)
         .data_timeout_ms = 5000,
         .drain_octets = 100000,
         .drain_timeout_ms = 1000,
-        .policy = {take_check, take_capabilities, take_new, NULL},
+        .policy = {take_check, take_offer, take_new, NULL, NULL},
     };
     service->connections = 2000;
     service->connections_per_client = 2000;

@@ -16,7 +16,7 @@
 
 struct fake_courier {
     struct courier base;
-    struct path asked[SESSION_BATCH_MAX];
+    struct recipient asked[SESSION_BATCH_MAX];
     size_t next;
 };
 
@@ -25,24 +25,33 @@ static GString *told, *body;
 static int data_code = 354, end_code = 250;
 static int fail_write_at;  /* the nth write fails; 0 = none */
 static int writes;
+static enum courier_form next_form; /* what chunked data goes out as */
 
 static void fake_send(struct courier *base, const struct envelope *envelope,
-                      const struct path *recipients, size_t count, bool data)
+                      const struct recipient *recipients, size_t count, enum courier_data data)
 {
     struct fake_courier *courier = (struct fake_courier *)base;
     g_string_append_printf(told, "<%s>", envelope->sender.mailbox);
+    if (envelope->ret[0] != '\0' || envelope->envid[0] != '\0')
+        g_string_append_printf(told, " RET=%s ENVID=%s", envelope->ret, envelope->envid);
     for (size_t i = 0; i < count; i++) {
-        path_copy(&courier->asked[i], &recipients[i]);
-        g_string_append_printf(told, " %s", recipients[i].mailbox);
+        recipient_copy(&courier->asked[i], &recipients[i]);
+        g_string_append_printf(told, " %s", recipients[i].path.mailbox);
+        if (recipients[i].notify[0] != '\0' || recipients[i].orcpt[0] != '\0')
+            g_string_append_printf(told, " NOTIFY=%s ORCPT=%s", recipients[i].notify,
+                                   recipients[i].orcpt);
     }
     courier->next = 0;
-    g_string_append(told, data ? " DATA; " : "; ");
+    g_string_append(told, data == COURIER_DATA             ? " DATA; "
+                          : data == COURIER_CHUNKED_DATA ? " BDAT; "
+                                                         : "; ");
+    base->form = data == COURIER_CHUNKED_DATA ? next_form : COURIER_LINES;
 }
 
 static void fake_recipient_reply(struct courier *base, struct reply *reply)
 {
     struct fake_courier *courier = (struct fake_courier *)base;
-    const char *mailbox = courier->asked[courier->next++].mailbox;
+    const char *mailbox = courier->asked[courier->next++].path.mailbox;
     if (g_str_has_prefix(mailbox, "unknown"))
         reply_set(reply, 550, "5.1.1", "no such user");
     else if (g_str_has_prefix(mailbox, "later"))
@@ -95,29 +104,59 @@ static void fake_free(struct courier *base)
     free(base);
 }
 
-static struct courier *fake_new(void *context)
+/* One challenge, then "dGVzdA==" is right. */
+static void fake_authenticate(struct courier *base, const struct client_identity *client,
+                              const char *line, size_t len, struct reply *reply)
+{
+    (void)base;
+    (void)client;
+    g_string_append_printf(told, "[%.*s]; ", (int)len, line);
+    if (g_str_has_prefix(line, "AUTH "))
+        reply_set(reply, 334, "", "Z28=");
+    else if (len == 8 && memcmp(line, "dGVzdA==", 8) == 0)
+        reply_set(reply, 235, "2.7.0", "in");
+    else
+        reply_set(reply, 535, "5.7.8", "no");
+}
+
+static struct courier *fake_new(void *context, const void *route)
 {
     static const struct courier_ops ops = {
-        fake_send, fake_recipient_reply, fake_data_reply, fake_write,
-        fake_end,  fake_reset,           fake_abort,      fake_free,
+        fake_send,  fake_recipient_reply, fake_data_reply,   fake_write, fake_end,
+        fake_reset, fake_abort,           fake_authenticate, fake_free,
     };
     struct fake_courier *courier = calloc(1, sizeof *courier);
     (void)context;
+    if (route != NULL && *(const char *)route != 'h')
+        g_string_append(told, "other: ");
     courier->base.ops = &ops;
     return &courier->base;
 }
 
-static enum own_reply fake_check(void *context, struct path *recipient)
+/* "other.example" is at another next hop. */
+static enum own_reply fake_check(void *context, struct path *recipient, const void **route)
 {
+    static const char here[] = "here", there[] = "there";
     (void)context;
-    return strcmp(recipient->domain, "here.example") == 0 ? REPLY_OK : REPLY_RELAY_DENIED;
+    bool is_there = strcmp(recipient->domain, "other.example") == 0;
+    *route = is_there ? there : here;
+    return is_there || strcmp(recipient->domain, "here.example") == 0 ? REPLY_OK
+                                                                      : REPLY_RELAY_DENIED;
 }
 
-static void fake_capabilities(void *context, unsigned *extensions, uint64_t *limit)
+static const unsigned offered = EXTENSION_8BITMIME | EXTENSION_ENHANCEDSTATUSCODES |
+                                EXTENSION_DSN | EXTENSION_CHUNKING;
+
+static void fake_offer(void *context, struct session_offer *offer)
 {
     (void)context;
-    *extensions = EXTENSION_8BITMIME | EXTENSION_ENHANCEDSTATUSCODES;
-    *limit = 0;
+    offer->extensions = offered;
+}
+
+static bool fake_serves(void *context, const struct address *client)
+{
+    (void)context;
+    return !address_is_private(client);
 }
 
 static struct session_rules rules_for_test(void)
@@ -138,7 +177,7 @@ static struct session_rules rules_for_test(void)
         .data_timeout_ms = 300,
         .drain_octets = 200000,
         .drain_timeout_ms = 1000,
-        .policy = {fake_check, fake_capabilities, fake_new, NULL},
+        .policy = {fake_check, fake_offer, fake_new, fake_serves, NULL},
     };
 }
 
@@ -223,13 +262,13 @@ static const struct {
     {"data before mail", EHLO "DATA\r\n", "250 503", ""},
     {"data before rcpt", EHLO MAIL "DATA\r\n", "250 250 503", ""},
     {"nested mail", EHLO MAIL MAIL, "250 250 503", ""},
-    {"foreign recipient never asked", EHLO MAIL "RCPT TO:<a@there.example>\r\nDATA\r\n",
+    {"foreign recipient never asked", EHLO MAIL "RCPT TO:<a@foreign.example>\r\nDATA\r\n",
      "250 250 550 554", ""},
     {"refused alone, in order", EHLO MAIL RCPT("a") RCPT("unknown") RCPT("b") "DATA\r\nx\r\n.\r\n",
      "250 250 250 550 250 354 250",
      SENDER " a@here.example unknown@here.example b@here.example; " SENDER " DATA; end; "},
     {"ours and theirs in order",
-     EHLO MAIL RCPT("a") "RCPT TO:<x@there.example>\r\n" RCPT("later") "DATA\r\nx\r\n.\r\n",
+     EHLO MAIL RCPT("a") "RCPT TO:<x@foreign.example>\r\n" RCPT("later") "DATA\r\nx\r\n.\r\n",
      "250 250 250 550 451 354 250",
      SENDER " a@here.example later@here.example DATA; end; "},
     {"no 354 without recipient", EHLO MAIL RCPT("unknown") "DATA\r\n", "250 250 550 554",
@@ -255,7 +294,37 @@ static const struct {
     {"binarymime not offered", EHLO "MAIL FROM:<s@far.example> BODY=BINARYMIME\r\n", "250 554", ""},
     {"unknown commands", EHLO "XYZZY\r\nXCLIENT ADDR=1.2.3.4\r\nAUTH PLAIN\r\n", "250 500 500 502",
      ""},
-    {"bdat closes", EHLO "BDAT 4 LAST\r\nabc\nQUIT\r\n", "250 502", ""},
+    {"bdat", EHLO MAIL RCPT("a") "BDAT 5\r\nab\r\nc" "BDAT 3 LAST\r\nd\r\nNOOP\r\n",
+     "250 250 250 250 250 250", SENDER " a@here.example BDAT; end; "},
+    {"bdat before mail is read away", EHLO "BDAT 6 LAST\r\nNOOP\r\nNOOP\r\n", "250 503 250", ""},
+    {"bdat without a recipient", EHLO MAIL RCPT("unknown") "BDAT 6 LAST\r\nNOOP\r\nNOOP\r\n",
+     "250 250 550 554 250", SENDER " unknown@here.example BDAT; abort; "},
+    {"bdat that cannot be read closes", EHLO MAIL RCPT("a") "BDAT many\r\nNOOP\r\n",
+     "250 250 250 501", SENDER " a@here.example; "},
+    {"data between chunks", EHLO MAIL RCPT("a") "BDAT 1\r\nxDATA\r\nBDAT 1 LAST\r\ny",
+     "250 250 250 250 503 250", SENDER " a@here.example BDAT; end; "},
+    {"rset between chunks", EHLO MAIL RCPT("a") "BDAT 1\r\nxRSET\r\n" MAIL,
+     "250 250 250 250 250 250", SENDER " a@here.example BDAT; abort; "},
+    {"client vanishes in a chunk", EHLO MAIL RCPT("a") "BDAT 9 LAST\r\nhalf", "250 250 250",
+     SENDER " a@here.example BDAT; abort; "},
+    {"client vanishes between chunks", EHLO MAIL RCPT("a") "BDAT 4\r\nhalf", "250 250 250 250",
+     SENDER " a@here.example BDAT; abort; "},
+    {"dsn", EHLO "MAIL FROM:<s@far.example> RET=HDRS ENVID=QQ+2B1\r\n"
+     "RCPT TO:<a@here.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@here.example\r\n",
+     "250 250 250", SENDER " RET=HDRS ENVID=QQ+2B1 a@here.example NOTIFY=SUCCESS,DELAY "
+     "ORCPT=rfc822;a+2Bb@here.example; "},
+    {"bad dsn", EHLO "MAIL FROM:<s@far.example> RET=SOME\r\n"
+     "MAIL FROM:<s@far.example> ENVID=+2\r\n" MAIL
+     "RCPT TO:<a@here.example> NOTIFY=NEVER,DELAY\r\n"
+     "RCPT TO:<a@here.example> ORCPT=a@here.example\r\n", "250 501 501 250 501 501", ""},
+    {"another next hop's recipient waits for the next transaction",
+     EHLO MAIL RCPT("a") "RCPT TO:<b@other.example>\r\nDATA\r\nx\r\n.\r\n" MAIL
+     "RCPT TO:<b@other.example>\r\n", "250 250 250 452 354 250 250 250",
+     SENDER " a@here.example; " SENDER " DATA; end; " "other: " SENDER " b@other.example; "},
+    {"a refused recipient binds to no next hop",
+     EHLO MAIL RCPT("unknown") "RCPT TO:<b@other.example>\r\n", "250 250 550 250",
+     SENDER " unknown@here.example; other: " SENDER " b@other.example; "},
+    {"log-in needs a listener for it", EHLO "AUTH PLAIN dGVzdA==\r\n", "250 502", ""},
     {"http closes", "GET / HTTP/1.0\r\nHELO x\r\n", "500", ""},
     {"starttls without tls", EHLO "STARTTLS\r\n", "250 502", ""},
     {"nul in a command", EHLO "NOOP \001x\r\n", "250 500", ""},
@@ -288,6 +357,69 @@ static void test_dialog(gconstpointer data)
     g_assert_cmpstr(codes, ==, dialogs[i].codes);
     g_assert_cmpstr(told->str, ==, dialogs[i].told);
     scene_close(&scene);
+}
+
+/* How a message that comes in chunks goes out, in either form. */
+static const struct {
+    const char *name, *chunks, *lines, *out;
+} chunked[] = {
+    {"plain", "BDAT 6 LAST\r\na\r\nb\r\n", "a\r\nb\r\n", "a\r\nb\r\n"},
+    {"dots", "BDAT 11 LAST\r\n.a\r\n.\r\n..\r\n", "..a\r\n..\r\n...\r\n", ".a\r\n.\r\n..\r\n"},
+    {"dot at a chunk's border", "BDAT 3\r\na\r\nBDAT 3 LAST\r\n.\r\n", "a\r\n..\r\n", "a\r\n.\r\n"},
+    {"CRLF over a border", "BDAT 2\r\na\rBDAT 2 LAST\r\n\n.", "a\r\n..\r\n", "a\r\n."},
+    {"no newline at the end", "BDAT 1 LAST\r\na", "a\r\n", "a"},
+    {"bare LF", "BDAT 4 LAST\r\na\n.\n", "a\r\n..\r\n", "a\r\n.\r\n"},
+    {"bare CR, at the end too", "BDAT 4 LAST\r\na\rb\r", "a b \r\n", "a b "},
+    {"empty last chunk", "BDAT 3\r\na\r\nBDAT 0 LAST\r\n", "a\r\n", "a\r\n"},
+};
+
+static void test_chunks(gconstpointer data)
+{
+    size_t i = GPOINTER_TO_SIZE(data);
+    for (int form = COURIER_LINES; form <= COURIER_CHUNKS; form++) {
+        struct scene scene;
+        scene_open(&scene);
+        next_form = form;
+        g_autofree char *input = g_strdup_printf(EHLO MAIL RCPT("a") "%s", chunked[i].chunks);
+        say(&scene, input, strlen(input));
+        shutdown(scene.client, SHUT_WR);
+        session_run(scene.session, &scene.scratch);
+        const char *text = strstr(body->str, "+0000\r\n");
+        g_assert_nonnull(text);
+        g_assert_cmpstr(text + 7, ==, form == COURIER_LINES ? chunked[i].lines : chunked[i].out);
+        scene_close(&scene);
+    }
+    next_form = COURIER_LINES;
+}
+
+/* XCLIENT from a listed host: back to the greeting, as somebody else, once, and no log-in by it. */
+static void test_xclient(void)
+{
+    static const char input[] =
+        "XCLIENT NAME=x ADDR=IPV6:2001:db8::9 PORT=99 LOGIN=bob\r\n"
+        "XCLIENT NAME=x ADDR=IPV6:2001:db8::9 PORT=99\r\n" MAIL EHLO "XCLIENT ADDR=192.0.2.1\r\n"
+        MAIL RCPT("a") "DATA\r\nx\r\n.\r\nQUIT\r\n";
+    struct scene scene;
+    struct cidr_set *front = cidr_set_new();
+
+    cidr_set_add(front, "198.51.100.7", NULL);
+    scene_open(&scene);
+    scene.rules.xclient_hosts = front;
+    say(&scene, input, strlen(input));
+    session_run(scene.session, &scene.scratch);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "501 220 503 250 550 250 250 354 250 221");
+    g_assert_true(g_str_has_prefix(body->str, "Received: from c.example (unknown [IPv6:2001:db8::9])"));
+    scene_close(&scene);
+
+    scene_open(&scene);
+    scene.rules.xclient_hosts = front;
+    say(&scene, "XCLIENT ADDR=127.0.0.1\r\nNOOP\r\n", 30);
+    session_run(scene.session, &scene.scratch);
+    g_autofree char *refused = heard_codes(&scene);
+    g_assert_cmpstr(refused, ==, "554");
+    scene_close(&scene);
+    cidr_set_free(front);
 }
 
 static void test_body_is_untouched(void)
@@ -455,6 +587,11 @@ int main(int argc, char **argv)
         g_autofree char *path = g_strdup_printf("/session/dialog/%s", dialogs[i].name);
         g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_dialog);
     }
+    for (size_t i = 0; i < G_N_ELEMENTS(chunked); i++) {
+        g_autofree char *path = g_strdup_printf("/session/chunks/%s", chunked[i].name);
+        g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_chunks);
+    }
+    g_test_add_func("/session/xclient", test_xclient);
     g_test_add_func("/session/body untouched", test_body_is_untouched);
     g_test_add_func("/session/too big is drained", test_too_big_is_drained);
     g_test_add_func("/session/next hop lost in data", test_next_hop_lost_in_data);

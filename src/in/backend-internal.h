@@ -1,0 +1,54 @@
+/* in/backend-internal.h - a backend, for backend.c and its keeper
+ *
+ *   backend.c  what sessions ask: connect, slots, the breaker, what was learned, spares
+ *   keeper.c   the thread that makes spares and asks what is offered
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_IN_BACKEND_INTERNAL_H
+#define POSTERN_IN_BACKEND_INTERNAL_H
+
+#include <pthread.h>
+
+#include "in/backend.h"
+
+struct spare {
+    struct nexthop hop;
+    struct address host;
+    bool tls;
+    int64_t since_ms;
+};
+
+struct backend {
+    struct config *config;
+    const struct config_backend *settings; /* in config */
+    bool submission;
+    struct tls_client *tls;
+    struct backend_census *census;
+    int wake_fd; /* eventfd: the keeper shall look */
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a slot is free */
+    unsigned references;    /* of services; the keeper's own life is not counted */
+    unsigned sessions;      /* connections, spares included */
+    int64_t failed_until_ms[CONFIG_HOSTS_MAX];
+    bool known;
+    int64_t learned_at_ms;
+    struct nexthop_capabilities learned;
+    struct spare *spares; /* settings->spares of them have room */
+    unsigned spare_count;
+    uint8_t demand; /* a bit for each of the last sessions: under TLS? */
+};
+
+/* backend.c */
+void backend_free(struct backend *backend);
+/* Wakes the keeper. */
+void backend_wake(const struct backend *backend);
+/* How many spares under TLS, or not, are to be had. Under the lock. */
+unsigned backend_spares_wanted(const struct backend *backend, bool tls);
+
+/* keeper.c */
+int backend_start_keeper(struct backend *backend, struct error *err);
+/* One backend more or less. */
+void backend_census_count(struct backend_census *census, int difference);
+
+#endif

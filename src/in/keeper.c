@@ -1,0 +1,307 @@
+/* in/keeper.c - the thread that keeps a backend's spare connections, and knows what it offers
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "in/backend-internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "base/log.h"
+
+#define SPARE_LIFE_MS 240000    /* Postfix ends silent sessions after 300 s */
+#define SPARE_FAILED_MS 10000   /* one that ends sooner was not wanted there */
+#define RETRY_MS 15000          /* after a failure */
+#define REFRESH_MS (15 * 60000) /* what is offered, where there are no spares */
+#define STEP_MS 10000           /* each step of the keeper's dialogs */
+#define BUFFER_SIZE 4096
+
+/* What the keeper has in hand. */
+struct keeper {
+    struct backend *backend;
+    struct stream_buffers buffers;
+    struct reply reply;
+    int64_t next_try_ms; /* no connection is made before */
+    bool told;           /* that the backend offers no XCLIENT, or no STARTTLS */
+};
+
+static void log_lack(struct keeper *keeper, const char *event, const char *error)
+{
+    struct log_line line;
+    if (!keeper->told) {
+        log_begin(&line, LOG_LEVEL_ERROR, event);
+        log_str(&line, "error", error);
+        log_end(&line);
+    }
+    keeper->told = true;
+}
+
+/* Says once what the operator must know of the backend's answer to EHLO. */
+static void judge_offer(struct keeper *keeper, const struct nexthop_capabilities *seen, bool tls)
+{
+    const struct config_backend *settings = keeper->backend->settings;
+    if (settings->identity == CONFIG_IDENTITY_XCLIENT && !(seen->extensions & NEXTHOP_XCLIENT))
+        log_lack(keeper, "event=backend-identity",
+                 "the backend does not offer XCLIENT to this host: add our address to its "
+                 "smtpd_authorized_xclient_hosts; until then all mail gets 451");
+    else if (tls && !(seen->extensions & NEXTHOP_STARTTLS))
+        log_lack(keeper, "event=backend-tls",
+                 "the backend does not offer STARTTLS, so mail that came under TLS reaches it in "
+                 "plain text");
+    else
+        keeper->told = false;
+}
+
+/* EHLO under our own name. */
+static bool hello(struct keeper *keeper, struct nexthop *hop)
+{
+    return nexthop_hello(hop, true, backend_hostname(keeper->backend), &keeper->reply,
+                         deadline_in_ms(STEP_MS)) == IO_OK &&
+           reply_is_positive(&keeper->reply);
+}
+
+/* Greeting, EHLO and, where it is wanted and offered, TLS and EHLO again. False when the connection
+ * is of no use as a spare. */
+static bool prepare(struct keeper *keeper, struct nexthop *hop, bool tls)
+{
+    struct backend *backend = keeper->backend;
+    struct error err = {""};
+
+    if (nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK ||
+        !reply_is_positive(&keeper->reply) || !hello(keeper, hop))
+        return false;
+    judge_offer(keeper, &hop->capabilities, tls);
+    if (tls && (hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
+        if (nexthop_starttls(hop, backend->tls, backend_tls_name(backend), &keeper->reply,
+                             deadline_in_ms(STEP_MS), &err) != IO_OK) {
+            log_write(LOG_LEVEL_ERROR, "event=backend-tls error=\"%s\"", err.text);
+            return false;
+        }
+        if (!hello(keeper, hop))
+            return false;
+    }
+    backend_learn(backend, &hop->capabilities, true);
+    return true;
+}
+
+static void keep(struct backend *backend, struct nexthop *hop, const struct address *host, bool tls)
+{
+    stream_reclaim(&hop->stream);
+    pthread_mutex_lock(&backend->lock);
+    backend->spares[backend->spare_count++] = (struct spare){*hop, *host, tls, deadline_now_ms()};
+    pthread_mutex_unlock(&backend->lock);
+}
+
+/* One connection: a spare if `spare`, else only to hear what is offered. */
+static void make_connection(struct keeper *keeper, bool spare, bool tls)
+{
+    struct backend *backend = keeper->backend;
+    struct address host;
+    enum own_reply why;
+    struct error err;
+    struct nexthop hop;
+    int fd = backend_connect(backend, &host, &why, &err);
+
+    if (fd < 0) {
+        if (!backend->known)
+            log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
+        keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+        return;
+    }
+    nexthop_init(&hop, fd, &keeper->buffers);
+    bool ready = prepare(keeper, &hop, tls);
+    if (!ready)
+        keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+    if (ready && spare && (hop.stream.tls != NULL) == tls) {
+        keep(backend, &hop, &host, tls);
+        return;
+    }
+    /* Offered, but not what was wanted: no use in asking again at once. */
+    if (spare)
+        keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+    nexthop_quit(&hop);
+    backend_disconnected(backend);
+}
+
+/* Takes a spare out that is too old, dead or too many. Under the lock; false when all are well. */
+static bool take_unfit(struct keeper *keeper, struct spare *out)
+{
+    struct backend *backend = keeper->backend;
+    unsigned seen[2] = {0, 0};
+
+    for (unsigned i = 0; i < backend->spare_count; i++) {
+        struct spare *spare = &backend->spares[i];
+        struct pollfd poll_fd = {.fd = spare->hop.stream.fd, .events = POLLIN};
+        int64_t age = deadline_now_ms() - spare->since_ms;
+        bool dead = poll(&poll_fd, 1, 0) != 0;
+        if (dead && age < SPARE_FAILED_MS)
+            keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+        if (dead || age >= SPARE_LIFE_MS ||
+            ++seen[spare->tls] > backend_spares_wanted(backend, spare->tls)) {
+            *out = *spare;
+            *spare = backend->spares[--backend->spare_count];
+            return true;
+        }
+    }
+    return false;
+}
+
+static void drop_unfit(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+    struct spare spare;
+    bool found = true;
+
+    while (found) {
+        pthread_mutex_lock(&backend->lock);
+        found = take_unfit(keeper, &spare);
+        pthread_mutex_unlock(&backend->lock);
+        if (found) {
+            stream_lend(&spare.hop.stream, &keeper->buffers);
+            nexthop_quit(&spare.hop);
+            backend_disconnected(backend);
+        }
+    }
+}
+
+/* Is a spare missing, and of which kind? Under the lock. */
+static bool lacks_spare(const struct backend *backend, bool *tls)
+{
+    unsigned have[2] = {0, 0};
+
+    if (backend->sessions >= (unsigned)backend->settings->max_sessions)
+        return false;
+    for (unsigned i = 0; i < backend->spare_count; i++)
+        have[backend->spares[i].tls]++;
+    for (int kind = 0; kind < 2; kind++) {
+        *tls = kind == 1;
+        if (have[kind] < backend_spares_wanted(backend, *tls))
+            return true;
+    }
+    return false;
+}
+
+/* Does what is due. Returns when to look again, in ms; -1: only when woken. */
+static int tend(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+    int64_t now = deadline_now_ms();
+    bool tls = false;
+
+    drop_unfit(keeper);
+    pthread_mutex_lock(&backend->lock);
+    bool spare = lacks_spare(backend, &tls);
+    bool stale = backend->learned_at_ms == 0 || now - backend->learned_at_ms >= REFRESH_MS;
+    pthread_mutex_unlock(&backend->lock);
+    if (spare || stale) {
+        if (now < keeper->next_try_ms)
+            return (int)(keeper->next_try_ms - now);
+        if (!spare)
+            keeper->next_try_ms = now + RETRY_MS;
+        make_connection(keeper, spare,
+                        spare
+                            ? tls
+                            : backend->submission || backend->settings->tls == CONFIG_TLS_ENCRYPT ||
+                                  backend->settings->tls == CONFIG_TLS_VERIFY);
+        return 0;
+    }
+    return RETRY_MS;
+}
+
+static bool is_wanted(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool wanted = backend->references > 0;
+    pthread_mutex_unlock(&backend->lock);
+    return wanted;
+}
+
+/* Waits for work, for the end, or for a word from a spare: it can only mean its end. A spare may be
+ * taken and its descriptor used again meanwhile; the keeper then only looks once too often. */
+static void wait_for_work(struct keeper *keeper, struct pollfd *fds, int timeout_ms)
+{
+    struct backend *backend = keeper->backend;
+    nfds_t count = 1;
+    uint64_t counter;
+
+    fds[0] = (struct pollfd){.fd = backend->wake_fd, .events = POLLIN};
+    pthread_mutex_lock(&backend->lock);
+    for (unsigned i = 0; i < backend->spare_count; i++)
+        fds[count++] = (struct pollfd){.fd = backend->spares[i].hop.stream.fd, .events = POLLIN};
+    pthread_mutex_unlock(&backend->lock);
+    if (poll(fds, count, timeout_ms) > 0 && fds[0].revents != 0 &&
+        read(backend->wake_fd, &counter, sizeof counter) < 0)
+        return;
+}
+
+static void leave(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+    struct backend_census *census = backend->census;
+
+    for (unsigned i = 0; i < backend->spare_count; i++) {
+        stream_lend(&backend->spares[i].hop.stream, &keeper->buffers);
+        nexthop_quit(&backend->spares[i].hop);
+    }
+    backend_free(backend);
+    backend_census_count(census, -1);
+}
+
+static void *keeper_main(void *argument)
+{
+    struct keeper *keeper = argument;
+    struct pollfd fds[CONFIG_SPARES_MAX + 1];
+
+    while (is_wanted(keeper->backend)) {
+        int timeout_ms = tend(keeper);
+        if (timeout_ms != 0)
+            wait_for_work(keeper, fds, timeout_ms);
+    }
+    leave(keeper);
+    stream_buffers_free(&keeper->buffers);
+    free(keeper);
+    return NULL;
+}
+
+static int start(struct keeper *keeper)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int result = pthread_create(&thread, &attributes, keeper_main, keeper);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return result;
+}
+
+int backend_start_keeper(struct backend *backend, struct error *err)
+{
+    struct keeper *keeper = calloc(1, sizeof *keeper);
+
+    if (keeper == NULL || stream_buffers_init(&keeper->buffers, BUFFER_SIZE, BUFFER_SIZE) != 0) {
+        error_set(err, _("out of memory"));
+        free(keeper);
+        return -1;
+    }
+    keeper->backend = backend;
+    backend_census_count(backend->census, 1);
+    int result = start(keeper);
+    if (result == 0)
+        return 0;
+    backend_census_count(backend->census, -1);
+    stream_buffers_free(&keeper->buffers);
+    free(keeper);
+    error_set(err, _("cannot start a thread: %s"), strerror(result));
+    return -1;
+}

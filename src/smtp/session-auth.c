@@ -1,0 +1,107 @@
+/* smtp/session-auth.c - the dialog of AUTH (RFC 4954), passed on line by line
+ *
+ * What is said belongs to the client and the server that knows its password: it is neither looked at
+ * nor logged, and wiped from the buffers when the dialog is over.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/session-internal.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define ROUNDS_MAX 16 /* challenges of one AUTH; no mechanism needs more than a few */
+
+bool session_offers_auth(const struct session *session, const struct session_offer *offer)
+{
+    return offer->mechanisms[0] != '\0' && session->stream.tls != NULL;
+}
+
+static size_t mechanism_length(const struct command *command)
+{
+    const char *blank = memchr(command->argument, ' ', command->argument_len);
+    return blank != NULL ? (size_t)(blank - command->argument) : command->argument_len;
+}
+
+static bool is_offered(const char *mechanisms, const char *name, size_t len)
+{
+    for (const char *at = mechanisms; *at != '\0';) {
+        size_t word = strcspn(at, " ");
+        if (word == len && strncasecmp(at, name, len) == 0)
+            return true;
+        at += word + strspn(at + word, " ");
+    }
+    return false;
+}
+
+enum own_reply session_check_auth(struct session *session, const struct command *command)
+{
+    struct session_offer offer;
+
+    session_offer(session, &offer);
+    if (offer.mechanisms[0] == '\0')
+        return REPLY_NOT_IMPLEMENTED;
+    if (session->stream.tls == NULL)
+        return REPLY_TLS_REQUIRED;
+    if (session->client.authenticated)
+        return REPLY_AUTH_ACTIVE;
+    return is_offered(offer.mechanisms, command->argument, mechanism_length(command))
+               ? REPLY_OK
+               : REPLY_BAD_MECHANISM;
+}
+
+/* Passes the client's answers to challenges on until the dialog has its final reply, which is left
+ * in the scratch. False when the client is gone. */
+static bool converse(struct session *session)
+{
+    struct reply *reply = &session->scratch->reply;
+
+    for (int round = 0; reply->code == 334; round++) {
+        struct line line;
+        if (round == ROUNDS_MAX) {
+            session_drop_courier(session);
+            reply_own(reply, REPLY_AUTH_TEMPORARY);
+            return true;
+        }
+        session_reply(session, reply);
+        session_flush(session);
+        if (stream_read_line(&session->stream, &line, AUTH_LINE_MAX,
+                             deadline_in_ms(session->rules->line_timeout_ms)) != IO_OK) {
+            session_drop_courier(session);
+            session->vanished = true;
+            return false;
+        }
+        session->courier->ops->authenticate(session->courier, &session->client, line.text, line.len,
+                                            reply);
+    }
+    return true;
+}
+
+void session_act_auth(struct session *session, const struct command *command)
+{
+    struct reply *reply = &session->scratch->reply;
+    char mechanism[32], line[AUTH_LINE_MAX + 8];
+
+    snprintf(mechanism, sizeof mechanism, "%.*s", (int)mechanism_length(command),
+             command->argument);
+    if (!session_ensure_courier(session, NULL)) {
+        session_reply_own(session, REPLY_AUTH_TEMPORARY);
+        return;
+    }
+    int len =
+        snprintf(line, sizeof line, "AUTH %.*s", (int)command->argument_len, command->argument);
+    session->client.tls = true;
+    session->courier->ops->authenticate(session->courier, &session->client, line, (size_t)len,
+                                        reply);
+    explicit_bzero(line, sizeof line);
+    bool answered = converse(session);
+    stream_wipe(&session->stream);
+    if (!answered)
+        return;
+    session_log_auth(session, mechanism, reply);
+    session->client.authenticated = reply->code == 235;
+    if (reply_is_permanent(reply))
+        session_count_error(session);
+    session_reply(session, reply);
+}

@@ -1,0 +1,113 @@
+/* smtp/session-xclient.c - XCLIENT from those who may: a relay of ours in front of us
+ *
+ * Only the address, the port and where they came to are taken; the name is looked up anew, and HELO
+ * comes from the EHLO that must follow. A log-in is never taken (promise 8).
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/session-internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "smtp/xclient.h"
+
+bool session_offers_xclient(const struct session *session)
+{
+    return !session->introduced && cidr_set_contains(session->rules->xclient_hosts, &session->peer);
+}
+
+struct introduction {
+    struct address client, local;
+};
+
+static bool take_address(struct address *address, const char *value)
+{
+    struct address ip;
+    bool v6 = strncasecmp(value, "IPV6:", 5) == 0;
+
+    if (address_parse_ip(&ip, v6 ? value + 5 : value) != 0)
+        return false;
+    ip.port = address->port;
+    *address = ip;
+    return true;
+}
+
+static bool take_port(struct address *address, const char *value)
+{
+    char *end;
+    unsigned long port = strtoul(value, &end, 10);
+    if (value[0] < '0' || value[0] > '9' || *end != '\0' || port > 65535)
+        return strcasecmp(value, "[UNAVAILABLE]") == 0;
+    address->port = (uint16_t)port;
+    return true;
+}
+
+static bool take(struct introduction *introduction, const struct xclient_attribute *attribute)
+{
+    switch (attribute->name) {
+    case XCLIENT_ADDR:
+        return take_address(&introduction->client, attribute->value);
+    case XCLIENT_PORT:
+        return take_port(&introduction->client, attribute->value);
+    case XCLIENT_DESTADDR:
+        return take_address(&introduction->local, attribute->value);
+    case XCLIENT_DESTPORT:
+        return take_port(&introduction->local, attribute->value);
+    case XCLIENT_LOGIN:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static bool parse(const struct command *command, struct introduction *introduction)
+{
+    const char *at = command->argument, *end = at + command->argument_len;
+    struct xclient_attribute attribute;
+    int got;
+
+    while ((got = xclient_next(&at, end, &attribute)) > 0) {
+        if (!take(introduction, &attribute))
+            return false;
+    }
+    return got == 0 && introduction->client.family != AF_UNSPEC;
+}
+
+enum own_reply session_check_xclient(struct session *session, const struct command *command)
+{
+    struct introduction introduction = {.local = session->client.local};
+
+    if (!cidr_set_contains(session->rules->xclient_hosts, &session->peer))
+        return REPLY_UNKNOWN_COMMAND;
+    if (session->introduced)
+        return REPLY_XCLIENT_DENIED;
+    if (session->state & (STATE_MAIL | STATE_RCPT | STATE_CHUNKS))
+        return REPLY_NOT_IN_TRANSACTION;
+    return parse(command, &introduction) ? REPLY_OK : REPLY_BAD_ARGUMENT;
+}
+
+/* The session is back at its greeting, for somebody else. */
+void session_act_xclient(struct session *session, const struct command *command)
+{
+    const struct session_policy *policy = &session->rules->policy;
+    struct introduction introduction = {.local = session->client.local};
+    char banner[300];
+
+    parse(command, &introduction);
+    session_end_transaction(session);
+    session_drop_courier(session);
+    session->introduced = true;
+    session->client.address = introduction.client;
+    session->client.local = introduction.local;
+    session->client.esmtp = false;
+    session->helo[0] = '\0';
+    session->state = STATE_CONNECTED;
+    if (policy->serves(policy->context, &session->client.address)) {
+        session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
+    } else {
+        session_reply_own(session, REPLY_CLIENT_REFUSED);
+        session->closing = true;
+    }
+}
