@@ -102,6 +102,7 @@ struct config_limits {
 
 struct config_timeouts { /* all in milliseconds */
     int64_t command;
+    int64_t proxy_header;
     int64_t line;
     int64_t handshake;
     int64_t data;
@@ -117,6 +118,7 @@ struct config_in {
     struct config_backend submission; /* where authenticated clients' mail goes */
     struct cidr_set *private_clients;
     struct cidr_set *xclient_hosts; /* who may send XCLIENT */
+    struct cidr_set *proxy_hosts;   /* who may send a PROXY header */
     struct cidr_set *no_tls_hosts;
     int bare_newlines; /* enum config_newlines */
     int64_t workers;

@@ -101,8 +101,10 @@ static const struct option all_rows[] = {
      N_("Diffie-Hellman parameters for old clients; without, those of RFC 7919 are "
         "used.")},
     {"in.listen", OPTION_LISTEN, offsetof(struct config, in.listen), "[::]:25", 0, 0, NULL,
-     N_("Addresses and ports to listen on. [::] takes IPv4 as well. With \" tls\" "
-        "behind the port the TLS handshake comes first (as on port 465).")},
+     N_("Addresses and ports to listen on. [::] takes IPv4 as well. Words may stand behind "
+        "the port: \"tls\", the TLS handshake comes first (as on port 465); \"proxy\", a "
+        "load balancer's PROXY header of version 1 or 2 comes before everything (see "
+        "in.proxy_hosts); \"submission\", users log in (see in.submission).")},
     {"in.domains", OPTION_DOMAINS, offsetof(struct config, in.domains), "", 0, 0, NULL,
      N_("The domains to take mail for; a leading dot means all subdomains. Mail for any "
         "other is refused.")},
@@ -116,6 +118,9 @@ static const struct option all_rows[] = {
     {"in.xclient_hosts", OPTION_NETWORKS, offsetof(struct config, in.xclient_hosts), "", 0, 0, NULL,
      N_("Hosts that may say by XCLIENT for whom they speak: a relay of yours in front of "
         "this one. To all others the command is unknown.")},
+    {"in.proxy_hosts", OPTION_NETWORKS, offsetof(struct config, in.proxy_hosts), "", 0, 0, NULL,
+     N_("Load balancers that may say by a PROXY header for whom they speak, on listeners "
+        "marked \"proxy\". Connections of others to such a listener are closed.")},
     {"in.no_tls_hosts", OPTION_NETWORKS, offsetof(struct config, in.no_tls_hosts), "", 0, 0, NULL,
      N_("Clients to which STARTTLS is not offered, because theirs is broken.")},
     {"in.bare_newlines", OPTION_ENUM, offsetof(struct config, in.bare_newlines), "normalize", 0, 0,
@@ -166,6 +171,8 @@ static const struct option all_rows[] = {
      N_("Received lines beyond which a message is taken for a loop.")},
     {"in.timeouts.command", OPTION_DURATION, offsetof(struct config, in.timeouts.command), "300s",
      1000, 3600000, NULL, N_("Time for the client's next command.")},
+    {"in.timeouts.proxy_header", OPTION_DURATION, offsetof(struct config, in.timeouts.proxy_header),
+     "5s", 100, 60000, NULL, N_("Time for a load balancer's PROXY header.")},
     {"in.timeouts.line", OPTION_DURATION, offsetof(struct config, in.timeouts.line), "30s", 100,
      600000, NULL, N_("Time from the first to the last octet of a command line.")},
     {"in.timeouts.handshake", OPTION_DURATION, offsetof(struct config, in.timeouts.handshake),

@@ -198,6 +198,8 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     inbound->service.idle_timeout_ms = config->in.timeouts.command;
     inbound->service.private_clients = config->in.private_clients;
     inbound->service.refuse_private = true;
+    inbound->service.proxy_hosts = config->in.proxy_hosts;
+    inbound->service.proxy_timeout_ms = config->in.timeouts.proxy_header;
     set_rules(inbound);
     inbound->backend = backend_for(shared, config, err);
     if (inbound->backend == NULL) {

@@ -24,6 +24,8 @@ struct service {
     int64_t idle_timeout_ms;                /* a waiting connection may stay silent for so long */
     const struct cidr_set *private_clients; /* private addresses served all the same */
     bool refuse_private;                    /* others of address_is_private() get 554 */
+    const struct cidr_set *proxy_hosts;     /* may send a PROXY header, on listeners for it */
+    int64_t proxy_timeout_ms;               /* for the whole header */
     void (*destroy)(struct service *service);
 };
 
