@@ -39,6 +39,7 @@ enum config_backend_tls {
     CONFIG_TLS_ENCRYPT,
     CONFIG_TLS_VERIFY,
 };
+enum config_over_limit { CONFIG_OVER_CLOSE, CONFIG_OVER_TEMPFAIL };
 enum config_newlines { CONFIG_NEWLINES_NORMALIZE, CONFIG_NEWLINES_REJECT };
 
 struct string_list {
@@ -91,6 +92,9 @@ struct config_backend {
 struct config_limits {
     int64_t connections;
     int64_t connections_per_client;
+    int64_t connections_per_network;
+    int64_t rate_per_client; /* new connections a minute; 0 = no limit */
+    int64_t rate_per_network;
     int64_t queue;        /* connections with work waiting for a worker */
     int64_t message_size; /* octets */
     int64_t recipients;
@@ -110,6 +114,12 @@ struct config_timeouts { /* all in milliseconds */
     int64_t drain; /* at shutdown: open transactions may take so long */
 };
 
+struct config_clients {
+    struct cidr_set *allow; /* of `allow` and `allow_file` together */
+    struct cidr_set *deny;
+    int over_limit; /* enum config_over_limit */
+};
+
 struct config_in {
     struct listen_list listen;
     struct string_list domains; /* of `domains` and `domains_file` together; lower case */
@@ -123,6 +133,7 @@ struct config_in {
     int bare_newlines; /* enum config_newlines */
     int64_t workers;
     int64_t greet_delay_ms;
+    struct config_clients clients;
     struct config_limits limits;
     struct config_timeouts timeouts;
 };

@@ -9,6 +9,7 @@
 static const char *const version_names[] = {"1.0", "1.1", "1.2", "1.3", NULL};
 static const char *const request_names[] = {"none", "request", "require", NULL};
 static const char *const newline_names[] = {"normalize", "reject", NULL};
+static const char *const over_limit_names[] = {"close", "tempfail", NULL};
 static const char *const identity_names[] = {"", "xclient", "proxy-v2", "proxy-v1", "none", NULL};
 static const char *const backend_tls_names[] = {"mirror", "none", "may", "encrypt", "verify", NULL};
 /* In syslog's order, as enum log_level counts. */
@@ -142,11 +143,36 @@ static const struct option all_rows[] = {
      &backend_group,
      N_("The mail server's submission port, for the listeners marked \"submission\": "
         "clients log in there, through this host, and may then send to anybody.")},
+    {"in.clients.allow", OPTION_NETWORKS, offsetof(struct config, in.clients.allow), "", 0, 0, NULL,
+     N_("Clients that no limit of connections, no greet delay and no deny list holds up: "
+        "correspondents you know. Private ones must stand in in.private_clients as well.")},
+    {"in.clients.allow_file", OPTION_NETWORKS_FILE, offsetof(struct config, in.clients.allow), "",
+     0, 0, NULL, N_("A file with more such networks, one a line; # begins a comment.")},
+    {"in.clients.deny", OPTION_NETWORKS, offsetof(struct config, in.clients.deny), "", 0, 0, NULL,
+     N_("Clients that are refused with 554 before anything else.")},
+    {"in.clients.deny_file", OPTION_NETWORKS_FILE, offsetof(struct config, in.clients.deny), "", 0,
+     0, NULL, N_("A file with more such networks, one a line; # begins a comment.")},
+    {"in.clients.over_limit", OPTION_ENUM, offsetof(struct config, in.clients.over_limit), "close",
+     0, 0, over_limit_names,
+     N_("What clients get that are over connections_per_client, connections_per_network or "
+        "a rate: 421 and an end of the connection, or a session in which each message is "
+        "answered 451 (beyond twice the connections 421 all the same).")},
     {"in.limits.connections", OPTION_INTEGER, offsetof(struct config, in.limits.connections),
      "1000", 1, 100000, NULL, N_("Connections at one time; more are answered 421.")},
     {"in.limits.connections_per_client", OPTION_INTEGER,
      offsetof(struct config, in.limits.connections_per_client), "20", 1, 100000, NULL,
      N_("The same from one IPv4 address or one IPv6 /64.")},
+    {"in.limits.connections_per_network", OPTION_INTEGER,
+     offsetof(struct config, in.limits.connections_per_network), "100", 0, 100000, NULL,
+     N_("The same from one IPv4 /24 or one IPv6 /48; never less than "
+        "connections_per_client. 0 means no limit.")},
+    {"in.limits.rate_per_client", OPTION_INTEGER,
+     offsetof(struct config, in.limits.rate_per_client), "0", 0, 100000, NULL,
+     N_("New connections a minute from one IPv4 address or one IPv6 /64. 0 means no "
+        "limit.")},
+    {"in.limits.rate_per_network", OPTION_INTEGER,
+     offsetof(struct config, in.limits.rate_per_network), "0", 0, 100000, NULL,
+     N_("New connections a minute from one IPv4 /24 or one IPv6 /48. 0 means no limit.")},
     {"in.limits.queue", OPTION_INTEGER, offsetof(struct config, in.limits.queue), "256", 1, 100000,
      NULL, N_("Connections that may wait for a worker; more are answered 421.")},
     {"in.limits.message_size", OPTION_SIZE, offsetof(struct config, in.limits.message_size),

@@ -178,6 +178,32 @@ static struct backend *backend_for(struct relay_in *relay, struct config *config
     return backend_ref(relay->backend);
 }
 
+static void set_gate(struct service *service, const struct config_in *in)
+{
+    const struct config_limits *limits = &in->limits;
+    bool below = limits->connections_per_network < limits->connections_per_client;
+
+    service->connections = (unsigned)limits->connections;
+    service->limits = (struct clients_limits){
+        .connections = (unsigned)limits->connections_per_client,
+        .network_connections = limits->connections_per_network == 0 ? 0
+                               : below ? (unsigned)limits->connections_per_client
+                                       : (unsigned)limits->connections_per_network,
+        .rate = (unsigned)limits->rate_per_client,
+        .network_rate = (unsigned)limits->rate_per_network,
+    };
+    service->over_limit =
+        in->clients.over_limit == CONFIG_OVER_TEMPFAIL ? SERVICE_OVER_TEMPFAIL : SERVICE_OVER_CLOSE;
+    service->allow = in->clients.allow;
+    service->deny = in->clients.deny;
+    service->greet_delay_ms = in->greet_delay_ms;
+    service->idle_timeout_ms = in->timeouts.command;
+    service->private_clients = in->private_clients;
+    service->refuse_private = true;
+    service->proxy_hosts = in->proxy_hosts;
+    service->proxy_timeout_ms = in->timeouts.proxy_header;
+}
+
 static struct service *relay_in_service(void *shared, struct config *config, struct tls_server *tls,
                                         struct error *err)
 {
@@ -192,14 +218,7 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     inbound->tls = tls != NULL ? tls_server_ref(tls) : NULL;
     atomic_init(&inbound->service.references, 1);
     inbound->service.destroy = inbound_destroy;
-    inbound->service.connections = (unsigned)config->in.limits.connections;
-    inbound->service.connections_per_client = (unsigned)config->in.limits.connections_per_client;
-    inbound->service.greet_delay_ms = config->in.greet_delay_ms;
-    inbound->service.idle_timeout_ms = config->in.timeouts.command;
-    inbound->service.private_clients = config->in.private_clients;
-    inbound->service.refuse_private = true;
-    inbound->service.proxy_hosts = config->in.proxy_hosts;
-    inbound->service.proxy_timeout_ms = config->in.timeouts.proxy_header;
+    set_gate(&inbound->service, &config->in);
     set_rules(inbound);
     inbound->backend = backend_for(shared, config, err);
     if (inbound->backend == NULL) {

@@ -10,6 +10,7 @@
 #include "base/log.h"
 
 #define LOG_INTERVAL_MS 1000
+#define CLIENT_LOG_INTERVAL_MS 10000 /* between two lines on one client over its limits */
 
 /* In Postfix's words, for those who count them. */
 static void log_refusal(const struct address *client, enum own_reply which)
@@ -47,22 +48,72 @@ static bool is_unwanted(const struct service *service, const struct address *cli
            !cidr_set_contains(service->private_clients, client);
 }
 
-/* REPLY_OK and the client is counted, or why it may not come in. */
-static enum own_reply judge(struct gate *gate, const struct service *service,
+static void log_over(struct gate *gate, const struct address *client, enum clients_result result)
+{
+    static const char *const options[] = {
+        [CLIENTS_CONNECTIONS] = "limits.connections_per_client",
+        [CLIENTS_NETWORK_CONNECTIONS] = "limits.connections_per_network",
+        [CLIENTS_RATE] = "limits.rate_per_client",
+        [CLIENTS_NETWORK_RATE] = "limits.rate_per_network",
+        [CLIENTS_NO_MEMORY] = "memory",
+    };
+    struct log_line line;
+    char text[ADDRESS_TEXT_MAX];
+    unsigned count =
+        clients_refusals_to_log(gate->clients, client, deadline_now_ms(), CLIENT_LOG_INTERVAL_MS);
+
+    if (count == 0)
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=limited");
+    log_str(&line, "reason", options[result]);
+    log_str(&line, "client", address_format_endpoint(client, text));
+    log_int(&line, "count", count);
+    log_end(&line);
+}
+
+static void count_client(struct gate *gate, const struct service *service,
+                         const struct address *client, struct judgement *judgement)
+{
+    static const struct session_bar later = {
+        451, "4.7.1", "Too many connections from your network, try again later"};
+    struct clients_limits twice = {2 * service->limits.connections,
+                                   2 * service->limits.network_connections, 0, 0};
+    struct clients_limits none = {0};
+    int64_t now = deadline_now_ms();
+
+    enum clients_result result =
+        clients_enter(gate->clients, client, judgement->allowed ? &none : &service->limits, now);
+    if (result == CLIENTS_OK)
+        return;
+    atomic_fetch_add(&gate->refused_client, 1);
+    log_over(gate, client, result);
+    if (service->over_limit == SERVICE_OVER_TEMPFAIL && result != CLIENTS_NO_MEMORY &&
+        clients_enter(gate->clients, client, &twice, now) == CLIENTS_OK)
+        judgement->bar = &later;
+    else if (result == CLIENTS_CONNECTIONS || result == CLIENTS_RATE)
+        judgement->why = REPLY_CLIENT_LIMIT;
+    else
+        judgement->why = result == CLIENTS_NO_MEMORY ? REPLY_SERVER_BUSY : REPLY_NETWORK_LIMIT;
+}
+
+struct judgement gate_judge(struct gate *gate, const struct service *service,
                             const struct address *client)
 {
+    struct judgement judgement = {.why = REPLY_OK,
+                                  .allowed = cidr_set_contains(service->allow, client)};
+
     if (is_unwanted(service, client)) {
         atomic_fetch_add(&gate->refused_private, 1);
-        log_refusal(client, REPLY_CLIENT_REFUSED);
-        return REPLY_CLIENT_REFUSED;
+        judgement.why = REPLY_CLIENT_REFUSED;
+    } else if (!judgement.allowed && cidr_set_contains(service->deny, client)) {
+        atomic_fetch_add(&gate->refused_listed, 1);
+        judgement.why = REPLY_CLIENT_DENIED;
     }
-    if (!clients_enter(gate->clients, client, service->connections_per_client)) {
-        atomic_fetch_add(&gate->refused_client, 1);
-        gate_log_limit(&gate->limited, client,
-                       "event=limited reason=limits.connections_per_client");
-        return REPLY_CLIENT_LIMIT;
-    }
-    return REPLY_OK;
+    if (judgement.why != REPLY_OK)
+        log_refusal(client, judgement.why);
+    else
+        count_client(gate, service, client, &judgement);
+    return judgement;
 }
 
 static bool is_full(struct gate *gate, const struct address *client)
@@ -85,29 +136,31 @@ static bool is_load_balancer(struct gate *gate, const struct address *peer)
     return false;
 }
 
+static void admit_client(struct gate *gate, int fd, const struct address *client,
+                         const struct listen_spec *spec)
+{
+    struct judgement judgement = gate_judge(gate, gate->service, client);
+    if (judgement.why != REPLY_OK) {
+        gate_refuse(fd, spec, judgement.why);
+        return;
+    }
+    struct connection *connection = gate_open(gate, fd, client, spec);
+    if (connection != NULL)
+        gate_begin(connection, &judgement);
+    else
+        clients_leave(gate->clients, client);
+}
+
 void gate_admit(struct gate *gate, int fd, const struct address *peer,
                 const struct listen_spec *spec)
 {
-    enum own_reply why = REPLY_OK;
-
     atomic_fetch_add(&gate->accepted, 1);
-    if (spec->proxy && !is_load_balancer(gate, peer)) {
+    if (spec->proxy && !is_load_balancer(gate, peer))
         close(fd);
-        return;
-    }
-    if (is_full(gate, peer))
-        why = REPLY_SERVER_BUSY;
-    else if (!spec->proxy)
-        why = judge(gate, gate->service, peer);
-    if (why != REPLY_OK)
-        gate_refuse(fd, spec, why);
-    else
+    else if (is_full(gate, peer))
+        gate_refuse(fd, spec, REPLY_SERVER_BUSY);
+    else if (spec->proxy)
         gate_open(gate, fd, peer, spec);
-}
-
-enum own_reply gate_judge_proxied(struct connection *connection)
-{
-    enum own_reply why = judge(connection->gate, connection->service, &connection->client);
-    connection->counted = why == REPLY_OK;
-    return why;
+    else
+        admit_client(gate, fd, peer, spec);
 }

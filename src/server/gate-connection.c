@@ -87,42 +87,48 @@ static void watch(struct connection *connection, int operation, uint32_t manner)
     epoll_ctl(connection->gate->epoll_fd, operation, connection->fd, &event);
 }
 
-void gate_open(struct gate *gate, int fd, const struct address *peer,
-               const struct listen_spec *spec)
+/* Until gate_begin() it waits for a PROXY header, though it may not need one. */
+struct connection *gate_open(struct gate *gate, int fd, const struct address *peer,
+                             const struct listen_spec *spec)
 {
     struct sockaddr_storage sockaddr;
     socklen_t len = sizeof sockaddr;
     struct connection *connection = calloc(1, sizeof *connection);
 
     if (connection == NULL) {
-        if (!spec->proxy)
-            clients_leave(gate->clients, peer);
         gate_refuse(fd, spec, REPLY_SERVER_BUSY);
-        return;
+        return NULL;
     }
     connection->source = SOURCE_CONNECTION;
     connection->gate = gate;
     connection->fd = fd;
     connection->client = connection->peer = *peer;
     connection->spec = spec;
-    connection->counted = !spec->proxy;
     connection->service = service_ref(gate->service);
     if (getsockname(fd, (struct sockaddr *)&sockaddr, &len) == 0)
         address_from_sockaddr(&connection->local, (struct sockaddr *)&sockaddr);
     atomic_fetch_add(&gate->connections, 1);
     enter_place(connection, PLACE_PROXY);
-    if (!spec->proxy) {
-        gate_begin(connection);
-        return;
-    }
     /* A header in pieces must wake us by its next piece, not by the one that lies there. */
-    watch(connection, EPOLL_CTL_ADD, EPOLLET);
+    if (spec->proxy)
+        watch(connection, EPOLL_CTL_ADD, EPOLLET);
+    return connection;
 }
 
-void gate_begin(struct connection *connection)
+static int64_t greet_delay_ms(const struct connection *connection)
 {
+    return connection->spec->implicit_tls || connection->spec->submission || connection->allowed
+               ? 0
+               : connection->service->greet_delay_ms;
+}
+
+void gate_begin(struct connection *connection, const struct judgement *judgement)
+{
+    connection->counted = true;
+    connection->allowed = judgement->allowed;
+    connection->bar = judgement->bar;
     leave_place(connection);
-    if (connection->service->greet_delay_ms > 0 && !connection->spec->implicit_tls) {
+    if (greet_delay_ms(connection) > 0) {
         enter_place(connection, PLACE_DELAYED);
     } else {
         greet(connection);
@@ -161,7 +167,18 @@ void gate_dismiss(struct connection *connection, enum own_reply why)
     gate_forget(connection);
 }
 
-/* postscreen's words. */
+/* postscreen's words, here and below. */
+static void log_hangup(const struct connection *connection)
+{
+    struct log_line line;
+    char client[ADDRESS_TEXT_MAX];
+    log_begin(&line, LOG_LEVEL_INFO, "HANGUP ");
+    log_text(&line, "after %.2f from %s in tests before SMTP handshake",
+             (double)(deadline_now_ms() - connection->since_ms) / 1000,
+             address_format_endpoint(&connection->client, client));
+    log_end(&line);
+}
+
 static void log_early(const struct connection *connection, const char *text, size_t len)
 {
     struct log_line line;
@@ -203,6 +220,8 @@ void gate_readable(struct gate *gate, struct connection *connection)
         watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
     } else if (len <= 0) {
         /* It went away without a word: no worker needs to hear of it. */
+        if (connection->place == PLACE_DELAYED)
+            log_hangup(connection);
         gate_forget(connection);
     } else if (connection->place == PLACE_DELAYED) {
         atomic_fetch_add(&gate->early_talkers, 1);
@@ -222,6 +241,8 @@ void gate_work(void *job, void *scratch)
         connection->session = session_new(connection->fd, &connection->client, &connection->local,
                                           connection->spec->implicit_tls, &service->rules,
                                           &connection->gate->draining);
+    if (connection->session != NULL)
+        session_set_bar(connection->session, connection->bar);
     if (connection->session == NULL) {
         say_own(connection->fd, REPLY_SERVER_BUSY);
         close(connection->fd);

@@ -35,6 +35,8 @@ struct connection {
     int fd;                         /* the session's, once there is one */
     const struct listen_spec *spec; /* of the listener; lives as long as the gate */
     bool counted;                   /* among the client's connections */
+    bool allowed;                   /* on the allow list */
+    const struct session_bar *bar;  /* may talk, but not send; NULL: it may */
     bool closed;                    /* set by the worker: the session is over */
     struct address client, local;
     struct address peer; /* the other end of the socket: the client, or a load balancer */
@@ -68,7 +70,7 @@ struct gate {
     struct clients *clients;
     struct service *service; /* for new connections; the gate thread's */
     struct place_list places[PLACES];
-    struct refusals busy, limited, strangers;
+    struct refusals busy, strangers;
     int64_t exhausted_logged_ms; /* when running out of descriptors was last said */
     atomic_bool draining;
     bool cut; /* the drain's time is over */
@@ -81,8 +83,8 @@ struct gate {
     int64_t drain_timeout_ms;
     /* Read by other threads. */
     atomic_uint connections, working;
-    atomic_ullong accepted, refused_limit, refused_client, refused_private, refused_proxy,
-        early_talkers, idle_dropped;
+    atomic_ullong accepted, refused_limit, refused_client, refused_listed, refused_private,
+        refused_proxy, early_talkers, idle_dropped;
 };
 
 /* All on the gate thread but gate_work() and gate_give_back(). */
@@ -90,8 +92,14 @@ struct gate {
 /* gate-admit.c */
 void gate_admit(struct gate *gate, int fd, const struct address *peer,
                 const struct listen_spec *spec);
-/* The same for a client whom a PROXY header has named. */
-enum own_reply gate_judge_proxied(struct connection *connection);
+/* What is known of a client before it has said anything. Under REPLY_OK it is counted. */
+struct judgement {
+    enum own_reply why; /* it may not come in */
+    bool allowed;
+    const struct session_bar *bar;
+};
+struct judgement gate_judge(struct gate *gate, const struct service *service,
+                            const struct address *client);
 void gate_log_limit(struct refusals *refusals, const struct address *client, const char *event);
 
 /* gate-proxy.c */
@@ -100,11 +108,11 @@ void gate_proxy_late(struct connection *connection);
 
 /* gate-connection.c */
 void gate_refuse(int fd, const struct listen_spec *spec, enum own_reply why);
-/* An accepted socket becomes a connection; its client has been counted unless spec->proxy. */
-void gate_open(struct gate *gate, int fd, const struct address *peer,
-               const struct listen_spec *spec);
+/* An accepted socket becomes a connection; NULL when out of memory. */
+struct connection *gate_open(struct gate *gate, int fd, const struct address *peer,
+                             const struct listen_spec *spec);
 /* Who it is is known, and it may come in: greet delay or banner. */
-void gate_begin(struct connection *connection);
+void gate_begin(struct connection *connection, const struct judgement *judgement);
 void gate_dismiss(struct connection *connection, enum own_reply why);
 /* The same without a word. */
 void gate_forget(struct connection *connection);

@@ -44,11 +44,12 @@ static void take_client(struct connection *connection, const struct proxy_header
         connection->local = header->destination;
     }
     log_proxy(connection, LOG_LEVEL_DEBUG, "event=proxy", NULL);
-    enum own_reply why = gate_judge_proxied(connection);
-    if (why == REPLY_OK)
-        gate_begin(connection);
+    struct judgement judgement =
+        gate_judge(connection->gate, connection->service, &connection->client);
+    if (judgement.why == REPLY_OK)
+        gate_begin(connection, &judgement);
     else
-        gate_dismiss(connection, why);
+        gate_dismiss(connection, judgement.why);
 }
 
 void gate_proxy_readable(struct connection *connection)

@@ -285,6 +285,7 @@ struct gate_counts gate_counts(struct gate *gate)
         .refused_limit = atomic_load(&gate->refused_limit),
         .refused_client = atomic_load(&gate->refused_client),
         .refused_private = atomic_load(&gate->refused_private),
+        .refused_listed = atomic_load(&gate->refused_listed),
         .refused_proxy = atomic_load(&gate->refused_proxy),
         .early_talkers = atomic_load(&gate->early_talkers),
         .idle_dropped = atomic_load(&gate->idle_dropped),

@@ -102,6 +102,8 @@ enum own_reply {
     REPLY_SHUTTING_DOWN,       /* 421 4.3.2 */
     REPLY_SERVER_BUSY,         /* 421 4.3.2 all workers busy / too many connections */
     REPLY_CLIENT_LIMIT,        /* 421 4.7.0 too many connections from your address */
+    REPLY_NETWORK_LIMIT,       /* 421 4.7.0 too many connections from your network */
+    REPLY_CLIENT_DENIED,       /* 554 5.7.1 on the operator's list */
     REPLY_CLIENT_REFUSED,      /* 554 5.7.1 private client addresses are not served */
     REPLY_EARLY_TALKER,        /* 554 5.5.0 */
     REPLY_DATA_TIMEOUT,        /* 421 4.4.2 */

@@ -73,6 +73,8 @@ static void service_destroy(struct service *service)
     atomic_fetch_sub(&services, 1);
     cidr_set_free((struct cidr_set *)service->private_clients);
     cidr_set_free((struct cidr_set *)service->proxy_hosts);
+    cidr_set_free((struct cidr_set *)service->allow);
+    cidr_set_free((struct cidr_set *)service->deny);
     free((char *)service->rules.hostname);
     free(service);
 }
@@ -100,7 +102,7 @@ static struct service *make_service(const char *hostname)
         .policy = {take_check, take_capabilities, take_new, NULL},
     };
     service->connections = 2000;
-    service->connections_per_client = 2000;
+    service->limits.connections = 2000;
     service->idle_timeout_ms = 60000;
     service->private_clients = loopback;
     service->refuse_private = true;
@@ -229,7 +231,7 @@ static void test_limits(void)
 {
     struct bed bed;
     struct service *service = make_service("gate.example");
-    service->connections_per_client = 2;
+    service->limits.connections = 2;
     bed_open(&bed, service, 2, 8);
     int a = dial(&bed), b = dial(&bed);
     expect(a, NULL, "220");
@@ -310,12 +312,17 @@ static void test_idle_timeout_reload(void)
     bed_close(&bed);
 }
 
+static const struct cidr_set *networks(const char *network)
+{
+    struct cidr_set *set = cidr_set_new();
+    g_assert_cmpint(cidr_set_add(set, network, NULL), ==, 0);
+    return set;
+}
+
 static struct service *make_proxied(const char *proxy_hosts)
 {
     struct service *service = make_service("gate.example");
-    struct cidr_set *set = cidr_set_new();
-    cidr_set_add(set, proxy_hosts, NULL);
-    service->proxy_hosts = set;
+    service->proxy_hosts = networks(proxy_hosts);
     service->proxy_timeout_ms = 5000;
     return service;
 }
@@ -387,7 +394,7 @@ static void test_proxy_client(void)
 {
     struct bed bed;
     struct service *service = make_proxied("127.0.0.0/8");
-    service->connections_per_client = 1;
+    service->limits.connections = 1;
     bed_open_at(&bed, "127.0.0.1:1 proxy", service, 2, 8);
     int a = dial_proxied(&bed, "198.51.100.7", ""), b = dial_proxied(&bed, "198.51.100.8", "");
     expect(a, NULL, "220");
@@ -436,6 +443,68 @@ static void test_proxy_strangers(void)
     g_assert_cmpint(g_get_monotonic_time() - began, <, 3000000);
     g_assert_cmpuint(gate_counts(bed.gate).refused_proxy, ==, 2);
     close(stranger), close(late);
+    bed_close(&bed);
+}
+
+/* Clients come through PROXY headers, so that there are many. */
+static void test_lists(void)
+{
+    struct bed bed;
+    struct service *service = make_proxied("127.0.0.0/8");
+    service->deny = networks("198.51.100.0/24");
+    service->allow = networks("198.51.100.7");
+    service->limits.connections = 1;
+    service->greet_delay_ms = 2000;
+    bed_open_at(&bed, "127.0.0.1:1 proxy", service, 2, 8);
+    int denied = dial_proxied(&bed, "198.51.100.8", "");
+    expect(denied, NULL, "554 5.7.1 Access denied");
+    g_assert_cmpuint(gate_counts(bed.gate).refused_listed, ==, 1);
+    /* Neither denied, nor delayed, nor limited. */
+    gint64 began = g_get_monotonic_time();
+    int first = dial_proxied(&bed, "198.51.100.7", ""), second = dial_proxied(&bed, "198.51.100.7", "");
+    expect(first, NULL, "220");
+    expect(second, NULL, "220");
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 1500000);
+    close(denied), close(first), close(second);
+    bed_close(&bed);
+}
+
+static void test_over_limit(void)
+{
+    struct bed bed;
+    struct service *service = make_proxied("127.0.0.0/8");
+    service->limits = (struct clients_limits){1, 2, 0, 0};
+    service->over_limit = SERVICE_OVER_TEMPFAIL;
+    bed_open_at(&bed, "127.0.0.1:1 proxy", service, 2, 8);
+    int first = dial_proxied(&bed, "198.51.100.7", "");
+    expect(first, NULL, "220");
+    expect(first, "EHLO x\r\n", "250");
+    expect(first, "MAIL FROM:<>\r\n", "250");
+    int barred = dial_proxied(&bed, "198.51.100.7", "");
+    expect(barred, NULL, "220");
+    expect(barred, "EHLO x\r\n", "250");
+    expect(barred, "MAIL FROM:<>\r\n", "451 4.7.1");
+    expect(barred, "RCPT TO:<a@b.example>\r\n", "503");
+    expect(barred, "MAIL FROM:<>\r\n", "451 4.7.1");
+    int beyond = dial_proxied(&bed, "198.51.100.7", "");
+    expect(beyond, NULL, "421 4.7.0 Too many connections from your address");
+    expect(barred, "QUIT\r\n", "221");
+    g_assert_cmpuint(gate_counts(bed.gate).refused_client, ==, 2);
+    close(first), close(barred), close(beyond);
+
+    service = make_proxied("127.0.0.0/8");
+    service->limits = (struct clients_limits){0, 0, 0, 2};
+    gate_set_service(bed.gate, service);
+    service_unref(service);
+    g_usleep(50000);
+    const char *const heard[] = {"220", "220", "421 4.7.0 Too many connections from your network"};
+    for (int i = 0; i < 3; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "192.0.2.%d", i + 1);
+        int fd = dial_proxied(&bed, text, "");
+        expect(fd, NULL, heard[i]);
+        close(fd);
+    }
     bed_close(&bed);
 }
 
@@ -565,6 +634,8 @@ int main(int argc, char **argv)
     g_test_add_func("/gate/proxy/headers", test_proxy_headers);
     g_test_add_func("/gate/proxy/client", test_proxy_client);
     g_test_add_func("/gate/proxy/strangers", test_proxy_strangers);
+    g_test_add_func("/gate/lists", test_lists);
+    g_test_add_func("/gate/over limit", test_over_limit);
     g_test_add_func("/gate/full queue", test_full_queue);
     g_test_add_func("/gate/drain", test_drain);
     g_test_add_func("/gate/drain timeout", test_drain_timeout);
