@@ -200,3 +200,11 @@ struct address address_client_network(const struct address *address)
         memset(network.ip + 8, 0, 8);
     return network;
 }
+
+struct address address_site_network(const struct address *address)
+{
+    struct address network = address_client_network(address);
+    size_t kept = network.family == AF_INET ? 3 : 6;
+    memset(network.ip + kept, 0, sizeof network.ip - kept);
+    return network;
+}

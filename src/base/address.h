@@ -50,4 +50,7 @@ bool address_is_private(const struct address *address);
 /* What counts as one client: an IPv4 address, or the /64 of an IPv6 address (port zeroed). */
 struct address address_client_network(const struct address *address);
 
+/* What counts as one site: an IPv4 /24, an IPv6 /48 (RFC 6177). */
+struct address address_site_network(const struct address *address);
+
 #endif

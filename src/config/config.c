@@ -324,12 +324,29 @@ static void check_backends(struct load *load)
     char option[32];
 
     check_backend(load, &in->backend, "in.backend");
+    for (size_t i = 0; i < in->listen.count; i++) {
+        if (in->listen.items[i].submission && !in->submission.given)
+            load_complain(load, config_lookup(&load->file, "in.listen"), "in.listen",
+                          _("a submission listener needs in.submission"));
+    }
     if (in->submission.given)
         check_backend(load, &in->submission, "in.submission");
     for (size_t i = 0; i < in->backends.count; i++) {
         snprintf(option, sizeof option, "in.backends[%zu]", i);
         check_backend(load, &backends[i], option);
     }
+}
+
+static void check_listeners(struct load *load)
+{
+    const struct config_in *in = &load->config->in;
+    bool proxy = false;
+    for (size_t i = 0; i < in->listen.count; i++)
+        proxy |= in->listen.items[i].proxy;
+    if (proxy && cidr_set_count(in->proxy_hosts) == 0)
+        load_complain(load, config_lookup(&load->file, "in.listen"), "in.listen",
+                      _("a listener marked \"proxy\" needs in.proxy_hosts: the load balancers' "
+                        "addresses"));
 }
 
 /* What no single row can say. */
@@ -340,6 +357,7 @@ static void check_together(struct load *load)
         config->tls.ca_file[0] == '\0')
         load_complain(load, config_lookup(&load->file, "tls.client_certificates"),
                       "tls.client_certificates", _("tls.ca_file must be set to check them"));
+    check_listeners(load);
     if (config->in.domains.count == 0 && config->in.backends.count == 0 && !load->domains_wrong)
         load_complain(load, NULL, "in.domains",
                       _("no domain to take mail for; set in.domains or in.domains_file"));

@@ -40,6 +40,7 @@ enum config_backend_tls {
     CONFIG_TLS_ENCRYPT,
     CONFIG_TLS_VERIFY,
 };
+enum config_over_limit { CONFIG_OVER_CLOSE, CONFIG_OVER_TEMPFAIL };
 enum config_newlines { CONFIG_NEWLINES_NORMALIZE, CONFIG_NEWLINES_REJECT };
 
 struct string_list {
@@ -92,6 +93,9 @@ struct config_backend {
 struct config_limits {
     int64_t connections;
     int64_t connections_per_client;
+    int64_t connections_per_network;
+    int64_t rate_per_client; /* new connections a minute; 0 = no limit */
+    int64_t rate_per_network;
     int64_t queue;        /* connections with work waiting for a worker */
     int64_t message_size; /* octets */
     int64_t recipients;
@@ -103,11 +107,18 @@ struct config_limits {
 
 struct config_timeouts { /* all in milliseconds */
     int64_t command;
+    int64_t proxy_header;
     int64_t line;
     int64_t handshake;
     int64_t data;
     int64_t park_after;
     int64_t drain; /* at shutdown: open transactions may take so long */
+};
+
+struct config_clients {
+    struct cidr_set *allow; /* of `allow` and `allow_file` together */
+    struct cidr_set *deny;
+    int over_limit; /* enum config_over_limit */
 };
 
 struct config_in {
@@ -118,10 +129,12 @@ struct config_in {
     struct config_backend submission; /* where authenticated clients' mail goes */
     struct cidr_set *private_clients;
     struct cidr_set *xclient_hosts; /* who may send XCLIENT */
+    struct cidr_set *proxy_hosts;   /* who may send a PROXY header */
     struct cidr_set *no_tls_hosts;
     int bare_newlines; /* enum config_newlines */
     int64_t workers;
     int64_t greet_delay_ms;
+    struct config_clients clients;
     struct config_limits limits;
     struct config_timeouts timeouts;
 };

@@ -9,6 +9,7 @@
 static const char *const version_names[] = {"1.0", "1.1", "1.2", "1.3", NULL};
 static const char *const request_names[] = {"none", "request", "require", NULL};
 static const char *const newline_names[] = {"normalize", "reject", NULL};
+static const char *const over_limit_names[] = {"close", "tempfail", NULL};
 static const char *const identity_names[] = {"", "xclient", "proxy-v2", "proxy-v1", "none", NULL};
 static const char *const backend_tls_names[] = {"mirror", "none", "may", "encrypt", "verify", NULL};
 /* In syslog's order, as enum log_level counts. */
@@ -102,8 +103,10 @@ static const struct option all_rows[] = {
      N_("Diffie-Hellman parameters for old clients; without, those of RFC 7919 are "
         "used.")},
     {"in.listen", OPTION_LISTEN, offsetof(struct config, in.listen), "[::]:25", 0, 0, NULL,
-     N_("Addresses and ports to listen on. [::] takes IPv4 as well. With \" tls\" "
-        "behind the port the TLS handshake comes first (as on port 465).")},
+     N_("Addresses and ports to listen on. [::] takes IPv4 as well. Words may stand behind "
+        "the port: \"tls\", the TLS handshake comes first (as on port 465); \"proxy\", a "
+        "load balancer's PROXY header of version 1 or 2 comes before everything (see "
+        "in.proxy_hosts); \"submission\", users log in (see in.submission).")},
     {"in.domains", OPTION_DOMAINS, offsetof(struct config, in.domains), "", 0, 0, NULL,
      N_("The domains to take mail for; a leading dot means all subdomains. Mail for any "
         "other is refused.")},
@@ -117,6 +120,9 @@ static const struct option all_rows[] = {
     {"in.xclient_hosts", OPTION_NETWORKS, offsetof(struct config, in.xclient_hosts), "", 0, 0, NULL,
      N_("Hosts that may say by XCLIENT for whom they speak: a relay of yours in front of "
         "this one. To all others the command is unknown.")},
+    {"in.proxy_hosts", OPTION_NETWORKS, offsetof(struct config, in.proxy_hosts), "", 0, 0, NULL,
+     N_("Load balancers that may say by a PROXY header for whom they speak, on listeners "
+        "marked \"proxy\". Connections of others to such a listener are closed.")},
     {"in.no_tls_hosts", OPTION_NETWORKS, offsetof(struct config, in.no_tls_hosts), "", 0, 0, NULL,
      N_("Clients to which STARTTLS is not offered, because theirs is broken.")},
     {"in.bare_newlines", OPTION_ENUM, offsetof(struct config, in.bare_newlines), "normalize", 0, 0,
@@ -138,11 +144,36 @@ static const struct option all_rows[] = {
      &backend_group,
      N_("The mail server's submission port, for the listeners marked \"submission\": "
         "clients log in there, through this host, and may then send to anybody.")},
+    {"in.clients.allow", OPTION_NETWORKS, offsetof(struct config, in.clients.allow), "", 0, 0, NULL,
+     N_("Clients that no limit of connections, no greet delay and no deny list holds up: "
+        "correspondents you know. Private ones must stand in in.private_clients as well.")},
+    {"in.clients.allow_file", OPTION_NETWORKS_FILE, offsetof(struct config, in.clients.allow), "",
+     0, 0, NULL, N_("A file with more such networks, one a line; # begins a comment.")},
+    {"in.clients.deny", OPTION_NETWORKS, offsetof(struct config, in.clients.deny), "", 0, 0, NULL,
+     N_("Clients that are refused with 554 before anything else.")},
+    {"in.clients.deny_file", OPTION_NETWORKS_FILE, offsetof(struct config, in.clients.deny), "", 0,
+     0, NULL, N_("A file with more such networks, one a line; # begins a comment.")},
+    {"in.clients.over_limit", OPTION_ENUM, offsetof(struct config, in.clients.over_limit), "close",
+     0, 0, over_limit_names,
+     N_("What clients get that are over connections_per_client, connections_per_network or "
+        "a rate: 421 and an end of the connection, or a session in which each message is "
+        "answered 451 (beyond twice the connections 421 all the same).")},
     {"in.limits.connections", OPTION_INTEGER, offsetof(struct config, in.limits.connections),
      "1000", 1, 100000, NULL, N_("Connections at one time; more are answered 421.")},
     {"in.limits.connections_per_client", OPTION_INTEGER,
      offsetof(struct config, in.limits.connections_per_client), "20", 1, 100000, NULL,
      N_("The same from one IPv4 address or one IPv6 /64.")},
+    {"in.limits.connections_per_network", OPTION_INTEGER,
+     offsetof(struct config, in.limits.connections_per_network), "100", 0, 100000, NULL,
+     N_("The same from one IPv4 /24 or one IPv6 /48; never less than "
+        "connections_per_client. 0 means no limit.")},
+    {"in.limits.rate_per_client", OPTION_INTEGER,
+     offsetof(struct config, in.limits.rate_per_client), "0", 0, 100000, NULL,
+     N_("New connections a minute from one IPv4 address or one IPv6 /64. 0 means no "
+        "limit.")},
+    {"in.limits.rate_per_network", OPTION_INTEGER,
+     offsetof(struct config, in.limits.rate_per_network), "0", 0, 100000, NULL,
+     N_("New connections a minute from one IPv4 /24 or one IPv6 /48. 0 means no limit.")},
     {"in.limits.queue", OPTION_INTEGER, offsetof(struct config, in.limits.queue), "256", 1, 100000,
      NULL, N_("Connections that may wait for a worker; more are answered 421.")},
     {"in.limits.message_size", OPTION_SIZE, offsetof(struct config, in.limits.message_size),
@@ -167,6 +198,8 @@ static const struct option all_rows[] = {
      N_("Received lines beyond which a message is taken for a loop.")},
     {"in.timeouts.command", OPTION_DURATION, offsetof(struct config, in.timeouts.command), "300s",
      1000, 3600000, NULL, N_("Time for the client's next command.")},
+    {"in.timeouts.proxy_header", OPTION_DURATION, offsetof(struct config, in.timeouts.proxy_header),
+     "5s", 100, 60000, NULL, N_("Time for a load balancer's PROXY header.")},
     {"in.timeouts.line", OPTION_DURATION, offsetof(struct config, in.timeouts.line), "30s", 100,
      600000, NULL, N_("Time from the first to the last octet of a command line.")},
     {"in.timeouts.handshake", OPTION_DURATION, offsetof(struct config, in.timeouts.handshake),

@@ -22,11 +22,9 @@ static void print_quoted(const char *text, FILE *out)
 
 static void print_listen(const struct listen_list *list, FILE *out)
 {
-    char text[ADDRESS_TEXT_MAX];
+    char text[LISTENER_TEXT_MAX];
     for (size_t i = 0; i < list->count; i++)
-        fprintf(out, "%s\"%s%s\"", i > 0 ? ", " : "",
-                address_format_endpoint(&list->items[i].address, text),
-                list->items[i].implicit_tls ? " tls" : "");
+        fprintf(out, "%s\"%s\"", i > 0 ? ", " : "", listener_format(&list->items[i], text));
 }
 
 static void print_hosts(const struct host_list *list, FILE *out)

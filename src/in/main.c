@@ -336,6 +336,32 @@ static int list_domains(struct inbound *inbound, struct error *err)
     return result;
 }
 
+static void set_gate(struct service *service, const struct config_in *in)
+{
+    const struct config_limits *limits = &in->limits;
+    bool below = limits->connections_per_network < limits->connections_per_client;
+
+    service->connections = (unsigned)limits->connections;
+    service->limits = (struct clients_limits){
+        .connections = (unsigned)limits->connections_per_client,
+        .network_connections = limits->connections_per_network == 0 ? 0
+                               : below ? (unsigned)limits->connections_per_client
+                                       : (unsigned)limits->connections_per_network,
+        .rate = (unsigned)limits->rate_per_client,
+        .network_rate = (unsigned)limits->rate_per_network,
+    };
+    service->over_limit =
+        in->clients.over_limit == CONFIG_OVER_TEMPFAIL ? SERVICE_OVER_TEMPFAIL : SERVICE_OVER_CLOSE;
+    service->allow = in->clients.allow;
+    service->deny = in->clients.deny;
+    service->greet_delay_ms = in->greet_delay_ms;
+    service->idle_timeout_ms = in->timeouts.command;
+    service->private_clients = in->private_clients;
+    service->refuse_private = true;
+    service->proxy_hosts = in->proxy_hosts;
+    service->proxy_timeout_ms = in->timeouts.proxy_header;
+}
+
 static struct service *relay_in_service(void *shared, struct config *config, struct tls_server *tls,
                                         struct error *err)
 {
@@ -349,12 +375,7 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     inbound->tls = tls != NULL ? tls_server_ref(tls) : NULL;
     atomic_init(&inbound->service.references, 1);
     inbound->service.destroy = inbound_destroy;
-    inbound->service.connections = (unsigned)config->in.limits.connections;
-    inbound->service.connections_per_client = (unsigned)config->in.limits.connections_per_client;
-    inbound->service.greet_delay_ms = config->in.greet_delay_ms;
-    inbound->service.idle_timeout_ms = config->in.timeouts.command;
-    inbound->service.private_clients = config->in.private_clients;
-    inbound->service.refuse_private = true;
+    set_gate(&inbound->service, &config->in);
     set_rules(inbound);
     if (list_domains(inbound, err) != 0 || find_backends(inbound, shared, err) != 0 ||
         remember_backends(shared, inbound, err) != 0) {

@@ -16,11 +16,24 @@
 
 #define FIRST_INHERITED 3 /* SD_LISTEN_FDS_START */
 
+static int take_word(struct listen_spec *spec, const char *word, size_t len)
+{
+    static const char *const words[] = {"tls", "proxy", "submission"};
+    bool *const places[] = {&spec->implicit_tls, &spec->proxy, &spec->submission};
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        if (strlen(words[i]) == len && memcmp(words[i], word, len) == 0) {
+            *places[i] = true;
+            return 0;
+        }
+    }
+    return -1;
+}
+
 int listener_parse(struct listen_spec *spec, const char *text, struct error *err)
 {
     char endpoint[ADDRESS_TEXT_MAX + 1];
     size_t len = strcspn(text, " ");
-    const char *option = text + len + strspn(text + len, " ");
 
     memset(spec, 0, sizeof *spec);
     snprintf(endpoint, sizeof endpoint, "%.*s", (int)len, text);
@@ -28,14 +41,34 @@ int listener_parse(struct listen_spec *spec, const char *text, struct error *err
         error_set(err, _("\"%s\" is no address with a port like [::]:25 or 192.0.2.1:25"), text);
         return -1;
     }
-    if (*option == '\0')
-        return 0;
-    if (strcmp(option, "tls") == 0) {
-        spec->implicit_tls = true;
-        return 0;
+    for (const char *word = text + len;; word += len) {
+        word += strspn(word, " ");
+        len = strcspn(word, " ");
+        if (len == 0)
+            return 0;
+        if (take_word(spec, word, len) != 0)
+            break;
     }
-    error_set(err, _("\"%s\": behind the port only \"tls\" may stand"), text);
+    error_set(err,
+              _("\"%s\": behind the port only \"tls\", \"proxy\" and \"submission\" may stand"),
+              text);
     return -1;
+}
+
+const char *listener_format(const struct listen_spec *spec, char out[LISTENER_TEXT_MAX])
+{
+    char text[ADDRESS_TEXT_MAX];
+    snprintf(out, LISTENER_TEXT_MAX, "%s%s%s%s", address_format_endpoint(&spec->address, text),
+             spec->implicit_tls ? " tls" : "", spec->proxy ? " proxy" : "",
+             spec->submission ? " submission" : "");
+    return out;
+}
+
+bool listener_is_same(const struct listen_spec *a, const struct listen_spec *b)
+{
+    return address_same_ip(&a->address, &b->address) && a->address.port == b->address.port &&
+           a->implicit_tls == b->implicit_tls && a->proxy == b->proxy &&
+           a->submission == b->submission;
 }
 
 static void explain(const struct listen_spec *spec, int failure, struct error *err)

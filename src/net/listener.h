@@ -18,11 +18,21 @@
 
 struct listen_spec {
     struct address address;
-    bool implicit_tls; /* "[::]:465 tls": the handshake comes before the banner */
+    /* The words behind the port, in any order: "[::]:465 tls submission". */
+    bool implicit_tls; /* "tls": the handshake comes before the banner */
+    bool proxy;        /* "proxy": a PROXY header comes before everything */
+    bool submission;   /* "submission": users log in and send to anybody */
 };
 
-/* "[::]:25", "127.0.0.1:2525", "[::]:465 tls". 0, or -1 with what was expected in `err`. */
+/* "[::]:25", "127.0.0.1:2525 proxy", "[::]:465 tls". 0, or -1 with what was expected in `err`. */
 int listener_parse(struct listen_spec *spec, const char *text, struct error *err);
+
+/* The same text again, its words in one order. Returns `out`. */
+#define LISTENER_TEXT_MAX (ADDRESS_TEXT_MAX + 32)
+const char *listener_format(const struct listen_spec *spec, char out[LISTENER_TEXT_MAX]);
+
+/* Address, port and all words. */
+bool listener_is_same(const struct listen_spec *a, const struct listen_spec *b);
 
 /* socket, SO_REUSEADDR, IP_FREEBIND, dual stack for "::", bind, listen; non-blocking and
  * close-on-exec. The descriptor, or -1 with the reason (and, for EACCES and EADDRINUSE, the

@@ -1,4 +1,4 @@
-/* server/clients.c - how many connections each client has open
+/* server/clients.c - how many connections each client and each network has, and how often new ones
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -9,16 +9,23 @@
 #include <sys/random.h>
 
 #define BUCKETS 4096 /* a power of two; chains stay short at a few thousand connections */
+#define MINUTE_US 60000000
 
-struct client {
-    struct client *next;
-    struct address network;
+struct node {
+    struct node *next;
+    struct address range; /* the client or network, port 0 */
+    bool is_network;
     unsigned connections;
+    unsigned refused;    /* not yet logged */
+    int64_t rate_due_us; /* when all that came would have come at the rate allowed */
+    int64_t log_due_ms;
 };
 
 struct clients {
     uint64_t seed; /* so that nobody can choose addresses that share a chain */
-    struct client *buckets[BUCKETS];
+    size_t count;
+    size_t swept; /* the bucket looked through last */
+    struct node *buckets[BUCKETS];
 };
 
 struct clients *clients_new(void)
@@ -36,51 +43,142 @@ void clients_free(struct clients *clients)
         return;
     for (size_t i = 0; i < BUCKETS; i++) {
         while (clients->buckets[i] != NULL) {
-            struct client *client = clients->buckets[i];
-            clients->buckets[i] = client->next;
-            free(client);
+            struct node *node = clients->buckets[i];
+            clients->buckets[i] = node->next;
+            free(node);
         }
     }
     free(clients);
 }
 
-/* The place that points to the client, or would. */
-static struct client **find(struct clients *clients, const struct address *network)
+static struct address range_of(const struct address *address, bool is_network)
 {
-    uint64_t hash = clients->seed;
-    for (size_t i = 0; i < sizeof network->ip; i++)
-        hash = (hash ^ network->ip[i]) * 0x9e3779b97f4a7c15ULL;
-    struct client **place = &clients->buckets[(hash >> 40) % BUCKETS];
-    while (*place != NULL && !address_same_ip(&(*place)->network, network))
+    return is_network ? address_site_network(address) : address_client_network(address);
+}
+
+/* The place that points to the node, or would. */
+static struct node **find(struct clients *clients, const struct address *range, bool is_network)
+{
+    uint64_t hash = clients->seed + is_network;
+    for (size_t i = 0; i < sizeof range->ip; i++)
+        hash = (hash ^ range->ip[i]) * 0x9e3779b97f4a7c15ULL;
+    struct node **place = &clients->buckets[(hash >> 40) % BUCKETS];
+    while (*place != NULL &&
+           ((*place)->is_network != is_network || !address_same_ip(&(*place)->range, range)))
         place = &(*place)->next;
     return place;
 }
 
-bool clients_enter(struct clients *clients, const struct address *address, unsigned most)
+static void drop(struct clients *clients, struct node **place)
 {
-    struct address network = address_client_network(address);
-    struct client **place = find(clients, &network);
+    struct node *node = *place;
+    *place = node->next;
+    clients->count--;
+    free(node);
+}
 
-    if (*place == NULL) {
-        *place = calloc(1, sizeof **place);
-        if (*place == NULL)
-            return false;
-        (*place)->network = network;
+static bool is_over(const struct node *node, int64_t now_ms)
+{
+    return node->connections == 0 && node->rate_due_us <= now_ms * 1000 &&
+           node->log_due_ms <= now_ms;
+}
+
+/* Nodes that have nothing more to say go, a bucket at each new connection. */
+static void sweep(struct clients *clients, int64_t now_ms)
+{
+    clients->swept = (clients->swept + 1) % BUCKETS;
+    struct node **place = &clients->buckets[clients->swept];
+    while (*place != NULL) {
+        if (is_over(*place, now_ms))
+            drop(clients, place);
+        else
+            place = &(*place)->next;
     }
-    if ((*place)->connections >= most)
-        return false;
-    (*place)->connections++;
-    return true;
+}
+
+static struct node *get(struct clients *clients, const struct address *address, bool is_network)
+{
+    struct address range = range_of(address, is_network);
+    struct node **place = find(clients, &range, is_network);
+
+    if (*place != NULL || clients->count >= CLIENTS_NODES_MAX)
+        return *place;
+    *place = calloc(1, sizeof **place);
+    if (*place != NULL) {
+        (*place)->range = range;
+        (*place)->is_network = is_network;
+        clients->count++;
+    }
+    return *place;
+}
+
+static int64_t later(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static bool exceeds_rate(const struct node *node, unsigned rate, int64_t now_us)
+{
+    return rate > 0 && later(node->rate_due_us, now_us) + MINUTE_US / rate - now_us > MINUTE_US;
+}
+
+static void count(struct node *node, unsigned rate, int64_t now_us)
+{
+    node->connections++;
+    if (rate > 0)
+        node->rate_due_us = later(node->rate_due_us, now_us) + MINUTE_US / rate;
+}
+
+enum clients_result clients_enter(struct clients *clients, const struct address *address,
+                                  const struct clients_limits *limits, int64_t now_ms)
+{
+    int64_t now_us = now_ms * 1000;
+    enum clients_result result = CLIENTS_OK;
+
+    sweep(clients, now_ms);
+    struct node *client = get(clients, address, false), *network = get(clients, address, true);
+    if (client == NULL || network == NULL)
+        return CLIENTS_NO_MEMORY;
+    if (limits->connections > 0 && client->connections >= limits->connections)
+        result = CLIENTS_CONNECTIONS;
+    else if (limits->network_connections > 0 && network->connections >= limits->network_connections)
+        result = CLIENTS_NETWORK_CONNECTIONS;
+    else if (exceeds_rate(client, limits->rate, now_us))
+        result = CLIENTS_RATE;
+    else if (exceeds_rate(network, limits->network_rate, now_us))
+        result = CLIENTS_NETWORK_RATE;
+    if (result == CLIENTS_OK) {
+        count(client, limits->rate, now_us);
+        count(network, limits->network_rate, now_us);
+    } else {
+        client->refused++;
+    }
+    return result;
 }
 
 void clients_leave(struct clients *clients, const struct address *address)
 {
-    struct address network = address_client_network(address);
-    struct client **place = find(clients, &network);
-    struct client *client = *place;
+    for (int is_network = 0; is_network < 2; is_network++) {
+        struct address range = range_of(address, is_network != 0);
+        struct node **place = find(clients, &range, is_network != 0);
+        if (*place == NULL)
+            continue;
+        (*place)->connections--;
+        if (is_over(*place, 0))
+            drop(clients, place);
+    }
+}
 
-    if (client == NULL || --client->connections > 0)
-        return;
-    *place = client->next;
-    free(client);
+unsigned clients_refusals_to_log(struct clients *clients, const struct address *address,
+                                 int64_t now_ms, int64_t interval_ms)
+{
+    struct address range = range_of(address, false);
+    struct node *client = *find(clients, &range, false);
+
+    if (client == NULL || client->log_due_ms > now_ms)
+        return 0;
+    unsigned refused = client->refused;
+    client->refused = 0;
+    client->log_due_ms = now_ms + interval_ms;
+    return refused;
 }

@@ -179,13 +179,13 @@ static void log_start(const struct daemon *daemon)
 {
     struct daemon_shape shape;
     struct log_line line;
-    char text[ADDRESS_TEXT_MAX];
+    char text[LISTENER_TEXT_MAX];
     daemon->program->shape(daemon->config, &shape);
     log_begin(&line, LOG_LEVEL_NOTICE, "event=start");
     log_str(&line, "program", daemon->program->name);
     log_str(&line, "version", PACKAGE_VERSION);
     for (size_t i = 0; i < daemon->listener_count; i++)
-        log_str(&line, "listen", address_format_endpoint(&daemon->listeners[i].spec.address, text));
+        log_str(&line, "listen", listener_format(&daemon->listeners[i].spec, text));
     log_int(&line, "workers", shape.workers);
     log_str(&line, "tls", daemon->tls != NULL ? "yes" : "no");
     log_end(&line);
@@ -208,9 +208,7 @@ static bool same_listeners(const struct daemon_shape *a, const struct daemon_sha
     if (a->listen_count != b->listen_count)
         return false;
     for (size_t i = 0; i < a->listen_count; i++) {
-        if (!address_same_ip(&a->listen[i].address, &b->listen[i].address) ||
-            a->listen[i].address.port != b->listen[i].address.port ||
-            a->listen[i].implicit_tls != b->listen[i].implicit_tls)
+        if (!listener_is_same(&a->listen[i], &b->listen[i]))
             return false;
     }
     return true;
@@ -330,7 +328,8 @@ static void tell_status(struct daemon *daemon)
         return;
     daemon->status_due_ms = now + STATUS_INTERVAL_MS;
     unsigned long long refused = counts.refused_limit + counts.refused_client +
-                                 counts.refused_private + counts.early_talkers;
+                                 counts.refused_private + counts.refused_listed +
+                                 counts.refused_proxy + counts.early_talkers;
     snprintf(status, sizeof status, "STATUS=%u open, %u at work; %llu accepted, %llu refused",
              counts.connections, counts.working, (unsigned long long)counts.accepted, refused);
     if (strcmp(status, daemon->status) == 0)
@@ -397,6 +396,8 @@ static void log_stop(const struct daemon *daemon)
     log_int(&line, "accepted", (int64_t)counts.accepted);
     log_int(&line, "refused_private", (int64_t)counts.refused_private);
     log_int(&line, "refused_client", (int64_t)counts.refused_client);
+    log_int(&line, "refused_listed", (int64_t)counts.refused_listed);
+    log_int(&line, "refused_proxy", (int64_t)counts.refused_proxy);
     log_int(&line, "refused_limit", (int64_t)counts.refused_limit);
     log_int(&line, "early_talkers", (int64_t)counts.early_talkers);
     log_int(&line, "idle_dropped", (int64_t)counts.idle_dropped);

@@ -1,4 +1,4 @@
-/* server/gate-connection.c - what happens to one connection: admit, greet, hand over, park, dismiss
+/* server/gate-connection.c - what happens to one connection: greet, hand over, park, dismiss
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,14 +13,19 @@
 #include "base/deadline.h"
 #include "base/log.h"
 
-#define LOG_INTERVAL_MS 1000
 #define EARLY_TEXT_MAX 64
 
 static int64_t due_ms(const struct connection *connection)
 {
     const struct service *service = connection->service;
-    return connection->since_ms + (connection->place == PLACE_DELAYED ? service->greet_delay_ms
-                                                                      : service->idle_timeout_ms);
+    switch (connection->place) {
+    case PLACE_PROXY:
+        return connection->since_ms + service->proxy_timeout_ms;
+    case PLACE_DELAYED:
+        return connection->since_ms + service->greet_delay_ms;
+    default:
+        return connection->since_ms + service->idle_timeout_ms;
+    }
 }
 
 /* Each list is in the order of due_ms(): a newcomer belongs at the end, but for the time after a
@@ -61,141 +66,125 @@ static void say_own(int fd, enum own_reply which)
     say(fd, wire, reply_format(&reply, wire, sizeof wire));
 }
 
-/* In Postfix's words, for those who count them. */
-static void log_refusal(const struct address *client, enum own_reply which)
+void gate_refuse(int fd, const struct listen_spec *spec, enum own_reply why)
 {
-    struct log_line line;
-    struct reply reply;
-    char ip[ADDRESS_TEXT_MAX], text[256];
-    reply_own(&reply, which);
-    log_begin(&line, LOG_LEVEL_INFO, "NOQUEUE: reject: CONNECT from ");
-    log_text(&line, "unknown[%s]:%u: %s; proto=SMTP", address_format_ip(client, ip), client->port,
-             reply_summary(&reply, text, sizeof text));
-    log_end(&line);
-}
-
-static void log_limit(struct refusals *refusals, const struct address *client, const char *event)
-{
-    struct log_line line;
-    char text[ADDRESS_TEXT_MAX];
-    int64_t now = deadline_now_ms();
-
-    refusals->unlogged++;
-    if (now - refusals->logged_ms < LOG_INTERVAL_MS)
-        return;
-    log_begin(&line, LOG_LEVEL_WARNING, event);
-    log_str(&line, "client", address_format_endpoint(client, text));
-    log_int(&line, "count", refusals->unlogged);
-    log_end(&line);
-    refusals->logged_ms = now;
-    refusals->unlogged = 0;
-}
-
-static void refuse(int fd, bool implicit_tls, enum own_reply why)
-{
-    if (!implicit_tls)
+    if (!spec->implicit_tls)
         say_own(fd, why);
     close(fd);
 }
 
-static bool is_unwanted(const struct service *service, const struct address *client)
+static const struct session_rules *rules_of(const struct connection *connection)
 {
-    return service->refuse_private && address_is_private(client) &&
-           !cidr_set_contains(service->private_clients, client);
+    return connection->spec->submission ? &connection->service->submission
+                                        : &connection->service->rules;
 }
 
 static void greet(struct connection *connection)
 {
     char banner[512];
-    if (!connection->implicit_tls)
+    if (!connection->spec->implicit_tls)
         say(connection->fd, banner,
-            session_banner(&connection->service->rules, banner, sizeof banner));
+            session_banner(rules_of(connection), banner, sizeof banner));
 }
 
-static void watch(struct connection *connection, int operation)
+static void watch(struct connection *connection, int operation, uint32_t manner)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT,
-                                .data.ptr = connection};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | manner, .data.ptr = connection};
     epoll_ctl(connection->gate->epoll_fd, operation, connection->fd, &event);
 }
 
-static void open_connection(struct gate *gate, int fd, const struct address *client,
-                            bool implicit_tls)
+/* Until gate_begin() it waits for a PROXY header, though it may not need one. */
+struct connection *gate_open(struct gate *gate, int fd, const struct address *peer,
+                             const struct listen_spec *spec)
 {
     struct sockaddr_storage sockaddr;
     socklen_t len = sizeof sockaddr;
     struct connection *connection = calloc(1, sizeof *connection);
 
     if (connection == NULL) {
-        clients_leave(gate->clients, client);
-        refuse(fd, implicit_tls, REPLY_SERVER_BUSY);
-        return;
+        gate_refuse(fd, spec, REPLY_SERVER_BUSY);
+        return NULL;
     }
     connection->source = SOURCE_CONNECTION;
     connection->gate = gate;
     connection->fd = fd;
-    connection->client = *client;
-    connection->implicit_tls = implicit_tls;
+    connection->client = connection->peer = *peer;
+    connection->spec = spec;
     connection->service = service_ref(gate->service);
     if (getsockname(fd, (struct sockaddr *)&sockaddr, &len) == 0)
         address_from_sockaddr(&connection->local, (struct sockaddr *)&sockaddr);
     atomic_fetch_add(&gate->connections, 1);
-    if (gate->service->greet_delay_ms > 0 && !implicit_tls) {
+    enter_place(connection, PLACE_PROXY);
+    /* A header in pieces must wake us by its next piece, not by the one that lies there. */
+    if (spec->proxy)
+        watch(connection, EPOLL_CTL_ADD, EPOLLET);
+    return connection;
+}
+
+static int64_t greet_delay_ms(const struct connection *connection)
+{
+    return connection->spec->implicit_tls || connection->spec->submission || connection->allowed
+               ? 0
+               : connection->service->greet_delay_ms;
+}
+
+void gate_begin(struct connection *connection, const struct judgement *judgement)
+{
+    connection->counted = true;
+    connection->allowed = judgement->allowed;
+    connection->bar = judgement->bar;
+    leave_place(connection);
+    if (greet_delay_ms(connection) > 0) {
         enter_place(connection, PLACE_DELAYED);
     } else {
         greet(connection);
         enter_place(connection, PLACE_SILENT);
     }
-    watch(connection, EPOLL_CTL_ADD);
+    watch(connection, connection->spec->proxy ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, EPOLLONESHOT);
 }
 
-void gate_admit(struct gate *gate, int fd, const struct address *client, bool implicit_tls)
-{
-    const struct service *service = gate->service;
-
-    atomic_fetch_add(&gate->accepted, 1);
-    if (is_unwanted(service, client)) {
-        atomic_fetch_add(&gate->refused_private, 1);
-        log_refusal(client, REPLY_CLIENT_REFUSED);
-        refuse(fd, implicit_tls, REPLY_CLIENT_REFUSED);
-    } else if (atomic_load(&gate->connections) >= service->connections) {
-        atomic_fetch_add(&gate->refused_limit, 1);
-        log_limit(&gate->busy, client, "event=busy reason=limits.connections");
-        refuse(fd, implicit_tls, REPLY_SERVER_BUSY);
-    } else if (!clients_enter(gate->clients, client, service->connections_per_client)) {
-        atomic_fetch_add(&gate->refused_client, 1);
-        log_limit(&gate->limited, client, "event=limited reason=limits.connections_per_client");
-        refuse(fd, implicit_tls, REPLY_CLIENT_LIMIT);
-    } else {
-        open_connection(gate, fd, client, implicit_tls);
-    }
-}
-
-/* It has left its place already; its socket is closed here unless the session has done so. */
-static void forget(struct connection *connection)
+/* Its socket is closed here unless the session has done so. */
+static void release(struct connection *connection)
 {
     struct gate *gate = connection->gate;
     if (connection->session != NULL)
         session_free(connection->session);
     else if (!connection->closed)
         close(connection->fd);
-    clients_leave(gate->clients, &connection->client);
+    if (connection->counted)
+        clients_leave(gate->clients, &connection->client);
     service_unref(connection->service);
     atomic_fetch_sub(&gate->connections, 1);
     free(connection);
 }
 
-static void dismiss(struct connection *connection, enum own_reply why)
+void gate_forget(struct connection *connection)
 {
     leave_place(connection);
-    if (connection->session != NULL)
-        session_dismiss(connection->session, why);
-    else if (!connection->implicit_tls)
-        say_own(connection->fd, why);
-    forget(connection);
+    release(connection);
 }
 
-/* postscreen's words. */
+void gate_dismiss(struct connection *connection, enum own_reply why)
+{
+    if (connection->session != NULL)
+        session_dismiss(connection->session, why);
+    else if (!connection->spec->implicit_tls)
+        say_own(connection->fd, why);
+    gate_forget(connection);
+}
+
+/* postscreen's words, here and below. */
+static void log_hangup(const struct connection *connection)
+{
+    struct log_line line;
+    char client[ADDRESS_TEXT_MAX];
+    log_begin(&line, LOG_LEVEL_INFO, "HANGUP ");
+    log_text(&line, "after %.2f from %s in tests before SMTP handshake",
+             (double)(deadline_now_ms() - connection->since_ms) / 1000,
+             address_format_endpoint(&connection->client, client));
+    log_end(&line);
+}
+
 static void log_early(const struct connection *connection, const char *text, size_t len)
 {
     struct log_line line;
@@ -216,29 +205,34 @@ static void hand_over(struct gate *gate, struct connection *connection)
         return;
     atomic_fetch_sub(&gate->working, 1);
     atomic_fetch_add(&gate->refused_limit, 1);
-    log_limit(&gate->busy, &connection->client, "event=busy reason=limits.queue");
-    dismiss(connection, REPLY_SERVER_BUSY);
+    gate_log_limit(&gate->busy, &connection->client, "event=busy reason=limits.queue");
+    gate_dismiss(connection, REPLY_SERVER_BUSY);
 }
 
 void gate_readable(struct gate *gate, struct connection *connection)
 {
     char text[EARLY_TEXT_MAX];
 
+    if (connection->place == PLACE_PROXY) {
+        gate_proxy_readable(connection);
+        return;
+    }
     if (connection->place == PLACE_PARKED) {
         hand_over(gate, connection);
         return;
     }
     ssize_t len = recv(connection->fd, text, sizeof text, MSG_PEEK | MSG_DONTWAIT);
     if (len < 0 && (errno == EAGAIN || errno == EINTR)) {
-        watch(connection, EPOLL_CTL_MOD);
+        watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
     } else if (len <= 0) {
         /* It went away without a word: no worker needs to hear of it. */
-        leave_place(connection);
-        forget(connection);
+        if (connection->place == PLACE_DELAYED)
+            log_hangup(connection);
+        gate_forget(connection);
     } else if (connection->place == PLACE_DELAYED) {
         atomic_fetch_add(&gate->early_talkers, 1);
         log_early(connection, text, (size_t)len);
-        dismiss(connection, REPLY_EARLY_TALKER);
+        gate_dismiss(connection, REPLY_EARLY_TALKER);
     } else {
         hand_over(gate, connection);
     }
@@ -247,12 +241,13 @@ void gate_readable(struct gate *gate, struct connection *connection)
 void gate_work(void *job, void *scratch)
 {
     struct connection *connection = job;
-    const struct service *service = connection->service;
 
     if (connection->session == NULL)
-        connection->session =
-            session_new(connection->fd, &connection->client, &connection->local,
-                        connection->implicit_tls, &service->rules, &connection->gate->draining);
+        connection->session = session_new(connection->fd, &connection->client, &connection->local,
+                                          connection->spec->implicit_tls, rules_of(connection),
+                                          &connection->gate->draining);
+    if (connection->session != NULL)
+        session_set_bar(connection->session, connection->bar);
     if (connection->session == NULL) {
         say_own(connection->fd, REPLY_SERVER_BUSY);
         close(connection->fd);
@@ -270,14 +265,14 @@ void gate_take_back(struct gate *gate, struct connection *connection)
     atomic_fetch_sub(&gate->working, 1);
     leave_place(connection);
     if (connection->closed) {
-        forget(connection);
+        release(connection);
         return;
     }
     enter_place(connection, PLACE_PARKED);
     if (atomic_load(&gate->draining))
-        dismiss(connection, REPLY_SHUTTING_DOWN);
+        gate_dismiss(connection, REPLY_SHUTTING_DOWN);
     else
-        watch(connection, EPOLL_CTL_MOD);
+        watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
 }
 
 /* A session says so itself. */
@@ -294,6 +289,10 @@ static void log_silent(const struct connection *connection)
 
 static void come_due(struct gate *gate, struct connection *connection)
 {
+    if (connection->place == PLACE_PROXY) {
+        gate_proxy_late(connection);
+        return;
+    }
     if (connection->place == PLACE_DELAYED) {
         leave_place(connection);
         greet(connection);
@@ -302,13 +301,13 @@ static void come_due(struct gate *gate, struct connection *connection)
     }
     atomic_fetch_add(&gate->idle_dropped, 1);
     log_silent(connection);
-    dismiss(connection, REPLY_IDLE);
+    gate_dismiss(connection, REPLY_IDLE);
 }
 
 int gate_expire(struct gate *gate)
 {
     int64_t now = deadline_now_ms(), next = -1;
-    for (int place = PLACE_DELAYED; place <= PLACE_PARKED; place++) {
+    for (int place = 0; place < PLACE_WORKING; place++) {
         struct connection *first;
         while ((first = gate->places[place].first) != NULL && due_ms(first) <= now)
             come_due(gate, first);
@@ -320,8 +319,8 @@ int gate_expire(struct gate *gate)
 
 void gate_dismiss_idle(struct gate *gate, enum own_reply why)
 {
-    for (int place = PLACE_DELAYED; place <= PLACE_PARKED; place++) {
+    for (int place = 0; place < PLACE_WORKING; place++) {
         while (gate->places[place].first != NULL)
-            dismiss(gate->places[place].first, why);
+            gate_dismiss(gate->places[place].first, why);
     }
 }

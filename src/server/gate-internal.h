@@ -1,7 +1,9 @@
-/* server/gate-internal.h - the gate's connections, for gate.c and gate-connection.c
+/* server/gate-internal.h - the gate's connections, for the files that make it up
  *
  *   gate.c             the thread: events, time, commands from other threads
- *   gate-connection.c  what happens to one connection: admit, greet, hand over, park, dismiss
+ *   gate-admit.c       who may come in: load balancers, lists, limits
+ *   gate-proxy.c       a load balancer's PROXY header
+ *   gate-connection.c  what happens to one connection: greet, hand over, park, dismiss
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,7 +19,7 @@
 
 /* Where a connection is; each place is a list, those that wait for a time in the order in which
  * they are due. */
-enum place { PLACE_DELAYED, PLACE_SILENT, PLACE_PARKED, PLACE_WORKING, PLACES };
+enum place { PLACE_PROXY, PLACE_DELAYED, PLACE_SILENT, PLACE_PARKED, PLACE_WORKING, PLACES };
 
 /* What epoll(7) hands back: the first member of all it watches. */
 enum source { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CONNECTION };
@@ -28,13 +30,17 @@ struct connection {
     struct connection *previous, *next; /* in its place */
     struct connection *next_returned;
     struct gate *gate;
-    struct service *service; /* a reference */
-    struct session *session; /* from its first octet on */
-    int fd;                  /* the session's, once there is one */
-    bool implicit_tls;
-    bool closed; /* set by the worker: the session is over */
+    struct service *service;        /* a reference */
+    struct session *session;        /* from its first octet on */
+    int fd;                         /* the session's, once there is one */
+    const struct listen_spec *spec; /* of the listener; lives as long as the gate */
+    bool counted;                   /* among the client's connections */
+    bool allowed;                   /* on the allow list */
+    const struct session_bar *bar;  /* may talk, but not send; NULL: it may */
+    bool closed;                    /* set by the worker: the session is over */
     struct address client, local;
-    int64_t since_ms; /* when it came to its place */
+    struct address peer; /* the other end of the socket: the client, or a load balancer */
+    int64_t since_ms;    /* when it came to its place */
 };
 
 struct listener {
@@ -64,7 +70,7 @@ struct gate {
     struct clients *clients;
     struct service *service; /* for new connections; the gate thread's */
     struct place_list places[PLACES];
-    struct refusals busy, limited;
+    struct refusals busy, strangers;
     int64_t exhausted_logged_ms; /* when running out of descriptors was last said */
     atomic_bool draining;
     bool cut; /* the drain's time is over */
@@ -77,12 +83,39 @@ struct gate {
     int64_t drain_timeout_ms;
     /* Read by other threads. */
     atomic_uint connections, working;
-    atomic_ullong accepted, refused_limit, refused_client, refused_private, early_talkers,
-        idle_dropped;
+    atomic_ullong accepted, refused_limit, refused_client, refused_listed, refused_private,
+        refused_proxy, early_talkers, idle_dropped;
 };
 
-/* gate-connection.c; all on the gate thread but gate_work(). */
-void gate_admit(struct gate *gate, int fd, const struct address *client, bool implicit_tls);
+/* All on the gate thread but gate_work() and gate_give_back(). */
+
+/* gate-admit.c */
+void gate_admit(struct gate *gate, int fd, const struct address *peer,
+                const struct listen_spec *spec);
+/* What is known of a client before it has said anything. Under REPLY_OK it is counted. */
+struct judgement {
+    enum own_reply why; /* it may not come in */
+    bool allowed;
+    const struct session_bar *bar;
+};
+struct judgement gate_judge(struct gate *gate, const struct service *service,
+                            const struct address *client);
+void gate_log_limit(struct refusals *refusals, const struct address *client, const char *event);
+
+/* gate-proxy.c */
+void gate_proxy_readable(struct connection *connection);
+void gate_proxy_late(struct connection *connection);
+
+/* gate-connection.c */
+void gate_refuse(int fd, const struct listen_spec *spec, enum own_reply why);
+/* An accepted socket becomes a connection; NULL when out of memory. */
+struct connection *gate_open(struct gate *gate, int fd, const struct address *peer,
+                             const struct listen_spec *spec);
+/* Who it is is known, and it may come in: greet delay or banner. */
+void gate_begin(struct connection *connection, const struct judgement *judgement);
+void gate_dismiss(struct connection *connection, enum own_reply why);
+/* The same without a word. */
+void gate_forget(struct connection *connection);
 void gate_readable(struct gate *gate, struct connection *connection);
 /* A worker has given it back. */
 void gate_take_back(struct gate *gate, struct connection *connection);

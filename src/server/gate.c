@@ -19,7 +19,7 @@
 #define ACCEPTS_MAX 64      /* in a row, before others have their turn */
 #define ACCEPT_PAUSE_MS 100 /* when descriptors or memory ran out */
 #define EXHAUSTED_LOG_MS 1000
-#define CUT_GRACE_MS 2000   /* for workers to notice that their sockets were shut down */
+#define CUT_GRACE_MS 2000 /* for workers to notice that their sockets were shut down */
 
 static void *new_scratch(void)
 {
@@ -162,7 +162,7 @@ static void accept_some(struct gate *gate, struct listener *listener)
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             address_from_sockaddr(&client, (struct sockaddr *)&sockaddr);
-            gate_admit(gate, fd, &client, listener->given.spec.implicit_tls);
+            gate_admit(gate, fd, &client, &listener->given.spec);
             continue;
         }
         if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -285,6 +285,8 @@ struct gate_counts gate_counts(struct gate *gate)
         .refused_limit = atomic_load(&gate->refused_limit),
         .refused_client = atomic_load(&gate->refused_client),
         .refused_private = atomic_load(&gate->refused_private),
+        .refused_listed = atomic_load(&gate->refused_listed),
+        .refused_proxy = atomic_load(&gate->refused_proxy),
         .early_talkers = atomic_load(&gate->early_talkers),
         .idle_dropped = atomic_load(&gate->idle_dropped),
     };

@@ -35,7 +35,8 @@ struct gate_listener {
 struct gate_counts {
     unsigned connections; /* open now */
     unsigned working;     /* with the pool now (queued or running) */
-    uint64_t accepted, refused_limit, refused_client, refused_private, early_talkers, idle_dropped;
+    uint64_t accepted, refused_limit, refused_client, refused_listed, refused_private,
+        refused_proxy, early_talkers, idle_dropped;
 };
 
 /* Starts the workers; listening begins with gate_run(). Takes its own reference of `service`. */

@@ -13,18 +13,29 @@
 #include <stdint.h>
 
 #include "base/cidr.h"
+#include "server/clients.h"
 #include "smtp/session.h"
+
+enum service_over {
+    SERVICE_OVER_CLOSE,    /* 421 and an end */
+    SERVICE_OVER_TEMPFAIL, /* a session in which every MAIL gets 451; 421 beyond twice the limit */
+};
 
 struct service {
     atomic_uint references; /* 1 when made */
     struct session_rules rules;
     struct session_rules submission; /* for the listeners marked so */
     unsigned connections;                   /* over all clients; more get 421 */
-    unsigned connections_per_client;        /* per IPv4 address, per IPv6 /64; more get 421 */
+    struct clients_limits limits;           /* of one client and one network */
+    enum service_over over_limit;           /* what they get who are over these */
+    const struct cidr_set *allow;           /* no limits, no delay */
+    const struct cidr_set *deny;            /* get 554, unless in `allow` */
     int64_t greet_delay_ms;                 /* silence wanted before the banner; 0 = none */
     int64_t idle_timeout_ms;                /* a waiting connection may stay silent for so long */
     const struct cidr_set *private_clients; /* private addresses served all the same */
     bool refuse_private;                    /* others of address_is_private() get 554 */
+    const struct cidr_set *proxy_hosts;     /* may send a PROXY header, on listeners for it */
+    int64_t proxy_timeout_ms;               /* for the whole header */
     void (*destroy)(struct service *service);
 };
 

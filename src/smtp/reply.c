@@ -59,6 +59,8 @@ static const struct {
     [REPLY_SHUTTING_DOWN] = {421, "4.3.2", "Service shutting down, try again later"},
     [REPLY_SERVER_BUSY] = {421, "4.3.2", "Too busy, try again later"},
     [REPLY_CLIENT_LIMIT] = {421, "4.7.0", "Too many connections from your address"},
+    [REPLY_NETWORK_LIMIT] = {421, "4.7.0", "Too many connections from your network"},
+    [REPLY_CLIENT_DENIED] = {554, "5.7.1", "Access denied"},
     [REPLY_CLIENT_REFUSED] = {554, "5.7.1", "Connections from private addresses are not accepted"},
     [REPLY_EARLY_TALKER] = {554, "5.5.0", "Error: SMTP protocol synchronization"},
     [REPLY_DATA_TIMEOUT] = {421, "4.4.2", "Error: timeout in mail data"},

@@ -58,65 +58,67 @@ void reply_finish(struct reply *reply);
 void reply_set(struct reply *reply, int code, const char *enhanced, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Our own replies. */
+/* Our own replies; reply.c has their codes and texts. */
 enum own_reply {
-    REPLY_OK,                     /* 250 2.0.0 Ok */
-    REPLY_CLOSING,                /* 221 2.0.0 Bye */
-    REPLY_HELP,                   /* 214 2.0.0 ... */
-    REPLY_VRFY,                   /* 252 2.1.5 ... */
-    REPLY_SENDER_OK,              /* 250 2.1.0 Ok */
-    REPLY_START_TLS,              /* 220 2.0.0 Ready to start TLS */
-    REPLY_START_DATA,             /* 354 End data with <CR><LF>.<CR><LF> */
-    REPLY_SYNTAX,                 /* 500 5.5.2 */
-    REPLY_LINE_TOO_LONG,          /* 500 5.5.2 */
-    REPLY_UNKNOWN_COMMAND,        /* 500 5.5.1 */
-    REPLY_NOT_IMPLEMENTED,        /* 502 5.5.1 */
-    REPLY_NO_ARGUMENT_ALLOWED,    /* 501 5.5.4 */
-    REPLY_HELO_SYNTAX,            /* 501 5.5.4 */
-    REPLY_BAD_SENDER,             /* 501 5.1.7 */
-    REPLY_BAD_RECIPIENT,          /* 501 5.1.3 */
-    REPLY_BAD_ARGUMENT,           /* 501 5.5.4 */
-    REPLY_UNKNOWN_PARAMETER,      /* 555 5.5.4 */
-    REPLY_HELO_FIRST,             /* 503 5.5.1 */
-    REPLY_MAIL_FIRST,             /* 503 5.5.1 */
-    REPLY_RCPT_FIRST,             /* 503 5.5.1 */
-    REPLY_NESTED_MAIL,            /* 503 5.5.1 */
-    REPLY_NOT_IN_TRANSACTION,     /* 503 5.5.1 STARTTLS inside a transaction */
-    REPLY_TLS_ACTIVE,             /* 503 5.5.1 */
-    REPLY_INJECTION,              /* 554 5.5.0 text behind STARTTLS */
-    REPLY_NO_VALID_RECIPIENTS,    /* 554 5.5.1 */
-    REPLY_RELAY_DENIED,           /* 550 5.7.1 Relay access denied */
-    REPLY_UTF8_UNSUPPORTED,       /* 553 5.6.7 */
-    REPLY_8BIT_UNSUPPORTED,       /* 554 5.6.3 */
-    REPLY_TOO_BIG,                /* 552 5.3.4 */
-    REPLY_TOO_MANY_HOPS,          /* 554 5.4.6 */
-    REPLY_BARE_NEWLINE,           /* 550 5.5.2 */
-    REPLY_TOO_MANY_RECIPIENTS,    /* 452 4.5.3 */
-    REPLY_TOO_MANY_UNKNOWN,       /* 451 4.7.1 three recipients refused in this session */
-    REPLY_TOO_MANY_ERRORS,        /* 421 4.7.0 */
-    REPLY_BACKEND_UNREACHABLE,    /* 451 4.4.1 */
-    REPLY_BACKEND_BUSY,           /* 451 4.3.2 */
-    REPLY_BACKEND_LOST,           /* 451 4.4.2 */
-    REPLY_BACKEND_CONFIG,         /* 451 4.3.5 */
-    REPLY_IDLE,                   /* 421 4.4.2 */
-    REPLY_SHUTTING_DOWN,          /* 421 4.3.2 */
-    REPLY_SERVER_BUSY,            /* 421 4.3.2 all workers busy / too many connections */
-    REPLY_CLIENT_LIMIT,           /* 421 4.7.0 too many connections from your address */
-    REPLY_CLIENT_REFUSED,         /* 554 5.7.1 private client addresses are not served */
-    REPLY_EARLY_TALKER,           /* 554 5.5.0 */
-    REPLY_DATA_TIMEOUT,           /* 421 4.4.2 */
-    REPLY_DRAIN_LIMIT,            /* 421 4.4.2 backend lost and the rest is too long to drain */
-    REPLY_CHUNK_OK,               /* 250 2.0.0 */
-    REPLY_NOT_CHUNKED,            /* 503 5.5.1 BDAT and DATA mixed, DATA for BINARYMIME */
-    REPLY_OTHER_BACKEND,          /* 452 4.5.3 its mail server is another one */
-    REPLY_REQUIRETLS_UNSUPPORTED, /* 550 5.7.30 */
-    REPLY_AUTH_REQUIRED,          /* 530 5.7.0 */
-    REPLY_TLS_REQUIRED,           /* 530 5.7.0 */
-    REPLY_AUTH_ACTIVE,            /* 503 5.5.1 */
-    REPLY_BAD_MECHANISM,          /* 504 5.5.4 */
-    REPLY_AUTH_TEMPORARY,         /* 454 4.7.0 */
-    REPLY_AUTH_LOST,              /* 421 4.4.2 the server that knew the client is gone */
-    REPLY_XCLIENT_DENIED,         /* 550 5.7.0 */
+    REPLY_OK,
+    REPLY_CLOSING,
+    REPLY_HELP,
+    REPLY_VRFY,
+    REPLY_SENDER_OK,
+    REPLY_START_TLS,
+    REPLY_START_DATA,
+    REPLY_SYNTAX,
+    REPLY_LINE_TOO_LONG,
+    REPLY_UNKNOWN_COMMAND,
+    REPLY_NOT_IMPLEMENTED,
+    REPLY_NO_ARGUMENT_ALLOWED,
+    REPLY_HELO_SYNTAX,
+    REPLY_BAD_SENDER,
+    REPLY_BAD_RECIPIENT,
+    REPLY_BAD_ARGUMENT,
+    REPLY_UNKNOWN_PARAMETER,
+    REPLY_HELO_FIRST,
+    REPLY_MAIL_FIRST,
+    REPLY_RCPT_FIRST,
+    REPLY_NESTED_MAIL,
+    REPLY_NOT_IN_TRANSACTION,
+    REPLY_TLS_ACTIVE,
+    REPLY_INJECTION,
+    REPLY_NO_VALID_RECIPIENTS,
+    REPLY_RELAY_DENIED,
+    REPLY_UTF8_UNSUPPORTED,
+    REPLY_8BIT_UNSUPPORTED,
+    REPLY_TOO_BIG,
+    REPLY_TOO_MANY_HOPS,
+    REPLY_BARE_NEWLINE,
+    REPLY_TOO_MANY_RECIPIENTS,
+    REPLY_TOO_MANY_UNKNOWN,
+    REPLY_TOO_MANY_ERRORS,
+    REPLY_BACKEND_UNREACHABLE,
+    REPLY_BACKEND_BUSY,
+    REPLY_BACKEND_LOST,
+    REPLY_BACKEND_CONFIG,
+    REPLY_IDLE,
+    REPLY_SHUTTING_DOWN,
+    REPLY_SERVER_BUSY,
+    REPLY_CLIENT_LIMIT,
+    REPLY_CLIENT_REFUSED,
+    REPLY_EARLY_TALKER,
+    REPLY_DATA_TIMEOUT,
+    REPLY_DRAIN_LIMIT,
+    REPLY_CHUNK_OK,
+    REPLY_NOT_CHUNKED,
+    REPLY_OTHER_BACKEND,
+    REPLY_REQUIRETLS_UNSUPPORTED,
+    REPLY_AUTH_REQUIRED,
+    REPLY_TLS_REQUIRED,
+    REPLY_AUTH_ACTIVE,
+    REPLY_BAD_MECHANISM,
+    REPLY_AUTH_TEMPORARY,
+    REPLY_AUTH_LOST,
+    REPLY_XCLIENT_DENIED,
+    REPLY_NETWORK_LIMIT,
+    REPLY_CLIENT_DENIED,
     REPLY_OWN_COUNT,
 };
 void reply_own(struct reply *reply, enum own_reply which);

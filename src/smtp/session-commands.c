@@ -172,10 +172,26 @@ static enum own_reply check_mail(struct session *session, const struct command *
     return REPLY_OK;
 }
 
+/* Said at MAIL, so that sender and HELO are in the log, and without a word to the next hop. */
+static void refuse_barred(struct session *session)
+{
+    struct reply *reply = &session->scratch->reply;
+    reply_set(reply, session->bar->code, session->bar->enhanced, "%s", session->bar->text);
+    session->state = STATE_MAIL;
+    session_log_reject(session, "MAIL", NULL, reply);
+    session_end_transaction(session);
+    session_count_error(session);
+    session_reply(session, reply);
+}
+
 /* Held here: the next hop is not asked before a recipient is acceptable. */
 static void act_mail(struct session *session, const struct command *command)
 {
     (void)command;
+    if (session->bar != NULL) {
+        refuse_barred(session);
+        return;
+    }
     session->started_ms = deadline_now_ms();
     snprintf(session->transaction_id, sizeof session->transaction_id, "%s.%u", session->id,
              ++session->transactions);

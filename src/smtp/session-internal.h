@@ -50,6 +50,7 @@ struct session {
     struct stream stream;
     const struct session_rules *rules; /* borrowed */
     const atomic_bool *draining;       /* borrowed */
+    const struct session_bar *bar;     /* borrowed; NULL: welcome */
     struct session_scratch *scratch;   /* while session_run() runs, else NULL */
     struct courier *courier;           /* owned; NULL until the first recipient */
     const void *route;                 /* the courier's */

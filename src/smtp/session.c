@@ -70,6 +70,11 @@ struct session *session_new(int fd, const struct address *client, const struct a
     return session;
 }
 
+void session_set_bar(struct session *session, const struct session_bar *bar)
+{
+    session->bar = bar;
+}
+
 void session_free(struct session *session)
 {
     if (session == NULL)

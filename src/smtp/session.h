@@ -101,6 +101,13 @@ enum session_result {
     SESSION_CLOSED, /* the stream is closed; free the session */
 };
 
+/* What is said to every MAIL of a client that may talk, but not send (for now). */
+struct session_bar {
+    int code;
+    const char *enhanced;
+    char text[256];
+};
+
 struct session;
 
 /* Takes over `fd`. `implicit_tls`: the handshake comes first and the session sends the banner
@@ -110,6 +117,10 @@ struct session;
 struct session *session_new(int fd, const struct address *client, const struct address *local,
                             bool implicit_tls, const struct session_rules *rules,
                             const atomic_bool *draining);
+
+/* Borrows `bar` for the session's life. Before the first session_run(). */
+void session_set_bar(struct session *session, const struct session_bar *bar);
+
 enum session_result session_run(struct session *session, struct session_scratch *scratch);
 
 /* For the gate, on a parked session: says this and hangs up, without waiting. */

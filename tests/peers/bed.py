@@ -171,13 +171,13 @@ class Relay:
     """relay-in under test. `settings` are the lines that differ."""
 
     def __init__(self, bed, backend_port=POSTFIX_PORT, top="", inner="", backend="", limits="",
-                 timeouts="", wait=True):
+                 timeouts="", listen='"[::]:25"', wait=True):
         bed.count += 1
         self.bed = bed
         self.conf = f"{bed.dir}/relay-{bed.count}.conf"
         self.log = f"{bed.dir}/relay-{bed.count}.log"
         self.settings = dict(backend_port=backend_port, top=top, inner=inner, backend=backend,
-                             limits=limits, timeouts=timeouts)
+                             limits=limits, timeouts=timeouts, listen=listen)
         self.write_conf()
         environment = dict(os.environ, ASAN_OPTIONS="detect_leaks=0")
         with open(self.log, "w") as log:
@@ -196,7 +196,7 @@ hostname = "relay.example";
 user = "nobody";
 tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); }};
 in = {{
-  listen = [ "[::]:25" ];
+  listen = [ {s['listen']} ];
   domains = [ "example.com" ];
   backend = {{ hosts = [ "{BACKEND}:{s['backend_port']}" ]; identity = "xclient"; retry_after = 0;
                {s['backend']} }};

@@ -99,6 +99,8 @@ static const struct {
      "the list is empty"},
     {"any host", "in = { backend = { hosts = [ \"*:25\" ]; }; };\n", ":1:", "in.backend.hosts",
      "found \"*:25\"; expected an IP address"},
+    {"proxy without hosts", MINIMUM "listen = [ \"127.0.0.1:2525 proxy\" ]; };\n", ":4:",
+     "in.listen", "needs in.proxy_hosts"},
     {"no listeners", MINIMUM "listen = [ ]; };\n", ":4:", "in.listen", "the list is empty"},
     {"address as host name", "hostname = \"10.0.0.1\";\n", ":1:", "found \"10.0.0.1\"",
      "expected a host name"},

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -70,6 +71,9 @@ static void service_destroy(struct service *service)
 {
     atomic_fetch_sub(&services, 1);
     cidr_set_free((struct cidr_set *)service->private_clients);
+    cidr_set_free((struct cidr_set *)service->proxy_hosts);
+    cidr_set_free((struct cidr_set *)service->allow);
+    cidr_set_free((struct cidr_set *)service->deny);
     free((char *)service->rules.hostname);
     free(service);
 }
@@ -97,7 +101,7 @@ static struct service *make_service(const char *hostname)
         .policy = {take_check, take_offer, take_new, NULL, NULL},
     };
     service->connections = 2000;
-    service->connections_per_client = 2000;
+    service->limits.connections = 2000;
     service->idle_timeout_ms = 60000;
     service->private_clients = loopback;
     service->refuse_private = true;
@@ -119,12 +123,13 @@ static void *run(void *gate)
     return NULL;
 }
 
-static void bed_open(struct bed *bed, struct service *service, unsigned workers, unsigned queue)
+static void bed_open_at(struct bed *bed, const char *listen, struct service *service,
+                        unsigned workers, unsigned queue)
 {
     struct error err = {""};
     struct sockaddr_storage sockaddr;
     socklen_t len = sizeof sockaddr;
-    listener_parse(&bed->listener.spec, "127.0.0.1:1", &err);
+    listener_parse(&bed->listener.spec, listen, &err);
     bed->listener.spec.address.port = 0;
     bed->listener.fd = listener_open(&bed->listener.spec, &err);
     g_assert_cmpstr(err.text, ==, "");
@@ -134,6 +139,11 @@ static void bed_open(struct bed *bed, struct service *service, unsigned workers,
     g_assert_nonnull(bed->gate);
     service_unref(service);
     pthread_create(&bed->thread, NULL, run, bed->gate);
+}
+
+static void bed_open(struct bed *bed, struct service *service, unsigned workers, unsigned queue)
+{
+    bed_open_at(bed, "127.0.0.1:1", service, workers, queue);
 }
 
 static void bed_close(struct bed *bed)
@@ -220,7 +230,7 @@ static void test_limits(void)
 {
     struct bed bed;
     struct service *service = make_service("gate.example");
-    service->connections_per_client = 2;
+    service->limits.connections = 2;
     bed_open(&bed, service, 2, 8);
     int a = dial(&bed), b = dial(&bed);
     expect(a, NULL, "220");
@@ -298,6 +308,202 @@ static void test_idle_timeout_reload(void)
     expect(patient, "EHLO x\r\n", "250");
     g_assert_cmpuint(gate_counts(bed.gate).idle_dropped, ==, 1);
     close(patient), close(brief);
+    bed_close(&bed);
+}
+
+static const struct cidr_set *networks(const char *network)
+{
+    struct cidr_set *set = cidr_set_new();
+    g_assert_cmpint(cidr_set_add(set, network, NULL), ==, 0);
+    return set;
+}
+
+static struct service *make_proxied(const char *proxy_hosts)
+{
+    struct service *service = make_service("gate.example");
+    service->proxy_hosts = networks(proxy_hosts);
+    service->proxy_timeout_ms = 5000;
+    return service;
+}
+
+#define V2 "\r\n\r\n\0\r\nQUIT\n"
+#define V2_FROM(a, b, c, d) V2 "\x21\x11\0\x0c" a b c d "\xcb\0\x71\5\x10\1\0\x19"
+
+/* A header, and what is heard first; "" is a close without a word. */
+static const struct {
+    const char *name, *header;
+    size_t len;
+    const char *heard;
+} headers[] = {
+#define TEXT(name, header, heard) {name, header, sizeof header - 1, heard}
+    TEXT("v1 IPv4", "PROXY TCP4 198.51.100.7 203.0.113.5 1025 25\r\n", "220"),
+    TEXT("v1 IPv6", "PROXY TCP6 2001:db8::7 2001:db8::1 1025 25\r\n", "220"),
+    TEXT("v1 UNKNOWN is the load balancer", "PROXY UNKNOWN\r\n", "220"),
+    TEXT("v1 private client", "PROXY TCP4 10.0.0.7 203.0.113.5 1025 25\r\n", "554 5.7.1"),
+    TEXT("v1 mapped private client", "PROXY TCP6 ::ffff:10.0.0.7 ::1 1025 25\r\n", "554 5.7.1"),
+    TEXT("v2 IPv4", V2_FROM("\xc6", "\x33", "\x64", "\7"), "220"),
+    TEXT("v2 private client", V2_FROM("\x0a", "\0", "\0", "\7"), "554 5.7.1"),
+    TEXT("v2 LOCAL is the load balancer", V2 "\x20\0\0\0", "220"),
+    TEXT("no header", "EHLO x.example\r\n", ""),
+    TEXT("v1 bad address", "PROXY TCP4 198.51.100 203.0.113.5 1025 25\r\n", ""),
+    TEXT("v2 bad version", V2 "\x31\x11\0\x0c", ""),
+#undef TEXT
+};
+
+static void test_proxy_headers(void)
+{
+    struct bed bed;
+    bed_open_at(&bed, "127.0.0.1:1 proxy", make_proxied("127.0.0.0/8"), 2, 8);
+    for (size_t i = 0; i < G_N_ELEMENTS(headers); i++) {
+        for (int pieces = 0; pieces < 2; pieces++) {
+            g_test_message("%s%s", headers[i].name, pieces ? ", octet by octet" : "");
+            int fd = dial(&bed);
+            size_t step = pieces ? 1 : headers[i].len;
+            for (size_t at = 0; at < headers[i].len; at += step) {
+                /* A refused one may be closed before its last octet. */
+                if (send(fd, headers[i].header + at, step, MSG_NOSIGNAL) < 0)
+                    break;
+                if (pieces)
+                    g_usleep(500);
+            }
+            g_autofree char *heard = hear(fd);
+            if (headers[i].heard[0] == '\0' ? heard[0] != '\0'
+                                            : !g_str_has_prefix(heard, headers[i].heard))
+                g_error("%s: expected \"%s\", got \"%s\"", headers[i].name, headers[i].heard, heard);
+            close(fd);
+        }
+    }
+    bed_close(&bed);
+}
+
+static int dial_proxied(struct bed *bed, const char *client, const char *more)
+{
+    char header[200];
+    int fd = dial(bed);
+    bool v6 = strchr(client, ':') != NULL;
+    int len = snprintf(header, sizeof header, "PROXY TCP%d %s %s 1025 25\r\n%s", v6 ? 6 : 4, client,
+                       v6 ? "2001:db8::1" : "203.0.113.5", more);
+    g_assert_cmpint(send(fd, header, (size_t)len, MSG_NOSIGNAL), ==, len);
+    return fd;
+}
+
+/* Limits and greet delay are the client's, not the load balancer's; nothing behind the header is
+ * lost. */
+static void test_proxy_client(void)
+{
+    struct bed bed;
+    struct service *service = make_proxied("127.0.0.0/8");
+    service->limits.connections = 1;
+    bed_open_at(&bed, "127.0.0.1:1 proxy", service, 2, 8);
+    int a = dial_proxied(&bed, "198.51.100.7", ""), b = dial_proxied(&bed, "198.51.100.8", "");
+    expect(a, NULL, "220");
+    expect(b, NULL, "220");
+    int again = dial_proxied(&bed, "::ffff:198.51.100.7", "");
+    expect(again, NULL, "421 4.7.0");
+    close(a);
+    g_usleep(50000);
+    int c = dial_proxied(&bed, "198.51.100.7", "EHLO x.example\r\n");
+    expect(c, NULL, "220");
+    expect(c, NULL, "250 ");
+    close(b), close(c), close(again);
+
+    service = make_proxied("127.0.0.0/8");
+    service->greet_delay_ms = 100;
+    gate_set_service(bed.gate, service);
+    service_unref(service);
+    g_usleep(50000);
+    int early = dial_proxied(&bed, "198.51.100.9", "EHLO x.example\r\n");
+    expect(early, NULL, "554 5.5.0");
+    int patient = dial_proxied(&bed, "198.51.100.9", "");
+    expect(patient, NULL, "220");
+    expect(patient, "EHLO x.example\r\n", "250 ");
+    close(early), close(patient);
+    bed_close(&bed);
+}
+
+static void test_proxy_strangers(void)
+{
+    struct bed bed;
+    struct service *service = make_proxied("192.0.2.0/24");
+    bed_open_at(&bed, "127.0.0.1:1 proxy", service, 2, 8);
+    int stranger = dial(&bed);
+    expect(stranger, NULL, "");
+    g_assert_cmpuint(gate_counts(bed.gate).refused_proxy, ==, 1);
+    service = make_proxied("127.0.0.0/8");
+    service->proxy_timeout_ms = 100;
+    gate_set_service(bed.gate, service);
+    service_unref(service);
+    g_usleep(50000);
+    int late = dial(&bed);
+    g_assert_cmpint(send(late, "PROXY ", 6, 0), ==, 6);
+    gint64 began = g_get_monotonic_time();
+    g_autofree char *heard = hear(late);
+    g_assert_cmpstr(heard, ==, "");
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 3000000);
+    g_assert_cmpuint(gate_counts(bed.gate).refused_proxy, ==, 2);
+    close(stranger), close(late);
+    bed_close(&bed);
+}
+
+/* Clients come through PROXY headers, so that there are many. */
+static void test_lists(void)
+{
+    struct bed bed;
+    struct service *service = make_proxied("127.0.0.0/8");
+    service->deny = networks("198.51.100.0/24");
+    service->allow = networks("198.51.100.7");
+    service->limits.connections = 1;
+    service->greet_delay_ms = 2000;
+    bed_open_at(&bed, "127.0.0.1:1 proxy", service, 2, 8);
+    int denied = dial_proxied(&bed, "198.51.100.8", "");
+    expect(denied, NULL, "554 5.7.1 Access denied");
+    g_assert_cmpuint(gate_counts(bed.gate).refused_listed, ==, 1);
+    /* Neither denied, nor delayed, nor limited. */
+    gint64 began = g_get_monotonic_time();
+    int first = dial_proxied(&bed, "198.51.100.7", ""), second = dial_proxied(&bed, "198.51.100.7", "");
+    expect(first, NULL, "220");
+    expect(second, NULL, "220");
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 1500000);
+    close(denied), close(first), close(second);
+    bed_close(&bed);
+}
+
+static void test_over_limit(void)
+{
+    struct bed bed;
+    struct service *service = make_proxied("127.0.0.0/8");
+    service->limits = (struct clients_limits){1, 2, 0, 0};
+    service->over_limit = SERVICE_OVER_TEMPFAIL;
+    bed_open_at(&bed, "127.0.0.1:1 proxy", service, 2, 8);
+    int first = dial_proxied(&bed, "198.51.100.7", "");
+    expect(first, NULL, "220");
+    expect(first, "EHLO x\r\n", "250");
+    expect(first, "MAIL FROM:<>\r\n", "250");
+    int barred = dial_proxied(&bed, "198.51.100.7", "");
+    expect(barred, NULL, "220");
+    expect(barred, "EHLO x\r\n", "250");
+    expect(barred, "MAIL FROM:<>\r\n", "451 4.7.1");
+    expect(barred, "RCPT TO:<a@b.example>\r\n", "503");
+    expect(barred, "MAIL FROM:<>\r\n", "451 4.7.1");
+    int beyond = dial_proxied(&bed, "198.51.100.7", "");
+    expect(beyond, NULL, "421 4.7.0 Too many connections from your address");
+    expect(barred, "QUIT\r\n", "221");
+    g_assert_cmpuint(gate_counts(bed.gate).refused_client, ==, 2);
+    close(first), close(barred), close(beyond);
+
+    service = make_proxied("127.0.0.0/8");
+    service->limits = (struct clients_limits){0, 0, 0, 2};
+    gate_set_service(bed.gate, service);
+    service_unref(service);
+    g_usleep(50000);
+    const char *const heard[] = {"220", "220", "421 4.7.0 Too many connections from your network"};
+    for (int i = 0; i < 3; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "192.0.2.%d", i + 1);
+        int fd = dial_proxied(&bed, text, "");
+        expect(fd, NULL, heard[i]);
+        close(fd);
+    }
     bed_close(&bed);
 }
 
@@ -424,6 +630,11 @@ int main(int argc, char **argv)
     g_test_add_func("/gate/early talker", test_early_talker);
     g_test_add_func("/gate/idle timeout", test_idle_timeout);
     g_test_add_func("/gate/idle timeout after reload", test_idle_timeout_reload);
+    g_test_add_func("/gate/proxy/headers", test_proxy_headers);
+    g_test_add_func("/gate/proxy/client", test_proxy_client);
+    g_test_add_func("/gate/proxy/strangers", test_proxy_strangers);
+    g_test_add_func("/gate/lists", test_lists);
+    g_test_add_func("/gate/over limit", test_over_limit);
     g_test_add_func("/gate/full queue", test_full_queue);
     g_test_add_func("/gate/drain", test_drain);
     g_test_add_func("/gate/drain timeout", test_drain_timeout);

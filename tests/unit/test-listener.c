@@ -13,15 +13,21 @@
 static const struct {
     const char *text;
     bool good, tls;
+    const char *again; /* NULL: the same text */
 } specs[] = {
-    {"[::]:25", true, false},
-    {"127.0.0.1:2525", true, false},
-    {"[::]:465 tls", true, true},
-    {"*:25", true, false},
-    {"25", false, false},
-    {"127.0.0.1", false, false},
-    {"127.0.0.1:25 ssl", false, false},
-    {"host.example:25", false, false},
+    {"[::]:25", true, false, NULL},
+    {"127.0.0.1:2525", true, false, NULL},
+    {"[::]:465 tls", true, true, NULL},
+    {"*:25", true, false, "[::]:25"},
+    {"127.0.0.1:2525 proxy", true, false, NULL},
+    {"[::]:465  submission   tls ", true, true, "[::]:465 tls submission"},
+    {"[::]:465 proxy submission tls", true, true, "[::]:465 tls proxy submission"},
+    {"[::]:465 tls,proxy", false, false, NULL},
+    {"[::]:465 prox", false, false, NULL},
+    {"25", false, false, NULL},
+    {"127.0.0.1", false, false, NULL},
+    {"127.0.0.1:25 ssl", false, false, NULL},
+    {"host.example:25", false, false, NULL},
 };
 
 static void test_parse(void)
@@ -32,8 +38,17 @@ static void test_parse(void)
         g_test_message("%s", specs[i].text);
         g_assert_cmpint(listener_parse(&spec, specs[i].text, &err), ==, specs[i].good ? 0 : -1);
         g_assert_cmpint(err.text[0] == '\0', ==, specs[i].good);
-        if (specs[i].good)
-            g_assert_cmpint(spec.implicit_tls, ==, specs[i].tls);
+        if (!specs[i].good)
+            continue;
+        g_assert_cmpint(spec.implicit_tls, ==, specs[i].tls);
+        struct listen_spec again;
+        char text[LISTENER_TEXT_MAX];
+        listener_format(&spec, text);
+        g_assert_cmpstr(text, ==, specs[i].again != NULL ? specs[i].again : specs[i].text);
+        g_assert_cmpint(listener_parse(&again, text, &err), ==, 0);
+        g_assert_true(listener_is_same(&spec, &again));
+        again.proxy = !again.proxy;
+        g_assert_false(listener_is_same(&spec, &again));
     }
 }
 
