@@ -1,0 +1,123 @@
+/* net/resolver-context.c - libunbound set up small
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "net/resolver-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unbound.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+
+#define DEFAULT_RESOLV_CONF "/etc/resolv.conf"
+#define DNS_PORT 53
+
+/* Upper bounds for a machine of 1 GB that also does other things; memory is taken as it is used.
+ * 64 UDP ports bound the descriptors; each carries any number of questions. */
+static const struct setting {
+    const char *name, *value;
+} settings[] = {
+    {"msg-cache-size:", "512k"},
+    {"msg-cache-slabs:", "1"},
+    {"rrset-cache-size:", "1m"},
+    {"rrset-cache-slabs:", "1"},
+    {"key-cache-size:", "256k"},
+    {"key-cache-slabs:", "1"},
+    {"neg-cache-size:", "128k"},
+    {"infra-cache-numhosts:", "1000"},
+    {"infra-cache-slabs:", "1"},
+    {"outgoing-range:", "64"},
+    {"outgoing-num-tcp:", "8"},
+    {"num-queries-per-thread:", "1024"},
+    /* The local stub of systemd-resolved, and private clients' own reverse zones. */
+    {"do-not-query-localhost:", "no"},
+    {"unblock-lan-zones:", "yes"},
+    {"insecure-lan-zones:", "yes"},
+};
+
+int resolver_trust_anchor(const struct resolver_config *config, const char **file,
+                          struct error *err)
+{
+    static const char *const standard[] = {"/usr/share/dns/root.key", "/var/lib/unbound/root.key"};
+
+    *file = NULL;
+    if (config->trust_anchor_file == NULL) {
+        for (size_t i = 0; i < sizeof standard / sizeof standard[0] && *file == NULL; i++)
+            *file = access(standard[i], R_OK) == 0 ? standard[i] : NULL;
+        return 0;
+    }
+    if (config->trust_anchor_file[0] == '\0')
+        return 0;
+    if (access(config->trust_anchor_file, R_OK) != 0) {
+        error_set(err,
+                  _("trust anchor %s cannot be read: %s; install dns-root-data or name a file "
+                    "with the root's keys"),
+                  config->trust_anchor_file, strerror(errno));
+        return -1;
+    }
+    *file = config->trust_anchor_file;
+    return 0;
+}
+
+static int failed(int result, const char *what, struct error *err)
+{
+    if (result == 0)
+        return 0;
+    error_set(err, _("the DNS resolver does not take %s: %s"), what, ub_strerror(result));
+    return -1;
+}
+
+static int set_servers(struct ub_ctx *ctx, const struct resolver_config *config, struct error *err)
+{
+    const char *file = config->resolv_conf != NULL ? config->resolv_conf : DEFAULT_RESOLV_CONF;
+    char ip[ADDRESS_TEXT_MAX], server[ADDRESS_TEXT_MAX + 8];
+
+    for (size_t i = 0; i < config->server_count; i++) {
+        const struct address *address = &config->servers[i];
+        snprintf(server, sizeof server, "%s@%u", address_format_ip(address, ip),
+                 address->port != 0 ? address->port : DNS_PORT);
+        if (failed(ub_ctx_set_fwd(ctx, server), server, err) != 0)
+            return -1;
+    }
+    if (config->server_count > 0 || config->recurse || access(file, F_OK) != 0)
+        return 0;
+    return failed(ub_ctx_resolvconf(ctx, file), file, err);
+}
+
+static int set_up(struct ub_ctx *ctx, const struct resolver_config *config, struct error *err)
+{
+    const char *anchor;
+
+    /* What it has to say comes back as results; standard error belongs to base/log. */
+    ub_ctx_debugout(ctx, NULL);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        if (failed(ub_ctx_set_option(ctx, settings[i].name, settings[i].value), settings[i].name,
+                   err) != 0)
+            return -1;
+    }
+    if (set_servers(ctx, config, err) != 0 || resolver_trust_anchor(config, &anchor, err) != 0)
+        return -1;
+    if (anchor != NULL && failed(ub_ctx_add_ta_file(ctx, anchor), anchor, err) != 0)
+        return -1;
+    if (failed(ub_ctx_async(ctx, 1), "threads", err) != 0)
+        return -1;
+    /* This finishes the context, which reads the files. "test." may be a zone of the operator's
+     * own name servers (RFC 6761 6.2). */
+    return failed(ub_ctx_zone_remove(ctx, "test."), anchor != NULL ? anchor : "its settings", err);
+}
+
+struct ub_ctx *resolver_context_new(const struct resolver_config *config, struct error *err)
+{
+    struct ub_ctx *ctx = ub_ctx_create();
+
+    if (ctx == NULL)
+        error_set(err, _("out of memory"));
+    else if (set_up(ctx, config, err) == 0)
+        return ctx;
+    if (ctx != NULL)
+        ub_ctx_delete(ctx);
+    return NULL;
+}

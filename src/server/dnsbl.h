@@ -1,0 +1,79 @@
+/* server/dnsbl.h - a client's score in DNS blocklists and allowlists (RFC 5782)
+ *
+ * All zones are asked at the same time and under one deadline. A zone whose answer fits its filter
+ * adds its weight to the score; an allowlist has a negative one. What cannot be had in time adds
+ * nothing: a list that is down must not stop mail. Nor does an answer that is not a listing: outside
+ * of 127.0.0.0/8 (a zone that was given up, a name server that makes answers up) or in
+ * 127.255.255.0/24 ("your query is refused"). Those are logged as an error, once an hour for each
+ * zone, with what to do.
+ *
+ * A struct dnsbl is the zones of one configuration; it may be dropped while checks are open. A
+ * struct dnsbl_check is one client. Thread-safe. Used by the gate.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SERVER_DNSBL_H
+#define POSTERN_SERVER_DNSBL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/address.h"
+#include "base/error.h"
+#include "net/dns-name.h"
+#include "net/resolver.h"
+
+#define DNSBL_TIMEOUT_MS 3000 /* default */
+#define DNSBL_ZONES_MAX 32
+#define DNSBL_WEIGHT_MAX 1000
+#define DNSBL_TEXT_MAX 512
+
+struct dnsbl_zone {
+    char name[DNS_NAME_MAX];
+    int weight;
+    bool filtered;         /* only answers in `wanted` count; else every listing does */
+    uint64_t wanted[4][4]; /* for each octet of the answer the values that fit, a bit each */
+};
+
+/* "zone", "zone=127.0.0.2", "zone=127.0.[0..255].[1;2;4..8]", each with "*weight" behind it or
+ * without (1). 0; -1 with a reason. */
+int dnsbl_parse(const char *text, struct dnsbl_zone *zone, struct error *err);
+
+/* Does an answer from this zone count by its filter? */
+bool dnsbl_fits(const struct dnsbl_zone *zone, const uint8_t answer[4]);
+
+struct dnsbl;
+
+/* Copies the zones (DNSBL_ZONES_MAX at most). A client with a score of `threshold` or more is
+ * `listed`. One reference, for dnsbl_unref(). NULL without memory. */
+struct dnsbl *dnsbl_new(const struct dnsbl_zone *zones, size_t count, int threshold,
+                        int64_t timeout_ms);
+struct dnsbl *dnsbl_ref(struct dnsbl *dnsbl);
+void dnsbl_unref(struct dnsbl *dnsbl);
+
+struct dnsbl_verdict {
+    int score;
+    bool listed;              /* the threshold is reached */
+    unsigned unanswered;      /* zones that gave no answer in time */
+    char worst[DNS_NAME_MAX]; /* the zone with the greatest positive weight among the hits; or "" */
+    char hits[DNSBL_TEXT_MAX]; /* "zen.example=127.0.0.4*2,white.example=127.0.1.2*-1"; or "" */
+};
+
+typedef void dnsbl_callback(void *context, const struct dnsbl_verdict *verdict);
+
+struct dnsbl_check;
+
+/* Asks about `client`; never waits. `callback` is called once, in the resolver's thread, after the
+ * timeout at the latest, unless dnsbl_end() comes first. The check is the caller's, for
+ * dnsbl_end(). NULL when nothing could be asked (no zones, no memory, the resolver is full): the
+ * client then counts as not listed. */
+struct dnsbl_check *dnsbl_start(struct dnsbl *dnsbl, struct resolver *resolver,
+                                const struct address *client, dnsbl_callback *callback,
+                                void *context);
+
+/* Gives the check up. When it returns, the callback has returned or will never be called; so do not
+ * hold a lock that the callback takes, and do not call it in the callback. NULL is fine. */
+void dnsbl_end(struct dnsbl_check *check);
+
+#endif

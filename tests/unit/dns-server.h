@@ -1,0 +1,36 @@
+/* tests/unit/dns-server.h - a name server with a scripted answer for each name
+ *
+ * Answers on UDP and TCP of one port of 127.0.0.1, in a thread of its own. A name that is in no row
+ * does not exist; one that is only in rows of other types has no data. CNAME rows are followed.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_TESTS_DNS_SERVER_H
+#define POSTERN_TESTS_DNS_SERVER_H
+
+#include <stddef.h>
+
+#include "net/resolver.h"
+
+struct dns_row {
+    const char *name;
+    int type;
+    /* Records with '|' between: "192.0.2.1", "2001:db8::1", "10 mx.example", "host.example",
+     * "text", or "\hex" of any record's data. Or one of "!NXDOMAIN", "!SERVFAIL", "!REFUSED",
+     * "!DROP" (no answer at all), or "!TC " before records: truncated on UDP, whole on TCP. */
+    const char *answer;
+};
+
+struct dns_server;
+
+/* The rows must stay. Ends the test on failure. */
+struct dns_server *dns_server_open(const struct dns_row *rows, size_t count);
+void dns_server_close(struct dns_server *server);
+
+/* Questions for that name and type so far (name NULL: all). */
+unsigned dns_server_asked(struct dns_server *server, const char *name, int type);
+
+/* A resolver that asks only this server, without DNSSEC unless `anchor` is a file. */
+struct resolver *dns_server_resolver(struct dns_server *server, const char *anchor);
+
+#endif

@@ -1,0 +1,285 @@
+/* tests/unit/test-resolver.c - net/resolver against a scripted name server
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "dns-server.h"
+#include "net/dns-name.h"
+
+static const struct dns_row rows[] = {
+    {"a.example", DNS_TYPE_A, "192.0.2.1|192.0.2.2"},
+    {"a.example", DNS_TYPE_AAAA, "2001:db8::1"},
+    {"mx.example", DNS_TYPE_MX, "10 a.example|20 b.example"},
+    {"alias.example", DNS_TYPE_CNAME, "a.example"},
+    {"lost.example", DNS_TYPE_CNAME, "nowhere.example"},
+    {"text.example", DNS_TYPE_TXT, "hello"},
+    {"large.example", DNS_TYPE_TXT, "!TC over tcp"},
+    {"x.test", DNS_TYPE_A, "192.0.2.9"},
+    {"1.0.0.10.in-addr.arpa", DNS_TYPE_PTR, "ten.example"},
+    {"failing.example", DNS_TYPE_A, "!SERVFAIL"},
+    {"refused.example", DNS_TYPE_A, "!REFUSED"},
+    {"silent.example", DNS_TYPE_A, "!DROP"},
+    {"silent2.example", DNS_TYPE_A, "!DROP"},
+};
+
+static void test_answers(void)
+{
+    static const struct {
+        const char *label, *name;
+        int type;
+        enum resolver_result result;
+        size_t count;
+        const char *canonical;
+    } cases[] = {
+        {"two addresses", "a.example", DNS_TYPE_A, RESOLVER_FOUND, 2, "a.example"},
+        {"final dot", "a.example.", DNS_TYPE_A, RESOLVER_FOUND, 2, "a.example"},
+        {"IPv6", "a.example", DNS_TYPE_AAAA, RESOLVER_FOUND, 1, "a.example"},
+        {"MX", "mx.example", DNS_TYPE_MX, RESOLVER_FOUND, 2, "mx.example"},
+        {"CNAME", "alias.example", DNS_TYPE_A, RESOLVER_FOUND, 2, "a.example"},
+        {"CNAME to nothing", "lost.example", DNS_TYPE_A, RESOLVER_NO_NAME, 0, NULL},
+        {"text", "text.example", DNS_TYPE_TXT, RESOLVER_FOUND, 1, "text.example"},
+        {"truncated: by TCP", "large.example", DNS_TYPE_TXT, RESOLVER_FOUND, 1, "large.example"},
+        {"test. is asked for", "x.test", DNS_TYPE_A, RESOLVER_FOUND, 1, "x.test"},
+        {"private reverse zone", "1.0.0.10.in-addr.arpa", DNS_TYPE_PTR, RESOLVER_FOUND, 1,
+         "1.0.0.10.in-addr.arpa"},
+        {"no such type", "a.example", DNS_TYPE_MX, RESOLVER_NO_DATA, 0, NULL},
+        {"no such name", "b.example", DNS_TYPE_A, RESOLVER_NO_NAME, 0, NULL},
+        {"server fails", "failing.example", DNS_TYPE_A, RESOLVER_TEMPORARY, 0, NULL},
+        {"server refuses", "refused.example", DNS_TYPE_A, RESOLVER_TEMPORARY, 0, NULL},
+        {"not a name", "a..example", DNS_TYPE_A, RESOLVER_TEMPORARY, 0, NULL},
+    };
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct resolver *resolver = dns_server_resolver(server, NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct resolver_answer answer;
+        g_test_message("%s", cases[i].label);
+        g_assert_cmpstr(resolver_result_name(resolver_lookup(resolver, cases[i].name, cases[i].type,
+                                                             deadline_in_ms(5000), &answer)),
+                        ==, resolver_result_name(cases[i].result));
+        g_assert_cmpint(answer.result, ==, cases[i].result);
+        g_assert_cmpuint(answer.count, ==, cases[i].count);
+        g_assert_cmpstr(answer.canonical, ==, cases[i].canonical);
+        g_assert_false(answer.secure || answer.bogus);
+        g_assert_cmpint(answer.reason[0] != '\0', ==, cases[i].result == RESOLVER_TEMPORARY);
+        resolver_answer_free(&answer);
+    }
+    resolver_free(resolver);
+    dns_server_close(server);
+}
+
+static void test_content(void)
+{
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct resolver *resolver = dns_server_resolver(server, NULL);
+    struct resolver_answer answer;
+    unsigned preferences = 0, preference;
+    char name[DNS_NAME_MAX];
+    resolver_lookup(resolver, "mx.example", DNS_TYPE_MX, deadline_in_ms(5000), &answer);
+    g_assert_cmpuint(answer.count, ==, 2);
+    for (size_t i = 0; i < answer.count; i++) {
+        g_assert_cmpint(dns_mx_read((const uint8_t *)answer.data[i], (size_t)answer.lengths[i],
+                                    &preference, name), ==, 0);
+        g_assert_cmpstr(name, ==, preference == 10 ? "a.example" : "b.example");
+        preferences += preference;
+    }
+    g_assert_cmpuint(preferences, ==, 30);
+    g_assert_cmpuint(answer.ttl, >, 200);
+    g_assert_cmpuint(answer.ttl, <=, 300);
+    resolver_answer_free(&answer);
+    /* The second time from the cache. */
+    resolver_lookup(resolver, "MX.example", DNS_TYPE_MX, deadline_in_ms(5000), &answer);
+    g_assert_cmpuint(answer.count, ==, 2);
+    resolver_answer_free(&answer);
+    g_assert_cmpuint(dns_server_asked(server, "mx.example", DNS_TYPE_MX), ==, 1);
+    resolver_free(resolver);
+    dns_server_close(server);
+}
+
+static void test_timeout(void)
+{
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct resolver *resolver = dns_server_resolver(server, NULL);
+    struct resolver_answer answer;
+    int64_t begin = deadline_now_ms();
+    resolver_lookup(resolver, "silent.example", DNS_TYPE_A, deadline_in_ms(300), &answer);
+    int64_t took = deadline_now_ms() - begin;
+    g_assert_cmpint(answer.result, ==, RESOLVER_TEMPORARY);
+    g_assert_cmpstr(answer.reason, ==, "timeout");
+    g_assert_cmpint(took, >=, 299);
+    g_assert_cmpint(took, <, 1500);
+    resolver_answer_free(&answer);
+    /* A deadline that has passed already, and life goes on. */
+    resolver_lookup(resolver, "silent2.example", DNS_TYPE_A, deadline_in_ms(-1), &answer);
+    g_assert_cmpint(answer.result, ==, RESOLVER_TEMPORARY);
+    resolver_answer_free(&answer);
+    resolver_lookup(resolver, "a.example", DNS_TYPE_A, deadline_in_ms(5000), &answer);
+    g_assert_cmpint(answer.result, ==, RESOLVER_FOUND);
+    resolver_answer_free(&answer);
+    resolver_free(resolver);
+    dns_server_close(server);
+}
+
+struct tally {
+    struct resolver *resolver;
+    atomic_uint found, temporary, nested;
+};
+
+static void count_nested(void *context, struct resolver_answer *answer)
+{
+    struct tally *tally = context;
+    atomic_fetch_add(answer->result == RESOLVER_FOUND ? &tally->nested : &tally->temporary, 1);
+}
+
+static void count(void *context, struct resolver_answer *answer)
+{
+    struct tally *tally = context;
+    atomic_fetch_add(answer->result == RESOLVER_FOUND ? &tally->found : &tally->temporary, 1);
+    /* While the resolver is being freed no more questions are taken. */
+    if (resolver_ask(tally->resolver, "a.example", DNS_TYPE_A, deadline_in_ms(20000), count_nested,
+                     tally) != 0)
+        atomic_fetch_add(&tally->temporary, 1);
+}
+
+static void *ask_many(void *argument)
+{
+    struct tally *tally = argument;
+    for (int i = 0; i < 100; i++)
+        g_assert_cmpint(resolver_ask(tally->resolver, i % 2 == 0 ? "alias.example" : "a.example",
+                                     i % 3 == 0 ? DNS_TYPE_AAAA : DNS_TYPE_A, deadline_in_ms(20000),
+                                     count, tally), ==, 0);
+    return NULL;
+}
+
+static void test_many(void)
+{
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct tally tally = {.resolver = dns_server_resolver(server, NULL)};
+    GThread *threads[4];
+    for (int i = 0; i < 4; i++)
+        threads[i] = g_thread_new("asks", ask_many, &tally);
+    for (int i = 0; i < 4; i++)
+        g_thread_join(threads[i]);
+    for (int i = 0; i < 2000 && atomic_load(&tally.nested) < 400; i++)
+        g_usleep(10000);
+    g_assert_cmpuint(atomic_load(&tally.found), ==, 400);
+    g_assert_cmpuint(atomic_load(&tally.nested), ==, 400);
+    g_assert_cmpuint(atomic_load(&tally.temporary), ==, 0);
+    resolver_free(tally.resolver);
+    dns_server_close(server);
+}
+
+static void test_bound(void)
+{
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct tally tally = {.resolver = dns_server_resolver(server, NULL)};
+    struct resolver_answer answer;
+    unsigned taken = 0;
+    for (int i = 0; i < RESOLVER_QUESTIONS_MAX + 5; i++) {
+        if (resolver_ask(tally.resolver, i % 2 == 0 ? "silent.example" : "silent2.example",
+                         DNS_TYPE_A, deadline_in_ms(60000), count, &tally) == 0)
+            taken++;
+    }
+    g_assert_cmpuint(taken, ==, RESOLVER_QUESTIONS_MAX);
+    int64_t begin = deadline_now_ms();
+    resolver_lookup(tally.resolver, "a.example", DNS_TYPE_A, deadline_in_ms(5000), &answer);
+    g_assert_cmpint(answer.result, ==, RESOLVER_TEMPORARY);
+    g_assert_cmpint(deadline_now_ms() - begin, <, 1000);
+    resolver_answer_free(&answer);
+    /* Freed with all of them open: each is answered, and its nested question refused. */
+    resolver_free(tally.resolver);
+    g_assert_cmpuint(atomic_load(&tally.temporary), ==, 2 * RESOLVER_QUESTIONS_MAX);
+    dns_server_close(server);
+}
+
+/* Questions that came too late for their askers, when the resolver goes. */
+static void test_free_late(void)
+{
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct resolver *resolver = dns_server_resolver(server, NULL);
+    struct resolver_answer answer;
+    for (int i = 0; i < 3; i++) {
+        resolver_lookup(resolver, "silent.example", DNS_TYPE_A, deadline_in_ms(20), &answer);
+        g_assert_cmpint(answer.result, ==, RESOLVER_TEMPORARY);
+        resolver_answer_free(&answer);
+    }
+    resolver_free(resolver);
+    dns_server_close(server);
+    /* One that was never asked, and none at all. */
+    struct resolver_config config = {.recurse = true, .trust_anchor_file = ""};
+    resolver_free(resolver_new(&config, NULL));
+    resolver_free(NULL);
+}
+
+static gchar *write_anchor(const char *text)
+{
+    gchar *file = NULL;
+    int fd = g_file_open_tmp("postern-anchor-XXXXXX", &file, NULL);
+    g_assert_cmpint(fd, >=, 0);
+    g_close(fd, NULL);
+    g_assert_true(g_file_set_contents(file, text, -1, NULL));
+    return file;
+}
+
+/* A trust anchor for a zone that is not signed at all: everything in it is forged. */
+static void test_bogus(void)
+{
+    gchar *anchor = write_anchor("example. IN DS 12345 15 2 "
+                                 "0000000000000000000000000000000000000000000000000000000000000001\n");
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct resolver *resolver = dns_server_resolver(server, anchor);
+    struct resolver_answer answer;
+    resolver_lookup(resolver, "a.example", DNS_TYPE_A, deadline_in_ms(10000), &answer);
+    g_assert_cmpint(answer.result, ==, RESOLVER_TEMPORARY);
+    g_assert_true(answer.bogus);
+    g_assert_false(answer.secure);
+    g_assert_cmpuint(answer.count, ==, 0);
+    g_assert_cmpstr(answer.reason, !=, "");
+    resolver_answer_free(&answer);
+    resolver_lookup(resolver, "x.test", DNS_TYPE_A, deadline_in_ms(10000), &answer);
+    g_assert_cmpint(answer.result, ==, RESOLVER_FOUND);
+    g_assert_false(answer.secure);
+    resolver_answer_free(&answer);
+    resolver_free(resolver);
+    dns_server_close(server);
+    g_unlink(anchor);
+    g_free(anchor);
+}
+
+static void test_settings(void)
+{
+    struct resolver_config config = {.trust_anchor_file = "/nonexistent/root.key"};
+    struct resolver_answer answer;
+    struct error err = {""};
+    g_assert_null(resolver_new(&config, &err));
+    g_assert_nonnull(strstr(err.text, "/nonexistent/root.key"));
+    /* What only shows at the first question: no answer, no crash. */
+    gchar *anchor = write_anchor("this is no key\n");
+    config.trust_anchor_file = anchor;
+    struct resolver *resolver = resolver_new(&config, &err);
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(resolver_lookup(resolver, "a.example", DNS_TYPE_A, deadline_in_ms(5000),
+                                        &answer), ==, RESOLVER_TEMPORARY);
+        resolver_answer_free(&answer);
+    }
+    resolver_free(resolver);
+    g_unlink(anchor);
+    g_free(anchor);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/resolver/answers", test_answers);
+    g_test_add_func("/resolver/content and cache", test_content);
+    g_test_add_func("/resolver/timeout", test_timeout);
+    g_test_add_func("/resolver/many at a time", test_many);
+    g_test_add_func("/resolver/bound", test_bound);
+    g_test_add_func("/resolver/free with late questions", test_free_late);
+    g_test_add_func("/resolver/bogus", test_bogus);
+    g_test_add_func("/resolver/settings", test_settings);
+    return g_test_run();
+}
