@@ -1,6 +1,6 @@
 #!/bin/bash
 # Real peers against the built relay-in, in a network namespace of our own. Speaks TAP.
-# usage: [POSTERN_BUILDDIR=...] tests/peers/run.sh [PART-OF-A-NAME...]
+# usage: [POSTERN_BUILDDIR=...] [POSTERN_PROGRAM=FILE.py] tests/peers/run.sh [PART-OF-A-NAME...]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 export POSTERN_BUILDDIR=${POSTERN_BUILDDIR:-$PWD}
@@ -18,4 +18,4 @@ for address in 198.51.100.7 198.51.100.8 203.0.113.5 10.0.0.1 10.0.0.2 10.0.0.9;
 done
 for address in 2001:db8::7 2001:db8::1; do ip address add "$address/128" dev lo nodad; done
 export PYTHONDONTWRITEBYTECODE=1
-exec /usr/bin/python3 "$here/scenarios.py" "$@"
+exec /usr/bin/python3 "${POSTERN_PROGRAM:-$here/scenarios.py}" "$@"

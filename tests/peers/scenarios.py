@@ -11,52 +11,12 @@ import statistics
 import subprocess
 import sys
 import time
-import traceback
 
 import bed as testbed
-from bed import (BACKEND, CLIENT4, CLIENT6, OTHER4, POSTFIX_PORT, RELAY4, SCRIPTED_PORT, Bed, Client,
-                 Postfix, Relay, ScriptedBackend, can_connect, read, wait_for)
-
-scenarios = []
-
-
-def scenario(name):
-    def register(function):
-        scenarios.append((name, function))
-        return function
-    return register
-
-
-class World:
-    """What scenarios share: the bed and one Postfix behind the relay."""
-
-    def __init__(self):
-        self.bed = Bed()
-        self.sanitized = testbed.is_sanitized()
-        self.relays, self.backends = [], []
-        self.postfix = Postfix(self.bed, "backend", f"{BACKEND}:{POSTFIX_PORT}",
-                               "smtpd_authorized_xclient_hosts = 10.0.0.1, 10.0.0.2")
-
-    def relay(self, **settings):
-        relay = Relay(self.bed, **settings)
-        self.relays.append(relay)
-        return relay
-
-    def backend(self, *args, **kwargs):
-        backend = ScriptedBackend(*args, **kwargs)
-        self.backends.append(backend)
-        return backend
-
-    def tidy(self):
-        """After each scenario: everything stops, and stops well."""
-        try:
-            for relay in self.relays:
-                relay.stop()
-        finally:
-            for backend in self.backends:
-                backend.close()
-            self.relays, self.backends = [], []
-            self.postfix.clear()
+import tap
+from bed import (BACKEND, CLIENT4, CLIENT6, OTHER4, RELAY4, SCRIPTED_PORT, Client, Postfix, can_connect,
+                 read, wait_for)
+from tap import scenario
 
 
 def send_one(client, to="a@example.com", body="Subject: x\r\n\r\nhello\r\n"):
@@ -886,39 +846,4 @@ def size_limit(world):
     assert len(world.postfix.mails("a")) == 1
 
 
-def run_one(world, number, name, function):
-    began = time.monotonic()
-    try:
-        try:
-            function(world)
-        finally:
-            logs = [(r.log, read(r.log)) for r in world.relays]
-            world.tidy()
-    except Exception:  # a failed scenario is reported, the others go on
-        print(f"not ok {number} - {name}")
-        for line in traceback.format_exc().splitlines()[-12:]:
-            print("#", line)
-        logs += [(path, read(path)) for path in glob.glob(f"{world.bed.dir}/*/log") if path != world.postfix.log]
-        for path, text in logs + [("Postfix", read(world.postfix.log))]:
-            print(f"# -- {path}")
-            for line in text.splitlines()[-15:]:
-                print("#   ", line[:300])
-        return False
-    print(f"ok {number} - {name}")
-    print(f"# {time.monotonic() - began:.1f} s", flush=True)
-    return True
-
-
-def main():
-    wanted = [(n, f) for n, f in scenarios if not sys.argv[1:] or any(w in n for w in sys.argv[1:])]
-    print(f"1..{len(wanted)}", flush=True)
-    world = World()
-    try:
-        results = [run_one(world, i + 1, n, f) for i, (n, f) in enumerate(wanted)]
-    finally:
-        world.postfix.stop()
-        world.bed.close()
-    return 0 if all(results) else 1
-
-
-sys.exit(main())
+sys.exit(tap.main())

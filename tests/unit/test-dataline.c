@@ -11,10 +11,13 @@
 static const struct {
     const char *name, *in;
     size_t len;
-    const char *out;  /* normalize */
+    const char *out; /* normalize */
     bool ends, canonical;
 } rows[] = {
-#define ROW(name, in, out, ends, canonical) {name, in, sizeof in - 1, out, ends, canonical}
+#define ROW(name, in, out, ends, canonical)                                                        \
+    {                                                                                              \
+        name, in, sizeof in - 1, out, ends, canonical                                              \
+    }
     ROW("1 CRLF.CRLF", "\r\n.\r\n", "\r\n", true, true),
     ROW("2 LF.LF", "\n.\n", "\r\n..\r\n", false, false),
     ROW("3 LF.CRLF", "\n.\r\n", "\r\n..\r\n", false, false),
@@ -96,36 +99,63 @@ static void test_row(gconstpointer data)
     g_string_free(in, TRUE);
 }
 
-/* Two rows in a row with a smuggled command behind: unless the first one ends the data, the command
+static void assert_canonical(const GString *out)
+{
+    g_assert_null(strstr(out->str, "\r\n.\r\n"));
+    g_assert_cmpuint(strlen(out->str), ==, out->len); /* no NUL */
+    for (size_t k = 0; k < out->len; k++) {
+        if (out->str[k] == '\n')
+            g_assert_true(k > 0 && out->str[k - 1] == '\r');
+        if (out->str[k] == '\r' && k + 1 < out->len)
+            g_assert_cmpint(out->str[k + 1], ==, '\n');
+    }
+}
+
+static void assert_same(const struct result *a, const struct result *b)
+{
+    g_assert_cmpstr(a->out->str, ==, b->out->str);
+    g_assert_cmpuint(a->used, ==, b->used);
+    g_assert_cmpint(a->scanner.ended, ==, b->scanner.ended);
+    g_assert_cmpint(a->scanner.changed, ==, b->scanner.changed);
+    g_assert_cmpint(a->scanner.offence, ==, b->scanner.offence);
+    g_assert_cmpuint(a->scanner.octets, ==, b->scanner.octets);
+    g_assert_cmpuint(a->scanner.received_count, ==, b->scanner.received_count);
+}
+
+/* What the whole input makes of itself, all its cuts in two and its single octets do. In reject mode
+ * how much is yielded before the offence depends on nothing but the input either. */
+static void check_every_cut(const GString *in, enum dataline_mode mode, size_t i, size_t j)
+{
+    struct result whole = feed(mode, in->str, in->len, 0, in->len);
+    g_test_message("%s + %s", rows[i].name, rows[j].name);
+    for (size_t cut = 0; cut < in->len; cut++) {
+        /* The first is octet by octet. */
+        struct result other = feed(mode, in->str, in->len, cut == 0, cut);
+        assert_same(&whole, &other);
+        g_string_free(other.out, TRUE);
+    }
+    if (rows[i].ends)
+        g_assert_cmpuint(whole.used, ==, 4 + rows[i].len);
+    else if (!whole.scanner.offence)
+        g_assert_nonnull(strstr(whole.out->str, "MAIL FROM:"));
+    g_assert_cmpint(whole.scanner.ended, ==, rows[i].ends || rows[j].ends);
+    assert_canonical(whole.out);
+    g_string_free(whole.out, TRUE);
+}
+
+/* Two rows in a row with a smuggled command between: unless the first one ends the data, the command
  * is data too. Whatever comes, the output is canonical. */
 static void test_pairs(void)
 {
-    static const char smuggled[] = "MAIL FROM:<evil@example.com>\r\n";
+    static const char smuggled[] = "MAIL FROM:<evil@example.com>\r\nx";
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         for (size_t j = 0; j < G_N_ELEMENTS(rows); j++) {
             GString *in = g_string_new("text");
             g_string_append_len(in, rows[i].in, (gssize)rows[i].len);
             g_string_append(in, smuggled);
             g_string_append_len(in, rows[j].in, (gssize)rows[j].len);
-            struct result whole = feed(DATALINE_NORMALIZE, in->str, in->len, 0, in->len);
-            struct result single = feed(DATALINE_NORMALIZE, in->str, in->len, 1, 0);
-            g_test_message("%s + %s", rows[i].name, rows[j].name);
-            g_assert_cmpstr(whole.out->str, ==, single.out->str);
-            g_assert_cmpuint(whole.used, ==, single.used);
-            g_assert_cmpuint(whole.scanner.octets, ==, single.scanner.octets);
-            if (rows[i].ends)
-                g_assert_cmpuint(whole.used, ==, 4 + rows[i].len);
-            else
-                g_assert_true(strstr(whole.out->str, "MAIL FROM:") != NULL);
-            g_assert_null(strstr(whole.out->str, "\r\n.\r\n"));
-            for (size_t k = 0; k < whole.out->len; k++) {
-                if (whole.out->str[k] == '\n')
-                    g_assert_true(k > 0 && whole.out->str[k - 1] == '\r');
-                if (whole.out->str[k] == '\r')
-                    g_assert_cmpint(whole.out->str[k + 1], ==, '\n');
-            }
-            g_string_free(whole.out, TRUE);
-            g_string_free(single.out, TRUE);
+            check_every_cut(in, DATALINE_NORMALIZE, i, j);
+            check_every_cut(in, DATALINE_REJECT, i, j);
             g_string_free(in, TRUE);
         }
     }
@@ -159,8 +189,9 @@ static void test_one_range(void)
 
 static void test_received(void)
 {
-    static const char text[] = "Received: a\r\n\tReceived: folded\r\nrEcEiVeD:b\r\nX-Received: c\r\n"
-                               "Receivedx: d\r\n\r\nReceived: body\r\n.\r\n";
+    static const char text[] =
+        "Received: a\r\n\tReceived: folded\r\nrEcEiVeD:b\r\nX-Received: c\r\n"
+        "Receivedx: d\r\n\r\nReceived: body\r\n.\r\n";
     for (size_t cut = 0; cut < sizeof text; cut++) {
         struct result result = feed(DATALINE_NORMALIZE, text, sizeof text - 1, 0, cut);
         g_assert_cmpuint(result.scanner.received_count, ==, 2);

@@ -1,0 +1,91 @@
+"""What every program of scenarios shares: the register, the world, TAP.
+
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import glob
+import sys
+import time
+import traceback
+
+import bed as testbed
+from bed import BACKEND, POSTFIX_PORT, Bed, Postfix, Relay, ScriptedBackend, read
+
+scenarios = []
+
+
+def scenario(name):
+    def register(function):
+        scenarios.append((name, function))
+        return function
+    return register
+
+
+class World:
+    """What scenarios share: the bed, and one Postfix behind the relay where they want it."""
+
+    def __init__(self, with_postfix):
+        self.bed = Bed()
+        self.sanitized = testbed.is_sanitized()
+        self.relays, self.backends = [], []
+        self.postfix = Postfix(self.bed, "backend", f"{BACKEND}:{POSTFIX_PORT}",
+                               "smtpd_authorized_xclient_hosts = 10.0.0.1, 10.0.0.2") if with_postfix else None
+
+    def close(self):
+        if self.postfix is not None:
+            self.postfix.stop()
+        self.bed.close()
+
+    def relay(self, **settings):
+        relay = Relay(self.bed, **settings)
+        self.relays.append(relay)
+        return relay
+
+    def backend(self, *args, **kwargs):
+        backend = ScriptedBackend(*args, **kwargs)
+        self.backends.append(backend)
+        return backend
+
+    def tidy(self):
+        """After each scenario: everything stops, and stops well."""
+        try:
+            for relay in self.relays:
+                relay.stop()
+        finally:
+            for backend in self.backends:
+                backend.close()
+            self.relays, self.backends = [], []
+            if self.postfix is not None:
+                self.postfix.clear()
+
+
+def run_one(world, number, name, function):
+    began = time.monotonic()
+    try:
+        try:
+            function(world)
+        finally:
+            logs = [(r.log, read(r.log)) for r in world.relays]
+            world.tidy()
+    except Exception:  # a failed scenario is reported, the others go on
+        print(f"not ok {number} - {name}")
+        for line in traceback.format_exc().splitlines()[-12:]:
+            print("#", line)
+        for path, text in logs + [(path, read(path)) for path in glob.glob(f"{world.bed.dir}/*/log")]:
+            print(f"# -- {path}")
+            for line in text.splitlines()[-15:]:
+                print("#   ", line[:300])
+        return False
+    print(f"ok {number} - {name}")
+    print(f"# {time.monotonic() - began:.1f} s", flush=True)
+    return True
+
+
+def main(with_postfix=True):
+    wanted = [(n, f) for n, f in scenarios if not sys.argv[1:] or any(w in n for w in sys.argv[1:])]
+    print(f"1..{len(wanted)}", flush=True)
+    world = World(with_postfix)
+    try:
+        results = [run_one(world, i + 1, n, f) for i, (n, f) in enumerate(wanted)]
+    finally:
+        world.close()
+    return 0 if wanted and all(results) else 1
