@@ -55,6 +55,7 @@ class Dialog:
         self.pending, self.last = bytearray(), b""
         self.taken = self.given = 0
         self.client = self.helo = ""
+        self.port = 0  # the client's, as XCLIENT says
         self.tls = False
         self.transaction = Transaction()
 
@@ -158,6 +159,7 @@ class Dialog:
         if self.refused("xclient", line):
             return
         self.client = re.search(r"ADDR=(\S+)", argument).group(1)
+        self.port = int(re.search(r"PORT=(\d+)", argument).group(1))
         self.say("220 backend ESMTP")
 
     def on_mail(self, line, argument):
