@@ -208,7 +208,7 @@ class Recorder:
         self.take_at_most = self.give_at_most = None
         self.fault = "close"
         self.messages, self.accepted, self.commands, self.violations = [], [], [], []
-        self.most_given = self.most_taken = 0
+        self.most_given = self.most_taken = self.serial = 0
         self.lock = threading.Lock()
         self.ended = threading.Event()
         self.port = port
@@ -243,7 +243,7 @@ class Recorder:
 
     def keep(self, dialog, content, said):
         with self.lock:
-            serial = len(self.messages) + 1
+            serial = self.serial = self.serial + 1
             message = Message(serial, dialog.transaction.sender, dialog.transaction.recipients, dialog.client,
                               dialog.helo, dialog.tls, content, said or f"250 2.0.0 Ok: queued as {serial}")
             self.messages.append(message)
@@ -255,6 +255,7 @@ class Recorder:
         self.violations.append(text)
 
     def forget(self):
+        """The messages; their numbers go on."""
         with self.lock:
             self.messages, self.accepted, self.commands = [], [], []
 
