@@ -46,15 +46,27 @@ static void refuse(struct session *session, enum own_reply why)
         session->courier->ops->abort(session->courier);
 }
 
+/* A message that begins with a blank has no header: an empty line keeps what it says from becoming
+ * part of our field, as a continuation (RFC 5322 2.2.3). */
+static bool would_continue_field(const struct dataline_output *output)
+{
+    const char *first = output->count > 0 ? output->iov[0].iov_base : "";
+    return *first == ' ' || *first == '\t';
+}
+
 static void forward(struct session *session, const struct dataline_output *output)
 {
-    struct iovec iov[DATALINE_IOV + 1];
+    struct iovec iov[DATALINE_IOV + 2];
     char trace[RECEIVED_MAX];
     int count = 0;
 
-    if (!session->transfer.trace_sent) {
+    struct transfer *transfer = &session->transfer;
+    /* Not before it is known how the message begins. */
+    if (!transfer->trace_sent && (output->count > 0 || transfer->scanner.ended)) {
         iov[count++] = (struct iovec){trace, trace_header(session, trace)};
-        session->transfer.trace_sent = true;
+        if (would_continue_field(output))
+            iov[count++] = (struct iovec){(void *)"\r\n", 2};
+        transfer->trace_sent = true;
     }
     memcpy(iov + count, output->iov, (size_t)output->count * sizeof *iov);
     count += output->count;

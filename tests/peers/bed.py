@@ -171,7 +171,7 @@ class Relay:
     """relay-in under test. `settings` are the lines that differ."""
 
     def __init__(self, bed, backend_port=POSTFIX_PORT, top="", inner="", backend="", limits="",
-                 timeouts="", listen='"[::]:25"', wait=True):
+                 timeouts="", listen='"[::]:25"', wait=True, **more_env):
         bed.count += 1
         self.bed = bed
         self.conf = f"{bed.dir}/relay-{bed.count}.conf"
@@ -179,7 +179,7 @@ class Relay:
         self.settings = dict(backend_port=backend_port, top=top, inner=inner, backend=backend,
                              limits=limits, timeouts=timeouts, listen=listen)
         self.write_conf()
-        environment = dict(os.environ, ASAN_OPTIONS="detect_leaks=0")
+        environment = {"ASAN_OPTIONS": "detect_leaks=0", **os.environ, **more_env}
         with open(self.log, "w") as log:
             self.process = subprocess.Popen([f"{BUILD}/relay-in", "-c", self.conf], stderr=log,
                                             stdin=subprocess.DEVNULL, env=environment)

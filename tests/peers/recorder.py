@@ -55,6 +55,7 @@ class Dialog:
         self.pending, self.last = bytearray(), b""
         self.taken = self.given = 0
         self.client = self.helo = ""
+        self.port = 0  # the client's, as XCLIENT says
         self.tls = False
         self.transaction = Transaction()
 
@@ -158,6 +159,7 @@ class Dialog:
         if self.refused("xclient", line):
             return
         self.client = re.search(r"ADDR=(\S+)", argument).group(1)
+        self.port = int(re.search(r"PORT=(\d+)", argument).group(1))
         self.say("220 backend ESMTP")
 
     def on_mail(self, line, argument):
@@ -206,7 +208,7 @@ class Recorder:
         self.take_at_most = self.give_at_most = None
         self.fault = "close"
         self.messages, self.accepted, self.commands, self.violations = [], [], [], []
-        self.most_given = self.most_taken = 0
+        self.most_given = self.most_taken = self.serial = 0
         self.lock = threading.Lock()
         self.ended = threading.Event()
         self.port = port
@@ -241,7 +243,7 @@ class Recorder:
 
     def keep(self, dialog, content, said):
         with self.lock:
-            serial = len(self.messages) + 1
+            serial = self.serial = self.serial + 1
             message = Message(serial, dialog.transaction.sender, dialog.transaction.recipients, dialog.client,
                               dialog.helo, dialog.tls, content, said or f"250 2.0.0 Ok: queued as {serial}")
             self.messages.append(message)
@@ -253,6 +255,7 @@ class Recorder:
         self.violations.append(text)
 
     def forget(self):
+        """The messages; their numbers go on."""
         with self.lock:
             self.messages, self.accepted, self.commands = [], [], []
 

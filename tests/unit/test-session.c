@@ -437,6 +437,25 @@ static void test_body_is_untouched(void)
     scene_close(&scene);
 }
 
+/* What begins with a blank, or with a bare CR that becomes one, is no part of our Received field. */
+static void test_first_line_with_blank(void)
+{
+    static const char *const texts[] = {" hidden: in our field\r\n", "\thidden\r\n", "\rhidden\r\n"};
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        struct scene scene;
+        scene_open(&scene);
+        g_autofree char *input =
+            g_strdup_printf(EHLO MAIL RCPT("a") "DATA\r\n%sx\r\n.\r\n", texts[i]);
+        say(&scene, input, strlen(input));
+        shutdown(scene.client, SHUT_WR);
+        session_run(scene.session, &scene.scratch);
+        const char *text = strstr(body->str, "hidden");
+        g_assert_nonnull(text);
+        g_assert_cmpint(strncmp(text - 5, "\r\n\r\n", 4), ==, 0);
+        scene_close(&scene);
+    }
+}
+
 static void test_too_big_is_drained(void)
 {
     struct scene scene;
@@ -593,6 +612,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/session/xclient", test_xclient);
     g_test_add_func("/session/body untouched", test_body_is_untouched);
+    g_test_add_func("/session/first line with blank", test_first_line_with_blank);
     g_test_add_func("/session/too big is drained", test_too_big_is_drained);
     g_test_add_func("/session/next hop lost in data", test_next_hop_lost_in_data);
     g_test_add_func("/session/final refusal passed", test_final_refusal_is_passed);

@@ -1,0 +1,256 @@
+/* tests/fault/interpose.c - makes one system call of a running daemon fail, at a chosen moment
+ *
+ * Preloaded into relay-in. A page in a file ($POSTERN_FAULT_PAGE) is shared with the test, which
+ * writes there which call shall fail, the how-manieth and how; the calls are counted from the moment
+ * the test sets the counter to zero. Everything else goes through. The page also moves the wall
+ * clock (CLOCK_REALTIME, time) by some seconds; the monotonic clock stays.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The order is that of CALLS in faults.py. */
+enum call {
+    CALL_RECV,
+    CALL_SEND,
+    CALL_SENDMSG,
+    CALL_WRITEV,
+    CALL_READ,
+    CALL_POLL,
+    CALL_EPOLL_WAIT,
+    CALL_EPOLL_CTL,
+    CALL_ACCEPT,
+    CALL_SOCKET,
+    CALL_CONNECT,
+    CALL_OPEN,
+    CALL_MALLOC,
+    CALL_COUNT
+};
+
+#define SHORT 0 /* instead of an errno: one octet is moved */
+
+struct page {
+    _Atomic int64_t wanted; /* enum call + 1; 0 = none */
+    _Atomic int64_t first, times, error;
+    _Atomic int64_t hits;
+    _Atomic int64_t clock_offset_s;
+    _Atomic int64_t calls[CALL_COUNT];
+};
+
+static struct page nothing;
+static struct page *page = &nothing;
+
+__attribute__((constructor)) static void open_page(void)
+{
+    const char *name = getenv("POSTERN_FAULT_PAGE");
+    int fd = name != NULL ? (int)open(name, O_RDWR | O_CLOEXEC) : -1;
+    void *memory = MAP_FAILED;
+    if (fd >= 0)
+        memory = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED) {
+        static const char text[] = "interpose: POSTERN_FAULT_PAGE names no page\n";
+        if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+            _exit(71);
+        _exit(70);
+    }
+    page = memory;
+    close(fd);
+}
+
+/* Counts; true when this one shall fail, with *error (SHORT or an errno). */
+static int strikes(enum call call, int *error)
+{
+    int64_t number = atomic_fetch_add(&page->calls[call], 1) + 1;
+    int64_t first = atomic_load(&page->first);
+    if (atomic_load(&page->wanted) != call + 1 || number < first ||
+        number >= first + atomic_load(&page->times))
+        return 0;
+    atomic_fetch_add(&page->hits, 1);
+    *error = (int)atomic_load(&page->error);
+    return 1;
+}
+
+/* The same for calls that cannot be short. */
+static int fails(enum call call)
+{
+    int error;
+    if (!strikes(call, &error))
+        return 0;
+    errno = error;
+    return 1;
+}
+
+#define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+ssize_t recv(int fd, void *bytes, size_t len, int flags)
+{
+    int error;
+    if (strikes(CALL_RECV, &error)) {
+        if (error != SHORT) {
+            errno = error;
+            return -1;
+        }
+        len = len > 1 ? 1 : len;
+    }
+    return NEXT(recv)(fd, bytes, len, flags);
+}
+
+ssize_t send(int fd, const void *bytes, size_t len, int flags)
+{
+    int error;
+    if (strikes(CALL_SEND, &error)) {
+        if (error != SHORT) {
+            errno = error;
+            return -1;
+        }
+        len = len > 1 ? 1 : len;
+    }
+    return NEXT(send)(fd, bytes, len, flags);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    int error;
+    if (!strikes(CALL_SENDMSG, &error))
+        return NEXT(sendmsg)(fd, message, flags);
+    if (error != SHORT) {
+        errno = error;
+        return -1;
+    }
+    for (size_t i = 0; i < message->msg_iovlen; i++) {
+        if (message->msg_iov[i].iov_len > 0)
+            return NEXT(send)(fd, message->msg_iov[i].iov_base, 1, flags);
+    }
+    return 0;
+}
+
+ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+    int error;
+    if (!strikes(CALL_WRITEV, &error))
+        return NEXT(writev)(fd, iov, count);
+    if (error != SHORT) {
+        errno = error;
+        return -1;
+    }
+    for (int i = 0; i < count; i++) {
+        if (iov[i].iov_len > 0)
+            return write(fd, iov[i].iov_base, 1);
+    }
+    return 0;
+}
+
+ssize_t read(int fd, void *bytes, size_t len)
+{
+    return fails(CALL_READ) ? -1 : NEXT(read)(fd, bytes, len);
+}
+
+int poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    return fails(CALL_POLL) ? -1 : NEXT(poll)(fds, count, timeout);
+}
+
+int epoll_wait(int fd, struct epoll_event *events, int max, int timeout)
+{
+    return fails(CALL_EPOLL_WAIT) ? -1 : NEXT(epoll_wait)(fd, events, max, timeout);
+}
+
+int epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event)
+{
+    return fails(CALL_EPOLL_CTL) ? -1 : NEXT(epoll_ctl)(epoll_fd, operation, fd, event);
+}
+
+int accept4(int fd, struct sockaddr *address, socklen_t *len, int flags)
+{
+    return fails(CALL_ACCEPT) ? -1 : NEXT(accept4)(fd, address, len, flags);
+}
+
+int socket(int domain, int type, int protocol)
+{
+    return fails(CALL_SOCKET) ? -1 : NEXT(socket)(domain, type, protocol);
+}
+
+int connect(int fd, const struct sockaddr *address, socklen_t len)
+{
+    return fails(CALL_CONNECT) ? -1 : NEXT(connect)(fd, address, len);
+}
+
+static mode_t mode_of(int flags, va_list arguments)
+{
+    return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(arguments, mode_t) : 0;
+}
+
+int open(const char *name, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = mode_of(flags, arguments);
+    va_end(arguments);
+    return fails(CALL_OPEN) ? -1 : NEXT(openat)(AT_FDCWD, name, flags, mode);
+}
+
+FILE *fopen(const char *name, const char *mode)
+{
+    return fails(CALL_OPEN) ? NULL : NEXT(fopen)(name, mode);
+}
+
+/* The C library's own, under the names that it keeps for those who replace these. */
+#ifndef WITHOUT_MALLOC /* a sanitizer brings its own */
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+
+void *malloc(size_t size)
+{
+    return fails(CALL_MALLOC) ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    return fails(CALL_MALLOC) ? NULL : __libc_calloc(count, size);
+}
+
+void *realloc(void *old, size_t size)
+{
+    return fails(CALL_MALLOC) ? NULL : __libc_realloc(old, size);
+}
+#endif
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int result = NEXT(clock_gettime)(clock, now);
+    if (clock == CLOCK_REALTIME)
+        now->tv_sec += atomic_load(&page->clock_offset_s);
+    return result;
+}
+
+time_t time(time_t *out)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out != NULL)
+        *out = now.tv_sec;
+    return now.tv_sec;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    int result = NEXT(gettimeofday)(now, zone);
+    now->tv_sec += atomic_load(&page->clock_offset_s);
+    return result;
+}

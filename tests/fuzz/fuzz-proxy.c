@@ -1,0 +1,59 @@
+/* tests/fuzz/fuzz-proxy.c - PROXY headers: every beginning asks for more, and what was read can be said
+ * again
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/proxy.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void must(bool condition)
+{
+    if (!condition)
+        abort();
+}
+
+static void check_again(const struct proxy_header *header, enum proxy_version version)
+{
+    char wire[PROXY_HEADER_MAX];
+    struct proxy_header again;
+    size_t used = 0, len = proxy_format(header, version, wire);
+
+    if (len == 0) { /* two families, which only a mapped IPv4 address brings about */
+        must(header->source.family != header->destination.family);
+        return;
+    }
+    must(proxy_parse(wire, len, &again, &used) == PROXY_DONE && used == len);
+    must(again.local == header->local);
+    if (header->local)
+        return;
+    must(address_same_ip(&again.source, &header->source) &&
+         address_same_ip(&again.destination, &header->destination));
+    must(again.source.port == header->source.port &&
+         again.destination.port == header->destination.port);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct proxy_header header;
+    size_t used = 0, used_before;
+    char *exact;
+
+    if (proxy_parse((const char *)data, size, &header, &used) != PROXY_DONE)
+        return 0;
+    must(used > 0 && used <= size && used <= PROXY_HEADER_MAX);
+    check_again(&header, PROXY_V1);
+    check_again(&header, PROXY_V2);
+    /* Octet by octet, as a slow peer sends it; in memory that ends where the octets end. */
+    for (size_t len = 0; len < used; len++) {
+        exact = malloc(len > 0 ? len : 1);
+        memcpy(exact, data, len);
+        must(proxy_parse(exact, len, &header, &used_before) == PROXY_MORE);
+        free(exact);
+    }
+    return 0;
+}
