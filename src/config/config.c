@@ -451,3 +451,16 @@ void config_tls_server(const struct config *config, struct tls_server_config *ou
         .dh_params = tls->dh_params,
     };
 }
+
+void config_resolver(const struct config *config, struct resolver_config *out)
+{
+    const struct config_dns *dns = &config->dns;
+    *out = (struct resolver_config){
+        .servers = dns->servers.items,
+        .server_count = dns->servers.count,
+        .recurse = dns->recurse,
+        .trust_anchor_file = !dns->validate                      ? ""
+                             : dns->trust_anchor_file[0] != '\0' ? dns->trust_anchor_file
+                                                                 : NULL,
+    };
+}

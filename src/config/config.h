@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "net/listener.h"
+#include "net/resolver.h"
 #include "net/tls.h"
 
 #define CONFIG_HOSTS_MAX 8
@@ -71,6 +72,13 @@ struct config_tls {
     int client_certificates; /* enum tls_client_certificates */
     char *ca_file;           /* "" = none */
     char *dh_params;         /* "" = none */
+};
+
+struct config_dns {
+    struct host_list servers; /* none: those of resolv.conf */
+    bool recurse;
+    bool validate;
+    char *trust_anchor_file; /* "" = the distribution's */
 };
 
 struct config_backend {
@@ -131,6 +139,7 @@ struct config_in {
     struct cidr_set *xclient_hosts; /* who may send XCLIENT */
     struct cidr_set *proxy_hosts;   /* who may send a PROXY header */
     struct cidr_set *no_tls_hosts;
+    bool reverse_dns;
     int bare_newlines; /* enum config_newlines */
     int64_t workers;
     int64_t greet_delay_ms;
@@ -145,6 +154,7 @@ struct config {
     char *user;  /* to become after binding, when started as root */
     char *group; /* "" = the user's own */
     struct config_tls tls;
+    struct config_dns dns;
     struct config_in in;
     int log_level; /* enum log_level */
 };
@@ -168,5 +178,8 @@ void config_print_manual(FILE *out);
 
 /* The configuration's TLS part for tls_server_new(); borrows from config. */
 void config_tls_server(const struct config *config, struct tls_server_config *out);
+
+/* The same of its DNS part for resolver_new(). */
+void config_resolver(const struct config *config, struct resolver_config *out);
 
 #endif

@@ -21,7 +21,7 @@ static const struct option backend_rows[] = {
     {"domains", OPTION_DOMAINS, offsetof(struct config_backend, domains), NULL, 0, 0, NULL,
      N_("The domains whose mail goes there; a leading dot means all subdomains. They need "
         "not stand in in.domains as well.")},
-    {"hosts", OPTION_HOSTS, offsetof(struct config_backend, hosts), NULL, 0, 0, NULL,
+    {"hosts", OPTION_HOSTS, offsetof(struct config_backend, hosts), NULL, 25, 0, NULL,
      N_("The mail server's addresses, tried in order; the port is 25 unless given.")},
     {"identity", OPTION_ENUM, offsetof(struct config_backend, identity), NULL, 0, 0, identity_names,
      N_("How the backend is told who the client is: by XCLIENT, by a PROXY header of "
@@ -39,8 +39,8 @@ static const struct option backend_rows[] = {
     {"source", OPTION_ADDRESSES, offsetof(struct config_backend, source), "", 0, 0, NULL,
      N_("The addresses to connect from, one IPv4 and one IPv6 at most; empty lets the "
         "system choose.")},
-    {"spares", OPTION_INTEGER, offsetof(struct config_backend, spares), "2", 0,
-     CONFIG_SPARES_MAX, NULL,
+    {"spares", OPTION_INTEGER, offsetof(struct config_backend, spares), "2", 0, CONFIG_SPARES_MAX,
+     NULL,
      N_("Connections to the backend kept open and greeted, so that a message finds one "
         "ready. Not with \"proxy-v1\" and \"proxy-v2\", where the client must be known "
         "first.")},
@@ -102,6 +102,17 @@ static const struct option all_rows[] = {
     {"tls.dh_params", OPTION_FILE, offsetof(struct config, tls.dh_params), "", 0, 0, NULL,
      N_("Diffie-Hellman parameters for old clients; without, those of RFC 7919 are "
         "used.")},
+    {"dns.servers", OPTION_HOSTS, offsetof(struct config, dns.servers), "", 53, 0, NULL,
+     N_("Resolvers to ask, IP addresses with or without a port. Empty means those of "
+        "/etc/resolv.conf.")},
+    {"dns.recurse", OPTION_BOOLEAN, offsetof(struct config, dns.recurse), "false", 0, 0, NULL,
+     N_("Ask nobody else, but the root servers and those that they refer to.")},
+    {"dns.validate", OPTION_BOOLEAN, offsetof(struct config, dns.validate), "true", 0, 0, NULL,
+     N_("Check answers by DNSSEC, if a trust anchor is there.")},
+    {"dns.trust_anchor_file", OPTION_FILE, offsetof(struct config, dns.trust_anchor_file), "", 0, 0,
+     NULL,
+     N_("The keys of the root. Empty means those that the distribution installs "
+        "(package dns-root-data).")},
     {"in.listen", OPTION_LISTEN, offsetof(struct config, in.listen), "[::]:25", 0, 0, NULL,
      N_("Addresses and ports to listen on. [::] takes IPv4 as well. Words may stand behind "
         "the port: \"tls\", the TLS handshake comes first (as on port 465); \"proxy\", a "
@@ -125,6 +136,9 @@ static const struct option all_rows[] = {
         "marked \"proxy\". Connections of others to such a listener are closed.")},
     {"in.no_tls_hosts", OPTION_NETWORKS, offsetof(struct config, in.no_tls_hosts), "", 0, 0, NULL,
      N_("Clients to which STARTTLS is not offered, because theirs is broken.")},
+    {"in.reverse_dns", OPTION_BOOLEAN, offsetof(struct config, in.reverse_dns), "true", 0, 0, NULL,
+     N_("Look up the name of each client, confirmed forward, for the backend, the Received "
+        "line and the log.")},
     {"in.bare_newlines", OPTION_ENUM, offsetof(struct config, in.bare_newlines), "normalize", 0, 0,
      newline_names,
      N_("What happens to a bare CR or LF in mail data: made canonical, or the message "

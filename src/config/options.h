@@ -29,7 +29,7 @@ enum option_type {
     OPTION_ENUM,          /* int, index into the names */
     OPTION_GROUP,         /* a struct with rows of its own, that begins with `bool given` */
     OPTION_LISTEN,        /* struct listen_list */
-    OPTION_HOSTS,         /* struct host_list; the port is 25 unless given */
+    OPTION_HOSTS,         /* struct host_list; the port is `min` unless given */
     OPTION_ADDRESSES,     /* struct host_list; no ports */
     OPTION_NETWORKS,      /* struct cidr_set * */
     OPTION_DOMAINS,       /* struct string_list */

@@ -187,12 +187,14 @@ static int add_listen(struct listen_list *list, const char *text, struct error *
     return 0;
 }
 
-static int add_host(struct host_list *list, const char *text, struct error *err)
+static int add_host(const struct option *option, struct host_list *list, const char *text,
+                    struct error *err)
 {
     if (list->count == CONFIG_HOSTS_MAX)
         return too_many(CONFIG_HOSTS_MAX, err);
     struct address *host = &list->items[list->count];
-    if (text[0] == '*' || address_parse_endpoint(host, text, 25) != 0 || host->port == 0) {
+    if (text[0] == '*' || address_parse_endpoint(host, text, (uint16_t)option->min) != 0 ||
+        host->port == 0) {
         error_set(err,
                   _("found \"%s\"; expected an IP address, with or without a port, like "
                     "10.0.0.2:25 or [fd00::2]:25"),
@@ -297,7 +299,7 @@ int option_set(const struct option *option, void *base, const char *text, const 
     case OPTION_LISTEN:
         return add_listen(place, text, err);
     case OPTION_HOSTS:
-        return add_host(place, text, err);
+        return add_host(option, place, text, err);
     case OPTION_ADDRESSES:
         return add_address(place, text, err);
     case OPTION_NETWORKS:

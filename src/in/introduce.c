@@ -206,7 +206,14 @@ static bool refuses_xclient(const struct reply *reply)
 static enum outcome send_identity(struct introduction *intro)
 {
     char line[XCLIENT_LINE_MAX + 1], text[256];
-    struct xclient_identity identity = {
+    struct reverse_names names = {.status = REVERSE_UNAVAILABLE};
+    if (intro->client->names != NULL)
+        reverse_wait(intro->client->names,
+                     deadline_earlier(deadline_in_ms(REVERSE_TIMEOUT_MS), step(intro)), &names);
+    const struct xclient_identity identity = {
+        .name = names.status == REVERSE_VERIFIED ? names.name : NULL,
+        .reverse_name = names.reverse_name[0] != '\0' ? names.reverse_name : NULL,
+        .name_temporary = names.status == REVERSE_TEMPORARY,
         .client = intro->client->address,
         .local = intro->client->local,
     };

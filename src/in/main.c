@@ -23,6 +23,7 @@
 /* Lives as long as the process. Touched by the main thread only. */
 struct relay_in {
     struct backend_census *census;
+    struct resolver *resolver;
     struct backend **backends; /* the current ones; a reload keeps those that it does not change */
     size_t backend_count;
 };
@@ -32,6 +33,7 @@ struct inbound {
     struct service service;
     struct config *config;
     struct tls_server *tls;
+    struct resolver *resolver; /* the process's */
     struct domains domains;
     struct backend **backends; /* in.backend, then in.backends */
     size_t backend_count;
@@ -54,15 +56,20 @@ static void relay_in_shape(const struct config *config, struct daemon_shape *out
 static void *relay_in_start(const struct config *config, struct error *err)
 {
     struct relay_in *relay = calloc(1, sizeof *relay);
-    (void)config;
+    struct resolver_config resolver;
+
+    config_resolver(config, &resolver);
+    error_set(err, _("out of memory"));
     if (relay != NULL)
         relay->census = backend_census_new();
-    if (relay == NULL || relay->census == NULL) {
-        error_set(err, _("out of memory"));
-        free(relay);
-        return NULL;
-    }
-    return relay;
+    if (relay != NULL && relay->census != NULL)
+        relay->resolver = resolver_new(&resolver, err);
+    if (relay != NULL && relay->resolver != NULL)
+        return relay;
+    if (relay != NULL && relay->census != NULL)
+        backend_census_free(relay->census);
+    free(relay);
+    return NULL;
 }
 
 static void drop_backends(struct backend **backends, size_t count)
@@ -77,6 +84,7 @@ static void relay_in_stop(void *shared)
     struct relay_in *relay = shared;
     drop_backends(relay->backends, relay->backend_count);
     backend_census_free(relay->census);
+    resolver_free(relay->resolver);
     free(relay);
 }
 
@@ -209,6 +217,12 @@ static struct courier *new_submission(void *context, const void *route)
     return courier_backend_new(inbound->submission);
 }
 
+static struct reverse_lookup *identify(void *context, const struct address *client)
+{
+    const struct inbound *inbound = context;
+    return inbound->config->in.reverse_dns ? reverse_start(inbound->resolver, client) : NULL;
+}
+
 static bool serves(void *context, const struct address *client)
 {
     const struct inbound *inbound = context;
@@ -255,6 +269,7 @@ static void set_rules(struct inbound *inbound)
                 .check_recipient = check_recipient,
                 .offer = announce,
                 .courier_new = new_courier,
+                .identify = identify,
                 .serves = serves,
                 .context = inbound,
             },
@@ -365,6 +380,7 @@ static void set_gate(struct service *service, const struct config_in *in)
 static struct service *relay_in_service(void *shared, struct config *config, struct tls_server *tls,
                                         struct error *err)
 {
+    struct relay_in *relay = shared;
     struct inbound *inbound = calloc(1, sizeof *inbound);
 
     if (inbound == NULL) {
@@ -372,13 +388,14 @@ static struct service *relay_in_service(void *shared, struct config *config, str
         return NULL;
     }
     inbound->config = config_ref(config);
+    inbound->resolver = relay->resolver;
     inbound->tls = tls != NULL ? tls_server_ref(tls) : NULL;
     atomic_init(&inbound->service.references, 1);
     inbound->service.destroy = inbound_destroy;
     set_gate(&inbound->service, &config->in);
     set_rules(inbound);
-    if (list_domains(inbound, err) != 0 || find_backends(inbound, shared, err) != 0 ||
-        remember_backends(shared, inbound, err) != 0) {
+    if (list_domains(inbound, err) != 0 || find_backends(inbound, relay, err) != 0 ||
+        remember_backends(relay, inbound, err) != 0) {
         service_unref(&inbound->service);
         return NULL;
     }

@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "base/address.h"
+#include "net/reverse.h"
 #include "net/stream.h"
 #include "smtp/command.h"
 #include "smtp/path.h"
@@ -26,10 +27,11 @@
 /* Who sends, as the session knows it. Owned by the session; it may change between transactions
  * (a new EHLO), never within one. */
 struct client_identity {
-    struct address address; /* with port */
-    struct address local;   /* what it connected to */
-    const char *helo;       /* its EHLO/HELO argument */
-    bool esmtp;             /* EHLO */
+    struct address address;       /* with port */
+    struct address local;         /* what it connected to */
+    const char *helo;             /* its EHLO/HELO argument */
+    struct reverse_lookup *names; /* of the address; NULL: not looked up */
+    bool esmtp;                   /* EHLO */
     bool tls;
     bool authenticated;     /* has logged in through the courier that it has */
     const char *session_id; /* for logs */

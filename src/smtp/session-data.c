@@ -17,8 +17,10 @@
 static size_t trace_header(struct session *session, char out[RECEIVED_MAX])
 {
     struct tls_info tls;
+    struct reverse_names names;
     struct received received = {
         .helo = session->helo,
+        .client_name = session_client_name(session, &names),
         .client = session->client.address,
         .hostname = session->rules->hostname,
         .id = session->transaction_id,

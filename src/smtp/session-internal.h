@@ -83,6 +83,10 @@ void session_refuse(struct session *session, enum own_reply which);
 void session_count_error(struct session *session);
 void session_put(struct session *session, const char *bytes, size_t len);
 void session_flush(struct session *session);
+/* Begins to look up who the client is. */
+void session_identify(struct session *session);
+/* Its verified name as far as known now, or NULL. Points into `names`. */
+const char *session_client_name(const struct session *session, struct reverse_names *names);
 /* Forgets the transaction (RSET, EHLO, after data). */
 void session_end_transaction(struct session *session);
 /* Recipients are open at the next hop (or about to be): the session must keep its worker. Without

@@ -24,18 +24,25 @@ static void add_client(struct log_line *line, const struct session *session)
     log_str(line, "client", address_format_endpoint(&session->client.address, address));
 }
 
+static const char *shown_name(const struct session *session, struct reverse_names *names)
+{
+    const char *name = session_client_name(session, names);
+    return name != NULL ? name : "unknown";
+}
+
 /* NOQUEUE: reject: RCPT from unknown[198.51.100.7]: 554 5.7.1 <to>: text; from=<> to=<> proto= helo= */
 void session_log_reject(const struct session *session, const char *command, const char *recipient,
                         const struct reply *reply)
 {
     struct log_line line;
+    struct reverse_names names;
     char address[ADDRESS_TEXT_MAX], text[512];
     const char *subject = recipient != NULL ? recipient : "";
 
     if (!log_enabled(LOG_LEVEL_INFO))
         return;
     log_begin(&line, LOG_LEVEL_INFO, "NOQUEUE: reject: ");
-    log_text(&line, "%s from unknown[%s]: %d %s%s", command,
+    log_text(&line, "%s from %s[%s]: %d %s%s", command, shown_name(session, &names),
              address_format_ip(&session->client.address, address), reply->code, reply->enhanced,
              reply->enhanced[0] != '\0' ? " " : "");
     snprintf(text, sizeof text, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
@@ -92,6 +99,7 @@ void session_log_auth(const struct session *session, const char *mechanism,
                       const struct reply *reply)
 {
     struct log_line line;
+    struct reverse_names names;
     char address[ADDRESS_TEXT_MAX], text[256];
 
     address_format_ip(&session->client.address, address);
@@ -102,7 +110,8 @@ void session_log_auth(const struct session *session, const char *mechanism,
         log_str(&line, "mechanism", mechanism);
     } else {
         log_begin(&line, LOG_LEVEL_WARNING, "warning: ");
-        log_text(&line, "unknown[%s]: SASL %s authentication failed: %s", address, mechanism, text);
+        log_text(&line, "%s[%s]: SASL %s authentication failed: %s", shown_name(session, &names),
+                 address, mechanism, text);
         log_str(&line, "session", session->id);
     }
     log_end(&line);

@@ -101,6 +101,7 @@ void session_act_xclient(struct session *session, const struct command *command)
     session->introduced = true;
     session->client.address = introduction.client;
     session->client.local = introduction.local;
+    session_identify(session);
     session->client.esmtp = false;
     session->helo[0] = '\0';
     session->state = STATE_CONNECTED;

@@ -67,6 +67,7 @@ struct session *session_new(int fd, const struct address *client, const struct a
     session->client.local = *local;
     session->client.helo = session->helo;
     session->client.session_id = session->id;
+    session_identify(session);
     return session;
 }
 
@@ -75,12 +76,28 @@ void session_set_bar(struct session *session, const struct session_bar *bar)
     session->bar = bar;
 }
 
+void session_identify(struct session *session)
+{
+    const struct session_policy *policy = &session->rules->policy;
+    reverse_unref(session->client.names);
+    session->client.names = policy->identify != NULL
+                                ? policy->identify(policy->context, &session->client.address)
+                                : NULL;
+}
+
+const char *session_client_name(const struct session *session, struct reverse_names *names)
+{
+    bool known = session->client.names != NULL && reverse_peek(session->client.names, names);
+    return known && names->status == REVERSE_VERIFIED ? names->name : NULL;
+}
+
 void session_free(struct session *session)
 {
     if (session == NULL)
         return;
     session_drop_courier(session);
     stream_close(&session->stream);
+    reverse_unref(session->client.names);
     free(session);
 }
 

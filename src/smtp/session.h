@@ -56,6 +56,8 @@ struct session_policy {
     void (*offer)(void *context, struct session_offer *offer);
     /* A courier for one session and route (NULL: the only one), or NULL when out of memory. */
     struct courier *(*courier_new)(void *context, const void *route);
+    /* Begins to look up the names of a client: a reference, or NULL. The member may be NULL. */
+    struct reverse_lookup *(*identify)(void *context, const struct address *client);
     /* Is a client of this address served at all? For those that XCLIENT names. */
     bool (*serves)(void *context, const struct address *client);
     void *context;

@@ -98,7 +98,7 @@ static struct service *make_service(const char *hostname)
         .data_timeout_ms = 5000,
         .drain_octets = 100000,
         .drain_timeout_ms = 1000,
-        .policy = {take_check, take_offer, take_new, NULL, NULL},
+        .policy = {take_check, take_offer, take_new, NULL, NULL, NULL},
     };
     service->connections = 2000;
     service->limits.connections = 2000;

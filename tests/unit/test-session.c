@@ -177,7 +177,7 @@ static struct session_rules rules_for_test(void)
         .data_timeout_ms = 300,
         .drain_octets = 200000,
         .drain_timeout_ms = 1000,
-        .policy = {fake_check, fake_offer, fake_new, fake_serves, NULL},
+        .policy = {fake_check, fake_offer, fake_new, NULL, fake_serves, NULL},
     };
 }
 
