@@ -4,6 +4,7 @@
  */
 #include "net/dns-name.h"
 
+#include <idn2.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -92,6 +93,30 @@ bool dns_name_is_hostname(const char *name)
             return false;
     }
     return !numeric && at < DNS_NAME_MAX;
+}
+
+static bool is_ascii(const char *text)
+{
+    while (*text != '\0' && (unsigned char)*text < 0x80)
+        text++;
+    return *text == '\0';
+}
+
+int dns_name_to_ascii(const char *domain, char name[DNS_NAME_MAX])
+{
+    char *converted = NULL;
+    const char *ascii = domain;
+    int result = -1;
+
+    if (!is_ascii(domain) &&
+        idn2_to_ascii_8z(domain, &converted, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK)
+        ascii = converted;
+    if (strlen(ascii) <= TEXT_MAX && dns_name_is_hostname(ascii)) {
+        strcpy(name, ascii);
+        result = 0;
+    }
+    idn2_free(converted);
+    return result;
 }
 
 bool dns_name_equal(const char *a, const char *b)

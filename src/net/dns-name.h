@@ -1,7 +1,7 @@
 /* net/dns-name.h - domain names: off the wire, as host names, and of addresses
  *
  * What the modules that ask the DNS (net/reverse, net/mx, server/dnsbl) need to read records and to
- * make the names they ask for. Names are text without the final dot. No allocation, thread-safe.
+ * make the names they ask for. Names are text without the final dot. Nothing to free, thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -41,6 +41,10 @@ int dns_address_read(const uint8_t *data, size_t len, struct address *address);
 /* A host name by the rules Postfix has for XCLIENT NAME: letters, digits, '_' and inner '-', labels
  * of 1 to 63 octets, 255 in all, no final dot, and not all digits and dots. */
 bool dns_name_is_hostname(const char *name);
+
+/* A domain as people write it, in UTF-8 too (RFC 6531 3.2), as the host name to ask the DNS for:
+ * labels that are not ASCII become A-labels (RFC 5891). 0; -1 when that can't be or is none. */
+int dns_name_to_ascii(const char *domain, char name[DNS_NAME_MAX]);
 
 /* Same name? Case does not count. */
 bool dns_name_equal(const char *a, const char *b);

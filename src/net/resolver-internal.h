@@ -1,4 +1,4 @@
-/* net/resolver-internal.h - what the two files of net/resolver share
+/* net/resolver-internal.h - what the files of net/resolver share
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,5 +17,8 @@ int resolver_trust_anchor(const struct resolver_config *config, const char **fil
 /* A finished libunbound context that works in a thread of its own. Checks every setting. NULL with
  * a reason on failure. The caller's, for ub_ctx_delete(). */
 struct ub_ctx *resolver_context_new(const struct resolver_config *config, struct error *err);
+
+/* RESOLVER_TEMPORARY, for a reason that is static text. */
+void resolver_answer_temporary(struct resolver_answer *answer, const char *reason);
 
 #endif

@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unbound.h>
 #include <unistd.h>
 
@@ -25,8 +24,6 @@
 #define STACK_SIZE (256 * 1024)
 #define START_RETRY_MS 10000
 #define BOGUS_LOG_MS 60000
-#define LOOKUP_GRACE_MS                                                                            \
-    200 /* the answering thread keeps the deadline; this is for the case it can't */
 #define CLASS_IN 1
 #define RCODE_NXDOMAIN 3
 
@@ -85,7 +82,7 @@ static const char *rcode_name(int rcode)
     return rcode >= 0 && rcode < (int)(sizeof names / sizeof names[0]) ? names[rcode] : "error";
 }
 
-static void fill_temporary(struct resolver_answer *answer, const char *reason)
+void resolver_answer_temporary(struct resolver_answer *answer, const char *reason)
 {
     *answer = (struct resolver_answer){.result = RESOLVER_TEMPORARY, .reason = reason};
 }
@@ -112,12 +109,12 @@ static void fill_records(struct resolver_answer *answer, struct ub_result *resul
 static void fill_answer(struct resolver_answer *answer, int error, struct ub_result *result)
 {
     if (error != 0 || result == NULL) {
-        fill_temporary(answer, error != 0 ? ub_strerror(error) : "no answer");
+        resolver_answer_temporary(answer, error != 0 ? ub_strerror(error) : "no answer");
     } else if (result->bogus) {
-        fill_temporary(answer, result->why_bogus != NULL ? result->why_bogus : "bogus");
+        resolver_answer_temporary(answer, result->why_bogus != NULL ? result->why_bogus : "bogus");
         answer->bogus = true;
     } else if (result->rcode != 0 && result->rcode != RCODE_NXDOMAIN) {
-        fill_temporary(answer, rcode_name(result->rcode));
+        resolver_answer_temporary(answer, rcode_name(result->rcode));
     } else {
         *answer = (struct resolver_answer){.reason = "", .secure = result->secure};
         answer->ttl = result->ttl > 0 ? (unsigned)result->ttl : 0;
@@ -132,14 +129,14 @@ static void fill_answer(struct resolver_answer *answer, int error, struct ub_res
 void resolver_answer_move(struct resolver_answer *to, struct resolver_answer *from)
 {
     *to = *from;
-    fill_temporary(from, "");
+    resolver_answer_temporary(from, "");
 }
 
 void resolver_answer_free(struct resolver_answer *answer)
 {
     if (answer->owner != NULL)
         ub_resolve_free(answer->owner);
-    fill_temporary(answer, "");
+    resolver_answer_temporary(answer, "");
 }
 
 /* The thread that answers. */
@@ -197,7 +194,7 @@ static void give_up(struct resolver *resolver, bool all)
         ring_insert_after(&resolver->late, question);
         question->callback = NULL;
         pthread_mutex_unlock(&resolver->lock);
-        fill_temporary(&answer, all ? "shutting down" : "timeout");
+        resolver_answer_temporary(&answer, all ? "shutting down" : "timeout");
         callback(question->context, &answer);
         pthread_mutex_lock(&resolver->lock);
     }
@@ -335,81 +332,6 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
         return 0;
     free(question);
     return -1;
-}
-
-/* Waiting. */
-
-struct waiter {
-    pthread_mutex_t lock;
-    pthread_cond_t ready;
-    struct resolver_answer answer;
-    bool done;
-    int references; /* who waits, and the question */
-};
-
-static struct waiter *waiter_new(void)
-{
-    struct waiter *waiter = calloc(1, sizeof *waiter);
-    pthread_condattr_t attributes;
-
-    if (waiter == NULL)
-        return NULL;
-    pthread_mutex_init(&waiter->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&waiter->ready, &attributes);
-    pthread_condattr_destroy(&attributes);
-    waiter->references = 2;
-    return waiter;
-}
-
-/* With its lock held, which is gone afterwards. */
-static void waiter_leave(struct waiter *waiter)
-{
-    bool last = --waiter->references == 0;
-    pthread_mutex_unlock(&waiter->lock);
-    if (!last)
-        return;
-    if (waiter->done)
-        resolver_answer_free(&waiter->answer);
-    pthread_cond_destroy(&waiter->ready);
-    pthread_mutex_destroy(&waiter->lock);
-    free(waiter);
-}
-
-static void tell_waiter(void *context, struct resolver_answer *answer)
-{
-    struct waiter *waiter = context;
-    pthread_mutex_lock(&waiter->lock);
-    resolver_answer_move(&waiter->answer, answer);
-    waiter->done = true;
-    pthread_cond_signal(&waiter->ready);
-    waiter_leave(waiter);
-}
-
-enum resolver_result resolver_lookup(struct resolver *resolver, const char *name, int type,
-                                     struct deadline deadline, struct resolver_answer *answer)
-{
-    int64_t until_ms = deadline.at_ms + LOOKUP_GRACE_MS;
-    struct timespec until = {.tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000};
-    struct waiter *waiter = waiter_new();
-    int result = 0;
-
-    fill_temporary(answer, waiter != NULL ? "timeout" : "out of memory");
-    if (waiter == NULL)
-        return answer->result;
-    bool asked = resolver_ask(resolver, name, type, deadline, tell_waiter, waiter) == 0;
-    pthread_mutex_lock(&waiter->lock);
-    while (asked && !waiter->done && result == 0)
-        result = pthread_cond_timedwait(&waiter->ready, &waiter->lock, &until);
-    if (waiter->done)
-        resolver_answer_move(answer, &waiter->answer);
-    if (!asked) {
-        answer->reason = "the resolver takes no questions";
-        waiter->references--;
-    }
-    waiter_leave(waiter);
-    return answer->result;
 }
 
 /* Life. */

@@ -92,6 +92,15 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
 enum resolver_result resolver_lookup(struct resolver *resolver, const char *name, int type,
                                      struct deadline deadline, struct resolver_answer *answer);
 
+/* Several at the same time, waiting for all. The answers are the caller's. */
+struct resolver_question {
+    const char *name;
+    int type;
+    struct resolver_answer answer;
+};
+void resolver_lookup_all(struct resolver *resolver, struct resolver_question *questions,
+                         size_t count, struct deadline deadline);
+
 /* What `from` holds is `to`'s from now on. */
 void resolver_answer_move(struct resolver_answer *to, struct resolver_answer *from);
 void resolver_answer_free(struct resolver_answer *answer);

@@ -91,6 +91,40 @@ static void test_hostname(void)
     }
 }
 
+static void test_to_ascii(void)
+{
+    static const struct {
+        const char *domain, *name; /* NULL: refused */
+    } cases[] = {
+        {"Mail.Example", "Mail.Example"},
+        {"a_b.example", "a_b.example"},
+        {"b\303\274cher.example", "xn--bcher-kva.example"},
+        {"stra\303\237e.example", "xn--strae-oqa.example"},
+        {"\344\276\213\343\201\210.\343\203\206\343\202\271\343\203\210", "xn--r8jz45g.xn--zckzah"},
+        {"b\303\274cher..example", NULL},
+        {"b\303\274 cher.example", NULL},
+        {"b\303.example", NULL},
+        {"\342\200\213.example", NULL},
+        {"\357\274\221\357\274\222\357\274\223", NULL}, /* full-width digits: 123 */
+        {"", NULL},
+        {"a.example.", NULL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        char name[DNS_NAME_MAX] = "";
+        g_test_message("%s", cases[i].domain);
+        int result = dns_name_to_ascii(cases[i].domain, name);
+        g_assert_cmpint(result, ==, cases[i].name != NULL ? 0 : -1);
+        g_assert_cmpstr(name, ==, cases[i].name != NULL ? cases[i].name : "");
+    }
+    gchar *longest = g_strnfill(5000, 'a');
+    longest[4998] = '\303', longest[4999] = '\274';
+    char name[DNS_NAME_MAX];
+    g_assert_cmpint(dns_name_to_ascii(longest, name), ==, -1);
+    longest[4998] = 'a', longest[4999] = 'a';
+    g_assert_cmpint(dns_name_to_ascii(longest, name), ==, -1);
+    g_free(longest);
+}
+
 static void test_of_address(void)
 {
     static const struct {
@@ -137,6 +171,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dns-name/longest", test_long);
     g_test_add_func("/dns-name/mx", test_mx);
     g_test_add_func("/dns-name/hostname", test_hostname);
+    g_test_add_func("/dns-name/to ASCII", test_to_ascii);
     g_test_add_func("/dns-name/of address", test_of_address);
     g_test_add_func("/dns-name/address", test_address_read);
     return g_test_run();
