@@ -95,6 +95,17 @@ static void put_data(struct message *message, int type, const char *text)
     }
 }
 
+size_t dns_server_data(int type, const char *text, uint8_t *out, size_t size)
+{
+    struct message *message = g_new0(struct message, 1);
+    put_data(message, type, text);
+    size_t len = message->len;
+    g_assert_cmpuint(len, <=, size);
+    memcpy(out, message->octets, len);
+    g_free(message);
+    return len;
+}
+
 static void put_record(struct message *message, const char *name, int type, const char *text)
 {
     put_name(message, name);

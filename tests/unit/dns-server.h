@@ -9,6 +9,7 @@
 #define POSTERN_TESTS_DNS_SERVER_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "net/resolver.h"
 
@@ -32,5 +33,8 @@ unsigned dns_server_asked(struct dns_server *server, const char *name, int type)
 
 /* A resolver that asks only this server, without DNSSEC unless `anchor` is a file. */
 struct resolver *dns_server_resolver(struct dns_server *server, const char *anchor);
+
+/* A record's data as the server sends it (a name: as CNAME). Returns its length. */
+size_t dns_server_data(int type, const char *text, uint8_t *out, size_t size);
 
 #endif

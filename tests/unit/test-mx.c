@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dns-server.h"
+#include "dns-sign.h"
 #include "net/mx.h"
 
 static const struct dns_row rows[] = {
@@ -272,6 +273,42 @@ static void test_private_allowed(void)
     close_bed(&bed);
 }
 
+/* DANE needs to know what DNSSEC has proven: the MX records, and each host's addresses. */
+static void test_secure(void)
+{
+    static const struct dns_row zone[] = {
+        {"signed.example", DNS_TYPE_MX, "10 mx.signed.example|20 plain.example"},
+        {"forged.signed.example", DNS_TYPE_MX, "10 plain.example"},
+        {"mx.signed.example", DNS_TYPE_A, "198.51.100.1"},
+        {"plain.example", DNS_TYPE_A, "198.51.100.2"},
+        {"plain.example", DNS_TYPE_MX, "10 mx.signed.example"},
+    };
+    struct mx_options options = {.family = MX_ONLY_IPV4};
+    struct signed_rows *all = dns_sign(zone, G_N_ELEMENTS(zone), "signed.example");
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->rows[i].type == DNS_TYPE_MX && strcmp(all->rows[i].name, "forged.signed.example") == 0)
+            *(char *)all->rows[i].answer = '2';
+    }
+    struct dns_server *server = dns_server_open(all->rows, all->count);
+    struct resolver *resolver = dns_server_resolver(server, all->anchor_file);
+    struct mx_route route;
+    mx_find(resolver, "signed.example", &options, deadline_in_ms(8000), &route);
+    g_assert_cmpuint(route.count, ==, 2);
+    g_assert_true(route.mx_secure);
+    g_assert_true(route.candidates[0].address_secure);
+    g_assert_false(route.candidates[1].address_secure);
+    mx_find(resolver, "plain.example", &options, deadline_in_ms(8000), &route);
+    g_assert_cmpuint(route.count, ==, 1);
+    g_assert_false(route.mx_secure);
+    g_assert_true(route.candidates[0].address_secure);
+    g_assert_cmpint(mx_find(resolver, "forged.signed.example", &options, deadline_in_ms(8000),
+                            &route), ==, MX_TEMPORARY);
+    g_assert_false(route.mx_secure);
+    resolver_free(resolver);
+    dns_server_close(server);
+    signed_rows_free(all);
+}
+
 static void test_timeout(void)
 {
     struct bed bed;
@@ -293,6 +330,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mx/bounds", test_bounds);
     g_test_add_func("/mx/shuffle", test_shuffle);
     g_test_add_func("/mx/private allowed", test_private_allowed);
+    g_test_add_func("/mx/secure", test_secure);
     g_test_add_func("/mx/timeout", test_timeout);
     return g_test_run();
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "dns-server.h"
+#include "dns-sign.h"
 #include "net/dns-name.h"
 
 static const struct dns_row rows[] = {
@@ -249,6 +250,50 @@ static void test_bogus(void)
     g_free(anchor);
 }
 
+/* What is signed is proven; what was changed after it was signed is withheld. */
+static void test_secure(void)
+{
+    static const struct dns_row zone[] = {
+        {"host.signed.example", DNS_TYPE_A, "192.0.2.1|192.0.2.2"},
+        {"alias.signed.example", DNS_TYPE_CNAME, "host.signed.example"},
+        {"out.signed.example", DNS_TYPE_CNAME, "plain.example"},
+        {"forged.signed.example", DNS_TYPE_A, "192.0.2.3"},
+        {"plain.example", DNS_TYPE_A, "192.0.2.4"},
+    };
+    static const struct {
+        const char *name;
+        enum resolver_result result;
+        bool secure, bogus;
+    } questions[] = {
+        {"host.signed.example", RESOLVER_FOUND, true, false},
+        {"alias.signed.example", RESOLVER_FOUND, true, false},
+        {"out.signed.example", RESOLVER_FOUND, false, false},
+        {"forged.signed.example", RESOLVER_TEMPORARY, false, true},
+        {"missing.signed.example", RESOLVER_TEMPORARY, false, true}, /* no proof of its absence */
+        {"plain.example", RESOLVER_FOUND, false, false},
+    };
+    struct signed_rows *all = dns_sign(zone, G_N_ELEMENTS(zone), "signed.example");
+    for (size_t i = 0; i < all->count; i++) {
+        if (strcmp(all->rows[i].answer, "192.0.2.3") == 0)
+            strcpy((char *)all->rows[i].answer, "192.0.2.9");
+    }
+    struct dns_server *server = dns_server_open(all->rows, all->count);
+    struct resolver *resolver = dns_server_resolver(server, all->anchor_file);
+    for (size_t i = 0; i < G_N_ELEMENTS(questions); i++) {
+        struct resolver_answer answer;
+        resolver_lookup(resolver, questions[i].name, DNS_TYPE_A, deadline_in_ms(10000), &answer);
+        g_test_message("%s: %s %s", questions[i].name, resolver_result_name(answer.result),
+                       answer.reason);
+        g_assert_cmpint(answer.result, ==, questions[i].result);
+        g_assert_cmpint(answer.secure, ==, questions[i].secure);
+        g_assert_cmpint(answer.bogus, ==, questions[i].bogus);
+        resolver_answer_free(&answer);
+    }
+    resolver_free(resolver);
+    dns_server_close(server);
+    signed_rows_free(all);
+}
+
 static void test_settings(void)
 {
     struct resolver_config config = {.trust_anchor_file = "/nonexistent/root.key"};
@@ -280,6 +325,7 @@ int main(int argc, char **argv)
     g_test_add_func("/resolver/bound", test_bound);
     g_test_add_func("/resolver/free with late questions", test_free_late);
     g_test_add_func("/resolver/bogus", test_bogus);
+    g_test_add_func("/resolver/secure", test_secure);
     g_test_add_func("/resolver/settings", test_settings);
     return g_test_run();
 }
