@@ -38,7 +38,7 @@ struct question {
 struct resolver {
     struct resolver_config config; /* its servers and names are ours */
     pthread_mutex_t lock;          /* all of what follows up to `thread` */
-    bool started, broken, ending;
+    bool started, asked, broken, ending;
     int64_t retry_ms;           /* not to be started again before */
     struct question open, late; /* heads of rings */
     unsigned question_count;    /* in both */
@@ -306,6 +306,26 @@ static void enter(struct resolver *resolver, struct question *question)
         wake(resolver);
 }
 
+/* With the lock held. The first time this makes libunbound's thread, which must leave the process's
+ * signals to others. */
+static int hand_over(struct resolver *resolver, const char *name, int type,
+                     struct question *question)
+{
+    sigset_t all, before;
+    bool first = !resolver->asked;
+
+    if (first) {
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+    }
+    int result =
+        ub_resolve_async(resolver->context, name, type, CLASS_IN, question, take_result, NULL);
+    if (first)
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    resolver->asked = resolver->asked || result == 0;
+    return result;
+}
+
 int resolver_ask(struct resolver *resolver, const char *name, int type, struct deadline deadline,
                  resolver_callback *callback, void *context)
 {
@@ -320,8 +340,7 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
     if (!resolver->ending && resolver->question_count < RESOLVER_QUESTIONS_MAX &&
         start(resolver) == 0) {
         enter(resolver, question);
-        result =
-            ub_resolve_async(resolver->context, name, type, CLASS_IN, question, take_result, NULL);
+        result = hand_over(resolver, name, type, question);
         if (result != 0) {
             ring_remove(question);
             resolver->question_count--;

@@ -8,6 +8,7 @@
 #include <glib.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -316,6 +317,7 @@ struct dns_server *dns_server_open(const struct dns_row *rows, size_t count)
 {
     struct dns_server *server = g_new0(struct dns_server, 1);
     int room = 1 << 20;
+    sigset_t all, before;
     server->rows = rows;
     server->count = count;
     server->asked = g_array_new(FALSE, FALSE, sizeof(struct asked));
@@ -323,7 +325,10 @@ struct dns_server *dns_server_open(const struct dns_row *rows, size_t count)
     bind_both(server);
     setsockopt(server->udp, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     server->stop = eventfd(0, EFD_CLOEXEC);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     g_assert_cmpint(pthread_create(&server->thread, NULL, serve, server), ==, 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return server;
 }
 

@@ -4,6 +4,7 @@
  */
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -96,6 +97,43 @@ static void test_content(void)
     g_assert_cmpuint(answer.count, ==, 2);
     resolver_answer_free(&answer);
     g_assert_cmpuint(dns_server_asked(server, "mx.example", DNS_TYPE_MX), ==, 1);
+    resolver_free(resolver);
+    dns_server_close(server);
+}
+
+/* Threads of this process that would take a SIGTERM. */
+static unsigned threads_with_signals(void)
+{
+    GDir *tasks = g_dir_open("/proc/self/task", 0, NULL);
+    unsigned count = 0;
+    for (const char *task; (task = g_dir_read_name(tasks)) != NULL;) {
+        gchar *file = g_strdup_printf("/proc/self/task/%s/status", task), *status = NULL;
+        if (g_file_get_contents(file, &status, NULL, NULL)) {
+            const char *blocked = strstr(status, "SigBlk:");
+            g_assert_nonnull(blocked);
+            if (!(g_ascii_strtoull(blocked + strlen("SigBlk:\t"), NULL, 16) >> (SIGTERM - 1) & 1))
+                count++;
+        }
+        g_free(file), g_free(status);
+    }
+    g_dir_close(tasks);
+    return count;
+}
+
+/* Signals are main's: a thread that took one would end the daemon in the middle of its mail. */
+static void test_signals(void)
+{
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct resolver *resolver = dns_server_resolver(server, NULL);
+    struct resolver_answer answer;
+    unsigned before = threads_with_signals();
+    /* A name that is none first: it must not use the one chance up. */
+    resolver_lookup(resolver, "a..example", DNS_TYPE_A, deadline_in_ms(5000), &answer);
+    resolver_answer_free(&answer);
+    resolver_lookup(resolver, "a.example", DNS_TYPE_A, deadline_in_ms(5000), &answer);
+    g_assert_cmpint(answer.result, ==, RESOLVER_FOUND);
+    resolver_answer_free(&answer);
+    g_assert_cmpuint(threads_with_signals(), ==, before);
     resolver_free(resolver);
     dns_server_close(server);
 }
@@ -320,6 +358,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/resolver/answers", test_answers);
     g_test_add_func("/resolver/content and cache", test_content);
+    g_test_add_func("/resolver/signals", test_signals);
     g_test_add_func("/resolver/timeout", test_timeout);
     g_test_add_func("/resolver/many at a time", test_many);
     g_test_add_func("/resolver/bound", test_bound);
