@@ -5,8 +5,8 @@
  * threads (libunbound's own and the one here that hands out answers and keeps the deadlines) are
  * made then, so a daemon that never asks pays nothing.
  *
- * Bounds: RESOLVER_QUESTIONS_MAX open questions, caches of a few MiB in all, and each question has
- * a deadline by which it is answered, if only by "not now".
+ * Bounds: RESOLVER_QUESTIONS_MAX open questions, RESOLVER_DESCRIPTORS_MAX descriptors, caches of a
+ * few MiB in all, and each question has a deadline by which it is answered, if only by "not now".
  *
  * DNSSEC is validated when there is a trust anchor. Then `secure` is true for what was proven, and
  * what is forged or broken is never given out: it is `bogus`, RESOLVER_TEMPORARY, without records.
@@ -27,6 +27,7 @@
 #include "base/error.h"
 
 #define RESOLVER_QUESTIONS_MAX 1000
+#define RESOLVER_DESCRIPTORS_MAX 550 /* for a daemon's count of what it may need */
 
 struct resolver;
 

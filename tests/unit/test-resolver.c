@@ -167,6 +167,37 @@ struct tally {
     atomic_uint found, temporary, nested;
 };
 
+static void count_only(void *context, struct resolver_answer *answer)
+{
+    struct tally *tally = context;
+    atomic_fetch_add(answer->result == RESOLVER_FOUND ? &tally->found : &tally->temporary, 1);
+}
+
+/* Domains whose name servers are dead do not hold up the others. */
+static void test_silent_neighbours(void)
+{
+    enum { SILENT = 400 };
+    struct dns_row *all = g_new0(struct dns_row, SILENT + 1);
+    for (int i = 0; i < SILENT; i++)
+        all[i] = (struct dns_row){g_strdup_printf("silent%d.example", i), DNS_TYPE_A, "!DROP"};
+    all[SILENT] = rows[0];
+    struct dns_server *server = dns_server_open(all, SILENT + 1);
+    struct tally tally = {.resolver = dns_server_resolver(server, NULL)};
+    struct resolver_answer answer;
+    for (int i = 0; i < SILENT; i++)
+        g_assert_cmpint(resolver_ask(tally.resolver, all[i].name, DNS_TYPE_A, deadline_in_ms(60000),
+                                     count_only, &tally), ==, 0);
+    resolver_lookup(tally.resolver, rows[0].name, DNS_TYPE_A, deadline_in_ms(1000), &answer);
+    g_assert_cmpint(answer.result, ==, RESOLVER_FOUND);
+    resolver_answer_free(&answer);
+    resolver_free(tally.resolver);
+    g_assert_cmpuint(atomic_load(&tally.temporary), ==, SILENT);
+    dns_server_close(server);
+    for (int i = 0; i < SILENT; i++)
+        g_free((gchar *)all[i].name);
+    g_free(all);
+}
+
 static void count_nested(void *context, struct resolver_answer *answer)
 {
     struct tally *tally = context;
@@ -360,6 +391,7 @@ int main(int argc, char **argv)
     g_test_add_func("/resolver/content and cache", test_content);
     g_test_add_func("/resolver/signals", test_signals);
     g_test_add_func("/resolver/timeout", test_timeout);
+    g_test_add_func("/resolver/silent neighbours", test_silent_neighbours);
     g_test_add_func("/resolver/many at a time", test_many);
     g_test_add_func("/resolver/bound", test_bound);
     g_test_add_func("/resolver/free with late questions", test_free_late);
