@@ -378,7 +378,7 @@ static enum io_result handshake(struct stream *stream, struct deadline deadline,
     int step;
 
     stream->in_start = stream->in_end = 0;
-    if (stream->tls == NULL)
+    if (stream->tls == NULL || stream->broken)
         return fail(stream);
     while (result == IO_OK && (step = tls_session_handshake(stream->tls, err)) != 0) {
         result = step == TLS_BROKEN ? fail(stream) : wait_for_tls(stream, step, deadline);

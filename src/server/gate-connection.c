@@ -52,10 +52,9 @@ static void leave_place(struct connection *connection)
 }
 
 /* Tried once: whoever does not take a short reply from an empty socket buffer does without. */
-static void say(int fd, const char *text, size_t len)
+static bool say(int fd, const char *text, size_t len)
 {
-    if (send(fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-        return;
+    return send(fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)len;
 }
 
 static void say_own(int fd, enum own_reply which)
@@ -82,15 +81,19 @@ static const struct session_rules *rules_of(const struct connection *connection)
 static void greet(struct connection *connection)
 {
     char banner[512];
-    if (!connection->spec->implicit_tls)
-        say(connection->fd, banner,
-            session_banner(rules_of(connection), banner, sizeof banner));
+    if (connection->spec->implicit_tls ||
+        say(connection->fd, banner, session_banner(rules_of(connection), banner, sizeof banner)))
+        return;
+    /* Without its greeting it would wait for ever. */
+    shutdown(connection->fd, SHUT_RDWR);
 }
 
 static void watch(struct connection *connection, int operation, uint32_t manner)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | manner, .data.ptr = connection};
-    epoll_ctl(connection->gate->epoll_fd, operation, connection->fd, &event);
+    /* The client must not wait for one who does not see it. */
+    if (epoll_ctl(connection->gate->epoll_fd, operation, connection->fd, &event) != 0)
+        shutdown(connection->fd, SHUT_RDWR);
 }
 
 /* Until gate_begin() it waits for a PROXY header, though it may not need one. */

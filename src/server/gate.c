@@ -42,16 +42,20 @@ static int watch_source(struct gate *gate, int fd, void *source)
     return epoll_ctl(gate->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
+/* What cannot be watched for lack of memory is tried again after a pause. */
 static void watch_listeners(struct gate *gate, bool on)
 {
     if (gate->accepting == on)
         return;
     gate->accepting = on;
     for (size_t i = 0; i < gate->listener_count; i++) {
-        if (on)
-            watch_source(gate, gate->listeners[i].given.fd, &gate->listeners[i]);
-        else
-            epoll_ctl(gate->epoll_fd, EPOLL_CTL_DEL, gate->listeners[i].given.fd, NULL);
+        int fd = gate->listeners[i].given.fd;
+        if (!on) {
+            epoll_ctl(gate->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+        } else if (watch_source(gate, fd, &gate->listeners[i]) != 0 && errno != EEXIST) {
+            gate->accepting = false;
+            gate->pause_until_ms = deadline_now_ms() + ACCEPT_PAUSE_MS;
+        }
     }
 }
 
@@ -224,7 +228,7 @@ static int keep_time(struct gate *gate)
     if (!gate->accepting && !atomic_load(&gate->draining)) {
         if (gate->pause_until_ms <= now)
             watch_listeners(gate, true);
-        else
+        if (!gate->accepting)
             wait_ms = earlier(wait_ms, (int)(gate->pause_until_ms - now));
     }
     if (!atomic_load(&gate->draining))
