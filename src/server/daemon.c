@@ -377,14 +377,14 @@ static void join_gate(struct daemon *daemon)
     struct timespec until;
     do {
         tell_alive(daemon);
-        clock_gettime(CLOCK_REALTIME, &until);
+        clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec += wait_ms / 1000;
         until.tv_nsec += wait_ms % 1000 * 1000000L;
         if (until.tv_nsec >= 1000000000L) {
             until.tv_sec++;
             until.tv_nsec -= 1000000000L;
         }
-    } while (pthread_timedjoin_np(daemon->gate_thread, NULL, &until) == ETIMEDOUT);
+    } while (pthread_clockjoin_np(daemon->gate_thread, NULL, CLOCK_MONOTONIC, &until) == ETIMEDOUT);
 }
 
 static void log_stop(const struct daemon *daemon)
