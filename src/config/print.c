@@ -205,11 +205,20 @@ static const struct option *first_with_row(const struct option *row)
     return NULL;
 }
 
+/* Each sentence begins a line, as mdoc(7) wants it. */
+static void print_sentences(const char *text, FILE *out)
+{
+    for (const char *end; (end = strstr(text, ". ")) != NULL; text = end + 2)
+        fprintf(out, "%.*s.\n", (int)(end - text), text);
+    fprintf(out, "%s\n", text);
+}
+
 static void describe(const struct option *option, const char *prefix, FILE *out)
 {
     char wanted[256];
-    fprintf(out, ".It Cm %s%s\n%s\n.Pp\nValue: %s.\n", prefix, option->path, option->help,
-            option_expected(option, wanted, sizeof wanted));
+    fprintf(out, ".It Cm %s%s\n", prefix, option->path);
+    print_sentences(option->help, out);
+    fprintf(out, ".Pp\nValue: %s.\n", option_expected(option, wanted, sizeof wanted));
     if (option->fallback == NULL)
         fputs("It must be set.\n", out);
     else if (option->fallback[0] != '\0')

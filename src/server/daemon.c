@@ -30,6 +30,7 @@
 #define STATUS_INTERVAL_MS 10000
 #define EXPIRY_WARNING_S (14 * 86400)
 #define SPARE_DESCRIPTORS 64
+#define STOP_MARGIN_MS 10000 /* what the end takes beside the drain */
 
 /* Everything main() owns. */
 struct daemon {
@@ -405,12 +406,22 @@ static void log_stop(const struct daemon *daemon)
     log_end(&line);
 }
 
+/* systemd must not lose patience before the drain is over, however long an operator made it. */
+static void tell_stopping(int64_t drain_ms)
+{
+    char state[64];
+    sdnotify_send("STOPPING=1");
+    snprintf(state, sizeof state, "EXTEND_TIMEOUT_USEC=%lld",
+             ((long long)drain_ms + STOP_MARGIN_MS) * 1000);
+    sdnotify_send(state);
+}
+
 /* Open transactions may finish; then all is taken down. */
 static void finish(struct daemon *daemon)
 {
     struct daemon_shape shape;
     daemon->program->shape(daemon->config, &shape);
-    sdnotify_send("STOPPING=1");
+    tell_stopping(shape.drain_ms);
     gate_drain(daemon->gate, shape.drain_ms);
     join_gate(daemon);
     log_stop(daemon);

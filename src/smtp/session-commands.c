@@ -439,7 +439,7 @@ void session_command(struct session *session, const struct line *line)
         return;
     }
     if ((row->flags & FLAG_JUNK) && ++session->junk > session->rules->junk_commands) {
-        session_reply_own(session, REPLY_TOO_MANY_ERRORS);
+        session_give_up(session);
         return;
     }
     row->act(session, &command);

@@ -78,6 +78,8 @@ struct session {
 /* Puts a reply; flushed when the session next waits. A 421 also ends the session. */
 void session_reply(struct session *session, const struct reply *reply);
 void session_reply_own(struct session *session, enum own_reply which);
+/* 421: too many errors. Commands that were held back must have been flushed. */
+void session_give_up(struct session *session);
 /* The same, for a command that was refused: counted, and too many are the end. */
 void session_refuse(struct session *session, enum own_reply which);
 void session_count_error(struct session *session);

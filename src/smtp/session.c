@@ -243,6 +243,15 @@ static enum io_result read_command(struct session *session, struct line *line, b
     return stream_read_line(stream, line, longest, deadline_in_ms(session->rules->line_timeout_ms));
 }
 
+/* Logged as a refusal, so that fail2ban can count it. */
+void session_give_up(struct session *session)
+{
+    struct reply *reply = &session->scratch->reply;
+    reply_own(reply, REPLY_TOO_MANY_ERRORS);
+    session_log_reject(session, "SESSION", NULL, reply);
+    session_reply_own(session, REPLY_TOO_MANY_ERRORS);
+}
+
 static void handle_line(struct session *session, enum io_result result, const struct line *line)
 {
     switch (result) {
@@ -263,7 +272,7 @@ static void handle_line(struct session *session, enum io_result result, const st
     }
     if (session->errors > session->rules->errors && !session->closing) {
         session_batch_flush(session, COURIER_NOTHING);
-        session_reply_own(session, REPLY_TOO_MANY_ERRORS);
+        session_give_up(session);
     }
 }
 

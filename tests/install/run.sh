@@ -1,0 +1,211 @@
+#!/bin/bash
+# What "make install" puts beside the programs: units, man pages, completions, certificate hooks,
+# fail2ban filter, AppArmor profile. Installs into a scratch folder. Speaks TAP.
+# usage: [POSTERN_BUILDDIR=...] tests/install/run.sh
+# Checks use functions of their own, which shellcheck takes for unreachable:
+# shellcheck disable=SC2317
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+build=${POSTERN_BUILDDIR:-$PWD}
+. "$here/../tap.sh"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+root=$scratch/root
+
+# The variables of the make that runs this test are not those of an installation.
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES TESTS
+check "make install into a folder" make -s -C "$build" install DESTDIR="$root" || { finish; exit 1; }
+
+installed() { find "$root" -path "*/$1" \( -type f -o -type l \); }
+in_all() {  # in_all PATTERN COMMAND...: the command holds for each file; there is one at least
+    local files file
+    mapfile -t files < <(installed "$1")
+    shift
+    [ ${#files[@]} -gt 0 ] || { echo "nothing of that kind is installed"; return 1; }
+    for file in "${files[@]}"; do "$@" "$file" || { echo "in $file"; return 1; }; done
+}
+without_leftovers() { ! grep -nE '@[A-Za-z_]+@' "$1"; }
+
+# --- systemd
+for kind in service socket; do
+    check "units: no placeholder is left in a *.$kind" in_all "systemd/system/*.$kind" without_leftovers
+done
+starts_what_is_installed() {
+    local program
+    program=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$1")
+    [ -n "$program" ] && [ -x "$root$program" ] || { echo "ExecStart=$program is not installed"; return 1; }
+}
+check "units: what they start is installed" in_all 'systemd/system/*.service' starts_what_is_installed
+if command -v systemd-analyze > /dev/null; then
+    # Verified with the programs where they are now.
+    mkdir "$scratch/units"
+    while read -r unit; do
+        sed -E "s,^(Exec[A-Za-z]+=)(/[^ ]*/(relay-in|relay-out)),\\1$root\\2," "$unit" > "$scratch/units/${unit##*/}"
+    done < <(installed 'systemd/system/*')
+    verified() {
+        local said
+        said=$(systemd-analyze verify --man=no "$scratch"/units/* 2>&1) && [ -z "$said" ] || { echo "$said"; return 1; }
+    }
+    check "units: systemd-analyze verify has nothing to say" verified
+    for unit in "$scratch"/units/*.service; do
+        if systemd-analyze --help | grep -q -e --offline; then
+            check "units: exposure of ${unit##*/} is 1.5 at most" \
+                systemd-analyze security --offline=yes --threshold=15 "$unit"
+        else
+            skip "units: exposure of ${unit##*/} is 1.5 at most" "this systemd-analyze has no --offline"
+        fi
+    done
+else
+    skip "units: systemd-analyze verify has nothing to say" "no systemd-analyze"
+fi
+if command -v systemd-tmpfiles > /dev/null && command -v systemd-sysusers > /dev/null; then
+    folders() {
+        mkdir -p "$scratch/system/etc" && touch "$scratch/system/etc/passwd" "$scratch/system/etc/group" &&
+            systemd-sysusers --root="$scratch/system" "$(installed 'sysusers.d/postern.conf')" &&
+            grep -q '^postern:' "$scratch/system/etc/passwd" &&
+            systemd-tmpfiles --root="$scratch/system" --create "$(installed 'tmpfiles.d/postern.conf')" &&
+            [ "$(stat -c %a "$scratch/system/etc/postern/tls")" = 750 ] &&
+            [ "$(stat -c %a "$scratch/system/var/spool/postern")" = 700 ]
+    }
+    check "sysusers.d and tmpfiles.d: make the user and the folders" folders
+else
+    skip "sysusers.d and tmpfiles.d: make the user and the folders" "no systemd-sysusers"
+fi
+
+# --- manual pages
+if command -v mandoc > /dev/null; then
+    # Pages that come with the package itself cannot be found before it is installed, and the length of
+    # a source line is nothing that a reader sees.
+    lint() {
+        mandoc -Tlint -Wstyle "$1" > "$scratch/lint"
+        ! grep -vE 'STYLE: (referenced manual not found|input text line longer)' "$scratch/lint"
+    }
+    check "manual pages: mandoc -Tlint has nothing to say" in_all 'man/man*/*' lint
+else
+    skip "manual pages: mandoc -Tlint has nothing to say" "no mandoc"
+fi
+check "manual pages: no placeholder is left" in_all 'man/man*/*' without_leftovers
+
+# --- completions: they ask the programs, so every option and command of --help comes out
+completes() {  # completes "WORDS BEFORE" WORD EXPECTED
+    # shellcheck disable=SC2016
+    PATH=$build:$PATH bash -c '
+        . "$1"
+        read -ra COMP_WORDS <<< "$2"
+        COMP_WORDS+=("$3") COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _postern "${COMP_WORDS[0]}" "$3" "${COMP_WORDS[COMP_CWORD - 1]}"
+        printf "%s\n" "${COMPREPLY[@]}"' - "$(installed 'completions/relayctl')" "$1" "$2" > "$scratch/completed"
+    [ "$(sort "$scratch/completed" | tr '\n' ' ')" = "$3 " ] ||
+        { printf 'expected: %s\ngot:      %s\n' "$3" "$(tr '\n' ' ' < "$scratch/completed")"; return 1; }
+}
+check "bash: relay-in --<TAB>" completes "relay-in" "--c" "--check --config"
+check "bash: relayctl s<TAB> offers sink" eval 'completes relayctl sin sink'
+check "bash: relayctl sink --no-<TAB>" completes "relayctl sink" "--no-" "--no-ext --no-pipelining --no-xclient"
+check "bash: relayctl sink --delay <TAB> offers the steps" completes "relayctl sink --delay" "r" "rcpt rset"
+touch "$scratch/some.conf"
+check "bash: relay-in -c <TAB> offers files" completes "relay-in -c" "$scratch/some" "$scratch/some.conf"
+check "bash: relayctl check --config <TAB> offers files" \
+    completes "relayctl check --config" "$scratch/some" "$scratch/some.conf"
+if command -v zsh > /dev/null; then
+    zsh_completes() {
+        # _describe, compadd and _files are replaced by what shows their arguments.
+        # shellcheck disable=SC2016
+        PATH=$build:$PATH zsh -fc '
+            _describe() { print -rl -- ${(P)2} }; compadd() { shift; print -rl -- $@ }
+            _files() { print files }; _message() { print $1 }
+            words=(${=2}) CURRENT=$#words
+            [[ $3 == . ]] && { words+=("") ; (( CURRENT++ )) }
+            source $1' - "$(installed 'site-functions/_postern')" "$1" "$2" > "$scratch/completed" 2>&1
+        grep -qx -e "$3" "$scratch/completed" || { cat "$scratch/completed"; return 1; }
+    }
+    check "zsh: relayctl <TAB>" zsh_completes "relayctl" . 'sink:.*'
+    check "zsh: relay-in <TAB>" zsh_completes "relay-in" . '--check:.*'
+    check "zsh: relayctl sink --store <TAB>" zsh_completes "relayctl sink --store" . files
+    check "zsh: relayctl sink --delay <TAB>" zsh_completes "relayctl sink --delay" . rcpt
+else
+    skip "zsh completion" "no zsh"
+fi
+
+# --- certificate hooks, with two certificates and a key that fits neither
+certificate() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj "/CN=$1" \
+        -keyout "$scratch/$1/privkey.pem" -out "$scratch/$1/fullchain.pem" 2> /dev/null
+}
+for name in mail.example.com www.example.com; do mkdir -p "$scratch/$name" && certificate "$name"; done
+helper=$(installed 'postern/install-certificate')
+# The hooks name the helper by the path it has once installed.
+for hook in certbot-hook acme.sh/postern.sh; do
+    sed "s,'/[^']*/install-certificate','$helper'," "$(installed "postern/$hook")" > "$scratch/${hook##*/}"
+done
+chmod +x "$scratch/certbot-hook"
+group=$(id -gn)
+export POSTERN_GROUP=$group POSTERN_TLS=$scratch/tls
+holds() {  # holds NAME: its certificate and key are installed, for the group only
+    cmp "$scratch/$1/fullchain.pem" "$POSTERN_TLS/fullchain.pem" && cmp "$scratch/$1/privkey.pem" "$POSTERN_TLS/privkey.pem" &&
+        [ "$(stat -c %a:%G "$POSTERN_TLS/privkey.pem")" = "640:$group" ] && [ "$(stat -c %a "$POSTERN_TLS")" = 750 ]
+}
+by_certbot() { RENEWED_LINEAGE=$scratch/$1 RENEWED_DOMAINS=$1 POSTERN_CERTBOT_SETTINGS=$scratch/settings "$scratch/certbot-hook"; }
+certbot_installs() { by_certbot mail.example.com && holds mail.example.com; }
+certbot_chooses() {
+    echo 'POSTERN_CERTIFICATE=mail.example.com' > "$scratch/settings"
+    by_certbot www.example.com && holds mail.example.com
+}
+by_acme() {  # as acme.sh calls it, with the functions that acme.sh has
+    (
+        _info() { :; }; _err() { echo "$1"; }; _getdeployconf() { :; }; _savedeployconf() { saved=$1=$2; }
+        . "$scratch/postern.sh"
+        postern_deploy "$1" "$scratch/$2/privkey.pem" cert.cer ca.cer "$scratch/$1/fullchain.pem" &&
+            [ "$saved" = "POSTERN_TLS=$POSTERN_TLS" ]
+    )
+}
+acme_installs() { by_acme www.example.com www.example.com && holds www.example.com; }
+acme_refuses() {
+    ! by_acme mail.example.com www.example.com > "$scratch/said" &&
+        grep -q 'was not installed' "$scratch/said" && holds www.example.com
+}
+check "certbot hook: installs certificate and key for the group only" certbot_installs
+check "certbot hook: leaves another certificate's renewal alone" certbot_chooses
+check "acme.sh hook: installs certificate and key, remembers the folder" acme_installs
+check "acme.sh hook: a key that does not fit changes nothing" acme_refuses
+for file in $(installed 'postern/*-*'); do
+    case $file in */libexec/*) check "shell: ${file##*/} parses" sh -n "$file" ;; esac
+done
+
+# --- AppArmor
+if command -v apparmor_parser > /dev/null; then
+    check "AppArmor: apparmor_parser takes the profiles" in_all 'apparmor.d/usr.sbin.*' \
+        apparmor_parser --skip-kernel-load --skip-cache
+else
+    skip "AppArmor: apparmor_parser takes the profiles" "no apparmor_parser"
+fi
+
+# --- fail2ban, on lines that the built relay-in logs now
+if ! command -v fail2ban-regex > /dev/null; then
+    skip "fail2ban: the filter finds the offenders in a real log" "no fail2ban-regex"
+elif [ "$(id -u)" != 0 ] || ! unshare --net true 2> /dev/null; then
+    skip "fail2ban: the filter finds the offenders in a real log" "no network namespace without root"
+else
+    mkdir "$scratch/filter.d"
+    cp /etc/fail2ban/filter.d/common.conf "$scratch/filter.d/"
+    cp "$(installed 'filter.d/postern.conf')" "$scratch/filter.d/postern.conf"
+    real_log() {
+        unshare --net -- /usr/bin/python3 "$here/offenders.py" "$build" "$scratch" > "$scratch/relay.log" &&
+            grep -q 'status=delivered' "$scratch/relay.log"
+    }
+    finds() {  # finds ADDRESS TIMES
+        local found
+        found=$(fail2ban-regex -o ip "$scratch/relay.log" "$scratch/filter.d/postern.conf" 2>&1 | grep -cFx "$1")
+        [ "$found" = "$2" ] || { echo "$1: found $found times, expected $2"; cat "$scratch/relay.log"; return 1; }
+    }
+    if check "fail2ban: a relay-in with offenders in front of it" real_log; then
+        check "fail2ban: who tries to relay is found" finds 198.51.100.1 1
+        check "fail2ban: who asks for unknown recipients is found" finds 198.51.100.2 2
+        check "fail2ban: who talks before the greeting is found" finds 198.51.100.3 1
+        check "fail2ban: who makes too many errors is found" finds 2001:db8::4 1
+        check "fail2ban: who is deferred or has one message refused is not" finds 198.51.100.5 0
+        check "fail2ban: who delivers is not" finds 198.51.100.6 0
+    fi
+    check "fail2ban: the jail is off until somebody wants it" \
+        grep -q '^enabled = false' "$(installed 'jail.d/postern.conf')"
+fi
+finish
