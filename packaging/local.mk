@@ -1,0 +1,15 @@
+# Packages from the tarball that "make dist" makes. Included by Makefile.am.
+#   make deb    into deb/: source and binary package, checked by lintian and blhc where they are
+#   make rpm    into rpm/: the same by rpmbuild, checked by rpmlint; on Debian too
+EXTRA_DIST += packaging/local.mk packaging/build-deb packaging/build-rpm packaging/debian packaging/rpm
+
+deb: dist
+	$(srcdir)/packaging/build-deb '$(distdir).tar.xz' '$(PACKAGE_VERSION)' deb
+rpm: dist
+	$(srcdir)/packaging/build-rpm '$(distdir).tar.xz' '$(PACKAGE_VERSION)' rpm
+.PHONY: deb rpm
+# In EXTRA_DIST its name would make "make dist" run the tests first.
+dist-hook:
+	cp $(srcdir)/check '$(distdir)/check'
+clean-local:
+	rm -rf deb rpm
