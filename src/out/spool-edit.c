@@ -1,0 +1,126 @@
+/* out/spool-edit.c - reading a spooled message, changing and removing it
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "base/log.h"
+#include "out/spool-internal.h"
+
+static enum spool_result read_file(struct spool *spool, const char *name, char **text, size_t *len,
+                                   struct error *err)
+{
+    struct stat stat;
+    int fd = openat(spool->queue_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return spool_failure(spool, _("open"), name, err);
+    *text = NULL;
+    *len = 0;
+    errno = EINVAL;
+    if (fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_size <= ENVELOPE_FILE_MAX)
+        *text = malloc((size_t)stat.st_size + 1);
+    while (*text != NULL && *len < (size_t)stat.st_size) {
+        ssize_t got = read(fd, *text + *len, (size_t)stat.st_size - *len);
+        if (got <= 0 && !(got < 0 && errno == EINTR))
+            break;
+        *len += got > 0 ? (size_t)got : 0;
+    }
+    enum spool_result result = SPOOL_OK;
+    if (*text == NULL || *len < (size_t)stat.st_size) {
+        spool_failure(spool, _("read"), name, err);
+        free(*text);
+        result = SPOOL_BROKEN;
+    }
+    close(fd);
+    return result;
+}
+
+enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_envelope *envelope,
+                             struct error *err)
+{
+    char name[SPOOL_NAME_MAX], *text = NULL;
+    size_t len = 0;
+    struct error reason = {""};
+
+    spool_envelope_init(envelope);
+    enum spool_result result =
+        read_file(spool, spool_file_name(id, SPOOL_ENV, name), &text, &len, err);
+    if (result != SPOOL_OK)
+        return result;
+    int parsed = spool_envelope_parse(envelope, text, len, &reason);
+    free(text);
+    if (parsed == 0 && envelope->id != id) {
+        spool_envelope_clear(envelope);
+        error_set(&reason, _("it is the envelope of another message"));
+        parsed = -1;
+    }
+    if (parsed == 0)
+        return SPOOL_OK;
+    error_set(err, "%s/queue/%s: %.300s", spool->folder, name, reason.text);
+    return SPOOL_BROKEN;
+}
+
+static enum spool_result replace_envelope(struct spool *spool,
+                                          const struct spool_envelope *envelope, struct error *err)
+{
+    char name[SPOOL_NAME_MAX];
+    enum spool_result result = spool_put_envelope(spool, envelope, err);
+    if (result != SPOOL_OK)
+        return result;
+    if (spool_rename(spool, envelope->id, SPOOL_ENV_NEW, SPOOL_ENV) != 0) {
+        result = spool_failure(spool, _("rename"),
+                               spool_file_name(envelope->id, SPOOL_ENV_NEW, name), err);
+        spool_delete(spool, envelope->id, SPOOL_ENV_NEW);
+        return result;
+    }
+    return spool_sync_names(spool) == 0 ? SPOOL_OK : spool_failure(spool, _("sync"), "", err);
+}
+
+static enum spool_result remove_message(struct spool *spool, uint64_t id, struct error *err)
+{
+    char name[SPOOL_NAME_MAX];
+    if (spool_rename(spool, id, SPOOL_ENV, SPOOL_ENV_NEW) != 0 || spool_sync_names(spool) != 0)
+        return spool_failure(spool, _("remove"), spool_file_name(id, SPOOL_ENV, name), err);
+    /* The message is over; what cannot be removed now goes at the next start. */
+    if (spool_delete(spool, id, SPOOL_DATA) != 0 || spool_delete(spool, id, SPOOL_ENV_NEW) != 0) {
+        struct error reason;
+        spool_failure(spool, _("remove"), spool_file_name(id, SPOOL_DATA, name), &reason);
+        log_write(LOG_LEVEL_WARNING, "%s", reason.text);
+    }
+    return SPOOL_OK;
+}
+
+enum spool_result spool_edit(struct spool *spool, uint64_t id, spool_edit_function *edit,
+                             void *context, struct error *err)
+{
+    struct spool_envelope envelope;
+    pthread_mutex_t *lock = &spool->edit_locks[id % SPOOL_EDIT_LOCKS];
+
+    pthread_mutex_lock(lock);
+    enum spool_result result = spool_read(spool, id, &envelope, err);
+    if (result == SPOOL_OK) {
+        enum spool_edit_action action = edit(context, &envelope);
+        if (action == SPOOL_EDIT_WRITE)
+            result = replace_envelope(spool, &envelope, err);
+        else if (action == SPOOL_EDIT_REMOVE)
+            result = remove_message(spool, id, err);
+    }
+    spool_envelope_clear(&envelope);
+    pthread_mutex_unlock(lock);
+    return result;
+}
+
+int spool_open_data(struct spool *spool, uint64_t id, struct error *err)
+{
+    char name[SPOOL_NAME_MAX];
+    int fd = openat(spool->queue_fd, spool_file_name(id, SPOOL_DATA, name),
+                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        spool_failure(spool, _("open"), name, err);
+    return fd;
+}

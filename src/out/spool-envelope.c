@@ -1,0 +1,195 @@
+/* out/spool-envelope.c - envelopes in memory: making, changing, asking
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/spool-envelope.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+static const struct {
+    const char *name;
+    unsigned flag;
+} notify_names[] = {
+    {"NEVER", RECIPIENT_NOTIFY_NEVER},
+    {"SUCCESS", RECIPIENT_NOTIFY_SUCCESS},
+    {"FAILURE", RECIPIENT_NOTIFY_FAILURE},
+    {"DELAY", RECIPIENT_NOTIFY_DELAY},
+};
+#define NOTIFY_NAMES (sizeof notify_names / sizeof notify_names[0])
+
+void spool_envelope_init(struct spool_envelope *envelope)
+{
+    memset(envelope, 0, sizeof *envelope);
+    envelope->sender.is_null = true;
+    envelope->sender.domain = envelope->sender.mailbox;
+}
+
+void spool_envelope_clear(struct spool_envelope *envelope)
+{
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        struct spool_recipient *recipient = &envelope->recipients[i];
+        free(recipient->orcpt);
+        free(recipient->remote);
+        free(recipient->reply);
+        free(recipient->unknown);
+    }
+    free(envelope->recipients);
+    free(envelope->envid);
+    free(envelope->origin);
+    free(envelope->unknown);
+    spool_envelope_init(envelope);
+}
+
+/* struct path points into itself, so the recipients cannot simply be moved by realloc(3). */
+static int make_room(struct spool_envelope *envelope)
+{
+    size_t count = envelope->recipient_count;
+    if ((count & (count - 1)) != 0)
+        return 0;
+    struct spool_recipient *larger = calloc(count == 0 ? 1 : count * 2, sizeof *larger);
+    if (larger == NULL)
+        return -1;
+    for (size_t i = 0; i < count; i++) {
+        larger[i] = envelope->recipients[i];
+        path_copy(&larger[i].path, &envelope->recipients[i].path);
+    }
+    free(envelope->recipients);
+    envelope->recipients = larger;
+    return 0;
+}
+
+struct spool_recipient *spool_envelope_add(struct spool_envelope *envelope, const struct path *path)
+{
+    if (envelope->recipient_count == ENVELOPE_RECIPIENTS_MAX || make_room(envelope) != 0)
+        return NULL;
+    struct spool_recipient *recipient = &envelope->recipients[envelope->recipient_count++];
+    memset(recipient, 0, sizeof *recipient);
+    path_copy(&recipient->path, path);
+    return recipient;
+}
+
+int spool_envelope_set_text(char **field, const char *text, size_t max)
+{
+    char *copy = NULL;
+    if (text != NULL) {
+        copy = strndup(text, max);
+        if (copy == NULL)
+            return -1;
+    }
+    free(*field);
+    *field = copy;
+    return 0;
+}
+
+size_t spool_envelope_left(const struct spool_envelope *envelope)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < envelope->recipient_count; i++)
+        left += envelope->recipients[i].state == RECIPIENT_QUEUED;
+    return left;
+}
+
+int64_t spool_envelope_next_try(const struct spool_envelope *envelope)
+{
+    int64_t earliest = INT64_MAX;
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        const struct spool_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state == RECIPIENT_QUEUED && recipient->next_try < earliest)
+            earliest = recipient->next_try;
+    }
+    return earliest == INT64_MAX ? 0 : earliest;
+}
+
+static unsigned notify_flag(const char *text, size_t len)
+{
+    for (size_t i = 0; i < NOTIFY_NAMES; i++) {
+        if (strlen(notify_names[i].name) == len &&
+            strncasecmp(notify_names[i].name, text, len) == 0)
+            return notify_names[i].flag;
+    }
+    return 0;
+}
+
+bool spool_notify_parse(const char *text, size_t len, unsigned *notify)
+{
+    const char *end = text + len;
+    unsigned flags = 0;
+
+    for (;;) {
+        const char *comma = memchr(text, ',', (size_t)(end - text));
+        const char *stop = comma != NULL ? comma : end;
+        unsigned flag = notify_flag(text, (size_t)(stop - text));
+        if (flag == 0)
+            return false;
+        flags |= flag;
+        if (comma == NULL)
+            break;
+        text = comma + 1;
+    }
+    if ((flags & RECIPIENT_NOTIFY_NEVER) && flags != RECIPIENT_NOTIFY_NEVER)
+        return false;
+    *notify = flags;
+    return true;
+}
+
+const char *spool_notify_format(unsigned notify, char out[NOTIFY_TEXT_MAX])
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < NOTIFY_NAMES; i++) {
+        if (notify & notify_names[i].flag)
+            used += (size_t)snprintf(out + used, NOTIFY_TEXT_MAX - used, "%s%s",
+                                     used > 0 ? "," : "", notify_names[i].name);
+    }
+    return out;
+}
+
+bool spool_ret_parse(const char *text, size_t len, enum envelope_ret *ret)
+{
+    if (len != 4)
+        return false;
+    if (strncasecmp(text, "FULL", 4) == 0)
+        *ret = ENVELOPE_RET_FULL;
+    else if (strncasecmp(text, "HDRS", 4) == 0)
+        *ret = ENVELOPE_RET_HDRS;
+    else
+        return false;
+    return true;
+}
+
+const char *spool_id_format(uint64_t id, char out[SPOOL_ID_LEN + 1])
+{
+    snprintf(out, SPOOL_ID_LEN + 1, "%016" PRIx64, id);
+    return out;
+}
+
+bool spool_id_parse(const char *text, size_t len, uint64_t *id)
+{
+    uint64_t value = 0;
+    if (len != SPOOL_ID_LEN)
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        const char *digits = "0123456789abcdef";
+        const char *digit = text[i] != '\0' ? strchr(digits, text[i]) : NULL;
+        if (digit == NULL)
+            return false;
+        value = value << 4 | (uint64_t)(digit - digits);
+    }
+    *id = value;
+    return true;
+}
+
+const char *spool_time_format(int64_t when, char out[SPOOL_TIME_MAX])
+{
+    time_t seconds = (time_t)when;
+    struct tm tm;
+    if (when < 0 || when > 253402300799 || gmtime_r(&seconds, &tm) == NULL ||
+        strftime(out, SPOOL_TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+        out[0] = '\0';
+    return out;
+}

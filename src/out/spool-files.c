@@ -1,0 +1,163 @@
+/* out/spool-files.c - the files under the spool: names, errors, durable writing
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/spool-internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+
+static const char *const suffixes[SPOOL_FILES] = {
+    [SPOOL_DATA] = ".data",
+    [SPOOL_DATA_NEW] = ".data.new",
+    [SPOOL_ENV] = ".env",
+    [SPOOL_ENV_NEW] = ".env.new",
+};
+
+const char *spool_file_name(uint64_t id, enum spool_file file, char out[SPOOL_NAME_MAX])
+{
+    char digits[SPOOL_ID_LEN + 1];
+    snprintf(out, SPOOL_NAME_MAX, "%s%s", spool_id_format(id, digits), suffixes[file]);
+    return out;
+}
+
+bool spool_file_parse(const char *name, uint64_t *id, enum spool_file *file)
+{
+    if (strlen(name) < SPOOL_ID_LEN || !spool_id_parse(name, SPOOL_ID_LEN, id))
+        return false;
+    for (int i = 0; i < SPOOL_FILES; i++) {
+        if (strcmp(name + SPOOL_ID_LEN, suffixes[i]) == 0) {
+            *file = (enum spool_file)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum spool_result result_of(int number)
+{
+    switch (number) {
+    case ENOSPC:
+    case EDQUOT:
+    case EROFS:
+    case EFBIG:
+        return SPOOL_FULL;
+    case ENOENT:
+        return SPOOL_MISSING;
+    default:
+        return SPOOL_BROKEN;
+    }
+}
+
+enum spool_result spool_failure(const struct spool *spool, const char *what, const char *name,
+                                struct error *err)
+{
+    int number = errno;
+    error_set(err, _("the spool cannot %s %s/queue/%s: %s"), what, spool->folder, name,
+              strerror(number));
+    errno = number;
+    return result_of(number);
+}
+
+const char *spool_result_name(enum spool_result result)
+{
+    static const char *const names[] = {"ok", "full", "broken", "missing"};
+    return names[result];
+}
+
+int spool_create(struct spool *spool, const char *name)
+{
+    int fd = openat(spool->queue_fd, name,
+                    O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | O_APPEND, 0600);
+    if (fd < 0 || geteuid() != 0 || (spool->owner == 0 && spool->group == 0))
+        return fd;
+    /* relayctl as root must not leave files that the daemon cannot read. */
+    if (fchown(fd, spool->owner, spool->group) != 0) {
+        int number = errno;
+        close(fd);
+        unlinkat(spool->queue_fd, name, 0);
+        errno = number;
+        return -1;
+    }
+    return fd;
+}
+
+int spool_sync_names(struct spool *spool)
+{
+    return fsync(spool->queue_fd);
+}
+
+int spool_delete(struct spool *spool, uint64_t id, enum spool_file file)
+{
+    char name[SPOOL_NAME_MAX];
+    if (unlinkat(spool->queue_fd, spool_file_name(id, file, name), 0) == 0 || errno == ENOENT)
+        return 0;
+    return -1;
+}
+
+int spool_rename(struct spool *spool, uint64_t id, enum spool_file from, enum spool_file to)
+{
+    char from_name[SPOOL_NAME_MAX], to_name[SPOOL_NAME_MAX];
+    return renameat(spool->queue_fd, spool_file_name(id, from, from_name), spool->queue_fd,
+                    spool_file_name(id, to, to_name));
+}
+
+static int write_all(int fd, const char *bytes, size_t len)
+{
+    while (len > 0) {
+        ssize_t written = write(fd, bytes, len);
+        if (written < 0 && errno != EINTR)
+            return -1;
+        if (written > 0) {
+            bytes += written;
+            len -= (size_t)written;
+        }
+    }
+    return 0;
+}
+
+/* One clean-up path: the descriptor is closed whatever happened, and errno is the first failure's. */
+static int write_and_sync(int fd, const char *bytes, size_t len)
+{
+    int result = write_all(fd, bytes, len);
+    if (result == 0)
+        result = fsync(fd);
+    int number = errno;
+    if (close(fd) != 0 && result == 0)
+        return -1;
+    errno = number;
+    return result;
+}
+
+enum spool_result spool_put_envelope(struct spool *spool, const struct spool_envelope *envelope,
+                                     struct error *err)
+{
+    char name[SPOOL_NAME_MAX];
+    size_t len = 0;
+    enum spool_result result = SPOOL_OK;
+    char *text = spool_envelope_format(envelope, &len);
+
+    spool_file_name(envelope->id, SPOOL_ENV_NEW, name);
+    if (text == NULL || len > ENVELOPE_FILE_MAX) {
+        errno = text == NULL ? ENOMEM : EMSGSIZE;
+        result = spool_failure(spool, _("write"), name, err);
+        free(text);
+        return result;
+    }
+    /* What a failed edit may have left. */
+    unlinkat(spool->queue_fd, name, 0);
+    int fd = spool_create(spool, name);
+    if (fd < 0 || write_and_sync(fd, text, len) != 0) {
+        result = spool_failure(spool, _("write"), name, err);
+        unlinkat(spool->queue_fd, name, 0);
+    }
+    free(text);
+    return result;
+}

@@ -1,0 +1,254 @@
+/* out/spool-scan.c - what a start finds in the spool, and putting it in order after a crash
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/spool-internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "base/log.h"
+
+#define QUARANTINE_NAMES 100 /* files of one name that are kept there */
+
+/* A message by the files that it has. */
+struct found {
+    uint64_t id;
+    unsigned files; /* 1 << enum spool_file */
+};
+
+struct scan {
+    struct spool *spool;
+    struct found *found;
+    size_t count, room;
+    char **strangers; /* names that are none of ours */
+    size_t stranger_count;
+    struct spool_scan_counts *counts;
+};
+
+#define HAS(file) (1U << (file))
+
+static void log_event(enum log_level level, const char *event, const char *name, const char *reason)
+{
+    struct log_line line;
+    log_begin(&line, level, event);
+    log_str(&line, "file", name);
+    log_str(&line, "reason", reason);
+    log_end(&line);
+}
+
+/* Moves a file out of the way, under a name that is free there. Never deletes. */
+static void quarantine(struct scan *scan, const char *name, const char *reason)
+{
+    char target[NAME_MAX + 8];
+    struct spool *spool = scan->spool;
+
+    scan->counts->quarantined++;
+    if (spool->read_only) {
+        log_event(LOG_LEVEL_WARNING, "event=spool-unreadable", name, reason);
+        return;
+    }
+    snprintf(target, sizeof target, "%.240s", name);
+    for (int i = 1; i < QUARANTINE_NAMES; i++) {
+        if (renameat2(spool->queue_fd, name, spool->quarantine_fd, target, RENAME_NOREPLACE) == 0) {
+            log_event(LOG_LEVEL_ERROR, "event=spool-quarantine", name, reason);
+            return;
+        }
+        if (errno != EEXIST)
+            break;
+        snprintf(target, sizeof target, "%.240s.%d", name, i);
+    }
+    log_event(LOG_LEVEL_ERROR, "event=spool-quarantine-failed", name, strerror(errno));
+}
+
+static void quarantine_files(struct scan *scan, const struct found *found, const char *reason)
+{
+    char name[SPOOL_NAME_MAX];
+    if (found->files & HAS(SPOOL_ENV))
+        quarantine(scan, spool_file_name(found->id, SPOOL_ENV, name), reason);
+    if (found->files & HAS(SPOOL_DATA))
+        quarantine(scan, spool_file_name(found->id, SPOOL_DATA, name), reason);
+}
+
+static void remove_rest(struct scan *scan, const struct found *found, enum spool_file file,
+                        const char *reason)
+{
+    char name[SPOOL_NAME_MAX];
+    if (!(found->files & HAS(file)) || scan->spool->read_only)
+        return;
+    spool_file_name(found->id, file, name);
+    if (spool_delete(scan->spool, found->id, file) != 0) {
+        log_event(LOG_LEVEL_ERROR, "event=spool-remove-failed", name, strerror(errno));
+        return;
+    }
+    scan->counts->removed++;
+    log_event(LOG_LEVEL_NOTICE, "event=spool-remove", name, reason);
+}
+
+/* Collecting names. */
+
+static int add_stranger(struct scan *scan, const char *name)
+{
+    char **longer = realloc(scan->strangers, (scan->stranger_count + 1) * sizeof *longer);
+    if (longer == NULL)
+        return -1;
+    scan->strangers = longer;
+    longer[scan->stranger_count] = strdup(name);
+    return longer[scan->stranger_count] != NULL ? (int)(scan->stranger_count++, 0) : -1;
+}
+
+static int add_name(struct scan *scan, const char *name)
+{
+    uint64_t id;
+    enum spool_file file;
+
+    if (!spool_file_parse(name, &id, &file))
+        return add_stranger(scan, name);
+    if (scan->count == scan->room) {
+        size_t room = scan->room == 0 ? 256 : scan->room * 2;
+        struct found *longer = realloc(scan->found, room * sizeof *longer);
+        if (longer == NULL)
+            return -1;
+        scan->found = longer;
+        scan->room = room;
+    }
+    scan->found[scan->count++] = (struct found){id, HAS(file)};
+    return 0;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    uint64_t left = ((const struct found *)a)->id, right = ((const struct found *)b)->id;
+    return left < right ? -1 : left > right;
+}
+
+static void merge_names(struct scan *scan)
+{
+    size_t merged = 0;
+    if (scan->count > 0)
+        qsort(scan->found, scan->count, sizeof *scan->found, compare_ids);
+    for (size_t i = 0; i < scan->count; i++) {
+        if (merged > 0 && scan->found[merged - 1].id == scan->found[i].id)
+            scan->found[merged - 1].files |= scan->found[i].files;
+        else
+            scan->found[merged++] = scan->found[i];
+    }
+    scan->count = merged;
+}
+
+static int read_names(struct scan *scan, struct error *err)
+{
+    int fd = openat(scan->spool->queue_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    struct dirent *entry;
+    int result = folder != NULL ? 0 : -1;
+
+    if (folder == NULL && fd >= 0)
+        close(fd);
+    while (result == 0 && (errno = 0, entry = readdir(folder)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            result = add_name(scan, entry->d_name);
+    }
+    if (result == 0 && errno != 0)
+        result = -1;
+    if (result != 0)
+        spool_failure(scan->spool, _("read"), "", err);
+    if (folder != NULL)
+        closedir(folder);
+    merge_names(scan);
+    return result;
+}
+
+/* Judging a message by its files. */
+
+static const char *check_data(struct scan *scan, const struct spool_envelope *envelope)
+{
+    char name[SPOOL_NAME_MAX];
+    struct stat stat;
+    if (fstatat(scan->spool->queue_fd, spool_file_name(envelope->id, SPOOL_DATA, name), &stat,
+                AT_SYMLINK_NOFOLLOW) != 0)
+        return strerror(errno);
+    if (!S_ISREG(stat.st_mode))
+        return "the mail data is not a file";
+    if ((uint64_t)stat.st_size != envelope->size)
+        return "the mail data has not the size that the envelope says";
+    return NULL;
+}
+
+static int take_message(struct scan *scan, const struct found *found, spool_found *report,
+                        void *context, struct error *err)
+{
+    struct spool_envelope envelope;
+    struct error reason = {""};
+    enum spool_result result = spool_read(scan->spool, found->id, &envelope, &reason);
+
+    if (result == SPOOL_BROKEN && (errno == ENOMEM || errno == EMFILE || errno == ENFILE)) {
+        *err = reason;
+        return -1;
+    }
+    /* A daemon that runs may have finished with it since its name was read. */
+    if (result == SPOOL_MISSING && scan->spool->read_only)
+        return 0;
+    const char *wrong = result != SPOOL_OK ? reason.text : check_data(scan, &envelope);
+    if (wrong != NULL) {
+        quarantine_files(scan, found, wrong);
+    } else {
+        scan->counts->messages++;
+        report(context, &envelope);
+    }
+    spool_envelope_clear(&envelope);
+    return 0;
+}
+
+static int settle(struct scan *scan, const struct found *found, spool_found *report, void *context,
+                  struct error *err)
+{
+    bool data = found->files & HAS(SPOOL_DATA), env = found->files & HAS(SPOOL_ENV);
+    const char *half = "half stored, half removed or half changed when the program ended";
+    int result = 0;
+
+    errno = 0;
+    if (data && env)
+        result = take_message(scan, found, report, context, err);
+    else if (env)
+        quarantine_files(scan, found, "the mail data is missing");
+    else if (data && (found->files & HAS(SPOOL_ENV_NEW)))
+        remove_rest(scan, found, SPOOL_DATA, half);
+    else if (data)
+        quarantine_files(scan, found, "the envelope is missing");
+    /* The envelope's temporary last: while it is there, the data file is known to be a rest. */
+    remove_rest(scan, found, SPOOL_DATA_NEW, half);
+    remove_rest(scan, found, SPOOL_ENV_NEW, half);
+    return result;
+}
+
+int spool_scan(struct spool *spool, spool_found *found, void *context,
+               struct spool_scan_counts *counts, struct error *err)
+{
+    struct scan scan = {.spool = spool, .counts = counts};
+
+    memset(counts, 0, sizeof *counts);
+    int result = read_names(&scan, err);
+    for (size_t i = 0; i < scan.stranger_count; i++) {
+        if (result == 0)
+            quarantine(&scan, scan.strangers[i], "the name is none that the spool gives");
+        free(scan.strangers[i]);
+    }
+    for (size_t i = 0; i < scan.count && result == 0; i++)
+        result = settle(&scan, &scan.found[i], found, context, err);
+    if (result == 0 && counts->removed + counts->quarantined > 0 && !spool->read_only &&
+        (fsync(spool->quarantine_fd) != 0 || spool_sync_names(spool) != 0)) {
+        spool_failure(spool, _("sync"), "", err);
+        result = -1;
+    }
+    free(scan.strangers);
+    free(scan.found);
+    return result;
+}
