@@ -1,0 +1,80 @@
+/* out/queue-internal.h - what the files of out/queue share
+ *
+ * All of it is guarded by the queue's lock.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_OUT_QUEUE_INTERNAL_H
+#define POSTERN_OUT_QUEUE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "out/queue-index.h"
+#include "out/queue.h"
+
+/* A name that mail waits for. It lives as long as a delivery does that names it. */
+struct destination {
+    struct table_node by_name;
+    struct heap_node waiting;            /* in queue->waiting, when nothing can be given before */
+    struct destination *next, *previous; /* in the ring of those that have something due */
+    bool in_ring;
+    struct heap deliveries; /* not active, not held; by when they are due */
+    size_t count;           /* all deliveries for it */
+    unsigned active;
+    unsigned failures; /* in a row that it could not be reached */
+    int64_t not_before;
+    char *reason;
+    char name[];
+};
+
+/* One message for one destination. */
+struct delivery {
+    struct heap_node due; /* in destination->deliveries */
+    struct message *message;
+    struct destination *destination; /* NULL: settled */
+    unsigned attempts;
+    bool active;
+};
+
+struct message {
+    struct table_node by_id;
+    struct heap_node attention; /* in queue->attention, by when it wants a notice or expires */
+    uint64_t id;
+    int64_t expires, notice;
+    unsigned count, left, active; /* deliveries: all, not settled, in hand */
+    bool hold;
+    bool in_hand;  /* a notice or its expiry is being worked on */
+    bool expiring; /* nothing more is to be delivered */
+    struct delivery deliveries[];
+};
+
+struct queue {
+    struct queue_config config;
+    pthread_mutex_t lock;
+    struct table messages, destinations;
+    struct heap waiting, attention;
+    struct destination ring; /* its ends */
+    size_t deliveries, held, active;
+    uint64_t random;
+    int64_t now; /* as of the last queue_lock(), so that one step sees one time */
+};
+
+void queue_lock(struct queue *queue);
+void queue_unlock(struct queue *queue);
+struct message *queue_find(struct queue *queue, uint64_t id);
+struct destination *queue_find_destination(struct queue *queue, const char *name);
+/* The wait before the attempt behind `attempts` of them, less the jitter. */
+int64_t queue_wait(struct queue *queue, unsigned attempts);
+/* Puts a destination where it belongs now: ring, heap, or nowhere. */
+void queue_place(struct queue *queue, struct destination *destination);
+/* Sets when the message itself wants attention. */
+void queue_attend(struct queue *queue, struct message *message);
+/* Puts a delivery among those of its destination, or takes it out. */
+void queue_offer(struct queue *queue, struct delivery *delivery);
+void queue_withdraw(struct queue *queue, struct delivery *delivery);
+/* A delivery is over for good; frees the destination with the last one. */
+void queue_settle(struct queue *queue, struct delivery *delivery);
+void queue_drop(struct queue *queue, struct message *message);
+void queue_wake(const struct queue *queue);
+
+#endif

@@ -1,0 +1,165 @@
+/* out/queue-orders.c - what an operator may want of the queue, and what it tells
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/queue.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "out/queue-internal.h"
+
+#define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
+
+typedef enum queue_answer order(struct queue *queue, struct message *message);
+
+static enum queue_answer give_order(struct queue *queue, uint64_t id, order *give)
+{
+    queue_lock(queue);
+    struct message *message = queue_find(queue, id);
+    enum queue_answer answer = message != NULL ? give(queue, message) : QUEUE_NO_SUCH;
+    queue_unlock(queue);
+    queue_wake(queue);
+    return answer;
+}
+
+static bool busy(const struct message *message)
+{
+    return message->active > 0 || message->in_hand;
+}
+
+/* What is under way goes on; it is not offered again when it comes back. */
+static enum queue_answer hold(struct queue *queue, struct message *message)
+{
+    if (message->hold)
+        return QUEUE_DONE;
+    message->hold = true;
+    queue->held++;
+    for (unsigned i = 0; i < message->count; i++)
+        queue_withdraw(queue, &message->deliveries[i]);
+    queue_attend(queue, message);
+    return QUEUE_DONE;
+}
+
+static enum queue_answer release(struct queue *queue, struct message *message)
+{
+    if (!message->hold)
+        return QUEUE_DONE;
+    message->hold = false;
+    queue->held--;
+    for (unsigned i = 0; i < message->count; i++)
+        queue_offer(queue, &message->deliveries[i]);
+    queue_attend(queue, message);
+    return QUEUE_DONE;
+}
+
+static enum queue_answer take_out(struct queue *queue, struct message *message)
+{
+    if (busy(message))
+        return QUEUE_BUSY;
+    queue_drop(queue, message);
+    return QUEUE_DONE;
+}
+
+static void forgive(struct queue *queue, struct destination *destination)
+{
+    destination->not_before = 0;
+    queue_place(queue, destination);
+}
+
+static enum queue_answer retry(struct queue *queue, struct message *message)
+{
+    for (unsigned i = 0; i < message->count; i++) {
+        struct delivery *delivery = &message->deliveries[i];
+        if (delivery->destination == NULL || delivery->active)
+            continue;
+        delivery->due.key = queue->now;
+        queue_offer(queue, delivery);
+        forgive(queue, delivery->destination);
+    }
+    return QUEUE_DONE;
+}
+
+enum queue_answer queue_hold(struct queue *queue, uint64_t id)
+{
+    return give_order(queue, id, hold);
+}
+
+enum queue_answer queue_release(struct queue *queue, uint64_t id)
+{
+    return give_order(queue, id, release);
+}
+
+enum queue_answer queue_remove(struct queue *queue, uint64_t id)
+{
+    return give_order(queue, id, take_out);
+}
+
+enum queue_answer queue_retry(struct queue *queue, uint64_t id)
+{
+    return give_order(queue, id, retry);
+}
+
+/* All keys become the same, so the heap stays one. */
+static void retry_destination(struct queue *queue, struct destination *destination)
+{
+    int64_t now = queue->now;
+    for (size_t i = 0; i < destination->deliveries.count; i++)
+        destination->deliveries.nodes[i]->key = now;
+    forgive(queue, destination);
+}
+
+enum queue_answer queue_retry_destination(struct queue *queue, const char *name)
+{
+    queue_lock(queue);
+    struct destination *destination = queue_find_destination(queue, name);
+    if (destination != NULL)
+        retry_destination(queue, destination);
+    queue_unlock(queue);
+    queue_wake(queue);
+    return destination != NULL ? QUEUE_DONE : QUEUE_NO_SUCH;
+}
+
+static struct destination *destination_in(struct table_node *node)
+{
+    return OWNER(node, destination, by_name);
+}
+
+void queue_retry_all(struct queue *queue)
+{
+    queue_lock(queue);
+    for (size_t i = 0; i < queue->destinations.bucket_count; i++) {
+        for (struct table_node *node = queue->destinations.buckets[i]; node; node = node->next)
+            retry_destination(queue, destination_in(node));
+    }
+    queue_unlock(queue);
+    queue_wake(queue);
+}
+
+bool queue_destination_reason(struct queue *queue, const char *name, char out[QUEUE_REASON_MAX])
+{
+    queue_lock(queue);
+    const struct destination *destination = queue_find_destination(queue, name);
+    bool known = destination != NULL && destination->reason != NULL;
+    snprintf(out, QUEUE_REASON_MAX, "%s", known ? destination->reason : "");
+    queue_unlock(queue);
+    return known;
+}
+
+void queue_count(struct queue *queue, struct queue_counts *counts)
+{
+    queue_lock(queue);
+    *counts = (struct queue_counts){
+        .messages = queue->messages.count,
+        .held = queue->held,
+        .deliveries = queue->deliveries,
+        .active = queue->active,
+        .destinations = queue->destinations.count,
+    };
+    for (size_t i = 0; i < queue->destinations.bucket_count; i++) {
+        for (struct table_node *node = queue->destinations.buckets[i]; node; node = node->next)
+            counts->unreachable += destination_in(node)->failures > 0;
+    }
+    queue_unlock(queue);
+}

@@ -1,0 +1,214 @@
+/* out/queue-work.c - taking what is next, and giving it back
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/queue.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "out/queue-internal.h"
+
+#define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
+
+/* A notice or an expiry that is due. A message that expires while deliveries are under way waits
+ * for them: the last one to come back puts it here again. */
+static bool take_attention(struct queue *queue, struct queue_work *work)
+{
+    struct heap_node *top;
+    while ((top = heap_top(&queue->attention)) != NULL && top->key <= queue->now) {
+        struct message *message = OWNER(top, message, attention);
+        heap_remove(&queue->attention, top);
+        work->kind = message->expires <= queue->now ? QUEUE_EXPIRE : QUEUE_NOTICE;
+        if (work->kind == QUEUE_EXPIRE) {
+            message->expiring = true;
+            for (unsigned i = 0; i < message->count; i++)
+                queue_withdraw(queue, &message->deliveries[i]);
+            if (message->active > 0)
+                continue;
+        }
+        message->in_hand = true;
+        work->id = message->id;
+        return true;
+    }
+    return false;
+}
+
+static void wake_waiting(struct queue *queue)
+{
+    struct heap_node *top;
+    while ((top = heap_top(&queue->waiting)) != NULL && top->key <= queue->now)
+        queue_place(queue, OWNER(top, destination, waiting));
+}
+
+static bool take_delivery(struct queue *queue, struct queue_work *work)
+{
+    struct destination *destination = queue->ring.next;
+    if (destination == &queue->ring)
+        return false;
+    struct delivery *delivery = OWNER(heap_top(&destination->deliveries), delivery, due);
+
+    delivery->active = true;
+    delivery->message->active++;
+    destination->active++;
+    /* To the end of the ring: the others come first. */
+    destination->previous->next = destination->next;
+    destination->next->previous = destination->previous;
+    destination->in_ring = false;
+    queue_withdraw(queue, delivery);
+    work->kind = QUEUE_DELIVER;
+    work->id = delivery->message->id;
+    work->attempts = delivery->attempts;
+    memcpy(work->destination, destination->name, strlen(destination->name) + 1);
+    return true;
+}
+
+static int64_t time_to_next(const struct queue *queue)
+{
+    const struct heap_node *waiting = heap_top(&queue->waiting);
+    const struct heap_node *attention = heap_top(&queue->attention);
+    int64_t next = INT64_MAX;
+    if (waiting != NULL)
+        next = waiting->key;
+    if (attention != NULL && attention->key < next)
+        next = attention->key;
+    return next == INT64_MAX ? -1 : next - queue->now;
+}
+
+bool queue_take(struct queue *queue, struct queue_work *work, int64_t *wait_ms)
+{
+    bool taken = false;
+
+    *wait_ms = -1;
+    memset(work, 0, sizeof *work);
+    queue_lock(queue);
+    if (queue->active < queue->config.concurrency) {
+        wake_waiting(queue);
+        taken = take_attention(queue, work) || take_delivery(queue, work);
+        queue->active += taken;
+        if (!taken)
+            *wait_ms = time_to_next(queue);
+    }
+    queue_unlock(queue);
+    return taken;
+}
+
+static struct delivery *find_delivery(struct message *message, const char *destination)
+{
+    for (unsigned i = 0; i < message->count; i++) {
+        struct delivery *delivery = &message->deliveries[i];
+        if (delivery->active && strcmp(delivery->destination->name, destination) == 0)
+            return delivery;
+    }
+    return NULL;
+}
+
+/* Several deliveries that were under way when the destination went away are one failure of it. */
+static void judge_destination(struct queue *queue, struct destination *destination, bool reached,
+                              const char *reason)
+{
+    if (reached) {
+        destination->failures = 0;
+        destination->not_before = 0;
+    } else if (destination->not_before <= queue->now) {
+        destination->failures++;
+        destination->not_before = queue->now + queue_wait(queue, destination->failures);
+    }
+    free(destination->reason);
+    destination->reason = !reached && reason != NULL ? strndup(reason, QUEUE_REASON_MAX - 1) : NULL;
+}
+
+static int64_t judge_delivery(struct queue *queue, struct message *message,
+                              const struct queue_work *work, enum queue_outcome outcome,
+                              const char *reason)
+{
+    struct delivery *delivery = find_delivery(message, work->destination);
+    if (delivery == NULL)
+        return 0;
+    struct destination *destination = delivery->destination;
+    judge_destination(queue, destination, outcome != QUEUE_UNREACHABLE, reason);
+    delivery->attempts++;
+    if (outcome == QUEUE_SETTLED) {
+        delivery->due.key = INT64_MAX;
+        return 0;
+    }
+    delivery->due.key = queue->now + queue_wait(queue, delivery->attempts);
+    return delivery->due.key > destination->not_before ? delivery->due.key
+                                                       : destination->not_before;
+}
+
+static int64_t judge_attention(struct queue *queue, struct message *message,
+                               const struct queue_work *work, enum queue_outcome outcome)
+{
+    int64_t again = outcome == QUEUE_SETTLED ? 0 : queue->now + queue_wait(queue, 1);
+    if (work->kind == QUEUE_NOTICE)
+        message->notice = again;
+    else
+        message->expires = outcome == QUEUE_SETTLED ? INT64_MAX : again;
+    return again;
+}
+
+int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum queue_outcome outcome,
+                    const char *reason)
+{
+    int64_t next = 0;
+    queue_lock(queue);
+    struct message *message = queue_find(queue, work->id);
+    if (message != NULL)
+        next = work->kind == QUEUE_DELIVER ? judge_delivery(queue, message, work, outcome, reason)
+                                           : judge_attention(queue, message, work, outcome);
+    queue_unlock(queue);
+    return next;
+}
+
+static void finish_delivery(struct queue *queue, struct message *message, const char *name)
+{
+    struct delivery *delivery = find_delivery(message, name);
+    if (delivery == NULL)
+        return;
+    delivery->active = false;
+    message->active--;
+    delivery->destination->active--;
+    if (delivery->due.key == INT64_MAX) {
+        queue_settle(queue, delivery);
+    } else {
+        queue_offer(queue, delivery);
+        queue_place(queue, delivery->destination);
+    }
+    if (message->left > 0)
+        queue_attend(queue, message);
+}
+
+static void finish_attention(struct queue *queue, struct message *message)
+{
+    message->in_hand = false;
+    message->expiring = false;
+    for (unsigned i = 0; i < message->count && message->expires == INT64_MAX; i++)
+        queue_settle(queue, &message->deliveries[i]);
+    if (message->left == 0)
+        return;
+    for (unsigned i = 0; i < message->count; i++)
+        queue_offer(queue, &message->deliveries[i]);
+    queue_attend(queue, message);
+}
+
+bool queue_finish(struct queue *queue, const struct queue_work *work)
+{
+    bool gone = false;
+    queue_lock(queue);
+    struct message *message = queue_find(queue, work->id);
+    queue->active--;
+    if (message != NULL) {
+        if (work->kind == QUEUE_DELIVER)
+            finish_delivery(queue, message, work->destination);
+        else
+            finish_attention(queue, message);
+        gone = message->left == 0 && !message->in_hand;
+        if (gone)
+            queue_drop(queue, message);
+    }
+    queue_unlock(queue);
+    queue_wake(queue);
+    return gone;
+}

@@ -1,0 +1,290 @@
+/* out/queue.c - the queue's structure: messages, destinations and where they stand
+ *
+ * A destination stands in the ring when it can give something now, in the heap `waiting` when it
+ * can at a known time, and nowhere when only an event (a delivery coming back) can change that.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/queue.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "out/queue-internal.h"
+
+#define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
+
+void queue_lock(struct queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->now = queue->config.now_ms(queue->config.context);
+}
+
+void queue_unlock(struct queue *queue)
+{
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void queue_wake(const struct queue *queue)
+{
+    if (queue->config.wake != NULL)
+        queue->config.wake(queue->config.context);
+}
+
+struct queue *queue_new(const struct queue_config *config)
+{
+    struct queue *queue = calloc(1, sizeof *queue);
+    if (queue == NULL)
+        return NULL;
+    queue->config = *config;
+    queue->random = table_hash_number(config->seed + 1);
+    queue->ring.next = queue->ring.previous = &queue->ring;
+    pthread_mutex_init(&queue->lock, NULL);
+    return queue;
+}
+
+void queue_free(struct queue *queue)
+{
+    if (queue == NULL)
+        return;
+    for (size_t i = 0; i < queue->messages.bucket_count; i++) {
+        while (queue->messages.buckets[i] != NULL)
+            queue_drop(queue, OWNER(queue->messages.buckets[i], message, by_id));
+    }
+    table_free(&queue->messages);
+    table_free(&queue->destinations);
+    heap_free(&queue->waiting);
+    heap_free(&queue->attention);
+    pthread_mutex_destroy(&queue->lock);
+    free(queue);
+}
+
+struct message *queue_find(struct queue *queue, uint64_t id)
+{
+    struct table_node *node = table_find(&queue->messages, table_hash_number(id));
+    return node != NULL ? OWNER(node, message, by_id) : NULL;
+}
+
+struct destination *queue_find_destination(struct queue *queue, const char *name)
+{
+    struct table_node *node = table_find(&queue->destinations, table_hash_text(name));
+    for (; node != NULL; node = table_find_next(node)) {
+        struct destination *destination = OWNER(node, destination, by_name);
+        if (strcmp(destination->name, name) == 0)
+            return destination;
+    }
+    return NULL;
+}
+
+/* A fifth is taken off at random, so that what came together does not come back together, and the
+ * first retry is never later than configured. */
+int64_t queue_wait(struct queue *queue, unsigned attempts)
+{
+    size_t step = attempts > 0 ? attempts - 1 : 0;
+    if (step >= queue->config.retry_count)
+        step = queue->config.retry_count - 1;
+    int64_t wait = queue->config.retry_ms[step];
+    queue->random = table_hash_number(queue->random + 0x9e3779b97f4a7c15);
+    return wait - (int64_t)(queue->random % (uint64_t)(wait / 5 + 1));
+}
+
+static void leave_ring(struct destination *destination)
+{
+    if (!destination->in_ring)
+        return;
+    destination->previous->next = destination->next;
+    destination->next->previous = destination->previous;
+    destination->in_ring = false;
+}
+
+static void enter_ring(struct queue *queue, struct destination *destination)
+{
+    if (destination->in_ring)
+        return;
+    destination->next = &queue->ring;
+    destination->previous = queue->ring.previous;
+    destination->previous->next = destination;
+    queue->ring.previous = destination;
+    destination->in_ring = true;
+}
+
+void queue_place(struct queue *queue, struct destination *destination)
+{
+    const struct heap_node *first = heap_top(&destination->deliveries);
+    /* One that could not be reached is probed by one delivery. */
+    unsigned places = destination->failures > 0 ? 1 : queue->config.destination_concurrency;
+
+    heap_remove(&queue->waiting, &destination->waiting);
+    if (first == NULL || destination->active >= places) {
+        leave_ring(destination);
+        return;
+    }
+    int64_t when = first->key > destination->not_before ? first->key : destination->not_before;
+    if (when <= queue->now) {
+        enter_ring(queue, destination);
+    } else {
+        leave_ring(destination);
+        heap_put(&queue->waiting, &destination->waiting, when);
+    }
+}
+
+void queue_attend(struct queue *queue, struct message *message)
+{
+    int64_t when = message->expires;
+    if (message->notice != 0 && message->notice < when)
+        when = message->notice;
+    if (message->hold || message->in_hand)
+        heap_remove(&queue->attention, &message->attention);
+    else
+        heap_put(&queue->attention, &message->attention, when);
+}
+
+void queue_offer(struct queue *queue, struct delivery *delivery)
+{
+    const struct message *message = delivery->message;
+    if (delivery->destination == NULL || delivery->active || message->hold || message->expiring)
+        return;
+    heap_put(&delivery->destination->deliveries, &delivery->due, delivery->due.key);
+    queue_place(queue, delivery->destination);
+}
+
+void queue_withdraw(struct queue *queue, struct delivery *delivery)
+{
+    if (delivery->destination == NULL)
+        return;
+    heap_remove(&delivery->destination->deliveries, &delivery->due);
+    queue_place(queue, delivery->destination);
+}
+
+static void release_destination(struct queue *queue, struct destination *destination)
+{
+    if (--destination->count > 0)
+        return;
+    heap_remove(&queue->waiting, &destination->waiting);
+    leave_ring(destination);
+    table_remove(&queue->destinations, &destination->by_name);
+    heap_free(&destination->deliveries);
+    free(destination->reason);
+    free(destination);
+}
+
+void queue_settle(struct queue *queue, struct delivery *delivery)
+{
+    struct destination *destination = delivery->destination;
+    if (destination == NULL)
+        return;
+    queue_withdraw(queue, delivery);
+    delivery->destination = NULL;
+    delivery->message->left--;
+    queue->deliveries--;
+    release_destination(queue, destination);
+}
+
+void queue_drop(struct queue *queue, struct message *message)
+{
+    for (unsigned i = 0; i < message->count; i++)
+        queue_settle(queue, &message->deliveries[i]);
+    queue->held -= message->hold;
+    heap_remove(&queue->attention, &message->attention);
+    table_remove(&queue->messages, &message->by_id);
+    free(message);
+}
+
+/* Adding. */
+
+static struct destination *new_destination(struct queue *queue, const char *name)
+{
+    size_t len = strlen(name);
+    struct destination *destination = NULL;
+    if (len <= QUEUE_DESTINATION_MAX &&
+        heap_reserve(&queue->waiting, queue->destinations.count + 1) == 0)
+        destination = calloc(1, sizeof *destination + len + 1);
+    if (destination == NULL)
+        return NULL;
+    memcpy(destination->name, name, len + 1);
+    if (table_add(&queue->destinations, &destination->by_name, table_hash_text(name)) != 0) {
+        free(destination);
+        return NULL;
+    }
+    return destination;
+}
+
+/* Room is made for all deliveries of the destination, so that an offer never fails later. */
+static struct destination *reserve_destination(struct queue *queue, const char *name)
+{
+    struct destination *destination = queue_find_destination(queue, name);
+    if (destination == NULL)
+        destination = new_destination(queue, name);
+    if (destination == NULL)
+        return NULL;
+    destination->count++;
+    if (heap_reserve(&destination->deliveries, destination->count) == 0)
+        return destination;
+    release_destination(queue, destination);
+    return NULL;
+}
+
+static struct message *new_message(const struct queue_entry *entry)
+{
+    struct message *message =
+        calloc(1, sizeof *message + entry->count * sizeof *message->deliveries);
+    if (message == NULL)
+        return NULL;
+    message->id = entry->id;
+    message->expires = entry->expires_ms;
+    message->notice = entry->notice_ms;
+    message->hold = entry->hold;
+    return message;
+}
+
+static int add_delivery(struct queue *queue, struct message *message,
+                        const struct queue_destination *wanted)
+{
+    struct delivery *delivery = &message->deliveries[message->count];
+    delivery->destination = reserve_destination(queue, wanted->name);
+    if (delivery->destination == NULL)
+        return -1;
+    delivery->message = message;
+    delivery->attempts = wanted->attempts;
+    delivery->due.key = wanted->next_try_ms;
+    message->count++;
+    message->left++;
+    queue->deliveries++;
+    return 0;
+}
+
+static int add_message(struct queue *queue, const struct queue_entry *entry)
+{
+    struct message *message = NULL;
+    if (queue_find(queue, entry->id) == NULL &&
+        heap_reserve(&queue->attention, queue->messages.count + 1) == 0)
+        message = new_message(entry);
+    if (message == NULL)
+        return -1;
+    if (table_add(&queue->messages, &message->by_id, table_hash_number(entry->id)) != 0) {
+        free(message);
+        return -1;
+    }
+    queue->held += message->hold;
+    for (size_t i = 0; i < entry->count; i++) {
+        if (add_delivery(queue, message, &entry->destinations[i]) != 0) {
+            queue_drop(queue, message);
+            return -1;
+        }
+    }
+    for (size_t i = 0; i < entry->count; i++)
+        queue_offer(queue, &message->deliveries[i]);
+    queue_attend(queue, message);
+    return 0;
+}
+
+int queue_add(struct queue *queue, const struct queue_entry *entry)
+{
+    queue_lock(queue);
+    int result = add_message(queue, entry);
+    queue_unlock(queue);
+    if (result == 0)
+        queue_wake(queue);
+    return result;
+}

@@ -1,0 +1,455 @@
+/* tests/unit/test-queue.c - out/queue: what is tried when, on a clock of our own
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <malloc.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "out/queue-index.h"
+#include "out/queue.h"
+
+#define MINUTE INT64_C(60000)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+
+static atomic_llong now;
+static atomic_int woken;
+
+static int64_t read_clock(void *context)
+{
+    (void)context;
+    return atomic_load(&now);
+}
+
+static void wake(void *context)
+{
+    (void)context;
+    atomic_fetch_add(&woken, 1);
+}
+
+static const int64_t schedule[] = {5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 40 * MINUTE,
+                                   HOUR,       2 * HOUR,    4 * HOUR};
+
+static struct queue *make(unsigned concurrency, unsigned per_destination)
+{
+    struct queue_config config = {
+        .concurrency = concurrency,
+        .destination_concurrency = per_destination,
+        .retry_count = G_N_ELEMENTS(schedule),
+        .seed = 1,
+        .now_ms = read_clock,
+        .wake = wake,
+    };
+    memcpy(config.retry_ms, schedule, sizeof schedule);
+    atomic_store(&now, DAY);
+    return queue_new(&config);
+}
+
+static void add(struct queue *queue, uint64_t id, const char *name)
+{
+    struct queue_destination destination = {.name = name};
+    struct queue_entry entry = {
+        .id = id,
+        .expires_ms = atomic_load(&now) + 5 * DAY,
+        .destinations = &destination,
+        .count = 1,
+    };
+    g_assert_cmpint(queue_add(queue, &entry), ==, 0);
+}
+
+/* Takes the next, which must be there. */
+static struct queue_work take(struct queue *queue)
+{
+    struct queue_work work;
+    int64_t wait;
+    g_assert_true(queue_take(queue, &work, &wait));
+    return work;
+}
+
+/* The time to the next; nothing may be due. */
+static int64_t idle(struct queue *queue)
+{
+    struct queue_work work;
+    int64_t wait;
+    g_assert_false(queue_take(queue, &work, &wait));
+    return wait;
+}
+
+static bool finish(struct queue *queue, const struct queue_work *work, enum queue_outcome outcome)
+{
+    queue_judge(queue, work, outcome, "no route");
+    return queue_finish(queue, work);
+}
+
+static struct queue_counts counts_of(struct queue *queue)
+{
+    struct queue_counts counts;
+    queue_count(queue, &counts);
+    return counts;
+}
+
+static void test_schedule(void)
+{
+    struct queue *queue = make(8, 4);
+    int64_t last = atomic_load(&now), arrived = last;
+    unsigned attempts = 0;
+    struct queue_work work;
+
+    add(queue, 1, "example.net");
+    for (;;) {
+        work = take(queue);
+        if (work.kind == QUEUE_EXPIRE)
+            break;
+        g_assert_cmpuint(work.attempts, ==, attempts);
+        if (attempts > 0) {
+            int64_t full = schedule[MIN(attempts - 1, G_N_ELEMENTS(schedule) - 1)];
+            g_assert_cmpint(atomic_load(&now) - last, <=, full);
+            g_assert_cmpint(atomic_load(&now) - last, >=, full - full / 5);
+        }
+        attempts++;
+        last = atomic_load(&now);
+        int64_t next = queue_judge(queue, &work, QUEUE_DEFERRED, NULL);
+        g_assert_false(queue_finish(queue, &work));
+        int64_t wait = idle(queue);
+        g_assert_cmpint(wait, ==, MIN(next, arrived + 5 * DAY) - last);
+        atomic_fetch_add(&now, wait - 1);
+        g_assert_cmpint(idle(queue), ==, 1);
+        atomic_fetch_add(&now, 1);
+    }
+    g_assert_cmpint(atomic_load(&now), ==, arrived + 5 * DAY);
+    g_assert_cmpuint(attempts, >=, 35);
+    g_assert_cmpuint(attempts, <=, 46);
+    /* An expiry that cannot be carried out (the disk is full) comes again. */
+    g_assert_false(finish(queue, &work, QUEUE_DEFERRED));
+    g_assert_cmpint(idle(queue), <=, 5 * MINUTE);
+    atomic_fetch_add(&now, 5 * MINUTE);
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_EXPIRE);
+    g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+    g_assert_cmpint(idle(queue), ==, -1);
+    g_assert_cmpuint(counts_of(queue).messages + counts_of(queue).destinations, ==, 0);
+    queue_free(queue);
+}
+
+static void test_fairness(void)
+{
+    struct queue *queue = make(100, 50);
+    unsigned seen[3] = {0};
+    for (uint64_t id = 1; id <= 60; id++)
+        add(queue, id, "a");
+    for (uint64_t id = 61; id <= 70; id++)
+        add(queue, id, "b");
+    add(queue, 71, "c");
+    /* Everyone gets a turn before anyone gets the next. */
+    for (unsigned turn = 1; turn <= 10; turn++) {
+        for (int i = 0; i < (turn == 1 ? 3 : 2); i++)
+            seen[take(queue).destination[0] - 'a']++;
+        g_assert_cmpuint(seen[0], ==, turn);
+        g_assert_cmpuint(seen[1], ==, turn);
+        g_assert_cmpuint(seen[2], ==, 1);
+    }
+    queue_free(queue);
+}
+
+static void test_places(void)
+{
+    struct queue *queue = make(6, 4);
+    struct queue_work works[6];
+    for (uint64_t id = 1; id <= 20; id++)
+        add(queue, id, id % 2 ? "a" : "b");
+    for (int i = 0; i < 6; i++)
+        works[i] = take(queue);
+    g_assert_cmpint(idle(queue), ==, -1);
+    g_assert_cmpuint(counts_of(queue).active, ==, 6);
+    int before = atomic_load(&woken);
+    g_assert_true(finish(queue, &works[0], QUEUE_SETTLED));
+    g_assert_cmpint(atomic_load(&woken), >, before);
+    works[0] = take(queue);
+    for (int i = 0; i < 6; i++)
+        finish(queue, &works[i], QUEUE_SETTLED);
+    /* Only "b" is left held back by its own limit. */
+    for (uint64_t id = 1; id <= 20; id += 2)
+        queue_remove(queue, id);
+    for (int i = 0; i < 4; i++)
+        g_assert_cmpstr(take(queue).destination, ==, "b");
+    g_assert_cmpint(idle(queue), >, 0);
+    queue_free(queue);
+}
+
+/* 1,000 messages for a host that is down for five days: it is tried about as often as one message
+ * would be, and then every one of them expires. */
+static void test_dead_destination(void)
+{
+    struct queue *queue = make(20, 4);
+    unsigned attempts = 0, expired = 0;
+    char reason[QUEUE_REASON_MAX];
+
+    for (uint64_t id = 1; id <= 1000; id++)
+        add(queue, id, "dead.example");
+    g_assert_false(queue_destination_reason(queue, "dead.example", reason));
+    while (counts_of(queue).messages > 0) {
+        struct queue_work works[20];
+        int64_t wait;
+        unsigned count = 0;
+        while (count < 20 && queue_take(queue, &works[count], &wait))
+            count++;
+        for (unsigned i = 0; i < count; i++) {
+            bool expiry = works[i].kind == QUEUE_EXPIRE;
+            attempts += !expiry;
+            expired += expiry;
+            finish(queue, &works[i], expiry ? QUEUE_SETTLED : QUEUE_UNREACHABLE);
+        }
+        if (expired == 0) {
+            g_assert_true(queue_destination_reason(queue, "dead.example", reason));
+            g_assert_cmpstr(reason, ==, "no route");
+            g_assert_cmpuint(counts_of(queue).unreachable, ==, 1);
+        }
+        if (count == 0) {
+            g_assert_cmpint(wait, >, 0);
+            atomic_fetch_add(&now, wait);
+        }
+    }
+    g_assert_cmpuint(expired, ==, 1000);
+    g_assert_cmpuint(attempts, >=, 35);
+    g_assert_cmpuint(attempts, <=, 50);
+    queue_free(queue);
+}
+
+static void test_recovery(void)
+{
+    struct queue *queue = make(20, 4);
+    struct queue_work work, others[4];
+    for (uint64_t id = 1; id <= 10; id++)
+        add(queue, id, "a");
+    for (int i = 0; i < 4; i++)
+        others[i] = take(queue);
+    for (int i = 0; i < 4; i++)
+        finish(queue, &others[i], QUEUE_UNREACHABLE);
+    /* Four failures at once count as one. */
+    int64_t wait = idle(queue);
+    g_assert_cmpint(wait, <=, 5 * MINUTE);
+    atomic_fetch_add(&now, wait);
+    work = take(queue);
+    g_assert_cmpint(idle(queue), >, 0); /* one probe only */
+    finish(queue, &work, QUEUE_DEFERRED);
+    for (int i = 0; i < 4; i++)
+        others[i] = take(queue);
+    g_assert_cmpuint(counts_of(queue).unreachable, ==, 0);
+    queue_free(queue);
+}
+
+static void test_orders(void)
+{
+    struct queue *queue = make(20, 4);
+    struct queue_work work;
+
+    add(queue, 1, "a");
+    add(queue, 2, "b");
+    g_assert_cmpint(queue_hold(queue, 1), ==, QUEUE_DONE);
+    g_assert_cmpint(queue_hold(queue, 1), ==, QUEUE_DONE);
+    g_assert_cmpuint(counts_of(queue).held, ==, 1);
+    work = take(queue);
+    g_assert_cmpuint(work.id, ==, 2);
+    g_assert_cmpint(queue_remove(queue, 2), ==, QUEUE_BUSY);
+    finish(queue, &work, QUEUE_UNREACHABLE);
+    idle(queue);
+    g_assert_cmpint(queue_retry_destination(queue, "c"), ==, QUEUE_NO_SUCH);
+    g_assert_cmpint(queue_retry_destination(queue, "b"), ==, QUEUE_DONE);
+    work = take(queue);
+    finish(queue, &work, QUEUE_UNREACHABLE);
+    g_assert_cmpint(queue_retry(queue, 2), ==, QUEUE_DONE);
+    work = take(queue);
+    finish(queue, &work, QUEUE_UNREACHABLE);
+    queue_retry_all(queue);
+    work = take(queue);
+    g_assert_cmpuint(work.attempts, ==, 3);
+    /* Held while in hand: it is not tried again. */
+    g_assert_cmpint(queue_hold(queue, 2), ==, QUEUE_DONE);
+    finish(queue, &work, QUEUE_DEFERRED);
+    /* What is held does not expire either. */
+    atomic_fetch_add(&now, 6 * DAY);
+    g_assert_cmpint(idle(queue), ==, -1);
+    g_assert_cmpint(queue_release(queue, 1), ==, QUEUE_DONE);
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_EXPIRE);
+    g_assert_cmpint(queue_remove(queue, 1), ==, QUEUE_BUSY);
+    g_assert_cmpint(queue_retry(queue, 1), ==, QUEUE_DONE);
+    idle(queue); /* nothing of it is delivered while it expires */
+    g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+    g_assert_cmpint(queue_remove(queue, 2), ==, QUEUE_DONE);
+    g_assert_cmpint(queue_remove(queue, 2), ==, QUEUE_NO_SUCH);
+    g_assert_cmpint(queue_hold(queue, 2), ==, QUEUE_NO_SUCH);
+    g_assert_cmpuint(counts_of(queue).held + counts_of(queue).destinations, ==, 0);
+    queue_free(queue);
+}
+
+static void test_notice(void)
+{
+    struct queue *queue = make(20, 4);
+    struct queue_destination destinations[] = {{.name = "a"}, {.name = "b"}};
+    struct queue_entry entry = {.id = 9,
+                                .expires_ms = atomic_load(&now) + DAY,
+                                .notice_ms = atomic_load(&now) + HOUR,
+                                .destinations = destinations,
+                                .count = 2};
+    struct queue_work first, second, notice;
+
+    g_assert_cmpint(queue_add(queue, &entry), ==, 0);
+    g_assert_cmpint(queue_add(queue, &entry), ==, -1);
+    first = take(queue);
+    second = take(queue);
+    g_assert_false(finish(queue, &first, QUEUE_SETTLED));
+    atomic_fetch_add(&now, HOUR);
+    notice = take(queue);
+    g_assert_cmpint(notice.kind, ==, QUEUE_NOTICE);
+    /* All is settled meanwhile: the message goes with whoever comes back last. */
+    g_assert_false(finish(queue, &second, QUEUE_SETTLED));
+    g_assert_true(finish(queue, &notice, QUEUE_SETTLED));
+
+    /* One delivery under way at the expiry: it is waited for. */
+    entry.expires_ms = atomic_load(&now) + DAY;
+    entry.notice_ms = 0;
+    g_assert_cmpint(queue_add(queue, &entry), ==, 0);
+    first = take(queue);
+    second = take(queue);
+    finish(queue, &second, QUEUE_DEFERRED);
+    atomic_fetch_add(&now, DAY);
+    g_assert_cmpint(idle(queue), ==, -1);
+    g_assert_false(finish(queue, &first, QUEUE_DEFERRED));
+    first = take(queue);
+    g_assert_cmpint(first.kind, ==, QUEUE_EXPIRE);
+    g_assert_true(finish(queue, &first, QUEUE_SETTLED));
+    queue_free(queue);
+}
+
+static size_t memory_in_use(void)
+{
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}
+
+/* 10,000 messages for 1,000 destinations, every other one dead, through five days. */
+static void test_ten_thousand(void)
+{
+    size_t before = memory_in_use();
+    gint64 start = g_get_monotonic_time();
+    struct queue *queue = make(20, 4);
+    unsigned delivered = 0, failed = 0, expired = 0;
+    char name[64];
+
+    for (uint64_t id = 1; id <= 10000; id++) {
+        g_snprintf(name, sizeof name, "destination-%u.example.com", (unsigned)(id % 1000));
+        add(queue, id, name);
+    }
+    size_t used = memory_in_use() - before;
+    while (counts_of(queue).messages > 0) {
+        struct queue_work work;
+        int64_t wait;
+        if (!queue_take(queue, &work, &wait)) {
+            g_assert_cmpint(wait, >, 0);
+            atomic_fetch_add(&now, wait);
+            continue;
+        }
+        bool dead = work.kind == QUEUE_DELIVER && work.id % 2;
+        delivered += work.kind == QUEUE_DELIVER && !dead;
+        failed += dead;
+        expired += work.kind == QUEUE_EXPIRE;
+        finish(queue, &work, dead ? QUEUE_UNREACHABLE : QUEUE_SETTLED);
+    }
+    g_test_message(
+        "%zu octets a message, %u attempts at 500 dead destinations, five days in %.0f ms",
+        used / 10000, failed, (double)(g_get_monotonic_time() - start) / 1000);
+    g_assert_cmpuint(delivered, ==, 5000);
+    g_assert_cmpuint(expired, ==, 5000);
+    g_assert_cmpuint(failed, <, 500 * 60);
+    g_assert_cmpuint(used / 10000, <, 300);
+    queue_free(queue);
+}
+
+struct shared {
+    struct queue *queue;
+    atomic_uint done;
+};
+
+static gpointer work_on(gpointer data)
+{
+    struct shared *shared = data;
+    struct queue_work work;
+    int64_t wait;
+    while (atomic_load(&shared->done) < 5000) {
+        if (!queue_take(shared->queue, &work, &wait)) {
+            atomic_fetch_add(&now, 60000);
+            continue;
+        }
+        enum queue_outcome outcome =
+            work.attempts < work.id % 3 ? (enum queue_outcome)(work.id % 3) : QUEUE_SETTLED;
+        if (work.id % 17 == 0)
+            queue_retry(shared->queue, work.id);
+        if (finish(shared->queue, &work, outcome))
+            atomic_fetch_add(&shared->done, 1);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    struct shared shared = {.queue = make(3, 2)};
+    GThread *threads[4];
+    char name[16];
+    for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+        threads[i] = g_thread_new("work", work_on, &shared);
+    for (uint64_t id = 1; id <= 5000; id++) {
+        g_snprintf(name, sizeof name, "d%u", (unsigned)(id % 50));
+        add(shared.queue, id, name);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
+        g_thread_join(threads[i]);
+    g_assert_cmpuint(counts_of(shared.queue).messages, ==, 0);
+    g_assert_cmpuint(counts_of(shared.queue).active, ==, 0);
+    queue_free(shared.queue);
+}
+
+static void test_heap(void)
+{
+    enum { NODES = 500 };
+    struct heap heap = {.nodes = NULL};
+    struct heap_node nodes[NODES] = {{.place = 0}};
+    GRand *rand = g_rand_new_with_seed(1);
+
+    g_assert_null(heap_top(&heap));
+    g_assert_cmpint(heap_reserve(&heap, NODES), ==, 0);
+    for (int round = 0; round < 20000; round++) {
+        struct heap_node *node = &nodes[g_rand_int_range(rand, 0, NODES)];
+        if (g_rand_boolean(rand))
+            heap_put(&heap, node, g_rand_int_range(rand, 0, 1000));
+        else
+            heap_remove(&heap, node);
+        size_t inside = 0;
+        for (int i = 0; i < NODES; i++) {
+            inside += nodes[i].place != 0;
+            if (nodes[i].place != 0 && heap_top(&heap)->key > nodes[i].key)
+                g_test_fail();
+        }
+        g_assert_cmpuint(inside, ==, heap.count);
+    }
+    g_rand_free(rand);
+    heap_free(&heap);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/queue/heap", test_heap);
+    g_test_add_func("/queue/schedule", test_schedule);
+    g_test_add_func("/queue/fairness", test_fairness);
+    g_test_add_func("/queue/places", test_places);
+    g_test_add_func("/queue/dead destination", test_dead_destination);
+    g_test_add_func("/queue/recovery", test_recovery);
+    g_test_add_func("/queue/orders", test_orders);
+    g_test_add_func("/queue/notice", test_notice);
+    g_test_add_func("/queue/ten thousand", test_ten_thousand);
+    g_test_add_func("/queue/threads", test_threads);
+    return g_test_run();
+}
