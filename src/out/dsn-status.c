@@ -1,0 +1,240 @@
+/* out/dsn-status.c - what is said of each recipient, to people and to programs
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/i18n.h"
+#include "base/utf8.h"
+#include "out/dsn-internal.h"
+#include "smtp/xclient.h"
+
+#define PROSE_RECIPIENTS_MAX 100 /* named in the prose; the fields name all */
+#define STATUS_MAX 12
+
+/* "d.ddd.ddd" at `text`: its length, or 0. */
+static size_t enhanced_code(const char *text)
+{
+    size_t subject = 0, detail = 0;
+    if (strchr("245", *text) == NULL || *text == '\0' || text[1] != '.')
+        return 0;
+    subject = strspn(text + 2, "0123456789");
+    if (subject == 0 || subject > 3 || text[2 + subject] != '.')
+        return 0;
+    detail = strspn(text + 3 + subject, "0123456789");
+    return detail == 0 || detail > 3 ? 0 : 3 + subject + detail;
+}
+
+/* The enhanced code of the reply where it fits the action, else one that says no more than the
+ * reply's class; "5.4.7" for what has expired, whatever the last reply was. */
+static const char *status_of(const struct dsn *dsn, const struct spool_recipient *recipient,
+                             char out[STATUS_MAX])
+{
+    static const char *const fallback[] = {
+        [DSN_FAILED] = "5.0.0", [DSN_DELAYED] = "4.4.7", [DSN_RELAYED] = "2.0.0"};
+    const char *reply = recipient->reply != NULL ? recipient->reply : "";
+    bool has_code = strspn(reply, "0123456789") == 3 && (reply[3] == ' ' || reply[3] == '-');
+    const char *enhanced = has_code ? reply + 4 : reply;
+    size_t len = enhanced_code(enhanced);
+
+    snprintf(out, STATUS_MAX, "%s", dsn->expired ? "5.4.7" : fallback[dsn->action]);
+    if (!dsn->expired && len > 0 && len < STATUS_MAX && *enhanced == *out) {
+        memcpy(out, enhanced, len);
+        out[len] = '\0';
+    }
+    return out;
+}
+
+/* Prose. */
+
+static void put_recipient_prose(FILE *out, const struct dsn *dsn,
+                                const struct spool_recipient *recipient)
+{
+    fprintf(out, "\n<%s>\n", recipient->path.mailbox);
+    if (dsn->action == DSN_RELAYED || recipient->reply == NULL)
+        return;
+    fputs("    ", out);
+    if (recipient->remote != NULL) {
+        dsn_put_wrapped(out, 4, "    ", recipient->remote, true);
+        fprintf(out, " %s\n    ", _("said:"));
+    }
+    dsn_put_wrapped(out, 4, "    ", recipient->reply, true);
+    putc('\n', out);
+}
+
+static void put_opening(FILE *out, const struct dsn *dsn)
+{
+    char date[DSN_DATE_MAX], text[1024];
+    switch (dsn->action) {
+    case DSN_FAILED:
+        snprintf(text, sizeof text, "%s",
+                 dsn->expired
+                     ? _("Your message could not be delivered to the recipients named below "
+                         "within the time that it may wait here. It will not be tried again.")
+                     : _("Your message could not be delivered to the recipients named below. It "
+                         "will not be tried again."));
+        break;
+    case DSN_DELAYED:
+        snprintf(text, sizeof text,
+                 _("Your message is still waiting to be delivered to the recipients named below. "
+                   "You need not send it again: it will be tried until %s."),
+                 dsn_date(dsn->envelope->expires, date));
+        break;
+    case DSN_RELAYED:
+        snprintf(text, sizeof text, "%s",
+                 _("Your message was passed on for the recipients named below, to a mail server "
+                   "that gives no notice of delivery. You will hear of them only if something "
+                   "goes wrong."));
+        break;
+    }
+    fprintf(out, _("This is the mail relay %s."), dsn->hostname);
+    fputs("\n\n", out);
+    dsn_put_wrapped(out, 0, "", text, true);
+    putc('\n', out);
+}
+
+static void put_prose(FILE *out, const struct dsn *dsn, bool headers_follow)
+{
+    size_t named = 0, more = 0;
+    put_opening(out, dsn);
+    for (size_t i = 0; i < dsn->envelope->recipient_count; i++) {
+        if (!dsn->about[i])
+            continue;
+        if (named++ < PROSE_RECIPIENTS_MAX)
+            put_recipient_prose(out, dsn, &dsn->envelope->recipients[i]);
+        else
+            more++;
+    }
+    if (more > 0) {
+        putc('\n', out);
+        fprintf(out, ngettext("... and %zu more.", "... and %zu more.", more), more);
+        putc('\n', out);
+    }
+    putc('\n', out);
+    dsn_put_wrapped(out, 0, "",
+                    headers_follow
+                        ? _("Behind this stand the same facts for programs, and the header of "
+                            "your message.")
+                        : _("Behind this stand the same facts for programs, and your message."),
+                    true);
+    putc('\n', out);
+}
+
+/* A catalogue in another character set than UTF-8 must not spoil the report. */
+static void keep_utf8(char *text)
+{
+    if (utf8_is_valid(text, strlen(text)))
+        return;
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text >= 0x80)
+            *text = '?';
+    }
+}
+
+char *dsn_prose(const struct dsn *dsn, bool headers_follow)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    if (out == NULL)
+        return NULL;
+    put_prose(out, dsn, headers_follow);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    keep_utf8(text);
+    return text;
+}
+
+/* Fields (RFC 3464 2.2, 2.3). */
+
+static bool is_printable(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text < 0x20 || *text > 0x7e)
+            return false;
+    }
+    return true;
+}
+
+/* xtext is decoded where that gives something printable; else it stays as it came, which no octet
+ * of it can spoil. */
+static void put_xtext(FILE *out, const char *text)
+{
+    char decoded[ENVELOPE_REPLY_MAX];
+    if (xtext_decode(text, strlen(text), decoded, sizeof decoded) > 0 && is_printable(decoded))
+        text = decoded;
+    fputs(text, out);
+}
+
+static void put_original_recipient(FILE *out, const char *orcpt)
+{
+    const char *semicolon = strchr(orcpt, ';');
+    if (semicolon == NULL || !is_printable(orcpt))
+        return;
+    fprintf(out, "Original-Recipient: %.*s; ", (int)(semicolon - orcpt), orcpt);
+    /* RFC 6533 3: its own encoding, which is legal here as it stands. */
+    if (strncasecmp(orcpt, "utf-8;", 6) == 0)
+        fputs(semicolon + 1, out);
+    else
+        put_xtext(out, semicolon + 1);
+    putc('\n', out);
+}
+
+/* "mx.example.net [192.0.2.1]": the address goes into a comment. */
+static void put_remote(FILE *out, const char *remote)
+{
+    const char *blank = strchr(remote, ' ');
+    if (!is_printable(remote) || strpbrk(remote, "()\\") != NULL)
+        return;
+    if (blank == NULL)
+        fprintf(out, "Remote-MTA: dns; %s\n", remote);
+    else
+        fprintf(out, "Remote-MTA: dns; %.*s (%s)\n", (int)(blank - remote), remote, blank + 1);
+}
+
+static void put_recipient_status(FILE *out, const struct dsn *dsn,
+                                 const struct spool_recipient *recipient, bool global)
+{
+    static const char *const actions[] = {
+        [DSN_FAILED] = "failed", [DSN_DELAYED] = "delayed", [DSN_RELAYED] = "relayed"};
+    char date[DSN_DATE_MAX], status[STATUS_MAX];
+
+    putc('\n', out);
+    if (recipient->orcpt != NULL)
+        put_original_recipient(out, recipient->orcpt);
+    fprintf(out, "Final-Recipient: %s; %s\n", recipient->path.is_utf8 ? "utf-8" : "rfc822",
+            recipient->path.mailbox);
+    fprintf(out, "Action: %s\n", actions[dsn->action]);
+    fprintf(out, "Status: %s\n", status_of(dsn, recipient, status));
+    if (recipient->remote != NULL)
+        put_remote(out, recipient->remote);
+    if (recipient->reply != NULL) {
+        fprintf(out, "Diagnostic-Code: %s; ", recipient->remote != NULL ? "smtp" : "X-Postern");
+        dsn_put_wrapped(out, 23, " ", recipient->reply, global);
+        putc('\n', out);
+    }
+    if (recipient->last_try != 0)
+        fprintf(out, "Last-Attempt-Date: %s\n", dsn_date(recipient->last_try, date));
+    if (dsn->action == DSN_DELAYED)
+        fprintf(out, "Will-Retry-Until: %s\n", dsn_date(dsn->envelope->expires, date));
+}
+
+void dsn_put_status(FILE *out, const struct dsn *dsn, bool global)
+{
+    char date[DSN_DATE_MAX];
+    fprintf(out, "Reporting-MTA: dns; %s\n", dsn->hostname);
+    if (dsn->envelope->envid != NULL) {
+        fputs("Original-Envelope-Id: ", out);
+        put_xtext(out, dsn->envelope->envid);
+        putc('\n', out);
+    }
+    fprintf(out, "Arrival-Date: %s\n", dsn_date(dsn->envelope->arrived, date));
+    for (size_t i = 0; i < dsn->envelope->recipient_count; i++) {
+        if (dsn->about[i])
+            put_recipient_status(out, dsn, &dsn->envelope->recipients[i], global);
+    }
+}
