@@ -11,5 +11,3 @@ rpm: dist
 # In EXTRA_DIST its name would make "make dist" run the tests first.
 dist-hook:
 	cp $(srcdir)/check '$(distdir)/check'
-clean-local:
-	rm -rf deb rpm
