@@ -321,7 +321,7 @@ static void check_backends(struct load *load)
 {
     const struct config_in *in = &load->config->in;
     const struct config_backend *backends = in->backends.items;
-    char option[32];
+    char option[40];
 
     check_backend(load, &in->backend, "in.backend");
     for (size_t i = 0; i < in->listen.count; i++) {
