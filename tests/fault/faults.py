@@ -6,14 +6,10 @@ call are tried (default 40, spread evenly; all of them with a large number).
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import errno
-import glob
 import os
-import re
 import resource
 import signal
 import socket
-import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -22,14 +18,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "peers")]
 
 import tap  # noqa: E402
-from bed import CLIENT4, OTHER4, SCRIPTED_PORT, Client, read, wait_for  # noqa: E402
+from attempts import Attempts, judge, under_load  # noqa: E402
+from bed import OTHER4, SCRIPTED_PORT, Client, read, wait_for  # noqa: E402
 from interpose import SHORT, Page  # noqa: E402
 from recorder import Recorder  # noqa: E402
 from tap import scenario  # noqa: E402
 
+PARKED = 0.5  # seconds after which a silent session is the gate's again
 SAMPLES = int(os.environ.get("FAULT_SAMPLES", 40))
-ACCEPTED = re.compile(r"250 2\.0\.0 Ok: queued as (\d+)")
-BODY = b"Subject: x\r\n\r\n..dot\r\n" + b"y" * 3000 + b"\r\n"
 
 
 def recorder(world, **more):
@@ -38,73 +34,13 @@ def recorder(world, **more):
     return backend
 
 
-class Attempt:
-    """One message as far as it gets; `told` is the reply to its end, if there was one."""
-
-    def __init__(self, name, tls=False, source=CLIENT4, body=BODY, timeout=8):
-        self.sender, self.told, self.ended, self.stuck = f"{name}@sender.example", None, False, False
-        self.body, self.last = body, None
-        client = None
-        try:
-            client = Client(source, timeout=timeout)
-            self.dialog(client, tls)
-        except TimeoutError:
-            self.stuck = True
-        except (OSError, ssl.SSLError, AssertionError):
-            pass
-        finally:
-            if client is not None:
-                client.close()
-
-    def dialog(self, client, tls):
-        client.hello()
-        if tls:
-            client.starttls()
-        for line, expected in ((f"MAIL FROM:<{self.sender}>", 250), ("RCPT TO:<a@example.com>", 250), ("DATA", 354)):
-            self.last = client.cmd(line)
-            if self.last[0] != expected:
-                return
-        client.send(self.body)
-        self.ended = True
-        client.send(".\r\n")
-        self.told = self.last = client.reply()
-
-    def delivered(self):
-        return self.told is not None and self.told[0] == 250
-
-
-def judge(backend, attempts):
-    """The promises about messages."""
-    by_sender = {}
-    for message in backend.messages:
-        by_sender.setdefault(message.sender, []).append(message)
-    for attempt in attempts:
-        got = by_sender.pop(attempt.sender, [])
-        assert len(got) <= 1, f"{attempt.sender} came {len(got)} times"
-        if got:
-            assert attempt.ended, f"{attempt.sender} was delivered without its end of data"
-            assert got[0].body() == attempt.body, f"{attempt.sender} was changed"
-        if attempt.delivered():
-            serial = ACCEPTED.search(attempt.told[1])
-            assert serial and got and got[0].serial == int(serial[1]), f"{attempt.sender}: a false {attempt.told}"
-        assert not attempt.stuck, f"{attempt.sender} was left without an answer"
-    assert not by_sender, f"from nowhere: {by_sender}"
-    assert not backend.violations, backend.violations[:3]
-
-
-def must_deliver(backend, name, tls=False):
-    attempt = Attempt(name, tls)
-    assert attempt.delivered(), f"the next session, {name}: {attempt.last}"
-    judge(backend, [attempt])
-    backend.forget()
-
-
-def places(total):
-    """Which of so many calls are made to fail."""
-    if total <= SAMPLES:
+def places(total, samples=SAMPLES):
+    """Which of so many are tried."""
+    if total <= samples:
         return list(range(1, total + 1))
     # The first ones all, the others spread.
-    return sorted({*range(1, SAMPLES // 2 + 1), *(1 + i * total // (SAMPLES // 2) for i in range(SAMPLES // 2))})
+    half = samples // 2
+    return sorted({*range(1, half + 1), *(1 + i * total // half for i in range(half))})
 
 
 def relay_with_page(world, name, **settings):
@@ -121,7 +57,7 @@ FAULTS = [
     ("send", errno.EINTR, False), ("send", errno.EPIPE, False),
     ("sendmsg", errno.EINTR, True), ("sendmsg", SHORT, True), ("sendmsg", errno.EPIPE, False), ("sendmsg", errno.ENOBUFS, False),
     ("poll", errno.EINTR, True), ("poll", errno.ENOMEM, False),
-    ("epoll_wait", errno.EINTR, True), ("epoll_ctl", errno.ENOMEM, False), ("epoll_ctl", errno.ENOSPC, False),
+    ("epoll_wait", errno.EINTR, True), ("epoll_add", errno.ENOSPC, False), ("epoll_ctl", errno.ENOMEM, False),
     ("accept", errno.EINTR, True), ("accept", errno.ECONNABORTED, True), ("accept", errno.EMFILE, True),
     ("accept", errno.ENOMEM, True), ("read", errno.EINTR, True), ("socket", errno.EMFILE, False),
     ("connect", errno.ECONNREFUSED, False), ("connect", errno.ENETUNREACH, False), ("malloc", errno.ENOMEM, False),
@@ -129,39 +65,46 @@ FAULTS = [
 TLS_FAULTS = [
     ("recv", errno.EINTR, True), ("recv", SHORT, True), ("recv", errno.ECONNRESET, False),
     ("sendmsg", errno.EINTR, True), ("sendmsg", SHORT, True), ("sendmsg", errno.EPIPE, False),
-    ("writev", errno.EINTR, True), ("writev", SHORT, True), ("writev", errno.EPIPE, False),
-    ("send", errno.EINTR, True), ("send", SHORT, True), ("send", errno.EPIPE, False), ("malloc", errno.ENOMEM, False),
+    ("sendmsg", errno.ENOBUFS, False), ("poll", errno.EINTR, True), ("malloc", errno.ENOMEM, False),
 ]
+
+
+def fail_at(relay, page, attempts, fault, place, tls):
+    """One fault, and the next session. What is wrong, or None; and whether it struck."""
+    call, error, harmless = fault
+    name = f"{call}.{errno.errorcode.get(error, 'short')}.{place}"
+    page.arm(call, place, error)
+    attempt = attempts.add(name, tls, pause=PARKED * (call in ("epoll_ctl", "read")))
+    struck = page.disarm()
+    assert relay.process.poll() is None, f"relay-in died of {name}"
+    attempts.must_deliver(f"after.{name}", tls)
+    if attempt.stuck:
+        attempt.stuck = False  # said once
+        return f"{name}: left without an answer", struck
+    return f"{name}: {attempt.last}" if harmless and not attempt.delivered() else None, struck
 
 
 def fail_everywhere(world, faults, tls):
     backend = recorder(world, certificate=(world.bed.cert, world.bed.key) if tls else None)
     relay, page = relay_with_page(world, "tls" if tls else "plain")
-    tried = struck = 0
-    wrong = []
-    for call, error, harmless in faults:
+    attempts, wrong, strikes = Attempts(), [], {}
+    for fault in faults:
+        call = fault[0]
         if call == "malloc" and world.sanitized:
             continue
-        page.arm(call, 1 << 40, error)
-        must_deliver(backend, f"count.{call}", tls)
+        page.arm(call, 1 << 40, fault[1])
+        attempts.must_deliver(f"count.{len(attempts)}", tls, pause=PARKED * (call in ("epoll_ctl", "read")))
         total = page.calls(call) + 2  # what happens when the session closes may come later
-        for place in places(total):
-            name = f"{call}.{errno.errorcode.get(error, 'short')}.{place}"
-            page.arm(call, place, error)
-            attempt = Attempt(name, tls)
-            struck += page.disarm()
-            tried += 1
-            assert relay.process.poll() is None, f"relay-in died of {name}"
-            try:
-                judge(backend, [attempt])
-                if harmless:
-                    assert attempt.delivered(), f"{attempt.last}"
-            except AssertionError as complaint:
-                wrong.append(f"{name}: {complaint}")
-            backend.forget()
-            must_deliver(backend, f"after.{name}", tls)
-    print(f"# {tried} places tried, {struck} faults struck")
-    assert struck > len(faults) and not wrong, "\n".join(wrong[:20])
+        for place in places(total, SAMPLES // 2 if tls else SAMPLES):
+            complaint, struck = fail_at(relay, page, attempts, fault, place, tls)
+            strikes[call] = strikes.get(call, 0) + struck
+            if complaint:
+                wrong.append(complaint)
+                print(f"# {complaint}; the log: {read(relay.log)[-600:]!r}")
+    judge(backend, attempts)
+    print("# faults that struck: " + ", ".join(f"{call} {count}" for call, count in strikes.items()))
+    assert not wrong, "\n".join(wrong[:20])
+    assert all(strikes.values()), strikes
 
 
 @scenario("system calls: each fails at each place of a message, plain")
@@ -172,6 +115,294 @@ def calls_plain(world):
 @scenario("system calls: each fails at each place of a message, under TLS on both legs")
 def calls_tls(world):
     fail_everywhere(world, TLS_FAULTS, True)
+
+
+def in_parallel(count, work):
+    """work(i) for i below count, eight at a time."""
+    numbers, lock, errors = iter(range(count)), threading.Lock(), []
+
+    def run():
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            try:
+                work(number)
+            except Exception as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors[:3]
+
+
+def break_off(world, kind):
+    backend = recorder(world)
+    relay = world.relay(backend_port=SCRIPTED_PORT, limits="connections_per_client = 1000;",
+                        backend='command_timeout = "300ms"; reply_timeout = "300ms";')
+    wait_for("the keeper's look", lambda: len(backend.commands) >= 2)
+    backend.most_given = backend.most_taken = 0
+    attempts = Attempts()
+    attempts.must_deliver("first")
+    wait_for("the end of it", lambda: backend.most_given and backend.most_taken)
+    given, taken = backend.most_given, backend.most_taken
+    samples = 1000 if kind == "close" else SAMPLES
+    faults = ([(place - 1, None, kind) for place in places(given, samples)] +
+              [(None, place - 1, kind) for place in places(taken, samples // 2)])
+    backend.faults.extend(faults)
+    in_parallel(len(faults), lambda i: attempts.add(f"{kind}.{i}"))
+    assert not backend.faults
+    attempts.must_deliver("last")
+    judge(backend, attempts)
+    refused = [a for a in attempts if not a.delivered()]
+    # The last octets of what it gives belong to its QUIT: there the message is delivered already.
+    assert len(refused) >= len(faults) * 3 // 4 and all(a.last is None or a.last[0] in (250, 354, 451, 554) for a in refused)
+    print(f"# broken off at {len(faults)} places of {given} octets given and {taken} taken")
+    assert relay.process.poll() is None
+
+
+@scenario("backend: closes after each octet that it says, and anywhere in what it is told")
+def backend_closes(world):
+    break_off(world, "close")
+
+
+@scenario("backend: falls silent after octets that it says, and anywhere in what it is told")
+def backend_stalls(world):
+    break_off(world, "stall")
+
+
+def descriptors(relay):
+    return len(os.listdir(f"/proc/{relay.process.pid}/fd"))
+
+
+def limit_descriptors(relay, number):
+    _, hard = resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE, (number, hard))
+
+
+@scenario("descriptors: exhausted in every measure, clients get 4xx or wait, the next is served")
+def descriptors_exhausted(world):
+    backend = recorder(world)
+    relay, page = relay_with_page(world, "descriptors", user="root")  # whose limits we may change
+    attempts = Attempts()
+    attempts.must_deliver("first")
+    before = descriptors(relay)
+    struck = 0
+    for spare in range(6):
+        limit_descriptors(relay, before + spare)
+        in_parallel(8, lambda i: attempts.add(f"spare.{spare}.{i}", timeout=0.7))
+        # The listeners can't be watched again at once either.
+        page.arm("epoll_add", 1, errno.ENOMEM, times=3)
+        time.sleep(0.35)
+        struck += page.disarm()
+        limit_descriptors(relay, 1024)
+        attempts.must_deliver(f"after.{spare}")
+    for attempt in attempts:
+        attempt.stuck = False  # some stay in the backlog as long as there is no descriptor for them
+    wait_for("the descriptors to come back", lambda: descriptors(relay) <= before + 1)
+    time.sleep(0.5)
+    judge(backend, attempts)
+    assert "event=accept-failed" in read(relay.log) and struck > 0, struck
+
+
+DAY = 86400
+
+
+@scenario("clock: a day forth or back moves no deadline")
+def clock_jumps(world):
+    backend = recorder(world)
+    relay, page = relay_with_page(world, "clock", timeouts='command = "1500ms"; line = "1s"; data = "1s";',
+                                  backend='command_timeout = "1s";')
+    for jump in (DAY, -DAY):
+        page.move_clock(0)
+        client = Client()
+        client.hello()
+        page.move_clock(jump)
+        time.sleep(0.7)
+        client.cmd("NOOP", 250)  # nothing has come due early
+        began = time.monotonic()
+        assert client.reply()[0] == 421  # and this not late
+        assert 1 < time.monotonic() - began < 4
+        page.move_clock(0)
+        client = Client()
+        client.hello()
+        client.envelope("a@example.com")
+        client.cmd("DATA", 354)
+        page.move_clock(jump)
+        began = time.monotonic()
+        assert client.reply()[0] == 421
+        assert 0.7 < time.monotonic() - began < 4
+        backend.faults.append((40, None, "stall"))
+        page.move_clock(0)
+        client = Client()
+        client.hello()
+        client.cmd("MAIL FROM:<s@sender.example>", 250)
+        client.send("RCPT TO:<a@example.com>\r\n")
+        time.sleep(0.2)
+        page.move_clock(jump)
+        began = time.monotonic()
+        assert client.reply()[0] == 451
+        assert 0.3 < time.monotonic() - began < 4
+    assert backend.messages == []
+
+
+@scenario("clock: while it drains, the watchdog is told in time even if the clock moves")
+def clock_in_drain(world):
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    told.bind(f"{world.bed.dir}/notify-clock")
+    os.chmod(f"{world.bed.dir}/notify-clock", 0o777)
+    told.settimeout(3)
+    backend = recorder(world)
+    page = Page(f"{world.bed.dir}/drain.page")
+    relay = world.relay(backend_port=SCRIPTED_PORT, NOTIFY_SOCKET=f"{world.bed.dir}/notify-clock",
+                        WATCHDOG_USEC="400000", **page.environment())
+    client = Client()
+    client.hello()
+    client.envelope("a@example.com")
+    client.cmd("DATA", 354)
+    page.move_clock(DAY)
+    relay.process.send_signal(signal.SIGTERM)
+    while told.recv(200) != b"STOPPING=1":
+        pass
+    heard = [told.recv(200) for _ in range(4)]
+    assert b"WATCHDOG=1" in heard, heard
+    client.send("x\r\n.\r\n")
+    assert client.reply()[0] == 250
+    relay.stop()
+    assert len(backend.messages) == 1
+    told.close()
+
+
+def reload_and_wait(relay, outcome):
+    before = read(relay.log).count(outcome)
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for(outcome, lambda: read(relay.log).count(outcome) > before)
+
+
+FAILED, DONE = "event=reload status=failed", "event=reload status=done"
+
+
+@scenario("certificates: missing, half written, unfit, empty, expired at a reload: the old ones serve on")
+def certificates(world):
+    backend = recorder(world, certificate=(world.bed.cert, world.bed.key))
+    relay, page = relay_with_page(world, "certificates")
+    good = {path: read(path) for path in (world.bed.cert, world.bed.key)}
+    other = {path: read(path) for path in world.bed.make_certificate("other")}
+    attempts = Attempts()
+
+    def put(path, text):
+        with open(path + ".new", "w") as file:
+            file.write(text)
+        os.chmod(path + ".new", 0o644)
+        os.rename(path + ".new", path)
+
+    def restore():
+        for path, text in good.items():
+            put(path, text)
+        reload_and_wait(relay, DONE)
+
+    def work():
+        for path, text in good.items():
+            os.unlink(path)
+            reload_and_wait(relay, FAILED)
+            attempts.must_deliver(f"missing.{len(attempts)}", tls=True)
+            for wrong in (text[:len(text) // 2], "", list(other.values())[0 if path == world.bed.cert else 1], "x" * 100000):
+                put(path, wrong)
+                reload_and_wait(relay, FAILED)
+                attempts.must_deliver(f"wrong.{len(attempts)}", tls=True)
+            restore()
+        assert "expire" not in read(relay.log)
+        page.move_clock(400 * DAY)
+        reload_and_wait(relay, DONE)
+        attempts.must_deliver("expired", tls=True)
+        assert "expire" in read(relay.log), "nobody was told"
+        page.move_clock(0)
+
+    try:
+        under_load(attempts, work, threads=2)
+    finally:
+        for path, text in good.items():
+            put(path, text)
+    judge(backend, attempts)
+    assert all(a.delivered() for a in attempts), [a.last for a in attempts if not a.delivered()][:3]
+    print(f"# {len(attempts)} messages meanwhile")
+
+
+@scenario("reload: files that can't be opened and memory that can't be had change nothing")
+def reload_faults(world):
+    backend = recorder(world)
+    relay, page = relay_with_page(world, "reload")
+    attempts, struck = Attempts(), 0
+    for call, error in (("open", errno.EMFILE), ("open", errno.EIO), ("malloc", errno.ENOMEM), ("read", errno.EINTR)):
+        if call == "malloc" and world.sanitized:
+            continue
+        page.arm(call, 1 << 40, error)
+        reload_and_wait(relay, DONE)
+        for place in places(page.calls(call)):
+            page.arm(call, place, error)
+            reload_and_wait(relay, "event=reload status=")
+            struck += page.disarm()
+            assert relay.process.poll() is None, f"relay-in died of {call}.{place}"
+            attempts.must_deliver(f"{call}.{error}.{place}")
+    judge(backend, attempts)
+    print(f"# {len(attempts)} reloads, {struck} faults struck, {read(relay.log).count(FAILED)} reloads failed")
+    assert struck > (10 if world.sanitized else 20)
+
+
+@scenario("SIGHUP storm under load: nothing lost, nothing doubled, nothing leaks")
+def hup_storm(world):
+    backend = recorder(world, certificate=(world.bed.cert, world.bed.key))
+    relay = world.relay(backend_port=SCRIPTED_PORT, limits="connections_per_client = 1000;")
+    attempts = Attempts()
+    attempts.must_deliver("first")
+    before = descriptors(relay)
+
+    def storm():
+        for _ in range(200):
+            relay.process.send_signal(signal.SIGHUP)
+            time.sleep(0.01)
+
+    under_load(attempts, storm)
+    judge(backend, attempts)
+    assert all(a.delivered() for a in attempts), [a.last for a in attempts if not a.delivered()][:3]
+    assert len(backend.messages) == len(attempts)
+    wait_for("the descriptors to come back", lambda: descriptors(relay) <= before)
+    threads = wait_for("the keepers to go", lambda: len(os.listdir(f"/proc/{relay.process.pid}/task")) <= 36 and
+                       len(os.listdir(f"/proc/{relay.process.pid}/task")))
+    print(f"# {len(attempts)} messages during {read(relay.log).count(DONE)} reloads; {threads} threads")
+
+
+@scenario("SIGTERM: at every stage of a message: what is complete is delivered, what is not is not")
+def sigterm(world):
+    backend = recorder(world)
+    for stage in range(7):
+        relay = world.relay(backend_port=SCRIPTED_PORT, timeouts='drain = "800ms";')
+        client, late = Client(), Client(OTHER4)
+        late.hello()
+        late.envelope("a@example.com", sender=f"late{stage}@sender.example")
+        late.cmd("DATA", 354)
+        late.send("x\r\n")
+        steps = [lambda: client.hello(), lambda: client.cmd("MAIL FROM:<never@sender.example>", 250),
+                 lambda: client.cmd("RCPT TO:<a@example.com>", 250), lambda: client.cmd("DATA", 354),
+                 lambda: client.send("half of it\r\n"), lambda: client.send(".")]
+        for step in steps[:stage]:
+            step()
+        time.sleep(0.05)
+        relay.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        late.send(".\r\n")
+        assert late.reply()[0] == 250, stage
+        began = time.monotonic()
+        relay.stop()
+        assert time.monotonic() - began < 5, stage
+        world.relays.remove(relay)
+        client.close()
+    time.sleep(0.2)
+    assert sorted(m.sender for m in backend.messages) == [f"late{i}@sender.example" for i in range(7)], backend.messages
 
 
 def main():

@@ -171,13 +171,15 @@ class Relay:
     """relay-in under test. `settings` are the lines that differ."""
 
     def __init__(self, bed, backend_port=POSTFIX_PORT, top="", inner="", backend="", limits="",
-                 timeouts="", listen='"[::]:25"', reverse_dns="false", wait=True, **more_env):
+                 timeouts="", listen='"[::]:25"', reverse_dns="false", user="nobody", wait=True,
+                 **more_env):
         bed.count += 1
         self.bed = bed
         self.conf = f"{bed.dir}/relay-{bed.count}.conf"
         self.log = f"{bed.dir}/relay-{bed.count}.log"
         self.settings = dict(backend_port=backend_port, top=top, inner=inner, backend=backend,
-                             limits=limits, timeouts=timeouts, listen=listen, reverse_dns=reverse_dns)
+                             limits=limits, timeouts=timeouts, listen=listen, reverse_dns=reverse_dns,
+                             user=user)
         self.write_conf()
         environment = {"ASAN_OPTIONS": "detect_leaks=0", **os.environ, **more_env}
         with open(self.log, "w") as log:
@@ -193,7 +195,7 @@ class Relay:
         with open(self.conf, "w") as file:
             file.write(f"""
 hostname = "relay.example";
-user = "nobody";
+user = "{s['user']}";
 tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); }};
 in = {{
   listen = [ {s['listen']} ];

@@ -5,6 +5,7 @@ slip becomes a second message here. Every message gets a serial number, which st
 a client that reads "queued as 7" was given the backend's own answer to message 7.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
+import collections
 import re
 import socket
 import ssl
@@ -30,6 +31,7 @@ class Message:
     tls: bool
     content: bytes  # as written: dots still stuffed, without the end
     reply: str
+    answered: bool = False  # the reply has gone out whole
 
     def body(self):
         """Without the Received field that the relay puts on top."""
@@ -54,13 +56,18 @@ class Dialog:
         self.backend, self.sock = backend, sock
         self.pending, self.last = bytearray(), b""
         self.taken = self.given = 0
+        self.give_at_most = self.take_at_most = self.fault = None
+        try:
+            self.give_at_most, self.take_at_most, self.fault = backend.faults.popleft()
+        except IndexError:
+            pass
         self.client = self.helo = ""
         self.port = 0  # the client's, as XCLIENT says
         self.tls = False
         self.transaction = Transaction()
 
     def receive(self):
-        limit = self.backend.take_at_most
+        limit = self.take_at_most
         size = 65536 if limit is None else min(65536, limit - self.taken)
         if size <= 0:
             raise Cut
@@ -96,7 +103,7 @@ class Dialog:
 
     def say(self, text):
         wire = (text + "\r\n").encode("latin-1")
-        limit = self.backend.give_at_most
+        limit = self.give_at_most
         if limit is not None and self.given + len(wire) > limit:
             wire = wire[:limit - self.given]
             self.given += len(wire)
@@ -118,6 +125,7 @@ class Dialog:
         message = self.backend.keep(self, content, said)
         self.transaction = Transaction()
         self.say(message.reply)
+        message.answered = True
 
     def run(self):
         self.say(self.backend.judge(self, "banner", "") or "220 backend ESMTP")
@@ -204,9 +212,9 @@ class Recorder:
         if certificate:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(*certificate)
-        # The fault: after so many octets of a connection the backend closes ("close") or falls silent.
-        self.take_at_most = self.give_at_most = None
-        self.fault = "close"
+        # For connections to come, one each: octets that it gives and takes at most (None: any number), and
+        # what it does then, "close" or "stall".
+        self.faults = collections.deque()
         self.messages, self.accepted, self.commands, self.violations = [], [], [], []
         self.most_given = self.most_taken = self.serial = 0
         self.lock = threading.Lock()
@@ -230,7 +238,7 @@ class Recorder:
         try:
             dialog.run()
         except Cut:
-            if self.fault == "stall":
+            if dialog.fault == "stall":
                 self.ended.wait(60)
         except (OSError, ConnectionError, ValueError):
             pass
