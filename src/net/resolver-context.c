@@ -63,6 +63,11 @@ int resolver_trust_anchor(const struct resolver_config *config, const char **fil
     return 0;
 }
 
+bool resolver_may_downgrade(const struct resolver_config *config)
+{
+    return !config->recurse && (config->trust_anchor_optional || config->trust_anchor_file == NULL);
+}
+
 static int failed(int result, const char *what, struct error *err)
 {
     if (result == 0)

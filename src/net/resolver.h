@@ -44,6 +44,10 @@ struct resolver_config {
      * /usr/share/dns/root.key and /var/lib/unbound/root.key that can be read, or no validation
      * when there is none. "": no validation. */
     const char *trust_anchor_file;
+    /* Validation is given up, with an error in the log, when it turns out that the servers pass no
+     * DNSSEC records on, so that nothing at all could be proven: as many resolvers of providers and
+     * home routers. Always so without `trust_anchor_file`, never with `recurse`. */
+    bool trust_anchor_optional;
 };
 
 enum resolver_result {

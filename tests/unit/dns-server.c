@@ -356,14 +356,19 @@ unsigned dns_server_asked(struct dns_server *server, const char *name, int type)
     return count;
 }
 
-struct resolver *dns_server_resolver(struct dns_server *server, const char *anchor)
+struct resolver *dns_server_resolver_with(struct dns_server *server, struct resolver_config *config)
 {
-    struct resolver_config config = {.servers = &server->address,
-                                     .server_count = 1,
-                                     .trust_anchor_file = anchor != NULL ? anchor : ""};
     struct error err = {""};
-    struct resolver *resolver = resolver_new(&config, &err);
+    config->servers = &server->address;
+    config->server_count = 1;
+    struct resolver *resolver = resolver_new(config, &err);
     g_assert_cmpstr(err.text, ==, "");
     g_assert_nonnull(resolver);
     return resolver;
+}
+
+struct resolver *dns_server_resolver(struct dns_server *server, const char *anchor)
+{
+    struct resolver_config config = {.trust_anchor_file = anchor != NULL ? anchor : ""};
+    return dns_server_resolver_with(server, &config);
 }

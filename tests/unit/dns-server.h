@@ -34,6 +34,10 @@ unsigned dns_server_asked(struct dns_server *server, const char *name, int type)
 /* A resolver that asks only this server, without DNSSEC unless `anchor` is a file. */
 struct resolver *dns_server_resolver(struct dns_server *server, const char *anchor);
 
+/* The same with all settings but the servers as given. */
+struct resolver *dns_server_resolver_with(struct dns_server *server,
+                                          struct resolver_config *config);
+
 /* A record's data as the server sends it (a name: as CNAME). Returns its length. */
 size_t dns_server_data(int type, const char *text, uint8_t *out, size_t size);
 

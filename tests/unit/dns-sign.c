@@ -116,7 +116,7 @@ static void add_row(struct signer *signer, const char *name, int type, gchar *an
 static void sign(struct signer *signer, const struct dns_row *row)
 {
     GByteArray *data = g_byte_array_new(), *all = g_byte_array_new();
-    guint8 start[] = {ALGORITHM_ED25519, 1};
+    guint8 start[] = {ALGORITHM_ED25519, row->name[0] != '\0'}; /* and its labels */
     gnutls_datum_t signature;
     for (const char *at = row->name; *at != '\0'; at++)
         start[1] += *at == '.';

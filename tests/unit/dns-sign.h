@@ -16,7 +16,7 @@ struct signed_rows {
     char *anchor_file; /* with the zone's DS record */
 };
 
-/* Signs the rows at and below `zone`. Free it with signed_rows_free(), which removes the file. */
+/* Signs the rows at and below `zone` ("": the root's own only). Free it with signed_rows_free(), which removes the file. */
 struct signed_rows *dns_sign(const struct dns_row *rows, size_t count, const char *zone);
 void signed_rows_free(struct signed_rows *signed_rows);
 

@@ -363,6 +363,51 @@ static void test_secure(void)
     signed_rows_free(all);
 }
 
+static enum resolver_result ask_a(struct resolver *resolver, bool *bogus)
+{
+    struct resolver_answer answer;
+    resolver_lookup(resolver, "a.example", DNS_TYPE_A, deadline_in_ms(10000), &answer);
+    enum resolver_result result = answer.result;
+    *bogus = answer.bogus;
+    resolver_answer_free(&answer);
+    return result;
+}
+
+/* With an optional anchor, name servers that pass no signatures on at all end validation; a forged
+ * name does not. */
+static void test_downgrade(void)
+{
+    /* The root's SOA: two names and five numbers. */
+    static const struct dns_row root[] = {
+        {"", 6, "\\0161000162000000000100000e100000038400093a800000003c"},
+        {"a.example", DNS_TYPE_A, "192.0.2.1"},
+    };
+    static const struct {
+        bool optional, stripped, downgraded;
+    } cases_of[] = {{true, true, true}, {false, true, false}, {true, false, false}};
+    for (size_t i = 0; i < G_N_ELEMENTS(cases_of); i++) {
+        struct signed_rows *all = dns_sign(root, G_N_ELEMENTS(root), "");
+        struct dns_server *server = cases_of[i].stripped
+                                        ? dns_server_open(root, G_N_ELEMENTS(root))
+                                        : dns_server_open(all->rows, all->count);
+        struct resolver_config config = {.trust_anchor_file = all->anchor_file,
+                                         .trust_anchor_optional = cases_of[i].optional};
+        struct resolver *resolver = dns_server_resolver_with(server, &config);
+        bool bogus, found = false;
+        g_test_message("case %zu", i);
+        g_assert_cmpint(ask_a(resolver, &bogus), ==, RESOLVER_TEMPORARY);
+        g_assert_true(bogus);
+        for (int attempt = 0; attempt < (cases_of[i].downgraded ? 500 : 30) && !found; attempt++) {
+            g_usleep(10000);
+            found = ask_a(resolver, &bogus) == RESOLVER_FOUND;
+        }
+        g_assert_cmpint(found, ==, cases_of[i].downgraded);
+        resolver_free(resolver);
+        dns_server_close(server);
+        signed_rows_free(all);
+    }
+}
+
 static void test_settings(void)
 {
     struct resolver_config config = {.trust_anchor_file = "/nonexistent/root.key"};
@@ -397,6 +442,7 @@ int main(int argc, char **argv)
     g_test_add_func("/resolver/free with late questions", test_free_late);
     g_test_add_func("/resolver/bogus", test_bogus);
     g_test_add_func("/resolver/secure", test_secure);
+    g_test_add_func("/resolver/downgrade", test_downgrade);
     g_test_add_func("/resolver/settings", test_settings);
     return g_test_run();
 }
