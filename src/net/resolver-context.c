@@ -5,15 +5,19 @@
 #include "net/resolver-internal.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unbound.h>
 #include <unistd.h>
 
 #include "base/i18n.h"
+#include "net/dns-name.h"
 
 #define DEFAULT_RESOLV_CONF "/etc/resolv.conf"
 #define DNS_PORT 53
+#define MAKING_STACK_SIZE (2 * 1024 * 1024)
 
 /* Upper bounds for a machine of 1 GB that also does other things; memory is taken as it is used.
  * "outgoing-range" is how many questions can be on the wire, each on a port of its own: while it is
@@ -93,6 +97,13 @@ static int set_servers(struct ub_ctx *ctx, const struct resolver_config *config,
     return failed(ub_ctx_resolvconf(ctx, file), file, err);
 }
 
+static void ignore_result(void *context, int error, struct ub_result *result)
+{
+    (void)context, (void)error;
+    if (result != NULL)
+        ub_resolve_free(result);
+}
+
 static int set_up(struct ub_ctx *ctx, const struct resolver_config *config, struct error *err)
 {
     const char *anchor;
@@ -112,18 +123,63 @@ static int set_up(struct ub_ctx *ctx, const struct resolver_config *config, stru
         return -1;
     /* This finishes the context, which reads the files. "test." may be a zone of the operator's
      * own name servers (RFC 6761 6.2). */
-    return failed(ub_ctx_zone_remove(ctx, "test."), anchor != NULL ? anchor : "its settings", err);
+    if (failed(ub_ctx_zone_remove(ctx, "test."), anchor != NULL ? anchor : "its settings", err) !=
+        0)
+        return -1;
+    /* The first question makes libunbound's thread. This one is answered without a server. */
+    return failed(ub_resolve_async(ctx, "localhost.", DNS_TYPE_A, 1, NULL, ignore_result, NULL),
+                  "questions", err);
+}
+
+/* libunbound wants some 200 KiB of stack here, which is more than a worker can spare, and makes its
+ * own thread with the signal mask that it finds. So this runs in a thread with room and without
+ * signals; what it waits for is the reading of local files. */
+struct making {
+    const struct resolver_config *config;
+    struct ub_ctx *ctx;
+    struct error *err;
+};
+
+static void *make(void *argument)
+{
+    struct making *making = argument;
+    struct ub_ctx *ctx = ub_ctx_create();
+
+    if (ctx == NULL) {
+        error_set(making->err, _("out of memory"));
+    } else if (set_up(ctx, making->config, making->err) == 0) {
+        making->ctx = ctx;
+    } else {
+        ub_ctx_delete(ctx);
+    }
+    return NULL;
+}
+
+int resolver_start_thread(pthread_t *thread, size_t stack_size, void *(*run)(void *),
+                          void *argument)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, stack_size);
+    int result = pthread_create(thread, &attributes, run, argument);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return result;
 }
 
 struct ub_ctx *resolver_context_new(const struct resolver_config *config, struct error *err)
 {
-    struct ub_ctx *ctx = ub_ctx_create();
+    struct making making = {.config = config, .err = err};
+    pthread_t thread;
+    int failure = resolver_start_thread(&thread, MAKING_STACK_SIZE, make, &making);
 
-    if (ctx == NULL)
-        error_set(err, _("out of memory"));
-    else if (set_up(ctx, config, err) == 0)
-        return ctx;
-    if (ctx != NULL)
-        ub_ctx_delete(ctx);
-    return NULL;
+    if (failure == 0)
+        pthread_join(thread, NULL);
+    else
+        error_set(err, _("cannot start a thread: %s"), strerror(failure));
+    return making.ctx;
 }

@@ -26,7 +26,7 @@ struct question {
 struct resolver {
     struct resolver_config config; /* its servers and names are ours */
     pthread_mutex_t lock;          /* all of what follows up to `thread` */
-    bool started, asked, broken, ending;
+    bool started, broken, ending;
     int64_t retry_ms;           /* not to be started again before */
     struct question open, late; /* heads of rings */
     unsigned question_count;    /* in both */
@@ -42,6 +42,10 @@ struct resolver {
  * when the named one cannot be read. */
 int resolver_trust_anchor(const struct resolver_config *config, const char **file,
                           struct error *err);
+
+/* pthread_create() with that stack and all signals blocked. 0 or an errno. */
+int resolver_start_thread(pthread_t *thread, size_t stack_size, void *(*run)(void *),
+                          void *argument);
 
 /* A finished libunbound context that works in a thread of its own. Checks every setting. NULL with
  * a reason on failure. The caller's, for ub_ctx_delete(). */

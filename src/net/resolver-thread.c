@@ -5,7 +5,6 @@
 #include "net/resolver-internal.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unbound.h>
 #include <unistd.h>
@@ -147,7 +146,6 @@ static void downgrade(struct resolver *resolver)
         return;
     pthread_mutex_lock(&resolver->lock);
     resolver->context = context;
-    resolver->asked = false;
     move_ring(&open, &resolver->open);
     move_ring(&late, &resolver->late);
     resolver->question_count = 0;
@@ -190,15 +188,5 @@ static void *serve(void *argument)
 
 int resolver_thread_start(struct resolver *resolver)
 {
-    pthread_attr_t attributes;
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    int result = pthread_create(&resolver->thread, &attributes, serve, resolver);
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return result;
+    return resolver_start_thread(&resolver->thread, STACK_SIZE, serve, resolver);
 }

@@ -5,7 +5,6 @@
 #include "net/resolver-internal.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -84,26 +83,6 @@ static void enter(struct resolver *resolver, struct question *question)
         wake(resolver);
 }
 
-/* With the lock held. The first time this makes libunbound's thread, which must leave the process's
- * signals to others. */
-static int hand_over(struct resolver *resolver, const char *name, int type,
-                     struct question *question)
-{
-    sigset_t all, before;
-    bool first = !resolver->asked;
-
-    if (first) {
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-    }
-    int result = ub_resolve_async(resolver->context, name, type, CLASS_IN, question,
-                                  resolver_take_result, NULL);
-    if (first)
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-    resolver->asked = resolver->asked || result == 0;
-    return result;
-}
-
 int resolver_ask(struct resolver *resolver, const char *name, int type, struct deadline deadline,
                  resolver_callback *callback, void *context)
 {
@@ -118,7 +97,8 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
     if (!resolver->ending && resolver->question_count < RESOLVER_QUESTIONS_MAX &&
         start(resolver) == 0) {
         enter(resolver, question);
-        result = hand_over(resolver, name, type, question);
+        result = ub_resolve_async(resolver->context, name, type, CLASS_IN, question,
+                                  resolver_take_result, NULL);
         if (result != 0) {
             resolver_ring_remove(question);
             resolver->question_count--;

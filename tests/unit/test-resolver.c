@@ -4,6 +4,7 @@
  */
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -134,6 +135,31 @@ static void test_signals(void)
     g_assert_cmpint(answer.result, ==, RESOLVER_FOUND);
     resolver_answer_free(&answer);
     g_assert_cmpuint(threads_with_signals(), ==, before);
+    resolver_free(resolver);
+    dns_server_close(server);
+}
+
+static void *ask_first(void *argument)
+{
+    struct resolver_answer answer;
+    resolver_lookup(argument, "a.example", DNS_TYPE_A, deadline_in_ms(5000), &answer);
+    g_assert_cmpint(answer.result, ==, RESOLVER_FOUND);
+    resolver_answer_free(&answer);
+    return NULL;
+}
+
+/* The first question may come from a worker, whose stack is small. */
+static void test_small_stack(void)
+{
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct resolver *resolver = dns_server_resolver(server, NULL);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 128 * 1024);
+    g_assert_cmpint(pthread_create(&thread, &attributes, ask_first, resolver), ==, 0);
+    pthread_attr_destroy(&attributes);
+    pthread_join(thread, NULL);
     resolver_free(resolver);
     dns_server_close(server);
 }
@@ -435,6 +461,7 @@ int main(int argc, char **argv)
     g_test_add_func("/resolver/answers", test_answers);
     g_test_add_func("/resolver/content and cache", test_content);
     g_test_add_func("/resolver/signals", test_signals);
+    g_test_add_func("/resolver/small stack", test_small_stack);
     g_test_add_func("/resolver/timeout", test_timeout);
     g_test_add_func("/resolver/silent neighbours", test_silent_neighbours);
     g_test_add_func("/resolver/many at a time", test_many);
