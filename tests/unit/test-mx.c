@@ -32,6 +32,7 @@ static const struct dns_row rows[] = {
     {"we.example", DNS_TYPE_A, "203.0.113.1"},
     {"otherwe.example", DNS_TYPE_AAAA, "2001:db9::99"},
     {"ourselves.example", DNS_TYPE_A, "198.51.100.99"},
+    {"198.51.100.4", DNS_TYPE_A, "198.51.100.77"}, /* which must never be asked for */
     /* Domains. */
     {"order.example", DNS_TYPE_MX, "30 both.example|10 h4.example|20 h6.example"},
     {"one.example", DNS_TYPE_MX, "10 both.example"},
