@@ -9,7 +9,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "base/utf8.h"
+#include "ctl/json.h"
 #include "smtp/xclient.h"
 
 /* Octet by octet. */
@@ -217,31 +217,6 @@ void sink_body_end(struct sink_body *body, struct sink_message *message, bool ke
 }
 
 /* Reports. */
-
-static void json_string(FILE *out, const char *text, size_t len)
-{
-    fputc('"', out);
-    for (size_t at = 0, step; at < len; at += step) {
-        step = utf8_character(text + at, len - at);
-        unsigned char octet = (unsigned char)text[at];
-        if (step == 0 || octet < 0x20 || octet == 0x7f) {
-            /* What is not UTF-8 is taken for Latin-1, so that nothing is lost. */
-            fprintf(out, "\\u%04x", octet);
-            step = 1;
-            continue;
-        }
-        if (octet == '"' || octet == '\\')
-            fputc('\\', out);
-        fwrite(text + at, 1, step, out);
-    }
-    fputc('"', out);
-}
-
-static void json_member(FILE *out, const char *name, const char *text)
-{
-    fprintf(out, ", \"%s\": ", name);
-    json_string(out, text, strlen(text));
-}
 
 static void json_identity(FILE *out, const struct sink_message *message)
 {

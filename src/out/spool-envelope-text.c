@@ -98,6 +98,7 @@ char *spool_envelope_format(const struct spool_envelope *envelope, size_t *len)
     put_path(out, "sender", &envelope->sender);
     put_text(out, "body", body_names[envelope->body]);
     put_text(out, "smtputf8", envelope->smtputf8 ? "yes" : NULL);
+    put_text(out, "requiretls", envelope->requiretls ? "yes" : NULL);
     put_text(out, "ret", ret_names[envelope->ret]);
     put_text(out, "envid", envelope->envid);
     fputs(envelope->unknown != NULL ? envelope->unknown : "", out);
@@ -204,6 +205,8 @@ static enum field_result read_envelope_field(struct spool_envelope *envelope, co
     }
     if (strcmp(name, "smtputf8") == 0)
         return took(read_yes(value, &envelope->smtputf8));
+    if (strcmp(name, "requiretls") == 0)
+        return took(read_yes(value, &envelope->requiretls));
     if (strcmp(name, "ret") == 0) {
         well = read_name(value, ret_names, NAMES(ret_names), &index);
         envelope->ret = (enum envelope_ret)index;

@@ -65,7 +65,8 @@ struct spool_envelope {
     struct path sender;
     enum mail_body body;
     bool smtputf8;
-    bool hold; /* not to be tried until released */
+    bool requiretls; /* RFC 8689 */
+    bool hold;       /* not to be tried until released */
     enum envelope_ret ret;
     char *envid;  /* ENVID= as it came (xtext); NULL = none */
     char *origin; /* the transaction it came by, for the log; NULL = none */

@@ -23,6 +23,7 @@ static const char full[] = "postern-envelope 1\n"
                            "sender <\"odd\\\\\"one\"@example.com>\n"
                            "body 8BITMIME\n"
                            "smtputf8 yes\n"
+                           "requiretls yes\n"
                            "ret HDRS\n"
                            "envid QQ314159\n"
                            "colour blue \\x01\n"
@@ -51,7 +52,7 @@ static void test_round_trip(void)
     g_assert_cmpuint(envelope.id, ==, 0x0123456789abcdef);
     g_assert_cmpuint(envelope.size, ==, 9000000000);
     g_assert_cmpint(envelope.arrived, ==, 1795247055);
-    g_assert_true(envelope.hold && envelope.smtputf8);
+    g_assert_true(envelope.hold && envelope.smtputf8 && envelope.requiretls);
     g_assert_cmpstr(envelope.sender.mailbox, ==, "\"odd\\\"one\"@example.com");
     g_assert_cmpint(envelope.body, ==, MAIL_BODY_8BITMIME);
     g_assert_cmpint(envelope.ret, ==, ENVELOPE_RET_HDRS);

@@ -1,0 +1,75 @@
+/* ctl/queue-orders.c - hold, release, retry, remove, on the files of a spool whose daemon is down
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <string.h>
+#include <strings.h>
+
+#include "ctl/queue.h"
+
+struct edit {
+    enum queue_order order;
+    const char *domain;
+    bool changed;
+};
+
+static bool is_for(const struct spool_envelope *envelope, const char *domain)
+{
+    if (domain == NULL)
+        return true;
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        const struct spool_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state == RECIPIENT_QUEUED && strcasecmp(recipient->path.domain, domain) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum spool_edit_action set_hold(struct spool_envelope *envelope, bool hold, bool *changed)
+{
+    *changed = envelope->hold != hold;
+    envelope->hold = hold;
+    return *changed ? SPOOL_EDIT_WRITE : SPOOL_EDIT_KEEP;
+}
+
+static enum spool_edit_action set_due(struct spool_envelope *envelope, const char *domain,
+                                      bool *changed)
+{
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        struct spool_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state != RECIPIENT_QUEUED || recipient->next_try == 0 ||
+            (domain != NULL && strcasecmp(recipient->path.domain, domain) != 0))
+            continue;
+        recipient->next_try = 0;
+        *changed = true;
+    }
+    return *changed ? SPOOL_EDIT_WRITE : SPOOL_EDIT_KEEP;
+}
+
+static enum spool_edit_action change(void *context, struct spool_envelope *envelope)
+{
+    struct edit *edit = context;
+    if (!is_for(envelope, edit->domain))
+        return SPOOL_EDIT_KEEP;
+    switch (edit->order) {
+    case QUEUE_ORDER_HOLD:
+        return set_hold(envelope, true, &edit->changed);
+    case QUEUE_ORDER_RELEASE:
+        return set_hold(envelope, false, &edit->changed);
+    case QUEUE_ORDER_RETRY:
+        return set_due(envelope, edit->domain, &edit->changed);
+    default:
+        edit->changed = true;
+        return SPOOL_EDIT_REMOVE;
+    }
+}
+
+enum spool_result queue_order(struct spool *spool, enum queue_order order, uint64_t id,
+                              const char *domain, unsigned *changed, struct error *err)
+{
+    struct edit edit = {.order = order, .domain = domain};
+    enum spool_result result = spool_edit(spool, id, change, &edit, err);
+    if (result == SPOOL_OK && edit.changed)
+        ++*changed;
+    return result;
+}

@@ -1,0 +1,315 @@
+/* ctl/queue.c - relayctl queue: the command line
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "ctl/queue.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "ctl/commands.h"
+
+struct queue_options {
+    const char *folder;
+    bool json, body;
+    int64_t now;
+    char **arguments; /* behind the verb, NULL-terminated */
+};
+
+/* Every message there is, by its id. */
+struct ids {
+    uint64_t *ids;
+    size_t count, room;
+    bool failed;
+};
+
+struct totals {
+    unsigned messages, held;
+    uint64_t recipients, octets;
+};
+
+static void print_help(void)
+{
+    printf(_("Usage: relayctl queue COMMAND [OPTION...]\n"
+             "Shows and changes what relay-out keeps to deliver later.\n\n"
+             "  list                        every message: age, size, recipients left, next try\n"
+             "  show ID [--body]            its envelope and header, or all of it\n"
+             "  count                       messages, recipients left, octets\n"
+             "  hold ID...|DOMAIN...|all    do not try it until it is released\n"
+             "  release ID...|DOMAIN...|all try it again\n"
+             "  retry ID...|DOMAIN...|all   try it as soon as relay-out runs\n"
+             "  remove ID...                delete it; nobody is told\n\n"
+             "  -s, --spool DIR             the spool (default %s)\n"
+             "      --json                  list, show and count for programs\n\n"
+             "To change the queue by this command relay-out must be stopped.\n"),
+           SPOOLDIR);
+}
+
+static struct spool *open_spool(const struct queue_options *options, bool read_only)
+{
+    struct spool_config config = {.folder = options->folder};
+    struct error err = {""};
+    struct spool *spool = spool_open(&config, read_only, &err);
+    if (spool == NULL)
+        fprintf(stderr, "relayctl queue: %s\n", err.text);
+    return spool;
+}
+
+/* Scans and closes. */
+static int look(const struct queue_options *options, spool_found *found, void *context)
+{
+    struct spool_scan_counts counts;
+    struct error err = {""};
+    struct spool *spool = open_spool(options, true);
+    if (spool == NULL)
+        return EX_NOINPUT;
+    int result = spool_scan(spool, found, context, &counts, &err);
+    if (result != 0)
+        fprintf(stderr, "relayctl queue: %s\n", err.text);
+    spool_close(spool);
+    return result == 0 ? EX_OK : EX_IOERR;
+}
+
+static void print_message(void *context, const struct spool_envelope *envelope)
+{
+    const struct queue_options *options = context;
+    if (options->json)
+        queue_print_json(stdout, envelope);
+    else
+        queue_print_row(stdout, envelope, options->now);
+}
+
+static int list(struct queue_options *options)
+{
+    if (!options->json)
+        queue_print_heading(stdout);
+    return look(options, print_message, options);
+}
+
+static void add_up(void *context, const struct spool_envelope *envelope)
+{
+    struct totals *totals = context;
+    totals->messages++;
+    totals->held += envelope->hold;
+    totals->recipients += spool_envelope_left(envelope);
+    totals->octets += envelope->size;
+}
+
+static int count(struct queue_options *options)
+{
+    struct totals totals = {0};
+    int status = look(options, add_up, &totals);
+    if (status != EX_OK)
+        return status;
+    if (options->json)
+        printf("{\"messages\": %u, \"held\": %u, \"recipients_left\": %" PRIu64
+               ", \"octets\": %" PRIu64 "}\n",
+               totals.messages, totals.held, totals.recipients, totals.octets);
+    else
+        printf(_("%u messages (%u held), %" PRIu64 " recipients left, %" PRIu64 " octets\n"),
+               totals.messages, totals.held, totals.recipients, totals.octets);
+    return EX_OK;
+}
+
+static int print_all_of(struct spool *spool, uint64_t id, const struct queue_options *options)
+{
+    struct spool_envelope envelope;
+    struct error err = {""};
+    int fd = -1, status = EX_DATAERR;
+
+    if (spool_read(spool, id, &envelope, &err) != SPOOL_OK)
+        goto out;
+    if (options->json) {
+        queue_print_json(stdout, &envelope);
+        status = EX_OK;
+        goto out;
+    }
+    fd = spool_open_data(spool, id, &err);
+    if (fd < 0)
+        goto out;
+    queue_print_envelope(stdout, &envelope);
+    fputc('\n', stdout);
+    if (queue_print_data(stdout, fd, options->body) == 0)
+        status = EX_OK;
+    else
+        error_set(&err, "%s", strerror(errno));
+out:
+    if (status != EX_OK)
+        fprintf(stderr, "relayctl queue: %s\n", err.text);
+    if (fd >= 0)
+        close(fd);
+    spool_envelope_clear(&envelope);
+    return status;
+}
+
+static int show(struct queue_options *options)
+{
+    uint64_t id;
+    if (options->arguments[0] == NULL || options->arguments[1] != NULL ||
+        !spool_id_parse(options->arguments[0], strlen(options->arguments[0]), &id)) {
+        fprintf(stderr, _("relayctl queue show wants one ID, as list prints it\n"));
+        return EX_USAGE;
+    }
+    struct spool *spool = open_spool(options, true);
+    if (spool == NULL)
+        return EX_NOINPUT;
+    int status = print_all_of(spool, id, options);
+    spool_close(spool);
+    return status;
+}
+
+static void note_id(void *context, const struct spool_envelope *envelope)
+{
+    struct ids *ids = context;
+    if (ids->count == ids->room && !ids->failed) {
+        size_t room = ids->room == 0 ? 256 : ids->room * 2;
+        uint64_t *longer = realloc(ids->ids, room * sizeof *longer);
+        ids->failed = longer == NULL;
+        if (longer != NULL) {
+            ids->ids = longer;
+            ids->room = room;
+        }
+    }
+    if (!ids->failed)
+        ids->ids[ids->count++] = envelope->id;
+}
+
+/* An ID, a domain or "all". */
+static enum spool_result order_one(struct spool *spool, enum queue_order order, const char *name,
+                                   const struct ids *ids, unsigned *changed, struct error *err)
+{
+    uint64_t id;
+    enum spool_result result = SPOOL_OK;
+    bool all = strcmp(name, "all") == 0;
+
+    if (spool_id_parse(name, strlen(name), &id))
+        return queue_order(spool, order, id, NULL, changed, err);
+    if (order == QUEUE_ORDER_REMOVE) {
+        error_set(err, _("\"%s\" is no ID; messages are removed one by one"), name);
+        return SPOOL_MISSING;
+    }
+    for (size_t i = 0; i < ids->count && result == SPOOL_OK; i++)
+        result = queue_order(spool, order, ids->ids[i], all ? NULL : name, changed, err);
+    return result;
+}
+
+static int give_orders(const struct queue_options *options, enum queue_order order)
+{
+    struct spool_scan_counts counts;
+    struct ids ids = {.ids = NULL};
+    struct error err = {""};
+    unsigned changed = 0;
+    int status = EX_OK;
+
+    if (options->arguments[0] == NULL) {
+        fprintf(stderr, _("relayctl queue: which messages? See --help.\n"));
+        return EX_USAGE;
+    }
+    struct spool *spool = open_spool(options, false);
+    if (spool == NULL)
+        return EX_UNAVAILABLE;
+    if (spool_scan(spool, note_id, &ids, &counts, &err) != 0 || ids.failed)
+        status = EX_IOERR;
+    for (char **name = options->arguments; *name != NULL && status == EX_OK; name++) {
+        enum spool_result result = order_one(spool, order, *name, &ids, &changed, &err);
+        if (result != SPOOL_OK)
+            status = result == SPOOL_MISSING ? EX_DATAERR : EX_IOERR;
+    }
+    if (status != EX_OK)
+        fprintf(stderr, "relayctl queue: %s\n", err.text);
+    printf(_("%u messages changed\n"), changed);
+    free(ids.ids);
+    spool_close(spool);
+    return status;
+}
+
+static int hold(struct queue_options *options)
+{
+    return give_orders(options, QUEUE_ORDER_HOLD);
+}
+
+static int release(struct queue_options *options)
+{
+    return give_orders(options, QUEUE_ORDER_RELEASE);
+}
+
+static int retry(struct queue_options *options)
+{
+    return give_orders(options, QUEUE_ORDER_RETRY);
+}
+
+static int take_out(struct queue_options *options)
+{
+    return give_orders(options, QUEUE_ORDER_REMOVE);
+}
+
+static const struct {
+    const char *name;
+    int (*run)(struct queue_options *options);
+    bool arguments;
+} verbs[] = {
+    {"list", list, false},      {"show", show, true},       {"count", count, false},
+    {"hold", hold, true},       {"release", release, true}, {"retry", retry, true},
+    {"remove", take_out, true},
+};
+
+static int run_verb(struct queue_options *options)
+{
+    const char *name = options->arguments[0];
+    for (size_t i = 0; name != NULL && i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (strcmp(verbs[i].name, name) != 0)
+            continue;
+        options->arguments++;
+        if (options->arguments[0] == NULL || verbs[i].arguments)
+            return verbs[i].run(options);
+        name = options->arguments[0];
+        break;
+    }
+    if (name == NULL)
+        fprintf(stderr,
+                _("relayctl queue: say list, show, count, hold, release, retry or remove\n"));
+    else
+        fprintf(stderr, _("relayctl queue: what is \"%s\"? See --help.\n"), name);
+    return EX_USAGE;
+}
+
+int queue_main(int argc, char **argv)
+{
+    static const struct option long_options[] = {
+        {"spool", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},
+        {"body", no_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    struct queue_options options = {.folder = SPOOLDIR, .now = (int64_t)time(NULL)};
+    int letter;
+
+    while ((letter = getopt_long(argc, argv, "s:", long_options, NULL)) != -1) {
+        switch (letter) {
+        case 's':
+            options.folder = optarg;
+            break;
+        case 'j':
+            options.json = true;
+            break;
+        case 'b':
+            options.body = true;
+            break;
+        case 'h':
+            print_help();
+            return EX_OK;
+        default:
+            return EX_USAGE;
+        }
+    }
+    options.arguments = argv + optind;
+    return run_verb(&options);
+}
