@@ -360,8 +360,10 @@ bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
     pthread_mutex_lock(&backend->lock);
     backend->demand = (uint8_t)(backend->demand << 1 | tls);
     bool found = find_spare(backend, tls, &spare);
+    bool short_of_spares = backend->spare_count < backend_spares_wanted(backend, false) +
+                                                      backend_spares_wanted(backend, true);
     pthread_mutex_unlock(&backend->lock);
-    if (backend->settings->spares > 0)
+    if (short_of_spares)
         backend_wake(backend);
     if (found) {
         *hop = spare.hop;

@@ -108,7 +108,8 @@ static void make_connection(struct keeper *keeper, bool spare, bool tls)
     int fd = backend_connect(backend, &host, &why, &err);
 
     if (fd < 0) {
-        if (!backend->known)
+        struct nexthop_capabilities known;
+        if (!backend_capabilities(backend, &known))
             log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
         keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
         return;
