@@ -21,6 +21,7 @@
 #include "base/deadline.h"
 #include "base/i18n.h"
 #include "base/log.h"
+#include "net/resolver.h"
 #include "server/daemon-internal.h"
 #include "server/gate.h"
 #include "server/privileges.h"
@@ -103,7 +104,8 @@ static int open_listeners(struct daemon *daemon, struct error *err)
 static void raise_descriptor_limit(const struct daemon_shape *shape)
 {
     struct rlimit limit;
-    rlim_t wanted = 2 * (rlim_t)shape->connections + shape->workers + SPARE_DESCRIPTORS;
+    rlim_t wanted = 2 * (rlim_t)shape->connections + shape->workers + RESOLVER_DESCRIPTORS_MAX +
+                    SPARE_DESCRIPTORS;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return;
