@@ -111,6 +111,17 @@ struct config_limits {
     int64_t junk_commands;
     int64_t refused_recipients;
     int64_t received_headers;
+    int64_t min_data_rate;        /* octets/s; 0 = no limit */
+    int64_t waiting_transactions; /* 0 = no limit */
+};
+
+struct config_stress {
+    int64_t free_workers;     /* percent */
+    int64_t free_connections; /* percent */
+    int64_t after_ms, calm_ms;
+    int64_t timeout_ms;
+    int64_t errors;
+    int64_t junk_commands;
 };
 
 struct config_timeouts { /* all in milliseconds */
@@ -119,6 +130,9 @@ struct config_timeouts { /* all in milliseconds */
     int64_t line;
     int64_t handshake;
     int64_t data;
+    int64_t data_grace; /* for all mail data, beside what its octets give */
+    int64_t message;
+    int64_t session;
     int64_t park_after;
     int64_t drain; /* at shutdown: open transactions may take so long */
 };
@@ -146,6 +160,7 @@ struct config_in {
     struct config_clients clients;
     struct config_limits limits;
     struct config_timeouts timeouts;
+    struct config_stress stress;
 };
 
 struct config {

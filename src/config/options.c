@@ -210,6 +210,15 @@ static const struct option all_rows[] = {
     {"in.limits.received_headers", OPTION_INTEGER,
      offsetof(struct config, in.limits.received_headers), "100", 10, 1000, NULL,
      N_("Received lines beyond which a message is taken for a loop.")},
+    {"in.limits.min_data_rate", OPTION_INTEGER, offsetof(struct config, in.limits.min_data_rate),
+     "500", 0, 1000000, NULL,
+     N_("Octets of mail data a second, on average after timeouts.data_grace; slower clients "
+        "are cut with 421. 0 means no limit.")},
+    {"in.limits.waiting_transactions", OPTION_INTEGER,
+     offsetof(struct config, in.limits.waiting_transactions), "20", 0, 10000, NULL,
+     N_("Clients with a message under way that make us wait for them, none of which holds a "
+        "worker; of more the one that has sent least for its time is cut with 421, so that "
+        "slow clients cannot use up the backend's max_sessions. 0 means no limit.")},
     {"in.timeouts.command", OPTION_DURATION, offsetof(struct config, in.timeouts.command), "300s",
      1000, 3600000, NULL, N_("Time for the client's next command.")},
     {"in.timeouts.proxy_header", OPTION_DURATION, offsetof(struct config, in.timeouts.proxy_header),
@@ -220,11 +229,42 @@ static const struct option all_rows[] = {
      "30s", 100, 600000, NULL, N_("Time for a TLS handshake.")},
     {"in.timeouts.data", OPTION_DURATION, offsetof(struct config, in.timeouts.data), "180s", 100,
      3600000, NULL, N_("Time without an octet of mail data.")},
+    {"in.timeouts.data_grace", OPTION_DURATION, offsetof(struct config, in.timeouts.data_grace),
+     "300s", 100, 3600000, NULL,
+     N_("Time for all mail data of a message, beside what each octet gives by "
+        "limits.min_data_rate.")},
+    {"in.timeouts.message", OPTION_DURATION, offsetof(struct config, in.timeouts.message), "1h",
+     1000, 86400000, NULL, N_("Time for a message, from MAIL to the end of its data.")},
+    {"in.timeouts.session", OPTION_DURATION, offsetof(struct config, in.timeouts.session), "1h",
+     1000, 86400000, NULL,
+     N_("A session that has lasted so long begins no further message; the client may "
+        "connect again.")},
     {"in.timeouts.park_after", OPTION_DURATION, offsetof(struct config, in.timeouts.park_after),
      "1s", 0, 60000, NULL,
-     N_("A client silent for so long between commands gives its worker back.")},
+     N_("A client silent for so long gives its worker back, wherever it is in its dialog. "
+        "Under stress it does so at once.")},
     {"in.timeouts.drain", OPTION_DURATION, offsetof(struct config, in.timeouts.drain), "30s", 0,
      600000, NULL, N_("At a shutdown, time for messages under way to finish.")},
+    {"in.stress.free_workers", OPTION_INTEGER, offsetof(struct config, in.stress.free_workers),
+     "20", 0, 100, NULL,
+     N_("Stress sets in when fewer workers than this are free, in percent, for stress.after. "
+        "0 means never.")},
+    {"in.stress.free_connections", OPTION_INTEGER,
+     offsetof(struct config, in.stress.free_connections), "20", 0, 100, NULL,
+     N_("Stress sets in when fewer of limits.connections are free, in percent. 0 means "
+        "never.")},
+    {"in.stress.after", OPTION_DURATION, offsetof(struct config, in.stress.after_ms), "1s", 0,
+     60000, NULL, N_("How long workers must be few before it is stress.")},
+    {"in.stress.calm", OPTION_DURATION, offsetof(struct config, in.stress.calm_ms), "60s", 100,
+     3600000, NULL, N_("Stress is over when there was no cause for so long.")},
+    {"in.stress.timeout", OPTION_DURATION, offsetof(struct config, in.stress.timeout_ms), "10s",
+     100, 300000, NULL,
+     N_("Under stress no timeout that waits for a client is longer than this: command, line, "
+        "handshake, data, data_grace.")},
+    {"in.stress.errors", OPTION_INTEGER, offsetof(struct config, in.stress.errors), "3", 1, 1000,
+     NULL, N_("limits.errors under stress.")},
+    {"in.stress.junk_commands", OPTION_INTEGER, offsetof(struct config, in.stress.junk_commands),
+     "5", 1, 10000, NULL, N_("limits.junk_commands under stress.")},
     {"log.level", OPTION_ENUM, offsetof(struct config, log_level), "info", 0, 0, level_names,
      N_("What is logged; each level includes those before it.")},
 };

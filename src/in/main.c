@@ -259,6 +259,13 @@ static void set_rules(struct inbound *inbound)
         .line_timeout_ms = in->timeouts.line,
         .handshake_timeout_ms = in->timeouts.handshake,
         .data_timeout_ms = in->timeouts.data,
+        .data_grace_ms = in->timeouts.data_grace,
+        .min_data_rate = (uint64_t)in->limits.min_data_rate,
+        .message_timeout_ms = in->timeouts.message,
+        .session_timeout_ms = in->timeouts.session,
+        .stress_timeout_ms = in->stress.timeout_ms,
+        .stress_errors = (unsigned)in->stress.errors,
+        .stress_junk_commands = (unsigned)in->stress.junk_commands,
         .drain_octets = 2 * (uint64_t)in->limits.message_size + DRAIN_OCTETS_MORE,
         .drain_timeout_ms = DRAIN_TIMEOUT_MS,
         .tls = inbound->tls,
@@ -369,6 +376,14 @@ static void set_gate(struct service *service, const struct config_in *in)
         in->clients.over_limit == CONFIG_OVER_TEMPFAIL ? SERVICE_OVER_TEMPFAIL : SERVICE_OVER_CLOSE;
     service->allow = in->clients.allow;
     service->deny = in->clients.deny;
+    service->stress = (struct service_stress){
+        .free_workers = (unsigned)in->stress.free_workers,
+        .free_connections = (unsigned)in->stress.free_connections,
+        .after_ms = in->stress.after_ms,
+        .calm_ms = in->stress.calm_ms,
+        .idle_timeout_ms = in->stress.timeout_ms,
+    };
+    service->waiting_transactions = (unsigned)in->limits.waiting_transactions;
     service->greet_delay_ms = in->greet_delay_ms;
     service->idle_timeout_ms = in->timeouts.command;
     service->private_clients = in->private_clients;

@@ -59,23 +59,59 @@ void stream_init(struct stream *stream, int fd)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+void stream_init_borrowed(struct stream *stream, int fd)
+{
+    stream_init(stream, fd);
+    stream->borrowed = true;
+}
+
+void stream_forget_input(struct stream *stream)
+{
+    /* It may be part of a log-in. */
+    if (stream->kept != NULL)
+        explicit_bzero(stream->kept, stream->kept_len);
+    free(stream->kept);
+    stream->kept = NULL;
+    stream->in_start = stream->in_end = stream->kept_len = 0;
+}
+
 void stream_lend(struct stream *stream, struct stream_buffers *buffers)
 {
+    size_t kept = stream->kept_len <= buffers->in_size ? stream->kept_len : 0;
+
     stream->buffers = buffers;
-    stream->in_start = stream->in_end = stream->out_len = 0;
+    if (kept > 0)
+        memcpy(buffers->in, stream->kept, kept);
+    stream_forget_input(stream);
+    stream->in_end = kept;
+    stream->out_len = 0;
 }
 
 void stream_reclaim(struct stream *stream)
 {
-    stream_lend(stream, NULL);
+    stream->buffers = NULL;
+    stream->in_start = stream->in_end = stream->out_len = 0;
 }
 
-void stream_wipe(struct stream *stream)
+static const char *input(const struct stream *stream)
 {
-    const struct stream_buffers *buffers = stream->buffers;
-    explicit_bzero(buffers->in, stream->in_start);
-    explicit_bzero(buffers->in + stream->in_end, buffers->in_size - stream->in_end);
-    explicit_bzero(buffers->out + stream->out_len, buffers->out_size - stream->out_len);
+    return stream->buffers->in + stream->in_start;
+}
+
+int stream_park(struct stream *stream)
+{
+    size_t len = stream->in_end - stream->in_start;
+
+    if (len > 0) {
+        stream->kept = malloc(len);
+        if (stream->kept == NULL)
+            return -1;
+        memcpy(stream->kept, input(stream), len);
+        explicit_bzero(stream->buffers->in + stream->in_start, len);
+        stream->kept_len = len;
+    }
+    stream_reclaim(stream);
+    return 0;
 }
 
 bool stream_has_input(const struct stream *stream)
@@ -84,9 +120,12 @@ bool stream_has_input(const struct stream *stream)
            (stream->tls != NULL && tls_session_has_pending(stream->tls));
 }
 
-static const char *input(const struct stream *stream)
+void stream_wipe(struct stream *stream)
 {
-    return stream->buffers->in + stream->in_start;
+    const struct stream_buffers *buffers = stream->buffers;
+    explicit_bzero(buffers->in, stream->in_start);
+    explicit_bzero(buffers->in + stream->in_end, buffers->in_size - stream->in_end);
+    explicit_bzero(buffers->out + stream->out_len, buffers->out_size - stream->out_len);
 }
 
 bool stream_line_waiting(const struct stream *stream)
@@ -208,8 +247,10 @@ enum io_result stream_read_line(struct stream *stream, struct line *line, size_t
         result = fill(stream, deadline);
         if (result != IO_OK)
             return result;
-        /* A trickle of octets keeps fill() from ever waiting long: look at the clock as well. */
-        if (deadline_passed(deadline) && !stream_line_waiting(stream))
+        /* A trickle of octets keeps fill() from ever waiting long: look at the clock as well. What
+         * TLS has decrypted no poll(2) would tell of. */
+        if (!stream_line_waiting(stream) && deadline_passed(deadline) &&
+            !(stream->tls != NULL && tls_session_has_pending(stream->tls)))
             return IO_TIMEOUT;
     }
 }
@@ -372,18 +413,48 @@ bool stream_has_injected_input(const struct stream *stream)
            (ioctl(stream->fd, FIONREAD, &waiting) == 0 && waiting > 0);
 }
 
-static enum io_result handshake(struct stream *stream, struct deadline deadline, struct error *err)
+static enum io_result begin_handshake(struct stream *stream)
 {
-    enum io_result result = IO_OK;
+    stream->in_start = stream->in_end = 0;
+    stream->handshaking = true;
+    return stream->tls != NULL && !stream->broken ? IO_OK : fail(stream);
+}
+
+enum io_result stream_begin_tls_server(struct stream *stream, struct tls_server *server,
+                                       struct error *err)
+{
+    stream->tls = tls_session_new_server(server, stream->fd, err);
+    return begin_handshake(stream);
+}
+
+enum io_result stream_continue_tls(struct stream *stream, struct deadline patience,
+                                   struct deadline deadline, struct error *err)
+{
+    enum io_result result = stream->broken ? IO_FAILED : IO_OK;
     int step;
 
-    stream->in_start = stream->in_end = 0;
-    if (stream->tls == NULL || stream->broken)
-        return fail(stream);
     while (result == IO_OK && (step = tls_session_handshake(stream->tls, err)) != 0) {
-        result = step == TLS_BROKEN ? fail(stream) : wait_for_tls(stream, step, deadline);
-        if (result == IO_TIMEOUT)
-            error_set(err, "timed out");
+        if (step == TLS_BROKEN)
+            result = fail(stream);
+        else if (step == TLS_WANT_READ)
+            result = wait_for(stream, POLLIN, patience);
+        else
+            result = wait_for(stream, POLLOUT, deadline);
+    }
+    if (result == IO_OK)
+        stream->handshaking = false;
+    return result;
+}
+
+/* In one go. */
+static enum io_result handshake(struct stream *stream, struct deadline deadline, struct error *err)
+{
+    enum io_result result = begin_handshake(stream);
+    if (result == IO_OK)
+        result = stream_continue_tls(stream, deadline, deadline, err);
+    if (result == IO_TIMEOUT) {
+        error_set(err, "timed out");
+        stream->broken = true;
     }
     return result;
 }
@@ -416,7 +487,11 @@ static void release(struct stream *stream)
     if (stream->tls != NULL)
         tls_session_free(stream->tls);
     stream->tls = NULL;
-    close(stream->fd);
+    stream_forget_input(stream);
+    if (stream->borrowed)
+        shutdown(stream->fd, SHUT_RDWR);
+    else
+        close(stream->fd);
     stream->fd = -1;
     stream->broken = true;
 }
@@ -436,7 +511,7 @@ void stream_close(struct stream *stream)
 {
     if (stream->fd < 0)
         return;
-    if (stream->tls != NULL && !stream->broken)
+    if (stream->tls != NULL && !stream->broken && !stream->handshaking)
         tls_session_bye(stream->tls);
     discard_input(stream);
     release(stream);

@@ -5,9 +5,9 @@
  * first, so a ready socket costs no poll(2). Reads and writes are restarted after EINTR.
  *
  * The buffers are not the stream's: a worker lends it a pair while it works on the session
- * (stream_lend) and takes them back when the session is parked (stream_reclaim), so an idle
- * connection costs no buffer. Owns: the file descriptor and the TLS session. Used by one thread at
- * a time. Knows nothing of SMTP.
+ * (stream_lend) and takes them back when the session is parked (stream_park), so an idle
+ * connection costs no buffer. Owns: the file descriptor (unless it was only borrowed) and the TLS
+ * session. Used by one thread at a time. Knows nothing of SMTP.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -51,11 +51,15 @@ void stream_buffers_free(struct stream_buffers *buffers);
 
 struct stream {
     int fd;                         /* -1 when closed */
+    bool borrowed;                  /* the descriptor's owner closes it */
     struct tls_session *tls;        /* NULL in plain text */
     struct stream_buffers *buffers; /* lent; NULL while parked */
     size_t in_start, in_end;        /* bytes read and not consumed: buffers->in[start..end) */
     size_t out_len;                 /* bytes put and not yet flushed */
+    char *kept;                     /* unread input while parked, or NULL */
+    size_t kept_len;
     bool skipping;                  /* within a line that was too long */
+    bool handshaking;               /* a TLS handshake is not yet through */
     bool broken;                    /* a read or write failed: nothing more is tried */
     uint64_t octets_in, octets_out; /* of the application, for logs */
 };
@@ -63,10 +67,19 @@ struct stream {
 /* Takes over `fd`, makes it non-blocking and TCP_NODELAY. */
 void stream_init(struct stream *stream, int fd);
 
-/* Lends buffers to a stream that has none / takes them back (bytes in them are lost: ask
- * stream_has_input() first). */
+/* The same, but stream_close() only shuts the connection down: whoever lent the descriptor closes
+ * it, and may until then be sure that its number means this connection. */
+void stream_init_borrowed(struct stream *stream, int fd);
+
+/* Lends buffers to a stream that has none; what it has kept is in them again. */
 void stream_lend(struct stream *stream, struct stream_buffers *buffers);
+/* Takes them back, bytes in them are lost. */
 void stream_reclaim(struct stream *stream);
+/* Takes them back and keeps unread input in memory of the stream's own. Output must have been
+ * flushed. -1 when out of memory: then the stream still has the buffers. */
+int stream_park(struct stream *stream);
+/* Unread input is of no use any more. */
+void stream_forget_input(struct stream *stream);
 
 /* Bytes that can be read without the socket: in the buffer, or decrypted inside TLS. */
 bool stream_has_input(const struct stream *stream);
@@ -76,7 +89,8 @@ bool stream_line_waiting(const struct stream *stream);
 
 /* One line, without its end. `line->text` points into the buffer and holds until the next read.
  * `max` is the longest line allowed, in octets, its end included. NUL octets are passed on.
- * After IO_TIMEOUT the part that has come stays buffered; call again to go on. An EOF within a line
+ * A deadline that has passed still lets it read what is there. After IO_TIMEOUT the part that has
+ * come stays buffered; call again to go on. An EOF within a line
  * is IO_EOF and the part is lost. */
 struct line {
     const char *text;
@@ -114,6 +128,12 @@ bool stream_has_injected_input(const struct stream *stream);
  * call (credentials are kept alive by a reference of the TLS session). */
 enum io_result stream_start_tls_server(struct stream *stream, struct tls_server *server,
                                        struct deadline deadline, struct error *err);
+/* The same in steps: begin once, then go on until it is not IO_TIMEOUT. Each step waits for the
+ * client until `patience` at most, and to write until `deadline`. IO_TIMEOUT breaks nothing. */
+enum io_result stream_begin_tls_server(struct stream *stream, struct tls_server *server,
+                                       struct error *err);
+enum io_result stream_continue_tls(struct stream *stream, struct deadline patience,
+                                   struct deadline deadline, struct error *err);
 /* `server_name` goes out as SNI and is what a certificate is checked against; NULL: none. */
 enum io_result stream_start_tls_client(struct stream *stream, struct tls_client *client,
                                        const char *server_name, struct deadline deadline,

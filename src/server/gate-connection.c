@@ -14,6 +14,15 @@
 #include "base/log.h"
 
 #define EARLY_TEXT_MAX 64
+#define QUEUE_RETRY_MS 100
+
+static int64_t idle_timeout_ms(const struct connection *connection)
+{
+    const struct service *service = connection->service;
+    int64_t stress = service->stress.idle_timeout_ms;
+    bool stressed = stress > 0 && atomic_load(&connection->gate->signals.stressed);
+    return stressed && stress < service->idle_timeout_ms ? stress : service->idle_timeout_ms;
+}
 
 static int64_t due_ms(const struct connection *connection)
 {
@@ -23,13 +32,14 @@ static int64_t due_ms(const struct connection *connection)
         return connection->since_ms + service->proxy_timeout_ms;
     case PLACE_DELAYED:
         return connection->since_ms + service->greet_delay_ms;
+    case PLACE_WAITING:
+        return connection->due_ms;
     default:
-        return connection->since_ms + service->idle_timeout_ms;
+        return connection->since_ms + idle_timeout_ms(connection);
     }
 }
 
-/* Each list is in the order of due_ms(): a newcomer belongs at the end, but for the time after a
- * reload that has shortened a timeout. */
+/* Each list is in the order of due_ms(): a newcomer mostly belongs at the end. */
 static void enter_place(struct connection *connection, enum place place)
 {
     struct place_list *list = &connection->gate->places[place];
@@ -46,6 +56,8 @@ static void enter_place(struct connection *connection, enum place place)
 
 static void leave_place(struct connection *connection)
 {
+    connection->gate->waiting_transactions -= connection->holds_next_hop;
+    connection->holds_next_hop = false;
     struct place_list *list = &connection->gate->places[connection->place];
     *(connection->previous != NULL ? &connection->previous->next : &list->first) = connection->next;
     *(connection->next != NULL ? &connection->next->previous : &list->last) = connection->previous;
@@ -146,14 +158,12 @@ void gate_begin(struct connection *connection, const struct judgement *judgement
     watch(connection, connection->spec->proxy ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, EPOLLONESHOT);
 }
 
-/* Its socket is closed here unless the session has done so. */
+/* The one place where a socket is closed: its number means this connection until then. */
 static void release(struct connection *connection)
 {
     struct gate *gate = connection->gate;
-    if (connection->session != NULL)
-        session_free(connection->session);
-    else if (!connection->closed)
-        close(connection->fd);
+    session_free(connection->session);
+    close(connection->fd);
     if (connection->counted)
         clients_leave(gate->clients, &connection->client);
     service_unref(connection->service);
@@ -199,17 +209,53 @@ static void log_early(const struct connection *connection, const char *text, siz
     log_end(&line);
 }
 
+/* In the middle of something: it is resumed by its next octet or when it is due. */
+static void wait_until(struct connection *connection, int64_t due_ms)
+{
+    connection->due_ms = due_ms;
+    connection->holds_next_hop = session_holds_next_hop(connection->session);
+    connection->gate->waiting_transactions += connection->holds_next_hop;
+    enter_place(connection, PLACE_WAITING);
+}
+
 static void hand_over(struct gate *gate, struct connection *connection)
 {
+    bool waiting = connection->place == PLACE_WAITING;
+
     leave_place(connection);
     enter_place(connection, PLACE_WORKING);
+    /* Counted first, since a worker may be done with it at once. */
     atomic_fetch_add(&gate->working, 1);
+    gate_judge_stress(gate);
     if (pool_submit(gate->pool, connection))
         return;
     atomic_fetch_sub(&gate->working, 1);
+    if (waiting) {
+        leave_place(connection);
+        wait_until(connection, deadline_now_ms() + QUEUE_RETRY_MS);
+        return;
+    }
     atomic_fetch_add(&gate->refused_limit, 1);
     gate_log_limit(&gate->busy, &connection->client, "event=busy reason=limits.queue");
     gate_dismiss(connection, REPLY_SERVER_BUSY);
+}
+
+/* Room for those who do not make us wait: out goes who is nearest to its deadline, thus has sent
+ * least for its time. It may say a last word on a worker. */
+static void make_room(struct gate *gate)
+{
+    unsigned most = gate->service->waiting_transactions;
+    struct connection *slowest = gate->places[PLACE_WAITING].first;
+
+    if (most == 0 || gate->waiting_transactions <= most)
+        return;
+    while (slowest != NULL && !slowest->holds_next_hop)
+        slowest = slowest->next;
+    if (slowest == NULL)
+        return;
+    atomic_fetch_add(&gate->evicted, 1);
+    session_evict(slowest->session);
+    hand_over(gate, slowest);
 }
 
 void gate_readable(struct gate *gate, struct connection *connection)
@@ -220,7 +266,10 @@ void gate_readable(struct gate *gate, struct connection *connection)
         gate_proxy_readable(connection);
         return;
     }
-    if (connection->place == PLACE_PARKED) {
+    /* It was due at the same time; when it comes back it is looked at again. */
+    if (connection->place == PLACE_WORKING)
+        return;
+    if (connection->place == PLACE_PARKED || connection->place == PLACE_WAITING) {
         hand_over(gate, connection);
         return;
     }
@@ -245,37 +294,52 @@ void gate_work(void *job, void *scratch)
 {
     struct connection *connection = job;
 
-    if (connection->session == NULL)
+    connection->result = SESSION_CLOSED;
+    if (connection->session == NULL) {
         connection->session = session_new(connection->fd, &connection->client, &connection->local,
                                           connection->spec->implicit_tls, rules_of(connection),
-                                          &connection->gate->draining);
-    if (connection->session != NULL)
-        session_set_bar(connection->session, connection->bar);
-    if (connection->session == NULL) {
-        say_own(connection->fd, REPLY_SERVER_BUSY);
-        close(connection->fd);
-        connection->closed = true;
-    } else if (session_run(connection->session, scratch) == SESSION_CLOSED) {
-        session_free(connection->session);
-        connection->session = NULL;
-        connection->closed = true;
+                                          &connection->gate->signals);
+        if (connection->session != NULL)
+            session_set_bar(connection->session, connection->bar);
     }
+    if (connection->session != NULL)
+        connection->result = session_run(connection->session, scratch);
+    else
+        say_own(connection->fd, REPLY_SERVER_BUSY);
     gate_give_back(connection);
+}
+
+static void keep_waiting(struct gate *gate, struct connection *connection)
+{
+    wait_until(connection, session_due_ms(connection->session));
+    watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
+    if (gate->cut)
+        shutdown(connection->fd, SHUT_RDWR);
+    else if (connection->holds_next_hop)
+        make_room(gate);
+    else if (atomic_load(&gate->signals.draining))
+        gate_dismiss(connection, REPLY_SHUTTING_DOWN);
 }
 
 void gate_take_back(struct gate *gate, struct connection *connection)
 {
     atomic_fetch_sub(&gate->working, 1);
+    gate_judge_stress(gate);
     leave_place(connection);
-    if (connection->closed) {
+    switch (connection->result) {
+    case SESSION_CLOSED:
         release(connection);
-        return;
+        break;
+    case SESSION_WAITING:
+        keep_waiting(gate, connection);
+        break;
+    case SESSION_IDLE:
+        enter_place(connection, PLACE_PARKED);
+        if (atomic_load(&gate->signals.draining))
+            gate_dismiss(connection, REPLY_SHUTTING_DOWN);
+        else
+            watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
     }
-    enter_place(connection, PLACE_PARKED);
-    if (atomic_load(&gate->draining))
-        gate_dismiss(connection, REPLY_SHUTTING_DOWN);
-    else
-        watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
 }
 
 /* A session says so itself. */
@@ -294,6 +358,11 @@ static void come_due(struct gate *gate, struct connection *connection)
 {
     if (connection->place == PLACE_PROXY) {
         gate_proxy_late(connection);
+        return;
+    }
+    if (connection->place == PLACE_WAITING) {
+        /* It says so itself, on a worker. */
+        hand_over(gate, connection);
         return;
     }
     if (connection->place == PLACE_DELAYED) {
@@ -323,7 +392,37 @@ int gate_expire(struct gate *gate)
 void gate_dismiss_idle(struct gate *gate, enum own_reply why)
 {
     for (int place = 0; place < PLACE_WORKING; place++) {
+        struct connection *next;
+        for (struct connection *c = gate->places[place].first; c != NULL; c = next) {
+            next = c->next;
+            if (!c->holds_next_hop)
+                gate_dismiss(c, why);
+        }
+    }
+}
+
+void gate_dismiss_all(struct gate *gate)
+{
+    for (int place = 0; place < PLACE_WORKING; place++) {
         while (gate->places[place].first != NULL)
-            gate_dismiss(gate->places[place].first, why);
+            gate_dismiss(gate->places[place].first, REPLY_SHUTTING_DOWN);
+    }
+}
+
+void gate_cut(struct gate *gate)
+{
+    for (int place = PLACE_WAITING; place <= PLACE_WORKING; place++) {
+        for (struct connection *c = gate->places[place].first; c != NULL; c = c->next)
+            shutdown(c->fd, SHUT_RDWR);
+    }
+}
+
+/* The order of the list stays. */
+void gate_shorten_waits(struct gate *gate, int64_t most_ms)
+{
+    int64_t due = deadline_now_ms() + most_ms;
+    for (struct connection *c = gate->places[PLACE_WAITING].first; c != NULL; c = c->next) {
+        if (c->due_ms > due)
+            c->due_ms = due;
     }
 }

@@ -3,6 +3,7 @@
  *   gate.c             the thread: events, time, commands from other threads
  *   gate-admit.c       who may come in: load balancers, lists, limits
  *   gate-proxy.c       a load balancer's PROXY header
+ *   gate-stress.c      when workers or connections are getting few
  *   gate-connection.c  what happens to one connection: greet, hand over, park, dismiss
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -19,7 +20,15 @@
 
 /* Where a connection is; each place is a list, those that wait for a time in the order in which
  * they are due. */
-enum place { PLACE_PROXY, PLACE_DELAYED, PLACE_SILENT, PLACE_PARKED, PLACE_WORKING, PLACES };
+enum place {
+    PLACE_PROXY,   /* before a load balancer's header */
+    PLACE_DELAYED, /* before the banner */
+    PLACE_SILENT,  /* before the first octet */
+    PLACE_PARKED,  /* between commands */
+    PLACE_WAITING, /* in the middle of something; has a time of its own */
+    PLACE_WORKING, /* with the pool */
+    PLACES
+};
 
 /* What epoll(7) hands back: the first member of all it watches. */
 enum source { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CONNECTION };
@@ -32,15 +41,17 @@ struct connection {
     struct gate *gate;
     struct service *service;        /* a reference */
     struct session *session;        /* from its first octet on */
-    int fd;                         /* the session's, once there is one */
+    int fd;                         /* closed by the gate thread only */
     const struct listen_spec *spec; /* of the listener; lives as long as the gate */
     bool counted;                   /* among the client's connections */
     bool allowed;                   /* on the allow list */
     const struct session_bar *bar;  /* may talk, but not send; NULL: it may */
-    bool closed;                    /* set by the worker: the session is over */
+    bool holds_next_hop;            /* a waiting one: counted in waiting_transactions */
+    enum session_result result;     /* set by the worker */
     struct address client, local;
     struct address peer; /* the other end of the socket: the client, or a load balancer */
     int64_t since_ms;    /* when it came to its place */
+    int64_t due_ms;      /* PLACE_WAITING */
 };
 
 struct listener {
@@ -72,8 +83,12 @@ struct gate {
     struct place_list places[PLACES];
     struct refusals busy, strangers;
     int64_t exhausted_logged_ms; /* when running out of descriptors was last said */
-    atomic_bool draining;
-    bool cut; /* the drain's time is over */
+    struct session_signals signals;
+    unsigned workers;
+    unsigned waiting_transactions; /* in PLACE_WAITING, with a next hop */
+    int64_t busy_since_ms;         /* few workers are free; 0 = enough are */
+    int64_t stressed_ms;           /* when there was a cause for stress last */
+    bool cut;                      /* the drain's time is over */
     int64_t drain_until_ms;
     /* From other threads. */
     pthread_mutex_t lock;
@@ -83,6 +98,7 @@ struct gate {
     int64_t drain_timeout_ms;
     /* Read by other threads. */
     atomic_uint connections, working;
+    atomic_ullong evicted, stresses;
     atomic_ullong accepted, refused_limit, refused_client, refused_listed, refused_private,
         refused_proxy, early_talkers, idle_dropped;
 };
@@ -119,9 +135,19 @@ void gate_forget(struct connection *connection);
 void gate_readable(struct gate *gate, struct connection *connection);
 /* A worker has given it back. */
 void gate_take_back(struct gate *gate, struct connection *connection);
+/* Who is still at work or in a transaction is cut off; the workers notice. */
+void gate_cut(struct gate *gate);
 /* Everything whose time is over; returns ms until the next such, -1 when none waits. */
 int gate_expire(struct gate *gate);
+/* Transactions stay: what has begun may come to its end. */
 void gate_dismiss_idle(struct gate *gate, enum own_reply why);
+/* Whatever no worker has. */
+void gate_dismiss_all(struct gate *gate);
+/* Stress has set in: who waits has no longer than this. */
+void gate_shorten_waits(struct gate *gate, int64_t most_ms);
+/* gate-stress.c: after each change in the numbers, and when the time that it returns (ms, -1: none)
+ * is over. */
+int gate_judge_stress(struct gate *gate);
 /* The pool's job: runs on a worker. */
 void gate_work(void *job, void *scratch);
 /* gate.c: to be called by a worker when it is done. */

@@ -72,6 +72,7 @@ static int set_up(struct gate *gate, unsigned workers, unsigned queue_max, struc
         error_set(err, _("cannot set up the event loop: %s"), strerror(errno));
         return -1;
     }
+    gate->workers = workers;
     gate->pool = pool_new(workers, queue_max, &work, err);
     return gate->pool != NULL ? 0 : -1;
 }
@@ -180,7 +181,7 @@ static void accept_some(struct gate *gate, struct listener *listener)
 
 static void begin_drain(struct gate *gate, int64_t timeout_ms)
 {
-    atomic_store(&gate->draining, true);
+    atomic_store(&gate->signals.draining, true);
     gate->drain_until_ms = deadline_now_ms() + timeout_ms;
     watch_listeners(gate, false);
     gate_dismiss_idle(gate, REPLY_SHUTTING_DOWN);
@@ -225,26 +226,26 @@ static int keep_time(struct gate *gate)
     int64_t now = deadline_now_ms();
     int wait_ms = gate_expire(gate);
 
-    if (!gate->accepting && !atomic_load(&gate->draining)) {
+    wait_ms = earlier(wait_ms, gate_judge_stress(gate));
+    if (!gate->accepting && !atomic_load(&gate->signals.draining)) {
         if (gate->pause_until_ms <= now)
             watch_listeners(gate, true);
         if (!gate->accepting)
             wait_ms = earlier(wait_ms, (int)(gate->pause_until_ms - now));
     }
-    if (!atomic_load(&gate->draining))
+    if (!atomic_load(&gate->signals.draining))
         return wait_ms;
     if (gate->drain_until_ms <= now && !gate->cut) {
         gate->cut = true;
         gate->drain_until_ms = now + CUT_GRACE_MS;
-        for (struct connection *c = gate->places[PLACE_WORKING].first; c != NULL; c = c->next)
-            shutdown(c->fd, SHUT_RDWR);
+        gate_cut(gate);
     }
     return earlier(wait_ms, (int)(gate->drain_until_ms - now));
 }
 
 static bool drained(const struct gate *gate)
 {
-    return atomic_load(&gate->draining) &&
+    return atomic_load(&gate->signals.draining) &&
            (atomic_load(&gate->connections) == 0 ||
             (gate->cut && deadline_now_ms() >= gate->drain_until_ms));
 }
@@ -293,6 +294,9 @@ struct gate_counts gate_counts(struct gate *gate)
         .refused_proxy = atomic_load(&gate->refused_proxy),
         .early_talkers = atomic_load(&gate->early_talkers),
         .idle_dropped = atomic_load(&gate->idle_dropped),
+        .evicted = atomic_load(&gate->evicted),
+        .stresses = atomic_load(&gate->stresses),
+        .stressed = atomic_load(&gate->signals.stressed),
     };
 }
 
@@ -303,7 +307,7 @@ void gate_free(struct gate *gate)
         take_commands(gate);
     }
     if (gate->clients != NULL)
-        gate_dismiss_idle(gate, REPLY_SHUTTING_DOWN);
+        gate_dismiss_all(gate);
     clients_free(gate->clients);
     service_unref(gate->service);
     service_unref(gate->next_service);

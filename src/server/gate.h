@@ -37,6 +37,9 @@ struct gate_counts {
     unsigned working;     /* with the pool now (queued or running) */
     uint64_t accepted, refused_limit, refused_client, refused_listed, refused_private,
         refused_proxy, early_talkers, idle_dropped;
+    uint64_t evicted;  /* slow ones in a transaction, to make room */
+    uint64_t stresses; /* times that stress set in */
+    bool stressed;     /* now */
 };
 
 /* Starts the workers; listening begins with gate_run(). Takes its own reference of `service`. */

@@ -21,16 +21,28 @@ enum service_over {
     SERVICE_OVER_TEMPFAIL, /* a session in which every MAIL gets 451; 421 beyond twice the limit */
 };
 
+/* Under stress clients get less time: rules.stress_*, and idle ones `idle_timeout_ms` of this. */
+struct service_stress {
+    unsigned free_workers;     /* percent; fewer for after_ms are stress */
+    unsigned free_connections; /* percent of `connections`; fewer are stress */
+    int64_t after_ms;
+    int64_t calm_ms; /* without a cause it is over */
+    int64_t idle_timeout_ms;
+};
+
 struct service {
     atomic_uint references; /* 1 when made */
     struct session_rules rules;
-    struct session_rules submission; /* for the listeners marked so */
+    struct session_rules submission;        /* for the listeners marked so */
     unsigned connections;                   /* over all clients; more get 421 */
     struct clients_limits limits;           /* of one client and one network */
     enum service_over over_limit;           /* what they get who are over these */
     const struct cidr_set *allow;           /* no limits, no delay */
     const struct cidr_set *deny;            /* get 554, unless in `allow` */
     int64_t greet_delay_ms;                 /* silence wanted before the banner; 0 = none */
+    struct service_stress stress;           /* when the gate is under stress */
+    unsigned waiting_transactions;          /* clients in a transaction that make us wait; more:
+                                               the one nearest to its deadline goes; 0 = no limit */
     int64_t idle_timeout_ms;                /* a waiting connection may stay silent for so long */
     const struct cidr_set *private_clients; /* private addresses served all the same */
     bool refuse_private;                    /* others of address_is_private() get 554 */

@@ -63,6 +63,7 @@ static const struct {
     [REPLY_CLIENT_DENIED] = {554, "5.7.1", "Access denied"},
     [REPLY_CLIENT_REFUSED] = {554, "5.7.1", "Connections from private addresses are not accepted"},
     [REPLY_EARLY_TALKER] = {554, "5.5.0", "Error: SMTP protocol synchronization"},
+    [REPLY_SESSION_LIMIT] = {421, "4.4.2", "Session has lasted too long, connect again"},
     [REPLY_DATA_TIMEOUT] = {421, "4.4.2", "Error: timeout in mail data"},
     [REPLY_CHUNK_OK] = {250, "2.0.0", "Chunk received"},
     [REPLY_NOT_CHUNKED] = {503, "5.5.1", "Error: BDAT and DATA cannot be mixed here"},

@@ -104,6 +104,7 @@ enum own_reply {
     REPLY_CLIENT_LIMIT,
     REPLY_CLIENT_REFUSED,
     REPLY_EARLY_TALKER,
+    REPLY_SESSION_LIMIT, /* 421 4.4.2 the session has lasted too long */
     REPLY_DATA_TIMEOUT,
     REPLY_DRAIN_LIMIT,
     REPLY_CHUNK_OK,

@@ -51,39 +51,64 @@ enum own_reply session_check_auth(struct session *session, const struct command 
                : REPLY_BAD_MECHANISM;
 }
 
-/* Passes the client's answers to challenges on until the dialog has its final reply, which is left
- * in the scratch. False when the client is gone. */
-static bool converse(struct session *session)
+static void finish(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
 
-    for (int round = 0; reply->code == 334; round++) {
-        struct line line;
-        if (round == ROUNDS_MAX) {
-            session_drop_courier(session);
-            reply_own(reply, REPLY_AUTH_TEMPORARY);
-            return true;
-        }
+    session_log_auth(session, session->mechanism, reply);
+    session->client.authenticated = reply->code == 235;
+    if (reply_is_permanent(reply))
+        session_count_error(session);
+    session_reply(session, reply);
+}
+
+/* Passes one line of the client on. A challenge that comes back is put to it, and session_run() goes
+ * on with the answer; any other reply is the end of the dialog. */
+static void pass(struct session *session, const char *text, size_t len)
+{
+    struct reply *reply = &session->scratch->reply;
+
+    session->courier->ops->authenticate(session->courier, &session->client, text, len, reply);
+    if (reply->code == 334 && ++session->auth_rounds > ROUNDS_MAX) {
+        session_drop_courier(session);
+        reply_own(reply, REPLY_AUTH_TEMPORARY);
+    }
+    if (reply->code == 334) {
         session_reply(session, reply);
         session_flush(session);
-        if (stream_read_line(&session->stream, &line, AUTH_LINE_MAX,
-                             deadline_in_ms(session->rules->line_timeout_ms)) != IO_OK) {
-            session_drop_courier(session);
-            session->vanished = true;
-            return false;
-        }
-        session->courier->ops->authenticate(session->courier, &session->client, line.text, line.len,
-                                            reply);
+        session->input = INPUT_AUTH;
+    } else {
+        finish(session);
     }
+}
+
+bool session_continue_auth(struct session *session)
+{
+    struct line line;
+    int64_t now = deadline_now_ms();
+
+    session_start_wait(session, WAIT_LINE, now);
+    enum io_result result = stream_read_line(&session->stream, &line, AUTH_LINE_MAX,
+                                             session_begin_patience(session, now));
+    session_end_patience(session);
+    if (result == IO_TIMEOUT && deadline_now_ms() < session_due_ms(session))
+        return false;
+    session_end_input(session);
+    if (result == IO_OK) {
+        pass(session, line.text, line.len);
+    } else {
+        session_drop_courier(session);
+        session->vanished = true;
+    }
+    stream_wipe(&session->stream);
     return true;
 }
 
 void session_act_auth(struct session *session, const struct command *command)
 {
-    struct reply *reply = &session->scratch->reply;
-    char mechanism[32], line[AUTH_LINE_MAX + 8];
+    char line[AUTH_LINE_MAX + 8];
 
-    snprintf(mechanism, sizeof mechanism, "%.*s", (int)mechanism_length(command),
+    snprintf(session->mechanism, sizeof session->mechanism, "%.*s", (int)mechanism_length(command),
              command->argument);
     if (!session_ensure_courier(session, NULL)) {
         session_reply_own(session, REPLY_AUTH_TEMPORARY);
@@ -92,16 +117,8 @@ void session_act_auth(struct session *session, const struct command *command)
     int len =
         snprintf(line, sizeof line, "AUTH %.*s", (int)command->argument_len, command->argument);
     session->client.tls = true;
-    session->courier->ops->authenticate(session->courier, &session->client, line, (size_t)len,
-                                        reply);
+    session->auth_rounds = 0;
+    pass(session, line, (size_t)len);
     explicit_bzero(line, sizeof line);
-    bool answered = converse(session);
     stream_wipe(&session->stream);
-    if (!answered)
-        return;
-    session_log_auth(session, mechanism, reply);
-    session->client.authenticated = reply->code == 235;
-    if (reply_is_permanent(reply))
-        session_count_error(session);
-    session_reply(session, reply);
 }

@@ -7,7 +7,7 @@
  */
 #include "smtp/session-internal.h"
 
-#include <string.h>
+#include <stdlib.h>
 
 /* Only what cannot be read at all is refused here: where the chunk ends is then not known. */
 enum own_reply session_check_bdat(struct session *session, const struct command *command)
@@ -22,39 +22,45 @@ enum own_reply session_check_bdat(struct session *session, const struct command 
     return command_parse_bdat(command, &octets, &last) ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
 
-/* Reads `octets` away, within what is bearable for a message that has failed. */
-static bool skip(struct session *session, uint64_t octets)
-{
-    struct deadline deadline = deadline_in_ms(session->rules->drain_timeout_ms);
-
-    if (octets > session->rules->drain_octets)
-        return false;
-    while (octets > 0) {
-        const char *bytes;
-        size_t len;
-        struct deadline next = deadline_in_ms(session->rules->data_timeout_ms);
-        enum io_result result =
-            stream_read(&session->stream, &bytes, &len, deadline_earlier(next, deadline));
-        if (result != IO_OK) {
-            session->vanished = result != IO_TIMEOUT;
-            return false;
-        }
-        len = len < octets ? len : (size_t)octets;
-        stream_consume(&session->stream, len);
-        octets -= len;
-    }
-    return true;
-}
-
+/* Read away within what is bearable for a message that has failed. */
 void session_skip_chunk(struct session *session, uint64_t octets, const struct reply *why)
 {
-    struct reply reply = *why;
-    session_log_reject(session, "BDAT", NULL, &reply);
-    if (skip(session, octets)) {
-        session_reply(session, &reply);
-    } else if (!session->vanished) {
+    session->owed = malloc(sizeof *session->owed);
+    if (octets > session->rules->drain_octets || session->owed == NULL) {
         session_reply_own(session, REPLY_DRAIN_LIMIT);
+        return;
     }
+    *session->owed = *why;
+    session_log_reject(session, "BDAT", NULL, session->owed);
+    session->chunk_left = octets;
+    session_start_data(session, INPUT_SKIP);
+}
+
+bool session_continue_skip(struct session *session)
+{
+    enum io_result result = IO_OK;
+
+    while (session->chunk_left > 0 && result == IO_OK) {
+        const char *bytes;
+        size_t len;
+        if (!session_read(session, &bytes, &len, &result))
+            return false;
+        if (result != IO_OK)
+            break;
+        len = len < session->chunk_left ? len : (size_t)session->chunk_left;
+        session_consume(session, len);
+        session->chunk_left -= len;
+    }
+    session_end_input(session);
+    if (result == IO_OK)
+        session_reply(session, session->owed);
+    else if (result == IO_TIMEOUT)
+        session_reply_own(session, REPLY_DRAIN_LIMIT);
+    else
+        session->vanished = true;
+    free(session->owed);
+    session->owed = NULL;
+    return true;
 }
 
 static void skip_out_of_sequence(struct session *session, uint64_t octets)
@@ -86,33 +92,47 @@ static bool begin(struct session *session, uint64_t octets)
     return true;
 }
 
-static bool receive(struct session *session, uint64_t octets)
+static void answer_chunk(struct session *session)
 {
-    while (octets > 0) {
+    if (session->chunk_last)
+        session_transfer_finish(session);
+    /* Once it has failed, the client hears so at once, and the rest is out of sequence. */
+    if (session->chunk_last || session->transfer.refused)
+        session_transfer_answer(session);
+    else
+        session_reply_own(session, REPLY_CHUNK_OK);
+}
+
+bool session_continue_chunk(struct session *session)
+{
+    while (session->chunk_left > 0) {
         const char *bytes;
         size_t len;
-        enum io_result result =
-            stream_read(&session->stream, &bytes, &len, session_data_deadline(session));
-        if (result == IO_OK) {
-            len = len < octets ? len : (size_t)octets;
-            session_transfer_take(session, bytes, len);
-            stream_consume(&session->stream, len);
-            octets -= len;
-        }
-        if (result != IO_OK || (octets > 0 && session_drained_enough(session))) {
-            session_transfer_give_up(session, result);
+        enum io_result result;
+        if (!session_read(session, &bytes, &len, &result))
             return false;
+        if (result == IO_OK) {
+            len = len < session->chunk_left ? len : (size_t)session->chunk_left;
+            session_transfer_take(session, bytes, len);
+            session_consume(session, len);
+            session->chunk_left -= len;
+        }
+        if (result != IO_OK || (session->chunk_left > 0 && session_drained_enough(session))) {
+            session_end_input(session);
+            session_transfer_give_up(session, result);
+            return true;
         }
     }
+    session_end_input(session);
+    answer_chunk(session);
     return true;
 }
 
 void session_act_bdat(struct session *session, const struct command *command)
 {
     uint64_t octets = 0;
-    bool last = false;
 
-    command_parse_bdat(command, &octets, &last);
+    command_parse_bdat(command, &octets, &session->chunk_last);
     if (session->state != STATE_CHUNKS) {
         if (session->state != STATE_RCPT) {
             session_batch_flush(session, COURIER_NOTHING);
@@ -121,14 +141,9 @@ void session_act_bdat(struct session *session, const struct command *command)
         }
         if (!begin(session, octets))
             return;
+        session_start_data(session, INPUT_CHUNK);
     }
-    if (!receive(session, octets))
-        return;
-    if (last)
-        session_transfer_finish(session);
-    /* Once it has failed, the client hears so at once, and the rest is out of sequence. */
-    if (last || session->transfer.refused)
-        session_transfer_answer(session);
-    else
-        session_reply_own(session, REPLY_CHUNK_OK);
+    session->chunk_left = octets;
+    session->input = INPUT_CHUNK;
+    session->heard_ms = deadline_now_ms();
 }

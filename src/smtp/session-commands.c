@@ -410,6 +410,26 @@ static enum own_reply check_row(struct session *session, const struct command *c
     return row->check != NULL ? row->check(session, command) : REPLY_OK;
 }
 
+/* A shutdown, or a session that has lasted too long, lets a transaction finish, and nothing new
+ * begin. */
+static bool may_not_go_on(struct session *session, enum command_verb verb)
+{
+    int64_t most = session->rules->session_timeout_ms;
+    bool draining = atomic_load(&session->signals->draining);
+    bool too_long = most > 0 && session->run_since_ms - session->began_ms >= most;
+
+    if ((!draining && !too_long) || session_holds_transaction(session) || verb == COMMAND_QUIT)
+        return false;
+    session_reply_own(session, draining ? REPLY_SHUTTING_DOWN : REPLY_SESSION_LIMIT);
+    return true;
+}
+
+static unsigned junk_limit(const struct session *session)
+{
+    const struct session_rules *rules = session->rules;
+    return session_limit(session, rules->junk_commands, rules->stress_junk_commands);
+}
+
 void session_command(struct session *session, const struct line *line)
 {
     struct command command;
@@ -425,12 +445,8 @@ void session_command(struct session *session, const struct line *line)
         session_batch_flush(session, COURIER_NOTHING);
     if (session->closing)
         return;
-    /* A shutdown lets a transaction finish, and nothing new begin. */
-    if (atomic_load(session->draining) && !session_holds_transaction(session) &&
-        command.verb != COMMAND_QUIT) {
-        session_reply_own(session, REPLY_SHUTTING_DOWN);
+    if (may_not_go_on(session, command.verb))
         return;
-    }
     enum own_reply verdict = check_row(session, &command);
     if (verdict != REPLY_OK) {
         session_batch_flush(session, COURIER_NOTHING);
@@ -438,7 +454,7 @@ void session_command(struct session *session, const struct line *line)
         session->closing |= (row->flags & FLAG_CLOSES) != 0;
         return;
     }
-    if ((row->flags & FLAG_JUNK) && ++session->junk > session->rules->junk_commands) {
+    if ((row->flags & FLAG_JUNK) && ++session->junk > junk_limit(session)) {
         session_give_up(session);
         return;
     }

@@ -177,29 +177,31 @@ bool session_drained_enough(const struct session *session)
                                  deadline_passed(transfer->drain_deadline));
 }
 
-struct deadline session_data_deadline(const struct session *session)
+void session_receive_data(struct session *session)
 {
-    struct deadline deadline = deadline_in_ms(session->rules->data_timeout_ms);
-    return session->transfer.refused ? deadline_earlier(deadline, session->transfer.drain_deadline)
-                                     : deadline;
+    session_transfer_begin(session, DATALINE_LINES);
+    session_start_data(session, INPUT_DATA);
 }
 
-void session_receive_data(struct session *session)
+bool session_continue_data(struct session *session)
 {
     struct transfer *transfer = &session->transfer;
 
-    session_transfer_begin(session, DATALINE_LINES);
     while (!transfer->scanner.ended) {
         const char *bytes;
         size_t len;
-        enum io_result result =
-            stream_read(&session->stream, &bytes, &len, session_data_deadline(session));
+        enum io_result result;
+        if (!session_read(session, &bytes, &len, &result))
+            return false;
         if (result == IO_OK)
-            stream_consume(&session->stream, take_piece(session, bytes, len));
+            session_consume(session, take_piece(session, bytes, len));
         if (result != IO_OK || (!transfer->scanner.ended && session_drained_enough(session))) {
+            session_end_input(session);
             session_transfer_give_up(session, result);
-            return;
+            return true;
         }
     }
+    session_end_input(session);
     session_transfer_answer(session);
+    return true;
 }

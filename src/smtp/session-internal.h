@@ -3,6 +3,7 @@
  *   session.c          life: new, run (the loop over lines), park, dismiss, free
  *   session-commands.c the command table: each verb with its states, check and act
  *   session-batch.c    recipients on their way to the courier, replies in the client's order
+ *   session-wait.c     how long it waits for its client, and who keeps the watch
  *   session-data.c     mail data: client -> scanner -> courier, and every way it can end
  *   session-chunks.c   the same that comes by BDAT
  *   session-auth.c     the dialog of AUTH
@@ -27,6 +28,20 @@ enum session_state {
     STATE_CHUNKS = 1 << 4,    /* between two chunks of mail data */
 };
 
+#define SESSION_SLICE_MS 50 /* of a worker's time for one session, when workers are few */
+
+/* What the client's next octets are. */
+enum session_input {
+    INPUT_COMMANDS,
+    INPUT_DATA,  /* mail data behind DATA */
+    INPUT_CHUNK, /* behind BDAT */
+    INPUT_SKIP,  /* a chunk that nobody wants */
+    INPUT_AUTH,  /* answers to challenges */
+};
+
+/* What it waits for its client to do. */
+enum session_wait { WAIT_NOTHING, WAIT_COMMAND, WAIT_LINE, WAIT_HANDSHAKE, WAIT_DATA };
+
 #define SLOT_ASK 0xff /* the courier knows the reply; any other value is an enum own_reply */
 
 /* Recipients read but not yet answered. Empty whenever the session waits for its client. */
@@ -49,14 +64,15 @@ struct transfer {
 struct session {
     struct stream stream;
     const struct session_rules *rules; /* borrowed */
-    const atomic_bool *draining;       /* borrowed */
+    struct session_signals *signals;   /* borrowed */
     const struct session_bar *bar;     /* borrowed; NULL: welcome */
     struct session_scratch *scratch;   /* while session_run() runs, else NULL */
     struct courier *courier;           /* owned; NULL until the first recipient */
     const void *route;                 /* the courier's */
     char id[20];
     enum session_state state;
-    bool implicit_tls; /* the handshake is still to come */
+    bool implicit_tls; /* the banner is still to come, behind the handshake */
+    bool evicted;      /* to give up where it would wait */
     bool closing;      /* leave after the reply just put */
     bool vanished;     /* nothing can be written any more */
     char helo[256];
@@ -65,6 +81,23 @@ struct session {
     bool introduced;     /* by XCLIENT */
     unsigned errors, junk, refused_recipients, transactions;
     struct session_batch batch;
+    int64_t began_ms;
+    /* Waiting for the client. */
+    enum session_input input;
+    enum session_wait wait;
+    int64_t wait_since_ms; /* when the clock of this wait started */
+    int64_t run_since_ms;  /* session_run() */
+    bool resumed;          /* parked before in this wait */
+    bool progressed;       /* has earned patience since session_run() */
+    uint64_t progress_octets;
+    /* Mail data, or a chunk to skip: its clock and what has come of it. */
+    int64_t data_since_ms, heard_ms;
+    uint64_t data_octets;
+    uint64_t chunk_left;
+    bool chunk_last;
+    struct reply *owed; /* said behind a skipped chunk; owned */
+    char mechanism[32]; /* of the AUTH under way */
+    unsigned auth_rounds;
     /* The transaction. */
     struct envelope envelope;
     char transaction_id[32];
@@ -96,8 +129,10 @@ void session_end_transaction(struct session *session);
 bool session_holds_transaction(const struct session *session);
 /* Lets go of the next hop as well. */
 void session_drop_courier(struct session *session);
-/* Runs the handshake; false when the connection is over. */
-bool session_start_tls(struct session *session);
+/* Begins the handshake, which session_run() goes on with. */
+void session_start_tls(struct session *session);
+/* The next octets are commands again. */
+void session_end_input(struct session *session);
 /* What may be announced now, our own limits applied. */
 void session_offer(const struct session *session, struct session_offer *offer);
 /* False when out of memory. */
@@ -116,8 +151,10 @@ void session_batch_add(struct session *session, const struct recipient *recipien
 bool session_batch_flush(struct session *session, enum courier_data data);
 
 /* session-data.c */
-/* After 354: reads the mail data to its end and answers it. */
+/* After 354: session_run() goes on with the mail data. */
 void session_receive_data(struct session *session);
+/* Reads on to its end and answers it; false, here and below, when the client makes it wait. */
+bool session_continue_data(struct session *session);
 /* The pieces of it, for chunks: a transfer begins, takes input, and ends in one of two ways. */
 void session_transfer_begin(struct session *session, enum dataline_form form);
 void session_transfer_take(struct session *session, const char *bytes, size_t len);
@@ -127,19 +164,37 @@ void session_transfer_answer(struct session *session);
 /* The client is gone or too slow (`result`), or has more to drain than is bearable (IO_OK). */
 void session_transfer_give_up(struct session *session, enum io_result result);
 bool session_drained_enough(const struct session *session);
-struct deadline session_data_deadline(const struct session *session);
 
 /* session-chunks.c, session-auth.c, session-xclient.c: rows of the command table */
 enum own_reply session_check_bdat(struct session *session, const struct command *command);
 void session_act_bdat(struct session *session, const struct command *command);
+bool session_continue_chunk(struct session *session);
+bool session_continue_skip(struct session *session);
 /* A chunk that cannot be used is read away, and `why` is the answer. */
 void session_skip_chunk(struct session *session, uint64_t octets, const struct reply *why);
 bool session_offers_auth(const struct session *session, const struct session_offer *offer);
 enum own_reply session_check_auth(struct session *session, const struct command *command);
 void session_act_auth(struct session *session, const struct command *command);
+bool session_continue_auth(struct session *session);
 bool session_offers_xclient(const struct session *session);
 enum own_reply session_check_xclient(struct session *session, const struct command *command);
 void session_act_xclient(struct session *session, const struct command *command);
+
+/* session-wait.c */
+/* The limit in force now. */
+unsigned session_limit(const struct session *session, unsigned usual, unsigned under_stress);
+/* Starts the clock of a wait, unless it runs already. */
+void session_start_wait(struct session *session, enum session_wait wait, int64_t now);
+/* The same for mail data: counts from here. */
+void session_start_data(struct session *session, enum session_input input);
+/* So long a worker waits for the client, between begin and end. */
+struct deadline session_begin_patience(struct session *session, int64_t now);
+void session_end_patience(struct session *session);
+/* Input of INPUT_DATA, _CHUNK and _SKIP, with every deadline that they have; to be consumed by
+ * session_consume(). False: not now, the client makes it wait. */
+bool session_read(struct session *session, const char **bytes, size_t *len, enum io_result *result);
+void session_consume(struct session *session, size_t octets);
+struct deadline session_reply_deadline(const struct session *session);
 
 /* session-log.c */
 void session_log_reject(const struct session *session, const char *command, const char *recipient,

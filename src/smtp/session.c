@@ -12,8 +12,7 @@
 
 #define CLIENT_IN_BUFFER (64 * 1024)
 #define CLIENT_OUT_BUFFER (2 * REPLY_WIRE_MAX)
-#define REPLY_TIMEOUT_MS 60000 /* for a client to take a reply */
-#define DISMISS_TIMEOUT_MS 0   /* the gate never waits */
+#define DISMISS_TIMEOUT_MS 0 /* the gate never waits */
 
 int session_scratch_init(struct session_scratch *scratch)
 {
@@ -51,15 +50,16 @@ static void make_id(char out[20], int fd)
 
 struct session *session_new(int fd, const struct address *client, const struct address *local,
                             bool implicit_tls, const struct session_rules *rules,
-                            const atomic_bool *draining)
+                            struct session_signals *signals)
 {
     struct session *session = calloc(1, sizeof *session);
     if (session == NULL)
         return NULL;
-    stream_init(&session->stream, fd);
+    stream_init_borrowed(&session->stream, fd);
     make_id(session->id, fd);
     session->rules = rules;
-    session->draining = draining;
+    session->signals = signals;
+    session->began_ms = deadline_now_ms();
     session->implicit_tls = implicit_tls;
     session->state = STATE_CONNECTED;
     session->client.address = *client;
@@ -98,6 +98,7 @@ void session_free(struct session *session)
     session_drop_courier(session);
     stream_close(&session->stream);
     reverse_unref(session->client.names);
+    free(session->owed);
     free(session);
 }
 
@@ -109,13 +110,13 @@ size_t session_banner(const struct session_rules *rules, char *out, size_t size)
 
 void session_put(struct session *session, const char *bytes, size_t len)
 {
-    if (stream_put(&session->stream, bytes, len, deadline_in_ms(REPLY_TIMEOUT_MS)) != IO_OK)
+    if (stream_put(&session->stream, bytes, len, session_reply_deadline(session)) != IO_OK)
         session->vanished = true;
 }
 
 void session_flush(struct session *session)
 {
-    if (stream_flush(&session->stream, deadline_in_ms(REPLY_TIMEOUT_MS)) != IO_OK)
+    if (stream_flush(&session->stream, session_reply_deadline(session)) != IO_OK)
         session->vanished = true;
 }
 
@@ -144,14 +145,20 @@ void session_refuse(struct session *session, enum own_reply which)
     session_reply_own(session, which);
 }
 
+/* Half a message stands at the next hop: only the loss of the connection undoes it. */
+static bool has_half_message(const struct session *session)
+{
+    return (session->state == STATE_CHUNKS || session->input == INPUT_DATA) &&
+           !session->transfer.scanner.ended;
+}
+
 void session_end_transaction(struct session *session)
 {
-    bool half = session->state == STATE_CHUNKS && !session->transfer.scanner.ended;
+    bool half = has_half_message(session);
 
-    /* Half a message stands at the next hop: only the loss of the connection undoes it. */
     if (half)
         session_log_transaction(session, "aborted", session->transfer.scanner.octets,
-                                "chunks are missing");
+                                session->input == INPUT_DATA ? "lost" : "chunks are missing");
     if (session->courier != NULL && half)
         session->courier->ops->abort(session->courier);
     else if (session->courier != NULL)
@@ -166,6 +173,8 @@ void session_end_transaction(struct session *session)
 
 void session_drop_courier(struct session *session)
 {
+    if (session->courier != NULL && has_half_message(session))
+        session->courier->ops->abort(session->courier);
     if (session->courier != NULL)
         session->courier->ops->free(session->courier);
     session->courier = NULL;
@@ -195,25 +204,43 @@ bool session_ensure_courier(struct session *session, const void *route)
     return session->courier != NULL;
 }
 
-bool session_start_tls(struct session *session)
+static void tls_failed(struct session *session, const char *reason)
 {
-    struct error err = {""};
-    enum io_result result =
-        stream_start_tls_server(&session->stream, session->rules->tls,
-                                deadline_in_ms(session->rules->handshake_timeout_ms), &err);
-    if (result == IO_OK)
-        return true;
-    session_log_tls_failure(session, err.text[0] != '\0' ? err.text : io_result_name(result));
+    session_log_tls_failure(session, reason);
     session->vanished = session->closing = true;
-    return false;
 }
 
-static void open_implicit_tls(struct session *session)
+void session_start_tls(struct session *session)
 {
+    struct error err = {""};
+    enum io_result result = stream_begin_tls_server(&session->stream, session->rules->tls, &err);
+    if (result != IO_OK)
+        tls_failed(session, err.text[0] != '\0' ? err.text : io_result_name(result));
+}
+
+/* False when the client makes it wait, here and below. */
+static bool continue_tls(struct session *session)
+{
+    struct error err = {""};
     char banner[300];
-    session->implicit_tls = false;
-    if (session_start_tls(session))
+    int64_t now = deadline_now_ms();
+
+    session_start_wait(session, WAIT_HANDSHAKE, now);
+    struct deadline due = {session_due_ms(session)};
+    enum io_result result =
+        stream_continue_tls(&session->stream, session_begin_patience(session, now), due, &err);
+    session_end_patience(session);
+    if (result == IO_TIMEOUT && !deadline_passed(due))
+        return false;
+    session_end_input(session);
+    if (result != IO_OK) {
+        session->stream.broken = true;
+        tls_failed(session, err.text[0] != '\0' ? err.text : io_result_name(result));
+    } else if (session->implicit_tls) {
+        session->implicit_tls = false;
         session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
+    }
+    return true;
 }
 
 bool session_holds_transaction(const struct session *session)
@@ -221,26 +248,21 @@ bool session_holds_transaction(const struct session *session)
     return session->accepted > 0 || session->batch.slot_count > 0 || session->state == STATE_CHUNKS;
 }
 
-/* Reads the next command line. A silent client that may be parked makes this return IO_TIMEOUT with
- * *idle set. Before any wait all that is owed is said. */
-static enum io_result read_command(struct session *session, struct line *line, bool *idle)
+bool session_holds_next_hop(const struct session *session)
 {
-    struct stream *stream = &session->stream;
-    size_t longest = session->rules->submission ? AUTH_LINE_MAX : COMMAND_LINE_MAX;
-    bool parkable = !session_holds_transaction(session);
-    struct deadline deadline = parkable ? deadline_in_ms(session->rules->park_after_ms)
-                                        : deadline_in_ms(session->rules->command_timeout_ms);
+    return session->courier != NULL;
+}
 
-    *idle = false;
-    enum io_result result = stream_read_line(stream, line, longest, deadline);
-    if (result != IO_TIMEOUT || !parkable)
-        return result;
-    if (!stream_has_input(stream)) {
-        *idle = true;
-        return result;
-    }
-    /* Part of a line is there: it gets its own time to come to its end. */
-    return stream_read_line(stream, line, longest, deadline_in_ms(session->rules->line_timeout_ms));
+void session_evict(struct session *session)
+{
+    session->evicted = true;
+}
+
+void session_end_input(struct session *session)
+{
+    session->input = INPUT_COMMANDS;
+    session->wait = WAIT_NOTHING;
+    session->progressed = true;
 }
 
 /* Logged as a refusal, so that fail2ban can count it. */
@@ -270,12 +292,18 @@ static void handle_line(struct session *session, enum io_result result, const st
         session->vanished = true;
         break;
     }
-    if (session->errors > session->rules->errors && !session->closing) {
-        session_batch_flush(session, COURIER_NOTHING);
-        session_give_up(session);
-    }
 }
 
+static void count_out(struct session *session)
+{
+    unsigned most = session_limit(session, session->rules->errors, session->rules->stress_errors);
+    if (session->errors <= most || session->closing || session->vanished)
+        return;
+    session_batch_flush(session, COURIER_NOTHING);
+    session_give_up(session);
+}
+
+/* Before any wait all that is owed is said. */
 static bool settle(struct session *session)
 {
     if (!stream_line_waiting(&session->stream)) {
@@ -283,6 +311,69 @@ static bool settle(struct session *session)
         session_flush(session);
     }
     return !session->closing && !session->vanished;
+}
+
+/* Reads a command line and serves it. */
+static bool continue_commands(struct session *session)
+{
+    size_t longest = session->rules->submission ? AUTH_LINE_MAX : COMMAND_LINE_MAX;
+    struct line line = {0};
+    int64_t now = deadline_now_ms();
+
+    if (session->wait != WAIT_LINE)
+        session_start_wait(session, WAIT_COMMAND, now);
+    enum io_result result =
+        stream_read_line(&session->stream, &line, longest, session_begin_patience(session, now));
+    session_end_patience(session);
+    if (result == IO_TIMEOUT) {
+        now = deadline_now_ms();
+        /* Part of a line is there: it has its own time to come to its end. */
+        if (stream_has_input(&session->stream) || session->stream.skipping)
+            session_start_wait(session, WAIT_LINE, now);
+        if (now < session_due_ms(session) ||
+            (session->wait == WAIT_COMMAND && !session_holds_transaction(session)))
+            return false;
+    }
+    session_end_input(session);
+    handle_line(session, result, &line);
+    return true;
+}
+
+static bool go_on(struct session *session)
+{
+    if (session->stream.handshaking)
+        return continue_tls(session);
+    switch (session->input) {
+    case INPUT_DATA:
+        return session_continue_data(session);
+    case INPUT_CHUNK:
+        return session_continue_chunk(session);
+    case INPUT_SKIP:
+        return session_continue_skip(session);
+    case INPUT_AUTH:
+        return session_continue_auth(session);
+    case INPUT_COMMANDS:
+        break;
+    }
+    return continue_commands(session);
+}
+
+/* Between commands the next hop is kept a moment longer than the worker, for a next message; and a
+ * log-in is worth as much as the connection that it was made on. */
+static enum session_result leave(struct session *session)
+{
+    bool idle = session->wait == WAIT_COMMAND && !session_holds_transaction(session);
+
+    session->scratch = NULL;
+    session->resumed = true;
+    if (!idle || (session->courier != NULL && !session->client.authenticated &&
+                  deadline_now_ms() < session_due_ms(session)))
+        return SESSION_WAITING;
+    if (!session->client.authenticated)
+        session_drop_courier(session);
+    session->wait = WAIT_NOTHING;
+    session->evicted = session->resumed = false;
+    return SESSION_IDLE;
 }
 
 static void close_session(struct session *session)
@@ -300,22 +391,20 @@ static void close_session(struct session *session)
 enum session_result session_run(struct session *session, struct session_scratch *scratch)
 {
     session->scratch = scratch;
+    session->run_since_ms = deadline_now_ms();
+    session->progressed = false;
+    session->progress_octets = 0;
     stream_lend(&session->stream, &scratch->client);
-    if (session->implicit_tls)
-        open_implicit_tls(session);
+    if (session->implicit_tls && session->stream.tls == NULL)
+        session_start_tls(session);
     while (settle(session)) {
-        struct line line = {0};
-        bool idle;
-        enum io_result result = read_command(session, &line, &idle);
-        if (idle) {
-            /* A log-in is worth as much as the connection that it was made on. */
-            if (!session->client.authenticated)
-                session_drop_courier(session);
-            stream_reclaim(&session->stream);
-            session->scratch = NULL;
-            return SESSION_IDLE;
+        if (go_on(session)) {
+            count_out(session);
+            continue;
         }
-        handle_line(session, result, &line);
+        if (stream_park(&session->stream) == 0)
+            return leave(session);
+        session->vanished = true;
     }
     close_session(session);
     return SESSION_CLOSED;
@@ -329,7 +418,10 @@ void session_dismiss(struct session *session, enum own_reply why)
     struct deadline now = deadline_in_ms(DISMISS_TIMEOUT_MS);
 
     reply_own(&reply, why);
+    stream_forget_input(&session->stream);
     stream_lend(&session->stream, &buffers);
+    if (session->stream.handshaking)
+        session->stream.broken = true;
     stream_put(&session->stream, text, reply_format(&reply, text, sizeof text), now);
     stream_flush(&session->stream, now);
     stream_reclaim(&session->stream);

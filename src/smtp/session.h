@@ -1,11 +1,12 @@
 /* smtp/session.h - the server side of one SMTP connection (RFC 5321)
  *
  * session_run() works on a connection for as long as its client has something to say, in straight
- * blocking code, and returns when the client pauses between commands (SESSION_IDLE: the gate parks
- * it and no worker is held) or the connection is over (SESSION_CLOSED). The command table in
+ * code, and returns when the client makes it wait: SESSION_IDLE between commands with nothing open,
+ * SESSION_WAITING in the middle of a line, a handshake, a transaction or mail data (the gate keeps
+ * it and no worker is held), SESSION_CLOSED when the connection is over. The command table in
  * session.c names every verb with the states in which it is legal and the function that serves it.
  *
- * A session owns its stream, its courier and what it knows of the client. Rules (configuration and
+ * A session owns its stream (not its descriptor), its courier and what it knows of the client. Rules (configuration and
  * policy) are an immutable snapshot it only borrows; the connection that holds the session keeps
  * the snapshot alive. Used by one thread at a time.
  *
@@ -73,14 +74,21 @@ struct session_rules {
     unsigned received_headers;   /* more are a loop */
     enum dataline_mode bare_newlines;
     int64_t park_after_ms;      /* a client silent for so long gives the worker back */
-    int64_t command_timeout_ms; /* between commands, and for one whole command line */
+    int64_t command_timeout_ms; /* between commands */
     int64_t line_timeout_ms;    /* from the first octet of a command line to its end */
     int64_t handshake_timeout_ms;
-    int64_t data_timeout_ms;              /* without any octet of mail data */
-    uint64_t drain_octets;                /* refused mail data is read away up to here ... */
-    int64_t drain_timeout_ms;             /* ... and for so long, before 421 */
-    struct tls_server *tls;               /* NULL: STARTTLS is not offered */
-    const struct cidr_set *no_tls;        /* clients to which it is not offered either */
+    int64_t data_timeout_ms;       /* without any octet of mail data */
+    int64_t data_grace_ms;         /* for all mail data, beside what its octets give */
+    uint64_t min_data_rate;        /* octets/s: under it mail data runs out of time; 0 = none */
+    int64_t message_timeout_ms;    /* from MAIL to the end of the mail data; 0 = for ever */
+    int64_t session_timeout_ms;    /* afterwards no transaction begins; 0 = for ever */
+    int64_t stress_timeout_ms;     /* under stress no wait for the client is longer; 0 = none */
+    unsigned stress_errors;        /* `errors` under stress; 0 = the same */
+    unsigned stress_junk_commands; /* `junk_commands` under stress; 0 = the same */
+    uint64_t drain_octets;         /* refused mail data is read away up to here ... */
+    int64_t drain_timeout_ms;      /* ... and for so long, before 421 */
+    struct tls_server *tls;        /* NULL: STARTTLS is not offered */
+    const struct cidr_set *no_tls; /* clients to which it is not offered either */
     const struct cidr_set *xclient_hosts; /* peers that may say for whom they speak */
     bool submission;                      /* mail only from clients that have logged in */
     struct session_policy policy;
@@ -99,8 +107,17 @@ int session_scratch_init(struct session_scratch *scratch);
 void session_scratch_free(struct session_scratch *scratch);
 
 enum session_result {
-    SESSION_IDLE,   /* nothing to read, nothing open at a next hop: park it */
-    SESSION_CLOSED, /* the stream is closed; free the session */
+    SESSION_IDLE,    /* nothing to read, nothing open at a next hop: park it */
+    SESSION_WAITING, /* in the middle of something: resume it on input or at session_due_ms() */
+    SESSION_CLOSED,  /* the stream is closed; free the session */
+};
+
+/* What the gate and all its sessions tell each other. */
+struct session_signals {
+    atomic_bool draining; /* the daemon shuts down: nothing new begins */
+    atomic_bool stressed; /* workers or connections are getting few */
+    atomic_bool crowded;  /* more than half of the workers are taken at this moment */
+    atomic_uint patient;  /* told by them: workers that only wait for a client, not for long */
 };
 
 /* What is said to every MAIL of a client that may talk, but not send (for now). */
@@ -112,20 +129,26 @@ struct session_bar {
 
 struct session;
 
-/* Takes over `fd`. `implicit_tls`: the handshake comes first and the session sends the banner
- * itself; otherwise the gate has sent it. `draining`: set when the daemon shuts down; the session
- * then ends at the next command outside a transaction. NULL when out of memory (fd stays the
- * caller's). */
+/* Borrows `fd`: a session that is over has shut it down, and who lent it closes it. `implicit_tls`:
+ * the handshake comes first and the session sends the banner itself; otherwise the gate has sent it.
+ * NULL when out of memory. */
 struct session *session_new(int fd, const struct address *client, const struct address *local,
                             bool implicit_tls, const struct session_rules *rules,
-                            const atomic_bool *draining);
+                            struct session_signals *signals);
 
 /* Borrows `bar` for the session's life. Before the first session_run(). */
 void session_set_bar(struct session *session, const struct session_bar *bar);
 
 enum session_result session_run(struct session *session, struct session_scratch *scratch);
 
-/* For the gate, on a parked session: says this and hangs up, without waiting. */
+/* For the gate, on a session that is not running: when a waiting one has waited long enough (on the
+ * clock of deadline_now_ms()); whether it holds a connection of a next hop; make it give up when it
+ * is resumed next. */
+int64_t session_due_ms(const struct session *session);
+bool session_holds_next_hop(const struct session *session);
+void session_evict(struct session *session);
+
+/* The same, on one that holds no next hop: says this and hangs up, without waiting. */
 void session_dismiss(struct session *session, enum own_reply why);
 
 /* Closes whatever is open and frees. */

@@ -3,11 +3,15 @@
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import re
+import resource
+import ssl
 import subprocess
 import sys
+import time
 
 import tap
-from bed import CLIENT4, CLIENT6, OTHER4, RELAY4, RELAY6, Client, can_connect, read, wait_for
+from bed import (CLIENT4, CLIENT6, OTHER4, RELAY4, RELAY6, SCRIPTED_PORT, Client, can_connect, read,
+                 wait_for)
 from tap import scenario
 
 BALANCER = "10.0.0.9"  # HAProxy's address towards the relay
@@ -127,6 +131,188 @@ def not_a_balancer(world):
     plain.send("EHLO x.example\r\n")
     assert plain.gone()
     assert "event=proxy-failed" in read(relay.log)
+
+
+def client_hello():
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    out = ssl.MemoryBIO()
+    handshake = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname="relay.example")
+    try:
+        handshake.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return out.read()
+
+
+class Trickler:
+    """A client that goes as far as `kind` and then says an octet a second."""
+
+    def __init__(self, kind):
+        self.kind, self.client, self.answer, self.began = kind, Client(), None, time.monotonic()
+        self.octets = iter(client_hello() if kind == "handshake" else b"x" * 4096)
+        self.client.hello()
+        if kind == "command":
+            self.client.send("NOOP ")
+        elif kind == "handshake":
+            self.client.cmd("STARTTLS", 220)
+        else:
+            if self.client.envelope("a@example.com") == [250]:
+                self.client.cmd("DATA", 354)
+        self.client.sock.setblocking(False)
+
+    def tick(self):
+        """An octet more; what the server said meanwhile is kept."""
+        if self.answer is not None:
+            return
+        try:
+            self.answer = (time.monotonic() - self.began, self.client.sock.recv(1000).decode("latin-1"))
+            self.client.sock.close()
+        except BlockingIOError:
+            self.client.sock.send(bytes([next(self.octets)]))
+        except OSError:
+            self.answer = (time.monotonic() - self.began, "")
+
+
+def tick_all(tricklers, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(t.answer is None for t in tricklers):
+        began = time.monotonic()
+        for trickler in tricklers:
+            trickler.tick()
+        time.sleep(max(0, min(1 - (time.monotonic() - began), end - time.monotonic())))
+
+
+def deliver():
+    began = time.monotonic()
+    client = Client(OTHER4)
+    client.hello()
+    code, text = send_one(client)
+    assert code == 250, text
+    client.cmd("QUIT", 221)
+    client.close()
+    return time.monotonic() - began
+
+
+SLOW_KINDS = ("command", "handshake", "data")
+
+
+@scenario("slow: 100 clients each with an octet a second in a command, a handshake and mail data, 1000 idle, "
+          "8 workers")
+def slow_clients(world):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (8192, 8192))
+    backend = world.backend()
+    relay = world.relay(backend_port=SCRIPTED_PORT, inner="workers = 8;", backend="max_sessions = 150;",
+                        limits="connections = 4000; connections_per_client = 4000; "
+                               "waiting_transactions = 120;",
+                        timeouts='line = "8s"; handshake = "8s"; data_grace = "8s";')
+    idle = [Client() for _ in range(1000)]
+    began = time.monotonic()
+    tricklers = [Trickler(kind) for kind in SLOW_KINDS for _ in range(100)]
+    print(f"# all there after {time.monotonic() - began:.1f} s")
+    times = []
+    for _ in range(3):
+        tick_all(tricklers, 0.9)
+        times.append(deliver())
+    waiting = sum(t.answer is None for t in tricklers)
+    print("# a message in " + ", ".join(f"{t * 1000:.0f} ms" for t in times) +
+          f" beside {waiting} slow and {len(idle)} idle clients")
+    assert waiting > 250, waiting
+    assert max(times) < (10 if world.sanitized else 2), times
+    tick_all(tricklers, 30)
+    for kind in SLOW_KINDS:
+        ours = [t for t in tricklers if t.kind == kind]
+        lasted = [t.answer[0] for t in ours if t.answer is not None]
+        assert len(lasted) == len(ours), f"{kind}: {len(ours) - len(lasted)} were never cut"
+        print(f"# {kind}: cut after {min(lasted):.1f} to {max(lasted):.1f} s")
+        assert max(lasted) < (40 if world.sanitized else 14), (kind, max(lasted))
+        if kind != "handshake":
+            assert all(t.answer[1].startswith("421 4.4.2") for t in ours), {t.answer[1] for t in ours}
+    # Those that idle hold nothing, and stay.
+    idle[0].hello()
+    assert len(backend.messages) == 3
+    assert "event=stress" not in read(relay.log) or world.sanitized
+
+
+@scenario("slow: clients in a transaction can't use up the backend's sessions: the slowest make room")
+def room_at_the_backend(world):
+    relay = world.relay(inner="workers = 8;", backend="max_sessions = 30;",
+                        limits="connections_per_client = 200; waiting_transactions = 20;")
+    tricklers = [Trickler("data") for _ in range(60)]
+    times = [deliver() for _ in range(3)]
+    print("# a message in " + ", ".join(f"{t * 1000:.0f} ms" for t in times))
+    assert max(times) < (10 if world.sanitized else 2), times
+    tick_all(tricklers, 2)
+    assert sum(t.answer is None for t in tricklers) <= 20
+    assert all(t.answer[1].startswith("421 4.4.2") for t in tricklers if t.answer is not None)
+    # An honest message that was begun and waits is not among them as long as it moves on.
+    client = Client(OTHER4)
+    client.hello()
+    client.envelope("a@example.com")
+    client.cmd("DATA", 354)
+    for _ in range(5):
+        client.send("a line of some length, as an honest client sends it\r\n" * 20)
+        time.sleep(0.5)
+    client.send(".\r\n")
+    assert client.reply()[0] == 250
+    assert "event=backend-busy" not in read(relay.log)
+
+
+@scenario("stress: with few free workers idle clients are sent away early, and calm comes back")
+def stress(world):
+    world.backend({"rcpt": "stall"})
+    relay = world.relay(backend_port=SCRIPTED_PORT, inner='workers = 2; stress = { after = "300ms"; '
+                        'timeout = "1s"; calm = "1s"; };', backend='command_timeout = "3s";')
+    idle, stuck = Client(), [Client(OTHER4), Client(OTHER4)]
+    idle.hello()
+    for client in stuck:
+        client.hello()
+        client.cmd("MAIL FROM:<s@sender.example>", 250)
+        client.send("RCPT TO:<a@example.com>\r\n")
+    wait_for("stress", lambda: "event=stress status=begins reason=workers" in read(relay.log))
+    began = time.monotonic()
+    assert idle.reply()[0] == 421
+    assert time.monotonic() - began < 5
+    for client in stuck:
+        assert client.reply()[0] == 451
+    wait_for("calm", lambda: "event=stress status=ends" in read(relay.log))
+
+
+@scenario("lists: denied clients get 554, listed ones no greet delay; a file of networks with comments")
+def lists(world):
+    path = f"{world.bed.dir}/deny"
+    with open(path, "w") as file:
+        file.write("# bad ones\n198.51.100.0/29 # a network\n\n2001:db8::7\n")
+    relay = world.relay(inner=f'greet_delay_ms = 1500; clients = {{ deny_file = "{path}"; '
+                        'allow = [ "10.0.0.9" ]; }; private_clients = [ "10.0.0.9" ];')
+    for source in (CLIENT4, CLIENT6):
+        code, text = Client(source).reply()
+        assert code == 554 and "5.7.1" in text, text
+    began = time.monotonic()
+    Client("10.0.0.9", "10.0.0.2").hello()
+    assert time.monotonic() - began < 1
+    Client(OTHER4).close()
+    wait_for("the hangup", lambda: re.search(r"HANGUP after [\d.]+ from 198.51.100.8:\d+", read(relay.log)))
+    assert f"NOQUEUE: reject: CONNECT from unknown[{CLIENT4}]:" in read(relay.log)
+
+
+@scenario("rate: a client that connects too often is told 421, or 451 at MAIL, and logged without a flood")
+def rate(world):
+    relay = world.relay(limits="rate_per_client = 3;")
+    codes = [Client().reply()[0] for _ in range(20)]
+    assert codes == [220] * 3 + [421] * 17, codes
+    assert Client(OTHER4).reply()[0] == 220
+    lines = [l for l in read(relay.log).splitlines() if "event=limited reason=limits.rate_per_client" in l]
+    assert len(lines) == 1 and f"client={CLIENT4}:" in lines[0], lines
+    relay.stop()
+    relay = world.relay(limits="rate_per_client = 1;", inner='clients = { over_limit = "tempfail"; };')
+    Client().hello()
+    client = Client()
+    client.hello()
+    code, text = client.cmd("MAIL FROM:<s@sender.example>")
+    assert code == 451 and "4.7.1" in text, text
+    assert f"NOQUEUE: reject: MAIL from unknown[{CLIENT4}]: 451 4.7.1" in read(relay.log)
+    assert "from=<s@sender.example>" in read(relay.log)
 
 
 if __name__ == "__main__":

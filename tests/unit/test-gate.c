@@ -15,10 +15,15 @@
 #include "net/dial.h"
 #include "server/gate.h"
 
+/* A next hop that does not answer: its worker is held for as long as this is set. */
+static atomic_bool holding;
+
 static void take_send(struct courier *c, const struct envelope *e, const struct recipient *r,
                       size_t n, enum courier_data d)
 {
     (void)c, (void)e, (void)r, (void)n, (void)d;
+    while (atomic_load(&holding))
+        g_usleep(1000);
 }
 static void take_rcpt(struct courier *c, struct reply *reply)
 {
@@ -513,19 +518,137 @@ static void test_full_queue(void)
     bed_open(&bed, make_service("gate.example"), 1, 1);
     int held = dial(&bed);
     expect(held, NULL, "220");
-    expect(held, "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n", "250");
+    atomic_store(&holding, true);
+    expect(held, "EHLO x\r\nMAIL FROM:<>\r\n", "250");
     expect(held, NULL, "250");
-    expect(held, NULL, "250");
-    /* The one worker waits for this client; the queue takes one more, a third gets 421. */
+    g_assert_cmpint(send(held, "RCPT TO:<a@b.example>\r\n", 23, 0), ==, 23);
+    g_usleep(50000);
+    /* The one worker waits for the next hop; the queue takes one more, a third gets 421. */
     int queued = dial(&bed), refused = dial(&bed);
     expect(queued, NULL, "220");
     expect(refused, NULL, "220");
     g_assert_cmpint(send(queued, "NOOP\r\n", 6, 0), ==, 6);
     g_usleep(100000);
     expect(refused, "NOOP\r\n", "421 4.3.2");
+    atomic_store(&holding, false);
+    expect(held, NULL, "250");
     expect(held, "QUIT\r\n", "221");
     expect(queued, NULL, "250");
     close(held), close(queued), close(refused);
+    bed_close(&bed);
+}
+
+#define HELLO "EHLO x\r\n"
+#define ENVELOPE "MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n"
+
+/* Greeted, and then as far as `text` goes. */
+static int dial_into(struct bed *bed, const char *text, int replies)
+{
+    int fd = dial(bed);
+    expect(fd, NULL, "220");
+    g_assert_cmpint(send(fd, text, strlen(text), MSG_NOSIGNAL), ==, (gssize)strlen(text));
+    for (int i = 0; i < replies; i++) {
+        g_autofree char *heard = hear(fd);
+        g_assert_cmpint(heard[0], >=, '2');
+        g_assert_cmpint(heard[0], <=, '3');
+    }
+    return fd;
+}
+
+static void send_message(struct bed *bed)
+{
+    int fd = dial_into(bed, HELLO ENVELOPE, 3);
+    expect(fd, "DATA\r\n", "354");
+    expect(fd, "x\r\n.\r\n", "250");
+    expect(fd, "QUIT\r\n", "221");
+    close(fd);
+}
+
+/* A single worker, and it is free: whoever is silent in the middle of something has none. */
+static void test_waiting(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->rules.line_timeout_ms = 5000;
+    bed_open(&bed, service, 1, 256);
+    enum { EACH = 20 };
+    int in_line[EACH], in_transaction[EACH], in_data[EACH];
+    for (int i = 0; i < EACH; i++) {
+        in_line[i] = dial_into(&bed, HELLO "MAIL FR", 1);
+        in_transaction[i] = dial_into(&bed, HELLO ENVELOPE, 3);
+        in_data[i] = dial_into(&bed, HELLO ENVELOPE "DATA\r\nhalf", 4);
+    }
+    gint64 began = g_get_monotonic_time();
+    send_message(&bed);
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 1000000);
+    for (int i = 0; i < EACH; i++) {
+        expect(in_line[i], "OM:<>\r\n", "250 2.1.0");
+        expect(in_transaction[i], "DATA\r\n", "354");
+        expect(in_transaction[i], ".\r\n", "250 2.0.0");
+        expect(in_data[i], " a line\r\n.\r\n", "250 2.0.0");
+        close(in_line[i]), close(in_transaction[i]), close(in_data[i]);
+    }
+    bed_close(&bed);
+}
+
+/* Of more than two that wait in a transaction the one goes that has sent least for its time. */
+static void test_eviction(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->waiting_transactions = 2;
+    service->rules.data_grace_ms = 2000;
+    service->rules.min_data_rate = 1;
+    bed_open(&bed, service, 2, 256);
+    int good = dial_into(&bed, HELLO ENVELOPE "DATA\r\na whole line of text\r\n", 4);
+    int slow = dial_into(&bed, HELLO ENVELOPE "DATA\r\nx", 4);
+    g_usleep(100000);
+    int third = dial_into(&bed, HELLO ENVELOPE, 3);
+    expect(slow, NULL, "421 4.4.2");
+    g_assert_cmpuint(gate_counts(bed.gate).evicted, ==, 1);
+    expect(good, "\r\n.\r\n", "250");
+    expect(third, "DATA\r\n", "354");
+    expect(third, ".\r\n", "250");
+    close(good), close(slow), close(third);
+    bed_close(&bed);
+}
+
+static bool becomes(struct bed *bed, bool stressed)
+{
+    for (int i = 0; i < 2000 && gate_counts(bed->gate).stressed != stressed; i++)
+        g_usleep(1000);
+    return gate_counts(bed->gate).stressed == stressed;
+}
+
+/* Few free workers for a while: idle and slow clients get little time, until it was calm. */
+static void test_stress(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->stress = (struct service_stress){20, 0, 200, 300, 200};
+    service->rules.stress_timeout_ms = 200;
+    bed_open(&bed, service, 1, 256);
+    int idle = dial_into(&bed, HELLO, 1), in_data = dial_into(&bed, HELLO ENVELOPE "DATA\r\nhalf", 4);
+    int held = dial_into(&bed, HELLO, 1);
+    g_usleep(100000);
+    g_assert_false(gate_counts(bed.gate).stressed);
+    atomic_store(&holding, true);
+    g_assert_cmpint(send(held, ENVELOPE, strlen(ENVELOPE), 0), ==, (gssize)strlen(ENVELOPE));
+    g_assert_true(becomes(&bed, true));
+    gint64 began = g_get_monotonic_time();
+    expect(idle, NULL, "421 4.4.2");
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 2000000);
+    atomic_store(&holding, false);
+    expect(in_data, NULL, "421 4.4.2");
+    expect(held, NULL, "250");
+    expect(held, NULL, "250");
+    g_assert_true(becomes(&bed, false));
+    g_assert_cmpuint(gate_counts(bed.gate).stresses, ==, 1);
+    /* And all have their time again. */
+    int patient = dial_into(&bed, HELLO ENVELOPE "DATA\r\nhalf", 4);
+    g_usleep(400000);
+    expect(patient, "\r\n.\r\n", "250");
+    close(idle), close(in_data), close(held), close(patient);
     bed_close(&bed);
 }
 
@@ -636,6 +759,9 @@ int main(int argc, char **argv)
     g_test_add_func("/gate/lists", test_lists);
     g_test_add_func("/gate/over limit", test_over_limit);
     g_test_add_func("/gate/full queue", test_full_queue);
+    g_test_add_func("/gate/waiting", test_waiting);
+    g_test_add_func("/gate/eviction", test_eviction);
+    g_test_add_func("/gate/stress", test_stress);
     g_test_add_func("/gate/drain", test_drain);
     g_test_add_func("/gate/drain timeout", test_drain_timeout);
     g_test_add_func("/gate/reload", test_reload);

@@ -7,6 +7,7 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <glib.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -185,8 +186,8 @@ struct scene {
     struct session *session;
     struct session_scratch scratch;
     struct session_rules rules;
-    atomic_bool draining;
-    int client;
+    struct session_signals signals;
+    int client, server;
 };
 
 static void scene_open(struct scene *scene)
@@ -203,10 +204,11 @@ static void scene_open(struct scene *scene)
     writes = fail_write_at = 0;
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
     scene->client = fds[1];
+    scene->server = fds[0];
     g_assert_cmpint(address_parse_ip(&address, "198.51.100.7"), ==, 0);
     g_assert_cmpint(session_scratch_init(&scene->scratch), ==, 0);
     scene->session =
-        session_new(fds[0], &address, &address, false, &scene->rules, &scene->draining);
+        session_new(fds[0], &address, &address, false, &scene->rules, &scene->signals);
     g_assert_nonnull(scene->session);
 }
 
@@ -215,8 +217,21 @@ static void scene_close(struct scene *scene)
     session_free(scene->session);
     session_scratch_free(&scene->scratch);
     close(scene->client);
+    close(scene->server);
     g_string_free(told, TRUE);
     g_string_free(body, TRUE);
+}
+
+/* As the gate does: a waiting session is resumed by its client or when it is due. */
+static enum session_result run(struct scene *scene)
+{
+    enum session_result result;
+    while ((result = session_run(scene->session, &scene->scratch)) == SESSION_WAITING) {
+        struct pollfd poll_fd = {.fd = scene->server, .events = POLLIN};
+        struct deadline due = {session_due_ms(scene->session)};
+        poll(&poll_fd, 1, deadline_left_ms(due));
+    }
+    return result;
 }
 
 static void say(struct scene *scene, const char *text, size_t len)
@@ -350,7 +365,7 @@ static void test_dialog(gconstpointer data)
     scene_open(&scene);
     say(&scene, dialogs[i].input, strlen(dialogs[i].input));
     shutdown(scene.client, SHUT_WR);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
     g_autofree char *codes = heard_codes(&scene);
     if (strcmp(codes, dialogs[i].codes) != 0 || strcmp(told->str, dialogs[i].told) != 0)
         g_test_message("input: %s", dialogs[i].input);
@@ -431,7 +446,7 @@ static void test_body_is_untouched(void)
     g_autofree char *input = g_strdup_printf(EHLO MAIL RCPT("a") "DATA\r\n%s.\r\n", text);
     say(&scene, input, strlen(input));
     shutdown(scene.client, SHUT_WR);
-    session_run(scene.session, &scene.scratch);
+    run(&scene);
     g_assert_true(g_str_has_prefix(body->str, "Received: from c.example (unknown [198.51.100.7])"));
     g_assert_true(g_str_has_suffix(body->str, text));
     scene_close(&scene);
@@ -466,7 +481,7 @@ static void test_too_big_is_drained(void)
     g_string_append(input, ".\r\nNOOP\r\n");
     say(&scene, input->str, input->len);
     shutdown(scene.client, SHUT_WR);
-    session_run(scene.session, &scene.scratch);
+    run(&scene);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 250 250 354 552 250");
     g_assert_true(g_str_has_suffix(told->str, "abort; "));
@@ -482,7 +497,7 @@ static void test_next_hop_lost_in_data(void)
     static const char input[] = EHLO MAIL RCPT("a") "DATA\r\nx\r\n.\r\nNOOP\r\n";
     say(&scene, input, strlen(input));
     shutdown(scene.client, SHUT_WR);
-    session_run(scene.session, &scene.scratch);
+    run(&scene);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 250 250 354 451 250");
     scene_close(&scene);
@@ -496,7 +511,7 @@ static void test_final_refusal_is_passed(void)
     static const char input[] = EHLO MAIL RCPT("a") "DATA\r\nx\r\n.\r\nNOOP\r\n";
     say(&scene, input, strlen(input));
     shutdown(scene.client, SHUT_WR);
-    session_run(scene.session, &scene.scratch);
+    run(&scene);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 250 250 354 550 250");
     scene_close(&scene);
@@ -510,7 +525,7 @@ static void test_bare_newline_rejected(void)
     static const char input[] = EHLO MAIL RCPT("a") "DATA\r\nx\ny\r\n.\r\nNOOP\r\nNOOP\n";
     say(&scene, input, strlen(input));
     shutdown(scene.client, SHUT_WR);
-    session_run(scene.session, &scene.scratch);
+    run(&scene);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 250 250 354 550 250 500");
     g_assert_true(g_str_has_suffix(told->str, "abort; "));
@@ -518,22 +533,175 @@ static void test_bare_newline_rejected(void)
 }
 
 /* A silent client is parked, with and without a transaction that holds no recipient, and goes on
- * where it was; one with a recipient at the next hop keeps its worker until the time is out. */
+ * where it was; one with a recipient at the next hop waits without a worker until its time is out. */
 static void test_parking(void)
 {
     struct scene scene;
     scene_open(&scene);
     say(&scene, EHLO, strlen(EHLO));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    g_assert_cmpint(run(&scene), ==, SESSION_IDLE);
     say(&scene, MAIL, strlen(MAIL));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    g_assert_cmpint(run(&scene), ==, SESSION_IDLE);
     say(&scene, RCPT("unknown"), strlen(RCPT("unknown")));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    g_assert_cmpint(run(&scene), ==, SESSION_IDLE);
     scene.rules.command_timeout_ms = 100;
     say(&scene, RCPT("a"), strlen(RCPT("a")));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_true(session_holds_next_hop(scene.session));
+    g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 250 550 250 421");
+    scene_close(&scene);
+}
+
+/* Whatever piece of a dialog a client stops at, the session waits there without a worker, keeps what
+ * it has read, and goes on. */
+static void test_waiting_everywhere(void)
+{
+    static const char input[] =
+        EHLO MAIL RCPT("a") "DATA\r\nhello\r\n..x\r\n.\r\n" MAIL RCPT("b") "QUIT\r\n";
+    struct scene scene;
+    scene_open(&scene);
+    scene.rules.park_after_ms = 0;
+    for (size_t i = 0; i < sizeof input - 1; i++) {
+        say(&scene, input + i, 1);
+        enum session_result result = session_run(scene.session, &scene.scratch);
+        if (i + 2 < sizeof input)
+            g_assert_cmpint(result, !=, SESSION_CLOSED);
+        else
+            g_assert_cmpint(result, ==, SESSION_CLOSED);
+    }
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 250 250 250 221");
+    g_assert_cmpstr(told->str, ==, SENDER " a@here.example; " SENDER " DATA; end; " SENDER
+                                          " b@here.example; ");
+    g_assert_true(g_str_has_suffix(body->str, "\r\n\r\nhello\r\n..x\r\n") ||
+                  g_str_has_suffix(body->str, "hello\r\n..x\r\n"));
+    scene_close(&scene);
+}
+
+/* One octet every 20 ms at the place named, and the time after which it must be over. */
+static const struct {
+    const char *name, *input, *codes;
+    bool stressed;
+    int least_ms, most_ms;
+} trickles[] = {
+    {"in a command", EHLO, "250 421", false, 150, 1000},
+    {"in a command under stress", EHLO, "250 421", true, 60, 145},
+    {"in mail data: the average counts", EHLO MAIL RCPT("a") "DATA\r\n", "250 250 250 354 421", false,
+     350, 1000},
+    {"in mail data under stress", EHLO MAIL RCPT("a") "DATA\r\n", "250 250 250 354 421", true, 80, 340},
+};
+
+static void test_trickles(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(trickles); i++) {
+        struct scene scene;
+        enum session_result result = SESSION_IDLE;
+        g_test_message("%s", trickles[i].name);
+        scene_open(&scene);
+        scene.rules.data_timeout_ms = 10000;
+        scene.rules.data_grace_ms = 400;
+        scene.rules.min_data_rate = 1000;
+        scene.rules.stress_timeout_ms = 100;
+        scene.rules.stress_errors = 1;
+        scene.rules.park_after_ms = 10;
+        atomic_store(&scene.signals.stressed, trickles[i].stressed);
+        say(&scene, trickles[i].input, strlen(trickles[i].input));
+        g_assert_cmpint(session_run(scene.session, &scene.scratch), !=, SESSION_CLOSED);
+        gint64 began = g_get_monotonic_time();
+        while (result != SESSION_CLOSED && g_get_monotonic_time() - began < 3000000) {
+            say(&scene, "x", 1);
+            result = session_run(scene.session, &scene.scratch);
+            if (result != SESSION_CLOSED)
+                g_usleep(20000);
+        }
+        int took_ms = (int)((g_get_monotonic_time() - began) / 1000);
+        g_test_message("took %d ms", took_ms);
+        g_autofree char *codes = heard_codes(&scene);
+        g_assert_cmpstr(codes, ==, trickles[i].codes);
+        g_assert_cmpint(took_ms, >=, trickles[i].least_ms);
+        g_assert_cmpint(took_ms, <=, trickles[i].most_ms * 3);
+        scene_close(&scene);
+    }
+}
+
+/* A fast sender may take longer than the grace: its octets give it time. */
+static void test_octets_earn_time(void)
+{
+    struct scene scene;
+    static const char line[] = "0123456789012345678901234567890123456789\r\n";
+    scene_open(&scene);
+    scene.rules.data_grace_ms = 100;
+    scene.rules.min_data_rate = 500;
+    say(&scene, EHLO MAIL RCPT("a") "DATA\r\n", strlen(EHLO MAIL RCPT("a") "DATA\r\n"));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    for (int i = 0; i < 30; i++) {
+        say(&scene, line, sizeof line - 1);
+        g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    }
+    say(&scene, ".\r\nQUIT\r\n", 9);
+    g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 250 221");
+    scene_close(&scene);
+}
+
+/* However lively its client, a message and a session have an end. */
+static void test_total_times(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    scene.rules.message_timeout_ms = 150;
+    say(&scene, EHLO MAIL RCPT("a") "DATA\r\n", strlen(EHLO MAIL RCPT("a") "DATA\r\n"));
+    enum session_result result = SESSION_WAITING;
+    for (int i = 0; i < 50 && result != SESSION_CLOSED; i++) {
+        say(&scene, "a lively line\r\n", 15);
+        result = session_run(scene.session, &scene.scratch);
+        g_usleep(10000);
+    }
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 421");
+    g_assert_true(g_str_has_suffix(told->str, "abort; "));
+    scene_close(&scene);
+
+    scene_open(&scene);
+    scene.rules.session_timeout_ms = 100;
+    say(&scene, EHLO MAIL RCPT("a"), strlen(EHLO MAIL RCPT("a")));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_usleep(120000);
+    say(&scene, "DATA\r\n.\r\n" MAIL, strlen("DATA\r\n.\r\n" MAIL));
+    g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
+    g_autofree char *after = heard_codes(&scene);
+    g_assert_cmpstr(after, ==, "250 250 250 354 250 421");
+    scene_close(&scene);
+}
+
+/* To make room for others: one in a transaction is cut, one between messages only loses its next
+ * hop. */
+static void test_eviction(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    say(&scene, EHLO MAIL RCPT("a"), strlen(EHLO MAIL RCPT("a")));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    session_evict(scene.session);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 421");
+    scene_close(&scene);
+
+    scene_open(&scene);
+    atomic_store(&scene.signals.crowded, true);
+    say(&scene, EHLO MAIL RCPT("unknown"), strlen(EHLO MAIL RCPT("unknown")));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    session_evict(scene.session);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    g_assert_false(session_holds_next_hop(scene.session));
+    say(&scene, "NOOP\r\n", 6);
+    g_assert_cmpint(run(&scene), ==, SESSION_IDLE);
+    g_autofree char *after = heard_codes(&scene);
+    g_assert_cmpstr(after, ==, "250 250 550 250");
     scene_close(&scene);
 }
 
@@ -542,7 +710,7 @@ static void test_half_a_line_times_out(void)
     struct scene scene;
     scene_open(&scene);
     say(&scene, "EHL", 3);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "421");
     scene_close(&scene);
@@ -554,7 +722,7 @@ static void test_silence_in_data_times_out(void)
     scene_open(&scene);
     static const char input[] = EHLO MAIL RCPT("a") "DATA\r\nhalf";
     say(&scene, input, strlen(input));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 250 250 354 421");
     g_assert_true(g_str_has_suffix(told->str, "abort; "));
@@ -566,10 +734,10 @@ static void test_draining(void)
     struct scene scene;
     scene_open(&scene);
     say(&scene, EHLO, strlen(EHLO));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
-    atomic_store(&scene.draining, true);
+    g_assert_cmpint(run(&scene), ==, SESSION_IDLE);
+    atomic_store(&scene.signals.draining, true);
     say(&scene, MAIL, strlen(MAIL));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 421");
     scene_close(&scene);
@@ -593,7 +761,7 @@ static void test_line_too_long(void)
     g_autofree char *input = g_strdup_printf("NOOP %s\r\nNOOP\r\n", x);
     say(&scene, input, strlen(input));
     shutdown(scene.client, SHUT_WR);
-    session_run(scene.session, &scene.scratch);
+    run(&scene);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "500 250");
     scene_close(&scene);
@@ -620,6 +788,11 @@ int main(int argc, char **argv)
     g_test_add_func("/session/parking", test_parking);
     g_test_add_func("/session/half a line times out", test_half_a_line_times_out);
     g_test_add_func("/session/silence in data times out", test_silence_in_data_times_out);
+    g_test_add_func("/session/waiting everywhere", test_waiting_everywhere);
+    g_test_add_func("/session/trickles", test_trickles);
+    g_test_add_func("/session/octets earn time", test_octets_earn_time);
+    g_test_add_func("/session/total times", test_total_times);
+    g_test_add_func("/session/eviction", test_eviction);
     g_test_add_func("/session/draining", test_draining);
     g_test_add_func("/session/dismiss", test_dismiss);
     g_test_add_func("/session/line too long", test_line_too_long);
