@@ -66,6 +66,7 @@ struct spool_envelope {
     enum mail_body body;
     bool smtputf8;
     bool requiretls; /* RFC 8689 */
+    bool report;     /* a notification of our own: it goes by the bounce route */
     bool hold;       /* not to be tried until released */
     enum envelope_ret ret;
     char *envid;  /* ENVID= as it came (xtext); NULL = none */

@@ -19,6 +19,7 @@ static const char full[] = "postern-envelope 1\n"
                            "arrived 2026-11-21T07:44:15Z\n"
                            "expires 2026-11-26T07:44:15Z\n"
                            "hold yes\n"
+                           "report yes\n"
                            "origin S1.2\n"
                            "sender <\"odd\\\\\"one\"@example.com>\n"
                            "body 8BITMIME\n"
@@ -52,7 +53,7 @@ static void test_round_trip(void)
     g_assert_cmpuint(envelope.id, ==, 0x0123456789abcdef);
     g_assert_cmpuint(envelope.size, ==, 9000000000);
     g_assert_cmpint(envelope.arrived, ==, 1795247055);
-    g_assert_true(envelope.hold && envelope.smtputf8 && envelope.requiretls);
+    g_assert_true(envelope.hold && envelope.smtputf8 && envelope.requiretls && envelope.report);
     g_assert_cmpstr(envelope.sender.mailbox, ==, "\"odd\\\"one\"@example.com");
     g_assert_cmpint(envelope.body, ==, MAIL_BODY_8BITMIME);
     g_assert_cmpint(envelope.ret, ==, ENVELOPE_RET_HDRS);

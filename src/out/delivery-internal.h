@@ -1,0 +1,66 @@
+/* out/delivery-internal.h - what the files of out/delivery share
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_OUT_DELIVERY_INTERNAL_H
+#define POSTERN_OUT_DELIVERY_INTERNAL_H
+
+#include <pthread.h>
+
+#include "out/delivery.h"
+#include "out/dsn.h"
+
+/* What became of a recipient. */
+struct change {
+    size_t index; /* of the recipient */
+    enum recipient_state state;
+    bool tried;
+    int64_t when;               /* of the try, seconds */
+    const char *remote, *reply; /* NULL: as it was */
+};
+
+/* A result that could not be written to the envelope: only this much is remembered. */
+struct unrecorded {
+    struct unrecorded *next;
+    uint64_t id;
+    size_t index;
+    enum recipient_state state;
+};
+
+struct delivery_pool {
+    struct delivery_config config;
+    char *hostname;
+    struct queue *queue;
+    pthread_t *threads;
+    unsigned started;
+    atomic_bool stopping;
+    int64_t clock_offset_ms; /* from the monotonic clock to the time of day */
+    pthread_mutex_t lock;    /* of what follows */
+    pthread_cond_t woken;
+    uint64_t wakes;
+    struct unrecorded *unrecorded;
+};
+
+int64_t delivery_now_ms(const struct delivery_pool *pool);
+/* One work from the queue, to its end. */
+void delivery_work(struct delivery_pool *pool, const struct queue_work *work);
+
+/* Marks in a copy of the envelope what is settled but could not be recorded. */
+void delivery_recall(struct delivery_pool *pool, struct spool_envelope *envelope);
+/* Writes changes to the envelope, with `next_try` for what stays queued; removes the message when
+ * nothing is left. On failure settled ones are remembered. */
+enum spool_result delivery_record(struct delivery_pool *pool, uint64_t id,
+                                  const struct change *changes, size_t count, int64_t next_try,
+                                  struct error *err);
+/* Sets delay_notified for all that is queued. */
+enum spool_result delivery_record_notice(struct delivery_pool *pool, uint64_t id,
+                                         struct error *err);
+/* The message is over. */
+enum spool_result delivery_remove(struct delivery_pool *pool, uint64_t id, struct error *err);
+void delivery_forget(struct delivery_pool *pool, uint64_t id);
+
+/* Spools and queues a report on the recipients marked in `about`; nothing when none is. 0 or -1. */
+int delivery_report(struct delivery_pool *pool, const struct spool_envelope *envelope,
+                    const bool *about, enum dsn_action action, bool expired, struct error *err);
+
+#endif

@@ -1,0 +1,308 @@
+/* out/delivery-work.c - one delivery, one delay notice, one expiry, from the queue to the disk
+ *
+ * The order within a delivery: the hook delivers; the sender's report is spooled; the queue says
+ * when the rest is due; the envelope records all of it; the queue gets the work back.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "base/log.h"
+#include "out/delivery-internal.h"
+
+/* What one delivery needs in memory, for as many recipients as the message has. */
+struct bench {
+    size_t *recipients;
+    struct delivery_result *results;
+    struct change *changes;
+    bool *refused, *relayed;
+};
+
+static void bench_free(struct bench *bench)
+{
+    free(bench->recipients);
+    free(bench->results);
+    free(bench->changes);
+    free(bench->refused);
+    free(bench->relayed);
+}
+
+static int bench_init(struct bench *bench, size_t recipients, size_t count)
+{
+    bench->recipients = calloc(recipients, sizeof *bench->recipients);
+    bench->results = calloc(count, sizeof *bench->results);
+    bench->changes = calloc(count, sizeof *bench->changes);
+    bench->refused = calloc(recipients, sizeof *bench->refused);
+    bench->relayed = calloc(recipients, sizeof *bench->relayed);
+    if (bench->recipients != NULL && bench->results != NULL && bench->changes != NULL &&
+        bench->refused != NULL && bench->relayed != NULL)
+        return 0;
+    bench_free(bench);
+    return -1;
+}
+
+static bool is_due_there(struct delivery_pool *pool, const struct spool_envelope *envelope,
+                         size_t index, const char *destination)
+{
+    char name[QUEUE_DESTINATION_MAX + 1] = "";
+    const struct spool_recipient *recipient = &envelope->recipients[index];
+    if (recipient->state != RECIPIENT_QUEUED)
+        return false;
+    pool->config.hooks.destination(pool->config.context, envelope, &recipient->path, name);
+    return strcmp(name, destination) == 0;
+}
+
+static void log_problem(const struct queue_work *work, const char *reason)
+{
+    char id[SPOOL_ID_LEN + 1];
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_ERROR, "event=delivery-problem");
+    log_str(&line, "id", spool_id_format(work->id, id));
+    log_str(&line, "reason", reason);
+    log_end(&line);
+}
+
+static void log_result(const struct delivery_job *job, size_t i, const char *status)
+{
+    const struct delivery_result *result = &job->results[i];
+    const struct spool_recipient *recipient = &job->envelope->recipients[job->recipients[i]];
+    char id[SPOOL_ID_LEN + 1];
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_INFO, "event=delivery");
+    log_str(&line, "id", spool_id_format(job->envelope->id, id));
+    log_str(&line, "origin", job->envelope->origin);
+    log_str(&line, "status", status);
+    log_str(&line, "from", job->envelope->sender.mailbox);
+    log_str(&line, "to", recipient->path.mailbox);
+    log_str(&line, "destination", job->destination);
+    log_int(&line, "attempt", (int64_t)recipient->attempts + 1);
+    log_str(&line, "remote", result->remote);
+    log_str(&line, "reply", result->reply);
+    log_end(&line);
+}
+
+/* Puts the result into our copy of the envelope, for the report, and into the list of changes. */
+static void take_result(const struct delivery_job *job, size_t i, struct spool_envelope *envelope,
+                        struct bench *bench, int64_t now)
+{
+    static const enum recipient_state states[] = {
+        [DELIVERY_DEFERRED] = RECIPIENT_QUEUED,
+        [DELIVERY_DONE] = RECIPIENT_DELIVERED,
+        [DELIVERY_REFUSED] = RECIPIENT_FAILED,
+    };
+    static const char *const names[] = {"deferred", "delivered", "refused"};
+    const struct delivery_result *result = &job->results[i];
+    size_t index = job->recipients[i];
+    struct spool_recipient *recipient = &envelope->recipients[index];
+
+    log_result(job, i, names[result->outcome]);
+    bench->changes[i] = (struct change){
+        .index = index,
+        .state = states[result->outcome],
+        .tried = true,
+        .when = now,
+        .remote = result->remote,
+        .reply = result->reply[0] != '\0' ? result->reply : NULL,
+    };
+    recipient->last_try = now;
+    if (result->reply[0] != '\0' &&
+        spool_envelope_set_text(&recipient->reply, result->reply, ENVELOPE_REPLY_MAX) == 0)
+        spool_envelope_set_text(&recipient->remote,
+                                result->remote[0] != '\0' ? result->remote : NULL,
+                                DELIVERY_REMOTE_MAX);
+    bench->refused[index] =
+        result->outcome == DELIVERY_REFUSED && dsn_wanted(envelope, recipient, DSN_FAILED);
+    bench->relayed[index] = result->outcome == DELIVERY_DONE && result->relayed &&
+                            dsn_wanted(envelope, recipient, DSN_RELAYED);
+}
+
+/* A failure that the sender cannot be told of now stays queued, and is tried again. */
+static void tell_sender(struct delivery_pool *pool, const struct queue_work *work,
+                        const struct spool_envelope *envelope, struct bench *bench, size_t count)
+{
+    struct error err = {""};
+    if (delivery_report(pool, envelope, bench->relayed, DSN_RELAYED, false, &err) != 0)
+        log_problem(work, err.text);
+    if (delivery_report(pool, envelope, bench->refused, DSN_FAILED, false, &err) == 0)
+        return;
+    log_problem(work, err.text);
+    for (size_t i = 0; i < count; i++) {
+        if (bench->refused[bench->changes[i].index])
+            bench->changes[i].state = RECIPIENT_QUEUED;
+    }
+}
+
+static void settle(struct delivery_pool *pool, const struct queue_work *work,
+                   const struct delivery_job *job, const struct bench *bench)
+{
+    struct error err = {""};
+    enum queue_outcome outcome = QUEUE_SETTLED;
+
+    for (size_t i = 0; i < job->count; i++) {
+        if (bench->changes[i].state == RECIPIENT_QUEUED)
+            outcome = job->reached ? QUEUE_DEFERRED : QUEUE_UNREACHABLE;
+    }
+    int64_t next = queue_judge(pool->queue, work, outcome, job->results[0].reply);
+    enum spool_result result =
+        delivery_record(pool, work->id, bench->changes, job->count, next / 1000, &err);
+    if (result == SPOOL_OK || result == SPOOL_MISSING)
+        return;
+    log_problem(work, err.text);
+    queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
+}
+
+static void run_job(struct delivery_pool *pool, const struct queue_work *work,
+                    struct delivery_job *job, struct spool_envelope *envelope, struct bench *bench)
+{
+    pool->config.hooks.deliver(pool->config.context, job);
+    int64_t now = delivery_now_ms(pool) / 1000;
+    for (size_t i = 0; i < job->count; i++)
+        take_result(job, i, envelope, bench, now);
+    tell_sender(pool, work, envelope, bench, job->count);
+    settle(pool, work, job, bench);
+}
+
+/* Everybody there is settled already: by an operator's hand, or when that could not be recorded. */
+static void record_only(struct delivery_pool *pool, const struct queue_work *work)
+{
+    struct error err = {""};
+    enum spool_result result = delivery_record(pool, work->id, NULL, 0, 0, &err);
+    bool done = result == SPOOL_OK || result == SPOOL_MISSING;
+    if (!done)
+        log_problem(work, err.text);
+    queue_judge(pool->queue, work, done ? QUEUE_SETTLED : QUEUE_DEFERRED, NULL);
+}
+
+static void deliver(struct delivery_pool *pool, const struct queue_work *work,
+                    struct spool_envelope *envelope)
+{
+    struct bench bench = {NULL};
+    struct error err = {""};
+    struct delivery_job job = {.destination = work->destination,
+                               .envelope = envelope,
+                               .data_fd = -1,
+                               .stopping = &pool->stopping};
+    size_t left = spool_envelope_left(envelope);
+
+    if (bench_init(&bench, envelope->recipient_count, left > 0 ? left : 1) != 0) {
+        log_problem(work, _("out of memory"));
+        queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
+        return;
+    }
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        if (is_due_there(pool, envelope, i, work->destination))
+            bench.recipients[job.count++] = i;
+    }
+    job.recipients = bench.recipients;
+    job.results = bench.results;
+    if (job.count == 0) {
+        record_only(pool, work);
+    } else if ((job.data_fd = spool_open_data(pool->config.spool, work->id, &err)) < 0) {
+        log_problem(work, err.text);
+        queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
+    } else {
+        run_job(pool, work, &job, envelope, &bench);
+        close(job.data_fd);
+    }
+    bench_free(&bench);
+}
+
+/* Marks the queued recipients whose sender wants to hear it. NULL when out of memory. */
+static bool *choose(const struct spool_envelope *envelope, enum dsn_action action)
+{
+    bool *about = calloc(envelope->recipient_count, sizeof *about);
+    for (size_t i = 0; about != NULL && i < envelope->recipient_count; i++) {
+        const struct spool_recipient *recipient = &envelope->recipients[i];
+        about[i] = recipient->state == RECIPIENT_QUEUED &&
+                   !(action == DSN_DELAYED && recipient->delay_notified) &&
+                   dsn_wanted(envelope, recipient, action);
+    }
+    return about;
+}
+
+static void give_notice(struct delivery_pool *pool, const struct queue_work *work,
+                        struct spool_envelope *envelope)
+{
+    struct error err = {""};
+    bool *about = choose(envelope, DSN_DELAYED);
+    bool done =
+        about != NULL && delivery_report(pool, envelope, about, DSN_DELAYED, false, &err) == 0;
+    if (!done)
+        log_problem(work, about != NULL ? err.text : _("out of memory"));
+    else if (delivery_record_notice(pool, work->id, &err) != SPOOL_OK)
+        log_problem(work, err.text);
+    free(about);
+    queue_judge(pool->queue, work, done ? QUEUE_SETTLED : QUEUE_DEFERRED, NULL);
+}
+
+static void log_expiry(const struct spool_envelope *envelope,
+                       const struct spool_recipient *recipient)
+{
+    char id[SPOOL_ID_LEN + 1];
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_NOTICE, "event=expired");
+    log_str(&line, "id", spool_id_format(envelope->id, id));
+    log_str(&line, "from", envelope->sender.mailbox);
+    log_str(&line, "to", recipient->path.mailbox);
+    log_int(&line, "attempts", recipient->attempts);
+    log_str(&line, "reply", recipient->reply);
+    log_end(&line);
+}
+
+/* Mail for a dead destination may have waited without one try of its own: then what the queue knows
+ * of the destination is what the sender is told. */
+static void explain(struct delivery_pool *pool, struct spool_envelope *envelope)
+{
+    char name[QUEUE_DESTINATION_MAX + 1], reason[QUEUE_REASON_MAX];
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        struct spool_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state != RECIPIENT_QUEUED)
+            continue;
+        pool->config.hooks.destination(pool->config.context, envelope, &recipient->path, name);
+        if (recipient->reply == NULL && queue_destination_reason(pool->queue, name, reason))
+            spool_envelope_set_text(&recipient->reply, reason, ENVELOPE_REPLY_MAX);
+        log_expiry(envelope, recipient);
+    }
+}
+
+static void expire(struct delivery_pool *pool, const struct queue_work *work,
+                   struct spool_envelope *envelope)
+{
+    struct error err = {""};
+    explain(pool, envelope);
+    bool *about = choose(envelope, DSN_FAILED);
+    bool done = about != NULL &&
+                delivery_report(pool, envelope, about, DSN_FAILED, true, &err) == 0 &&
+                delivery_remove(pool, work->id, &err) == SPOOL_OK;
+    if (!done)
+        log_problem(work, about != NULL ? err.text : _("out of memory"));
+    free(about);
+    queue_judge(pool->queue, work, done ? QUEUE_SETTLED : QUEUE_DEFERRED, NULL);
+}
+
+void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
+{
+    struct spool_envelope envelope;
+    struct error err = {""};
+    enum spool_result result = spool_read(pool->config.spool, work->id, &envelope, &err);
+
+    if (result == SPOOL_OK)
+        delivery_recall(pool, &envelope);
+    else
+        log_problem(work, err.text);
+    if (result == SPOOL_MISSING)
+        queue_judge(pool->queue, work, QUEUE_SETTLED, NULL);
+    else if (result != SPOOL_OK)
+        queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
+    else if (work->kind == QUEUE_DELIVER)
+        deliver(pool, work, &envelope);
+    else if (work->kind == QUEUE_NOTICE)
+        give_notice(pool, work, &envelope);
+    else
+        expire(pool, work, &envelope);
+    queue_finish(pool->queue, work);
+    spool_envelope_clear(&envelope);
+}

@@ -1,0 +1,285 @@
+/* out/delivery.c - the threads that deliver what is in the spool
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/delivery.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/deadline.h"
+#include "base/i18n.h"
+#include "base/log.h"
+#include "out/delivery-internal.h"
+
+#define STACK_SIZE (256 * 1024)
+#define LOOK_AGAIN_MS 60000 /* a clock that was set is noticed within this */
+
+int64_t delivery_now_ms(const struct delivery_pool *pool)
+{
+    if (pool->config.hooks.now_ms != NULL)
+        return pool->config.hooks.now_ms(pool->config.context);
+    return deadline_now_ms() + pool->clock_offset_ms;
+}
+
+static int64_t queue_clock(void *context)
+{
+    return delivery_now_ms(context);
+}
+
+static void on_wake(void *context)
+{
+    delivery_wake(context);
+}
+
+void delivery_wake(struct delivery_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->wakes++;
+    pthread_cond_broadcast(&pool->woken);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+struct queue *delivery_queue(struct delivery_pool *pool)
+{
+    return pool->queue;
+}
+
+/* Until something may be due. `seen` is the count of wakes from before the queue was asked, so that
+ * none is missed in between. */
+static void wait_for_work(struct delivery_pool *pool, uint64_t seen, int64_t wait_ms)
+{
+    struct timespec until;
+    if (wait_ms < 0 || wait_ms > LOOK_AGAIN_MS)
+        wait_ms = LOOK_AGAIN_MS;
+    int64_t until_ms = deadline_now_ms() + wait_ms;
+    until.tv_sec = until_ms / 1000;
+    until.tv_nsec = until_ms % 1000 * 1000000;
+    pthread_mutex_lock(&pool->lock);
+    while (pool->wakes == seen && !atomic_load(&pool->stopping)) {
+        if (pthread_cond_timedwait(&pool->woken, &pool->lock, &until) == ETIMEDOUT)
+            break;
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void *run(void *context)
+{
+    struct delivery_pool *pool = context;
+    struct queue_work work;
+    int64_t wait_ms;
+
+    while (!atomic_load(&pool->stopping)) {
+        pthread_mutex_lock(&pool->lock);
+        uint64_t seen = pool->wakes;
+        pthread_mutex_unlock(&pool->lock);
+        if (queue_take(pool->queue, &work, &wait_ms))
+            delivery_work(pool, &work);
+        else
+            wait_for_work(pool, seen, wait_ms);
+    }
+    return NULL;
+}
+
+/* Queueing. */
+
+static struct queue_destination *find(struct queue_destination *destinations, size_t count,
+                                      const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(destinations[i].name, name) == 0)
+            return &destinations[i];
+    }
+    return NULL;
+}
+
+/* Those at one destination go together: at the earliest time, with the most attempts. */
+static void merge(struct queue_destination *into, const struct spool_recipient *recipient)
+{
+    if (recipient->next_try * 1000 < into->next_try_ms)
+        into->next_try_ms = recipient->next_try * 1000;
+    if (recipient->attempts > into->attempts)
+        into->attempts = recipient->attempts;
+}
+
+static int64_t notice_time(const struct delivery_pool *pool, const struct spool_envelope *envelope)
+{
+    if (pool->config.notice_ms == 0 || envelope->sender.is_null)
+        return 0;
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        const struct spool_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state == RECIPIENT_QUEUED && !recipient->delay_notified &&
+            dsn_wanted(envelope, recipient, DSN_DELAYED))
+            return envelope->arrived * 1000 + pool->config.notice_ms;
+    }
+    return 0;
+}
+
+int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *envelope)
+{
+    size_t left = spool_envelope_left(envelope), count = 0;
+    if (left == 0)
+        left = 1;
+    struct queue_destination *destinations = calloc(left, sizeof *destinations);
+    char(*names)[QUEUE_DESTINATION_MAX + 1] = calloc(left, sizeof *names);
+    int result = -1;
+
+    for (size_t i = 0; destinations && names && i < envelope->recipient_count; i++) {
+        const struct spool_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state != RECIPIENT_QUEUED)
+            continue;
+        pool->config.hooks.destination(pool->config.context, envelope, &recipient->path,
+                                       names[count]);
+        struct queue_destination *known = find(destinations, count, names[count]);
+        if (known == NULL) {
+            destinations[count].name = names[count];
+            destinations[count].next_try_ms = INT64_MAX;
+            known = &destinations[count++];
+        }
+        merge(known, recipient);
+    }
+    /* Nobody left: the end of a message whose removal failed. An expiry removes it. */
+    if (destinations != NULL && names != NULL && count == 0)
+        destinations[count++] = (struct queue_destination){.name = ""};
+    struct queue_entry entry = {
+        .id = envelope->id,
+        .expires_ms = envelope->expires * 1000,
+        .notice_ms = notice_time(pool, envelope),
+        .hold = envelope->hold,
+        .destinations = destinations,
+        .count = count,
+    };
+    if (count > 0)
+        result = queue_add(pool->queue, &entry);
+    free(destinations);
+    free(names);
+    return result;
+}
+
+struct loading {
+    struct delivery_pool *pool;
+    bool failed;
+};
+
+static void load(void *context, const struct spool_envelope *envelope)
+{
+    struct loading *loading = context;
+    if (delivery_accept(loading->pool, envelope) != 0)
+        loading->failed = true;
+}
+
+/* Starting and stopping. */
+
+static int start_threads(struct delivery_pool *pool)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    int result = 0;
+
+    pool->threads = calloc(pool->config.threads, sizeof *pool->threads);
+    if (pool->threads == NULL || pthread_attr_init(&attributes) != 0)
+        return ENOMEM;
+    pthread_attr_setstacksize(&attributes, STACK_SIZE);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (result == 0 && pool->started < pool->config.threads) {
+        result = pthread_create(&pool->threads[pool->started], &attributes, run, pool);
+        pool->started += result == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return result;
+}
+
+static struct queue *make_queue(struct delivery_pool *pool)
+{
+    const struct delivery_config *config = &pool->config;
+    struct queue_config queue_config = {
+        .concurrency = config->threads,
+        .destination_concurrency = config->destination_concurrency,
+        .retry_count = config->retry_count,
+        .seed = (uint64_t)deadline_now_ms(),
+        .now_ms = queue_clock,
+        .wake = on_wake,
+        .context = pool,
+    };
+    memcpy(queue_config.retry_ms, config->retry_ms, sizeof queue_config.retry_ms);
+    return queue_new(&queue_config);
+}
+
+static struct delivery_pool *make_pool(const struct delivery_config *config)
+{
+    pthread_condattr_t attributes;
+    struct timespec now;
+    struct delivery_pool *pool = calloc(1, sizeof *pool);
+    if (pool == NULL)
+        return NULL;
+    pool->config = *config;
+    clock_gettime(CLOCK_REALTIME, &now);
+    pool->clock_offset_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 - deadline_now_ms();
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->woken, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pool->hostname = strdup(config->hostname);
+    pool->queue = make_queue(pool);
+    if (pool->hostname != NULL && pool->queue != NULL)
+        return pool;
+    delivery_stop(pool);
+    return NULL;
+}
+
+struct delivery_pool *delivery_start(const struct delivery_config *config,
+                                     struct spool_scan_counts *counts, struct error *err)
+{
+    struct delivery_pool *pool = make_pool(config);
+    struct loading loading = {.pool = pool};
+
+    if (pool == NULL) {
+        error_set(err, _("out of memory"));
+        return NULL;
+    }
+    if (spool_scan(config->spool, load, &loading, counts, err) != 0)
+        goto fail;
+    if (loading.failed) {
+        error_set(err, _("out of memory"));
+        goto fail;
+    }
+    int failure = start_threads(pool);
+    if (failure != 0) {
+        error_set(err, _("the delivery threads cannot be started: %s"), strerror(failure));
+        goto fail;
+    }
+    return pool;
+fail:
+    delivery_stop(pool);
+    return NULL;
+}
+
+void delivery_stop(struct delivery_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    atomic_store(&pool->stopping, true);
+    delivery_wake(pool);
+    for (unsigned i = 0; i < pool->started; i++)
+        pthread_join(pool->threads[i], NULL);
+    if (pool->unrecorded != NULL)
+        log_write(LOG_LEVEL_ERROR, "event=unrecorded deliveries could not be recorded (is the disk "
+                                   "full?) and may be repeated after the next start");
+    while (pool->unrecorded != NULL) {
+        struct unrecorded *entry = pool->unrecorded;
+        pool->unrecorded = entry->next;
+        free(entry);
+    }
+    queue_free(pool->queue);
+    pthread_cond_destroy(&pool->woken);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->threads);
+    free(pool->hostname);
+    free(pool);
+}

@@ -1,0 +1,421 @@
+/* tests/unit/test-delivery.c - out/delivery: from the spool to the next hops and the senders
+ *
+ * The hook plays the next hops, on a clock of our own; what it was given is counted.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "out/delivery.h"
+
+#define MINUTE INT64_C(60000)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+#define START (INT64_C(1795247055) * 1000)
+#define TEXT "Subject: Hello\r\n\r\nBody\r\n"
+
+struct fixture {
+    char *folder;
+    struct spool *spool;
+    struct delivery_pool *pool;
+    atomic_llong now;
+    atomic_int calls, delivered, unreached, at_once, most_at_once;
+    int64_t notice_ms;
+    unsigned threads;
+    int pause_us;
+    GMutex lock;
+    GPtrArray *reports; /* the texts of reports that came to the bounce route */
+};
+
+static int64_t read_clock(void *context)
+{
+    struct fixture *f = context;
+    return atomic_load(&f->now);
+}
+
+static void find_destination(void *context, const struct spool_envelope *envelope,
+                             const struct path *recipient, char out[QUEUE_DESTINATION_MAX + 1])
+{
+    (void)context;
+    g_strlcpy(out, envelope->report ? "bounce route" : recipient->domain,
+              QUEUE_DESTINATION_MAX + 1);
+}
+
+static void take_report(struct fixture *f, const struct delivery_job *job)
+{
+    char text[8192];
+    ssize_t len = read(job->data_fd, text, sizeof text - 1);
+    g_assert_cmpint(len, ==, job->envelope->size);
+    text[len] = '\0';
+    g_mutex_lock(&f->lock);
+    g_ptr_array_add(f->reports,
+                    g_strdup_printf("TO %s\n%s", job->envelope->recipients[0].path.mailbox, text));
+    g_mutex_unlock(&f->lock);
+}
+
+/* The local part says what becomes of it: "ok", "nodsn", "bad", or "greyN" deferred N times. */
+static void play(struct delivery_job *job, size_t i)
+{
+    const struct spool_recipient *recipient = &job->envelope->recipients[job->recipients[i]];
+    struct delivery_result *result = &job->results[i];
+    const char *local = recipient->path.mailbox;
+    unsigned times = g_str_has_prefix(local, "grey") ? (unsigned)atoi(local + 4) : 0;
+    g_strlcpy(result->remote, "mx.test [192.0.2.1]", sizeof result->remote);
+    result->outcome = DELIVERY_DONE;
+    result->relayed = g_str_has_prefix(local, "nodsn");
+    g_strlcpy(result->reply, "250 2.0.0 Taken", sizeof result->reply);
+    if (g_str_has_prefix(local, "bad")) {
+        result->outcome = DELIVERY_REFUSED;
+        g_strlcpy(result->reply, "550 5.1.1 Unknown", sizeof result->reply);
+    } else if (recipient->attempts < times) {
+        result->outcome = DELIVERY_DEFERRED;
+        g_strlcpy(result->reply, "451 4.7.1 Later", sizeof result->reply);
+    }
+}
+
+static void deliver(void *context, struct delivery_job *job)
+{
+    struct fixture *f = context;
+    int at_once = atomic_fetch_add(&f->at_once, 1) + 1;
+    if (at_once > atomic_load(&f->most_at_once))
+        atomic_store(&f->most_at_once, at_once);
+    atomic_fetch_add(&f->calls, 1);
+    if (f->pause_us > 0)
+        g_usleep((gulong)f->pause_us);
+    if (strcmp(job->destination, "dead.example") == 0) {
+        atomic_fetch_add(&f->unreached, 1);
+        g_strlcpy(job->results[0].reply, "451 4.4.1 No route to host", 64);
+        atomic_fetch_sub(&f->at_once, 1);
+        return;
+    }
+    job->reached = true;
+    if (strcmp(job->destination, "bounce route") == 0)
+        take_report(f, job);
+    for (size_t i = 0; i < job->count; i++) {
+        play(job, i);
+        if (job->results[i].outcome == DELIVERY_DONE && !job->envelope->sender.is_null)
+            atomic_fetch_add(&f->delivered, 1);
+    }
+    atomic_fetch_sub(&f->at_once, 1);
+}
+
+static void start(struct fixture *f)
+{
+    static const int64_t schedule[] = {5 * MINUTE, 10 * MINUTE, 20 * MINUTE, 40 * MINUTE,
+                                       HOUR,       2 * HOUR,    4 * HOUR};
+    struct spool_config spool_config = {.folder = f->folder};
+    struct spool_scan_counts counts;
+    struct error err = {""};
+    struct delivery_config config = {
+        .threads = f->threads,
+        .destination_concurrency = 2,
+        .retry_count = G_N_ELEMENTS(schedule),
+        .lifetime_ms = 5 * DAY,
+        .notice_ms = f->notice_ms,
+        .return_max = 1000,
+        .hostname = "relay.example.com",
+        .hooks = {.deliver = deliver, .destination = find_destination, .now_ms = read_clock},
+        .context = f,
+    };
+    memcpy(config.retry_ms, schedule, sizeof schedule);
+    f->spool = config.spool = spool_open(&spool_config, false, &err);
+    if (f->spool == NULL)
+        g_error("%s", err.text);
+    f->pool = delivery_start(&config, &counts, &err);
+    if (f->pool == NULL)
+        g_error("%s", err.text);
+}
+
+static void stop(struct fixture *f)
+{
+    delivery_stop(f->pool);
+    spool_close(f->spool);
+}
+
+static void set_up(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    log_set_level((enum log_level)0);
+    f->folder = g_dir_make_tmp("postern-delivery-XXXXXX", NULL);
+    f->reports = g_ptr_array_new_with_free_func(g_free);
+    f->threads = 4;
+    atomic_store(&f->now, START);
+    start(f);
+}
+
+static void tear_down(struct fixture *f, gconstpointer data)
+{
+    static const char *const rest[] = {"queue", "quarantine", "lock"};
+    (void)data;
+    stop(f);
+    for (size_t i = 0; i < G_N_ELEMENTS(rest); i++) {
+        char *path = g_build_filename(f->folder, rest[i], NULL);
+        g_assert_cmpint(g_remove(path), ==, 0);
+        g_free(path);
+    }
+    g_rmdir(f->folder);
+    g_free(f->folder);
+    g_ptr_array_free(f->reports, TRUE);
+}
+
+/* Recipients parted by blanks; "+s" behind one asks for a notice of success, "+n" for none. */
+static void submit(struct fixture *f, const char *sender, const char *recipients)
+{
+    struct spool_message *message;
+    struct spool_envelope envelope;
+    struct iovec iov = {(char *)TEXT, strlen(TEXT)};
+    size_t used;
+    gchar **names = g_strsplit(recipients, " ", 0);
+
+    spool_envelope_init(&envelope);
+    envelope.arrived = atomic_load(&f->now) / 1000;
+    envelope.expires = envelope.arrived + 5 * DAY / 1000;
+    g_assert_cmpint(path_parse_reverse(&envelope.sender, sender, strlen(sender), &used), ==, 0);
+    for (int i = 0; names[i] != NULL; i++) {
+        struct path path;
+        gchar **parts = g_strsplit(names[i], "+", 2);
+        char *text = g_strdup_printf("<%s>", parts[0]);
+        g_assert_cmpint(path_parse_forward(&path, text, strlen(text), &used), ==, PATH_OK);
+        struct spool_recipient *recipient = spool_envelope_add(&envelope, &path);
+        if (parts[1] != NULL)
+            recipient->notify =
+                *parts[1] == 's' ? RECIPIENT_NOTIFY_SUCCESS : RECIPIENT_NOTIFY_NEVER;
+        g_free(text);
+        g_strfreev(parts);
+    }
+    g_assert_cmpint(spool_begin(f->spool, SPOOL_FOR_CLIENT, 0, &message, NULL), ==, SPOOL_OK);
+    g_assert_cmpint(spool_write(message, &iov, 1, NULL), ==, SPOOL_OK);
+    g_assert_cmpint(spool_commit(message, &envelope, NULL), ==, SPOOL_OK);
+    g_assert_cmpint(delivery_accept(f->pool, &envelope), ==, 0);
+    spool_envelope_clear(&envelope);
+    g_strfreev(names);
+}
+
+static size_t messages(struct fixture *f)
+{
+    struct queue_counts counts;
+    queue_count(delivery_queue(f->pool), &counts);
+    return counts.messages;
+}
+
+/* Lets time pass, ten minutes a millisecond, until no more than `left` messages are there or `most`
+ * has passed. */
+static void pass(struct fixture *f, int64_t most, size_t left)
+{
+    for (int64_t passed = 0; passed < most && messages(f) > left; passed += 10 * MINUTE) {
+        g_usleep(1000);
+        atomic_fetch_add(&f->now, 10 * MINUTE);
+        delivery_wake(f->pool);
+    }
+}
+
+/* Real time for what is due at once. */
+static void settle(struct fixture *f, size_t left)
+{
+    for (int i = 0; i < 5000 && messages(f) != left; i++)
+        g_usleep(1000);
+    g_assert_cmpuint(messages(f), ==, left);
+}
+
+static guint reports(struct fixture *f)
+{
+    g_mutex_lock(&f->lock);
+    guint count = f->reports->len;
+    g_mutex_unlock(&f->lock);
+    return count;
+}
+
+static void await_reports(struct fixture *f, guint wanted)
+{
+    for (int i = 0; i < 5000 && reports(f) < wanted; i++)
+        g_usleep(1000);
+    g_assert_cmpuint(reports(f), ==, wanted);
+}
+
+static unsigned queue_files(struct fixture *f)
+{
+    char *path = g_build_filename(f->folder, "queue", NULL);
+    GDir *dir = g_dir_open(path, 0, NULL);
+    unsigned count = 0;
+    while (g_dir_read_name(dir) != NULL)
+        count++;
+    g_dir_close(dir);
+    g_free(path);
+    return count;
+}
+
+static void assert_report(struct fixture *f, const char *part, const char *other)
+{
+    bool found = false;
+    for (guint i = 0; i < f->reports->len; i++) {
+        const char *text = f->reports->pdata[i];
+        found = found || (strstr(text, part) != NULL && strstr(text, other) != NULL);
+    }
+    if (!found)
+        g_error("no report has both \"%s\" and \"%s\"", part, other);
+}
+
+static void test_outcomes(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    submit(f, "<alice@example.com>", "ok@a.example bad@a.example ok@b.example grey2@b.example");
+    submit(f, "<alice@example.com>", "nodsn@c.example+s nodsn@d.example");
+    submit(f, "<alice@example.com>", "bad@c.example+n");
+    submit(f, "<>", "bad@c.example");
+    settle(f, 1);
+    pass(f, HOUR, 0);
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 5);
+    g_assert_cmpuint(queue_files(f), ==, 0);
+    g_assert_cmpuint(reports(f), ==, 2);
+    assert_report(f, "TO alice@example.com\n", "Final-Recipient: rfc822; bad@a.example\r\n");
+    assert_report(f, "Action: relayed", "Final-Recipient: rfc822; nodsn@c.example\r\n");
+}
+
+static void test_dead_destination(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    for (int i = 0; i < 20; i++)
+        submit(f, "<alice@example.com>", "ok@dead.example");
+    submit(f, "<>", "ok@dead.example");
+    submit(f, "<alice@example.com>", "ok@a.example");
+    settle(f, 21);
+    pass(f, 4 * DAY, 0);
+    g_assert_cmpuint(messages(f), ==, 21);
+    g_assert_cmpuint(reports(f), ==, 0);
+    pass(f, 2 * DAY, 0);
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
+    g_assert_cmpint(atomic_load(&f->unreached), <, 60);
+    g_assert_cmpuint(reports(f), ==, 20);
+    for (guint i = 0; i < f->reports->len; i++) {
+        g_assert_nonnull(strstr(f->reports->pdata[i], "Status: 5.4.7"));
+        g_assert_nonnull(strstr(f->reports->pdata[i], "451 4.4.1 No route to host"));
+    }
+    g_assert_cmpuint(queue_files(f), ==, 0);
+}
+
+static void test_notice(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    stop(f);
+    f->notice_ms = 4 * HOUR;
+    start(f);
+    submit(f, "<alice@example.com>", "ok@dead.example grey99@a.example ok@a.example");
+    pass(f, 3 * HOUR, 0);
+    g_assert_cmpuint(reports(f), ==, 0);
+    pass(f, 2 * HOUR, 0);
+    await_reports(f, 1);
+    settle(f, 1);
+    assert_report(f, "Action: delayed", "Final-Recipient: rfc822; ok@dead.example\r\n");
+    assert_report(f, "Will-Retry-Until:", "Final-Recipient: rfc822; grey99@a.example\r\n");
+    /* Not again, not even after a restart. */
+    stop(f);
+    start(f);
+    pass(f, DAY, 0);
+    settle(f, 1);
+    g_assert_cmpuint(reports(f), ==, 1);
+    pass(f, 5 * DAY, 0);
+    settle(f, 0);
+    g_assert_cmpuint(reports(f), ==, 2);
+}
+
+static void test_restart(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    submit(f, "<alice@example.com>", "ok@a.example grey4@a.example ok@b.example");
+    for (int i = 0; i < 5000 && atomic_load(&f->delivered) < 2; i++)
+        g_usleep(1000);
+    stop(f);
+    start(f);
+    for (int i = 0; i < 12 && messages(f) > 0; i++) {
+        pass(f, HOUR, 0);
+        stop(f);
+        start(f);
+    }
+    settle(f, 0);
+    /* Nobody twice, and the attempts are counted on. */
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 3);
+    g_assert_cmpint(atomic_load(&f->calls), ==, 6);
+}
+
+static void test_places(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->pause_us = 2000;
+    for (int i = 0; i < 20; i++)
+        submit(f, "<alice@example.com>", "ok@a.example");
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->most_at_once), <=, 2);
+    for (int i = 0; i < 20; i++)
+        submit(f, "<alice@example.com>", "ok@a.example ok@b.example ok@c.example");
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->most_at_once), ==, 4);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 80);
+}
+
+/* No file can be written: what was delivered is not delivered again, and recorded when it can be. */
+static void test_unrecorded(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    struct rlimit before, none;
+    signal(SIGXFSZ, SIG_IGN);
+    f->pause_us = 100000;
+    submit(f, "<alice@example.com>", "ok@a.example grey1@a.example bad@a.example");
+    getrlimit(RLIMIT_FSIZE, &before);
+    none = before;
+    none.rlim_cur = 0;
+    g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &none), ==, 0);
+    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 1; i++)
+        g_usleep(1000);
+    f->pause_us = 0;
+    pass(f, 3 * HOUR, 0);
+    g_assert_cmpuint(messages(f), ==, 1);
+    g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &before), ==, 0);
+    pass(f, DAY, 0);
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 2);
+    g_assert_cmpuint(reports(f), ==, 1);
+    assert_report(f, "TO alice@example.com\n", "Final-Recipient: rfc822; bad@a.example\r\n");
+    g_assert_cmpuint(queue_files(f), ==, 0);
+}
+
+static void test_retry_now(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    struct queue_counts counts;
+    submit(f, "<alice@example.com>", "grey1@a.example");
+    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 1; i++)
+        g_usleep(1000);
+    do {
+        g_usleep(1000);
+        queue_count(delivery_queue(f->pool), &counts);
+    } while (counts.active > 0);
+    queue_retry_all(delivery_queue(f->pool));
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
+}
+
+#define ADD(name, function)                                                                        \
+    g_test_add("/delivery/" name, struct fixture, NULL, set_up, function, tear_down)
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    ADD("outcomes", test_outcomes);
+    ADD("dead destination", test_dead_destination);
+    ADD("notice", test_notice);
+    ADD("restart", test_restart);
+    ADD("places", test_places);
+    ADD("unrecorded", test_unrecorded);
+    ADD("retry now", test_retry_now);
+    return g_test_run();
+}
