@@ -99,8 +99,11 @@ static void count_client(struct gate *gate, const struct service *service,
 struct judgement gate_judge(struct gate *gate, const struct service *service,
                             const struct address *client)
 {
+    /* A relay of ours in front speaks for many clients. */
     struct judgement judgement = {.why = REPLY_OK,
-                                  .allowed = cidr_set_contains(service->allow, client)};
+                                  .allowed =
+                                      cidr_set_contains(service->allow, client) ||
+                                      cidr_set_contains(service->rules.xclient_hosts, client)};
 
     if (is_unwanted(service, client)) {
         atomic_fetch_add(&gate->refused_private, 1);
