@@ -171,15 +171,16 @@ class Relay:
     """relay-in under test. `settings` are the lines that differ."""
 
     def __init__(self, bed, backend_port=POSTFIX_PORT, top="", inner="", backend="", limits="",
-                 timeouts="", listen='"[::]:25"', reverse_dns="false", user="nobody", wait=True,
-                 **more_env):
+                 timeouts="", listen='"[::]:25"', reverse_dns="false", hosts=None, identity="xclient",
+                 retry_after="0", domains='"example.com"', user="nobody", wait=True, **more_env):
         bed.count += 1
         self.bed = bed
         self.conf = f"{bed.dir}/relay-{bed.count}.conf"
         self.log = f"{bed.dir}/relay-{bed.count}.log"
         self.settings = dict(backend_port=backend_port, top=top, inner=inner, backend=backend,
                              limits=limits, timeouts=timeouts, listen=listen, reverse_dns=reverse_dns,
-                             user=user)
+                             hosts=hosts or f'"{BACKEND}:{backend_port}"', identity=identity,
+                             retry_after=retry_after, domains=domains, user=user)
         self.write_conf()
         environment = {"ASAN_OPTIONS": "detect_leaks=0", **os.environ, **more_env}
         with open(self.log, "w") as log:
@@ -199,9 +200,9 @@ user = "{s['user']}";
 tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); }};
 in = {{
   listen = [ {s['listen']} ];
-  domains = [ "example.com" ];
+  domains = [ {s['domains']} ];
   reverse_dns = {s['reverse_dns']};
-  backend = {{ hosts = [ "{BACKEND}:{s['backend_port']}" ]; identity = "xclient"; retry_after = 0;
+  backend = {{ hosts = [ {s['hosts']} ]; identity = "{s['identity']}"; retry_after = {s['retry_after']};
                {s['backend']} }};
   limits = {{ junk_commands = 1000; {s['limits']} }};
   timeouts = {{ park_after = "300ms"; {s['timeouts']} }};

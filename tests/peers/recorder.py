@@ -205,9 +205,10 @@ class Dialog:
 class Recorder:
     """`judge(dialog, step, text)` is None or a reply instead of the ordinary one; it may raise Cut."""
 
-    def __init__(self, port, judge=None, certificate=None, extensions=EXTENSIONS):
+    def __init__(self, port, judge=None, certificate=None, extensions=EXTENSIONS, host=BACKEND, dialog=Dialog):
         self.judge = judge or (lambda dialog, step, text: None)
         self.extensions = extensions
+        self.dialog = dialog
         self.context = None
         if certificate:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -220,7 +221,8 @@ class Recorder:
         self.lock = threading.Lock()
         self.ended = threading.Event()
         self.port = port
-        self.listener = socket.create_server((BACKEND, port), backlog=200)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listener = socket.create_server((host, port), family=family, backlog=200)
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
@@ -234,7 +236,7 @@ class Recorder:
     def serve(self, sock):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(120)
-        dialog = Dialog(self, sock)
+        dialog = self.dialog(self, sock)
         try:
             dialog.run()
         except Cut:

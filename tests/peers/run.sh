@@ -16,6 +16,6 @@ ip link set lo up
 for address in 198.51.100.7 198.51.100.8 203.0.113.5 10.0.0.1 10.0.0.2 10.0.0.9; do
     ip address add "$address/32" dev lo
 done
-for address in 2001:db8::7 2001:db8::1; do ip address add "$address/128" dev lo nodad; done
+for address in 2001:db8::7 2001:db8::1 2001:db8::9; do ip address add "$address/128" dev lo nodad; done
 export PYTHONDONTWRITEBYTECODE=1
 exec /usr/bin/python3 "${POSTERN_PROGRAM:-$here/scenarios.py}" "$@"
