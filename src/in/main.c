@@ -59,15 +59,17 @@ static void *relay_in_start(const struct config *config, struct error *err)
     struct resolver_config resolver;
 
     config_resolver(config, &resolver);
-    error_set(err, _("out of memory"));
     if (relay != NULL)
         relay->census = backend_census_new();
-    if (relay != NULL && relay->census != NULL)
-        relay->resolver = resolver_new(&resolver, err);
-    if (relay != NULL && relay->resolver != NULL)
+    if (relay == NULL || relay->census == NULL) {
+        error_set(err, _("out of memory"));
+        free(relay);
+        return NULL;
+    }
+    relay->resolver = resolver_new(&resolver, err);
+    if (relay->resolver != NULL)
         return relay;
-    if (relay != NULL && relay->census != NULL)
-        backend_census_free(relay->census);
+    backend_census_free(relay->census);
     free(relay);
     return NULL;
 }
