@@ -15,6 +15,7 @@
 #include "config/load.h"
 #include "config/options.h"
 #include "config/values.h"
+#include "net/dnsbl-zone.h"
 
 #ifndef SYSCONFDIR
 #define SYSCONFDIR "/etc"
@@ -349,6 +350,22 @@ static void check_listeners(struct load *load)
                         "addresses"));
 }
 
+static void check_dnsbl(struct load *load)
+{
+    const struct string_list *zones = &load->config->in.dnsbl.zones;
+    struct dnsbl_zone zone;
+    struct error err;
+
+    if (zones->count > CONFIG_DNSBL_ZONES_MAX)
+        load_complain(load, config_lookup(&load->file, "in.dnsbl.zones"), "in.dnsbl.zones",
+                      _("more than %d zones"), CONFIG_DNSBL_ZONES_MAX);
+    for (size_t i = 0; i < zones->count; i++) {
+        if (dnsbl_parse(zones->items[i], &zone, &err) != 0)
+            load_complain(load, config_lookup(&load->file, "in.dnsbl.zones"), "in.dnsbl.zones",
+                          "%s", err.text);
+    }
+}
+
 /* What no single row can say. */
 static void check_together(struct load *load)
 {
@@ -358,6 +375,7 @@ static void check_together(struct load *load)
         load_complain(load, config_lookup(&load->file, "tls.client_certificates"),
                       "tls.client_certificates", _("tls.ca_file must be set to check them"));
     check_listeners(load);
+    check_dnsbl(load);
     if (config->in.domains.count == 0 && config->in.backends.count == 0 && !load->domains_wrong)
         load_complain(load, NULL, "in.domains",
                       _("no domain to take mail for; set in.domains or in.domains_file"));

@@ -25,6 +25,7 @@
 #include "net/tls.h"
 
 #define CONFIG_HOSTS_MAX 8
+#define CONFIG_DNSBL_ZONES_MAX 32
 #define CONFIG_SPARES_MAX 100 /* of one backend */
 
 enum config_identity {
@@ -41,6 +42,7 @@ enum config_backend_tls {
     CONFIG_TLS_ENCRYPT,
     CONFIG_TLS_VERIFY,
 };
+enum config_dnsbl_action { CONFIG_DNSBL_REJECT, CONFIG_DNSBL_TEMPFAIL, CONFIG_DNSBL_TARPIT };
 enum config_over_limit { CONFIG_OVER_CLOSE, CONFIG_OVER_TEMPFAIL };
 enum config_newlines { CONFIG_NEWLINES_NORMALIZE, CONFIG_NEWLINES_REJECT };
 
@@ -143,6 +145,14 @@ struct config_clients {
     int over_limit; /* enum config_over_limit */
 };
 
+struct config_dnsbl {
+    struct string_list zones; /* for dnsbl_parse() */
+    int64_t threshold;
+    int action; /* enum config_dnsbl_action */
+    int64_t timeout_ms;
+    int64_t tarpit_ms;
+};
+
 struct config_in {
     struct listen_list listen;
     struct string_list domains; /* of `domains` and `domains_file` together; lower case */
@@ -158,6 +168,7 @@ struct config_in {
     int64_t workers;
     int64_t greet_delay_ms;
     struct config_clients clients;
+    struct config_dnsbl dnsbl;
     struct config_limits limits;
     struct config_timeouts timeouts;
     struct config_stress stress;

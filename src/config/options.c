@@ -9,6 +9,7 @@
 static const char *const version_names[] = {"1.0", "1.1", "1.2", "1.3", NULL};
 static const char *const request_names[] = {"none", "request", "require", NULL};
 static const char *const newline_names[] = {"normalize", "reject", NULL};
+static const char *const dnsbl_action_names[] = {"reject", "tempfail", "tarpit", NULL};
 static const char *const over_limit_names[] = {"close", "tempfail", NULL};
 static const char *const identity_names[] = {"", "xclient", "proxy-v2", "proxy-v1", "none", NULL};
 static const char *const backend_tls_names[] = {"mirror", "none", "may", "encrypt", "verify", NULL};
@@ -172,6 +173,23 @@ static const struct option all_rows[] = {
      N_("What clients get that are over connections_per_client, connections_per_network or "
         "a rate: 421 and an end of the connection, or a session in which each message is "
         "answered 451 (beyond twice the connections 421 all the same).")},
+    {"in.dnsbl.zones", OPTION_STRINGS, offsetof(struct config, in.dnsbl.zones), "", 0, 0, NULL,
+     N_("DNS blocklists to ask about each client that in.clients.allow does not list, as "
+        "postscreen_dnsbl_sites has them: \"zone\", \"zone=127.0.0.[2..11]\", each with "
+        "\"*weight\" behind it or without (1). An allowlist has a negative weight. Mind "
+        "the terms of use.")},
+    {"in.dnsbl.threshold", OPTION_INTEGER, offsetof(struct config, in.dnsbl.threshold), "1", 1,
+     32000, NULL, N_("The sum of weights from which on a client counts as listed.")},
+    {"in.dnsbl.action", OPTION_ENUM, offsetof(struct config, in.dnsbl.action), "reject", 0, 0,
+     dnsbl_action_names,
+     N_("What a listed client gets: 554 with the zone's name, a session in which each "
+        "message is answered 451, or the greeting after a long time.")},
+    {"in.dnsbl.timeout", OPTION_DURATION, offsetof(struct config, in.dnsbl.timeout_ms), "3s", 100,
+     30000, NULL,
+     N_("Time for all answers; what has not come by then does not count. Without a greet "
+        "delay the greeting waits for the answers.")},
+    {"in.dnsbl.tarpit", OPTION_DURATION, offsetof(struct config, in.dnsbl.tarpit_ms), "60s", 1000,
+     300000, NULL, N_("The long time of \"tarpit\".")},
     {"in.limits.connections", OPTION_INTEGER, offsetof(struct config, in.limits.connections),
      "1000", 1, 100000, NULL, N_("Connections at one time; more are answered 421.")},
     {"in.limits.connections_per_client", OPTION_INTEGER,

@@ -238,6 +238,7 @@ static void inbound_destroy(struct service *service)
     drop_backends(inbound->backends, inbound->backend_count);
     backend_unref(inbound->submission);
     tls_server_unref(inbound->tls);
+    dnsbl_unref(inbound->service.dnsbl);
     domains_free(&inbound->domains);
     config_unref(inbound->config);
     free(inbound);
@@ -394,6 +395,35 @@ static void set_gate(struct service *service, const struct config_in *in)
     service->proxy_timeout_ms = in->timeouts.proxy_header;
 }
 
+/* The zones have been checked with the configuration. */
+static int set_dnsbl(struct service *service, struct resolver *resolver,
+                     const struct config_dnsbl *config, struct error *err)
+{
+    static const enum service_listed actions[] = {
+        [CONFIG_DNSBL_REJECT] = SERVICE_LISTED_REJECT,
+        [CONFIG_DNSBL_TEMPFAIL] = SERVICE_LISTED_TEMPFAIL,
+        [CONFIG_DNSBL_TARPIT] = SERVICE_LISTED_TARPIT,
+    };
+    struct dnsbl_zone zones[CONFIG_DNSBL_ZONES_MAX];
+
+    if (config->zones.count == 0)
+        return 0;
+    for (size_t i = 0; i < config->zones.count; i++) {
+        if (dnsbl_parse(config->zones.items[i], &zones[i], err) != 0)
+            return -1;
+    }
+    service->dnsbl =
+        dnsbl_new(zones, config->zones.count, (int)config->threshold, config->timeout_ms);
+    service->resolver = resolver;
+    service->listed = actions[config->action];
+    service->dnsbl_timeout_ms = config->timeout_ms;
+    service->tarpit_ms = config->tarpit_ms;
+    if (service->dnsbl != NULL)
+        return 0;
+    error_set(err, _("out of memory"));
+    return -1;
+}
+
 static struct service *relay_in_service(void *shared, struct config *config, struct tls_server *tls,
                                         struct error *err)
 {
@@ -411,7 +441,8 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     inbound->service.destroy = inbound_destroy;
     set_gate(&inbound->service, &config->in);
     set_rules(inbound);
-    if (list_domains(inbound, err) != 0 || find_backends(inbound, relay, err) != 0 ||
+    if (set_dnsbl(&inbound->service, relay->resolver, &config->in.dnsbl, err) != 0 ||
+        list_domains(inbound, err) != 0 || find_backends(inbound, relay, err) != 0 ||
         remember_backends(relay, inbound, err) != 0) {
         service_unref(&inbound->service);
         return NULL;

@@ -332,7 +332,7 @@ static void tell_status(struct daemon *daemon)
     daemon->status_due_ms = now + STATUS_INTERVAL_MS;
     unsigned long long refused = counts.refused_limit + counts.refused_client +
                                  counts.refused_private + counts.refused_listed +
-                                 counts.refused_proxy + counts.early_talkers;
+                                 counts.refused_dnsbl + counts.refused_proxy + counts.early_talkers;
     snprintf(status, sizeof status, "STATUS=%u open, %u at work; %llu accepted, %llu refused",
              counts.connections, counts.working, (unsigned long long)counts.accepted, refused);
     if (strcmp(status, daemon->status) == 0)
@@ -400,6 +400,7 @@ static void log_stop(const struct daemon *daemon)
     log_int(&line, "refused_private", (int64_t)counts.refused_private);
     log_int(&line, "refused_client", (int64_t)counts.refused_client);
     log_int(&line, "refused_listed", (int64_t)counts.refused_listed);
+    log_int(&line, "refused_dnsbl", (int64_t)counts.refused_dnsbl);
     log_int(&line, "refused_proxy", (int64_t)counts.refused_proxy);
     log_int(&line, "refused_limit", (int64_t)counts.refused_limit);
     log_int(&line, "early_talkers", (int64_t)counts.early_talkers);

@@ -21,27 +21,12 @@
 
 #include "base/address.h"
 #include "base/error.h"
-#include "net/dns-name.h"
+#include "net/dnsbl-zone.h"
 #include "net/resolver.h"
 
 #define DNSBL_TIMEOUT_MS 3000 /* default */
 #define DNSBL_ZONES_MAX 32
-#define DNSBL_WEIGHT_MAX 1000
 #define DNSBL_TEXT_MAX 512
-
-struct dnsbl_zone {
-    char name[DNS_NAME_MAX];
-    int weight;
-    bool filtered;         /* only answers in `wanted` count; else every listing does */
-    uint64_t wanted[4][4]; /* for each octet of the answer the values that fit, a bit each */
-};
-
-/* "zone", "zone=127.0.0.2", "zone=127.0.[0..255].[1;2;4..8]", each with "*weight" behind it or
- * without (1). 0; -1 with a reason. */
-int dnsbl_parse(const char *text, struct dnsbl_zone *zone, struct error *err);
-
-/* Does an answer from this zone count by its filter? */
-bool dnsbl_fits(const struct dnsbl_zone *zone, const uint8_t answer[4]);
 
 struct dnsbl;
 

@@ -15,6 +15,7 @@
 
 #define EARLY_TEXT_MAX 64
 #define QUEUE_RETRY_MS 100
+#define VERDICT_GRACE_MS 1000 /* for a verdict that is due to come */
 
 static int64_t idle_timeout_ms(const struct connection *connection)
 {
@@ -31,7 +32,6 @@ static int64_t due_ms(const struct connection *connection)
     case PLACE_PROXY:
         return connection->since_ms + service->proxy_timeout_ms;
     case PLACE_DELAYED:
-        return connection->since_ms + service->greet_delay_ms;
     case PLACE_WAITING:
         return connection->due_ms;
     default:
@@ -108,6 +108,14 @@ static void watch(struct connection *connection, int operation, uint32_t manner)
         shutdown(connection->fd, SHUT_RDWR);
 }
 
+static void open_door(struct connection *connection)
+{
+    gate_end_check(connection);
+    leave_place(connection);
+    greet(connection);
+    enter_place(connection, PLACE_SILENT);
+}
+
 /* Until gate_begin() it waits for a PROXY header, though it may not need one. */
 struct connection *gate_open(struct gate *gate, int fd, const struct address *peer,
                              const struct listen_spec *spec)
@@ -136,11 +144,20 @@ struct connection *gate_open(struct gate *gate, int fd, const struct address *pe
     return connection;
 }
 
-static int64_t greet_delay_ms(const struct connection *connection)
+int64_t gate_greet_delay_ms(const struct connection *connection)
 {
     return connection->spec->implicit_tls || connection->spec->submission || connection->allowed
                ? 0
                : connection->service->greet_delay_ms;
+}
+
+void gate_delay(struct connection *connection, int64_t ms)
+{
+    int64_t since = connection->place == PLACE_DELAYED ? connection->since_ms : deadline_now_ms();
+    leave_place(connection);
+    connection->due_ms = since + ms;
+    enter_place(connection, PLACE_DELAYED);
+    connection->since_ms = since;
 }
 
 void gate_begin(struct connection *connection, const struct judgement *judgement)
@@ -148,13 +165,10 @@ void gate_begin(struct connection *connection, const struct judgement *judgement
     connection->counted = true;
     connection->allowed = judgement->allowed;
     connection->bar = judgement->bar;
-    leave_place(connection);
-    if (greet_delay_ms(connection) > 0) {
-        enter_place(connection, PLACE_DELAYED);
-    } else {
-        greet(connection);
-        enter_place(connection, PLACE_SILENT);
-    }
+    gate_delay(connection, gate_greet_delay_ms(connection));
+    connection->awaited = gate_start_check(connection);
+    if (!connection->awaited && connection->due_ms <= connection->since_ms)
+        open_door(connection);
     watch(connection, connection->spec->proxy ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, EPOLLONESHOT);
 }
 
@@ -162,6 +176,8 @@ void gate_begin(struct connection *connection, const struct judgement *judgement
 static void release(struct connection *connection)
 {
     struct gate *gate = connection->gate;
+    gate_end_check(connection);
+    free(connection->own_bar);
     session_free(connection->session);
     close(connection->fd);
     if (connection->counted)
@@ -175,6 +191,14 @@ void gate_forget(struct connection *connection)
 {
     leave_place(connection);
     release(connection);
+}
+
+void gate_turn_away(struct connection *connection, const struct reply *reply)
+{
+    char wire[REPLY_WIRE_MAX];
+    if (!connection->spec->implicit_tls)
+        say(connection->fd, wire, reply_format(reply, wire, sizeof wire));
+    gate_forget(connection);
 }
 
 void gate_dismiss(struct connection *connection, enum own_reply why)
@@ -323,6 +347,10 @@ static void keep_waiting(struct gate *gate, struct connection *connection)
 
 void gate_take_back(struct gate *gate, struct connection *connection)
 {
+    if (connection->place == PLACE_DELAYED) {
+        gate_take_verdict(connection);
+        return;
+    }
     atomic_fetch_sub(&gate->working, 1);
     gate_judge_stress(gate);
     leave_place(connection);
@@ -365,10 +393,14 @@ static void come_due(struct gate *gate, struct connection *connection)
         hand_over(gate, connection);
         return;
     }
+    if (connection->place == PLACE_DELAYED && connection->awaited) {
+        /* It comes within its own time, and if it should not, the client is greeted. */
+        gate_delay(connection, connection->service->dnsbl_timeout_ms + VERDICT_GRACE_MS);
+        connection->awaited = false;
+        return;
+    }
     if (connection->place == PLACE_DELAYED) {
-        leave_place(connection);
-        greet(connection);
-        enter_place(connection, PLACE_SILENT);
+        open_door(connection);
         return;
     }
     atomic_fetch_add(&gate->idle_dropped, 1);

@@ -3,6 +3,7 @@
  *   gate.c             the thread: events, time, commands from other threads
  *   gate-admit.c       who may come in: load balancers, lists, limits
  *   gate-proxy.c       a load balancer's PROXY header
+ *   gate-dnsbl.c       what blocklists say of a client
  *   gate-stress.c      when workers or connections are getting few
  *   gate-connection.c  what happens to one connection: greet, hand over, park, dismiss
  *
@@ -46,12 +47,16 @@ struct connection {
     bool counted;                   /* among the client's connections */
     bool allowed;                   /* on the allow list */
     const struct session_bar *bar;  /* may talk, but not send; NULL: it may */
+    struct session_bar *own_bar;    /* it is this one; owned */
+    struct dnsbl_check *check;      /* under way or done; ended by gate_end_check() */
+    struct dnsbl_verdict *verdict;  /* from the resolver's thread, below the gate's lock; owned */
+    bool awaited;                   /* no greeting before the verdict, or long after its time */
     bool holds_next_hop;            /* a waiting one: counted in waiting_transactions */
     enum session_result result;     /* set by the worker */
     struct address client, local;
     struct address peer; /* the other end of the socket: the client, or a load balancer */
     int64_t since_ms;    /* when it came to its place */
-    int64_t due_ms;      /* PLACE_WAITING */
+    int64_t due_ms;      /* PLACE_DELAYED, PLACE_WAITING */
 };
 
 struct listener {
@@ -99,8 +104,8 @@ struct gate {
     /* Read by other threads. */
     atomic_uint connections, working;
     atomic_ullong evicted, stresses;
-    atomic_ullong accepted, refused_limit, refused_client, refused_listed, refused_private,
-        refused_proxy, early_talkers, idle_dropped;
+    atomic_ullong accepted, refused_limit, refused_client, refused_listed, refused_dnsbl,
+        refused_private, refused_proxy, early_talkers, idle_dropped;
 };
 
 /* All on the gate thread but gate_work() and gate_give_back(). */
@@ -118,6 +123,14 @@ struct judgement gate_judge(struct gate *gate, const struct service *service,
                             const struct address *client);
 void gate_log_limit(struct refusals *refusals, const struct address *client, const char *event);
 
+/* gate-dnsbl.c */
+/* Begins to ask; false when there is nothing to ask. */
+bool gate_start_check(struct connection *connection);
+/* The verdict has come. */
+void gate_take_verdict(struct connection *connection);
+/* None will come any more. */
+void gate_end_check(struct connection *connection);
+
 /* gate-proxy.c */
 void gate_proxy_readable(struct connection *connection);
 void gate_proxy_late(struct connection *connection);
@@ -129,6 +142,11 @@ struct connection *gate_open(struct gate *gate, int fd, const struct address *pe
                              const struct listen_spec *spec);
 /* Who it is is known, and it may come in: greet delay or banner. */
 void gate_begin(struct connection *connection, const struct judgement *judgement);
+int64_t gate_greet_delay_ms(const struct connection *connection);
+/* The banner is due at this time after the beginning, not before. */
+void gate_delay(struct connection *connection, int64_t ms);
+/* Closes with this reply. */
+void gate_turn_away(struct connection *connection, const struct reply *reply);
 void gate_dismiss(struct connection *connection, enum own_reply why);
 /* The same without a word. */
 void gate_forget(struct connection *connection);
@@ -150,7 +168,9 @@ void gate_shorten_waits(struct gate *gate, int64_t most_ms);
 int gate_judge_stress(struct gate *gate);
 /* The pool's job: runs on a worker. */
 void gate_work(void *job, void *scratch);
-/* gate.c: to be called by a worker when it is done. */
+/* gate.c: to be called by a worker when it is done, or with a verdict. */
 void gate_give_back(struct connection *connection);
+/* It is going, and stands in that list perhaps. */
+void gate_withdraw(struct connection *connection);
 
 #endif

@@ -116,6 +116,18 @@ void gate_give_back(struct connection *connection)
     pthread_mutex_unlock(&gate->lock);
 }
 
+void gate_withdraw(struct connection *connection)
+{
+    struct gate *gate = connection->gate;
+    pthread_mutex_lock(&gate->lock);
+    struct connection **place = &gate->returned;
+    while (*place != NULL && *place != connection)
+        place = &(*place)->next_returned;
+    if (*place != NULL)
+        *place = connection->next_returned;
+    pthread_mutex_unlock(&gate->lock);
+}
+
 void gate_set_service(struct gate *gate, struct service *service)
 {
     pthread_mutex_lock(&gate->lock);
@@ -291,6 +303,7 @@ struct gate_counts gate_counts(struct gate *gate)
         .refused_client = atomic_load(&gate->refused_client),
         .refused_private = atomic_load(&gate->refused_private),
         .refused_listed = atomic_load(&gate->refused_listed),
+        .refused_dnsbl = atomic_load(&gate->refused_dnsbl),
         .refused_proxy = atomic_load(&gate->refused_proxy),
         .early_talkers = atomic_load(&gate->early_talkers),
         .idle_dropped = atomic_load(&gate->idle_dropped),

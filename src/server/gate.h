@@ -35,8 +35,8 @@ struct gate_listener {
 struct gate_counts {
     unsigned connections; /* open now */
     unsigned working;     /* with the pool now (queued or running) */
-    uint64_t accepted, refused_limit, refused_client, refused_listed, refused_private,
-        refused_proxy, early_talkers, idle_dropped;
+    uint64_t accepted, refused_limit, refused_client, refused_listed, refused_dnsbl,
+        refused_private, refused_proxy, early_talkers, idle_dropped;
     uint64_t evicted;  /* slow ones in a transaction, to make room */
     uint64_t stresses; /* times that stress set in */
     bool stressed;     /* now */

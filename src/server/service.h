@@ -14,11 +14,18 @@
 
 #include "base/cidr.h"
 #include "server/clients.h"
+#include "server/dnsbl.h"
 #include "smtp/session.h"
 
 enum service_over {
     SERVICE_OVER_CLOSE,    /* 421 and an end */
     SERVICE_OVER_TEMPFAIL, /* a session in which every MAIL gets 451; 421 beyond twice the limit */
+};
+
+enum service_listed { /* what a client gets whom blocklists list */
+                      SERVICE_LISTED_REJECT,
+                      SERVICE_LISTED_TEMPFAIL,
+                      SERVICE_LISTED_TARPIT,
 };
 
 /* Under stress clients get less time: rules.stress_*, and idle ones `idle_timeout_ms` of this. */
@@ -33,13 +40,18 @@ struct service_stress {
 struct service {
     atomic_uint references; /* 1 when made */
     struct session_rules rules;
-    struct session_rules submission;        /* for the listeners marked so */
-    unsigned connections;                   /* over all clients; more get 421 */
-    struct clients_limits limits;           /* of one client and one network */
-    enum service_over over_limit;           /* what they get who are over these */
-    const struct cidr_set *allow;           /* no limits, no delay */
-    const struct cidr_set *deny;            /* get 554, unless in `allow` */
-    int64_t greet_delay_ms;                 /* silence wanted before the banner; 0 = none */
+    struct session_rules submission; /* for the listeners marked so */
+    unsigned connections;            /* over all clients; more get 421 */
+    struct clients_limits limits;    /* of one client and one network */
+    enum service_over over_limit;    /* what they get who are over these */
+    const struct cidr_set *allow;    /* no limits, no delay */
+    const struct cidr_set *deny;     /* get 554, unless in `allow` */
+    int64_t greet_delay_ms;          /* silence wanted before the banner; 0 = none */
+    struct dnsbl *dnsbl;             /* NULL: no blocklist is asked */
+    struct resolver *resolver;       /* for it */
+    enum service_listed listed;
+    int64_t dnsbl_timeout_ms;               /* the verdict is there by then */
+    int64_t tarpit_ms;                      /* SERVICE_LISTED_TARPIT: so long before the banner */
     struct service_stress stress;           /* when the gate is under stress */
     unsigned waiting_transactions;          /* clients in a transaction that make us wait; more:
                                                the one nearest to its deadline goes; 0 = no limit */

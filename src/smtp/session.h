@@ -124,7 +124,7 @@ struct session_signals {
 struct session_bar {
     int code;
     const char *enhanced;
-    char text[256];
+    char text[512];
 };
 
 struct session;

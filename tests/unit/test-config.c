@@ -99,6 +99,8 @@ static const struct {
      "the list is empty"},
     {"any host", "in = { backend = { hosts = [ \"*:25\" ]; }; };\n", ":1:", "in.backend.hosts",
      "found \"*:25\"; expected an IP address"},
+    {"blocklist zone", MINIMUM "dnsbl = { zones = [ \"bl.example\", \"bl.example=300\" ]; }; };\n",
+     ":4:", "in.dnsbl.zones", "bl.example=300"},
     {"proxy without hosts", MINIMUM "listen = [ \"127.0.0.1:2525 proxy\" ]; };\n", ":4:",
      "in.listen", "needs in.proxy_hosts"},
     {"no listeners", MINIMUM "listen = [ ]; };\n", ":4:", "in.listen", "the list is empty"},

@@ -1,8 +1,8 @@
-/* server/dnsbl-zone.c - how a blocklist stands in the configuration
+/* net/dnsbl-zone.c - how a blocklist stands in the configuration
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "server/dnsbl.h"
+#include "net/dnsbl-zone.h"
 
 #include <stdlib.h>
 #include <string.h>
