@@ -107,6 +107,22 @@ static int judge_client(struct tls_session *session, struct error *err)
     return TLS_BROKEN;
 }
 
+/* Why a certificate was not accepted is what its owner must know. */
+static void explain(struct tls_session *session, int result, struct error *err)
+{
+    gnutls_datum_t text = {NULL, 0};
+    unsigned status = gnutls_session_get_verify_cert_status(session->gnutls);
+
+    error_set(err, "%s", gnutls_strerror(result));
+    if (result != GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR ||
+        gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) != 0)
+        return;
+    while (text.size > 0 && strchr(". ", text.data[text.size - 1]) != NULL)
+        text.data[--text.size] = '\0';
+    error_set(err, "%s", (const char *)text.data);
+    gnutls_free(text.data);
+}
+
 int tls_session_handshake(struct tls_session *session, struct error *err)
 {
     int result;
@@ -122,7 +138,7 @@ int tls_session_handshake(struct tls_session *session, struct error *err)
         error_set(err, "the peer's alert: %s", alert != NULL ? alert : "unknown");
         return TLS_BROKEN;
     }
-    error_set(err, "%s", gnutls_strerror(result));
+    explain(session, result, err);
     gnutls_alert_send_appropriate(session->gnutls, result);
     return TLS_BROKEN;
 }
