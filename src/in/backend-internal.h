@@ -16,6 +16,7 @@ struct spare {
     struct nexthop hop;
     struct address host;
     bool tls;
+    bool doubtful; /* another one was dead: to be replaced */
     int64_t since_ms;
 };
 

@@ -213,6 +213,12 @@ const char *backend_hostname(const struct backend *backend)
     return backend->config->hostname;
 }
 
+bool backend_must_tls(const struct backend *backend)
+{
+    return backend->settings->tls == CONFIG_TLS_ENCRYPT ||
+           backend->settings->tls == CONFIG_TLS_VERIFY;
+}
+
 struct tls_client *backend_tls(const struct backend *backend)
 {
     return backend->tls;
@@ -287,8 +293,16 @@ static const struct address *source_for(const struct config_backend *settings, i
     return NULL;
 }
 
-int backend_connect(struct backend *backend, struct address *host, enum own_reply *why,
-                    struct error *err)
+bool backend_try_next(struct backend *backend, size_t next)
+{
+    /* A single host is asked again each time: it has answered at once. */
+    if (backend->settings->hosts.count > 1)
+        host_failed(backend, next - 1);
+    return next < backend->settings->hosts.count;
+}
+
+int backend_connect(struct backend *backend, size_t *next, struct address *host,
+                    enum own_reply *why, struct error *err)
 {
     const struct config_backend *settings = backend_settings(backend);
 
@@ -299,7 +313,7 @@ int backend_connect(struct backend *backend, struct address *host, enum own_repl
     }
     *why = REPLY_BACKEND_UNREACHABLE;
     error_set(err, "no answer a moment ago, not tried again yet");
-    for (size_t i = 0; i < settings->hosts.count; i++) {
+    for (size_t i = *next; i < settings->hosts.count; i++) {
         if (host_rests(backend, i))
             continue;
         int fd = dial_connect(&settings->hosts.items[i],
@@ -307,6 +321,7 @@ int backend_connect(struct backend *backend, struct address *host, enum own_repl
                               USER_TIMEOUT_MS, deadline_in_ms(settings->connect_timeout_ms), err);
         if (fd >= 0) {
             *host = settings->hosts.items[i];
+            *next = i + 1;
             return fd;
         }
         host_failed(backend, i);
@@ -343,13 +358,22 @@ static bool find_spare(struct backend *backend, bool tls, struct spare *out)
     for (unsigned i = 0; i < backend->spare_count; i++) {
         struct spare *spare = &backend->spares[i];
         struct pollfd poll_fd = {.fd = spare->hop.stream.fd, .events = POLLIN};
-        if (spare->tls == tls && poll(&poll_fd, 1, 0) == 0) {
+        if (spare->tls == tls && !spare->doubtful && poll(&poll_fd, 1, 0) == 0) {
             *out = *spare;
             *spare = backend->spares[--backend->spare_count];
             return true;
         }
     }
     return false;
+}
+
+void backend_doubt_spares(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    for (unsigned i = 0; i < backend->spare_count; i++)
+        backend->spares[i].doubtful = true;
+    pthread_mutex_unlock(&backend->lock);
+    backend_wake(backend);
 }
 
 bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,

@@ -47,21 +47,29 @@ bool backend_serves(const struct backend *backend, const struct config *config,
 
 const struct config_backend *backend_settings(const struct backend *backend);
 const char *backend_hostname(const struct backend *backend);
+/* Nothing goes there in plain text. */
+bool backend_must_tls(const struct backend *backend);
 struct tls_client *backend_tls(const struct backend *backend);
 /* What its certificate must be for, and SNI; NULL: not said. */
 const char *backend_tls_name(const struct backend *backend);
 
-/* Waits for one of max_sessions, then connects to the first host that answers. Returns the
- * descriptor and the host; or -1, with `why` the reply for the client and the reason in `err`.
- * Give the session back with backend_disconnected(). */
-int backend_connect(struct backend *backend, struct address *host, enum own_reply *why,
-                    struct error *err);
+/* Waits for one of max_sessions, then connects to the first host from `*next` on (0: all of them)
+ * that answers. Returns the descriptor and the host, with `*next` the one behind it; or -1, with
+ * `why` the reply for the client and the reason in `err`. Give the session back with
+ * backend_disconnected(). */
+int backend_connect(struct backend *backend, size_t *next, struct address *host,
+                    enum own_reply *why, struct error *err);
+/* The host before `next` took the connection, but serves nobody. False when none is left to try. */
+bool backend_try_next(struct backend *backend, size_t next);
 void backend_disconnected(struct backend *backend);
 
 /* A spare connection under TLS or not, moved into `hop` (which has no buffers yet). It counts as a
  * session: give it back like any other. False when none is ready. */
 bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
                         struct address *host);
+
+/* One was dead without having said so: the others are likely to be, and are replaced. */
+void backend_doubt_spares(struct backend *backend);
 
 /* An EHLO reply that was seen. The attributes of XCLIENT are announced only before XCLIENT was
  * used: `with_xclient` says that this was such a reply. */

@@ -77,12 +77,15 @@ static void lose(struct backend_courier *courier, const char *step, enum io_resu
     courier->judged = true;
 }
 
-/* Reads the reply to a step. False when the backend was lost (the verdict is then set). A 421 ends
+/* Reads the reply to a step, which is of class `good` (2 or 3) or a refusal. False when the backend was lost (the verdict is then set). A 421 ends
  * the backend's side of the connection (RFC 5321 3.8): what follows in this batch gets 451. */
 static bool read_reply(struct backend_courier *courier, const char *step, struct reply *reply,
-                       struct deadline deadline)
+                       int good, struct deadline deadline)
 {
     enum io_result result = reply_read(&courier->hop.stream, reply, deadline);
+    /* Any other, passed on, would mean to the client what the backend cannot have meant. */
+    if (result == IO_OK && reply->code < 400 && reply->code / 100 != good)
+        result = IO_FAILED;
     if (result != IO_OK) {
         lose(courier, step, result);
         return false;
@@ -227,7 +230,8 @@ static void settle_mail(struct backend_courier *courier, struct reply *reply)
                     nexthop_put_mail(&courier->hop, courier->envelope, step_deadline(courier)),
                     "MAIL"))
         return;
-    if (read_reply(courier, "MAIL", reply, step_deadline(courier)) && !reply_is_positive(reply)) {
+    if (read_reply(courier, "MAIL", reply, 2, step_deadline(courier)) &&
+        !reply_is_positive(reply)) {
         courier->verdict = *reply;
         courier->judged = true;
     }
@@ -235,10 +239,11 @@ static void settle_mail(struct backend_courier *courier, struct reply *reply)
 
 /* The reply to a command that is out; behind a refused MAIL the pipelined ones are read away and
  * the verdict on MAIL stands for them. */
-static void take_reply(struct backend_courier *courier, bool out, const char *step,
+static void take_reply(struct backend_courier *courier, bool out, const char *step, int good,
                        struct reply *reply)
 {
-    if (!out || !courier->connected || !read_reply(courier, step, reply, step_deadline(courier)))
+    if (!out || !courier->connected ||
+        !read_reply(courier, step, reply, good, step_deadline(courier)))
         reply->code = 0;
     if (courier->judged && reply->code != 421 && reply->code != 354)
         *reply = courier->verdict;
@@ -254,7 +259,7 @@ static void courier_recipient_reply(struct courier *base, struct reply *reply)
     if (!out && !courier->judged)
         out = write_step(
             courier, nexthop_put_rcpt(&courier->hop, recipient, step_deadline(courier)), "RCPT");
-    take_reply(courier, out, "RCPT", reply);
+    take_reply(courier, out, "RCPT", 2, reply);
 }
 
 static void courier_data_reply(struct courier *base, struct reply *reply)
@@ -272,7 +277,7 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
         out = write_step(courier, nexthop_put(&courier->hop, "DATA\r\n", step_deadline(courier)),
                          "DATA");
     courier->data_due = false;
-    take_reply(courier, out, "DATA", reply);
+    take_reply(courier, out, "DATA", 3, reply);
 }
 
 static size_t total_octets(const struct iovec *iov, int count)
@@ -291,7 +296,7 @@ static bool settle_chunks(struct backend_courier *courier, unsigned left, struct
 
     while (courier->chunks_due > left) {
         courier->chunks_due--;
-        if (!read_reply(courier, "BDAT", &reply, deadline))
+        if (!read_reply(courier, "BDAT", &reply, 2, deadline))
             return false;
         if (!reply_is_positive(&reply)) {
             disconnect(courier, false);
@@ -365,7 +370,7 @@ static void courier_end(struct courier *base, struct reply *reply)
         if (result != IO_OK)
             lose(courier, "end of data", result);
         else if (settle_chunks(courier, 0, deadline) &&
-                 read_reply(courier, "end of data", reply, deadline))
+                 read_reply(courier, "end of data", reply, 2, deadline))
             return;
     }
     *reply = courier->verdict;
@@ -406,6 +411,8 @@ static void courier_authenticate(struct courier *base, const struct client_ident
         if (result == IO_OK)
             result = nexthop_command(&courier->hop, "\r\n", reply, deadline);
         stream_wipe(&courier->hop.stream);
+        if (result == IO_OK && reply->code < 400 && reply->code != 334 && reply->code != 235)
+            result = IO_FAILED;
         if (result != IO_OK)
             lose(courier, "AUTH", result);
     }

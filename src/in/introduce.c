@@ -26,6 +26,7 @@ enum outcome {
     REFUSED,    /* the verdict is for the client */
     TLS_FAILED, /* the handshake failed; a fresh connection may do without, if the rules allow */
     STALE,      /* a spare that was dead already; a fresh connection may do */
+    HOST_DOWN,  /* it greeted nobody; another host may. The verdict is set all the same */
 };
 
 struct introduction {
@@ -35,9 +36,11 @@ struct introduction {
     struct nexthop *hop;
     struct reply *verdict;
     struct address host;
+    size_t next_host; /* to be tried, should this one serve nobody */
     struct deadline deadline;
     unsigned offered; /* XCLIENT attributes */
     bool spare;       /* the connection is one: greeted, and nothing said to it for the client */
+    bool introduced;  /* XCLIENT was taken */
 };
 
 static struct deadline step(const struct introduction *intro)
@@ -61,8 +64,10 @@ static enum outcome lost(struct introduction *intro, const char *at, enum io_res
 {
     char reason[128];
 
-    if (intro->spare && result != IO_TIMEOUT)
+    if (intro->spare && (result != IO_TIMEOUT || !intro->introduced)) {
+        backend_doubt_spares(intro->backend);
         return STALE;
+    }
     snprintf(reason, sizeof reason, "%s: %s", at, io_result_name(result));
     log_problem(intro, LOG_LEVEL_WARNING, "event=backend-lost", reason);
     reply_own(intro->verdict, REPLY_BACKEND_LOST);
@@ -110,7 +115,7 @@ static enum outcome send_header(struct introduction *intro)
  * understood. */
 static bool judges_client(const struct introduction *intro)
 {
-    return uses_proxy(intro) && intro->verdict->code != 554 &&
+    return uses_proxy(intro) && intro->verdict->code >= 400 && intro->verdict->code != 554 &&
            strncmp(intro->verdict->enhanced, "5.5.", 4) != 0;
 }
 
@@ -118,8 +123,10 @@ static enum outcome greet(struct introduction *intro)
 {
     char text[256];
     enum io_result result = nexthop_greeting(intro->hop, intro->verdict, step(intro));
-    if (result != IO_OK)
-        return lost(intro, "greeting", result);
+    if (result != IO_OK) {
+        lost(intro, "greeting", result);
+        return HOST_DOWN;
+    }
     if (reply_is_positive(intro->verdict) || judges_client(intro))
         return reply_is_positive(intro->verdict) ? READY : REFUSED;
     if (uses_proxy(intro) && reply_is_permanent(intro->verdict))
@@ -128,7 +135,7 @@ static enum outcome greet(struct introduction *intro)
     log_problem(intro, reply_is_permanent(intro->verdict) ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
                 "event=backend-greeting", reply_summary(intro->verdict, text, sizeof text));
     reply_own(intro->verdict, REPLY_BACKEND_BUSY);
-    return REFUSED;
+    return HOST_DOWN;
 }
 
 /* EHLO under our own name, to learn what the backend offers us. */
@@ -165,10 +172,28 @@ static bool wants_tls(const struct introduction *intro)
     return false;
 }
 
+/* Says what the operator can do. */
+static void log_tls_failure(const struct introduction *intro, const char *reason)
+{
+    static const char *const remedies[] = {
+        [CONFIG_TLS_MIRROR] =
+            "mail that comes under TLS gets 451 until the backend's TLS works, or "
+            "backend.tls is changed",
+        [CONFIG_TLS_MAY] = "going on in plain text",
+        [CONFIG_TLS_ENCRYPT] = "all mail gets 451 until the backend's TLS works, or backend.tls is "
+                               "changed",
+        [CONFIG_TLS_VERIFY] = "all mail gets 451 until its certificate is for backend.tls_name and "
+                              "comes from a CA in backend.ca_file",
+    };
+    char text[500];
+    bool may = intro->settings->tls == CONFIG_TLS_MAY;
+    snprintf(text, sizeof text, "%s; %s", reason, remedies[intro->settings->tls]);
+    log_problem(intro, may ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "event=backend-tls", text);
+}
+
 static enum outcome start_tls(struct introduction *intro)
 {
-    bool must =
-        intro->settings->tls == CONFIG_TLS_ENCRYPT || intro->settings->tls == CONFIG_TLS_VERIFY;
+    bool must = backend_must_tls(intro->backend);
     struct error err = {""};
 
     if (!(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
@@ -184,7 +209,7 @@ static enum outcome start_tls(struct introduction *intro)
                          intro->verdict, step(intro), &err);
     if (result == IO_OK)
         return READY;
-    log_problem(intro, LOG_LEVEL_ERROR, "event=backend-tls", err.text);
+    log_tls_failure(intro, err.text);
     if (!must)
         return TLS_FAILED;
     reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
@@ -221,9 +246,14 @@ static enum outcome send_identity(struct introduction *intro)
         return identity_refused(intro, "XCLIENT is not offered to us");
     if (xclient_format(&identity, intro->offered, line) == 0)
         return identity_refused(intro, "the XCLIENT line would be too long");
-    enum io_result result = nexthop_command(intro->hop, line, intro->verdict, step(intro));
+    /* A spare has been silent for long; whether it still lives shows now. */
+    struct deadline deadline = step(intro);
+    if (intro->spare)
+        deadline = deadline_earlier(deadline, deadline_in_ms(intro->settings->connect_timeout_ms));
+    enum io_result result = nexthop_command(intro->hop, line, intro->verdict, deadline);
     if (result != IO_OK)
         return lost(intro, "XCLIENT", result);
+    intro->introduced = true;
     if (intro->verdict->code == 220)
         return READY;
     if (refuses_xclient(intro->verdict) || intro->verdict->code < 400) {
@@ -252,8 +282,8 @@ static enum outcome hello_as_client(struct introduction *intro)
         return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     if (result == IO_OK && esmtp && reply_is_permanent(intro->verdict))
         result = nexthop_hello(intro->hop, false, name, intro->verdict, step(intro));
-    if (result != IO_OK)
-        return lost(intro, "EHLO", result);
+    if (result != IO_OK || intro->verdict->code / 100 == 3)
+        return lost(intro, "EHLO", result != IO_OK ? result : IO_FAILED);
     if (!reply_is_positive(intro->verdict))
         return REFUSED;
     if (esmtp)
@@ -304,7 +334,7 @@ static bool get_connection(struct introduction *intro, struct stream_buffers *bu
         intro->offered = intro->hop->capabilities.xclient;
         return true;
     }
-    int fd = backend_connect(intro->backend, &intro->host, &why, &err);
+    int fd = backend_connect(intro->backend, &intro->next_host, &intro->host, &why, &err);
     if (fd < 0) {
         log_problem(intro, LOG_LEVEL_WARNING, "event=backend-unreachable", err.text);
         reply_own(intro->verdict, why);
@@ -323,7 +353,7 @@ static enum outcome attempt(struct introduction *intro, struct stream_buffers *b
         return REFUSED;
     enum outcome outcome = converse(intro, tls);
     if (outcome != READY) {
-        if (outcome == TLS_FAILED || outcome == STALE)
+        if (outcome == TLS_FAILED || outcome == STALE || outcome == HOST_DOWN)
             stream_abort(&intro->hop->stream);
         else
             nexthop_quit(intro->hop);
@@ -348,11 +378,15 @@ int introduce(struct backend *backend, const struct client_identity *client, str
 
     if (outcome == STALE)
         outcome = attempt(&intro, buffers, tls, false);
+    while (outcome == HOST_DOWN && backend_try_next(backend, intro.next_host))
+        outcome = attempt(&intro, buffers, tls, false);
     /* After a failed handshake only a fresh connection may go on in plain text, and only under
      * "may": a mirrored session must not lose the TLS that the backend's rules may ask for. */
-    if (outcome == TLS_FAILED && intro.settings->tls == CONFIG_TLS_MAY)
+    if (outcome == TLS_FAILED && intro.settings->tls == CONFIG_TLS_MAY) {
+        intro.next_host = 0;
         outcome = attempt(&intro, buffers, false, false);
-    else if (outcome == TLS_FAILED)
+    } else if (outcome == TLS_FAILED) {
         reply_own(verdict, REPLY_BACKEND_CONFIG);
+    }
     return outcome == READY ? 0 : -1;
 }

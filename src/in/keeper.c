@@ -9,10 +9,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/i18n.h"
 #include "base/log.h"
+#include "net/proxy.h"
 
 #define SPARE_LIFE_MS 240000    /* Postfix ends silent sessions after 300 s */
 #define SPARE_FAILED_MS 10000   /* one that ends sooner was not wanted there */
@@ -50,9 +52,13 @@ static void judge_offer(struct keeper *keeper, const struct nexthop_capabilities
                  "the backend does not offer XCLIENT to this host: add our address to its "
                  "smtpd_authorized_xclient_hosts; until then all mail gets 451");
     else if (tls && !(seen->extensions & NEXTHOP_STARTTLS))
-        log_lack(keeper, "event=backend-tls",
-                 "the backend does not offer STARTTLS, so mail that came under TLS reaches it in "
-                 "plain text");
+        log_lack(
+            keeper, "event=backend-tls",
+            backend_must_tls(keeper->backend)
+                ? "the backend does not offer STARTTLS; until it does, or backend.tls is "
+                  "changed, all mail gets 451"
+                : "the backend does not offer STARTTLS, so mail that came under TLS reaches it "
+                  "in plain text");
     else
         keeper->told = false;
 }
@@ -65,6 +71,29 @@ static bool hello(struct keeper *keeper, struct nexthop *hop)
            reply_is_positive(&keeper->reply);
 }
 
+/* Where PROXY headers are expected: that this connection is for ourselves. Version 1 has no word for
+ * it that Postfix takes (UNKNOWN gets 421), so it is said by our own address. */
+static bool send_header(struct keeper *keeper, struct nexthop *hop)
+{
+    const int identity = keeper->backend->settings->identity;
+    struct proxy_header header = {.local = identity == CONFIG_IDENTITY_PROXY_V2};
+    struct sockaddr_storage own, peer;
+    socklen_t own_len = sizeof own, peer_len = sizeof peer;
+    char octets[PROXY_HEADER_MAX];
+
+    if (identity != CONFIG_IDENTITY_PROXY_V1 && identity != CONFIG_IDENTITY_PROXY_V2)
+        return true;
+    if (getsockname(hop->stream.fd, (struct sockaddr *)&own, &own_len) != 0 ||
+        getpeername(hop->stream.fd, (struct sockaddr *)&peer, &peer_len) != 0)
+        return false;
+    address_from_sockaddr(&header.source, (struct sockaddr *)&own);
+    address_from_sockaddr(&header.destination, (struct sockaddr *)&peer);
+    size_t len = proxy_format(&header, header.local ? PROXY_V2 : PROXY_V1, octets);
+    struct deadline deadline = deadline_in_ms(STEP_MS);
+    return len > 0 && stream_put(&hop->stream, octets, len, deadline) == IO_OK &&
+           stream_flush(&hop->stream, deadline) == IO_OK;
+}
+
 /* Greeting, EHLO and, where it is wanted and offered, TLS and EHLO again. False when the connection
  * is of no use as a spare. */
 static bool prepare(struct keeper *keeper, struct nexthop *hop, bool tls)
@@ -72,7 +101,8 @@ static bool prepare(struct keeper *keeper, struct nexthop *hop, bool tls)
     struct backend *backend = keeper->backend;
     struct error err = {""};
 
-    if (nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK ||
+    if (!send_header(keeper, hop) ||
+        nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK ||
         !reply_is_positive(&keeper->reply) || !hello(keeper, hop))
         return false;
     judge_offer(keeper, &hop->capabilities, tls);
@@ -93,8 +123,36 @@ static void keep(struct backend *backend, struct nexthop *hop, const struct addr
 {
     stream_reclaim(&hop->stream);
     pthread_mutex_lock(&backend->lock);
-    backend->spares[backend->spare_count++] = (struct spare){*hop, *host, tls, deadline_now_ms()};
+    backend->spares[backend->spare_count++] =
+        (struct spare){.hop = *hop, .host = *host, .tls = tls, .since_ms = deadline_now_ms()};
     pthread_mutex_unlock(&backend->lock);
+}
+
+/* Connects to the first host that serves us. 0; or -1, with the reason logged where nothing is known
+ * of the backend. */
+static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct address *host,
+                            bool tls)
+{
+    struct backend *backend = keeper->backend;
+    enum own_reply why;
+    struct error err;
+    struct nexthop_capabilities known;
+    size_t next = 0;
+
+    do {
+        int fd = backend_connect(backend, &next, host, &why, &err);
+        if (fd < 0) {
+            if (!backend_capabilities(backend, &known))
+                log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
+            return -1;
+        }
+        nexthop_init(hop, fd, &keeper->buffers);
+        if (prepare(keeper, hop, tls))
+            return 0;
+        nexthop_quit(hop);
+        backend_disconnected(backend);
+    } while (backend_try_next(backend, next));
+    return -1;
 }
 
 /* One connection: a spare if `spare`, else only to hear what is offered. */
@@ -102,23 +160,13 @@ static void make_connection(struct keeper *keeper, bool spare, bool tls)
 {
     struct backend *backend = keeper->backend;
     struct address host;
-    enum own_reply why;
-    struct error err;
     struct nexthop hop;
-    int fd = backend_connect(backend, &host, &why, &err);
 
-    if (fd < 0) {
-        struct nexthop_capabilities known;
-        if (!backend_capabilities(backend, &known))
-            log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
+    if (connect_prepared(keeper, &hop, &host, tls) != 0) {
         keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
         return;
     }
-    nexthop_init(&hop, fd, &keeper->buffers);
-    bool ready = prepare(keeper, &hop, tls);
-    if (!ready)
-        keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
-    if (ready && spare && (hop.stream.tls != NULL) == tls) {
+    if (spare && (hop.stream.tls != NULL) == tls) {
         keep(backend, &hop, &host, tls);
         return;
     }
@@ -142,7 +190,7 @@ static bool take_unfit(struct keeper *keeper, struct spare *out)
         bool dead = poll(&poll_fd, 1, 0) != 0;
         if (dead && age < SPARE_FAILED_MS)
             keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
-        if (dead || age >= SPARE_LIFE_MS ||
+        if (dead || spare->doubtful || age >= SPARE_LIFE_MS ||
             ++seen[spare->tls] > backend_spares_wanted(backend, spare->tls)) {
             *out = *spare;
             *spare = backend->spares[--backend->spare_count];
@@ -205,10 +253,7 @@ static int tend(struct keeper *keeper)
         if (!spare)
             keeper->next_try_ms = now + RETRY_MS;
         make_connection(keeper, spare,
-                        spare
-                            ? tls
-                            : backend->submission || backend->settings->tls == CONFIG_TLS_ENCRYPT ||
-                                  backend->settings->tls == CONFIG_TLS_VERIFY);
+                        spare ? tls : backend->submission || backend_must_tls(backend));
         return 0;
     }
     return RETRY_MS;

@@ -171,27 +171,29 @@ def no_spares_for_proxy(world):
 
 @scenario("spares: one that died in silence, or fell silent, costs the client no refusal")
 def dead_spares(world):
-    def judge(dialog, step, text):
-        return sulk.get(step) if not dialog.fresh else None
-
     for how in ("close", "stall"):
-        sulk = {}
+        dead = []
+
+        def judge(dialog, step, text):
+            return how if dialog in dead and step == "xclient" else None
+
         backend = mirror(world, judge=judge)
         relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none"; connect_timeout = "1s";')
         wait_for("spares", lambda: len(backend.idle()) == 2)
-        for dialog in backend.dialogs:
-            dialog.fresh = False
-        sulk["xclient"] = how
-        type(backend.dialogs[0]).fresh = True
-        client = Client()
-        client.hello()
-        began = time.monotonic()
-        assert client.envelope("a@example.com") == [250], how
-        took = time.monotonic() - began
-        assert took < 4, (how, took)
-        assert client.data("x\r\n")[0] == 250
-        print(f"# {how}: {took * 1000:.0f} ms until the recipient was accepted")
-        assert len(backend.accepted) == 1
+        dead += backend.dialogs
+        times = []
+        for _ in range(3):
+            client = Client()
+            client.hello()
+            began = time.monotonic()
+            assert client.envelope("a@example.com") == [250], how
+            times.append(time.monotonic() - began)
+            assert client.data("x\r\n")[0] == 250
+            client.close()
+        print(f"# {how}: {max(times) * 1000:.0f} ms until the recipient was accepted")
+        # one client finds out, not each
+        assert len([t for t in times if t > 0.5]) <= (how == "stall") and max(times) < 4, times
+        assert len(backend.accepted) == 3
         relay.stop()
         backend.close()
 
@@ -378,8 +380,8 @@ def tls_levels(world):
         ('tls = "encrypt";', right, False, True),
         ('tls = "encrypt";', None, False, r"STARTTLS is not offered.*backend\.tls"),
         (f'{verify} "{ca}";', right, False, True), (f'{verify} "{ca}";', right, True, True),
-        (f'{verify} "{other_ca}";', right, False, r"backend\.ca_file"),
-        (f'{verify} "{ca2}";', renamed, False, r"backend\.tls_name"),
+        (f'{verify} "{other_ca}";', right, False, r"issuer is unknown.*backend\.ca_file"),
+        (f'{verify} "{ca2}";', renamed, False, r"name in the certificate does not match.*backend\.tls_name"),
         (f'{verify} "{ca}";', None, False, r"STARTTLS is not offered.*backend\.tls"),
     ]
     wrong = []
