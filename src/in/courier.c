@@ -318,7 +318,7 @@ static int put_chunk_head(struct backend_courier *courier, size_t octets)
         enum io_result flushed = stream_flush(&courier->hop.stream, deadline);
         if (flushed != IO_OK)
             lose(courier, "mail data", flushed);
-        if (flushed != IO_OK || !settle_chunks(courier, most / 2, deadline))
+        if (flushed != IO_OK || !settle_chunks(courier, most / 2, step_deadline(courier)))
             return -1;
     }
     snprintf(head, sizeof head, "BDAT %zu\r\n", octets);

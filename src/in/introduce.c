@@ -216,8 +216,9 @@ static enum outcome start_tls(struct introduction *intro)
     return REFUSED;
 }
 
-/* 500, 501, 502, 503 and 550 5.7.0 are about XCLIENT itself; any other refusal in place of its 220
- * is the backend's verdict on the real client. */
+/* 500, 501, 502, 503 and 550 5.7.0 are about XCLIENT itself, and so may be a 550 that does not say
+ * what it is about; any other refusal in place of its 220 is the backend's verdict on the real
+ * client. */
 static bool refuses_command(const struct reply *reply)
 {
     return reply->code >= 500 && reply->code <= 503;
@@ -225,7 +226,9 @@ static bool refuses_command(const struct reply *reply)
 
 static bool refuses_xclient(const struct reply *reply)
 {
-    return refuses_command(reply) || (reply->code == 550 && strcmp(reply->enhanced, "5.7.0") == 0);
+    return refuses_command(reply) ||
+           (reply->code == 550 &&
+            (reply->enhanced[0] == '\0' || strcmp(reply->enhanced, "5.7.0") == 0));
 }
 
 static enum outcome send_identity(struct introduction *intro)
