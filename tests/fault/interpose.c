@@ -3,7 +3,7 @@
  * Preloaded into relay-in. A page in a file ($POSTERN_FAULT_PAGE) is shared with the test, which
  * writes there which call shall fail, the how-manieth and how; the calls are counted from the moment
  * the test sets the counter to zero. Everything else goes through. The page also moves the wall
- * clock (CLOCK_REALTIME, time) by some seconds; the monotonic clock stays.
+ * clock (CLOCK_REALTIME, time) by some seconds, and the monotonic one by others.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -52,6 +52,7 @@ struct page {
     _Atomic int64_t hits;
     _Atomic int64_t clock_offset_s;
     _Atomic int64_t calls[CALL_COUNT];
+    _Atomic int64_t monotonic_offset_s;
 };
 
 static struct page nothing;
@@ -259,6 +260,8 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     int result = NEXT(clock_gettime)(clock, now);
     if (clock == CLOCK_REALTIME)
         now->tv_sec += atomic_load(&page->clock_offset_s);
+    if (clock == CLOCK_MONOTONIC)
+        now->tv_sec += atomic_load(&page->monotonic_offset_s);
     return result;
 }
 

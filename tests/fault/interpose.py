@@ -7,12 +7,13 @@ CALLS = ("recv", "send", "sendmsg", "writev", "read", "poll", "epoll_wait", "epo
          "connect", "open", "malloc")
 SHORT = 0
 WANTED, FIRST, TIMES, ERROR, HITS, CLOCK = range(6)
+MONOTONIC = 6 + len(CALLS)
 
 
 class Page:
     def __init__(self, path):
         with open(path, "wb") as file:
-            file.write(bytes(8 * (6 + len(CALLS))))
+            file.write(bytes(8 * (7 + len(CALLS))))
         os.chmod(path, 0o666)
         with open(path, "r+b") as file:
             self.memory = mmap.mmap(file.fileno(), 0)
@@ -45,6 +46,10 @@ class Page:
 
     def move_clock(self, seconds):
         self.set(CLOCK, seconds)
+
+    def age(self, seconds):
+        """So much later by the monotonic clock, which nothing else moves."""
+        self.set(MONOTONIC, seconds)
 
     def environment(self):
         library = os.environ["POSTERN_BUILDDIR"] + "/tests/fault/interpose.so"

@@ -11,9 +11,8 @@ import socket
 import ssl
 import struct
 import threading
-import time
 
-from bed import BACKEND
+from bed import BACKEND, CLIENT4, SCRIPTED_PORT as PORT, Client, wait_for
 from recorder import Cut, Dialog, Recorder, Transaction
 
 FULL = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME", "ENHANCEDSTATUSCODES",
@@ -67,7 +66,8 @@ class MirrorDialog(Dialog):
     def verdict(self, step, text):
         """None, a reply, or one of the ways to go wrong, which end here."""
         said = self.backend.judge(self, step, text)
-        if said is None and (self.introduced or step in ("banner", "xclient", "starttls")):
+        before = ("starttls",) if self.backend.proxy else ("banner", "xclient", "starttls")
+        if said is None and (self.introduced or step in before):
             said = self.backend.script.get(step)
         if said in ("close", "stall"):
             self.backend.fault = said
@@ -212,3 +212,26 @@ class Mirror(Recorder):
                 dialog.sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+
+
+def mirror(world, port=PORT, **settings):
+    backend = Mirror(port, **settings)
+    world.backends.append(backend)
+    return backend
+
+
+def learned(source=CLIENT4, keyword="8BITMIME"):
+    """Waits until relay-in offers what the backend does."""
+    wait_for("the backend's offer", lambda: keyword in probe_ehlo(source))
+
+
+def probe_ehlo(source=CLIENT4):
+    client = Client(source)
+    try:
+        return client.hello()
+    finally:
+        client.close()
+
+
+def introduced(backend):
+    return [d for d in backend.dialogs if d.introduced]

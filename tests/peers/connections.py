@@ -1,0 +1,412 @@
+"""Round trips, spares, several hosts, several backends, TLS towards them.
+
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import re
+import subprocess
+import time
+
+from bed import BACKEND, CLIENT4, CLIENT6, OTHER4, RELAY4, Client, Postfix, read, wait_for
+from interpose import Page
+from mirror import PORT, introduced, learned, mirror
+from tap import scenario
+
+GATHER = 0.04
+FIRST = "MAIL FROM:<s@sender.example>\r\nRCPT TO:<a@example.com>\r\nDATA\r\n"
+BODY = "Subject: x\r\n\r\nhello\r\n.\r\n"
+
+
+def pipelined(client, again=False):
+    """A message as a pipelining client sends it: two writes."""
+    client.send(FIRST)
+    codes = [client.reply()[0] for _ in range(3)]
+    client.send(BODY)
+    codes.append(client.reply()[0])
+    assert codes == [250, 250, 354, 250], codes
+
+
+def flights(dialog):
+    """Without the QUIT, which nobody waits for."""
+    return [f for f in dialog.flights if not f.startswith(b"QUIT")]
+
+
+def one_session(world, backend, tls):
+    client = Client()
+    client.hello()
+    if tls:
+        client.starttls()
+    pipelined(client)
+    dialog, = introduced(backend)
+    assert dialog.tls == tls
+    first = flights(dialog)
+    assert first[-3].startswith(b"EHLO client.example") and first[-2].startswith(b"MAIL FROM") \
+        and b"RCPT" in first[-2] + b"RCPT" and first[-1].startswith(b"Received"), first
+    pipelined(client)
+    second = flights(dialog)[len(first):]
+    assert len(second) == 2, second
+    client.close()
+    assert backend.violations == [], backend.violations
+    assert len(backend.accepted) == 2
+    return first
+
+
+@scenario("round trips: 4 on a spare and 2 for the session's next message, plain and under TLS")
+def warm(world):
+    for tls in (False, True):
+        backend = mirror(world, gather=GATHER, certificate=(world.bed.cert, world.bed.key))
+        relay = world.relay(backend_port=PORT, backend="spares = 4;")
+        wait_for("spares of both kinds", lambda: {d.tls for d in backend.idle()} == {False, True})
+        before = {id(d): len(d.flights) for d in backend.dialogs}
+        client = one_session
+        first = client(world, backend, tls)
+        dialog, = introduced(backend)
+        used = len(first) - before[id(dialog)]
+        print(f"# {'TLS' if tls else 'plain'}: {used} round trips on a spare")
+        assert used == 4, first
+        relay.stop()
+        backend.close()
+
+
+@scenario("round trips: 6 cold, plain; TLS costs EHLO, STARTTLS and a handshake more")
+def cold(world):
+    for tls in (False, True):
+        backend = mirror(world, gather=GATHER, certificate=(world.bed.cert, world.bed.key))
+        relay = world.relay(backend_port=PORT, backend="spares = 0;")
+        learned()
+        first = one_session(world, backend, tls)
+        # TCP's own and the wait for the greeting are not seen as flights; TLS 1.3 takes one.
+        dialog, = introduced(backend)
+        used = 2 + len(first) + (1 if tls else 0)
+        print(f"# {'TLS' if tls else 'plain'}: {used} round trips cold")
+        assert not tls or dialog.sock.version() == "TLSv1.3"
+        assert used == (9 if tls else 6), first
+        relay.stop()
+        backend.close()
+
+
+@scenario("spares: as many as asked for, replaced when used, and when the backend closes them")
+def spares(world):
+    backend = mirror(world)
+    relay = world.relay(backend_port=PORT, backend='spares = 3; tls = "none";')
+    most = 0
+
+    def settled():
+        nonlocal most
+        most = max(most, len(backend.idle()))
+        return len(backend.held()) == 3 and len(backend.idle()) == 3
+
+    wait_for("three spares", settled)
+    client = Client()
+    client.hello()
+    assert client.envelope("a@example.com") == [250]
+    taken, = introduced(backend)
+    assert taken in backend.dialogs[:3], "the session did not take a spare"
+    wait_for("the used one's replacement", lambda: len(backend.idle()) == 3)
+    assert client.data("x\r\n")[0] == 250
+    client.close()
+    wait_for("three again", settled)
+    # one closed by the backend is replaced, but not in a race: that one is young
+    backend.drop(backend.idle()[:1])
+    time.sleep(0.5)
+    assert len(backend.held()) == 2
+    for _ in range(3):
+        client = Client()
+        client.hello()
+        assert client.envelope("a@example.com") == [250]
+        assert client.data("x\r\n")[0] == 250
+        client.close()
+    wait_for("three again", settled, 25)
+    time.sleep(0.5)
+    assert len(backend.held()) == 3 and most <= 3, (len(backend.held()), most)
+    assert backend.violations == [], backend.violations
+    assert relay.process.poll() is None
+
+
+@scenario("spares: none under PROXY, where the client must be known first; the keeper speaks for itself")
+def no_spares_for_proxy(world):
+    for identity in ("proxy-v1", "proxy-v2"):
+        backend = mirror(world, proxy=True)
+        relay = world.relay(backend_port=PORT, identity=identity, backend="spares = 3;")
+        learned()
+        time.sleep(0.5)
+        assert backend.held() == [], identity
+        assert [d.proxy[1] in (None, "10.0.0.1", BACKEND) for d in backend.dialogs] == [True], backend.dialogs
+        client = Client()
+        client.hello()
+        assert client.envelope("a@example.com") == [250]
+        assert [d.proxy for d in introduced(backend)] == [(int(identity[-1]), CLIENT4)]
+        client.close()
+        assert backend.violations == [], backend.violations
+        relay.stop()
+        backend.close()
+
+
+@scenario("spares: one that died in silence, or fell silent, costs the client no refusal")
+def dead_spares(world):
+    for how in ("close", "stall"):
+        dead = []
+
+        def judge(dialog, step, text):
+            return how if dialog in dead and step == "xclient" else None
+
+        backend = mirror(world, judge=judge)
+        relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none"; connect_timeout = "1s";')
+        wait_for("spares", lambda: len(backend.idle()) == 2)
+        dead += backend.dialogs
+        times = []
+        for _ in range(3):
+            client = Client()
+            client.hello()
+            began = time.monotonic()
+            assert client.envelope("a@example.com") == [250], how
+            times.append(time.monotonic() - began)
+            assert client.data("x\r\n")[0] == 250
+            client.close()
+        print(f"# {how}: {max(times) * 1000:.0f} ms until the recipient was accepted")
+        # one client finds out, not each
+        assert len([t for t in times if t > 0.5]) <= (how == "stall") and max(times) < 4, times
+        assert len(backend.accepted) == 3
+        relay.stop()
+        backend.close()
+
+
+@scenario("spares: those that have grown too old are replaced before the backend ends them")
+def old_spares(world):
+    page = Page(f"{world.bed.dir}/page")
+    backend = mirror(world)
+    relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none";', **page.environment())
+    wait_for("spares", lambda: len(backend.idle()) == 2)
+    old = list(backend.dialogs)
+    for age, replaced in ((200, False), (241, True)):
+        page.age(age)
+        client = Client()
+        client.hello()
+        client.close()
+        # a session wakes the keeper
+        client = Client()
+        client.hello()
+        assert client.envelope("a@example.com") == [250]
+        client.close()
+        if replaced:
+            wait_for("new spares", lambda: len(backend.idle()) == 2 and not any(d.open for d in old), 20)
+            assert len(backend.held()) == 2
+        else:
+            time.sleep(0.5)
+            assert sum(d.open for d in old) == 1, "only the used one was to go"
+    assert relay.process.poll() is None and backend.violations == []
+
+
+@scenario("spares: max_sessions counts them, and a session goes before a spare")
+def spares_and_max(world):
+    backend = mirror(world)
+    relay = world.relay(backend_port=PORT, backend='spares = 3; max_sessions = 3; tls = "none";')
+    wait_for("three spares", lambda: len(backend.idle()) == 3)
+    most, clients = 0, []
+    for _ in range(3):
+        client = Client()
+        client.hello()
+        assert client.envelope("a@example.com") == [250]
+        clients.append(client)
+        most = max(most, len(backend.held()))
+    time.sleep(0.3)
+    most = max(most, len(backend.held()))
+    assert most == 3 and len(introduced(backend)) == 3, most
+    fourth = Client(OTHER4)
+    fourth.hello()
+    fourth.cmd("MAIL FROM:<s@sender.example>", 250)
+    began = time.monotonic()
+    code, text = fourth.cmd("RCPT TO:<a@example.com>")
+    assert code == 451 and "4.3.2" in text and time.monotonic() - began >= 4.5, text
+    clients[0].close()
+    assert fourth.envelope("a@example.com")[-1:] == [250] if fourth.cmd("RSET", 250) else False
+    assert len(backend.held()) <= 3
+    assert relay.process.poll() is None
+
+
+@scenario("hosts: the next takes over at once, the first is asked again after retry_after")
+def failover(world):
+    second = mirror(world, PORT + 1)
+    relay = world.relay(hosts=f'"{BACKEND}:{PORT}", "{BACKEND}:{PORT + 1}"', retry_after='"2s"', backend="spares = 0;")
+
+    def deliver():
+        client = Client()
+        client.hello()
+        assert client.envelope("a@example.com") == [250]
+        assert client.data("x\r\n")[0] == 250
+        client.close()
+
+    deliver()
+    assert len(second.accepted) == 1
+    first = mirror(world, PORT)
+    deliver()
+    assert len(second.accepted) == 2 and first.accepted == [], "the first was asked again too soon"
+    wait_for("the first to be used again", lambda: deliver() or len(first.accepted) > 0, 6)
+    count = len(second.accepted)
+    deliver()
+    assert len(second.accepted) == count
+    # a host that takes connections and serves none is as good as down
+    for greeting in ("close", "421 4.3.2 going down", "554 5.3.2 in maintenance", "garbage"):
+        first.script = {"banner": greeting}
+        deliver()
+    first.say_goodbye()
+    deliver()
+    assert relay.process.poll() is None and second.violations == []
+
+
+@scenario("hosts: IPv6, and the source address of each family")
+def source(world):
+    for host, hosts, own in (("2001:db8::1", f'"[2001:db8::1]:{PORT}"', "2001:db8::9"),
+                             (BACKEND, f'"{BACKEND}:{PORT}"', "10.0.0.9")):
+        backend = mirror(world, host=host)
+        relay = world.relay(hosts=hosts, backend='source = [ "10.0.0.9", "2001:db8::9" ];')
+        client = Client(CLIENT6)
+        client.hello()
+        assert client.envelope("a@example.com") == [250]
+        assert client.data("x\r\n")[0] == 250
+        assert {d.peer[0] for d in backend.dialogs} == {own}, backend.dialogs
+        assert "IPV6:2001:db8::7" in backend.accepted[0].client
+        client.close()
+        relay.stop()
+        backend.close()
+
+
+SECOND = f"""backends = ( {{ domains = [ "other.example", ".sub.example" ]; hosts = [ "{BACKEND}:{PORT + 1}" ];
+             identity = "xclient"; retry_after = 0; }} );"""
+
+
+@scenario("domains: each has its own backend; recipients of two in one transaction are told why not")
+def domains(world):
+    one, two = mirror(world, PORT), mirror(world, PORT + 1)
+    world.relay(backend_port=PORT, inner=SECOND)
+    client = Client()
+    client.hello()
+    client.cmd("MAIL FROM:<s@sender.example>", 250)
+    client.cmd("RCPT TO:<a@example.com>", 250)
+    code, text = client.cmd("RCPT TO:<b@other.example>")
+    assert code == 452 and "4.5.3" in text and "mail server is another one" in text, text
+    client.cmd("RCPT TO:<c@deep.sub.example>", 452)
+    client.cmd("RCPT TO:<d@example.com>", 250)
+    assert client.data("x\r\n")[0] == 250
+    assert client.envelope("b@other.example", "c@deep.sub.example", "a@example.com") == [250, 250, 452]
+    assert client.data("x\r\n")[0] == 250
+    # in one write: the order of the replies is the client's
+    client.send("MAIL FROM:<s@sender.example>\r\nRCPT TO:<b@other.example>\r\nRCPT TO:<a@example.com>\r\n"
+                "RCPT TO:<e@other.example>\r\nDATA\r\n")
+    assert [client.reply()[0] for _ in range(5)] == [250, 250, 452, 250, 354]
+    client.send("x\r\n.\r\n")
+    assert client.reply()[0] == 250
+    assert [m.recipients for m in one.accepted] == [["a@example.com", "d@example.com"]]
+    assert [m.recipients for m in two.accepted] == [["b@other.example", "c@deep.sub.example"],
+                                                    ["b@other.example", "e@other.example"]]
+    assert one.violations == two.violations == []
+
+
+@scenario("domains: the first backend refuses its recipient, so the transaction is the other's")
+def domains_refused(world):
+    one, two = mirror(world, PORT, script={"rcpt": "550 5.1.1 unknown"}), mirror(world, PORT + 1)
+    world.relay(backend_port=PORT, inner=SECOND)
+    client = Client()
+    client.hello()
+    assert client.envelope("a@example.com", "b@other.example") == [550, 250]
+    assert client.data("x\r\n")[0] == 250
+    assert [m.recipients for m in two.accepted] == [["b@other.example"]] and one.accepted == []
+    client.send("MAIL FROM:<s@sender.example>\r\nRCPT TO:<a@example.com>\r\nRCPT TO:<b@other.example>\r\nDATA\r\n")
+    assert [client.reply()[0] for _ in range(4)] == [250, 550, 250, 354]
+    client.send("x\r\n.\r\n")
+    assert client.reply()[0] == 250 and len(two.accepted) == 2
+    assert one.violations == two.violations == []
+
+
+@scenario("domains: a real Postfix as client delivers to both in the end")
+def domains_by_postfix(world):
+    one, two = mirror(world, PORT), mirror(world, PORT + 1)
+    world.relay(backend_port=PORT, inner=SECOND)
+    sender = Postfix(world.bed, "outgoing", "10.0.0.1:2551", f"""
+relayhost = [{RELAY4}]:25
+virtual_mailbox_domains =
+smtp_bind_address = {OTHER4}
+mynetworks = 10.0.0.9/32""")
+    try:
+        client = Client("10.0.0.9", "10.0.0.1", 2551)
+        client.hello()
+        assert client.envelope("a@example.com", "b@other.example", "c@example.com") == [250] * 3
+        assert client.data("Subject: x\r\n\r\nto both\r\n")[0] == 250
+        wait_for("the first half", lambda: one.accepted or two.accepted)
+        wait_for("the deferral", lambda: "status=deferred" in read(sender.log))
+        assert "said: 452 4.5.3" in read(sender.log), read(sender.log)
+
+        def flush():
+            subprocess.run(["postqueue", "-c", sender.config, "-f"], check=True, timeout=20)
+            time.sleep(0.5)
+            return one.accepted and two.accepted
+
+        wait_for("the second half", flush, 30)
+        assert sorted(one.accepted[0].recipients) == ["a@example.com", "c@example.com"]
+        assert two.accepted[0].recipients == ["b@other.example"]
+        assert len(one.accepted) == len(two.accepted) == 1
+    finally:
+        sender.stop()
+
+
+def make_ca(bed, name, host):
+    """A CA and a server certificate for `host`, by openssl."""
+    base = f"{bed.dir}/{name}"
+    ca_cert, ca_key = bed.make_certificate(name)
+    with open(base + ".ext", "w") as file:
+        file.write(f"subjectAltName=DNS:{host}\n")
+    run = dict(check=True, capture_output=True, timeout=20)
+    subprocess.run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                    f"/CN={host}", "-keyout", base + "-leaf.key", "-out", base + "-leaf.csr"], **run)
+    subprocess.run(["openssl", "x509", "-req", "-in", base + "-leaf.csr", "-CA", ca_cert, "-CAkey", ca_key,
+                    "-CAcreateserial", "-days", "30", "-extfile", base + ".ext", "-out", base + "-leaf.crt"], **run)
+    return ca_cert, (base + "-leaf.crt", base + "-leaf.key")
+
+
+@scenario("tls: every level towards the backend does what it says, and what fails is named in the log")
+def tls_levels(world):
+    ca, right = make_ca(world.bed, "ca", "backend.example")
+    other_ca, _ = make_ca(world.bed, "otherca", "backend.example")
+    _, renamed = make_ca(world.bed, "ca2", "wrong.example")
+    verify = 'tls = "verify"; tls_name = "backend.example"; ca_file = '
+    ca2 = f"{world.bed.dir}/ca2.crt"
+    # settings; the backend's certificate; client under TLS?; TLS at the backend, or what the log must say
+    table = [
+        ('tls = "mirror";', right, False, False), ('tls = "mirror";', right, True, True),
+        ('tls = "mirror";', None, True, False),
+        ('tls = "none";', right, True, False), ('tls = "none";', right, False, False),
+        ('tls = "may";', right, False, True), ('tls = "may";', None, False, False),
+        ('tls = "encrypt";', right, False, True),
+        ('tls = "encrypt";', None, False, r"STARTTLS is not offered.*backend\.tls"),
+        (f'{verify} "{ca}";', right, False, True), (f'{verify} "{ca}";', right, True, True),
+        (f'{verify} "{other_ca}";', right, False, r"issuer is unknown.*backend\.ca_file"),
+        (f'{verify} "{ca2}";', renamed, False, r"name in the certificate does not match.*backend\.tls_name"),
+        (f'{verify} "{ca}";', None, False, r"STARTTLS is not offered.*backend\.tls"),
+    ]
+    wrong = []
+    for spares_wanted in (0, 2):
+        for settings, certificate, client_tls, expected in table:
+            backend = mirror(world, certificate=certificate)
+            relay = world.relay(backend_port=PORT, backend=f"{settings} spares = {spares_wanted};")
+            client = Client()
+            client.hello()
+            if client_tls:
+                client.starttls()
+            client.cmd("MAIL FROM:<s@sender.example>", 250)
+            code, text = client.cmd("RCPT TO:<a@example.com>")
+            case = (settings, certificate and certificate[0], client_tls, spares_wanted)
+            if isinstance(expected, str):
+                if code != 451 or "4.3.5" not in text:
+                    wrong.append((case, "the reply", text))
+                client.cmd("DATA", 554)
+                # the session's own line, not only the keeper's
+                if not re.search(r"session=.*" + expected, read(relay.log)):
+                    wrong.append((case, "the log", expected, read(relay.log)[-600:]))
+                if backend.messages:
+                    wrong.append((case, "delivered"))
+            elif code != 250 or client.data("x\r\n")[0] != 250 or backend.accepted[0].tls != expected:
+                wrong.append((case, text, [m.tls for m in backend.accepted]))
+            wrong += backend.violations
+            client.close()
+            relay.stop()
+            backend.say_goodbye()
+    assert not wrong, "\n".join(map(str, wrong))
