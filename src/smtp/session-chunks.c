@@ -17,7 +17,8 @@ enum own_reply session_check_bdat(struct session *session, const struct command 
     bool last;
 
     session_offer(session, &offer);
-    if (!(offer.extensions & EXTENSION_CHUNKING) && session->state != STATE_CHUNKS)
+    unsigned offered = session->state == STATE_CONNECTED ? offer.extensions : session->offered;
+    if (!(offered & EXTENSION_CHUNKING))
         return REPLY_NOT_IMPLEMENTED;
     return command_parse_bdat(command, &octets, &last) ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }

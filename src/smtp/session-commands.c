@@ -42,6 +42,8 @@ static enum own_reply check_hello(struct session *session, const struct command 
  * the next hop must then hear of from the start. */
 static void greet_anew(struct session *session, const struct command *command, bool esmtp)
 {
+    struct session_offer offer;
+
     session_end_transaction(session);
     if (!session->client.authenticated)
         session_drop_courier(session);
@@ -49,6 +51,8 @@ static void greet_anew(struct session *session, const struct command *command, b
     session->helo[command->argument_len] = '\0';
     session->client.esmtp = esmtp;
     session->state = STATE_READY;
+    session_offer(session, &offer);
+    session->offered = offer.extensions;
 }
 
 static void act_helo(struct session *session, const struct command *command)
@@ -131,7 +135,7 @@ static bool are_offered(const struct session *session, const struct mail_paramet
         needed |= EXTENSION_SMTPUTF8;
     if (parameters->requiretls)
         needed |= EXTENSION_REQUIRETLS;
-    return (offer->extensions & needed) == needed &&
+    return (session->offered & needed) == needed &&
            (parameters->auth == NULL || session_offers_auth(session, offer));
 }
 
@@ -158,8 +162,8 @@ static enum own_reply check_mail(struct session *session, const struct command *
         return REPLY_UNKNOWN_PARAMETER;
     if (envelope->sender.is_utf8 && !parameters.smtputf8)
         return REPLY_UTF8_UNSUPPORTED;
-    if ((parameters.body == MAIL_BODY_BINARYMIME && !(offer.extensions & EXTENSION_BINARYMIME)) ||
-        (parameters.body == MAIL_BODY_8BITMIME && !(offer.extensions & EXTENSION_8BITMIME)))
+    if ((parameters.body == MAIL_BODY_BINARYMIME && !(session->offered & EXTENSION_BINARYMIME)) ||
+        (parameters.body == MAIL_BODY_8BITMIME && !(session->offered & EXTENSION_8BITMIME)))
         return REPLY_8BIT_UNSUPPORTED;
     if (parameters.size > offer.size_limit)
         return REPLY_TOO_BIG;
@@ -233,7 +237,7 @@ static void act_rcpt(struct session *session, const struct command *command)
 
     session_offer(session, &offer);
     if (parsed && (parameters.notify != NULL || parameters.orcpt != NULL) &&
-        !(offer.extensions & EXTENSION_DSN))
+        !(session->offered & EXTENSION_DSN))
         verdict = REPLY_UNKNOWN_PARAMETER;
     if (verdict == REPLY_OK)
         verdict = judge_recipient(session, &recipient.path, &offer, &route);

@@ -79,6 +79,7 @@ struct session {
     struct client_identity client;
     struct address peer; /* the other end; the client but for XCLIENT */
     bool introduced;     /* by XCLIENT */
+    unsigned offered; /* extensions, in the last EHLO: a promise for as long as no other is made */
     unsigned errors, junk, refused_recipients, transactions;
     struct session_batch batch;
     int64_t began_ms;
