@@ -220,23 +220,37 @@ class Recorder:
         self.most_given = self.most_taken = self.serial = 0
         self.lock = threading.Lock()
         self.ended = threading.Event()
-        self.port = port
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.listener = socket.create_server((host, port), family=family, backlog=200)
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.host, self.port, self.open = host, port, set()
+        self.listen()
 
-    def accept(self):
+    def listen(self):
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self.listener = socket.create_server((self.host, self.port), family=family, backlog=200)
+        threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
+
+    def accept(self, listener):
         while True:
             try:
-                sock, _ = self.listener.accept()
+                sock, _ = listener.accept()
             except OSError:
                 return
             threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def crash(self):
+        """As if the machine had been switched off: no listener, no connection. listen() brings it back."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for dialog in list(self.open):
+            try:
+                dialog.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     def serve(self, sock):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(120)
         dialog = self.dialog(self, sock)
+        self.open.add(dialog)
         try:
             dialog.run()
         except Cut:
@@ -249,6 +263,7 @@ class Recorder:
         finally:
             self.most_given = max(self.most_given, dialog.given)
             self.most_taken = max(self.most_taken, dialog.taken)
+            self.open.discard(dialog)
             dialog.sock.close()
 
     def keep(self, dialog, content, said):
