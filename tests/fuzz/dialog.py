@@ -24,7 +24,8 @@ import traceback
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "peers"))
 
 from bed import CLIENT4, CLIENT6, OTHER4, RELAY4, RELAY6, SCRIPTED_PORT, Bed, Relay, read  # noqa: E402
-from recorder import Cut, Recorder  # noqa: E402
+from canonical import canonical, canonical_chunks  # noqa: E402
+from recorder import EXTENSIONS, Cut, Recorder  # noqa: E402
 
 CLIENTS = 6  # at a time
 REPLY = re.compile(rb"([2-5]\d\d)(?:-[\x20-\x7e]*\r\n\1)*(?: [\x20-\x7e]*)?\r\n")
@@ -52,25 +53,6 @@ JUNK = [b"NOOP", b"noop x", b"HELP", b"VRFY a", b"VRFY", b"RSET", b"RSET x", b"E
 
 class Broken(AssertionError):
     """A promise."""
-
-
-def canonical(data):
-    """Mail data as the protocol notes say it must leave: (octets, consumed) or (octets, None) without an end.
-    Written from the rules, not from the scanner: it takes line by line."""
-    out, at, strict = [], 0, True
-    while True:
-        lf = data.find(b"\n", at)
-        if lf < 0:
-            return b"".join(out), None
-        crlf = lf > at and data[lf - 1:lf] == b"\r"
-        line = data[at:lf - 1 if crlf else lf]
-        at = lf + 1
-        if line == b"." and crlf and strict:
-            return b"".join(out), at
-        if line == b".":
-            line = b".."  # a false end
-        out.append(line.replace(b"\r", b" ").replace(b"\0", b" ") + b"\r\n")
-        strict = crlf
 
 
 class Wire:
@@ -125,11 +107,16 @@ class Wire:
 
 
 class Sent:
-    """A message as its client sees it."""
+    """A message as its client sees it. `form` makes of the data what must arrive."""
 
-    def __init__(self, source, data):
-        self.source, self.recipients = source, []
-        self.data, self.ended, self.told = data, False, None
+    def __init__(self, source, recipients, data, form):
+        self.source, self.recipients, self.data, self.form = source, recipients, data, form
+        self.ended, self.told = False, None
+
+    def expected(self, chunked):
+        out = self.form(self.data, chunked)
+        # A first line that would continue the relay's own Received field becomes body.
+        return (b"\r\n" if out[:1] == b" " else b"") + out
 
 
 class Dialog:
@@ -170,7 +157,49 @@ class Dialog:
             return False
         if chance < 0.10 and not self.wire.tls:
             return self.say([b"STARTTLS"])
-        return self.say(self.group())
+        lines = self.group()
+        return self.say(lines) and (lines[-1] == b"DATA" or self.rng.random() < 0.6 or self.chunks())
+
+    def chunks(self):
+        """A message by BDAT. Its chunks are read whatever the answer is."""
+        rng = self.rng
+        data = b"".join(rng.choice(PIECES) for _ in range(rng.randrange(12)))
+        cuts = [0] + sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice([0, 0, 1, 2]))) + [len(data)]
+        parts = [data[a:b] for a, b in zip(cuts, cuts[1:])]
+        sender, granted = self.sender, self.granted
+        self.sender, self.granted = None, []
+        sent = Sent(self.wire.source, granted, data, canonical_chunks)
+        if granted:
+            self.sent[sender] = sent
+        self.trace.append(f"chunks {[p[:60] for p in parts]}")
+        wire = [b"BDAT %d%s\r\n" % (len(part), b" LAST" if i + 1 == len(parts) else b"") + part
+                for i, part in enumerate(parts)]
+        if rng.random() < 0.1:
+            self.wire.send(b"".join(wire)[:-1] if wire[-1][-1:] != b"\n" or parts[-1] else b"BDAT 5 LAST\r\nhalf")
+            self.wire.vanish()
+            return False
+        replies, together = [], rng.random() < 0.5
+        for i, piece in enumerate([b"".join(wire)] if together else wire):
+            sent.ended = together or i + 1 == len(wire)
+            self.wire.send(piece)
+            for _ in range(len(wire) if together else 1):
+                replies.append(self.wire.reply())
+                self.trace.append(f"chunk told {replies[-1]}")
+                if replies[-1][0] == 421:
+                    return False
+        if not granted and replies[0][0] == 503:
+            self.sender = sender  # out of sequence: nothing has changed
+        good = [code == 250 for code, _ in replies]
+        if good[-1] and not granted:
+            raise Broken("a message without a recipient was taken")
+        if False in good and any(good[good.index(False):]):
+            raise Broken(f"chunks taken behind one that was not: {replies}")
+        if not all(good[:-1]):
+            sent.ended = False  # it had failed before its last chunk came
+        sent.told = replies[-1]
+        if self.run.reject and canonical_chunks(data, True) != data and sent.told[0] == 250:
+            raise Broken(f"bare newlines were not refused: {sent.told}")
+        return True
 
     def group(self):
         """Commands that go out in one write; what DATA brings about is only known by its reply, so it is
@@ -241,9 +270,7 @@ class Dialog:
             out, end = canonical(data)
         elif end is not None:
             data = data[:end]
-        # A first line that would continue the relay's own Received field becomes body.
-        sent = self.sent[self.sender] = Sent(self.wire.source, (b"\r\n" if out[:1] == b" " else b"") + out)
-        sent.recipients = self.granted
+        sent = self.sent[self.sender] = Sent(self.wire.source, self.granted, data, lambda d, _: canonical(d)[0])
         self.sender, self.granted = None, []
         sent.ended = end is not None
         self.trace.append(f"data {data[:200]!r} ended={sent.ended}")
@@ -261,9 +288,10 @@ class Dialog:
 
 
 class Run:
-    def __init__(self, bed, reject):
-        self.reject, self.moods = reject, {}
-        self.backend = Recorder(SCRIPTED_PORT, judge=self.judge, certificate=(bed.cert, bed.key))
+    def __init__(self, bed, reject, chunked):
+        self.reject, self.chunked, self.moods = reject, chunked, {}
+        self.backend = Recorder(SCRIPTED_PORT, judge=self.judge, certificate=(bed.cert, bed.key),
+                                extensions=EXTENSIONS[:-1] + ("CHUNKING",) * chunked + EXTENSIONS[-1:])
         self.relay = Relay(bed, backend_port=SCRIPTED_PORT, backend='command_timeout = "1s"; reply_timeout = "1s";',
                            limits="errors = 1000; connections_per_client = 1000; refused_recipients = 100;",
                            inner=f'bare_newlines = "{"reject" if reject else "normalize"}";')
@@ -317,8 +345,8 @@ class Run:
                 problem = "nobody has sent this"
             elif not mine.ended:
                 problem = "delivered without the client's end of data"
-            elif message.body() != mine.data:
-                problem = f"changed: {mine.data!r} became {message.body()!r}"
+            elif message.body() != mine.expected(message.chunked):
+                problem = f"changed: {mine.expected(message.chunked)!r} became {message.body()!r}"
             elif message.recipients != [PLACED.get(r, r) for r in mine.recipients]:
                 problem = f"recipients {mine.recipients} became {message.recipients}"
             elif message.client != ("IPV6:" if ":" in mine.source else "") + mine.source:
@@ -353,25 +381,25 @@ def main():
     parser.add_argument("--seed", default=os.environ.get("DIALOG_SEED", str(random.SystemRandom().randrange(10 ** 9))))
     parser.add_argument("--only")
     arguments = parser.parse_args()
-    print("1..2", flush=True)
+    print("1..3", flush=True)
     print(f"# seed {arguments.seed}", flush=True)
     bed, good = Bed(), True
     try:
-        for number, reject in ((1, False), (2, True)):
-            run = Run(bed, reject)
+        for number, reject, chunked in ((1, False, True), (2, False, False), (3, True, True)):
+            run = Run(bed, reject, chunked)
             if arguments.only:
                 run.one(arguments.only)
             else:
-                run.many(f"{arguments.seed}-{number}-", arguments.seconds / 2)
+                run.many(f"{arguments.seed}-{number}-", arguments.seconds / 3)
             run.finish()
             good = good and not run.failures
             print(f"{'not ' if run.failures else ''}ok {number} - random dialogs, bare newlines "
-                  f"{'refused' if reject else 'made canonical'}", flush=True)
+                  f"{'refused' if reject else 'made canonical'}, backend with{'' if chunked else 'out'} CHUNKING", flush=True)
             if run.failures:
                 print("# relay-in's last words:\n# " + "\n# ".join(read(run.relay.log).splitlines()[-8:]))
             for dialog, text in run.failures[:3]:
                 print(f"# {dialog.name if dialog else ''} {text[:1500]}".replace("\n", "\n# "))
-                for line in dialog.trace[-12:] if dialog else []:
+                for line in dialog.trace[-40:] if dialog else []:
                     print("#   ", line[:400])
     finally:
         bed.close()

@@ -14,7 +14,8 @@ import time
 
 import tap
 from bed import BACKEND, CLIENT4, RELAY4, SCRIPTED_PORT, Client, read, wait_for
-from recorder import Recorder
+from canonical import canonical_chunks
+from recorder import EXTENSIONS, Recorder
 from tap import scenario
 
 # What follows "text" in mail data: bytes, what the backend gets for them, whether they end the data,
@@ -177,6 +178,37 @@ def behind_the_end(world):
     assert heard == [250, 250, 250, 354, 250, 221], heard
     assert [m.sender for m in backend.messages] == ["s@sender.example", "evil@sender.example"]
     assert backend.messages[1].body() == b"Subject: smuggled\r\n\r\nx\r\n"
+
+
+@scenario("smuggling: each row of the table in chunks (BDAT), cut at every octet, to backends of both kinds")
+def rows_chunks(world):
+    """Chunks to a backend with CHUNKING; to one that was greeted by HELO, and so offers nothing, lines."""
+    backend = recorder(world, extensions=EXTENSIONS[:-1] + ("CHUNKING",) + EXTENSIONS[-1:])
+    world.relay(backend_port=SCRIPTED_PORT, limits="errors = 1000;")
+    wait_for("the keeper's look", lambda: any(c.startswith("EHLO") for c in backend.commands))
+    kinds = set()
+    for hello in ("EHLO", "HELO"):
+        client = Client()
+        client.reply()
+        wait_for("the offer", lambda: client.cmd("EHLO c.example", 250)[1].find("CHUNKING") > 0)
+        client.cmd(f"{hello} c.example", 250)
+        for name, (row, _, _, _) in ROWS.items():
+            data = HEADER + b"text" + row + SMUGGLED
+            for cut in range(len(row) + 1):
+                first = len(HEADER) + 4 + cut
+                assert client.envelope("a@example.com") == [250]
+                client.send(b"BDAT %d\r\n%sBDAT %d LAST\r\n%s" % (first, data[:first], len(data) - first, data[first:]))
+                before = len(backend.messages)
+                replies = [client.reply(), client.reply()]
+                assert [r[0] for r in replies] == [250, 250], (hello, name, cut, replies)
+                message = message_for(backend, replies[1])
+                assert len(backend.messages) == before + 1 or message.serial == before
+                kinds.add(message.chunked)
+                assert message.body() == canonical_chunks(data, message.chunked), (hello, name, cut, message)
+        client.cmd("NOOP", 250)
+        client.close()
+    assert kinds == {True, False} and not any("evil" in m.sender for m in backend.messages)
+    assert not backend.violations, backend.violations[:3]
 
 
 def vanish(client, how):

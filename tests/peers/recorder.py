@@ -31,6 +31,7 @@ class Message:
     tls: bool
     content: bytes  # as written: dots still stuffed, without the end
     reply: str
+    chunked: bool = False   # it came by BDAT: nothing is stuffed
     answered: bool = False  # the reply has gone out whole
 
     def body(self):
@@ -43,6 +44,7 @@ class Message:
 class Transaction:
     sender: str = None
     recipients: list = field(default_factory=list)
+    chunks: bytes = b""
 
 
 class Cut(Exception):
@@ -77,7 +79,7 @@ class Dialog:
         self.taken += len(piece)
         # A CR at the end of the piece before is judged with this one.
         if BARE.search(self.last + piece):
-            self.backend.complain(f"bare newline or NUL in {bytes(self.last + piece)[:2000]!r}")
+            self.backend.complain(f"bare newline or NUL in {bytes(self.last + piece)[:400]!r}")
         self.last = b"\r" if piece.endswith(b"\r") else b""
         self.pending += piece
 
@@ -119,10 +121,10 @@ class Dialog:
         self.sock = self.backend.context.wrap_socket(self.sock, server_side=True)
         self.tls = True
 
-    def deliver(self):
-        content = self.body()
+    def deliver(self, content, chunked=False):
         said = self.backend.judge(self, "dot", content)
         message = self.backend.keep(self, content, said)
+        message.chunked = chunked
         self.transaction = Transaction()
         self.say(message.reply)
         message.answered = True
@@ -190,7 +192,21 @@ class Dialog:
             self.say("554 5.5.1 No valid recipients")
         elif not self.refused("data", line):
             self.say("354 go on")
-            self.deliver()
+            self.deliver(self.body())
+
+    def on_bdat(self, line, argument):
+        """RFC 3030: counted octets; here they are kept until the last chunk."""
+        octets, _, last = argument.partition(" ")
+        while len(self.pending) < int(octets):
+            self.receive()
+        self.transaction.chunks += bytes(self.pending[:int(octets)])
+        del self.pending[:int(octets)]
+        if not self.transaction.recipients:
+            self.say("554 5.5.1 No valid recipients")
+        elif not last:
+            self.say("250 2.0.0 Ok")
+        else:
+            self.deliver(self.transaction.chunks, chunked=True)
 
     def on_rset(self, line, _):
         self.transaction = Transaction()
@@ -242,7 +258,8 @@ class Recorder:
         self.listener.close()
         for dialog in list(self.open):
             try:
-                dialog.sock.shutdown(socket.SHUT_RDWR)
+                # Not SSLSocket's own, after which it would read on without TLS.
+                socket.socket.shutdown(dialog.sock, socket.SHUT_RDWR)
             except OSError:
                 pass
 

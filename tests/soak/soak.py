@@ -265,7 +265,7 @@ def main():
         bed.close()
     print(f"{'not ' if wrong else ''}ok 1 - soak")
     for line in wrong[:20]:
-        print("#", line)
+        print("#", line[:500])
     return 1 if wrong else 0
 
 
