@@ -30,7 +30,7 @@ struct fixture {
     atomic_int calls, delivered, unreached, at_once, most_at_once;
     int64_t notice_ms;
     unsigned threads;
-    int pause_us;
+    atomic_int pause_us;
     GMutex lock;
     GPtrArray *reports; /* the texts of reports that came to the bounce route */
 };
@@ -88,8 +88,8 @@ static void deliver(void *context, struct delivery_job *job)
     if (at_once > atomic_load(&f->most_at_once))
         atomic_store(&f->most_at_once, at_once);
     atomic_fetch_add(&f->calls, 1);
-    if (f->pause_us > 0)
-        g_usleep((gulong)f->pause_us);
+    if (atomic_load(&f->pause_us) > 0)
+        g_usleep((gulong)atomic_load(&f->pause_us));
     if (strcmp(job->destination, "dead.example") == 0) {
         atomic_fetch_add(&f->unreached, 1);
         g_strlcpy(job->results[0].reply, "451 4.4.1 No route to host", 64);
@@ -350,7 +350,7 @@ static void test_restart(struct fixture *f, gconstpointer data)
 static void test_places(struct fixture *f, gconstpointer data)
 {
     (void)data;
-    f->pause_us = 2000;
+    atomic_store(&f->pause_us, 2000);
     for (int i = 0; i < 20; i++)
         submit(f, "<alice@example.com>", "ok@a.example");
     settle(f, 0);
@@ -368,7 +368,7 @@ static void test_unrecorded(struct fixture *f, gconstpointer data)
     (void)data;
     struct rlimit before, none;
     signal(SIGXFSZ, SIG_IGN);
-    f->pause_us = 100000;
+    atomic_store(&f->pause_us, 100000);
     submit(f, "<alice@example.com>", "ok@a.example grey1@a.example bad@a.example");
     getrlimit(RLIMIT_FSIZE, &before);
     none = before;
@@ -376,7 +376,7 @@ static void test_unrecorded(struct fixture *f, gconstpointer data)
     g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &none), ==, 0);
     for (int i = 0; i < 5000 && atomic_load(&f->calls) < 1; i++)
         g_usleep(1000);
-    f->pause_us = 0;
+    atomic_store(&f->pause_us, 0);
     pass(f, 3 * HOUR, 0);
     g_assert_cmpuint(messages(f), ==, 1);
     g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &before), ==, 0);
