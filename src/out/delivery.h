@@ -93,7 +93,15 @@ void delivery_stop(struct delivery_pool *pool);
  * carry attempts and next_try. 0; -1 when out of memory (it is then delivered after a restart). */
 int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *envelope);
 
-/* For the control socket; belongs to the pool. */
+/* What an operator may want of a message, in the queue and on disk alike. QUEUE_BUSY: it is being
+ * worked on just now. A failure on disk is QUEUE_BUSY too, with a reason in `err`. */
+enum queue_answer delivery_hold(struct delivery_pool *pool, uint64_t id, struct error *err);
+enum queue_answer delivery_release(struct delivery_pool *pool, uint64_t id, struct error *err);
+/* With `bounce` the sender is told first (where he wants to hear of failures). */
+enum queue_answer delivery_discard(struct delivery_pool *pool, uint64_t id, bool bounce,
+                                   struct error *err);
+
+/* For queue_retry() and its kin, and for queue_count(); belongs to the pool. */
 struct queue *delivery_queue(struct delivery_pool *pool);
 
 /* Looks at the queue again. The queue does so by itself; a clock that is set by hand does not. */

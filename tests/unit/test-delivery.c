@@ -404,6 +404,60 @@ static void test_retry_now(struct fixture *f, gconstpointer data)
     g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
 }
 
+static uint64_t only_id(struct fixture *f)
+{
+    uint64_t id = 0;
+    char *path = g_build_filename(f->folder, "queue", NULL);
+    GDir *dir = g_dir_open(path, 0, NULL);
+    const char *name = g_dir_read_name(dir);
+    g_assert_nonnull(name);
+    g_assert_true(spool_id_parse(name, SPOOL_ID_LEN, &id));
+    g_dir_close(dir);
+    g_free(path);
+    return id;
+}
+
+/* An order that finds the message at work is given again. */
+static enum queue_answer discard(struct fixture *f, uint64_t id, bool bounce)
+{
+    enum queue_answer answer = QUEUE_BUSY;
+    for (int i = 0; i < 5000 && answer == QUEUE_BUSY; i++) {
+        g_usleep(1000);
+        answer = delivery_discard(f->pool, id, bounce, NULL);
+    }
+    return answer;
+}
+
+static void test_orders(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    submit(f, "<alice@example.com>", "grey9@a.example grey9@b.example+n");
+    uint64_t id = only_id(f);
+    g_assert_cmpint(delivery_hold(f->pool, 7, NULL), ==, QUEUE_NO_SUCH);
+    g_assert_cmpint(delivery_hold(f->pool, id, NULL), ==, QUEUE_DONE);
+    /* Held through a restart, and beyond its time. */
+    stop(f);
+    start(f);
+    int calls = atomic_load(&f->calls);
+    pass(f, 6 * DAY, 0);
+    g_assert_cmpuint(messages(f), ==, 1);
+    g_assert_cmpint(atomic_load(&f->calls), ==, calls);
+    atomic_store(&f->now, START);
+    g_assert_cmpint(delivery_release(f->pool, id, NULL), ==, QUEUE_DONE);
+    pass(f, HOUR, 0);
+    g_assert_cmpint(atomic_load(&f->calls), >, calls);
+    g_assert_cmpint(discard(f, id, true), ==, QUEUE_DONE);
+    settle(f, 0);
+    g_assert_cmpuint(reports(f), ==, 1);
+    assert_report(f, "Status: 5.0.0", "Final-Recipient: rfc822; grey9@a.example\r\n");
+    g_assert_null(strstr(f->reports->pdata[0], "grey9@b.example"));
+    g_assert_cmpint(discard(f, id, true), ==, QUEUE_NO_SUCH);
+    submit(f, "<alice@example.com>", "ok@dead.example");
+    g_assert_cmpint(discard(f, only_id(f), false), ==, QUEUE_DONE);
+    g_assert_cmpuint(queue_files(f), ==, 0);
+    g_assert_cmpuint(reports(f), ==, 1);
+}
+
 #define ADD(name, function)                                                                        \
     g_test_add("/delivery/" name, struct fixture, NULL, set_up, function, tear_down)
 
@@ -417,5 +471,6 @@ int main(int argc, char **argv)
     ADD("places", test_places);
     ADD("unrecorded", test_unrecorded);
     ADD("retry now", test_retry_now);
+    ADD("orders", test_orders);
     return g_test_run();
 }
