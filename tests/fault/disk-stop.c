@@ -69,6 +69,19 @@ void disk_stop_init(void)
     }
 }
 
+char *disk_stop_folder(const char *name)
+{
+    const char *parent = getenv("TMPDIR");
+    char *path = NULL;
+    if (parent == NULL)
+        parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    if (asprintf(&path, "%s/%s-XXXXXX", parent, name) < 0 || mkdtemp(path) == NULL) {
+        perror(parent);
+        exit(99);
+    }
+    return path;
+}
+
 void disk_stop_arm(const char *folder, unsigned at, bool power)
 {
     struct stat stat_buffer;

@@ -16,6 +16,11 @@
 /* Once, before any fork. Exits when there is no memory. */
 void disk_stop_init(void);
 
+/* A new folder to work in. Memory serves as well as a disk where nothing but the order of the calls
+ * matters, and the sync of a slow disk would make these tests take minutes: /dev/shm, unless TMPDIR
+ * is set. The caller frees the name. */
+char *disk_stop_folder(const char *name);
+
 /* In the child: from now on calls count, and the process ends at point `at` (0 = never). Names that
  * change in `folder` are kept track of when `power` is set. */
 void disk_stop_arm(const char *folder, unsigned at, bool power);
