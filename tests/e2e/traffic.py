@@ -1,8 +1,8 @@
 """Senders that deliver message after message over connections of their own, and count what happens.
 
-usage: traffic.py ADDRESS PORT SOURCE STOP-FILE REPORT [MAXIMUM-SECONDS [RETRIES]]
+usage: traffic.py ADDRESS PORT SOURCE STOP-FILE REPORT [MAXIMUM-SECONDS [RETRIES [SENDERS [FIRST-NUMBER]]]]
 
-Until STOP-FILE exists (or the time is over) two senders open a connection, use STARTTLS, send one message
+Until STOP-FILE exists (or the time is over) the senders (two) open a connection, use STARTTLS, send one message
 with a number of its own in the Subject, and quit. A sender that is told to come back later does so, up to
 RETRIES times a message. REPORT is JSON: delivered (numbers), deferred (4xx answers and lost connections),
 refused (connections), failed (5xx), certificates (SHA-256, in order of their appearance).
@@ -20,11 +20,13 @@ import time
 ADDRESS, PORT, SOURCE, STOP, REPORT = sys.argv[1:6]
 END = time.monotonic() + float((sys.argv[6:7] or [60])[0])
 RETRIES = int((sys.argv[7:8] or [0])[0])
-SENDERS, PAUSE, LATER = 2, 0.02, 0.5
+SENDERS = int((sys.argv[8:9] or [2])[0])
+FIRST = int((sys.argv[9:10] or [1])[0])
+PAUSE, LATER = 0.02, 0.5
 PATIENCE = 120  # a real sender waits for minutes (RFC 5321 4.5.3.2)
 report = {"delivered": [], "deferred": [], "refused": 0, "failed": [], "certificates": []}
 lock = threading.Lock()
-numbers = iter(range(1, 1000000))
+numbers = iter(range(FIRST, FIRST + 1000000))
 
 
 def note(key, value):
