@@ -17,9 +17,9 @@ _postern_placeholder() {
         awk -v option="$1" '{ for (i = 1; i < NF; i++) if ($i == option) { print $NF; exit } }'
 }
 
-# The subcommands in the help text of relayctl.
+# The subcommands in a help text: "  name  what it does".
 _postern_commands() {
-    sed -nE '/^Commands:/,/^$/s/^  ([a-z][a-z-]*) .*/\1/p'
+    sed -nE 's/^  ([a-z][a-z-]*) .*/\1/p'
 }
 
 _postern() {
@@ -47,7 +47,10 @@ _postern() {
     STEP*) mapfile -t COMPREPLY < <(compgen -W \
         "$(sed -n 's/^Steps: //p' <<< "$help")" -- "$word") ;;
     ?*) ;;
-    *) mapfile -t COMPREPLY < <(compgen -W "$(_postern_options <<< "$help") --help" -- "$word") ;;
+    *)
+        mapfile -t COMPREPLY < <(compgen -W "$(_postern_options <<< "$help") --help
+            $([ "$command" != "$previous" ] || _postern_commands <<< "$help")" -- "$word")
+        ;;
     esac
 }
 

@@ -102,6 +102,7 @@ check "bash: relay-in --<TAB>" completes "relay-in" "--c" "--check --config"
 check "bash: relayctl s<TAB> offers sink" eval 'completes relayctl sin sink'
 check "bash: relayctl sink --no-<TAB>" completes "relayctl sink" "--no-" "--no-ext --no-pipelining --no-xclient"
 check "bash: relayctl sink --delay <TAB> offers the steps" completes "relayctl sink --delay" "r" "rcpt rset"
+check "bash: relayctl queue <TAB> offers its commands" completes "relayctl queue" "re" "release remove retry"
 touch "$scratch/some.conf"
 check "bash: relay-in -c <TAB> offers files" completes "relay-in -c" "$scratch/some" "$scratch/some.conf"
 check "bash: relayctl check --config <TAB> offers files" \
@@ -120,6 +121,7 @@ if command -v zsh > /dev/null; then
     }
     check "zsh: relayctl <TAB>" zsh_completes "relayctl" . 'sink:.*'
     check "zsh: relay-in <TAB>" zsh_completes "relay-in" . '--check:.*'
+    check "zsh: relayctl queue <TAB>" zsh_completes "relayctl queue" . 'hold:.*'
     check "zsh: relayctl sink --store <TAB>" zsh_completes "relayctl sink --store" . files
     check "zsh: relayctl sink --delay <TAB>" zsh_completes "relayctl sink --delay" . rcpt
 else
@@ -170,6 +172,14 @@ check "acme.sh hook: a key that does not fit changes nothing" acme_refuses
 for file in $(installed 'postern/*-*'); do
     case $file in */libexec/*) check "shell: ${file##*/} parses" sh -n "$file" ;; esac
 done
+
+# --- README: its configuration is one
+readme_holds() {
+    mkdir -p "$scratch/readme/tls" && cp "$scratch/mail.example.com/"*.pem "$scratch/readme/tls/" &&
+        sed -n '/^\*\*2\. The relay/,/^    };/s/^    //p' "$here/../../README.md" > "$scratch/readme/relay.conf" &&
+        [ -s "$scratch/readme/relay.conf" ] && "$build/relayctl" check -c "$scratch/readme/relay.conf"
+}
+check "README: the configuration of its set-up is valid" readme_holds
 
 # --- AppArmor
 if command -v apparmor_parser > /dev/null; then
