@@ -185,7 +185,7 @@ static void log_tls_failure(const struct introduction *intro, const char *reason
         [CONFIG_TLS_VERIFY] = "all mail gets 451 until its certificate is for backend.tls_name and "
                               "comes from a CA in backend.ca_file",
     };
-    char text[500];
+    char text[ERROR_TEXT_MAX + 200];
     bool may = intro->settings->tls == CONFIG_TLS_MAY;
     snprintf(text, sizeof text, "%s; %s", reason, remedies[intro->settings->tls]);
     log_problem(intro, may ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "event=backend-tls", text);
