@@ -222,15 +222,15 @@ static bool dot_is_special(const struct dataline *scanner, char next)
            (scanner->state != IN_LINE && next == '.' && scanner->form != DATALINE_CHUNKS);
 }
 
-/* Only the header is looked at, for its trace. */
+/* Only the header is looked at, for its trace. A CR counts for nothing, wherever a piece ends. */
 static size_t take_binary(struct dataline *scanner, const char *bytes, size_t len,
                           struct dataline_output *output)
 {
     for (const char *at = bytes, *end = bytes + len; scanner->in_header && at < end;) {
         const char *lf = memchr(at, '\n', (size_t)(end - at));
         const char *line_end = lf != NULL ? lf : end;
-        bool cr = line_end > at && line_end[-1] == '\r';
-        note_text(scanner, at, (size_t)(line_end - at) - cr);
+        for (; at < line_end; at++)
+            note_text(scanner, at, *at != '\r');
         if (lf == NULL)
             break;
         note_line_end(scanner);

@@ -203,6 +203,25 @@ static void test_received(void)
     g_string_free(single.out, TRUE);
 }
 
+/* A binary message passes as it is, and its trace is counted the same wherever it is cut. */
+static void test_binary(void)
+{
+    static const char text[] = "Received: a\r\n\r\r\nReceived: b\nX: \r\0.\r\n.\r\nReceived: c\r\n";
+    for (size_t cut = 0; cut < sizeof text - 1; cut++) {
+        struct dataline scanner;
+        struct dataline_output output;
+        dataline_init(&scanner, DATALINE_REJECT, DATALINE_BINARY);
+        g_assert_cmpuint(dataline_scan(&scanner, text, cut, &output), ==, cut);
+        g_assert_cmpuint(dataline_scan(&scanner, text + cut, sizeof text - 1 - cut, &output), ==,
+                         sizeof text - 1 - cut);
+        g_assert_cmpint(output.count, ==, 1);
+        g_assert_true(output.iov[0].iov_base == text + cut);
+        g_assert_cmpuint(output.iov[0].iov_len, ==, sizeof text - 1 - cut);
+        g_assert_false(scanner.offence || scanner.ended);
+        g_assert_cmpuint(scanner.received_count, ==, 1);
+    }
+}
+
 /* More replacements than one output holds: the rest is taken by the next call. */
 static void test_many_replacements(void)
 {
@@ -229,6 +248,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dataline/first line", test_first_line);
     g_test_add_func("/dataline/one range", test_one_range);
     g_test_add_func("/dataline/received", test_received);
+    g_test_add_func("/dataline/binary", test_binary);
     g_test_add_func("/dataline/many replacements", test_many_replacements);
     return g_test_run();
 }
