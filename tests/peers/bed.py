@@ -172,7 +172,8 @@ class Relay:
 
     def __init__(self, bed, backend_port=POSTFIX_PORT, top="", inner="", backend="", limits="",
                  timeouts="", listen='"[::]:25"', reverse_dns="false", hosts=None, identity="xclient",
-                 retry_after="0", domains='"example.com"', user="nobody", wait=True, **more_env):
+                 retry_after="0", domains='"example.com"', user="nobody", tls="",
+                 wait=True, **more_env):
         bed.count += 1
         self.bed = bed
         self.conf = f"{bed.dir}/relay-{bed.count}.conf"
@@ -180,7 +181,7 @@ class Relay:
         self.settings = dict(backend_port=backend_port, top=top, inner=inner, backend=backend,
                              limits=limits, timeouts=timeouts, listen=listen, reverse_dns=reverse_dns,
                              hosts=hosts or f'"{BACKEND}:{backend_port}"', identity=identity,
-                             retry_after=retry_after, domains=domains, user=user)
+                             retry_after=retry_after, domains=domains, user=user, tls=tls)
         self.write_conf()
         environment = {"ASAN_OPTIONS": "detect_leaks=0", **os.environ, **more_env}
         with open(self.log, "w") as log:
@@ -190,6 +191,7 @@ class Relay:
             wait_for("relay-in", lambda: "event=start" in read(self.log) or
                      self.process.poll() is not None)
             assert self.process.poll() is None, "relay-in did not start"
+            assert not re.search(r"^relay-in: ", read(self.log), re.M), "it started, and named an error"
 
     def write_conf(self, **changes):
         s = dict(self.settings, **changes)
@@ -197,7 +199,7 @@ class Relay:
             file.write(f"""
 hostname = "relay.example";
 user = "{s['user']}";
-tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); }};
+tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); {s['tls']} }};
 in = {{
   listen = [ {s['listen']} ];
   domains = [ {s['domains']} ];
