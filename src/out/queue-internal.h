@@ -16,7 +16,7 @@
 struct destination {
     struct table_node by_name;
     struct heap_node waiting;            /* in queue->waiting, when nothing can be given before */
-    struct destination *next, *previous; /* in the ring of those that have something due */
+    struct destination *next, *previous; /* in a ring of those that have something due */
     bool in_ring;
     struct heap deliveries; /* not active, not held; by when they are due */
     size_t count;           /* all deliveries for it */
@@ -34,6 +34,7 @@ struct delivery {
     struct destination *destination; /* NULL: settled */
     unsigned attempts;
     bool active;
+    bool probe; /* in hand, though the destination could not be reached last */
 };
 
 struct message {
@@ -53,7 +54,9 @@ struct queue {
     pthread_mutex_t lock;
     struct table messages, destinations;
     struct heap waiting, attention;
-    struct destination ring; /* its ends */
+    struct destination ring, probes; /* the ends of the rings: reached last, and not */
+    unsigned probing;                /* deliveries in hand to those that were not */
+    bool probe_first;                /* the rings take turns */
     size_t deliveries, held, active;
     uint64_t random;
     int64_t now; /* as of the last queue_lock(), so that one step sees one time */

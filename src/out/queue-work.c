@@ -42,14 +42,34 @@ static void wake_waiting(struct queue *queue)
         queue_place(queue, OWNER(top, destination, waiting));
 }
 
+/* Those that could not be reached last get half of the places at most: each of them may hold one
+ * for as long as it takes to find that it still cannot be reached. */
+static struct destination *next_destination(struct queue *queue)
+{
+    struct destination *well = queue->ring.next, *probe = queue->probes.next;
+    unsigned most = queue->config.concurrency / 2;
+    if (well == &queue->ring)
+        well = NULL;
+    if (probe == &queue->probes || queue->probing >= (most > 0 ? most : 1))
+        probe = NULL;
+    if (well == NULL || (probe != NULL && queue->probe_first)) {
+        queue->probe_first = false;
+        return probe;
+    }
+    queue->probe_first = true;
+    return well;
+}
+
 static bool take_delivery(struct queue *queue, struct queue_work *work)
 {
-    struct destination *destination = queue->ring.next;
-    if (destination == &queue->ring)
+    struct destination *destination = next_destination(queue);
+    if (destination == NULL)
         return false;
     struct delivery *delivery = OWNER(heap_top(&destination->deliveries), delivery, due);
 
     delivery->active = true;
+    delivery->probe = destination->failures > 0;
+    queue->probing += delivery->probe;
     delivery->message->active++;
     destination->active++;
     /* To the end of the ring: the others come first. */
@@ -170,6 +190,7 @@ static void finish_delivery(struct queue *queue, struct message *message, const 
     delivery->active = false;
     message->active--;
     delivery->destination->active--;
+    queue->probing -= delivery->probe;
     if (delivery->due.key == INT64_MAX) {
         queue_settle(queue, delivery);
     } else {

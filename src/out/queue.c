@@ -40,6 +40,7 @@ struct queue *queue_new(const struct queue_config *config)
     queue->config = *config;
     queue->random = table_hash_number(config->seed + 1);
     queue->ring.next = queue->ring.previous = &queue->ring;
+    queue->probes.next = queue->probes.previous = &queue->probes;
     pthread_mutex_init(&queue->lock, NULL);
     return queue;
 }
@@ -102,10 +103,11 @@ static void enter_ring(struct queue *queue, struct destination *destination)
 {
     if (destination->in_ring)
         return;
-    destination->next = &queue->ring;
-    destination->previous = queue->ring.previous;
+    struct destination *ring = destination->failures > 0 ? &queue->probes : &queue->ring;
+    destination->next = ring;
+    destination->previous = ring->previous;
     destination->previous->next = destination;
-    queue->ring.previous = destination;
+    ring->previous = destination;
     destination->in_ring = true;
 }
 

@@ -6,7 +6,8 @@
  *
  * Order: what expires or wants a notice comes first, then the destinations that have something due
  * take turns, each giving its longest-due message. A destination that cannot be reached is left
- * alone for a growing while and then tried by one delivery; what waits for it expires all the same.
+ * alone for a growing while and then tried by one delivery, and all such tries together take half of
+ * the places at most; what waits for it expires all the same.
  *
  * Pure logic: no IO, no threads, no clock but the one it is given. All functions are thread-safe.
  * Times are milliseconds since the epoch. Used by out/delivery, the courier (queue_add) and the

@@ -52,7 +52,8 @@ static int open_folder(struct spool *spool, int at, const char *name, bool may_m
     if (at != AT_FDCWD && geteuid() == 0 && fchownat(at, name, spool->owner, spool->group, 0) != 0)
         return -1;
     fd = openat(at, name, flags);
-    if (fd >= 0 && at != AT_FDCWD && fsync(at) != 0) {
+    /* A message in a folder whose own name is lost would be lost with it. */
+    if (fd >= 0 && (at == AT_FDCWD ? syncfs(fd) : fsync(at)) != 0) {
         close(fd);
         return -1;
     }

@@ -240,6 +240,47 @@ static void test_recovery(void)
     queue_free(queue);
 }
 
+/* 20 destinations that are down, tried again all at once, leave half of the places to one that is
+ * not; and get the other half. */
+static void test_probes(void)
+{
+    struct queue *queue = make(6, 6);
+    struct queue_work works[6];
+    unsigned probes = 0;
+    char name[16];
+
+    for (uint64_t id = 1; id <= 20; id++) {
+        g_snprintf(name, sizeof name, "dead%u", (unsigned)id);
+        add(queue, id, name);
+        works[0] = take(queue);
+        finish(queue, &works[0], QUEUE_UNREACHABLE);
+    }
+    for (uint64_t id = 100; id < 110; id++)
+        add(queue, id, "alive");
+    queue_retry_all(queue);
+    for (int i = 0; i < 6; i++) {
+        works[i] = take(queue);
+        probes += works[i].id <= 20;
+    }
+    g_assert_cmpuint(probes, ==, 3);
+    /* With nothing else to do they still get no more than half, and the next when one is done. */
+    for (int i = 0; i < 6; i++) {
+        if (works[i].id > 20)
+            finish(queue, &works[i], QUEUE_SETTLED);
+    }
+    for (uint64_t id = 100; id < 110; id++)
+        queue_remove(queue, id);
+    idle(queue);
+    for (int i = 0; i < 6; i++) {
+        if (works[i].id <= 20)
+            finish(queue, &works[i], QUEUE_UNREACHABLE);
+    }
+    for (int i = 0; i < 3; i++)
+        take(queue);
+    idle(queue);
+    queue_free(queue);
+}
+
 static void test_orders(void)
 {
     struct queue *queue = make(20, 4);
@@ -447,6 +488,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/places", test_places);
     g_test_add_func("/queue/dead destination", test_dead_destination);
     g_test_add_func("/queue/recovery", test_recovery);
+    g_test_add_func("/queue/probes", test_probes);
     g_test_add_func("/queue/orders", test_orders);
     g_test_add_func("/queue/notice", test_notice);
     g_test_add_func("/queue/ten thousand", test_ten_thousand);
