@@ -179,7 +179,7 @@ static void record_only(struct delivery_pool *pool, const struct queue_work *wor
 static void deliver(struct delivery_pool *pool, const struct queue_work *work,
                     struct spool_envelope *envelope)
 {
-    struct bench bench = {NULL};
+    struct bench bench = {.recipients = NULL};
     struct error err = {""};
     struct delivery_job job = {.destination = work->destination,
                                .envelope = envelope,

@@ -24,7 +24,7 @@ struct destination {
     unsigned failures; /* in a row that it could not be reached */
     int64_t not_before;
     char *reason;
-    char name[];
+    char *name; /* behind the struct */
 };
 
 /* One message for one destination. */

@@ -204,6 +204,7 @@ static struct destination *new_destination(struct queue *queue, const char *name
         destination = calloc(1, sizeof *destination + len + 1);
     if (destination == NULL)
         return NULL;
+    destination->name = (char *)(destination + 1);
     memcpy(destination->name, name, len + 1);
     if (table_add(&queue->destinations, &destination->by_name, table_hash_text(name)) != 0) {
         free(destination);
