@@ -235,8 +235,8 @@ static const struct option all_rows[] = {
     {"in.limits.waiting_transactions", OPTION_INTEGER,
      offsetof(struct config, in.limits.waiting_transactions), "20", 0, 10000, NULL,
      N_("Clients with a message under way that make us wait for them, none of which holds a "
-        "worker; of more the one that has sent least for its time is cut with 421, so that "
-        "slow clients cannot use up the backend's max_sessions. 0 means no limit.")},
+        "worker; of more the slow ones are cut with 421, who has sent least for its time "
+        "first, so that they cannot use up the backend's max_sessions. 0 means no limit.")},
     {"in.timeouts.command", OPTION_DURATION, offsetof(struct config, in.timeouts.command), "300s",
      1000, 3600000, NULL, N_("Time for the client's next command.")},
     {"in.timeouts.proxy_header", OPTION_DURATION, offsetof(struct config, in.timeouts.proxy_header),

@@ -15,6 +15,7 @@
 
 #define EARLY_TEXT_MAX 64
 #define QUEUE_RETRY_MS 100
+#define ROOM_INTERVAL_MS 100  /* between two looks for slow ones */
 #define VERDICT_GRACE_MS 1000 /* for a verdict that is due to come */
 
 static int64_t idle_timeout_ms(const struct connection *connection)
@@ -264,22 +265,32 @@ static void hand_over(struct gate *gate, struct connection *connection)
     gate_dismiss(connection, REPLY_SERVER_BUSY);
 }
 
-/* Room for those who do not make us wait: out goes who is nearest to its deadline, thus has sent
- * least for its time. It may say a last word on a worker. */
-static void make_room(struct gate *gate)
+/* Room for those who do not make us wait: of the slow ones those go who are nearest to their
+ * deadlines, thus have sent least for their time. They may say a last word on a worker. Returns ms
+ * until the next look, -1 when there is room. */
+static int64_t make_room(struct gate *gate, int64_t now)
 {
     unsigned most = gate->service->waiting_transactions;
-    struct connection *slowest = gate->places[PLACE_WAITING].first;
+    struct connection *next;
 
     if (most == 0 || gate->waiting_transactions <= most)
-        return;
-    while (slowest != NULL && !slowest->holds_next_hop)
-        slowest = slowest->next;
-    if (slowest == NULL)
-        return;
-    atomic_fetch_add(&gate->evicted, 1);
-    session_evict(slowest->session);
-    hand_over(gate, slowest);
+        return -1;
+    if (now < gate->room_due_ms)
+        return gate->room_due_ms - now;
+    gate->room_due_ms = now + ROOM_INTERVAL_MS;
+    for (struct connection *c = gate->places[PLACE_WAITING].first;
+         c != NULL && gate->waiting_transactions > most; c = next) {
+        next = c->next;
+        if (!c->holds_next_hop || !session_is_slow(c->session, now))
+            continue;
+        atomic_fetch_add(&gate->evicted, 1);
+        session_evict(c->session);
+        hand_over(gate, c);
+        /* The queue is full: those to come would fare no better. */
+        if (c->place == PLACE_WAITING)
+            break;
+    }
+    return ROOM_INTERVAL_MS;
 }
 
 void gate_readable(struct gate *gate, struct connection *connection)
@@ -339,9 +350,7 @@ static void keep_waiting(struct gate *gate, struct connection *connection)
     watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
     if (gate->cut)
         shutdown(connection->fd, SHUT_RDWR);
-    else if (connection->holds_next_hop)
-        make_room(gate);
-    else if (atomic_load(&gate->signals.draining))
+    else if (!connection->holds_next_hop && atomic_load(&gate->signals.draining))
         gate_dismiss(connection, REPLY_SHUTTING_DOWN);
 }
 
@@ -410,7 +419,7 @@ static void come_due(struct gate *gate, struct connection *connection)
 
 int gate_expire(struct gate *gate)
 {
-    int64_t now = deadline_now_ms(), next = -1;
+    int64_t now = deadline_now_ms(), next = make_room(gate, now);
     for (int place = 0; place < PLACE_WORKING; place++) {
         struct connection *first;
         while ((first = gate->places[place].first) != NULL && due_ms(first) <= now)

@@ -91,6 +91,7 @@ struct gate {
     struct session_signals signals;
     unsigned workers;
     unsigned waiting_transactions; /* in PLACE_WAITING, with a next hop */
+    int64_t room_due_ms;           /* when slow ones may be looked for again */
     int64_t busy_since_ms;         /* few workers are free; 0 = enough are */
     int64_t stressed_ms;           /* when there was a cause for stress last */
     bool cut;                      /* the drain's time is over */

@@ -13,7 +13,8 @@
 #define REPLY_TIMEOUT_MS 60000 /* for a client to take a reply */
 #define PATIENCE_MAX_MS 250    /* a worker's */
 #define PATIENCE_CROWDED_MS 2  /* going to the gate and back costs more than a quick answer */
-#define GOOD_PIECE (4 * 1024)  /* octets of mail data by which a client earns patience */
+#define SLOW_MS 1000
+#define GOOD_PIECE (4 * 1024) /* octets of mail data by which a client earns patience */
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -59,6 +60,13 @@ static int64_t drain_due_ms(const struct session *session)
     return session->transfer.refused ? session->transfer.drain_deadline.at_ms : INT64_MAX;
 }
 
+/* The time that the mail data would have taken at the least rate. */
+static int64_t earned_ms(const struct session *session)
+{
+    uint64_t rate = session->rules->min_data_rate;
+    return rate > 0 ? (int64_t)(session->data_octets * 1000 / rate) : 0;
+}
+
 /* The mail data has its time and what its octets add to it (Postfix's deadline per request), and no
  * gap may be long. */
 static int64_t data_due_ms(const struct session *session)
@@ -69,8 +77,8 @@ static int64_t data_due_ms(const struct session *session)
 
     if (rules->min_data_rate == 0)
         return due;
-    int64_t earned = (int64_t)(session->data_octets * 1000 / rules->min_data_rate);
-    return earlier(due, session->data_since_ms + bounded(session, rules->data_grace_ms) + earned);
+    return earlier(due, session->data_since_ms + bounded(session, rules->data_grace_ms) +
+                            earned_ms(session));
 }
 
 int64_t session_due_ms(const struct session *session)
@@ -102,6 +110,14 @@ int64_t session_due_ms(const struct session *session)
     if (rules->message_timeout_ms > 0 && session_holds_transaction(session))
         due = earlier(due, session->started_ms + rules->message_timeout_ms);
     return due;
+}
+
+bool session_is_slow(const struct session *session, int64_t now_ms)
+{
+    int64_t since = session->wait_since_ms;
+    if (session->wait == WAIT_DATA)
+        since = session->data_since_ms + earned_ms(session);
+    return now_ms - since >= SLOW_MS;
 }
 
 struct deadline session_begin_patience(struct session *session, int64_t now)

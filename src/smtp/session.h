@@ -142,10 +142,11 @@ void session_set_bar(struct session *session, const struct session_bar *bar);
 enum session_result session_run(struct session *session, struct session_scratch *scratch);
 
 /* For the gate, on a session that is not running: when a waiting one has waited long enough (on the
- * clock of deadline_now_ms()); whether it holds a connection of a next hop; make it give up when it
- * is resumed next. */
+ * clock of deadline_now_ms()); whether it holds a connection of a next hop; whether it has taken a
+ * second more than an honest client would; make it give up when it is resumed next. */
 int64_t session_due_ms(const struct session *session);
 bool session_holds_next_hop(const struct session *session);
+bool session_is_slow(const struct session *session, int64_t now_ms);
 void session_evict(struct session *session);
 
 /* The same, on one that holds no next hop: says this and hangs up, without waiting. */

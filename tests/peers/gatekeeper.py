@@ -156,9 +156,8 @@ class Trickler:
             self.client.send("NOOP ")
         elif kind == "handshake":
             self.client.cmd("STARTTLS", 220)
-        else:
-            if self.client.envelope("a@example.com") == [250]:
-                self.client.cmd("DATA", 354)
+        elif self.client.envelope("a@example.com") == [250]:
+            self.client.cmd("DATA", 354)
         self.client.sock.setblocking(False)
 
     def tick(self):
@@ -236,14 +235,16 @@ def slow_clients(world):
 
 @scenario("slow: clients in a transaction can't use up the backend's sessions: the slowest make room")
 def room_at_the_backend(world):
-    relay = world.relay(inner="workers = 8;", backend="max_sessions = 30;",
+    relay = world.relay(timeouts='drain = "1s";', inner="workers = 8;", backend="max_sessions = 30;",
                         limits="connections_per_client = 200; waiting_transactions = 20;")
     tricklers = [Trickler("data") for _ in range(60)]
+    tick_all(tricklers, 2)
     times = [deliver() for _ in range(3)]
     print("# a message in " + ", ".join(f"{t * 1000:.0f} ms" for t in times))
     assert max(times) < (10 if world.sanitized else 2), times
-    tick_all(tricklers, 2)
-    assert sum(t.answer is None for t in tricklers) <= 20
+    tick_all(tricklers, 4)
+    left = sum(t.answer is None for t in tricklers)
+    assert 0 < left <= 20, left
     assert all(t.answer[1].startswith("421 4.4.2") for t in tricklers if t.answer is not None)
     # An honest message that was begun and waits is not among them as long as it moves on.
     client = Client(OTHER4)

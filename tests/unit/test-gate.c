@@ -676,12 +676,13 @@ static void test_eviction(void)
     struct bed bed;
     struct service *service = make_service("gate.example");
     service->waiting_transactions = 2;
-    service->rules.data_grace_ms = 2000;
+    service->rules.data_grace_ms = 5000;
     service->rules.min_data_rate = 1;
     bed_open(&bed, service, 2, 256);
+    /* At an octet a second it has sent enough for 20 seconds; the other for one. */
     int good = dial_into(&bed, HELLO ENVELOPE "DATA\r\na whole line of text\r\n", 4);
     int slow = dial_into(&bed, HELLO ENVELOPE "DATA\r\nx", 4);
-    g_usleep(100000);
+    g_usleep(2100000);
     int third = dial_into(&bed, HELLO ENVELOPE, 3);
     expect(slow, NULL, "421 4.4.2");
     g_assert_cmpuint(gate_counts(bed.gate).evicted, ==, 1);
