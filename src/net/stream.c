@@ -5,9 +5,7 @@
 #include "net/stream.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,99 +31,15 @@ const char *io_result_name(enum io_result result)
     return names[result];
 }
 
-int stream_buffers_init(struct stream_buffers *buffers, size_t in_size, size_t out_size)
-{
-    *buffers = (struct stream_buffers){malloc(in_size), in_size, malloc(out_size), out_size};
-    if (buffers->in != NULL && buffers->out != NULL)
-        return 0;
-    stream_buffers_free(buffers);
-    return -1;
-}
-
-void stream_buffers_free(struct stream_buffers *buffers)
-{
-    free(buffers->in);
-    free(buffers->out);
-    *buffers = (struct stream_buffers){0};
-}
-
-void stream_init(struct stream *stream, int fd)
-{
-    int on = 1;
-    memset(stream, 0, sizeof *stream);
-    stream->fd = fd;
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    /* Fails on what is no TCP socket, where there is nothing to turn off. */
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
-void stream_init_borrowed(struct stream *stream, int fd)
-{
-    stream_init(stream, fd);
-    stream->borrowed = true;
-}
-
-void stream_forget_input(struct stream *stream)
-{
-    /* It may be part of a log-in. */
-    if (stream->kept != NULL)
-        explicit_bzero(stream->kept, stream->kept_len);
-    free(stream->kept);
-    stream->kept = NULL;
-    stream->in_start = stream->in_end = stream->kept_len = 0;
-}
-
-void stream_lend(struct stream *stream, struct stream_buffers *buffers)
-{
-    size_t kept = stream->kept_len <= buffers->in_size ? stream->kept_len : 0;
-
-    stream->buffers = buffers;
-    if (kept > 0)
-        memcpy(buffers->in, stream->kept, kept);
-    stream_forget_input(stream);
-    stream->in_end = kept;
-    stream->out_len = 0;
-}
-
-void stream_reclaim(struct stream *stream)
-{
-    stream->buffers = NULL;
-    stream->in_start = stream->in_end = stream->out_len = 0;
-}
-
 static const char *input(const struct stream *stream)
 {
     return stream->buffers->in + stream->in_start;
-}
-
-int stream_park(struct stream *stream)
-{
-    size_t len = stream->in_end - stream->in_start;
-
-    if (len > 0) {
-        stream->kept = malloc(len);
-        if (stream->kept == NULL)
-            return -1;
-        memcpy(stream->kept, input(stream), len);
-        explicit_bzero(stream->buffers->in + stream->in_start, len);
-        stream->kept_len = len;
-    }
-    stream_reclaim(stream);
-    return 0;
 }
 
 bool stream_has_input(const struct stream *stream)
 {
     return stream->in_end > stream->in_start ||
            (stream->tls != NULL && tls_session_has_pending(stream->tls));
-}
-
-void stream_wipe(struct stream *stream)
-{
-    const struct stream_buffers *buffers = stream->buffers;
-    explicit_bzero(buffers->in, stream->in_start);
-    explicit_bzero(buffers->in + stream->in_end, buffers->in_size - stream->in_end);
-    explicit_bzero(buffers->out + stream->out_len, buffers->out_size - stream->out_len);
 }
 
 bool stream_line_waiting(const struct stream *stream)
