@@ -138,6 +138,12 @@ static enum outcome greet(struct introduction *intro)
     return HOST_DOWN;
 }
 
+/* 500 to 503: the command itself was not understood. */
+static bool refuses_command(const struct reply *reply)
+{
+    return reply->code >= 500 && reply->code <= 503;
+}
+
 /* EHLO under our own name, to learn what the backend offers us. */
 static enum outcome hello_ourselves(struct introduction *intro)
 {
@@ -146,6 +152,9 @@ static enum outcome hello_ourselves(struct introduction *intro)
     char text[256];
     if (result != IO_OK)
         return lost(intro, "EHLO", result);
+    /* Where a PROXY header was not understood, its error is what comes here. */
+    if (uses_proxy(intro) && refuses_command(intro->verdict))
+        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     if (!reply_is_positive(intro->verdict)) {
         log_problem(intro, LOG_LEVEL_ERROR, "event=backend-hello",
                     reply_summary(intro->verdict, text, sizeof text));
@@ -219,11 +228,6 @@ static enum outcome start_tls(struct introduction *intro)
 /* 500, 501, 502, 503 and 550 5.7.0 are about XCLIENT itself, and so may be a 550 that does not say
  * what it is about; any other refusal in place of its 220 is the backend's verdict on the real
  * client. */
-static bool refuses_command(const struct reply *reply)
-{
-    return reply->code >= 500 && reply->code <= 503;
-}
-
 static bool refuses_xclient(const struct reply *reply)
 {
     return refuses_command(reply) ||
@@ -280,7 +284,7 @@ static enum outcome hello_as_client(struct introduction *intro)
 
     enum io_result result = nexthop_hello(intro->hop, esmtp, name, intro->verdict, step(intro));
 
-    /* Where a PROXY header was not understood, its error is what comes here: no second try. */
+    /* As above; no second try. */
     if (result == IO_OK && uses_proxy(intro) && refuses_command(intro->verdict))
         return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     if (result == IO_OK && esmtp && reply_is_permanent(intro->verdict))

@@ -27,7 +27,8 @@ static bool take_address(struct address *address, const char *value)
     struct address ip;
     bool v6 = strncasecmp(value, "IPV6:", 5) == 0;
 
-    if (address_parse_ip(&ip, v6 ? value + 5 : value) != 0)
+    /* IPv6 has its prefix, and only IPv6, so that no reader of these lines has to guess. */
+    if (address_parse_ip(&ip, v6 ? value + 5 : value) != 0 || v6 != (strchr(value, ':') != NULL))
         return false;
     ip.port = address->port;
     *address = ip;
