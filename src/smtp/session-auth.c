@@ -46,6 +46,8 @@ enum own_reply session_check_auth(struct session *session, const struct command 
         return REPLY_TLS_REQUIRED;
     if (session->client.authenticated)
         return REPLY_AUTH_ACTIVE;
+    if (command->argument_len == 0)
+        return REPLY_BAD_ARGUMENT;
     return is_offered(offer.mechanisms, command->argument, mechanism_length(command))
                ? REPLY_OK
                : REPLY_BAD_MECHANISM;
