@@ -246,12 +246,29 @@ static void load_list(struct load *load, const struct rows *rows, config_setting
     }
 }
 
+/* Of which half an option is; 0: of neither. */
+unsigned config_part_of(const char *path)
+{
+    return strncmp(path, "in.", 3) == 0    ? CONFIG_PART_IN
+           : strncmp(path, "out.", 4) == 0 ? CONFIG_PART_OUT
+                                           : 0;
+}
+
+static bool is_demanded(const struct load *load, const struct rows *rows,
+                        const struct option *option)
+{
+    unsigned part = rows->prefix[0] == '\0' ? config_part_of(option->path) : 0;
+    return part == 0 || (load->config->parts & part);
+}
+
 static void load_default(struct load *load, const struct rows *rows, const struct option *option)
 {
     char path[OPTION_PATH_MAX], wanted[256];
     struct error err;
 
     full_path(rows, option, path);
+    if (option->fallback == NULL && !is_demanded(load, rows, option))
+        return;
     if (option->fallback == NULL && option->type == OPTION_GROUP) {
         const struct rows below = {option_rows(option), option_place(option, rows->base), NULL,
                                    strcat(path, ".")};
@@ -306,16 +323,21 @@ static bool has_family(const struct host_list *list, int family, size_t from)
     return false;
 }
 
+static void check_source(struct load *load, const struct host_list *source, const char *option)
+{
+    for (size_t i = 0; i < source->count; i++) {
+        if (has_family(source, source->items[i].family, i + 1))
+            load_complain(load, NULL, option,
+                          _("source takes one IPv4 and one IPv6 address at most"));
+    }
+}
+
 static void check_backend(struct load *load, const struct config_backend *backend,
                           const char *option)
 {
     if (backend->tls == CONFIG_TLS_VERIFY && backend->tls_name[0] == '\0')
         load_complain(load, NULL, option, _("tls = \"verify\" needs tls_name"));
-    for (size_t i = 0; i < backend->source.count; i++) {
-        if (has_family(&backend->source, backend->source.items[i].family, i + 1))
-            load_complain(load, NULL, option,
-                          _("source takes one IPv4 and one IPv6 address at most"));
-    }
+    check_source(load, &backend->source, option);
 }
 
 static void check_backends(struct load *load)
@@ -335,6 +357,51 @@ static void check_backends(struct load *load)
     for (size_t i = 0; i < in->backends.count; i++) {
         snprintf(option, sizeof option, "in.backends[%zu]", i);
         check_backend(load, &backends[i], option);
+    }
+}
+
+static void check_route(struct load *load, const struct config_route *route, const char *option)
+{
+    if (route->user[0] != '\0' && route->tls != CONFIG_OUT_TLS_VERIFY)
+        load_complain(load, NULL, option, _("a log-in (user) needs tls = \"verify\""));
+    if ((route->user[0] != '\0') != (route->password_file[0] != '\0'))
+        load_complain(load, NULL, option, _("user and password_file belong together"));
+}
+
+static void check_out_listeners(struct load *load)
+{
+    const struct config_out *out = &load->config->out;
+    for (size_t i = 0; i < out->listen.count; i++) {
+        const struct listen_spec *spec = &out->listen.items[i];
+        if (spec->proxy)
+            load_complain(load, config_lookup(&load->file, "out.listen"), "out.listen",
+                          _("relay-out takes no PROXY headers"));
+        if (spec->submission && out->users_file[0] == '\0')
+            load_complain(load, config_lookup(&load->file, "out.listen"), "out.listen",
+                          _("a submission listener needs out.users_file"));
+    }
+}
+
+static void check_out(struct load *load)
+{
+    const struct config_out *out = &load->config->out;
+    const struct config_route *routes = out->routes.items;
+    char option[32];
+
+    if (cidr_set_count(out->allow) == 0 && out->users_file[0] == '\0' && !out->open_relay)
+        load_complain(load, config_lookup(&load->file, "out"), "out.allow",
+                      _("nobody may send; set out.allow to the mail server's address in the "
+                        "tunnel"));
+    if (out->users_file[0] != '\0' && load->config->tls.certificates.count == 0)
+        load_complain(load, config_lookup(&load->file, "out.users_file"), "out.users_file",
+                      _("log-ins need TLS: set tls.certificates"));
+    check_out_listeners(load);
+    check_source(load, &out->source, "out");
+    if (out->default_route.given)
+        check_route(load, &out->default_route, "out.default_route");
+    for (size_t i = 0; i < out->routes.count; i++) {
+        snprintf(option, sizeof option, "out.routes[%zu]", i);
+        check_route(load, &routes[i], option);
     }
 }
 
@@ -376,11 +443,24 @@ static void check_together(struct load *load)
                       "tls.client_certificates", _("tls.ca_file must be set to check them"));
     check_listeners(load);
     check_dnsbl(load);
-    if (config->in.domains.count == 0 && config->in.backends.count == 0 && !load->domains_wrong)
+    if ((config->parts & CONFIG_PART_IN) && config->in.domains.count == 0 &&
+        config->in.backends.count == 0 && !load->domains_wrong)
         load_complain(load, NULL, "in.domains",
                       _("no domain to take mail for; set in.domains or in.domains_file"));
-    if (load->errors == 0)
+    if (load->errors == 0 && (config->parts & CONFIG_PART_IN))
         check_backends(load);
+    if (load->errors == 0 && (config->parts & CONFIG_PART_OUT))
+        check_out(load);
+}
+
+/* Those asked for, and those that are there. */
+static unsigned find_parts(struct load *load, unsigned parts)
+{
+    if (config_lookup(&load->file, "in") != NULL)
+        parts |= CONFIG_PART_IN;
+    if (config_lookup(&load->file, "out") != NULL)
+        parts |= CONFIG_PART_OUT;
+    return parts != 0 ? parts : CONFIG_PART_IN;
 }
 
 static int read_file(struct load *load)
@@ -412,6 +492,12 @@ static char *absolute_name(const char *file)
 
 struct config *config_load(const char *file, config_report *report, void *context)
 {
+    return config_load_for(file, 0, report, context);
+}
+
+struct config *config_load_for(const char *file, unsigned parts, config_report *report,
+                               void *context)
+{
     struct counted_config *counted = calloc(1, sizeof *counted);
     struct load load = {.name = file, .report = report, .context = context};
 
@@ -428,6 +514,7 @@ struct config *config_load(const char *file, config_report *report, void *contex
         load_complain(&load, NULL, "", "%s", strerror(errno));
     } else if (read_file(&load) == 0) {
         const struct rows rows = {&options, load.config, config_root_setting(&load.file), ""};
+        load.config->parts = find_parts(&load, parts);
         check_names(&load, rows.group, &options, "", "");
         load_rows(&load, &rows);
         check_together(&load);
@@ -454,6 +541,14 @@ void config_unref(struct config *config)
     option_free_rows(&options, config);
     free(config->file);
     free(counted);
+}
+
+void config_warn(const struct config *config, config_report *report, void *context)
+{
+    if ((config->parts & CONFIG_PART_OUT) && config->out.open_relay)
+        report(context, _("out.i_know_this_is_an_open_relay is set: everybody can send mail to "
+                          "everybody through this host, and its address will soon be on every "
+                          "blocklist"));
 }
 
 void config_tls_server(const struct config *config, struct tls_server_config *out)

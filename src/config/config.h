@@ -174,6 +174,89 @@ struct config_in {
     struct config_stress stress;
 };
 
+/* What happens to mail for some domains. */
+enum config_action { CONFIG_ACTION_ACCEPT, CONFIG_ACTION_CONTINUE, CONFIG_ACTION_DENY };
+enum config_out_tls {
+    CONFIG_OUT_TLS_DEFAULT,
+    CONFIG_OUT_TLS_NONE,
+    CONFIG_OUT_TLS_MAY,
+    CONFIG_OUT_TLS_ENCRYPT,
+    CONFIG_OUT_TLS_VERIFY,
+};
+struct config_route {
+    bool given;                   /* of out.default_route (first: see OPTION_GROUP) */
+    struct string_list domains;   /* lower case */
+    int action;                   /* enum config_action */
+    struct string_list next_hops; /* for endpoint_parse() */
+    int tls;                      /* enum config_out_tls */
+    char *tls_name;               /* "" = the next hop's */
+    char *user;                   /* "" = no log-in */
+    char *password_file;
+};
+
+enum config_family {
+    CONFIG_FAMILY_IPV6,
+    CONFIG_FAMILY_IPV4,
+    CONFIG_FAMILY_ONLY_IPV6,
+    CONFIG_FAMILY_ONLY_IPV4
+};
+
+struct config_out_tls_options {
+    int level; /* enum config_out_tls */
+    struct string_list no_tls;
+    int64_t failures_for_ms;
+    char *priority;
+    char *ca_file; /* "" = the system's */
+    char *cert;    /* "" = none */
+    char *key;
+};
+
+struct config_out_limits {
+    int64_t connections;
+    int64_t connections_per_client;
+    int64_t message_size; /* octets */
+    int64_t recipients;
+    int64_t errors;
+    int64_t junk_commands;
+    int64_t received_headers;
+    int64_t auth_failures;
+    int64_t next_hops;
+    int64_t sessions_per_destination;
+};
+
+struct config_out_timeouts {                                   /* all in milliseconds */
+    int64_t command, line, handshake, data, park_after, drain; /* towards the client */
+    int64_t dial, connect, greeting, reply, data_block, final; /* towards next hops */
+};
+
+struct config_out {
+    struct listen_list listen;
+    struct cidr_set *allow; /* of `allow` and `allow_file` together */
+    char *users_file;       /* "" = none */
+    bool open_relay;
+    struct cidr_set *no_tls_hosts;
+    int64_t workers;
+    int bare_newlines; /* enum config_newlines */
+    char *hello;       /* "" = hostname */
+    bool received_client;
+    struct config_list routes; /* struct config_route */
+    bool force_routing;
+    struct config_route default_route;
+    bool address_literals;
+    struct host_list own_addresses;
+    struct host_list source;
+    int family; /* enum config_family */
+    int64_t reuse_for_ms;
+    int64_t dead_for_ms;
+    int64_t live_deadline_ms;
+    struct config_out_tls_options tls;
+    struct config_out_limits limits;
+    struct config_out_timeouts timeouts;
+};
+
+/* The two halves of a configuration. */
+enum { CONFIG_PART_IN = 1 << 0, CONFIG_PART_OUT = 1 << 1 };
+
 struct config {
     char *file; /* absolute path it was read from */
     char *hostname;
@@ -181,7 +264,9 @@ struct config {
     char *group; /* "" = the user's own */
     struct config_tls tls;
     struct config_dns dns;
+    unsigned parts; /* CONFIG_PART_...: those in the file, and those asked for */
     struct config_in in;
+    struct config_out out;
     int log_level; /* enum log_level */
 };
 
@@ -191,8 +276,16 @@ typedef void config_report(void *context, const char *text);
 /* The default configuration file, $sysconfdir/postern/relay.conf. */
 extern const char config_default_file[];
 
-/* Loads and checks. NULL when anything was wrong; `report` has then been called at least once. */
+/* Loads and checks. NULL when anything was wrong; `report` has then been called at least once. What
+ * must be set of `in` and `out` is demanded only where that group is in the file or one of `parts`
+ * (CONFIG_PART_...); a file with neither is taken for relay-in's. */
+struct config *config_load_for(const char *file, unsigned parts, config_report *report,
+                               void *context);
+/* The same for whatever is in the file. */
 struct config *config_load(const char *file, config_report *report, void *context);
+
+/* Reports what is valid, but dangerous. */
+void config_warn(const struct config *config, config_report *report, void *context);
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
 

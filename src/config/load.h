@@ -22,6 +22,9 @@ struct load {
     bool domains_wrong; /* the domains have had their error */
 };
 
+/* Of which half (CONFIG_PART_...) the option of this path is; 0: of neither. */
+unsigned config_part_of(const char *path);
+
 /* Reports and counts an error. `file` NULL: the main one; line 0: no line is known; `setting` NULL:
  * it is not in the file. */
 void load_complain_at(struct load *load, const char *file, unsigned line, const char *option,

@@ -13,6 +13,10 @@ static const char *const dnsbl_action_names[] = {"reject", "tempfail", "tarpit",
 static const char *const over_limit_names[] = {"close", "tempfail", NULL};
 static const char *const identity_names[] = {"", "xclient", "proxy-v2", "proxy-v1", "none", NULL};
 static const char *const backend_tls_names[] = {"mirror", "none", "may", "encrypt", "verify", NULL};
+static const char *const action_names[] = {"accept", "continue", "deny", NULL};
+static const char *const route_tls_names[] = {"default", "none", "may", "encrypt", "verify", NULL};
+static const char *const out_tls_names[] = {"", "none", "may", "encrypt", "verify", NULL};
+static const char *const family_names[] = {"ipv6", "ipv4", "ipv6-only", "ipv4-only", NULL};
 /* In syslog's order, as enum log_level counts. */
 static const char *const level_names[] = {"",       "",     "",      "error", "warning",
                                           "notice", "info", "debug", NULL};
@@ -65,6 +69,32 @@ static const struct option_rows domain_backend_group = {
 static const struct option_rows backend_group = {backend_rows + 1,
                                                  sizeof backend_rows / sizeof *backend_rows - 1,
                                                  sizeof(struct config_backend)};
+
+/* Where mail goes: of out.routes, and but for the first two of out.default_route. */
+static const struct option route_rows[] = {
+    {"domain", OPTION_PATTERNS, offsetof(struct config_route, domains), NULL, 0, 0, NULL,
+     N_("The recipients' domains that it is for: a name means just that domain, one with a "
+        "leading dot its subdomains, \"*\" all others.")},
+    {"action", OPTION_ENUM, offsetof(struct config_route, action), "continue", 0, 0, action_names,
+     N_("\"accept\" and \"continue\" take mail for these domains, \"deny\" refuses it.")},
+    {"next_hop", OPTION_NEXT_HOPS, offsetof(struct config_route, next_hops), "", 0, 0, NULL,
+     N_("The hosts to deliver to, by name or IP address, tried in order; the port is 25 unless "
+        "given. MX records are not asked for. Empty means that mail goes as if there were no "
+        "route.")},
+    {"tls", OPTION_ENUM, offsetof(struct config_route, tls), "default", 0, 0, route_tls_names,
+     N_("TLS towards these domains, instead of out.tls.level.")},
+    {"tls_name", OPTION_STRING, offsetof(struct config_route, tls_name), "", 0, 0, NULL,
+     N_("The name that the certificate must be for, and SNI; empty means the next hop's own.")},
+    {"user", OPTION_STRING, offsetof(struct config_route, user), "", 0, 0, NULL,
+     N_("Log in at the next hop as this user (AUTH PLAIN or LOGIN). Only with tls = "
+        "\"verify\".")},
+    {"password_file", OPTION_FILE, offsetof(struct config_route, password_file), "", 0, 0, NULL,
+     N_("A file whose first line is the password for that.")},
+};
+static const struct option_rows route_group = {route_rows, sizeof route_rows / sizeof *route_rows,
+                                               sizeof(struct config_route)};
+static const struct option_rows default_route_group = {
+    route_rows + 2, sizeof route_rows / sizeof *route_rows - 2, sizeof(struct config_route)};
 
 static const struct option certificate_rows[] = {
     {"cert", OPTION_FILE, offsetof(struct tls_pair, cert), NULL, 0, 0, NULL,
@@ -283,6 +313,147 @@ static const struct option all_rows[] = {
      NULL, N_("limits.errors under stress.")},
     {"in.stress.junk_commands", OPTION_INTEGER, offsetof(struct config, in.stress.junk_commands),
      "5", 1, 10000, NULL, N_("limits.junk_commands under stress.")},
+    {"out.listen", OPTION_LISTEN, offsetof(struct config, out.listen), "10.0.0.1:2526", 0, 0, NULL,
+     N_("Addresses and ports on which relay-out takes mail: those of the tunnel. The word \"tls\" "
+        "behind the port: the TLS handshake comes first; \"submission\": users must log in.")},
+    {"out.allow", OPTION_NETWORKS, offsetof(struct config, out.allow), "", 0, 0, NULL,
+     N_("The hosts that may send through relay-out: the mail server behind the tunnel. All others "
+        "get 554 instead of a greeting, unless out.users_file lets people log in.")},
+    {"out.allow_file", OPTION_NETWORKS_FILE, offsetof(struct config, out.allow), "", 0, 0, NULL,
+     N_("A file with more such networks, one a line; # begins a comment. Haraka's "
+        "relay_acl_allow reads as it is.")},
+    {"out.users_file", OPTION_FILE, offsetof(struct config, out.users_file), "", 0, 0, NULL,
+     N_("Users that may log in (AUTH PLAIN or LOGIN, under TLS only) and then send from anywhere; "
+        "written by relayctl password.")},
+    {"out.i_know_this_is_an_open_relay", OPTION_BOOLEAN, offsetof(struct config, out.open_relay),
+     "false", 0, 0, NULL,
+     N_("Take mail from everybody to everybody. Only for traps that catch spam.")},
+    {"out.no_tls_hosts", OPTION_NETWORKS, offsetof(struct config, out.no_tls_hosts), "", 0, 0, NULL,
+     N_("Clients to which STARTTLS is not offered, because theirs is broken.")},
+    {"out.workers", OPTION_INTEGER, offsetof(struct config, out.workers), "32", 1, 1024, NULL,
+     N_("Worker threads: messages that can be under way at one time. Not fewer than the mail "
+        "server delivers at once (Postfix: default_destination_concurrency_limit, 20).")},
+    {"out.bare_newlines", OPTION_ENUM, offsetof(struct config, out.bare_newlines), "normalize", 0,
+     0, newline_names,
+     N_("What happens to a bare CR or LF in mail data: made canonical, or the message "
+        "refused.")},
+    {"out.hello", OPTION_STRING, offsetof(struct config, out.hello), "", 0, 0, NULL,
+     N_("The name to give in EHLO; empty means hostname. The source address should resolve to "
+        "it.")},
+    {"out.received_client", OPTION_BOOLEAN, offsetof(struct config, out.received_client), "true", 0,
+     0, NULL, N_("Name the client and its address in the Received line; false hides them.")},
+    {"out.routes", OPTION_GROUPS, offsetof(struct config, out.routes), "", 0, 0, &route_group,
+     N_("What happens to mail for single domains. The most exact match counts: the name "
+        "itself, then the longest of those with a leading dot, then \"*\". Mail for the domains "
+        "of relay-in (in.domains, in.backends) goes to their backend before any of these.")},
+    {"out.force_routing", OPTION_BOOLEAN, offsetof(struct config, out.force_routing), "true", 0, 0,
+     NULL,
+     N_("Use the next_hop of out.routes; false: they only say what is taken and what is "
+        "denied.")},
+    {"out.default_route", OPTION_GROUP, offsetof(struct config, out.default_route), "", 0, 0,
+     &default_route_group,
+     N_("Where all mail goes that no route and no domain of relay-in claims: a smarthost. Without "
+        "it, to the MX hosts of the domain.")},
+    {"out.address_literals", OPTION_BOOLEAN, offsetof(struct config, out.address_literals), "false",
+     0, 0, NULL, N_("Deliver to recipients like user@[192.0.2.1].")},
+    {"out.own_addresses", OPTION_ADDRESSES, offsetof(struct config, out.own_addresses), "", 0, 0,
+     NULL,
+     N_("Further addresses of this host, where its public one is not on any of its interfaces. "
+        "Mail whose next hop is this host is refused.")},
+    {"out.source", OPTION_ADDRESSES, offsetof(struct config, out.source), "", 0, 0, NULL,
+     N_("The addresses to connect from, one IPv4 and one IPv6 at most; empty lets the "
+        "system choose.")},
+    {"out.family", OPTION_ENUM, offsetof(struct config, out.family), "ipv6", 0, 0, family_names,
+     N_("Which addresses of a host are tried first, or at all.")},
+    {"out.reuse_for", OPTION_DURATION, offsetof(struct config, out.reuse_for_ms), "5s", 0, 240000,
+     NULL,
+     N_("A connection to a next hop is kept for so long after a message, for the next one there; "
+        "0 means not at all.")},
+    {"out.dead_for", OPTION_DURATION, offsetof(struct config, out.dead_for_ms), "5m", 0, 86400000,
+     NULL, N_("A host that could not be reached is left alone for so long.")},
+    {"out.live_deadline", OPTION_DURATION, offsetof(struct config, out.live_deadline_ms), "120s",
+     1000, 600000, NULL,
+     N_("Where undelivered mail can be stored here: time for next hops to answer the end of the "
+        "mail data before the message is stored.")},
+    {"out.tls.level", OPTION_ENUM, offsetof(struct config, out.tls.level), "may", 0, 0,
+     out_tls_names,
+     N_("TLS towards next hops: never, where it is offered and works, always, or always and with "
+        "a valid certificate of the host's name.")},
+    {"out.tls.no_tls", OPTION_PATTERNS, offsetof(struct config, out.tls.no_tls), "", 0, 0, NULL,
+     N_("Domains and MX hosts to which no TLS is used under \"may\", because theirs is "
+        "broken.")},
+    {"out.tls.failures_for", OPTION_DURATION, offsetof(struct config, out.tls.failures_for_ms),
+     "1h", 0, 604800000, NULL,
+     N_("A host whose TLS failed under \"may\" gets plain text for so long.")},
+    {"out.tls.priority", OPTION_STRING, offsetof(struct config, out.tls.priority), "NORMAL", 0, 0,
+     NULL, N_("GnuTLS priority string towards next hops.")},
+    {"out.tls.ca_file", OPTION_FILE, offsetof(struct config, out.tls.ca_file), "", 0, 0, NULL,
+     N_("The CA certificates against which next hops' are checked; empty means the "
+        "system's.")},
+    {"out.tls.cert", OPTION_FILE, offsetof(struct config, out.tls.cert), "", 0, 0, NULL,
+     N_("A certificate to show to next hops that ask for one, PEM.")},
+    {"out.tls.key", OPTION_FILE, offsetof(struct config, out.tls.key), "", 0, 0, NULL,
+     N_("Its key, PEM; empty means that it stands in the certificate's file.")},
+    {"out.limits.connections", OPTION_INTEGER, offsetof(struct config, out.limits.connections),
+     "1000", 1, 100000, NULL, N_("Connections of clients at one time.")},
+    {"out.limits.connections_per_client", OPTION_INTEGER,
+     offsetof(struct config, out.limits.connections_per_client), "20", 1, 100000, NULL,
+     N_("The same from one address outside out.allow; those inside have no limit.")},
+    {"out.limits.message_size", OPTION_SIZE, offsetof(struct config, out.limits.message_size),
+     "104857600", 1024, 1099511627776LL, NULL, N_("The largest message.")},
+    {"out.limits.recipients", OPTION_INTEGER, offsetof(struct config, out.limits.recipients),
+     "1000", 1, 10000, NULL, N_("Accepted recipients of one message; further ones get 452.")},
+    {"out.limits.errors", OPTION_INTEGER, offsetof(struct config, out.limits.errors), "1000", 1,
+     100000, NULL,
+     N_("Refused or malformed commands of one session before 421; refused recipients count.")},
+    {"out.limits.junk_commands", OPTION_INTEGER, offsetof(struct config, out.limits.junk_commands),
+     "1000", 1, 100000, NULL,
+     N_("NOOP, RSET, EHLO, VRFY and HELP of one session without a message delivered "
+        "before 421.")},
+    {"out.limits.received_headers", OPTION_INTEGER,
+     offsetof(struct config, out.limits.received_headers), "100", 10, 1000, NULL,
+     N_("Received lines beyond which a message is taken for a loop.")},
+    {"out.limits.auth_failures", OPTION_INTEGER, offsetof(struct config, out.limits.auth_failures),
+     "5", 1, 1000, NULL,
+     N_("Failed log-ins from one IPv4 address or one IPv6 /64 within ten minutes; further ones "
+        "are not even checked.")},
+    {"out.limits.next_hops", OPTION_INTEGER, offsetof(struct config, out.limits.next_hops), "8", 1,
+     64, NULL,
+     N_("Next hops of one message at one time; recipients of further ones get 452 4.5.3.")},
+    {"out.limits.sessions_per_destination", OPTION_INTEGER,
+     offsetof(struct config, out.limits.sessions_per_destination), "10", 1, 1000, NULL,
+     N_("Connections to one destination (a domain, or a route) at one time. Who finds all in use "
+        "waits for a while, and then gets 451.")},
+    {"out.timeouts.command", OPTION_DURATION, offsetof(struct config, out.timeouts.command), "300s",
+     1000, 3600000, NULL, N_("Time for the client's next command.")},
+    {"out.timeouts.line", OPTION_DURATION, offsetof(struct config, out.timeouts.line), "30s", 100,
+     600000, NULL, N_("Time from the first to the last octet of a command line.")},
+    {"out.timeouts.handshake", OPTION_DURATION, offsetof(struct config, out.timeouts.handshake),
+     "30s", 100, 600000, NULL, N_("Time for a TLS handshake, on either side.")},
+    {"out.timeouts.data", OPTION_DURATION, offsetof(struct config, out.timeouts.data), "180s", 100,
+     3600000, NULL, N_("Time without an octet of mail data from the client.")},
+    {"out.timeouts.park_after", OPTION_DURATION, offsetof(struct config, out.timeouts.park_after),
+     "1s", 0, 60000, NULL,
+     N_("A client silent for so long between commands gives its worker back.")},
+    {"out.timeouts.drain", OPTION_DURATION, offsetof(struct config, out.timeouts.drain), "30s", 0,
+     600000, NULL, N_("At a shutdown, time for messages under way to finish.")},
+    {"out.timeouts.dial", OPTION_DURATION, offsetof(struct config, out.timeouts.dial), "90s", 1000,
+     240000, NULL,
+     N_("Time for all that comes before the answer to a recipient: the DNS, all hosts that are "
+        "tried, and their greetings. Then the recipient gets 451. Keep it well below the 300 s "
+        "that clients wait.")},
+    {"out.timeouts.connect", OPTION_DURATION, offsetof(struct config, out.timeouts.connect), "10s",
+     100, 120000, NULL, N_("Time to connect to one address.")},
+    {"out.timeouts.greeting", OPTION_DURATION, offsetof(struct config, out.timeouts.greeting),
+     "60s", 100, 300000, NULL, N_("Time for a next hop's greeting.")},
+    {"out.timeouts.reply", OPTION_DURATION, offsetof(struct config, out.timeouts.reply), "200s",
+     100, 300000, NULL, N_("Time for a next hop to answer one command.")},
+    {"out.timeouts.data_block", OPTION_DURATION, offsetof(struct config, out.timeouts.data_block),
+     "180s", 100, 600000, NULL, N_("Time for a next hop to take a piece of mail data.")},
+    {"out.timeouts.final", OPTION_DURATION, offsetof(struct config, out.timeouts.final), "570s",
+     100, 600000, NULL,
+     N_("Time for a next hop to answer the end of the mail data. Keep it below the 10 minutes "
+        "that clients wait.")},
     {"log.level", OPTION_ENUM, offsetof(struct config, log_level), "info", 0, 0, level_names,
      N_("What is logged; each level includes those before it.")},
 };

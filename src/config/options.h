@@ -34,6 +34,8 @@ enum option_type {
     OPTION_NETWORKS,      /* struct cidr_set * */
     OPTION_DOMAINS,       /* struct string_list */
     OPTION_STRINGS,       /* struct string_list */
+    OPTION_PATTERNS,      /* struct string_list; domains, ".domain", "*" */
+    OPTION_NEXT_HOPS,     /* struct string_list; see net/endpoint.h */
     OPTION_GROUPS,        /* struct config_list of structs with rows of their own */
     OPTION_DOMAINS_FILE,  /* adds to an OPTION_DOMAINS: a domain a line */
     OPTION_NETWORKS_FILE, /* adds to an OPTION_NETWORKS: a network a line */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/load.h"
 #include "config/values.h"
 
 static void print_quoted(const char *text, FILE *out)
@@ -176,7 +177,8 @@ void config_print(const struct config *config, FILE *out)
     for (size_t i = 0; i < options.count; i++) {
         const struct option *option = &options.rows[i];
         const char *path = option->path, *name = strrchr(path, '.');
-        if (!is_printed(option, config))
+        unsigned part = config_part_of(path);
+        if (!is_printed(option, config) || (part != 0 && !(config->parts & part)))
             continue;
         change_groups(before, path, out);
         fprintf(out, "%*s%s = ", 2 * count_dots(path), "", name != NULL ? name + 1 : path);

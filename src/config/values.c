@@ -13,8 +13,10 @@
 #include "base/buffer.h"
 #include "base/i18n.h"
 #include "config/values.h"
+#include "net/endpoint.h"
 #include "smtp/path.h"
 
+#define SMTP_PORT 25
 #define HOSTNAME_MAX 253
 #define LABEL_MAX 63
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -245,6 +247,21 @@ static int add_domain(struct string_list *list, const char *text, struct error *
     return add_string(list, item, err);
 }
 
+/* "*" besides what add_domain() takes. */
+static int add_pattern(struct string_list *list, const char *text, struct error *err)
+{
+    return strcmp(text, "*") == 0 ? add_string(list, strdup(text), err)
+                                  : add_domain(list, text, err);
+}
+
+static int add_next_hop(struct string_list *list, const char *text, struct error *err)
+{
+    struct endpoint endpoint;
+    return endpoint_parse(&endpoint, text, SMTP_PORT, err) == 0
+               ? add_string(list, strdup(text), err)
+               : -1;
+}
+
 char *value_trim(char *line)
 {
     static const char byte_order_mark[] = "\xef\xbb\xbf";
@@ -310,6 +327,10 @@ int option_set(const struct option *option, void *base, const char *text, const 
         return add_domain(place, text, err);
     case OPTION_STRINGS:
         return add_string(place, strdup(text), err);
+    case OPTION_PATTERNS:
+        return add_pattern(place, text, err);
+    case OPTION_NEXT_HOPS:
+        return add_next_hop(place, text, err);
     case OPTION_GROUP:
     case OPTION_GROUPS:
         break;
@@ -393,6 +414,12 @@ const char *option_expected(const struct option *option, char *out, size_t size)
     case OPTION_STRINGS:
         buffer_puts(&buffer, _("a list of strings"));
         break;
+    case OPTION_PATTERNS:
+        buffer_puts(&buffer, _("a list of domains, \".domain\" or \"*\""));
+        break;
+    case OPTION_NEXT_HOPS:
+        buffer_puts(&buffer, _("a list of hosts, with or without a port"));
+        break;
     case OPTION_GROUP:
         buffer_puts(&buffer, _("a group in braces"));
         break;
@@ -431,6 +458,8 @@ static void free_option(const struct option *option, void *base)
         break;
     case OPTION_DOMAINS:
     case OPTION_STRINGS:
+    case OPTION_PATTERNS:
+    case OPTION_NEXT_HOPS:
         free_strings(place);
         break;
     case OPTION_GROUP:

@@ -456,6 +456,7 @@ int main(int argc, char **argv)
     static const struct daemon_program program = {
         .name = "relay-in",
         .summary = N_("receives mail from the internet and passes it to the backend as it comes"),
+        .part = CONFIG_PART_IN,
         .shape = relay_in_shape,
         .start = relay_in_start,
         .service_new = relay_in_service,

@@ -63,7 +63,7 @@ static void warn_of_expiry(const struct tls_server *tls)
 
 static int load(struct daemon *daemon, struct error *err)
 {
-    daemon->config = config_load(daemon->file, daemon_report, NULL);
+    daemon->config = config_load_for(daemon->file, daemon->program->part, daemon_report, NULL);
     if (daemon->config == NULL)
         return EX_CONFIG;
     log_set_level((enum log_level)daemon->config->log_level);
@@ -241,6 +241,15 @@ static void log_config_error(void *context, const char *text)
     log_end(&line);
 }
 
+static void log_config_warning(void *context, const char *text)
+{
+    struct log_line line;
+    (void)context;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=config-warning");
+    log_str(&line, "warning", text);
+    log_end(&line);
+}
+
 /* Takes over both references. */
 static void adopt(struct daemon *daemon, struct config *config, struct tls_server *tls)
 {
@@ -256,7 +265,8 @@ static void reload(struct daemon *daemon)
 {
     struct error err = {""};
     struct tls_server *tls = NULL;
-    struct config *config = config_load(daemon->file, log_config_error, NULL);
+    struct config *config =
+        config_load_for(daemon->file, daemon->program->part, log_config_error, NULL);
 
     if (config != NULL && daemon_load_tls(config, daemon->tickets, &tls, &err) == 0 &&
         serve(daemon, config, tls, &err) == 0) {
@@ -455,6 +465,8 @@ static int act(struct daemon *daemon, enum daemon_action action)
     struct error err = {""};
     int status = load(daemon, &err);
 
+    if (status == EX_OK && action != DAEMON_PRINT)
+        config_warn(daemon->config, log_config_warning, NULL);
     if (status == EX_OK && action == DAEMON_CHECK)
         printf(_("%s: the configuration is valid\n"), daemon->file);
     else if (status == EX_OK && action == DAEMON_PRINT)

@@ -32,6 +32,7 @@ struct daemon_shape {
 struct daemon_program {
     const char *name;    /* "relay-in" */
     const char *summary; /* one line for --help, marked with N_() */
+    unsigned part;       /* CONFIG_PART_...: what of the configuration must be there */
     /* Borrows from the configuration. */
     void (*shape)(const struct config *config, struct daemon_shape *out);
     /* Everything that lives as long as the process and is shared by all snapshots (learned backend

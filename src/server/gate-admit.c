@@ -108,7 +108,8 @@ struct judgement gate_judge(struct gate *gate, const struct service *service,
     if (is_unwanted(service, client)) {
         atomic_fetch_add(&gate->refused_private, 1);
         judgement.why = REPLY_CLIENT_REFUSED;
-    } else if (!judgement.allowed && cidr_set_contains(service->deny, client)) {
+    } else if (!judgement.allowed &&
+               (service->only_allowed || cidr_set_contains(service->deny, client))) {
         atomic_fetch_add(&gate->refused_listed, 1);
         judgement.why = REPLY_CLIENT_DENIED;
     }

@@ -46,6 +46,7 @@ struct service {
     enum service_over over_limit;    /* what they get who are over these */
     const struct cidr_set *allow;    /* no limits, no delay */
     const struct cidr_set *deny;     /* get 554, unless in `allow` */
+    bool only_allowed;               /* and so does everybody who is not in `allow` */
     int64_t greet_delay_ms;          /* silence wanted before the banner; 0 = none */
     struct dnsbl *dnsbl;             /* NULL: no blocklist is asked */
     struct resolver *resolver;       /* for it */

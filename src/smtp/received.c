@@ -21,12 +21,13 @@ static void add_clean(struct buffer *out, const char *text)
 static void add_client(struct buffer *out, const struct received *received)
 {
     char ip[ADDRESS_TEXT_MAX];
-    buffer_puts(out, "Received: from ");
+    buffer_puts(out, "from ");
     add_clean(out, received->helo[0] != '\0' ? received->helo : "unknown");
     buffer_puts(out, " (");
     add_clean(out, received->client_name != NULL ? received->client_name : "unknown");
     buffer_printf(out, " [%s%s])\r\n", received->client.family == AF_INET6 ? "IPv6:" : "",
                   address_format_ip(&received->client, ip));
+    buffer_puts(out, "\t");
 }
 
 /* RFC 3848 and, for internationalized mail, RFC 6531 4.3. */
@@ -59,12 +60,14 @@ size_t received_format(const struct received *received, char out[RECEIVED_MAX])
     struct buffer header;
 
     buffer_init(&header, out, RECEIVED_MAX);
-    add_client(&header, received);
-    if (received->tls != NULL)
-        buffer_printf(&header, "\t(using %s with cipher %s)\r\n", received->tls->version,
+    buffer_puts(&header, "Received: ");
+    if (!received->hide_client)
+        add_client(&header, received);
+    if (received->tls != NULL && !received->hide_client)
+        buffer_printf(&header, "(using %s with cipher %s)\r\n\t", received->tls->version,
                       received->tls->cipher);
-    buffer_printf(&header, "\tby %s (Postern) with %s id %s", received->hostname,
-                  protocol(received), received->id);
+    buffer_printf(&header, "by %s (Postern) with %s id %s", received->hostname, protocol(received),
+                  received->id);
     /* One recipient at most: two would tell each of the other. */
     if (received->recipient != NULL && !received->utf8)
         buffer_printf(&header, "\r\n\tfor <%s>", received->recipient);

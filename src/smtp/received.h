@@ -18,6 +18,7 @@ struct received {
     const char *helo;        /* as the client gave it; '(', ')', '\\', controls become '?' */
     const char *client_name; /* NULL = "unknown" */
     struct address client;
+    bool hide_client;           /* the three above are not to be seen */
     const char *hostname;       /* ours */
     const char *id;             /* transaction id */
     const char *recipient;      /* mailbox; NULL when there is not exactly one */

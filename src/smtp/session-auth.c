@@ -1,7 +1,8 @@
-/* smtp/session-auth.c - the dialog of AUTH (RFC 4954), passed on line by line
+/* smtp/session-auth.c - the dialog of AUTH (RFC 4954), passed on line by line or checked here
  *
- * What is said belongs to the client and the server that knows its password: it is neither looked at
- * nor logged, and wiped from the buffers when the dialog is over.
+ * Passed on, what is said belongs to the client and the server that knows its password, and is not
+ * looked at. Either way nothing of it is logged, and it is wiped from the buffers when the dialog is
+ * over.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -64,13 +65,17 @@ static void finish(struct session *session)
     session_reply(session, reply);
 }
 
-/* Passes one line of the client on. A challenge that comes back is put to it, and session_run() goes
- * on with the answer; any other reply is the end of the dialog. */
-static void pass(struct session *session, const char *text, size_t len)
+/* Asks whoever knows passwords: the next hop or, with a policy that checks them, ourselves. A
+ * challenge that comes back is put to the client, and session_run() goes on with the answer; any
+ * other reply is the end of the dialog. */
+static void ask(struct session *session, const char *text, size_t len)
 {
     struct reply *reply = &session->scratch->reply;
 
-    session->courier->ops->authenticate(session->courier, &session->client, text, len, reply);
+    if (session->rules->policy.check_password != NULL)
+        session_check_password(session, text, len, reply);
+    else
+        session->courier->ops->authenticate(session->courier, &session->client, text, len, reply);
     if (reply->code == 334 && ++session->auth_rounds > ROUNDS_MAX) {
         session_drop_courier(session);
         reply_own(reply, REPLY_AUTH_TEMPORARY);
@@ -97,7 +102,7 @@ bool session_continue_auth(struct session *session)
         return false;
     session_end_input(session);
     if (result == IO_OK) {
-        pass(session, line.text, line.len);
+        ask(session, line.text, line.len);
     } else {
         session_drop_courier(session);
         session->vanished = true;
@@ -106,13 +111,18 @@ bool session_continue_auth(struct session *session)
     return true;
 }
 
+bool session_login_is_of_courier(const struct session *session)
+{
+    return session->client.authenticated && session->rules->policy.check_password == NULL;
+}
+
 void session_act_auth(struct session *session, const struct command *command)
 {
     char line[AUTH_LINE_MAX + 8];
 
     snprintf(session->mechanism, sizeof session->mechanism, "%.*s", (int)mechanism_length(command),
              command->argument);
-    if (!session_ensure_courier(session, NULL)) {
+    if (session->rules->policy.check_password == NULL && !session_ensure_courier(session, NULL)) {
         session_reply_own(session, REPLY_AUTH_TEMPORARY);
         return;
     }
@@ -120,7 +130,8 @@ void session_act_auth(struct session *session, const struct command *command)
         snprintf(line, sizeof line, "AUTH %.*s", (int)command->argument_len, command->argument);
     session->client.tls = true;
     session->auth_rounds = 0;
-    pass(session, line, (size_t)len);
+    session->login = LOGIN_BEGINS;
+    ask(session, line, (size_t)len);
     explicit_bzero(line, sizeof line);
     stream_wipe(&session->stream);
 }

@@ -45,7 +45,7 @@ static void greet_anew(struct session *session, const struct command *command, b
     struct session_offer offer;
 
     session_end_transaction(session);
-    if (!session->client.authenticated)
+    if (!session_login_is_of_courier(session))
         session_drop_courier(session);
     memcpy(session->helo, command->argument, command->argument_len);
     session->helo[command->argument_len] = '\0';
@@ -145,16 +145,33 @@ static void copy_value(char *to, size_t size, const char *value, size_t len)
     snprintf(to, size, "%.*s", (int)len, value != NULL ? value : "");
 }
 
+static bool must_log_in(const struct session *session)
+{
+    return session->rules->submission && !session->client.authenticated &&
+           !cidr_set_contains(session->rules->trusted, &session->client.address);
+}
+
+static enum own_reply check_sender(const struct session *session)
+{
+    const struct session_policy *policy = &session->rules->policy;
+    if (policy->check_sender == NULL)
+        return REPLY_OK;
+    return policy->check_sender(policy->context, session->user[0] != '\0' ? session->user : NULL,
+                                &session->envelope.sender);
+}
+
 static enum own_reply check_mail(struct session *session, const struct command *command)
 {
     struct envelope *envelope = &session->envelope;
     struct mail_parameters parameters;
     struct session_offer offer;
 
-    if (session->rules->submission && !session->client.authenticated)
+    if (must_log_in(session))
         return session->stream.tls != NULL ? REPLY_AUTH_REQUIRED : REPLY_TLS_REQUIRED;
     enum own_reply reply = parameter_reply(
         command_parse_mail(command, &envelope->sender, &parameters), REPLY_BAD_SENDER);
+    if (reply == REPLY_OK)
+        reply = check_sender(session);
     if (reply != REPLY_OK)
         return reply;
     session_offer(session, &offer);

@@ -25,6 +25,7 @@ static size_t trace_header(struct session *session, char out[RECEIVED_MAX])
         .hostname = session->rules->hostname,
         .id = session->transaction_id,
         .recipient = session->accepted == 1 ? session->recipient : NULL,
+        .hide_client = session->rules->hide_client,
         .esmtp = session->client.esmtp,
         .authenticated = session->client.authenticated,
         .utf8 = session->envelope.smtputf8,

@@ -7,6 +7,7 @@
  *   session-data.c     mail data: client -> scanner -> courier, and every way it can end
  *   session-chunks.c   the same that comes by BDAT
  *   session-auth.c     the dialog of AUTH
+ *   session-password.c PLAIN and LOGIN, where we know the passwords
  *   session-xclient.c  XCLIENT from those who may
  *   session-log.c      the lines a session writes
  *
@@ -28,6 +29,8 @@ enum session_state {
     STATE_CHUNKS = 1 << 4,    /* between two chunks of mail data */
 };
 
+#define SESSION_USER_MAX 255
+
 #define SESSION_SLICE_MS 50 /* of a worker's time for one session, when workers are few */
 
 /* What the client's next octets are. */
@@ -41,6 +44,9 @@ enum session_input {
 
 /* What it waits for its client to do. */
 enum session_wait { WAIT_NOTHING, WAIT_COMMAND, WAIT_LINE, WAIT_HANDSHAKE, WAIT_DATA };
+
+/* Where a log-in that we check ourselves stands: what the next line of the client is. */
+enum session_login { LOGIN_BEGINS, LOGIN_PLAIN, LOGIN_USER, LOGIN_PASSWORD };
 
 #define SLOT_ASK 0xff /* the courier knows the reply; any other value is an enum own_reply */
 
@@ -79,6 +85,7 @@ struct session {
     struct client_identity client;
     struct address peer; /* the other end; the client but for XCLIENT */
     bool introduced;     /* by XCLIENT */
+    char user[SESSION_USER_MAX + 1]; /* who has logged in here, not at a next hop; "" = nobody */
     unsigned offered; /* extensions, in the last EHLO: a promise for as long as no other is made */
     unsigned errors, junk, refused_recipients, transactions;
     struct session_batch batch;
@@ -99,6 +106,7 @@ struct session {
     struct reply *owed; /* said behind a skipped chunk; owned */
     char mechanism[32]; /* of the AUTH under way */
     unsigned auth_rounds;
+    enum session_login login;
     /* The transaction. */
     struct envelope envelope;
     char transaction_id[32];
@@ -177,6 +185,11 @@ bool session_offers_auth(const struct session *session, const struct session_off
 enum own_reply session_check_auth(struct session *session, const struct command *command);
 void session_act_auth(struct session *session, const struct command *command);
 bool session_continue_auth(struct session *session);
+/* One line of the dialog where the policy knows passwords; as a courier's authenticate(). */
+void session_check_password(struct session *session, const char *text, size_t len,
+                            struct reply *reply);
+/* Log-ins that belong to the connection to the next hop end with it. */
+bool session_login_is_of_courier(const struct session *session);
 bool session_offers_xclient(const struct session *session);
 enum own_reply session_check_xclient(struct session *session, const struct command *command);
 void session_act_xclient(struct session *session, const struct command *command);

@@ -366,10 +366,10 @@ static enum session_result leave(struct session *session)
 
     session->scratch = NULL;
     session->resumed = true;
-    if (!idle || (session->courier != NULL && !session->client.authenticated &&
+    if (!idle || (session->courier != NULL && !session_login_is_of_courier(session) &&
                   deadline_now_ms() < session_due_ms(session)))
         return SESSION_WAITING;
-    if (!session->client.authenticated)
+    if (!session_login_is_of_courier(session))
         session_drop_courier(session);
     session->wait = WAIT_NOTHING;
     session->evicted = session->resumed = false;

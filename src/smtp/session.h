@@ -59,6 +59,13 @@ struct session_policy {
     struct courier *(*courier_new)(void *context, const void *route);
     /* Begins to look up the names of a client: a reference, or NULL. The member may be NULL. */
     struct reverse_lookup *(*identify)(void *context, const struct address *client);
+    /* Is this the user's password? Takes as long for an unknown user. NULL: the courier passes AUTH
+     * on. Otherwise REPLY_OK, or what the client is told. */
+    enum own_reply (*check_password)(void *context, const struct address *client, const char *user,
+                                     const char *password);
+    /* May this sender be used? `user` is who has logged in by check_password(), or NULL. The member
+     * may be NULL. */
+    enum own_reply (*check_sender)(void *context, const char *user, const struct path *sender);
     /* Is a client of this address served at all? For those that XCLIENT names. */
     bool (*serves)(void *context, const struct address *client);
     void *context;
@@ -90,7 +97,9 @@ struct session_rules {
     struct tls_server *tls;        /* NULL: STARTTLS is not offered */
     const struct cidr_set *no_tls; /* clients to which it is not offered either */
     const struct cidr_set *xclient_hosts; /* peers that may say for whom they speak */
-    bool submission;                      /* mail only from clients that have logged in */
+    bool submission;                      /* mail only from clients that have logged in ... */
+    const struct cidr_set *trusted;       /* ... or are of these networks; NULL: none */
+    bool hide_client;                     /* no word of the client in the Received line */
     struct session_policy policy;
 };
 

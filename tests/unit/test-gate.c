@@ -105,7 +105,7 @@ static struct service *make_service(const char *hostname)
         .data_timeout_ms = 5000,
         .drain_octets = 100000,
         .drain_timeout_ms = 1000,
-        .policy = {take_check, take_offer, take_new, NULL, NULL, NULL},
+        .policy = {.check_recipient = take_check, .offer = take_offer, .courier_new = take_new},
     };
     service->connections = 2000;
     service->limits.connections = 2000;

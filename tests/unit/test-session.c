@@ -178,7 +178,10 @@ static struct session_rules rules_for_test(void)
         .data_timeout_ms = 300,
         .drain_octets = 200000,
         .drain_timeout_ms = 1000,
-        .policy = {fake_check, fake_offer, fake_new, NULL, fake_serves, NULL},
+        .policy = {.check_recipient = fake_check,
+                   .offer = fake_offer,
+                   .courier_new = fake_new,
+                   .serves = fake_serves},
     };
 }
 

@@ -1,0 +1,133 @@
+/* smtp/session-password.c - PLAIN (RFC 4616) and LOGIN, where the policy knows the passwords
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/session-internal.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/base64.h"
+
+#define CREDENTIALS_MAX 1023 /* octets, of all that a mechanism sends at once */
+
+/* What the client has said to one challenge, as text with a NUL behind it. */
+struct credentials {
+    char bytes[CREDENTIALS_MAX + 1];
+    size_t len;
+};
+
+/* False when it is malformed or too long, or the client has given up ("*"). */
+static bool decode(struct credentials *out, const char *text, size_t len)
+{
+    /* RFC 4954 4: "=" is an empty initial response. */
+    if (len == 1 && *text == '=')
+        len = 0;
+    long got = len <= CREDENTIALS_MAX / 3 * 4 ? base64_decode(text, len, out->bytes) : -1;
+    out->len = got >= 0 ? (size_t)got : 0;
+    out->bytes[out->len] = '\0';
+    return got >= 0;
+}
+
+static void judge(struct session *session, const char *user, const char *password,
+                  struct reply *reply)
+{
+    const struct session_policy *policy = &session->rules->policy;
+    enum own_reply verdict =
+        strlen(user) > SESSION_USER_MAX || user[0] == '\0'
+            ? REPLY_AUTH_FAILED
+            : policy->check_password(policy->context, &session->client.address, user, password);
+
+    if (verdict != REPLY_OK) {
+        session->user[0] = '\0';
+        reply_own(reply, verdict);
+        return;
+    }
+    if (user != session->user)
+        snprintf(session->user, sizeof session->user, "%s", user);
+    reply_set(reply, 235, "2.7.0", "Authentication successful");
+}
+
+/* "authorize-id NUL authenticate-id NUL password" (RFC 4616 2). Nobody may act for another. */
+static void judge_plain(struct session *session, const struct credentials *said,
+                        struct reply *reply)
+{
+    const char *end = said->bytes + said->len;
+    const char *user = memchr(said->bytes, '\0', said->len);
+    const char *password = user != NULL ? memchr(user + 1, '\0', (size_t)(end - user - 1)) : NULL;
+
+    if (password == NULL || memchr(password + 1, '\0', (size_t)(end - password - 1)) != NULL)
+        return;
+    if (said->bytes[0] != '\0' && strcmp(said->bytes, user + 1) != 0)
+        reply_own(reply, REPLY_AUTH_FAILED);
+    else
+        judge(session, user + 1, password + 1, reply);
+}
+
+static void challenge(struct session *session, enum session_login next, const char *text,
+                      struct reply *reply)
+{
+    session->login = next;
+    reply_set(reply, 334, "", "%s", text);
+}
+
+/* A NUL in a name or password of LOGIN would hide what stands behind it. */
+static void take(struct session *session, const struct credentials *said, struct reply *reply)
+{
+    bool whole = strlen(said->bytes) == said->len;
+
+    switch (session->login) {
+    case LOGIN_PLAIN:
+        judge_plain(session, said, reply);
+        break;
+    case LOGIN_USER:
+        if (!whole || said->len > SESSION_USER_MAX)
+            break;
+        memcpy(session->user, said->bytes, said->len + 1);
+        challenge(session, LOGIN_PASSWORD, "UGFzc3dvcmQ6", reply); /* "Password:" */
+        break;
+    case LOGIN_PASSWORD:
+        if (whole)
+            judge(session, session->user, said->bytes, reply);
+        break;
+    case LOGIN_BEGINS:
+        break;
+    }
+}
+
+/* "AUTH mechanism [initial]": the first challenge, or what answers it already. */
+static const char *begin(struct session *session, const char *text, size_t *len,
+                         struct reply *reply)
+{
+    bool plain = strcasecmp(session->mechanism, "PLAIN") == 0;
+    size_t used = strlen("AUTH ") + strlen(session->mechanism);
+
+    while (used < *len && text[used] == ' ')
+        used++;
+    session->user[0] = '\0';
+    challenge(session, plain ? LOGIN_PLAIN : LOGIN_USER,
+              plain ? "" : "VXNlcm5hbWU6", reply); /* "Username:" */
+    if (used == *len)
+        return NULL;
+    *len -= used;
+    return text + used;
+}
+
+void session_check_password(struct session *session, const char *text, size_t len,
+                            struct reply *reply)
+{
+    struct credentials said;
+
+    if (session->login == LOGIN_BEGINS)
+        text = begin(session, text, &len, reply);
+    if (text == NULL)
+        return;
+    /* Unless something better is found. */
+    reply_own(reply, REPLY_AUTH_CANCELLED);
+    if (decode(&said, text, len))
+        take(session, &said, reply);
+    if (reply->code != 334 && reply->code != 235)
+        session->user[0] = '\0';
+    explicit_bzero(&said, sizeof said);
+}
