@@ -27,6 +27,7 @@
 #define CONFIG_HOSTS_MAX 8
 #define CONFIG_DNSBL_ZONES_MAX 32
 #define CONFIG_SPARES_MAX 100 /* of one backend */
+#define CONFIG_NEXT_HOPS_MAX 64 /* of one message */
 
 enum config_identity {
     CONFIG_IDENTITY_UNSET,

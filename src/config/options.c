@@ -418,7 +418,7 @@ static const struct option all_rows[] = {
      N_("Failed log-ins from one IPv4 address or one IPv6 /64 within ten minutes; further ones "
         "are not even checked.")},
     {"out.limits.next_hops", OPTION_INTEGER, offsetof(struct config, out.limits.next_hops), "8", 1,
-     64, NULL,
+     CONFIG_NEXT_HOPS_MAX, NULL,
      N_("Next hops of one message at one time; recipients of further ones get 452 4.5.3.")},
     {"out.limits.sessions_per_destination", OPTION_INTEGER,
      offsetof(struct config, out.limits.sessions_per_destination), "10", 1, 1000, NULL,

@@ -263,6 +263,12 @@ struct tls_client *tls_client_new(const struct tls_client_config *config, struct
                                                               GNUTLS_X509_FMT_PEM)
                      : gnutls_certificate_set_x509_system_trust(client->credentials);
     }
+    if (result >= 0 && config->pair != NULL)
+        result = gnutls_certificate_set_x509_key_file(
+            client->credentials, config->pair->cert,
+            config->pair->key != NULL && config->pair->key[0] != '\0' ? config->pair->key
+                                                                      : config->pair->cert,
+            GNUTLS_X509_FMT_PEM);
     if (result >= 0)
         return client;
     error_set(err, _("cannot set up TLS: %s"), gnutls_strerror(result));

@@ -58,6 +58,8 @@ struct tls_client_config {
     const char *priority; /* NULL: "NORMAL" */
     bool verify;          /* chain and name; otherwise any certificate will do */
     const char *ca_file;  /* NULL: the system's */
+    /* Shown when asked for, as in tls_server_config; NULL: none. */
+    const struct tls_pair *pair;
 };
 
 struct tls_client;

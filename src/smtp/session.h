@@ -59,6 +59,9 @@ struct session_policy {
     struct courier *(*courier_new)(void *context, const void *route);
     /* Begins to look up the names of a client: a reference, or NULL. The member may be NULL. */
     struct reverse_lookup *(*identify)(void *context, const struct address *client);
+    /* Is a client of this address served at all? For those that XCLIENT names. */
+    bool (*serves)(void *context, const struct address *client);
+    void *context;
     /* Is this the user's password? Takes as long for an unknown user. NULL: the courier passes AUTH
      * on. Otherwise REPLY_OK, or what the client is told. */
     enum own_reply (*check_password)(void *context, const struct address *client, const char *user,
@@ -66,9 +69,6 @@ struct session_policy {
     /* May this sender be used? `user` is who has logged in by check_password(), or NULL. The member
      * may be NULL. */
     enum own_reply (*check_sender)(void *context, const char *user, const struct path *sender);
-    /* Is a client of this address served at all? For those that XCLIENT names. */
-    bool (*serves)(void *context, const struct address *client);
-    void *context;
 };
 
 struct session_rules {

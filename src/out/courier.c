@@ -1,0 +1,419 @@
+/* out/courier.c - relay-out's courier: the same transaction, with every next hop it needs
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/courier.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "out/decide.h"
+#include "out/leg.h"
+#include "server/pool.h"
+
+/* A recipient that has been asked for; those refused are taken off again. */
+struct asked {
+    struct recipient recipient;
+    struct leg *leg;
+};
+
+struct out_courier {
+    struct courier base;
+    const struct outbound *out;
+    struct leg **legs; /* limits.next_hops of them have room */
+    size_t leg_count;
+    struct asked **asked;
+    size_t asked_count;
+    const struct envelope *envelope; /* of the transaction; NULL between two */
+    int64_t started_ms;
+    /* The batch that is being answered. */
+    struct {
+        struct asked *asked; /* NULL: refused here, for this reason */
+        enum own_reply why;
+    } batch[SESSION_BATCH_MAX];
+    size_t batch_next;
+    const struct recipient *recipients; /* the caller's */
+    struct out_stored *stored;          /* NULL: nothing is being stored */
+    bool store_failed;
+};
+
+/* ID: to=<a@example.com>, relay=mx[192.0.2.1]:25, delay=0.51, dsn=2.0.0, status=sent (250 Ok) */
+static void log_outcome(const struct out_courier *courier, const struct path *path,
+                        const char *relay, const struct reply *reply)
+{
+    struct log_line line;
+    char text[512];
+    const char *status = reply_is_positive(reply)    ? "sent"
+                         : reply_is_transient(reply) ? "deferred"
+                                                     : "bounced";
+
+    log_begin(&line, LOG_LEVEL_INFO, "");
+    log_text(&line, "%s: to=<%s>, relay=%s, delay=%.2f, dsn=%s, status=%s (%s)",
+             courier->envelope->id, path->mailbox, relay,
+             (double)(deadline_now_ms() - courier->started_ms) / 1000,
+             reply->enhanced[0] != '\0' ? reply->enhanced : "-", status,
+             reply_summary(reply, text, sizeof text));
+    log_str(&line, "session", courier->envelope->client->session_id);
+    log_end(&line);
+}
+
+static void forget(struct out_courier *courier)
+{
+    if (courier->stored != NULL)
+        courier->out->store->abort(courier->stored);
+    courier->stored = NULL;
+    courier->store_failed = false;
+    for (size_t i = 0; i < courier->asked_count; i++)
+        free(courier->asked[i]);
+    free(courier->asked);
+    courier->asked = NULL;
+    courier->asked_count = 0;
+    for (size_t i = 0; i < courier->leg_count; i++)
+        leg_free(courier->legs[i]);
+    courier->leg_count = 0;
+    courier->envelope = NULL;
+}
+
+/* Recipients find their next hops. */
+
+static struct leg *find_leg(const struct out_courier *courier, const char *key)
+{
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        if (strcmp(courier->legs[i]->key, key) == 0)
+            return courier->legs[i];
+    }
+    return NULL;
+}
+
+static enum own_reply leg_for(struct out_courier *courier, const char *domain, struct leg **leg)
+{
+    const struct route *route = routes_find(courier->out->routes, domain);
+    char key[ROUTE_KEY_MAX];
+
+    *leg = find_leg(courier, route_key(route, domain, key));
+    if (*leg != NULL)
+        return REPLY_OK;
+    if (courier->leg_count == (size_t)courier->out->config->out.limits.next_hops)
+        return REPLY_TOO_MANY_NEXT_HOPS;
+    *leg = leg_new(courier->out, route, domain, courier->envelope);
+    if (*leg == NULL)
+        return REPLY_BACKEND_BUSY;
+    courier->legs[courier->leg_count++] = *leg;
+    return REPLY_OK;
+}
+
+static enum own_reply ask(struct out_courier *courier, const struct recipient *recipient,
+                          struct asked **out)
+{
+    struct asked **list =
+        realloc(courier->asked, (courier->asked_count + 1) * sizeof *courier->asked);
+    struct leg *leg;
+
+    if (list == NULL)
+        return REPLY_BACKEND_BUSY;
+    courier->asked = list;
+    enum own_reply why = leg_for(courier, recipient->path.domain, &leg);
+    struct asked *asked = why == REPLY_OK ? malloc(sizeof *asked) : NULL;
+    if (asked == NULL)
+        return why != REPLY_OK ? why : REPLY_BACKEND_BUSY;
+    recipient_copy(&asked->recipient, recipient);
+    asked->leg = leg;
+    list[courier->asked_count++] = asked;
+    leg->batch[leg->batch_count++] = &asked->recipient;
+    *out = asked;
+    return REPLY_OK;
+}
+
+struct contact_job {
+    struct leg *leg;
+    struct deadline deadline;
+    pthread_t thread;
+    bool on_thread;
+};
+
+static void *run_contact(void *context)
+{
+    const struct contact_job *job = context;
+    leg_contact(job->leg, job->deadline);
+    return NULL;
+}
+
+/* Side by side, so that one that does not answer costs the others nothing. */
+static void contact_all(struct out_courier *courier)
+{
+    struct contact_job jobs[CONFIG_NEXT_HOPS_MAX];
+    size_t count = 0;
+    pthread_attr_t attributes;
+    struct deadline deadline = deadline_in_ms(courier->out->config->out.timeouts.dial);
+
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        if (!courier->legs[i]->contacted)
+            jobs[count++] = (struct contact_job){courier->legs[i], deadline, 0, false};
+    }
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
+    for (size_t i = 1; i < count; i++)
+        jobs[i].on_thread =
+            pthread_create(&jobs[i].thread, &attributes, run_contact, &jobs[i]) == 0;
+    pthread_attr_destroy(&attributes);
+    for (size_t i = 0; i < count; i++) {
+        if (!jobs[i].on_thread)
+            run_contact(&jobs[i]);
+    }
+    for (size_t i = 1; i < count; i++) {
+        if (jobs[i].on_thread)
+            pthread_join(jobs[i].thread, NULL);
+    }
+}
+
+static void courier_send(struct courier *base, const struct envelope *envelope,
+                         const struct recipient *recipients, size_t count, enum courier_data data)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+
+    (void)data; /* DATA goes out when it is known which next hops it is for */
+    if (courier->envelope == NULL)
+        courier->started_ms = deadline_now_ms();
+    courier->envelope = envelope;
+    courier->recipients = recipients;
+    courier->batch_next = 0;
+    for (size_t i = 0; i < courier->leg_count; i++)
+        courier->legs[i]->batch_count = courier->legs[i]->next = 0;
+    for (size_t i = 0; i < count; i++) {
+        courier->batch[i].asked = NULL;
+        courier->batch[i].why = ask(courier, &recipients[i], &courier->batch[i].asked);
+    }
+    contact_all(courier);
+    for (size_t i = 0; i < courier->leg_count; i++)
+        leg_send_batch(courier->legs[i]);
+}
+
+static void take_off(struct out_courier *courier, const struct asked *asked)
+{
+    size_t i = 0;
+    while (courier->asked[i] != asked)
+        i++;
+    free(courier->asked[i]);
+    memmove(&courier->asked[i], &courier->asked[i + 1],
+            (--courier->asked_count - i) * sizeof *courier->asked);
+}
+
+static void courier_recipient_reply(struct courier *base, struct reply *reply)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    size_t index = courier->batch_next++;
+    struct asked *asked = courier->batch[index].asked;
+
+    if (asked == NULL) {
+        reply_own(reply, courier->batch[index].why);
+        log_outcome(courier, &courier->recipients[index].path, "none", reply);
+        return;
+    }
+    leg_recipient_reply(asked->leg, reply);
+    if (reply_is_positive(reply))
+        return;
+    log_outcome(courier, &asked->recipient.path, leg_relay(asked->leg), reply);
+    take_off(courier, asked);
+}
+
+/* Mail data. */
+
+/* The legs that anybody was accepted for. */
+static size_t list_legs(const struct out_courier *courier, struct leg *out[CONFIG_NEXT_HOPS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        if (courier->legs[i]->accepted > 0)
+            out[count++] = courier->legs[i];
+    }
+    return count;
+}
+
+static void log_all(const struct out_courier *courier)
+{
+    for (size_t i = 0; i < courier->asked_count; i++)
+        log_outcome(courier, &courier->asked[i]->recipient.path, leg_relay(courier->asked[i]->leg),
+                    &courier->asked[i]->leg->verdict);
+}
+
+/* Every leg is judged. */
+static enum decision decide(struct leg *const *legs, size_t count, struct reply *reply)
+{
+    const struct reply *verdicts[CONFIG_NEXT_HOPS_MAX];
+    size_t which;
+
+    for (size_t i = 0; i < count; i++)
+        verdicts[i] = &legs[i]->verdict;
+    enum decision decision = decide_final(verdicts, count, &which);
+    *reply = *verdicts[which];
+    return decision;
+}
+
+static void courier_data_reply(struct courier *base, struct reply *reply)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    const struct out_store *store = courier->out->store;
+    struct leg *legs[CONFIG_NEXT_HOPS_MAX];
+    size_t count = list_legs(courier, legs), ready = 0;
+
+    base->form = COURIER_LINES;
+    for (size_t i = 0; i < count; i++)
+        leg_send_data(legs[i]);
+    for (size_t i = 0; i < count; i++)
+        ready += leg_data_reply(legs[i]);
+    if (ready > 0) {
+        if (store != NULL && count > 1)
+            courier->stored = store->begin(store->context, courier->envelope);
+        courier->store_failed = store != NULL && count > 1 && courier->stored == NULL;
+        reply_own(reply, REPLY_START_DATA);
+        return;
+    }
+    if (count > 0) {
+        decide(legs, count, reply);
+        log_all(courier);
+    } else {
+        reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
+    }
+}
+
+static void store_piece(struct out_courier *courier, const struct iovec *iov, int count)
+{
+    if (courier->stored == NULL || courier->out->store->write(courier->stored, iov, count) == 0)
+        return;
+    courier->out->store->abort(courier->stored);
+    courier->stored = NULL;
+    courier->store_failed = true;
+}
+
+static int courier_write(struct courier *base, const struct iovec *iov, int count)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    bool any = false;
+
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        if (!courier->legs[i]->in_data)
+            continue;
+        leg_write(courier->legs[i], iov, count);
+        any |= courier->legs[i]->in_data;
+    }
+    if (any)
+        store_piece(courier, iov, count);
+    return any ? 0 : -1;
+}
+
+static void finish_legs(struct out_courier *courier)
+{
+    const struct config_out *config = &courier->out->config->out;
+    int64_t patience = courier->stored != NULL ? config->live_deadline_ms : config->timeouts.final;
+
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        if (courier->legs[i]->in_data)
+            leg_send_end(courier->legs[i]);
+    }
+    struct deadline deadline = deadline_in_ms(patience);
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        if (courier->legs[i]->in_data)
+            leg_final_reply(courier->legs[i], deadline);
+    }
+}
+
+/* 0 when what is not delivered is safe. */
+static int store_rest(struct out_courier *courier)
+{
+    struct out_result *results = calloc(courier->asked_count, sizeof *results);
+    int result = -1;
+
+    for (size_t i = 0; results != NULL && i < courier->asked_count; i++) {
+        const struct leg *leg = courier->asked[i]->leg;
+        results[i] =
+            (struct out_result){&courier->asked[i]->recipient, reply_is_positive(&leg->verdict),
+                                &leg->verdict, leg_relay(leg)};
+    }
+    if (results != NULL)
+        result = courier->out->store->commit(courier->stored, results, courier->asked_count);
+    else
+        courier->out->store->abort(courier->stored);
+    courier->stored = NULL;
+    free(results);
+    return result;
+}
+
+static void log_unstored(const struct out_courier *courier)
+{
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_ERROR, "event=undelivered");
+    log_str(&line, "id", courier->envelope->id);
+    log_str(&line, "reason",
+            "next hops did not agree on the message, and there is no store for "
+            "the recipients with status=deferred or bounced");
+    log_str(&line, "hint",
+            "let the mail server send to one recipient at a time "
+            "(smtp_destination_recipient_limit = 1)");
+    log_end(&line);
+}
+
+static void settle_mixed(struct out_courier *courier, struct reply *reply)
+{
+    if (courier->stored != NULL && store_rest(courier) == 0)
+        reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
+    else if (courier->out->store != NULL)
+        reply_own(reply, REPLY_BACKEND_BUSY); /* twice is better than never */
+    else
+        log_unstored(courier);
+}
+
+static void courier_end(struct courier *base, struct reply *reply)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    struct leg *legs[CONFIG_NEXT_HOPS_MAX];
+    size_t count = list_legs(courier, legs);
+
+    finish_legs(courier);
+    enum decision decision = decide(legs, count, reply);
+    log_all(courier);
+    if (decision == DECISION_MIXED)
+        settle_mixed(courier, reply);
+    forget(courier);
+}
+
+static void courier_reset(struct courier *base)
+{
+    forget((struct out_courier *)base);
+}
+
+static void courier_free(struct courier *base)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    forget(courier);
+    free(courier->legs);
+    free(courier);
+}
+
+struct courier *courier_out_new(const struct outbound *out)
+{
+    static const struct courier_ops ops = {
+        .send = courier_send,
+        .recipient_reply = courier_recipient_reply,
+        .data_reply = courier_data_reply,
+        .write = courier_write,
+        .end = courier_end,
+        .reset = courier_reset,
+        .abort = courier_reset, /* a leg in data is dropped without an end, whoever asks */
+        .free = courier_free,
+    };
+    struct out_courier *courier = calloc(1, sizeof *courier);
+
+    if (courier == NULL)
+        return NULL;
+    courier->legs = calloc((size_t)out->config->out.limits.next_hops, sizeof(struct leg *));
+    if (courier->legs == NULL) {
+        free(courier);
+        return NULL;
+    }
+    courier->base.ops = &ops;
+    courier->out = out;
+    return &courier->base;
+}

@@ -1,0 +1,22 @@
+/* out/courier.h - relay-out's courier: the same transaction, with every next hop it needs
+ *
+ * At RCPT the recipient's next hop is contacted, and its own answer passed back; several new ones of
+ * a batch are contacted side by side. The mail data goes to all of them as it comes. Where all agree
+ * at the end, their answer is the answer; where they do not, the rest is stored before the 250 (see
+ * out/store.h). Without a store a message that any next hop has taken is answered 250, because a 4xx
+ * would bring it there again and again; what the others did not take is an error in the log.
+ *
+ * Each outcome is a log line in Postfix's words.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_OUT_COURIER_H
+#define POSTERN_OUT_COURIER_H
+
+#include "out/outbound.h"
+#include "smtp/courier.h"
+
+/* A courier for one session; borrows the snapshot. NULL when out of memory. */
+struct courier *courier_out_new(const struct outbound *out);
+
+#endif

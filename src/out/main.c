@@ -1,0 +1,303 @@
+/* out/main.c - relay-out: the daemon on the tunnel's side
+ *
+ * Policy and wiring only: who may send, to whom, and a courier that runs the same transaction with
+ * the next hops. The life of the daemon is server/daemon.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/i18n.h"
+#include "out/courier.h"
+#include "server/daemon.h"
+
+/* Refused mail data is read away so far, so that the client hears the refusal and does not come back
+ * with the same message again and again. */
+#define DRAIN_TIMEOUT_MS 60000
+#define DRAIN_OCTETS_MORE (64 * 1024 * 1024)
+#define REFUSED_RECIPIENTS_MAX 1000000 /* of a session: the client is trusted */
+
+/* Lives as long as the process. Touched by the main thread only. */
+struct relay_out {
+    struct remotes *remotes;
+    struct resolver *resolver;
+    uint64_t generation;
+};
+
+static void relay_out_shape(const struct config *config, struct daemon_shape *shape)
+{
+    const struct config_out *out = &config->out;
+    *shape = (struct daemon_shape){
+        .listen = out->listen.items,
+        .listen_count = out->listen.count,
+        .workers = (unsigned)out->workers,
+        /* A full queue would be answered 421, which Postfix takes for the end of this host. */
+        .queue = (unsigned)out->limits.connections,
+        .connections = (unsigned)(out->limits.connections + out->workers * out->limits.next_hops),
+        .drain_ms = out->timeouts.drain,
+    };
+}
+
+static void relay_out_stop(void *shared)
+{
+    struct relay_out *relay = shared;
+    remotes_free(relay->remotes);
+    resolver_free(relay->resolver);
+    free(relay);
+}
+
+static void *relay_out_start(const struct config *config, struct error *err)
+{
+    struct relay_out *relay = calloc(1, sizeof *relay);
+    struct resolver_config resolver;
+
+    if (relay == NULL) {
+        error_set(err, _("out of memory"));
+        return NULL;
+    }
+    config_resolver(config, &resolver);
+    relay->resolver = resolver_new(&resolver, err);
+    if (relay->resolver != NULL)
+        relay->remotes = remotes_new(err);
+    if (relay->remotes != NULL)
+        return relay;
+    relay_out_stop(relay);
+    return NULL;
+}
+
+const char *outbound_hello(const struct outbound *out)
+{
+    const char *name = out->config->out.hello;
+    return name[0] != '\0' ? name : out->config->hostname;
+}
+
+/* RFC 5321 4.5.1: <postmaster> without a domain is always taken; it is the first own domain's. */
+static enum own_reply complete_postmaster(const struct outbound *out, struct path *recipient)
+{
+    const char *domain = routes_own_domain(out->routes);
+    size_t len = strlen(recipient->mailbox);
+
+    if (domain == NULL)
+        return REPLY_RELAY_DENIED;
+    if (len + 1 + strlen(domain) > PATH_MAX_OCTETS)
+        return REPLY_BAD_RECIPIENT;
+    recipient->mailbox[len] = '@';
+    strcpy(recipient->mailbox + len + 1, domain);
+    recipient->local_len = len;
+    recipient->domain = recipient->mailbox + len + 1;
+    return REPLY_OK;
+}
+
+/* What needs no contact with a next hop. Source routes are refused in all forms; a local part that
+ * looks like one is the next hop's own affair, unless that is our backend, which may trust us. */
+static enum own_reply check_recipient(void *context, struct path *recipient, const void **route)
+{
+    const struct outbound *out = context;
+
+    *route = NULL;
+    if (recipient->has_source_route)
+        return REPLY_RELAY_DENIED;
+    if (recipient->domain[0] == '\0')
+        return complete_postmaster(out, recipient);
+    if (recipient->is_literal && !out->config->out.address_literals)
+        return REPLY_LITERAL_DENIED;
+    if (routes_is_own(out->routes, recipient->domain))
+        return recipient->has_routing_local ? REPLY_RELAY_DENIED : REPLY_OK;
+    if (ourselves_has_name(&out->ours, recipient->domain))
+        return REPLY_LOOP;
+    return routes_find(out->routes, recipient->domain)->denied ? REPLY_RELAY_DENIED : REPLY_OK;
+}
+
+static enum own_reply check_password(void *context, const struct address *client, const char *user,
+                                     const char *password)
+{
+    const struct outbound *out = context;
+    return users_check(out->users, client, user, password);
+}
+
+static enum own_reply check_sender(void *context, const char *user, const struct path *sender)
+{
+    const struct outbound *out = context;
+    return user == NULL || users_may_send(out->users, user, sender) ? REPLY_OK
+                                                                    : REPLY_SENDER_DENIED;
+}
+
+/* DSN is not offered: it would oblige us to send "relayed" notices where the next hop lacks it (RFC
+ * 3461 5.2.2); the client does that itself when we do not offer it. */
+static void announce(void *context, struct session_offer *offer)
+{
+    const struct outbound *out = context;
+    offer->extensions = EXTENSION_8BITMIME | EXTENSION_SMTPUTF8 | EXTENSION_ENHANCEDSTATUSCODES;
+    strcpy(offer->mechanisms, out->users != NULL ? "PLAIN LOGIN" : "");
+}
+
+static struct courier *new_courier(void *context, const void *route)
+{
+    (void)route;
+    return courier_out_new(context);
+}
+
+static bool serves(void *context, const struct address *client)
+{
+    (void)context;
+    (void)client;
+    return true;
+}
+
+static void outbound_destroy(struct service *service)
+{
+    struct outbound *out = (struct outbound *)service;
+    users_free(out->users);
+    routes_free(out->routes);
+    tls_client_free(out->tls_any);
+    tls_client_free(out->tls_verify);
+    tls_server_unref(out->tls);
+    config_unref(out->config);
+    free(out);
+}
+
+static void set_rules(struct outbound *out)
+{
+    const struct config_out *config = &out->config->out;
+    out->service.rules = (struct session_rules){
+        .hostname = out->config->hostname,
+        .message_size = (uint64_t)config->limits.message_size,
+        .recipients = (unsigned)config->limits.recipients,
+        .errors = (unsigned)config->limits.errors,
+        .junk_commands = (unsigned)config->limits.junk_commands,
+        .refused_recipients = REFUSED_RECIPIENTS_MAX,
+        .received_headers = (unsigned)config->limits.received_headers,
+        .bare_newlines =
+            config->bare_newlines == CONFIG_NEWLINES_REJECT ? DATALINE_REJECT : DATALINE_NORMALIZE,
+        .park_after_ms = config->timeouts.park_after,
+        .command_timeout_ms = config->timeouts.command,
+        .line_timeout_ms = config->timeouts.line,
+        .handshake_timeout_ms = config->timeouts.handshake,
+        .data_timeout_ms = config->timeouts.data,
+        .drain_octets = 2 * (uint64_t)config->limits.message_size + DRAIN_OCTETS_MORE,
+        .drain_timeout_ms = DRAIN_TIMEOUT_MS,
+        .tls = out->tls,
+        .no_tls = config->no_tls_hosts,
+        .submission = out->users != NULL && !config->open_relay,
+        .trusted = config->allow,
+        .hide_client = !config->received_client,
+        .policy =
+            {
+                .check_recipient = check_recipient,
+                .offer = announce,
+                .courier_new = new_courier,
+                .serves = serves,
+                .check_password = check_password,
+                .check_sender = check_sender,
+                .context = out,
+            },
+    };
+    out->service.submission = out->service.rules;
+    out->service.submission.submission = true;
+    out->service.submission.trusted = NULL;
+}
+
+/* Who is allowed has no limit but that of all, so that the mail server is always greeted. */
+static void set_gate(struct outbound *out)
+{
+    const struct config_out *config = &out->config->out;
+    struct service *service = &out->service;
+
+    service->connections = (unsigned)config->limits.connections;
+    service->limits = (struct clients_limits){
+        .connections = (unsigned)config->limits.connections_per_client,
+    };
+    service->allow = config->allow;
+    service->only_allowed = out->users == NULL && !config->open_relay;
+    service->idle_timeout_ms = config->timeouts.command;
+}
+
+static void set_mx(struct outbound *out)
+{
+    static const enum mx_family families[] = {
+        [CONFIG_FAMILY_IPV6] = MX_PREFER_IPV6,
+        [CONFIG_FAMILY_IPV4] = MX_PREFER_IPV4,
+        [CONFIG_FAMILY_ONLY_IPV6] = MX_ONLY_IPV6,
+        [CONFIG_FAMILY_ONLY_IPV4] = MX_ONLY_IPV4,
+    };
+    ourselves_find(&out->ours, out->config);
+    out->mx = (struct mx_options){
+        .family = families[out->config->out.family],
+        .own_names = out->ours.names,
+        .own_name_count = out->ours.name_count,
+        .own_addresses = out->ours.addresses,
+        .own_address_count = out->ours.address_count,
+    };
+}
+
+static int make_tls(struct outbound *out, struct error *err)
+{
+    const struct config_out_tls_options *tls = &out->config->out.tls;
+    const struct tls_pair pair = {tls->cert, tls->key};
+    struct tls_client_config any = {
+        .priority = tls->priority,
+        .pair = tls->cert[0] != '\0' ? &pair : NULL,
+    };
+    struct tls_client_config verify = any;
+
+    verify.verify = true;
+    verify.ca_file = tls->ca_file[0] != '\0' ? tls->ca_file : NULL;
+    out->tls_any = tls_client_new(&any, err);
+    out->tls_verify = out->tls_any != NULL ? tls_client_new(&verify, err) : NULL;
+    return out->tls_verify != NULL ? 0 : -1;
+}
+
+static int load_parts(struct outbound *out, struct error *err)
+{
+    const struct config_out *config = &out->config->out;
+
+    if (config->users_file[0] != '\0') {
+        out->users = users_new(config->users_file, (unsigned)config->limits.auth_failures, err);
+        if (out->users == NULL)
+            return -1;
+    }
+    out->routes = routes_new(out->config, err);
+    return out->routes != NULL ? make_tls(out, err) : -1;
+}
+
+static struct service *relay_out_service(void *shared, struct config *config,
+                                         struct tls_server *tls, struct error *err)
+{
+    struct relay_out *relay = shared;
+    struct outbound *out = calloc(1, sizeof *out);
+
+    if (out == NULL) {
+        error_set(err, _("out of memory"));
+        return NULL;
+    }
+    out->config = config_ref(config);
+    out->tls = tls != NULL ? tls_server_ref(tls) : NULL;
+    out->remotes = relay->remotes;
+    out->resolver = relay->resolver;
+    out->generation = ++relay->generation;
+    atomic_init(&out->service.references, 1);
+    out->service.destroy = outbound_destroy;
+    if (load_parts(out, err) != 0) {
+        service_unref(&out->service);
+        return NULL;
+    }
+    set_mx(out);
+    set_rules(out);
+    set_gate(out);
+    return &out->service;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct daemon_program program = {
+        .name = "relay-out",
+        .summary = N_("takes mail from the mail server and delivers it to the internet"),
+        .part = CONFIG_PART_OUT,
+        .shape = relay_out_shape,
+        .start = relay_out_start,
+        .service_new = relay_out_service,
+        .stop = relay_out_stop,
+    };
+    return daemon_main(&program, argc, argv);
+}

@@ -1,0 +1,43 @@
+/* out/outbound.h - relay-out's snapshot: the rules it serves under and what they point to
+ *
+ * Made from a configuration at start and at every reload; a connection holds the one it came under,
+ * so whatever works for that connection (courier, legs) may borrow it. Remotes and resolver are the
+ * process's and outlive all snapshots. Immutable: thread-safe.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_OUT_OUTBOUND_H
+#define POSTERN_OUT_OUTBOUND_H
+
+#include "config/config.h"
+#include "net/mx.h"
+#include "net/resolver.h"
+#include "net/tls.h"
+#include "out/ourselves.h"
+#include "out/remotes.h"
+#include "out/routes.h"
+#include "out/store.h"
+#include "out/users.h"
+#include "server/service.h"
+
+struct outbound {
+    struct service service;
+    struct config *config;         /* a reference */
+    struct tls_server *tls;        /* a reference; NULL: no STARTTLS for clients */
+    struct tls_client *tls_any;    /* any certificate will do */
+    struct tls_client *tls_verify; /* against the system's CAs, or the configured ones */
+    struct ourselves ours;
+    struct mx_options mx; /* points into `ours` */
+    struct routes *routes;
+    struct users *users; /* NULL: nobody can log in */
+    uint64_t generation; /* another one for each snapshot */
+    /* The process's. */
+    struct remotes *remotes;
+    struct resolver *resolver;
+    const struct out_store *store; /* NULL: nothing can be stored */
+};
+
+/* The name for EHLO. */
+const char *outbound_hello(const struct outbound *out);
+
+#endif

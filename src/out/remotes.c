@@ -1,0 +1,332 @@
+/* out/remotes.c - what all sessions know together of the hosts out there
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/remotes.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/i18n.h"
+
+#define MARKS_MAX 1024
+#define KEPT_MAX 128
+
+struct mark {
+    enum remote_mark what;
+    struct address address;
+    int64_t until_ms;
+    char reason[REMOTE_REASON_MAX];
+};
+
+struct kept {
+    struct remote remote;
+    int64_t until_ms;
+};
+
+/* Only those with a connection. */
+struct destination {
+    struct destination *next;
+    unsigned connections;
+    char key[ROUTE_KEY_MAX];
+};
+
+struct remotes {
+    pthread_mutex_t lock;
+    pthread_cond_t place_free, kept_changed;
+    struct destination *destinations;
+    struct mark marks[MARKS_MAX];
+    size_t mark_count;
+    struct kept kept[KEPT_MAX];
+    size_t kept_count;
+    bool ending;
+    pthread_t janitor;
+};
+
+static void wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t at_ms)
+{
+    struct timespec at = {.tv_sec = at_ms / 1000, .tv_nsec = at_ms % 1000 * 1000000};
+    pthread_cond_timedwait(condition, lock, &at);
+}
+
+static int init_monotonic(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    int result = pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+    return result;
+}
+
+/* Connections. */
+
+static struct destination *find_destination(const struct remotes *remotes, const char *key)
+{
+    struct destination *at = remotes->destinations;
+    while (at != NULL && strcmp(at->key, key) != 0)
+        at = at->next;
+    return at;
+}
+
+static bool count_one(struct remotes *remotes, const char *key)
+{
+    struct destination *destination = find_destination(remotes, key);
+    if (destination == NULL) {
+        destination = calloc(1, sizeof *destination);
+        if (destination == NULL)
+            return false;
+        snprintf(destination->key, sizeof destination->key, "%s", key);
+        destination->next = remotes->destinations;
+        remotes->destinations = destination;
+    }
+    destination->connections++;
+    return true;
+}
+
+static void leave(struct remotes *remotes, const char *key)
+{
+    struct destination **at = &remotes->destinations;
+    while (*at != NULL && strcmp((*at)->key, key) != 0)
+        at = &(*at)->next;
+    struct destination *destination = *at;
+    if (destination == NULL || --destination->connections > 0) {
+        pthread_cond_broadcast(&remotes->place_free);
+        return;
+    }
+    *at = destination->next;
+    free(destination);
+    pthread_cond_broadcast(&remotes->place_free);
+}
+
+void remotes_leave(struct remotes *remotes, const char *key)
+{
+    pthread_mutex_lock(&remotes->lock);
+    leave(remotes, key);
+    pthread_mutex_unlock(&remotes->lock);
+}
+
+/* Kept connections. */
+
+/* QUIT is written without buffers of its own only in plain text: lend it small ones. */
+static void say_goodbye(struct remote *remote)
+{
+    char in[16], out[64];
+    struct stream_buffers buffers = {in, sizeof in, out, sizeof out};
+    stream_lend(&remote->hop.stream, &buffers);
+    nexthop_quit(&remote->hop);
+}
+
+static struct remote take_out(struct remotes *remotes, size_t index)
+{
+    struct remote remote = remotes->kept[index].remote;
+    remotes->kept[index] = remotes->kept[--remotes->kept_count];
+    return remote;
+}
+
+/* Closed by the other end meanwhile, or with something to say that nobody asked for. */
+static bool is_stale(const struct remote *remote)
+{
+    struct pollfd poll_fd = {.fd = remote->hop.stream.fd, .events = POLLIN};
+    return remote->hop.stream.broken || poll(&poll_fd, 1, 0) != 0;
+}
+
+/* Under the lock. */
+static bool take_kept(struct remotes *remotes, const char *key, uint64_t generation,
+                      struct remote *remote)
+{
+    for (size_t i = 0; i < remotes->kept_count;) {
+        if (strcmp(remotes->kept[i].remote.key, key) != 0) {
+            i++;
+            continue;
+        }
+        *remote = take_out(remotes, i);
+        if (!is_stale(remote) && remote->generation == generation)
+            return true;
+        stream_abort(&remote->hop.stream);
+        leave(remotes, key);
+    }
+    return false;
+}
+
+static bool has_place(const struct remotes *remotes, const char *key, unsigned most)
+{
+    const struct destination *destination = find_destination(remotes, key);
+    return destination == NULL || destination->connections < most;
+}
+
+enum remotes_place remotes_enter(struct remotes *remotes, const char *key, uint64_t generation,
+                                 unsigned most, struct deadline deadline, struct remote *kept)
+{
+    enum remotes_place place = REMOTES_FULL;
+
+    pthread_mutex_lock(&remotes->lock);
+    for (;;) {
+        if (take_kept(remotes, key, generation, kept))
+            place = REMOTES_KEPT;
+        else if (has_place(remotes, key, most) && count_one(remotes, key))
+            place = REMOTES_NEW;
+        if (place != REMOTES_FULL || deadline_passed(deadline))
+            break;
+        wait_until(&remotes->place_free, &remotes->lock, deadline.at_ms);
+    }
+    pthread_mutex_unlock(&remotes->lock);
+    return place;
+}
+
+void remotes_keep(struct remotes *remotes, const struct remote *remote, int64_t for_ms)
+{
+    struct remote refused = *remote;
+    bool kept = false;
+
+    pthread_mutex_lock(&remotes->lock);
+    if (for_ms > 0 && !remotes->ending && remotes->kept_count < KEPT_MAX) {
+        remotes->kept[remotes->kept_count++] = (struct kept){*remote, deadline_in_ms(for_ms).at_ms};
+        kept = true;
+        pthread_cond_signal(&remotes->kept_changed);
+        /* Whoever waits for a place may take this connection. */
+        pthread_cond_broadcast(&remotes->place_free);
+    }
+    pthread_mutex_unlock(&remotes->lock);
+    if (kept)
+        return;
+    say_goodbye(&refused);
+    remotes_leave(remotes, refused.key);
+}
+
+/* Takes leave, outside the lock, of one whose time is over. Under the lock. */
+static bool dismiss_one(struct remotes *remotes, bool all)
+{
+    for (size_t i = 0; i < remotes->kept_count; i++) {
+        if (!all && remotes->kept[i].until_ms > deadline_now_ms())
+            continue;
+        struct remote remote = take_out(remotes, i);
+        pthread_mutex_unlock(&remotes->lock);
+        say_goodbye(&remote);
+        pthread_mutex_lock(&remotes->lock);
+        leave(remotes, remote.key);
+        return true;
+    }
+    return false;
+}
+
+static int64_t next_due_ms(const struct remotes *remotes)
+{
+    int64_t due = deadline_now_ms() + 3600000;
+    for (size_t i = 0; i < remotes->kept_count; i++) {
+        if (remotes->kept[i].until_ms < due)
+            due = remotes->kept[i].until_ms;
+    }
+    return due;
+}
+
+static void *keep_order(void *context)
+{
+    struct remotes *remotes = context;
+
+    pthread_mutex_lock(&remotes->lock);
+    while (!remotes->ending) {
+        if (!dismiss_one(remotes, false))
+            wait_until(&remotes->kept_changed, &remotes->lock, next_due_ms(remotes));
+    }
+    while (dismiss_one(remotes, true))
+        ;
+    pthread_mutex_unlock(&remotes->lock);
+    return NULL;
+}
+
+/* Marks. */
+
+/* A free place: one whose time is over, or the one that ends first. */
+static struct mark *place_for(struct remotes *remotes, enum remote_mark what,
+                              const struct address *address)
+{
+    struct mark *first = &remotes->marks[0];
+    for (size_t i = 0; i < remotes->mark_count; i++) {
+        struct mark *mark = &remotes->marks[i];
+        if (mark->what == what && mark->address.port == address->port &&
+            address_same_ip(&mark->address, address))
+            return mark;
+        if (mark->until_ms < first->until_ms)
+            first = mark;
+    }
+    if (remotes->mark_count == 0 ||
+        (remotes->mark_count < MARKS_MAX && first->until_ms > deadline_now_ms()))
+        return &remotes->marks[remotes->mark_count++];
+    return first;
+}
+
+void remotes_mark(struct remotes *remotes, enum remote_mark what, const struct address *address,
+                  const char *reason, int64_t for_ms)
+{
+    if (for_ms <= 0)
+        return;
+    pthread_mutex_lock(&remotes->lock);
+    struct mark *mark = place_for(remotes, what, address);
+    mark->what = what;
+    mark->address = *address;
+    mark->until_ms = deadline_in_ms(for_ms).at_ms;
+    snprintf(mark->reason, sizeof mark->reason, "%s", reason);
+    pthread_mutex_unlock(&remotes->lock);
+}
+
+bool remotes_is_marked(struct remotes *remotes, enum remote_mark what,
+                       const struct address *address, char reason[REMOTE_REASON_MAX])
+{
+    bool found = false;
+
+    pthread_mutex_lock(&remotes->lock);
+    for (size_t i = 0; i < remotes->mark_count && !found; i++) {
+        const struct mark *mark = &remotes->marks[i];
+        found = mark->what == what && mark->until_ms > deadline_now_ms() &&
+                mark->address.port == address->port && address_same_ip(&mark->address, address);
+        if (found && reason != NULL)
+            memcpy(reason, mark->reason, sizeof mark->reason);
+    }
+    pthread_mutex_unlock(&remotes->lock);
+    return found;
+}
+
+struct remotes *remotes_new(struct error *err)
+{
+    struct remotes *remotes = calloc(1, sizeof *remotes);
+
+    if (remotes == NULL || init_monotonic(&remotes->place_free) != 0 ||
+        init_monotonic(&remotes->kept_changed) != 0) {
+        error_set(err, _("out of memory"));
+        free(remotes);
+        return NULL;
+    }
+    pthread_mutex_init(&remotes->lock, NULL);
+    int result = pthread_create(&remotes->janitor, NULL, keep_order, remotes);
+    if (result == 0)
+        return remotes;
+    error_set(err, _("cannot start a thread: %s"), strerror(result));
+    free(remotes);
+    return NULL;
+}
+
+void remotes_free(struct remotes *remotes)
+{
+    if (remotes == NULL)
+        return;
+    pthread_mutex_lock(&remotes->lock);
+    remotes->ending = true;
+    pthread_cond_signal(&remotes->kept_changed);
+    pthread_mutex_unlock(&remotes->lock);
+    pthread_join(remotes->janitor, NULL);
+    while (remotes->destinations != NULL) {
+        struct destination *destination = remotes->destinations;
+        remotes->destinations = destination->next;
+        free(destination);
+    }
+    pthread_cond_destroy(&remotes->place_free);
+    pthread_cond_destroy(&remotes->kept_changed);
+    pthread_mutex_destroy(&remotes->lock);
+    free(remotes);
+}

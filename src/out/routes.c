@@ -1,0 +1,286 @@
+/* out/routes.c - from a recipient's domain to what happens with its mail
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/routes.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/i18n.h"
+
+#define SMTP_PORT 25
+
+struct pattern {
+    const char *text; /* "example.com", ".example.com", "*" */
+    const struct route *route;
+};
+
+struct patterns {
+    struct pattern *sorted;
+    size_t count;
+};
+
+struct routes {
+    const struct config *config;
+    struct route *routes; /* all of them; never moved */
+    size_t count;
+    struct patterns own, listed;
+    const struct route *others; /* the default route, or one without next hops */
+    const char *own_domain;
+};
+
+static int compare(const void *a, const void *b)
+{
+    return strcmp(((const struct pattern *)a)->text, ((const struct pattern *)b)->text);
+}
+
+/* A pattern that is there twice: the first counts. */
+static int add_patterns(struct patterns *patterns, const struct string_list *list,
+                        const struct route *route, struct error *err)
+{
+    struct pattern *sorted =
+        realloc(patterns->sorted, (patterns->count + list->count + 1) * sizeof *sorted);
+    size_t known = patterns->count, added = 0;
+
+    if (sorted == NULL) {
+        error_set(err, _("out of memory"));
+        return -1;
+    }
+    patterns->sorted = sorted;
+    for (size_t i = 0; i < list->count; i++) {
+        const struct pattern given = {list->items[i], route};
+        if (known == 0 || bsearch(&given, sorted, known, sizeof *sorted, compare) == NULL)
+            sorted[known + added++] = given;
+    }
+    patterns->count += added;
+    qsort(sorted, patterns->count, sizeof *sorted, compare);
+    return 0;
+}
+
+static const struct route *lookup(const struct patterns *patterns, const char *text)
+{
+    const struct pattern key = {.text = text};
+    const struct pattern *found =
+        patterns->count > 0 ? bsearch(&key, patterns->sorted, patterns->count, sizeof key, compare)
+                            : NULL;
+    return found != NULL ? found->route : NULL;
+}
+
+static bool to_lower(const char *domain, char lower[PATH_DOMAIN_MAX + 1])
+{
+    size_t len = strlen(domain);
+    if (len == 0 || len > PATH_DOMAIN_MAX)
+        return false;
+    /* Only ASCII has case here; UTF-8 labels must be listed as they are written. */
+    for (size_t i = 0; i <= len; i++)
+        lower[i] = domain[i] >= 'A' && domain[i] <= 'Z' ? (char)(domain[i] + 32) : domain[i];
+    return true;
+}
+
+static const struct route *match(const struct patterns *patterns, const char *domain)
+{
+    char lower[PATH_DOMAIN_MAX + 1];
+
+    if (!to_lower(domain, lower))
+        return NULL;
+    const struct route *found = lookup(patterns, lower);
+    for (const char *dot = strchr(lower, '.'); found == NULL && dot != NULL;
+         dot = strchr(dot + 1, '.'))
+        found = lookup(patterns, dot);
+    return found != NULL ? found : lookup(patterns, "*");
+}
+
+static struct route *next_route(struct routes *routes, const char *name)
+{
+    struct route *route = &routes->routes[routes->count++];
+    snprintf(route->name, sizeof route->name, "%s", name);
+    route->tls_name = route->user = "";
+    return route;
+}
+
+/* The first line of a file. */
+static int read_password(struct route *route, const char *file, struct error *err)
+{
+    FILE *stream = fopen(file, "re");
+    char *line = NULL;
+    size_t size = 0;
+    ssize_t len = stream != NULL ? getline(&line, &size, stream) : -1;
+    int result = 0;
+
+    while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r'))
+        line[--len] = '\0';
+    if (stream == NULL || (len < 0 && ferror(stream))) {
+        error_set(err, _("cannot read %s: %s"), file, strerror(errno));
+        result = -1;
+    } else if (len <= 0 || len > ROUTE_PASSWORD_MAX || strlen(line) != (size_t)len) {
+        error_set(err, _("the first line of %s is no password (1 to %d octets)"), file,
+                  ROUTE_PASSWORD_MAX);
+        result = -1;
+    } else {
+        memcpy(route->password, line, (size_t)len + 1);
+    }
+    if (line != NULL)
+        explicit_bzero(line, size);
+    free(line);
+    if (stream != NULL)
+        fclose(stream);
+    return result;
+}
+
+static int fill_route(struct route *route, const struct config_route *settings, bool use_hops,
+                      struct error *err)
+{
+    route->denied = settings->action == CONFIG_ACTION_DENY;
+    route->tls = (enum config_out_tls)settings->tls;
+    route->tls_name = settings->tls_name;
+    route->user = settings->user;
+    for (size_t i = 0; use_hops && i < settings->next_hops.count; i++) {
+        if (i == CONFIG_HOSTS_MAX) {
+            error_set(err, _("more than %d next hops in one route"), CONFIG_HOSTS_MAX);
+            return -1;
+        }
+        if (endpoint_parse(&route->hops[route->hop_count++], settings->next_hops.items[i],
+                           SMTP_PORT, err) != 0)
+            return -1;
+    }
+    return settings->user[0] != '\0' ? read_password(route, settings->password_file, err) : 0;
+}
+
+static enum config_out_tls backend_level(const struct config_backend *backend)
+{
+    switch ((enum config_backend_tls)backend->tls) {
+    case CONFIG_TLS_NONE:
+        return CONFIG_OUT_TLS_NONE;
+    case CONFIG_TLS_ENCRYPT:
+        return CONFIG_OUT_TLS_ENCRYPT;
+    case CONFIG_TLS_VERIFY:
+        return CONFIG_OUT_TLS_VERIFY;
+    case CONFIG_TLS_MIRROR:
+    case CONFIG_TLS_MAY:
+        break;
+    }
+    return CONFIG_OUT_TLS_MAY;
+}
+
+/* Our own domains' mail is never looked for in the DNS, which would lead it back to relay-in. */
+static int add_backend(struct routes *routes, const struct config_backend *backend,
+                       const struct string_list *domains, size_t number, struct error *err)
+{
+    char name[32];
+    const struct tls_client_config tls = {.verify = true, .ca_file = backend->ca_file};
+
+    snprintf(name, sizeof name, "backend:%zu", number);
+    struct route *route = next_route(routes, name);
+    route->tls = backend_level(backend);
+    route->tls_name = backend->tls_name;
+    if (route->tls == CONFIG_OUT_TLS_VERIFY && backend->ca_file[0] != '\0' &&
+        (route->tls_client = tls_client_new(&tls, err)) == NULL)
+        return -1;
+    for (size_t i = 0; i < backend->hosts.count; i++) {
+        struct endpoint *hop = &route->hops[route->hop_count++];
+        char ip[ADDRESS_TEXT_MAX];
+        hop->address = backend->hosts.items[i];
+        hop->port = backend->hosts.items[i].port;
+        snprintf(hop->host, sizeof hop->host, "%s", address_format_ip(&hop->address, ip));
+    }
+    for (size_t i = 0; i < domains->count && routes->own_domain == NULL; i++) {
+        if (domains->items[i][0] != '.')
+            routes->own_domain = domains->items[i];
+    }
+    return add_patterns(&routes->own, domains, route, err);
+}
+
+static int add_own(struct routes *routes, struct error *err)
+{
+    const struct config_in *in = &routes->config->in;
+    const struct config_backend *backends = in->backends.items;
+
+    if (!(routes->config->parts & CONFIG_PART_IN))
+        return 0;
+    /* As in relay-in, a single domain's own backend goes first. */
+    for (size_t i = 0; i < in->backends.count; i++) {
+        if (add_backend(routes, &backends[i], &backends[i].domains, i + 1, err) != 0)
+            return -1;
+    }
+    return add_backend(routes, &in->backend, &in->domains, 0, err);
+}
+
+static int add_listed(struct routes *routes, struct error *err)
+{
+    const struct config_out *out = &routes->config->out;
+    const struct config_route *settings = out->routes.items;
+    char name[32];
+
+    for (size_t i = 0; i < out->routes.count; i++) {
+        snprintf(name, sizeof name, "route:%zu", i);
+        struct route *route = next_route(routes, name);
+        if (fill_route(route, &settings[i], out->force_routing, err) != 0 ||
+            add_patterns(&routes->listed, &settings[i].domains, route, err) != 0)
+            return -1;
+    }
+    struct route *others = next_route(routes, "default");
+    routes->others = others;
+    return out->default_route.given ? fill_route(others, &out->default_route, true, err) : 0;
+}
+
+struct routes *routes_new(const struct config *config, struct error *err)
+{
+    struct routes *routes = calloc(1, sizeof *routes);
+
+    if (routes != NULL) {
+        routes->config = config;
+        routes->routes = calloc(config->in.backends.count + config->out.routes.count + 2,
+                                sizeof *routes->routes);
+    }
+    if (routes == NULL || routes->routes == NULL)
+        error_set(err, _("out of memory"));
+    else if (add_own(routes, err) == 0 && add_listed(routes, err) == 0)
+        return routes;
+    routes_free(routes);
+    return NULL;
+}
+
+void routes_free(struct routes *routes)
+{
+    if (routes == NULL)
+        return;
+    for (size_t i = 0; i < routes->count; i++) {
+        explicit_bzero(routes->routes[i].password, sizeof routes->routes[i].password);
+        tls_client_free(routes->routes[i].tls_client);
+    }
+    free(routes->routes);
+    free(routes->own.sorted);
+    free(routes->listed.sorted);
+    free(routes);
+}
+
+/* A route that says nothing of where the mail goes leaves that, and how, to the others'. */
+const struct route *routes_find(const struct routes *routes, const char *domain)
+{
+    const struct route *found = match(&routes->own, domain);
+    if (found == NULL)
+        found = match(&routes->listed, domain);
+    if (found == NULL || (found->hop_count == 0 && !found->denied && routes->others->hop_count > 0))
+        return routes->others;
+    return found;
+}
+
+const char *route_key(const struct route *route, const char *domain, char out[ROUTE_KEY_MAX])
+{
+    if (route->hop_count > 0 || !to_lower(domain, out))
+        snprintf(out, ROUTE_KEY_MAX, "%s", route->name);
+    return out;
+}
+
+const char *routes_own_domain(const struct routes *routes)
+{
+    return routes->own_domain;
+}
+
+bool routes_is_own(const struct routes *routes, const char *domain)
+{
+    return match(&routes->own, domain) != NULL;
+}

@@ -1,0 +1,58 @@
+/* out/routes.h - from a recipient's domain to what happens with its mail
+ *
+ * Made from the configuration once; then only read: thread-safe. In this order:
+ *   1. domains that relay-in takes mail for (in.domains, in.backends) go to their backend;
+ *   2. out.routes, the most exact pattern: the domain itself, then the longest ".suffix", then "*";
+ *   3. where that names no next hop, out.default_route;
+ *   4. where there is none, the MX hosts of the domain.
+ * It knows nothing of the DNS. Owns the routes and the passwords in them; borrows from the
+ * configuration, which must outlive it.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_OUT_ROUTES_H
+#define POSTERN_OUT_ROUTES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "config/config.h"
+#include "net/endpoint.h"
+#include "smtp/path.h"
+
+#define ROUTE_KEY_MAX 300
+#define ROUTE_PASSWORD_MAX 255
+
+struct route {
+    bool denied;
+    size_t hop_count; /* 0: the MX hosts of the domain */
+    struct endpoint hops[CONFIG_HOSTS_MAX];
+    enum config_out_tls tls;       /* CONFIG_OUT_TLS_DEFAULT: as the whole configuration has it */
+    const char *tls_name;          /* "" = the next hop's */
+    struct tls_client *tls_client; /* NULL: the configuration's */
+    const char *user;              /* "" = no log-in */
+    char password[ROUTE_PASSWORD_MAX + 1];
+    char name[32]; /* for keys and logs */
+};
+
+struct routes;
+
+/* NULL with a reason: a password cannot be read, out of memory. */
+struct routes *routes_new(const struct config *config, struct error *err);
+void routes_free(struct routes *routes);
+
+/* Never NULL. Any case. */
+const struct route *routes_find(const struct routes *routes, const char *domain);
+
+/* Mail for the same destination goes in the same transaction and by the same connections: the
+ * route's next hops or, without any, the domain's. Returns `out`. */
+const char *route_key(const struct route *route, const char *domain, char out[ROUTE_KEY_MAX]);
+
+/* Where <postmaster> without a domain belongs; NULL when nowhere. */
+const char *routes_own_domain(const struct routes *routes);
+
+/* Is it one of relay-in's? */
+bool routes_is_own(const struct routes *routes, const char *domain);
+
+#endif
