@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sysexits.h>
@@ -46,6 +47,7 @@ struct daemon {
     void *shared;
     struct gate *gate;
     pthread_t gate_thread;
+    int gate_ended_fd; /* readable when the gate's thread is about to end */
     int signal_fd;
     char status[128]; /* as last told to systemd */
     int64_t status_due_ms;
@@ -134,9 +136,13 @@ static int open_signals(struct daemon *daemon, struct error *err)
     return EX_UNAVAILABLE;
 }
 
-static void *gate_main(void *gate)
+static void *gate_main(void *argument)
 {
-    gate_run(gate);
+    struct daemon *daemon = argument;
+    uint64_t one = 1;
+    gate_run(daemon->gate);
+    if (write(daemon->gate_ended_fd, &one, sizeof one) < 0)
+        return NULL; /* cannot be: a counter at nought has room */
     return NULL;
 }
 
@@ -155,7 +161,10 @@ static int start_gate(struct daemon *daemon, struct error *err)
     service_unref(service);
     if (daemon->gate == NULL)
         return EX_UNAVAILABLE;
-    int result = pthread_create(&daemon->gate_thread, NULL, gate_main, daemon->gate);
+    daemon->gate_ended_fd = eventfd(0, EFD_CLOEXEC);
+    int result = daemon->gate_ended_fd < 0
+                     ? errno
+                     : pthread_create(&daemon->gate_thread, NULL, gate_main, daemon);
     if (result == 0)
         return EX_OK;
     error_set(err, _("cannot start a thread: %s"), strerror(result));
@@ -386,18 +395,12 @@ static void watch(struct daemon *daemon)
 
 static void join_gate(struct daemon *daemon)
 {
+    struct pollfd poll_fd = {.fd = daemon->gate_ended_fd, .events = POLLIN};
     int wait_ms = tick_ms();
-    struct timespec until;
     do {
         tell_alive(daemon);
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += wait_ms / 1000;
-        until.tv_nsec += wait_ms % 1000 * 1000000L;
-        if (until.tv_nsec >= 1000000000L) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000L;
-        }
-    } while (pthread_clockjoin_np(daemon->gate_thread, NULL, CLOCK_MONOTONIC, &until) == ETIMEDOUT);
+    } while (poll(&poll_fd, 1, wait_ms) == 0);
+    pthread_join(daemon->gate_thread, NULL);
 }
 
 static void log_stop(const struct daemon *daemon)
@@ -458,6 +461,8 @@ static void clean_up(struct daemon *daemon)
     config_unref(daemon->config);
     if (daemon->signal_fd >= 0)
         close(daemon->signal_fd);
+    if (daemon->gate_ended_fd >= 0)
+        close(daemon->gate_ended_fd);
 }
 
 static int act(struct daemon *daemon, enum daemon_action action)
@@ -487,7 +492,7 @@ static int act(struct daemon *daemon, enum daemon_action action)
 
 int daemon_main(const struct daemon_program *program, int argc, char **argv)
 {
-    struct daemon daemon = {.program = program, .signal_fd = -1};
+    struct daemon daemon = {.program = program, .signal_fd = -1, .gate_ended_fd = -1};
 
     i18n_init();
     struct daemon_options options = daemon_parse_options(program, argc, argv);
