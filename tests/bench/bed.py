@@ -1,0 +1,241 @@
+"""What measurements stand on: control groups, servers, the sink, the load generator.
+
+The server under test has one CPU, load generator and sink the other. CPU time is what the kernel
+counts for a control group, so that it holds all processes of a server, those that have ended too.
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+BUILD = os.environ["POSTERN_BUILDDIR"]
+RELAY, SINK, OUTSIDE, INSIDE = "203.0.113.5", "10.0.0.2", "198.51.100.7", "10.0.0.1"
+SOURCES = [f"198.51.100.{n}" for n in range(7, 17)]
+SERVER_CPU, LOAD_CPU = "0", "1"
+
+
+def wait_for(what, condition, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise RuntimeError(f"waited {seconds} s in vain for {what}")
+
+
+def can_connect(host, port):
+    try:
+        socket.create_connection((host, port), 1, source_address=(OUTSIDE, 0)).close()
+        return True
+    except OSError:
+        return False
+
+
+def busy_s():
+    """CPU seconds that all of the machine has spent since it booted."""
+    with open("/proc/stat") as file:
+        fields = [int(field) for field in file.readline().split()[1:]]
+    return (sum(fields[:8]) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+
+
+class Bed:
+    """The scratch folder and the root of the control groups."""
+
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="postern-bench-")
+        os.chmod(self.dir, 0o755)
+        self.groups = f"{self.dir}/cgroup"
+        os.mkdir(self.groups)
+        subprocess.run(["mount", "-t", "cgroup2", "none", self.groups], check=True)
+        self.own = []
+        self.certificate = f"{self.dir}/cert.pem"
+        self.key = f"{self.dir}/key.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                        "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj",
+                        "/CN=relay.example", "-addext", "subjectAltName=DNS:relay.example",
+                        "-keyout", self.key, "-out", self.certificate],
+                       check=True, capture_output=True)
+        os.chmod(self.key, 0o644)
+
+    def group(self, name):
+        path = f"{self.groups}/{os.path.basename(self.dir)}-{name}"
+        os.mkdir(path)
+        self.own.append(path)
+        return path
+
+    def close(self):
+        for path in self.own:
+            wait_for("the end of a server", lambda: not read(f"{path}/cgroup.procs").strip())
+            os.rmdir(path)
+        subprocess.run(["umount", self.groups], check=True)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+class Server:
+    """A server in its own control group, on one CPU. Subclasses say how it is set up and started."""
+
+    name = "?"
+    tls = True          # it ends TLS itself
+    relays_now = True   # what it has answered is at the sink already
+
+    def __init__(self, bed, port):
+        self.bed, self.port = bed, port
+        self.dir = f"{bed.dir}/{self.name}"
+        os.mkdir(self.dir)
+        self.group = bed.group(self.name)
+        self.log = f"{self.dir}/log"
+        self.set_up()
+        command = self.command()
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, preexec_fn=self.confine)
+        try:
+            wait_for(f"{self.name} to listen", lambda: can_connect(RELAY, self.port))
+        except RuntimeError as error:
+            self.stop()
+            raise RuntimeError(f"{error}:\n{read(self.log)[-2000:]}") from None
+        time.sleep(0.5)
+
+    def confine(self):
+        with open(f"{self.group}/cgroup.procs", "w") as file:
+            file.write("0")
+        os.sched_setaffinity(0, {int(SERVER_CPU)})
+        os.setsid()
+
+    def set_up(self):
+        pass
+
+    def write(self, name, text, mode=0o644):
+        path = f"{self.dir}/{name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path
+
+    def pids(self):
+        return [int(pid) for pid in read(f"{self.group}/cgroup.procs").split()]
+
+    def cpu_s(self):
+        return int(re.search(r"usage_usec (\d+)", read(f"{self.group}/cpu.stat")).group(1)) / 1e6
+
+    def pss_kib(self):
+        total = 0
+        for pid in self.pids():
+            found = re.search(r"^Pss:\s+(\d+)", read(f"/proc/{pid}/smaps_rollup"), re.M)
+            total += int(found.group(1)) if found else 0
+        return total
+
+    def settle(self, seconds=60):
+        """Waits until nothing is left to do behind the last answer."""
+
+    def stop(self):
+        """Ends the processes of this control group, and no others."""
+        self.process.send_signal(signal.SIGTERM)
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            for pid in self.pids() if number else []:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
+            try:
+                self.process.wait(5)
+                wait_for(f"{self.name} to end", lambda: not self.pids(), 5)
+                return
+            except (subprocess.TimeoutExpired, RuntimeError):
+                continue
+
+
+class Sink:
+    def __init__(self, port, *options):
+        self.port = port
+        self.preface = b"PROXY UNKNOWN\r\n" if "--proxy" in options else b""
+        self.process = subprocess.Popen(
+            ["taskset", "-c", LOAD_CPU, f"{BUILD}/tests/bench/sink", *options, f"{SINK}:{port}"])
+        wait_for("the sink", lambda: can_connect(SINK, port))
+
+    def count(self):
+        with socket.create_connection((SINK, self.port), 5) as connection:
+            file = connection.makefile("r")
+            file.readline()
+            connection.sendall(self.preface + b"VRFY count\r\n")
+            return int(file.readline().split()[2])
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
+def load_command(target, **options):
+    command = ["taskset", "-c", LOAD_CPU, f"{BUILD}/tests/bench/load", "--json"]
+    for source in options.pop("sources", SOURCES):
+        command.append(f"--source={source}")
+    for name, value in options.items():
+        name = name.replace("_", "-")
+        command.append(f"--{name}" if value is True else f"--{name}={value}")
+    return command + [target]
+
+
+def load(target, **options):
+    """One run. Errors are in the result."""
+    done = subprocess.run(load_command(target, **options), capture_output=True, text=True,
+                          timeout=300)
+    if not done.stdout.startswith("{"):
+        raise RuntimeError(f"the load generator failed: {done.stderr}")
+    return dict(json.loads(done.stdout), error=done.stderr.strip())
+
+
+class Standing:
+    """Connections that only stand there."""
+
+    def __init__(self, target, count, kind="idle", tls="none", sources=None):
+        self.process = subprocess.Popen(
+            load_command(target, connections=count, tls=tls, **{kind: True},
+                         sources=sources or SOURCES),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        words = self.process.stdout.readline().split()
+        self.standing, self.broken = int(words[0]), int(words[2])
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+
+def measure(server, sink, seconds=1.5, messages=None, **options):
+    """One run of about `seconds`, after a short one to get warm; with CPU and noise."""
+    target = f"{RELAY}:{server.port}"
+    if messages is None:
+        warm = load(target, messages=options.get("connections", 10) * 20, **options)
+        messages = max(int(warm["rate"] * seconds), options.get("connections", 10) * 5)
+    server.settle()
+    before, all_before, taken = server.cpu_s(), busy_s(), sink.count()
+    own = os.times()
+    began = time.monotonic()
+    result = load(target, messages=messages, **options)
+    server.settle()
+    elapsed = time.monotonic() - began
+    spent = server.cpu_s() - before
+    own = sum(os.times()[2:4]) - sum(own[2:4])
+    if result["messages"] > 0:
+        result["cpu_ms"] = spent * 1000 / result["messages"]
+    result["lost"] = result["messages"] - (sink.count() - taken)
+    result["elapsed"] = elapsed
+    # What neither the server nor the generator has used; the sink's share is in it.
+    result["foreign"] = max(0, busy_s() - all_before - spent - own) / elapsed
+    return result

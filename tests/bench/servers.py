@@ -1,0 +1,350 @@
+"""relay-in and its peers, set up for the same work: take mail for example.com, give it to the sink.
+
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import glob
+import os
+import pwd
+import shutil
+import subprocess
+
+from bed import BUILD, RELAY, SINK, Server, read, wait_for
+
+SINK_PORT, PROXY_SINK_PORT, AUTH_PORT = 2525, 2526, 8025
+
+
+class RelayIn(Server):
+    name = "relay-in"
+    workers = 32
+    extra = backend = ""
+
+    def set_up(self):
+        self.conf = self.write("relay.conf", f"""
+hostname = "relay.example"; user = "nobody";
+tls = {{ certificates = ( {{ cert = "{self.bed.certificate}"; key = "{self.bed.key}"; }} ); }};
+in = {{
+  listen = [ "{RELAY}:{self.port}" ]; domains = [ "example.com" ]; reverse_dns = false;
+  workers = {self.workers};
+  backend = {{ hosts = [ "{SINK}:{SINK_PORT}" ]; identity = "xclient"; tls = "none";
+              max_sessions = 2000; {self.backend} }};
+  limits = {{ connections = 20000; connections_per_client = 20000; queue = 20000;
+             connections_per_network = 20000; }};
+  {self.extra}
+}};
+""")
+
+    def command(self):
+        return [f"{BUILD}/relay-in", "-c", self.conf]
+
+
+class Haproxy(Server):
+    name = "haproxy"
+    tls = False
+
+    def set_up(self):
+        self.conf = self.write("haproxy.cfg", f"""
+global
+    maxconn 9000
+    nbthread 1
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 300s
+    timeout server 300s
+frontend mail
+    bind {RELAY}:{self.port}
+    default_backend home
+backend home
+    server home {SINK}:{PROXY_SINK_PORT} send-proxy-v2
+""")
+
+    def command(self):
+        return ["haproxy", "-db", "-f", self.conf]
+
+
+class Nginx(Server):
+    name = "nginx"
+
+    def set_up(self):
+        self.conf = self.write("nginx.conf", f"""
+load_module /usr/lib/nginx/modules/ngx_mail_module.so;
+user nobody nogroup;
+worker_processes 1;
+daemon off;
+pid {self.dir}/pid;
+error_log {self.dir}/error.log error;
+events {{ worker_connections 9000; }}
+http {{
+  access_log off;
+  client_body_temp_path {self.dir}/t; proxy_temp_path {self.dir}/t; fastcgi_temp_path {self.dir}/t;
+  uwsgi_temp_path {self.dir}/t; scgi_temp_path {self.dir}/t;
+  keepalive_requests 1000000;
+  server {{
+    listen 127.0.0.1:{AUTH_PORT} backlog=4096;
+    location / {{
+      add_header Auth-Status OK; add_header Auth-Server {SINK}; add_header Auth-Port {SINK_PORT};
+      return 204;
+    }}
+  }}
+}}
+mail {{
+  server_name relay.example;
+  auth_http 127.0.0.1:{AUTH_PORT}/;
+  proxy on;
+  xclient on;
+  proxy_buffer 64k;
+  server {{
+    listen {RELAY}:{self.port} backlog=4096;
+    protocol smtp;
+    smtp_auth none;
+    starttls on;
+    ssl_certificate {self.bed.certificate};
+    ssl_certificate_key {self.bed.key};
+    ssl_session_tickets on;
+  }}
+}}
+""")
+
+    def command(self):
+        return ["nginx", "-c", self.conf, "-e", f"{self.dir}/error.log"]
+
+
+class Postfix(Server):
+    """What both ways of using it share."""
+
+    def main(self):
+        return ""
+
+    def smtpd_options(self):
+        return ""
+
+    def set_up(self):
+        self.conf, self.queue = f"{self.dir}/etc", f"{self.dir}/queue"
+        for folder in (self.queue, f"{self.dir}/data"):
+            os.makedirs(folder)
+        os.chown(f"{self.dir}/data", pwd.getpwnam("postfix").pw_uid, -1)
+        self.write("etc/main.cf", f"""compatibility_level = 3.6
+queue_directory = {self.queue}
+data_directory = {self.dir}/data
+maillog_file = {self.dir}/maillog
+maillog_file_prefixes = {self.bed.dir}
+myhostname = relay.example
+mydestination =
+mynetworks = 127.0.0.1/32
+inet_interfaces = {RELAY}, 127.0.0.1
+inet_protocols = ipv4
+alias_maps =
+relay_domains = example.com
+relay_recipient_maps =
+relayhost = [{SINK}]:{SINK_PORT}
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+smtpd_tls_cert_file = {self.bed.certificate}
+smtpd_tls_key_file = {self.bed.key}
+smtpd_tls_security_level = may
+smtpd_peername_lookup = no
+smtp_host_lookup = native
+smtpd_client_connection_count_limit = 0
+message_size_limit = 209715200
+default_process_limit = 1100
+smtp_tls_security_level = none
+{self.main()}
+""")
+        self.write("etc/master.cf", f"""{RELAY}:{self.port} inet n - n - - smtpd {self.smtpd_options()}
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+proxymap unix - - n - - proxymap
+smtp unix - - n - - smtp
+relay unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+pickup unix n - n 60 1 pickup
+showq unix n - n - - showq
+flush unix n - n 1000? 0 flush
+postlog unix-dgram n - n - 1 postlogd
+""")
+        shutil.copy("/etc/postfix/dynamicmaps.cf", self.conf)
+
+    def command(self):
+        return ["postfix", "-c", self.conf, "start-fg"]
+
+    def stop(self):
+        subprocess.run(["postfix", "-c", self.conf, "stop"], capture_output=True, timeout=60)
+        super().stop()
+
+
+class PostfixProxy(Postfix):
+    name = "postfix-proxy"
+
+    def main(self):
+        return f"smtpd_proxy_filter = {SINK}:{SINK_PORT}"
+
+
+class PostfixQueue(Postfix):
+    name = "postfix-queue"
+    relays_now = False
+
+    def settle(self, seconds=120):
+        def empty():
+            return not any(files for queue in ("incoming", "active", "maildrop", "deferred")
+                           for _, _, files in os.walk(f"{self.queue}/{queue}"))
+        wait_for("Postfix's queue to empty", empty, seconds)
+
+
+class Haraka(Server):
+    """Needs the folder with its node_modules in POSTERN_HARAKA."""
+
+    name = "haraka"
+
+    def set_up(self):
+        root = os.environ["POSTERN_HARAKA"]
+        self.haraka = f"{root}/node_modules/Haraka"
+        shutil.copytree(f"{self.haraka}/config", f"{self.dir}/config")
+        self.write("config/smtp.ini", f"listen={RELAY}:{self.port}\nnodes=0\n")
+        self.write("config/plugins", "tls\nrcpt_to.in_host_list\nqueue/smtp_forward\n")
+        self.write("config/host_list", "example.com\n")
+        self.write("config/smtp_forward.ini", f"host={SINK}\nport={SINK_PORT}\n")
+        self.write("config/tls.ini", f"key={self.bed.key}\ncert={self.bed.certificate}\n")
+        self.write("config/log.ini", "[main]\nlevel=WARN\n")
+        self.write("config/databytes", "209715200\n")
+        self.write("config/me", "relay.example\n")
+        self.write("package.json", "{}")
+
+    def command(self):
+        return ["node", f"{self.haraka}/bin/haraka", "-c", self.dir]
+
+
+class OpenSmtpd(Server):
+    """A queueing relay. Its programs are unpacked below POSTERN_PEERS; its paths are compiled in."""
+
+    name = "opensmtpd"
+    relays_now = False
+
+    def set_up(self):
+        root = os.environ["POSTERN_PEERS"]
+        self.program = "/usr/sbin/smtpd"
+        passwd = self.write("passwd", read("/etc/passwd") + "".join(
+            f"{user}:x:{uid}:{uid}::/var/lib/opensmtpd/empty:/usr/sbin/nologin\n"
+            for user, uid in (("opensmtpd", 64880), ("opensmtpq", 64881))
+            if f"\n{user}:" not in read("/etc/passwd")))
+        group = self.write("group", read("/etc/group") + "".join(
+            f"{name}:x:{gid}:\n" for name, gid in (("opensmtpd", 64880), ("opensmtpq", 64881))
+            if f"\n{name}:" not in read("/etc/group")))
+        self.spool = f"{self.dir}/spool/smtpd"
+        os.makedirs(self.spool)
+        os.chmod(f"{self.dir}/spool", 0o755)
+        os.makedirs(f"{self.dir}/lib/opensmtpd/empty")
+        # In this mount namespace only.
+        for source, target in ((passwd, "/etc/passwd"), (group, "/etc/group"),
+                               (f"{self.dir}/spool", "/var/spool"),
+                               (f"{self.dir}/lib", "/var/lib"),
+                               (f"{root}/usr/sbin", "/usr/local/sbin")):
+            subprocess.run(["mount", "--bind", source, target], check=True)
+        os.chmod(self.spool, 0o711)
+        self.conf = self.write("smtpd.conf", f"""
+pki relay cert "{self.bed.certificate}"
+pki relay key "{self.bed.key}"
+listen on {RELAY} port {self.port} tls pki relay hostname relay.example
+smtp max-message-size "200M"
+action "home" relay host "smtp://{SINK}:{SINK_PORT}"
+match from any for domain "example.com" action "home"
+""", 0o600)
+
+    def command(self):
+        return ["/usr/local/sbin/smtpd", "-d", "-f", self.conf]
+
+    def settle(self, seconds=120):
+        def empty():
+            return not glob.glob(f"{self.spool}/queue/*/*") and \
+                not glob.glob(f"{self.spool}/incoming/*")
+        wait_for("OpenSMTPD's queue to empty", empty, seconds)
+
+
+class Exim(Server):
+    """Cutthrough delivery: the message goes on while it comes. Unpacked below POSTERN_PEERS."""
+
+    name = "exim"
+
+    def set_up(self):
+        os.chmod(self.dir, 0o777)
+        self.conf = self.write("exim.conf", f"""
+primary_hostname = relay.example
+local_interfaces = {RELAY}.{self.port}
+daemon_smtp_ports = {self.port}
+spool_directory = {self.dir}/spool
+log_file_path = {self.dir}/%slog
+pid_file_path = {self.dir}/pid
+exim_user = nobody
+exim_group = nogroup
+never_users =
+keep_environment =
+smtp_accept_max = 0
+smtp_accept_queue_per_connection = 0
+smtp_connect_backlog = 1024
+smtp_enforce_sync = true
+message_size_limit = 200M
+host_lookup =
+rfc1413_query_timeout = 0s
+tls_advertise_hosts = *
+tls_certificate = {self.bed.certificate}
+tls_privatekey = {self.bed.key}
+pipelining_advertise_hosts = *
+acl_smtp_rcpt = rcpt
+acl_smtp_data = accept
+begin acl
+rcpt:
+  accept domains = example.com
+         control = cutthrough_delivery
+  deny
+begin routers
+home:
+  driver = manualroute
+  transport = out
+  route_list = * {SINK}::{SINK_PORT} byname
+begin transports
+out:
+  driver = smtp
+  hosts_avoid_tls = *
+  hosts_try_chunking =
+begin retry
+* * F,1h,5m
+""")
+
+    def command(self):
+        root = os.environ["POSTERN_PEERS"]
+        libraries = f"{root}/usr/lib/x86_64-linux-gnu"
+        return ["env", f"LD_LIBRARY_PATH={libraries}", f"{root}/usr/sbin/exim4", "-C", self.conf,
+                "-bdf"]
+
+
+class RelayOut(Server):
+    """relay-out with a route to the sink; `delivery` is "live" or "spool"."""
+
+    name = "relay-out"
+    delivery = "live"
+
+    def set_up(self):
+        os.makedirs(f"{self.dir}/spool")
+        nobody = pwd.getpwnam("nobody")
+        os.chown(f"{self.dir}/spool", nobody.pw_uid, nobody.pw_gid)
+        self.conf = self.write("relay.conf", f"""
+hostname = "relay.example"; user = "nobody";
+tls = {{ certificates = ( {{ cert = "{self.bed.certificate}"; key = "{self.bed.key}"; }} ); }};
+out = {{
+  listen = [ "{RELAY}:{self.port}" ]; allow = [ "198.51.100.0/24" ];
+  default_route = {{ next_hop = "{SINK}:{SINK_PORT}"; tls = "none"; }};
+  delivery = "{self.delivery}"; spool = "{self.dir}/spool";
+}};
+""")
+
+    def command(self):
+        return [f"{BUILD}/relay-out", "-c", self.conf]
+
+
+PEERS = [Haproxy, Nginx, PostfixProxy, PostfixQueue, OpenSmtpd, Exim, Haraka]
