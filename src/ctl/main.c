@@ -17,6 +17,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"check", check_main, N_("say whether the configuration is valid")},
+    {"password", password_main, N_("set the password of a user who may log in at relay-out")},
     {"queue", queue_main, N_("show and change what relay-out keeps to deliver later")},
     {"sink", sink_main, N_("run a small mail server that takes mail and shows it")},
 };

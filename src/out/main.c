@@ -66,12 +66,6 @@ static void *relay_out_start(const struct config *config, struct error *err)
     return NULL;
 }
 
-const char *outbound_hello(const struct outbound *out)
-{
-    const char *name = out->config->out.hello;
-    return name[0] != '\0' ? name : out->config->hostname;
-}
-
 /* RFC 5321 4.5.1: <postmaster> without a domain is always taken; it is the first own domain's. */
 static enum own_reply complete_postmaster(const struct outbound *out, struct path *recipient)
 {
@@ -145,18 +139,6 @@ static bool serves(void *context, const struct address *client)
     return true;
 }
 
-static void outbound_destroy(struct service *service)
-{
-    struct outbound *out = (struct outbound *)service;
-    users_free(out->users);
-    routes_free(out->routes);
-    tls_client_free(out->tls_any);
-    tls_client_free(out->tls_verify);
-    tls_server_unref(out->tls);
-    config_unref(out->config);
-    free(out);
-}
-
 static void set_rules(struct outbound *out)
 {
     const struct config_out *config = &out->config->out;
@@ -213,76 +195,23 @@ static void set_gate(struct outbound *out)
     service->idle_timeout_ms = config->timeouts.command;
 }
 
-static void set_mx(struct outbound *out)
+static void outbound_destroy(struct service *service)
 {
-    static const enum mx_family families[] = {
-        [CONFIG_FAMILY_IPV6] = MX_PREFER_IPV6,
-        [CONFIG_FAMILY_IPV4] = MX_PREFER_IPV4,
-        [CONFIG_FAMILY_ONLY_IPV6] = MX_ONLY_IPV6,
-        [CONFIG_FAMILY_ONLY_IPV4] = MX_ONLY_IPV4,
-    };
-    ourselves_find(&out->ours, out->config);
-    out->mx = (struct mx_options){
-        .family = families[out->config->out.family],
-        .own_names = out->ours.names,
-        .own_name_count = out->ours.name_count,
-        .own_addresses = out->ours.addresses,
-        .own_address_count = out->ours.address_count,
-    };
-}
-
-static int make_tls(struct outbound *out, struct error *err)
-{
-    const struct config_out_tls_options *tls = &out->config->out.tls;
-    const struct tls_pair pair = {tls->cert, tls->key};
-    struct tls_client_config any = {
-        .priority = tls->priority,
-        .pair = tls->cert[0] != '\0' ? &pair : NULL,
-    };
-    struct tls_client_config verify = any;
-
-    verify.verify = true;
-    verify.ca_file = tls->ca_file[0] != '\0' ? tls->ca_file : NULL;
-    out->tls_any = tls_client_new(&any, err);
-    out->tls_verify = out->tls_any != NULL ? tls_client_new(&verify, err) : NULL;
-    return out->tls_verify != NULL ? 0 : -1;
-}
-
-static int load_parts(struct outbound *out, struct error *err)
-{
-    const struct config_out *config = &out->config->out;
-
-    if (config->users_file[0] != '\0') {
-        out->users = users_new(config->users_file, (unsigned)config->limits.auth_failures, err);
-        if (out->users == NULL)
-            return -1;
-    }
-    out->routes = routes_new(out->config, err);
-    return out->routes != NULL ? make_tls(out, err) : -1;
+    outbound_free((struct outbound *)service);
 }
 
 static struct service *relay_out_service(void *shared, struct config *config,
                                          struct tls_server *tls, struct error *err)
 {
     struct relay_out *relay = shared;
-    struct outbound *out = calloc(1, sizeof *out);
+    struct outbound *out = outbound_new(config, relay->remotes, relay->resolver, err);
 
-    if (out == NULL) {
-        error_set(err, _("out of memory"));
+    if (out == NULL)
         return NULL;
-    }
-    out->config = config_ref(config);
     out->tls = tls != NULL ? tls_server_ref(tls) : NULL;
-    out->remotes = relay->remotes;
-    out->resolver = relay->resolver;
     out->generation = ++relay->generation;
     atomic_init(&out->service.references, 1);
     out->service.destroy = outbound_destroy;
-    if (load_parts(out, err) != 0) {
-        service_unref(&out->service);
-        return NULL;
-    }
-    set_mx(out);
     set_rules(out);
     set_gate(out);
     return &out->service;

@@ -37,6 +37,12 @@ struct outbound {
     const struct out_store *store; /* NULL: nothing can be stored */
 };
 
+/* All but the service, the client side's TLS and the store, which are the caller's to fill. Takes a
+ * reference of the configuration. NULL with a reason. */
+struct outbound *outbound_new(struct config *config, struct remotes *remotes,
+                              struct resolver *resolver, struct error *err);
+void outbound_free(struct outbound *out);
+
 /* The name for EHLO. */
 const char *outbound_hello(const struct outbound *out);
 

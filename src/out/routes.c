@@ -186,11 +186,15 @@ static int add_backend(struct routes *routes, const struct config_backend *backe
         hop->port = backend->hosts.items[i].port;
         snprintf(hop->host, sizeof hop->host, "%s", address_format_ip(&hop->address, ip));
     }
+    return add_patterns(&routes->own, domains, route, err);
+}
+
+static void find_own_domain(struct routes *routes, const struct string_list *domains)
+{
     for (size_t i = 0; i < domains->count && routes->own_domain == NULL; i++) {
         if (domains->items[i][0] != '.')
             routes->own_domain = domains->items[i];
     }
-    return add_patterns(&routes->own, domains, route, err);
 }
 
 static int add_own(struct routes *routes, struct error *err)
@@ -200,6 +204,9 @@ static int add_own(struct routes *routes, struct error *err)
 
     if (!(routes->config->parts & CONFIG_PART_IN))
         return 0;
+    find_own_domain(routes, &in->domains);
+    for (size_t i = 0; i < in->backends.count; i++)
+        find_own_domain(routes, &backends[i].domains);
     /* As in relay-in, a single domain's own backend goes first. */
     for (size_t i = 0; i < in->backends.count; i++) {
         if (add_backend(routes, &backends[i], &backends[i].domains, i + 1, err) != 0)

@@ -1,0 +1,729 @@
+/* tests/unit/test-fanout.c - relay-out's courier against scripted next hops
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <arpa/inet.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "out/courier.h"
+
+#define HOPS 4
+#define LINE_MAX_OCTETS 4096
+
+/* What it answers; NULL: what is usual. "close", "stall". */
+struct script {
+    const char *banner, *ehlo, *mail, *rcpt, *data, *dot, *rset;
+};
+
+struct hop {
+    struct script script;
+    int listener;
+    uint16_t port;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    unsigned connections, resets, quits, dots, lost_in_data;
+    GString *commands, *message;
+};
+
+static struct hop hops[HOPS];
+static char *folder;
+
+static bool say(int fd, const char *script, const char *usual)
+{
+    const char *text = script != NULL ? script : usual;
+    char line[512];
+    if (strcmp(text, "close") == 0)
+        return false;
+    if (strcmp(text, "stall") == 0) {
+        char octet;
+        while (recv(fd, &octet, 1, 0) > 0)
+            ;
+        return false;
+    }
+    int len = snprintf(line, sizeof line, "%s\r\n", text);
+    return send(fd, line, (size_t)len, MSG_NOSIGNAL) == len;
+}
+
+static bool take_data(struct hop *hop, FILE *in)
+{
+    char line[LINE_MAX_OCTETS];
+    while (fgets(line, sizeof line, in) != NULL) {
+        pthread_mutex_lock(&hop->lock);
+        bool dot = strcmp(line, ".\r\n") == 0;
+        hop->dots += dot;
+        if (!dot)
+            g_string_append(hop->message, line);
+        pthread_mutex_unlock(&hop->lock);
+        if (dot)
+            return true;
+    }
+    pthread_mutex_lock(&hop->lock);
+    hop->lost_in_data++;
+    pthread_mutex_unlock(&hop->lock);
+    return false;
+}
+
+static bool answer(struct hop *hop, int fd, FILE *in, const char *line)
+{
+    const struct script *script = &hop->script;
+    const char *ehlo = "250-hop\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 1000";
+    if (strncmp(line, "EHLO", 4) == 0)
+        return say(fd, script->ehlo, ehlo);
+    if (strncmp(line, "MAIL", 4) == 0)
+        return say(fd, script->mail, "250 2.1.0 Ok");
+    if (strncmp(line, "RCPT", 4) == 0)
+        return say(fd, script->rcpt, "250 2.1.5 Ok");
+    if (strncmp(line, "RSET", 4) == 0)
+        return say(fd, script->rset, "250 2.0.0 Ok");
+    if (strncmp(line, "DATA", 4) == 0) {
+        if (!say(fd, script->data, "354 go"))
+            return false;
+        if (script->data != NULL && strncmp(script->data, "354", 3) != 0)
+            return true;
+        return take_data(hop, in) && say(fd, script->dot, "250 2.0.0 taken");
+    }
+    return say(fd, NULL, strncmp(line, "QUIT", 4) == 0 ? "221 bye" : "500 what");
+}
+
+static void serve(struct hop *hop, int fd)
+{
+    char line[LINE_MAX_OCTETS];
+    FILE *in = fdopen(fd, "r");
+    if (say(fd, hop->script.banner, "220 hop ESMTP")) {
+        while (fgets(line, sizeof line, in) != NULL) {
+            pthread_mutex_lock(&hop->lock);
+            g_string_append(hop->commands, line);
+            hop->resets += strncmp(line, "RSET", 4) == 0;
+            hop->quits += strncmp(line, "QUIT", 4) == 0;
+            pthread_mutex_unlock(&hop->lock);
+            if (!answer(hop, fd, in, line))
+                break;
+        }
+    }
+    fclose(in);
+}
+
+static void *run_hop(void *context)
+{
+    struct hop *hop = context;
+    int fd;
+    while ((fd = accept(hop->listener, NULL, NULL)) >= 0) {
+        pthread_mutex_lock(&hop->lock);
+        hop->connections++;
+        pthread_mutex_unlock(&hop->lock);
+        serve(hop, fd);
+    }
+    return NULL;
+}
+
+static void start_hop(struct hop *hop, const struct script *script)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t len = sizeof address;
+    memset(hop, 0, sizeof *hop);
+    hop->script = *script;
+    hop->commands = g_string_new(NULL);
+    hop->message = g_string_new(NULL);
+    pthread_mutex_init(&hop->lock, NULL);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    hop->listener = socket(AF_INET, SOCK_STREAM, 0);
+    g_assert_cmpint(bind(hop->listener, (struct sockaddr *)&address, len), ==, 0);
+    g_assert_cmpint(listen(hop->listener, 10), ==, 0);
+    getsockname(hop->listener, (struct sockaddr *)&address, &len);
+    hop->port = ntohs(address.sin_port);
+    pthread_create(&hop->thread, NULL, run_hop, hop);
+}
+
+static void stop_hop(struct hop *hop)
+{
+    shutdown(hop->listener, SHUT_RDWR);
+    pthread_join(hop->thread, NULL);
+    close(hop->listener);
+    g_string_free(hop->commands, TRUE);
+    g_string_free(hop->message, TRUE);
+    pthread_mutex_destroy(&hop->lock);
+}
+
+/* The world of one test: hops, the snapshot, a courier, a transaction. */
+struct world {
+    struct remotes *remotes;
+    struct outbound *out;
+    struct courier *courier;
+    struct client_identity client;
+    struct envelope envelope;
+    struct recipient recipients[8];
+    size_t recipient_count;
+    struct reply replies[8], data, final;
+};
+
+static void collect(void *context, const char *text)
+{
+    g_string_append_printf(context, "%s\n", text);
+}
+
+/* Domains hop0.example, hop1.example ... go to the hops; dead.example to a port where nobody is, loop
+ * to ourselves, two.example to hop 0 and then hop 1. */
+static struct config *make_config(const char *more)
+{
+    g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
+    GString *text = g_string_new("hostname = \"relay.example\"; out = { allow = [ \"10.0.0.2\" ]; "
+                                 "tls = { level = \"none\"; };\n"
+                                 "listen = [ \"127.0.0.1:2526\" ]; routes = (\n");
+    GString *errors = g_string_new(NULL);
+    for (int i = 0; i < HOPS; i++)
+        g_string_append_printf(
+            text, "{ domain = [ \"hop%d.example\" ]; next_hop = [ \"127.0.0.1:%u\" ]; },\n", i,
+            hops[i].port);
+    g_string_append_printf(
+        text,
+        "{ domain = [ \"two.example\" ]; next_hop = [ \"127.0.0.1:%u\","
+        " \"127.0.0.1:%u\" ]; },\n"
+        "{ domain = [ \"dead.example\" ]; next_hop = [ \"127.0.0.1:1\" ]; },\n"
+        "{ domain = [ \"loop.example\" ]; next_hop = [ \"127.0.0.1:2526\" ]; });\n%s };\n",
+        hops[0].port, hops[1].port, more);
+    g_assert_true(g_file_set_contents(file, text->str, -1, NULL));
+    struct config *config = config_load_for(file, CONFIG_PART_OUT, collect, errors);
+    g_assert_cmpstr(errors->str, ==, "");
+    g_string_free(errors, TRUE);
+    g_string_free(text, TRUE);
+    return config;
+}
+
+static void open_world(struct world *world, const struct script *scripts, const char *more)
+{
+    static const struct script usual;
+    struct error err = {""};
+    memset(world, 0, sizeof *world);
+    for (int i = 0; i < HOPS; i++)
+        start_hop(&hops[i], scripts != NULL ? &scripts[i] : &usual);
+    struct config *config = make_config(more);
+    world->remotes = remotes_new(&err);
+    world->out = outbound_new(config, world->remotes, NULL, &err);
+    g_assert_cmpstr(err.text, ==, "");
+    config_unref(config);
+    world->courier = courier_out_new(world->out);
+    world->client.session_id = "SESSION";
+    world->envelope.client = &world->client;
+    world->envelope.id = "SESSION.1";
+    strcpy(world->envelope.sender.mailbox, "s@sender.example");
+}
+
+static void close_world(struct world *world)
+{
+    world->courier->ops->free(world->courier);
+    outbound_free(world->out);
+    remotes_free(world->remotes);
+    for (int i = 0; i < HOPS; i++)
+        stop_hop(&hops[i]);
+}
+
+static void add(struct world *world, const char *mailbox)
+{
+    struct recipient *recipient = &world->recipients[world->recipient_count++];
+    g_autofree char *text = g_strdup_printf("<%s>", mailbox);
+    size_t used;
+    memset(recipient, 0, sizeof *recipient);
+    g_assert_cmpint(path_parse_forward(&recipient->path, text, strlen(text), &used), ==, PATH_OK);
+}
+
+/* RCPT for each of the words in `recipients`, DATA, and the message when that is wanted. Returns the
+ * codes, as text: "250 550 / 354 / 250". */
+static char *transact(struct world *world, const char *recipients)
+{
+    static char message[] = "Subject: x\r\n\r\n..dots\r\nend\r\n";
+    const struct courier_ops *ops = world->courier->ops;
+    GString *codes = g_string_new(NULL);
+    g_auto(GStrv) words = g_strsplit(recipients, " ", 0);
+    size_t accepted = 0;
+
+    world->recipient_count = 0;
+    for (char **word = words; *word != NULL; word++)
+        add(world, *word);
+    ops->send(world->courier, &world->envelope, world->recipients, world->recipient_count,
+              COURIER_DATA);
+    for (size_t i = 0; i < world->recipient_count; i++) {
+        ops->recipient_reply(world->courier, &world->replies[i]);
+        accepted += reply_is_positive(&world->replies[i]);
+        g_string_append_printf(codes, "%d ", world->replies[i].code);
+    }
+    ops->data_reply(world->courier, &world->data);
+    g_string_append_printf(codes, "/ %d", world->data.code);
+    if (world->data.code == 354 && accepted > 0) {
+        struct iovec iov = {message, strlen(message)};
+        ops->write(world->courier, &iov, 1);
+        ops->end(world->courier, &world->final);
+        g_string_append_printf(codes, " / %d", world->final.code);
+    } else {
+        ops->reset(world->courier);
+    }
+    return g_string_free(codes, FALSE);
+}
+
+/* One transaction each; `scripts` of the four hops. */
+static const struct {
+    const char *name;
+    struct script scripts[HOPS];
+    const char *more, *recipients, *codes, *enhanced; /* of the last reply */
+    unsigned dots[HOPS], connections[HOPS];
+} cases[] = {
+    {"one", {{0}}, "", "a@hop0.example b@hop0.example", "250 250 / 354 / 250", "2.0.0", {1}, {1}},
+    {"three, one refuses its recipient",
+     {{0}, {.rcpt = "550 5.1.1 no"}, {0}},
+     "",
+     "a@hop0.example b@hop1.example c@hop2.example",
+     "250 550 250 / 354 / 250",
+     "2.0.0",
+     {1, 0, 1},
+     {1, 1, 1}},
+    {"all refuse",
+     {{.rcpt = "550 5.1.1 no"}},
+     "",
+     "a@hop0.example",
+     "550 / 554",
+     "5.5.1",
+     {0},
+     {1}},
+    {"final refusals agree",
+     {{.dot = "550 5.7.1 spam"}, {.dot = "554 5.7.1 spam"}},
+     "",
+     "a@hop0.example b@hop1.example",
+     "250 250 / 354 / 550",
+     "5.7.1",
+     {1, 1},
+     {1, 1}},
+    {"final: later before never",
+     {{.dot = "550 5.7.1 spam"}, {.dot = "451 4.7.1 later"}},
+     "",
+     "a@hop0.example b@hop1.example",
+     "250 250 / 354 / 451",
+     "4.7.1",
+     {1, 1},
+     {1, 1}},
+    {"final: mixed, no store",
+     {{.dot = "550 5.7.1 spam"}, {0}},
+     "",
+     "a@hop0.example b@hop1.example",
+     "250 250 / 354 / 250",
+     "2.0.0",
+     {1, 1},
+     {1, 1}},
+    {"lost after the end",
+     {{.dot = "close"}},
+     "",
+     "a@hop0.example",
+     "250 / 354 / 451",
+     "4.4.2",
+     {1},
+     {1}},
+    {"one lost at DATA",
+     {{.data = "close"}, {0}},
+     "",
+     "a@hop0.example b@hop1.example",
+     "250 250 / 354 / 250",
+     "2.0.0",
+     {0, 1},
+     {1, 1}},
+    {"DATA refused",
+     {{.data = "451 4.3.0 not now"}},
+     "",
+     "a@hop0.example",
+     "250 / 451",
+     "4.3.0",
+     {0},
+     {1}},
+    {"MAIL refused",
+     {{.mail = "550 5.7.1 not you"}},
+     "",
+     "a@hop0.example b@hop0.example",
+     "550 550 / 554",
+     "5.5.1",
+     {0},
+     {1}},
+    {"421 at RCPT is none of ours",
+     {{.rcpt = "421 4.3.2 bye"}},
+     "",
+     "a@hop0.example b@hop0.example",
+     "451 451 / 554",
+     "5.5.1",
+     {0},
+     {1}},
+    {"no enhanced code",
+     {{.dot = "250 fine"}},
+     "",
+     "a@hop0.example",
+     "250 / 354 / 250",
+     "2.0.0",
+     {1},
+     {1}},
+    {"nobody there",
+     {{0}},
+     "",
+     "a@dead.example b@hop0.example",
+     "451 250 / 354 / 250",
+     "2.0.0",
+     {1},
+     {1}},
+    {"next host after a bad greeting",
+     {{.banner = "554 5.7.1 no"}, {0}},
+     "",
+     "a@two.example",
+     "250 / 354 / 250",
+     "2.0.0",
+     {0, 1},
+     {1, 1}},
+    {"next host after EHLO and HELO refused",
+     {{.ehlo = "421 4.3.2 busy"}, {0}},
+     "",
+     "a@two.example",
+     "250 / 354 / 250",
+     "2.0.0",
+     {0, 1},
+     {1, 1}},
+    {"no next host after RCPT",
+     {{.rcpt = "450 4.2.0 grey"}, {0}},
+     "",
+     "a@two.example",
+     "450 / 554",
+     "5.5.1",
+     {0},
+     {1}},
+    {"bad greeting everywhere",
+     {{.banner = "554 5.7.1 no"}, {.banner = "421 4.3.2 busy"}},
+     "",
+     "a@two.example",
+     "451 / 554",
+     "5.5.1",
+     {0},
+     {1, 1}},
+    {"ourselves", {{0}}, "", "a@loop.example", "554 / 554", "5.5.1", {0}, {0}},
+    {"too many next hops",
+     {{0}},
+     "limits = { next_hops = 2; };",
+     "a@hop0.example b@hop1.example c@hop2.example d@hop0.example",
+     "250 250 452 250 / 354 / 250",
+     "2.0.0",
+     {1, 1, 0},
+     {1, 1, 0}},
+    {"without PIPELINING",
+     {{.ehlo = "250-hop\r\n250 8BITMIME"}, {.ehlo = "250 hop"}},
+     "",
+     "a@hop0.example b@hop1.example c@hop0.example",
+     "250 250 250 / 354 / 250",
+     "2.0.0",
+     {1, 1},
+     {1, 1}},
+    {"no greeting in time, side by side",
+     {{.banner = "stall"}, {.banner = "stall"}, {.banner = "stall"}, {0}},
+     "timeouts = { greeting = \"400ms\"; };",
+     "a@hop0.example b@hop1.example c@hop2.example d@hop3.example",
+     "451 451 451 250 / 354 / 250",
+     "2.0.0",
+     {0, 0, 0, 1},
+     {1, 1, 1, 1}},
+};
+
+static void test_case(gconstpointer data)
+{
+    const size_t i = (size_t)data;
+    struct world world;
+    int64_t start = deadline_now_ms();
+
+    open_world(&world, cases[i].scripts, cases[i].more);
+    g_autofree char *codes = transact(&world, cases[i].recipients);
+    g_assert_cmpstr(codes, ==, cases[i].codes);
+    const struct reply *last = world.final.code != 0 ? &world.final : &world.data;
+    g_assert_cmpstr(last->enhanced, ==, cases[i].enhanced);
+    /* What waits, waits side by side. */
+    g_assert_cmpint(deadline_now_ms() - start, <, 1100);
+    close_world(&world);
+    for (int k = 0; k < HOPS; k++) {
+        g_assert_cmpint(hops[k].dots, ==, cases[i].dots[k]);
+        g_assert_cmpint(hops[k].connections, ==, cases[i].connections[k]);
+    }
+}
+
+static void test_message(void)
+{
+    struct world world;
+    open_world(&world, NULL, "");
+    g_autofree char *codes = transact(&world, "a@hop0.example b@hop1.example");
+    g_assert_cmpstr(codes, ==, "250 250 / 354 / 250");
+    g_assert_cmpstr(world.final.text, ==, "taken\n");
+    for (int i = 0; i < 2; i++) {
+        pthread_mutex_lock(&hops[i].lock);
+        g_assert_cmpstr(hops[i].message->str, ==, "Subject: x\r\n\r\n..dots\r\nend\r\n");
+        pthread_mutex_unlock(&hops[i].lock);
+    }
+    close_world(&world);
+}
+
+/* The second message takes the first one's connection, and a dead one is noticed. */
+static void test_reuse(void)
+{
+    static const struct script dies[HOPS] = {{.rset = "close"}};
+    struct world world;
+
+    for (int round = 0; round < 2; round++) {
+        open_world(&world, round == 0 ? NULL : dies, "");
+        for (int i = 0; i < 3; i++) {
+            g_autofree char *codes = transact(&world, "a@hop0.example");
+            g_assert_cmpstr(codes, ==, "250 / 354 / 250");
+        }
+        pthread_mutex_lock(&hops[0].lock);
+        g_assert_cmpint(hops[0].connections, ==, round == 0 ? 1 : 3);
+        g_assert_cmpint(hops[0].resets, ==, 2);
+        g_assert_cmpint(hops[0].dots, ==, 3);
+        pthread_mutex_unlock(&hops[0].lock);
+        close_world(&world);
+    }
+    open_world(&world, NULL, "reuse_for = 0;");
+    for (int i = 0; i < 2; i++)
+        g_free(transact(&world, "a@hop0.example"));
+    close_world(&world);
+    g_assert_cmpint(hops[0].connections, ==, 2);
+}
+
+/* A host that was dead is not tried again for a while. */
+static void test_dead(void)
+{
+    static const struct script stalls[HOPS] = {{.banner = "stall"}};
+    struct world world;
+
+    open_world(&world, stalls, "timeouts = { greeting = \"200ms\"; };");
+    for (int i = 0; i < 3; i++) {
+        g_autofree char *codes = transact(&world, "a@hop0.example");
+        g_assert_cmpstr(codes, ==, "451 / 554");
+        g_assert_cmpstr(world.replies[0].enhanced, ==, i == 0 ? "4.4.2" : "4.4.1");
+    }
+    g_assert_nonnull(strstr(world.replies[0].text, "no greeting; not tried again"));
+    close_world(&world);
+    g_assert_cmpint(hops[0].connections, ==, 1);
+}
+
+/* The session ends in mid-data: no next hop may see an end. */
+static void test_abort(void)
+{
+    struct world world;
+    struct reply reply;
+    char part[] = "half a mess";
+    struct iovec iov = {part, strlen(part)};
+
+    open_world(&world, NULL, "");
+    add(&world, "a@hop0.example");
+    add(&world, "b@hop1.example");
+    world.courier->ops->send(world.courier, &world.envelope, world.recipients, 2, COURIER_DATA);
+    world.courier->ops->recipient_reply(world.courier, &reply);
+    world.courier->ops->recipient_reply(world.courier, &reply);
+    world.courier->ops->data_reply(world.courier, &reply);
+    g_assert_cmpint(reply.code, ==, 354);
+    world.courier->ops->write(world.courier, &iov, 1);
+    world.courier->ops->abort(world.courier);
+    close_world(&world);
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(hops[i].dots, ==, 0);
+        g_assert_cmpint(hops[i].lost_in_data, ==, 1);
+        g_assert_cmpint(hops[i].quits, ==, 0);
+    }
+}
+
+static void test_needs(void)
+{
+    static const struct {
+        bool utf8;
+        uint64_t size;
+        const char *codes, *enhanced;
+    } needs[] = {{true, 0, "553 / 554", "5.6.7"},
+                 {false, 1001, "552 / 554", "5.3.4"},
+                 {false, 1000, "250 / 354 / 250", ""}};
+    for (size_t i = 0; i < G_N_ELEMENTS(needs); i++) {
+        struct world world;
+        open_world(&world, NULL, "");
+        world.envelope.smtputf8 = needs[i].utf8;
+        world.envelope.size = needs[i].size;
+        g_autofree char *codes = transact(&world, "a@hop0.example");
+        g_assert_cmpstr(codes, ==, needs[i].codes);
+        if (needs[i].enhanced[0] != '\0')
+            g_assert_cmpstr(world.replies[0].enhanced, ==, needs[i].enhanced);
+        close_world(&world);
+    }
+}
+
+/* A store that writes down what it is told. */
+struct out_stored {
+    GString *data;
+    GString *results;
+    bool begins, commits;
+    unsigned begun, aborted;
+};
+
+static struct out_stored *store_begin(void *context, const struct envelope *envelope)
+{
+    struct out_stored *stored = context;
+    g_assert_cmpstr(envelope->sender.mailbox, ==, "s@sender.example");
+    stored->begun++;
+    return stored->begins ? stored : NULL;
+}
+
+static int store_write(struct out_stored *stored, const struct iovec *iov, int count)
+{
+    for (int i = 0; i < count; i++)
+        g_string_append_len(stored->data, iov[i].iov_base, (gssize)iov[i].iov_len);
+    return 0;
+}
+
+static int store_commit(struct out_stored *stored, const struct out_result *results, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        g_string_append_printf(stored->results, "%s %s %d;", results[i].recipient->path.mailbox,
+                               results[i].delivered ? "delivered" : "left", results[i].reply->code);
+    return stored->commits ? 0 : -1;
+}
+
+static void store_abort(struct out_stored *stored)
+{
+    stored->aborted++;
+}
+
+static void test_store(void)
+{
+    static const struct {
+        const char *name;
+        struct script first;
+        bool begins, commits;
+        const char *codes, *results;
+    } tries[] = {
+        {"agree", {0}, true, true, "250 250 / 354 / 250", ""},
+        {"mixed",
+         {.dot = "451 4.7.1 later"},
+         true,
+         true,
+         "250 250 / 354 / 250",
+         "a@hop0.example left 451;b@hop1.example delivered 250;"},
+        {"one lost at DATA",
+         {.data = "close"},
+         true,
+         true,
+         "250 250 / 354 / 250",
+         "a@hop0.example left 451;b@hop1.example delivered 250;"},
+        {"one lost at the end",
+         {.dot = "close"},
+         true,
+         true,
+         "250 250 / 354 / 250",
+         "a@hop0.example left 451;b@hop1.example delivered 250;"},
+        {"slower than the live deadline",
+         {.dot = "stall"},
+         true,
+         true,
+         "250 250 / 354 / 250",
+         "a@hop0.example left 451;b@hop1.example delivered 250;"},
+        {"no room",
+         {.dot = "550 5.7.1 spam"},
+         true,
+         false,
+         "250 250 / 354 / 451",
+         "a@hop0.example left 550;b@hop1.example delivered 250;"},
+        {"no store to be had", {.dot = "550 5.7.1 spam"}, false, true, "250 250 / 354 / 451", ""},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(tries); i++) {
+        struct script scripts[HOPS] = {tries[i].first};
+        struct out_stored stored = {
+            g_string_new(NULL), g_string_new(NULL), tries[i].begins, tries[i].commits, 0, 0};
+        const struct out_store store = {&stored, store_begin, store_write, store_commit,
+                                        store_abort};
+        struct world world;
+        g_test_message("%s", tries[i].name);
+        open_world(&world, scripts, "live_deadline = 1;");
+        world.out->store = &store;
+        g_autofree char *codes = transact(&world, "a@hop0.example b@hop1.example");
+        g_assert_cmpstr(codes, ==, tries[i].codes);
+        g_assert_cmpstr(stored.results->str, ==, tries[i].results);
+        g_assert_cmpint(stored.begun, ==, 1);
+        if (tries[i].begins)
+            g_assert_cmpstr(stored.data->str, ==, "Subject: x\r\n\r\n..dots\r\nend\r\n");
+        g_assert_cmpint(stored.aborted, ==, tries[i].begins && tries[i].results[0] == '\0');
+        close_world(&world);
+        g_string_free(stored.data, TRUE);
+        g_string_free(stored.results, TRUE);
+    }
+}
+
+/* The limit of sessions is kept, and a place that comes free is taken. */
+static void test_places(void)
+{
+    struct error err = {""};
+    struct remotes *remotes = remotes_new(&err);
+    struct remote kept;
+    struct deadline soon = deadline_in_ms(50);
+
+    g_assert_cmpint(remotes_enter(remotes, "a", 1, 2, soon, &kept), ==, REMOTES_NEW);
+    g_assert_cmpint(remotes_enter(remotes, "a", 1, 2, soon, &kept), ==, REMOTES_NEW);
+    g_assert_cmpint(remotes_enter(remotes, "b", 1, 2, soon, &kept), ==, REMOTES_NEW);
+    g_assert_cmpint(remotes_enter(remotes, "a", 1, 2, soon, &kept), ==, REMOTES_FULL);
+    remotes_leave(remotes, "a");
+    g_assert_cmpint(remotes_enter(remotes, "a", 1, 2, soon, &kept), ==, REMOTES_NEW);
+    remotes_leave(remotes, "a");
+    remotes_leave(remotes, "a");
+    remotes_leave(remotes, "b");
+    remotes_free(remotes);
+}
+
+static void test_marks(void)
+{
+    struct error err = {""};
+    struct remotes *remotes = remotes_new(&err);
+    char reason[REMOTE_REASON_MAX];
+    struct address address;
+
+    g_assert_cmpint(address_parse_endpoint(&address, "192.0.2.1:25", 25), ==, 0);
+    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &address, reason));
+    remotes_mark(remotes, REMOTE_DEAD, &address, "no route", 60000);
+    g_assert_true(remotes_is_marked(remotes, REMOTE_DEAD, &address, reason));
+    g_assert_cmpstr(reason, ==, "no route");
+    g_assert_false(remotes_is_marked(remotes, REMOTE_TLS_FAILED, &address, NULL));
+    address.port = 26;
+    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &address, NULL));
+    /* More than there is room for: the oldest go, nothing breaks. */
+    for (unsigned i = 0; i < 3000; i++) {
+        address.ip[2] = (uint8_t)(i >> 8);
+        address.ip[3] = (uint8_t)i;
+        remotes_mark(remotes, REMOTE_DEAD, &address, "x", 60000 + i);
+        g_assert_true(remotes_is_marked(remotes, REMOTE_DEAD, &address, NULL));
+    }
+    remotes_mark(remotes, REMOTE_TLS_FAILED, &address, "x", 1);
+    g_usleep(5000);
+    g_assert_false(remotes_is_marked(remotes, REMOTE_TLS_FAILED, &address, NULL));
+    remotes_free(remotes);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_set_level(LOG_LEVEL_ERROR);
+    folder = g_dir_make_tmp("postern-fanout-XXXXXX", NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *path = g_strdup_printf("/fanout/replies/%s", cases[i].name);
+        g_test_add_data_func(path, (gconstpointer)i, test_case);
+    }
+    g_test_add_func("/fanout/message", test_message);
+    g_test_add_func("/fanout/reuse", test_reuse);
+    g_test_add_func("/fanout/dead", test_dead);
+    g_test_add_func("/fanout/abort", test_abort);
+    g_test_add_func("/fanout/needs", test_needs);
+    g_test_add_func("/fanout/store", test_store);
+    g_test_add_func("/remotes/places", test_places);
+    g_test_add_func("/remotes/marks", test_marks);
+    int result = g_test_run();
+    g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
+    g_remove(file);
+    g_rmdir(folder);
+    g_free(folder);
+    return result;
+}

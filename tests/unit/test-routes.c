@@ -1,0 +1,295 @@
+/* tests/unit/test-routes.c - where mail for a domain goes, what TLS it needs, what one reply says
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+#include "out/decide.h"
+#include "out/ourselves.h"
+#include "out/routes.h"
+#include "out/tlspolicy.h"
+
+static char *folder;
+
+static void collect(void *context, const char *text)
+{
+    g_string_append_printf(context, "%s\n", text);
+}
+
+static struct config *load(const char *text)
+{
+    g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
+    GString *errors = g_string_new(NULL);
+    g_assert_true(g_file_set_contents(file, text, -1, NULL));
+    struct config *config = config_load_for(file, CONFIG_PART_OUT, collect, errors);
+    g_assert_cmpstr(errors->str, ==, "");
+    g_string_free(errors, TRUE);
+    return config;
+}
+
+static const char both[] =
+    "hostname = \"relay.example\";\n"
+    "in = { listen = [ \"[::]:25\" ]; domains = [ \"own.example\", \".own.example\" ];\n"
+    "  backend = { hosts = [ \"10.0.0.2:2525\" ]; identity = \"none\"; };\n"
+    "  backends = ( { domains = [ \"second.example\" ]; hosts = [ \"10.0.0.3\" ];\n"
+    "                 identity = \"none\"; tls = \"none\"; } ); };\n"
+    "out = { allow = [ \"10.0.0.2\" ]; listen = [ \"127.0.0.1:2526\" ];\n"
+    "  routes = ( { domain = [ \"exact.example\" ]; next_hop = [ \"exact.hop:2600\", \"192.0.2.1\" "
+    "]; },\n"
+    "             { domain = [ \".sub.example\" ]; next_hop = [ \"sub.hop\" ]; },\n"
+    "             { domain = [ \".deep.sub.example\", \"Upper.Example\" ]; next_hop = [ "
+    "\"deep.hop\" ]; },\n"
+    "             { domain = [ \"plain.example\" ]; action = \"accept\"; tls = \"encrypt\"; },\n"
+    "             { domain = [ \"own.example\", \"exact.example\" ]; action = \"deny\"; },\n"
+    "             { domain = [ \"denied.example\", \".denied.example\" ]; action = \"deny\"; } "
+    "%s);\n"
+    "  %s };\n";
+
+/* `hop`: the first next hop, "" = MX, NULL = denied. */
+struct route_case {
+    const char *domain, *hop;
+    unsigned port;
+};
+
+static void check_all(const char *more_routes, const char *more, const struct route_case *cases,
+                      size_t count)
+{
+    g_autofree char *text = g_strdup_printf(both, more_routes, more);
+    struct config *config = load(text);
+    struct error err = {""};
+    struct routes *routes = routes_new(config, &err);
+
+    g_assert_cmpstr(err.text, ==, "");
+    g_assert_nonnull(routes);
+    for (size_t i = 0; i < count; i++) {
+        const struct route *route = routes_find(routes, cases[i].domain);
+        g_test_message("%s -> %s%s", cases[i].domain, route->denied ? "denied " : "",
+                       route->hop_count > 0 ? route->hops[0].host : "MX");
+        g_assert_cmpint(route->denied, ==, cases[i].hop == NULL);
+        if (cases[i].hop == NULL)
+            continue;
+        g_assert_cmpint(route->hop_count > 0, ==, cases[i].hop[0] != '\0');
+        if (route->hop_count > 0) {
+            g_assert_cmpstr(route->hops[0].host, ==, cases[i].hop);
+            g_assert_cmpint(route->hops[0].port, ==, cases[i].port);
+        }
+    }
+    routes_free(routes);
+    config_unref(config);
+}
+
+static void test_plain(void)
+{
+    static const struct route_case cases[] = {
+        {"exact.example", "exact.hop", 2600},
+        {"EXACT.Example", "exact.hop", 2600},
+        {"other.exact.example", "", 0},
+        {"sub.example", "", 0},
+        {"a.sub.example", "sub.hop", 25},
+        {"deep.sub.example", "sub.hop", 25},
+        {"a.deep.sub.example", "deep.hop", 25},
+        {"upper.example", "deep.hop", 25},
+        {"plain.example", "", 0},
+        {"denied.example", NULL, 0},
+        {"a.b.denied.example", NULL, 0},
+        {"notdenied.example", "", 0},
+        {"own.example", "10.0.0.2", 2525},
+        {"a.own.example", "10.0.0.2", 2525},
+        {"second.example", "10.0.0.3", 25},
+        {"anything.else", "", 0},
+        {"", "", 0},
+    };
+    check_all("", "", cases, G_N_ELEMENTS(cases));
+}
+
+static void test_others(void)
+{
+    static const struct route_case starred[] = {
+        {"exact.example", "exact.hop", 2600}, {"anything.else", NULL, 0}, {"sub.example", NULL, 0},
+        {"own.example", "10.0.0.2", 2525},    {"plain.example", "", 0},
+    };
+    static const struct route_case smart[] = {
+        {"exact.example", "exact.hop", 2600}, {"anything.else", "smart.hop", 587},
+        {"plain.example", "smart.hop", 587},  {"denied.example", NULL, 0},
+        {"own.example", "10.0.0.2", 2525},
+    };
+    static const struct route_case unforced[] = {
+        {"exact.example", "", 0}, {"denied.example", NULL, 0}, {"own.example", "10.0.0.2", 2525}};
+    check_all(", { domain = [ \"*\" ]; action = \"deny\"; }", "", starred, G_N_ELEMENTS(starred));
+    check_all("", "default_route = { next_hop = [ \"smart.hop:587\" ]; };", smart,
+              G_N_ELEMENTS(smart));
+    check_all("", "force_routing = false;", unforced, G_N_ELEMENTS(unforced));
+}
+
+static void test_keys(void)
+{
+    g_autofree char *text = g_strdup_printf(both, "", "");
+    struct config *config = load(text);
+    struct error err = {""};
+    struct routes *routes = routes_new(config, &err);
+    char a[ROUTE_KEY_MAX], b[ROUTE_KEY_MAX];
+    static const struct {
+        const char *first, *second;
+        bool same;
+    } cases[] = {
+        {"one.example", "ONE.example", true},     {"one.example", "two.example", false},
+        {"a.sub.example", "b.sub.example", true}, {"a.sub.example", "a.deep.sub.example", false},
+        {"own.example", "x.own.example", true},   {"own.example", "second.example", false},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_test_message("%s %s", cases[i].first, cases[i].second);
+        route_key(routes_find(routes, cases[i].first), cases[i].first, a);
+        route_key(routes_find(routes, cases[i].second), cases[i].second, b);
+        g_assert_cmpint(strcmp(a, b) == 0, ==, cases[i].same);
+    }
+    g_assert_cmpstr(routes_own_domain(routes), ==, "own.example");
+    g_assert_true(routes_is_own(routes, "Own.example"));
+    g_assert_false(routes_is_own(routes, "exact.example"));
+    routes_free(routes);
+    config_unref(config);
+}
+
+static void test_password(void)
+{
+    g_autofree char *file = g_build_filename(folder, "password", NULL);
+    struct config *config;
+    struct error err = {""};
+
+    g_assert_true(g_file_set_contents(file, "s3cret\r\nsecond\n", -1, NULL));
+    config =
+        load("hostname = \"relay.example\"; out = { allow = [ \"10.0.0.2\" ]; default_route = {\n"
+             "next_hop = [ \"smart.hop\" ]; tls = \"verify\"; user = \"u\"; password_file = "
+             "\"password\"; }; };");
+    struct routes *routes = routes_new(config, &err);
+    g_assert_cmpstr(routes_find(routes, "x.example")->password, ==, "s3cret");
+    g_assert_null(routes_own_domain(routes));
+    routes_free(routes);
+    g_assert_true(g_file_set_contents(file, "\n", -1, NULL));
+    g_assert_null(routes_new(config, &err));
+    g_assert_nonnull(strstr(err.text, "is no password"));
+    config_unref(config);
+}
+
+static void test_ourselves(void)
+{
+    g_autofree char *text = g_strdup_printf(both, "", "hello = \"hello.example\";");
+    struct config *config = load(text);
+    struct ourselves ours;
+    static const struct {
+        const char *ip;
+        unsigned port;
+        bool own;
+    } cases[] = {
+        {"127.0.0.1", 25, true},    {"127.0.0.1", 2526, true}, {"127.9.9.9", 25, true},
+        {"127.0.0.1", 2525, false}, {"192.0.2.1", 25, false},
+    };
+    ourselves_find(&ours, config);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct address address;
+        g_assert_cmpint(address_parse_ip(&address, cases[i].ip), ==, 0);
+        g_test_message("%s:%u", cases[i].ip, cases[i].port);
+        g_assert_cmpint(ourselves_listen(&ours, &address, (uint16_t)cases[i].port), ==,
+                        cases[i].own);
+    }
+    g_assert_true(ourselves_has_name(&ours, "RELAY.example"));
+    g_assert_true(ourselves_has_name(&ours, "hello.example"));
+    g_assert_false(ourselves_has_name(&ours, "relay.example.org"));
+    config_unref(config);
+}
+
+static void test_tls(void)
+{
+    g_autofree char *text =
+        g_strdup_printf(both,
+                        ", { domain = [ \"v.example\" ]; next_hop = [ \"h\" ]; tls = \"verify\"; "
+                        "tls_name = \"n.example\"; },"
+                        "{ domain = [ \"n.example\" ]; tls = \"none\"; }",
+                        "tls = { no_tls = [ \"broken.example\", \".bad.example\" ]; };");
+    struct config *config = load(text);
+    struct error err = {""};
+    struct routes *routes = routes_new(config, &err);
+    static const struct {
+        const char *domain, *host;
+        bool is_address, failed;
+        int level;
+        const char *name;
+    } cases[] = {
+        {"x.example", "mx.example", false, false, CONFIG_OUT_TLS_MAY, "mx.example"},
+        {"x.example", "192.0.2.1", true, false, CONFIG_OUT_TLS_MAY, NULL},
+        {"x.example", "mx.example", false, true, CONFIG_OUT_TLS_NONE, "mx.example"},
+        {"broken.example", "mx.example", false, false, CONFIG_OUT_TLS_NONE, "mx.example"},
+        {"x.example", "mx1.BAD.example", false, false, CONFIG_OUT_TLS_NONE, "mx1.BAD.example"},
+        {"plain.example", "mx1.bad.example", false, true, CONFIG_OUT_TLS_ENCRYPT,
+         "mx1.bad.example"},
+        {"v.example", "h", false, true, CONFIG_OUT_TLS_VERIFY, "n.example"},
+        {"n.example", "mx.example", false, false, CONFIG_OUT_TLS_NONE, "mx.example"},
+        {"second.example", "10.0.0.3", true, false, CONFIG_OUT_TLS_NONE, NULL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct tls_need need;
+        const struct tls_question question = {
+            .route = routes_find(routes, cases[i].domain),
+            .domain = cases[i].domain,
+            .host = cases[i].host,
+            .host_is_address = cases[i].is_address,
+            .failed_before = cases[i].failed,
+        };
+        g_test_message("%s at %s", cases[i].domain, cases[i].host);
+        tls_policy_find(&config->out, &question, &need);
+        g_assert_cmpint(need.level, ==, cases[i].level);
+        g_assert_cmpstr(need.name, ==, cases[i].name);
+    }
+    routes_free(routes);
+    config_unref(config);
+}
+
+static void test_decide(void)
+{
+    static const struct {
+        int codes[4];
+        enum decision decision;
+        size_t which;
+    } cases[] = {
+        {{250}, DECISION_REPLY, 0},           {{550}, DECISION_REPLY, 0},
+        {{250, 250}, DECISION_REPLY, 0},      {{550, 552}, DECISION_REPLY, 0},
+        {{451, 452}, DECISION_REPLY, 0},      {{550, 451}, DECISION_REPLY, 1},
+        {{451, 550, 452}, DECISION_REPLY, 0}, {{550, 250}, DECISION_MIXED, 1},
+        {{250, 451}, DECISION_MIXED, 0},      {{451, 550, 250}, DECISION_MIXED, 2},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct reply replies[4];
+        const struct reply *list[4];
+        size_t count = 0, which;
+        for (; count < 4 && cases[i].codes[count] != 0; count++) {
+            reply_set(&replies[count], cases[i].codes[count], "", "x");
+            list[count] = &replies[count];
+        }
+        g_test_message("case %zu", i);
+        g_assert_cmpint(decide_final(list, count, &which), ==, cases[i].decision);
+        g_assert_cmpint(which, ==, cases[i].which);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    folder = g_dir_make_tmp("postern-routes-XXXXXX", NULL);
+    g_test_add_func("/routes/plain", test_plain);
+    g_test_add_func("/routes/others", test_others);
+    g_test_add_func("/routes/keys", test_keys);
+    g_test_add_func("/routes/password", test_password);
+    g_test_add_func("/routes/ourselves", test_ourselves);
+    g_test_add_func("/routes/tls", test_tls);
+    g_test_add_func("/routes/decide", test_decide);
+    int result = g_test_run();
+    const char *const files[] = {"relay.conf", "password"};
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *file = g_build_filename(folder, files[i], NULL);
+        g_remove(file);
+    }
+    g_rmdir(folder);
+    g_free(folder);
+    return result;
+}
