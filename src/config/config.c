@@ -344,7 +344,7 @@ static void check_backends(struct load *load)
 {
     const struct config_in *in = &load->config->in;
     const struct config_backend *backends = in->backends.items;
-    char option[40];
+    char option[48];
 
     check_backend(load, &in->backend, "in.backend");
     for (size_t i = 0; i < in->listen.count; i++) {
@@ -386,7 +386,7 @@ static void check_out(struct load *load)
 {
     const struct config_out *out = &load->config->out;
     const struct config_route *routes = out->routes.items;
-    char option[32];
+    char option[48];
 
     if (cidr_set_count(out->allow) == 0 && out->users_file[0] == '\0' && !out->open_relay)
         load_complain(load, config_lookup(&load->file, "out"), "out.allow",
