@@ -244,19 +244,21 @@ static bool take_slot(struct backend *backend)
     struct deadline deadline = deadline_in_ms(SLOT_WAIT_MS);
     struct spare spare;
 
+    bool given_up = false, in_time = true;
+
     pthread_mutex_lock(&backend->lock);
-    if (backend->sessions >= most && give_up_spare(backend, &spare)) {
-        pthread_mutex_unlock(&backend->lock);
-        stream_abort(&spare.hop.stream);
-        return true;
+    while (backend->sessions >= most && in_time) {
+        given_up = give_up_spare(backend, &spare);
+        if (given_up)
+            break;
+        in_time = wait_until(&backend->changed, &backend->lock, deadline) != ETIMEDOUT;
     }
-    while (backend->sessions >= most &&
-           wait_until(&backend->changed, &backend->lock, deadline) != ETIMEDOUT)
-        ;
-    bool taken = backend->sessions < most;
-    if (taken)
+    bool taken = given_up || backend->sessions < most;
+    if (taken && !given_up)
         backend->sessions++;
     pthread_mutex_unlock(&backend->lock);
+    if (given_up)
+        stream_abort(&spare.hop.stream);
     return taken;
 }
 

@@ -125,6 +125,8 @@ static void keep(struct backend *backend, struct nexthop *hop, const struct addr
     pthread_mutex_lock(&backend->lock);
     backend->spares[backend->spare_count++] =
         (struct spare){.hop = *hop, .host = *host, .tls = tls, .since_ms = deadline_now_ms()};
+    /* A session may be waiting for its slot. */
+    pthread_cond_broadcast(&backend->changed);
     pthread_mutex_unlock(&backend->lock);
 }
 
