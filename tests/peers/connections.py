@@ -8,7 +8,7 @@ import time
 
 from bed import BACKEND, CLIENT4, CLIENT6, OTHER4, RELAY4, Client, Postfix, read, wait_for
 from interpose import Page
-from mirror import PORT, introduced, learned, mirror
+from mirror import PORT, introduced, learned, mirror, wait_spares
 from tap import scenario
 
 GATHER = 0.04
@@ -56,6 +56,7 @@ def warm(world):
         backend = mirror(world, gather=GATHER, certificate=(world.bed.cert, world.bed.key))
         relay = world.relay(backend_port=PORT, backend="spares = 4;")
         wait_for("spares of both kinds", lambda: {d.tls for d in backend.idle()} == {False, True})
+        wait_spares(backend, 4)
         before = {id(d): len(d.flights) for d in backend.dialogs}
         client = one_session
         first = client(world, backend, tls)
@@ -78,7 +79,7 @@ def cold(world):
         dialog, = introduced(backend)
         used = 2 + len(first) + (1 if tls else 0)
         print(f"# {'TLS' if tls else 'plain'}: {used} round trips cold")
-        assert not tls or dialog.sock.version() == "TLSv1.3"
+        assert not tls or dialog.version == "TLSv1.3"
         assert used == (9 if tls else 6), first
         relay.stop()
         backend.close()
@@ -96,6 +97,7 @@ def spares(world):
         return len(backend.held()) == 3 and len(backend.idle()) == 3
 
     wait_for("three spares", settled)
+    wait_spares(backend, 3)
     client = Client()
     client.hello()
     assert client.envelope("a@example.com") == [250]
@@ -151,7 +153,7 @@ def dead_spares(world):
 
         backend = mirror(world, judge=judge)
         relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none"; connect_timeout = "1s";')
-        wait_for("spares", lambda: len(backend.idle()) == 2)
+        wait_spares(backend, 2)
         dead += backend.dialogs
         times = []
         for _ in range(3):
@@ -164,7 +166,7 @@ def dead_spares(world):
             client.close()
         print(f"# {how}: {max(times) * 1000:.0f} ms until the recipient was accepted")
         # one client finds out, not each
-        assert len([t for t in times if t > 0.5]) <= (how == "stall") and max(times) < 4, times
+        assert len([t for t in times if t > 0.5]) == (how == "stall") and max(times) < 4, times
         assert len(backend.accepted) == 3
         relay.stop()
         backend.close()
@@ -175,7 +177,7 @@ def old_spares(world):
     page = Page(f"{world.bed.dir}/page")
     backend = mirror(world)
     relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none";', **page.environment())
-    wait_for("spares", lambda: len(backend.idle()) == 2)
+    wait_spares(backend, 2)
     old = list(backend.dialogs)
     for age, replaced in ((200, False), (241, True)):
         page.age(age)
@@ -200,7 +202,7 @@ def old_spares(world):
 def spares_and_max(world):
     backend = mirror(world)
     relay = world.relay(backend_port=PORT, backend='spares = 3; max_sessions = 3; tls = "none";')
-    wait_for("three spares", lambda: len(backend.idle()) == 3)
+    wait_spares(backend, 3)
     most, clients = 0, []
     for _ in range(3):
         client = Client()
@@ -218,8 +220,12 @@ def spares_and_max(world):
     code, text = fourth.cmd("RCPT TO:<a@example.com>")
     assert code == 451 and "4.3.2" in text and time.monotonic() - began >= 4.5, text
     clients[0].close()
-    assert fourth.envelope("a@example.com")[-1:] == [250] if fourth.cmd("RSET", 250) else False
-    assert len(backend.held()) <= 3
+    fourth.cmd("RSET", 250)
+    assert fourth.envelope("a@example.com") == [250]
+    # a slot that a spare had taken meanwhile was given up for it, before this one was connected
+    wait_for("three at most", lambda: len(backend.held()) <= 3, 2)
+    for client in clients[1:]:
+        client.close()
     assert relay.process.poll() is None
 
 

@@ -10,7 +10,7 @@ import select
 import socket
 import ssl
 import struct
-import threading
+import time
 
 from bed import BACKEND, CLIENT4, SCRIPTED_PORT as PORT, Client, wait_for
 from recorder import Cut, Dialog, Recorder, Transaction
@@ -27,7 +27,7 @@ class MirrorDialog(Dialog):
         self.proxy = None        # (version, client's address) as a PROXY header says
         self.introduced = False  # it has been said for whom this connection is
         self.mail_line, self.rcpt_lines, self.bdats = "", [], 0
-        self.open = True
+        self.open, self.version = True, None
         backend.dialogs.append(self)
 
     def flush(self):
@@ -70,7 +70,7 @@ class MirrorDialog(Dialog):
         if said is None and (self.introduced or step in before):
             said = self.backend.script.get(step)
         if said in ("close", "stall"):
-            self.backend.fault = said
+            self.fault = said
             raise Cut
         return "\0\xff what?" if said == "garbage" else said
 
@@ -128,7 +128,7 @@ class MirrorDialog(Dialog):
         self.say("220 2.0.0 go")
         self.flush()
         self.sock = self.backend.context.wrap_socket(self.sock, server_side=True)
-        self.tls = True
+        self.tls, self.version = True, self.sock.version()
 
     def on_ehlo(self, line, argument):
         self.alone(line)
@@ -153,14 +153,15 @@ class MirrorDialog(Dialog):
             self.transaction.recipients.append(re.match(r"TO:<(.*?)>(?: |$)", argument).group(1))
             self.say("250 2.1.5 Ok")
 
-    def finish(self, step, content):
+    def finish(self, step, content, chunked):
         message = self.backend.keep(self, content, self.verdict(step, content))
+        message.chunked = chunked
         message.mail, message.rcpts, message.bdats = self.mail_line, self.rcpt_lines, self.bdats
         self.transaction = Transaction()
         self.say(message.reply)
 
-    def deliver(self):
-        self.finish("dot", self.body())
+    def deliver(self, content, chunked=False):
+        self.finish("last" if chunked else "dot", content, chunked)
 
     def on_bdat(self, line, argument):
         size, _, last = argument.partition(" ")
@@ -176,7 +177,7 @@ class MirrorDialog(Dialog):
             return
         self.chunked += data
         if last:
-            self.finish("last", bytes(self.chunked))
+            self.deliver(bytes(self.chunked), chunked=True)
         else:
             self.say("250 2.0.0 chunk")
 
@@ -202,16 +203,12 @@ class Mirror(Recorder):
 
     def drop(self, dialogs):
         for dialog in dialogs:
-            dialog.sock.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(dialog.sock, socket.SHUT_RDWR)  # SSLSocket's own would read on without TLS
 
     def say_goodbye(self):
-        """The backend goes away with all its connections."""
+        """The backend goes away with all its connections, for good."""
+        self.crash()
         self.close()
-        for dialog in self.held():
-            try:
-                dialog.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 def mirror(world, port=PORT, **settings):
@@ -231,6 +228,11 @@ def probe_ehlo(source=CLIENT4):
         return client.hello()
     finally:
         client.close()
+
+
+def wait_spares(backend, count):
+    wait_for(f"{count} spares", lambda: len(backend.idle()) == count and len(backend.held()) == count)
+    time.sleep(0.1)  # for the relay to have read the last reply, too
 
 
 def introduced(backend):
