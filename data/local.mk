@@ -1,7 +1,7 @@
 # What is installed beside the programs: units, users and folders, hooks, completions, profiles, filters.
 # Included by Makefile.am. A daemon that comes along is named in daemon_units and daemon_profiles.
-daemon_units = relay-in.service relay-in.socket
-daemon_profiles = usr.sbin.relay-in
+daemon_units = relay-in.service relay-in.socket relay-out.service
+daemon_profiles = usr.sbin.relay-in usr.sbin.relay-out
 
 substitute = $(SED) -e 's|[@]sbindir[@]|$(sbindir)|g' -e 's|[@]sysconfdir[@]|$(sysconfdir)|g' \
   -e 's|[@]localstatedir[@]|$(localstatedir)|g' -e 's|[@]pkglibexecdir[@]|$(pkglibexecdir)|g'
