@@ -8,6 +8,8 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static int await_connected(int fd, struct deadline deadline)
@@ -26,6 +28,14 @@ static int await_connected(int fd, struct deadline deadline)
     return failure;
 }
 
+/* The time that connect(2) may take by itself. */
+static bool limit_connect(int fd, struct deadline deadline)
+{
+    int left_ms = deadline_left_ms(deadline);
+    const struct timeval limit = {left_ms / 1000, left_ms % 1000 * 1000};
+    return left_ms > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0;
+}
+
 /* 0 or an errno. */
 static int connect_on(int fd, const struct address *to, const struct address *from,
                       int user_timeout_ms, struct deadline deadline)
@@ -40,6 +50,8 @@ static int connect_on(int fd, const struct address *to, const struct address *fr
     if (from != NULL &&
         bind(fd, (struct sockaddr *)&sockaddr, address_to_sockaddr(from, &sockaddr)) != 0)
         return errno;
+    if (!limit_connect(fd, deadline))
+        return ETIMEDOUT;
     socklen_t len = address_to_sockaddr(to, &sockaddr);
     if (connect(fd, (struct sockaddr *)&sockaddr, len) == 0)
         return 0;
@@ -50,7 +62,7 @@ int dial_connect(const struct address *to, const struct address *from, int user_
                  struct deadline deadline, struct error *err)
 {
     char text[ADDRESS_TEXT_MAX];
-    int fd = socket(to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = socket(to->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int failure = fd < 0 ? errno : connect_on(fd, to, from, user_timeout_ms, deadline);
 
     if (failure == 0)

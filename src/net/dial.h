@@ -9,7 +9,7 @@
 #include "base/deadline.h"
 #include "base/error.h"
 
-/* Connects to `to`, from `from` when that is not NULL. Returns a non-blocking, close-on-exec,
+/* Connects to `to`, from `from` when that is not NULL. Returns a blocking, close-on-exec,
  * TCP_NODELAY descriptor with TCP_USER_TIMEOUT `user_timeout_ms` (0: the kernel's), which the
  * caller owns; or -1 with the reason in `err` ("connect to 10.0.0.2:25: Connection refused"). */
 int dial_connect(const struct address *to, const struct address *from, int user_timeout_ms,

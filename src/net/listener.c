@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,12 +85,21 @@ static void explain(const struct listen_spec *spec, int failure, struct error *e
               strerror(failure), remedy);
 }
 
+/* Connections inherit it. Nagle's algorithm would hold back each reply until the one before is
+ * acknowledged. */
+static void no_delay(int fd)
+{
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
 /* 0 or an errno. */
 static int set_up(int fd, const struct listen_spec *spec)
 {
     struct sockaddr_storage sockaddr;
     int on = 1, off = 0;
 
+    no_delay(fd);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     /* The address may come up later (a tunnel's). */
     if (spec->address.family == AF_INET) {
@@ -126,6 +137,7 @@ size_t listener_inherited(int *fds, size_t max)
         for (int fd = FIRST_INHERITED; fd < FIRST_INHERITED + handed && count < max; fd++) {
             fcntl(fd, F_SETFD, FD_CLOEXEC);
             fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+            no_delay(fd);
             fds[count++] = fd;
         }
     }

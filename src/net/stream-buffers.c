@@ -4,12 +4,10 @@
  */
 #include "net/stream.h"
 
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 int stream_buffers_init(struct stream_buffers *buffers, size_t in_size, size_t out_size)
 {
@@ -29,12 +27,10 @@ void stream_buffers_free(struct stream_buffers *buffers)
 
 void stream_init(struct stream *stream, int fd)
 {
-    int on = 1;
+    const struct timeval moment = {.tv_usec = STREAM_MOMENT_MS * 1000};
     memset(stream, 0, sizeof *stream);
     stream->fd = fd;
-    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-    /* Fails on what is no TCP socket, where there is nothing to turn off. */
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    stream->momentary = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &moment, sizeof moment) == 0;
 }
 
 void stream_init_borrowed(struct stream *stream, int fd)

@@ -68,23 +68,30 @@ static enum io_result wait_for(struct stream *stream, short events, struct deadl
     }
 }
 
+/* Where there is time enough, the first recv(2) of a wait waits a moment by itself: most answers come
+ * within it, and then cost one system call instead of three. */
+static bool may_wait(const struct stream *stream, struct deadline deadline)
+{
+    return stream->momentary && deadline_left_ms(deadline) >= STREAM_MOMENT_MS;
+}
+
 /* What a plain or TLS system call came to: IO_OK = moved something, IO_TIMEOUT = would block (and
  * `events` says on what). */
 static enum io_result receive_once(struct stream *stream, char *bytes, size_t size, size_t *got,
-                                   short *events)
+                                   short *events, bool wait)
 {
     ssize_t result;
 
     *events = POLLIN;
     if (stream->tls != NULL) {
-        result = tls_session_receive(stream->tls, bytes, size);
+        result = tls_session_receive(stream->tls, bytes, size, wait);
         if (result == TLS_WANT_WRITE)
             *events = POLLOUT;
         if (result == TLS_WANT_READ || result == TLS_WANT_WRITE)
             return IO_TIMEOUT;
     } else {
         do {
-            result = recv(stream->fd, bytes, size, 0);
+            result = recv(stream->fd, bytes, size, wait ? 0 : MSG_DONTWAIT);
         } while (result < 0 && errno == EINTR);
         if (result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return IO_TIMEOUT;
@@ -112,8 +119,9 @@ static enum io_result fill(struct stream *stream, struct deadline deadline)
         stream->in_start = 0;
     }
     for (;;) {
-        enum io_result result = receive_once(stream, buffers->in + stream->in_end,
-                                             buffers->in_size - stream->in_end, &got, &events);
+        enum io_result result =
+            receive_once(stream, buffers->in + stream->in_end, buffers->in_size - stream->in_end,
+                         &got, &events, may_wait(stream, deadline));
         if (result == IO_OK) {
             stream->in_end += got;
             stream->octets_in += got;
@@ -255,7 +263,7 @@ static enum io_result writev_plain(struct stream *stream, struct iovec *iov, int
 {
     while (count > 0) {
         struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)count};
-        ssize_t sent = sendmsg(stream->fd, &message, MSG_NOSIGNAL);
+        ssize_t sent = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent >= 0) {
             advance(&iov, &count, (size_t)sent);
             continue;
@@ -347,7 +355,8 @@ enum io_result stream_continue_tls(struct stream *stream, struct deadline patien
     enum io_result result = stream->broken ? IO_FAILED : IO_OK;
     int step;
 
-    while (result == IO_OK && (step = tls_session_handshake(stream->tls, err)) != 0) {
+    while (result == IO_OK &&
+           (step = tls_session_handshake(stream->tls, may_wait(stream, patience), err)) != 0) {
         if (step == TLS_BROKEN)
             result = fail(stream);
         else if (step == TLS_WANT_READ)

@@ -1,8 +1,8 @@
 /* net/stream.h - a connection: socket, TLS, buffering and deadlines; the one place of IO
  *
- * Here, and only here, bytes become lines and waits get deadlines. The socket is non-blocking;
- * every call that may wait takes the deadline by which it must be done and tries the system call
- * first, so a ready socket costs no poll(2). Reads and writes are restarted after EINTR.
+ * Here, and only here, bytes become lines and waits get deadlines. Every call that may wait takes the
+ * deadline by which it must be done and tries the system call first, so a ready socket costs no
+ * poll(2), and one that is ready in a moment neither. Reads and writes are restarted after EINTR.
  *
  * The buffers are not the stream's: a worker lends it a pair while it works on the session
  * (stream_lend) and takes them back when the session is parked (stream_park), so an idle
@@ -61,10 +61,13 @@ struct stream {
     bool skipping;                  /* within a line that was too long */
     bool handshaking;               /* a TLS handshake is not yet through */
     bool broken;                    /* a read or write failed: nothing more is tried */
+    bool momentary;                 /* a recv(2) that waits ends after STREAM_MOMENT_MS */
     uint64_t octets_in, octets_out; /* of the application, for logs */
 };
 
-/* Takes over `fd`, makes it non-blocking and TCP_NODELAY. */
+#define STREAM_MOMENT_MS 200
+
+/* Takes over `fd`, which should block and be TCP_NODELAY, as listeners and dial_connect() make it. */
 void stream_init(struct stream *stream, int fd);
 
 /* The same, but stream_close() only shuts the connection down: whoever lent the descriptor closes

@@ -28,11 +28,13 @@ struct tls_session *tls_session_new_client(struct tls_client *client, int fd, co
                                            struct error *err);
 void tls_session_free(struct tls_session *session);
 
+/* Where `wait` is said, one recv(2) may wait, for as long as the socket lets it; nothing else does. */
+
 /* 0 when done; TLS_BROKEN with a reason. */
-int tls_session_handshake(struct tls_session *session, struct error *err);
+int tls_session_handshake(struct tls_session *session, bool wait, struct error *err);
 
 /* Octets moved; 0 from receive is the peer's close_notify. */
-ssize_t tls_session_receive(struct tls_session *session, char *bytes, size_t len);
+ssize_t tls_session_receive(struct tls_session *session, char *bytes, size_t len, bool wait);
 ssize_t tls_session_send(struct tls_session *session, const char *bytes, size_t len);
 
 /* Octets collect between cork and a tls_session_uncork() that returns 0, and leave in one record. */

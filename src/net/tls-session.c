@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/i18n.h"
 #include "net/tls-credentials.h"
@@ -15,8 +16,26 @@
 struct tls_session {
     gnutls_session_t gnutls;
     struct tls_server *server; /* NULL on the client side */
+    int fd;
     bool peer_verified;
+    bool may_wait; /* the next recv(2) */
 };
+
+static ssize_t pull(gnutls_transport_ptr_t argument, void *bytes, size_t len)
+{
+    struct tls_session *session = argument;
+    int flags = session->may_wait ? 0 : MSG_DONTWAIT;
+    /* Only once: a record that trickles in must not hold us beyond the deadline. */
+    session->may_wait = false;
+    return recv(session->fd, bytes, len, flags);
+}
+
+static ssize_t push(gnutls_transport_ptr_t argument, const giovec_t *iov, int count)
+{
+    const struct tls_session *session = argument;
+    struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+    return sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
 
 static struct tls_session *new_session(unsigned flags, gnutls_priority_t priority,
                                        gnutls_certificate_credentials_t credentials, int fd,
@@ -36,7 +55,10 @@ static struct tls_session *new_session(unsigned flags, gnutls_priority_t priorit
         tls_session_free(session);
         return NULL;
     }
-    gnutls_transport_set_int(session->gnutls, fd);
+    session->fd = fd;
+    gnutls_transport_set_ptr(session->gnutls, session);
+    gnutls_transport_set_pull_function(session->gnutls, pull);
+    gnutls_transport_set_vec_push_function(session->gnutls, push);
     /* The stream keeps the deadline. */
     gnutls_handshake_set_timeout(session->gnutls, 0);
     return session;
@@ -123,9 +145,10 @@ static void explain(struct tls_session *session, int result, struct error *err)
     gnutls_free(text.data);
 }
 
-int tls_session_handshake(struct tls_session *session, struct error *err)
+int tls_session_handshake(struct tls_session *session, bool wait, struct error *err)
 {
     int result;
+    session->may_wait = wait;
     do {
         result = gnutls_handshake(session->gnutls);
     } while (result == GNUTLS_E_INTERRUPTED || result == GNUTLS_E_WARNING_ALERT_RECEIVED);
@@ -152,8 +175,9 @@ static ssize_t outcome(const struct tls_session *session, ssize_t result)
                                                                       : TLS_BROKEN;
 }
 
-ssize_t tls_session_receive(struct tls_session *session, char *bytes, size_t len)
+ssize_t tls_session_receive(struct tls_session *session, char *bytes, size_t len, bool wait)
 {
+    session->may_wait = wait;
     return outcome(session, gnutls_record_recv(session->gnutls, bytes, len));
 }
 

@@ -175,8 +175,7 @@ static void accept_some(struct gate *gate, struct listener *listener)
         struct sockaddr_storage sockaddr;
         socklen_t len = sizeof sockaddr;
         struct address client;
-        int fd = accept4(listener->given.fd, (struct sockaddr *)&sockaddr, &len,
-                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = accept4(listener->given.fd, (struct sockaddr *)&sockaddr, &len, SOCK_CLOEXEC);
         if (fd >= 0) {
             address_from_sockaddr(&client, (struct sockaddr *)&sockaddr);
             gate_admit(gate, fd, &client, &listener->given.spec);

@@ -116,9 +116,11 @@ bool pool_submit(struct pool *pool, void *job)
     bool fits = pool->queued < pool->queue_max;
     if (fits) {
         pool->queue[(pool->first + pool->queued++) % pool->queue_max] = job;
-        pthread_cond_signal(&pool->ready);
     }
     pthread_mutex_unlock(&pool->lock);
+    /* Behind the lock, or the worker would wake only to wait for it. */
+    if (fits)
+        pthread_cond_signal(&pool->ready);
     return fits;
 }
 
