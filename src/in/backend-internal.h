@@ -37,7 +37,8 @@ struct backend {
     struct nexthop_capabilities learned;
     struct spare *spares; /* settings->spares of them have room */
     unsigned spare_count;
-    uint8_t demand; /* a bit for each of the last sessions: under TLS? */
+    bool keeper_rests; /* it has nothing to do until it is woken */
+    uint8_t demand;    /* a bit for each of the last sessions: under TLS? */
 };
 
 /* backend.c */

@@ -388,8 +388,11 @@ bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
     bool found = find_spare(backend, tls, &spare);
     bool short_of_spares = backend->spare_count < backend_spares_wanted(backend, false) +
                                                       backend_spares_wanted(backend, true);
+    bool wake = backend->keeper_rests && short_of_spares;
+    if (wake)
+        backend->keeper_rests = false;
     pthread_mutex_unlock(&backend->lock);
-    if (short_of_spares)
+    if (wake)
         backend_wake(backend);
     if (found) {
         *hop = spare.hop;

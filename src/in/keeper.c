@@ -20,7 +20,9 @@
 #define SPARE_FAILED_MS 10000   /* one that ends sooner was not wanted there */
 #define RETRY_MS 15000          /* after a failure */
 #define REFRESH_MS (15 * 60000) /* what is offered, where there are no spares */
-#define STEP_MS 10000           /* each step of the keeper's dialogs */
+/* Between two spares. Where they go faster, making them one by one costs more than it saves. */
+#define PACE_MS 10
+#define STEP_MS 10000 /* each step of the keeper's dialogs */
 #define BUFFER_SIZE 4096
 
 /* What the keeper has in hand. */
@@ -28,8 +30,9 @@ struct keeper {
     struct backend *backend;
     struct stream_buffers buffers;
     struct reply reply;
-    int64_t next_try_ms; /* no connection is made before */
-    bool told;           /* that the backend offers no XCLIENT, or no STARTTLS */
+    int64_t next_try_ms;   /* no connection is made before */
+    int64_t next_spare_ms; /* and no spare */
+    bool told;             /* that the backend offers no XCLIENT, or no STARTTLS */
 };
 
 static void log_lack(struct keeper *keeper, const char *event, const char *error)
@@ -248,10 +251,14 @@ static int tend(struct keeper *keeper)
     pthread_mutex_lock(&backend->lock);
     bool spare = lacks_spare(backend, &tls);
     bool stale = backend->learned_at_ms == 0 || now - backend->learned_at_ms >= REFRESH_MS;
+    backend->keeper_rests = !spare && !stale;
     pthread_mutex_unlock(&backend->lock);
     if (spare || stale) {
         if (now < keeper->next_try_ms)
             return (int)(keeper->next_try_ms - now);
+        if (spare && now < keeper->next_spare_ms)
+            return (int)(keeper->next_spare_ms - now);
+        keeper->next_spare_ms = now + PACE_MS;
         if (!spare)
             keeper->next_try_ms = now + RETRY_MS;
         make_connection(keeper, spare,

@@ -110,10 +110,10 @@ void gate_give_back(struct connection *connection)
     bool first = gate->returned == NULL;
     connection->next_returned = gate->returned;
     gate->returned = connection;
-    /* Inside the lock: afterwards the gate may be gone. */
+    pthread_mutex_unlock(&gate->lock);
+    /* Behind the lock, or the gate would wake only to wait for it. It outlives its workers. */
     if (first)
         wake(gate);
-    pthread_mutex_unlock(&gate->lock);
 }
 
 void gate_withdraw(struct connection *connection)

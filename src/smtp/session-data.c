@@ -80,12 +80,10 @@ static void forward(struct session *session, const struct dataline_output *outpu
 static void check_limits(struct session *session)
 {
     const struct dataline *scanner = &session->transfer.scanner;
-    struct session_offer offer;
 
-    session_offer(session, &offer);
     if (scanner->offence)
         refuse(session, REPLY_BARE_NEWLINE);
-    else if (scanner->octets > offer.size_limit)
+    else if (scanner->octets > session->transfer.size_limit)
         refuse(session, REPLY_TOO_BIG);
     else if (scanner->received_count > session->rules->received_headers)
         refuse(session, REPLY_TOO_MANY_HOPS);
@@ -93,7 +91,11 @@ static void check_limits(struct session *session)
 
 void session_transfer_begin(struct session *session, enum dataline_form form)
 {
+    struct session_offer offer;
+
+    session_offer(session, &offer);
     memset(&session->transfer, 0, sizeof session->transfer);
+    session->transfer.size_limit = offer.size_limit;
     dataline_init(&session->transfer.scanner, session->rules->bare_newlines, form);
 }
 

@@ -60,6 +60,7 @@ struct session_batch {
 /* Mail data on its way. Begun when the next hop is ready for it. */
 struct transfer {
     struct dataline scanner;
+    uint64_t size_limit;    /* of this message */
     bool refused;           /* nothing more goes to the next hop */
     enum own_reply refusal; /* REPLY_OK: the courier knows the reply */
     uint64_t drained;
@@ -83,8 +84,8 @@ struct session {
     bool vanished;     /* nothing can be written any more */
     char helo[256];
     struct client_identity client;
-    struct address peer; /* the other end; the client but for XCLIENT */
-    bool introduced;     /* by XCLIENT */
+    struct address peer;             /* the other end; the client but for XCLIENT */
+    bool introduced;                 /* by XCLIENT */
     char user[SESSION_USER_MAX + 1]; /* who has logged in here, not at a next hop; "" = nobody */
     unsigned offered; /* extensions, in the last EHLO: a promise for as long as no other is made */
     unsigned errors, junk, refused_recipients, transactions;
