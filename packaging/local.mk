@@ -11,3 +11,7 @@ rpm: dist
 # In EXTRA_DIST its name would make "make dist" run the tests first.
 dist-hook:
 	cp $(srcdir)/check '$(distdir)/check'
+# Folders in EXTRA_DIST are taken from the build folder too; what was built there stays behind.
+	cd '$(distdir)' && rm -f $(check_PROGRAMS) $(noinst_PROGRAMS) $(EXTRA_PROGRAMS) && \
+	  find tests -name '*.o' -o -name '*.so' -o -name '*.pyc' -o -name '*.log' -o -name '*.trs' \
+	    -o -name .dirstamp -o -name .deps -o -name __pycache__ | xargs rm -rf
