@@ -74,7 +74,7 @@ def fail_at(relay, page, attempts, fault, place, tls):
     call, error, harmless = fault
     name = f"{call}.{errno.errorcode.get(error, 'short')}.{place}"
     page.arm(call, place, error)
-    attempt = attempts.add(name, tls, pause=PARKED * (call in ("epoll_ctl", "read")))
+    attempt = attempts.add(name, tls, pause=PARKED * (call in ("epoll_ctl", "read", "poll")))
     struck = page.disarm()
     assert relay.process.poll() is None, f"relay-in died of {name}"
     attempts.must_deliver(f"after.{name}", tls)
@@ -93,7 +93,7 @@ def fail_everywhere(world, faults, tls):
         if call == "malloc" and world.sanitized:
             continue
         page.arm(call, 1 << 40, fault[1])
-        attempts.must_deliver(f"count.{len(attempts)}", tls, pause=PARKED * (call in ("epoll_ctl", "read")))
+        attempts.must_deliver(f"count.{len(attempts)}", tls, pause=PARKED * (call in ("epoll_ctl", "read", "poll")))
         total = page.calls(call) + 2  # what happens when the session closes may come later
         for place in places(total, SAMPLES // 2 if tls else SAMPLES):
             complaint, struck = fail_at(relay, page, attempts, fault, place, tls)

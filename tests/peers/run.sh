@@ -11,6 +11,8 @@ if [ "${POSTERN_NAMESPACE:-}" != own ]; then
     fi
     POSTERN_NAMESPACE=own exec unshare --net --mount -- "$0" "$@"
 fi
+# Each runs its own servers; some have their sockets below /run.
+mount -t tmpfs -o mode=755 none /run
 ip link set lo up
 # Addresses that look public, so that nothing has to be allowed that an operator would not allow.
 for address in 198.51.100.7 198.51.100.8 203.0.113.5 10.0.0.1 10.0.0.2 10.0.0.9; do
