@@ -82,8 +82,7 @@ class Postfix:
             os.makedirs(folder)
         os.chown(f"{self.dir}/data", pwd.getpwnam("postfix").pw_uid, -1)
         os.chown(self.mail, nobody.pw_uid, nobody.pw_gid)
-        with open(f"{self.config}/main.cf", "w") as file:
-            file.write(f"""compatibility_level = 3.6
+        main = (f"""compatibility_level = 3.6
 queue_directory = {self.queue}
 data_directory = {self.dir}/data
 maillog_file = {self.log}
@@ -108,8 +107,11 @@ smtpd_tls_key_file = {bed.key}
 smtpd_tls_security_level = may
 smtpd_peername_lookup = no
 smtpd_error_sleep_time = 0
-{extra}
 """)
+        for key in re.findall(r"^(\w+) *=", extra, re.MULTILINE):
+            main = re.sub(rf"^{key} *=.*\n", "", main, flags=re.MULTILINE)
+        with open(f"{self.config}/main.cf", "w") as file:
+            file.write(main + extra + "\n")
         with open(f"{self.config}/master.cf", "w") as file:
             file.write(f"""{listen} inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
@@ -135,8 +137,9 @@ flush unix n - n 1000? 0 flush
 postlog unix-dgram n - n - 1 postlogd
 {services}""")
         shutil.copy("/etc/postfix/dynamicmaps.cf", self.config)
-        subprocess.run(["postfix", "-c", self.config, "start"], check=True, capture_output=True,
-                       timeout=60)
+        start = subprocess.run(["postfix", "-c", self.config, "start"], capture_output=True,
+                               text=True, timeout=60)
+        assert start.returncode == 0, start.stderr + read(self.log)
         host, port = listen.rsplit(":", 1)
         wait_for("Postfix", lambda: can_connect(host, int(port)))
 

@@ -1,0 +1,383 @@
+"""A small internet for relay-out: a signed DNS, and mail servers of all kinds behind it.
+
+The whole of the DNS is one root zone, signed by Knot for each run, and two zones below it that are
+broken on purpose. Postfix is most of the mail servers; Exim and OpenSMTPD, which cannot be installed
+beside it, are unpacked and laid over /usr in the mount namespace of the tests.
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import os
+import socket
+import ssl
+import subprocess
+import threading
+
+from bed import BUILD, Postfix, can_connect, read, wait_for
+
+DNS = "203.0.113.53"
+HOSTS = {"plain": "198.51.100.21", "valid": "198.51.100.22", "self": "198.51.100.23",
+         "expired": "198.51.100.24", "wrong": "198.51.100.25", "broken": "198.51.100.26",
+         "tarpit": "198.51.100.27", "six": "2001:db8:1::28", "dead": "198.51.100.29",
+         "exim": "198.51.100.31", "opensmtpd": "198.51.100.32"}
+BLACK_HOLE = "198.51.101.30"  # packets to it vanish
+
+ZONE = """$TTL 60
+@ SOA ns. hostmaster. 1 3600 600 86400 60
+@ NS ns.
+ns. A {dns}
+bogus. NS ns.
+bogus. DS 12345 13 2 0000000000000000000000000000000000000000000000000000000000000000
+bad. NS ns.
+{hosts}
+hole-host.test. A {hole}
+dead.test. MX 10 mx-dead.test.
+dead.test. MX 20 mx-plain.test.
+hole.test. MX 10 hole-host.test.
+hole.test. MX 20 mx-plain.test.
+implicit.test. A {plain}
+null.test. MX 0 .
+cname.test. CNAME plain.test.
+equal.test. MX 10 mx-plain.test.
+equal.test. MX 10 mx-valid.test.
+loop.test. MX 10 relay.example.
+loop.test. MX 20 mx-plain.test.
+backup.test. MX 10 mx-plain.test.
+backup.test. MX 20 relay.example.
+ownaddress.test. MX 10 self-host.test.
+self-host.test. A 203.0.113.5
+natted.test. MX 10 natted-host.test.
+natted-host.test. A 203.0.113.6
+relay.example. A 203.0.113.5
+private.test. MX 10 private-host.test.
+private-host.test. A 10.1.2.3
+nohost.test. MX 10 missing.test.
+xn--bcher-kva.test. MX 10 mx-plain.test.
+exists.test. TXT "neither MX nor address"
+"""
+
+
+class Vps:
+    """The namespace in which relay-out runs: the addresses of the relay are there and not here, so that
+    the mail servers around it are other hosts to it. `enter` goes before a command."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(["unshare", "--net", "sleep", "3600"])
+        wait_for("the namespace", lambda: os.readlink(f"/proc/{self.process.pid}/ns/net") !=
+                 os.readlink("/proc/self/ns/net"))
+        self.enter = ["nsenter", "-t", str(self.process.pid), "-n", "--"]
+        for address in (DNS, *HOSTS.values()):
+            self.here(f"address add {self.host(address)} dev lo" + " nodad" * (":" in address))
+        for address in ("10.0.0.1", "203.0.113.5", "2001:db8::1"):
+            self.here(f"address del {self.host(address)} dev lo")
+        self.here(f"link add tovps type veth peer name tonet netns {self.process.pid}")
+        self.here("address add fe80::1/64 dev tovps nodad")
+        self.here("link set tovps up")
+        self.there("link set lo up")
+        self.there("link set tonet up")
+        for address in ("203.0.113.5", "10.0.0.1", "2001:db8::1"):
+            self.there(f"address add {self.host(address)} dev tonet" + " nodad" * (":" in address))
+        self.there("route add default dev tonet src 203.0.113.5")
+        self.there("route add 10.0.0.2 dev tonet src 10.0.0.1")
+        wait_for("IPv6", lambda: "tentative" not in self.here("-6 address show dev tovps"))
+        self.there("-6 route add default via fe80::1 dev tonet")
+        self.here("route add 10.0.0.1 dev tovps src 198.51.100.7")
+        self.here("route add 203.0.113.5 dev tovps src 198.51.100.7")
+        self.here("-6 route add 2001:db8::1 dev tovps")
+        # What goes to a neighbour that is nobody's vanishes.
+        self.there(f"neigh add {BLACK_HOLE} lladdr 02:00:00:00:00:01 dev tonet")
+
+    @staticmethod
+    def host(address):
+        return address + ("/128" if ":" in address else "/32")
+
+    def here(self, command):
+        return subprocess.run(["ip", *command.split()], check=True, capture_output=True,
+                              text=True).stdout
+
+    def there(self, command):
+        subprocess.run([*self.enter, "ip", *command.split()], check=True, capture_output=True)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait(10)
+
+
+class Names:
+    """Knot with the zones above."""
+
+    def __init__(self, bed):
+        self.dir = f"{bed.dir}/knot"
+        self.log = f"{self.dir}/log"
+        for folder in (self.dir, f"{self.dir}/keys"):
+            os.makedirs(folder)
+        hosts = "\n".join(f"{n}.test. MX 10 mx-{n}.test.\nmx-{n}.test. "
+                          f"{'AAAA' if ':' in a else 'A'} {a}" for n, a in HOSTS.items()
+                          if n not in ("dead",))
+        hosts += f"\nmx-dead.test. A {HOSTS['dead']}"
+        with open(f"{self.dir}/root.zone", "w") as file:
+            file.write(ZONE.format(dns=DNS, hosts=hosts, hole=BLACK_HOLE, plain=HOSTS["plain"]))
+        with open(f"{self.dir}/bogus.zone", "w") as file:
+            file.write("$ORIGIN bogus.\n$TTL 60\n@ SOA ns. h. 1 3600 600 86400 60\n@ NS ns.\n"
+                       f"@ MX 10 mx-plain.test.\n")
+        conf = f"{self.dir}/knot.conf"
+        with open(conf, "w") as file:
+            file.write(f"""
+server:
+  listen: {DNS}@53
+  rundir: {self.dir}
+database:
+  storage: {self.dir}/keys
+log:
+  - target: stderr
+    any: info
+policy:
+  - id: p
+    algorithm: ECDSAP256SHA256
+    single-type-signing: on
+    nsec3: off
+template:
+  - id: default
+    storage: {self.dir}
+zone:
+  - domain: .
+    file: root.zone
+    zonefile-sync: -1
+    zonefile-load: whole
+    journal-content: none
+    dnssec-signing: on
+    dnssec-policy: p
+  - domain: bogus.
+    file: bogus.zone
+  - domain: bad.
+    file: missing.zone
+""")
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(["knotd", "-c", conf], stderr=log, stdout=log,
+                                            stdin=subprocess.DEVNULL)
+        wait_for("Knot", lambda: "[.] DNSSEC, successfully signed" in read(self.log) or
+                 self.process.poll() is not None)
+        assert self.process.poll() is None, read(self.log)
+        wait_for("the DNS", lambda: can_connect(DNS, 53))
+        self.anchor = f"{bed.dir}/root.key"
+        keys = subprocess.run(["keymgr", "-c", conf, ".", "dnskey"], check=True,
+                              capture_output=True, text=True).stdout
+        with open(self.anchor, "w") as file:
+            file.write(keys)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class Authority:
+    """A CA of our own, and certificates from it."""
+
+    def __init__(self, bed):
+        self.dir = bed.dir
+        self.cert, self.key = f"{bed.dir}/ca.crt", f"{bed.dir}/ca.key"
+        self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                     "-nodes", "-days", "30", "-subj", "/CN=Test CA", "-keyout", self.key, "-out",
+                     self.cert, "-addext", "basicConstraints=critical,CA:TRUE",
+                     "-addext", "keyUsage=critical,keyCertSign")
+
+    def openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+    def issue(self, file, name, days=30):
+        cert, key, request = (f"{self.dir}/{file}.{end}" for end in ("crt", "key", "csr"))
+        extensions = f"{self.dir}/{file}.ext"
+        with open(extensions, "w") as out:
+            out.write(f"subjectAltName=DNS:{name}\n")
+        self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                     "-subj", f"/CN={name}", "-keyout", key, "-out", request)
+        self.openssl("x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key,
+                     "-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", cert)
+        os.chmod(key, 0o644)
+        return cert, key
+
+
+DOMAINS = [*HOSTS, "implicit", "cname", "equal", "backup", "hole", "xn--bcher-kva", "bücher"]
+
+
+class Receivers(Postfix):
+    """One Postfix as most of the mail servers: a service for each, told apart by address and TLS.
+    Mail for x@DOMAIN is in the box DOMAIN; no@... is unknown, later@... greylisted, and a message
+    with the word SPAM is refused at its end."""
+
+    def __init__(self, bed, authority):
+        issued = {"valid": authority.issue("valid", "mx-valid.test"),
+                  "self": bed.make_certificate("self"),
+                  "expired": authority.issue("expired", "mx-expired.test", -1),
+                  "wrong": authority.issue("wrong", "other.test"),
+                  "six": authority.issue("six", "mx-six.test")}
+        services = f"{HOSTS['plain']}:25 inet n - n - - smtpd -o smtpd_tls_security_level=none\n"
+        for name, (cert, key) in issued.items():
+            address = f"[{HOSTS[name]}]" if ":" in HOSTS[name] else HOSTS[name]
+            services += (f"{address}:25 inet n - n - - smtpd -o smtpd_tls_cert_file={cert}"
+                         f" -o smtpd_tls_key_file={key} -o myhostname=mx-{name}.test\n")
+        super().__init__(bed, "receivers", "127.0.0.1:2525", f"""
+virtual_mailbox_domains = regexp:{{ {{/\\.test$$/ x}} }}
+virtual_mailbox_maps = inline:{{ {" ".join(f"{{ @{d}.test = {d}.test/ }}" for d in DOMAINS)} }}
+inet_interfaces = 127.0.0.1, {", ".join(a for a in HOSTS.values())}
+smtpd_recipient_restrictions = check_recipient_access regexp:{{
+  {{/^no@/ 550 5.1.1 No such user here}} {{/^later@/ 450 4.2.0 Greylisted, come again}} }}
+smtpd_relay_restrictions = reject_unauth_destination
+header_checks = regexp:{{ {{/^Subject:.*SPAM/ REJECT smells of spam}} }}
+smtpd_tls_received_header = yes
+smtpd_tls_loglevel = 1
+""", services)
+
+
+class Remote:
+    """A mail server that does one thing wrong: `manner` is "tls-garbage", "tls-closes", or "later:S"
+    for a greeting after S seconds."""
+
+    def __init__(self, address, manner, port=25):
+        self.manner, self.connections, self.messages = manner, 0, []
+        self.ended = threading.Event()
+        self.listener = socket.create_server((address, port), backlog=50)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        try:
+            self.dialog(sock)
+        except OSError:
+            pass
+        finally:
+            sock.close()
+
+    def dialog(self, sock):
+        if self.manner.startswith("later:") and self.ended.wait(float(self.manner[6:])):
+            return
+        file = sock.makefile("rb")
+        sock.sendall(b"220 remote ESMTP\r\n")
+        while True:
+            line = file.readline()
+            verb = line[:4].upper()
+            if not line:
+                return
+            if verb == b"EHLO":
+                tls = b"250-STARTTLS\r\n" if self.manner.startswith("tls") else b""
+                sock.sendall(b"250-remote\r\n" + tls + b"250 PIPELINING\r\n")
+            elif verb == b"STAR":
+                sock.sendall(b"220 go\r\n")
+                if self.manner == "tls-garbage":
+                    sock.sendall(b"this is no TLS\r\n" * 10)
+                return
+            elif verb == b"DATA":
+                sock.sendall(b"354 go\r\n")
+                body = b""
+                while not body.endswith(b"\r\n.\r\n"):
+                    piece = file.readline()
+                    if not piece:
+                        return
+                    body += piece
+                self.messages.append(body)
+                sock.sendall(b"250 2.0.0 kept\r\n")
+            elif verb == b"QUIT":
+                sock.sendall(b"221 bye\r\n")
+                return
+            else:
+                sock.sendall(b"250 2.0.0 Ok\r\n")
+
+    def close(self):
+        self.ended.set()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+class Exim:
+    """Takes everything for its domain and puts it into a folder."""
+
+    def __init__(self, bed, cert, key):
+        self.dir = f"{bed.dir}/exim"
+        self.log = f"{self.dir}/main"
+        self.mail = f"{self.dir}/mail"
+        os.makedirs(self.mail)
+        os.chmod(self.dir, 0o777)
+        conf = f"{bed.dir}/exim.conf"
+        with open(conf, "w") as file:
+            file.write(f"""
+exim_user = nobody
+exim_group = nogroup
+spool_directory = {self.dir}/spool
+log_file_path = {self.dir}/%s
+local_interfaces = {HOSTS['exim']}
+daemon_smtp_ports = 25
+primary_hostname = mx-exim.test
+tls_advertise_hosts = *
+tls_certificate = {cert}
+tls_privatekey = {key}
+acl_smtp_rcpt = rcpt
+keep_environment =
+begin acl
+rcpt:
+  accept domains = exim.test
+  deny
+begin routers
+all:
+  driver = accept
+  transport = file
+begin transports
+file:
+  driver = appendfile
+  directory = {self.mail}
+  user = nobody
+""")
+        self.process = subprocess.Popen(["/usr/sbin/exim4", "-C", conf, "-bdf"],
+                                        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("Exim", lambda: can_connect(HOSTS["exim"], 25))
+
+    def mails(self):
+        return [read(f"{self.mail}/{name}") for name in sorted(os.listdir(self.mail))]
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class OpenSMTPD:
+    """The same."""
+
+    def __init__(self, bed, cert, key):
+        self.dir = f"{bed.dir}/opensmtpd"
+        self.mail = f"{bed.dir}/opensmtpd-mail"
+        os.makedirs(self.dir)
+        os.makedirs(self.mail)
+        os.chmod(self.mail, 0o777)
+        os.chmod(key, 0o600)
+        conf = f"{self.dir}/smtpd.conf"
+        with open(conf, "w") as file:
+            file.write(f"""
+pki test cert "{cert}"
+pki test key "{key}"
+table people {{ "@opensmtpd.test" = "nobody" }}
+listen on {HOSTS['opensmtpd']} port 25 tls pki test hostname mx-opensmtpd.test
+action "file" maildir "{self.mail}" virtual <people>
+match from any for domain "opensmtpd.test" action "file"
+""")
+        self.log = f"{self.dir}/log"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(["/usr/sbin/smtpd", "-d", "-f", conf], stderr=log,
+                                            stdout=log, stdin=subprocess.DEVNULL)
+        try:
+            wait_for("OpenSMTPD", lambda: can_connect(HOSTS["opensmtpd"], 25))
+        except AssertionError as error:
+            self.process.kill()
+            raise AssertionError(read(self.log)) from error
+
+    def mails(self):
+        folder = f"{self.mail}/new"
+        return [read(f"{folder}/{n}") for n in sorted(os.listdir(folder))] if os.path.isdir(folder) else []
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)

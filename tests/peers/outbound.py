@@ -1,0 +1,665 @@
+"""relay-out against a small internet of real mail servers. Speaks TAP.
+
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import base64
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import tap
+from bed import BACKEND, BUILD, CLIENT4, Client, Postfix, Relay, read, wait_for
+from internet import DNS, HOSTS, Authority, Exim, Names, OpenSMTPD, Receivers, Remote, Vps
+from tap import scenario
+
+OUT, PORT = "10.0.0.1", 2526
+BODY = "From: s@sender.example\r\nSubject: a test\r\n\r\n.. a dot, and text\r\n"
+
+
+class RelayOut(Relay):
+    """relay-out under test; `inner` goes into its group, `top` beside it."""
+
+    def __init__(self, bed, vps, inner="", top="", tls="", wait=True):
+        bed.count += 1
+        self.bed, self.inner, self.top, self.tls = bed, inner, top, tls
+        self.conf = f"{bed.dir}/out-{bed.count}.conf"
+        self.log = f"{bed.dir}/out-{bed.count}.log"
+        self.write_conf()
+        environment = {"ASAN_OPTIONS": "detect_leaks=0", **os.environ}
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([*vps.enter, f"{BUILD}/relay-out", "-c", self.conf],
+                                            stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        if wait:
+            wait_for("relay-out", lambda: "event=start" in read(self.log) or
+                     self.process.poll() is not None)
+            assert self.process.poll() is None, "relay-out did not start"
+
+    def write_conf(self):
+        allow = "" if "allow" in self.inner or "open_relay" in self.inner else f'allow = [ "{BACKEND}" ];'
+        with open(self.conf, "w") as file:
+            file.write(f"""
+hostname = "relay.example";
+user = "nobody";
+tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); }};
+dns = {{ servers = [ "{DNS}" ]; trust_anchor_file = "{self.bed.dir}/root.key"; }};
+out = {{ listen = [ "{OUT}:{PORT}" ]; {allow} tls = {{ ca_file = "{self.bed.dir}/ca.crt"; {self.tls} }};
+  own_addresses = [ "203.0.113.6" ];
+  {self.inner}
+}};
+log = {{ level = "debug"; }};
+{self.top}
+""")
+
+
+def out(world, **settings):
+    relay = RelayOut(world.bed, world.vps, **settings)
+    world.relays.append(relay)
+    return relay
+
+
+def open_session(source=BACKEND, tls=False, timeout=100):
+    client = Client(source, OUT, PORT, timeout)
+    client.hello("home.example")
+    if tls:
+        client.starttls("home.example")
+    return client
+
+
+def send(*recipients, body=BODY, tls=False, sender="s@sender.example"):
+    """Returns the replies to RCPT and, when any was accepted, the final one."""
+    client = open_session(tls=tls)
+    client.cmd(f"MAIL FROM:<{sender}>", 250)
+    replies = [client.cmd(f"RCPT TO:<{r}>") for r in recipients]
+    if any(code == 250 for code, _ in replies):
+        replies.append(client.data(body))
+    client.cmd("QUIT", 221)
+    client.close()
+    return [text for _, text in replies]
+
+
+def delivered(world, domain, count=1):
+    return world.internet.wait_mail(domain, count).decode()
+
+
+@scenario("out: MX, plain text; one Received line, the body as sent")
+def plain(world):
+    relay = out(world)
+    assert send("x@plain.test", tls=True)[-1].startswith("250 2.0.0 Ok: queued as")
+    mail = delivered(world, "plain.test")
+    assert "Received: from home.example (unknown [10.0.0.2])" in mail or \
+        "Received: from home.example" in mail, mail
+    assert mail.count("relay.example (Postern) with ESMTPS") == 1, mail
+    assert mail.endswith(BODY.replace("\r\n", "\n").replace("..", ".", 1)), mail
+    assert re.search(r"to=<x@plain.test>, relay=mx-plain.test\[198.51.100.21\]:25, delay=\d+\.\d+, "
+                     r"dsn=2.0.0, status=sent \(250 2.0.0 Ok: queued as \w+\)", read(relay.log))
+
+
+@scenario("out: the client's address is hidden where that is wanted")
+def hidden(world):
+    out(world, inner="received_client = false;")
+    send("x@plain.test")
+    mail = delivered(world, "plain.test")
+    assert "10.0.0.2" not in mail and "home.example" not in mail
+    assert "Received: by relay.example (Postern) with ESMTP id" in mail, mail
+
+
+NAMES = [("null MX", "x@null.test", "556 5.1.10"),
+         ("no such domain", "x@missing.test", "550 5.1.2"),
+         ("nothing there", "x@exists.test", "550 5.4.4"),
+         ("MX without an address", "x@nohost.test", "550 5.4.4"),
+         ("private address", "x@private.test", "550 5.4.4"),
+         ("MX is our name", "x@loop.test", "554 5.4.6"),
+         ("MX is our address", "x@ownaddress.test", "554 5.4.6"),
+         ("MX is our address behind NAT", "x@natted.test", "554 5.4.6"),
+         ("forged", "x@bogus", "451 4.4.3"),
+         ("no answer", "x@bad", "451 4.4.3"),
+         ("literal", "x@[198.51.100.21]", "550 5.7.1"),
+         ("our own name", "x@relay.example", "554 5.4.6"),
+         ("implicit MX", "x@implicit.test", "250"),
+         ("CNAME", "x@cname.test", "250"),
+         ("we are the backup", "x@backup.test", "250"),
+         ("IDN in A-labels", "x@xn--bcher-kva.test", "250"),
+         ("first MX refuses connections", "x@dead.test", "250"),
+         ("IPv6 only", "x@six.test", "250")]
+
+
+@scenario("out: every way in which the DNS answers")
+def names(world):
+    out(world)
+    client = open_session()
+    for what, recipient, expected in NAMES:
+        client.cmd("MAIL FROM:<s@sender.example>", 250)
+        _, text = client.cmd(f"RCPT TO:<{recipient}>")
+        assert text.startswith(expected), f"{what}: expected {expected}, got {text}"
+        client.cmd("RSET", 250)
+
+
+@scenario("out: mail to an internationalized domain")
+def idn(world):
+    out(world)
+    client = open_session()
+    client.cmd("MAIL FROM:<s@sender.example> SMTPUTF8", 250)
+    client.send("RCPT TO:<x@bücher.test>\r\n".encode())
+    code, text = client.reply()
+    assert code == 250, text
+
+
+@scenario("out: equal preference is shared out")
+def equal(world):
+    relay = out(world, inner="reuse_for = 0;")
+    for _ in range(16):
+        send("x@equal.test")
+    hosts = set(re.findall(r"relay=(mx-\w+)\.test\[.*status=sent", read(relay.log)))
+    assert hosts == {"mx-plain", "mx-valid"}, hosts
+
+
+@scenario("out: a host where packets vanish costs its time once")
+def hole(world):
+    out(world, inner='timeouts = { connect = "2s"; };')
+    began = time.monotonic()
+    assert send("x@hole.test")[0].startswith("250")
+    first = time.monotonic() - began
+    assert 1.5 < first < 6, first
+    began = time.monotonic()
+    assert send("y@hole.test")[0].startswith("250")
+    assert time.monotonic() - began < 1
+
+
+@scenario("out: 20 s before the greeting are borne")
+def tarpit(world):
+    remote = world.remote(HOSTS["tarpit"], "later:20")
+    out(world)
+    began = time.monotonic()
+    assert send("x@tarpit.test")[-1] == "250 2.0.0 kept"
+    assert 19 < time.monotonic() - began < 30
+    assert len(remote.messages) == 1
+
+
+@scenario("out: the dial budget ends in 451, not in silence")
+def budget(world):
+    world.remote(HOSTS["tarpit"], "later:60")
+    out(world, inner='timeouts = { dial = "3s"; };')
+    began = time.monotonic()
+    assert send("x@tarpit.test")[0].startswith("451 4.4")
+    assert 2.5 < time.monotonic() - began < 6
+
+
+TLS = [  # host, level, the reply begins with, TLS was used
+    ("valid", "may", "250", True), ("self", "may", "250", True), ("expired", "may", "250", True),
+    ("wrong", "may", "250", True), ("plain", "may", "250", False),
+    ("valid", "none", "250", False),
+    ("valid", "encrypt", "250", True), ("self", "encrypt", "250", True),
+    ("plain", "encrypt", "451 4.7.4", None),
+    ("valid", "verify", "250", True), ("six", "verify", "250", True),
+    ("self", "verify", "451 4.7.5", None), ("expired", "verify", "451 4.7.5", None),
+    ("wrong", "verify", "451 4.7.5", None), ("plain", "verify", "451 4.7.4", None)]
+
+
+@scenario("out: TLS levels against certificates of all kinds")
+def tls_levels(world):
+    for level in ("may", "none", "encrypt", "verify"):
+        relay = out(world, tls=f'level = "{level}";')
+        for host, _, expected, used in [t for t in TLS if t[1] == level]:
+            texts = send(f"x@{host}.test")
+            assert texts[-1].startswith(expected), f"{level}, {host}: {texts}"
+            if used is not None:
+                mail = delivered(world, f"{host}.test")
+                assert ("using TLSv1.3" in mail.split("by relay.example")[0]) == used, \
+                    f"{level}, {host}: {mail}"
+            world.internet.clear()
+        log = read(relay.log)
+        if level == "verify":
+            assert "Verified TLS connection established to mx-valid.test" in log
+            for reason in ("expired", "does not match the expected", "not trusted"):
+                assert reason in log, reason
+        relay.stop()
+
+
+@scenario("out: STARTTLS announced and broken: plain text on a fresh connection, once tried")
+def tls_broken(world):
+    for manner in ("tls-garbage", "tls-closes"):
+        remote = world.remote(HOSTS["broken"], manner)
+        relay = out(world, inner="reuse_for = 0;")
+        for _ in range(2):
+            assert send("x@broken.test")[-1] == "250 2.0.0 kept"
+        # Two connections for the first message, one for the second.
+        assert remote.connections == 3, remote.connections
+        assert read(relay.log).count("TLS with mx-broken.test[198.51.100.26]:25 failed") == 1
+        relay.stop()
+        strict = out(world, tls='level = "encrypt";')
+        assert send("x@broken.test")[0].startswith("451 4.7.5")
+        strict.stop()
+        excepted = out(world, tls='no_tls = [ "mx-broken.test" ];')
+        assert send("x@broken.test")[-1] == "250 2.0.0 kept"
+        assert "failed" not in read(excepted.log)
+        excepted.stop()
+        remote.close()
+        world.remotes.remove(remote)
+
+
+@scenario("out: Exim and OpenSMTPD take mail, under TLS")
+def others(world):
+    relay = out(world)
+    assert send("x@exim.test", "y@opensmtpd.test", "z@valid.test")[-1].startswith("250")
+    wait_for("Exim's mail", lambda: len(world.exim.mails()) == 1)
+    wait_for("OpenSMTPD's mail", lambda: len(world.opensmtpd.mails()) == 1)
+    for mail in (world.exim.mails()[0], world.opensmtpd.mails()[0]):
+        assert ". a dot, and text" in mail and "Subject: a test" in mail, mail
+    assert read(relay.log).count("Untrusted TLS connection established to") == 3
+
+
+@scenario("out: each recipient has its own next hop's answer")
+def answers(world):
+    relay = out(world)
+    texts = send("x@plain.test", "no@valid.test", "later@self.test", "y@self.test", "x@null.test")
+    assert [t[:9] for t in texts] == ["250 2.1.5", "550 5.1.1", "450 4.2.0", "250 2.1.5", "556 5.1.1",
+                                      "250 2.0.0"], texts
+    assert "No such user here" in texts[1] and "Greylisted" in texts[2]
+    delivered(world, "plain.test")
+    delivered(world, "self.test")
+    log = read(relay.log)
+    for status in (r"to=<no@valid.test>.*dsn=5.1.1, status=bounced \(550 5.1.1",
+                   r"to=<later@self.test>.*dsn=4.2.0, status=deferred \(450 4.2.0",
+                   r"to=<x@null.test>, relay=none,.*dsn=5.1.10, status=bounced"):
+        assert re.search(status, log), status
+
+
+@scenario("out: a refusal of the message itself is passed on where all agree")
+def refused_at_end(world):
+    out(world)
+    spam = BODY.replace("a test", "SPAM")
+    assert send("x@plain.test", body=spam)[-1].startswith("550 5.7.1 smells of spam")
+    assert send("x@plain.test", "y@valid.test", body=spam)[-1].startswith("550 5.7.1 smells")
+
+
+@scenario("out: later messages take the connection of the first, also of another client session")
+def reuse(world):
+    relay = out(world)
+    for _ in range(4):
+        send("x@valid.test")
+    assert read(relay.log).count("TLS connection established") == 1
+    time.sleep(6)
+    send("x@valid.test")
+    assert read(relay.log).count("TLS connection established") == 2
+
+
+@scenario("out: outside the ACL nothing but 554, whatever is tried")
+def outside(world):
+    relay = out(world)
+    stranger = Client(CLIENT4, OUT, PORT)
+    assert stranger.reply()[1].startswith("554 5.7.1")
+    assert stranger.gone()
+    forms = nmap()
+    assert f"{PORT}/tcp open" in forms and "is an open relay" not in forms, forms
+    assert read(relay.log).count("NOQUEUE: reject: CONNECT from unknown[198.51.100.7]") >= 2
+
+
+def nmap():
+    """From CLIENT4."""
+    return subprocess.run(
+        ["nmap", "-Pn", "-n", "-sT", "-p", str(PORT), "--script", "smtp-open-relay", "--script-args",
+         "smtp-open-relay.domain=denied.test", "--script-timeout", "60s", OUT],
+        capture_output=True, text=True, timeout=120).stdout
+
+
+@scenario("out: nmap's open relay forms, from inside towards a denied domain")
+def nmap_inside(world):
+    relay = out(world, inner=f'''allow = [ "{CLIENT4}" ];
+        routes = ( {{ domain = [ "denied.test" ]; action = "deny"; }} );''')
+    forms = nmap()
+    assert "all tests failed" in forms, forms
+    assert read(relay.log).count("NOQUEUE: reject: RCPT") >= 10
+
+
+# The forms of nmap's smtp-open-relay: how relays were made to send to `victim` by way of `us`.
+FORMS = ["{user}@{victim}", "{user}@[{ip}]", "{user}@{us}", "{user}%{victim}@{us}",
+         "\"{user}@{victim}\"", "\"{user}%{victim}\"", "{user}@{victim}@{us}",
+         "{user}@{victim}@[{ip}]", "\"{user}@{victim}\"@{us}", "\"{user}@{victim}\"@[{ip}]",
+         "@{us}:{user}@{victim}", "@[{ip}]:{user}@{victim}", "{victim}!{user}",
+         "{victim}!{user}@{us}", "{victim}!{user}@[{ip}]", "{user}%{victim}", "{user}@{victim}.",
+         "{user}@", "@{victim}", ""]
+
+
+@scenario("out: the relay tricks from inside towards denied domains: all refused")
+def tricks(world):
+    out(world, inner='routes = ( { domain = [ "plain.test", ".plain.test" ]; action = "deny"; } );')
+    client = open_session()
+    for sender in ("s@plain.test", "", "s@relay.example", "s@[10.0.0.1]"):
+        for form in FORMS:
+            to = form.format(user="relaytest", victim="plain.test", us="relay.example", ip=OUT)
+            client.cmd(f"MAIL FROM:<{sender}>", 250)
+            code, text = client.cmd(f"RCPT TO:<{to}>")
+            assert 500 <= code < 600, f"{to}: {text}"
+            client.cmd("RSET", 250)
+    assert world.internet.mails("plain.test") == []
+
+
+@scenario("out: only these domains, by \"*\" with deny")
+def only_these(world):
+    out(world, inner='routes = ( { domain = [ "valid.test" ]; action = "accept"; },'
+                     ' { domain = [ "*" ]; action = "deny"; } );')
+    texts = send("x@valid.test", "x@plain.test", "x@[198.51.100.21]")
+    assert [t[:3] for t in texts] == ["250", "550", "550", "250"], texts
+
+
+@scenario("out: forced routes, the backend's own domains, a next hop that is ourselves")
+def routes(world):
+    out(world, inner=f"""routes = (
+      {{ domain = [ "forced.example" ]; next_hop = [ "{HOSTS['dead']}", "mx-valid.test" ]; }},
+      {{ domain = [ "self.example" ]; next_hop = [ "{OUT}:{PORT}" ]; }},
+      {{ domain = [ "name.example" ]; next_hop = [ "missing.test" ]; }} );""",
+        top=f"""in = {{ domains = [ "plain.test" ]; backend = {{ hosts = [ "{HOSTS['self']}" ];
+             identity = "none"; }}; }};""")
+    client = open_session()
+    client.cmd("MAIL FROM:<s@sender.example>", 250)
+    # Postfix there relays for .test only; what counts is who answered.
+    assert "Relay access denied" in client.cmd("RCPT TO:<x@forced.example>")[1]
+    assert client.cmd("RCPT TO:<x@self.example>")[1].startswith("554 5.4.6")
+    assert client.cmd("RCPT TO:<x@name.example>")[1].startswith("451 4.3.5")
+    client.cmd("RCPT TO:<x@plain.test>", 250)
+    client.data(BODY)
+    log = read(world.relays[0].log)
+    assert "relay=mx-valid.test[198.51.100.22]:25" in log
+    assert re.search(r"to=<x@plain.test>, relay=198.51.100.23\[198.51.100.23\]:25,.*status=sent", log)
+
+
+@scenario("out: log-in of users outside the ACL, under TLS only; their senders; too many failures")
+def users(world):
+    file = f"{world.bed.dir}/users"
+    for user, password, *senders in (("ann", "secret one", "ann@a.example", "@b.example"),
+                                     ("bob", "secret two")):
+        subprocess.run([f"{BUILD}/relayctl", "password", file, user, *senders], check=True,
+                       input=password + "\n", text=True, timeout=20)
+    os.chmod(file, 0o644)
+    relay = out(world, inner=f'users_file = "{file}"; limits = {{ auth_failures = 3; }};')
+
+    def plain(user, password):
+        return base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+
+    client = Client(CLIENT4, OUT, PORT)
+    assert "AUTH" not in client.hello()
+    client.cmd(f"AUTH PLAIN {plain('ann', 'secret one')}", 530)
+    client.cmd("MAIL FROM:<ann@a.example>", 530)
+    assert "AUTH PLAIN LOGIN" in client.starttls()
+    client.cmd("MAIL FROM:<ann@a.example>", 530)
+    client.cmd("AUTH PLAIN *", 501)
+    client.cmd("AUTH CRAM-MD5", 504)
+    began = time.monotonic()
+    client.cmd(f"AUTH PLAIN {plain('ann', 'wrong')}", 535)
+    client.cmd(f"AUTH PLAIN {plain('nobody', 'secret one')}", 535)
+    assert time.monotonic() - began > 1.9
+    client.cmd(f"AUTH PLAIN {plain('ann', 'secret one')}", 235)
+    client.cmd("AUTH LOGIN", 503)
+    client.cmd("MAIL FROM:<eve@a.example>", 553)
+    client.cmd("MAIL FROM:<>", 250)
+    client.cmd("RSET", 250)
+    client.cmd("MAIL FROM:<any@B.example>", 250)
+    client.cmd("RCPT TO:<x@plain.test>", 250)
+    assert client.data(BODY)[0] == 250
+    assert "with ESMTPSA" in delivered(world, "plain.test")
+
+    other = Client(CLIENT4, OUT, PORT)
+    other.hello()
+    other.starttls()
+    other.cmd("AUTH LOGIN", 334)
+    other.cmd(base64.b64encode(b"bob").decode(), 334)
+    other.cmd(base64.b64encode(b"secret two").decode(), 235)
+    other.cmd("MAIL FROM:<anything@anywhere.example>", 250)
+
+    third = Client(CLIENT4, OUT, PORT)
+    third.hello()
+    third.starttls()
+    third.cmd(f"AUTH PLAIN {plain('bob', 'wrong')}", 535)
+    third.cmd(f"AUTH PLAIN {plain('bob', 'secret two')}", 454)
+    log = read(relay.log)
+    assert "SASL PLAIN authentication failed" in log and "secret" not in log
+    # The mail server needs no log-in.
+    assert send("y@plain.test")[-1].startswith("250")
+
+
+@scenario("out: an open relay must be asked for, and is warned of")
+def open_relay(world):
+    relay = out(world, inner="i_know_this_is_an_open_relay = true;")
+    assert "event=config-warning" in read(relay.log)
+    client = open_session(CLIENT4)
+    client.cmd("MAIL FROM:<s@sender.example>", 250)
+    client.cmd("RCPT TO:<x@plain.test>", 250)
+    check = subprocess.run([f"{BUILD}/relayctl", "check", "-c", relay.conf], capture_output=True,
+                           text=True)
+    assert check.returncode == 0 and "i_know_this_is_an_open_relay" in check.stderr
+    relay.inner = 'listen = [ "10.0.0.1:2526" ]; allow = [ ];'
+    relay.inner = 'allow = [ ];'
+    relay.write_conf()
+    check = subprocess.run([f"{BUILD}/relay-out", "--check", "-c", relay.conf], capture_output=True,
+                           text=True)
+    assert check.returncode == 78 and "nobody may send" in check.stderr, check.stderr
+
+
+@scenario("out: a smarthost with log-in over verified TLS")
+def smarthost(world):
+    password = f"{world.bed.dir}/password"
+    with open(password, "w") as file:
+        file.write("pass word\n")
+    for mechanism in ("PLAIN", "LOGIN"):
+        host = world.smarthost(mechanism)
+        relay = out(world, inner=f"""default_route = {{ next_hop = [ "mx-valid.test:2587" ];
+            tls = "verify"; user = "me@x"; password_file = "{password}"; }};""")
+        assert send("x@anywhere.example")[-1] == "250 2.0.0 kept"
+        assert host.secrets == [("me@x", "pass word")], host.secrets
+        assert "pass word" not in read(relay.log)
+        relay.stop()
+        host.close()
+        world.remotes.remove(host)
+
+
+def mail_server(world, extra):
+    """The Postfix at home, with relay-out as its relayhost."""
+    world.bed.count += 1
+    postfix = Postfix(world.bed, f"home{world.bed.count}", f"{BACKEND}:2525", f"""
+inet_interfaces = {BACKEND}
+smtp_bind_address = {BACKEND}
+mynetworks = {BACKEND}
+relayhost = [{OUT}]:{PORT}
+smtp_tls_security_level = may
+virtual_mailbox_domains = sender.example
+virtual_mailbox_maps = static:sender/
+{extra}
+""")
+    world.homes.append(postfix)
+    return postfix
+
+
+def three_domains(world, extra):
+    relay = out(world)
+    home = mail_server(world, extra)
+    client = Client(BACKEND, BACKEND, 2525)
+    client.hello()
+    assert client.envelope("x@plain.test", "no@valid.test", "y@self.test") == [250] * 3
+    assert client.data(BODY)[0] == 250
+    for domain in ("plain.test", "self.test"):
+        delivered(world, domain)
+    bounce = home.wait_mail("sender").decode()
+    assert "no@valid.test" in bounce and "No such user here" in bounce, bounce
+    assert "550 5.1.1" in bounce and "x@plain.test" not in bounce.split("Original")[0], bounce
+    wait_for("an empty queue", lambda: not queued(home))
+    for domain in ("plain.test", "self.test"):
+        assert len(world.internet.mails(domain)) == 1
+    log = read(home.log)
+    assert len(re.findall(r"status=sent .*250 2\.0\.0", log)) >= 2
+    assert "status=deferred" not in log
+    return relay
+
+
+def queued(postfix):
+    text = subprocess.run(["postqueue", "-c", postfix.config, "-j"], capture_output=True,
+                          text=True).stdout
+    return [line for line in text.splitlines() if line]
+
+
+@scenario("out: Postfix sends to three domains at once, one of which refuses")
+def postfix_at_once(world):
+    relay = three_domains(world, "")
+    assert "accepted=2 refused=1" in read(relay.log)
+
+
+@scenario("out: the same, one recipient at a time")
+def postfix_singly(world):
+    three_domains(world, "smtp_destination_recipient_limit = 1")
+
+
+@scenario("out: a burst of Postfix meets no 421")
+def burst(world):
+    relay = out(world, inner="workers = 4;")
+    home = mail_server(world, "")
+    subprocess.run(["smtp-source", "-s", "10", "-m", "100", "-f", "s@sender.example", "-t",
+                    "x@plain.test", f"{BACKEND}:2525"], check=True, timeout=60)
+    wait_for("100 mails", lambda: len(world.internet.mails("plain.test")) == 100, 60)
+    assert "status=deferred" not in read(home.log)
+    assert " 421 " not in read(relay.log)
+
+
+@scenario("out: a client that goes away in mid-data leaves no message anywhere")
+def vanished(world):
+    relay = out(world)
+    client = open_session()
+    assert client.envelope("x@plain.test", "y@valid.test") == [250, 250]
+    client.cmd("DATA", 354)
+    client.send(BODY * 200)
+    client.kill()
+    wait_for("the abort", lambda: "status=aborted" in read(relay.log))
+    time.sleep(0.5)
+    assert world.internet.mails("plain.test") == world.internet.mails("valid.test") == []
+
+
+@scenario("out: every false end of data arrives as text")
+def smuggling(world):
+    out(world)
+    for end in ("\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n"):
+        world.internet.clear()
+        trick = f"MAIL FROM:<evil@x.example>\r\nRCPT TO:<x@plain.test>\r\nDATA\r\nSubject: evil\r\n\r\nx\r\n"
+        texts = send("x@plain.test", body=f"Subject: good\r\n\r\ntext{end}{trick}")
+        assert texts[-1].startswith("250"), texts
+        time.sleep(0.1)
+        assert len(world.internet.mails("plain.test")) == 1, repr(end)
+
+
+@scenario("out: a reload changes routes, and a bad file changes nothing")
+def reload(world):
+    relay = out(world)
+    assert send("x@plain.test")[-1].startswith("250")
+    relay.inner = 'routes = ( { domain = [ "plain.test" ]; action = "deny"; } );'
+    relay.write_conf()
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+    assert send("x@plain.test")[0].startswith("550 5.7.1")
+    relay.inner = 'routes = ( { domain = [ "plain.test" ]; action = "maybe"; } );'
+    relay.write_conf()
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for("the refusal", lambda: "event=reload status=failed" in read(relay.log))
+    assert send("x@plain.test")[0].startswith("550 5.7.1")
+
+
+class Smarthost(Remote):
+    """Takes mail from who has logged in."""
+
+    def __init__(self, address, port, mechanism, cert, key):
+        import ssl
+        self.mechanism, self.secrets = mechanism, []
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(cert, key)
+        super().__init__(address, "smarthost", port)
+
+    def dialog(self, sock):
+        sock.sendall(b"220 smart ESMTP\r\n")
+        file, tls, known = sock.makefile("rb"), False, False
+        while True:
+            line = file.readline().decode().strip()
+            verb = line[:4].upper()
+            if not line:
+                return
+            if verb == "EHLO":
+                more = f"AUTH {self.mechanism}" if tls else "STARTTLS"
+                sock.sendall(f"250-smart\r\n250-{more}\r\n250 PIPELINING\r\n".encode())
+            elif verb == "STAR":
+                sock.sendall(b"220 go\r\n")
+                sock = self.context.wrap_socket(sock, server_side=True)
+                file, tls = sock.makefile("rb"), True
+            elif line.startswith("AUTH PLAIN "):
+                _, user, password = base64.b64decode(line[11:]).decode().split("\0")
+                self.secrets.append((user, password))
+                known = True
+                sock.sendall(b"235 2.7.0 welcome\r\n")
+            elif line == "AUTH LOGIN":
+                said = []
+                for question in (b"Username:", b"Password:"):
+                    sock.sendall(b"334 " + base64.b64encode(question) + b"\r\n")
+                    said.append(base64.b64decode(file.readline()).decode())
+                self.secrets.append(tuple(said))
+                known = True
+                sock.sendall(b"235 2.7.0 welcome\r\n")
+            elif not known and verb != "QUIT":
+                sock.sendall(b"530 5.7.0 who are you\r\n")
+            elif verb == "DATA":
+                sock.sendall(b"354 go\r\n")
+                while file.readline() not in (b".\r\n", b""):
+                    pass
+                sock.sendall(b"250 2.0.0 kept\r\n")
+            else:
+                sock.sendall(b"250 2.0.0 Ok\r\n")
+
+
+class World(tap.World):
+    def __init__(self, _):
+        self.vps = Vps()
+        super().__init__(False)
+        self.remotes, self.homes, self.servers = [], [], []
+        self.authority = Authority(self.bed)
+        try:
+            self.start_servers()
+        except BaseException:
+            self.close()
+            raise
+
+    def start_servers(self):
+        def start(kind, *arguments):
+            self.servers.append(kind(self.bed, *arguments))
+            return self.servers[-1]
+        issue = self.authority.issue
+        self.names = start(Names)
+        self.internet = start(Receivers, self.authority)
+        self.exim = start(Exim, *issue("exim", "mx-exim.test"))
+        self.opensmtpd = start(OpenSMTPD, *issue("opensmtpd", "mx-opensmtpd.test"))
+
+    def remote(self, address, manner):
+        self.remotes.append(Remote(address, manner))
+        return self.remotes[-1]
+
+    def smarthost(self, mechanism):
+        self.remotes.append(Smarthost(HOSTS["valid"], 2587, mechanism, f"{self.bed.dir}/valid.crt",
+                                      f"{self.bed.dir}/valid.key"))
+        return self.remotes[-1]
+
+    def tidy(self):
+        try:
+            super().tidy()
+        finally:
+            for home in self.homes:
+                home.stop()
+            for remote in self.remotes:
+                remote.close()
+            self.homes, self.remotes = [], []
+            self.internet.clear()
+
+    def close(self):
+        for server in reversed(self.servers):
+            server.stop()
+        self.vps.stop()
+        super().close()
+
+
+if __name__ == "__main__":
+    tap.World = World
+    sys.exit(tap.main())
