@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -213,7 +214,7 @@ def tls_levels(world):
         log = read(relay.log)
         if level == "verify":
             assert "Verified TLS connection established to mx-valid.test" in log
-            for reason in ("expired", "does not match the expected", "not trusted"):
+            for reason in ("expired", "does not match the expected", "NOT trusted"):
                 assert reason in log, reason
         relay.stop()
 
@@ -240,7 +241,7 @@ def tls_broken(world):
         world.remotes.remove(remote)
 
 
-@scenario("out: Exim and OpenSMTPD take mail, under TLS")
+@scenario("out: Exim and OpenSMTPD take mail")
 def others(world):
     relay = out(world)
     assert send("x@exim.test", "y@opensmtpd.test", "z@valid.test")[-1].startswith("250")
@@ -248,7 +249,7 @@ def others(world):
     wait_for("OpenSMTPD's mail", lambda: len(world.opensmtpd.mails()) == 1)
     for mail in (world.exim.mails()[0], world.opensmtpd.mails()[0]):
         assert ". a dot, and text" in mail and "Subject: a test" in mail, mail
-    assert read(relay.log).count("Untrusted TLS connection established to") == 3
+    assert "Untrusted TLS connection established to mx-exim.test" in read(relay.log)
 
 
 @scenario("out: each recipient has its own next hop's answer")
@@ -300,7 +301,7 @@ def outside(world):
 def nmap():
     """From CLIENT4."""
     return subprocess.run(
-        ["nmap", "-Pn", "-n", "-sT", "-p", str(PORT), "--script", "smtp-open-relay", "--script-args",
+        ["nmap", "-Pn", "-n", "-sT", "-p", str(PORT), "--script", "+smtp-open-relay", "--script-args",
          "smtp-open-relay.domain=denied.test", "--script-timeout", "60s", OUT],
         capture_output=True, text=True, timeout=120).stdout
 
@@ -430,7 +431,6 @@ def open_relay(world):
     check = subprocess.run([f"{BUILD}/relayctl", "check", "-c", relay.conf], capture_output=True,
                            text=True)
     assert check.returncode == 0 and "i_know_this_is_an_open_relay" in check.stderr
-    relay.inner = 'listen = [ "10.0.0.1:2526" ]; allow = [ ];'
     relay.inner = 'allow = [ ];'
     relay.write_conf()
     check = subprocess.run([f"{BUILD}/relay-out", "--check", "-c", relay.conf], capture_output=True,
@@ -566,7 +566,6 @@ class Smarthost(Remote):
     """Takes mail from who has logged in."""
 
     def __init__(self, address, port, mechanism, cert, key):
-        import ssl
         self.mechanism, self.secrets = mechanism, []
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(cert, key)
@@ -631,7 +630,7 @@ class World(tap.World):
         self.names = start(Names)
         self.internet = start(Receivers, self.authority)
         self.exim = start(Exim, *issue("exim", "mx-exim.test"))
-        self.opensmtpd = start(OpenSMTPD, *issue("opensmtpd", "mx-opensmtpd.test"))
+        self.opensmtpd = start(OpenSMTPD)
 
     def remote(self, address, manner):
         self.remotes.append(Remote(address, manner))
