@@ -276,7 +276,7 @@ static void load_default(struct load *load, const struct rows *rows, const struc
     } else if (option->fallback == NULL) {
         load_complain(load, rows->group, path, _("it must be set; expected %s"),
                       option_expected(option, wanted, sizeof wanted));
-    } else if ((option->fallback[0] != '\0' || option->type <= OPTION_FILE) &&
+    } else if ((option->fallback[0] != '\0' || option->type <= OPTION_FOLDER) &&
                option_set(option, rows->base, option->fallback, load->folder, &err) != 0) {
         load_complain(load, NULL, path, "%s", err.text);
     }
@@ -399,6 +399,11 @@ static void check_out(struct load *load)
     check_source(load, &out->source, "out");
     if (out->default_route.given)
         check_route(load, &out->default_route, "out.default_route");
+    if (out->bounce_route.given)
+        check_route(load, &out->bounce_route, "out.bounce_route");
+    if (out->delivery == CONFIG_DELIVERY_SPOOL && out->spool[0] == '\0')
+        load_complain(load, config_lookup(&load->file, "out.spool"), "out.spool",
+                      _("delivery = \"spool\" needs a folder to store mail in"));
     for (size_t i = 0; i < out->routes.count; i++) {
         snprintf(option, sizeof option, "out.routes[%zu]", i);
         check_route(load, &routes[i], option);

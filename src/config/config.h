@@ -26,8 +26,9 @@
 
 #define CONFIG_HOSTS_MAX 8
 #define CONFIG_DNSBL_ZONES_MAX 32
-#define CONFIG_SPARES_MAX 100 /* of one backend */
+#define CONFIG_SPARES_MAX 100   /* of one backend */
 #define CONFIG_NEXT_HOPS_MAX 64 /* of one message */
+#define CONFIG_DURATIONS_MAX 32 /* of one list */
 
 enum config_identity {
     CONFIG_IDENTITY_UNSET,
@@ -55,6 +56,11 @@ struct string_list {
 /* A list of groups: `count` structs one behind the other. Owned by the snapshot. */
 struct config_list {
     void *items;
+    size_t count;
+};
+
+struct duration_list { /* milliseconds */
+    int64_t items[CONFIG_DURATIONS_MAX];
     size_t count;
 };
 
@@ -195,6 +201,8 @@ struct config_route {
     char *password_file;
 };
 
+enum config_delivery { CONFIG_DELIVERY_LIVE, CONFIG_DELIVERY_SPOOL };
+
 enum config_family {
     CONFIG_FAMILY_IPV6,
     CONFIG_FAMILY_IPV4,
@@ -223,6 +231,7 @@ struct config_out_limits {
     int64_t auth_failures;
     int64_t next_hops;
     int64_t sessions_per_destination;
+    int64_t deliveries_per_destination;
 };
 
 struct config_out_timeouts {                                   /* all in milliseconds */
@@ -249,7 +258,16 @@ struct config_out {
     int family; /* enum config_family */
     int64_t reuse_for_ms;
     int64_t dead_for_ms;
+    int delivery; /* enum config_delivery */
     int64_t live_deadline_ms;
+    char *spool; /* "" = nothing is stored */
+    int64_t spool_reserve;
+    int64_t deliveries; /* threads */
+    struct duration_list retry;
+    int64_t lifetime_ms;
+    int64_t delay_notice_ms; /* 0 = never */
+    struct config_route bounce_route;
+    int64_t bounce_size; /* octets */
     struct config_out_tls_options tls;
     struct config_out_limits limits;
     struct config_out_timeouts timeouts;
@@ -268,6 +286,7 @@ struct config {
     unsigned parts; /* CONFIG_PART_...: those in the file, and those asked for */
     struct config_in in;
     struct config_out out;
+    char *control; /* folder of the control sockets; "" = none */
     int log_level; /* enum log_level */
 };
 

@@ -22,7 +22,8 @@ bool option_is_file_of_lines(const struct option *option)
 /* Lists without a default may not; in.domains may: it is judged together with its file. */
 bool option_may_be_empty(const struct option *option)
 {
-    return option->type != OPTION_LISTEN && option->fallback != NULL;
+    return option->type != OPTION_LISTEN && option->type != OPTION_DURATIONS &&
+           option->fallback != NULL;
 }
 
 const char *const *option_names(const struct option *option)

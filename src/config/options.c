@@ -16,6 +16,7 @@ static const char *const backend_tls_names[] = {"mirror", "none", "may", "encryp
 static const char *const action_names[] = {"accept", "continue", "deny", NULL};
 static const char *const route_tls_names[] = {"default", "none", "may", "encrypt", "verify", NULL};
 static const char *const out_tls_names[] = {"", "none", "may", "encrypt", "verify", NULL};
+static const char *const delivery_names[] = {"live", "spool", NULL};
 static const char *const family_names[] = {"ipv6", "ipv4", "ipv6-only", "ipv4-only", NULL};
 /* In syslog's order, as enum log_level counts. */
 static const char *const level_names[] = {"",       "",     "",      "error", "warning",
@@ -371,10 +372,43 @@ static const struct option all_rows[] = {
         "0 means not at all.")},
     {"out.dead_for", OPTION_DURATION, offsetof(struct config, out.dead_for_ms), "5m", 0, 86400000,
      NULL, N_("A host that could not be reached is left alone for so long.")},
+    {"out.delivery", OPTION_ENUM, offsetof(struct config, out.delivery), "live", 0, 0,
+     delivery_names,
+     N_("\"live\": next hops are spoken with while the client waits, and their answers are its "
+        "answers; only what they do not agree on is stored. \"spool\": every message is stored at "
+        "once and delivered then, for clients that have no queue of their own.")},
     {"out.live_deadline", OPTION_DURATION, offsetof(struct config, out.live_deadline_ms), "120s",
      1000, 600000, NULL,
-     N_("Where undelivered mail can be stored here: time for next hops to answer the end of the "
-        "mail data before the message is stored.")},
+     N_("Where a message goes to several next hops: time for them to answer the end of the mail "
+        "data. For who has not answered by then it is stored. A single next hop has "
+        "timeouts.final.")},
+    {"out.spool", OPTION_FOLDER, offsetof(struct config, out.spool), SPOOLDIR, 0, 0, NULL,
+     N_("The folder of stored mail. Its parent must be there. Empty means that nothing is ever "
+        "stored: then a message has one next hop, and recipients of further ones get 452 4.5.3.")},
+    {"out.spool_reserve", OPTION_SIZE, offsetof(struct config, out.spool_reserve), "67108864", 0,
+     1099511627776LL, NULL,
+     N_("What is kept free on the spool's file system: when there is less, mail that would have to "
+        "be stored gets 452.")},
+    {"out.deliveries", OPTION_INTEGER, offsetof(struct config, out.deliveries), "16", 1, 256, NULL,
+     N_("Threads that deliver from the spool, beside out.workers.")},
+    {"out.retry", OPTION_DURATIONS, offsetof(struct config, out.retry), "5m 10m 20m 40m 1h 2h 4h",
+     100, 86400000, NULL,
+     N_("What is stored is tried again after these times, one after the other; the last one "
+        "repeats. Up to a fifth of each is taken off at random.")},
+    {"out.lifetime", OPTION_DURATION, offsetof(struct config, out.lifetime_ms), "5d", 1000,
+     2592000000LL, NULL,
+     N_("Mail that could not be delivered for so long is returned to its sender.")},
+    {"out.delay_notice", OPTION_DURATION, offsetof(struct config, out.delay_notice_ms), "4h", 0,
+     2592000000LL, NULL,
+     N_("The sender is told when his mail has waited for so long; 0 means never.")},
+    {"out.bounce_route", OPTION_GROUP, offsetof(struct config, out.bounce_route), "", 0, 0,
+     &default_route_group,
+     N_("Where notices to senders go. Without it, to the backend (in.backend, or that of the "
+        "sender's domain), and where there is none as any other mail.")},
+    {"out.bounce_size", OPTION_SIZE, offsetof(struct config, out.bounce_size), "102400", 0,
+     1073741824, NULL,
+     N_("The largest message that is returned whole where its sender has asked for that; of others "
+        "only the header.")},
     {"out.tls.level", OPTION_ENUM, offsetof(struct config, out.tls.level), "may", 0, 0,
      out_tls_names,
      N_("TLS towards next hops: never, where it is offered and works, always, or always and with "
@@ -424,6 +458,9 @@ static const struct option all_rows[] = {
      offsetof(struct config, out.limits.sessions_per_destination), "10", 1, 1000, NULL,
      N_("Connections to one destination (a domain, or a route) at one time. Who finds all in use "
         "waits for a while, and then gets 451.")},
+    {"out.limits.deliveries_per_destination", OPTION_INTEGER,
+     offsetof(struct config, out.limits.deliveries_per_destination), "5", 1, 256, NULL,
+     N_("How many of these may come from the spool.")},
     {"out.timeouts.command", OPTION_DURATION, offsetof(struct config, out.timeouts.command), "300s",
      1000, 3600000, NULL, N_("Time for the client's next command.")},
     {"out.timeouts.line", OPTION_DURATION, offsetof(struct config, out.timeouts.line), "30s", 100,
@@ -454,6 +491,10 @@ static const struct option all_rows[] = {
      100, 600000, NULL,
      N_("Time for a next hop to answer the end of the mail data. Keep it below the 10 minutes "
         "that clients wait.")},
+    {"control", OPTION_FOLDER, offsetof(struct config, control), "/run/postern", 0, 0, NULL,
+     N_("The folder of the daemons' control sockets, by which relayctl speaks with them. Empty "
+        "means "
+        "none.")},
     {"log.level", OPTION_ENUM, offsetof(struct config, log_level), "info", 0, 0, level_names,
      N_("What is logged; each level includes those before it.")},
 };

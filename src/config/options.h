@@ -22,6 +22,7 @@ enum option_type {
     OPTION_STRING,        /* char * */
     OPTION_HOSTNAME,      /* char * */
     OPTION_FILE,          /* char *, absolute, readable; "" = none */
+    OPTION_FOLDER,        /* char *, absolute; need not be there; "" = none */
     OPTION_INTEGER,       /* int64_t */
     OPTION_DURATION,      /* int64_t, ms; "300ms" "30s" "5m" "1h" "5d", or seconds as a number */
     OPTION_SIZE,          /* int64_t, octets; "100M", or a number */
@@ -36,6 +37,7 @@ enum option_type {
     OPTION_STRINGS,       /* struct string_list */
     OPTION_PATTERNS,      /* struct string_list; domains, ".domain", "*" */
     OPTION_NEXT_HOPS,     /* struct string_list; see net/endpoint.h */
+    OPTION_DURATIONS,     /* struct duration_list; the default may name several, parted by spaces */
     OPTION_GROUPS,        /* struct config_list of structs with rows of their own */
     OPTION_DOMAINS_FILE,  /* adds to an OPTION_DOMAINS: a domain a line */
     OPTION_NETWORKS_FILE, /* adds to an OPTION_NETWORKS: a network a line */

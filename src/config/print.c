@@ -52,6 +52,14 @@ static void print_strings(const struct string_list *list, FILE *out)
     }
 }
 
+static void print_durations(const struct duration_list *list, FILE *out)
+{
+    char text[32];
+    for (size_t i = 0; i < list->count; i++)
+        fprintf(out, "%s\"%s\"", i > 0 ? ", " : "",
+                value_format_duration(list->items[i], text, sizeof text));
+}
+
 /* Files of lines stand in the list that they add to; a group that is not there is left out. */
 static bool is_printed(const struct option *option, const void *base)
 {
@@ -96,6 +104,9 @@ static void print_list(const struct option *option, const void *base, FILE *out)
     case OPTION_NETWORKS:
         print_networks(*(struct cidr_set *const *)place, out);
         break;
+    case OPTION_DURATIONS:
+        print_durations(place, out);
+        break;
     case OPTION_GROUPS:
         print_groups(option, place, out);
         break;
@@ -113,6 +124,7 @@ void option_print(const struct option *option, const void *base, FILE *out)
     case OPTION_STRING:
     case OPTION_HOSTNAME:
     case OPTION_FILE:
+    case OPTION_FOLDER:
         print_quoted(*(char *const *)place, out);
         break;
     case OPTION_INTEGER:

@@ -282,6 +282,31 @@ static int add_network(struct cidr_set **set, const char *text, struct error *er
     return *set != NULL ? cidr_set_add(*set, text, err) : out_of_memory(err);
 }
 
+/* Several may stand in one text, parted by spaces. */
+static int add_durations(const struct option *option, struct duration_list *list, const char *text,
+                         struct error *err)
+{
+    char word[32];
+    for (size_t len; text[strspn(text, " ")] != '\0'; text += len) {
+        text += strspn(text, " ");
+        len = strcspn(text, " ");
+        if (list->count == CONFIG_DURATIONS_MAX)
+            return too_many(CONFIG_DURATIONS_MAX, err);
+        snprintf(word, sizeof word, "%.*s", (int)(len < sizeof word ? len : sizeof word), text);
+        if (set_number(option, &list->items[list->count], word, duration_suffixes, err) != 0)
+            return -1;
+        list->count++;
+    }
+    return 0;
+}
+
+static int set_folder(char **place, const char *text, const char *folder, struct error *err)
+{
+    free(*place);
+    *place = value_absolute(text, folder);
+    return *place != NULL ? 0 : out_of_memory(err);
+}
+
 static int set_boolean(const struct option *option, bool *place, const char *text,
                        struct error *err)
 {
@@ -303,6 +328,8 @@ int option_set(const struct option *option, void *base, const char *text, const 
         if (text[0] == '\0' && option->fallback == NULL)
             return expected(option, text, err);
         return value_set_file(place, text, folder, err);
+    case OPTION_FOLDER:
+        return set_folder(place, text, folder, err);
     case OPTION_INTEGER:
         return set_number(option, place, text, no_suffixes, err);
     case OPTION_DURATION:
@@ -331,6 +358,8 @@ int option_set(const struct option *option, void *base, const char *text, const 
         return add_pattern(place, text, err);
     case OPTION_NEXT_HOPS:
         return add_next_hop(place, text, err);
+    case OPTION_DURATIONS:
+        return add_durations(option, place, text, err);
     case OPTION_GROUP:
     case OPTION_GROUPS:
         break;
@@ -378,6 +407,9 @@ const char *option_expected(const struct option *option, char *out, size_t size)
     case OPTION_NETWORKS_FILE:
         buffer_puts(&buffer, _("the name of a file"));
         break;
+    case OPTION_FOLDER:
+        buffer_puts(&buffer, _("the name of a folder"));
+        break;
     case OPTION_INTEGER:
         buffer_printf(&buffer, _("a number from %lld to %lld"), (long long)option->min,
                       (long long)option->max);
@@ -420,6 +452,11 @@ const char *option_expected(const struct option *option, char *out, size_t size)
     case OPTION_NEXT_HOPS:
         buffer_puts(&buffer, _("a list of hosts, with or without a port"));
         break;
+    case OPTION_DURATIONS:
+        buffer_printf(&buffer, _("a list of times like \"30s\" or \"5m\", from %s to %s"),
+                      value_format_duration(option->min, low, sizeof low),
+                      value_format_duration(option->max, high, sizeof high));
+        break;
     case OPTION_GROUP:
         buffer_puts(&buffer, _("a group in braces"));
         break;
@@ -451,6 +488,7 @@ static void free_option(const struct option *option, void *base)
     case OPTION_STRING:
     case OPTION_HOSTNAME:
     case OPTION_FILE:
+    case OPTION_FOLDER:
         free(*(char **)place);
         break;
     case OPTION_NETWORKS: /* the files of lines add to the same lists */

@@ -420,6 +420,7 @@ int contact_make(struct contact *contact)
         log_line_of(contact, LOG_LEVEL_WARNING,
                     "event=busy reason=out.limits.sessions_per_destination");
         reply_own(contact->verdict, REPLY_DESTINATION_BUSY);
+        contact->busy = true;
         return -1;
     }
     if (dial(contact) != 0) {

@@ -29,6 +29,7 @@ struct contact {
     struct deadline deadline;
     struct remote *remote; /* filled: the caller's, to be kept or dropped */
     struct reply *verdict; /* filled on failure */
+    bool busy;             /* set on failure, when all the destination's connections are in use */
 };
 
 /* 0, or -1 with nothing left open. */

@@ -37,7 +37,6 @@ struct out_courier {
     size_t batch_next;
     const struct recipient *recipients; /* the caller's */
     struct out_stored *stored;          /* NULL: nothing is being stored */
-    bool store_failed;
 };
 
 /* ID: to=<a@example.com>, relay=mx[192.0.2.1]:25, delay=0.51, dsn=2.0.0, status=sent (250 Ok) */
@@ -65,7 +64,6 @@ static void forget(struct out_courier *courier)
     if (courier->stored != NULL)
         courier->out->store->abort(courier->stored);
     courier->stored = NULL;
-    courier->store_failed = false;
     for (size_t i = 0; i < courier->asked_count; i++)
         free(courier->asked[i]);
     free(courier->asked);
@@ -88,6 +86,19 @@ static struct leg *find_leg(const struct out_courier *courier, const char *key)
     return NULL;
 }
 
+/* Without a store nothing could be done for those of several next hops that refuse in the end: the
+ * first one that is there takes the message, the rest gets 452. */
+static bool has_room(const struct out_courier *courier)
+{
+    if (courier->leg_count == (size_t)courier->out->config->out.limits.next_hops)
+        return false;
+    for (size_t i = 0; i < courier->leg_count && courier->out->store == NULL; i++) {
+        if (!courier->legs[i]->judged)
+            return false;
+    }
+    return true;
+}
+
 static enum own_reply leg_for(struct out_courier *courier, const char *domain, struct leg **leg)
 {
     const struct route *route = routes_find(courier->out->routes, domain);
@@ -96,12 +107,14 @@ static enum own_reply leg_for(struct out_courier *courier, const char *domain, s
     *leg = find_leg(courier, route_key(route, domain, key));
     if (*leg != NULL)
         return REPLY_OK;
-    if (courier->leg_count == (size_t)courier->out->config->out.limits.next_hops)
+    if (!has_room(courier))
         return REPLY_TOO_MANY_NEXT_HOPS;
     *leg = leg_new(courier->out, route, domain, courier->envelope);
     if (*leg == NULL)
         return REPLY_BACKEND_BUSY;
     courier->legs[courier->leg_count++] = *leg;
+    if (courier->out->store == NULL)
+        leg_contact(*leg, deadline_in_ms(courier->out->config->out.timeouts.dial));
     return REPLY_OK;
 }
 
@@ -239,6 +252,12 @@ static void log_all(const struct out_courier *courier)
                     &courier->asked[i]->leg->verdict);
 }
 
+static void log_refused(const struct out_courier *courier, const struct reply *reply)
+{
+    for (size_t i = 0; i < courier->asked_count; i++)
+        log_outcome(courier, &courier->asked[i]->recipient.path, "none", reply);
+}
+
 /* Every leg is judged. */
 static enum decision decide(struct leg *const *legs, size_t count, struct reply *reply)
 {
@@ -260,14 +279,21 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     size_t count = list_legs(courier, legs), ready = 0;
 
     base->form = COURIER_LINES;
+    if (store != NULL && count > 1) {
+        /* Without room for what may be left over, nobody gets it now: half a delivery and a 4xx would
+         * bring the message to the other half again and again. */
+        enum own_reply room = store->begin(store->context, courier->envelope, &courier->stored);
+        if (room != REPLY_OK) {
+            reply_own(reply, room);
+            log_refused(courier, reply);
+            return;
+        }
+    }
     for (size_t i = 0; i < count; i++)
         leg_send_data(legs[i]);
     for (size_t i = 0; i < count; i++)
         ready += leg_data_reply(legs[i]);
     if (ready > 0) {
-        if (store != NULL && count > 1)
-            courier->stored = store->begin(store->context, courier->envelope);
-        courier->store_failed = store != NULL && count > 1 && courier->stored == NULL;
         reply_own(reply, REPLY_START_DATA);
         return;
     }
@@ -285,7 +311,6 @@ static void store_piece(struct out_courier *courier, const struct iovec *iov, in
         return;
     courier->out->store->abort(courier->stored);
     courier->stored = NULL;
-    courier->store_failed = true;
 }
 
 static int courier_write(struct courier *base, const struct iovec *iov, int count)
@@ -330,7 +355,7 @@ static int store_rest(struct out_courier *courier)
         const struct leg *leg = courier->asked[i]->leg;
         results[i] =
             (struct out_result){&courier->asked[i]->recipient, reply_is_positive(&leg->verdict),
-                                &leg->verdict, leg_relay(leg)};
+                                &leg->verdict, leg->ours, leg_relay(leg)};
     }
     if (results != NULL)
         result = courier->out->store->commit(courier->stored, results, courier->asked_count);
@@ -341,28 +366,12 @@ static int store_rest(struct out_courier *courier)
     return result;
 }
 
-static void log_unstored(const struct out_courier *courier)
-{
-    struct log_line line;
-    log_begin(&line, LOG_LEVEL_ERROR, "event=undelivered");
-    log_str(&line, "id", courier->envelope->id);
-    log_str(&line, "reason",
-            "next hops did not agree on the message, and there is no store for "
-            "the recipients with status=deferred or bounced");
-    log_str(&line, "hint",
-            "let the mail server send to one recipient at a time "
-            "(smtp_destination_recipient_limit = 1)");
-    log_end(&line);
-}
-
 static void settle_mixed(struct out_courier *courier, struct reply *reply)
 {
     if (courier->stored != NULL && store_rest(courier) == 0)
         reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
-    else if (courier->out->store != NULL)
-        reply_own(reply, REPLY_BACKEND_BUSY); /* twice is better than never */
     else
-        log_unstored(courier);
+        reply_own(reply, REPLY_BACKEND_BUSY); /* twice is better than never */
 }
 
 static void courier_end(struct courier *base, struct reply *reply)

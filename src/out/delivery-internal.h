@@ -38,6 +38,7 @@ struct delivery_pool {
     pthread_mutex_t lock;    /* of what follows */
     pthread_cond_t woken;
     uint64_t wakes;
+    unsigned running; /* threads that have not ended */
     struct unrecorded *unrecorded;
 };
 

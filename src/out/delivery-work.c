@@ -135,6 +135,17 @@ static void tell_sender(struct delivery_pool *pool, const struct queue_work *wor
     }
 }
 
+/* Who has not been tried stays as he is. */
+static size_t drop_deferred(struct change *changes, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (changes[i].state != RECIPIENT_QUEUED)
+            changes[kept++] = changes[i];
+    }
+    return kept;
+}
+
 static void settle(struct delivery_pool *pool, const struct queue_work *work,
                    const struct delivery_job *job, const struct bench *bench)
 {
@@ -146,8 +157,11 @@ static void settle(struct delivery_pool *pool, const struct queue_work *work,
             outcome = job->reached ? QUEUE_DEFERRED : QUEUE_UNREACHABLE;
     }
     int64_t next = queue_judge(pool->queue, work, outcome, job->results[0].reply);
+    size_t count = job->interrupted ? drop_deferred(bench->changes, job->count) : job->count;
+    if (count == 0)
+        return;
     enum spool_result result =
-        delivery_record(pool, work->id, bench->changes, job->count, next / 1000, &err);
+        delivery_record(pool, work->id, bench->changes, count, next / 1000, &err);
     if (result == SPOOL_OK || result == SPOOL_MISSING)
         return;
     log_problem(work, err.text);

@@ -48,16 +48,38 @@ struct queue *delivery_queue(struct delivery_pool *pool)
     return pool->queue;
 }
 
+static struct timespec time_of(int64_t monotonic_ms)
+{
+    return (struct timespec){monotonic_ms / 1000, monotonic_ms % 1000 * 1000000};
+}
+
+void delivery_wind_down(struct delivery_pool *pool)
+{
+    atomic_store(&pool->stopping, true);
+    delivery_wake(pool);
+}
+
+bool delivery_wait(struct delivery_pool *pool, struct deadline deadline)
+{
+    struct timespec until = time_of(deadline_now_ms() + deadline_left_ms(deadline));
+
+    pthread_mutex_lock(&pool->lock);
+    while (pool->running > 0) {
+        if (pthread_cond_timedwait(&pool->woken, &pool->lock, &until) == ETIMEDOUT)
+            break;
+    }
+    bool ended = pool->running == 0;
+    pthread_mutex_unlock(&pool->lock);
+    return ended;
+}
+
 /* Until something may be due. `seen` is the count of wakes from before the queue was asked, so that
  * none is missed in between. */
 static void wait_for_work(struct delivery_pool *pool, uint64_t seen, int64_t wait_ms)
 {
-    struct timespec until;
     if (wait_ms < 0 || wait_ms > LOOK_AGAIN_MS)
         wait_ms = LOOK_AGAIN_MS;
-    int64_t until_ms = deadline_now_ms() + wait_ms;
-    until.tv_sec = until_ms / 1000;
-    until.tv_nsec = until_ms % 1000 * 1000000;
+    struct timespec until = time_of(deadline_now_ms() + wait_ms);
     pthread_mutex_lock(&pool->lock);
     while (pool->wakes == seen && !atomic_load(&pool->stopping)) {
         if (pthread_cond_timedwait(&pool->woken, &pool->lock, &until) == ETIMEDOUT)
@@ -81,6 +103,10 @@ static void *run(void *context)
         else
             wait_for_work(pool, seen, wait_ms);
     }
+    pthread_mutex_lock(&pool->lock);
+    pool->running--;
+    pthread_cond_broadcast(&pool->woken);
+    pthread_mutex_unlock(&pool->lock);
     return NULL;
 }
 
@@ -186,8 +212,11 @@ static int start_threads(struct delivery_pool *pool)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (result == 0 && pool->started < pool->config.threads) {
+        pthread_mutex_lock(&pool->lock);
         result = pthread_create(&pool->threads[pool->started], &attributes, run, pool);
         pool->started += result == 0;
+        pool->running += result == 0;
+        pthread_mutex_unlock(&pool->lock);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
@@ -264,8 +293,7 @@ void delivery_stop(struct delivery_pool *pool)
 {
     if (pool == NULL)
         return;
-    atomic_store(&pool->stopping, true);
-    delivery_wake(pool);
+    delivery_wind_down(pool);
     for (unsigned i = 0; i < pool->started; i++)
         pthread_join(pool->threads[i], NULL);
     if (pool->unrecorded != NULL)

@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/deadline.h"
 #include "base/error.h"
 #include "out/queue.h"
 #include "out/spool.h"
@@ -52,6 +53,7 @@ struct delivery_job {
     bool reached;                    /* a next hop spoke with us; else the destination is left alone
                                         for a while, and result 0's reply says why */
     const atomic_bool *stopping;     /* set when the daemon shuts down: come to an end */
+    bool interrupted;                /* for that: who is deferred has not been tried */
 };
 
 struct delivery_hooks {
@@ -86,12 +88,23 @@ struct delivery_pool;
 struct delivery_pool *delivery_start(const struct delivery_config *config,
                                      struct spool_scan_counts *counts, struct error *err);
 
+/* From now on nothing more is begun. */
+void delivery_wind_down(struct delivery_pool *pool);
+/* Waits for what is under way; true when nothing is any more. */
+bool delivery_wait(struct delivery_pool *pool, struct deadline deadline);
+
 /* Lets the deliveries under way end, joins the threads, frees. What is left stays in the spool. */
 void delivery_stop(struct delivery_pool *pool);
 
 /* A message has just been committed to the spool: queue it. Recipients that were tried already
  * carry attempts and next_try. 0; -1 when out of memory (it is then delivered after a restart). */
 int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *envelope);
+
+/* Makes a message durable and queues it. A recipient that is already RECIPIENT_FAILED in the envelope
+ * was refused by a next hop just now: the sender is told first. After SPOOL_OK nothing can be lost;
+ * else nothing is stored. The message is freed in any case. */
+enum spool_result delivery_store(struct delivery_pool *pool, struct spool_message *message,
+                                 struct spool_envelope *envelope, struct error *err);
 
 /* What an operator may want of a message, in the queue and on disk alike. QUEUE_BUSY: it is being
  * worked on just now. A failure on disk is QUEUE_BUSY too, with a reason in `err`. */

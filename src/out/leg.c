@@ -80,7 +80,7 @@ static struct deadline step(const struct leg *leg)
 static void judge(struct leg *leg, enum own_reply why)
 {
     reply_own(&leg->verdict, why);
-    leg->judged = true;
+    leg->judged = leg->ours = true;
 }
 
 /* The next hop closed, stalled or talked garbage. Whatever was under way there must not end well. */
@@ -144,7 +144,8 @@ void leg_contact(struct leg *leg, struct deadline deadline)
         return;
     leg->contacted = true;
     leg->connected = contact_make(&contact) == 0;
-    leg->judged = !leg->connected;
+    leg->judged = leg->ours = !leg->connected;
+    leg->unreachable = !leg->connected && !contact.busy;
 }
 
 /* What this next hop cannot take. Without 8BITMIME the octets go there all the same, as from every

@@ -23,6 +23,8 @@ struct leg {
     bool connected, contacted;
     bool judged;
     struct reply verdict; /* under `judged`; then the final reply */
+    bool ours;            /* under `judged`: the verdict is in our words, not the next hop's */
+    bool unreachable;     /* judged, and that speaks against the destination, not the message */
     const struct envelope *envelope;
     /* The batch that is being asked about. */
     const struct recipient *batch[SESSION_BATCH_MAX];

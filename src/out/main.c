@@ -5,11 +5,17 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
 
 #include "base/i18n.h"
+#include "base/log.h"
+#include "out/courier-spool.h"
 #include "out/courier.h"
+#include "out/depot.h"
 #include "server/daemon.h"
 
 /* Refused mail data is read away so far, so that the client hears the refusal and does not come back
@@ -22,6 +28,8 @@
 struct relay_out {
     struct remotes *remotes;
     struct resolver *resolver;
+    struct depot *depot;      /* NULL: nothing is ever stored */
+    struct deadline patience; /* at the end, for what next hops still owe */
     uint64_t generation;
 };
 
@@ -34,14 +42,31 @@ static void relay_out_shape(const struct config *config, struct daemon_shape *sh
         .workers = (unsigned)out->workers,
         /* A full queue would be answered 421, which Postfix takes for the end of this host. */
         .queue = (unsigned)out->limits.connections,
-        .connections = (unsigned)(out->limits.connections + out->workers * out->limits.next_hops),
+        .connections = (unsigned)(out->limits.connections + out->workers * out->limits.next_hops +
+                                  out->deliveries),
         .drain_ms = out->timeouts.drain,
     };
+}
+
+/* Deliveries come to an end beside the sessions. */
+static void relay_out_stopping(void *shared, int64_t drain_ms)
+{
+    struct relay_out *relay = shared;
+    relay->patience = deadline_in_ms(drain_ms);
+    if (relay->depot != NULL)
+        depot_wind_down(relay->depot);
 }
 
 static void relay_out_stop(void *shared)
 {
     struct relay_out *relay = shared;
+    if (relay->depot != NULL && !depot_close(relay->depot, relay->patience)) {
+        /* As with sessions that are not over in time: what is left is in the spool. */
+        log_write(LOG_LEVEL_NOTICE, "event=stop-unfinished hint=\"deliveries under way are tried "
+                                    "again after the next start\"");
+        fflush(NULL);
+        _exit(EX_OK);
+    }
     remotes_free(relay->remotes);
     resolver_free(relay->resolver);
     free(relay);
@@ -60,7 +85,9 @@ static void *relay_out_start(const struct config *config, struct error *err)
     relay->resolver = resolver_new(&resolver, err);
     if (relay->resolver != NULL)
         relay->remotes = remotes_new(err);
-    if (relay->remotes != NULL)
+    if (relay->remotes != NULL && config->out.spool[0] != '\0')
+        relay->depot = depot_open(config, err);
+    if (relay->remotes != NULL && (relay->depot != NULL || config->out.spool[0] == '\0'))
         return relay;
     relay_out_stop(relay);
     return NULL;
@@ -117,19 +144,27 @@ static enum own_reply check_sender(void *context, const char *user, const struct
                                                                     : REPLY_SENDER_DENIED;
 }
 
-/* DSN is not offered: it would oblige us to send "relayed" notices where the next hop lacks it (RFC
- * 3461 5.2.2); the client does that itself when we do not offer it. */
+static bool stores_all(const struct outbound *out)
+{
+    return out->depot != NULL && out->config->out.delivery == CONFIG_DELIVERY_SPOOL;
+}
+
+/* DSN is offered only where everything is stored: it obliges us to send "relayed" notices where the
+ * next hop lacks it (RFC 3461 5.2.2); the client does that itself when we do not offer it. */
 static void announce(void *context, struct session_offer *offer)
 {
     const struct outbound *out = context;
     offer->extensions = EXTENSION_8BITMIME | EXTENSION_SMTPUTF8 | EXTENSION_ENHANCEDSTATUSCODES;
+    if (stores_all(out))
+        offer->extensions |= EXTENSION_DSN;
     strcpy(offer->mechanisms, out->users != NULL ? "PLAIN LOGIN" : "");
 }
 
 static struct courier *new_courier(void *context, const void *route)
 {
+    const struct outbound *out = context;
     (void)route;
-    return courier_out_new(context);
+    return stores_all(out) ? courier_spool_new(out) : courier_out_new(out);
 }
 
 static bool serves(void *context, const struct address *client)
@@ -214,7 +249,14 @@ static struct service *relay_out_service(void *shared, struct config *config,
     out->service.destroy = outbound_destroy;
     set_rules(out);
     set_gate(out);
-    return &out->service;
+    if (relay->depot == NULL)
+        return &out->service;
+    out->depot = relay->depot;
+    out->store = depot_store(relay->depot);
+    if (depot_use(relay->depot, out, err) == 0)
+        return &out->service;
+    service_unref(&out->service);
+    return NULL;
 }
 
 int main(int argc, char **argv)
@@ -226,6 +268,7 @@ int main(int argc, char **argv)
         .shape = relay_out_shape,
         .start = relay_out_start,
         .service_new = relay_out_service,
+        .stopping = relay_out_stopping,
         .stop = relay_out_stop,
     };
     return daemon_main(&program, argc, argv);

@@ -20,6 +20,8 @@
 #include "out/users.h"
 #include "server/service.h"
 
+struct depot;
+
 struct outbound {
     struct service service;
     struct config *config;         /* a reference */
@@ -34,7 +36,8 @@ struct outbound {
     /* The process's. */
     struct remotes *remotes;
     struct resolver *resolver;
-    const struct out_store *store; /* NULL: nothing can be stored */
+    struct depot *depot;           /* NULL: nothing can be stored */
+    const struct out_store *store; /* the same */
 };
 
 /* All but the service, the client side's TLS and the store, which are the caller's to fill. Takes a

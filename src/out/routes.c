@@ -28,7 +28,8 @@ struct routes {
     struct route *routes; /* all of them; never moved */
     size_t count;
     struct patterns own, listed;
-    const struct route *others; /* the default route, or one without next hops */
+    const struct route *others;  /* the default route, or one without next hops */
+    const struct route *bounces; /* NULL: as any other mail */
     const char *own_domain;
 };
 
@@ -174,6 +175,8 @@ static int add_backend(struct routes *routes, const struct config_backend *backe
 
     snprintf(name, sizeof name, "backend:%zu", number);
     struct route *route = next_route(routes, name);
+    if (number == 0)
+        routes->bounces = route;
     route->tls = backend_level(backend);
     route->tls_name = backend->tls_name;
     if (route->tls == CONFIG_OUT_TLS_VERIFY && backend->ca_file[0] != '\0' &&
@@ -230,7 +233,13 @@ static int add_listed(struct routes *routes, struct error *err)
     }
     struct route *others = next_route(routes, "default");
     routes->others = others;
-    return out->default_route.given ? fill_route(others, &out->default_route, true, err) : 0;
+    if (out->default_route.given && fill_route(others, &out->default_route, true, err) != 0)
+        return -1;
+    if (!out->bounce_route.given)
+        return 0;
+    struct route *bounces = next_route(routes, "bounces");
+    routes->bounces = bounces;
+    return fill_route(bounces, &out->bounce_route, true, err);
 }
 
 struct routes *routes_new(const struct config *config, struct error *err)
@@ -239,7 +248,7 @@ struct routes *routes_new(const struct config *config, struct error *err)
 
     if (routes != NULL) {
         routes->config = config;
-        routes->routes = calloc(config->in.backends.count + config->out.routes.count + 2,
+        routes->routes = calloc(config->in.backends.count + config->out.routes.count + 3,
                                 sizeof *routes->routes);
     }
     if (routes == NULL || routes->routes == NULL)
@@ -273,6 +282,16 @@ const struct route *routes_find(const struct routes *routes, const char *domain)
     if (found == NULL || (found->hop_count == 0 && !found->denied && routes->others->hop_count > 0))
         return routes->others;
     return found;
+}
+
+const struct route *routes_bounce(const struct routes *routes, const char *domain)
+{
+    if (routes->config->out.bounce_route.given)
+        return routes->bounces;
+    const struct route *own = match(&routes->own, domain);
+    if (own == NULL)
+        own = routes->bounces;
+    return own != NULL ? own : routes_find(routes, domain);
 }
 
 const char *route_key(const struct route *route, const char *domain, char out[ROUTE_KEY_MAX])

@@ -45,6 +45,10 @@ void routes_free(struct routes *routes);
 /* Never NULL. Any case. */
 const struct route *routes_find(const struct routes *routes, const char *domain);
 
+/* Where a notice to a sender of this domain goes: by out.bounce_route, else to the domain's own
+ * backend, else to in.backend, and where there is none of these as routes_find() says. */
+const struct route *routes_bounce(const struct routes *routes, const char *domain);
+
 /* Mail for the same destination goes in the same transaction and by the same connections: the
  * route's next hops or, without any, the domain's. Returns `out`. */
 const char *route_key(const struct route *route, const char *domain, char out[ROUTE_KEY_MAX]);

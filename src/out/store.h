@@ -23,13 +23,15 @@ struct out_result {
     const struct recipient *recipient;
     bool delivered;
     const struct reply *reply; /* the next hop's, or ours about it; code never 0 */
+    bool ours;                 /* the reply is in our words */
     const char *relay;         /* "mx.example.net[192.0.2.1]:25"; "none" when none was reached */
 };
 
 struct out_store {
     void *context;
-    /* Before the mail data. NULL: cannot be had now; the message then goes without. */
-    struct out_stored *(*begin)(void *context, const struct envelope *envelope);
+    /* Before the mail data. REPLY_OK and *stored, or what the client is told instead of 354. */
+    enum own_reply (*begin)(void *context, const struct envelope *envelope,
+                            struct out_stored **stored);
     /* The mail data as the next hops get it: lines, dots stuffed, without the end. -1: it failed,
      * only abort() is left. */
     int (*write)(struct out_stored *stored, const struct iovec *iov, int count);

@@ -438,6 +438,8 @@ static void finish(struct daemon *daemon)
     struct daemon_shape shape;
     daemon->program->shape(daemon->config, &shape);
     tell_stopping(shape.drain_ms);
+    if (daemon->program->stopping != NULL)
+        daemon->program->stopping(daemon->shared, shape.drain_ms);
     gate_drain(daemon->gate, shape.drain_ms);
     join_gate(daemon);
     log_stop(daemon);

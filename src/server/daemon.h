@@ -43,6 +43,8 @@ struct daemon_program {
      * (takes its own reference; may be NULL when no certificates are configured). */
     struct service *(*service_new)(void *shared, struct config *config, struct tls_server *tls,
                                    struct error *err);
+    /* The end begins: sessions have so long to finish. May be NULL. */
+    void (*stopping)(void *shared, int64_t drain_ms);
     /* Ends what start() began; after the gate is gone. */
     void (*stop)(void *shared);
 };

@@ -134,6 +134,8 @@ enum own_reply {
     REPLY_TOO_MANY_NEXT_HOPS,
     REPLY_REMOTE_TOO_BIG,
     REPLY_REMOTE_LOST,
+    REPLY_STORE_FULL,
+    REPLY_STORE_FAILED,
     REPLY_OWN_COUNT,
 };
 void reply_own(struct reply *reply, enum own_reply which);

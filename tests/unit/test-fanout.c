@@ -161,6 +161,8 @@ struct world {
     struct recipient recipients[8];
     size_t recipient_count;
     struct reply replies[8], data, final;
+    struct out_stored *stored;
+    struct out_store store;
 };
 
 static void collect(void *context, const char *text)
@@ -196,6 +198,61 @@ static struct config *make_config(const char *more)
     return config;
 }
 
+/* A store that writes down what it is told. */
+struct out_stored {
+    GString *data;
+    GString *results;
+    bool begins, commits;
+    unsigned begun, aborted;
+};
+
+static enum own_reply store_begin(void *context, const struct envelope *envelope,
+                                  struct out_stored **out)
+{
+    struct out_stored *stored = context;
+    g_assert_cmpstr(envelope->sender.mailbox, ==, "s@sender.example");
+    stored->begun++;
+    *out = stored->begins ? stored : NULL;
+    return stored->begins ? REPLY_OK : REPLY_STORE_FULL;
+}
+
+static int store_write(struct out_stored *stored, const struct iovec *iov, int count)
+{
+    for (int i = 0; i < count; i++)
+        g_string_append_len(stored->data, iov[i].iov_base, (gssize)iov[i].iov_len);
+    return 0;
+}
+
+static int store_commit(struct out_stored *stored, const struct out_result *results, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        g_string_append_printf(stored->results, "%s %s %d;", results[i].recipient->path.mailbox,
+                               results[i].delivered ? "delivered" : "left", results[i].reply->code);
+    return stored->commits ? 0 : -1;
+}
+
+static void store_abort(struct out_stored *stored)
+{
+    stored->aborted++;
+}
+
+/* One that always has room, and is not looked into. */
+static struct out_stored *roomy_new(void)
+{
+    struct out_stored *stored = g_new0(struct out_stored, 1);
+    stored->data = g_string_new(NULL);
+    stored->results = g_string_new(NULL);
+    stored->begins = stored->commits = true;
+    return stored;
+}
+
+static void stored_free(struct out_stored *stored)
+{
+    g_string_free(stored->data, TRUE);
+    g_string_free(stored->results, TRUE);
+    g_free(stored);
+}
+
 static void open_world(struct world *world, const struct script *scripts, const char *more)
 {
     static const struct script usual;
@@ -207,6 +264,11 @@ static void open_world(struct world *world, const struct script *scripts, const 
     world->remotes = remotes_new(&err);
     world->out = outbound_new(config, world->remotes, NULL, &err);
     g_assert_cmpstr(err.text, ==, "");
+    world->stored = roomy_new();
+    world->store =
+        (struct out_store){world->stored, store_begin, store_write, store_commit, store_abort};
+    if (config->out.spool[0] != '\0')
+        world->out->store = &world->store;
     config_unref(config);
     world->courier = courier_out_new(world->out);
     world->client.session_id = "SESSION";
@@ -220,6 +282,7 @@ static void close_world(struct world *world)
     world->courier->ops->free(world->courier);
     outbound_free(world->out);
     remotes_free(world->remotes);
+    stored_free(world->stored);
     for (int i = 0; i < HOPS; i++)
         stop_hop(&hops[i]);
 }
@@ -306,7 +369,7 @@ static const struct {
      "4.7.1",
      {1, 1},
      {1, 1}},
-    {"final: mixed, no store",
+    {"final: mixed",
      {{.dot = "550 5.7.1 spam"}, {0}},
      "",
      "a@hop0.example b@hop1.example",
@@ -314,6 +377,22 @@ static const struct {
      "2.0.0",
      {1, 1},
      {1, 1}},
+    {"no store: one next hop",
+     {{0}},
+     "spool = \"\";",
+     "a@hop0.example b@hop1.example c@hop0.example",
+     "250 452 250 / 354 / 250",
+     "2.0.0",
+     {1, 0},
+     {1, 0}},
+    {"no store: the first that is there",
+     {{0}},
+     "spool = \"\";",
+     "a@dead.example b@hop0.example",
+     "451 250 / 354 / 250",
+     "2.0.0",
+     {1},
+     {1}},
     {"lost after the end",
      {{.dot = "close"}},
      "",
@@ -555,42 +634,6 @@ static void test_needs(void)
     }
 }
 
-/* A store that writes down what it is told. */
-struct out_stored {
-    GString *data;
-    GString *results;
-    bool begins, commits;
-    unsigned begun, aborted;
-};
-
-static struct out_stored *store_begin(void *context, const struct envelope *envelope)
-{
-    struct out_stored *stored = context;
-    g_assert_cmpstr(envelope->sender.mailbox, ==, "s@sender.example");
-    stored->begun++;
-    return stored->begins ? stored : NULL;
-}
-
-static int store_write(struct out_stored *stored, const struct iovec *iov, int count)
-{
-    for (int i = 0; i < count; i++)
-        g_string_append_len(stored->data, iov[i].iov_base, (gssize)iov[i].iov_len);
-    return 0;
-}
-
-static int store_commit(struct out_stored *stored, const struct out_result *results, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        g_string_append_printf(stored->results, "%s %s %d;", results[i].recipient->path.mailbox,
-                               results[i].delivered ? "delivered" : "left", results[i].reply->code);
-    return stored->commits ? 0 : -1;
-}
-
-static void store_abort(struct out_stored *stored)
-{
-    stored->aborted++;
-}
-
 static void test_store(void)
 {
     static const struct {
@@ -630,28 +673,24 @@ static void test_store(void)
          false,
          "250 250 / 354 / 451",
          "a@hop0.example left 550;b@hop1.example delivered 250;"},
-        {"no store to be had", {.dot = "550 5.7.1 spam"}, false, true, "250 250 / 354 / 451", ""},
+        {"no room to begin with", {.dot = "550 5.7.1 spam"}, false, true, "250 250 / 452", ""},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tries); i++) {
         struct script scripts[HOPS] = {tries[i].first};
-        struct out_stored stored = {
-            g_string_new(NULL), g_string_new(NULL), tries[i].begins, tries[i].commits, 0, 0};
-        const struct out_store store = {&stored, store_begin, store_write, store_commit,
-                                        store_abort};
         struct world world;
         g_test_message("%s", tries[i].name);
         open_world(&world, scripts, "live_deadline = 1;");
-        world.out->store = &store;
+        const struct out_stored *stored = world.stored;
+        world.stored->begins = tries[i].begins;
+        world.stored->commits = tries[i].commits;
         g_autofree char *codes = transact(&world, "a@hop0.example b@hop1.example");
         g_assert_cmpstr(codes, ==, tries[i].codes);
-        g_assert_cmpstr(stored.results->str, ==, tries[i].results);
-        g_assert_cmpint(stored.begun, ==, 1);
+        g_assert_cmpstr(stored->results->str, ==, tries[i].results);
+        g_assert_cmpint(stored->begun, ==, 1);
         if (tries[i].begins)
-            g_assert_cmpstr(stored.data->str, ==, "Subject: x\r\n\r\n..dots\r\nend\r\n");
-        g_assert_cmpint(stored.aborted, ==, tries[i].begins && tries[i].results[0] == '\0');
+            g_assert_cmpstr(stored->data->str, ==, "Subject: x\r\n\r\n..dots\r\nend\r\n");
+        g_assert_cmpint(stored->aborted, ==, tries[i].begins && tries[i].results[0] == '\0');
         close_world(&world);
-        g_string_free(stored.data, TRUE);
-        g_string_free(stored.results, TRUE);
     }
 }
 

@@ -1,0 +1,196 @@
+/* out/courier-spool.c - the courier of delivery = "spool": every message is stored, then delivered
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "out/courier-spool.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "out/candidates.h"
+
+#define DNS_PATIENCE_MS 5000 /* for a batch of recipients */
+
+struct spool_courier {
+    struct courier base;
+    const struct outbound *out;
+    bool in_transaction;
+    struct spool_envelope envelope; /* with the recipients accepted */
+    uint64_t expected;              /* octets */
+    enum own_reply batch[SESSION_BATCH_MAX];
+    size_t next;
+    struct spool_message *message; /* NULL: no data yet, or it failed */
+    enum own_reply failure;        /* of storing it */
+};
+
+static struct spool_courier *of(struct courier *base)
+{
+    return (struct spool_courier *)base;
+}
+
+static void forget(struct spool_courier *courier)
+{
+    spool_abort(courier->message);
+    courier->message = NULL;
+    spool_envelope_clear(&courier->envelope);
+    courier->in_transaction = false;
+}
+
+/* What is certain to fail is refused now: a reply is better than a notice. */
+static enum own_reply judge(const struct outbound *out, const char *domain,
+                            struct deadline deadline)
+{
+    const struct route *route = routes_find(out->routes, domain);
+    struct candidates found;
+
+    if (route->hop_count > 0 || deadline_passed(deadline))
+        return REPLY_OK;
+    enum own_reply why = candidates_find(out, route, domain, deadline, &found);
+    return why == REPLY_DNS_TEMPORARY ? REPLY_OK : why;
+}
+
+static void log_refusal(const struct envelope *envelope, const struct recipient *recipient,
+                        enum own_reply why)
+{
+    struct log_line line;
+    struct reply reply;
+    char text[512];
+
+    reply_own(&reply, why);
+    log_begin(&line, LOG_LEVEL_INFO, "");
+    log_text(&line, "%s: to=<%s>, relay=none, dsn=%s, status=%s (%s)", envelope->id,
+             recipient->path.mailbox, reply.enhanced,
+             reply_is_permanent(&reply) ? "bounced" : "deferred",
+             reply_summary(&reply, text, sizeof text));
+    log_str(&line, "session", envelope->client->session_id);
+    log_end(&line);
+}
+
+static void courier_send(struct courier *base, const struct envelope *envelope,
+                         const struct recipient *recipients, size_t count, enum courier_data data)
+{
+    struct spool_courier *courier = of(base);
+    struct deadline deadline = deadline_in_ms(DNS_PATIENCE_MS);
+
+    (void)data;
+    if (!courier->in_transaction) {
+        depot_envelope(courier->out, envelope, &courier->envelope);
+        courier->expected = envelope->size;
+        courier->in_transaction = true;
+    }
+    courier->next = 0;
+    for (size_t i = 0; i < count; i++) {
+        enum own_reply why = judge(courier->out, recipients[i].path.domain, deadline);
+        if (why == REPLY_OK && !depot_add(&courier->envelope, &recipients[i]))
+            why = REPLY_TOO_MANY_RECIPIENTS;
+        if (why != REPLY_OK)
+            log_refusal(envelope, &recipients[i], why);
+        courier->batch[i] = why;
+    }
+}
+
+static void courier_recipient_reply(struct courier *base, struct reply *reply)
+{
+    struct spool_courier *courier = of(base);
+    enum own_reply why = courier->batch[courier->next++];
+
+    if (why == REPLY_OK)
+        reply_set(reply, 250, "2.1.5", "Ok");
+    else
+        reply_own(reply, why);
+}
+
+static void courier_data_reply(struct courier *base, struct reply *reply)
+{
+    struct spool_courier *courier = of(base);
+
+    base->form = COURIER_LINES;
+    if (courier->envelope.recipient_count == 0) {
+        reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
+        return;
+    }
+    courier->failure = depot_begin(courier->out->depot, courier->expected, &courier->message);
+    if (courier->failure != REPLY_OK)
+        courier->message = NULL;
+    reply_own(reply, courier->failure == REPLY_OK ? REPLY_START_DATA : courier->failure);
+}
+
+static int courier_write(struct courier *base, const struct iovec *iov, int count)
+{
+    struct spool_courier *courier = of(base);
+
+    if (courier->message == NULL)
+        return -1;
+    courier->failure = depot_write(courier->message, iov, count);
+    if (courier->failure == REPLY_OK)
+        return 0;
+    spool_abort(courier->message);
+    courier->message = NULL;
+    return -1;
+}
+
+static void log_stored(const struct spool_courier *courier)
+{
+    const struct spool_envelope *envelope = &courier->envelope;
+    char id[SPOOL_ID_LEN + 1];
+    struct log_line line;
+
+    log_begin(&line, LOG_LEVEL_INFO, "event=stored");
+    log_str(&line, "id", spool_id_format(envelope->id, id));
+    log_str(&line, "origin", envelope->origin);
+    log_str(&line, "from", envelope->sender.mailbox);
+    log_int(&line, "recipients", (int64_t)envelope->recipient_count);
+    log_int(&line, "size", (int64_t)envelope->size);
+    log_end(&line);
+}
+
+static void courier_end(struct courier *base, struct reply *reply)
+{
+    struct spool_courier *courier = of(base);
+    char id[SPOOL_ID_LEN + 1];
+
+    if (courier->message != NULL)
+        courier->failure = depot_commit(courier->out->depot, courier->message, &courier->envelope);
+    courier->message = NULL;
+    if (courier->failure == REPLY_OK) {
+        log_stored(courier);
+        reply_set(reply, 250, "2.0.0", "Ok: queued as %s",
+                  spool_id_format(courier->envelope.id, id));
+    } else {
+        reply_own(reply, courier->failure);
+    }
+    forget(courier);
+}
+
+static void courier_reset(struct courier *base)
+{
+    forget(of(base));
+}
+
+static void courier_free(struct courier *base)
+{
+    forget(of(base));
+    free(base);
+}
+
+struct courier *courier_spool_new(const struct outbound *out)
+{
+    static const struct courier_ops ops = {
+        .send = courier_send,
+        .recipient_reply = courier_recipient_reply,
+        .data_reply = courier_data_reply,
+        .write = courier_write,
+        .end = courier_end,
+        .reset = courier_reset,
+        .abort = courier_reset,
+        .free = courier_free,
+    };
+    struct spool_courier *courier = calloc(1, sizeof *courier);
+
+    if (courier == NULL)
+        return NULL;
+    courier->base.ops = &ops;
+    courier->out = out;
+    spool_envelope_init(&courier->envelope);
+    return &courier->base;
+}

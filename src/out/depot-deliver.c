@@ -1,0 +1,251 @@
+/* out/depot-deliver.c - a message from the spool goes to its next hop, as a live one would
+ *
+ * The same contacts and legs, so the same memory of dead hosts, the same TLS and the same limit of
+ * connections to a destination. The mail data comes from the file, block by block.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "out/depot-internal.h"
+#include "out/leg.h"
+
+#define BLOCK_OCTETS 32768
+
+/* The recipients of a job that go in one transaction. */
+struct part {
+    struct depot *depot;
+    struct delivery_job *job;
+    const struct outbound *out;
+    const struct route *route;
+    struct leg *leg;
+    struct client_identity client;
+    struct envelope envelope;
+    struct recipient recipients[SESSION_BATCH_MAX];
+    size_t results[SESSION_BATCH_MAX]; /* their indexes in the job */
+    bool accepted[SESSION_BATCH_MAX];
+    size_t count;
+    char id[SPOOL_ID_LEN + 1];
+};
+
+const char *depot_reply_text(const struct reply *reply, char out[ENVELOPE_REPLY_MAX + 1])
+{
+    size_t len =
+        reply->len > 0 && reply->text[reply->len - 1] == '\n' ? reply->len - 1 : reply->len;
+    snprintf(out, ENVELOPE_REPLY_MAX + 1, "%03d %s%s%.*s", reply->code, reply->enhanced,
+             reply->enhanced[0] != '\0' ? " " : "", (int)len, reply->text);
+    return out;
+}
+
+const char *depot_remote_name(const char *relay, char out[DELIVERY_REMOTE_MAX + 1])
+{
+    const char *open = strchr(relay, '['), *close = open != NULL ? strchr(open, ']') : NULL;
+    out[0] = '\0';
+    if (close != NULL)
+        snprintf(out, DELIVERY_REMOTE_MAX + 1, "%.*s [%.*s]", (int)(open - relay), relay,
+                 (int)(close - open - 1), open + 1);
+    return out;
+}
+
+static const struct route *route_of(const struct outbound *out,
+                                    const struct spool_envelope *envelope, const struct path *path)
+{
+    return envelope->report ? routes_bounce(out->routes, path->domain)
+                            : routes_find(out->routes, path->domain);
+}
+
+void depot_destination(void *context, const struct spool_envelope *envelope,
+                       const struct path *recipient, char out[QUEUE_DESTINATION_MAX + 1])
+{
+    const struct depot *depot = context;
+    char key[ROUTE_KEY_MAX];
+    const struct route *route = route_of(depot->first, envelope, recipient);
+    snprintf(out, QUEUE_DESTINATION_MAX + 1, "%.*s", QUEUE_DESTINATION_MAX,
+             route_key(route, recipient->domain, key));
+}
+
+static void set_result(struct part *part, size_t i, const struct reply *reply, bool ours)
+{
+    struct delivery_result *result = &part->job->results[part->results[i]];
+
+    result->outcome = reply_is_positive(reply)    ? DELIVERY_DONE
+                      : reply_is_permanent(reply) ? DELIVERY_REFUSED
+                                                  : DELIVERY_DEFERRED;
+    depot_reply_text(reply, result->reply);
+    result->remote[0] = '\0';
+    if (!ours)
+        depot_remote_name(leg_relay(part->leg), result->remote);
+}
+
+static bool stops(const struct part *part)
+{
+    return atomic_load(part->job->stopping);
+}
+
+static bool send_recipients(struct part *part)
+{
+    struct leg *leg = part->leg;
+    struct reply reply;
+
+    for (size_t i = 0; i < part->count; i++)
+        leg->batch[leg->batch_count++] = &part->recipients[i];
+    leg_send_batch(leg);
+    for (size_t i = 0; i < part->count; i++) {
+        leg_recipient_reply(leg, &reply);
+        part->accepted[i] = reply_is_positive(&reply);
+        set_result(part, i, &reply, leg->judged && leg->ours);
+    }
+    return leg->accepted > 0;
+}
+
+/* 0; -1 when the file failed, or time is up. The leg knows by itself when it failed. */
+static int send_file(struct part *part)
+{
+    char block[BLOCK_OCTETS];
+    ssize_t got = 1;
+
+    if (lseek(part->job->data_fd, 0, SEEK_SET) != 0)
+        return -1;
+    while (got != 0 && part->leg->in_data && !stops(part)) {
+        got = read(part->job->data_fd, block, sizeof block);
+        if (got < 0 && errno != EINTR)
+            return -1;
+        const struct iovec piece = {block, got > 0 ? (size_t)got : 0};
+        if (got > 0)
+            leg_write(part->leg, &piece, 1);
+    }
+    return got == 0 ? 0 : -1;
+}
+
+static void send_message(struct part *part)
+{
+    struct leg *leg = part->leg;
+
+    leg_send_data(leg);
+    if (!leg_data_reply(leg))
+        return;
+    if (send_file(part) != 0) {
+        if (leg->in_data) /* left without an end of data by leg_free() */
+            reply_set(&leg->verdict, 451, "4.3.0", "The delivery was interrupted here");
+        leg->ours = true;
+        return;
+    }
+    /* Counted until it is answered: to break off now could mean a second copy. */
+    atomic_fetch_add(&part->depot->unanswered, 1);
+    if (leg->in_data)
+        leg_send_end(leg);
+    if (leg->in_data)
+        leg_final_reply(leg, deadline_in_ms(part->out->config->out.timeouts.final));
+    atomic_fetch_sub(&part->depot->unanswered, 1);
+}
+
+static void run_part(struct part *part)
+{
+    struct leg *leg = part->leg;
+
+    leg_contact(leg, deadline_in_ms(part->out->config->out.timeouts.dial));
+    part->job->reached |= !leg->unreachable;
+    if (!send_recipients(part) || stops(part)) {
+        for (size_t i = 0; i < part->count; i++) {
+            if (part->accepted[i]) /* stopped */
+                part->job->results[part->results[i]].outcome = DELIVERY_DEFERRED;
+        }
+        return;
+    }
+    bool gives_notices = leg->remote.hop.capabilities.extensions & NEXTHOP_DSN;
+    send_message(part);
+    for (size_t i = 0; i < part->count; i++) {
+        if (!part->accepted[i])
+            continue;
+        set_result(part, i, &leg->verdict, leg->ours);
+        part->job->results[part->results[i]].relayed = !gives_notices;
+    }
+}
+
+static void fill_recipient(struct recipient *to, const struct spool_recipient *from)
+{
+    path_copy(&to->path, &from->path);
+    spool_notify_format(from->notify, to->notify);
+    snprintf(to->orcpt, sizeof to->orcpt, "%s", from->orcpt != NULL ? from->orcpt : "");
+}
+
+static void fill_envelope(struct part *part)
+{
+    static const char *const rets[] = {"", "FULL", "HDRS"};
+    const struct spool_envelope *from = part->job->envelope;
+    struct envelope *to = &part->envelope;
+
+    spool_id_format(from->id, part->id);
+    part->client.session_id = part->id;
+    to->client = &part->client;
+    path_copy(&to->sender, &from->sender);
+    to->size = from->size;
+    to->body = from->body;
+    to->smtputf8 = from->smtputf8;
+    to->requiretls = from->requiretls;
+    snprintf(to->ret, sizeof to->ret, "%s", rets[from->ret]);
+    snprintf(to->envid, sizeof to->envid, "%s", from->envid != NULL ? from->envid : "");
+    to->id = part->id;
+}
+
+/* Those not yet done that go where recipient `first` goes, as many as one transaction takes. */
+static const char *collect(struct part *part, size_t first, bool *done)
+{
+    const struct delivery_job *job = part->job;
+    const struct spool_recipient *all = job->envelope->recipients;
+    const char *domain = all[job->recipients[first]].path.domain;
+    char key[ROUTE_KEY_MAX], other[ROUTE_KEY_MAX];
+
+    part->count = 0;
+    part->route = route_of(part->out, job->envelope, &all[job->recipients[first]].path);
+    route_key(part->route, domain, key);
+    for (size_t i = first; i < job->count && part->count < SESSION_BATCH_MAX; i++) {
+        const struct spool_recipient *recipient = &all[job->recipients[i]];
+        const struct route *route = route_of(part->out, job->envelope, &recipient->path);
+        if (done[i] || strcmp(key, route_key(route, recipient->path.domain, other)) != 0)
+            continue;
+        done[i] = true;
+        part->results[part->count] = i;
+        fill_recipient(&part->recipients[part->count++], recipient);
+    }
+    return domain;
+}
+
+static void deliver_all(struct part *part, bool *done)
+{
+    fill_envelope(part);
+    for (size_t first = 0; first < part->job->count; first++) {
+        if (done[first] || stops(part))
+            continue;
+        const char *domain = collect(part, first, done);
+        part->leg = leg_new(part->out, part->route, domain, &part->envelope);
+        if (part->leg == NULL)
+            return;
+        run_part(part);
+        leg_free(part->leg);
+    }
+    part->job->interrupted = stops(part);
+}
+
+/* What it does not come to stays as it was: deferred, and nothing said against the destination. */
+void depot_deliver(void *context, struct delivery_job *job)
+{
+    struct part *part = calloc(1, sizeof *part);
+    bool *done = calloc(job->count, sizeof *done);
+
+    if (part != NULL && done != NULL) {
+        part->depot = context;
+        part->job = job;
+        part->out = depot_snapshot(context);
+        deliver_all(part, done);
+        service_unref(&((struct outbound *)part->out)->service);
+    } else {
+        job->reached = true;
+    }
+    free(part);
+    free(done);
+}

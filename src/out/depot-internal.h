@@ -1,0 +1,42 @@
+/* out/depot-internal.h - what the files of out/depot share
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_OUT_DEPOT_INTERNAL_H
+#define POSTERN_OUT_DEPOT_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "out/depot.h"
+
+struct depot {
+    char *folder;
+    struct spool *spool;
+    struct delivery_pool *pool; /* NULL before the first depot_use() */
+    struct out_store store;
+    struct outbound *first; /* a reference: for the names of destinations */
+    pthread_mutex_t lock;
+    struct outbound *current; /* a reference, under the lock */
+    atomic_uint unanswered;   /* messages whose end is sent and not yet answered */
+    atomic_bool winding_down;
+};
+
+/* The newest snapshot; to be given back by service_unref(). */
+struct outbound *depot_snapshot(struct depot *depot);
+
+/* The store for the live courier. */
+void depot_make_store(struct depot *depot);
+
+/* A reply as envelopes have it: "550 5.1.1 text", lines parted by '\n'. */
+const char *depot_reply_text(const struct reply *reply, char out[ENVELOPE_REPLY_MAX + 1]);
+/* "mx.example.net[192.0.2.1]:25" as envelopes have it: "mx.example.net [192.0.2.1]"; "" for
+ * "none". */
+const char *depot_remote_name(const char *relay, char out[DELIVERY_REMOTE_MAX + 1]);
+
+/* The hooks of out/delivery; the context is the depot. */
+void depot_deliver(void *context, struct delivery_job *job);
+void depot_destination(void *context, const struct spool_envelope *envelope,
+                       const struct path *recipient, char out[QUEUE_DESTINATION_MAX + 1]);
+
+#endif

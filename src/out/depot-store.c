@@ -1,0 +1,180 @@
+/* out/depot-store.c - transactions become messages in the spool
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/i18n.h"
+#include "base/log.h"
+#include "out/depot-internal.h"
+
+struct out_stored {
+    struct depot *depot;
+    struct spool_message *message;
+    struct spool_envelope envelope;
+};
+
+static enum own_reply judge(enum spool_result result, const struct error *err)
+{
+    struct log_line line;
+
+    if (result == SPOOL_OK)
+        return REPLY_OK;
+    log_begin(&line, LOG_LEVEL_ERROR, "event=spool-failed");
+    log_str(&line, "reason", err->text);
+    log_str(&line, "effect", "mail that would have to be stored is refused with a 4xx reply");
+    log_end(&line);
+    return result == SPOOL_FULL ? REPLY_STORE_FULL : REPLY_STORE_FAILED;
+}
+
+void depot_envelope(const struct outbound *out, const struct envelope *from,
+                    struct spool_envelope *envelope)
+{
+    spool_envelope_init(envelope);
+    envelope->arrived = (int64_t)time(NULL);
+    envelope->expires = envelope->arrived + out->config->out.lifetime_ms / 1000;
+    path_copy(&envelope->sender, &from->sender);
+    envelope->body = from->body;
+    envelope->smtputf8 = from->smtputf8;
+    envelope->requiretls = from->requiretls;
+    spool_ret_parse(from->ret, strlen(from->ret), &envelope->ret);
+    /* Memory for these may fail: the message counts for more. */
+    if (from->envid[0] != '\0')
+        spool_envelope_set_text(&envelope->envid, from->envid, ENVID_MAX);
+    spool_envelope_set_text(&envelope->origin, from->id, strlen(from->id));
+}
+
+bool depot_add(struct spool_envelope *envelope, const struct recipient *recipient)
+{
+    struct spool_recipient *added = spool_envelope_add(envelope, &recipient->path);
+    if (added == NULL)
+        return false;
+    if (recipient->notify[0] != '\0')
+        spool_notify_parse(recipient->notify, strlen(recipient->notify), &added->notify);
+    if (recipient->orcpt[0] != '\0')
+        spool_envelope_set_text(&added->orcpt, recipient->orcpt, ORCPT_MAX);
+    return true;
+}
+
+enum own_reply depot_begin(struct depot *depot, uint64_t expected, struct spool_message **message)
+{
+    struct error err = {""};
+    return judge(spool_begin(depot->spool, SPOOL_FOR_CLIENT, expected, message, &err), &err);
+}
+
+enum own_reply depot_write(struct spool_message *message, const struct iovec *iov, int count)
+{
+    struct error err = {""};
+    return judge(spool_write(message, iov, count, &err), &err);
+}
+
+enum own_reply depot_commit(struct depot *depot, struct spool_message *message,
+                            struct spool_envelope *envelope)
+{
+    struct error err = {""};
+    return judge(delivery_store(depot->pool, message, envelope, &err), &err);
+}
+
+/* For the live courier. */
+
+static enum own_reply begin(void *context, const struct envelope *envelope,
+                            struct out_stored **stored)
+{
+    struct depot *depot = context;
+    struct outbound *out = depot_snapshot(depot);
+    enum own_reply result = REPLY_STORE_FAILED;
+
+    *stored = calloc(1, sizeof **stored);
+    if (*stored == NULL)
+        goto out;
+    (*stored)->depot = depot;
+    result = depot_begin(depot, envelope->size, &(*stored)->message);
+    if (result == REPLY_OK) {
+        depot_envelope(out, envelope, &(*stored)->envelope);
+    } else {
+        free(*stored);
+        *stored = NULL;
+    }
+out:
+    service_unref(&out->service);
+    return result;
+}
+
+static int write_data(struct out_stored *stored, const struct iovec *iov, int count)
+{
+    return depot_write(stored->message, iov, count) == REPLY_OK ? 0 : -1;
+}
+
+static void free_stored(struct out_stored *stored)
+{
+    spool_envelope_clear(&stored->envelope);
+    free(stored);
+}
+
+static void abort_stored(struct out_stored *stored)
+{
+    spool_abort(stored->message);
+    free_stored(stored);
+}
+
+/* As in the queue, up to a fifth is taken off, so that not all come back at once. */
+static int64_t first_retry(const struct out_stored *stored, int64_t now)
+{
+    struct outbound *out = depot_snapshot(stored->depot);
+    int64_t wait_ms = out->config->out.retry.items[0];
+    service_unref(&out->service);
+    wait_ms -= wait_ms / 5 * (int64_t)(spool_message_id(stored->message) % 64) / 64;
+    return now + wait_ms / 1000;
+}
+
+static bool add_result(struct out_stored *stored, const struct out_result *result, int64_t now)
+{
+    char reply[ENVELOPE_REPLY_MAX + 1], remote[DELIVERY_REMOTE_MAX + 1];
+    struct spool_envelope *envelope = &stored->envelope;
+
+    if (!depot_add(envelope, result->recipient))
+        return false;
+    struct spool_recipient *recipient = &envelope->recipients[envelope->recipient_count - 1];
+    recipient->state = result->delivered                   ? RECIPIENT_DELIVERED
+                       : reply_is_permanent(result->reply) ? RECIPIENT_FAILED
+                                                           : RECIPIENT_QUEUED;
+    recipient->attempts = 1;
+    recipient->last_try = now;
+    if (recipient->state == RECIPIENT_QUEUED)
+        recipient->next_try = first_retry(stored, now);
+    depot_reply_text(result->reply, reply);
+    spool_envelope_set_text(&recipient->reply, reply, ENVELOPE_REPLY_MAX);
+    if (!result->ours && depot_remote_name(result->relay, remote)[0] != '\0')
+        spool_envelope_set_text(&recipient->remote, remote, DELIVERY_REMOTE_MAX);
+    return true;
+}
+
+static int commit(struct out_stored *stored, const struct out_result *results, size_t count)
+{
+    enum own_reply result = REPLY_OK;
+    int64_t now = (int64_t)time(NULL);
+
+    for (size_t i = 0; i < count; i++) {
+        if (!add_result(stored, &results[i], now)) {
+            abort_stored(stored);
+            return -1;
+        }
+    }
+    result = depot_commit(stored->depot, stored->message, &stored->envelope);
+    free_stored(stored);
+    return result == REPLY_OK ? 0 : -1;
+}
+
+void depot_make_store(struct depot *depot)
+{
+    depot->store = (struct out_store){
+        .context = depot,
+        .begin = begin,
+        .write = write_data,
+        .commit = commit,
+        .abort = abort_stored,
+    };
+}
