@@ -176,6 +176,10 @@ class Sink:
             connection.sendall(self.preface + b"VRFY count\r\n")
             return int(file.readline().split()[2])
 
+    def cpu_s(self):
+        fields = read(f"/proc/{self.process.pid}/stat").rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self):
         self.process.terminate()
         self.process.wait(10)
@@ -225,7 +229,7 @@ def measure(server, sink, seconds=1.5, messages=None, **options):
         messages = max(int(warm["rate"] * seconds), options.get("connections", 10) * 5)
     server.settle()
     before, all_before, taken = server.cpu_s(), busy_s(), sink.count()
-    own = os.times()
+    own, sink_before = os.times(), sink.cpu_s()
     began = time.monotonic()
     result = load(target, messages=messages, **options)
     server.settle()
@@ -236,6 +240,7 @@ def measure(server, sink, seconds=1.5, messages=None, **options):
         result["cpu_ms"] = spent * 1000 / result["messages"]
     result["lost"] = result["messages"] - (sink.count() - taken)
     result["elapsed"] = elapsed
-    # What neither the server nor the generator has used; the sink's share is in it.
-    result["foreign"] = max(0, busy_s() - all_before - spent - own) / elapsed
+    # CPUs' worth of what others than server, generator and sink have used.
+    ours = spent + own + sink.cpu_s() - sink_before
+    result["foreign"] = max(0, busy_s() - all_before - ours) / elapsed
     return result

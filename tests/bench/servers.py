@@ -13,6 +13,21 @@ from bed import BUILD, RELAY, SINK, Server, read, wait_for
 SINK_PORT, PROXY_SINK_PORT, AUTH_PORT = 2525, 2526, 8025
 
 
+def add_users(bed):
+    """What unpacked packages have not made; in this mount namespace only."""
+    users = (("opensmtpd", 64880), ("opensmtpq", 64881), ("Debian-exim", 64882))
+    for name, form in (("passwd", "{0}:x:{1}:{1}::/var/lib/opensmtpd/empty:/usr/sbin/nologin\n"),
+                       ("group", "{0}:x:{1}:\n")):
+        path = f"{bed.dir}/{name}"
+        if os.path.exists(path):
+            return
+        known = read(f"/etc/{name}")
+        with open(path, "w") as file:
+            file.write(known + "".join(form.format(user, number) for user, number in users
+                                       if f"\n{user}:" not in known))
+        subprocess.run(["mount", "--bind", path, f"/etc/{name}"], check=True)
+
+
 class RelayIn(Server):
     name = "relay-in"
     workers = 32
@@ -212,7 +227,8 @@ class Haraka(Server):
         self.write("config/smtp_forward.ini", f"host={SINK}\nport={SINK_PORT}\n")
         self.write("config/tls.ini", f"key={self.bed.key}\ncert={self.bed.certificate}\n")
         self.write("config/log.ini", "[main]\nlevel=WARN\n")
-        self.write("config/databytes", "209715200\n")
+        self.write("config/connection.ini",
+                   read(f"{self.haraka}/config/connection.ini") + "\n[max]\nbytes=209715200\n")
         self.write("config/me", "relay.example\n")
         self.write("package.json", "{}")
 
@@ -229,28 +245,27 @@ class OpenSmtpd(Server):
     def set_up(self):
         root = os.environ["POSTERN_PEERS"]
         self.program = "/usr/sbin/smtpd"
-        passwd = self.write("passwd", read("/etc/passwd") + "".join(
-            f"{user}:x:{uid}:{uid}::/var/lib/opensmtpd/empty:/usr/sbin/nologin\n"
-            for user, uid in (("opensmtpd", 64880), ("opensmtpq", 64881))
-            if f"\n{user}:" not in read("/etc/passwd")))
-        group = self.write("group", read("/etc/group") + "".join(
-            f"{name}:x:{gid}:\n" for name, gid in (("opensmtpd", 64880), ("opensmtpq", 64881))
-            if f"\n{name}:" not in read("/etc/group")))
+        add_users(self.bed)
         self.spool = f"{self.dir}/spool/smtpd"
         os.makedirs(self.spool)
         os.chmod(f"{self.dir}/spool", 0o755)
         os.makedirs(f"{self.dir}/lib/opensmtpd/empty")
         # In this mount namespace only.
-        for source, target in ((passwd, "/etc/passwd"), (group, "/etc/group"),
-                               (f"{self.dir}/spool", "/var/spool"),
+        for source, target in ((f"{self.dir}/spool", "/var/spool"),
                                (f"{self.dir}/lib", "/var/lib"),
                                (f"{root}/usr/sbin", "/usr/local/sbin")):
             subprocess.run(["mount", "--bind", source, target], check=True)
         os.chmod(self.spool, 0o711)
+        # Its key process signs with RSA only.
+        key, cert = f"{self.dir}/key.pem", f"{self.dir}/cert.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30",
+                        "-subj", "/CN=relay.example", "-keyout", key, "-out", cert],
+                       check=True, capture_output=True)
+        os.chmod(key, 0o600)
         self.conf = self.write("smtpd.conf", f"""
-pki relay cert "{self.bed.certificate}"
-pki relay key "{self.bed.key}"
-listen on {RELAY} port {self.port} tls pki relay hostname relay.example
+pki front cert "{cert}"
+pki front key "{key}"
+listen on {RELAY} port {self.port} tls pki front hostname relay.example
 smtp max-message-size "200M"
 action "home" relay host "smtp://{SINK}:{SINK_PORT}"
 match from any for domain "example.com" action "home"
@@ -272,6 +287,7 @@ class Exim(Server):
     name = "exim"
 
     def set_up(self):
+        add_users(self.bed)
         os.chmod(self.dir, 0o777)
         self.conf = self.write("exim.conf", f"""
 primary_hostname = relay.example
