@@ -7,6 +7,7 @@ SPDX-License-Identifier: GPL-3.0-or-later
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 
@@ -143,6 +144,7 @@ def parse():
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arguments = parse()
     known = {kind.name: kind for kind in [servers.RelayIn, servers.RelayOut, *servers.PEERS]}
     bed = Bed()
