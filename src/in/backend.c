@@ -243,7 +243,6 @@ static bool take_slot(struct backend *backend)
     unsigned most = (unsigned)backend_settings(backend)->max_sessions;
     struct deadline deadline = deadline_in_ms(SLOT_WAIT_MS);
     struct spare spare;
-
     bool given_up = false, in_time = true;
 
     pthread_mutex_lock(&backend->lock);
@@ -257,8 +256,11 @@ static bool take_slot(struct backend *backend)
     if (taken && !given_up)
         backend->sessions++;
     pthread_mutex_unlock(&backend->lock);
-    if (given_up)
+    if (given_up) {
+        /* While the keeper polls it, a closed socket stays open. */
+        backend_wake(backend);
         stream_abort(&spare.hop.stream);
+    }
     return taken;
 }
 

@@ -104,6 +104,8 @@ class OpenSMTPD(Server):
         for path in ("/var/spool/smtpd", "/var/lib/opensmtpd/empty", "/usr/libexec/opensmtpd"):
             os.makedirs(path, exist_ok=True)
         subprocess.run(["mount", "--bind", f"{folder}/spool", "/var/spool/smtpd"], check=True)
+        # Its control socket has one place for all that run on this machine.
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
         with open(f"{folder}/conf", "w") as file:
             file.write(f"""listen on {BACKEND} port {port} proxy-v2 hostname smtpd.example
 action "on" relay host smtp://{BACKEND}:{next_port}
@@ -113,7 +115,8 @@ match from any for domain "example.com" action "on"
 
     def stop(self):
         super().stop()
-        subprocess.run(["umount", "/var/spool/smtpd"], check=True)
+        for path in ("/run", "/var/spool/smtpd"):
+            subprocess.run(["umount", "--lazy", path], check=True)
 
 
 class NameServer:

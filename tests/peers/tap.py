@@ -68,7 +68,7 @@ def run_one(world, number, name, function):
             world.tidy()
     except Exception:  # a failed scenario is reported, the others go on
         print(f"not ok {number} - {name}")
-        for line in traceback.format_exc().splitlines()[-12:]:
+        for line in traceback.format_exc().splitlines()[-25:]:
             print("#", line)
         for path, text in logs + [(path, read(path)) for path in glob.glob(f"{world.bed.dir}/*/log")]:
             print(f"# -- {path}")
