@@ -4,6 +4,7 @@ SPDX-License-Identifier: GPL-3.0-or-later
 """
 import base64
 import os
+import pwd
 import re
 import signal
 import ssl
@@ -40,6 +41,10 @@ class RelayOut(Relay):
 
     def write_conf(self):
         allow = "" if "allow" in self.inner or "open_relay" in self.inner else f'allow = [ "{BACKEND}" ];'
+        folder = f"{self.conf}.spool"
+        os.makedirs(folder, exist_ok=True)
+        os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
+        spool = "" if "spool" in self.inner else f'spool = "{folder}";'
         with open(self.conf, "w") as file:
             file.write(f"""
 hostname = "relay.example";
@@ -47,7 +52,7 @@ user = "nobody";
 tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); }};
 dns = {{ servers = [ "{DNS}" ]; trust_anchor_file = "{self.bed.dir}/root.key"; }};
 out = {{ listen = [ "{OUT}:{PORT}" ]; {allow} tls = {{ ca_file = "{self.bed.dir}/ca.crt"; {self.tls} }};
-  own_addresses = [ "203.0.113.6" ];
+  own_addresses = [ "203.0.113.6" ]; {spool}
   {self.inner}
 }};
 log = {{ level = "debug"; }};
