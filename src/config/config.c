@@ -15,6 +15,7 @@
 #include "config/load.h"
 #include "config/options.h"
 #include "config/values.h"
+#include "net/endpoint.h"
 #include "net/dnsbl-zone.h"
 
 #ifndef SYSCONFDIR
@@ -360,8 +361,29 @@ static void check_backends(struct load *load)
     }
 }
 
+/* A certificate is for a name; few are for an address. */
+static bool lacks_name(const struct config_route *route)
+{
+    struct endpoint endpoint;
+    struct error err;
+
+    if (route->tls != CONFIG_OUT_TLS_VERIFY || route->tls_name[0] != '\0')
+        return false;
+    for (size_t i = 0; i < route->next_hops.count; i++) {
+        if (endpoint_parse(&endpoint, route->next_hops.items[i], 1, &err) == 0 &&
+            endpoint.address.family != AF_UNSPEC)
+            return true;
+    }
+    return false;
+}
+
 static void check_route(struct load *load, const struct config_route *route, const char *option)
 {
+    if (lacks_name(route))
+        load_complain(load, NULL, option, _("tls = \"verify\" at an IP address needs tls_name"));
+    /* Else it would be said to whatever host the DNS names. */
+    if (route->user[0] != '\0' && route->next_hops.count == 0)
+        load_complain(load, NULL, option, _("a log-in (user) needs next_hop"));
     if (route->user[0] != '\0' && route->tls != CONFIG_OUT_TLS_VERIFY)
         load_complain(load, NULL, option, _("a log-in (user) needs tls = \"verify\""));
     if ((route->user[0] != '\0') != (route->password_file[0] != '\0'))

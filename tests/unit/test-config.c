@@ -26,6 +26,8 @@ static struct config *load_text(const char *text, GString *errors)
     return config_load(file, collect, errors);
 }
 
+#define OUT_HEAD "hostname = \"mail.example.com\";\n"
+
 #define MINIMUM                                                                                    \
     "hostname = \"mail.example.com\";\n"                                                           \
     "in = { domains = [ \"Example.COM\", \".example.org\" ];\n"                                    \
@@ -77,6 +79,48 @@ static const struct {
     {"group expected", MINIMUM "limits = 3; };\n", ":4:", "in.limits", "braces"},
     {"two errors", MINIMUM "workers = 0; greet_delay_ms = -1; };\n", ":4:", "in.workers",
      "in.greet_delay_ms"},
+    {"out: nobody may send", OUT_HEAD "out = { };\n", ":2:", "out.allow: nobody may send", ""},
+    {"out: unknown", OUT_HEAD "out = { alow = [ \"10.0.0.2\" ]; };\n",
+     ":2:", "out.alow: no such option; did you mean out.allow?", ""},
+    {"out: route without a domain",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nroutes = ( { action = \"deny\"; } ); };\n",
+     ":3:", "out.routes[0].domain: it must be set", "\".domain\" or \"*\""},
+    {"out: action",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\n"
+              "routes = ( { domain = [ \"*\" ]; action = \"drop\"; } ); };\n",
+     ":3:", "out.routes[0].action: found \"drop\"", "\"accept\", \"continue\", \"deny\""},
+    {"out: next hop",
+     OUT_HEAD
+     "out = { allow = [ \"10.0.0.2\" ];\n"
+     "routes = ( { domain = [ \"*\" ]; next_hop = [ \"a b\", \"h:0\", \"h:99999\" ]; } ); };\n",
+     ":3:", "found \"a b\"; expected a host name or an IP address", "found \"h:99999\""},
+    {"out: log-in without verified TLS",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; default_route = { next_hop = [ \"s.example\" ];\n"
+              "user = \"u\"; password_file = \"host_list\"; }; };\n",
+     "", "out.default_route: a log-in (user) needs tls = \"verify\"", ""},
+    {"out: log-in without a password",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; default_route = { next_hop = [ \"s.example\" ];\n"
+              "user = \"u\"; tls = \"verify\"; }; };\n",
+     "", "user and password_file belong together", ""},
+    {"out: log-in anywhere",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; default_route = {\n"
+              "user = \"u\"; password_file = \"host_list\"; tls = \"verify\"; }; };\n",
+     "", "a log-in (user) needs next_hop", ""},
+    {"out: verify without a name",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; routes = ( { domain = [ \"x.example\" ];\n"
+              "next_hop = [ \"192.0.2.1\" ]; tls = \"verify\"; } ); };\n",
+     "", "out.routes[0]: tls = \"verify\" at an IP address needs tls_name", ""},
+    {"out: users without TLS", OUT_HEAD "out = {\nusers_file = \"host_list\"; };\n",
+     ":3:", "out.users_file: log-ins need TLS", ""},
+    {"out: proxy listener",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nlisten = [ \"10.0.0.1:25 proxy\" ]; };\n",
+     ":3:", "out.listen: relay-out takes no PROXY headers", ""},
+    {"out: submission without users",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nlisten = [ \"10.0.0.1:587 submission\" ]; };\n",
+     ":3:", "out.listen: a submission listener needs out.users_file", ""},
+    {"out: TLS for none but routes",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\ntls = { level = \"default\"; }; };\n",
+     ":3:", "out.tls.level: found \"default\"", ""},
     {"identity must be said",
      "hostname = \"a.example\"; in = { domains = [ \"a.example\" ]; "
      "backend = { hosts = [ \"10.0.0.2\" ]; }; };",
@@ -101,8 +145,8 @@ static const struct {
      "found \"*:25\"; expected an IP address"},
     {"blocklist zone", MINIMUM "dnsbl = { zones = [ \"bl.example\", \"bl.example=300\" ]; }; };\n",
      ":4:", "in.dnsbl.zones", "bl.example=300"},
-    {"proxy without hosts", MINIMUM "listen = [ \"127.0.0.1:2525 proxy\" ]; };\n", ":4:",
-     "in.listen", "needs in.proxy_hosts"},
+    {"proxy without hosts", MINIMUM "listen = [ \"127.0.0.1:2525 proxy\" ]; };\n",
+     ":4:", "in.listen", "needs in.proxy_hosts"},
     {"no listeners", MINIMUM "listen = [ ]; };\n", ":4:", "in.listen", "the list is empty"},
     {"address as host name", "hostname = \"10.0.0.1\";\n", ":1:", "found \"10.0.0.1\"",
      "expected a host name"},
@@ -334,6 +378,70 @@ static void test_table(void)
     }
 }
 
+/* What one daemon needs is demanded where that group is there or that daemon asks. */
+static void test_halves(void)
+{
+    static const struct {
+        const char *name, *text;
+        unsigned asked, parts; /* 0: it is in error */
+        const char *error;
+    } halves[] = {
+        {"out alone", OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; };\n", 0, CONFIG_PART_OUT, ""},
+        {"out alone, for relay-out", OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; };\n",
+         CONFIG_PART_OUT, CONFIG_PART_OUT, ""},
+        {"out alone, for relay-in", OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; };\n",
+         CONFIG_PART_IN, 0, "in.backend.hosts: it must be set"},
+        {"in alone", MINIMUM "};\n", 0, CONFIG_PART_IN, ""},
+        {"in alone, for relay-out", MINIMUM "};\n", CONFIG_PART_OUT, 0,
+         "out.allow: nobody may send"},
+        {"both", MINIMUM "}; out = { allow = [ \"10.0.0.2\" ]; };\n", CONFIG_PART_IN,
+         CONFIG_PART_IN | CONFIG_PART_OUT, ""},
+        {"both, the other one wrong", MINIMUM "}; out = { };\n", CONFIG_PART_IN, 0,
+         "out.allow: nobody may send"},
+        {"an empty in", OUT_HEAD "in = { }; out = { allow = [ \"10.0.0.2\" ]; };\n",
+         CONFIG_PART_OUT, 0, "in.backend.hosts: it must be set"},
+    };
+    g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
+    for (size_t i = 0; i < G_N_ELEMENTS(halves); i++) {
+        GString *errors = g_string_new(NULL);
+        g_test_message("%s", halves[i].name);
+        g_assert_true(g_file_set_contents(file, halves[i].text, -1, NULL));
+        struct config *config = config_load_for(file, halves[i].asked, collect, errors);
+        g_assert_cmpint(config != NULL, ==, halves[i].parts != 0);
+        if (config != NULL)
+            g_assert_cmpint(config->parts, ==, halves[i].parts);
+        g_assert_nonnull(strstr(errors->str, halves[i].error));
+        config_unref(config);
+        g_string_free(errors, TRUE);
+    }
+}
+
+/* What is left out of one file is left out of what is printed, and that can be read again. */
+static void test_print_half(void)
+{
+    static const char text[] = OUT_HEAD
+        "out = { allow = [ \"10.0.0.2\" ]; routes = (\n"
+        "{ domain = [ \"A.example\", \".b.example\", \"*\" ]; next_hop = [ \"h:26\" ]; } ); };\n";
+    GString *errors = g_string_new(NULL);
+    char *printed[2] = {NULL, NULL};
+    size_t len;
+
+    for (int i = 0; i < 2; i++) {
+        struct config *config = load_text(i == 0 ? text : printed[0], errors);
+        g_assert_cmpstr(errors->str, ==, "");
+        FILE *stream = open_memstream(&printed[i], &len);
+        config_print(config, stream);
+        fclose(stream);
+        config_unref(config);
+    }
+    g_assert_cmpstr(printed[0], ==, printed[1]);
+    g_assert_null(strstr(printed[0], "\nin = "));
+    g_assert_nonnull(strstr(printed[0], "domain = [ \"a.example\", \".b.example\", \"*\" ]"));
+    free(printed[0]);
+    free(printed[1]);
+    g_string_free(errors, TRUE);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -358,6 +466,8 @@ int main(int argc, char **argv)
         g_autofree char *path = g_strdup_printf("/config/bad/%s", bad[i].name);
         g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_bad);
     }
+    g_test_add_func("/config/halves", test_halves);
+    g_test_add_func("/config/half printed", test_print_half);
     g_test_add_func("/config/domains file", test_domains_file);
     g_test_add_func("/config/round trip", test_round_trip);
     g_test_add_func("/config/table", test_table);
