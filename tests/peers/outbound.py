@@ -29,6 +29,9 @@ class RelayOut(Relay):
         self.bed, self.inner, self.top, self.tls = bed, inner, top, tls
         self.conf = f"{bed.dir}/out-{bed.count}.conf"
         self.log = f"{bed.dir}/out-{bed.count}.log"
+        self.spool = f"{bed.dir}/spool-{bed.count}"
+        os.mkdir(self.spool)
+        os.chown(self.spool, pwd.getpwnam("nobody").pw_uid, -1)
         self.write_conf()
         environment = {"ASAN_OPTIONS": "detect_leaks=0", **os.environ}
         with open(self.log, "w") as log:
@@ -41,10 +44,6 @@ class RelayOut(Relay):
 
     def write_conf(self):
         allow = "" if "allow" in self.inner or "open_relay" in self.inner else f'allow = [ "{BACKEND}" ];'
-        folder = f"{self.conf}.spool"
-        os.makedirs(folder, exist_ok=True)
-        os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
-        spool = "" if "spool" in self.inner else f'spool = "{folder}";'
         with open(self.conf, "w") as file:
             file.write(f"""
 hostname = "relay.example";
@@ -52,7 +51,7 @@ user = "nobody";
 tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); }};
 dns = {{ servers = [ "{DNS}" ]; trust_anchor_file = "{self.bed.dir}/root.key"; }};
 out = {{ listen = [ "{OUT}:{PORT}" ]; {allow} tls = {{ ca_file = "{self.bed.dir}/ca.crt"; {self.tls} }};
-  own_addresses = [ "203.0.113.6" ]; {spool}
+  own_addresses = [ "203.0.113.6" ]; spool = "{self.spool}";
   {self.inner}
 }};
 log = {{ level = "debug"; }};
