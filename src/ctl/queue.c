@@ -14,11 +14,15 @@
 #include <unistd.h>
 
 #include "base/i18n.h"
+#include "config/config.h"
 #include "ctl/commands.h"
+#include "ctl/queue-live.h"
 
 struct queue_options {
-    const char *folder;
-    bool json, body;
+    const char *config;  /* NULL: the default one, if it is there */
+    const char *folder;  /* of the files */
+    const char *control; /* of the daemon's socket; "" = the files are meant */
+    bool json, body, bounce;
     int64_t now;
     char **arguments; /* behind the verb, NULL-terminated */
 };
@@ -45,11 +49,12 @@ static void print_help(void)
              "  hold ID...|DOMAIN...|all    do not try it until it is released\n"
              "  release ID...|DOMAIN...|all try it again\n"
              "  retry ID...|DOMAIN...|all   try it as soon as relay-out runs\n"
-             "  remove ID...                delete it; nobody is told\n\n"
-             "  -s, --spool DIR             the spool (default %s)\n"
+             "  remove ID... [--bounce]     delete it; with --bounce the sender is told\n\n"
+             "  -c, --config FILE           where the spool is (default %s)\n"
+             "  -s, --spool DIR             this spool, and its files only\n"
              "      --json                  list, show and count for programs\n\n"
-             "To change the queue by this command relay-out must be stopped.\n"),
-           SPOOLDIR);
+             "It asks the relay-out that runs. When none runs, it works on the files.\n"),
+           config_default_file);
 }
 
 static struct spool *open_spool(const struct queue_options *options, bool read_only)
@@ -62,11 +67,44 @@ static struct spool *open_spool(const struct queue_options *options, bool read_o
     return spool;
 }
 
+static int complain(const struct error *err, int status)
+{
+    fprintf(stderr, "relayctl queue: %s\n", err->text);
+    return status;
+}
+
+static int look_at_answer(FILE *answer, spool_found *found, void *context)
+{
+    struct spool_envelope envelope;
+    struct error err = {""};
+    int result;
+
+    do {
+        spool_envelope_init(&envelope);
+        result = live_message(answer, &envelope, &err);
+        if (result > 0)
+            found(context, &envelope);
+        spool_envelope_clear(&envelope);
+    } while (result > 0);
+    fclose(answer);
+    return result == 0 ? EX_OK : complain(&err, EX_PROTOCOL);
+}
+
 /* Scans and closes. */
 static int look(const struct queue_options *options, spool_found *found, void *context)
 {
     struct spool_scan_counts counts;
     struct error err = {""};
+    FILE *answer;
+
+    switch (live_ask(options->control, &answer, &err, "queue list")) {
+    case LIVE_OK:
+        return look_at_answer(answer, found, context);
+    case LIVE_REFUSED:
+        return complain(&err, EX_UNAVAILABLE);
+    case LIVE_DOWN:
+        break;
+    }
     struct spool *spool = open_spool(options, true);
     if (spool == NULL)
         return EX_NOINPUT;
@@ -149,14 +187,45 @@ out:
     return status;
 }
 
+static int show_answer(FILE *answer, const struct queue_options *options)
+{
+    struct spool_envelope envelope;
+    struct error err = {""};
+    FILE *data = NULL;
+    int status = EX_PROTOCOL;
+
+    spool_envelope_init(&envelope);
+    if (live_message(answer, &envelope, &err) != 1 || (data = live_data(answer, &err)) == NULL) {
+        complain(&err, status);
+    } else if (options->json) {
+        queue_print_json(stdout, &envelope);
+        status = EX_OK;
+    } else {
+        queue_print_envelope(stdout, &envelope);
+        fputc('\n', stdout);
+        status = queue_print_data(stdout, fileno(data), options->body) == 0 ? EX_OK : EX_IOERR;
+    }
+    if (data != NULL)
+        fclose(data);
+    spool_envelope_clear(&envelope);
+    fclose(answer);
+    return status;
+}
+
 static int show(struct queue_options *options)
 {
+    struct error err = {""};
+    FILE *answer;
     uint64_t id;
     if (options->arguments[0] == NULL || options->arguments[1] != NULL ||
         !spool_id_parse(options->arguments[0], strlen(options->arguments[0]), &id)) {
         fprintf(stderr, _("relayctl queue show wants one ID, as list prints it\n"));
         return EX_USAGE;
     }
+    enum live_result live =
+        live_ask(options->control, &answer, &err, "queue show %s", options->arguments[0]);
+    if (live != LIVE_DOWN)
+        return live == LIVE_OK ? show_answer(answer, options) : complain(&err, EX_DATAERR);
     struct spool *spool = open_spool(options, true);
     if (spool == NULL)
         return EX_NOINPUT;
@@ -200,7 +269,8 @@ static enum spool_result order_one(struct spool *spool, enum queue_order order, 
     return result;
 }
 
-static int give_orders(const struct queue_options *options, enum queue_order order)
+/* Needs the lock: refused while the daemon runs. */
+static int order_files(const struct queue_options *options, enum queue_order order)
 {
     struct spool_scan_counts counts;
     struct ids ids = {.ids = NULL};
@@ -208,10 +278,6 @@ static int give_orders(const struct queue_options *options, enum queue_order ord
     unsigned changed = 0;
     int status = EX_OK;
 
-    if (options->arguments[0] == NULL) {
-        fprintf(stderr, _("relayctl queue: which messages? See --help.\n"));
-        return EX_USAGE;
-    }
     struct spool *spool = open_spool(options, false);
     if (spool == NULL)
         return EX_UNAVAILABLE;
@@ -228,6 +294,51 @@ static int give_orders(const struct queue_options *options, enum queue_order ord
     free(ids.ids);
     spool_close(spool);
     return status;
+}
+
+/* By the daemon. */
+static enum live_result order_live(const struct queue_options *options, const char *verb,
+                                   unsigned *changed, struct error *err)
+{
+    enum live_result result = LIVE_OK;
+
+    for (char **name = options->arguments; *name != NULL && result == LIVE_OK; name++) {
+        unsigned done = 0, busy = 0;
+        FILE *answer;
+        result = live_ask(options->control, &answer, err, "queue %s %s%s", verb, *name,
+                          options->bounce ? " bounce" : "");
+        if (result != LIVE_OK)
+            break;
+        if (fscanf(answer, " %u %u", &done, &busy) == 2 && busy > 0)
+            fprintf(stderr, _("%u messages are being worked on and were left as they are\n"), busy);
+        *changed += done;
+        fclose(answer);
+    }
+    return result;
+}
+
+static int give_orders(const struct queue_options *options, enum queue_order order)
+{
+    static const char *const names[] = {[QUEUE_ORDER_HOLD] = "hold",
+                                        [QUEUE_ORDER_RELEASE] = "release",
+                                        [QUEUE_ORDER_RETRY] = "retry",
+                                        [QUEUE_ORDER_REMOVE] = "remove"};
+    struct error err = {""};
+    unsigned changed = 0;
+
+    if (options->arguments[0] == NULL) {
+        fprintf(stderr, _("relayctl queue: which messages? See --help.\n"));
+        return EX_USAGE;
+    }
+    enum live_result live = order_live(options, names[order], &changed, &err);
+    if (live == LIVE_DOWN && options->bounce) {
+        error_set(&err, _("--bounce needs a relay-out that runs"));
+        return complain(&err, EX_UNAVAILABLE);
+    }
+    if (live == LIVE_DOWN)
+        return order_files(options, order);
+    printf(_("%u messages changed\n"), changed);
+    return live == LIVE_OK ? EX_OK : complain(&err, EX_DATAERR);
 }
 
 static int hold(struct queue_options *options)
@@ -280,36 +391,92 @@ static int run_verb(struct queue_options *options)
     return EX_USAGE;
 }
 
-int queue_main(int argc, char **argv)
+static void report(void *context, const char *text)
+{
+    (void)context;
+    fprintf(stderr, "%s\n", text);
+}
+
+/* Where spool and socket are: of the configuration, unless the command line says it. */
+static struct config *find_places(struct queue_options *options, int *status)
+{
+    struct config *config = NULL;
+
+    *status = EX_OK;
+    options->control = "";
+    if (options->folder != NULL)
+        return NULL;
+    if (options->config == NULL && access(config_default_file, F_OK) != 0) {
+        options->folder = SPOOLDIR;
+        return NULL;
+    }
+    config =
+        config_load(options->config != NULL ? options->config : config_default_file, report, NULL);
+    if (config == NULL) {
+        *status = EX_CONFIG;
+        return NULL;
+    }
+    options->folder = config->out.spool;
+    options->control = config->control;
+    if (options->folder == NULL || options->folder[0] == '\0') {
+        fprintf(stderr, _("relayctl queue: nothing is stored (out.spool)\n"));
+        *status = EX_CONFIG;
+    }
+    return config;
+}
+
+static int parse(struct queue_options *options, int argc, char **argv)
 {
     static const struct option long_options[] = {
+        {"config", required_argument, NULL, 'c'},
         {"spool", required_argument, NULL, 's'},
         {"json", no_argument, NULL, 'j'},
         {"body", no_argument, NULL, 'b'},
+        {"bounce", no_argument, NULL, 'B'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    struct queue_options options = {.folder = SPOOLDIR, .now = (int64_t)time(NULL)};
     int letter;
 
-    while ((letter = getopt_long(argc, argv, "s:", long_options, NULL)) != -1) {
+    while ((letter = getopt_long(argc, argv, "c:s:", long_options, NULL)) != -1) {
         switch (letter) {
+        case 'c':
+            options->config = optarg;
+            break;
         case 's':
-            options.folder = optarg;
+            options->folder = optarg;
             break;
         case 'j':
-            options.json = true;
+            options->json = true;
             break;
         case 'b':
-            options.body = true;
+            options->body = true;
             break;
-        case 'h':
-            print_help();
-            return EX_OK;
+        case 'B':
+            options->bounce = true;
+            break;
         default:
-            return EX_USAGE;
+            return letter;
         }
     }
-    options.arguments = argv + optind;
-    return run_verb(&options);
+    options->arguments = argv + optind;
+    return 0;
+}
+
+int queue_main(int argc, char **argv)
+{
+    struct queue_options options = {.now = (int64_t)time(NULL)};
+    int status, letter = parse(&options, argc, argv);
+
+    if (letter == 'h') {
+        print_help();
+        return EX_OK;
+    }
+    if (letter != 0)
+        return EX_USAGE;
+    struct config *config = find_places(&options, &status);
+    if (status == EX_OK)
+        status = run_verb(&options);
+    config_unref(config);
+    return status;
 }

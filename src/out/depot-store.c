@@ -7,7 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/i18n.h"
 #include "base/log.h"
 #include "out/depot-internal.h"
 

@@ -16,6 +16,7 @@
 #include "out/courier-spool.h"
 #include "out/courier.h"
 #include "out/depot.h"
+#include "out/orders.h"
 #include "server/daemon.h"
 
 /* Refused mail data is read away so far, so that the client hears the refusal and does not come back
@@ -29,6 +30,7 @@ struct relay_out {
     struct remotes *remotes;
     struct resolver *resolver;
     struct depot *depot;      /* NULL: nothing is ever stored */
+    struct control *control;  /* NULL: none */
     struct deadline patience; /* at the end, for what next hops still owe */
     uint64_t generation;
 };
@@ -60,6 +62,7 @@ static void relay_out_stopping(void *shared, int64_t drain_ms)
 static void relay_out_stop(void *shared)
 {
     struct relay_out *relay = shared;
+    control_stop(relay->control);
     if (relay->depot != NULL && !depot_close(relay->depot, relay->patience)) {
         /* As with sessions that are not over in time: what is left is in the spool. */
         log_write(LOG_LEVEL_NOTICE, "event=stop-unfinished hint=\"deliveries under way are tried "
@@ -235,6 +238,24 @@ static void outbound_destroy(struct service *service)
     outbound_free((struct outbound *)service);
 }
 
+/* Mail goes on without it. */
+static void start_control(struct relay_out *relay, const struct config *config)
+{
+    struct error err = {""};
+    struct log_line line;
+
+    if (config->control[0] == '\0')
+        return;
+    relay->control = control_start(config->control, "relay-out", orders_handle, relay->depot, &err);
+    if (relay->control != NULL)
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=control status=off");
+    log_str(&line, "reason", err.text);
+    log_str(&line, "effect", "relayctl works on the files only");
+    log_str(&line, "hint", "make the folder of the control option, for the user that this runs as");
+    log_end(&line);
+}
+
 static struct service *relay_out_service(void *shared, struct config *config,
                                          struct tls_server *tls, struct error *err)
 {
@@ -249,14 +270,17 @@ static struct service *relay_out_service(void *shared, struct config *config,
     out->service.destroy = outbound_destroy;
     set_rules(out);
     set_gate(out);
-    if (relay->depot == NULL)
-        return &out->service;
-    out->depot = relay->depot;
-    out->store = depot_store(relay->depot);
-    if (depot_use(relay->depot, out, err) == 0)
-        return &out->service;
-    service_unref(&out->service);
-    return NULL;
+    if (relay->depot != NULL) {
+        out->depot = relay->depot;
+        out->store = depot_store(relay->depot);
+        if (depot_use(relay->depot, out, err) != 0) {
+            service_unref(&out->service);
+            return NULL;
+        }
+    }
+    if (relay->generation == 1)
+        start_control(relay, config);
+    return &out->service;
 }
 
 int main(int argc, char **argv)

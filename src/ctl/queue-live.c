@@ -1,0 +1,172 @@
+/* ctl/queue-live.c - relayctl queue: asking the daemon that runs
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "ctl/queue-live.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "server/control.h"
+
+#define PATIENCE_S 60 /* for each piece of the answer */
+#define LAST_LINE "end\n"
+
+static enum live_result refuse(struct error *err, const char *what)
+{
+    error_set(err, "%s: %s", what, strerror(errno));
+    return LIVE_REFUSED;
+}
+
+static enum live_result dial(const char *folder, int *out, struct error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const struct timeval patience = {.tv_sec = PATIENCE_S};
+
+    if (folder[0] == '\0' || control_path(folder, "relay-out", address.sun_path) != 0)
+        return LIVE_DOWN;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return refuse(err, "socket");
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0) {
+        *out = fd;
+        return LIVE_OK;
+    }
+    int reason = errno;
+    close(fd);
+    errno = reason;
+    return reason == ENOENT || reason == ECONNREFUSED ? LIVE_DOWN : refuse(err, address.sun_path);
+}
+
+/* The whole answer into a file without a name. */
+static int collect(int fd, FILE *file)
+{
+    char block[16384];
+    ssize_t got;
+
+    while ((got = recv(fd, block, sizeof block, 0)) != 0) {
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 || fwrite(block, 1, (size_t)got, file) != (size_t)got)
+            return -1;
+    }
+    return fflush(file);
+}
+
+static bool is_whole(FILE *file)
+{
+    char end[sizeof LAST_LINE] = "";
+    long size = (long)strlen(LAST_LINE);
+    return fseek(file, -size, SEEK_END) == 0 && fread(end, 1, (size_t)size, file) == (size_t)size &&
+           strcmp(end, LAST_LINE) == 0;
+}
+
+static enum live_result judge(FILE *file, struct error *err)
+{
+    char word[8] = "", reason[512] = "";
+
+    rewind(file);
+    if (fscanf(file, "%7[a-z]", word) == 1 && strcmp(word, "error") == 0) {
+        if (fscanf(file, " %511[^\n]", reason) != 1)
+            strcpy(reason, "?");
+        error_set(err, _("relay-out says: %s"), reason);
+        return LIVE_REFUSED;
+    }
+    if (strcmp(word, "ok") != 0 || !is_whole(file)) {
+        error_set(err, _("relay-out's answer was cut off"));
+        return LIVE_REFUSED;
+    }
+    return fseek(file, (long)strlen("ok"), SEEK_SET) == 0 ? LIVE_OK : refuse(err, "tmpfile");
+}
+
+enum live_result live_ask(const char *folder, FILE **answer, struct error *err, const char *format,
+                          ...)
+{
+    char request[CONTROL_REQUEST_MAX];
+    va_list arguments;
+    int fd;
+
+    va_start(arguments, format);
+    int len = vsnprintf(request, sizeof request - 1, format, arguments);
+    va_end(arguments);
+    if (len < 0 || (size_t)len >= sizeof request - 1) {
+        error_set(err, _("the request is too long"));
+        return LIVE_REFUSED;
+    }
+    strcpy(request + len, "\n");
+    enum live_result result = dial(folder, &fd, err);
+    if (result != LIVE_OK)
+        return result;
+    FILE *file = tmpfile();
+    if (file == NULL || send(fd, request, (size_t)len + 1, MSG_NOSIGNAL) != len + 1 ||
+        collect(fd, file) != 0)
+        result = refuse(err, _("speaking with relay-out"));
+    else
+        result = judge(file, err);
+    close(fd);
+    if (result == LIVE_OK)
+        *answer = file;
+    else if (file != NULL)
+        fclose(file);
+    return result;
+}
+
+static int spoiled(struct error *err)
+{
+    error_set(err, _("relay-out's answer makes no sense"));
+    return -1;
+}
+
+int live_message(FILE *answer, struct spool_envelope *envelope, struct error *err)
+{
+    size_t len;
+    char word[8] = "";
+
+    if (fscanf(answer, " %7[a-z]", word) != 1 || strcmp(word, "end") == 0)
+        return 0;
+    if (strcmp(word, "message") != 0 || fscanf(answer, "%zu", &len) != 1 || getc(answer) != '\n' ||
+        len > ENVELOPE_FILE_MAX)
+        return spoiled(err);
+    char *text = malloc(len + 1);
+    int result = text != NULL && fread(text, 1, len, answer) == len ? 1 : spoiled(err);
+    if (result == 1 && spool_envelope_parse(envelope, text, len, err) != 0)
+        result = -1;
+    free(text);
+    return result;
+}
+
+FILE *live_data(FILE *answer, struct error *err)
+{
+    uint64_t left;
+    char block[16384];
+
+    if (fscanf(answer, "data %" SCNu64, &left) != 1 || getc(answer) != '\n') {
+        spoiled(err);
+        return NULL;
+    }
+    FILE *file = tmpfile();
+    while (file != NULL && left > 0) {
+        size_t got = fread(block, 1, left < sizeof block ? (size_t)left : sizeof block, answer);
+        if (got == 0 || fwrite(block, 1, got, file) != got)
+            break;
+        left -= got;
+    }
+    if (file != NULL && left == 0 && fflush(file) == 0) {
+        rewind(file);
+        return file;
+    }
+    error_set(err, "tmpfile: %s", strerror(errno));
+    if (file != NULL)
+        fclose(file);
+    return NULL;
+}

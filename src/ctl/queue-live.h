@@ -1,0 +1,33 @@
+/* ctl/queue-live.h - relayctl queue: asking the daemon that runs
+ *
+ * Speaks to relay-out's control socket (server/control.h, out/orders.h). An answer is taken whole
+ * before anything of it is shown, so that a reader who stops in between holds up nobody.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_CTL_QUEUE_LIVE_H
+#define POSTERN_CTL_QUEUE_LIVE_H
+
+#include <stdio.h>
+
+#include "out/spool.h"
+
+enum live_result {
+    LIVE_OK,
+    LIVE_DOWN,    /* no daemon is there */
+    LIVE_REFUSED, /* it said no, or could not be spoken with; a reason in `err` */
+};
+
+/* Asks; `folder` is the control option. On LIVE_OK *answer stands behind the word "ok", the rest of
+ * that line first; the caller closes it. */
+enum live_result live_ask(const char *folder, FILE **answer, struct error *err, const char *format,
+                          ...) __attribute__((format(printf, 4, 5)));
+
+/* The next message of an answer, into an empty envelope. 1; 0 when there is none any more; -1 with a
+ * reason. */
+int live_message(FILE *answer, struct spool_envelope *envelope, struct error *err);
+
+/* The mail data behind it, copied to a file of its own; NULL with a reason. */
+FILE *live_data(FILE *answer, struct error *err);
+
+#endif
