@@ -24,7 +24,7 @@
 #include "net/stream.h"
 #include "server/pool.h"
 
-#define REQUEST_TIMEOUT_MS 10000
+#define REQUEST_TIMEOUT_MS 3000
 #define ANSWER_TIMEOUT_MS 30000 /* for a client to take a piece of it */
 #define IN_BUFFER (CONTROL_REQUEST_MAX + 1024)
 #define OUT_BUFFER 16384

@@ -1,0 +1,603 @@
+"""relay-out's spool: what is stored, what is delivered later, what senders and operators hear of it.
+
+Next hops are scripted servers on loopback, reached by routes; Postfix is the client, and takes the
+notices to senders as the backend. Speaks TAP. SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import collections
+import email
+import email.policy
+import glob
+import json
+import os
+import pwd
+import random
+import re
+import signal
+import smtplib
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import bed as testbed
+import tap
+from bed import BACKEND, BUILD, POSTFIX_PORT, Client, Postfix, Relay, read, wait_for
+from tap import scenario
+
+OUT, PORT = "10.0.0.1", 2526
+HOP_PORT = 2700
+BODY = "From: a@example.com\r\nSubject: {}\r\n\r\n.. a dot\r\ntext\r\n"
+
+ENVELOPE = """postern-envelope 1
+id {name}
+size {size}
+arrived {arrived}
+expires {expires}
+sender <a@example.com>
+recipient <{recipient}>
+ state queued
+end
+"""
+
+
+class NextHop:
+    """A mail server that takes everything, unless `dots` has replies for the next messages, or `all` one
+    for all. `dsn`: it offers DSN."""
+
+    def __init__(self, port, dsn=False):
+        self.port, self.dsn, self.all = port, dsn, None
+        self.dots, self.lock = [], threading.Lock()
+        self.messages = []  # (sender line, recipient lines, octets)
+        self.listener = socket.create_server((BACKEND, port), backlog=500)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.dialog(sock, sock.makefile("rb"))
+        except OSError:
+            pass
+        finally:
+            sock.close()
+
+    def verdict(self):
+        with self.lock:
+            return self.dots.pop(0) if self.dots else self.all or "250 2.0.0 taken"
+
+    def dialog(self, sock, file):
+        sock.sendall(b"220 hop ESMTP\r\n")
+        sender, recipients = "", []
+        while True:
+            line = file.readline().decode("latin-1").strip()
+            verb = line[:4].upper()
+            if verb in ("", "QUIT"):
+                return
+            if verb == "EHLO":
+                dsn = "250-DSN\r\n" if self.dsn else ""
+                sock.sendall(f"250-hop\r\n{dsn}250-8BITMIME\r\n250 PIPELINING\r\n".encode())
+                continue
+            if verb == "DATA":
+                sock.sendall(b"354 go\r\n")
+                lines = []
+                while True:
+                    piece = file.readline()
+                    if not piece:
+                        return
+                    if piece == b".\r\n":
+                        break
+                    lines.append(piece)
+                reply = self.verdict()
+                if reply.startswith("250"):
+                    with self.lock:
+                        self.messages.append((sender, list(recipients), b"".join(lines)))
+                sock.sendall(reply.encode() + b"\r\n")
+                continue
+            if verb in ("MAIL", "RSET"):
+                sender, recipients = line, []
+            elif verb == "RCPT":
+                recipients.append(line)
+            sock.sendall(b"250 2.1.0 Ok\r\n")
+
+    def subjects(self):
+        with self.lock:
+            found = [re.search(rb"^Subject: (.*)\r$", body, re.M) for _, _, body in self.messages]
+        return [match.group(1).decode() for match in found]
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+class NoNames:
+    """A DNS in which no name exists."""
+
+    def __init__(self):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 5300))
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            query, client = self.sock.recvfrom(512)
+            end = query.index(b"\0", 12) + 5
+            self.sock.sendto(query[:2] + struct.pack(">HHHHH", 0x8183, 1, 0, 0, 0) + query[12:end],
+                             client)
+
+
+class RelayOut(Relay):
+    """relay-out under test, with routes DOMAIN -> port on BACKEND."""
+
+    def __init__(self, bed, routes, inner="", spool=None, wait=True, port=PORT):
+        bed.count += 1
+        nobody = pwd.getpwnam("nobody")
+        self.conf, self.log = f"{bed.dir}/out-{bed.count}.conf", f"{bed.dir}/out-{bed.count}.log"
+        self.spool, self.control = spool or f"{bed.dir}/spool-{bed.count}", f"{bed.dir}/run"
+        for folder in (self.spool, self.control):
+            os.makedirs(folder, exist_ok=True)
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        listed = ", ".join(f'{{ domain = "{d}"; next_hop = "{BACKEND}:{p}"; }}' for d, p in routes.items())
+        with open(self.conf, "w") as file:
+            file.write(f"""
+hostname = "relay.example";
+user = "nobody";
+control = "{self.control}";
+dns = {{ servers = [ "127.0.0.1:5300" ]; validate = false; }};
+in = {{ listen = [ "127.0.0.1:2599" ]; domains = [ "example.com" ];
+       backend = {{ hosts = [ "{BACKEND}:{POSTFIX_PORT}" ]; identity = "xclient"; }}; }};
+out = {{
+  listen = [ "{OUT}:{port}" ];
+  allow = [ "{BACKEND}/32", "{OUT}/32" ];
+  spool = "{self.spool}";
+  spool_reserve = 0;
+  dead_for = "1s";
+  routes = ( {listed} );
+  {inner}
+}};
+""")
+        self.start(wait)
+
+    def start(self, wait=True):
+        environment = {"ASAN_OPTIONS": "detect_leaks=0", **os.environ}
+        self.offset = os.path.getsize(self.log) if os.path.exists(self.log) else 0
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen([f"{BUILD}/relay-out", "-c", self.conf], stderr=log,
+                                            stdin=subprocess.DEVNULL, env=environment)
+        if wait:
+            wait_for("relay-out", lambda: "event=start" in read(self.log)[self.offset:] or
+                     self.process.poll() is not None, 60)
+            assert self.process.poll() is None, "relay-out did not start"
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def ctl(self, *arguments, status=0):
+        done = subprocess.run([f"{BUILD}/relayctl", "queue", "-c", self.conf, *arguments],
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == status, (arguments, done)
+        return done.stdout + done.stderr
+
+    def queued(self):
+        lines = self.ctl("list", "--json").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def wait_empty(self, seconds=20):
+        wait_for("an empty queue", lambda: not glob.glob(f"{self.spool}/*/*.env"), seconds)
+
+
+def hello(name="client.example"):
+    client = Client(OUT, OUT, PORT)
+    client.hello(name)
+    return client
+
+
+def send(subject, *recipients, sender="a@example.com", mail="", rcpt=""):
+    client = hello()
+    client.cmd(f"MAIL FROM:<{sender}>{mail}", 250)
+    for recipient in recipients:
+        client.cmd(f"RCPT TO:<{recipient}>{rcpt}", 250)
+    reply = client.data(BODY.format(subject))
+    client.cmd("QUIT")
+    client.close()
+    return reply
+
+
+def report_of(world, count=1):
+    """The newest notice in the sender's mailbox, parsed."""
+    world.postfix.wait_mail("a", count)
+    with open(world.postfix.mails("a")[-1], "rb") as file:
+        message = email.message_from_binary_file(file, policy=email.policy.default)
+    assert message.get_content_type() == "multipart/report", message
+    assert message.get_param("report-type") == "delivery-status"
+    assert message["Return-Path"] == "<>" or message["Return-Path"] is None, message["Return-Path"]
+    assert message["Auto-Submitted"] == "auto-replied", message["Auto-Submitted"]
+    parts = list(message.iter_parts())
+    return message, [dict(block) for block in parts[1].get_payload()], parts[2]
+
+
+@scenario("one of three domains says 4xx behind the data: two have it at once, the third later, once")
+def disagreement(world):
+    hops = world.hops(3)
+    hops[2].dots = ["451 4.7.1 not now", "451 4.7.1 not now"]
+    relay = world.out(hops, 'retry = [ "1s" ];')
+    world.inject("three", "x@d0.test", "y@d1.test", "z@d2.test")
+    wait_for("two deliveries", lambda: hops[0].subjects() == hops[1].subjects() == ["three"])
+    wait_for("Postfix", lambda: len(re.findall(r"to=<[xyz]@d\d\.test>.*status=sent",
+                                               read(world.postfix.log))) == 3)
+    assert hops[2].subjects() == [], "delivered where 451 was said"
+    left = relay.queued()
+    assert len(left) == 1 and left[0]["recipients_left"] == 1, left
+    assert {r["address"]: r["state"] for r in left[0]["recipients"]} == {
+        "x@d0.test": "delivered", "y@d1.test": "delivered", "z@d2.test": "queued"}
+    wait_for("the third", lambda: hops[2].subjects() == ["three"])
+    relay.wait_empty()
+    time.sleep(1)
+    assert [len(hop.messages) for hop in hops] == [1, 1, 1], "duplicates"
+    assert hops[2].messages[0][2] == hops[0].messages[0][2], "the stored message is not the one sent"
+
+
+@scenario("5xx behind the data from one of two: the sender's mailbox has a notice, through the backend")
+def refusal(world):
+    hops = world.hops(2)
+    hops[1].dots = ["550-5.7.1 smells\r\n550 5.7.1 of spam"]
+    relay = world.out(hops)
+    world.inject("two", "x@d0.test", "y@d1.test")
+    message, blocks, original = report_of(world)
+    assert blocks[0]["Reporting-MTA"] == "dns; relay.example"
+    assert blocks[1]["Final-Recipient"] == "rfc822; y@d1.test", blocks
+    assert blocks[1]["Action"] == "failed" and blocks[1]["Status"] == "5.7.1", blocks
+    assert "550 5.7.1 smells" in blocks[1]["Diagnostic-Code"], blocks
+    assert BACKEND in blocks[1]["Remote-MTA"], blocks
+    assert len(blocks) == 2 and "x@d0.test" not in str(message)
+    assert "Subject: two" in original.as_string()
+    relay.wait_empty()
+    assert len(hops[0].messages) == 1 and not hops[1].messages
+
+
+@scenario("a single next hop's 4xx is the client's 4xx, and nothing is stored")
+def single(world):
+    hops = world.hops(1)
+    hops[0].dots = ["451 4.7.1 greylisted"]
+    relay = world.out(hops)
+    assert send("one", "x@d0.test") == (451, "451 4.7.1 greylisted")
+    assert relay.queued() == []
+
+
+@scenario("delivery = \"spool\": the 250 comes before the delivery, refusals at once only for what is certain")
+def stored(world):
+    hops = world.hops(2)
+    hops[0].all = "451 4.3.0 not yet"
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "500ms" ];')
+    client = hello()
+    client.cmd("MAIL FROM:<a@example.com>", 250)
+    assert client.cmd("RCPT TO:<x@nowhere.test>")[1].startswith("550 5.1.2")
+    client.close()
+    code, text = send("kept", "x@d0.test", "y@d1.test")
+    ident = re.fullmatch(r"250 2\.0\.0 Ok: queued as ([0-9a-f]{16})", text).group(1)
+    assert code == 250
+    wait_for("a delivery", lambda: hops[1].subjects() == ["kept"])
+    wait_for("an attempt", lambda: relay.queued()[0]["recipients"][0]["attempts"] >= 2)
+    assert relay.queued()[0]["id"] == ident
+    hops[0].all = None
+    wait_for("the other", lambda: hops[0].subjects() == ["kept"])
+    relay.wait_empty()
+    assert hops[0].messages[0][2].endswith(b".. a dot\r\ntext\r\n")
+
+
+@scenario("NOTIFY=SUCCESS is passed on where there is DSN, and answered by a notice where there is none")
+def success(world):
+    hops = [world.hop(0, dsn=True), world.hop(1)]
+    relay = world.out(hops, 'delivery = "spool";')
+    send("told", "x@d0.test", "y@d1.test", mail=" RET=HDRS ENVID=e+3D1",
+         rcpt=" NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;o@orig.test")
+    _, blocks, _ = report_of(world)
+    assert blocks[0]["Original-Envelope-Id"] == "e=1", blocks
+    assert blocks[1]["Action"] == "relayed" and blocks[1]["Final-Recipient"] == "rfc822; y@d1.test", blocks
+    assert blocks[1]["Original-Recipient"] == "rfc822; o@orig.test", blocks
+    relay.wait_empty()
+    sender, recipients, _ = hops[0].messages[0]
+    assert "RET=HDRS" in sender and "ENVID=e+3D1" in sender, sender
+    assert "NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;o@orig.test" in recipients[0], recipients
+    assert "NOTIFY" not in hops[1].messages[0][1][0]
+
+
+@scenario("a delay notice after the time set, then the message after all")
+def delay(world):
+    hops = world.hops(1)
+    hops[0].all = "451 4.3.0 not yet"
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "300ms" ]; delay_notice = "1s";')
+    send("slow", "x@d0.test")
+    _, blocks, _ = report_of(world)
+    assert blocks[1]["Action"] == "delayed" and blocks[1]["Will-Retry-Until"], blocks
+    hops[0].all = None
+    wait_for("the message", lambda: hops[0].subjects() == ["slow"])
+    relay.wait_empty()
+    assert len(world.postfix.mails("a")) == 1, "more than one notice"
+
+
+@scenario("its time is over: the notice says so; a notice that cannot be delivered makes no other")
+def expiry(world):
+    hops = world.hops(1)
+    hops[0].all = "451 4.3.0 never"
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "300ms" ]; lifetime = "1s";')
+    send("late", "x@d0.test")
+    _, blocks, _ = report_of(world)
+    assert blocks[1]["Action"] == "failed" and blocks[1]["Status"] == "5.4.7", blocks
+    send("null", "x@d0.test", sender="")
+    send("stranger", "x@d0.test", sender="nobody-here@example.com")
+    relay.wait_empty()
+    assert len(world.postfix.mails("a")) == 1
+    assert read(relay.log).count("event=dsn ") == 2, read(relay.log)
+
+
+@scenario("relayctl queue asks the daemon that runs, and reads and changes the files when none does")
+def control(world):
+    hops = world.hops(2)
+    hops[0].all = hops[1].all = "451 4.3.0 not yet"
+    relay = world.out(hops, 'delivery = "spool";')
+    for subject in ("one", "two"):
+        send(subject, "x@d0.test")
+    send("three", "y@d1.test")
+    wait_for("attempts", lambda: all(r["attempts"] for m in relay.queued() for r in m["recipients"]))
+    socket_file = f"{relay.control}/relay-out.socket"
+    assert os.stat(socket_file).st_mode & 0o777 == 0o660
+    first, second, third = (m["id"] for m in relay.queued())
+    assert "3 messages (0 held), 3 recipients left" in relay.ctl("count")
+    assert "451 4.3.0 not yet" in relay.ctl("list")
+    assert "Subject: two" in relay.ctl("show", second)
+    assert "\n. a dot\ntext" in relay.ctl("show", second, "--body")
+    assert "1 messages changed" in relay.ctl("hold", third)
+    assert "there is no message" in relay.ctl("hold", "0" * 16, status=65)
+    hops[0].all = hops[1].all = None
+    assert "2 messages changed" in relay.ctl("retry", "D0.test")
+    wait_for("two deliveries", lambda: sorted(hops[0].subjects()) == ["one", "two"])
+    wait_for("one left", lambda: [m["id"] for m in relay.queued()] == [third])
+    assert "held" in relay.ctl("list") and not hops[1].messages
+    # The daemon ends; the same orders go to the files.
+    relay.stop()
+    assert not os.path.exists(socket_file)
+    assert "1 messages (1 held)" in relay.ctl("count")
+    assert "needs a relay-out that runs" in relay.ctl("remove", third, "--bounce", status=69)
+    assert "1 messages changed" in relay.ctl("release", "all")
+    assert "1 messages changed" in relay.ctl("retry", third)
+    relay.start()
+    wait_for("the third", lambda: hops[1].subjects() == ["three"])
+    relay.wait_empty()
+    # Taken out by hand, with word to the sender.
+    hops[0].all = "451 4.3.0 not yet"
+    send("four", "x@d0.test")
+    wait_for("an attempt", lambda: relay.queued()[0]["recipients"][0]["attempts"] and True)
+    assert "1 messages changed" in relay.ctl("remove", relay.queued()[0]["id"], "--bounce")
+    assert report_of(world)[1][1]["Action"] == "failed"
+    relay.wait_empty()
+
+
+@scenario("control connections that stall or talk nonsense hold up nobody")
+def stalled(world):
+    relay = world.out(world.hops(1), 'delivery = "spool";')
+    path = f"{relay.control}/relay-out.socket"
+    def dial(data=b""):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(path)
+        sock.settimeout(15)
+        try:
+            sock.sendall(data)
+        except BrokenPipeError:
+            pass  # it has heard enough
+        return sock
+    for nonsense in (b"\n", b"queue\n", b"queue dance\n", b"queue list \0\n", b"x" * 4000 + b"\n",
+                     b"a b c d e f g h i j k\n", b"queue remove all\n", b"queue hold\n"):
+        assert dial(nonsense).recv(1000).startswith(b"error "), nonsense
+    idle = [dial() for _ in range(8)]
+    wait_for("busy", lambda: dial().recv(1000) == b"error busy, try again\n")
+    assert send("meanwhile", "x@d0.test")[0] == 250
+    wait_for("the end of the idle", lambda: "ok" in str(dial(b"queue count\n").recv(1000)), 15)
+    for sock in idle:
+        assert sock.recv(10) == b""
+    # Who may not, is told so.
+    asked = subprocess.run(["setpriv", "--reuid=games", "--clear-groups", "--regid=games", sys.executable, "-c",
+                            f"import socket; s=socket.socket(socket.AF_UNIX); s.connect({path!r})"],
+                           capture_output=True, text=True)
+    assert "PermissionError" in asked.stderr, asked
+
+
+@scenario("two daemons never share a spool, and the second one says why")
+def locked(world):
+    relay = world.out(world.hops(1))
+    second = RelayOut(world.bed, {}, spool=relay.spool, wait=False, port=PORT + 1)
+    assert second.process.wait(20) == 69
+    assert re.search(rf"in use by .*{relay.process.pid}|{relay.process.pid}", read(second.log)), read(second.log)
+
+
+@scenario("a full disk: 452 and nothing lost; with room again everything goes on")
+def full(world):
+    folder = f"{world.bed.dir}/small"
+    os.makedirs(folder)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", folder], check=True)
+    try:
+        hops = world.hops(2)
+        hops[0].all = "451 4.3.0 not yet"
+        relay = world.out(hops, 'delivery = "spool"; retry = [ "500ms" ];', spool=f"{folder}/spool")
+        bulk = "Subject: big\r\n\r\n" + "x" * 70 + "\r\n" + ("y" * 70 + "\r\n") * 4000
+        codes = []
+        for _ in range(12):
+            client = hello()
+            client.envelope("x@d0.test", sender="a@example.com")
+            code, text = client.cmd("DATA")
+            if code == 354:
+                client.send(bulk + ".\r\n")
+                code, text = client.reply()
+            assert code == 250 or text.startswith("452 4.3.1"), text
+            codes.append(code)
+            client.close()
+        kept = codes.count(250)
+        assert 452 in codes and kept >= 3, codes
+        assert len(relay.queued()) == kept
+        # Said before the data where the size was told.
+        client = hello()
+        client.cmd("MAIL FROM:<a@example.com> SIZE=1500000", 250)
+        client.cmd("RCPT TO:<x@d0.test>", 250)
+        assert client.cmd("DATA")[1].startswith("452 4.3.1")
+        client.close()
+        hops[0].all = None
+        wait_for("room", lambda: len(hops[0].messages) == kept, 20)
+        relay.wait_empty()
+        assert send("again", "y@d1.test")[0] == 250
+        wait_for("the next", lambda: hops[1].subjects() == ["again"])
+        relay.stop()
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@scenario("kill -9 under load: nothing that was acknowledged is lost")
+def killed(world):
+    rounds, senders = 6, 6
+    hops = world.hops(4)
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "300ms" ]; deliveries = 8;')
+    acknowledged, ended = [], threading.Event()
+
+    def load(number):
+        for i in range(100000):
+            if ended.is_set():
+                return
+            name = f"m{number}-{i}"
+            try:
+                client = hello()
+                for j in range(8):
+                    part = f"{name}-{j}"
+                    client.envelope(f"x@d{random.randrange(4)}.test", sender="a@example.com")
+                    if client.data(BODY.format(part))[0] == 250:
+                        acknowledged.append(part)
+                client.close()
+            except (OSError, AssertionError):
+                time.sleep(0.05)
+
+    threads = [threading.Thread(target=load, args=(n,)) for n in range(senders)]
+    for thread in threads:
+        thread.start()
+    for _ in range(rounds):
+        time.sleep(random.uniform(0.3, 0.9))
+        relay.kill()
+        relay.start()
+    time.sleep(0.5)
+    ended.set()
+    for thread in threads:
+        thread.join(30)
+    relay.wait_empty(60)
+    counts = collections.Counter(s for hop in hops for s in hop.subjects())
+    lost = [name for name in acknowledged if name not in counts]
+    copies = sum(n - 1 for n in counts.values())
+    print(f"# {rounds} times kill -9: {len(acknowledged)} acknowledged, {len(counts)} delivered, "
+          f"{len(lost)} lost, {copies} second copies")
+    assert len(acknowledged) > 100, len(acknowledged)
+    assert not lost, lost[:10]
+    assert copies <= rounds * 8, "more second copies than deliveries that were under way"
+
+
+def write_spool(folder, count, domains):
+    """`count` messages as postern-spool(5) has them, for d0.test ... round about."""
+    nobody = pwd.getpwnam("nobody")
+    os.makedirs(f"{folder}/queue", exist_ok=True)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 86400))
+    for i in range(count):
+        ident = f"{0x6000000000000 + i:016x}"
+        name = f"{folder}/queue/{ident}"
+        data = BODY.format(i)
+        with open(name + ".data", "w", newline="") as file:
+            file.write(data)
+        with open(name + ".env", "w") as file:
+            file.write(ENVELOPE.format(name=ident, arrived=now, expires=until, size=len(data),
+                                       recipient=f"x@d{i % domains}.test"))
+        for end in (".data", ".env"):
+            os.chown(name + end, nobody.pw_uid, nobody.pw_gid)
+    os.chown(f"{folder}/queue", nobody.pw_uid, nobody.pw_gid)
+
+
+def pss_kib(pid):
+    return int(re.search(r"^Pss:\s+(\d+)", read(f"/proc/{pid}/smaps_rollup"), re.M).group(1))
+
+
+@scenario("a large queue, half of its destinations dead: start, memory, rate")
+def large(world):
+    count = int(os.environ.get("POSTERN_SPOOL_MESSAGES", "400"))
+    domains = max(count // 10, 2)
+    hop = world.hop(0)
+    empty = world.out([hop])
+    small = pss_kib(empty.process.pid)
+    empty.stop()
+    # Odd ones go to a port where nobody listens.
+    routes = {f"d{i}.test": hop.port if i % 2 == 0 else 2799 for i in range(domains)}
+    folder = f"{world.bed.dir}/large"
+    os.makedirs(folder)
+    write_spool(folder, count, domains)
+    began = time.monotonic()
+    relay = RelayOut(world.bed, routes, 'retry = [ "1h" ]; deliveries = 16; timeouts = { connect = "2s"; };',
+                     spool=folder)
+    world.relays.append(relay)
+    started = time.monotonic()
+    wait_for("all that can be delivered", lambda: len(hop.messages) >= count // 2, 300)
+    ended = time.monotonic()
+    pss = pss_kib(relay.process.pid)
+    print(f"# {count} messages, {domains} destinations: start {started - began:.2f} s, "
+          f"{count / 2 / (ended - started):.0f} messages/s, PSS {small} KiB empty, {pss} KiB then")
+    assert len(hop.messages) == count // 2
+    assert started - began < 10 + count / 1000
+
+
+class World(tap.World):
+    def __init__(self, with_postfix):
+        super().__init__(False)
+        self.hop_list = []
+        self.names = NoNames()
+        self.postfix = Postfix(self.bed, "backend", f"{BACKEND}:{POSTFIX_PORT}",
+                               f"""relayhost = [{OUT}]:{PORT}
+smtp_bind_address = {BACKEND}
+mynetworks = 127.0.0.1/32, 10.0.0.9/32
+smtp_tls_security_level = none
+notify_classes =
+""")
+
+    def hop(self, number, **settings):
+        self.hop_list.append(NextHop(HOP_PORT + number, **settings))
+        return self.hop_list[-1]
+
+    def hops(self, count):
+        return [self.hop(i) for i in range(count)]
+
+    def out(self, hops, inner="", **settings):
+        routes = {f"d{i}.test": hop.port for i, hop in enumerate(hops)}
+        relay = RelayOut(self.bed, routes, inner, **settings)
+        self.relays.append(relay)
+        return relay
+
+    def inject(self, subject, *recipients):
+        """One message, into Postfix, which relays by us."""
+        with smtplib.SMTP(BACKEND, POSTFIX_PORT, source_address=("10.0.0.9", 0)) as client:
+            refused = client.sendmail("a@example.com", list(recipients), BODY.format(subject).replace("..", "."))
+            assert not refused, refused
+
+    def tidy(self):
+        try:
+            super().tidy()
+        finally:
+            for hop in self.hop_list:
+                hop.close()
+            self.hop_list = []
+            with open(self.postfix.log, "w"):
+                pass
+
+
+if __name__ == "__main__":
+    tap.World = World
+    sys.exit(tap.main())
