@@ -1,0 +1,116 @@
+"""How long a message takes over a tunnel of 30 ms there and back, for one client beside relay-in.
+
+The tunnel is a real line (tunnel.c), so that TCP's own flights count. SPDX-License-Identifier:
+GPL-3.0-or-later
+"""
+import socket
+import statistics
+import subprocess
+import time
+
+import servers
+from bed import BUILD, OUTSIDE, RELAY, Bed, wait_for
+
+ROUND_MS = 30
+MESSAGES = 11
+
+
+class Cold(servers.RelayIn):
+    name = "cold"
+    backend = "spares = 0;"
+
+
+class Warm(servers.RelayIn):
+    name = "warm"
+    backend = "spares = 2;"
+
+
+class Client:
+    def __init__(self, port):
+        self.sock = socket.create_connection((RELAY, port), 10, source_address=(OUTSIDE, 0))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.file = self.sock.makefile("rb")
+
+    def replies(self, count=1):
+        for _ in range(count):
+            while True:
+                line = self.file.readline()
+                if line[3:4] != b"-":
+                    break
+            assert line[:1] in b"23", line
+
+    def say(self, text, count=1):
+        self.sock.sendall(text)
+        self.replies(count)
+
+    def greet(self):
+        self.replies()
+        self.say(b"EHLO client.example\r\n")
+
+    def message(self, pipelining):
+        began = time.monotonic()
+        commands = [b"MAIL FROM:<s@load.example>\r\n", b"RCPT TO:<a@example.com>\r\n", b"DATA\r\n"]
+        if pipelining:
+            self.say(b"".join(commands), 3)
+        else:
+            for command in commands:
+                self.say(command)
+        self.say(b"Subject: x\r\n\r\n" + b"text\r\n" * 600 + b".\r\n")
+        return (time.monotonic() - began) * 1000
+
+    def close(self):
+        self.sock.sendall(b"QUIT\r\n")
+        self.file.close()
+        self.sock.close()
+
+
+def first_and_later(server, pipelining):
+    first, later = [], []
+    for _ in range(MESSAGES):
+        client = Client(server.port)
+        client.greet()
+        first.append(client.message(pipelining))
+        later.append(client.message(pipelining))
+        client.close()
+        time.sleep(0.3)  # a new spare takes three flights
+    return statistics.median(first), statistics.median(later)
+
+
+def main():
+    bed = Bed()
+    # The near end is made by the tunnel.
+    for address in "10.0.0.1", "10.0.0.2":
+        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
+    tunnel = subprocess.Popen([f"{BUILD}/tests/bench/tunnel", str(ROUND_MS // 2),
+                               f"{BUILD}/tests/bench/sink", f"10.0.0.2:{servers.SINK_PORT}"])
+    running = []
+    try:
+        wait_for("the far end", lambda: can_connect_far())
+        for number, kind in enumerate((Cold, Warm)):
+            running.append(kind(bed, 2600 + number))
+        time.sleep(1)
+        print(f"tunnel of {ROUND_MS} ms there and back; medians of {MESSAGES}; ms (flights)")
+        for server in running:
+            for pipelining in False, True:
+                first, later = first_and_later(server, pipelining)
+                print(f"{server.name}, {'pipelining' if pipelining else 'step by step'}: "
+                      f"first message {first:.0f} ({first / ROUND_MS:.1f}), "
+                      f"next on the connection {later:.0f} ({later / ROUND_MS:.1f})")
+    finally:
+        for server in running:
+            server.stop()
+        tunnel.terminate()
+        tunnel.wait(10)
+        bed.close()
+
+
+def can_connect_far():
+    try:
+        socket.create_connection(("10.0.0.2", servers.SINK_PORT), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    main()
