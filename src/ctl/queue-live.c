@@ -94,7 +94,7 @@ enum live_result live_ask(const char *folder, FILE **answer, struct error *err, 
 {
     char request[CONTROL_REQUEST_MAX];
     va_list arguments;
-    int fd;
+    int fd = -1;
 
     va_start(arguments, format);
     int len = vsnprintf(request, sizeof request - 1, format, arguments);
