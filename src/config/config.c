@@ -15,8 +15,6 @@
 #include "config/load.h"
 #include "config/options.h"
 #include "config/values.h"
-#include "net/endpoint.h"
-#include "net/dnsbl-zone.h"
 
 #ifndef SYSCONFDIR
 #define SYSCONFDIR "/etc"
@@ -315,171 +313,6 @@ static void load_rows(struct load *load, const struct rows *rows)
     }
 }
 
-static bool has_family(const struct host_list *list, int family, size_t from)
-{
-    for (size_t i = from; i < list->count; i++) {
-        if (list->items[i].family == family)
-            return true;
-    }
-    return false;
-}
-
-static void check_source(struct load *load, const struct host_list *source, const char *option)
-{
-    for (size_t i = 0; i < source->count; i++) {
-        if (has_family(source, source->items[i].family, i + 1))
-            load_complain(load, NULL, option,
-                          _("source takes one IPv4 and one IPv6 address at most"));
-    }
-}
-
-static void check_backend(struct load *load, const struct config_backend *backend,
-                          const char *option)
-{
-    if (backend->tls == CONFIG_TLS_VERIFY && backend->tls_name[0] == '\0')
-        load_complain(load, NULL, option, _("tls = \"verify\" needs tls_name"));
-    check_source(load, &backend->source, option);
-}
-
-static void check_backends(struct load *load)
-{
-    const struct config_in *in = &load->config->in;
-    const struct config_backend *backends = in->backends.items;
-    char option[48];
-
-    check_backend(load, &in->backend, "in.backend");
-    for (size_t i = 0; i < in->listen.count; i++) {
-        if (in->listen.items[i].submission && !in->submission.given)
-            load_complain(load, config_lookup(&load->file, "in.listen"), "in.listen",
-                          _("a submission listener needs in.submission"));
-    }
-    if (in->submission.given)
-        check_backend(load, &in->submission, "in.submission");
-    for (size_t i = 0; i < in->backends.count; i++) {
-        snprintf(option, sizeof option, "in.backends[%zu]", i);
-        check_backend(load, &backends[i], option);
-    }
-}
-
-/* A certificate is for a name; few are for an address. */
-static bool lacks_name(const struct config_route *route)
-{
-    struct endpoint endpoint;
-    struct error err;
-
-    if (route->tls != CONFIG_OUT_TLS_VERIFY || route->tls_name[0] != '\0')
-        return false;
-    for (size_t i = 0; i < route->next_hops.count; i++) {
-        if (endpoint_parse(&endpoint, route->next_hops.items[i], 1, &err) == 0 &&
-            endpoint.address.family != AF_UNSPEC)
-            return true;
-    }
-    return false;
-}
-
-static void check_route(struct load *load, const struct config_route *route, const char *option)
-{
-    if (lacks_name(route))
-        load_complain(load, NULL, option, _("tls = \"verify\" at an IP address needs tls_name"));
-    /* Else it would be said to whatever host the DNS names. */
-    if (route->user[0] != '\0' && route->next_hops.count == 0)
-        load_complain(load, NULL, option, _("a log-in (user) needs next_hop"));
-    if (route->user[0] != '\0' && route->tls != CONFIG_OUT_TLS_VERIFY)
-        load_complain(load, NULL, option, _("a log-in (user) needs tls = \"verify\""));
-    if ((route->user[0] != '\0') != (route->password_file[0] != '\0'))
-        load_complain(load, NULL, option, _("user and password_file belong together"));
-}
-
-static void check_out_listeners(struct load *load)
-{
-    const struct config_out *out = &load->config->out;
-    for (size_t i = 0; i < out->listen.count; i++) {
-        const struct listen_spec *spec = &out->listen.items[i];
-        if (spec->proxy)
-            load_complain(load, config_lookup(&load->file, "out.listen"), "out.listen",
-                          _("relay-out takes no PROXY headers"));
-        if (spec->submission && out->users_file[0] == '\0')
-            load_complain(load, config_lookup(&load->file, "out.listen"), "out.listen",
-                          _("a submission listener needs out.users_file"));
-    }
-}
-
-static void check_out(struct load *load)
-{
-    const struct config_out *out = &load->config->out;
-    const struct config_route *routes = out->routes.items;
-    char option[48];
-
-    if (cidr_set_count(out->allow) == 0 && out->users_file[0] == '\0' && !out->open_relay)
-        load_complain(load, config_lookup(&load->file, "out"), "out.allow",
-                      _("nobody may send; set out.allow to the mail server's address in the "
-                        "tunnel"));
-    if (out->users_file[0] != '\0' && load->config->tls.certificates.count == 0)
-        load_complain(load, config_lookup(&load->file, "out.users_file"), "out.users_file",
-                      _("log-ins need TLS: set tls.certificates"));
-    check_out_listeners(load);
-    check_source(load, &out->source, "out");
-    if (out->default_route.given)
-        check_route(load, &out->default_route, "out.default_route");
-    if (out->bounce_route.given)
-        check_route(load, &out->bounce_route, "out.bounce_route");
-    if (out->delivery == CONFIG_DELIVERY_SPOOL && out->spool[0] == '\0')
-        load_complain(load, config_lookup(&load->file, "out.spool"), "out.spool",
-                      _("delivery = \"spool\" needs a folder to store mail in"));
-    for (size_t i = 0; i < out->routes.count; i++) {
-        snprintf(option, sizeof option, "out.routes[%zu]", i);
-        check_route(load, &routes[i], option);
-    }
-}
-
-static void check_listeners(struct load *load)
-{
-    const struct config_in *in = &load->config->in;
-    bool proxy = false;
-    for (size_t i = 0; i < in->listen.count; i++)
-        proxy |= in->listen.items[i].proxy;
-    if (proxy && cidr_set_count(in->proxy_hosts) == 0)
-        load_complain(load, config_lookup(&load->file, "in.listen"), "in.listen",
-                      _("a listener marked \"proxy\" needs in.proxy_hosts: the load balancers' "
-                        "addresses"));
-}
-
-static void check_dnsbl(struct load *load)
-{
-    const struct string_list *zones = &load->config->in.dnsbl.zones;
-    struct dnsbl_zone zone;
-    struct error err;
-
-    if (zones->count > CONFIG_DNSBL_ZONES_MAX)
-        load_complain(load, config_lookup(&load->file, "in.dnsbl.zones"), "in.dnsbl.zones",
-                      _("more than %d zones"), CONFIG_DNSBL_ZONES_MAX);
-    for (size_t i = 0; i < zones->count; i++) {
-        if (dnsbl_parse(zones->items[i], &zone, &err) != 0)
-            load_complain(load, config_lookup(&load->file, "in.dnsbl.zones"), "in.dnsbl.zones",
-                          "%s", err.text);
-    }
-}
-
-/* What no single row can say. */
-static void check_together(struct load *load)
-{
-    const struct config *config = load->config;
-    if (config->tls.client_certificates != TLS_CLIENT_NONE && config->tls.ca_file != NULL &&
-        config->tls.ca_file[0] == '\0')
-        load_complain(load, config_lookup(&load->file, "tls.client_certificates"),
-                      "tls.client_certificates", _("tls.ca_file must be set to check them"));
-    check_listeners(load);
-    check_dnsbl(load);
-    if ((config->parts & CONFIG_PART_IN) && config->in.domains.count == 0 &&
-        config->in.backends.count == 0 && !load->domains_wrong)
-        load_complain(load, NULL, "in.domains",
-                      _("no domain to take mail for; set in.domains or in.domains_file"));
-    if (load->errors == 0 && (config->parts & CONFIG_PART_IN))
-        check_backends(load);
-    if (load->errors == 0 && (config->parts & CONFIG_PART_OUT))
-        check_out(load);
-}
-
 /* Those asked for, and those that are there. */
 static unsigned find_parts(struct load *load, unsigned parts)
 {
@@ -544,7 +377,7 @@ struct config *config_load_for(const char *file, unsigned parts, config_report *
         load.config->parts = find_parts(&load, parts);
         check_names(&load, rows.group, &options, "", "");
         load_rows(&load, &rows);
-        check_together(&load);
+        check_settings(&load);
     }
     config_destroy(&load.file);
     free(load.folder);

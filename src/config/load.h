@@ -1,6 +1,7 @@
 /* config/load.h - what is under way while one configuration file is loaded
  *
- * Between config.c (values) and source.c (the text itself, and how complaints are put).
+ * Between config.c (values), check.c (how they fit together) and source.c (the text itself, and how
+ * complaints are put).
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -35,5 +36,8 @@ void load_complain(struct load *load, const config_setting_t *setting, const cha
 /* What libconfig 1.5 does not say, or ends the process for, in the file and those it includes. 0, or
  * -1 when reading on makes no sense. */
 int source_check(struct load *load, const char *file);
+
+/* What is wrong between settings that are right alone. */
+void check_settings(struct load *load);
 
 #endif

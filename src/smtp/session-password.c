@@ -106,8 +106,8 @@ static const char *begin(struct session *session, const char *text, size_t *len,
     while (used < *len && text[used] == ' ')
         used++;
     session->user[0] = '\0';
-    challenge(session, plain ? LOGIN_PLAIN : LOGIN_USER,
-              plain ? "" : "VXNlcm5hbWU6", reply); /* "Username:" */
+    challenge(session, plain ? LOGIN_PLAIN : LOGIN_USER, plain ? "" : "VXNlcm5hbWU6",
+              reply); /* "Username:" */
     if (used == *len)
         return NULL;
     *len -= used;
