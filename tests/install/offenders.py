@@ -37,15 +37,16 @@ def talk(who, lines, early=False):
     with socket.create_connection((target, PORT), timeout=15, source_address=(address, 0)) as client:
         replies = client.makefile("rb")
         for line in ([] if early else [None]) + lines:
-            if line is not None:
-                try:
+            # Who is refused may find the connection reset.
+            try:
+                if line is not None:
                     client.sendall(line.encode() + b"\r\n")
-                except OSError:
-                    return
-            while True:
-                reply = replies.readline()
-                if reply[3:4] != b"-":
-                    break
+                while True:
+                    reply = replies.readline()
+                    if reply[3:4] != b"-":
+                        break
+            except ConnectionError:
+                return
             if not reply:
                 return
 
