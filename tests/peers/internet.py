@@ -222,6 +222,7 @@ smtpd_recipient_restrictions = check_recipient_access regexp:{{
 smtpd_relay_restrictions = reject_unauth_destination
 header_checks = regexp:{{ {{/^Subject:.*SPAM/ REJECT smells of spam}} }}
 smtpd_tls_received_header = yes
+smtpd_tls_ask_ccert = yes
 smtpd_tls_loglevel = 1
 """, services)
 

@@ -44,6 +44,7 @@ class RelayOut(Relay):
 
     def write_conf(self):
         allow = "" if "allow" in self.inner or "open_relay" in self.inner else f'allow = [ "{BACKEND}" ];'
+        spool = "" if "spool" in self.inner else f'spool = "{self.spool}";'
         with open(self.conf, "w") as file:
             file.write(f"""
 hostname = "relay.example";
@@ -51,7 +52,7 @@ user = "nobody";
 tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); }};
 dns = {{ servers = [ "{DNS}" ]; trust_anchor_file = "{self.bed.dir}/root.key"; }};
 out = {{ listen = [ "{OUT}:{PORT}" ]; {allow} tls = {{ ca_file = "{self.bed.dir}/ca.crt"; {self.tls} }};
-  own_addresses = [ "203.0.113.6" ]; spool = "{self.spool}";
+  own_addresses = [ "203.0.113.6" ]; {spool}
   {self.inner}
 }};
 log = {{ level = "debug"; }};
@@ -278,6 +279,30 @@ def refused_at_end(world):
     spam = BODY.replace("a test", "SPAM")
     assert send("x@plain.test", body=spam)[-1].startswith("550 5.7.1 smells of spam")
     assert send("x@plain.test", "y@valid.test", body=spam)[-1].startswith("550 5.7.1 smells")
+
+
+@scenario("out: what next hops do not agree on is delivered in part and stored in part")
+def disagreement(world):
+    relay = out(world)
+    before = len(world.exim.mails())
+    assert send("x@plain.test", "y@exim.test", body=BODY.replace("a test", "SPAM"))[-1].startswith("250")
+    wait_for("Exim's mail", lambda: len(world.exim.mails()) == before + 1)
+    assert re.search(r"to=<x@plain.test>.*status=bounced \(550 5.7.1 smells of spam", read(relay.log))
+    assert world.internet.mails("plain.test") == []
+
+
+@scenario("out: without a spool a message has one next hop")
+def one_next_hop(world):
+    out(world, inner='spool = "";')
+    texts = send("x@plain.test", "y@plain.test", "z@valid.test")
+    assert [t[:3] for t in texts] == ["250", "250", "452", "250"], texts
+
+
+@scenario("out: our own certificate is shown to who asks")
+def client_certificate(world):
+    out(world, tls=f'cert = "{world.bed.dir}/six.crt"; key = "{world.bed.dir}/six.key";')
+    send("x@valid.test")
+    assert 'Client CN "mx-six.test"' in delivered(world, "valid.test")
 
 
 @scenario("out: later messages take the connection of the first, also of another client session")
