@@ -338,7 +338,7 @@ static const struct option all_rows[] = {
      0, newline_names,
      N_("What happens to a bare CR or LF in mail data: made canonical, or the message "
         "refused.")},
-    {"out.hello", OPTION_STRING, offsetof(struct config, out.hello), "", 0, 0, NULL,
+    {"out.hello", OPTION_HOSTNAME, offsetof(struct config, out.hello), "", 0, 0, NULL,
      N_("The name to give in EHLO; empty means hostname. The source address should resolve to "
         "it.")},
     {"out.received_client", OPTION_BOOLEAN, offsetof(struct config, out.received_client), "true", 0,

@@ -323,7 +323,8 @@ int option_set(const struct option *option, void *base, const char *text, const 
     case OPTION_STRING:
         return set_string(place, text, err);
     case OPTION_HOSTNAME:
-        return set_hostname(place, text, err);
+        return text[0] == '\0' && option->fallback != NULL ? set_string(place, text, err)
+                                                           : set_hostname(place, text, err);
     case OPTION_FILE:
         if (text[0] == '\0' && option->fallback == NULL)
             return expected(option, text, err);

@@ -14,6 +14,11 @@
 #include "out/leg.h"
 #include "server/pool.h"
 
+/* What the client hears comes after all replies of a batch: below the 300 s that clients wait for
+ * MAIL and RCPT, and the 120 s for DATA (RFC 5321 4.5.3.2), whatever a next hop takes for each. */
+#define BATCH_PATIENCE_MS 240000
+#define DATA_PATIENCE_MS 110000
+
 /* A recipient that has been asked for; those refused are taken off again. */
 struct asked {
     struct recipient recipient;
@@ -182,10 +187,17 @@ static void contact_all(struct out_courier *courier)
     }
 }
 
+static void set_patience(struct out_courier *courier, struct deadline until)
+{
+    for (size_t i = 0; i < courier->leg_count; i++)
+        courier->legs[i]->until = until;
+}
+
 static void courier_send(struct courier *base, const struct envelope *envelope,
                          const struct recipient *recipients, size_t count, enum courier_data data)
 {
     struct out_courier *courier = (struct out_courier *)base;
+    struct deadline until = deadline_in_ms(BATCH_PATIENCE_MS);
 
     (void)data; /* DATA goes out when it is known which next hops it is for */
     if (courier->envelope == NULL)
@@ -199,6 +211,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
         courier->batch[i].asked = NULL;
         courier->batch[i].why = ask(courier, &recipients[i], &courier->batch[i].asked);
     }
+    set_patience(courier, until);
     contact_all(courier);
     for (size_t i = 0; i < courier->leg_count; i++)
         leg_send_batch(courier->legs[i]);
@@ -279,6 +292,7 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     size_t count = list_legs(courier, legs), ready = 0;
 
     base->form = COURIER_LINES;
+    set_patience(courier, deadline_in_ms(DATA_PATIENCE_MS));
     if (store != NULL && count > 1) {
         /* Without room for what may be left over, nobody gets it now: half a delivery and a 4xx would
          * bring the message to the other half again and again. */

@@ -74,7 +74,8 @@ void leg_free(struct leg *leg)
 
 static struct deadline step(const struct leg *leg)
 {
-    return deadline_in_ms(leg->out->config->out.timeouts.reply);
+    struct deadline deadline = deadline_in_ms(leg->out->config->out.timeouts.reply);
+    return leg->until.at_ms != 0 ? deadline_earlier(deadline, leg->until) : deadline;
 }
 
 static void judge(struct leg *leg, enum own_reply why)

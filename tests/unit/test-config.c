@@ -118,6 +118,8 @@ static const struct {
     {"out: submission without users",
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nlisten = [ \"10.0.0.1:587 submission\" ]; };\n",
      ":3:", "out.listen: a submission listener needs out.users_file", ""},
+    {"out: hello", OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nhello = \"a b\"; };\n",
+     ":3:", "out.hello: found \"a b\"; expected a host name", ""},
     {"out: TLS for none but routes",
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\ntls = { level = \"default\"; }; };\n",
      ":3:", "out.tls.level: found \"default\"", ""},

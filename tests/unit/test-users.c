@@ -1,0 +1,141 @@
+/* tests/unit/test-users.c - who may log in, and with which sender addresses
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <crypt.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+#include "base/deadline.h"
+#include "out/users.h"
+
+static char *file;
+
+/* A cheap hash: what is tried here is not crypt(3). */
+static const char *hash_of(const char *password)
+{
+    static struct crypt_data data;
+    const char *hash = crypt_r(password, "$5$rounds=1000$salt$", &data);
+    g_assert_cmpint(hash[0], ==, '$');
+    return hash;
+}
+
+static struct users *load(const char *text, unsigned failures)
+{
+    struct error err = {""};
+    g_assert_true(g_file_set_contents(file, text, -1, NULL));
+    struct users *users = users_new(file, failures, &err);
+    g_assert_cmpstr(err.text, ==, "");
+    return users;
+}
+
+static struct address client_of(const char *ip)
+{
+    struct address address;
+    g_assert_cmpint(address_parse_ip(&address, ip), ==, 0);
+    return address;
+}
+
+static void test_check(void)
+{
+    g_autofree char *text = g_strdup_printf(
+        "# people\n\nann:%s:@x.example\r\nlocked:!\nlocked2:*\n", hash_of("secret"));
+    struct users *users = load(text, 100);
+    struct address client = client_of("192.0.2.1");
+    static const struct {
+        const char *user, *password;
+        enum own_reply reply;
+    } cases[] = {
+        {"ann", "secret", REPLY_OK},          {"ann", "Secret", REPLY_AUTH_FAILED},
+        {"ann", "", REPLY_AUTH_FAILED},       {"Ann", "secret", REPLY_AUTH_FAILED},
+        {"bob", "secret", REPLY_AUTH_FAILED}, {"locked", "!", REPLY_AUTH_FAILED},
+        {"locked2", "*", REPLY_AUTH_FAILED},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        int64_t start = deadline_now_ms();
+        g_test_message("%s %s", cases[i].user, cases[i].password);
+        g_assert_cmpint(users_check(users, &client, cases[i].user, cases[i].password), ==,
+                        cases[i].reply);
+        if (cases[i].reply != REPLY_OK)
+            g_assert_cmpint(deadline_now_ms() - start, >=, 990);
+    }
+    users_free(users);
+}
+
+static void test_limit(void)
+{
+    g_autofree char *text = g_strdup_printf("ann:%s\n", hash_of("secret"));
+    struct users *users = load(text, 2);
+    struct address client = client_of("2001:db8::1"), neighbour = client_of("2001:db8::2"),
+                   other = client_of("2001:db8:0:1::1");
+
+    g_assert_cmpint(users_check(users, &client, "ann", "wrong"), ==, REPLY_AUTH_FAILED);
+    g_assert_cmpint(users_check(users, &client, "ann", "secret"), ==, REPLY_OK);
+    g_assert_cmpint(users_check(users, &neighbour, "x", "wrong"), ==, REPLY_AUTH_FAILED);
+    g_assert_cmpint(users_check(users, &client, "ann", "secret"), ==, REPLY_AUTH_TOO_OFTEN);
+    g_assert_cmpint(users_check(users, &neighbour, "ann", "secret"), ==, REPLY_AUTH_TOO_OFTEN);
+    g_assert_cmpint(users_check(users, &other, "ann", "secret"), ==, REPLY_OK);
+    users_free(users);
+}
+
+static void test_senders(void)
+{
+    struct users *users =
+        load("any:x\nstar:x:*\none:x:a@x.example\nmore:x:a@x.example @y.example,b@z.example\n", 1);
+    static const struct {
+        const char *user, *sender;
+        bool may;
+    } cases[] = {
+        {"any", "<a@b.example>", true},
+        {"star", "<a@b.example>", true},
+        {"one", "<a@x.example>", true},
+        {"one", "<A@X.example>", true},
+        {"one", "<b@x.example>", false},
+        {"one", "<a@x.example.org>", false},
+        {"one", "<>", true},
+        {"more", "<q@y.example>", true},
+        {"more", "<b@z.example>", true},
+        {"more", "<q@z.example>", false},
+        {"more", "<q@sub.y.example>", false},
+        {"nobody", "<>", false},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct path path;
+        size_t used;
+        g_test_message("%s as %s", cases[i].user, cases[i].sender);
+        g_assert_cmpint(path_parse_reverse(&path, cases[i].sender, strlen(cases[i].sender), &used),
+                        ==, PATH_OK);
+        g_assert_cmpint(users_may_send(users, cases[i].user, &path), ==, cases[i].may);
+    }
+    users_free(users);
+}
+
+static void test_bad(void)
+{
+    static const char *const bad[] = {"ann\n", ":hash\n", "ann:\n", "ann::senders\n"};
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        struct error err = {""};
+        g_autofree char *text = g_strdup_printf("# one line before\n%s", bad[i]);
+        g_assert_true(g_file_set_contents(file, text, -1, NULL));
+        g_test_message("%s", bad[i]);
+        g_assert_null(users_new(file, 1, &err));
+        g_assert_nonnull(strstr(err.text, ":2: expected NAME:HASH"));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_autofree char *folder = g_dir_make_tmp("postern-users-XXXXXX", NULL);
+    file = g_build_filename(folder, "users", NULL);
+    g_test_add_func("/users/check", test_check);
+    g_test_add_func("/users/limit", test_limit);
+    g_test_add_func("/users/senders", test_senders);
+    g_test_add_func("/users/bad", test_bad);
+    int result = g_test_run();
+    g_remove(file);
+    g_rmdir(folder);
+    g_free(file);
+    return result;
+}
