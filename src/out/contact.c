@@ -122,6 +122,28 @@ static enum outcome open_connection(struct attempt *attempt)
     return READY;
 }
 
+/* A backend that takes relay-in's PROXY headers waits for one from us, too. It says what the connection
+ * says: LOCAL and UNKNOWN, meant for this, are not known everywhere (Postfix refuses the latter). */
+static enum outcome send_proxy_header(struct attempt *attempt)
+{
+    struct contact *contact = attempt->contact;
+    struct stream *stream = &contact->remote->hop.stream;
+    struct proxy_header header = {.destination = attempt->candidate->address};
+    struct sockaddr_storage own = {.ss_family = AF_UNSPEC};
+    socklen_t size = sizeof own;
+    char text[PROXY_HEADER_MAX];
+
+    if (contact->route->proxy == 0)
+        return READY;
+    getsockname(stream->fd, (struct sockaddr *)&own, &size);
+    address_from_sockaddr(&header.source, (const struct sockaddr *)&own);
+    size_t len = proxy_format(&header, contact->route->proxy, text);
+    enum io_result result = stream_put(stream, text, len, reply_step(contact));
+    if (result == IO_OK)
+        result = stream_flush(stream, reply_step(contact));
+    return result == IO_OK ? READY : fail_io(attempt, "sending the PROXY header", result);
+}
+
 /* RFC 5321 4.2.1 would have a 5xx here be final; but it judges this host and this moment, not the
  * mail, and another host may think otherwise. */
 static enum outcome greet(struct attempt *attempt)
@@ -293,7 +315,9 @@ static enum outcome log_in(struct attempt *attempt)
 
 static enum outcome converse(struct attempt *attempt)
 {
-    enum outcome outcome = greet(attempt);
+    enum outcome outcome = send_proxy_header(attempt);
+    if (outcome == READY)
+        outcome = greet(attempt);
     if (outcome == READY)
         outcome = say_hello(attempt);
     if (outcome == READY)

@@ -178,6 +178,10 @@ static int add_backend(struct routes *routes, const struct config_backend *backe
     if (number == 0)
         routes->bounces = route;
     route->tls = backend_level(backend);
+    if (backend->identity == CONFIG_IDENTITY_PROXY_V1)
+        route->proxy = PROXY_V1;
+    if (backend->identity == CONFIG_IDENTITY_PROXY_V2)
+        route->proxy = PROXY_V2;
     route->tls_name = backend->tls_name;
     if (route->tls == CONFIG_OUT_TLS_VERIFY && backend->ca_file[0] != '\0' &&
         (route->tls_client = tls_client_new(&tls, err)) == NULL)

@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "config/config.h"
 #include "net/endpoint.h"
+#include "net/proxy.h"
 #include "smtp/path.h"
 
 #define ROUTE_KEY_MAX 300
@@ -28,6 +29,7 @@ struct route {
     bool denied;
     size_t hop_count; /* 0: the MX hosts of the domain */
     struct endpoint hops[CONFIG_HOSTS_MAX];
+    enum proxy_version proxy;      /* 0, or the next hops want a PROXY header first */
     enum config_out_tls tls;       /* CONFIG_OUT_TLS_DEFAULT: as the whole configuration has it */
     const char *tls_name;          /* "" = the next hop's */
     struct tls_client *tls_client; /* NULL: the configuration's */
