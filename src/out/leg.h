@@ -22,11 +22,10 @@ struct leg {
     struct remote remote; /* its name stays for logs when the connection is gone */
     bool connected, contacted;
     bool judged;
-    struct reply verdict; /* under `judged`; then the final reply */
-    bool ours;            /* under `judged`: the verdict is in our words, not the next hop's */
-    bool unreachable;     /* judged, and that speaks against the destination, not the message */
-    struct deadline
-        until; /* the client's patience with all commands, as the courier sets it; at 0: none */
+    struct reply verdict;  /* under `judged`; then the final reply */
+    bool ours;             /* under `judged`: the verdict is in our words, not the next hop's */
+    bool unreachable;      /* judged, and that speaks against the destination, not the message */
+    struct deadline until; /* of all commands, while at_ms is not 0: the client's patience */
     const struct envelope *envelope;
     /* The batch that is being asked about. */
     const struct recipient *batch[SESSION_BATCH_MAX];
