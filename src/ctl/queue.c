@@ -48,7 +48,7 @@ static void print_help(void)
              "  count                       messages, recipients left, octets\n"
              "  hold ID...|DOMAIN...|all    do not try it until it is released\n"
              "  release ID...|DOMAIN...|all try it again\n"
-             "  retry ID...|DOMAIN...|all   try it as soon as relay-out runs\n"
+             "  retry ID...|DOMAIN...|all   try it now, or as soon as relay-out runs\n"
              "  remove ID... [--bounce]     delete it; with --bounce the sender is told\n\n"
              "  -c, --config FILE           where the spool is (default %s)\n"
              "  -s, --spool DIR             this spool, and its files only\n"
