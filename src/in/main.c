@@ -94,19 +94,12 @@ static void relay_in_stop(void *shared)
 static enum own_reply complete_postmaster(const struct inbound *inbound, struct path *recipient,
                                           unsigned *backend)
 {
-    const char *domain = inbound->domains.first.name;
-    size_t len = strlen(recipient->mailbox);
+    const struct domain *first = &inbound->domains.first;
 
-    if (domain == NULL)
+    if (first->name == NULL)
         return REPLY_RELAY_DENIED;
-    if (len + 1 + strlen(domain) > PATH_MAX_OCTETS)
-        return REPLY_BAD_RECIPIENT;
-    recipient->mailbox[len] = '@';
-    strcpy(recipient->mailbox + len + 1, domain);
-    recipient->local_len = len;
-    recipient->domain = recipient->mailbox + len + 1;
-    *backend = inbound->domains.first.backend;
-    return REPLY_OK;
+    *backend = first->backend;
+    return path_add_domain(recipient, first->name) ? REPLY_OK : REPLY_BAD_RECIPIENT;
 }
 
 /* Refused here are all forms by which a recipient of ours could mean somebody else's (promise 4). */

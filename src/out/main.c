@@ -100,17 +100,10 @@ static void *relay_out_start(const struct config *config, struct error *err)
 static enum own_reply complete_postmaster(const struct outbound *out, struct path *recipient)
 {
     const char *domain = routes_own_domain(out->routes);
-    size_t len = strlen(recipient->mailbox);
 
     if (domain == NULL)
         return REPLY_RELAY_DENIED;
-    if (len + 1 + strlen(domain) > PATH_MAX_OCTETS)
-        return REPLY_BAD_RECIPIENT;
-    recipient->mailbox[len] = '@';
-    strcpy(recipient->mailbox + len + 1, domain);
-    recipient->local_len = len;
-    recipient->domain = recipient->mailbox + len + 1;
-    return REPLY_OK;
+    return path_add_domain(recipient, domain) ? REPLY_OK : REPLY_BAD_RECIPIENT;
 }
 
 /* What needs no contact with a next hop. Source routes are refused in all forms; a local part that

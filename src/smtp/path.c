@@ -46,6 +46,19 @@ void path_copy(struct path *to, const struct path *from)
     to->domain = to->mailbox + (from->domain - from->mailbox);
 }
 
+bool path_add_domain(struct path *path, const char *domain)
+{
+    size_t len = strlen(path->mailbox), domain_len = strlen(domain);
+
+    if (len + 1 + domain_len > PATH_MAX_OCTETS)
+        return false;
+    path->mailbox[len] = '@';
+    memcpy(path->mailbox + len + 1, domain, domain_len + 1);
+    path->local_len = len;
+    path->domain = path->mailbox + len + 1;
+    return true;
+}
+
 /* A UTF-8 character beyond ASCII (RFC 6531 3.3). */
 static bool take_utf8(struct cursor *cursor, struct path *path)
 {

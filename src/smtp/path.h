@@ -38,6 +38,9 @@ enum path_result {
 /* struct path holds a pointer into itself: copy it only with this. */
 void path_copy(struct path *to, const struct path *from);
 
+/* Puts a domain behind a path that has none ("postmaster"). False when it gets too long. */
+bool path_add_domain(struct path *path, const char *domain);
+
 /* Reads "<...>" at the start of text[0..len); *used is the octets read, so parameters follow
  * there. Reverse-paths may be "<>"; forward-paths may be "<postmaster>" (any case, no domain).
  * Domains: letters, digits, hyphens (not at a label's ends), '_' allowed, labels up to 63, or
