@@ -73,7 +73,7 @@ static void complain_type(struct load *load, const struct rows *rows,
 static bool takes_number(const struct option *option)
 {
     return option->type == OPTION_INTEGER || option->type == OPTION_DURATION ||
-           option->type == OPTION_SIZE;
+           option->type == OPTION_SIZE || option->type == OPTION_DURATIONS;
 }
 
 /* The value as option_set() wants it: text. NULL when the type does not fit. */

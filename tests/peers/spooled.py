@@ -49,10 +49,11 @@ end
 
 class NextHop:
     """A mail server that takes everything, unless `dots` has replies for the next messages, or `all` one
-    for all. `dsn`: it offers DSN."""
+    for all. `dsn`: it offers DSN; `pause`: before each reply to a message, seconds."""
 
     def __init__(self, port, dsn=False):
-        self.port, self.dsn, self.all = port, dsn, None
+        self.port, self.dsn, self.all, self.pause = port, dsn, None, 0
+        self.bodies = 0
         self.dots, self.lock = [], threading.Lock()
         self.messages = []  # (sender line, recipient lines, octets)
         self.listener = socket.create_server((BACKEND, port), backlog=500)
@@ -101,6 +102,8 @@ class NextHop:
                     if piece == b".\r\n":
                         break
                     lines.append(piece)
+                self.bodies += 1
+                time.sleep(self.pause)
                 reply = self.verdict()
                 if reply.startswith("250"):
                     with self.lock:
@@ -394,6 +397,65 @@ def control(world):
     assert "1 messages changed" in relay.ctl("remove", relay.queued()[0]["id"], "--bounce")
     assert report_of(world)[1][1]["Action"] == "failed"
     relay.wait_empty()
+
+
+@scenario("slower than the live deadline: stored for the slow one, and the others' is not held up")
+def slow(world):
+    hops = world.hops(2)
+    hops[1].pause = 3
+    relay = world.out(hops, 'live_deadline = "1s"; retry = [ "200ms" ];')
+    began = time.monotonic()
+    assert send("patience", "x@d0.test", "y@d1.test") == (250, "250 2.0.0 Ok, delivered in part; the rest is stored")
+    assert time.monotonic() - began < 2.5
+    hops[1].pause = 0
+    wait_for("the slow one", lambda: "patience" in hops[1].subjects())
+    relay.wait_empty()
+    assert len(hops[0].messages) == 1
+
+
+@scenario("SIGHUP: what waits goes by the new routes")
+def reloaded(world):
+    hops = world.hops(2)
+    hops[0].all = "451 4.3.0 not yet"
+    relay = world.out(hops, 'delivery = "spool";')
+    send("moved", "x@d0.test")
+    wait_for("an attempt", lambda: relay.queued()[0]["recipients"][0]["attempts"])
+    text = read(relay.conf)
+    with open(relay.conf, "w") as file:
+        file.write(text.replace(f"{BACKEND}:{hops[0].port}", f"{BACKEND}:{hops[1].port}"))
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+    assert "1 messages changed" in relay.ctl("retry", "all")
+    wait_for("the message", lambda: hops[1].subjects() == ["moved"])
+    relay.wait_empty()
+
+
+@scenario("SIGTERM waits for the answer to a message, and for nothing else")
+def ended(world):
+    hops = world.hops(1)
+    hops[0].pause = 2
+    relay = world.out(hops, 'delivery = "spool"; timeouts = { connect = "20s"; };')
+    send("owed", "x@d0.test")
+    wait_for("its data", lambda: hops[0].bodies == 1)
+    began = time.monotonic()
+    relay.stop()
+    assert 1 < time.monotonic() - began < 4, time.monotonic() - began
+    assert hops[0].subjects() == ["owed"] and not glob.glob(f"{relay.spool}/*/*.env")
+    # A host that never greets: its message stays as it was.
+    silent = socket.create_server((BACKEND, HOP_PORT + 50))
+    text = read(relay.conf)
+    with open(relay.conf, "w") as file:
+        file.write(text.replace(f"{BACKEND}:{hops[0].port}", f"{BACKEND}:{HOP_PORT + 50}"))
+    relay.start()
+    send("unsent", "x@d0.test")
+    silent.settimeout(10)
+    connection, _ = silent.accept()
+    began = time.monotonic()
+    relay.stop()
+    assert time.monotonic() - began < 4, time.monotonic() - began
+    connection.close()
+    silent.close()
+    assert '"attempts": 0' in relay.ctl("list", "--json")
 
 
 @scenario("control connections that stall or talk nonsense hold up nobody")

@@ -106,6 +106,18 @@ static const struct {
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; default_route = {\n"
               "user = \"u\"; password_file = \"host_list\"; tls = \"verify\"; }; };\n",
      "", "a log-in (user) needs next_hop", ""},
+    {"out: times to retry",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nretry = [ \"5m\", \"soon\" ]; };\n",
+     ":3:", "out.retry: found \"soon\"; expected a list of times", "from 100ms to 1d"},
+    {"out: no times to retry", OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nretry = [ ]; };\n",
+     ":3:", "out.retry: the list is empty", ""},
+    {"out: nowhere to store",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; delivery = \"spool\"; spool = \"\"; };\n", "",
+     "delivery = \"spool\" needs a folder", ""},
+    {"out: bounces by a log-in without verified TLS",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; bounce_route = { next_hop = [ \"s.example\" ];\n"
+              "user = \"u\"; password_file = \"host_list\"; }; };\n",
+     "", "out.bounce_route: a log-in (user) needs tls = \"verify\"", ""},
     {"out: verify without a name",
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; routes = ( { domain = [ \"x.example\" ];\n"
               "next_hop = [ \"192.0.2.1\" ]; tls = \"verify\"; } ); };\n",
@@ -312,7 +324,8 @@ static void test_round_trip(void)
         "timeouts = { line = \"250ms\"; data = \"90s\"; command = \"10m\"; park_after = 0; };\n"
         "backends = ( { domains = [ \"B.example\" ]; hosts = [ \"10.0.0.3\", \"[fd00::3]:26\" ];\n"
         "  identity = \"proxy-v2\"; source = [ \"10.0.0.1\", \"fd00::1\" ]; } );\n"
-        "limits = { message_size = \"5G\"; }; };\n",
+        "limits = { message_size = \"5G\"; }; };\n"
+        "out = { allow = [ \"10.0.0.2\" ]; retry = [ 90, 120 ]; spool = \"s\"; };\n",
         errors);
     g_assert_nonnull(first);
     char *once = printed(first);
@@ -327,6 +340,9 @@ static void test_round_trip(void)
     check_holds(once, "park_after = \"0s\";");
     check_holds(once, "message_size = 5368709120L;");
     check_holds(once, "127.0.0.1:465 tls");
+    check_holds(once, "retry = [ \"90s\", \"2m\" ];");
+    check_holds(once, "/s\";");
+    check_holds(once, "control = \"/run/postern\";");
     check_holds(once, "ca_file = \"\";");
     g_assert_cmpuint(second->tls.certificates.count, ==, 2);
     const struct tls_pair *pairs = second->tls.certificates.items;

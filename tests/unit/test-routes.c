@@ -123,6 +123,41 @@ static void test_others(void)
     check_all("", "force_routing = false;", unforced, G_N_ELEMENTS(unforced));
 }
 
+/* Notices go to the backend of the sender's domain, to the first one, or where the operator says. */
+static void test_bounces(void)
+{
+    static const struct {
+        const char *more, *domain, *hop;
+    } cases[] = {
+        {"", "own.example", "10.0.0.2"},
+        {"", "second.example", "10.0.0.3"},
+        {"", "exact.example", "10.0.0.2"},
+        {"bounce_route = { next_hop = [ \"back.hop\" ]; };", "own.example", "back.hop"},
+        {"bounce_route = { next_hop = [ \"back.hop\" ]; };", "exact.example", "back.hop"},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *text = g_strdup_printf(both, "", cases[i].more);
+        struct config *config = load(text);
+        struct error err = {""};
+        struct routes *routes = routes_new(config, &err);
+        g_test_message("%s %s", cases[i].more, cases[i].domain);
+        g_assert_cmpstr(routes_bounce(routes, cases[i].domain)->hops[0].host, ==, cases[i].hop);
+        routes_free(routes);
+        config_unref(config);
+    }
+    /* Without relay-in's half they go as other mail does. */
+    struct config *config =
+        load("hostname = \"relay.example\"; out = { allow = [ \"10.0.0.2\" ];\n"
+             "routes = ( { domain = [ \"a.example\" ]; next_hop = [ \"h\" ]; } ); "
+             "};");
+    struct error err = {""};
+    struct routes *routes = routes_new(config, &err);
+    g_assert_cmpstr(routes_bounce(routes, "a.example")->hops[0].host, ==, "h");
+    g_assert_cmpint(routes_bounce(routes, "b.example")->hop_count, ==, 0);
+    routes_free(routes);
+    config_unref(config);
+}
+
 static void test_keys(void)
 {
     g_autofree char *text = g_strdup_printf(both, "", "");
@@ -278,6 +313,7 @@ int main(int argc, char **argv)
     folder = g_dir_make_tmp("postern-routes-XXXXXX", NULL);
     g_test_add_func("/routes/plain", test_plain);
     g_test_add_func("/routes/others", test_others);
+    g_test_add_func("/routes/bounces", test_bounces);
     g_test_add_func("/routes/keys", test_keys);
     g_test_add_func("/routes/password", test_password);
     g_test_add_func("/routes/ourselves", test_ourselves);
