@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-#include "out/spool.h"
+#include "spool/spool.h"
 
 enum live_result {
     LIVE_OK,

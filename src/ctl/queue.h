@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "out/spool.h"
+#include "spool/spool.h"
 
 /* Printing; `now` in seconds since the epoch. */
 void queue_print_heading(FILE *out);

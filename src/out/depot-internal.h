@@ -34,7 +34,7 @@ const char *depot_reply_text(const struct reply *reply, char out[ENVELOPE_REPLY_
  * "none". */
 const char *depot_remote_name(const char *relay, char out[DELIVERY_REMOTE_MAX + 1]);
 
-/* The hooks of out/delivery; the context is the depot. */
+/* The hooks of spool/delivery; the context is the depot. */
 void depot_deliver(void *context, struct delivery_job *job);
 void depot_destination(void *context, const struct spool_envelope *envelope,
                        const struct path *recipient, char out[QUEUE_DESTINATION_MAX + 1]);

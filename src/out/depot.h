@@ -13,7 +13,7 @@
 #ifndef POSTERN_OUT_DEPOT_H
 #define POSTERN_OUT_DEPOT_H
 
-#include "out/delivery.h"
+#include "spool/delivery.h"
 #include "out/outbound.h"
 
 struct depot;

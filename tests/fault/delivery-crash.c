@@ -22,7 +22,7 @@
 
 #include "base/log.h"
 #include "disk-stop.h"
-#include "out/delivery.h"
+#include "spool/delivery.h"
 
 #define SLOTS 50000
 #define THREADS 4

@@ -24,7 +24,7 @@
 
 #include "base/log.h"
 #include "disk-stop.h"
-#include "out/spool.h"
+#include "spool/spool.h"
 
 #define SLOTS 20000
 #define RECIPIENTS 3

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "out/spool.h"
+#include "spool/spool.h"
 
 #define PIECE 4096
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "out/dsn.h"
+#include "spool/dsn.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The notifications that out/dsn writes, read by Python's email package. Speaks TAP.
+# The notifications that spool/dsn writes, read by Python's email package. Speaks TAP.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$(mktemp -d)

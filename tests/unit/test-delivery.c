@@ -1,4 +1,4 @@
-/* tests/unit/test-delivery.c - out/delivery: from the spool to the next hops and the senders
+/* tests/unit/test-delivery.c - spool/delivery: from the spool to the next hops and the senders
  *
  * The hook plays the next hops, on a clock of our own; what it was given is counted.
  *
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "out/delivery.h"
+#include "spool/delivery.h"
 
 #define MINUTE INT64_C(60000)
 #define HOUR (60 * MINUTE)

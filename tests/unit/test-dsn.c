@@ -1,4 +1,4 @@
-/* tests/unit/test-dsn.c - out/dsn: who is told what, and the report's text
+/* tests/unit/test-dsn.c - spool/dsn: who is told what, and the report's text
  *
  * "test-dsn --write FOLDER" writes the reports of all cases as files, for tests/peers/dsn.py, which
  * reads them with a parser that is none of ours.
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "out/dsn.h"
+#include "spool/dsn.h"
 
 #define NOW 1795247055 /* 2026-11-21T07:44:15Z */
 

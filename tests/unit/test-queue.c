@@ -1,4 +1,4 @@
-/* tests/unit/test-queue.c - out/queue: what is tried when, on a clock of our own
+/* tests/unit/test-queue.c - spool/queue: what is tried when, on a clock of our own
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -7,8 +7,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "out/queue-index.h"
-#include "out/queue.h"
+#include "spool/queue-index.h"
+#include "spool/queue.h"
 
 #define MINUTE INT64_C(60000)
 #define HOUR (60 * MINUTE)

@@ -1,11 +1,11 @@
-/* tests/unit/test-spool-envelope.c - out/spool-envelope
+/* tests/unit/test-spool-envelope.c - spool/spool-envelope
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <glib.h>
 #include <string.h>
 
-#include "out/spool-envelope.h"
+#include "spool/spool-envelope.h"
 
 #define HEAD                                                                                       \
     "postern-envelope 1\nid 0123456789abcdef\nsize 42\narrived 2026-11-21T07:44:15Z\n"             \

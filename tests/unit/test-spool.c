@@ -1,4 +1,4 @@
-/* tests/unit/test-spool.c - out/spool: storing, changing, removing, finding again
+/* tests/unit/test-spool.c - spool/spool: storing, changing, removing, finding again
  *
  * What it does when it is killed, or when the disk is full, is shown by tests/fault.
  *
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "out/spool.h"
+#include "spool/spool.h"
 
 struct fixture {
     char *folder;

@@ -1,17 +1,17 @@
-/* out/queue.c - the queue's structure: messages, destinations and where they stand
+/* spool/queue.c - the queue's structure: messages, destinations and where they stand
  *
  * A destination stands in the ring when it can give something now, in the heap `waiting` when it
  * can at a known time, and nowhere when only an event (a delivery coming back) can change that.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/queue.h"
+#include "spool/queue.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "out/queue-internal.h"
+#include "spool/queue-internal.h"
 
 #define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
 

@@ -1,8 +1,8 @@
-/* out/dsn.c - a delivery status notification as a whole
+/* spool/dsn.c - a delivery status notification as a whole
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/dsn.h"
+#include "spool/dsn.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/i18n.h"
-#include "out/dsn-internal.h"
+#include "spool/dsn-internal.h"
 
 #define BOUNDARY_MAX 64
 

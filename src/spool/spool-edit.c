@@ -1,4 +1,4 @@
-/* out/spool-edit.c - reading a spooled message, changing and removing it
+/* spool/spool-edit.c - reading a spooled message, changing and removing it
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -10,7 +10,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
-#include "out/spool-internal.h"
+#include "spool/spool-internal.h"
 
 static enum spool_result read_file(struct spool *spool, const char *name, char **text, size_t *len,
                                    struct error *err)

@@ -1,18 +1,18 @@
-/* out/spool-envelope.h - what the spool knows of a message besides its mail data
+/* spool/spool-envelope.h - what the spool knows of a message besides its mail data
  *
  * The envelope of a spooled message: sender and recipients with their ESMTP parameters, when it
  * came and how long it may stay, and for each recipient what has become of it. This module turns
  * it into the text of an envelope file and back (postern-spool(5)); fields that it does not know
  * are kept and written again, so that an older program spoils nothing of a later one's. It does no
- * IO; reading and replacing files is out/spool's.
+ * IO; reading and replacing files is spool/spool's.
  *
  * A struct spool_envelope owns its strings and recipients; it is used by one thread at a time.
- * Used by out/spool, out/delivery, out/dsn and relayctl queue.
+ * Used by spool/spool, spool/delivery, spool/dsn and relayctl queue.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_SPOOL_ENVELOPE_H
-#define POSTERN_OUT_SPOOL_ENVELOPE_H
+#ifndef POSTERN_SPOOL_SPOOL_ENVELOPE_H
+#define POSTERN_SPOOL_SPOOL_ENVELOPE_H
 
 #include <stdbool.h>
 #include <stddef.h>

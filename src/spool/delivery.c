@@ -1,8 +1,8 @@
-/* out/delivery.c - the threads that deliver what is in the spool
+/* spool/delivery.c - the threads that deliver what is in the spool
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/delivery.h"
+#include "spool/delivery.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -13,7 +13,7 @@
 #include "base/deadline.h"
 #include "base/i18n.h"
 #include "base/log.h"
-#include "out/delivery-internal.h"
+#include "spool/delivery-internal.h"
 
 #define STACK_SIZE (256 * 1024)
 #define LOOK_AGAIN_MS 60000 /* a clock that was set is noticed within this */

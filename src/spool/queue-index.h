@@ -1,4 +1,4 @@
-/* out/queue-index.h - the two orders in which the queue finds things: by time and by name
+/* spool/queue-index.h - the two orders in which the queue finds things: by time and by name
  *
  * A heap gives the least key, a table finds by hash. Both are intrusive: their nodes stand inside
  * the structs that they order, which they do not own. Knows nothing of mail. Not thread-safe: the
@@ -6,8 +6,8 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_QUEUE_INDEX_H
-#define POSTERN_OUT_QUEUE_INDEX_H
+#ifndef POSTERN_SPOOL_QUEUE_INDEX_H
+#define POSTERN_SPOOL_QUEUE_INDEX_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,13 +1,13 @@
-/* out/dsn-internal.h - what the files of out/dsn share
+/* spool/dsn-internal.h - what the files of spool/dsn share
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_DSN_INTERNAL_H
-#define POSTERN_OUT_DSN_INTERNAL_H
+#ifndef POSTERN_SPOOL_DSN_INTERNAL_H
+#define POSTERN_SPOOL_DSN_INTERNAL_H
 
 #include <stdio.h>
 
-#include "out/dsn.h"
+#include "spool/dsn.h"
 
 #define HEADER_RETURN_MAX (256 * 1024) /* octets of a header that are returned */
 #define DSN_LINE_MAX 990               /* octets of a line before its CRLF; RFC 5322 allows 998 */

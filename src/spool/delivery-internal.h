@@ -1,14 +1,14 @@
-/* out/delivery-internal.h - what the files of out/delivery share
+/* spool/delivery-internal.h - what the files of spool/delivery share
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_DELIVERY_INTERNAL_H
-#define POSTERN_OUT_DELIVERY_INTERNAL_H
+#ifndef POSTERN_SPOOL_DELIVERY_INTERNAL_H
+#define POSTERN_SPOOL_DELIVERY_INTERNAL_H
 
 #include <pthread.h>
 
-#include "out/delivery.h"
-#include "out/dsn.h"
+#include "spool/delivery.h"
+#include "spool/dsn.h"
 
 /* What became of a recipient. */
 struct change {

@@ -1,14 +1,14 @@
-/* out/queue-orders.c - what an operator may want of the queue, and what it tells
+/* spool/queue-orders.c - what an operator may want of the queue, and what it tells
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/queue.h"
+#include "spool/queue.h"
 
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "out/queue-internal.h"
+#include "spool/queue-internal.h"
 
 #define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
 

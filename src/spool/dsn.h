@@ -1,4 +1,4 @@
-/* out/dsn.h - telling a sender what became of his message (RFC 3464, RFC 3461, RFC 6533)
+/* spool/dsn.h - telling a sender what became of his message (RFC 3464, RFC 3461, RFC 6533)
  *
  * Decides who is to be told of which recipient, and writes the multipart/report: prose for people,
  * fields for programs with the remote's own words, and the header of the message (or, for a failure
@@ -6,12 +6,12 @@
  * stores it: CRLF, dots stuffed, no line over 998 octets.
  *
  * Stateless; owns nothing. The sender of a report is always the null reverse-path. Used by
- * out/delivery.
+ * spool/delivery.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_DSN_H
-#define POSTERN_OUT_DSN_H
+#ifndef POSTERN_SPOOL_DSN_H
+#define POSTERN_SPOOL_DSN_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,7 +19,7 @@
 #include <sys/uio.h>
 
 #include "base/error.h"
-#include "out/spool-envelope.h"
+#include "spool/spool-envelope.h"
 
 enum dsn_action {
     DSN_FAILED,  /* it will not be delivered */

@@ -1,15 +1,15 @@
-/* out/spool.c - the durable store: opening it, storing a message
+/* spool/spool.c - the durable store: opening it, storing a message
  *
  * The order of the steps is the whole of the promise. Storing: data and envelope are written and
  * synced under temporary names, then renamed, the envelope last, and the folder synced; only then
- * the message exists. Removing (out/spool-edit.c) goes the same way back: the envelope gets its
+ * the message exists. Removing (spool/spool-edit.c) goes the same way back: the envelope gets its
  * temporary name, the folder is synced, which ends the message, and then the files go. So a data
  * file without an envelope but with an ID.env.new is a message half stored or half removed, which
  * nobody relies on.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/spool.h"
+#include "spool/spool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
-#include "out/spool-internal.h"
+#include "spool/spool-internal.h"
 
 #define ID_RANDOM_BITS 20
 #define ID_TRIES 16

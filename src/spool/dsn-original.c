@@ -1,4 +1,4 @@
-/* out/dsn-original.c - the message that is reported on: looking through it, returning it
+/* spool/dsn-original.c - the message that is reported on: looking through it, returning it
  *
  * Its data is canonical and dot-stuffed, as the report's is, so lines are copied as they stand.
  *
@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/i18n.h"
-#include "out/dsn-internal.h"
+#include "spool/dsn-internal.h"
 
 #define BLOCK 16384
 #define LINE_LIMIT 998 /* RFC 5322 2.1.1 */

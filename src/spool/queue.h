@@ -1,4 +1,4 @@
-/* out/queue.h - what is to be tried next: the index of the spooled messages in memory
+/* spool/queue.h - what is to be tried next: the index of the spooled messages in memory
  *
  * For each message a few numbers, for each of its destinations when it is due; sender, recipients
  * and mail data stay on disk. A destination is a name that the caller chooses (the recipients'
@@ -10,13 +10,13 @@
  * the places at most; what waits for it expires all the same.
  *
  * Pure logic: no IO, no threads, no clock but the one it is given. All functions are thread-safe.
- * Times are milliseconds since the epoch. Used by out/delivery, the courier (queue_add) and the
+ * Times are milliseconds since the epoch. Used by spool/delivery, the courier (queue_add) and the
  * control socket.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_QUEUE_H
-#define POSTERN_OUT_QUEUE_H
+#ifndef POSTERN_SPOOL_QUEUE_H
+#define POSTERN_SPOOL_QUEUE_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* out/delivery-work.c - one delivery, one delay notice, one expiry, from the queue to the disk
+/* spool/delivery-work.c - one delivery, one delay notice, one expiry, from the queue to the disk
  *
  * The order within a delivery: the hook delivers; the sender's report is spooled; the queue says
  * when the rest is due; the envelope records all of it; the queue gets the work back.
@@ -11,7 +11,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
-#include "out/delivery-internal.h"
+#include "spool/delivery-internal.h"
 
 /* What one delivery needs in memory, for as many recipients as the message has. */
 struct bench {

@@ -1,4 +1,4 @@
-/* out/delivery-store.c - a message comes into the spool and into the queue
+/* spool/delivery-store.c - a message comes into the spool and into the queue
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -6,7 +6,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
-#include "out/delivery-internal.h"
+#include "spool/delivery-internal.h"
 
 static void log_problem(const struct spool_envelope *envelope, const char *reason,
                         const char *effect)

@@ -1,4 +1,4 @@
-/* out/delivery.h - the threads that deliver what is in the spool
+/* spool/delivery.h - the threads that deliver what is in the spool
  *
  * A pool of its own size, so that a dead internet never takes a worker from a live session. Its
  * threads take what is due from the queue, hand it to a hook that speaks with next hops, set down
@@ -13,8 +13,8 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_DELIVERY_H
-#define POSTERN_OUT_DELIVERY_H
+#ifndef POSTERN_SPOOL_DELIVERY_H
+#define POSTERN_SPOOL_DELIVERY_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -23,8 +23,8 @@
 
 #include "base/deadline.h"
 #include "base/error.h"
-#include "out/queue.h"
-#include "out/spool.h"
+#include "spool/queue.h"
+#include "spool/spool.h"
 
 #define DELIVERY_REMOTE_MAX 320 /* octets: a host name and an address in brackets */
 

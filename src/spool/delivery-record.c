@@ -1,11 +1,11 @@
-/* out/delivery-record.c - results reach the envelope, or are remembered until they can
+/* spool/delivery-record.c - results reach the envelope, or are remembered until they can
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <stdlib.h>
 
 #include "base/log.h"
-#include "out/delivery-internal.h"
+#include "spool/delivery-internal.h"
 
 struct record {
     struct delivery_pool *pool;

@@ -1,8 +1,8 @@
-/* out/spool-envelope.c - envelopes in memory: making, changing, asking
+/* spool/spool-envelope.c - envelopes in memory: making, changing, asking
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/spool-envelope.h"
+#include "spool/spool-envelope.h"
 
 #include <inttypes.h>
 #include <stdio.h>

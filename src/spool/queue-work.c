@@ -1,14 +1,14 @@
-/* out/queue-work.c - taking what is next, and giving it back
+/* spool/queue-work.c - taking what is next, and giving it back
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/queue.h"
+#include "spool/queue.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "out/queue-internal.h"
+#include "spool/queue-internal.h"
 
 #define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
 

@@ -1,8 +1,8 @@
-/* out/spool-scan.c - what a start finds in the spool, and putting it in order after a crash
+/* spool/spool-scan.c - what a start finds in the spool, and putting it in order after a crash
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/spool-internal.h"
+#include "spool/spool-internal.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,8 +1,8 @@
-/* out/queue-index.c - the two orders in which the queue finds things: by time and by name
+/* spool/queue-index.c - the two orders in which the queue finds things: by time and by name
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/queue-index.h"
+#include "spool/queue-index.h"
 
 #include <stdlib.h>
 

@@ -1,4 +1,4 @@
-/* out/spool-envelope-text.c - the text of an envelope file: writing and reading (postern-spool(5))
+/* spool/spool-envelope-text.c - the text of an envelope file: writing and reading (postern-spool(5))
  *
  * A line is a name, a blank and a value; the fields of a recipient stand behind its "recipient"
  * line, indented by one blank. In values '\' is written "\\", a line feed "\n" and any other
@@ -6,7 +6,7 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/spool-envelope.h"
+#include "spool/spool-envelope.h"
 
 #include <inttypes.h>
 #include <stdio.h>

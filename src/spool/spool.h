@@ -1,4 +1,4 @@
-/* out/spool.h - the durable store of what could not be delivered at once (postern-spool(5))
+/* spool/spool.h - the durable store of what could not be delivered at once (postern-spool(5))
  *
  * A message is two files: ID.data, the mail data exactly as SMTP carries it (CRLF lines, dots
  * stuffed, without the end-of-data line), and ID.env, its envelope. The data is what a courier's
@@ -11,12 +11,12 @@
  * One struct spool serves a whole daemon and holds an exclusive lock on the folder. All functions
  * are thread-safe but spool_open(), spool_scan() and spool_close(); one struct spool_message is
  * used by one thread at a time. Used by the courier and the delivery of relay-out, and by relayctl
- * queue. Of scheduling it knows nothing: that is out/queue.
+ * queue. Of scheduling it knows nothing: that is spool/queue.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_SPOOL_H
-#define POSTERN_OUT_SPOOL_H
+#ifndef POSTERN_SPOOL_SPOOL_H
+#define POSTERN_SPOOL_SPOOL_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,7 +24,7 @@
 #include <sys/uio.h>
 
 #include "base/error.h"
-#include "out/spool-envelope.h"
+#include "spool/spool-envelope.h"
 
 struct spool_config {
     const char *folder;      /* made with its subfolders when missing (its parent must be there) */

@@ -1,4 +1,4 @@
-/* out/dsn-status.c - what is said of each recipient, to people and to programs
+/* spool/dsn-status.c - what is said of each recipient, to people and to programs
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -8,7 +8,7 @@
 
 #include "base/i18n.h"
 #include "base/utf8.h"
-#include "out/dsn-internal.h"
+#include "spool/dsn-internal.h"
 #include "smtp/xclient.h"
 
 #define PROSE_RECIPIENTS_MAX 100 /* named in the prose; the fields name all */

@@ -1,14 +1,14 @@
-/* out/spool-internal.h - what the files of out/spool share
+/* spool/spool-internal.h - what the files of spool/spool share
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_SPOOL_INTERNAL_H
-#define POSTERN_OUT_SPOOL_INTERNAL_H
+#ifndef POSTERN_SPOOL_SPOOL_INTERNAL_H
+#define POSTERN_SPOOL_SPOOL_INTERNAL_H
 
 #include <pthread.h>
 #include <sys/types.h>
 
-#include "out/spool.h"
+#include "spool/spool.h"
 
 #define SPOOL_EDIT_LOCKS 16 /* edits of messages whose ids differ in the last digit run at once */
 

@@ -1,4 +1,4 @@
-/* out/delivery-orders.c - what an operator may want of a message while the daemon runs
+/* spool/delivery-orders.c - what an operator may want of a message while the daemon runs
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -6,7 +6,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
-#include "out/delivery-internal.h"
+#include "spool/delivery-internal.h"
 
 struct hold {
     bool wanted;

@@ -1,16 +1,16 @@
-/* out/queue-internal.h - what the files of out/queue share
+/* spool/queue-internal.h - what the files of spool/queue share
  *
  * All of it is guarded by the queue's lock.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_OUT_QUEUE_INTERNAL_H
-#define POSTERN_OUT_QUEUE_INTERNAL_H
+#ifndef POSTERN_SPOOL_QUEUE_INTERNAL_H
+#define POSTERN_SPOOL_QUEUE_INTERNAL_H
 
 #include <pthread.h>
 
-#include "out/queue-index.h"
-#include "out/queue.h"
+#include "spool/queue-index.h"
+#include "spool/queue.h"
 
 /* A name that mail waits for. It lives as long as a delivery does that names it. */
 struct destination {

@@ -1,8 +1,8 @@
-/* out/spool-files.c - the files under the spool: names, errors, durable writing
+/* spool/spool-files.c - the files under the spool: names, errors, durable writing
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "out/spool-internal.h"
+#include "spool/spool-internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-/* out/delivery-report.c - a notification becomes a message in the spool like any other
+/* spool/delivery-report.c - a notification becomes a message in the spool like any other
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -7,7 +7,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
-#include "out/delivery-internal.h"
+#include "spool/delivery-internal.h"
 
 static int to_spool(void *context, const struct iovec *iov, int count, struct error *err)
 {

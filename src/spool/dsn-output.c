@@ -1,4 +1,4 @@
-/* out/dsn-output.c - text becomes mail data: line ends, lengths, encodings
+/* spool/dsn-output.c - text becomes mail data: line ends, lengths, encodings
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -7,7 +7,7 @@
 #include <time.h>
 
 #include "base/utf8.h"
-#include "out/dsn-internal.h"
+#include "spool/dsn-internal.h"
 
 #define WRAP_COLUMN 76
 
