@@ -54,11 +54,23 @@ static bool is_c1(const char *text, size_t len)
     return len == 2 && (unsigned char)text[0] == 0xc2 && (unsigned char)text[1] < 0xa0;
 }
 
+/* How much of it can stand as it is; nearly always all. */
+static size_t plain_length(const char *text, size_t len)
+{
+    size_t at = 0;
+    while (at < len && text[at] >= 0x20 && text[at] < 0x7f && text[at] != '"' && text[at] != '\\')
+        at++;
+    return at;
+}
+
 static void add_escaped(struct log_line *line, const char *text, size_t len, bool quoted)
 {
     char unit[5]; /* a character, or what stands for it */
     size_t unit_len;
-    for (size_t at = 0, step; at < len; at += step) {
+    size_t at = plain_length(text, len);
+
+    add_raw(line, text, at);
+    for (size_t step; at < len; at += step) {
         step = utf8_character(text + at, len - at);
         if (step == 0 || is_c1(text + at, step) ||
             (step == 1 && !is_printable((unsigned char)text[at]))) {
@@ -124,9 +136,16 @@ void log_str(struct log_line *line, const char *key, const char *value)
 
 void log_int(struct log_line *line, const char *key, int64_t value)
 {
-    char text[24];
-    snprintf(text, sizeof text, "%lld", (long long)value);
-    log_str(line, key, text);
+    char text[24], *start = text + sizeof text;
+    uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
+
+    do {
+        *--start = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest > 0);
+    if (value < 0)
+        *--start = '-';
+    log_strn(line, key, start, (size_t)(text + sizeof text - start));
 }
 
 static void add_formatted(struct log_line *line, const char *format, va_list arguments)
