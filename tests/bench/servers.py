@@ -334,27 +334,42 @@ begin retry
 
 
 class RelayOut(Server):
-    """relay-out with a route to the sink; `delivery` is "live" or "spool"."""
+    """relay-out with a route to the sink."""
 
     name = "relay-out"
     delivery = "live"
 
     def set_up(self):
-        os.makedirs(f"{self.dir}/spool")
+        self.spool = f"{self.dir}/spool"
+        os.makedirs(self.spool)
+        os.chmod(self.dir, 0o755)
         nobody = pwd.getpwnam("nobody")
-        os.chown(f"{self.dir}/spool", nobody.pw_uid, nobody.pw_gid)
+        os.chown(self.spool, nobody.pw_uid, nobody.pw_gid)
         self.conf = self.write("relay.conf", f"""
-hostname = "relay.example"; user = "nobody";
+hostname = "relay.example"; user = "nobody"; group = "nogroup";
 tls = {{ certificates = ( {{ cert = "{self.bed.certificate}"; key = "{self.bed.key}"; }} ); }};
 out = {{
   listen = [ "{RELAY}:{self.port}" ]; allow = [ "198.51.100.0/24" ];
-  default_route = {{ next_hop = "{SINK}:{SINK_PORT}"; tls = "none"; }};
-  delivery = "{self.delivery}"; spool = "{self.dir}/spool";
+  routes = ( {{ domain = "example.com"; next_hop = "{SINK}:{SINK_PORT}"; tls = "none"; }} );
+  delivery = "{self.delivery}"; spool = "{self.spool}"; spool_reserve = 0; deliveries = 16;
+  limits = {{ connections = 20000; connections_per_client = 20000;
+             sessions_per_destination = 200; deliveries_per_destination = 16; }};
 }};
 """)
 
     def command(self):
         return [f"{BUILD}/relay-out", "-c", self.conf]
+
+
+class RelayOutSpool(RelayOut):
+    name = "relay-out-spool"
+    delivery = "spool"
+    relays_now = False
+
+    def settle(self, seconds=120):
+        def empty():
+            return not any(files for _, _, files in os.walk(f"{self.spool}/queue"))
+        wait_for("relay-out's spool to empty", empty, seconds)
 
 
 PEERS = [Haproxy, Nginx, PostfixProxy, PostfixQueue, OpenSmtpd, Exim, Haraka]
