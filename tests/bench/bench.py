@@ -146,7 +146,8 @@ def parse():
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arguments = parse()
-    known = {kind.name: kind for kind in [servers.RelayIn, servers.RelayOut, servers.RelayOutSpool, *servers.PEERS]}
+    ours = [servers.RelayIn, servers.RelayOut, servers.RelayOutSpool]
+    known = {kind.name: kind for kind in [*ours, *servers.PEERS]}
     bed = Bed()
     plain, proxied = Sink(servers.SINK_PORT), Sink(servers.PROXY_SINK_PORT, "--proxy")
     running, memory = [], {}

@@ -28,14 +28,15 @@ def show(title, runs):
           f"{faults} errors  foreign {middle(runs, 'foreign'):.2f}", flush=True)
 
 
-def by_workers(bed, sink, clients, title):
+def by_workers(bed, sink, clients, title, messages=None):
     print(title)
     running = [with_workers(count)(bed, 2600 + count) for count in WORKERS]
     try:
         runs = {server: [] for server in running}
         for _ in range(ROUNDS):
             for server in running:
-                runs[server].append(measure(server, sink, 0.7, connections=clients))
+                count = messages * server.workers if messages else None
+                runs[server].append(measure(server, sink, 0.7, count, connections=clients))
         for server in running:
             show(f"{server.workers:6} workers", runs[server])
     finally:
@@ -70,7 +71,7 @@ def main():
     bed, sink = Bed(), Sink(servers.SINK_PORT, f"--delay={DELAY_MS}")
     try:
         by_workers(bed, sink, 100, f"100 clients, a backend that takes {DELAY_MS} ms for each RCPT "
-                                   "and each message:")
+                                   "and each message:", messages=40)
     finally:
         sink.stop()
         bed.close()
