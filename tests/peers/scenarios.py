@@ -751,7 +751,8 @@ def check_example(world):
 
     relay_in, relayctl = f"{testbed.BUILD}/relay-in", f"{testbed.BUILD}/relayctl"
     missing = run(relay_in, "-c", f"{folder}/relay.conf", "--check")
-    assert missing.returncode == 78 and "relay.conf:9: tls.certificates" in missing.stderr, missing.stderr
+    line = next(n for n, text in enumerate(read(f"{folder}/relay.conf").splitlines(), 1) if "fullchain.pem" in text)
+    assert missing.returncode == 78 and f"relay.conf:{line}: tls.certificates" in missing.stderr, missing.stderr
     for name, path in (("fullchain.pem", world.bed.cert), ("privkey.pem", world.bed.key)):
         with open(f"{folder}/tls/{name}", "w") as file:
             file.write(read(path))
