@@ -370,8 +370,10 @@ static const struct option all_rows[] = {
      NULL,
      N_("A connection to a next hop is kept for so long after a message, for the next one there; "
         "0 means not at all.")},
-    {"out.dead_for", OPTION_DURATION, offsetof(struct config, out.dead_for_ms), "5m", 0, 86400000,
-     NULL, N_("A host that could not be reached is left alone for so long.")},
+    {"out.dead_for", OPTION_DURATION, offsetof(struct config, out.dead_for_ms), "4m", 0, 86400000,
+     NULL,
+     N_("A host that could not be reached is left alone for so long. Keep it below the first of "
+        "out.retry.")},
     {"out.delivery", OPTION_ENUM, offsetof(struct config, out.delivery), "live", 0, 0,
      delivery_names,
      N_("\"live\": next hops are spoken with while the client waits, and their answers are its "

@@ -171,6 +171,12 @@ struct delivery_pool *depot_pool(struct depot *depot)
     return depot->pool;
 }
 
+enum queue_answer depot_retry(struct depot *depot, uint64_t id)
+{
+    remotes_forget_dead(depot->first->remotes);
+    return queue_retry(delivery_queue(depot->pool), id);
+}
+
 const char *depot_folder(const struct depot *depot)
 {
     return depot->folder;

@@ -118,7 +118,7 @@ static enum queue_answer change(struct order *order, uint64_t id, struct error *
     else if (strcmp(order->verb, "release") == 0)
         answer = delivery_release(pool, id, err);
     else if (strcmp(order->verb, "retry") == 0)
-        answer = queue_retry(delivery_queue(pool), id);
+        answer = depot_retry(order->depot, id);
     else
         answer = delivery_discard(pool, id, order->option != NULL, err);
     order->changed += answer == QUEUE_DONE;

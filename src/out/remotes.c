@@ -330,3 +330,13 @@ void remotes_free(struct remotes *remotes)
     pthread_mutex_destroy(&remotes->lock);
     free(remotes);
 }
+
+void remotes_forget_dead(struct remotes *remotes)
+{
+    pthread_mutex_lock(&remotes->lock);
+    for (size_t i = 0; i < remotes->mark_count; i++) {
+        if (remotes->marks[i].what == REMOTE_DEAD)
+            remotes->marks[i].until_ms = 0;
+    }
+    pthread_mutex_unlock(&remotes->lock);
+}

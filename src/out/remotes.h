@@ -57,5 +57,7 @@ void remotes_mark(struct remotes *remotes, enum remote_mark mark, const struct a
 /* `reason` may be NULL. */
 bool remotes_is_marked(struct remotes *remotes, enum remote_mark mark,
                        const struct address *address, char reason[REMOTE_REASON_MAX]);
+/* Forgets who is REMOTE_DEAD: an operator wants it tried now. */
+void remotes_forget_dead(struct remotes *remotes);
 
 #endif

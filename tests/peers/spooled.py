@@ -167,7 +167,7 @@ out = {{
   allow = [ "{BACKEND}/32", "{OUT}/32" ];
   spool = "{self.spool}";
   spool_reserve = 0;
-  dead_for = "1s";
+  {"" if "dead_for" in inner else 'dead_for = "1s";'}
   routes = ( {listed} );
   {inner}
 }};
@@ -396,6 +396,19 @@ def control(world):
     wait_for("an attempt", lambda: relay.queued()[0]["recipients"][0]["attempts"] and True)
     assert "1 messages changed" in relay.ctl("remove", relay.queued()[0]["id"], "--bounce")
     assert report_of(world)[1][1]["Action"] == "failed"
+    relay.wait_empty()
+
+
+@scenario("relayctl queue retry tries hosts that were dead a moment ago")
+def dead(world):
+    relay = RelayOut(world.bed, {"d0.test": HOP_PORT}, 'delivery = "spool"; dead_for = "1h"; retry = [ "1h" ];')
+    world.relays.append(relay)
+    send("patient", "x@d0.test")
+    wait_for("an attempt", lambda: relay.queued()[0]["recipients"][0]["attempts"])
+    assert "refused" in relay.ctl("list")
+    hop = world.hop(0)
+    assert "1 messages changed" in relay.ctl("retry", relay.queued()[0]["id"])
+    wait_for("the message", lambda: hop.subjects() == ["patient"])
     relay.wait_empty()
 
 
