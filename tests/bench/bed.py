@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -49,6 +50,8 @@ class Bed:
     """The scratch folder and the root of the control groups."""
 
     def __init__(self):
+        # So that what is started is ended in any case.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         self.dir = tempfile.mkdtemp(prefix="postern-bench-")
         os.chmod(self.dir, 0o755)
         self.groups = f"{self.dir}/cgroup"

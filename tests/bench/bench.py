@@ -7,7 +7,6 @@ SPDX-License-Identifier: GPL-3.0-or-later
 import argparse
 import json
 import os
-import signal
 import statistics
 import sys
 
@@ -144,7 +143,6 @@ def parse():
 
 
 def main():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arguments = parse()
     ours = [servers.RelayIn, servers.RelayOut, servers.RelayOutSpool]
     known = {kind.name: kind for kind in [*ours, *servers.PEERS]}
