@@ -67,7 +67,7 @@ def main():
         by_workers(bed, sink, 64, "64 clients, a backend that answers at once:")
     finally:
         sink.stop()
-    bed.close()
+        bed.close()
     bed, sink = Bed(), Sink(servers.SINK_PORT, f"--delay={DELAY_MS}")
     try:
         by_workers(bed, sink, 100, f"100 clients, a backend that takes {DELAY_MS} ms for each RCPT "
