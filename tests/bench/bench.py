@@ -116,7 +116,7 @@ def table(summary):
 def machine():
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
                   if line.startswith("model name")), "unknown CPU")
-    return f"{model}, {os.cpu_count()} CPUs, Linux {os.uname().release}"
+    return f"{model}, {os.cpu_count()} CPUs, Linux {'.'.join(os.uname().release.split('.')[:2])}"
 
 
 def summarise(results, memory):
