@@ -1,6 +1,7 @@
 """Senders that deliver message after message over connections of their own, and count what happens.
 
-usage: traffic.py ADDRESS PORT SOURCE STOP-FILE REPORT [MAXIMUM-SECONDS [RETRIES [SENDERS [FIRST-NUMBER]]]]
+usage: traffic.py ADDRESS PORT SOURCE STOP-FILE REPORT [MAXIMUM-SECONDS [RETRIES [SENDERS [FIRST-NUMBER
+                  [RECIPIENT]]]]]
 
 Until STOP-FILE exists (or the time is over) the senders (two) open a connection, use STARTTLS, send one message
 with a number of its own in the Subject, and quit. A sender that is told to come back later does so, up to
@@ -22,6 +23,7 @@ END = time.monotonic() + float((sys.argv[6:7] or [60])[0])
 RETRIES = int((sys.argv[7:8] or [0])[0])
 SENDERS = int((sys.argv[8:9] or [2])[0])
 FIRST = int((sys.argv[9:10] or [1])[0])
+RECIPIENT = (sys.argv[10:11] or ["b@example.com"])[0]
 PAUSE, LATER = 0.02, 0.5
 PATIENCE = 120  # a real sender waits for minutes (RFC 5321 4.5.3.2)
 report = {"delivered": [], "deferred": [], "refused": 0, "failed": [], "certificates": []}
@@ -45,7 +47,7 @@ def send(number):
         with smtplib.SMTP(ADDRESS, int(PORT), "sender.example", timeout=PATIENCE, source_address=(SOURCE, 0)) as client:
             client.starttls(context=context)
             note("certificates", hashlib.sha256(client.sock.getpeercert(True)).hexdigest())
-            client.sendmail("a@sender.example", ["b@example.com"],
+            client.sendmail("a@sender.example", [RECIPIENT],
                             f"Subject: number {number}\r\nFrom: <a@sender.example>\r\n\r\n{'x' * 2000}\r\n")
         note("delivered", number)
         return True
