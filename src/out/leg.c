@@ -214,18 +214,35 @@ static void settle_mail(struct leg *leg, struct reply *reply)
     }
 }
 
+/* Behind a refusal the replies to what was pipelined are read away. A next hop that hangs up instead
+ * of giving them has refused all the same: the verdict stays. */
+static void skip_reply(struct leg *leg)
+{
+    const struct reply verdict = leg->verdict;
+    struct reply skipped;
+    bool ours = leg->ours;
+
+    if (!leg->written || !leg->connected)
+        return;
+    read_reply(leg, "sending RCPT", &skipped, step(leg));
+    leg->verdict = verdict;
+    leg->ours = ours;
+}
+
 void leg_recipient_reply(struct leg *leg, struct reply *reply)
 {
     const struct recipient *recipient = leg->batch[leg->next++];
 
     settle_mail(leg, reply);
-    bool out = leg->written;
-    if (!out && !leg->judged)
-        out = write_step(leg, nexthop_put_rcpt(&leg->remote.hop, recipient, step(leg)),
-                         "sending RCPT");
-    /* Behind a refused MAIL the pipelined replies are read away. */
-    bool judged = leg->judged;
-    if (!out || !leg->connected || !read_reply(leg, "sending RCPT", reply, step(leg)) || judged)
+    if (leg->judged) {
+        skip_reply(leg);
+        *reply = leg->verdict;
+        return;
+    }
+    bool out =
+        leg->written ||
+        write_step(leg, nexthop_put_rcpt(&leg->remote.hop, recipient, step(leg)), "sending RCPT");
+    if (!out || !read_reply(leg, "sending RCPT", reply, step(leg)))
         *reply = leg->verdict;
     leg->accepted += reply_is_positive(reply);
 }

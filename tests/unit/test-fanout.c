@@ -17,7 +17,7 @@
 #define HOPS 4
 #define LINE_MAX_OCTETS 4096
 
-/* What it answers; NULL: what is usual. "close", "stall". */
+/* What it answers; NULL: what is usual. "close", "stall"; "bye TEXT": says that and closes. */
 struct script {
     const char *banner, *ehlo, *mail, *rcpt, *data, *dot, *rset;
 };
@@ -47,8 +47,9 @@ static bool say(int fd, const char *script, const char *usual)
             ;
         return false;
     }
-    int len = snprintf(line, sizeof line, "%s\r\n", text);
-    return send(fd, line, (size_t)len, MSG_NOSIGNAL) == len;
+    bool leaves = strncmp(text, "bye ", 4) == 0;
+    int len = snprintf(line, sizeof line, "%s\r\n", leaves ? text + 4 : text);
+    return send(fd, line, (size_t)len, MSG_NOSIGNAL) == len && !leaves;
 }
 
 static bool take_data(struct hop *hop, FILE *in)
@@ -419,6 +420,22 @@ static const struct {
      {1}},
     {"MAIL refused",
      {{.mail = "550 5.7.1 not you"}},
+     "",
+     "a@hop0.example b@hop0.example",
+     "550 550 / 554",
+     "5.5.1",
+     {0},
+     {1}},
+    {"MAIL refused, and gone",
+     {{.mail = "bye 550 5.7.1 not you"}},
+     "",
+     "a@hop0.example b@hop0.example",
+     "550 550 / 554",
+     "5.5.1",
+     {0},
+     {1}},
+    {"MAIL refused, and gone, without PIPELINING",
+     {{.ehlo = "250 hop", .mail = "bye 550 5.7.1 not you"}},
      "",
      "a@hop0.example b@hop0.example",
      "550 550 / 554",
