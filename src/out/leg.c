@@ -129,6 +129,19 @@ static bool read_reply(struct leg *leg, const char *at, struct reply *reply,
     return true;
 }
 
+/* The same where only yes and no are answers: after a 3xx (RFC 5321 4.2.1) the two sides no longer
+ * mean the same, and our client would be told to go on where there is nothing to go on with. */
+static bool read_verdict(struct leg *leg, const char *at, struct reply *reply,
+                         struct deadline deadline)
+{
+    if (!read_reply(leg, at, reply, deadline))
+        return false;
+    if (reply->code >= 400 || reply_is_positive(reply))
+        return true;
+    lose(leg, at, IO_FAILED);
+    return false;
+}
+
 void leg_contact(struct leg *leg, struct deadline deadline)
 {
     struct contact contact = {
@@ -207,7 +220,7 @@ static void settle_mail(struct leg *leg, struct reply *reply)
         !write_step(leg, nexthop_put_mail(&leg->remote.hop, leg->envelope, step(leg)),
                     "sending MAIL"))
         return;
-    if (read_reply(leg, "sending MAIL", reply, step(leg)) && !leg->judged &&
+    if (read_verdict(leg, "sending MAIL", reply, step(leg)) && !leg->judged &&
         !reply_is_positive(reply)) {
         leg->verdict = *reply;
         leg->judged = true;
@@ -242,7 +255,7 @@ void leg_recipient_reply(struct leg *leg, struct reply *reply)
     bool out =
         leg->written ||
         write_step(leg, nexthop_put_rcpt(&leg->remote.hop, recipient, step(leg)), "sending RCPT");
-    if (!out || !read_reply(leg, "sending RCPT", reply, step(leg)))
+    if (!out || !read_verdict(leg, "sending RCPT", reply, step(leg)))
         *reply = leg->verdict;
     leg->accepted += reply_is_positive(reply);
 }
@@ -321,8 +334,8 @@ void leg_final_reply(struct leg *leg, struct deadline deadline)
     struct reply reply;
 
     leg->in_data = false;
-    if (!read_reply(leg, "sending end of data -- message may be sent more than once", &reply,
-                    deadline) ||
+    if (!read_verdict(leg, "sending end of data -- message may be sent more than once", &reply,
+                      deadline) ||
         leg->judged)
         return;
     leg->verdict = reply;
