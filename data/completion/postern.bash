@@ -6,9 +6,10 @@ _postern_help() {
     LC_ALL=C "$@" --help 2>/dev/null
 }
 
-# The long and short options in a help text, one a line.
+# The long and short options in a help text, one a line, with those of single commands: "show ID [--body]".
 _postern_options() {
-    sed -nE 's/^ +(-[a-z], )?(--[a-z-]+).*/\1\2/p' | tr -d ',' | tr ' ' '\n'
+    { sed -nE 's/^ +(-[a-z], )?(--[a-z-]+).*/\1\2/p; s/^  [a-z].* \[(--[a-z-]+)\] .*/\1/p'; echo --help; } |
+        tr -d ',' | tr ' ' '\n' | awk '!seen[$0]++'
 }
 
 # The placeholder (FILE, DIR, ADDR:PORT ...) behind option $1 in a help text.
@@ -48,8 +49,14 @@ _postern() {
         "$(sed -n 's/^Steps: //p' <<< "$help")" -- "$word") ;;
     ?*) ;;
     *)
-        mapfile -t COMPREPLY < <(compgen -W "$(_postern_options <<< "$help") --help
+        mapfile -t COMPREPLY < <(compgen -W "$(_postern_options <<< "$help")
             $([ "$command" != "$previous" ] || _postern_commands <<< "$help")" -- "$word")
+        case $command/$previous in
+        password/password | password/--delete)
+            compopt -o filenames 2>/dev/null
+            mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f -- "$word")
+            ;;
+        esac
         ;;
     esac
 }

@@ -109,7 +109,10 @@ check "bash: relayctl s<TAB> offers sink" eval 'completes relayctl sin sink'
 check "bash: relayctl sink --no-<TAB>" completes "relayctl sink" "--no-" "--no-ext --no-pipelining --no-xclient"
 check "bash: relayctl sink --delay <TAB> offers the steps" completes "relayctl sink --delay" "r" "rcpt rset"
 check "bash: relayctl queue <TAB> offers its commands" completes "relayctl queue" "re" "release remove retry"
+check "bash: relayctl queue show --<TAB> knows the options of its commands" \
+    completes "relayctl queue show" "--b" "--body --bounce"
 touch "$scratch/some.conf"
+check "bash: relayctl password <TAB> offers files" completes "relayctl password" "$scratch/some" "$scratch/some.conf"
 check "bash: relay-in -c <TAB> offers files" completes "relay-in -c" "$scratch/some" "$scratch/some.conf"
 check "bash: relayctl check --config <TAB> offers files" \
     completes "relayctl check --config" "$scratch/some" "$scratch/some.conf"
@@ -128,6 +131,8 @@ if command -v zsh > /dev/null; then
     check "zsh: relayctl <TAB>" zsh_completes "relayctl" . 'sink:.*'
     check "zsh: relay-in <TAB>" zsh_completes "relay-in" . '--check:.*'
     check "zsh: relayctl queue <TAB>" zsh_completes "relayctl queue" . 'hold:.*'
+    check "zsh: relayctl queue remove <TAB>" zsh_completes "relayctl queue remove" . '--bounce:.*'
+    check "zsh: relayctl password <TAB>" zsh_completes "relayctl password" . files
     check "zsh: relayctl sink --store <TAB>" zsh_completes "relayctl sink --store" . files
     check "zsh: relayctl sink --delay <TAB>" zsh_completes "relayctl sink --delay" . rcpt
 else
