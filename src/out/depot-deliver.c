@@ -18,7 +18,6 @@
 
 /* The recipients of a job that go in one transaction. */
 struct part {
-    struct depot *depot;
     struct delivery_job *job;
     const struct outbound *out;
     const struct route *route;
@@ -134,13 +133,11 @@ static void send_message(struct part *part)
         leg->ours = true;
         return;
     }
-    /* Counted until it is answered: to break off now could mean a second copy. */
-    atomic_fetch_add(&part->depot->unanswered, 1);
+    delivery_owe(part->job);
     if (leg->in_data)
         leg_send_end(leg);
     if (leg->in_data)
         leg_final_reply(leg, deadline_in_ms(part->out->config->out.timeouts.final));
-    atomic_fetch_sub(&part->depot->unanswered, 1);
 }
 
 static void run_part(struct part *part)
@@ -238,7 +235,6 @@ void depot_deliver(void *context, struct delivery_job *job)
     bool *done = calloc(job->count, sizeof *done);
 
     if (part != NULL && done != NULL) {
-        part->depot = context;
         part->job = job;
         part->out = depot_snapshot(context);
         deliver_all(part, done);

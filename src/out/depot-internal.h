@@ -18,7 +18,6 @@ struct depot {
     struct outbound *first; /* a reference: for the names of destinations */
     pthread_mutex_t lock;
     struct outbound *current; /* a reference, under the lock */
-    atomic_uint unanswered;   /* messages whose end is sent and not yet answered */
     atomic_bool winding_down;
 };
 

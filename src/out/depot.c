@@ -132,9 +132,11 @@ static bool wait_for_threads(struct depot *depot, struct deadline deadline)
     struct deadline recording = deadline_in_ms(RECORDING_MS);
 
     while (!delivery_wait(depot->pool, deadline_in_ms(WAIT_STEP_MS))) {
-        bool owed = atomic_load(&depot->unanswered) > 0;
+        bool owed = delivery_owed(depot->pool) > 0;
         if (owed ? deadline_passed(deadline) : deadline_passed(recording))
             return false;
+        if (owed)
+            recording = deadline_in_ms(RECORDING_MS);
     }
     return true;
 }

@@ -29,7 +29,7 @@ int depot_use(struct depot *depot, struct outbound *out, struct error *err);
  * after the next start. */
 void depot_wind_down(struct depot *depot);
 /* Ends it, and waits for it until the deadline. False when next hops still owe us the answer to a
- * message: its threads cannot be ended then, only the process can. */
+ * message, or the disk its record: the threads cannot be ended then, only the process can. */
 bool depot_close(struct depot *depot, struct deadline deadline);
 
 const struct out_store *depot_store(struct depot *depot);

@@ -34,6 +34,7 @@ struct delivery_pool {
     pthread_t *threads;
     unsigned started;
     atomic_bool stopping;
+    atomic_uint owed;        /* jobs that have an end of data out there, and no record of it yet */
     int64_t clock_offset_ms; /* from the monotonic clock to the time of day */
     pthread_mutex_t lock;    /* of what follows */
     pthread_cond_t woken;

@@ -168,6 +168,13 @@ static void settle(struct delivery_pool *pool, const struct queue_work *work,
     queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
 }
 
+void delivery_owe(struct delivery_job *job)
+{
+    if (!job->owes)
+        atomic_fetch_add(job->owed, 1);
+    job->owes = true;
+}
+
 static void run_job(struct delivery_pool *pool, const struct queue_work *work,
                     struct delivery_job *job, struct spool_envelope *envelope, struct bench *bench)
 {
@@ -177,6 +184,8 @@ static void run_job(struct delivery_pool *pool, const struct queue_work *work,
         take_result(job, i, envelope, bench, now);
     tell_sender(pool, work, envelope, bench, job->count);
     settle(pool, work, job, bench);
+    if (job->owes)
+        atomic_fetch_sub(&pool->owed, 1);
 }
 
 /* Everybody there is settled already: by an operator's hand, or when that could not be recorded. */
@@ -198,7 +207,8 @@ static void deliver(struct delivery_pool *pool, const struct queue_work *work,
     struct delivery_job job = {.destination = work->destination,
                                .envelope = envelope,
                                .data_fd = -1,
-                               .stopping = &pool->stopping};
+                               .stopping = &pool->stopping,
+                               .owed = &pool->owed};
     size_t left = spool_envelope_left(envelope);
 
     if (bench_init(&bench, envelope->recipient_count, left > 0 ? left : 1) != 0) {

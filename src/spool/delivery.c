@@ -73,6 +73,11 @@ bool delivery_wait(struct delivery_pool *pool, struct deadline deadline)
     return ended;
 }
 
+unsigned delivery_owed(struct delivery_pool *pool)
+{
+    return atomic_load(&pool->owed);
+}
+
 /* Until something may be due. `seen` is the count of wakes from before the queue was asked, so that
  * none is missed in between. */
 static void wait_for_work(struct delivery_pool *pool, uint64_t seen, int64_t wait_ms)

@@ -54,7 +54,13 @@ struct delivery_job {
                                         for a while, and result 0's reply says why */
     const atomic_bool *stopping;     /* set when the daemon shuts down: come to an end */
     bool interrupted;                /* for that: who is deferred has not been tried */
+    atomic_uint *owed;               /* the pool's count; see delivery_owe() */
+    bool owes;
 };
+
+/* For the hook, before an end of data goes out: from now on a next hop may have the message, and
+ * the job counts as owed until that is on disk. */
+void delivery_owe(struct delivery_job *job);
 
 struct delivery_hooks {
     /* Delivers, bounded by deadlines of its own. On a thread of the pool. */
@@ -92,6 +98,9 @@ struct delivery_pool *delivery_start(const struct delivery_config *config,
 void delivery_wind_down(struct delivery_pool *pool);
 /* Waits for what is under way; true when nothing is any more. */
 bool delivery_wait(struct delivery_pool *pool, struct deadline deadline);
+/* Of what is under way, that which a next hop may have, without its being recorded: if the process
+ * ended now it would go out a second time. */
+unsigned delivery_owed(struct delivery_pool *pool);
 
 /* Lets the deliveries under way end, joins the threads, frees. What is left stays in the spool. */
 void delivery_stop(struct delivery_pool *pool);
