@@ -5,6 +5,7 @@
 #include "config/load.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/i18n.h"
@@ -100,6 +101,21 @@ static void check_out_listeners(struct load *load)
     }
 }
 
+/* 10.0.0.0/8 and fc00::/7 are the largest networks that anybody has to himself; a larger one is the
+ * internet, and that must be said in so many words. */
+static void check_allow(struct load *load)
+{
+    const struct config_out *out = &load->config->out;
+    char text[ADDRESS_TEXT_MAX];
+
+    for (size_t i = 0; i < cidr_set_count(out->allow) && !out->open_relay; i++) {
+        const char *bits = strchr(cidr_set_format(out->allow, i, text), '/') + 1;
+        if (atoi(bits) < (strchr(text, ':') != NULL ? 7 : 8))
+            load_complain(load, config_lookup(&load->file, "out.allow"), "out.allow",
+                          _("%s makes an open relay; name the mail server's own address"), text);
+    }
+}
+
 static void check_out(struct load *load)
 {
     const struct config_out *out = &load->config->out;
@@ -113,6 +129,7 @@ static void check_out(struct load *load)
     if (out->users_file[0] != '\0' && load->config->tls.certificates.count == 0)
         load_complain(load, config_lookup(&load->file, "out.users_file"), "out.users_file",
                       _("log-ins need TLS: set tls.certificates"));
+    check_allow(load);
     check_out_listeners(load);
     check_source(load, &out->source, "out");
     if (out->default_route.given)
