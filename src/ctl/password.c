@@ -199,8 +199,10 @@ static int replace(const struct password_order *order, const char *line, const c
         bool found = copy_others(from, to, order->user);
         if (line != NULL)
             fputs(line, to);
+        /* What could not be read or written are users that would be gone. */
+        bool whole = (from == NULL || !ferror(from)) && fflush(to) == 0 && !ferror(to);
         result = order->remove && !found ? EX_NOUSER : EX_OK;
-        if (fflush(to) != 0 || fsync(fd) != 0 || fclose(to) != 0 ||
+        if (!whole || fsync(fd) != 0 || fclose(to) != 0 ||
             (result == EX_OK && rename(path, order->file) != 0))
             result = -1;
     }

@@ -404,6 +404,13 @@ def users(world):
         subprocess.run([f"{BUILD}/relayctl", "password", file, user, *senders], check=True,
                        input=password + "\n", text=True, timeout=20)
     os.chmod(file, 0o644)
+    # A file that cannot be read to its end is not replaced by what could be read of it.
+    unreadable = f"{world.bed.dir}/unreadable"
+    os.symlink("/proc/self/mem", unreadable)
+    done = subprocess.run([f"{BUILD}/relayctl", "password", unreadable, "ann"], capture_output=True,
+                          input="secret\n", text=True, timeout=20)
+    assert done.returncode == 73 and os.path.islink(unreadable), done
+    assert not os.path.exists(unreadable + ".new")
     relay = out(world, inner=f'users_file = "{file}"; limits = {{ auth_failures = 3; }};')
 
     def plain(user, password):
