@@ -20,8 +20,9 @@ static void log_problem(const struct spool_envelope *envelope, const char *reaso
     log_end(&line);
 }
 
-/* Who cannot be told of now stays queued: the next hop will refuse him again. */
-static void settle_refused(struct delivery_pool *pool, struct spool_envelope *envelope,
+/* Who cannot be told of now stays queued: the next hop will refuse him again. False when that
+ * could not be recorded: the queue has to catch up on it, even if nobody is left. */
+static bool settle_refused(struct delivery_pool *pool, struct spool_envelope *envelope,
                            const bool *refused, bool *about, struct change *changes)
 {
     struct error err = {""};
@@ -33,18 +34,19 @@ static void settle_refused(struct delivery_pool *pool, struct spool_envelope *en
             changes[count++] = (struct change){.index = i, .state = RECIPIENT_FAILED};
     }
     if (count == 0)
-        return;
+        return true;
     if (delivery_report(pool, envelope, about, DSN_FAILED, false, &err) != 0) {
         log_problem(envelope, err.text, "the refused are asked for again, then told of");
-        return;
+        return true;
     }
-    /* What cannot be recorded now is remembered. */
-    if (delivery_record(pool, envelope->id, changes, count, 0, &err) != SPOOL_OK)
+    bool recorded = delivery_record(pool, envelope->id, changes, count, 0, &err) == SPOOL_OK;
+    if (!recorded)
         log_problem(envelope, err.text, "recorded later");
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         if (refused[i])
             envelope->recipients[i].state = RECIPIENT_FAILED;
     }
+    return recorded;
 }
 
 /* On disk they are queued until the sender's report is there as well. */
@@ -75,8 +77,9 @@ enum spool_result delivery_store(struct delivery_pool *pool, struct spool_messag
     result = spool_commit(message, envelope, err);
     if (result != SPOOL_OK)
         goto out;
-    settle_refused(pool, envelope, refused, about, changes);
-    if (spool_envelope_left(envelope) > 0 && delivery_accept(pool, envelope) != 0)
+    bool over = settle_refused(pool, envelope, refused, about, changes) &&
+                spool_envelope_left(envelope) == 0;
+    if (!over && delivery_accept(pool, envelope) != 0)
         log_problem(envelope, _("out of memory"), "tried after the next start");
 out:
     free(refused);

@@ -33,6 +33,7 @@ struct fixture {
     unsigned threads;
     atomic_int pause_us;
     GMutex lock;
+    char *obstacle;     /* a folder to be made as soon as a report is stored; NULL: none */
     GPtrArray *reports; /* the texts of reports that came to the bounce route */
 };
 
@@ -45,7 +46,11 @@ static int64_t read_clock(void *context)
 static void find_destination(void *context, const struct spool_envelope *envelope,
                              const struct path *recipient, char out[QUEUE_DESTINATION_MAX + 1])
 {
-    (void)context;
+    struct fixture *f = context;
+    if (envelope->report && f->obstacle != NULL) {
+        g_mkdir(f->obstacle, 0700);
+        f->obstacle = NULL;
+    }
     g_strlcpy(out, envelope->report ? "bounce route" : recipient->domain,
               QUEUE_DESTINATION_MAX + 1);
 }
@@ -480,6 +485,40 @@ static void test_owed(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(queue_files(f), ==, 0);
 }
 
+/* The last one of a live message was refused and his sender told, but that could not be recorded:
+ * it is caught up on, and nobody asked again or told twice. */
+static void test_refused_unrecorded(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    struct spool_message *message;
+    struct spool_envelope envelope;
+    struct path path;
+    char id[SPOOL_ID_LEN + 1];
+    size_t used;
+    const char *sender = "<alice@example.com>", *bad = "<bad@a.example>";
+
+    spool_envelope_init(&envelope);
+    envelope.arrived = START / 1000;
+    envelope.expires = envelope.arrived + 5 * DAY / 1000;
+    g_assert_cmpint(path_parse_reverse(&envelope.sender, sender, strlen(sender), &used), ==,
+                    PATH_OK);
+    g_assert_cmpint(path_parse_forward(&path, bad, strlen(bad), &used), ==, PATH_OK);
+    spool_envelope_add(&envelope, &path)->state = RECIPIENT_FAILED;
+    g_assert_cmpint(spool_begin(f->spool, SPOOL_FOR_CLIENT, 0, &message, NULL), ==, SPOOL_OK);
+    g_autofree char *name =
+        g_strdup_printf("%s.env.new", spool_id_format(spool_message_id(message), id));
+    g_autofree char *obstacle = g_build_filename(f->folder, "queue", name, NULL);
+    f->obstacle = obstacle;
+    g_assert_cmpint(delivery_store(f->pool, message, &envelope, NULL), ==, SPOOL_OK);
+    g_assert_cmpint(g_rmdir(obstacle), ==, 0);
+    pass(f, HOUR, 0);
+    settle(f, 0);
+    g_assert_cmpuint(queue_files(f), ==, 0);
+    g_assert_cmpuint(reports(f), ==, 1);
+    g_assert_cmpint(atomic_load(&f->calls), ==, 1); /* the report's */
+    spool_envelope_clear(&envelope);
+}
+
 #define ADD(name, function)                                                                        \
     g_test_add("/delivery/" name, struct fixture, NULL, set_up, function, tear_down)
 
@@ -495,5 +534,6 @@ int main(int argc, char **argv)
     ADD("retry now", test_retry_now);
     ADD("orders", test_orders);
     ADD("owed", test_owed);
+    ADD("refused, unrecorded", test_refused_unrecorded);
     return g_test_run();
 }
