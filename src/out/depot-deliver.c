@@ -220,8 +220,10 @@ static void deliver_all(struct part *part, bool *done)
             continue;
         const char *domain = collect(part, first, done);
         part->leg = leg_new(part->out, part->route, domain, &part->envelope);
-        if (part->leg == NULL)
+        if (part->leg == NULL) {
+            part->job->reached = true;
             return;
+        }
         run_part(part);
         leg_free(part->leg);
     }

@@ -6,7 +6,6 @@
 #define POSTERN_OUT_DEPOT_INTERNAL_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 #include "out/depot.h"
 
@@ -18,7 +17,6 @@ struct depot {
     struct outbound *first; /* a reference: for the names of destinations */
     pthread_mutex_t lock;
     struct outbound *current; /* a reference, under the lock */
-    atomic_bool winding_down;
 };
 
 /* The newest snapshot; to be given back by service_unref(). */

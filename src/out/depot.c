@@ -121,7 +121,6 @@ int depot_use(struct depot *depot, struct outbound *out, struct error *err)
 
 void depot_wind_down(struct depot *depot)
 {
-    atomic_store(&depot->winding_down, true);
     if (depot->pool != NULL)
         delivery_wind_down(depot->pool);
 }

@@ -183,7 +183,9 @@ static void change_some(struct order *order)
 static void take_out(struct order *order)
 {
     uint64_t id;
-    if (find_id(order, &id))
+    if (order->option != NULL && strcmp(order->option, "bounce") != 0)
+        control_error(order->client, "only \"bounce\" may stand behind the ID");
+    else if (find_id(order, &id))
         change_one(order, id);
 }
 

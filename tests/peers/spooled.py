@@ -490,6 +490,8 @@ def stalled(world):
     for nonsense in (b"\n", b"queue\n", b"queue dance\n", b"queue list \0\n", b"x" * 4000 + b"\n",
                      b"a b c d e f g h i j k\n", b"queue remove all\n", b"queue hold\n"):
         assert dial(nonsense).recv(1000).startswith(b"error "), nonsense
+    # A slip of the hand must not tell a sender what nobody meant to tell him.
+    assert b"bounce" in dial(b"queue remove 19b0f1a2c3d4e5f6 bonuce\n").recv(1000)
     idle = [dial() for _ in range(8)]
     wait_for("busy", lambda: dial().recv(1000) == b"error busy, try again\n")
     assert send("meanwhile", "x@d0.test")[0] == 250
