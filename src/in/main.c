@@ -278,6 +278,10 @@ static void set_rules(struct inbound *inbound)
                 .context = inbound,
             },
     };
+}
+
+static void set_submission_rules(struct inbound *inbound)
+{
     struct session_rules *submission = &inbound->service.submission;
     *submission = inbound->service.rules;
     submission->submission = true;
@@ -435,6 +439,8 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     inbound->service.destroy = inbound_destroy;
     set_gate(&inbound->service, &config->in);
     set_rules(inbound);
+    if (config->in.submission.given)
+        set_submission_rules(inbound);
     if (set_dnsbl(&inbound->service, relay->resolver, &config->in.dnsbl, err) != 0 ||
         list_domains(inbound, err) != 0 || find_backends(inbound, relay, err) != 0 ||
         remember_backends(relay, inbound, err) != 0) {

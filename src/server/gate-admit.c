@@ -155,12 +155,21 @@ static void admit_client(struct gate *gate, int fd, const struct address *client
         clients_leave(gate->clients, client);
 }
 
+/* Listeners stay open until a restart, though a reload may have taken away what they are for. */
+static bool is_served(const struct service *service, const struct listen_spec *spec)
+{
+    const struct session_rules *rules = spec->submission ? &service->submission : &service->rules;
+    return rules->policy.check_recipient != NULL && (!spec->implicit_tls || rules->tls != NULL);
+}
+
 void gate_admit(struct gate *gate, int fd, const struct address *peer,
                 const struct listen_spec *spec)
 {
     atomic_fetch_add(&gate->accepted, 1);
     if (spec->proxy && !is_load_balancer(gate, peer))
         close(fd);
+    else if (!is_served(gate->service, spec))
+        gate_refuse(fd, spec, REPLY_SHUTTING_DOWN);
     else if (is_full(gate, peer))
         gate_refuse(fd, spec, REPLY_SERVER_BUSY);
     else if (spec->proxy)

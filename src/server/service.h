@@ -40,7 +40,7 @@ struct service_stress {
 struct service {
     atomic_uint references; /* 1 when made */
     struct session_rules rules;
-    struct session_rules submission; /* for the listeners marked so */
+    struct session_rules submission; /* for the listeners marked so; all 0: these get 421 */
     unsigned connections;            /* over all clients; more get 421 */
     struct clients_limits limits;    /* of one client and one network */
     enum service_over over_limit;    /* what they get who are over these */

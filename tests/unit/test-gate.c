@@ -319,6 +319,28 @@ static void test_idle_timeout_reload(void)
     bed_close(&bed);
 }
 
+/* A reload may take away what an open listener needs, which stays open until a restart. */
+static void test_listener_without_service(void)
+{
+    static const struct {
+        const char *listen, *reply;
+    } cases[] = {{"127.0.0.1:1 submission", "421 4.3.2"}, {"127.0.0.1:1 tls", ""}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct bed bed;
+        bed_open_at(&bed, cases[i].listen, make_service("gate.example"), 2, 8);
+        int fd = dial(&bed);
+        /* Unread input at the close could overtake a reply. */
+        if (cases[i].reply[0] == '\0')
+            send(fd, "EHLO x\r\n", 8, MSG_NOSIGNAL);
+        expect(fd, NULL, cases[i].reply);
+        g_autofree char *rest = hear(fd);
+        g_assert_cmpstr(rest, ==, "");
+        close(fd);
+        bed_close(&bed);
+    }
+}
+
 static const struct cidr_set *networks(const char *network)
 {
     struct cidr_set *set = cidr_set_new();
@@ -833,6 +855,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gate/early talker", test_early_talker);
     g_test_add_func("/gate/idle timeout", test_idle_timeout);
     g_test_add_func("/gate/idle timeout after reload", test_idle_timeout_reload);
+    g_test_add_func("/gate/listener without service", test_listener_without_service);
     g_test_add_func("/gate/proxy/headers", test_proxy_headers);
     g_test_add_func("/gate/proxy/client", test_proxy_client);
     g_test_add_func("/gate/proxy/strangers", test_proxy_strangers);
