@@ -104,6 +104,8 @@ void session_act_xclient(struct session *session, const struct command *command)
     session->client.local = introduction.local;
     session_identify(session);
     session->client.esmtp = false;
+    session->client.authenticated = false;
+    session->user[0] = '\0';
     session->helo[0] = '\0';
     session->state = STATE_CONNECTED;
     if (policy->serves(policy->context, &session->client.address)) {

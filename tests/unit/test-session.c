@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "smtp/session.h"
+#include "smtp/session-internal.h"
 
 struct fake_courier {
     struct courier base;
@@ -436,6 +436,17 @@ static void test_xclient(void)
     session_run(scene.session, &scene.scratch);
     g_autofree char *refused = heard_codes(&scene);
     g_assert_cmpstr(refused, ==, "554");
+    scene_close(&scene);
+
+    /* Who has logged in before is not whom it names now. */
+    scene_open(&scene);
+    scene.rules.xclient_hosts = front;
+    scene.session->client.authenticated = true;
+    strcpy(scene.session->user, "bob");
+    say(&scene, "XCLIENT ADDR=192.0.2.1\r\nQUIT\r\n", 31);
+    session_run(scene.session, &scene.scratch);
+    g_assert_false(scene.session->client.authenticated);
+    g_assert_cmpstr(scene.session->user, ==, "");
     scene_close(&scene);
     cidr_set_free(front);
 }
