@@ -87,6 +87,18 @@ static void check_route(struct load *load, const struct config_route *route, con
         load_complain(load, NULL, option, _("user and password_file belong together"));
 }
 
+static void check_tls_listeners(struct load *load, const char *option,
+                                const struct listen_list *listen)
+{
+    bool tls = false;
+
+    for (size_t i = 0; i < listen->count; i++)
+        tls |= listen->items[i].implicit_tls;
+    if (tls && load->config->tls.certificates.count == 0)
+        load_complain(load, config_lookup(&load->file, option), option,
+                      _("a listener marked \"tls\" needs tls.certificates"));
+}
+
 static void check_out_listeners(struct load *load)
 {
     const struct config_out *out = &load->config->out;
@@ -131,6 +143,7 @@ static void check_out(struct load *load)
                       _("log-ins need TLS: set tls.certificates"));
     check_allow(load);
     check_out_listeners(load);
+    check_tls_listeners(load, "out.listen", &out->listen);
     check_source(load, &out->source, "out");
     if (out->default_route.given)
         check_route(load, &out->default_route, "out.default_route");
@@ -182,6 +195,7 @@ void check_settings(struct load *load)
         load_complain(load, config_lookup(&load->file, "tls.client_certificates"),
                       "tls.client_certificates", _("tls.ca_file must be set to check them"));
     check_listeners(load);
+    check_tls_listeners(load, "in.listen", &config->in.listen);
     check_dnsbl(load);
     if ((config->parts & CONFIG_PART_IN) && config->in.domains.count == 0 &&
         config->in.backends.count == 0 && !load->domains_wrong)
