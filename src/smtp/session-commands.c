@@ -473,6 +473,9 @@ void session_command(struct session *session, const struct line *line)
         session_batch_flush(session, COURIER_NOTHING);
         session_refuse(session, verdict);
         session->closing |= (row->flags & FLAG_CLOSES) != 0;
+        /* A password may stand behind a refused AUTH as well. */
+        if (command.verb == COMMAND_AUTH)
+            stream_wipe(&session->stream);
         return;
     }
     if ((row->flags & FLAG_JUNK) && ++session->junk > junk_limit(session)) {

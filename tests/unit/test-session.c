@@ -451,6 +451,21 @@ static void test_xclient(void)
     cidr_set_free(front);
 }
 
+/* Who is sent away for the lack of TLS has often said the password already. */
+static void test_refused_auth_is_wiped(void)
+{
+    static const char input[] = EHLO "AUTH PLAIN AGJvYgBzZWNyZXQ=\r\nQUIT\r\n";
+    struct scene scene;
+
+    scene_open(&scene);
+    say(&scene, input, strlen(input));
+    session_run(scene.session, &scene.scratch);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 502 221");
+    g_assert_null(memmem(scene.scratch.client.in, sizeof input, "AGJvYg", 6));
+    scene_close(&scene);
+}
+
 static void test_body_is_untouched(void)
 {
     static const char text[] = "Subject: x\r\n\r\n..dots\r\n.more\r\n\xc3\xa4 8-bit\r\n";
@@ -793,6 +808,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_chunks);
     }
     g_test_add_func("/session/xclient", test_xclient);
+    g_test_add_func("/session/refused AUTH is wiped", test_refused_auth_is_wiped);
     g_test_add_func("/session/body untouched", test_body_is_untouched);
     g_test_add_func("/session/first line with blank", test_first_line_with_blank);
     g_test_add_func("/session/too big is drained", test_too_big_is_drained);
