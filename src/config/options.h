@@ -1,10 +1,10 @@
 /* config/options.h - the one table of options
  *
- * Each option is declared once, as a row of options.c: where it stands in the file, its type, range,
- * unit, default and meaning, and where its value goes in struct config. A group that may stand
- * several times, or in several places (backends, certificates), has a table of its own that the rows
- * share. Loading, --check messages, --print-config and the list in relay.conf(5) are all made from
- * these rows.
+ * Each option is declared once, as a row of options.c: where it stands in the file, its type,
+ * range, unit, default and meaning, and where its value goes in struct config. A group that may
+ * stand several times, or in several places (backends, certificates), has a table of its own that
+ * the rows share. Loading, --check messages, --print-config and the list in relay.conf(5) are all
+ * made from these rows.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

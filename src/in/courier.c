@@ -77,8 +77,9 @@ static void lose(struct backend_courier *courier, const char *step, enum io_resu
     courier->judged = true;
 }
 
-/* Reads the reply to a step, which is of class `good` (2 or 3) or a refusal. False when the backend was lost (the verdict is then set). A 421 ends
- * the backend's side of the connection (RFC 5321 3.8): what follows in this batch gets 451. */
+/* Reads the reply to a step, which is of class `good` (2 or 3) or a refusal. False when the backend
+ * was lost (the verdict is then set). A 421 ends the backend's side of the connection (RFC 5321
+ * 3.8): what follows in this batch gets 451. */
 static bool read_reply(struct backend_courier *courier, const char *step, struct reply *reply,
                        int good, struct deadline deadline)
 {

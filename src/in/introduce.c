@@ -93,8 +93,8 @@ static enum outcome identity_refused(struct introduction *intro, const char *rea
     return REFUSED;
 }
 
-/* The header is the first that goes out, and alone: what comes behind it in one segment is taken for
- * talking before the greeting. */
+/* The header is the first that goes out, and alone: what comes behind it in one segment is taken
+ * for talking before the greeting. */
 static enum outcome send_header(struct introduction *intro)
 {
     char header[PROXY_HEADER_MAX];
@@ -111,8 +111,8 @@ static enum outcome send_header(struct introduction *intro)
     return result == IO_OK ? READY : lost(intro, "PROXY header", result);
 }
 
-/* Behind a PROXY header the greeting is about the client, but for what shows that the header was not
- * understood. */
+/* Behind a PROXY header the greeting is about the client, but for what shows that the header was
+ * not understood. */
 static bool judges_client(const struct introduction *intro)
 {
     return uses_proxy(intro) && intro->verdict->code >= 400 && intro->verdict->code != 554 &&

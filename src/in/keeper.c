@@ -74,8 +74,8 @@ static bool hello(struct keeper *keeper, struct nexthop *hop)
            reply_is_positive(&keeper->reply);
 }
 
-/* Where PROXY headers are expected: that this connection is for ourselves. Version 1 has no word for
- * it that Postfix takes (UNKNOWN gets 421), so it is said by our own address. */
+/* Where PROXY headers are expected: that this connection is for ourselves. Version 1 has no word
+ * for it that Postfix takes (UNKNOWN gets 421), so it is said by our own address. */
 static bool send_header(struct keeper *keeper, struct nexthop *hop)
 {
     const int identity = keeper->backend->settings->identity;
@@ -133,8 +133,8 @@ static void keep(struct backend *backend, struct nexthop *hop, const struct addr
     pthread_mutex_unlock(&backend->lock);
 }
 
-/* Connects to the first host that serves us. 0; or -1, with the reason logged where nothing is known
- * of the backend. */
+/* Connects to the first host that serves us. 0; or -1, with the reason logged where nothing is
+ * known of the backend. */
 static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct address *host,
                             bool tls)
 {

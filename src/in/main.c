@@ -15,8 +15,8 @@
 #include "in/domains.h"
 #include "server/daemon.h"
 
-/* Refused mail data is read away so far, so that the client hears the refusal and does not come back
- * with the same message again and again. */
+/* Refused mail data is read away so far, so that the client hears the refusal and does not come
+ * back with the same message again and again. */
 #define DRAIN_TIMEOUT_MS 60000
 #define DRAIN_OCTETS_MORE (64 * 1024 * 1024)
 
@@ -102,7 +102,8 @@ static enum own_reply complete_postmaster(const struct inbound *inbound, struct 
     return path_add_domain(recipient, first->name) ? REPLY_OK : REPLY_BAD_RECIPIENT;
 }
 
-/* Refused here are all forms by which a recipient of ours could mean somebody else's (promise 4). */
+/* Refused here are all forms by which a recipient of ours could mean somebody else's (promise
+ * 4). */
 static enum own_reply check_recipient(void *context, struct path *recipient, const void **route)
 {
     const struct inbound *inbound = context;

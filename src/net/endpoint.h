@@ -1,7 +1,7 @@
 /* net/endpoint.h - a host and a port as an operator writes them: a name or an IP address
  *
- * "mail.example.net", "mail.example.net:587", "10.0.0.2", "10.0.0.2:25", "[fd00::2]:25", "[fd00::2]".
- * Names in UTF-8 are kept as they are. Plain values, no allocation, thread-safe.
+ * "mail.example.net", "mail.example.net:587", "10.0.0.2", "10.0.0.2:25", "[fd00::2]:25",
+ * "[fd00::2]". Names in UTF-8 are kept as they are. Plain values, no allocation, thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

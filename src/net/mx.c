@@ -168,8 +168,8 @@ static bool is_ourselves(const struct search *search, const struct host *host)
     return false;
 }
 
-/* RFC 5321 5.1: from our own preference on all hosts are dropped, or mail would go round. `count` is
- * how many of the sorted hosts are looked at. */
+/* RFC 5321 5.1: from our own preference on all hosts are dropped, or mail would go round. `count`
+ * is how many of the sorted hosts are looked at. */
 static enum mx_result drop_from_ourselves(struct search *search, size_t *count)
 {
     for (size_t i = 0; i < *count; i++) {

@@ -1,8 +1,8 @@
 /* net/mx.h - where mail for a domain goes (RFC 5321 5.1, RFC 7505)
  *
  * From a recipient's domain to the addresses to try, in order: MX hosts by preference, equal ones
- * shuffled, of each host its IPv6 and IPv4 addresses by turns. Says why when there are none, so that
- * the caller can answer the recipient:
+ * shuffled, of each host its IPv6 and IPv4 addresses by turns. Says why when there are none, so
+ * that the caller can answer the recipient:
  *
  *   MX_BAD_DOMAIN  550 5.1.2   no domain name, or no IDN that can be converted
  *   MX_NO_DOMAIN   550 5.1.2   the domain does not exist
@@ -12,8 +12,8 @@
  *   MX_LOOP        554 5.4.6   we are its best host ourselves
  *   MX_TEMPORARY   451 4.4.3   the DNS does not say now, or what it says is forged
  *
- * Chains of CNAMEs are followed by the resolver (11 at most). Thread-safe; no state of its own. Used
- * by relay-out's routing.
+ * Chains of CNAMEs are followed by the resolver (11 at most). Thread-safe; no state of its own.
+ * Used by relay-out's routing.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -2,8 +2,8 @@
  *
  * A PTR record is written by whoever holds the address, so its name counts only when the name's own
  * A or AAAA records hold the address. The look-up runs by itself from accept on (at most
- * REVERSE_TIMEOUT_MS) and is asked for when the name is needed. Its result is what a backend must be
- * told by XCLIENT:
+ * REVERSE_TIMEOUT_MS) and is asked for when the name is needed. Its result is what a backend must
+ * be told by XCLIENT:
  *
  *   DNS says                               status       name   reverse_name
  *   PTR, and its A/AAAA has the address    VERIFIED     PTR    PTR

@@ -68,8 +68,8 @@ static enum io_result wait_for(struct stream *stream, short events, struct deadl
     }
 }
 
-/* Where there is time enough, the first recv(2) of a wait waits a moment by itself: most answers come
- * within it, and then cost one system call instead of three. */
+/* Where there is time enough, the first recv(2) of a wait waits a moment by itself: most answers
+ * come within it, and then cost one system call instead of three. */
 static bool may_wait(const struct stream *stream, struct deadline deadline)
 {
     return stream->momentary && deadline_left_ms(deadline) >= STREAM_MOMENT_MS;

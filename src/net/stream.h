@@ -1,7 +1,7 @@
 /* net/stream.h - a connection: socket, TLS, buffering and deadlines; the one place of IO
  *
- * Here, and only here, bytes become lines and waits get deadlines. Every call that may wait takes the
- * deadline by which it must be done and tries the system call first, so a ready socket costs no
+ * Here, and only here, bytes become lines and waits get deadlines. Every call that may wait takes
+ * the deadline by which it must be done and tries the system call first, so a ready socket costs no
  * poll(2), and one that is ready in a moment neither. Reads and writes are restarted after EINTR.
  *
  * The buffers are not the stream's: a worker lends it a pair while it works on the session
@@ -45,7 +45,8 @@ struct stream_buffers {
     size_t out_size;
 };
 
-/* 0, or -1 when out of memory. in_size at least 1024 octets more than the longest line to be read. */
+/* 0, or -1 when out of memory. in_size at least 1024 octets more than the longest line to be
+ * read. */
 int stream_buffers_init(struct stream_buffers *buffers, size_t in_size, size_t out_size);
 void stream_buffers_free(struct stream_buffers *buffers);
 
@@ -67,7 +68,8 @@ struct stream {
 
 #define STREAM_MOMENT_MS 200
 
-/* Takes over `fd`, which should block and be TCP_NODELAY, as listeners and dial_connect() make it. */
+/* Takes over `fd`, which should block and be TCP_NODELAY, as listeners and dial_connect() make
+ * it. */
 void stream_init(struct stream *stream, int fd);
 
 /* The same, but stream_close() only shuts the connection down: whoever lent the descriptor closes

@@ -28,7 +28,8 @@ struct tls_session *tls_session_new_client(struct tls_client *client, int fd, co
                                            struct error *err);
 void tls_session_free(struct tls_session *session);
 
-/* Where `wait` is said, one recv(2) may wait, for as long as the socket lets it; nothing else does. */
+/* Where `wait` is said, one recv(2) may wait, for as long as the socket lets it; nothing else
+ * does. */
 
 /* 0 when done; TLS_BROKEN with a reason. */
 int tls_session_handshake(struct tls_session *session, bool wait, struct error *err);
@@ -37,7 +38,8 @@ int tls_session_handshake(struct tls_session *session, bool wait, struct error *
 ssize_t tls_session_receive(struct tls_session *session, char *bytes, size_t len, bool wait);
 ssize_t tls_session_send(struct tls_session *session, const char *bytes, size_t len);
 
-/* Octets collect between cork and a tls_session_uncork() that returns 0, and leave in one record. */
+/* Octets collect between cork and a tls_session_uncork() that returns 0, and leave in one
+ * record. */
 void tls_session_cork(struct tls_session *session);
 int tls_session_uncork(struct tls_session *session);
 

@@ -1,8 +1,8 @@
 /* server/clients.h - how many connections each client and each network has, and how often new ones
  *
- * A client is an IPv4 address or an IPv6 /64, a network an IPv4 /24 or an IPv6 /48: what one customer
- * of a hosting company can easily change, and what is one site. A rate is an average (GCRA): as many
- * as a minute allows at once, then evenly spaced. Refused connections do not count.
+ * A client is an IPv4 address or an IPv6 /64, a network an IPv4 /24 or an IPv6 /48: what one
+ * customer of a hosting company can easily change, and what is one site. A rate is an average
+ * (GCRA): as many as a minute allows at once, then evenly spaced. Refused connections do not count.
  *
  * Used by the gate thread only. Owns its memory: a small node for each client and network with an
  * open connection or with a rate that has not run off, CLIENTS_NODES_MAX at most.

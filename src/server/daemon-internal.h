@@ -20,7 +20,8 @@ struct daemon_options daemon_parse_options(const struct daemon_program *program,
 /* For config_load(): an error is a line on standard error. */
 void daemon_report(void *context, const char *text);
 
-/* The configuration's certificates: 0 with *tls set (NULL when there are none). -1 with a reason. */
+/* The configuration's certificates: 0 with *tls set (NULL when there are none). -1 with a
+ * reason. */
 int daemon_load_tls(const struct config *config, const struct tls_tickets *tickets,
                     struct tls_server **tls, struct error *err);
 

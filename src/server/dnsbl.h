@@ -2,8 +2,8 @@
  *
  * All zones are asked at the same time and under one deadline. A zone whose answer fits its filter
  * adds its weight to the score; an allowlist has a negative one. What cannot be had in time adds
- * nothing: a list that is down must not stop mail. Nor does an answer that is not a listing: outside
- * of 127.0.0.0/8 (a zone that was given up, a name server that makes answers up) or in
+ * nothing: a list that is down must not stop mail. Nor does an answer that is not a listing:
+ * outside of 127.0.0.0/8 (a zone that was given up, a name server that makes answers up) or in
  * 127.255.255.0/24 ("your query is refused"). Those are logged as an error, once an hour for each
  * zone, with what to do.
  *

@@ -84,8 +84,9 @@ struct courier_ops {
     /* The reply to DATA, after the recipients': 354, or why not. Sets `form`; COURIER_CHUNKS only
      * for chunked data. */
     void (*data_reply)(struct courier *courier, struct reply *reply);
-    /* Mail data in the form that was said. 0, or -1 when the next hop is lost: the session then drains the client
-     * and asks end_reply() for the reason. The trace header comes first, as any bytes. */
+    /* Mail data in the form that was said. 0, or -1 when the next hop is lost: the session then
+     * drains the client and asks end() for the reason. The trace header comes first, as any
+     * bytes. */
     int (*write)(struct courier *courier, const struct iovec *iov, int count);
     /* Writes the end of data and reads the final reply; after a failed write() only gives the
      * reply. The transaction is over. */

@@ -8,8 +8,8 @@
  * dot-stuffing passes through. The end-of-data line itself is not yielded: the courier writes its
  * own. Mail data that ends "CRLF.CRLF" yields up to and with the first CRLF.
  *
- * After BDAT nothing ends the mail data but its count: no dot is special, and they are stuffed where
- * the next hop gets DATA.
+ * After BDAT nothing ends the mail data but its count: no dot is special, and they are stuffed
+ * where the next hop gets DATA.
  *
  * It also counts: octets (as received, without the end-of-data line), Received header lines (only
  * in the header block). Holds at most 4 octets back between pieces. No allocation, no IO.
@@ -65,8 +65,8 @@ void dataline_init(struct dataline *scanner, enum dataline_mode mode, enum datal
 size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
                      struct dataline_output *output);
 
-/* After BDAT: there is no more. Yields what was held back and, where lines are wanted, the end of the
- * last one. */
+/* After BDAT: there is no more. Yields what was held back and, where lines are wanted, the end of
+ * the last one. */
 void dataline_finish(struct dataline *scanner, struct dataline_output *output);
 
 #endif

@@ -1,8 +1,8 @@
 /* smtp/session-auth.c - the dialog of AUTH (RFC 4954), passed on line by line or checked here
  *
  * Passed on, what is said belongs to the client and the server that knows its password, and is not
- * looked at. Either way nothing of it is logged, and it is wiped from the buffers when the dialog is
- * over.
+ * looked at. Either way nothing of it is logged, and it is wiped from the buffers when the dialog
+ * is over.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,7 +1,7 @@
 /* smtp/session-chunks.c - mail data that comes by BDAT (RFC 3030)
  *
- * A chunk follows its command at once, asked for or not: whatever the answer is, its octets are read
- * first. To a next hop without CHUNKING the message goes as lines behind DATA.
+ * A chunk follows its command at once, asked for or not: whatever the answer is, its octets are
+ * read first. To a next hop without CHUNKING the message goes as lines behind DATA.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -99,8 +99,9 @@ void session_transfer_begin(struct session *session, enum dataline_form form)
     dataline_init(&session->transfer.scanner, session->rules->bare_newlines, form);
 }
 
-/* Takes what the scanner will of it, which ends at the end of data. The checks come before the piece
- * goes out, so that an end of data found in it is never reached by a message that failed one. */
+/* Takes what the scanner will of it, which ends at the end of data. The checks come before the
+ * piece goes out, so that an end of data found in it is never reached by a message that failed
+ * one. */
 static size_t take_piece(struct session *session, const char *bytes, size_t len)
 {
     struct transfer *transfer = &session->transfer;

@@ -155,9 +155,9 @@ void session_command(struct session *session, const struct line *line);
 /* `route` belongs to a recipient to ask for. */
 void session_batch_add(struct session *session, const struct recipient *recipient,
                        const void *route, enum own_reply verdict);
-/* Hands the batch over, with what shall follow it, and puts the replies to the recipients. True when
- * the next hop now waits for mail data; otherwise, if any was asked for, the reply that says why is
- * left in the scratch, not yet put, and the transaction is still to be ended. */
+/* Hands the batch over, with what shall follow it, and puts the replies to the recipients. True
+ * when the next hop now waits for mail data; otherwise, if any was asked for, the reply that says
+ * why is left in the scratch, not yet put, and the transaction is still to be ended. */
 bool session_batch_flush(struct session *session, enum courier_data data);
 
 /* session-data.c */

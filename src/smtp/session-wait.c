@@ -1,10 +1,10 @@
 /* smtp/session-wait.c - how long a session waits for its client, and who keeps the watch
  *
  * A worker waits for a client only as long as it hopes for a quick answer (its patience, next to
- * nothing when workers are few); then the session goes back to the gate in the middle of whatever it is doing,
- * a command line, a TLS handshake, a transaction or mail data, and is resumed when octets come or
- * when it is due. So no number of slow clients holds a worker. Each kind of wait has a clock that
- * starts by a rule of the protocol and runs on over any number of parkings.
+ * nothing when workers are few); then the session goes back to the gate in the middle of whatever
+ * it is doing, a command line, a TLS handshake, a transaction or mail data, and is resumed when
+ * octets come or when it is due. So no number of slow clients holds a worker. Each kind of wait has
+ * a clock that starts by a rule of the protocol and runs on over any number of parkings.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -6,9 +6,9 @@
  * it and no worker is held), SESSION_CLOSED when the connection is over. The command table in
  * session.c names every verb with the states in which it is legal and the function that serves it.
  *
- * A session owns its stream (not its descriptor), its courier and what it knows of the client. Rules (configuration and
- * policy) are an immutable snapshot it only borrows; the connection that holds the session keeps
- * the snapshot alive. Used by one thread at a time.
+ * A session owns its stream (not its descriptor), its courier and what it knows of the client.
+ * Rules (configuration and policy) are an immutable snapshot it only borrows; the connection that
+ * holds the session keeps the snapshot alive. Used by one thread at a time.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -139,8 +139,8 @@ struct session_bar {
 struct session;
 
 /* Borrows `fd`: a session that is over has shut it down, and who lent it closes it. `implicit_tls`:
- * the handshake comes first and the session sends the banner itself; otherwise the gate has sent it.
- * NULL when out of memory. */
+ * the handshake comes first and the session sends the banner itself; otherwise the gate has sent
+ * it. NULL when out of memory. */
 struct session *session_new(int fd, const struct address *client, const struct address *local,
                             bool implicit_tls, const struct session_rules *rules,
                             struct session_signals *signals);
