@@ -1,6 +1,6 @@
 /* tests/fault/interpose.c - makes one system call of a running daemon fail, at a chosen moment
  *
- * Preloaded into relay-in. A page in a file ($POSTERN_FAULT_PAGE) is shared with the test, which
+ * Preloaded into a daemon. A page in a file ($POSTERN_FAULT_PAGE) is shared with the test, which
  * writes there which call shall fail, the how-manieth and how; the calls are counted from the moment
  * the test sets the counter to zero. Everything else goes through. The page also moves the wall
  * clock (CLOCK_REALTIME, time) by some seconds, and the monotonic one by others.
@@ -20,6 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -41,6 +42,11 @@ enum call {
     CALL_CONNECT,
     CALL_OPEN,
     CALL_MALLOC,
+    CALL_WRITE, /* to files, as WRITEV, but standard error */
+    CALL_FSYNC,
+    CALL_RENAME,
+    CALL_OPENAT,
+    CALL_UNLINK,
     CALL_COUNT
 };
 
@@ -142,10 +148,17 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
     return 0;
 }
 
+/* Of the files that are written to, standard error may be one: a log is no spool. */
+static int is_kept(int fd)
+{
+    struct stat stat;
+    return fd > STDERR_FILENO && fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode);
+}
+
 ssize_t writev(int fd, const struct iovec *iov, int count)
 {
     int error;
-    if (!strikes(CALL_WRITEV, &error))
+    if (!is_kept(fd) || !strikes(CALL_WRITEV, &error))
         return NEXT(writev)(fd, iov, count);
     if (error != SHORT) {
         errno = error;
@@ -153,9 +166,37 @@ ssize_t writev(int fd, const struct iovec *iov, int count)
     }
     for (int i = 0; i < count; i++) {
         if (iov[i].iov_len > 0)
-            return write(fd, iov[i].iov_base, 1);
+            return NEXT(write)(fd, iov[i].iov_base, 1);
     }
     return 0;
+}
+
+ssize_t write(int fd, const void *bytes, size_t len)
+{
+    int error;
+    if (is_kept(fd) && strikes(CALL_WRITE, &error)) {
+        if (error != SHORT) {
+            errno = error;
+            return -1;
+        }
+        len = len > 1 ? 1 : len;
+    }
+    return NEXT(write)(fd, bytes, len);
+}
+
+int fsync(int fd)
+{
+    return fails(CALL_FSYNC) ? -1 : NEXT(fsync)(fd);
+}
+
+int renameat(int from_fd, const char *from, int to_fd, const char *to)
+{
+    return fails(CALL_RENAME) ? -1 : NEXT(renameat)(from_fd, from, to_fd, to);
+}
+
+int unlinkat(int fd, const char *name, int flags)
+{
+    return fails(CALL_UNLINK) ? -1 : NEXT(unlinkat)(fd, name, flags);
 }
 
 ssize_t read(int fd, void *bytes, size_t len)
@@ -208,6 +249,15 @@ int open(const char *name, int flags, ...)
     return fails(CALL_OPEN) ? -1 : NEXT(openat)(AT_FDCWD, name, flags, mode);
 }
 
+int openat(int fd, const char *name, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = mode_of(flags, arguments);
+    va_end(arguments);
+    return fails(CALL_OPENAT) ? -1 : NEXT(openat)(fd, name, flags, mode);
+}
+
 FILE *fopen(const char *name, const char *mode)
 {
     return fails(CALL_OPEN) ? NULL : NEXT(fopen)(name, mode);
@@ -220,12 +270,12 @@ void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
 
 /* GnuTLS and what it stands on (GMP, libtasn1) end the process when they get no memory in a
- * handshake, and leave their users no other way: only relay-in itself, and the C library for it, are
+ * handshake, and leave their users no other way: only the daemon itself, and the C library for it, are
  * refused any here. */
 static int is_spared(const void *caller)
 {
     Dl_info library;
-    return dladdr(caller, &library) == 0 || (strstr(library.dli_fname, "relay-in") == NULL &&
+    return dladdr(caller, &library) == 0 || (strstr(library.dli_fname, "/relay-") == NULL &&
                                              strstr(library.dli_fname, "/libc.so.") == NULL);
 }
 

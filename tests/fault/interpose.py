@@ -4,7 +4,7 @@ import os
 import struct
 
 CALLS = ("recv", "send", "sendmsg", "writev", "read", "poll", "epoll_wait", "epoll_add", "epoll_ctl", "accept", "socket",
-         "connect", "open", "malloc")
+         "connect", "open", "malloc", "write", "fsync", "rename", "openat", "unlink")
 SHORT = 0
 WANTED, FIRST, TIMES, ERROR, HITS, CLOCK = range(6)
 MONOTONIC = 6 + len(CALLS)

@@ -3,6 +3,7 @@
 Everything lives below one scratch folder and in the network namespace that run.sh has made. Each wait
 is bounded; processes are ended by pid. SPDX-License-Identifier: GPL-3.0-or-later
 """
+import glob
 import grp
 import os
 import pwd
@@ -173,6 +174,9 @@ def can_connect(host, port):
 class Relay:
     """relay-in under test. `settings` are the lines that differ."""
 
+    program = "relay-in"
+    spool = None
+
     def __init__(self, bed, backend_port=POSTFIX_PORT, top="", inner="", backend="", limits="",
                  timeouts="", listen='"[::]:25"', reverse_dns="false", hosts=None, identity="xclient",
                  retry_after="0", domains='"example.com"', user="nobody", tls="",
@@ -188,13 +192,13 @@ class Relay:
         self.write_conf()
         environment = {"ASAN_OPTIONS": "detect_leaks=0", **os.environ, **more_env}
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([f"{BUILD}/relay-in", "-c", self.conf], stderr=log,
+            self.process = subprocess.Popen([f"{BUILD}/{self.program}", "-c", self.conf], stderr=log,
                                             stdin=subprocess.DEVNULL, env=environment)
         if wait:
-            wait_for("relay-in", lambda: "event=start" in read(self.log) or
+            wait_for(self.program, lambda: "event=start" in read(self.log) or
                      self.process.poll() is not None)
-            assert self.process.poll() is None, "relay-in did not start"
-            assert not re.search(r"^relay-in: ", read(self.log), re.M), "it started, and named an error"
+            assert self.process.poll() is None, f"{self.program} did not start: {read(self.log)[-600:]}"
+            assert not re.search(rf"^{self.program}: ", read(self.log), re.M), "it started, and named an error"
 
     def write_conf(self, **changes):
         s = dict(self.settings, **changes)
@@ -227,10 +231,81 @@ log = {{ level = "debug"; }};
             status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            raise AssertionError("relay-in did not end after SIGTERM")
+            raise AssertionError(f"{self.program} did not end after SIGTERM")
         log = read(self.log)
         assert not re.search(r"Sanitizer|runtime error", log), "a sanitizer has complained"
-        assert status == 0, f"relay-in ended with status {status}"
+        assert status == 0, f"{self.program} ended with status {status}"
+
+
+class ForcedOut(Relay):
+    """relay-out in relay-in's place: for the same clients, who are on its list, and with forced routes to
+    the same server (`hosts_out`: domain -> port, for more than one). Takes relay-in's settings."""
+
+    program = "relay-out"
+    delivery = "live"
+
+    def __init__(self, bed, hosts_out=None, outer="", **settings):
+        self.hosts_out, self.outer = hosts_out, outer
+        self.spool = f"{bed.dir}/spool-{bed.count + 1}"
+        os.makedirs(self.spool)
+        nobody = pwd.getpwnam("nobody")
+        os.chown(self.spool, nobody.pw_uid, nobody.pw_gid)
+        super().__init__(bed, **settings)
+
+    def timeouts(self):
+        """relay-in's deadlines for its backend, under relay-out's names."""
+        told = dict(re.findall(r'(\w+) = ("\w+");', self.settings["backend"]))
+        names = {"reply": "command_timeout", "greeting": "command_timeout", "final": "reply_timeout"}
+        return " ".join(f"{name} = {told[theirs]};" for name, theirs in names.items() if theirs in told)
+
+    def write_conf(self, **changes):
+        s = dict(self.settings, **changes)
+        hosts = self.hosts_out or {"example.com": s["backend_port"]}
+        routes = "".join(f'{{ domain = "{d}"; next_hop = "{BACKEND}:{p}"; }}, ' for d, p in hosts.items())
+        limits = re.sub(r"refused_recipients = \d+;", "", s["limits"])
+        with open(self.conf, "w") as file:
+            file.write(f"""
+hostname = "relay.example";
+user = "{s['user']}";
+dns = {{ servers = [ "127.0.0.1:5300" ]; validate = false; }};
+tls = {{ certificates = ( {{ cert = "{self.bed.cert}"; key = "{self.bed.key}"; }} ); {s['tls']} }};
+out = {{
+  listen = [ {s['listen']} ];
+  allow = [ "{CLIENT4}", "{OTHER4}", "{CLIENT6}" ];
+  routes = ( {routes} {{ domain = "*"; action = "deny"; }} );
+  bounce_route = {{ next_hop = [ "{BACKEND}:{s['backend_port']}" ]; }};
+  delivery = "{self.delivery}"; spool = "{self.spool}"; spool_reserve = 0; retry = [ "1s" ]; dead_for = "0s";
+  limits = {{ junk_commands = 1000; {limits} }};
+  timeouts = {{ park_after = "300ms"; {self.timeouts()} {s['timeouts']} }};
+  {s['inner']} {self.outer}
+}};
+log = {{ level = "debug"; }};
+{s['top']}
+""")
+
+    def waiting(self):
+        """Messages in the spool: {sender: recipients that wait}."""
+        found = {}
+        for path in glob.glob(f"{self.spool}/queue/*.env"):
+            text = read(path)
+            sender = re.search(r"^sender <(.*)>", text, re.M)
+            if sender:
+                found[sender[1]] = re.findall(r"^recipient <(.*)>\n(?: .*\n)*? state queued", text, re.M)
+        return found
+
+    def wait_empty(self, seconds=30):
+        """All that was stored is delivered or stays where it is."""
+        try:
+            wait_for("an empty spool", lambda: not os.listdir(f"{self.spool}/queue"), seconds)
+        except AssertionError:
+            pass
+
+
+class StoringOut(ForcedOut):
+    delivery = "spool"
+
+
+SIDES = {"in": Relay, "out": ForcedOut, "spool": StoringOut}
 
 
 class Client:

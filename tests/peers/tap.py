@@ -3,12 +3,13 @@
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import glob
+import os
 import sys
 import time
 import traceback
 
 import bed as testbed
-from bed import BACKEND, POSTFIX_PORT, Bed, Postfix, Relay, ScriptedBackend, read
+from bed import BACKEND, POSTFIX_PORT, SIDES, Bed, Postfix, ScriptedBackend, read
 
 scenarios = []
 
@@ -26,6 +27,7 @@ class World:
     def __init__(self, with_postfix):
         self.bed = Bed()
         self.sanitized = testbed.is_sanitized()
+        self.side = os.environ.get("POSTERN_SIDE", "in")  # relay-in, relay-out, relay-out that stores first
         self.relays, self.backends = [], []
         self.postfix = Postfix(self.bed, "backend", f"{BACKEND}:{POSTFIX_PORT}",
                                "smtpd_authorized_xclient_hosts = 10.0.0.1, 10.0.0.2") if with_postfix else None
@@ -36,7 +38,7 @@ class World:
         self.bed.close()
 
     def relay(self, **settings):
-        relay = Relay(self.bed, **settings)
+        relay = SIDES[self.side](self.bed, **settings)
         self.relays.append(relay)
         return relay
 
