@@ -84,8 +84,16 @@ static enum spool_result replace_envelope(struct spool *spool,
 static enum spool_result remove_message(struct spool *spool, uint64_t id, struct error *err)
 {
     char name[SPOOL_NAME_MAX];
-    if (spool_rename(spool, id, SPOOL_ENV, SPOOL_ENV_NEW) != 0 || spool_sync_names(spool) != 0)
+    if (spool_rename(spool, id, SPOOL_ENV, SPOOL_ENV_NEW) != 0)
         return spool_failure(spool, _("remove"), spool_file_name(id, SPOOL_ENV, name), err);
+    if (spool_sync_names(spool) != 0) {
+        enum spool_result result =
+            spool_failure(spool, _("remove"), spool_file_name(id, SPOOL_ENV, name), err);
+        /* Under its own name it can be removed again; else its files would stay until the next
+         * start. */
+        (void)spool_rename(spool, id, SPOOL_ENV_NEW, SPOOL_ENV);
+        return result;
+    }
     /* The message is over; what cannot be removed now goes at the next start. */
     if (spool_delete(spool, id, SPOOL_DATA) != 0 || spool_delete(spool, id, SPOOL_ENV_NEW) != 0) {
         struct error reason;
