@@ -1,12 +1,14 @@
-"""Random dialogs with a running relay-in, and a backend behind it that moods may take at every step.
+"""Random dialogs with a running relay-in or relay-out, and a backend behind it that moods may take at every step.
 
 Clients say valid and invalid things in any order, pipelined or cut to pieces, plain and under TLS, and
 vanish where they like. Whatever happens, the promises hold: every message that the backend has taken was
 ended by its client with CRLF.CRLF, goes to exactly those recipients that the client was granted, equals
 what was sent (bare newlines made canonical), and bears the client's true address; every 250 for a message
-is the backend's own for that very message; every command gets exactly one well-formed reply.
+is the backend's own for that very message; every command gets exactly one well-formed reply. Of relay-out (--side out, spool) the client's address is
+not asked; where it stores, a 250 is kept when each recipient gets the message in the end, or is still in the
+spool.
 
-usage: POSTERN_PROGRAM=.../dialog.py tests/peers/run.sh [--seconds N] [--seed S] [--only DIALOG]
+usage: POSTERN_PROGRAM=.../dialog.py tests/peers/run.sh [--seconds N] [--seed S] [--only DIALOG] [--side in|out|spool]
 The same seed makes the same dialogs; a failure names the one to run alone with --only. Speaks TAP.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -23,7 +25,7 @@ import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "peers"))
 
-from bed import CLIENT4, CLIENT6, OTHER4, RELAY4, RELAY6, SCRIPTED_PORT, Bed, Relay, read  # noqa: E402
+from bed import CLIENT4, CLIENT6, OTHER4, RELAY4, RELAY6, SCRIPTED_PORT, SIDES, Bed, read  # noqa: E402
 from canonical import canonical, canonical_chunks  # noqa: E402
 from recorder import EXTENSIONS, Cut, Recorder  # noqa: E402
 
@@ -130,7 +132,7 @@ class Dialog:
 
     def play(self):
         wire = self.wire = Wire(self.rng)
-        self.run.moods[wire.port] = random.Random(f"{self.name} backend") if self.rng.random() < 0.6 else None
+        self.run.moods[wire.port] = self.run.moods[self.name] = random.Random(f"{self.name} backend") if self.rng.random() < 0.6 else None
         try:
             if wire.reply()[0] != 220:
                 return
@@ -288,20 +290,31 @@ class Dialog:
 
 
 class Run:
-    def __init__(self, bed, reject, chunked):
-        self.reject, self.chunked, self.moods = reject, chunked, {}
+    def __init__(self, bed, reject, chunked, side):
+        self.reject, self.chunked, self.moods, self.side = reject, chunked, {}, side
+        self.calm = False  # at the end the backend takes everything
         self.backend = Recorder(SCRIPTED_PORT, judge=self.judge, certificate=(bed.cert, bed.key),
                                 extensions=EXTENSIONS[:-1] + ("CHUNKING",) * chunked + EXTENSIONS[-1:])
-        self.relay = Relay(bed, backend_port=SCRIPTED_PORT, backend='command_timeout = "1s"; reply_timeout = "1s";',
+        self.relay = SIDES[side](bed, backend_port=SCRIPTED_PORT, backend='command_timeout = "1s"; reply_timeout = "1s";',
                            limits="errors = 1000; connections_per_client = 1000; refused_recipients = 100;",
                            inner=f'bare_newlines = "{"reject" if reject else "normalize"}";')
         self.dialogs, self.failures = [], []
 
-    def judge(self, dialog, step, _):
-        mood = self.moods.get(dialog.port)
-        if step not in MOODS or mood is None or mood.random() > 0.12:
+    def mood_of(self, dialog, text):
+        """By the client's port where it is told, else by the sender."""
+        if self.side == "in":
+            return self.moods.get(dialog.port)
+        sender = dialog.transaction.sender or text if isinstance(text, str) else dialog.transaction.sender
+        named = re.search(r"s\d+\.([^@>]*)@", sender or "")
+        return self.moods.get(named[1]) if named else None
+
+    def judge(self, dialog, step, text):
+        mood = self.mood_of(dialog, text)
+        if step not in MOODS or mood is None or self.calm or mood.random() > 0.12:
             return None
         said = mood.choice(MOODS[step])
+        if self.side == "spool" and said and said.startswith("5"):
+            return None  # its notice to the sender is another test's
         if said is None:
             raise Cut
         if said == "...":
@@ -316,7 +329,7 @@ class Run:
             dialog.play()
         except Exception as error:
             if isinstance(error, OSError) and self.relay.process.poll() is not None:
-                error = Broken("relay-in has died")
+                error = Broken(f"{self.relay.program} has died")
             self.failures.append((dialog, "".join(traceback.format_exception_only(error))))
 
     def many(self, prefix, seconds):
@@ -338,6 +351,7 @@ class Run:
         """What the backend has against what the clients know."""
         sent = {sender: (dialog, message) for dialog in self.dialogs for sender, message in dialog.sent.items()}
         by_serial = {message.serial: message for message in self.backend.accepted}
+        stores = self.side == "spool"
         for message in self.backend.messages:
             dialog, mine = sent.get(message.sender, (None, None))
             problem = None
@@ -347,22 +361,44 @@ class Run:
                 problem = "delivered without the client's end of data"
             elif message.body() != mine.expected(message.chunked):
                 problem = f"changed: {mine.expected(message.chunked)!r} became {message.body()!r}"
-            elif message.recipients != [PLACED.get(r, r) for r in mine.recipients]:
+            elif message.recipients != self.placed(mine.recipients) and not (
+                    stores and set(message.recipients) <= set(mine.recipients)):
                 problem = f"recipients {mine.recipients} became {message.recipients}"
-            elif message.client != ("IPV6:" if ":" in mine.source else "") + mine.source:
+            elif self.side == "in" and message.client != ("IPV6:" if ":" in mine.source else "") + mine.source:
                 problem = f"the client {mine.source} became {message.client}"
             if problem:
                 self.failures.append((dialog, f"{problem}: {message}"))
         for dialog in self.dialogs:
             for sender, mine in dialog.sent.items():
-                if mine.told and mine.told[0] == 250:
+                if stores:
+                    self.check_stored(dialog, sender, mine)
+                elif mine.told and mine.told[0] == 250:
                     serial = SERIAL.search(mine.told[1])
                     given = by_serial.get(int(serial[1])) if serial else None
                     if given is None or given.sender != sender:
                         self.failures.append((dialog, f"a 250 that the backend has not given: {mine.told}"))
         self.failures += [(None, v) for v in self.backend.violations]
 
+    def placed(self, recipients):
+        return [PLACED.get(r, r) if self.side == "in" else r for r in recipients]
+
+    def check_stored(self, dialog, sender, mine):
+        """Each recipient has the message once, or waits for it; none has what was refused."""
+        had = [r for message in self.backend.accepted if message.sender == sender for r in message.recipients]
+        waits = self.waiting.get(sender, [])
+        ok = mine.told and mine.told[0] == 250
+        if ok and not set(had) | set(waits) >= set(mine.recipients):
+            self.failures.append((dialog, f"lost: {mine.told}, {mine.recipients}, had {had}, waiting {waits}"))
+        if mine.told and not ok and (had or waits):
+            self.failures.append((dialog, f"refused and delivered: {mine.told}, had {had}, waiting {waits}"))
+        if len(had) > len(mine.recipients):
+            self.failures.append((dialog, f"doubled: {mine.recipients}, had {had}"))
+
     def finish(self):
+        self.calm = True
+        if self.side == "spool":
+            self.relay.wait_empty(15)
+            self.waiting = self.relay.waiting()
         self.check()
         try:
             self.relay.stop()
@@ -370,7 +406,7 @@ class Run:
             self.failures.append((None, f"{error}\n" + read(self.relay.log)[-3000:]))
         self.backend.close()
         told = sum(1 for d in self.dialogs for m in d.sent.values() if m.told and m.told[0] == 250)
-        print(f"# {'reject' if self.reject else 'normalize'}: {len(self.dialogs)} dialogs, "
+        print(f"# {self.relay.program}, {'reject' if self.reject else 'normalize'}: {len(self.dialogs)} dialogs, "
               f"{sum(len(d.trace) for d in self.dialogs)} steps, {sum(len(d.sent) for d in self.dialogs)} messages sent, "
               f"{told} of them acknowledged, {len(self.backend.messages)} seen by the backend", flush=True)
 
@@ -380,13 +416,14 @@ def main():
     parser.add_argument("--seconds", type=float, default=float(os.environ.get("DIALOG_SECONDS", 30)))
     parser.add_argument("--seed", default=os.environ.get("DIALOG_SEED", str(random.SystemRandom().randrange(10 ** 9))))
     parser.add_argument("--only")
+    parser.add_argument("--side", default=os.environ.get("POSTERN_SIDE", "in"), choices=SIDES)
     arguments = parser.parse_args()
     print("1..3", flush=True)
     print(f"# seed {arguments.seed}", flush=True)
     bed, good = Bed(), True
     try:
         for number, reject, chunked in ((1, False, True), (2, False, False), (3, True, True)):
-            run = Run(bed, reject, chunked)
+            run = Run(bed, reject, chunked, arguments.side)
             if arguments.only:
                 run.one(arguments.only)
             else:
@@ -396,7 +433,7 @@ def main():
             print(f"{'not ' if run.failures else ''}ok {number} - random dialogs, bare newlines "
                   f"{'refused' if reject else 'made canonical'}, backend with{'' if chunked else 'out'} CHUNKING", flush=True)
             if run.failures:
-                print("# relay-in's last words:\n# " + "\n# ".join(read(run.relay.log).splitlines()[-8:]))
+                print(f"# {run.relay.program}'s last words:\n# " + "\n# ".join(read(run.relay.log).splitlines()[-8:]))
             for dialog, text in run.failures[:3]:
                 print(f"# {dialog.name if dialog else ''} {text[:1500]}".replace("\n", "\n# "))
                 for line in dialog.trace[-40:] if dialog else []:
