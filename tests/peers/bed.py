@@ -296,7 +296,7 @@ log = {{ level = "debug"; }};
     def wait_empty(self, seconds=30):
         """All that was stored is delivered or stays where it is."""
         try:
-            wait_for("an empty spool", lambda: not os.listdir(f"{self.spool}/queue"), seconds)
+            wait_for("an empty spool", lambda: not self.waiting(), seconds)
         except AssertionError:
             pass
 

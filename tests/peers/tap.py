@@ -27,7 +27,7 @@ class World:
     def __init__(self, with_postfix):
         self.bed = Bed()
         self.sanitized = testbed.is_sanitized()
-        self.side = os.environ.get("POSTERN_SIDE", "in")  # relay-in, relay-out, relay-out that stores first
+        self.side = os.environ.get("POSTERN_SIDE", "in")  # see bed.SIDES; "both": out, then spool
         self.relays, self.backends = [], []
         self.postfix = Postfix(self.bed, "backend", f"{BACKEND}:{POSTFIX_PORT}",
                                "smtpd_authorized_xclient_hosts = 10.0.0.1, 10.0.0.2") if with_postfix else None
@@ -84,10 +84,17 @@ def run_one(world, number, name, function):
 
 def main(with_postfix=True):
     wanted = [(n, f) for n, f in scenarios if not sys.argv[1:] or any(w in n for w in sys.argv[1:])]
-    print(f"1..{len(wanted)}", flush=True)
     world = World(with_postfix)
+    if world.side == "both":
+        plan = [(f"{side}, {n}", f, side) for side in ("out", "spool") for n, f in wanted]
+    else:
+        plan = [(n, f, world.side) for n, f in wanted]
+    plan = [(n, f, side) for n, f, side in plan if side in getattr(f, "sides", (side,))]
+    print(f"1..{len(plan)}", flush=True)
+    results = []
     try:
-        results = [run_one(world, i + 1, n, f) for i, (n, f) in enumerate(wanted)]
+        for number, (name, function, world.side) in enumerate(plan, 1):
+            results.append(run_one(world, number, name, function))
     finally:
         world.close()
-    return 0 if wanted and all(results) else 1
+    return 0 if plan and all(results) else 1

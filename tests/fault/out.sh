@@ -1,0 +1,10 @@
+#!/bin/bash
+# Faults under relay-out, as run.sh has them under relay-in. POSTERN_SIDE=out: mail goes on at once; spool: it
+# is stored first. Without it, the quick part of both; with it, everything.
+# usage: [POSTERN_BUILDDIR=...] [POSTERN_SIDE=out|spool] [FAULT_SAMPLES=12] tests/fault/out.sh [PART-OF-A-NAME...]
+here=$(cd "$(dirname "$0")" && pwd)
+if [ -z "${POSTERN_SIDE:-}" ] && [ $# = 0 ]; then
+    export POSTERN_SIDE=both FAULT_SAMPLES=${FAULT_SAMPLES:-6}
+    set -- "system calls" "backend: closes" "SIGHUP storm"
+fi
+exec "$here/run.sh" "$@"
