@@ -21,7 +21,7 @@ endif
 
 usr.sbin.relay-in: $(srcdir)/data/apparmor/relay.in Makefile
 	$(AM_V_GEN)$(substitute) -e 's|[@]daemon[@]|relay-in|g' -e 's|[@]profile[@]|$@|g' \
-	  $(srcdir)/data/apparmor/relay.in > $@
+	  -e '/\/spool\/postern/d' $(srcdir)/data/apparmor/relay.in > $@
 usr.sbin.relay-out: $(srcdir)/data/apparmor/relay.in Makefile
 	$(AM_V_GEN)$(substitute) -e 's|[@]daemon[@]|relay-out|g' -e 's|[@]profile[@]|$@|g' \
 	  -e '/capability net_bind_service/d' $(srcdir)/data/apparmor/relay.in > $@
