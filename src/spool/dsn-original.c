@@ -58,7 +58,8 @@ static int copy_folded(struct dsn_output *output, const char *block, size_t len,
     size_t from = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char octet = (unsigned char)block[i];
-        if (*column >= DSN_LINE_MAX && (octet & 0xc0) != 0x80 && octet != '\r' && octet != '\n') {
+        bool inside = (octet & 0xc0) == 0x80 && *column < DSN_LINE_MAX + 3;
+        if (*column >= DSN_LINE_MAX && !inside && octet != '\r' && octet != '\n') {
             if (dsn_output_raw(output, block + from, i - from) != 0 ||
                 dsn_output_raw(output, "\r\n ", 3) != 0)
                 return -1;

@@ -57,7 +57,9 @@ static ssize_t write_text(void *cookie, const char *text, size_t len)
             end_line(output);
             continue;
         }
-        if (output->column >= DSN_LINE_MAX && !is_continuation(octet)) {
+        /* No character is cut, unless it is none: of UTF-8, three octets continue one at most. */
+        if (output->column >= DSN_LINE_MAX + 3 ||
+            (output->column >= DSN_LINE_MAX && !is_continuation(octet))) {
             end_line(output);
             put_octet(output, ' ');
             output->column = 1;
