@@ -4,7 +4,7 @@
 # usage: [POSTERN_BUILDDIR=...] [POSTERN_SIDE=out|spool] [FAULT_SAMPLES=12] tests/fault/out.sh [PART-OF-A-NAME...]
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${POSTERN_SIDE:-}" ] && [ $# = 0 ]; then
-    export POSTERN_SIDE=both FAULT_SAMPLES=${FAULT_SAMPLES:-6}
-    set -- "system calls" "backend: closes" "SIGHUP storm"
+    export POSTERN_SIDE=both FAULT_SAMPLES=${FAULT_SAMPLES:-4}
+    set -- "out, system calls" "out, backend: closes" "out, SIGHUP storm" "spool, system calls: each on the spool"
 fi
 exec "$here/run.sh" "$@"

@@ -293,7 +293,7 @@ log = {{ level = "debug"; }};
                 found[sender[1]] = re.findall(r"^recipient <(.*)>\n(?: .*\n)*? state queued", text, re.M)
         return found
 
-    def wait_empty(self, seconds=30):
+    def wait_empty(self, seconds=10):
         """All that was stored is delivered or stays where it is."""
         try:
             wait_for("an empty spool", lambda: not self.waiting(), seconds)

@@ -83,13 +83,13 @@ def run_one(world, number, name, function):
 
 
 def main(with_postfix=True):
-    wanted = [(n, f) for n, f in scenarios if not sys.argv[1:] or any(w in n for w in sys.argv[1:])]
     world = World(with_postfix)
     if world.side == "both":
-        plan = [(f"{side}, {n}", f, side) for side in ("out", "spool") for n, f in wanted]
+        plan = [(f"{side}, {n}", f, side) for side in ("out", "spool") for n, f in scenarios]
     else:
-        plan = [(n, f, world.side) for n, f in wanted]
-    plan = [(n, f, side) for n, f, side in plan if side in getattr(f, "sides", (side,))]
+        plan = [(n, f, world.side) for n, f in scenarios]
+    plan = [(n, f, side) for n, f, side in plan if side in getattr(f, "sides", (side,)) and
+            (not sys.argv[1:] or any(w in n for w in sys.argv[1:]))]
     print(f"1..{len(plan)}", flush=True)
     results = []
     try:
