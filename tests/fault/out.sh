@@ -1,10 +1,10 @@
 #!/bin/bash
 # Faults under relay-out, as run.sh has them under relay-in. POSTERN_SIDE=out: mail goes on at once; spool: it
-# is stored first. Without it, the quick part of both; with it, everything.
-# usage: [POSTERN_BUILDDIR=...] [POSTERN_SIDE=out|spool] [FAULT_SAMPLES=12] tests/fault/out.sh [PART-OF-A-NAME...]
+# is stored first. Without it and without a name, the quick part of both.
+# usage: [POSTERN_BUILDDIR=...] [POSTERN_SIDE=out|spool] [FAULT_SAMPLES=40] tests/fault/out.sh [PART-OF-A-NAME...]
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${POSTERN_SIDE:-}" ] && [ $# = 0 ]; then
-    export POSTERN_SIDE=both FAULT_SAMPLES=${FAULT_SAMPLES:-4}
+    export FAULT_SAMPLES=${FAULT_SAMPLES:-4}
     set -- "out, system calls" "out, backend: closes" "out, SIGHUP storm" "spool, system calls: each on the spool"
 fi
-exec "$here/run.sh" "$@"
+POSTERN_SIDE=${POSTERN_SIDE:-both} exec "$here/run.sh" "$@"
