@@ -3,7 +3,7 @@
 E2E = booted tunnel
 EXTRA_DIST += tests/e2e/local.mk tests/e2e/system tests/e2e/traffic.py tests/e2e/booted tests/e2e/tunnel \
   tests/e2e/wireguard tests/e2e/delay.py tests/e2e/report.py tests/e2e/packages
-e2e: deb
+e2e: all deb
 	$(srcdir)/tests/install-packages $$(cat $(srcdir)/tests/e2e/packages)
 	status=0; for scenario in $(E2E); do echo "== $$scenario"; \
 	  POSTERN_BUILDDIR='$(abs_builddir)' $(srcdir)/tests/e2e/$$scenario || status=1; done; exit $$status
