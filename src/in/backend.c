@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/condition.h"
 #include "base/i18n.h"
 #include "net/dial.h"
 
@@ -25,32 +25,13 @@ struct backend_census {
     unsigned living;
 };
 
-/* Condition variables here wait on CLOCK_MONOTONIC: a clock set by NTP must not stretch a wait. */
-static int init_monotonic(pthread_cond_t *cond)
-{
-    pthread_condattr_t attributes;
-    if (pthread_condattr_init(&attributes) != 0)
-        return -1;
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    int result = pthread_cond_init(cond, &attributes);
-    pthread_condattr_destroy(&attributes);
-    return result == 0 ? 0 : -1;
-}
-
-static int wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, struct deadline deadline)
-{
-    struct timespec at = {.tv_sec = deadline.at_ms / 1000,
-                          .tv_nsec = deadline.at_ms % 1000 * 1000000};
-    return pthread_cond_timedwait(cond, lock, &at);
-}
-
 struct backend_census *backend_census_new(void)
 {
     struct backend_census *census = calloc(1, sizeof *census);
     if (census == NULL)
         return NULL;
     pthread_mutex_init(&census->lock, NULL);
-    if (init_monotonic(&census->changed) != 0) {
+    if (condition_init(&census->changed) != 0) {
         free(census);
         return NULL;
     }
@@ -61,7 +42,7 @@ void backend_census_free(struct backend_census *census)
 {
     struct deadline deadline = deadline_in_ms(10000);
     pthread_mutex_lock(&census->lock);
-    while (census->living > 0 && wait_until(&census->changed, &census->lock, deadline) != ETIMEDOUT)
+    while (census->living > 0 && condition_wait(&census->changed, &census->lock, deadline))
         ;
     bool gone = census->living == 0;
     pthread_mutex_unlock(&census->lock);
@@ -134,7 +115,7 @@ struct backend *backend_new(struct config *config, const struct config_backend *
 {
     struct backend *backend = calloc(1, sizeof *backend);
 
-    if (backend == NULL || init_monotonic(&backend->changed) != 0) {
+    if (backend == NULL || condition_init(&backend->changed) != 0) {
         error_set(err, _("out of memory"));
         free(backend);
         return NULL;
@@ -250,7 +231,7 @@ static bool take_slot(struct backend *backend)
         given_up = give_up_spare(backend, &spare);
         if (given_up)
             break;
-        in_time = wait_until(&backend->changed, &backend->lock, deadline) != ETIMEDOUT;
+        in_time = condition_wait(&backend->changed, &backend->lock, deadline);
     }
     bool taken = given_up || backend->sessions < most;
     if (taken && !given_up)

@@ -6,7 +6,8 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "base/condition.h"
 
 /* The answering thread keeps the deadline; who waits goes on without it if it ever does not. */
 #define GRACE_MS 200
@@ -26,15 +27,12 @@ struct waiter {
 static struct waiter *waiter_new(size_t count)
 {
     struct waiter *waiter = calloc(1, sizeof *waiter + count * sizeof waiter->slots[0]);
-    pthread_condattr_t attributes;
 
-    if (waiter == NULL)
+    if (waiter == NULL || condition_init(&waiter->ready) != 0) {
+        free(waiter);
         return NULL;
+    }
     pthread_mutex_init(&waiter->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&waiter->ready, &attributes);
-    pthread_condattr_destroy(&attributes);
     waiter->references = 1;
     waiter->count = count;
     return waiter;
@@ -86,10 +84,9 @@ static void ask_all(struct waiter *waiter, struct resolver *resolver,
 void resolver_lookup_all(struct resolver *resolver, struct resolver_question *questions,
                          size_t count, struct deadline deadline)
 {
-    int64_t until_ms = deadline.at_ms + GRACE_MS;
-    struct timespec until = {.tv_sec = until_ms / 1000, .tv_nsec = until_ms % 1000 * 1000000};
+    struct deadline until = {deadline.at_ms + GRACE_MS};
     struct waiter *waiter = waiter_new(count);
-    int result = 0;
+    bool in_time = true;
 
     for (size_t i = 0; waiter == NULL && i < count; i++)
         resolver_answer_temporary(&questions[i].answer, "out of memory");
@@ -97,8 +94,8 @@ void resolver_lookup_all(struct resolver *resolver, struct resolver_question *qu
         return;
     pthread_mutex_lock(&waiter->lock);
     ask_all(waiter, resolver, questions, deadline);
-    while (waiter->open > 0 && result == 0)
-        result = pthread_cond_timedwait(&waiter->ready, &waiter->lock, &until);
+    while (waiter->open > 0 && in_time)
+        in_time = condition_wait(&waiter->ready, &waiter->lock, until);
     for (size_t i = 0; i < count; i++)
         resolver_answer_move(&questions[i].answer, &waiter->slots[i].answer);
     waiter_leave(waiter);

@@ -11,7 +11,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "base/condition.h"
 
 /* One PTR name on its way to be confirmed. */
 struct candidate {
@@ -164,16 +165,13 @@ static void take_ptr(void *context, struct resolver_answer *answer)
 struct reverse_lookup *reverse_start(struct resolver *resolver, const struct address *address)
 {
     struct reverse_lookup *lookup = calloc(1, sizeof *lookup);
-    pthread_condattr_t attributes;
     char question[DNS_NAME_MAX];
 
-    if (lookup == NULL)
+    if (lookup == NULL || condition_init(&lookup->ready) != 0) {
+        free(lookup);
         return NULL;
+    }
     pthread_mutex_init(&lookup->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&lookup->ready, &attributes);
-    pthread_condattr_destroy(&attributes);
     lookup->references = 2; /* the caller, and the PTR question */
     lookup->resolver = resolver;
     lookup->address = *address;
@@ -189,16 +187,14 @@ struct reverse_lookup *reverse_start(struct resolver *resolver, const struct add
 bool reverse_wait(struct reverse_lookup *lookup, struct deadline deadline,
                   struct reverse_names *names)
 {
-    struct timespec until = {.tv_sec = deadline.at_ms / 1000,
-                             .tv_nsec = deadline.at_ms % 1000 * 1000000};
-    int result = 0;
+    bool in_time = true;
 
     *names = (struct reverse_names){.status = REVERSE_TEMPORARY};
     if (lookup == NULL)
         return false;
     pthread_mutex_lock(&lookup->lock);
-    while (!lookup->done && result == 0)
-        result = pthread_cond_timedwait(&lookup->ready, &lookup->lock, &until);
+    while (!lookup->done && in_time)
+        in_time = condition_wait(&lookup->ready, &lookup->lock, deadline);
     bool done = lookup->done;
     if (done)
         *names = lookup->names;

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/condition.h"
 #include "base/i18n.h"
 
 #define MARKS_MAX 1024
@@ -47,22 +47,6 @@ struct remotes {
     bool ending;
     pthread_t janitor;
 };
-
-static void wait_until(pthread_cond_t *condition, pthread_mutex_t *lock, int64_t at_ms)
-{
-    struct timespec at = {.tv_sec = at_ms / 1000, .tv_nsec = at_ms % 1000 * 1000000};
-    pthread_cond_timedwait(condition, lock, &at);
-}
-
-static int init_monotonic(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    int result = pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-    return result;
-}
 
 /* Connections. */
 
@@ -173,7 +157,7 @@ enum remotes_place remotes_enter(struct remotes *remotes, const char *key, uint6
             place = REMOTES_NEW;
         if (place != REMOTES_FULL || deadline_passed(deadline))
             break;
-        wait_until(&remotes->place_free, &remotes->lock, deadline.at_ms);
+        condition_wait(&remotes->place_free, &remotes->lock, deadline);
     }
     pthread_mutex_unlock(&remotes->lock);
     return place;
@@ -215,13 +199,11 @@ static bool dismiss_one(struct remotes *remotes, bool all)
     return false;
 }
 
-static int64_t next_due_ms(const struct remotes *remotes)
+static struct deadline next_due(const struct remotes *remotes)
 {
-    int64_t due = deadline_now_ms() + 3600000;
-    for (size_t i = 0; i < remotes->kept_count; i++) {
-        if (remotes->kept[i].until_ms < due)
-            due = remotes->kept[i].until_ms;
-    }
+    struct deadline due = deadline_in_ms(3600000);
+    for (size_t i = 0; i < remotes->kept_count; i++)
+        due = deadline_earlier(due, (struct deadline){remotes->kept[i].until_ms});
     return due;
 }
 
@@ -232,7 +214,7 @@ static void *keep_order(void *context)
     pthread_mutex_lock(&remotes->lock);
     while (!remotes->ending) {
         if (!dismiss_one(remotes, false))
-            wait_until(&remotes->kept_changed, &remotes->lock, next_due_ms(remotes));
+            condition_wait(&remotes->kept_changed, &remotes->lock, next_due(remotes));
     }
     while (dismiss_one(remotes, true))
         ;
@@ -296,8 +278,8 @@ struct remotes *remotes_new(struct error *err)
 {
     struct remotes *remotes = calloc(1, sizeof *remotes);
 
-    if (remotes == NULL || init_monotonic(&remotes->place_free) != 0 ||
-        init_monotonic(&remotes->kept_changed) != 0) {
+    if (remotes == NULL || condition_init(&remotes->place_free) != 0 ||
+        condition_init(&remotes->kept_changed) != 0) {
         error_set(err, _("out of memory"));
         free(remotes);
         return NULL;

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/deadline.h"
+#include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
 #include "spool/delivery-internal.h"
@@ -48,11 +48,6 @@ struct queue *delivery_queue(struct delivery_pool *pool)
     return pool->queue;
 }
 
-static struct timespec time_of(int64_t monotonic_ms)
-{
-    return (struct timespec){monotonic_ms / 1000, monotonic_ms % 1000 * 1000000};
-}
-
 void delivery_wind_down(struct delivery_pool *pool)
 {
     atomic_store(&pool->stopping, true);
@@ -61,13 +56,9 @@ void delivery_wind_down(struct delivery_pool *pool)
 
 bool delivery_wait(struct delivery_pool *pool, struct deadline deadline)
 {
-    struct timespec until = time_of(deadline_now_ms() + deadline_left_ms(deadline));
-
     pthread_mutex_lock(&pool->lock);
-    while (pool->running > 0) {
-        if (pthread_cond_timedwait(&pool->woken, &pool->lock, &until) == ETIMEDOUT)
-            break;
-    }
+    while (pool->running > 0 && condition_wait(&pool->woken, &pool->lock, deadline))
+        ;
     bool ended = pool->running == 0;
     pthread_mutex_unlock(&pool->lock);
     return ended;
@@ -84,12 +75,11 @@ static void wait_for_work(struct delivery_pool *pool, uint64_t seen, int64_t wai
 {
     if (wait_ms < 0 || wait_ms > LOOK_AGAIN_MS)
         wait_ms = LOOK_AGAIN_MS;
-    struct timespec until = time_of(deadline_now_ms() + wait_ms);
+    struct deadline deadline = deadline_in_ms(wait_ms);
     pthread_mutex_lock(&pool->lock);
-    while (pool->wakes == seen && !atomic_load(&pool->stopping)) {
-        if (pthread_cond_timedwait(&pool->woken, &pool->lock, &until) == ETIMEDOUT)
-            break;
-    }
+    while (pool->wakes == seen && !atomic_load(&pool->stopping) &&
+           condition_wait(&pool->woken, &pool->lock, deadline))
+        ;
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -246,19 +236,16 @@ static struct queue *make_queue(struct delivery_pool *pool)
 
 static struct delivery_pool *make_pool(const struct delivery_config *config)
 {
-    pthread_condattr_t attributes;
     struct timespec now;
     struct delivery_pool *pool = calloc(1, sizeof *pool);
-    if (pool == NULL)
+    if (pool == NULL || condition_init(&pool->woken) != 0) {
+        free(pool);
         return NULL;
+    }
     pool->config = *config;
     clock_gettime(CLOCK_REALTIME, &now);
     pool->clock_offset_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 - deadline_now_ms();
     pthread_mutex_init(&pool->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&pool->woken, &attributes);
-    pthread_condattr_destroy(&attributes);
     pool->hostname = strdup(config->hostname);
     pool->queue = make_queue(pool);
     if (pool->hostname != NULL && pool->queue != NULL)
