@@ -2,7 +2,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <string.h>
 #include <strings.h>
 
 #include "ctl/queue.h"
@@ -12,18 +11,6 @@ struct edit {
     const char *domain;
     bool changed;
 };
-
-static bool is_for(const struct spool_envelope *envelope, const char *domain)
-{
-    if (domain == NULL)
-        return true;
-    for (size_t i = 0; i < envelope->recipient_count; i++) {
-        const struct spool_recipient *recipient = &envelope->recipients[i];
-        if (recipient->state == RECIPIENT_QUEUED && strcasecmp(recipient->path.domain, domain) == 0)
-            return true;
-    }
-    return false;
-}
 
 static enum spool_edit_action set_hold(struct spool_envelope *envelope, bool hold, bool *changed)
 {
@@ -49,7 +36,7 @@ static enum spool_edit_action set_due(struct spool_envelope *envelope, const cha
 static enum spool_edit_action change(void *context, struct spool_envelope *envelope)
 {
     struct edit *edit = context;
-    if (!is_for(envelope, edit->domain))
+    if (edit->domain != NULL && !spool_envelope_waits_for(envelope, edit->domain))
         return SPOOL_EDIT_KEEP;
     switch (edit->order) {
     case QUEUE_ORDER_HOLD:

@@ -8,7 +8,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "out/depot.h"
@@ -128,15 +127,7 @@ static enum queue_answer change(struct order *order, uint64_t id, struct error *
 
 static bool is_meant(const struct order *order, const struct spool_envelope *envelope)
 {
-    if (strcmp(order->which, "all") == 0)
-        return true;
-    for (size_t i = 0; i < envelope->recipient_count; i++) {
-        const struct spool_recipient *recipient = &envelope->recipients[i];
-        if (recipient->state == RECIPIENT_QUEUED &&
-            strcasecmp(recipient->path.domain, order->which) == 0)
-            return true;
-    }
-    return false;
+    return strcmp(order->which, "all") == 0 || spool_envelope_waits_for(envelope, order->which);
 }
 
 static void change_found(void *context, const struct spool_envelope *envelope)

@@ -4,7 +4,6 @@
  */
 #include "out/remotes.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>

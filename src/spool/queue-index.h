@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The struct that a node stands in, as its `member`. */
+#define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
+
 struct heap_node {
     int64_t key;
     size_t place; /* in the array, from 1; 0 = in no heap */

@@ -10,8 +10,6 @@
 
 #include "spool/queue-internal.h"
 
-#define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
-
 typedef enum queue_answer order(struct queue *queue, struct message *message);
 
 static enum queue_answer give_order(struct queue *queue, uint64_t id, order *give)

@@ -10,8 +10,6 @@
 
 #include "spool/queue-internal.h"
 
-#define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
-
 /* A notice or an expiry that is due. A message that expires while deliveries are under way waits
  * for them: the last one to come back puts it here again. */
 static bool take_attention(struct queue *queue, struct queue_work *work)

@@ -13,8 +13,6 @@
 
 #include "spool/queue-internal.h"
 
-#define OWNER(node, type, member) ((struct type *)((char *)(node)-offsetof(struct type, member)))
-
 void queue_lock(struct queue *queue)
 {
     pthread_mutex_lock(&queue->lock);

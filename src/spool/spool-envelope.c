@@ -94,6 +94,16 @@ size_t spool_envelope_left(const struct spool_envelope *envelope)
     return left;
 }
 
+bool spool_envelope_waits_for(const struct spool_envelope *envelope, const char *domain)
+{
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        const struct spool_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state == RECIPIENT_QUEUED && strcasecmp(recipient->path.domain, domain) == 0)
+            return true;
+    }
+    return false;
+}
+
 int64_t spool_envelope_next_try(const struct spool_envelope *envelope)
 {
     int64_t earliest = INT64_MAX;

@@ -93,6 +93,9 @@ int spool_envelope_set_text(char **field, const char *text, size_t max);
 /* Recipients that are still queued. */
 size_t spool_envelope_left(const struct spool_envelope *envelope);
 
+/* Is one of them of this domain (any case)? */
+bool spool_envelope_waits_for(const struct spool_envelope *envelope, const char *domain);
+
 /* The earliest next try of the queued ones; 0 = at once, or none queued. */
 int64_t spool_envelope_next_try(const struct spool_envelope *envelope);
 
