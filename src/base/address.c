@@ -5,9 +5,10 @@
 #include "base/address.h"
 
 #include <arpa/inet.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/buffer.h"
 
 static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
@@ -126,18 +127,29 @@ int address_parse_endpoint(struct address *address, const char *text, uint16_t d
 
 const char *address_format_ip(const struct address *address, char out[ADDRESS_TEXT_MAX])
 {
-    if ((address->family != AF_INET && address->family != AF_INET6) ||
-        inet_ntop(address->family, address->ip, out, ADDRESS_TEXT_MAX) == NULL)
-        snprintf(out, ADDRESS_TEXT_MAX, "unknown");
+    struct buffer text;
+
+    buffer_init(&text, out, ADDRESS_TEXT_MAX);
+    if (address->family == AF_INET) /* by far the most, and inet_ntop's way is a long one */
+        for (int i = 0; i < 4; i++) {
+            buffer_puts(&text, i > 0 ? "." : "");
+            buffer_number(&text, address->ip[i], 1);
+        }
+    else if (address->family != AF_INET6 ||
+             inet_ntop(AF_INET6, address->ip, out, ADDRESS_TEXT_MAX) == NULL)
+        buffer_puts(&text, "unknown");
     return out;
 }
 
 const char *address_format_endpoint(const struct address *address, char out[ADDRESS_TEXT_MAX])
 {
     char ip[ADDRESS_TEXT_MAX];
-    address_format_ip(address, ip);
-    snprintf(out, ADDRESS_TEXT_MAX, address->family == AF_INET6 ? "[%.46s]:%u" : "%.46s:%u", ip,
-             address->port);
+    bool v6 = address->family == AF_INET6;
+    struct buffer text;
+
+    buffer_init(&text, out, ADDRESS_TEXT_MAX);
+    buffer_join(&text, v6 ? "[" : "", address_format_ip(address, ip), v6 ? "]:" : ":", NULL);
+    buffer_number(&text, address->port, 1);
     return out;
 }
 

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define BUFFER_NUMBER_MAX 20 /* digits of the largest */
+
 void buffer_init(struct buffer *buffer, char *storage, size_t size)
 {
     *buffer = (struct buffer){.data = storage, .size = size};
@@ -29,6 +31,44 @@ int buffer_add(struct buffer *buffer, const char *bytes, size_t len)
 int buffer_puts(struct buffer *buffer, const char *text)
 {
     return buffer_add(buffer, text, strlen(text));
+}
+
+int buffer_join(struct buffer *buffer, ...)
+{
+    size_t before = buffer->len;
+    const char *text;
+    int result = 0;
+    va_list texts;
+
+    va_start(texts, buffer);
+    while (result == 0 && (text = va_arg(texts, const char *)) != NULL)
+        result = buffer_puts(buffer, text);
+    va_end(texts);
+    if (result != 0) {
+        buffer->len = before;
+        buffer->data[before] = '\0';
+    }
+    return result;
+}
+
+int buffer_number(struct buffer *buffer, uint64_t value, unsigned digits)
+{
+    char text[BUFFER_NUMBER_MAX];
+    size_t at = sizeof text;
+
+    do {
+        text[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    while (at > 0 && sizeof text - at < digits)
+        text[--at] = '0';
+    return buffer_add(buffer, text + at, sizeof text - at);
+}
+
+void buffer_add_some(struct buffer *buffer, const char *bytes, size_t len)
+{
+    size_t room = buffer->size - buffer->len - 1;
+    buffer_add(buffer, bytes, len < room ? len : room);
 }
 
 int buffer_printf(struct buffer *buffer, const char *format, ...)

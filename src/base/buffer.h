@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct buffer {
     char *data;
@@ -27,5 +28,14 @@ int buffer_add(struct buffer *buffer, const char *bytes, size_t len);
 int buffer_puts(struct buffer *buffer, const char *text);
 int buffer_printf(struct buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* What each message needs is put together by these: printf takes ten times as long.
+ * Texts, up to a NULL: all of them or none. */
+int buffer_join(struct buffer *buffer, ...) __attribute__((sentinel));
+/* In decimal, filled up to `digits` with zeros. */
+int buffer_number(struct buffer *buffer, uint64_t value, unsigned digits);
+
+/* For texts that may end early: as much of it as fits. No `overflow`. */
+void buffer_add_some(struct buffer *buffer, const char *bytes, size_t len);
 
 #endif

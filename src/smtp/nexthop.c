@@ -4,7 +4,6 @@
  */
 #include "smtp/nexthop.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,17 +183,19 @@ enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *enve
     struct buffer line;
 
     buffer_init(&line, storage, sizeof storage);
-    buffer_printf(&line, "MAIL FROM:<%s>", envelope->sender.mailbox);
-    if (envelope->size > 0 && (has & NEXTHOP_SIZE))
-        buffer_printf(&line, " SIZE=%" PRIu64, envelope->size);
+    buffer_join(&line, "MAIL FROM:<", envelope->sender.mailbox, ">", NULL);
+    if (envelope->size > 0 && (has & NEXTHOP_SIZE)) {
+        buffer_puts(&line, " SIZE=");
+        buffer_number(&line, envelope->size, 1);
+    }
     if (envelope->body != MAIL_BODY_NONE && (has & NEXTHOP_8BITMIME))
-        buffer_printf(&line, " BODY=%s", body_names[envelope->body]);
+        buffer_join(&line, " BODY=", body_names[envelope->body], NULL);
     if (envelope->smtputf8 && (has & NEXTHOP_SMTPUTF8))
         buffer_puts(&line, " SMTPUTF8");
     if (envelope->ret[0] != '\0' && (has & NEXTHOP_DSN))
-        buffer_printf(&line, " RET=%s", envelope->ret);
+        buffer_join(&line, " RET=", envelope->ret, NULL);
     if (envelope->envid[0] != '\0' && (has & NEXTHOP_DSN))
-        buffer_printf(&line, " ENVID=%s", envelope->envid);
+        buffer_join(&line, " ENVID=", envelope->envid, NULL);
     if (envelope->requiretls && (has & NEXTHOP_REQUIRETLS))
         buffer_puts(&line, " REQUIRETLS");
     buffer_puts(&line, "\r\n");
@@ -209,11 +210,11 @@ enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *rec
     struct buffer line;
 
     buffer_init(&line, storage, sizeof storage);
-    buffer_printf(&line, "RCPT TO:<%s>", recipient->path.mailbox);
+    buffer_join(&line, "RCPT TO:<", recipient->path.mailbox, ">", NULL);
     if (dsn && recipient->notify[0] != '\0')
-        buffer_printf(&line, " NOTIFY=%s", recipient->notify);
+        buffer_join(&line, " NOTIFY=", recipient->notify, NULL);
     if (dsn && recipient->orcpt[0] != '\0')
-        buffer_printf(&line, " ORCPT=%s", recipient->orcpt);
+        buffer_join(&line, " ORCPT=", recipient->orcpt, NULL);
     buffer_puts(&line, "\r\n");
     return stream_put(&hop->stream, line.data, line.len, deadline);
 }

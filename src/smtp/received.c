@@ -4,7 +4,6 @@
  */
 #include "smtp/received.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/buffer.h"
@@ -25,9 +24,8 @@ static void add_client(struct buffer *out, const struct received *received)
     add_clean(out, received->helo[0] != '\0' ? received->helo : "unknown");
     buffer_puts(out, " (");
     add_clean(out, received->client_name != NULL ? received->client_name : "unknown");
-    buffer_printf(out, " [%s%s])\r\n", received->client.family == AF_INET6 ? "IPv6:" : "",
-                  address_format_ip(&received->client, ip));
-    buffer_puts(out, "\t");
+    buffer_join(out, received->client.family == AF_INET6 ? " [IPv6:" : " [",
+                address_format_ip(&received->client, ip), "])\r\n\t", NULL);
 }
 
 /* RFC 3848 and, for internationalized mail, RFC 6531 4.3. */
@@ -44,6 +42,12 @@ static const char *protocol(const struct received *received)
     return received->esmtp ? "ESMTP" : "SMTP";
 }
 
+static void add_number(struct buffer *out, const char *before, int number, unsigned digits)
+{
+    buffer_puts(out, before);
+    buffer_number(out, (uint64_t)number, digits);
+}
+
 /* RFC 5322 3.3, in UTC and whatever the locale says. */
 static void add_date(struct buffer *out, time_t when)
 {
@@ -51,8 +55,15 @@ static void add_date(struct buffer *out, time_t when)
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     struct tm tm;
     gmtime_r(&when, &tm);
-    buffer_printf(out, "%.3s, %d %.3s %d %02d:%02d:%02d +0000", days + 3 * tm.tm_wday, tm.tm_mday,
-                  months + 3 * tm.tm_mon, tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    buffer_add(out, days + 3 * tm.tm_wday, 3);
+    add_number(out, ", ", tm.tm_mday, 1);
+    buffer_puts(out, " ");
+    buffer_add(out, months + 3 * tm.tm_mon, 3);
+    add_number(out, " ", tm.tm_year + 1900, 4);
+    add_number(out, " ", tm.tm_hour, 2);
+    add_number(out, ":", tm.tm_min, 2);
+    add_number(out, ":", tm.tm_sec, 2);
+    buffer_puts(out, " +0000");
 }
 
 size_t received_format(const struct received *received, char out[RECEIVED_MAX])
@@ -64,13 +75,13 @@ size_t received_format(const struct received *received, char out[RECEIVED_MAX])
     if (!received->hide_client)
         add_client(&header, received);
     if (received->tls != NULL && !received->hide_client)
-        buffer_printf(&header, "(using %s with cipher %s)\r\n\t", received->tls->version,
-                      received->tls->cipher);
-    buffer_printf(&header, "by %s (Postern) with %s id %s", received->hostname, protocol(received),
-                  received->id);
+        buffer_join(&header, "(using ", received->tls->version, " with cipher ",
+                    received->tls->cipher, ")\r\n\t", NULL);
+    buffer_join(&header, "by ", received->hostname, " (Postern) with ", protocol(received), " id ",
+                received->id, NULL);
     /* One recipient at most: two would tell each of the other. */
     if (received->recipient != NULL && !received->utf8)
-        buffer_printf(&header, "\r\n\tfor <%s>", received->recipient);
+        buffer_join(&header, "\r\n\tfor <", received->recipient, ">", NULL);
     buffer_puts(&header, "; ");
     add_date(&header, received->when);
     buffer_puts(&header, "\r\n");

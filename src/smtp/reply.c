@@ -97,11 +97,6 @@ static const struct {
     [REPLY_DRAIN_LIMIT] = {421, "4.4.2", "Mail data refused and too long, try again later"},
 };
 
-void reply_own(struct reply *reply, enum own_reply which)
-{
-    reply_set(reply, own[which].code, own[which].enhanced, "%s", own[which].text);
-}
-
 static void reply_clear(struct reply *reply)
 {
     reply->code = 0;
@@ -125,6 +120,21 @@ static void add_line(struct reply *reply, const char *text, size_t len)
     reply->line_count++;
 }
 
+static void set_text(struct reply *reply, int code, const char *enhanced, const char *text)
+{
+    struct buffer copy;
+
+    reply_clear(reply);
+    reply->code = code;
+    buffer_init(&copy, reply->enhanced, sizeof reply->enhanced);
+    buffer_add_some(&copy, enhanced, strlen(enhanced));
+    for (const char *line = text; line != NULL;) {
+        const char *end = strchr(line, '\n');
+        add_line(reply, line, end != NULL ? (size_t)(end - line) : strlen(line));
+        line = end != NULL && end[1] != '\0' ? end + 1 : NULL;
+    }
+}
+
 void reply_set(struct reply *reply, int code, const char *enhanced, const char *format, ...)
 {
     char text[REPLY_TEXT_MAX];
@@ -133,14 +143,12 @@ void reply_set(struct reply *reply, int code, const char *enhanced, const char *
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    reply_clear(reply);
-    reply->code = code;
-    snprintf(reply->enhanced, sizeof reply->enhanced, "%s", enhanced);
-    for (const char *line = text; line != NULL;) {
-        const char *end = strchr(line, '\n');
-        add_line(reply, line, end != NULL ? (size_t)(end - line) : strlen(line));
-        line = end != NULL && end[1] != '\0' ? end + 1 : NULL;
-    }
+    set_text(reply, code, enhanced, text);
+}
+
+void reply_own(struct reply *reply, enum own_reply which)
+{
+    set_text(reply, own[which].code, own[which].enhanced, own[which].text);
 }
 
 static bool is_digit(char octet)
@@ -239,6 +247,17 @@ enum io_result reply_read(struct stream *stream, struct reply *reply, struct dea
     return IO_FAILED;
 }
 
+/* A line without its end. */
+static void put_line(struct buffer *buffer, const struct reply *reply, char separator,
+                     const char *line)
+{
+    buffer_number(buffer, (uint64_t)reply->code, 3);
+    buffer_add_some(buffer, &separator, 1);
+    if (reply->enhanced[0] != '\0')
+        buffer_join(buffer, reply->enhanced, " ", NULL);
+    buffer_add_some(buffer, line, line_length(line));
+}
+
 size_t reply_format(const struct reply *reply, char *out, size_t size)
 {
     struct buffer buffer;
@@ -246,17 +265,22 @@ size_t reply_format(const struct reply *reply, char *out, size_t size)
 
     buffer_init(&buffer, out, size);
     for (const char *line = reply->text; left > 0; line += line_length(line) + 1) {
+        size_t before = buffer.len;
         left--;
-        buffer_printf(&buffer, "%03d%c%s%s%.*s\r\n", reply->code, left > 0 ? '-' : ' ',
-                      reply->enhanced, reply->enhanced[0] != '\0' ? " " : "",
-                      (int)line_length(line), line);
+        put_line(&buffer, reply, left > 0 ? '-' : ' ', line);
+        buffer_puts(&buffer, "\r\n");
+        if (buffer.overflow) /* a whole line or none */
+            buffer.len = before;
     }
+    buffer.data[buffer.len] = '\0';
     return buffer.len;
 }
 
 const char *reply_summary(const struct reply *reply, char *out, size_t size)
 {
-    snprintf(out, size, "%d %s%s%.*s", reply->code, reply->enhanced,
-             reply->enhanced[0] != '\0' ? " " : "", (int)line_length(reply->text), reply->text);
+    struct buffer buffer;
+
+    buffer_init(&buffer, out, size);
+    put_line(&buffer, reply, ' ', reply->text);
     return out;
 }

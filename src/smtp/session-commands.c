@@ -142,7 +142,11 @@ static bool are_offered(const struct session *session, const struct mail_paramet
 /* A value whose length the parser has bounded; NULL is "". */
 static void copy_value(char *to, size_t size, const char *value, size_t len)
 {
-    snprintf(to, size, "%.*s", (int)len, value != NULL ? value : "");
+    struct buffer copy;
+
+    buffer_init(&copy, to, size);
+    if (value != NULL)
+        buffer_add_some(&copy, value, len);
 }
 
 static bool must_log_in(const struct session *session)
@@ -208,14 +212,17 @@ static void refuse_barred(struct session *session)
 /* Held here: the next hop is not asked before a recipient is acceptable. */
 static void act_mail(struct session *session, const struct command *command)
 {
+    struct buffer id;
+
     (void)command;
     if (session->bar != NULL) {
         refuse_barred(session);
         return;
     }
     session->started_ms = deadline_now_ms();
-    snprintf(session->transaction_id, sizeof session->transaction_id, "%s.%u", session->id,
-             ++session->transactions);
+    buffer_init(&id, session->transaction_id, sizeof session->transaction_id);
+    buffer_join(&id, session->id, ".", NULL);
+    buffer_number(&id, ++session->transactions, 1);
     session->envelope.client = &session->client;
     session->envelope.id = session->transaction_id;
     session->client.tls = session->stream.tls != NULL;

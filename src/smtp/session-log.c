@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/log.h"
 
 static const char *protocol(const struct session *session)
@@ -58,12 +59,21 @@ void session_log_reject(const struct session *session, const char *command, cons
     log_end(&line);
 }
 
+static const char *bracketed(const char *mailbox, char out[PATH_MAX_OCTETS + 8])
+{
+    struct buffer text;
+
+    buffer_init(&text, out, PATH_MAX_OCTETS + 8);
+    buffer_join(&text, "<", mailbox, ">", NULL);
+    return out;
+}
+
 void session_log_transaction(const struct session *session, const char *status, uint64_t octets,
                              const char *reply)
 {
     struct log_line line;
     struct tls_info tls;
-    char recipients[PATH_MAX_OCTETS + 8], sender[PATH_MAX_OCTETS + 8];
+    char sender[PATH_MAX_OCTETS + 8], recipient[PATH_MAX_OCTETS + 8];
 
     if (!log_enabled(LOG_LEVEL_INFO))
         return;
@@ -72,10 +82,8 @@ void session_log_transaction(const struct session *session, const char *status, 
     add_client(&line, session);
     log_str(&line, "id", session->transaction_id);
     log_str(&line, "helo", session->helo);
-    snprintf(sender, sizeof sender, "<%s>", session->envelope.sender.mailbox);
-    log_str(&line, "from", sender);
-    snprintf(recipients, sizeof recipients, "<%s>", session->recipient);
-    log_str(&line, "to", session->accepted > 0 ? recipients : NULL);
+    log_str(&line, "from", bracketed(session->envelope.sender.mailbox, sender));
+    log_str(&line, "to", session->accepted > 0 ? bracketed(session->recipient, recipient) : NULL);
     log_int(&line, "accepted", session->accepted);
     log_int(&line, "refused", session->refused);
     log_int(&line, "size", (int64_t)octets);

@@ -21,6 +21,12 @@ static int add_text(struct buffer *buffer, const char *text)
     return buffer_add(buffer, text, strlen(text));
 }
 
+static int join_text(struct buffer *buffer, const char *text)
+{
+    char begin[2] = {text[0], '\0'};
+    return buffer_join(buffer, begin, text[0] != '\0' ? text + 1 : "", NULL);
+}
+
 static int print_text(struct buffer *buffer, const char *text)
 {
     return buffer_printf(buffer, "%s", text);
@@ -29,7 +35,7 @@ static int print_text(struct buffer *buffer, const char *text)
 static const struct {
     const char *name;
     int (*append)(struct buffer *, const char *);
-} ways[] = {{"add", add_text}, {"puts", puts_text}, {"printf", print_text}};
+} ways[] = {{"add", add_text}, {"puts", puts_text}, {"join", join_text}, {"printf", print_text}};
 
 static const struct {
     const char *name, *first, *second, *expected;
@@ -93,6 +99,51 @@ static void test_zero_octet(void)
     g_assert_cmpmem(storage, 4, "a\0b\0", 4);
 }
 
+static const struct {
+    uint64_t value;
+    unsigned digits;
+    const char *expected;
+} numbers[] = {{0, 1, "0"},
+               {0, 0, "0"},
+               {7, 2, "07"},
+               {1999, 2, "1999"},
+               {250, 3, "250"},
+               {5, 3, "005"},
+               {1234567, 1, "1234567"},
+               {12345678, 1, ""}};
+
+static void test_number(void)
+{
+    char storage[SIZE], large[64];
+    struct buffer buffer;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        buffer_init(&buffer, storage, sizeof storage);
+        buffer_number(&buffer, numbers[i].value, numbers[i].digits);
+        g_assert_cmpstr(buffer.data, ==, numbers[i].expected);
+        g_assert_cmpint(buffer.overflow, ==, numbers[i].expected[0] == '\0');
+    }
+    buffer_init(&buffer, large, sizeof large);
+    buffer_number(&buffer, UINT64_MAX, 40);
+    g_assert_cmpstr(buffer.data, ==, "18446744073709551615");
+}
+
+/* What may end early is cut where the room ends, and that is no overflow. */
+static void test_some(void)
+{
+    char storage[SIZE];
+    struct buffer buffer;
+
+    buffer_init(&buffer, storage, sizeof storage);
+    buffer_add_some(&buffer, "abcd", 4);
+    g_assert_cmpstr(buffer.data, ==, "abcd");
+    buffer_add_some(&buffer, "efghij", 6);
+    g_assert_cmpstr(buffer.data, ==, "abcdefg");
+    buffer_add_some(&buffer, "k", 1);
+    g_assert_cmpstr(buffer.data, ==, "abcdefg");
+    g_assert_false(buffer.overflow);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -101,6 +152,8 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_bound);
     }
     g_test_add_func("/buffer/one octet", test_one_octet);
+    g_test_add_func("/buffer/number", test_number);
+    g_test_add_func("/buffer/some", test_some);
     g_test_add_func("/buffer/zero octet", test_zero_octet);
     return g_test_run();
 }
