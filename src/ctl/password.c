@@ -219,6 +219,11 @@ static int write_file(const struct password_order *order, const char *line)
     if (result == EX_NOUSER)
         fprintf(stderr, _("relayctl password: there is no user \"%s\" in %s\n"), order->user,
                 order->file);
+    else if (result != EX_OK && errno == EEXIST)
+        fprintf(stderr,
+                _("relayctl password: %s is there: another relayctl is at work, or one was "
+                  "interrupted; then remove it\n"),
+                path);
     else if (result != EX_OK)
         fprintf(stderr, _("relayctl password: cannot write %s: %s\n"), path, strerror(errno));
     if (result != EX_OK && path != NULL && errno != EEXIST)

@@ -70,5 +70,18 @@ int dial_connect(const struct address *to, const struct address *from, int user_
     if (fd >= 0)
         close(fd);
     error_set(err, "connect to %s: %s", address_format_endpoint(to, text), strerror(failure));
+    errno = failure;
     return -1;
+}
+
+bool dial_failed_here(int failure)
+{
+    static const int ours[] = {EACCES,  EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT,
+                               EMFILE,  ENETDOWN,   ENETUNREACH,   ENFILE,
+                               ENOBUFS, ENOMEM,     EPERM};
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
+        if (failure == ours[i])
+            return true;
+    }
+    return false;
 }

@@ -5,14 +5,21 @@
 #ifndef POSTERN_NET_DIAL_H
 #define POSTERN_NET_DIAL_H
 
+#include <stdbool.h>
+
 #include "base/address.h"
 #include "base/deadline.h"
 #include "base/error.h"
 
 /* Connects to `to`, from `from` when that is not NULL. Returns a blocking, close-on-exec,
  * TCP_NODELAY descriptor with TCP_USER_TIMEOUT `user_timeout_ms` (0: the kernel's), which the
- * caller owns; or -1 with the reason in `err` ("connect to 10.0.0.2:25: Connection refused"). */
+ * caller owns; or -1 with the reason in errno and in `err` ("connect to 10.0.0.2:25: Connection
+ * refused"). */
 int dial_connect(const struct address *to, const struct address *from, int user_timeout_ms,
                  struct deadline deadline, struct error *err);
+
+/* Does this errno of dial_connect() tell of this machine (no route, no descriptor, no memory), and
+ * nothing of the host that was asked for? */
+bool dial_failed_here(int failure);
 
 #endif

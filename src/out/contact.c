@@ -4,6 +4,7 @@
  */
 #include "out/contact.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -113,7 +114,8 @@ static enum outcome open_connection(struct attempt *attempt)
     int fd = dial_connect(address, source_for(&contact->out->config->out, address->family),
                           USER_TIMEOUT_MS, step(contact, timeouts(contact)->connect), &err);
     if (fd < 0) {
-        mark_dead(attempt, err.text);
+        if (!dial_failed_here(errno))
+            mark_dead(attempt, err.text);
         return fail(contact, "4.4.1", "%s (%s)", err.text, attempt->candidate->host);
     }
     nexthop_init(&contact->remote->hop, fd, contact->buffers);

@@ -396,6 +396,17 @@ def routes(world):
     assert re.search(r"to=<x@plain.test>, relay=198.51.100.23\[198.51.100.23\]:25,.*status=sent", log)
 
 
+@scenario("out: a host that does not answer is left alone for a while; one that we have no way to is tried again")
+def dead_or_not(world):
+    out(world, inner=f"""dead_for = "1h"; routes = (
+      {{ domain = [ "dead.example" ]; next_hop = [ "{HOSTS['dead']}" ]; }},
+      {{ domain = [ "far.example" ]; next_hop = [ "[2001:db8:99::1]" ]; }} );""")
+    for _ in range(2):
+        assert "connect to [2001:db8:99::1]:25: Network is unreachable" in send("x@far.example")[0]
+    assert "Connection refused" in send("x@dead.example")[0]
+    assert "Connection refused; not tried again for a while" in send("x@dead.example")[0]
+
+
 @scenario("out: log-in of users outside the ACL, under TLS only; their senders; too many failures")
 def users(world):
     file = f"{world.bed.dir}/users"
@@ -411,6 +422,12 @@ def users(world):
                           input="secret\n", text=True, timeout=20)
     assert done.returncode == 73 and os.path.islink(unreadable), done
     assert not os.path.exists(unreadable + ".new")
+    with open(file + ".new", "w"):
+        pass
+    done = subprocess.run([f"{BUILD}/relayctl", "password", file, "eve"], capture_output=True,
+                          input="secret\n", text=True, timeout=20)
+    assert done.returncode == 73 and "interrupted; then remove it" in done.stderr, done
+    os.unlink(file + ".new")
     relay = out(world, inner=f'users_file = "{file}"; limits = {{ auth_failures = 3; }};')
 
     def plain(user, password):
