@@ -16,6 +16,10 @@
 
 #define ANY_STATE (STATE_CONNECTED | STATE_READY | STATE_MAIL | STATE_RCPT | STATE_CHUNKS)
 
+/* Recipients of a session that may be put off before more of them count as errors. Who sends lists
+ * may be that many over the limit of a message (Postfix's smtpd_recipient_overshoot_limit). */
+#define OVERSHOOT_MAX 1000
+
 enum {
     FLAG_JUNK = 1 << 0, /* harmless, but not for ever without mail */
     FLAG_NO_ARGUMENT = 1 << 1,
@@ -275,7 +279,7 @@ static void act_rcpt(struct session *session, const struct command *command)
         session->refused++;
         reply_own(reply, verdict);
         session_log_reject(session, "RCPT", parsed ? recipient.path.mailbox : NULL, reply);
-        if (reply_is_permanent(reply))
+        if (reply_is_permanent(reply) || ++session->overshoot > OVERSHOOT_MAX)
             session_count_error(session);
     }
     session_batch_add(session, &recipient, route, verdict);

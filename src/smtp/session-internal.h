@@ -89,6 +89,7 @@ struct session {
     char user[SESSION_USER_MAX + 1]; /* who has logged in here, not at a next hop; "" = nobody */
     unsigned offered; /* extensions, in the last EHLO: a promise for as long as no other is made */
     unsigned errors, junk, refused_recipients, transactions;
+    unsigned overshoot; /* recipients that we put off */
     struct session_batch batch;
     int64_t began_ms;
     /* Waiting for the client. */

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "smtp/session-internal.h"
 
 struct fake_courier {
@@ -563,6 +564,29 @@ static void test_bare_newline_rejected(void)
 
 /* A silent client is parked, with and without a transaction that holds no recipient, and goes on
  * where it was; one with a recipient at the next hop waits without a worker until its time is out. */
+/* 452 invites to try again later; who goes on and on is ended all the same. */
+static void test_overshoot(void)
+{
+    enum { PUT_OFF = 1000, ERRORS = 7 };
+    struct scene scene;
+
+    scene_open(&scene);
+    log_set_level(LOG_LEVEL_ERROR); /* a thousand lines of one kind */
+    g_autoptr(GString) input = g_string_new(EHLO MAIL);
+    for (int i = 0; i < 5 + PUT_OFF + ERRORS + 1; i++)
+        g_string_append(input, RCPT("a"));
+    say(&scene, input->str, input->len);
+    g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_auto(GStrv) each = g_strsplit(codes, " ", -1);
+    guint count = g_strv_length(each);
+    g_assert_cmpuint(count, ==, 2 + 5 + PUT_OFF + ERRORS + 1);
+    g_assert_cmpstr(each[count - 2], ==, "452");
+    g_assert_cmpstr(each[count - 1], ==, "421");
+    log_set_level(LOG_LEVEL_INFO);
+    scene_close(&scene);
+}
+
 static void test_parking(void)
 {
     struct scene scene;
@@ -815,6 +839,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/next hop lost in data", test_next_hop_lost_in_data);
     g_test_add_func("/session/final refusal passed", test_final_refusal_is_passed);
     g_test_add_func("/session/bare newline rejected", test_bare_newline_rejected);
+    g_test_add_func("/session/overshoot", test_overshoot);
     g_test_add_func("/session/parking", test_parking);
     g_test_add_func("/session/half a line times out", test_half_a_line_times_out);
     g_test_add_func("/session/silence in data times out", test_silence_in_data_times_out);
