@@ -170,7 +170,7 @@ enum io_result stream_read_line(struct stream *stream, struct line *line, size_t
         if (result != IO_OK)
             return result;
         /* A trickle of octets keeps fill() from ever waiting long: look at the clock as well. What
-         * TLS has decrypted no poll(2) would tell of. */
+         * TLS has inside no poll(2) would tell of. */
         if (!stream_line_waiting(stream) && deadline_passed(deadline) &&
             !(stream->tls != NULL && tls_session_has_pending(stream->tls)))
             return IO_TIMEOUT;

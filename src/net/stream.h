@@ -86,7 +86,7 @@ int stream_park(struct stream *stream);
 /* Unread input is of no use any more. */
 void stream_forget_input(struct stream *stream);
 
-/* Bytes that can be read without the socket: in the buffer, or decrypted inside TLS. */
+/* Bytes that can be read without the socket: in the buffer, or in TLS, read ahead or decrypted. */
 bool stream_has_input(const struct stream *stream);
 
 /* A whole line (up to an LF) stands in the buffer. */

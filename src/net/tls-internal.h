@@ -31,7 +31,8 @@ void tls_session_free(struct tls_session *session);
 /* Where `wait` is said, one recv(2) may wait, for as long as the socket lets it; nothing else
  * does. */
 
-/* 0 when done; TLS_BROKEN with a reason. */
+/* 0 when done; TLS_BROKEN with a reason. The last flight may still be held: it leaves with what is
+ * sent next, or before the next wait for input, or with close_notify. */
 int tls_session_handshake(struct tls_session *session, bool wait, struct error *err);
 
 /* Octets moved; 0 from receive is the peer's close_notify. */
@@ -43,6 +44,7 @@ ssize_t tls_session_send(struct tls_session *session, const char *bytes, size_t 
 void tls_session_cork(struct tls_session *session);
 int tls_session_uncork(struct tls_session *session);
 
+/* Octets that came and no poll(2) will tell of: decrypted, or read ahead. */
 bool tls_session_has_pending(const struct tls_session *session);
 void tls_session_info(const struct tls_session *session, struct tls_info *info);
 

@@ -8,34 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/i18n.h"
 #include "net/tls-credentials.h"
+#include "net/tls-transport.h"
 
 struct tls_session {
     gnutls_session_t gnutls;
     struct tls_server *server; /* NULL on the client side */
-    int fd;
     bool peer_verified;
-    bool may_wait; /* the next recv(2) */
+    struct tls_transport transport;
 };
-
-static ssize_t pull(gnutls_transport_ptr_t argument, void *bytes, size_t len)
-{
-    struct tls_session *session = argument;
-    int flags = session->may_wait ? 0 : MSG_DONTWAIT;
-    /* Only once: a record that trickles in must not hold us beyond the deadline. */
-    session->may_wait = false;
-    return recv(session->fd, bytes, len, flags);
-}
-
-static ssize_t push(gnutls_transport_ptr_t argument, const giovec_t *iov, int count)
-{
-    const struct tls_session *session = argument;
-    struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
-    return sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
 
 static struct tls_session *new_session(unsigned flags, gnutls_priority_t priority,
                                        gnutls_certificate_credentials_t credentials, int fd,
@@ -55,10 +38,7 @@ static struct tls_session *new_session(unsigned flags, gnutls_priority_t priorit
         tls_session_free(session);
         return NULL;
     }
-    session->fd = fd;
-    gnutls_transport_set_ptr(session->gnutls, session);
-    gnutls_transport_set_pull_function(session->gnutls, pull);
-    gnutls_transport_set_vec_push_function(session->gnutls, push);
+    tls_transport_attach(&session->transport, session->gnutls, fd);
     /* The stream keeps the deadline. */
     gnutls_handshake_set_timeout(session->gnutls, 0);
     return session;
@@ -102,13 +82,25 @@ void tls_session_free(struct tls_session *session)
         return;
     if (session->gnutls != NULL)
         gnutls_deinit(session->gnutls);
+    tls_transport_clear(&session->transport);
     tls_server_unref(session->server);
     free(session);
 }
 
 static int wanted(const struct tls_session *session)
 {
-    return gnutls_record_get_direction(session->gnutls) == 0 ? TLS_WANT_READ : TLS_WANT_WRITE;
+    return gnutls_record_get_direction(session->gnutls) == 0 &&
+                   !tls_transport_has_output(&session->transport)
+               ? TLS_WANT_READ
+               : TLS_WANT_WRITE;
+}
+
+/* GnuTLS gives up for now behind some records that are not the application's: no reason to wait
+ * while the next ones have been read ahead. */
+static bool has_more_to_see(const struct tls_session *session, ssize_t result)
+{
+    return result == GNUTLS_E_AGAIN && session->transport.pulled &&
+           tls_transport_has_input(&session->transport);
 }
 
 /* Also on a resumed session, whose ticket carries the certificate: the CA may be another now. */
@@ -148,12 +140,20 @@ static void explain(struct tls_session *session, int result, struct error *err)
 int tls_session_handshake(struct tls_session *session, bool wait, struct error *err)
 {
     int result;
-    session->may_wait = wait;
+    session->transport.may_wait = wait;
+    session->transport.holding = true;
     do {
+        session->transport.pulled = false;
         result = gnutls_handshake(session->gnutls);
-    } while (result == GNUTLS_E_INTERRUPTED || result == GNUTLS_E_WARNING_ALERT_RECEIVED);
-    if (result == 0)
+    } while (result == GNUTLS_E_INTERRUPTED || result == GNUTLS_E_WARNING_ALERT_RECEIVED ||
+             has_more_to_see(session, result));
+    session->transport.holding = false;
+    if (result == 0) {
+        /* Up to TLS 1.2 it is often the other side that waits for the end of it. */
+        if (gnutls_protocol_get_version(session->gnutls) != GNUTLS_TLS1_3)
+            tls_transport_flush(&session->transport);
         return judge_client(session, err);
+    }
     if (result == GNUTLS_E_AGAIN)
         return wanted(session);
     if (result == GNUTLS_E_FATAL_ALERT_RECEIVED) {
@@ -177,8 +177,13 @@ static ssize_t outcome(const struct tls_session *session, ssize_t result)
 
 ssize_t tls_session_receive(struct tls_session *session, char *bytes, size_t len, bool wait)
 {
-    session->may_wait = wait;
-    return outcome(session, gnutls_record_recv(session->gnutls, bytes, len));
+    ssize_t result;
+    session->transport.may_wait = wait;
+    do {
+        session->transport.pulled = false;
+        result = gnutls_record_recv(session->gnutls, bytes, len);
+    } while (has_more_to_see(session, result));
+    return outcome(session, result);
 }
 
 ssize_t tls_session_send(struct tls_session *session, const char *bytes, size_t len)
@@ -199,7 +204,8 @@ int tls_session_uncork(struct tls_session *session)
 
 bool tls_session_has_pending(const struct tls_session *session)
 {
-    return gnutls_record_check_pending(session->gnutls) > 0;
+    return gnutls_record_check_pending(session->gnutls) > 0 ||
+           tls_transport_has_input(&session->transport);
 }
 
 static const char *version_name(gnutls_protocol_t version)

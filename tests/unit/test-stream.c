@@ -8,6 +8,7 @@
 #include <glib/gstdio.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
+#include <linux/tcp.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -268,6 +269,14 @@ static struct tls_server *server_with(const char *cert, const char *key,
     return tls_server_new(&config, tickets, err);
 }
 
+static unsigned segments_sent(int fd)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    g_assert_cmpint(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len), ==, 0);
+    return info.tcpi_data_segs_out;
+}
+
 struct visitor {
     int fd;
     const char *text;
@@ -275,6 +284,7 @@ struct visitor {
     bool verify;
     const char *name;
     enum io_result result;
+    unsigned segments; /* sent up to the end of `text` */
 };
 
 static void *visit(void *argument)
@@ -298,6 +308,7 @@ static void *visit(void *argument)
         if (visitor->result == IO_OK && visitor->text != NULL) {
             stream_put(&stream, visitor->text, strlen(visitor->text), deadline_in_ms(1000));
             stream_flush(&stream, deadline_in_ms(1000));
+            visitor->segments = segments_sent(stream.fd);
         }
     }
     if (visitor->end == VISIT_CUT) {
@@ -662,6 +673,301 @@ static void test_tls_files_changed(void)
     tls_server_unref(server);
 }
 
+/* A client on this same thread: the test says when, and in which pieces, its octets arrive. */
+struct partner {
+    struct stream stream;
+    struct stream_buffers buffers;
+    int fd;
+    bool deaf;
+    gnutls_session_t session;
+    gnutls_certificate_credentials_t credentials;
+    GByteArray *said; /* not yet delivered */
+};
+
+static ssize_t partner_push(gnutls_transport_ptr_t argument, const void *bytes, size_t len)
+{
+    struct partner *partner = argument;
+    g_byte_array_append(partner->said, bytes, (guint)len);
+    return (ssize_t)len;
+}
+
+static ssize_t partner_pull(gnutls_transport_ptr_t argument, void *bytes, size_t len)
+{
+    const struct partner *partner = argument;
+    errno = EAGAIN;
+    return partner->deaf ? -1 : recv(partner->fd, bytes, len, MSG_DONTWAIT);
+}
+
+static void partner_open(struct partner *partner, const int fds[2], const char *priority)
+{
+    partner->deaf = false;
+    partner->fd = fds[1];
+    partner->said = g_byte_array_new();
+    stream_init(&partner->stream, fds[0]);
+    g_assert_cmpint(stream_buffers_init(&partner->buffers, 65536, 4096), ==, 0);
+    stream_lend(&partner->stream, &partner->buffers);
+    gnutls_certificate_allocate_credentials(&partner->credentials);
+    gnutls_init(&partner->session, GNUTLS_CLIENT | GNUTLS_NONBLOCK);
+    g_assert_cmpint(gnutls_priority_set_direct(partner->session, priority, NULL), ==, 0);
+    gnutls_credentials_set(partner->session, GNUTLS_CRD_CERTIFICATE, partner->credentials);
+    gnutls_transport_set_ptr(partner->session, partner);
+    gnutls_transport_set_push_function(partner->session, partner_push);
+    gnutls_transport_set_pull_function(partner->session, partner_pull);
+}
+
+static void partner_close(struct partner *partner)
+{
+    stream_close(&partner->stream);
+    stream_buffers_free(&partner->buffers);
+    gnutls_deinit(partner->session);
+    gnutls_certificate_free_credentials(partner->credentials);
+    g_byte_array_free(partner->said, TRUE);
+    close(partner->fd);
+}
+
+static void deliver(struct partner *partner, size_t len)
+{
+    g_assert_cmpint(write(partner->fd, partner->said->data, len), ==, (gssize)len);
+    g_byte_array_remove_range(partner->said, 0, (guint)len);
+}
+
+/* Each text in a record of its own. */
+static void partner_say(struct partner *partner, const char *text, size_t len)
+{
+    g_assert_cmpint(gnutls_record_send(partner->session, text, len), ==, (gssize)len);
+}
+
+/* Until both sides are through. */
+static void partner_meet(struct partner *partner, struct tls_server *server)
+{
+    struct error err = {""};
+    int theirs = GNUTLS_E_AGAIN;
+    enum io_result ours = IO_TIMEOUT;
+    g_assert_cmpint(stream_begin_tls_server(&partner->stream, server, &err), ==, IO_OK);
+    for (int i = 0; i < 10 && (theirs != 0 || ours != IO_OK); i++) {
+        if (theirs == GNUTLS_E_AGAIN)
+            theirs = gnutls_handshake(partner->session);
+        deliver(partner, partner->said->len);
+        if (ours == IO_TIMEOUT)
+            ours = stream_continue_tls(&partner->stream, soon(), soon(), &err);
+    }
+    g_assert_cmpint(theirs, ==, 0);
+    g_assert_cmpint(ours, ==, IO_OK);
+}
+
+static void unix_pair(int fds[2])
+{
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
+}
+
+static void count_lines(struct partner *partner, int *got, struct deadline deadline)
+{
+    static const char *const expected[] = {"one", "two", "three"};
+    struct line line;
+    while (stream_read_line(&partner->stream, &line, 100, deadline) == IO_OK) {
+        g_assert_cmpint(*got, <, 3);
+        g_assert_cmpuint(line.len, ==, strlen(expected[*got]));
+        g_assert_cmpint(memcmp(line.text, expected[*got], line.len), ==, 0);
+        ++*got;
+    }
+}
+
+/* Wherever the octets of several records are cut, each line comes as soon as it can, and nothing
+ * that came is left where no poll(2) tells of it. */
+static void test_tls_pieces(void)
+{
+    static const char *const priorities[] = {"NORMAL", TLS12};
+    struct error err = {""};
+    struct tls_server *server = server_with("ec.pem", NULL, TLS_CLIENT_NONE, NULL, &err);
+    for (size_t i = 0; i < G_N_ELEMENTS(priorities); i++) {
+        struct partner partner;
+        size_t len = 1, ends[3];
+        int fds[2];
+        unix_pair(fds);
+        partner_open(&partner, fds, priorities[i]);
+        partner_meet(&partner, server);
+        for (size_t cut = 0; cut < len; cut++) {
+            int got = 0;
+            partner_say(&partner, "one\r\n", 5);
+            ends[0] = partner.said->len;
+            partner_say(&partner, "two\r\nth", 7);
+            ends[1] = partner.said->len;
+            partner_say(&partner, "ree\r\n", 5);
+            ends[2] = len = partner.said->len;
+            deliver(&partner, cut);
+            count_lines(&partner, &got, deadline_in_ms(1));
+            g_assert_cmpint(got, ==, (cut >= ends[0]) + (cut >= ends[1]) + (cut >= ends[2]));
+            deliver(&partner, partner.said->len);
+            /* A deadline that has passed still lets it read what is there. */
+            count_lines(&partner, &got, cut % 2 != 0 ? deadline_in_ms(1) : deadline_in_ms(-1));
+            g_assert_cmpint(got, ==, 3);
+            g_assert_false(stream_has_input(&partner.stream));
+        }
+        g_assert_cmpuint(len, >, 3 * 22);
+        partner_close(&partner);
+    }
+    tls_server_unref(server);
+}
+
+/* Records as long as what is read ahead, a little shorter and longer, and the longest. */
+static void test_tls_sizes(void)
+{
+    struct error err = {""};
+    struct tls_server *server = server_with("ec.pem", NULL, TLS_CLIENT_NONE, NULL, &err);
+    g_autofree char *text = g_malloc(16384);
+    struct partner partner;
+    int fds[2];
+    unix_pair(fds);
+    partner_open(&partner, fds, "NORMAL");
+    partner_meet(&partner, server);
+    for (size_t i = 0; i < 16384; i++)
+        text[i] = (char)(i * 31 + i / 256);
+    for (size_t size = 600; size <= 16384; size = size == 660 ? 16384 : size + 1) {
+        const char *bytes;
+        size_t len, got = 0;
+        partner_say(&partner, text, size);
+        partner_say(&partner, text, size);
+        deliver(&partner, partner.said->len);
+        while (got < 2 * size) {
+            g_assert_cmpint(stream_read(&partner.stream, &bytes, &len, soon()), ==, IO_OK);
+            g_assert_cmpuint(len, ==, size);
+            g_assert_cmpint(memcmp(bytes, text, size), ==, 0);
+            stream_consume(&partner.stream, len);
+            got += len;
+        }
+        g_assert_false(stream_has_input(&partner.stream));
+    }
+    partner_close(&partner);
+    tls_server_unref(server);
+}
+
+/* What lies read ahead is told of, so that nobody waits for it; and however many records wait in
+ * the socket, and however they lie, after a few of them nothing is, so that a worker can leave. */
+static void test_tls_read_ahead(void)
+{
+    struct error err = {""};
+    struct tls_server *server = server_with("ec.pem", NULL, TLS_CLIENT_NONE, NULL, &err);
+    g_autofree char *text = g_strnfill(700, 'x');
+    struct partner partner;
+    const char *bytes;
+    size_t len;
+    int fds[2];
+    unix_pair(fds);
+    partner_open(&partner, fds, "NORMAL");
+    partner_meet(&partner, server);
+    for (size_t size = 1; size < 700; size++) {
+        int count = 0;
+        for (size_t sum = 0; sum < 3000; sum += size + 22)
+            partner_say(&partner, text, size);
+        deliver(&partner, partner.said->len);
+        do {
+            g_assert_cmpint(stream_read(&partner.stream, &bytes, &len, soon()), ==, IO_OK);
+            stream_consume(&partner.stream, len);
+            if (size == 1 && count == 0)
+                g_assert_true(stream_has_input(&partner.stream));
+        } while (++count < 40 && stream_has_input(&partner.stream));
+        g_assert_false(stream_has_input(&partner.stream));
+        while (stream_read(&partner.stream, &bytes, &len, deadline_in_ms(-1)) == IO_OK)
+            stream_consume(&partner.stream, len);
+    }
+    partner_close(&partner);
+    tls_server_unref(server);
+}
+
+/* The server's part of a handshake is one packet. Where the ticket cannot be in it, because the
+ * client must show a certificate first, it leaves with what is said next, or before a wait. */
+static void test_tls_flight(void)
+{
+    static const struct {
+        enum tls_client_certificates request;
+        bool waits;
+        unsigned before, after_wait, after;
+    } cases[] = {
+        {TLS_CLIENT_NONE, false, 1, 1, 2},
+        {TLS_CLIENT_REQUEST, false, 1, 1, 2},
+        {TLS_CLIENT_REQUEST, true, 1, 2, 3},
+    };
+    struct error err = {""};
+    struct tls_tickets *tickets = tls_tickets_new(&err);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct tls_server *server = server_with("ec.pem", NULL, cases[i].request, tickets, &err);
+        struct partner partner;
+        struct line line;
+        char got[512];
+        int fds[2], nodelay = 1;
+        tcp_pair(fds);
+        setsockopt(fds[0], IPPROTO_TCP, TCP_NODELAY, &nodelay, sizeof nodelay);
+        partner_open(&partner, fds, "NORMAL");
+        partner_meet(&partner, server);
+        g_assert_cmpuint(segments_sent(fds[0]), ==, cases[i].before);
+        if (cases[i].waits)
+            g_assert_cmpint(stream_read_line(&partner.stream, &line, 100, soon()), ==, IO_TIMEOUT);
+        g_assert_cmpuint(segments_sent(fds[0]), ==, cases[i].after_wait);
+        stream_put(&partner.stream, "250 hello\r\n", 11, soon());
+        g_assert_cmpint(stream_flush(&partner.stream, soon()), ==, IO_OK);
+        g_assert_cmpuint(segments_sent(fds[0]), ==, cases[i].after);
+        ssize_t len = GNUTLS_E_AGAIN;
+        for (int tries = 0; tries < 5 && len == GNUTLS_E_AGAIN; tries++)
+            len = gnutls_record_recv(partner.session, got, sizeof got);
+        g_assert_cmpint(len, ==, 11);
+        g_assert_true(gnutls_session_get_flags(partner.session) & GNUTLS_SFLAGS_SESSION_TICKET);
+        partner_close(&partner);
+        tls_server_unref(server);
+    }
+    tls_tickets_free(tickets);
+}
+
+/* Our client's last word in the handshake leaves with its first in the dialog. */
+static void test_tls_client_flight(void)
+{
+    struct error err = {""};
+    struct tls_server *server = server_with("ec.pem", NULL, TLS_CLIENT_NONE, NULL, &err);
+    struct visitor visitor = {.text = "hello\r\n", .end = VISIT_CLOSE};
+    struct tls_info info;
+    enum io_result handshake;
+    g_assert_cmpint(meet(server, &visitor, &handshake, &info), ==, IO_EOF);
+    g_assert_cmpuint(visitor.segments, ==, 2);
+    tls_server_unref(server);
+}
+
+/* A flight that the socket does not take waits for the socket, not for the client, and is neither
+ * lost nor sent twice. */
+static void test_tls_blocked(void)
+{
+    struct error err = {""};
+    struct tls_server *server = server_with("ec.pem", NULL, TLS_CLIENT_NONE, NULL, &err);
+    struct partner partner;
+    char junk[4096] = "";
+    ssize_t len;
+    size_t sent = 0;
+    int fds[2];
+    unix_pair(fds);
+    partner_open(&partner, fds, "NORMAL");
+    while ((len = send(fds[0], junk, sizeof junk, MSG_DONTWAIT)) > 0)
+        sent += (size_t)len;
+    g_assert_cmpint(stream_begin_tls_server(&partner.stream, server, &err), ==, IO_OK);
+    partner.deaf = true;
+    g_assert_cmpint(gnutls_handshake(partner.session), ==, GNUTLS_E_AGAIN);
+    partner.deaf = false;
+    deliver(&partner, partner.said->len);
+    for (int i = 0; i < 2; i++) {
+        int64_t since_ms = deadline_now_ms();
+        g_assert_cmpint(stream_continue_tls(&partner.stream, deadline_in_ms(3000), soon(), &err),
+                        ==, IO_TIMEOUT);
+        g_assert_cmpint(deadline_now_ms() - since_ms, <, 2000);
+        g_assert_false(partner.stream.broken);
+    }
+    while (sent > 0 && (len = recv(fds[1], junk, MIN(sizeof junk, sent), MSG_DONTWAIT)) > 0)
+        sent -= (size_t)len;
+    g_assert_cmpuint(sent, ==, 0);
+    g_assert_cmpint(stream_continue_tls(&partner.stream, soon(), soon(), &err), ==, IO_TIMEOUT);
+    g_assert_cmpint(gnutls_handshake(partner.session), ==, 0);
+    deliver(&partner, partner.said->len);
+    g_assert_cmpint(stream_continue_tls(&partner.stream, soon(), soon(), &err), ==, IO_OK);
+    partner_close(&partner);
+    tls_server_unref(server);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const names[] = {"ec.crt",  "ec.key",    "ec.pem",    "rsa.crt",  "rsa.key",
@@ -682,6 +988,12 @@ int main(int argc, char **argv)
     g_test_add_func("/tls/pairs", test_tls_pairs);
     g_test_add_func("/tls/tickets", test_tls_tickets);
     g_test_add_func("/tls/stranger", test_tls_stranger);
+    g_test_add_func("/tls/pieces", test_tls_pieces);
+    g_test_add_func("/tls/sizes", test_tls_sizes);
+    g_test_add_func("/tls/read ahead", test_tls_read_ahead);
+    g_test_add_func("/tls/flight", test_tls_flight);
+    g_test_add_func("/tls/client flight", test_tls_client_flight);
+    g_test_add_func("/tls/blocked", test_tls_blocked);
     g_test_add_func("/tls/priority", test_tls_priority);
     g_test_add_func("/tls/bad files", test_tls_bad_files);
     g_test_add_func("/tls/files changed", test_tls_files_changed);
