@@ -55,7 +55,7 @@ bool tls_server_files_changed(const struct tls_server *server);
 long long tls_server_expiry(const struct tls_server *server);
 
 struct tls_client_config {
-    const char *priority; /* NULL: "NORMAL" */
+    const char *priority; /* NULL: what "NORMAL" has, the cheapest first */
     bool verify;          /* chain and name; otherwise any certificate will do */
     const char *ca_file;  /* NULL: the system's */
     /* Shown when asked for, as in tls_server_config; NULL: none. */

@@ -68,10 +68,10 @@ def tls_mirror(world):
     client.starttls("tls.example")
     assert send_one(client)[0] == 250
     by_postfix, by_us = received_lines(world.postfix.wait_mail("a"))[:2]
-    assert "with ESMTPS id" in by_us and "(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384)" in by_us, by_us
+    assert "with ESMTPS id" in by_us and "(using TLSv1.3 with cipher TLS_AES_128_GCM_SHA256)" in by_us, by_us
     assert "with ESMTPS id" in by_postfix and "198.51.100.7" in by_postfix, by_postfix
     relay_log = world.relays[0].log
-    wait_for("the summary line", lambda: "tls=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384" in read(relay_log))
+    wait_for("the summary line", lambda: "tls=TLSv1.3 cipher=TLS_AES_128_GCM_SHA256" in read(relay_log))
 
 
 @scenario("recipients: one of three is refused alone, with Postfix's own text")
@@ -787,6 +787,28 @@ def tickets(world):
     relay.process.send_signal(1)
     wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
     assert "Reused, TLSv1.3" in connect("-sess_in", saved)
+
+
+@scenario("tls: openssl's own key share is taken without a HelloRetryRequest, P-256 alone too")
+def key_shares(world):
+    world.relay()
+
+    def connect(*more):
+        result = subprocess.run(["openssl", "s_client", "-starttls", "smtp", "-bind", f"{CLIENT4}:0", "-connect",
+                                 f"{RELAY4}:25", "-ign_eof", "-msg", *more], input="QUIT\r\n", capture_output=True,
+                                text=True, timeout=20).stdout
+        assert "221 2.0.0" in result, result[-500:]
+        return result
+
+    # a HelloRetryRequest is a ServerHello too, and brings a second ClientHello
+    for groups, key in ([], "X25519"), (["-groups", "P-256"], "ECDH, prime256v1"), (["-tls1_2"], "X25519"):
+        out = connect(*groups)
+        hellos = [line for line in out.splitlines() if re.search(r"Handshake.*(ClientHello|ServerHello)\b", line)]
+        assert len(hellos) == 2, hellos
+        assert f"Server Temp Key: {key}" in out, out[-3000:]
+    # a share of none that we would choose first, but X25519 behind it: the retry leads there
+    out = connect("-groups", "P-384:X25519", "-tls1_3")
+    assert "Server Temp Key: X25519" in out, out[-3000:]
 
 
 @scenario("tls: implicit on a port marked so, not offered to no_tls_hosts, old versions refused")
