@@ -5,85 +5,109 @@
 #include "server/pool.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/i18n.h"
 
+struct worker {
+    struct pool *pool;
+    pthread_t thread;
+    void *scratch;
+    /* While it has nothing to do: */
+    struct worker *next_idle;
+    sem_t wake; /* it has been taken off the idle ones */
+    void *job;  /* for it, or NULL: the pool ends */
+};
+
 struct pool {
     struct pool_work work;
     pthread_mutex_t lock;
-    pthread_cond_t ready; /* a job is queued, or the pool ends */
-    void **queue;         /* a ring */
+    void **queue; /* a ring; empty while a worker is idle */
     unsigned queue_max, first, queued;
+    /* The last to become idle is the first to get a job: its memory is still in the caches, and
+     * workers that are never needed never touch theirs. */
+    struct worker *idle;
     bool ending;
-    pthread_t *threads;
-    unsigned thread_count;
-    void **scratches; /* one for each thread */
-    unsigned started; /* threads that have taken their scratch */
+    struct worker *workers;
+    unsigned started;
 };
 
-static void *take_job(struct pool *pool)
+/* A semaphore for each, and not a condition for all: neither who posts it nor who wakes by it makes
+ * a system call more than the two that sleep and wake are. */
+static void *wait_for_job(struct worker *worker)
 {
+    while (sem_wait(&worker->wake) != 0)
+        ; /* EINTR */
+    return worker->job;
+}
+
+static void *take_job(struct worker *worker)
+{
+    struct pool *pool = worker->pool;
     void *job = NULL;
+
     pthread_mutex_lock(&pool->lock);
-    while (pool->queued == 0 && !pool->ending)
-        pthread_cond_wait(&pool->ready, &pool->lock);
-    if (pool->queued > 0) {
+    bool must_wait = pool->queued == 0 && !pool->ending;
+    if (must_wait) {
+        worker->next_idle = pool->idle;
+        pool->idle = worker;
+    } else if (pool->queued > 0) {
         job = pool->queue[pool->first];
         pool->first = (pool->first + 1) % pool->queue_max;
         pool->queued--;
     }
     pthread_mutex_unlock(&pool->lock);
-    return job;
+    return must_wait ? wait_for_job(worker) : job;
 }
 
 static void *worker_main(void *argument)
 {
-    struct pool *pool = argument;
+    struct worker *worker = argument;
     void *job;
 
-    pthread_mutex_lock(&pool->lock);
-    void *scratch = pool->scratches[pool->started++];
-    pthread_mutex_unlock(&pool->lock);
-    while ((job = take_job(pool)) != NULL)
-        pool->work.run(job, scratch);
+    while ((job = take_job(worker)) != NULL)
+        worker->pool->work.run(job, worker->scratch);
     return NULL;
 }
 
-static int start_thread(struct pool *pool, struct error *err)
+static int start_worker(struct pool *pool, struct error *err)
 {
+    struct worker *worker = &pool->workers[pool->started];
     pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
-    int result = pthread_create(&pool->threads[pool->thread_count], &attributes, worker_main, pool);
-    pthread_attr_destroy(&attributes);
-    if (result != 0) {
-        error_set(err, _("cannot start worker thread %u: %s"), pool->thread_count + 1,
-                  strerror(result));
+
+    worker->pool = pool;
+    worker->scratch = pool->work.scratch_new();
+    if (worker->scratch == NULL) {
+        error_set(err, _("out of memory"));
         return -1;
     }
-    pool->thread_count++;
+    sem_init(&worker->wake, 0, 0);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
+    int result = pthread_create(&worker->thread, &attributes, worker_main, worker);
+    pthread_attr_destroy(&attributes);
+    if (result != 0) {
+        error_set(err, _("cannot start worker thread %u: %s"), pool->started + 1, strerror(result));
+        sem_destroy(&worker->wake);
+        pool->work.scratch_free(worker->scratch);
+        return -1;
+    }
+    pool->started++;
     return 0;
 }
 
-static int start_threads(struct pool *pool, unsigned workers, struct error *err)
+static int start_workers(struct pool *pool, unsigned workers, struct error *err)
 {
     sigset_t all, before;
     int result = 0;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (unsigned i = 0; i < workers && result == 0; i++) {
-        pool->scratches[i] = pool->work.scratch_new();
-        if (pool->scratches[i] == NULL) {
-            error_set(err, _("out of memory"));
-            result = -1;
-        } else {
-            result = start_thread(pool, err);
-        }
-    }
+    for (unsigned i = 0; i < workers && result == 0; i++)
+        result = start_worker(pool, err);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return result;
 }
@@ -96,14 +120,12 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
         pool->work = *work;
         pool->queue_max = queue_max;
         pool->queue = calloc(queue_max, sizeof *pool->queue);
-        pool->threads = calloc(workers, sizeof *pool->threads);
-        pool->scratches = calloc(workers + 1, sizeof *pool->scratches);
+        pool->workers = calloc(workers, sizeof *pool->workers);
         pthread_mutex_init(&pool->lock, NULL);
-        pthread_cond_init(&pool->ready, NULL);
     }
-    if (pool == NULL || pool->queue == NULL || pool->threads == NULL || pool->scratches == NULL)
+    if (pool == NULL || pool->queue == NULL || pool->workers == NULL)
         error_set(err, _("out of memory"));
-    else if (start_threads(pool, workers, err) == 0)
+    else if (start_workers(pool, workers, err) == 0)
         return pool;
     if (pool != NULL)
         pool_free(pool);
@@ -113,14 +135,17 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
 bool pool_submit(struct pool *pool, void *job)
 {
     pthread_mutex_lock(&pool->lock);
-    bool fits = pool->queued < pool->queue_max;
-    if (fits) {
+    struct worker *worker = pool->idle;
+    bool fits = worker != NULL || pool->queued < pool->queue_max;
+    if (worker != NULL) {
+        pool->idle = worker->next_idle;
+        worker->job = job;
+    } else if (fits) {
         pool->queue[(pool->first + pool->queued++) % pool->queue_max] = job;
     }
     pthread_mutex_unlock(&pool->lock);
-    /* Behind the lock, or the worker would wake only to wait for it. */
-    if (fits)
-        pthread_cond_signal(&pool->ready);
+    if (worker != NULL)
+        sem_post(&worker->wake);
     return fits;
 }
 
@@ -128,16 +153,18 @@ void pool_free(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
     pool->ending = true;
-    pthread_cond_broadcast(&pool->ready);
+    for (struct worker *worker = pool->idle; worker != NULL; worker = worker->next_idle) {
+        worker->job = NULL;
+        sem_post(&worker->wake);
+    }
     pthread_mutex_unlock(&pool->lock);
-    for (unsigned i = 0; i < pool->thread_count; i++)
-        pthread_join(pool->threads[i], NULL);
-    for (unsigned i = 0; pool->scratches != NULL && pool->scratches[i] != NULL; i++)
-        pool->work.scratch_free(pool->scratches[i]);
-    pthread_cond_destroy(&pool->ready);
+    for (unsigned i = 0; i < pool->started; i++) {
+        pthread_join(pool->workers[i].thread, NULL);
+        sem_destroy(&pool->workers[i].wake);
+        pool->work.scratch_free(pool->workers[i].scratch);
+    }
     pthread_mutex_destroy(&pool->lock);
     free(pool->queue);
-    free(pool->threads);
-    free(pool->scratches);
+    free(pool->workers);
     free(pool);
 }

@@ -1,8 +1,7 @@
 /* server/pool.h - the fixed set of worker threads and the bounded queue before it
  *
  * Each worker owns one session_scratch and runs one session at a time. Hand-over between gate and
- * workers is only through this queue and the `done` call. Generic in what it runs, so that it can
- * be tested without SMTP.
+ * workers is only by pool_submit(). Generic in what it runs, so that it can be tested without SMTP.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -29,7 +28,8 @@ struct pool_work {
 struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_work *work,
                       struct error *err);
 
-/* Queues a job; never waits. false when the queue is full. Thread-safe. */
+/* Gives a job to the worker that has been idle for the shortest time, or queues it; never waits.
+ * false when all are at work and the queue is full. Thread-safe, except against pool_free(). */
 bool pool_submit(struct pool *pool, void *job);
 
 /* Lets queued and running jobs finish, joins the threads, frees. */

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <glib.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -72,10 +73,44 @@ static void test_many(void)
     g_assert_cmpint(atomic_load(&ran), ==, submitted);
 }
 
+/* Jobs that come one by one stay with the workers that are warm. */
+static pthread_t last;
+static unsigned changes;
+
+static void run_noting(void *job, void *scratch)
+{
+    (void)job, (void)scratch;
+    if (!pthread_equal(last, pthread_self()))
+        changes++;
+    last = pthread_self();
+    atomic_fetch_add(&ran, 1);
+}
+
+static void test_warm(void)
+{
+    static const struct pool_work noting = {run_noting, scratch_new, scratch_free};
+    enum { JOBS = 50 };
+    struct error err;
+    struct pool *pool = pool_new(8, 4, &noting, &err);
+    atomic_store(&ran, 0);
+    last = pthread_self();
+    for (int i = 0; i < JOBS; i++) {
+        g_assert_true(pool_submit(pool, GINT_TO_POINTER(2)));
+        for (int k = 0; k < 2000 && atomic_load(&ran) == i; k++)
+            g_usleep(1000);
+        g_assert_cmpint(atomic_load(&ran), ==, i + 1);
+    }
+    pool_free(pool);
+    /* Given out in turn, nearly each would run elsewhere than the one before; here that is where
+     * the one before is not yet idle again, or not yet for the first time. */
+    g_assert_cmpuint(changes, <, JOBS / 2);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/pool/bounds", test_bounds);
     g_test_add_func("/pool/many", test_many);
+    g_test_add_func("/pool/warm", test_warm);
     return g_test_run();
 }
