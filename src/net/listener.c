@@ -127,6 +127,30 @@ int listener_open(const struct listen_spec *spec, struct error *err)
     return -1;
 }
 
+static bool is_wildcard(const struct address *address)
+{
+    static const uint8_t zeros[sizeof address->ip];
+    return memcmp(address->ip, zeros, sizeof zeros) == 0;
+}
+
+static bool is_transparent(int fd)
+{
+    int on = 0;
+    socklen_t len = sizeof on;
+    return getsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &on, &len) != 0 || on != 0;
+}
+
+bool listener_local_address(int fd, struct address *local)
+{
+    struct sockaddr_storage sockaddr;
+    socklen_t len = sizeof sockaddr;
+
+    if (getsockname(fd, (struct sockaddr *)&sockaddr, &len) != 0)
+        return false;
+    address_from_sockaddr(local, (struct sockaddr *)&sockaddr);
+    return local->family != AF_UNSPEC && !is_wildcard(local) && !is_transparent(fd);
+}
+
 size_t listener_inherited(int *fds, size_t max)
 {
     const char *pid = getenv("LISTEN_PID"), *number = getenv("LISTEN_FDS");

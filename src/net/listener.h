@@ -39,6 +39,10 @@ bool listener_is_same(const struct listen_spec *a, const struct listen_spec *b);
  * remedy) in `err`. */
 int listener_open(const struct listen_spec *spec, struct error *err);
 
+/* The address that every connection to the socket has on our side. false when each has its own:
+ * the socket is bound to a wildcard address, or takes what is meant for others (IP_TRANSPARENT). */
+bool listener_local_address(int fd, struct address *local);
+
 /* Sockets handed over by systemd (LISTEN_PID, LISTEN_FDS; sd_listen_fds(3)): stores up to `max`
  * descriptors, made non-blocking and close-on-exec, and returns their number; 0 when there are
  * none. The variables are removed from the environment. */

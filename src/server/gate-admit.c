@@ -81,6 +81,7 @@ static void count_client(struct gate *gate, const struct service *service,
     struct clients_limits none = {0};
     int64_t now = deadline_now_ms();
 
+    gate_uncount_ended(gate);
     enum clients_result result =
         clients_enter(gate->clients, client, judgement->allowed ? &none : &service->limits, now);
     if (result == CLIENTS_OK)
@@ -141,14 +142,14 @@ static bool is_load_balancer(struct gate *gate, const struct address *peer)
 }
 
 static void admit_client(struct gate *gate, int fd, const struct address *client,
-                         const struct listen_spec *spec)
+                         const struct listener *listener)
 {
     struct judgement judgement = gate_judge(gate, gate->service, client);
     if (judgement.why != REPLY_OK) {
-        gate_refuse(fd, spec, judgement.why);
+        gate_refuse(fd, &listener->given.spec, judgement.why);
         return;
     }
-    struct connection *connection = gate_open(gate, fd, client, spec);
+    struct connection *connection = gate_open(gate, fd, client, listener);
     if (connection != NULL)
         gate_begin(connection, &judgement);
     else
@@ -163,8 +164,10 @@ static bool is_served(const struct service *service, const struct listen_spec *s
 }
 
 void gate_admit(struct gate *gate, int fd, const struct address *peer,
-                const struct listen_spec *spec)
+                const struct listener *listener)
 {
+    const struct listen_spec *spec = &listener->given.spec;
+
     atomic_fetch_add(&gate->accepted, 1);
     if (spec->proxy && !is_load_balancer(gate, peer))
         close(fd);
@@ -173,7 +176,7 @@ void gate_admit(struct gate *gate, int fd, const struct address *peer,
     else if (is_full(gate, peer))
         gate_refuse(fd, spec, REPLY_SERVER_BUSY);
     else if (spec->proxy)
-        gate_open(gate, fd, peer, spec);
+        gate_open(gate, fd, peer, listener);
     else
-        admit_client(gate, fd, peer, spec);
+        admit_client(gate, fd, peer, listener);
 }

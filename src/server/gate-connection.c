@@ -70,7 +70,7 @@ static bool say(int fd, const char *text, size_t len)
     return send(fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)len;
 }
 
-static void say_own(int fd, enum own_reply which)
+void gate_say_own(int fd, enum own_reply which)
 {
     struct reply reply;
     char wire[REPLY_WIRE_MAX];
@@ -81,11 +81,11 @@ static void say_own(int fd, enum own_reply which)
 void gate_refuse(int fd, const struct listen_spec *spec, enum own_reply why)
 {
     if (!spec->implicit_tls)
-        say_own(fd, why);
+        gate_say_own(fd, why);
     close(fd);
 }
 
-static const struct session_rules *rules_of(const struct connection *connection)
+const struct session_rules *gate_rules_of(const struct connection *connection)
 {
     return connection->spec->submission ? &connection->service->submission
                                         : &connection->service->rules;
@@ -95,7 +95,8 @@ static void greet(struct connection *connection)
 {
     char banner[512];
     if (connection->spec->implicit_tls ||
-        say(connection->fd, banner, session_banner(rules_of(connection), banner, sizeof banner)))
+        say(connection->fd, banner,
+            session_banner(gate_rules_of(connection), banner, sizeof banner)))
         return;
     /* Without its greeting it would wait for ever. */
     shutdown(connection->fd, SHUT_RDWR);
@@ -117,12 +118,19 @@ static void open_door(struct connection *connection)
     enter_place(connection, PLACE_SILENT);
 }
 
-/* Until gate_begin() it waits for a PROXY header, though it may not need one. */
-struct connection *gate_open(struct gate *gate, int fd, const struct address *peer,
-                             const struct listen_spec *spec)
+static void take_local(struct connection *connection)
 {
     struct sockaddr_storage sockaddr;
     socklen_t len = sizeof sockaddr;
+    if (getsockname(connection->fd, (struct sockaddr *)&sockaddr, &len) == 0)
+        address_from_sockaddr(&connection->local, (struct sockaddr *)&sockaddr);
+}
+
+/* Until gate_begin() it waits for a PROXY header, though it may not need one. */
+struct connection *gate_open(struct gate *gate, int fd, const struct address *peer,
+                             const struct listener *listener)
+{
+    const struct listen_spec *spec = &listener->given.spec;
     struct connection *connection = calloc(1, sizeof *connection);
 
     if (connection == NULL) {
@@ -135,8 +143,10 @@ struct connection *gate_open(struct gate *gate, int fd, const struct address *pe
     connection->client = connection->peer = *peer;
     connection->spec = spec;
     connection->service = service_ref(gate->service);
-    if (getsockname(fd, (struct sockaddr *)&sockaddr, &len) == 0)
-        address_from_sockaddr(&connection->local, (struct sockaddr *)&sockaddr);
+    if (listener->has_local)
+        connection->local = listener->local;
+    else
+        take_local(connection);
     atomic_fetch_add(&gate->connections, 1);
     enter_place(connection, PLACE_PROXY);
     /* A header in pieces must wake us by its next piece, not by the one that lies there. */
@@ -173,7 +183,7 @@ void gate_begin(struct connection *connection, const struct judgement *judgement
     watch(connection, connection->spec->proxy ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, EPOLLONESHOT);
 }
 
-/* The one place where a socket is closed: its number means this connection until then. */
+/* Of one that no worker has. */
 static void release(struct connection *connection)
 {
     struct gate *gate = connection->gate;
@@ -194,6 +204,12 @@ void gate_forget(struct connection *connection)
     release(connection);
 }
 
+void gate_bury(struct connection *connection)
+{
+    leave_place(connection);
+    free(connection);
+}
+
 void gate_turn_away(struct connection *connection, const struct reply *reply)
 {
     char wire[REPLY_WIRE_MAX];
@@ -207,7 +223,7 @@ void gate_dismiss(struct connection *connection, enum own_reply why)
     if (connection->session != NULL)
         session_dismiss(connection->session, why);
     else if (!connection->spec->implicit_tls)
-        say_own(connection->fd, why);
+        gate_say_own(connection->fd, why);
     gate_forget(connection);
 }
 
@@ -247,14 +263,17 @@ static void hand_over(struct gate *gate, struct connection *connection)
 {
     bool waiting = connection->place == PLACE_WAITING;
 
+    /* Sessions that have ended since the last look may have left enough workers free. */
+    if (gate->busy_since_ms != 0)
+        gate_judge_stress(gate);
     leave_place(connection);
     enter_place(connection, PLACE_WORKING);
     /* Counted first, since a worker may be done with it at once. */
-    atomic_fetch_add(&gate->working, 1);
+    gate_count_working(gate, 1);
     gate_judge_stress(gate);
     if (pool_submit(gate->pool, connection))
         return;
-    atomic_fetch_sub(&gate->working, 1);
+    gate_count_working(gate, -1);
     if (waiting) {
         leave_place(connection);
         wait_until(connection, deadline_now_ms() + QUEUE_RETRY_MS);
@@ -293,7 +312,7 @@ static int64_t make_room(struct gate *gate, int64_t now)
     return ROOM_INTERVAL_MS;
 }
 
-void gate_readable(struct gate *gate, struct connection *connection)
+void gate_readable(struct gate *gate, struct connection *connection, uint32_t events)
 {
     char text[EARLY_TEXT_MAX];
 
@@ -304,7 +323,8 @@ void gate_readable(struct gate *gate, struct connection *connection)
     /* It was due at the same time; when it comes back it is looked at again. */
     if (connection->place == PLACE_WORKING)
         return;
-    if (connection->place == PLACE_PARKED || connection->place == PLACE_WAITING) {
+    bool speaks = connection->place == PLACE_SILENT && (events & ~(uint32_t)EPOLLIN) == 0;
+    if (connection->place == PLACE_PARKED || connection->place == PLACE_WAITING || speaks) {
         hand_over(gate, connection);
         return;
     }
@@ -325,25 +345,6 @@ void gate_readable(struct gate *gate, struct connection *connection)
     }
 }
 
-void gate_work(void *job, void *scratch)
-{
-    struct connection *connection = job;
-
-    connection->result = SESSION_CLOSED;
-    if (connection->session == NULL) {
-        connection->session = session_new(connection->fd, &connection->client, &connection->local,
-                                          connection->spec->implicit_tls, rules_of(connection),
-                                          &connection->gate->signals);
-        if (connection->session != NULL)
-            session_set_bar(connection->session, connection->bar);
-    }
-    if (connection->session != NULL)
-        connection->result = session_run(connection->session, scratch);
-    else
-        say_own(connection->fd, REPLY_SERVER_BUSY);
-    gate_give_back(connection);
-}
-
 static void keep_waiting(struct gate *gate, struct connection *connection)
 {
     wait_until(connection, session_due_ms(connection->session));
@@ -360,23 +361,18 @@ void gate_take_back(struct gate *gate, struct connection *connection)
         gate_take_verdict(connection);
         return;
     }
-    atomic_fetch_sub(&gate->working, 1);
+    gate_count_working(gate, -1);
     gate_judge_stress(gate);
     leave_place(connection);
-    switch (connection->result) {
-    case SESSION_CLOSED:
-        release(connection);
-        break;
-    case SESSION_WAITING:
+    if (connection->result == SESSION_WAITING) {
         keep_waiting(gate, connection);
-        break;
-    case SESSION_IDLE:
-        enter_place(connection, PLACE_PARKED);
-        if (atomic_load(&gate->signals.draining))
-            gate_dismiss(connection, REPLY_SHUTTING_DOWN);
-        else
-            watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
+        return;
     }
+    enter_place(connection, PLACE_PARKED);
+    if (atomic_load(&gate->signals.draining))
+        gate_dismiss(connection, REPLY_SHUTTING_DOWN);
+    else
+        watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
 }
 
 /* A session says so itself. */
@@ -452,10 +448,14 @@ void gate_dismiss_all(struct gate *gate)
 
 void gate_cut(struct gate *gate)
 {
+    pthread_mutex_lock(&gate->lock);
     for (int place = PLACE_WAITING; place <= PLACE_WORKING; place++) {
-        for (struct connection *c = gate->places[place].first; c != NULL; c = c->next)
-            shutdown(c->fd, SHUT_RDWR);
+        for (struct connection *c = gate->places[place].first; c != NULL; c = c->next) {
+            if (c->fd >= 0)
+                shutdown(c->fd, SHUT_RDWR);
+        }
     }
+    pthread_mutex_unlock(&gate->lock);
 }
 
 /* The order of the list stays. */

@@ -6,6 +6,7 @@
  *   gate-dnsbl.c       what blocklists say of a client
  *   gate-stress.c      when workers or connections are getting few
  *   gate-connection.c  what happens to one connection: greet, hand over, park, dismiss
+ *   gate-work.c        what workers do with one, and how it comes back
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -38,11 +39,12 @@ struct connection {
     enum source source;
     enum place place;
     struct connection *previous, *next; /* in its place */
-    struct connection *next_returned;
+    struct connection *next_returned;   /* or ended, or dead */
     struct gate *gate;
     struct service *service;        /* a reference */
     struct session *session;        /* from its first octet on */
-    int fd;                         /* closed by the gate thread only */
+    int fd;                         /* closed by who has the connection; -1, below the gate's
+                                       lock, before a worker closes it */
     const struct listen_spec *spec; /* of the listener; lives as long as the gate */
     bool counted;                   /* among the client's connections */
     bool allowed;                   /* on the allow list */
@@ -62,6 +64,9 @@ struct connection {
 struct listener {
     enum source source;
     struct gate_listener given;
+    bool has_local;
+    struct address local; /* of all its connections */
+    uint64_t ready_round; /* of the gate's rounds, when somebody waited there last */
 };
 
 struct place_list {
@@ -76,16 +81,18 @@ struct refusals {
 
 struct gate {
     int epoll_fd;
-    int wake_fd;      /* eventfd: something below `lock` has changed */
+    int wake_fd;      /* eventfd: something below `lock` has changed; only its edges count */
     enum source wake; /* SOURCE_WAKE, for epoll */
     struct listener listeners[LISTENERS_MAX];
     size_t listener_count;
+    uint64_t round; /* one epoll_wait(2) and what follows */
     bool accepting;
     int64_t pause_until_ms; /* out of descriptors: no accept(2) before */
     struct pool *pool;
     struct clients *clients;
     struct service *service; /* for new connections; the gate thread's */
     struct place_list places[PLACES];
+    struct connection *dead; /* ended and counted off; events may still point to them */
     struct refusals busy, strangers;
     int64_t exhausted_logged_ms; /* when running out of descriptors was last said */
     struct session_signals signals;
@@ -98,22 +105,24 @@ struct gate {
     int64_t drain_until_ms;
     /* From other threads. */
     pthread_mutex_t lock;
-    struct connection *returned;
+    struct connection *returned; /* the gate is woken for them */
+    struct connection *ended;    /* it looks for them */
     struct service *next_service;
     bool drain_asked;
     int64_t drain_timeout_ms;
     /* Read by other threads. */
-    atomic_uint connections, working;
+    atomic_uint connections;
+    atomic_uint working; /* changes below `lock` */
     atomic_ullong evicted, stresses;
     atomic_ullong accepted, refused_limit, refused_client, refused_listed, refused_dnsbl,
         refused_private, refused_proxy, early_talkers, idle_dropped;
 };
 
-/* All on the gate thread but gate_work() and gate_give_back(). */
+/* All on the gate thread but gate_work() and what it calls, gate_give_back() and gate_wake(). */
 
 /* gate-admit.c */
 void gate_admit(struct gate *gate, int fd, const struct address *peer,
-                const struct listen_spec *spec);
+                const struct listener *listener);
 /* What is known of a client before it has said anything. Under REPLY_OK it is counted. */
 struct judgement {
     enum own_reply why; /* it may not come in */
@@ -140,7 +149,7 @@ void gate_proxy_late(struct connection *connection);
 void gate_refuse(int fd, const struct listen_spec *spec, enum own_reply why);
 /* An accepted socket becomes a connection; NULL when out of memory. */
 struct connection *gate_open(struct gate *gate, int fd, const struct address *peer,
-                             const struct listen_spec *spec);
+                             const struct listener *listener);
 /* Who it is is known, and it may come in: greet delay or banner. */
 void gate_begin(struct connection *connection, const struct judgement *judgement);
 int64_t gate_greet_delay_ms(const struct connection *connection);
@@ -151,7 +160,8 @@ void gate_turn_away(struct connection *connection, const struct reply *reply);
 void gate_dismiss(struct connection *connection, enum own_reply why);
 /* The same without a word. */
 void gate_forget(struct connection *connection);
-void gate_readable(struct gate *gate, struct connection *connection);
+/* Events of epoll(7). */
+void gate_readable(struct gate *gate, struct connection *connection, uint32_t events);
 /* A worker has given it back. */
 void gate_take_back(struct gate *gate, struct connection *connection);
 /* Who is still at work or in a transaction is cut off; the workers notice. */
@@ -167,11 +177,25 @@ void gate_shorten_waits(struct gate *gate, int64_t most_ms);
 /* gate-stress.c: after each change in the numbers, and when the time that it returns (ms, -1: none)
  * is over. */
 int gate_judge_stress(struct gate *gate);
+const struct session_rules *gate_rules_of(const struct connection *connection);
+/* Tried once. */
+void gate_say_own(int fd, enum own_reply which);
+/* The last of one whose session a worker has ended. */
+void gate_bury(struct connection *connection);
+
+/* gate-work.c */
+void gate_wake(struct gate *gate);
 /* The pool's job: runs on a worker. */
 void gate_work(void *job, void *scratch);
-/* gate.c: to be called by a worker when it is done, or with a verdict. */
+/* To be called by a worker when it is done for now, or with a verdict. */
 void gate_give_back(struct connection *connection);
 /* It is going, and stands in that list perhaps. */
 void gate_withdraw(struct connection *connection);
+/* One more or less is with the pool. */
+void gate_count_working(struct gate *gate, int change);
+/* Sessions that have ended no longer count for their clients. */
+void gate_uncount_ended(struct gate *gate);
+/* And the rest of them goes; not while an event may point to it. */
+void gate_bury_ended(struct gate *gate);
 
 #endif

@@ -52,7 +52,6 @@ int gate_judge_stress(struct gate *gate)
     int64_t now = deadline_now_ms();
     const char *cause = find_cause(gate, now);
 
-    atomic_store(&gate->signals.crowded, 2 * atomic_load(&gate->working) > gate->workers);
     if (cause != NULL)
         gate->stressed_ms = now;
     if (cause != NULL && !atomic_load(&gate->signals.stressed)) {

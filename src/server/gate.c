@@ -36,9 +36,9 @@ static void free_scratch(void *scratch)
     free(scratch);
 }
 
-static int watch_source(struct gate *gate, int fd, void *source)
+static int watch_source(struct gate *gate, int fd, void *source, uint32_t manner)
 {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+    struct epoll_event event = {.events = EPOLLIN | manner, .data.ptr = source};
     return epoll_ctl(gate->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
@@ -52,7 +52,7 @@ static void watch_listeners(struct gate *gate, bool on)
         int fd = gate->listeners[i].given.fd;
         if (!on) {
             epoll_ctl(gate->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-        } else if (watch_source(gate, fd, &gate->listeners[i]) != 0 && errno != EEXIST) {
+        } else if (watch_source(gate, fd, &gate->listeners[i], 0) != 0 && errno != EEXIST) {
             gate->accepting = false;
             gate->pause_until_ms = deadline_now_ms() + ACCEPT_PAUSE_MS;
         }
@@ -68,13 +68,20 @@ static int set_up(struct gate *gate, unsigned workers, unsigned queue_max, struc
     gate->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     gate->wake = SOURCE_WAKE;
     if (gate->clients == NULL || gate->epoll_fd < 0 || gate->wake_fd < 0 ||
-        watch_source(gate, gate->wake_fd, &gate->wake) != 0) {
+        watch_source(gate, gate->wake_fd, &gate->wake, EPOLLET) != 0) {
         error_set(err, _("cannot set up the event loop: %s"), strerror(errno));
         return -1;
     }
     gate->workers = workers;
     gate->pool = pool_new(workers, queue_max, &work, err);
     return gate->pool != NULL ? 0 : -1;
+}
+
+static struct listener make_listener(const struct gate_listener *given)
+{
+    struct listener listener = {.source = SOURCE_LISTENER, .given = *given};
+    listener.has_local = listener_local_address(given->fd, &listener.local);
+    return listener;
 }
 
 struct gate *gate_new(const struct gate_listener *listeners, size_t count, struct service *service,
@@ -89,43 +96,11 @@ struct gate *gate_new(const struct gate_listener *listeners, size_t count, struc
     gate->service = service_ref(service);
     gate->listener_count = count < LISTENERS_MAX ? count : LISTENERS_MAX;
     for (size_t i = 0; i < gate->listener_count; i++)
-        gate->listeners[i] = (struct listener){SOURCE_LISTENER, listeners[i]};
+        gate->listeners[i] = make_listener(&listeners[i]);
     if (set_up(gate, workers, queue_max, err) == 0)
         return gate;
     gate_free(gate);
     return NULL;
-}
-
-static void wake(struct gate *gate)
-{
-    uint64_t one = 1;
-    if (write(gate->wake_fd, &one, sizeof one) < 0)
-        return; /* the counter is full: it is awake */
-}
-
-void gate_give_back(struct connection *connection)
-{
-    struct gate *gate = connection->gate;
-    pthread_mutex_lock(&gate->lock);
-    bool first = gate->returned == NULL;
-    connection->next_returned = gate->returned;
-    gate->returned = connection;
-    pthread_mutex_unlock(&gate->lock);
-    /* Behind the lock, or the gate would wake only to wait for it. It outlives its workers. */
-    if (first)
-        wake(gate);
-}
-
-void gate_withdraw(struct connection *connection)
-{
-    struct gate *gate = connection->gate;
-    pthread_mutex_lock(&gate->lock);
-    struct connection **place = &gate->returned;
-    while (*place != NULL && *place != connection)
-        place = &(*place)->next_returned;
-    if (*place != NULL)
-        *place = connection->next_returned;
-    pthread_mutex_unlock(&gate->lock);
 }
 
 void gate_set_service(struct gate *gate, struct service *service)
@@ -134,7 +109,7 @@ void gate_set_service(struct gate *gate, struct service *service)
     struct service *unused = gate->next_service;
     gate->next_service = service_ref(service);
     pthread_mutex_unlock(&gate->lock);
-    wake(gate);
+    gate_wake(gate);
     service_unref(unused);
 }
 
@@ -144,7 +119,7 @@ void gate_drain(struct gate *gate, int64_t timeout_ms)
     gate->drain_asked = true;
     gate->drain_timeout_ms = timeout_ms;
     pthread_mutex_unlock(&gate->lock);
-    wake(gate);
+    gate_wake(gate);
 }
 
 static bool is_transient(int failure)
@@ -169,16 +144,21 @@ static void pause_accepting(struct gate *gate, int failure)
     watch_listeners(gate, false);
 }
 
+/* One, and who else waits makes the listener ready again at once. Only then are there probably
+ * several, and it pays to go on until a call finds nobody. */
 static void accept_some(struct gate *gate, struct listener *listener)
 {
-    for (int i = 0; i < ACCEPTS_MAX; i++) {
+    bool again = gate->round == listener->ready_round + 1;
+
+    listener->ready_round = gate->round;
+    for (int i = 0; i < (again ? ACCEPTS_MAX : 1); i++) {
         struct sockaddr_storage sockaddr;
         socklen_t len = sizeof sockaddr;
         struct address client;
         int fd = accept4(listener->given.fd, (struct sockaddr *)&sockaddr, &len, SOCK_CLOEXEC);
         if (fd >= 0) {
             address_from_sockaddr(&client, (struct sockaddr *)&sockaddr);
-            gate_admit(gate, fd, &client, &listener->given.spec);
+            gate_admit(gate, fd, &client, listener);
             continue;
         }
         if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -200,9 +180,6 @@ static void begin_drain(struct gate *gate, int64_t timeout_ms)
 
 static void take_commands(struct gate *gate)
 {
-    uint64_t count;
-    if (read(gate->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
-        return;
     pthread_mutex_lock(&gate->lock);
     struct connection *returned = gate->returned;
     struct service *next = gate->next_service;
@@ -270,6 +247,7 @@ void gate_run(struct gate *gate)
         int wait_ms = keep_time(gate);
         int count = epoll_wait(gate->epoll_fd, events, EVENTS_MAX, wait_ms);
         bool woken = false;
+        gate->round++;
         for (int i = 0; i < count; i++) {
             void *source = events[i].data.ptr;
             switch (*(enum source *)source) {
@@ -281,13 +259,14 @@ void gate_run(struct gate *gate)
                     accept_some(gate, source);
                 break;
             case SOURCE_CONNECTION:
-                gate_readable(gate, source);
+                gate_readable(gate, source, events[i].events);
                 break;
             }
         }
-        /* Last, because it may free connections that stand in `events`. */
+        /* Last, because these may free connections that stand in `events`. */
         if (woken)
             take_commands(gate);
+        gate_bury_ended(gate);
     }
     watch_listeners(gate, false);
 }
@@ -317,6 +296,7 @@ void gate_free(struct gate *gate)
     if (gate->pool != NULL) {
         pool_free(gate->pool);
         take_commands(gate);
+        gate_bury_ended(gate);
     }
     if (gate->clients != NULL)
         gate_dismiss_all(gate);

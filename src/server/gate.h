@@ -8,8 +8,8 @@
  *
  * Threads: gate_run() runs on one thread (the gate thread) until a drain is complete;
  * gate_set_service(), gate_drain() and gate_counts() may be called from any other. Workers give
- * connections back through an internal locked list and an eventfd. Owns the connections and the
- * pool's jobs; borrows the listening descriptors.
+ * connections back through internal locked lists and an eventfd; those whose sessions have ended
+ * they close. Owns the connections and the pool's jobs; borrows the listening descriptors.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
