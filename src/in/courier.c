@@ -33,11 +33,12 @@ struct backend_courier {
     const struct envelope *envelope;
     const struct recipient *recipients;
     size_t count, next;
-    bool written;            /* pipelined: all of it went out in one write; else step by step */
-    bool mail_due, data_due; /* the replies to MAIL and DATA are still to be had */
-    bool chunks;             /* mail data goes out by BDAT */
-    unsigned chunks_due;     /* whose replies are still to be had */
-    bool challenged;         /* in the middle of AUTH: the next line is for this connection only */
+    bool written;               /* pipelined: all of it went out in one write; else step by step */
+    bool mail_due, data_due;    /* the replies to MAIL and DATA are still to be had */
+    struct deadline data_until; /* of the latter, where it is asked for later; else at_ms is 0 */
+    bool chunks;                /* mail data goes out by BDAT */
+    unsigned chunks_due;        /* whose replies are still to be had */
+    bool challenged;            /* in mid-AUTH: the next line is for this connection only */
 };
 
 static struct deadline step_deadline(const struct backend_courier *courier)
@@ -77,15 +78,15 @@ static void lose(struct backend_courier *courier, const char *step, enum io_resu
     courier->judged = true;
 }
 
-/* Reads the reply to a step, which is of class `good` (2 or 3) or a refusal. False when the backend
- * was lost (the verdict is then set). A 421 ends the backend's side of the connection (RFC 5321
- * 3.8): what follows in this batch gets 451. */
+/* Reads the reply to a step, which is a refusal or `good`: of that class (2), or that code (354).
+ * False when the backend was lost (the verdict is then set). A 421 ends the backend's side of the
+ * connection (RFC 5321 3.8): what follows in this batch gets 451. */
 static bool read_reply(struct backend_courier *courier, const char *step, struct reply *reply,
                        int good, struct deadline deadline)
 {
     enum io_result result = reply_read(&courier->hop.stream, reply, deadline);
     /* Any other, passed on, would mean to the client what the backend cannot have meant. */
-    if (result == IO_OK && reply->code < 400 && reply->code / 100 != good)
+    if (result == IO_OK && reply->code < 400 && reply->code / 100 != good && reply->code != good)
         result = IO_FAILED;
     if (result != IO_OK) {
         lose(courier, step, result);
@@ -179,6 +180,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     courier->data_due = data == COURIER_DATA;
     courier->chunks = false;
     courier->chunks_due = 0;
+    courier->data_until = (struct deadline){0};
     courier->written = false;
     if (!courier->in_transaction) {
         courier->in_transaction = true;
@@ -241,10 +243,9 @@ static void settle_mail(struct backend_courier *courier, struct reply *reply)
 /* The reply to a command that is out; behind a refused MAIL the pipelined ones are read away and
  * the verdict on MAIL stands for them. */
 static void take_reply(struct backend_courier *courier, bool out, const char *step, int good,
-                       struct reply *reply)
+                       struct reply *reply, struct deadline deadline)
 {
-    if (!out || !courier->connected ||
-        !read_reply(courier, step, reply, good, step_deadline(courier)))
+    if (!out || !courier->connected || !read_reply(courier, step, reply, good, deadline))
         reply->code = 0;
     if (courier->judged && reply->code != 421 && reply->code != 354)
         *reply = courier->verdict;
@@ -260,7 +261,27 @@ static void courier_recipient_reply(struct courier *base, struct reply *reply)
     if (!out && !courier->judged)
         out = write_step(
             courier, nexthop_put_rcpt(&courier->hop, recipient, step_deadline(courier)), "RCPT");
-    take_reply(courier, out, "RCPT", 2, reply);
+    take_reply(courier, out, "RCPT", 2, reply, step_deadline(courier));
+}
+
+static bool write_data(struct backend_courier *courier)
+{
+    return write_step(courier, nexthop_put(&courier->hop, "DATA\r\n", step_deadline(courier)),
+                      "DATA");
+}
+
+/* Where it went out together with recipients, its reply comes with theirs. Its time runs from here,
+ * and what has come within it can still be read when the client has taken longer. */
+static bool courier_ask_data(struct courier *base)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+
+    if (courier->judged || !courier->data_due || (courier->written && courier->count > 0))
+        return false;
+    if (!courier->written)
+        courier->written = write_data(courier);
+    courier->data_until = step_deadline(courier);
+    return courier->written;
 }
 
 static void courier_data_reply(struct courier *base, struct reply *reply)
@@ -275,10 +296,14 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     }
     bool out = courier->written && courier->data_due;
     if (!out && courier->data_due && !courier->judged)
-        out = write_step(courier, nexthop_put(&courier->hop, "DATA\r\n", step_deadline(courier)),
-                         "DATA");
+        out = write_data(courier);
     courier->data_due = false;
-    take_reply(courier, out, "DATA", 3, reply);
+    take_reply(courier, out, "DATA", 354, reply,
+               courier->data_until.at_ms != 0 ? courier->data_until : step_deadline(courier));
+    if (reply->code != 354) {
+        courier->verdict = *reply;
+        courier->judged = true;
+    }
 }
 
 static size_t total_octets(const struct iovec *iov, int count)
@@ -338,7 +363,7 @@ static int courier_write(struct courier *base, const struct iovec *iov, int coun
     struct deadline deadline = deadline_in_ms(DATA_WRITE_TIMEOUT_MS);
     enum io_result result = IO_OK;
 
-    if (!courier->connected)
+    if (!courier->connected || courier->judged)
         return -1;
     if (courier->chunks && put_chunk_head(courier, total_octets(iov, count)) != 0)
         return -1;
@@ -361,8 +386,9 @@ static void courier_end(struct courier *base, struct reply *reply)
     struct deadline deadline = deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms);
 
     courier->in_transaction = false;
-    courier->reset_due = false;
-    if (courier->connected) {
+    /* Where DATA was refused the transaction still stands. */
+    courier->reset_due = courier->connected && courier->judged;
+    if (courier->connected && !courier->judged) {
         /* The only end of data that ever leaves relay-in (promise 2). */
         enum io_result result =
             nexthop_put(&courier->hop, courier->chunks ? "BDAT 0 LAST\r\n" : ".\r\n", deadline);
@@ -440,6 +466,7 @@ struct courier *courier_backend_new(struct backend *backend)
     static const struct courier_ops ops = {
         .send = courier_send,
         .recipient_reply = courier_recipient_reply,
+        .ask_data = courier_ask_data,
         .data_reply = courier_data_reply,
         .write = courier_write,
         .end = courier_end,

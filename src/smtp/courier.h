@@ -81,15 +81,20 @@ struct courier_ops {
                  const struct recipient *recipients, size_t count, enum courier_data data);
     /* The reply to each recipient of the batch, in order, `count` times. */
     void (*recipient_reply)(struct courier *courier, struct reply *reply);
+    /* After the recipients' replies, instead of data_reply() at once: sends DATA if it has not gone
+     * out yet. True when the client gains a round trip by being told to begin now: data_reply() is
+     * then asked when mail data has come, and before any of it is written; only abort() may come in
+     * its place. NULL: never. */
+    bool (*ask_data)(struct courier *courier);
     /* The reply to DATA, after the recipients': 354, or why not. Sets `form`; COURIER_CHUNKS only
-     * for chunked data. */
+     * for chunked data. What refused behind ask_data() is told by end() again. */
     void (*data_reply)(struct courier *courier, struct reply *reply);
     /* Mail data in the form that was said. 0, or -1 when the next hop is lost: the session then
      * drains the client and asks end() for the reason. The trace header comes first, as any
      * bytes. */
     int (*write)(struct courier *courier, const struct iovec *iov, int count);
-    /* Writes the end of data and reads the final reply; after a failed write() only gives the
-     * reply. The transaction is over. */
+    /* Writes the end of data and reads the final reply; after a failed write(), or a refusal by
+     * data_reply(), only gives the reply. The transaction is over. */
     void (*end)(struct courier *courier, struct reply *reply);
     /* The transaction is over without data (RSET, EHLO, refused MAIL); the connection may stay. */
     void (*reset)(struct courier *courier);

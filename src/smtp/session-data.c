@@ -3,7 +3,8 @@
  * Nothing is kept: bytes are scanned where they were received and written to the next hop from
  * there. Once something is wrong (too big, a loop, bare newlines, next hop lost) the next hop is
  * dropped, the rest is read away to the end of data, and only then the client hears of it, because
- * until then it would not listen.
+ * until then it would not listen. So it is too where the next hop refuses DATA after the client was
+ * told to begin.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -44,7 +45,7 @@ static void refuse(struct session *session, enum own_reply why)
     transfer->refused = true;
     transfer->refusal = why;
     transfer->drain_deadline = deadline_in_ms(session->rules->drain_timeout_ms);
-    /* With REPLY_OK the courier has lost its next hop and keeps the reply. */
+    /* With REPLY_OK the courier has lost its next hop, or was refused by it, and keeps the reply. */
     if (why != REPLY_OK)
         session->courier->ops->abort(session->courier);
 }
@@ -181,6 +182,20 @@ bool session_drained_enough(const struct session *session)
                                  deadline_passed(transfer->drain_deadline));
 }
 
+/* Now its answer to DATA matters. What it takes is not the client's time. */
+static void hear_next_hop(struct session *session)
+{
+    struct reply *reply = &session->scratch->reply;
+    int64_t since = deadline_now_ms();
+
+    session->unheard = false;
+    session->courier->ops->data_reply(session->courier, reply);
+    if (reply->code != 354)
+        refuse(session, REPLY_OK);
+    session->heard_ms = deadline_now_ms();
+    session->data_since_ms += session->heard_ms - since;
+}
+
 void session_receive_data(struct session *session)
 {
     session_transfer_begin(session, DATALINE_LINES);
@@ -197,6 +212,8 @@ bool session_continue_data(struct session *session)
         enum io_result result;
         if (!session_read(session, &bytes, &len, &result))
             return false;
+        if (result == IO_OK && session->unheard)
+            hear_next_hop(session);
         if (result == IO_OK)
             session_consume(session, take_piece(session, bytes, len));
         if (result != IO_OK || (!transfer->scanner.ended && session_drained_enough(session))) {

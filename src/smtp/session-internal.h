@@ -115,6 +115,7 @@ struct session {
     int64_t started_ms;
     unsigned accepted, refused;          /* recipients */
     char recipient[PATH_MAX_OCTETS + 1]; /* the first accepted one */
+    bool unheard;                        /* the client has its 354 before the next hop's was read */
     struct transfer transfer;
 };
 
@@ -157,8 +158,9 @@ void session_command(struct session *session, const struct line *line);
 void session_batch_add(struct session *session, const struct recipient *recipient,
                        const void *route, enum own_reply verdict);
 /* Hands the batch over, with what shall follow it, and puts the replies to the recipients. True
- * when the next hop now waits for mail data; otherwise, if any was asked for, the reply that says
- * why is left in the scratch, not yet put, and the transaction is still to be ended. */
+ * when the client may send mail data: the next hop waits for it, or is `unheard`. Otherwise, if any
+ * was asked for, the reply that says why is left in the scratch, not yet put, and the transaction is
+ * still to be ended. */
 bool session_batch_flush(struct session *session, enum courier_data data);
 
 /* session-data.c */

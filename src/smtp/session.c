@@ -167,6 +167,7 @@ void session_end_transaction(struct session *session)
     memset(&session->batch, 0, sizeof session->batch);
     memset(&session->transfer, 0, sizeof session->transfer);
     session->accepted = session->refused = 0;
+    session->unheard = false;
     if (session->state != STATE_CONNECTED)
         session->state = STATE_READY;
 }

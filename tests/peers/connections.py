@@ -3,7 +3,9 @@
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import re
+import select
 import subprocess
+import threading
 import time
 
 from bed import BACKEND, CLIENT4, CLIENT6, OTHER4, RELAY4, Client, Postfix, read, wait_for
@@ -83,6 +85,103 @@ def cold(world):
         assert used == (9 if tls else 6), first
         relay.stop()
         backend.close()
+
+
+@scenario("354: a client that waits for it has it before the backend's, and nothing goes on before that")
+def early_354(world):
+    may_answer = threading.Event()
+
+    def judge(dialog, step, text):
+        if step == "data":
+            may_answer.wait(5)
+
+    backend = mirror(world, judge=judge)
+    world.relay(backend_port=PORT, backend='spares = 1; tls = "none";')
+    learned()
+
+    def commands():
+        dialog, = introduced(backend)
+        return [line.split(":")[0] for line in dialog.lines[-3:]]
+
+    client = Client()
+    client.hello()
+    for parameters, early in (("", True), (" SIZE=1048576", True), (" SIZE=1048577", False)):
+        may_answer.clear()
+        client.cmd(f"MAIL FROM:<s@sender.example>{parameters}", 250)
+        client.cmd("RCPT TO:<a@example.com>", 250)
+        client.send("DATA\r\n")
+        wait_for("DATA", lambda: commands()[-1] == "DATA")
+        heard = bool(select.select([client.sock], [], [], 2 if early else 0.3)[0])
+        assert heard == early, (parameters, heard)
+        if early:
+            assert client.reply()[0] == 354
+            client.send(BODY)
+            time.sleep(0.2)
+            dialog, = introduced(backend)
+            assert commands() == ["MAIL FROM", "RCPT TO", "DATA"] and not dialog.pending
+            assert not select.select([dialog.sock], [], [], 0)[0], "mail data before the backend's 354"
+            assert not select.select([client.sock], [], [], 0)[0], "answered before the backend"
+        may_answer.set()
+        if not early:
+            assert client.reply()[0] == 354
+            client.send(BODY)
+        assert client.reply()[0] == 250
+    assert len(backend.accepted) == 3 and backend.violations == [], backend.violations
+    # One that says what it has to say at once waits for the backend in any case: nothing is gained.
+    may_answer.clear()
+    client.send(FIRST)
+    wait_for("DATA", lambda: commands()[-1] == "DATA")
+    assert not select.select([client.sock], [], [], 0.3)[0], "answered before the backend"
+    may_answer.set()
+    assert [client.reply()[0] for _ in range(3)] == [250, 250, 354]
+    client.send(BODY)
+    assert client.reply()[0] == 250
+
+
+@scenario("354: a client that vanishes, or waits, before the backend was heard leaves nothing behind")
+def early_354_left(world):
+    backend = mirror(world)
+    relay = world.relay(backend_port=PORT, backend='spares = 0; tls = "none"; command_timeout = "1s";')
+    learned()
+
+    def begin():
+        client = Client()
+        client.hello()
+        assert client.envelope("a@example.com") == [250]
+        client.cmd("DATA", 354)
+        return client, introduced(backend)[-1]
+
+    for leave in Client.close, Client.kill:
+        client, dialog = begin()
+        leave(client)
+        wait_for("the end at the backend", lambda: not dialog.open)
+        assert not backend.messages and dialog.lines[-1] == "DATA", dialog.lines
+    # the backend's 354 was in time, whenever the client comes
+    client, dialog = begin()
+    time.sleep(1.5)
+    client.send(BODY)
+    assert client.reply()[0] == 250 and len(backend.accepted) == 1
+    client.close()
+    # it goes away while the client thinks
+    client, dialog = begin()
+    backend.drop([dialog])
+    wait_for("the end at the backend", lambda: not dialog.open)
+    client.send(BODY)
+    assert client.reply()[1].startswith("451 4.4.2")
+    # a refusal costs no connection: the next message goes over the same
+    assert client.envelope("a@example.com") == [250]
+    backend.script = {"data": "554 5.7.1 not today"}
+    dialog = introduced(backend)[-1]
+    client.cmd("DATA", 354)
+    client.send(BODY)
+    assert client.reply()[1] == "554 5.7.1 not today"
+    assert dialog.lines[-1] == "DATA", dialog.lines
+    backend.script = {}
+    assert client.envelope("b@example.com") == [250]
+    assert client.data("x\r\n")[0] == 250
+    assert introduced(backend)[-1] is dialog and "RSET" in dialog.lines
+    assert [m.recipients for m in backend.accepted] == [["a@example.com"], ["b@example.com"]]
+    assert backend.violations == [] and relay.process.poll() is None
 
 
 @scenario("spares: as many as asked for, replaced when used, and when the backend closes them")

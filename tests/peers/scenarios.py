@@ -208,9 +208,9 @@ def backend_answers(world):
         ("rcpt", "550 5.1.1 unknown", (550, 554, None)),
         ("rcpt", "close", (451, 554, None)),
         ("rcpt", "garbage", (451, 554, None)),
-        ("data", "450 4.3.0 not now", (250, 450, None)),
-        ("data", "554 5.3.0 never", (250, 554, None)),
-        ("data", "close", (250, 451, None)),
+        ("data", "450 4.3.0 not now", (250, 354, 450)),
+        ("data", "554 5.3.0 never", (250, 354, 554)),
+        ("data", "close", (250, 354, 451)),
         ("dot", "451 4.3.0 disk", (250, 354, 451)),
         ("dot", "554 5.7.1 spam", (250, 354, 554)),
         ("dot", "garbage", (250, 354, 451)),
@@ -229,6 +229,8 @@ def backend_answers(world):
                 heard[2] = client.reply()[0]
             if tuple(heard) != expected:
                 wrong.append((step, text, "pipelining" if pipelining else "lock-step", heard, expected))
+            if backend.messages and step != "dot":
+                wrong.append((step, text, "delivered", backend.messages))
             client.close()
             backend.close()
     assert not wrong, wrong

@@ -52,8 +52,8 @@ static void take_free(struct courier *c)
 
 static struct courier *take_new(void *context, const void *route)
 {
-    static const struct courier_ops ops = {take_send, take_rcpt, take_data, take_write, take_rcpt,
-                                           take_nothing, take_nothing, NULL, take_free};
+    static const struct courier_ops ops = {take_send, take_rcpt,    NULL,         take_data, take_write,
+                                           take_rcpt, take_nothing, take_nothing, NULL,      take_free};
     struct courier *courier = malloc(sizeof *courier);
     (void)context, (void)route;
     courier->ops = &ops;

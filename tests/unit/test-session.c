@@ -25,6 +25,8 @@ struct fake_courier {
 /* What the test at hand sees and sets. */
 static GString *told, *body;
 static int data_code = 354, end_code = 250;
+static bool early;       /* 354 may be given before it is there */
+static int data_takes_ms;
 static int fail_write_at;  /* the nth write fails; 0 = none */
 static int writes;
 static enum courier_form next_form; /* what chunked data goes out as */
@@ -64,9 +66,20 @@ static void fake_recipient_reply(struct courier *base, struct reply *reply)
         reply_set(reply, 250, "2.1.5", "Ok");
 }
 
+static bool fake_ask_data(struct courier *base)
+{
+    (void)base;
+    if (early)
+        g_string_append(told, "asked; ");
+    return early;
+}
+
 static void fake_data_reply(struct courier *base, struct reply *reply)
 {
     (void)base;
+    if (early)
+        g_string_append(told, "heard; ");
+    g_usleep((gulong)data_takes_ms * 1000);
     reply_set(reply, data_code, "", "data");
 }
 
@@ -87,7 +100,7 @@ static void fake_end(struct courier *base, struct reply *reply)
     if (fail_write_at > 0)
         reply_own(reply, REPLY_BACKEND_LOST);
     else
-        reply_set(reply, end_code, "", "done");
+        reply_set(reply, data_code != 354 ? data_code : end_code, "", "done");
 }
 
 static void fake_reset(struct courier *base)
@@ -124,8 +137,8 @@ static void fake_authenticate(struct courier *base, const struct client_identity
 static struct courier *fake_new(void *context, const void *route)
 {
     static const struct courier_ops ops = {
-        fake_send,  fake_recipient_reply, fake_data_reply,   fake_write, fake_end,
-        fake_reset, fake_abort,           fake_authenticate, fake_free,
+        fake_send, fake_recipient_reply, fake_ask_data, fake_data_reply,   fake_write,
+        fake_end,  fake_reset,           fake_abort,    fake_authenticate, fake_free,
     };
     struct fake_courier *courier = calloc(1, sizeof *courier);
     (void)context;
@@ -205,6 +218,8 @@ static void scene_open(struct scene *scene)
     body = g_string_new(NULL);
     data_code = 354;
     end_code = 250;
+    early = false;
+    data_takes_ms = 0;
     writes = fail_write_at = 0;
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
     scene->client = fds[1];
@@ -547,6 +562,83 @@ static void test_final_refusal_is_passed(void)
     scene_close(&scene);
 }
 
+/* What comes behind a DATA that is answered before the next hop has answered it. */
+static const struct {
+    const char *name, *parameters, *data, *codes, *told;
+    int data_code;
+    bool parked; /* between DATA and what follows */
+} begun_early[] = {
+    {"taken", "", "x\r\n.\r\nNOOP\r\n", "354 250 250", "asked; heard; end; ", 354, true},
+    {"empty", "", ".\r\nNOOP\r\n", "354 250 250", "asked; heard; end; ", 354, true},
+    {"refused for now", "", "x\r\n.\r\nNOOP\r\n", "354 451 250", "asked; heard; end; ", 451, true},
+    {"refused", "", "x\r\n.\r\nNOOP\r\n", "354 554 250", "asked; heard; end; ", 554, true},
+    {"refused and left", "", "x\r\n.\r\nNOOP\r\n", "354 421", "asked; heard; end; ", 421, true},
+    {"refused, client vanishes", "", "x\r\n", "354", "asked; heard; abort; ", 554, true},
+    {"client vanishes", "", "", "354", "asked; abort; ", 354, true},
+    {"client vanishes before the last octet", "", ".\r", "354", "asked; heard; abort; ", 354, true},
+    {"a big message", " SIZE=1048577", "x\r\n.\r\n", "354 250", "heard; end; ", 354, true},
+    {"a big message, refused", " SIZE=1048577", "NOOP\r\n", "554 250", "heard; ", 554, true},
+    {"one that is just small", " SIZE=1048576", "x\r\n.\r\n", "354 250", "asked; heard; end; ", 354,
+     true},
+    {"client does not wait", "", "x\r\n.\r\n", "354 250", "heard; end; ", 354, false},
+    {"client does not wait, refused", "", "NOOP\r\n", "554 250", "heard; ", 554, false},
+};
+
+static void test_begun_early(gconstpointer data)
+{
+    size_t i = GPOINTER_TO_SIZE(data);
+    struct scene scene;
+
+    scene_open(&scene);
+    early = true;
+    data_code = begun_early[i].data_code;
+    scene.rules.message_size = 2000000;
+    g_autofree char *before = g_strdup_printf(EHLO "MAIL FROM:<s@far.example>%s\r\n" RCPT("a"),
+                                              begun_early[i].parameters);
+    say(&scene, before, strlen(before));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_autofree char *greeted = heard_codes(&scene);
+    g_assert_cmpstr(greeted, ==, "250 250 250");
+    g_string_truncate(told, 0);
+    g_autofree char *input = g_strconcat("DATA\r\n", begun_early[i].data, NULL);
+    if (begun_early[i].parked) {
+        say(&scene, input, 6);
+        session_run(scene.session, &scene.scratch);
+    }
+    say(&scene, input + (begun_early[i].parked ? 6 : 0), strlen(input) - (begun_early[i].parked ? 6 : 0));
+    shutdown(scene.client, SHUT_WR);
+    g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_autofree char *expected = g_strconcat(SENDER " DATA; ", begun_early[i].told, NULL);
+    g_assert_cmpstr(codes, ==, begun_early[i].codes);
+    g_assert_cmpstr(told->str, ==, expected);
+    g_assert_cmpint(data_code == 354 || body->len == 0, ==, true);
+    scene_close(&scene);
+}
+
+/* The next hop is heard when the first octet comes, not before, and its time is not the client's. */
+static void test_early_waits_without_worker(void)
+{
+    struct scene scene;
+
+    scene_open(&scene);
+    early = true;
+    say(&scene, EHLO MAIL RCPT("a") "DATA\r\n", strlen(EHLO MAIL RCPT("a") "DATA\r\n"));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpstr(told->str, ==, SENDER " a@here.example DATA; asked; ");
+    g_assert_true(session_holds_next_hop(scene.session));
+    data_takes_ms = 400; /* longer than data_timeout_ms */
+    say(&scene, "x", 1);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_true(g_str_has_suffix(told->str, "asked; heard; "));
+    say(&scene, "\r\n.\r\n", 5);
+    g_assert_cmpint(run(&scene), ==, SESSION_IDLE);
+    g_assert_true(g_str_has_suffix(told->str, "asked; heard; end; "));
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 250");
+    scene_close(&scene);
+}
+
 static void test_bare_newline_rejected(void)
 {
     struct scene scene;
@@ -838,6 +930,11 @@ int main(int argc, char **argv)
     g_test_add_func("/session/too big is drained", test_too_big_is_drained);
     g_test_add_func("/session/next hop lost in data", test_next_hop_lost_in_data);
     g_test_add_func("/session/final refusal passed", test_final_refusal_is_passed);
+    for (size_t i = 0; i < G_N_ELEMENTS(begun_early); i++) {
+        g_autofree char *path = g_strdup_printf("/session/begun early/%s", begun_early[i].name);
+        g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_begun_early);
+    }
+    g_test_add_func("/session/early waits without a worker", test_early_waits_without_worker);
     g_test_add_func("/session/bare newline rejected", test_bare_newline_rejected);
     g_test_add_func("/session/overshoot", test_overshoot);
     g_test_add_func("/session/parking", test_parking);
