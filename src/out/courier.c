@@ -42,6 +42,8 @@ struct out_courier {
     size_t batch_next;
     const struct recipient *recipients; /* the caller's */
     struct out_stored *stored;          /* NULL: nothing is being stored */
+    bool data_asked;                    /* ask_data() came first, and found this: */
+    enum own_reply room;
 };
 
 /* ID: to=<a@example.com>, relay=mx[192.0.2.1]:25, delay=0.51, dsn=2.0.0, status=sent (250 Ok) */
@@ -78,6 +80,7 @@ static void forget(struct out_courier *courier)
         leg_free(courier->legs[i]);
     courier->leg_count = 0;
     courier->envelope = NULL;
+    courier->data_asked = false;
 }
 
 /* Recipients find their next hops. */
@@ -284,27 +287,51 @@ static enum decision decide(struct leg *const *legs, size_t count, struct reply 
     return decision;
 }
 
+/* DATA goes out to the legs, unless there is no room for what may be left over: then nobody gets it
+ * now, since half a delivery and a 4xx would bring the message to the other half again and again. */
+static enum own_reply send_data(struct out_courier *courier, int64_t patience_ms)
+{
+    const struct out_store *store = courier->out->store;
+    struct leg *legs[CONFIG_NEXT_HOPS_MAX];
+    size_t count = list_legs(courier, legs);
+    enum own_reply room = REPLY_OK;
+
+    set_patience(courier, deadline_in_ms(patience_ms));
+    if (store != NULL && count > 1)
+        room = store->begin(store->context, courier->envelope, &courier->stored);
+    for (size_t i = 0; i < count && room == REPLY_OK; i++)
+        leg_send_data(legs[i]);
+    return room;
+}
+
+/* While the replies come, so does the message. Their time runs from here, and what has come within it
+ * can still be read when the client has taken longer. */
+static bool courier_ask_data(struct courier *base)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    int64_t patience = courier->out->config->out.timeouts.reply;
+
+    if (patience > DATA_PATIENCE_MS)
+        patience = DATA_PATIENCE_MS;
+    courier->room = send_data(courier, patience);
+    courier->data_asked = true;
+    return courier->room == REPLY_OK;
+}
+
 static void courier_data_reply(struct courier *base, struct reply *reply)
 {
     struct out_courier *courier = (struct out_courier *)base;
-    const struct out_store *store = courier->out->store;
     struct leg *legs[CONFIG_NEXT_HOPS_MAX];
     size_t count = list_legs(courier, legs), ready = 0;
+    bool asked = courier->data_asked;
 
     base->form = COURIER_LINES;
-    set_patience(courier, deadline_in_ms(DATA_PATIENCE_MS));
-    if (store != NULL && count > 1) {
-        /* Without room for what may be left over, nobody gets it now: half a delivery and a 4xx would
-         * bring the message to the other half again and again. */
-        enum own_reply room = store->begin(store->context, courier->envelope, &courier->stored);
-        if (room != REPLY_OK) {
-            reply_own(reply, room);
-            log_refused(courier, reply);
-            return;
-        }
+    enum own_reply room = asked ? courier->room : send_data(courier, DATA_PATIENCE_MS);
+    if (room != REPLY_OK) {
+        reply_own(reply, room);
+        log_refused(courier, reply);
+        return;
     }
-    for (size_t i = 0; i < count; i++)
-        leg_send_data(legs[i]);
     for (size_t i = 0; i < count; i++)
         ready += leg_data_reply(legs[i]);
     if (ready > 0) {
@@ -313,7 +340,8 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     }
     if (count > 0) {
         decide(legs, count, reply);
-        log_all(courier);
+        if (!asked) /* else end() is still to come */
+            log_all(courier);
     } else {
         reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
     }
@@ -420,6 +448,7 @@ struct courier *courier_out_new(const struct outbound *out)
     static const struct courier_ops ops = {
         .send = courier_send,
         .recipient_reply = courier_recipient_reply,
+        .ask_data = courier_ask_data,
         .data_reply = courier_data_reply,
         .write = courier_write,
         .end = courier_end,

@@ -58,7 +58,8 @@ static void keep(struct leg *leg)
 /* Nothing is under way there: RSET is all it takes before the next message. */
 static bool is_clean(const struct leg *leg)
 {
-    return leg->connected && !leg->in_data && !leg->mail_due && leg->next == leg->batch_count;
+    return leg->connected && !leg->in_data && !leg->data_due && !leg->mail_due &&
+           leg->next == leg->batch_count;
 }
 
 void leg_free(struct leg *leg)
@@ -67,7 +68,7 @@ void leg_free(struct leg *leg)
         return;
     if (is_clean(leg))
         keep(leg);
-    disconnect(leg, !leg->in_data);
+    disconnect(leg, !leg->in_data && !leg->data_due);
     stream_buffers_free(&leg->buffers);
     free(leg);
 }
@@ -267,6 +268,7 @@ void leg_send_data(struct leg *leg)
     enum io_result result = nexthop_put(&leg->remote.hop, "DATA\r\n", step(leg));
     if (result == IO_OK)
         result = stream_flush(&leg->remote.hop.stream, step(leg));
+    leg->data_due = result == IO_OK;
     if (result != IO_OK)
         lose(leg, "sending DATA", result);
 }
@@ -275,6 +277,7 @@ bool leg_data_reply(struct leg *leg)
 {
     struct reply reply;
 
+    leg->data_due = false;
     if (leg->judged || !read_reply(leg, "sending DATA", &reply, step(leg)) || leg->judged)
         return false;
     leg->in_data = reply.code == 354;

@@ -33,7 +33,8 @@ struct leg {
     bool written;  /* pipelined: all of it went out in one write; else step by step */
     bool mail_due; /* the reply to MAIL is still to be had */
     size_t accepted;
-    bool in_data; /* it has said 354 */
+    bool data_due; /* DATA has gone out, and its reply is still to be had */
+    bool in_data;  /* it has said 354 */
 };
 
 /* For the destination of this domain. NULL when out of memory. */
@@ -50,8 +51,8 @@ void leg_send_batch(struct leg *leg);
 /* The reply to the next recipient of the batch. */
 void leg_recipient_reply(struct leg *leg, struct reply *reply);
 
-/* DATA goes out, and its reply is read: two steps, so that all legs wait together. Only with accepted
- * recipients. True under 354. */
+/* DATA goes out, and its reply is read: two steps, so that all legs wait together, and our client need
+ * not. Only with accepted recipients. True under 354. */
 void leg_send_data(struct leg *leg);
 bool leg_data_reply(struct leg *leg);
 

@@ -164,6 +164,7 @@ struct world {
     struct reply replies[8], data, final;
     struct out_stored *stored;
     struct out_store store;
+    bool early; /* the client hears 354 before the next hops are heard */
 };
 
 static void collect(void *context, const char *text)
@@ -317,11 +318,13 @@ static char *transact(struct world *world, const char *recipients)
         accepted += reply_is_positive(&world->replies[i]);
         g_string_append_printf(codes, "%d ", world->replies[i].code);
     }
+    bool early = world->early && accepted > 0 && ops->ask_data(world->courier);
     ops->data_reply(world->courier, &world->data);
-    g_string_append_printf(codes, "/ %d", world->data.code);
-    if (world->data.code == 354 && accepted > 0) {
+    g_string_append_printf(codes, "/ %d", early ? 354 : world->data.code);
+    if (early || (world->data.code == 354 && accepted > 0)) {
         struct iovec iov = {message, strlen(message)};
-        ops->write(world->courier, &iov, 1);
+        if (world->data.code == 354)
+            ops->write(world->courier, &iov, 1);
         ops->end(world->courier, &world->final);
         g_string_append_printf(codes, " / %d", world->final.code);
     } else {
@@ -416,6 +419,38 @@ static const struct {
      "a@hop0.example",
      "250 / 451",
      "4.3.0",
+     {0},
+     {1}},
+    {"DATA refused for good",
+     {{.data = "554 5.7.1 never"}, {.data = "554 5.7.0 never"}},
+     "",
+     "a@hop0.example b@hop1.example",
+     "250 250 / 554",
+     "5.7.1",
+     {0},
+     {1, 1}},
+    {"DATA refused: later before never",
+     {{.data = "554 5.7.1 never"}, {.data = "421 4.7.1 later"}},
+     "",
+     "a@hop0.example b@hop1.example",
+     "250 250 / 451",
+     "4.7.1",
+     {0},
+     {1, 1}},
+    {"DATA refused by one",
+     {{.data = "554 5.7.1 never"}, {0}},
+     "",
+     "a@hop0.example b@hop1.example",
+     "250 250 / 354 / 250",
+     "2.0.0",
+     {0, 1},
+     {1, 1}},
+    {"no sense at DATA",
+     {{.data = "250 2.0.0 thanks"}},
+     "",
+     "a@hop0.example",
+     "250 / 451",
+     "4.4.2",
      {0},
      {1}},
     {"MAIL refused",
@@ -543,15 +578,24 @@ static const struct {
      {1, 1, 1, 1}},
 };
 
-static void test_case(gconstpointer data)
+/* The client has begun: what would have been the reply to DATA is the final one. */
+static char *when_early(const char *codes)
 {
-    const size_t i = (size_t)data;
+    bool refused = strstr(codes, "250") != NULL && strstr(codes, "/ 354") == NULL;
+    g_auto(GStrv) parts = g_strsplit(codes, "/", 2);
+    return refused ? g_strjoinv("/ 354 /", parts) : g_strdup(codes);
+}
+
+static void check_case(size_t i, bool early)
+{
     struct world world;
     int64_t start = deadline_now_ms();
 
     open_world(&world, cases[i].scripts, cases[i].more);
+    world.early = early;
     g_autofree char *codes = transact(&world, cases[i].recipients);
-    g_assert_cmpstr(codes, ==, cases[i].codes);
+    g_autofree char *expected = early ? when_early(cases[i].codes) : g_strdup(cases[i].codes);
+    g_assert_cmpstr(codes, ==, expected);
     const struct reply *last = world.final.code != 0 ? &world.final : &world.data;
     g_assert_cmpstr(last->enhanced, ==, cases[i].enhanced);
     /* What waits, waits side by side. */
@@ -561,6 +605,12 @@ static void test_case(gconstpointer data)
         g_assert_cmpint(hops[k].dots, ==, cases[i].dots[k]);
         g_assert_cmpint(hops[k].connections, ==, cases[i].connections[k]);
     }
+}
+
+static void test_case(gconstpointer data)
+{
+    check_case((size_t)data, false);
+    check_case((size_t)data, true);
 }
 
 static void test_message(void)
@@ -647,6 +697,36 @@ static void test_abort(void)
     }
 }
 
+/* The session ends before the next hops were heard: none sees an end, none is used again. */
+static void test_abort_unheard(void)
+{
+    struct world world;
+    struct reply reply;
+
+    open_world(&world, NULL, "");
+    add(&world, "a@hop0.example");
+    add(&world, "b@hop1.example");
+    world.courier->ops->send(world.courier, &world.envelope, world.recipients, 2, COURIER_DATA);
+    world.courier->ops->recipient_reply(world.courier, &reply);
+    world.courier->ops->recipient_reply(world.courier, &reply);
+    g_assert_true(world.courier->ops->ask_data(world.courier));
+    world.courier->ops->abort(world.courier);
+    world.early = true;
+    g_autofree char *codes = transact(&world, "a@hop0.example b@hop1.example");
+    g_assert_cmpstr(codes, ==, "250 250 / 354 / 250");
+    for (int i = 0; i < 2; i++) {
+        pthread_mutex_lock(&hops[i].lock);
+        g_assert_cmpstr(hops[i].message->str, ==, "Subject: x\r\n\r\n..dots\r\nend\r\n");
+        pthread_mutex_unlock(&hops[i].lock);
+    }
+    close_world(&world);
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(hops[i].connections, ==, 2);
+        g_assert_cmpint(hops[i].dots, ==, 1);
+        g_assert_cmpint(hops[i].resets, ==, 0);
+    }
+}
+
 static void test_needs(void)
 {
     static const struct {
@@ -710,11 +790,13 @@ static void test_store(void)
          "a@hop0.example left 550;b@hop1.example delivered 250;"},
         {"no room to begin with", {.dot = "550 5.7.1 spam"}, false, true, "250 250 / 452", ""},
     };
-    for (size_t i = 0; i < G_N_ELEMENTS(tries); i++) {
+    for (size_t k = 0; k < 2 * G_N_ELEMENTS(tries); k++) {
+        const size_t i = k / 2;
         struct script scripts[HOPS] = {tries[i].first};
         struct world world;
         g_test_message("%s", tries[i].name);
         open_world(&world, scripts, "live_deadline = 1;");
+        world.early = k % 2 == 1;
         const struct out_stored *stored = world.stored;
         world.stored->begins = tries[i].begins;
         world.stored->commits = tries[i].commits;
@@ -790,6 +872,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/reuse", test_reuse);
     g_test_add_func("/fanout/dead", test_dead);
     g_test_add_func("/fanout/abort", test_abort);
+    g_test_add_func("/fanout/abort unheard", test_abort_unheard);
     g_test_add_func("/fanout/needs", test_needs);
     g_test_add_func("/fanout/store", test_store);
     g_test_add_func("/remotes/places", test_places);
