@@ -420,12 +420,12 @@ static void release(struct stream *stream)
 }
 
 /* A socket closed with unread input sends RST, which may overtake our last reply: take the input
- * that is there first. */
+ * that is there first. A piece that leaves room was the last. */
 static void discard_input(struct stream *stream)
 {
     char waste[4096];
     for (int i = 0; i < CLOSE_READS; i++) {
-        if (recv(stream->fd, waste, sizeof waste, MSG_DONTWAIT) <= 0)
+        if (recv(stream->fd, waste, sizeof waste, MSG_DONTWAIT) < (ssize_t)sizeof waste)
             return;
     }
 }
