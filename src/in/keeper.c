@@ -30,6 +30,8 @@ struct keeper {
     struct backend *backend;
     struct stream_buffers buffers;
     struct reply reply;
+    struct pollfd fds[CONFIG_SPARES_MAX + 1]; /* of the wait for work */
+    bool stirred;          /* in it a spare had a word to say, which can only mean its end */
     int64_t next_try_ms;   /* no connection is made before */
     int64_t next_spare_ms; /* and no spare */
     bool told;             /* that the backend offers no XCLIENT, or no STARTTLS */
@@ -182,20 +184,48 @@ static void make_connection(struct keeper *keeper, bool spare, bool tls)
     backend_disconnected(backend);
 }
 
-/* Takes a spare out that is too old, dead or too many. Under the lock; false when all are well. */
+/* The spares into the set to be polled, from `first` on; the number of all. Under the lock. */
+static nfds_t list_spares(struct keeper *keeper, nfds_t first)
+{
+    const struct backend *backend = keeper->backend;
+    for (unsigned i = 0; i < backend->spare_count; i++)
+        keeper->fds[first + i] =
+            (struct pollfd){.fd = backend->spares[i].hop.stream.fd, .events = POLLIN};
+    return first + backend->spare_count;
+}
+
+/* Asks all spares which of them are dead, after one seemed to be. Under the lock. */
+static void doubt_dead(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+    nfds_t count = list_spares(keeper, 0);
+
+    keeper->stirred = false;
+    if (poll(keeper->fds, count, 0) <= 0)
+        return;
+    for (nfds_t i = 0; i < count; i++) {
+        struct spare *spare = &backend->spares[i];
+        if (keeper->fds[i].revents == 0)
+            continue;
+        spare->doubtful = true;
+        if (deadline_now_ms() - spare->since_ms < SPARE_FAILED_MS)
+            keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+    }
+}
+
+/* Takes a spare out that is too old, doubtful or too many. Under the lock; false when all are
+ * well. */
 static bool take_unfit(struct keeper *keeper, struct spare *out)
 {
     struct backend *backend = keeper->backend;
+    int64_t oldest_ms = deadline_now_ms() - SPARE_LIFE_MS;
     unsigned seen[2] = {0, 0};
 
+    if (keeper->stirred)
+        doubt_dead(keeper);
     for (unsigned i = 0; i < backend->spare_count; i++) {
         struct spare *spare = &backend->spares[i];
-        struct pollfd poll_fd = {.fd = spare->hop.stream.fd, .events = POLLIN};
-        int64_t age = deadline_now_ms() - spare->since_ms;
-        bool dead = poll(&poll_fd, 1, 0) != 0;
-        if (dead && age < SPARE_FAILED_MS)
-            keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
-        if (dead || spare->doubtful || age >= SPARE_LIFE_MS ||
+        if (spare->doubtful || spare->since_ms <= oldest_ms ||
             ++seen[spare->tls] > backend_spares_wanted(backend, spare->tls)) {
             *out = *spare;
             *spare = backend->spares[--backend->spare_count];
@@ -276,21 +306,23 @@ static bool is_wanted(struct backend *backend)
     return wanted;
 }
 
-/* Waits for work, for the end, or for a word from a spare: it can only mean its end. A spare may be
- * taken and its descriptor used again meanwhile; the keeper then only looks once too often. */
-static void wait_for_work(struct keeper *keeper, struct pollfd *fds, int timeout_ms)
+/* Waits for work, for the end, or for a word from a spare. A spare may be taken and its descriptor
+ * used again meanwhile; the keeper then only asks them all once too often. */
+static void wait_for_work(struct keeper *keeper, int timeout_ms)
 {
     struct backend *backend = keeper->backend;
-    nfds_t count = 1;
     uint64_t counter;
 
-    fds[0] = (struct pollfd){.fd = backend->wake_fd, .events = POLLIN};
+    keeper->fds[0] = (struct pollfd){.fd = backend->wake_fd, .events = POLLIN};
     pthread_mutex_lock(&backend->lock);
-    for (unsigned i = 0; i < backend->spare_count; i++)
-        fds[count++] = (struct pollfd){.fd = backend->spares[i].hop.stream.fd, .events = POLLIN};
+    nfds_t count = list_spares(keeper, 1);
     pthread_mutex_unlock(&backend->lock);
-    if (poll(fds, count, timeout_ms) > 0 && fds[0].revents != 0 &&
-        read(backend->wake_fd, &counter, sizeof counter) < 0)
+    int ready = poll(keeper->fds, count, timeout_ms);
+    if (ready <= 0)
+        return;
+    bool woken = keeper->fds[0].revents != 0;
+    keeper->stirred = ready > (woken ? 1 : 0);
+    if (woken && read(backend->wake_fd, &counter, sizeof counter) < 0)
         return;
 }
 
@@ -310,12 +342,11 @@ static void leave(struct keeper *keeper)
 static void *keeper_main(void *argument)
 {
     struct keeper *keeper = argument;
-    struct pollfd fds[CONFIG_SPARES_MAX + 1];
 
     while (is_wanted(keeper->backend)) {
         int timeout_ms = tend(keeper);
         if (timeout_ms != 0)
-            wait_for_work(keeper, fds, timeout_ms);
+            wait_for_work(keeper, timeout_ms);
     }
     leave(keeper);
     stream_buffers_free(&keeper->buffers);
