@@ -1,11 +1,11 @@
 /* in/backend.h - what all sessions know together of one backend
  *
  * Which of its hosts answer, how many sessions are open, what it announced in EHLO, and a few
- * connections kept ready (spares): connected, greeted, EHLO done, TLS up for those that are meant
- * for clients under TLS, XCLIENT not yet sent. They are used once and replaced. One keeper thread
- * makes them, and asks the backend what it offers also where no spares are kept, so that what
- * relay-in offers its clients never depends on the backend being up this second. Every backend
- * connection also teaches what it saw.
+ * connections kept ready (spares): connected, greeted, TLS up for those that are meant for clients
+ * under TLS, EHLO done where it was not known what the answer would be, XCLIENT not yet sent. They
+ * are used once and replaced. One keeper thread makes them, and asks the backend what it offers
+ * also where no spares are kept, so that what relay-in offers its clients never depends on the
+ * backend being up this second. Every backend connection also teaches what it saw.
  *
  * Thread-safe. Counted by references: the service snapshots that use it hold them; the keeper
  * leaves, and frees it, after the last is gone. Owns the TLS credentials towards the backend.

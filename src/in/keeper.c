@@ -20,16 +20,27 @@
 #define SPARE_FAILED_MS 10000   /* one that ends sooner was not wanted there */
 #define RETRY_MS 15000          /* after a failure */
 #define REFRESH_MS (15 * 60000) /* what is offered, where there are no spares */
+/* How long a host that has been asked is taken to offer the same, so that a spare needs no EHLO. A
+ * change that it hides costs a 451 at most: the refusal of XCLIENT makes us ask again. */
+#define FRESH_MS 60000
 /* Between two spares. Where they go faster, making them one by one costs more than it saves. */
 #define PACE_MS 10
 #define STEP_MS 10000 /* each step of the keeper's dialogs */
 #define BUFFER_SIZE 4096
+
+/* What a host announced to us in plain text, and when; 0: never. */
+struct offer {
+    struct address host;
+    int64_t at_ms;
+    struct nexthop_capabilities seen;
+};
 
 /* What the keeper has in hand. */
 struct keeper {
     struct backend *backend;
     struct stream_buffers buffers;
     struct reply reply;
+    struct offer offer;                       /* the last */
     struct pollfd fds[CONFIG_SPARES_MAX + 1]; /* of the wait for work */
     bool stirred;          /* in it a spare had a word to say, which can only mean its end */
     int64_t next_try_ms;   /* no connection is made before */
@@ -99,17 +110,30 @@ static bool send_header(struct keeper *keeper, struct nexthop *hop)
            stream_flush(&hop->stream, deadline) == IO_OK;
 }
 
-/* Greeting, EHLO and, where it is wanted and offered, TLS and EHLO again. False when the connection
- * is of no use as a spare. */
-static bool prepare(struct keeper *keeper, struct nexthop *hop, bool tls)
+/* Is it known what a plain spare with this host would be told in answer to EHLO? It may do without
+ * where XCLIENT comes next and an EHLO behind it; under our own name the spare's EHLO is the
+ * session's. */
+static bool knows_offer(const struct keeper *keeper, const struct address *host)
+{
+    const struct offer *offer = &keeper->offer;
+    struct nexthop_capabilities learned;
+
+    /* After a refusal of XCLIENT nothing is learned of it. */
+    return keeper->backend->settings->identity == CONFIG_IDENTITY_XCLIENT && offer->at_ms != 0 &&
+           deadline_now_ms() - offer->at_ms < FRESH_MS && offer->host.port == host->port &&
+           address_same_ip(&offer->host, host) && offer->seen.xclient != 0 &&
+           backend_capabilities(keeper->backend, &learned) && learned.xclient != 0;
+}
+
+/* EHLO and, where it is wanted and offered, TLS and EHLO again. */
+static bool ask(struct keeper *keeper, struct nexthop *hop, const struct address *host, bool tls)
 {
     struct backend *backend = keeper->backend;
     struct error err = {""};
 
-    if (!send_header(keeper, hop) ||
-        nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK ||
-        !reply_is_positive(&keeper->reply) || !hello(keeper, hop))
+    if (!hello(keeper, hop))
         return false;
+    keeper->offer = (struct offer){*host, deadline_now_ms(), hop->capabilities};
     judge_offer(keeper, &hop->capabilities, tls);
     if (tls && (hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
         if (nexthop_starttls(hop, backend->tls, backend_tls_name(backend), &keeper->reply,
@@ -121,6 +145,20 @@ static bool prepare(struct keeper *keeper, struct nexthop *hop, bool tls)
             return false;
     }
     backend_learn(backend, &hop->capabilities, true);
+    return true;
+}
+
+/* Up to where a session can go on. False when the connection is of no use as a spare. */
+static bool prepare(struct keeper *keeper, struct nexthop *hop, const struct address *host,
+                    bool spare, bool tls)
+{
+    if (!send_header(keeper, hop) ||
+        nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK ||
+        !reply_is_positive(&keeper->reply))
+        return false;
+    if (!spare || tls || !knows_offer(keeper, host))
+        return ask(keeper, hop, host, tls);
+    hop->capabilities = keeper->offer.seen;
     return true;
 }
 
@@ -138,7 +176,7 @@ static void keep(struct backend *backend, struct nexthop *hop, const struct addr
 /* Connects to the first host that serves us. 0; or -1, with the reason logged where nothing is
  * known of the backend. */
 static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct address *host,
-                            bool tls)
+                            bool spare, bool tls)
 {
     struct backend *backend = keeper->backend;
     enum own_reply why;
@@ -154,7 +192,7 @@ static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct a
             return -1;
         }
         nexthop_init(hop, fd, &keeper->buffers);
-        if (prepare(keeper, hop, tls))
+        if (prepare(keeper, hop, host, spare, tls))
             return 0;
         nexthop_quit(hop);
         backend_disconnected(backend);
@@ -169,7 +207,7 @@ static void make_connection(struct keeper *keeper, bool spare, bool tls)
     struct address host;
     struct nexthop hop;
 
-    if (connect_prepared(keeper, &hop, &host, tls) != 0) {
+    if (connect_prepared(keeper, &hop, &host, spare, tls) != 0) {
         keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
         return;
     }

@@ -8,6 +8,6 @@ import sys
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "fault"))
 import tap  # noqa: E402
 
-for module in ("connections", "answers", "extensions", "identity", "submission"):
+for module in ("connections", "spares", "answers", "extensions", "identity", "submission"):
     __import__(module)
 sys.exit(tap.main())

@@ -1,4 +1,4 @@
-"""Round trips, spares, several hosts, several backends, TLS towards them.
+"""Round trips, several hosts, several backends, TLS towards them.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -9,11 +9,9 @@ import threading
 import time
 
 from bed import BACKEND, CLIENT4, CLIENT6, OTHER4, RELAY4, Client, Postfix, read, wait_for
-from interpose import Page
-from mirror import PORT, introduced, learned, mirror, wait_spares
+from mirror import GATHER, PORT, introduced, learned, mirror, wait_spares
 from tap import scenario
 
-GATHER = 0.04
 FIRST = "MAIL FROM:<s@sender.example>\r\nRCPT TO:<a@example.com>\r\nDATA\r\n"
 BODY = "Subject: x\r\n\r\nhello\r\n.\r\n"
 
@@ -182,150 +180,6 @@ def early_354_left(world):
     assert introduced(backend)[-1] is dialog and "RSET" in dialog.lines
     assert [m.recipients for m in backend.accepted] == [["a@example.com"], ["b@example.com"]]
     assert backend.violations == [] and relay.process.poll() is None
-
-
-@scenario("spares: as many as asked for, replaced when used, and when the backend closes them")
-def spares(world):
-    backend = mirror(world)
-    relay = world.relay(backend_port=PORT, backend='spares = 3; tls = "none";')
-    most = 0
-
-    def settled():
-        nonlocal most
-        most = max(most, len(backend.idle()))
-        return len(backend.held()) == 3 and len(backend.idle()) == 3
-
-    wait_for("three spares", settled)
-    wait_spares(backend, 3)
-    client = Client()
-    client.hello()
-    assert client.envelope("a@example.com") == [250]
-    taken, = introduced(backend)
-    assert taken in backend.dialogs[:3], "the session did not take a spare"
-    wait_for("the used one's replacement", lambda: len(backend.idle()) == 3)
-    assert client.data("x\r\n")[0] == 250
-    client.close()
-    wait_for("three again", settled)
-    # one closed by the backend is replaced, but not in a race: that one is young
-    backend.drop(backend.idle()[:1])
-    time.sleep(0.5)
-    assert len(backend.held()) == 2
-    for _ in range(3):
-        client = Client()
-        client.hello()
-        assert client.envelope("a@example.com") == [250]
-        assert client.data("x\r\n")[0] == 250
-        client.close()
-    wait_for("three again", settled, 25)
-    time.sleep(0.5)
-    assert len(backend.held()) == 3 and most <= 3, (len(backend.held()), most)
-    assert backend.violations == [], backend.violations
-    assert relay.process.poll() is None
-
-
-@scenario("spares: none under PROXY, where the client must be known first; the keeper speaks for itself")
-def no_spares_for_proxy(world):
-    for identity in ("proxy-v1", "proxy-v2"):
-        backend = mirror(world, proxy=True)
-        relay = world.relay(backend_port=PORT, identity=identity, backend="spares = 3;")
-        learned()
-        time.sleep(0.5)
-        assert backend.held() == [], identity
-        assert [d.proxy[1] in (None, "10.0.0.1", BACKEND) for d in backend.dialogs] == [True], backend.dialogs
-        client = Client()
-        client.hello()
-        assert client.envelope("a@example.com") == [250]
-        assert [d.proxy for d in introduced(backend)] == [(int(identity[-1]), CLIENT4)]
-        client.close()
-        assert backend.violations == [], backend.violations
-        relay.stop()
-        backend.close()
-
-
-@scenario("spares: one that died in silence, or fell silent, costs the client no refusal")
-def dead_spares(world):
-    for how in ("close", "stall"):
-        dead = []
-
-        def judge(dialog, step, text):
-            return how if dialog in dead and step == "xclient" else None
-
-        backend = mirror(world, judge=judge)
-        relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none"; connect_timeout = "1s";')
-        wait_spares(backend, 2)
-        dead += backend.dialogs
-        times = []
-        for _ in range(3):
-            client = Client()
-            client.hello()
-            began = time.monotonic()
-            assert client.envelope("a@example.com") == [250], how
-            times.append(time.monotonic() - began)
-            assert client.data("x\r\n")[0] == 250
-            client.close()
-        print(f"# {how}: {max(times) * 1000:.0f} ms until the recipient was accepted")
-        # one client finds out, not each
-        assert len([t for t in times if t > 0.5]) == (how == "stall") and max(times) < 4, times
-        assert len(backend.accepted) == 3
-        relay.stop()
-        backend.close()
-
-
-@scenario("spares: those that have grown too old are replaced before the backend ends them")
-def old_spares(world):
-    page = Page(f"{world.bed.dir}/page")
-    backend = mirror(world)
-    relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none";', **page.environment())
-    wait_spares(backend, 2)
-    old = list(backend.dialogs)
-    for age, replaced in ((200, False), (241, True)):
-        page.age(age)
-        client = Client()
-        client.hello()
-        client.close()
-        # a session wakes the keeper
-        client = Client()
-        client.hello()
-        assert client.envelope("a@example.com") == [250]
-        client.close()
-        if replaced:
-            wait_for("new spares", lambda: len(backend.idle()) == 2 and not any(d.open for d in old), 20)
-            assert len(backend.held()) == 2
-        else:
-            time.sleep(0.5)
-            assert sum(d.open for d in old) == 1, "only the used one was to go"
-    assert relay.process.poll() is None and backend.violations == []
-
-
-@scenario("spares: max_sessions counts them, and a session goes before a spare")
-def spares_and_max(world):
-    backend = mirror(world)
-    relay = world.relay(backend_port=PORT, backend='spares = 3; max_sessions = 3; tls = "none";')
-    wait_spares(backend, 3)
-    most, clients = 0, []
-    for _ in range(3):
-        client = Client()
-        client.hello()
-        assert client.envelope("a@example.com") == [250]
-        clients.append(client)
-        most = max(most, len(backend.held()))
-    time.sleep(0.3)
-    most = max(most, len(backend.held()))
-    assert most == 3 and len(introduced(backend)) == 3, most
-    fourth = Client(OTHER4)
-    fourth.hello()
-    fourth.cmd("MAIL FROM:<s@sender.example>", 250)
-    began = time.monotonic()
-    code, text = fourth.cmd("RCPT TO:<a@example.com>")
-    assert code == 451 and "4.3.2" in text and time.monotonic() - began >= 4.5, text
-    clients[0].close()
-    fourth.cmd("RSET", 250)
-    assert fourth.envelope("a@example.com") == [250]
-    # a slot that a spare had taken meanwhile was given up for it, before this one was connected
-    wait_for("three at most", lambda: len(backend.held()) <= 3, 2)
-    for client in clients[1:]:
-        client.close()
-    assert relay.process.poll() is None
 
 
 @scenario("hosts: the next takes over at once, the first is asked again after retry_after")

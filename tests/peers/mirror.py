@@ -17,6 +17,8 @@ from recorder import Cut, Dialog, Recorder, Transaction
 
 FULL = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME", "ENHANCEDSTATUSCODES",
         "XCLIENT NAME ADDR PORT REVERSE_NAME DESTADDR DESTPORT")
+SILENCE = 0.05  # of a spare that is ready
+GATHER = 0.04   # where flights are counted
 
 
 class MirrorDialog(Dialog):
@@ -28,12 +30,14 @@ class MirrorDialog(Dialog):
         self.introduced = False  # it has been said for whom this connection is
         self.mail_line, self.rcpt_lines, self.bdats = "", [], 0
         self.open, self.version = True, None
+        self.greeted, self.spoke_at = False, 0  # when something last went either way
         backend.dialogs.append(self)
 
     def flush(self):
         out, self.out = bytes(self.out), bytearray()
         if out:
             self.sock.sendall(out)
+            self.spoke_at, self.greeted = time.monotonic(), True
 
     def more(self):
         if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
@@ -43,6 +47,7 @@ class MirrorDialog(Dialog):
     def receive(self):
         self.flush()
         piece = self.sock.recv(65536)
+        self.spoke_at = time.monotonic()
         while piece and self.backend.gather and self.more():
             another = self.sock.recv(65536)
             piece += another
@@ -198,8 +203,11 @@ class Mirror(Recorder):
         return [d for d in self.dialogs if d.open]
 
     def idle(self):
-        """Of them, those that nobody uses yet, and that have been greeted in full."""
-        return [d for d in self.held() if not d.introduced and d.lines and d.lines[-1].startswith("EHLO")]
+        """Of them, those that nobody uses yet, and that have been made ready: greeted, and whatever was to
+        be said first has been said. A relay that is still busy with one is not silent for so long."""
+        now = time.monotonic()
+        return [d for d in self.held() if d.greeted and not d.introduced and now - d.spoke_at > SILENCE
+                and (not d.lines or d.lines[-1].startswith("EHLO"))]
 
     def drop(self, dialogs):
         for dialog in dialogs:
