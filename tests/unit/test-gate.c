@@ -19,10 +19,17 @@
 /* A next hop that does not answer: its worker is held for as long as this is set. */
 static atomic_bool holding;
 
+/* What the last client that sent had connected to. */
+static pthread_mutex_t told_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct address told_local;
+
 static void take_send(struct courier *c, const struct envelope *e, const struct recipient *r,
                       size_t n, enum courier_data d)
 {
-    (void)c, (void)e, (void)r, (void)n, (void)d;
+    (void)c, (void)r, (void)n, (void)d;
+    pthread_mutex_lock(&told_lock);
+    told_local = e->client->local;
+    pthread_mutex_unlock(&told_lock);
     while (atomic_load(&holding))
         g_usleep(1000);
 }
@@ -122,6 +129,7 @@ struct bed {
     struct gate_listener listener;
     struct address address;
     pthread_t thread;
+    atomic_bool over;
 };
 
 static void *run(void *gate)
@@ -264,6 +272,47 @@ static void test_limits(void)
     expect(e, NULL, "554 5.7.1");
     g_assert_cmpuint(gate_counts(bed.gate).refused_private, ==, 1);
     close(a), close(b), close(c), close(d), close(e);
+    bed_close(&bed);
+}
+
+/* The gate sleeps while a session ends; the next of the same client is judged by what is true. */
+static void test_limits_after_end(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->connections = service->limits.connections = 1;
+    bed_open(&bed, service, 2, 8);
+    for (int i = 0; i < 50; i++) {
+        int fd = dial(&bed);
+        expect(fd, NULL, "220");
+        expect(fd, i % 2 == 0 ? "QUIT\r\n" : "NOOP\r\n", "2");
+        close(fd);
+        for (int k = 0; k < 5000 && gate_counts(bed.gate).connections > 0; k++)
+            g_usleep(1000);
+        g_assert_cmpuint(gate_counts(bed.gate).connections, ==, 0);
+        g_assert_cmpuint(gate_counts(bed.gate).working, ==, 0);
+    }
+    g_assert_cmpuint(gate_counts(bed.gate).refused_client, ==, 0);
+    bed_close(&bed);
+}
+
+/* Many at once, more than one round of the gate takes. */
+static void test_rush(void)
+{
+    struct bed bed;
+    enum { CLIENTS = 300 };
+    static int fds[CLIENTS];
+    bed_open(&bed, make_service("gate.example"), 4, 512);
+    for (int i = 0; i < CLIENTS; i++)
+        fds[i] = dial(&bed);
+    for (int i = 0; i < CLIENTS; i++)
+        g_assert_cmpint(send(fds[i], "QUIT\r\n", 6, MSG_NOSIGNAL), ==, 6);
+    for (int i = 0; i < CLIENTS; i++) {
+        expect(fds[i], NULL, "220");
+        expect(fds[i], NULL, "221");
+        expect(fds[i], NULL, "");
+        close(fds[i]);
+    }
     bed_close(&bed);
 }
 
@@ -665,6 +714,26 @@ static void send_message(struct bed *bed)
     close(fd);
 }
 
+/* The listener's own address, or the connection's where the listener is for all. */
+static void test_local_address(void)
+{
+    static const char *const listen[] = {"127.0.0.1:1", "0.0.0.0:1", "[::]:1"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(listen); i++) {
+        struct bed bed;
+        char text[ADDRESS_TEXT_MAX];
+        bed_open_at(&bed, listen[i], make_service("gate.example"), 1, 8);
+        address_parse_endpoint(&bed.address, "127.0.0.1", bed.address.port);
+        send_message(&bed);
+        pthread_mutex_lock(&told_lock);
+        struct address local = told_local;
+        pthread_mutex_unlock(&told_lock);
+        g_assert_cmpstr(address_format_ip(&local, text), ==, "127.0.0.1");
+        g_assert_cmpuint(local.port, ==, bed.address.port);
+        bed_close(&bed);
+    }
+}
+
 /* A single worker, and it is free: whoever is silent in the middle of something has none. */
 static void test_waiting(void)
 {
@@ -801,6 +870,48 @@ static void test_drain_timeout(void)
     g_assert_cmpint(atomic_load(&services), ==, 0);
 }
 
+/* Until it is cut off. */
+static void *send_on(void *argument)
+{
+    struct bed *bed = argument;
+    struct error err = {""};
+    int fd;
+    while ((fd = dial_connect(&bed->address, NULL, 2000, deadline_in_ms(2000), &err)) >= 0) {
+        static const char text[] = HELLO ENVELOPE "DATA\r\nx\r\n.\r\nQUIT\r\n";
+        char heard[1024];
+        ssize_t len = send(fd, text, strlen(text), MSG_NOSIGNAL);
+        while (len > 0)
+            len = recv(fd, heard, sizeof heard, 0);
+        close(fd);
+        if (atomic_load(&bed->over))
+            return NULL;
+    }
+    return NULL;
+}
+
+static void test_cut_under_load(void)
+{
+    for (int round = 0; round < 10; round++) {
+        struct bed bed = {.over = false};
+        pthread_t threads[4];
+        bed_open(&bed, make_service("gate.example"), 4, 64);
+        for (int i = 0; i < 4; i++)
+            pthread_create(&threads[i], NULL, send_on, &bed);
+        g_usleep(30000);
+        gint64 began = g_get_monotonic_time();
+        gate_drain(bed.gate, 0);
+        pthread_join(bed.thread, NULL);
+        g_assert_cmpint(g_get_monotonic_time() - began, <, 1900000);
+        g_assert_cmpuint(gate_counts(bed.gate).connections, ==, 0);
+        atomic_store(&bed.over, true);
+        gate_free(bed.gate);
+        close(bed.listener.fd);
+        for (int i = 0; i < 4; i++)
+            pthread_join(threads[i], NULL);
+        g_assert_cmpint(atomic_load(&services), ==, 0);
+    }
+}
+
 /* Snapshots change all the time under load; each is freed when its last connection has gone. */
 static void *load(void *argument)
 {
@@ -852,6 +963,8 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_NOFILE, &limit);
     g_test_add_func("/gate/idle", test_idle);
     g_test_add_func("/gate/limits", test_limits);
+    g_test_add_func("/gate/limits after an end", test_limits_after_end);
+    g_test_add_func("/gate/rush", test_rush);
     g_test_add_func("/gate/early talker", test_early_talker);
     g_test_add_func("/gate/idle timeout", test_idle_timeout);
     g_test_add_func("/gate/idle timeout after reload", test_idle_timeout_reload);
@@ -863,11 +976,13 @@ int main(int argc, char **argv)
     g_test_add_func("/gate/over limit", test_over_limit);
     g_test_add_func("/gate/blocklist", test_blocklist);
     g_test_add_func("/gate/full queue", test_full_queue);
+    g_test_add_func("/gate/local address", test_local_address);
     g_test_add_func("/gate/waiting", test_waiting);
     g_test_add_func("/gate/eviction", test_eviction);
     g_test_add_func("/gate/stress", test_stress);
     g_test_add_func("/gate/drain", test_drain);
     g_test_add_func("/gate/drain timeout", test_drain_timeout);
+    g_test_add_func("/gate/drain timeout under load", test_cut_under_load);
     g_test_add_func("/gate/reload", test_reload);
     return g_test_run();
 }

@@ -62,6 +62,32 @@ static struct address bound(int fd)
     return address;
 }
 
+/* Known beforehand only where it is one for all connections. */
+static void test_local_address(void)
+{
+    static const struct {
+        const char *listen;
+        bool known;
+    } cases[] = {{"127.0.0.1:1", true}, {"[::1]:1", true}, {"0.0.0.0:1", false}, {"[::]:1", false}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct listen_spec spec;
+        struct error err = {""};
+        struct address local;
+        g_test_message("%s", cases[i].listen);
+        listener_parse(&spec, cases[i].listen, NULL);
+        spec.address.port = 0;
+        int fd = listener_open(&spec, &err);
+        g_assert_cmpstr(err.text, ==, "");
+        g_assert_cmpint(listener_local_address(fd, &local), ==, cases[i].known);
+        if (cases[i].known) {
+            g_assert_true(address_same_ip(&local, &spec.address));
+            g_assert_cmpuint(local.port, ==, bound(fd).port);
+        }
+        close(fd);
+    }
+}
+
 /* An IPv4 client of a dual-stack listener is shown as IPv4. */
 static void test_dual_stack(void)
 {
@@ -149,5 +175,6 @@ int main(int argc, char **argv)
     g_test_add_func("/listener/dual stack", test_dual_stack);
     g_test_add_func("/listener/freebind", test_freebind);
     g_test_add_func("/listener/inherited", test_inherited);
+    g_test_add_func("/listener/local address", test_local_address);
     return g_test_run();
 }
