@@ -61,7 +61,7 @@ FAULTS = [
     ("poll", errno.EINTR, True), ("poll", errno.ENOMEM, False),
     ("epoll_wait", errno.EINTR, True), ("epoll_add", errno.ENOSPC, False), ("epoll_ctl", errno.ENOMEM, False),
     ("accept", errno.EINTR, True), ("accept", errno.ECONNABORTED, True), ("accept", errno.EMFILE, True),
-    ("accept", errno.ENOMEM, True), ("read", errno.EINTR, True), ("socket", errno.EMFILE, False),
+    ("accept", errno.ENOMEM, True), ("socket", errno.EMFILE, False),
     ("connect", errno.ECONNREFUSED, False), ("connect", errno.ENETUNREACH, False), ("malloc", errno.ENOMEM, False),
 ]
 TLS_FAULTS = [
@@ -91,7 +91,7 @@ def fail_at(relay, page, attempts, fault, place, tls):
     call, error, harmless = fault
     name = f"{call}.{errno.errorcode.get(error, 'short')}.{place}"
     page.arm(call, place, error)
-    attempt = attempts.add(name, tls, pause=PARKED * (call in ("epoll_ctl", "read", "poll")))
+    attempt = attempts.add(name, tls, pause=PARKED * (call in ("epoll_ctl", "poll")))
     struck = page.disarm()
     assert relay.process.poll() is None, f"{relay.program} died of {name}"
     attempts.must_deliver(f"after.{name}", tls)
@@ -110,7 +110,7 @@ def fail_everywhere(world, faults, tls):
         if call == "malloc" and world.sanitized:
             continue
         page.arm(call, 1 << 40, fault[1])
-        attempts.must_deliver(f"count.{len(attempts)}", tls, pause=PARKED * (call in ("epoll_ctl", "read", "poll")))
+        attempts.must_deliver(f"count.{len(attempts)}", tls, pause=PARKED * (call in ("epoll_ctl", "poll")))
         total = page.calls(call) + 2  # what happens when the session closes may come later
         for place in places(total, SAMPLES // 2 if tls else SAMPLES):
             complaint, struck = fail_at(relay, page, attempts, fault, place, tls)
