@@ -442,6 +442,9 @@ int contact_make(struct contact *contact)
         break;
     case REMOTES_NEW:
         break;
+    case REMOTES_NO_MEMORY:
+        reply_own(contact->verdict, REPLY_SERVER_BUSY);
+        return -1;
     case REMOTES_FULL:
         log_line_of(contact, LOG_LEVEL_WARNING,
                     "event=busy reason=out.limits.sessions_per_destination");

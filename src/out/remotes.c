@@ -152,8 +152,8 @@ enum remotes_place remotes_enter(struct remotes *remotes, const char *key, uint6
     for (;;) {
         if (take_kept(remotes, key, generation, kept))
             place = REMOTES_KEPT;
-        else if (has_place(remotes, key, most) && count_one(remotes, key))
-            place = REMOTES_NEW;
+        else if (has_place(remotes, key, most))
+            place = count_one(remotes, key) ? REMOTES_NEW : REMOTES_NO_MEMORY;
         if (place != REMOTES_FULL || deadline_passed(deadline))
             break;
         condition_wait(&remotes->place_free, &remotes->lock, deadline);

@@ -42,7 +42,7 @@ void remotes_free(struct remotes *remotes);
 /* A place for one more connection to the destination, of `most` at one time, or a connection that
  * was kept, which has a place: waits until the deadline for either. Give the place back by
  * remotes_leave(), or connection and place by remotes_keep(). */
-enum remotes_place { REMOTES_NEW, REMOTES_KEPT, REMOTES_FULL };
+enum remotes_place { REMOTES_NEW, REMOTES_KEPT, REMOTES_FULL, REMOTES_NO_MEMORY };
 enum remotes_place remotes_enter(struct remotes *remotes, const char *key, uint64_t generation,
                                  unsigned most, struct deadline deadline, struct remote *kept);
 void remotes_leave(struct remotes *remotes, const char *key);

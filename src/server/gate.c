@@ -144,12 +144,26 @@ static void pause_accepting(struct gate *gate, int failure)
     watch_listeners(gate, false);
 }
 
+/* Before anybody is accepted who came after gate_set_service(). */
+static void take_service(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    struct service *next = gate->next_service;
+    gate->next_service = NULL;
+    pthread_mutex_unlock(&gate->lock);
+    if (next == NULL)
+        return;
+    service_unref(gate->service);
+    gate->service = next;
+}
+
 /* One, and who else waits makes the listener ready again at once. Only then are there probably
  * several, and it pays to go on until a call finds nobody. */
 static void accept_some(struct gate *gate, struct listener *listener)
 {
     bool again = gate->round == listener->ready_round + 1;
 
+    take_service(gate);
     listener->ready_round = gate->round;
     for (int i = 0; i < (again ? ACCEPTS_MAX : 1); i++) {
         struct sockaddr_storage sockaddr;
@@ -180,20 +194,15 @@ static void begin_drain(struct gate *gate, int64_t timeout_ms)
 
 static void take_commands(struct gate *gate)
 {
+    take_service(gate);
     pthread_mutex_lock(&gate->lock);
     struct connection *returned = gate->returned;
-    struct service *next = gate->next_service;
     bool drain = gate->drain_asked;
     int64_t timeout_ms = gate->drain_timeout_ms;
     gate->returned = NULL;
-    gate->next_service = NULL;
     gate->drain_asked = false;
     pthread_mutex_unlock(&gate->lock);
 
-    if (next != NULL) {
-        service_unref(gate->service);
-        gate->service = next;
-    }
     while (returned != NULL) {
         struct connection *connection = returned;
         returned = connection->next_returned;
