@@ -411,9 +411,7 @@ static void release(struct stream *stream)
         tls_session_free(stream->tls);
     stream->tls = NULL;
     stream_forget_input(stream);
-    if (stream->borrowed)
-        shutdown(stream->fd, SHUT_RDWR);
-    else
+    if (!stream->borrowed)
         close(stream->fd);
     stream->fd = -1;
     stream->broken = true;

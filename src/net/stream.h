@@ -72,8 +72,7 @@ struct stream {
  * it. */
 void stream_init(struct stream *stream, int fd);
 
-/* The same, but stream_close() only shuts the connection down: whoever lent the descriptor closes
- * it, and may until then be sure that its number means this connection. */
+/* The same, but whoever lent the descriptor closes it, right after stream_close(). */
 void stream_init_borrowed(struct stream *stream, int fd);
 
 /* Lends buffers to a stream that has none; what it has kept is in them again. */

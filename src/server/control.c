@@ -173,6 +173,7 @@ static void *run_client(void *context)
         stream_lend(&client->stream, &buffers);
         serve(client);
         stream_close(&client->stream);
+        shutdown(client->fd, SHUT_RDWR); /* it is closed when the next one comes */
         stream_buffers_free(&buffers);
     }
     atomic_store(&client->done, true);

@@ -138,7 +138,7 @@ struct session_bar {
 
 struct session;
 
-/* Borrows `fd`: a session that is over has shut it down, and who lent it closes it. `implicit_tls`:
+/* Borrows `fd`: who lent it closes it, as soon as the session is over. `implicit_tls`:
  * the handshake comes first and the session sends the banner itself; otherwise the gate has sent
  * it. NULL when out of memory. */
 struct session *session_new(int fd, const struct address *client, const struct address *local,
