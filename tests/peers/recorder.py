@@ -250,7 +250,7 @@ class Recorder:
                 sock, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+            threading.Thread(target=self.serve, args=(sock, listener), daemon=True).start()
 
     def crash(self):
         """As if the machine had been switched off: no listener, no connection. listen() brings it back."""
@@ -263,12 +263,14 @@ class Recorder:
             except OSError:
                 pass
 
-    def serve(self, sock):
+    def serve(self, sock, listener):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(120)
         dialog = self.dialog(self, sock)
         self.open.add(dialog)
         try:
+            if listener.fileno() < 0:  # switched off meanwhile, and crash() did not know of this one
+                sock.shutdown(socket.SHUT_RDWR)
             dialog.run()
         except Cut:
             if dialog.fault == "stall":
