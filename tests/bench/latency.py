@@ -1,4 +1,5 @@
-"""How long a message takes over a tunnel of 30 ms there and back, for one client beside relay-in.
+"""How long a message takes over a tunnel of 30 ms there and back, for one client beside relay-in, and for
+one as far away again: of its time only what is left without its own line's is counted.
 
 The tunnel is a real line (tunnel.c), so that TCP's own flights count. SPDX-License-Identifier:
 GPL-3.0-or-later
@@ -26,7 +27,8 @@ class Warm(servers.RelayIn):
 
 
 class Client:
-    def __init__(self, port):
+    def __init__(self, port, away_ms):
+        self.away, self.trips = away_ms / 1000, 0
         self.sock = socket.create_connection((RELAY, port), 10, source_address=(OUTSIDE, 0))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("rb")
@@ -40,6 +42,8 @@ class Client:
             assert line[:1] in b"23", line
 
     def say(self, text, count=1):
+        time.sleep(self.away)  # both ways of its own line
+        self.trips += 1
         self.sock.sendall(text)
         self.replies(count)
 
@@ -48,7 +52,7 @@ class Client:
         self.say(b"EHLO client.example\r\n")
 
     def message(self, pipelining):
-        began = time.monotonic()
+        began, self.trips = time.monotonic(), 0
         commands = [b"MAIL FROM:<s@load.example>\r\n", b"RCPT TO:<a@example.com>\r\n", b"DATA\r\n"]
         if pipelining:
             self.say(b"".join(commands), 3)
@@ -56,7 +60,7 @@ class Client:
             for command in commands:
                 self.say(command)
         self.say(b"Subject: x\r\n\r\n" + b"text\r\n" * 600 + b".\r\n")
-        return (time.monotonic() - began) * 1000
+        return (time.monotonic() - began - self.trips * self.away) * 1000
 
     def close(self):
         self.sock.sendall(b"QUIT\r\n")
@@ -64,10 +68,10 @@ class Client:
         self.sock.close()
 
 
-def first_and_later(server, pipelining):
+def first_and_later(server, pipelining, away_ms):
     first, later = [], []
     for _ in range(MESSAGES):
-        client = Client(server.port)
+        client = Client(server.port, away_ms)
         client.greet()
         first.append(client.message(pipelining))
         later.append(client.message(pipelining))
@@ -91,9 +95,10 @@ def main():
         time.sleep(1)
         print(f"tunnel of {ROUND_MS} ms there and back; medians of {MESSAGES}; ms (flights)")
         for server in running:
-            for pipelining in False, True:
-                first, later = first_and_later(server, pipelining)
-                print(f"{server.name}, {'pipelining' if pipelining else 'step by step'}: "
+            for pipelining, away_ms in (False, 0), (False, ROUND_MS), (True, 0):
+                first, later = first_and_later(server, pipelining, away_ms)
+                print(f"{server.name}, {'pipelining' if pipelining else 'step by step'}"
+                      f"{f' from {away_ms} ms away' if away_ms else ''}: "
                       f"first message {first:.0f} ({first / ROUND_MS:.1f}), "
                       f"next on the connection {later:.0f} ({later / ROUND_MS:.1f})")
     finally:
