@@ -57,7 +57,7 @@ struct session_batch {
     unsigned ask_count; /* of them SLOT_ASK; their paths are in the scratch */
 };
 
-/* Mail data on its way. Begun when the next hop is ready for it. */
+/* Mail data on its way. Begun when the client is told to send it. */
 struct transfer {
     struct dataline scanner;
     uint64_t size_limit;    /* of this message */
