@@ -106,6 +106,11 @@ static const struct option certificate_rows[] = {
 static const struct option_rows certificate_group = {
     certificate_rows, sizeof certificate_rows / sizeof *certificate_rows, sizeof(struct tls_pair)};
 
+/* All that NORMAL has, in another order. With secp256r1 first, as there, every client that sends a key
+ * share for X25519 alone, as OpenSSL does, is asked for another and pays a round trip. Behind AES-128
+ * stands SHA-256, the cheaper key schedule. */
+#define TLS_ORDER ":-GROUP-ALL:+GROUP-X25519:+GROUP-ALL:-CIPHER-ALL:+AES-128-GCM:+CIPHER-ALL"
+
 static const struct option all_rows[] = {
     {"hostname", OPTION_HOSTNAME, offsetof(struct config, hostname), NULL, 0, 0, NULL,
      N_("The name of this host: in the greeting, in EHLO replies and in Received lines. "
@@ -120,13 +125,9 @@ static const struct option all_rows[] = {
      N_("A list of certificates. Several are chosen from by the name that the client asks "
         "for and by key type (RSA and ECDSA side by side). Without any, STARTTLS is not "
         "offered. Changed files are noticed and reread within seconds.")},
-    /* All that NORMAL has, in another order. With secp256r1 first, as there, every client that sends
-     * a key share for X25519 alone, as OpenSSL does, is asked for another and pays a round trip.
-     * Behind AES-128 stands SHA-256, the cheaper key schedule. */
     {"tls.priority", OPTION_STRING, offsetof(struct config, tls.priority),
-     "NORMAL:%SERVER_PRECEDENCE:-GROUP-ALL:+GROUP-X25519:+GROUP-ALL"
-     ":-CIPHER-ALL:+AES-128-GCM:+CIPHER-ALL",
-     0, 0, NULL, N_("GnuTLS priority string: ciphers, groups, signature algorithms.")},
+     "NORMAL:%SERVER_PRECEDENCE" TLS_ORDER, 0, 0, NULL,
+     N_("GnuTLS priority string: ciphers, groups, signature algorithms.")},
     {"tls.minimum_version", OPTION_ENUM, offsetof(struct config, tls.minimum_version), "1.2", 0, 0,
      version_names, N_("The oldest TLS version that clients may use.")},
     {"tls.client_certificates", OPTION_ENUM, offsetof(struct config, tls.client_certificates),
@@ -425,8 +426,8 @@ static const struct option all_rows[] = {
     {"out.tls.failures_for", OPTION_DURATION, offsetof(struct config, out.tls.failures_for_ms),
      "1h", 0, 604800000, NULL,
      N_("A host whose TLS failed under \"may\" gets plain text for so long.")},
-    {"out.tls.priority", OPTION_STRING, offsetof(struct config, out.tls.priority), "NORMAL", 0, 0,
-     NULL, N_("GnuTLS priority string towards next hops.")},
+    {"out.tls.priority", OPTION_STRING, offsetof(struct config, out.tls.priority),
+     "NORMAL" TLS_ORDER, 0, 0, NULL, N_("GnuTLS priority string towards next hops.")},
     {"out.tls.ca_file", OPTION_FILE, offsetof(struct config, out.tls.ca_file), "", 0, 0, NULL,
      N_("The CA certificates against which next hops' are checked; empty means the "
         "system's.")},
