@@ -10,6 +10,8 @@ from interpose import Page
 from mirror import GATHER, PORT, introduced, learned, mirror, wait_spares
 from tap import scenario
 
+OTHER_HOST = "10.0.0.9"
+
 
 @scenario("spares: as many as asked for, replaced when used, and when the backend closes them")
 def spares(world):
@@ -171,12 +173,12 @@ def deliver(expected=250):
     client.close()
 
 
-@scenario("spares: what is offered is asked once a minute, after a refusal of XCLIENT, and of each host; else a greeting is enough")
+@scenario("spares: the offer is asked for once a minute, after a refusal, and of each host; else a greeting is enough")
 def greeted_only(world):
     page = Page(f"{world.bed.dir}/page-offer")
     first = mirror(world)
-    relay = world.relay(hosts=f'"{BACKEND}:{PORT}", "{BACKEND}:{PORT + 1}"', retry_after='"60s"',
-                        backend='spares = 2; tls = "none";', **page.environment())
+    relay = world.relay(hosts=f'"{BACKEND}:{PORT}", "{BACKEND}:{PORT + 1}", "{OTHER_HOST}:{PORT + 1}"',
+                        retry_after='"60s"', backend='spares = 2; tls = "none";', **page.environment())
     wait_spares(first, 2)
     assert sorted(d.lines for d in first.dialogs) == [[], ["EHLO relay.example"]], [d.lines for d in first.dialogs]
     for _ in range(4):
@@ -205,14 +207,17 @@ def greeted_only(world):
     wait_spares(first, 2)
     assert len(hellos(first)) == 3, [d.lines for d in first.dialogs]
 
-    second = mirror(world, PORT + 1)
-    wait_spares(first, 2)
-    page.age(75)  # those that end young are not replaced at once
-    first.say_goodbye()
-    wait_spares(second, 2)
-    assert len(hellos(second)) == 1, [d.lines for d in second.dialogs]
-    deliver()
-    assert len(second.accepted) == 1 and first.violations == second.violations == []
+    last = first
+    for age, host in ((75, BACKEND), (89, OTHER_HOST)):  # what the last one said is 14 s old
+        backend = mirror(world, PORT + 1, host=host)
+        page.age(age)  # and those that end young would not be replaced at once
+        last.say_goodbye()
+        wait_spares(backend, 2)
+        assert len(hellos(backend)) == 1, [d.lines for d in backend.dialogs]
+        deliver()
+        assert len(backend.accepted) == 1 and backend.violations == []
+        last = backend
+    assert first.violations == []
     assert relay.process.poll() is None
 
 
