@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from bed import BACKEND, CLIENT4, CLIENT6, OTHER4, RELAY4, Client, Postfix, read, wait_for
+from bed import BACKEND, CLIENT6, OTHER4, RELAY4, Client, Postfix, read, wait_for
 from mirror import GATHER, PORT, introduced, learned, mirror, wait_spares
 from tap import scenario
 
