@@ -32,7 +32,6 @@ enum call {
     CALL_SEND,
     CALL_SENDMSG,
     CALL_WRITEV,
-    CALL_READ,
     CALL_POLL,
     CALL_EPOLL_WAIT,
     CALL_EPOLL_ADD,
@@ -197,11 +196,6 @@ int renameat(int from_fd, const char *from, int to_fd, const char *to)
 int unlinkat(int fd, const char *name, int flags)
 {
     return fails(CALL_UNLINK) ? -1 : NEXT(unlinkat)(fd, name, flags);
-}
-
-ssize_t read(int fd, void *bytes, size_t len)
-{
-    return fails(CALL_READ) ? -1 : NEXT(read)(fd, bytes, len);
 }
 
 int poll(struct pollfd *fds, nfds_t count, int timeout)

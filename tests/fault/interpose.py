@@ -3,7 +3,7 @@ import mmap
 import os
 import struct
 
-CALLS = ("recv", "send", "sendmsg", "writev", "read", "poll", "epoll_wait", "epoll_add", "epoll_ctl", "accept", "socket",
+CALLS = ("recv", "send", "sendmsg", "writev", "poll", "epoll_wait", "epoll_add", "epoll_ctl", "accept", "socket",
          "connect", "open", "malloc", "write", "fsync", "rename", "openat", "unlink")
 SHORT = 0
 WANTED, FIRST, TIMES, ERROR, HITS, CLOCK = range(6)
