@@ -29,6 +29,7 @@ struct fixture {
     struct delivery_pool *pool;
     atomic_llong now;
     atomic_int calls, delivered, unreached, at_once, most_at_once;
+    atomic_int wanted_at_once; /* deliveries wait for each other until there were so many */
     int64_t notice_ms;
     unsigned threads;
     atomic_int pause_us;
@@ -94,6 +95,9 @@ static void deliver(void *context, struct delivery_job *job)
     if (at_once > atomic_load(&f->most_at_once))
         atomic_store(&f->most_at_once, at_once);
     atomic_fetch_add(&f->calls, 1);
+    for (int i = 0; i < 10000 && atomic_load(&f->most_at_once) < atomic_load(&f->wanted_at_once);
+         i++)
+        g_usleep(1000);
     if (atomic_load(&f->pause_us) > 0)
         g_usleep((gulong)atomic_load(&f->pause_us));
     if (strcmp(job->destination, "dead.example") == 0) {
@@ -362,6 +366,7 @@ static void test_places(struct fixture *f, gconstpointer data)
         submit(f, "<alice@example.com>", "ok@a.example");
     settle(f, 0);
     g_assert_cmpint(atomic_load(&f->most_at_once), <=, 2);
+    atomic_store(&f->wanted_at_once, 4);
     for (int i = 0; i < 20; i++)
         submit(f, "<alice@example.com>", "ok@a.example ok@b.example ok@c.example");
     settle(f, 0);
