@@ -41,6 +41,17 @@ void address_from_sockaddr(struct address *address, const struct sockaddr *socka
     }
 }
 
+bool address_of_socket(struct address *address, int fd)
+{
+    struct sockaddr_storage sockaddr;
+    socklen_t len = sizeof sockaddr;
+
+    if (getsockname(fd, (struct sockaddr *)&sockaddr, &len) != 0)
+        return false;
+    address_from_sockaddr(address, (struct sockaddr *)&sockaddr);
+    return true;
+}
+
 socklen_t address_to_sockaddr(const struct address *address, struct sockaddr_storage *out)
 {
     memset(out, 0, sizeof *out);

@@ -26,6 +26,9 @@ struct address {
 /* From what accept(2)/getsockname(2) gave; other families give AF_UNSPEC. */
 void address_from_sockaddr(struct address *address, const struct sockaddr *sockaddr);
 
+/* The socket's address on our side. False, and nothing changed, when it has none. */
+bool address_of_socket(struct address *address, int fd);
+
 /* For connect(2)/bind(2). Returns the length used. */
 socklen_t address_to_sockaddr(const struct address *address, struct sockaddr_storage *out);
 

@@ -114,6 +114,12 @@ const char *cidr_set_format(const struct cidr_set *set, size_t index, char out[A
     return out;
 }
 
+bool cidr_set_is_wider(const struct cidr_set *set, size_t index, unsigned v4_bits, unsigned v6_bits)
+{
+    const struct cidr *item = &set->items[index];
+    return item->bits < (item->network.family == AF_INET6 ? v6_bits : v4_bits);
+}
+
 bool cidr_set_contains(const struct cidr_set *set, const struct address *address)
 {
     for (size_t i = 0; set != NULL && i < set->count; i++) {

@@ -29,6 +29,10 @@ size_t cidr_set_count(const struct cidr_set *set);
 /* The network at `index`, as "address/bits". Returns `out`. */
 const char *cidr_set_format(const struct cidr_set *set, size_t index, char out[ADDRESS_TEXT_MAX]);
 
+/* Does the network at `index` hold more than one of so many bits would? */
+bool cidr_set_is_wider(const struct cidr_set *set, size_t index, unsigned v4_bits,
+                       unsigned v6_bits);
+
 /* A NULL set contains nothing. */
 bool cidr_set_contains(const struct cidr_set *set, const struct address *address);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "base/utf8.h"
 
 static atomic_int current_level = LOG_LEVEL_INFO;
@@ -136,16 +137,13 @@ void log_str(struct log_line *line, const char *key, const char *value)
 
 void log_int(struct log_line *line, const char *key, int64_t value)
 {
-    char text[24], *start = text + sizeof text;
-    uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
+    char text[24];
+    struct buffer number;
 
-    do {
-        *--start = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest > 0);
-    if (value < 0)
-        *--start = '-';
-    log_strn(line, key, start, (size_t)(text + sizeof text - start));
+    buffer_init(&number, text, sizeof text);
+    buffer_puts(&number, value < 0 ? "-" : "");
+    buffer_number(&number, value < 0 ? -(uint64_t)value : (uint64_t)value, 1);
+    log_strn(line, key, number.data, number.len);
 }
 
 static void add_formatted(struct log_line *line, const char *format, va_list arguments)

@@ -5,7 +5,6 @@
 #include "config/load.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/i18n.h"
@@ -121,10 +120,10 @@ static void check_allow(struct load *load)
     char text[ADDRESS_TEXT_MAX];
 
     for (size_t i = 0; i < cidr_set_count(out->allow) && !out->open_relay; i++) {
-        const char *bits = strchr(cidr_set_format(out->allow, i, text), '/') + 1;
-        if (atoi(bits) < (strchr(text, ':') != NULL ? 7 : 8))
+        if (cidr_set_is_wider(out->allow, i, 8, 7))
             load_complain(load, config_lookup(&load->file, "out.allow"), "out.allow",
-                          _("%s makes an open relay; name the mail server's own address"), text);
+                          _("%s makes an open relay; name the mail server's own address"),
+                          cidr_set_format(out->allow, i, text));
     }
 }
 

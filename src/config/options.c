@@ -106,11 +106,6 @@ static const struct option certificate_rows[] = {
 static const struct option_rows certificate_group = {
     certificate_rows, sizeof certificate_rows / sizeof *certificate_rows, sizeof(struct tls_pair)};
 
-/* All that NORMAL has, in another order. With secp256r1 first, as there, every client that sends a key
- * share for X25519 alone, as OpenSSL does, is asked for another and pays a round trip. Behind AES-128
- * stands SHA-256, the cheaper key schedule. */
-#define TLS_ORDER ":-GROUP-ALL:+GROUP-X25519:+GROUP-ALL:-CIPHER-ALL:+AES-128-GCM:+CIPHER-ALL"
-
 static const struct option all_rows[] = {
     {"hostname", OPTION_HOSTNAME, offsetof(struct config, hostname), NULL, 0, 0, NULL,
      N_("The name of this host: in the greeting, in EHLO replies and in Received lines. "

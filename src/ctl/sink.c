@@ -79,16 +79,13 @@ static int open_all(struct sink *sink, struct pollfd *fds)
     struct sink_options *options = &sink->options;
     struct error err;
     for (size_t i = 0; i < options->listen_count; i++) {
-        struct sockaddr_storage sockaddr;
-        socklen_t len = sizeof sockaddr;
         fds[i] = (struct pollfd){.fd = listener_open(&options->listen[i], &err), .events = POLLIN};
         if (fds[i].fd < 0) {
             fprintf(stderr, "relayctl sink: %s\n", err.text);
             return -1;
         }
         /* Port 0 has become a real one. */
-        if (getsockname(fds[i].fd, (struct sockaddr *)&sockaddr, &len) == 0)
-            address_from_sockaddr(&options->listen[i].address, (struct sockaddr *)&sockaddr);
+        address_of_socket(&options->listen[i].address, fds[i].fd);
     }
     return 0;
 }

@@ -93,20 +93,19 @@ static bool send_header(struct keeper *keeper, struct nexthop *hop)
 {
     const int identity = keeper->backend->settings->identity;
     struct proxy_header header = {.local = identity == CONFIG_IDENTITY_PROXY_V2};
-    struct sockaddr_storage own, peer;
-    socklen_t own_len = sizeof own, peer_len = sizeof peer;
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
     char octets[PROXY_HEADER_MAX];
 
     if (identity != CONFIG_IDENTITY_PROXY_V1 && identity != CONFIG_IDENTITY_PROXY_V2)
         return true;
-    if (getsockname(hop->stream.fd, (struct sockaddr *)&own, &own_len) != 0 ||
-        getpeername(hop->stream.fd, (struct sockaddr *)&peer, &peer_len) != 0)
+    if (!address_of_socket(&header.source, hop->stream.fd) ||
+        getpeername(hop->stream.fd, (struct sockaddr *)&peer, &len) != 0)
         return false;
-    address_from_sockaddr(&header.source, (struct sockaddr *)&own);
     address_from_sockaddr(&header.destination, (struct sockaddr *)&peer);
-    size_t len = proxy_format(&header, header.local ? PROXY_V2 : PROXY_V1, octets);
+    size_t octets_len = proxy_format(&header, header.local ? PROXY_V2 : PROXY_V1, octets);
     struct deadline deadline = deadline_in_ms(STEP_MS);
-    return len > 0 && stream_put(&hop->stream, octets, len, deadline) == IO_OK &&
+    return octets_len > 0 && stream_put(&hop->stream, octets, octets_len, deadline) == IO_OK &&
            stream_flush(&hop->stream, deadline) == IO_OK;
 }
 

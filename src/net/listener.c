@@ -142,13 +142,8 @@ static bool is_transparent(int fd)
 
 bool listener_local_address(int fd, struct address *local)
 {
-    struct sockaddr_storage sockaddr;
-    socklen_t len = sizeof sockaddr;
-
-    if (getsockname(fd, (struct sockaddr *)&sockaddr, &len) != 0)
-        return false;
-    address_from_sockaddr(local, (struct sockaddr *)&sockaddr);
-    return local->family != AF_UNSPEC && !is_wildcard(local) && !is_transparent(fd);
+    return address_of_socket(local, fd) && local->family != AF_UNSPEC && !is_wildcard(local) &&
+           !is_transparent(fd);
 }
 
 size_t listener_inherited(int *fds, size_t max)

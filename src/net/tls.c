@@ -18,11 +18,6 @@
 
 #define PRIORITY_MAX 1024
 
-/* NORMAL, with what costs least first, for servers that leave it to us. GnuTLS sends key shares for
- * X25519 and for secp256r1 either way. */
-#define CLIENT_PRIORITY                                                                            \
-    "NORMAL:-GROUP-ALL:+GROUP-X25519:+GROUP-ALL:-CIPHER-ALL:+AES-128-GCM:+CIPHER-ALL"
-
 /* Two keys: a ticket that was given to a client without a certificate must not spare it the
  * certificate once a reload demands one. */
 struct tls_tickets {
@@ -254,7 +249,7 @@ long long tls_server_expiry(const struct tls_server *server)
 struct tls_client *tls_client_new(const struct tls_client_config *config, struct error *err)
 {
     struct tls_client *client = calloc(1, sizeof *client);
-    const char *priority = config->priority != NULL ? config->priority : CLIENT_PRIORITY;
+    const char *priority = config->priority != NULL ? config->priority : "NORMAL" TLS_ORDER;
     int result = GNUTLS_E_MEMORY_ERROR;
 
     if (client != NULL)

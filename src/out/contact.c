@@ -131,14 +131,11 @@ static enum outcome send_proxy_header(struct attempt *attempt)
     struct contact *contact = attempt->contact;
     struct stream *stream = &contact->remote->hop.stream;
     struct proxy_header header = {.destination = attempt->candidate->address};
-    struct sockaddr_storage own = {.ss_family = AF_UNSPEC};
-    socklen_t size = sizeof own;
     char text[PROXY_HEADER_MAX];
 
     if (contact->route->proxy == 0)
         return READY;
-    getsockname(stream->fd, (struct sockaddr *)&own, &size);
-    address_from_sockaddr(&header.source, (const struct sockaddr *)&own);
+    address_of_socket(&header.source, stream->fd);
     size_t len = proxy_format(&header, contact->route->proxy, text);
     enum io_result result = stream_put(stream, text, len, reply_step(contact));
     if (result == IO_OK)

@@ -159,7 +159,7 @@ static void admit_client(struct gate *gate, int fd, const struct address *client
 /* Listeners stay open until a restart, though a reload may have taken away what they are for. */
 static bool is_served(const struct service *service, const struct listen_spec *spec)
 {
-    const struct session_rules *rules = spec->submission ? &service->submission : &service->rules;
+    const struct session_rules *rules = gate_rules(service, spec);
     return rules->policy.check_recipient != NULL && (!spec->implicit_tls || rules->tls != NULL);
 }
 

@@ -85,18 +85,19 @@ void gate_refuse(int fd, const struct listen_spec *spec, enum own_reply why)
     close(fd);
 }
 
-const struct session_rules *gate_rules_of(const struct connection *connection)
+const struct session_rules *gate_rules(const struct service *service,
+                                       const struct listen_spec *spec)
 {
-    return connection->spec->submission ? &connection->service->submission
-                                        : &connection->service->rules;
+    return spec->submission ? &service->submission : &service->rules;
 }
 
 static void greet(struct connection *connection)
 {
     char banner[512];
+    const struct session_rules *rules = gate_rules(connection->service, connection->spec);
+
     if (connection->spec->implicit_tls ||
-        say(connection->fd, banner,
-            session_banner(gate_rules_of(connection), banner, sizeof banner)))
+        say(connection->fd, banner, session_banner(rules, banner, sizeof banner)))
         return;
     /* Without its greeting it would wait for ever. */
     shutdown(connection->fd, SHUT_RDWR);
@@ -116,14 +117,6 @@ static void open_door(struct connection *connection)
     leave_place(connection);
     greet(connection);
     enter_place(connection, PLACE_SILENT);
-}
-
-static void take_local(struct connection *connection)
-{
-    struct sockaddr_storage sockaddr;
-    socklen_t len = sizeof sockaddr;
-    if (getsockname(connection->fd, (struct sockaddr *)&sockaddr, &len) == 0)
-        address_from_sockaddr(&connection->local, (struct sockaddr *)&sockaddr);
 }
 
 /* Until gate_begin() it waits for a PROXY header, though it may not need one. */
@@ -146,7 +139,7 @@ struct connection *gate_open(struct gate *gate, int fd, const struct address *pe
     if (listener->has_local)
         connection->local = listener->local;
     else
-        take_local(connection);
+        address_of_socket(&connection->local, fd);
     atomic_fetch_add(&gate->connections, 1);
     enter_place(connection, PLACE_PROXY);
     /* A header in pieces must wake us by its next piece, not by the one that lies there. */

@@ -177,7 +177,8 @@ void gate_shorten_waits(struct gate *gate, int64_t most_ms);
 /* gate-stress.c: after each change in the numbers, and when the time that it returns (ms, -1: none)
  * is over. */
 int gate_judge_stress(struct gate *gate);
-const struct session_rules *gate_rules_of(const struct connection *connection);
+const struct session_rules *gate_rules(const struct service *service,
+                                       const struct listen_spec *spec);
 /* Tried once. */
 void gate_say_own(int fd, enum own_reply which);
 /* The last of one whose session a worker has ended. */

@@ -83,9 +83,10 @@ static void finish(struct connection *connection)
 
 static struct session *begin(struct connection *connection)
 {
-    struct session *session = session_new(connection->fd, &connection->client, &connection->local,
-                                          connection->spec->implicit_tls, gate_rules_of(connection),
-                                          &connection->gate->signals);
+    const struct session_rules *rules = gate_rules(connection->service, connection->spec);
+    struct session *session =
+        session_new(connection->fd, &connection->client, &connection->local,
+                    connection->spec->implicit_tls, rules, &connection->gate->signals);
     if (session != NULL)
         session_set_bar(session, connection->bar);
     return session;

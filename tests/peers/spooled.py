@@ -202,6 +202,10 @@ out = {{
         lines = self.ctl("list", "--json").splitlines()
         return [json.loads(line) for line in lines]
 
+    def wait_tried(self, times=1):
+        """Until the first recipient of the first message has been tried so often."""
+        wait_for("an attempt", lambda: self.queued()[0]["recipients"][0]["attempts"] >= times)
+
     def wait_empty(self, seconds=20):
         wait_for("an empty queue", lambda: not glob.glob(f"{self.spool}/*/*.env"), seconds)
 
@@ -297,7 +301,7 @@ def stored(world):
     ident = re.fullmatch(r"250 2\.0\.0 Ok: queued as ([0-9a-f]{16})", text).group(1)
     assert code == 250
     wait_for("a delivery", lambda: hops[1].subjects() == ["kept"])
-    wait_for("an attempt", lambda: relay.queued()[0]["recipients"][0]["attempts"] >= 2)
+    relay.wait_tried(2)
     assert relay.queued()[0]["id"] == ident
     hops[0].all = None
     wait_for("the other", lambda: hops[0].subjects() == ["kept"])
@@ -396,7 +400,7 @@ def control(world):
     # Taken out by hand, with word to the sender.
     hops[0].all = "451 4.3.0 not yet"
     send("four", "x@d0.test")
-    wait_for("an attempt", lambda: relay.queued()[0]["recipients"][0]["attempts"] and True)
+    relay.wait_tried()
     assert "1 messages changed" in relay.ctl("remove", relay.queued()[0]["id"], "--bounce")
     assert report_of(world)[1][1]["Action"] == "failed"
     relay.wait_empty()
@@ -407,7 +411,7 @@ def dead(world):
     relay = RelayOut(world.bed, {"d0.test": HOP_PORT}, 'delivery = "spool"; dead_for = "1h"; retry = [ "1h" ];')
     world.relays.append(relay)
     send("patient", "x@d0.test")
-    wait_for("an attempt", lambda: relay.queued()[0]["recipients"][0]["attempts"])
+    relay.wait_tried()
     assert "refused" in relay.ctl("list")
     hop = world.hop(0)
     assert "1 messages changed" in relay.ctl("retry", relay.queued()[0]["id"])
@@ -435,7 +439,7 @@ def reloaded(world):
     hops[0].all = "451 4.3.0 not yet"
     relay = world.out(hops, 'delivery = "spool";')
     send("moved", "x@d0.test")
-    wait_for("an attempt", lambda: relay.queued()[0]["recipients"][0]["attempts"])
+    relay.wait_tried()
     text = read(relay.conf)
     with open(relay.conf, "w") as file:
         file.write(text.replace(f"{BACKEND}:{hops[0].port}", f"{BACKEND}:{hops[1].port}"))
