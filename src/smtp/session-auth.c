@@ -19,13 +19,13 @@ bool session_offers_auth(const struct session *session, const struct session_off
     return offer->mechanisms[0] != '\0' && session->stream.tls != NULL;
 }
 
-static size_t mechanism_length(const struct command *command)
+static size_t auth_mechanism_length(const struct command *command)
 {
     const char *blank = memchr(command->argument, ' ', command->argument_len);
     return blank != NULL ? (size_t)(blank - command->argument) : command->argument_len;
 }
 
-static bool is_offered(const char *mechanisms, const char *name, size_t len)
+static bool auth_is_offered(const char *mechanisms, const char *name, size_t len)
 {
     for (const char *at = mechanisms; *at != '\0';) {
         size_t word = strcspn(at, " ");
@@ -49,12 +49,12 @@ enum own_reply session_check_auth(struct session *session, const struct command 
         return REPLY_AUTH_ACTIVE;
     if (command->argument_len == 0)
         return REPLY_BAD_ARGUMENT;
-    return is_offered(offer.mechanisms, command->argument, mechanism_length(command))
+    return auth_is_offered(offer.mechanisms, command->argument, auth_mechanism_length(command))
                ? REPLY_OK
                : REPLY_BAD_MECHANISM;
 }
 
-static void finish(struct session *session)
+static void auth_finish(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
 
@@ -68,7 +68,7 @@ static void finish(struct session *session)
 /* Asks whoever knows passwords: the next hop or, with a policy that checks them, ourselves. A
  * challenge that comes back is put to the client, and session_run() goes on with the answer; any
  * other reply is the end of the dialog. */
-static void ask(struct session *session, const char *text, size_t len)
+static void auth_ask(struct session *session, const char *text, size_t len)
 {
     struct reply *reply = &session->scratch->reply;
 
@@ -83,32 +83,22 @@ static void ask(struct session *session, const char *text, size_t len)
     if (reply->code == 334) {
         session_reply(session, reply);
         session_flush(session);
-        session->input = INPUT_AUTH;
+        session_enter(session, PHASE_ANSWER);
     } else {
-        finish(session);
+        auth_finish(session);
     }
 }
 
-bool session_continue_auth(struct session *session)
+void session_take_answer(struct session *session, const struct session_input *input)
 {
-    struct line line;
-    int64_t now = deadline_now_ms();
-
-    session_start_wait(session, WAIT_LINE, now);
-    enum io_result result = stream_read_line(&session->stream, &line, AUTH_LINE_MAX,
-                                             session_begin_patience(session, now));
-    session_end_patience(session);
-    if (result == IO_TIMEOUT && deadline_now_ms() < session_due_ms(session))
-        return false;
-    session_end_input(session);
-    if (result == IO_OK) {
-        ask(session, line.text, line.len);
+    session_enter(session, PHASE_COMMAND);
+    if (input->result == IO_OK) {
+        auth_ask(session, input->line.text, input->line.len);
     } else {
         session_drop_courier(session);
         session->vanished = true;
     }
     stream_wipe(&session->stream);
-    return true;
 }
 
 bool session_login_is_of_courier(const struct session *session)
@@ -120,8 +110,8 @@ void session_act_auth(struct session *session, const struct command *command)
 {
     char line[AUTH_LINE_MAX + 8];
 
-    snprintf(session->mechanism, sizeof session->mechanism, "%.*s", (int)mechanism_length(command),
-             command->argument);
+    snprintf(session->mechanism, sizeof session->mechanism, "%.*s",
+             (int)auth_mechanism_length(command), command->argument);
     if (session->rules->policy.check_password == NULL && !session_ensure_courier(session, NULL)) {
         session_reply_own(session, REPLY_AUTH_TEMPORARY);
         return;
@@ -131,7 +121,7 @@ void session_act_auth(struct session *session, const struct command *command)
     session->client.tls = true;
     session->auth_rounds = 0;
     session->login = LOGIN_BEGINS;
-    ask(session, line, (size_t)len);
+    auth_ask(session, line, (size_t)len);
     explicit_bzero(line, sizeof line);
     stream_wipe(&session->stream);
 }

@@ -26,42 +26,38 @@ enum own_reply session_check_bdat(struct session *session, const struct command 
 /* Read away within what is bearable for a message that has failed. */
 void session_skip_chunk(struct session *session, uint64_t octets, const struct reply *why)
 {
+    session_log_reject(session, "BDAT", NULL, why);
+    if (octets == 0) {
+        session_reply(session, why);
+        return;
+    }
     session->owed = malloc(sizeof *session->owed);
     if (octets > session->rules->drain_octets || session->owed == NULL) {
         session_reply_own(session, REPLY_DRAIN_LIMIT);
         return;
     }
     *session->owed = *why;
-    session_log_reject(session, "BDAT", NULL, session->owed);
     session->chunk_left = octets;
-    session_start_data(session, INPUT_SKIP);
+    session_enter_data(session, PHASE_SKIP);
 }
 
-bool session_continue_skip(struct session *session)
+void session_take_skipped(struct session *session, const struct session_input *input)
 {
-    enum io_result result = IO_OK;
-
-    while (session->chunk_left > 0 && result == IO_OK) {
-        const char *bytes;
-        size_t len;
-        if (!session_read(session, &bytes, &len, &result))
-            return false;
-        if (result != IO_OK)
-            break;
-        len = len < session->chunk_left ? len : (size_t)session->chunk_left;
-        session_consume(session, len);
-        session->chunk_left -= len;
-    }
-    session_end_input(session);
-    if (result == IO_OK)
+    if (input->result == IO_OK) {
+        uint64_t left = session->chunk_left, len = input->line.len;
+        session->chunk_left -= len < left ? len : left;
+        session_consume(session, (size_t)(left - session->chunk_left));
+        if (session->chunk_left > 0)
+            return;
         session_reply(session, session->owed);
-    else if (result == IO_TIMEOUT)
+    } else if (input->result == IO_TIMEOUT) {
         session_reply_own(session, REPLY_DRAIN_LIMIT);
-    else
+    } else {
         session->vanished = true;
+    }
+    session_enter(session, PHASE_COMMAND);
     free(session->owed);
     session->owed = NULL;
-    return true;
 }
 
 static void skip_out_of_sequence(struct session *session, uint64_t octets)
@@ -95,6 +91,7 @@ static bool begin(struct session *session, uint64_t octets)
 
 static void answer_chunk(struct session *session)
 {
+    session_enter(session, PHASE_COMMAND);
     if (session->chunk_last)
         session_transfer_finish(session);
     /* Once it has failed, the client hears so at once, and the rest is out of sequence. */
@@ -104,29 +101,20 @@ static void answer_chunk(struct session *session)
         session_reply_own(session, REPLY_CHUNK_OK);
 }
 
-bool session_continue_chunk(struct session *session)
+void session_take_chunk(struct session *session, const struct session_input *input)
 {
-    while (session->chunk_left > 0) {
-        const char *bytes;
-        size_t len;
-        enum io_result result;
-        if (!session_read(session, &bytes, &len, &result))
-            return false;
-        if (result == IO_OK) {
-            len = len < session->chunk_left ? len : (size_t)session->chunk_left;
-            session_transfer_take(session, bytes, len);
-            session_consume(session, len);
-            session->chunk_left -= len;
-        }
-        if (result != IO_OK || (session->chunk_left > 0 && session_drained_enough(session))) {
-            session_end_input(session);
-            session_transfer_give_up(session, result);
-            return true;
-        }
+    if (input->result == IO_OK) {
+        size_t len = input->line.len;
+        if (len > session->chunk_left)
+            len = (size_t)session->chunk_left;
+        session_transfer_take(session, input->line.text, len);
+        session_consume(session, len);
+        session->chunk_left -= len;
     }
-    session_end_input(session);
-    answer_chunk(session);
-    return true;
+    if (input->result != IO_OK || (session->chunk_left > 0 && session_drained_enough(session)))
+        session_transfer_give_up(session, input->result);
+    else if (session->chunk_left == 0)
+        answer_chunk(session);
 }
 
 void session_act_bdat(struct session *session, const struct command *command)
@@ -142,9 +130,11 @@ void session_act_bdat(struct session *session, const struct command *command)
         }
         if (!begin(session, octets))
             return;
-        session_start_data(session, INPUT_CHUNK);
+        session_enter_data(session, PHASE_CHUNK);
     }
     session->chunk_left = octets;
-    session->input = INPUT_CHUNK;
     session->heard_ms = deadline_now_ms();
+    session_enter(session, PHASE_CHUNK);
+    if (octets == 0)
+        answer_chunk(session);
 }

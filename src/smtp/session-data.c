@@ -140,6 +140,7 @@ void session_transfer_answer(struct session *session)
     struct reply *reply = &session->scratch->reply;
     char text[256];
 
+    session_enter(session, PHASE_COMMAND);
     session->state = STATE_RCPT;
     if (transfer->refused && transfer->refusal != REPLY_OK)
         reply_own(reply, transfer->refusal);
@@ -164,6 +165,8 @@ void session_transfer_answer(struct session *session)
 void session_transfer_give_up(struct session *session, enum io_result result)
 {
     bool talk = result == IO_TIMEOUT || result == IO_OK;
+
+    session_enter(session, PHASE_COMMAND);
     session->courier->ops->abort(session->courier);
     session->state = STATE_RCPT;
     session_log_transaction(session, "aborted", session->transfer.scanner.octets,
@@ -199,30 +202,19 @@ static void hear_next_hop(struct session *session)
 void session_receive_data(struct session *session)
 {
     session_transfer_begin(session, DATALINE_LINES);
-    session_start_data(session, INPUT_DATA);
+    session_enter_data(session, PHASE_DATA);
 }
 
-bool session_continue_data(struct session *session)
+void session_take_data(struct session *session, const struct session_input *input)
 {
-    struct transfer *transfer = &session->transfer;
+    const struct dataline *scanner = &session->transfer.scanner;
 
-    while (!transfer->scanner.ended) {
-        const char *bytes;
-        size_t len;
-        enum io_result result;
-        if (!session_read(session, &bytes, &len, &result))
-            return false;
-        if (result == IO_OK && session->unheard)
-            hear_next_hop(session);
-        if (result == IO_OK)
-            session_consume(session, take_piece(session, bytes, len));
-        if (result != IO_OK || (!transfer->scanner.ended && session_drained_enough(session))) {
-            session_end_input(session);
-            session_transfer_give_up(session, result);
-            return true;
-        }
-    }
-    session_end_input(session);
-    session_transfer_answer(session);
-    return true;
+    if (input->result == IO_OK && session->unheard)
+        hear_next_hop(session);
+    if (input->result == IO_OK)
+        session_consume(session, take_piece(session, input->line.text, input->line.len));
+    if (input->result != IO_OK || (!scanner->ended && session_drained_enough(session)))
+        session_transfer_give_up(session, input->result);
+    else if (scanner->ended)
+        session_transfer_answer(session);
 }

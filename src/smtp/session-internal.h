@@ -1,9 +1,9 @@
 /* smtp/session-internal.h - the parts of a session, for the files that make it up
  *
- *   session.c          life: new, run (the loop over lines), park, dismiss, free
+ *   session.c          life: new, run (await, take, answer), park, dismiss, free
  *   session-commands.c the command table: each verb with its states, check and act
  *   session-batch.c    recipients on their way to the courier, replies in the client's order
- *   session-wait.c     how long it waits for its client, and who keeps the watch
+ *   session-wait.c     the phases: what the client is to send, how long it may take
  *   session-data.c     mail data: client -> scanner -> courier, and every way it can end
  *   session-chunks.c   the same that comes by BDAT
  *   session-auth.c     the dialog of AUTH
@@ -33,17 +33,25 @@ enum session_state {
 
 #define SESSION_SLICE_MS 50 /* of a worker's time for one session, when workers are few */
 
-/* What the client's next octets are. */
-enum session_input {
-    INPUT_COMMANDS,
-    INPUT_DATA,  /* mail data behind DATA */
-    INPUT_CHUNK, /* behind BDAT */
-    INPUT_SKIP,  /* a chunk that nobody wants */
-    INPUT_AUTH,  /* answers to challenges */
+/* What the client is to send next. What it comes in, when it is due and who takes it stands in the
+ * table of session-wait.c. */
+enum session_phase {
+    PHASE_COMMAND,   /* a command line, of which nothing has come */
+    PHASE_LINE,      /* the rest of one */
+    PHASE_HANDSHAKE, /* its part of a TLS handshake */
+    PHASE_ANSWER,    /* a line, to a challenge of AUTH */
+    PHASE_DATA,      /* mail data behind DATA */
+    PHASE_CHUNK,     /* mail data behind BDAT */
+    PHASE_SKIP,      /* a chunk that nobody wants */
 };
 
-/* What it waits for its client to do. */
-enum session_wait { WAIT_NOTHING, WAIT_COMMAND, WAIT_LINE, WAIT_HANDSHAKE, WAIT_DATA };
+/* What has come of it. A `result` other than IO_OK says why nothing has, or no more: IO_TIMEOUT
+ * that it is overdue. `line` holds a line, or octets of mail data, up to the next read. */
+struct session_input {
+    enum io_result result;
+    struct line line;
+    struct error error; /* of a handshake; "" when `result` says it all */
+};
 
 /* Where a log-in that we check ourselves stands: what the next line of the client is. */
 enum session_login { LOGIN_BEGINS, LOGIN_PLAIN, LOGIN_USER, LOGIN_PASSWORD };
@@ -93,9 +101,9 @@ struct session {
     struct session_batch batch;
     int64_t began_ms;
     /* Waiting for the client. */
-    enum session_input input;
-    enum session_wait wait;
-    int64_t wait_since_ms; /* when the clock of this wait started */
+    enum session_phase phase;
+    bool waiting;          /* the clock of this phase runs, ... */
+    int64_t wait_since_ms; /* ... from here */
     int64_t run_since_ms;  /* session_run() */
     bool resumed;          /* parked before in this wait */
     bool progressed;       /* has earned patience since session_run() */
@@ -143,14 +151,13 @@ bool session_holds_transaction(const struct session *session);
 void session_drop_courier(struct session *session);
 /* Begins the handshake, which session_run() goes on with. */
 void session_start_tls(struct session *session);
-/* The next octets are commands again. */
-void session_end_input(struct session *session);
 /* What may be announced now, our own limits applied. */
 void session_offer(const struct session *session, struct session_offer *offer);
 /* False when out of memory. */
 bool session_ensure_courier(struct session *session, const void *route);
 
 /* session-commands.c */
+/* Serves the command in this line. */
 void session_command(struct session *session, const struct line *line);
 
 /* session-batch.c */
@@ -164,10 +171,8 @@ void session_batch_add(struct session *session, const struct recipient *recipien
 bool session_batch_flush(struct session *session, enum courier_data data);
 
 /* session-data.c */
-/* After 354: session_run() goes on with the mail data. */
+/* After 354: the mail data comes next. */
 void session_receive_data(struct session *session);
-/* Reads on to its end and answers it; false, here and below, when the client makes it wait. */
-bool session_continue_data(struct session *session);
 /* The pieces of it, for chunks: a transfer begins, takes input, and ends in one of two ways. */
 void session_transfer_begin(struct session *session, enum dataline_form form);
 void session_transfer_take(struct session *session, const char *bytes, size_t len);
@@ -181,14 +186,11 @@ bool session_drained_enough(const struct session *session);
 /* session-chunks.c, session-auth.c, session-xclient.c: rows of the command table */
 enum own_reply session_check_bdat(struct session *session, const struct command *command);
 void session_act_bdat(struct session *session, const struct command *command);
-bool session_continue_chunk(struct session *session);
-bool session_continue_skip(struct session *session);
 /* A chunk that cannot be used is read away, and `why` is the answer. */
 void session_skip_chunk(struct session *session, uint64_t octets, const struct reply *why);
 bool session_offers_auth(const struct session *session, const struct session_offer *offer);
 enum own_reply session_check_auth(struct session *session, const struct command *command);
 void session_act_auth(struct session *session, const struct command *command);
-bool session_continue_auth(struct session *session);
 /* One line of the dialog where the policy knows passwords; as a courier's authenticate(). */
 void session_check_password(struct session *session, const char *text, size_t len,
                             struct reply *reply);
@@ -201,18 +203,26 @@ void session_act_xclient(struct session *session, const struct command *command)
 /* session-wait.c */
 /* The limit in force now. */
 unsigned session_limit(const struct session *session, unsigned usual, unsigned under_stress);
-/* Starts the clock of a wait, unless it runs already. */
-void session_start_wait(struct session *session, enum session_wait wait, int64_t now);
-/* The same for mail data: counts from here. */
-void session_start_data(struct session *session, enum session_input input);
-/* So long a worker waits for the client, between begin and end. */
-struct deadline session_begin_patience(struct session *session, int64_t now);
-void session_end_patience(struct session *session);
-/* Input of INPUT_DATA, _CHUNK and _SKIP, with every deadline that they have; to be consumed by
- * session_consume(). False: not now, the client makes it wait. */
-bool session_read(struct session *session, const char **bytes, size_t *len, enum io_result *result);
+/* The client is to send this next. */
+void session_enter(struct session *session, enum session_phase phase);
+/* The same for mail data and what is skipped: its time counts from here. */
+void session_enter_data(struct session *session, enum session_phase phase);
+/* The one wait for the client: false when it makes the session wait, which then has to be
+ * parked. */
+bool session_await(struct session *session, struct session_input *input);
+/* Hands it to whoever takes it in this phase. */
+void session_take(struct session *session, const struct session_input *input);
+/* Of mail data so much has been used. */
 void session_consume(struct session *session, size_t octets);
 struct deadline session_reply_deadline(const struct session *session);
+
+/* Who takes the input of a phase, in the files where it belongs. */
+void session_take_command(struct session *session, const struct session_input *input);
+void session_take_handshake(struct session *session, const struct session_input *input);
+void session_take_answer(struct session *session, const struct session_input *input);
+void session_take_data(struct session *session, const struct session_input *input);
+void session_take_chunk(struct session *session, const struct session_input *input);
+void session_take_skipped(struct session *session, const struct session_input *input);
 
 /* session-log.c */
 void session_log_reject(const struct session *session, const char *command, const char *recipient,

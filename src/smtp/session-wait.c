@@ -1,4 +1,6 @@
-/* smtp/session-wait.c - how long a session waits for its client, and who keeps the watch
+/* smtp/session-wait.c - the phases of a session: what its client is to send, and how long it may take
+ *
+ * Here, and only here, a session waits for its client; who takes the input never hears of it.
  *
  * A worker waits for a client only as long as it hopes for a quick answer (its patience, next to
  * nothing when workers are few); then the session goes back to the gate in the middle of whatever
@@ -38,24 +40,42 @@ static int64_t bounded(const struct session *session, int64_t ms)
     return stress > 0 && is_stressed(session) ? earlier(ms, stress) : ms;
 }
 
-void session_start_wait(struct session *session, enum session_wait wait, int64_t now)
+void session_enter(struct session *session, enum session_phase phase)
 {
-    if (session->wait == wait)
-        return;
-    session->wait = wait;
-    session->wait_since_ms = now;
+    session->phase = phase;
+    session->waiting = false;
+    session->progressed = true;
 }
 
-void session_start_data(struct session *session, enum session_input input)
+void session_enter_data(struct session *session, enum session_phase phase)
 {
-    session->input = input;
+    session_enter(session, phase);
     session->data_octets = 0;
     session->data_since_ms = session->heard_ms = deadline_now_ms();
 }
 
+/* Without a transaction only the next hop's connection is still to be let go. */
+static int64_t command_due_ms(const struct session *session)
+{
+    const struct session_rules *rules = session->rules;
+    return session->wait_since_ms + (session_holds_transaction(session)
+                                         ? bounded(session, rules->command_timeout_ms)
+                                         : rules->park_after_ms);
+}
+
+static int64_t line_due_ms(const struct session *session)
+{
+    return session->wait_since_ms + bounded(session, session->rules->line_timeout_ms);
+}
+
+static int64_t handshake_due_ms(const struct session *session)
+{
+    return session->wait_since_ms + bounded(session, session->rules->handshake_timeout_ms);
+}
+
 static int64_t drain_due_ms(const struct session *session)
 {
-    if (session->input == INPUT_SKIP)
+    if (session->phase == PHASE_SKIP)
         return session->data_since_ms + session->rules->drain_timeout_ms;
     return session->transfer.refused ? session->transfer.drain_deadline.at_ms : INT64_MAX;
 }
@@ -81,32 +101,35 @@ static int64_t data_due_ms(const struct session *session)
                             earned_ms(session));
 }
 
+/* What the client sends, as one piece. */
+enum unit { UNIT_LINE, UNIT_HANDSHAKE, UNIT_OCTETS };
+
+static const struct phase {
+    enum unit unit;
+    int64_t (*due_ms)(const struct session *session);
+    void (*take)(struct session *session, const struct session_input *input);
+} phases[] = {
+    [PHASE_COMMAND] = {UNIT_LINE, command_due_ms, session_take_command},
+    [PHASE_LINE] = {UNIT_LINE, line_due_ms, session_take_command},
+    [PHASE_HANDSHAKE] = {UNIT_HANDSHAKE, handshake_due_ms, session_take_handshake},
+    [PHASE_ANSWER] = {UNIT_LINE, line_due_ms, session_take_answer},
+    [PHASE_DATA] = {UNIT_OCTETS, data_due_ms, session_take_data},
+    [PHASE_CHUNK] = {UNIT_OCTETS, data_due_ms, session_take_chunk},
+    [PHASE_SKIP] = {UNIT_OCTETS, data_due_ms, session_take_skipped},
+};
+
+void session_take(struct session *session, const struct session_input *input)
+{
+    phases[session->phase].take(session, input);
+}
+
 int64_t session_due_ms(const struct session *session)
 {
     const struct session_rules *rules = session->rules;
-    int64_t due = INT64_MAX, since = session->wait_since_ms;
 
     if (session->evicted)
         return 0;
-    switch (session->wait) {
-    case WAIT_NOTHING:
-        break;
-    case WAIT_COMMAND:
-        /* Without a transaction only the next hop's connection is still to be let go. */
-        due = since + (session_holds_transaction(session)
-                           ? bounded(session, rules->command_timeout_ms)
-                           : rules->park_after_ms);
-        break;
-    case WAIT_LINE:
-        due = since + bounded(session, rules->line_timeout_ms);
-        break;
-    case WAIT_HANDSHAKE:
-        due = since + bounded(session, rules->handshake_timeout_ms);
-        break;
-    case WAIT_DATA:
-        due = data_due_ms(session);
-        break;
-    }
+    int64_t due = phases[session->phase].due_ms(session);
     if (rules->message_timeout_ms > 0 && session_holds_transaction(session))
         due = earlier(due, session->started_ms + rules->message_timeout_ms);
     return due;
@@ -115,12 +138,13 @@ int64_t session_due_ms(const struct session *session)
 bool session_is_slow(const struct session *session, int64_t now_ms)
 {
     int64_t since = session->wait_since_ms;
-    if (session->wait == WAIT_DATA)
+    if (phases[session->phase].unit == UNIT_OCTETS)
         since = session->data_since_ms + earned_ms(session);
     return now_ms - since >= SLOW_MS;
 }
 
-struct deadline session_begin_patience(struct session *session, int64_t now)
+/* So long a worker waits for the client. */
+static struct deadline patience(const struct session *session, int64_t now)
 {
     bool crowded = is_stressed(session) ||
                    atomic_load_explicit(&session->signals->crowded, memory_order_relaxed);
@@ -129,13 +153,7 @@ struct deadline session_begin_patience(struct session *session, int64_t now)
 
     if (session->resumed && !session->progressed)
         ms = 0;
-    atomic_fetch_add_explicit(&session->signals->patient, 1, memory_order_relaxed);
     return (struct deadline){earlier(now + ms, session_due_ms(session))};
-}
-
-void session_end_patience(struct session *session)
-{
-    atomic_fetch_sub_explicit(&session->signals->patient, 1, memory_order_relaxed);
 }
 
 /* Workers are few, and this one has given its share. */
@@ -145,23 +163,61 @@ static bool should_yield(const struct session *session, int64_t now)
            atomic_load_explicit(&session->signals->crowded, memory_order_relaxed);
 }
 
-bool session_read(struct session *session, const char **bytes, size_t *len, enum io_result *result)
+static enum io_result read_unit(struct session *session, struct session_input *input,
+                                struct deadline until)
+{
+    struct line *line = &input->line;
+    bool long_lines = session->rules->submission || session->phase == PHASE_ANSWER;
+
+    switch (phases[session->phase].unit) {
+    case UNIT_LINE:
+        return stream_read_line(&session->stream, line,
+                                long_lines ? AUTH_LINE_MAX : COMMAND_LINE_MAX, until);
+    case UNIT_HANDSHAKE:
+        input->error.text[0] = '\0';
+        return stream_continue_tls(&session->stream, until,
+                                   (struct deadline){session_due_ms(session)}, &input->error);
+    case UNIT_OCTETS:
+        break;
+    }
+    return stream_read(&session->stream, &line->text, &line->len, until);
+}
+
+/* Nothing has come in time; how much is there of it? Part of a command line has its own time to
+ * come to its end. False: the session shall be parked. */
+static bool is_overdue(struct session *session)
 {
     int64_t now = deadline_now_ms();
 
-    session_start_wait(session, WAIT_DATA, now);
-    /* A trickle never makes it wait long: the clock is looked at in any case. */
-    *result = IO_TIMEOUT;
-    if (now >= session_due_ms(session))
+    if (session->phase == PHASE_COMMAND &&
+        (stream_has_input(&session->stream) || session->stream.skipping)) {
+        session->phase = PHASE_LINE;
+        session->wait_since_ms = now;
+    }
+    return now >= session_due_ms(session) &&
+           (session->phase != PHASE_COMMAND || session_holds_transaction(session));
+}
+
+bool session_await(struct session *session, struct session_input *input)
+{
+    bool octets = phases[session->phase].unit == UNIT_OCTETS;
+    int64_t now = deadline_now_ms();
+
+    if (!session->waiting)
+        session->wait_since_ms = now;
+    session->waiting = true;
+    input->result = IO_TIMEOUT;
+    /* A trickle never makes mail data wait long: the clock is looked at in any case. */
+    if (octets && now >= session_due_ms(session))
         return true;
-    if (should_yield(session, now) && !stream_has_input(&session->stream))
+    if (octets && should_yield(session, now) && !stream_has_input(&session->stream))
         return false;
-    *result = stream_read(&session->stream, bytes, len, session_begin_patience(session, now));
-    session_end_patience(session);
-    now = deadline_now_ms();
-    if (*result == IO_OK)
-        session->heard_ms = now;
-    return *result != IO_TIMEOUT || now >= session_due_ms(session);
+    atomic_fetch_add_explicit(&session->signals->patient, 1, memory_order_relaxed);
+    input->result = read_unit(session, input, patience(session, now));
+    atomic_fetch_sub_explicit(&session->signals->patient, 1, memory_order_relaxed);
+    if (octets && input->result == IO_OK)
+        session->heard_ms = deadline_now_ms();
+    return input->result != IO_TIMEOUT || is_overdue(session);
 }
 
 void session_consume(struct session *session, size_t octets)

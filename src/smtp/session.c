@@ -1,4 +1,4 @@
-/* smtp/session.c - the life of a session: new, the loop over lines, park, dismiss, free
+/* smtp/session.c - the life of a session: new, the loop over input, park, dismiss, free
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -148,7 +148,7 @@ void session_refuse(struct session *session, enum own_reply which)
 /* Half a message stands at the next hop: only the loss of the connection undoes it. */
 static bool has_half_message(const struct session *session)
 {
-    return (session->state == STATE_CHUNKS || session->input == INPUT_DATA) &&
+    return (session->state == STATE_CHUNKS || session->phase == PHASE_DATA) &&
            !session->transfer.scanner.ended;
 }
 
@@ -158,7 +158,7 @@ void session_end_transaction(struct session *session)
 
     if (half)
         session_log_transaction(session, "aborted", session->transfer.scanner.octets,
-                                session->input == INPUT_DATA ? "lost" : "chunks are missing");
+                                session->phase == PHASE_DATA ? "lost" : "chunks are missing");
     if (session->courier != NULL && half)
         session->courier->ops->abort(session->courier);
     else if (session->courier != NULL)
@@ -215,33 +215,24 @@ void session_start_tls(struct session *session)
 {
     struct error err = {""};
     enum io_result result = stream_begin_tls_server(&session->stream, session->rules->tls, &err);
+    session_enter(session, PHASE_HANDSHAKE);
     if (result != IO_OK)
         tls_failed(session, err.text[0] != '\0' ? err.text : io_result_name(result));
 }
 
-/* False when the client makes it wait, here and below. */
-static bool continue_tls(struct session *session)
+void session_take_handshake(struct session *session, const struct session_input *input)
 {
-    struct error err = {""};
+    const char *reason = input->error.text;
     char banner[300];
-    int64_t now = deadline_now_ms();
 
-    session_start_wait(session, WAIT_HANDSHAKE, now);
-    struct deadline due = {session_due_ms(session)};
-    enum io_result result =
-        stream_continue_tls(&session->stream, session_begin_patience(session, now), due, &err);
-    session_end_patience(session);
-    if (result == IO_TIMEOUT && !deadline_passed(due))
-        return false;
-    session_end_input(session);
-    if (result != IO_OK) {
+    session_enter(session, PHASE_COMMAND);
+    if (input->result != IO_OK) {
         session->stream.broken = true;
-        tls_failed(session, err.text[0] != '\0' ? err.text : io_result_name(result));
+        tls_failed(session, reason[0] != '\0' ? reason : io_result_name(input->result));
     } else if (session->implicit_tls) {
         session->implicit_tls = false;
         session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
     }
-    return true;
 }
 
 bool session_holds_transaction(const struct session *session)
@@ -259,13 +250,6 @@ void session_evict(struct session *session)
     session->evicted = true;
 }
 
-void session_end_input(struct session *session)
-{
-    session->input = INPUT_COMMANDS;
-    session->wait = WAIT_NOTHING;
-    session->progressed = true;
-}
-
 /* Logged as a refusal, so that fail2ban can count it. */
 void session_give_up(struct session *session)
 {
@@ -275,11 +259,12 @@ void session_give_up(struct session *session)
     session_reply_own(session, REPLY_TOO_MANY_ERRORS);
 }
 
-static void handle_line(struct session *session, enum io_result result, const struct line *line)
+void session_take_command(struct session *session, const struct session_input *input)
 {
-    switch (result) {
+    session_enter(session, PHASE_COMMAND);
+    switch (input->result) {
     case IO_OK:
-        session_command(session, line);
+        session_command(session, &input->line);
         break;
     case IO_TOO_LONG:
         session_batch_flush(session, COURIER_NOTHING);
@@ -314,56 +299,11 @@ static bool settle(struct session *session)
     return !session->closing && !session->vanished;
 }
 
-/* Reads a command line and serves it. */
-static bool continue_commands(struct session *session)
-{
-    size_t longest = session->rules->submission ? AUTH_LINE_MAX : COMMAND_LINE_MAX;
-    struct line line = {0};
-    int64_t now = deadline_now_ms();
-
-    if (session->wait != WAIT_LINE)
-        session_start_wait(session, WAIT_COMMAND, now);
-    enum io_result result =
-        stream_read_line(&session->stream, &line, longest, session_begin_patience(session, now));
-    session_end_patience(session);
-    if (result == IO_TIMEOUT) {
-        now = deadline_now_ms();
-        /* Part of a line is there: it has its own time to come to its end. */
-        if (stream_has_input(&session->stream) || session->stream.skipping)
-            session_start_wait(session, WAIT_LINE, now);
-        if (now < session_due_ms(session) ||
-            (session->wait == WAIT_COMMAND && !session_holds_transaction(session)))
-            return false;
-    }
-    session_end_input(session);
-    handle_line(session, result, &line);
-    return true;
-}
-
-static bool go_on(struct session *session)
-{
-    if (session->stream.handshaking)
-        return continue_tls(session);
-    switch (session->input) {
-    case INPUT_DATA:
-        return session_continue_data(session);
-    case INPUT_CHUNK:
-        return session_continue_chunk(session);
-    case INPUT_SKIP:
-        return session_continue_skip(session);
-    case INPUT_AUTH:
-        return session_continue_auth(session);
-    case INPUT_COMMANDS:
-        break;
-    }
-    return continue_commands(session);
-}
-
 /* Between commands the next hop is kept a moment longer than the worker, for a next message; and a
  * log-in is worth as much as the connection that it was made on. */
 static enum session_result leave(struct session *session)
 {
-    bool idle = session->wait == WAIT_COMMAND && !session_holds_transaction(session);
+    bool idle = session->phase == PHASE_COMMAND && !session_holds_transaction(session);
 
     session->scratch = NULL;
     session->resumed = true;
@@ -372,8 +312,7 @@ static enum session_result leave(struct session *session)
         return SESSION_WAITING;
     if (!session_login_is_of_courier(session))
         session_drop_courier(session);
-    session->wait = WAIT_NOTHING;
-    session->evicted = session->resumed = false;
+    session->waiting = session->evicted = session->resumed = false;
     return SESSION_IDLE;
 }
 
@@ -391,6 +330,8 @@ static void close_session(struct session *session)
 
 enum session_result session_run(struct session *session, struct session_scratch *scratch)
 {
+    struct session_input input;
+
     session->scratch = scratch;
     session->run_since_ms = deadline_now_ms();
     session->progressed = false;
@@ -399,13 +340,14 @@ enum session_result session_run(struct session *session, struct session_scratch 
     if (session->implicit_tls && session->stream.tls == NULL)
         session_start_tls(session);
     while (settle(session)) {
-        if (go_on(session)) {
+        if (session_await(session, &input)) {
+            session_take(session, &input);
             count_out(session);
-            continue;
-        }
-        if (stream_park(&session->stream) == 0)
+        } else if (stream_park(&session->stream) == 0) {
             return leave(session);
-        session->vanished = true;
+        } else {
+            session->vanished = true;
+        }
     }
     close_session(session);
     return SESSION_CLOSED;
