@@ -59,6 +59,12 @@ bool tls_server_files_changed(const struct tls_server *server);
 /* When the first of the certificates expires (seconds since the epoch). */
 long long tls_server_expiry(const struct tls_server *server);
 
+/* A certificate as a peer shows it, or a part of one: DER, borrowed. */
+struct tls_certificate {
+    const unsigned char *der;
+    size_t len; /* octets */
+};
+
 struct tls_client_config {
     const char *priority; /* NULL: "NORMAL" TLS_ORDER */
     bool verify;          /* chain and name; otherwise any certificate will do */
