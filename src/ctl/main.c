@@ -17,6 +17,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"check", check_main, N_("say whether the configuration is valid")},
+    {"import-haraka", import_main, N_("print a relay.conf out of Haraka's files")},
     {"password", password_main, N_("set the password of a user who may log in at relay-out")},
     {"queue", queue_main, N_("show and change what relay-out keeps to deliver later")},
     {"sink", sink_main, N_("run a small mail server that takes mail and shows it")},
@@ -28,7 +29,7 @@ static void print_help(FILE *out)
 {
     fprintf(out, _("Usage: relayctl COMMAND [OPTION...]\n\nCommands:\n"));
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        fprintf(out, "  %-8s %s\n", commands[i].name, _(commands[i].summary));
+        fprintf(out, "  %-13s %s\n", commands[i].name, _(commands[i].summary));
     fprintf(out, _("\nrelayctl COMMAND --help says more.\n"));
 }
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import haraka  # its scenarios are played here, too
 import tap
 from bed import BACKEND, BUILD, CLIENT4, Client, Postfix, Relay, read, wait_for
 from internet import DNS, HOSTS, Authority, Exim, Names, OpenSMTPD, Receivers, Remote, Vps
