@@ -9,7 +9,10 @@
 
 void i18n_init(void)
 {
-    setlocale(LC_ALL, "");
+    setlocale(LC_MESSAGES, "");
     bindtextdomain(PACKAGE, LOCALEDIR);
+    /* Else a text would be put into the character set of LC_CTYPE, which is ASCII here. */
+    bind_textdomain_codeset(PACKAGE, "UTF-8");
+    bind_textdomain_codeset("libc", "UTF-8");
     textdomain(PACKAGE);
 }

@@ -13,7 +13,9 @@
 #define _(text) gettext(text)
 #define N_(text) text
 
-/* Sets the locale from the environment and binds the catalogue "postern". Call before threads. */
+/* Takes the language of messages from the environment and binds the catalogue "postern", in UTF-8.
+ * Nothing else of the locale is taken: letters, numbers and their order are those of the protocol,
+ * whatever the operator speaks (the upper case of a Turkish i is no I). Call before threads. */
 void i18n_init(void);
 
 #endif

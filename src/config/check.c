@@ -113,18 +113,32 @@ static void check_out_listeners(struct load *load)
 }
 
 /* 10.0.0.0/8 and fc00::/7 are the largest networks that anybody has to himself; a larger one is the
- * internet, and that must be said in so many words. */
-static void check_allow(struct load *load)
+ * internet. `format` says what that would mean, and has the network in it. */
+__attribute__((format(printf, 4, 0))) static void check_width(struct load *load, const char *option,
+                                                              const struct cidr_set *networks,
+                                                              const char *format)
 {
-    const struct config_out *out = &load->config->out;
     char text[ADDRESS_TEXT_MAX];
 
-    for (size_t i = 0; i < cidr_set_count(out->allow) && !out->open_relay; i++) {
-        if (cidr_set_is_wider(out->allow, i, 8, 7))
-            load_complain(load, config_lookup(&load->file, "out.allow"), "out.allow",
-                          _("%s makes an open relay; name the mail server's own address"),
-                          cidr_set_format(out->allow, i, text));
+    for (size_t i = 0; i < cidr_set_count(networks); i++) {
+        if (cidr_set_is_wider(networks, i, 8, 7))
+            load_complain(load, config_lookup(&load->file, option), option, format,
+                          cidr_set_format(networks, i, text));
     }
+}
+
+/* Who is believed about whom he speaks for. */
+static void check_trust(struct load *load)
+{
+    const struct config_in *in = &load->config->in;
+
+    check_width(load, "in.xclient_hosts", in->xclient_hosts,
+                _("%s lets anybody claim any address by XCLIENT; name the relay's own address"));
+    check_width(load, "in.proxy_hosts", in->proxy_hosts,
+                _("%s lets anybody claim any address by a PROXY header; name the load balancer's "
+                  "own address"));
+    check_width(load, "in.private_clients", in->private_clients,
+                _("%s is no private network; name those that are served"));
 }
 
 static void check_out(struct load *load)
@@ -140,7 +154,9 @@ static void check_out(struct load *load)
     if (out->users_file[0] != '\0' && load->config->tls.certificates.count == 0)
         load_complain(load, config_lookup(&load->file, "out.users_file"), "out.users_file",
                       _("log-ins need TLS: set tls.certificates"));
-    check_allow(load);
+    if (!out->open_relay)
+        check_width(load, "out.allow", out->allow,
+                    _("%s makes an open relay; name the mail server's own address"));
     check_out_listeners(load);
     check_tls_listeners(load, "out.listen", &out->listen);
     check_source(load, &out->source, "out");
@@ -194,6 +210,7 @@ void check_settings(struct load *load)
         load_complain(load, config_lookup(&load->file, "tls.client_certificates"),
                       "tls.client_certificates", _("tls.ca_file must be set to check them"));
     check_listeners(load);
+    check_trust(load);
     check_tls_listeners(load, "in.listen", &config->in.listen);
     check_dnsbl(load);
     if ((config->parts & CONFIG_PART_IN) && config->in.domains.count == 0 &&

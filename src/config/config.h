@@ -306,6 +306,11 @@ struct config *config_load(const char *file, config_report *report, void *contex
 
 /* Reports what is valid, but dangerous. */
 void config_warn(const struct config *config, config_report *report, void *context);
+/* Reports the paths of the options that differ and that a reload cannot change, for the daemons of
+ * `parts` (CONFIG_PART_...). */
+void config_report_restarts(const struct config *before, const struct config *after, unsigned parts,
+                            config_report *report, void *context);
+
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
 

@@ -4,6 +4,8 @@
  */
 #include "config/options.h"
 
+#include <string.h>
+
 #include "base/i18n.h"
 
 static const char *const version_names[] = {"1.0", "1.1", "1.2", "1.3", NULL};
@@ -503,3 +505,39 @@ static const struct option all_rows[] = {
 
 const struct option_rows options = {all_rows, sizeof all_rows / sizeof *all_rows,
                                     sizeof(struct config)};
+
+/* What a reload cannot change, and for which daemons. */
+static const struct {
+    const char *path;
+    unsigned parts;
+} restarts[] = {
+    {"user", CONFIG_PART_IN | CONFIG_PART_OUT},
+    {"group", CONFIG_PART_IN | CONFIG_PART_OUT},
+    {"control", CONFIG_PART_IN | CONFIG_PART_OUT},
+    {"in.listen", CONFIG_PART_IN},
+    {"in.workers", CONFIG_PART_IN},
+    {"in.limits.queue", CONFIG_PART_IN},
+    {"hostname", CONFIG_PART_OUT}, /* in notices to senders */
+    {"out.listen", CONFIG_PART_OUT},
+    {"out.workers", CONFIG_PART_OUT},
+    {"out.limits.connections", CONFIG_PART_OUT},
+    {"out.limits.deliveries_per_destination", CONFIG_PART_OUT},
+    {"out.spool", CONFIG_PART_OUT},
+    {"out.spool_reserve", CONFIG_PART_OUT},
+    {"out.deliveries", CONFIG_PART_OUT},
+    {"out.retry", CONFIG_PART_OUT},
+    {"out.lifetime", CONFIG_PART_OUT},
+    {"out.delay_notice", CONFIG_PART_OUT},
+    {"out.bounce_size", CONFIG_PART_OUT},
+};
+
+unsigned option_restarts(const struct option *option)
+{
+    bool whole_path = option >= all_rows && option < all_rows + options.count;
+
+    for (size_t i = 0; i < sizeof restarts / sizeof *restarts && whole_path; i++) {
+        if (strcmp(option->path, restarts[i].path) == 0)
+            return restarts[i].parts;
+    }
+    return 0;
+}

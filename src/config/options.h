@@ -84,6 +84,10 @@ bool option_is_file_of_lines(const struct option *option);
 /* May its list have nothing in it? */
 bool option_may_be_empty(const struct option *option);
 
+/* CONFIG_PART_... of the daemons in which a new value is in force only after a restart; 0: a reload
+ * does. */
+unsigned option_restarts(const struct option *option);
+
 const char *const *option_names(const struct option *option);
 const struct option_rows *option_rows(const struct option *option);
 

@@ -201,6 +201,34 @@ void config_print(const struct config *config, FILE *out)
     change_groups(before, "", out);
 }
 
+static char *print_value(const struct option *option, const void *base)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+
+    if (out == NULL)
+        return NULL;
+    option_print(option, base, out);
+    fclose(out);
+    return text;
+}
+
+void config_report_restarts(const struct config *before, const struct config *after, unsigned parts,
+                            config_report *report, void *context)
+{
+    for (size_t i = 0; i < options.count; i++) {
+        const struct option *option = &options.rows[i];
+        if (!(option_restarts(option) & parts))
+            continue;
+        char *was = print_value(option, before), *is = print_value(option, after);
+        if (was != NULL && is != NULL && strcmp(was, is) != 0)
+            report(context, option->path);
+        free(was);
+        free(is);
+    }
+}
+
 static bool is_row_of(const struct option *row, const struct option *group)
 {
     if (group->type != OPTION_GROUP && group->type != OPTION_GROUPS)
@@ -237,6 +265,11 @@ static void describe(const struct option *option, const char *prefix, FILE *out)
         fputs("It must be set.\n", out);
     else if (option->fallback[0] != '\0')
         fprintf(out, "Default: %s.\n", option->fallback);
+    if (option_restarts(option) != 0)
+        fprintf(out, "A new value is in force after a restart%s.\n",
+                option_restarts(option) == CONFIG_PART_OUT && config_part_of(option->path) == 0
+                    ? " of relay-out"
+                    : "");
 }
 
 static void describe_group(const struct option *group, FILE *out)

@@ -26,7 +26,8 @@ struct backend {
     bool submission;
     struct tls_client *tls;
     struct backend_census *census;
-    int wake_fd; /* eventfd: the keeper shall look */
+    int wake_fd;   /* eventfd: the keeper shall look */
+    int keeper_fd; /* what the keeper waits at, to be shut down when it is no longer wanted; -1 */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a slot is free */
     unsigned references;    /* of services; the keeper's own life is not counted */
@@ -47,6 +48,12 @@ void backend_free(struct backend *backend);
 void backend_wake(const struct backend *backend);
 /* How many spares under TLS, or not, are to be had. Under the lock. */
 unsigned backend_spares_wanted(const struct backend *backend, bool tls);
+
+/* Connects as backend_connect() does, for the keeper: what it has begun is ended when the last
+ * reference is gone, and so are all waits on the descriptor until backend_hide(). */
+int backend_connect_keeper(struct backend *backend, size_t *next, struct address *host,
+                           enum own_reply *why, struct error *err);
+void backend_hide(struct backend *backend);
 
 /* keeper.c */
 int backend_start_keeper(struct backend *backend, struct error *err);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/condition.h"
@@ -128,6 +129,7 @@ struct backend *backend_new(struct config *config, const struct config_backend *
     backend->submission = submission;
     backend->demand = 0x0f;
     backend->spares = calloc((size_t)settings->spares + 1, sizeof *backend->spares);
+    backend->keeper_fd = -1;
     backend->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (backend->spares == NULL || backend->wake_fd < 0)
         error_set(err, "%s", strerror(errno));
@@ -154,8 +156,11 @@ void backend_unref(struct backend *backend)
         return;
     pthread_mutex_lock(&backend->lock);
     /* Inside the lock: afterwards the keeper may have freed it. */
-    if (--backend->references == 0)
+    if (--backend->references == 0) {
         backend_wake(backend);
+        if (backend->keeper_fd >= 0)
+            shutdown(backend->keeper_fd, SHUT_RDWR);
+    }
     pthread_mutex_unlock(&backend->lock);
 }
 
@@ -178,8 +183,8 @@ bool backend_serves(const struct backend *backend, const struct config *config,
            backend->submission == submission && same_hosts(&a->hosts, &b->hosts) &&
            same_hosts(&a->source, &b->source) && a->identity == b->identity && a->tls == b->tls &&
            strcmp(a->tls_name, b->tls_name) == 0 && strcmp(a->ca_file, b->ca_file) == 0 &&
-           a->spares == b->spares && a->max_sessions == b->max_sessions &&
-           a->connect_timeout_ms == b->connect_timeout_ms &&
+           !tls_client_files_changed(backend->tls) && a->spares == b->spares &&
+           a->max_sessions == b->max_sessions && a->connect_timeout_ms == b->connect_timeout_ms &&
            a->command_timeout_ms == b->command_timeout_ms &&
            a->reply_timeout_ms == b->reply_timeout_ms && a->retry_after_ms == b->retry_after_ms;
 }
@@ -286,8 +291,42 @@ bool backend_try_next(struct backend *backend, size_t next)
     return next < backend->settings->hosts.count;
 }
 
-int backend_connect(struct backend *backend, size_t *next, struct address *host,
-                    enum own_reply *why, struct error *err)
+/* False when nobody wants to know any more. */
+static bool backend_show(struct backend *backend, int fd)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool wanted = backend->references > 0;
+    if (wanted)
+        backend->keeper_fd = fd;
+    pthread_mutex_unlock(&backend->lock);
+    return wanted;
+}
+
+void backend_hide(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    backend->keeper_fd = -1;
+    pthread_mutex_unlock(&backend->lock);
+}
+
+static int backend_dial(struct backend *backend, const struct address *host, bool keeper,
+                        struct error *err)
+{
+    const struct config_backend *settings = backend->settings;
+    struct deadline deadline = deadline_in_ms(settings->connect_timeout_ms);
+    int fd = dial_open(host, source_for(settings, host->family), USER_TIMEOUT_MS, err);
+
+    if (fd < 0 ||
+        ((!keeper || backend_show(backend, fd)) && dial_finish(fd, host, deadline, err) == 0))
+        return fd;
+    if (keeper)
+        backend_hide(backend);
+    close(fd);
+    return -1;
+}
+
+static int backend_connect_any(struct backend *backend, size_t *next, struct address *host,
+                               enum own_reply *why, bool keeper, struct error *err)
 {
     const struct config_backend *settings = backend_settings(backend);
 
@@ -301,9 +340,7 @@ int backend_connect(struct backend *backend, size_t *next, struct address *host,
     for (size_t i = *next; i < settings->hosts.count; i++) {
         if (host_rests(backend, i))
             continue;
-        int fd = dial_connect(&settings->hosts.items[i],
-                              source_for(settings, settings->hosts.items[i].family),
-                              USER_TIMEOUT_MS, deadline_in_ms(settings->connect_timeout_ms), err);
+        int fd = backend_dial(backend, &settings->hosts.items[i], keeper, err);
         if (fd >= 0) {
             *host = settings->hosts.items[i];
             *next = i + 1;
@@ -313,6 +350,18 @@ int backend_connect(struct backend *backend, size_t *next, struct address *host,
     }
     backend_disconnected(backend);
     return -1;
+}
+
+int backend_connect(struct backend *backend, size_t *next, struct address *host,
+                    enum own_reply *why, struct error *err)
+{
+    return backend_connect_any(backend, next, host, why, false, err);
+}
+
+int backend_connect_keeper(struct backend *backend, size_t *next, struct address *host,
+                           enum own_reply *why, struct error *err)
+{
+    return backend_connect_any(backend, next, host, why, true, err);
 }
 
 void backend_learn(struct backend *backend, const struct nexthop_capabilities *seen,

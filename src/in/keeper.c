@@ -48,6 +48,14 @@ struct keeper {
     bool told;             /* that the backend offers no XCLIENT, or no STARTTLS */
 };
 
+static bool is_wanted(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool wanted = backend->references > 0;
+    pthread_mutex_unlock(&backend->lock);
+    return wanted;
+}
+
 static void log_lack(struct keeper *keeper, const char *event, const char *error)
 {
     struct log_line line;
@@ -184,18 +192,20 @@ static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct a
     size_t next = 0;
 
     do {
-        int fd = backend_connect(backend, &next, host, &why, &err);
+        int fd = backend_connect_keeper(backend, &next, host, &why, &err);
         if (fd < 0) {
-            if (!backend_capabilities(backend, &known))
+            if (is_wanted(backend) && !backend_capabilities(backend, &known))
                 log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
             return -1;
         }
         nexthop_init(hop, fd, &keeper->buffers);
-        if (prepare(keeper, hop, host, spare, tls))
+        bool ready = prepare(keeper, hop, host, spare, tls);
+        backend_hide(backend);
+        if (ready)
             return 0;
         nexthop_quit(hop);
         backend_disconnected(backend);
-    } while (backend_try_next(backend, next));
+    } while (is_wanted(backend) && backend_try_next(backend, next));
     return -1;
 }
 
@@ -333,14 +343,6 @@ static int tend(struct keeper *keeper)
         return 0;
     }
     return RETRY_MS;
-}
-
-static bool is_wanted(struct backend *backend)
-{
-    pthread_mutex_lock(&backend->lock);
-    bool wanted = backend->references > 0;
-    pthread_mutex_unlock(&backend->lock);
-    return wanted;
 }
 
 /* Waits for work, for the end, or for a word from a spare. A spare may be taken and its descriptor

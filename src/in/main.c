@@ -292,16 +292,31 @@ static void set_submission_rules(struct inbound *inbound)
     submission->policy.courier_new = new_submission;
 }
 
-/* The backend that is already known, if the configuration still means the same. */
-static struct backend *backend_for(struct relay_in *relay, struct config *config,
+static struct backend *find_backend(struct backend *const *backends, size_t count,
+                                    const struct config *config,
+                                    const struct config_backend *settings, bool submission)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (backend_serves(backends[i], config, settings, submission))
+            return backend_ref(backends[i]);
+    }
+    return NULL;
+}
+
+/* One that is known already, from before the reload or from another group of this configuration, if
+ * the settings mean the same. So groups with one mail server share its sessions and spares. */
+static struct backend *backend_for(struct relay_in *relay, const struct inbound *inbound,
                                    const struct config_backend *settings, bool submission,
                                    struct error *err)
 {
-    for (size_t i = 0; i < relay->backend_count; i++) {
-        if (backend_serves(relay->backends[i], config, settings, submission))
-            return backend_ref(relay->backends[i]);
-    }
-    return backend_new(config, settings, submission, relay->census, err);
+    struct config *config = inbound->config;
+    struct backend *backend =
+        find_backend(inbound->backends, inbound->backend_count, config, settings, submission);
+
+    if (backend == NULL)
+        backend = find_backend(relay->backends, relay->backend_count, config, settings, submission);
+    return backend != NULL ? backend
+                           : backend_new(config, settings, submission, relay->census, err);
 }
 
 static int find_backends(struct inbound *inbound, struct relay_in *relay, struct error *err)
@@ -315,15 +330,15 @@ static int find_backends(struct inbound *inbound, struct relay_in *relay, struct
         return -1;
     }
     for (size_t i = 0; i <= in->backends.count; i++) {
-        struct backend *backend = backend_for(
-            relay, inbound->config, i == 0 ? &in->backend : &of_domains[i - 1], false, err);
+        struct backend *backend =
+            backend_for(relay, inbound, i == 0 ? &in->backend : &of_domains[i - 1], false, err);
         if (backend == NULL)
             return -1;
         inbound->backends[inbound->backend_count++] = backend;
     }
     if (!in->submission.given)
         return 0;
-    inbound->submission = backend_for(relay, inbound->config, &in->submission, true, err);
+    inbound->submission = backend_for(relay, inbound, &in->submission, true, err);
     return inbound->submission != NULL ? 0 : -1;
 }
 

@@ -37,8 +37,7 @@ static bool limit_connect(int fd, struct deadline deadline)
 }
 
 /* 0 or an errno. */
-static int connect_on(int fd, const struct address *to, const struct address *from,
-                      int user_timeout_ms, struct deadline deadline)
+static int dial_set_up(int fd, const struct address *from, int user_timeout_ms)
 {
     struct sockaddr_storage sockaddr;
     unsigned user_timeout = (unsigned)user_timeout_ms;
@@ -47,9 +46,17 @@ static int connect_on(int fd, const struct address *to, const struct address *fr
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (user_timeout_ms > 0)
         setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof user_timeout);
-    if (from != NULL &&
-        bind(fd, (struct sockaddr *)&sockaddr, address_to_sockaddr(from, &sockaddr)) != 0)
-        return errno;
+    if (from == NULL)
+        return 0;
+    socklen_t len = address_to_sockaddr(from, &sockaddr);
+    return bind(fd, (struct sockaddr *)&sockaddr, len) == 0 ? 0 : errno;
+}
+
+/* The same. */
+static int dial_connect_on(int fd, const struct address *to, struct deadline deadline)
+{
+    struct sockaddr_storage sockaddr;
+
     if (!limit_connect(fd, deadline))
         return ETIMEDOUT;
     socklen_t len = address_to_sockaddr(to, &sockaddr);
@@ -58,18 +65,42 @@ static int connect_on(int fd, const struct address *to, const struct address *fr
     return errno == EINPROGRESS || errno == EINTR ? await_connected(fd, deadline) : errno;
 }
 
-int dial_connect(const struct address *to, const struct address *from, int user_timeout_ms,
-                 struct deadline deadline, struct error *err)
+static int dial_fail(const struct address *to, int failure, struct error *err)
 {
     char text[ADDRESS_TEXT_MAX];
+    error_set(err, "connect to %s: %s", address_format_endpoint(to, text), strerror(failure));
+    errno = failure;
+    return -1;
+}
+
+int dial_open(const struct address *to, const struct address *from, int user_timeout_ms,
+              struct error *err)
+{
     int fd = socket(to->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int failure = fd < 0 ? errno : connect_on(fd, to, from, user_timeout_ms, deadline);
+    int failure = fd < 0 ? errno : dial_set_up(fd, from, user_timeout_ms);
 
     if (failure == 0)
         return fd;
     if (fd >= 0)
         close(fd);
-    error_set(err, "connect to %s: %s", address_format_endpoint(to, text), strerror(failure));
+    return dial_fail(to, failure, err);
+}
+
+int dial_finish(int fd, const struct address *to, struct deadline deadline, struct error *err)
+{
+    int failure = dial_connect_on(fd, to, deadline);
+    return failure == 0 ? 0 : dial_fail(to, failure, err);
+}
+
+int dial_connect(const struct address *to, const struct address *from, int user_timeout_ms,
+                 struct deadline deadline, struct error *err)
+{
+    int fd = dial_open(to, from, user_timeout_ms, err);
+
+    if (fd < 0 || dial_finish(fd, to, deadline, err) == 0)
+        return fd;
+    int failure = errno;
+    close(fd);
     errno = failure;
     return -1;
 }

@@ -18,6 +18,12 @@
 int dial_connect(const struct address *to, const struct address *from, int user_timeout_ms,
                  struct deadline deadline, struct error *err);
 
+/* The same in two steps, so that another thread can end the second by shutdown(2): dial_open() makes
+ * the descriptor, which the caller owns, and dial_finish() connects it: 0, or -1. */
+int dial_open(const struct address *to, const struct address *from, int user_timeout_ms,
+              struct error *err);
+int dial_finish(int fd, const struct address *to, struct deadline deadline, struct error *err);
+
 /* Does this errno of dial_connect() tell of this machine (no route, no descriptor, no memory), and
  * nothing of the host that was asked for? */
 bool dial_failed_here(int failure);

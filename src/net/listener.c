@@ -109,12 +109,10 @@ static int set_up(int fd, const struct listen_spec *spec)
         setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &on, sizeof on);
     }
     socklen_t len = address_to_sockaddr(&spec->address, &sockaddr);
-    if (bind(fd, (struct sockaddr *)&sockaddr, len) != 0 || listen(fd, LISTENER_BACKLOG) != 0)
-        return errno;
-    return 0;
+    return bind(fd, (struct sockaddr *)&sockaddr, len) == 0 ? 0 : errno;
 }
 
-int listener_open(const struct listen_spec *spec, struct error *err)
+int listener_bind(const struct listen_spec *spec, struct error *err)
 {
     int fd = socket(spec->address.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int failure = fd < 0 ? errno : set_up(fd, spec);
@@ -124,6 +122,23 @@ int listener_open(const struct listen_spec *spec, struct error *err)
     if (fd >= 0)
         close(fd);
     explain(spec, failure, err);
+    return -1;
+}
+
+int listener_listen(int fd, const struct listen_spec *spec, struct error *err)
+{
+    if (listen(fd, LISTENER_BACKLOG) == 0)
+        return 0;
+    explain(spec, errno, err);
+    return -1;
+}
+
+int listener_open(const struct listen_spec *spec, struct error *err)
+{
+    int fd = listener_bind(spec, err);
+    if (fd < 0 || listener_listen(fd, spec, err) == 0)
+        return fd;
+    close(fd);
     return -1;
 }
 

@@ -34,9 +34,15 @@ const char *listener_format(const struct listen_spec *spec, char out[LISTENER_TE
 /* Address, port and all words. */
 bool listener_is_same(const struct listen_spec *a, const struct listen_spec *b);
 
-/* socket, SO_REUSEADDR, IP_FREEBIND, dual stack for "::", bind, listen; non-blocking and
- * close-on-exec. The descriptor, or -1 with the reason (and, for EACCES and EADDRINUSE, the
- * remedy) in `err`. */
+/* socket, SO_REUSEADDR, IP_FREEBIND, dual stack for "::", bind; non-blocking and close-on-exec. It
+ * takes connections only after listener_listen(). The descriptor, or -1 with the reason (and, for
+ * EACCES and EADDRINUSE, the remedy) in `err`. */
+int listener_bind(const struct listen_spec *spec, struct error *err);
+
+/* 0, or -1 with the reason. */
+int listener_listen(int fd, const struct listen_spec *spec, struct error *err);
+
+/* Both. */
 int listener_open(const struct listen_spec *spec, struct error *err);
 
 /* The address that every connection to the socket has on our side. false when each has its own:

@@ -20,6 +20,12 @@ struct tls_file {
     ino_t inode;
 };
 
+/* All that something was read from. */
+struct tls_files {
+    struct tls_file *items;
+    size_t count;
+};
+
 struct tls_server {
     atomic_uint references;
     gnutls_certificate_credentials_t credentials;
@@ -28,14 +34,14 @@ struct tls_server {
     const gnutls_datum_t *ticket_key; /* borrowed; NULL: no tickets */
     enum tls_client_certificates client_certificates;
     long long expiry;
-    struct tls_file *files;
-    size_t file_count;
+    struct tls_files files;
 };
 
 struct tls_client {
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priority;
     bool verify;
+    struct tls_files files;
 };
 
 #endif

@@ -52,18 +52,17 @@ void tls_tickets_free(struct tls_tickets *tickets)
     free(tickets);
 }
 
-static int remember_file(struct tls_server *server, const char *path, struct error *err)
+static int tls_files_add(struct tls_files *files, const char *path, struct error *err)
 {
     struct stat st;
     if (path == NULL || path[0] == '\0')
         return 0;
-    struct tls_file *files =
-        realloc(server->files, (server->file_count + 1) * sizeof *server->files);
-    if (files == NULL) {
+    struct tls_file *items = realloc(files->items, (files->count + 1) * sizeof *items);
+    if (items == NULL) {
         error_set(err, _("out of memory"));
         return -1;
     }
-    server->files = files;
+    files->items = items;
     if (stat(path, &st) != 0) {
         error_set(err, _("%s: %s"), path, strerror(errno));
         return -1;
@@ -73,16 +72,37 @@ static int remember_file(struct tls_server *server, const char *path, struct err
         error_set(err, _("out of memory"));
         return -1;
     }
-    files[server->file_count++] = (struct tls_file){copy, st.st_mtim, st.st_size, st.st_ino};
+    items[files->count++] = (struct tls_file){copy, st.st_mtim, st.st_size, st.st_ino};
     return 0;
+}
+
+static bool tls_files_changed(const struct tls_files *files)
+{
+    struct stat st;
+    for (size_t i = 0; i < files->count; i++) {
+        const struct tls_file *file = &files->items[i];
+        /* A file that is gone for a moment is being replaced: the next look will tell. */
+        if (stat(file->path, &st) == 0 && (st.st_mtim.tv_sec != file->changed.tv_sec ||
+                                           st.st_mtim.tv_nsec != file->changed.tv_nsec ||
+                                           st.st_size != file->size || st.st_ino != file->inode))
+            return true;
+    }
+    return false;
+}
+
+static void tls_files_free(struct tls_files *files)
+{
+    for (size_t i = 0; i < files->count; i++)
+        free(files->items[i].path);
+    free(files->items);
 }
 
 static int load_pair(struct tls_server *server, const struct tls_pair *pair, struct error *err)
 {
     const char *key = pair->key != NULL && pair->key[0] != '\0' ? pair->key : pair->cert;
 
-    if (remember_file(server, pair->cert, err) != 0 ||
-        (key != pair->cert && remember_file(server, key, err) != 0))
+    if (tls_files_add(&server->files, pair->cert, err) != 0 ||
+        (key != pair->cert && tls_files_add(&server->files, key, err) != 0))
         return -1;
     int result = gnutls_certificate_set_x509_key_file2(server->credentials, pair->cert, key,
                                                        GNUTLS_X509_FMT_PEM, NULL, 0);
@@ -126,7 +146,7 @@ static int load_ca(struct tls_server *server, const char *ca_file, struct error 
 {
     if (ca_file == NULL || ca_file[0] == '\0')
         return 0;
-    if (remember_file(server, ca_file, err) != 0)
+    if (tls_files_add(&server->files, ca_file, err) != 0)
         return -1;
     int count =
         gnutls_certificate_set_x509_trust_file(server->credentials, ca_file, GNUTLS_X509_FMT_PEM);
@@ -142,7 +162,7 @@ static int load_dh(struct tls_server *server, const char *file, struct error *er
 
     if (file == NULL || file[0] == '\0')
         return gnutls_certificate_set_known_dh_params(server->credentials, GNUTLS_SEC_PARAM_MEDIUM);
-    if (remember_file(server, file, err) != 0)
+    if (tls_files_add(&server->files, file, err) != 0)
         return -1;
     int result = gnutls_load_file(file, &pem);
     if (result == 0 && (result = gnutls_dh_params_init(&server->dh)) == 0)
@@ -221,24 +241,18 @@ void tls_server_unref(struct tls_server *server)
         gnutls_priority_deinit(server->priority);
     if (server->dh != NULL)
         gnutls_dh_params_deinit(server->dh);
-    for (size_t i = 0; i < server->file_count; i++)
-        free(server->files[i].path);
-    free(server->files);
+    tls_files_free(&server->files);
     free(server);
 }
 
 bool tls_server_files_changed(const struct tls_server *server)
 {
-    struct stat st;
-    for (size_t i = 0; i < server->file_count; i++) {
-        const struct tls_file *file = &server->files[i];
-        /* A file that is gone for a moment is being replaced: the next look will tell. */
-        if (stat(file->path, &st) == 0 && (st.st_mtim.tv_sec != file->changed.tv_sec ||
-                                           st.st_mtim.tv_nsec != file->changed.tv_nsec ||
-                                           st.st_size != file->size || st.st_ino != file->inode))
-            return true;
-    }
-    return false;
+    return tls_files_changed(&server->files);
+}
+
+bool tls_client_files_changed(const struct tls_client *client)
+{
+    return tls_files_changed(&client->files);
 }
 
 long long tls_server_expiry(const struct tls_server *server)
@@ -258,6 +272,10 @@ struct tls_client *tls_client_new(const struct tls_client_config *config, struct
         result = gnutls_priority_init(&client->priority, priority, NULL);
     if (result == 0 && config->verify) {
         client->verify = true;
+        if (tls_files_add(&client->files, config->ca_file, err) != 0) {
+            tls_client_free(client);
+            return NULL;
+        }
         result = config->ca_file != NULL
                      ? gnutls_certificate_set_x509_trust_file(client->credentials, config->ca_file,
                                                               GNUTLS_X509_FMT_PEM)
@@ -284,5 +302,6 @@ void tls_client_free(struct tls_client *client)
         gnutls_certificate_free_credentials(client->credentials);
     if (client->priority != NULL)
         gnutls_priority_deinit(client->priority);
+    tls_files_free(&client->files);
     free(client);
 }

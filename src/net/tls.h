@@ -77,4 +77,7 @@ struct tls_client;
 struct tls_client *tls_client_new(const struct tls_client_config *config, struct error *err);
 void tls_client_free(struct tls_client *client);
 
+/* Its ca_file has another mtime, size or inode than when it was read. */
+bool tls_client_files_changed(const struct tls_client *client);
+
 #endif

@@ -87,19 +87,6 @@ static int start_delivery(struct depot *depot, struct error *err)
     return 0;
 }
 
-/* What the delivery was started with. */
-static void warn_of_restart(const struct config_out *first, const struct config_out *next)
-{
-    if (strcmp(first->spool, next->spool) == 0 && first->spool_reserve == next->spool_reserve &&
-        first->deliveries == next->deliveries && first->delay_notice_ms == next->delay_notice_ms &&
-        first->bounce_size == next->bounce_size && first->retry.count == next->retry.count &&
-        memcmp(first->retry.items, next->retry.items, sizeof first->retry.items) == 0)
-        return;
-    log_write(LOG_LEVEL_WARNING, "event=reload option=out.spool,out.spool_reserve,out.deliveries,"
-                                 "out.retry,out.delay_notice,out.bounce_size effect=\"after a "
-                                 "restart\"");
-}
-
 int depot_use(struct depot *depot, struct outbound *out, struct error *err)
 {
     struct outbound *before;
@@ -111,7 +98,6 @@ int depot_use(struct depot *depot, struct outbound *out, struct error *err)
     pthread_mutex_unlock(&depot->lock);
     if (before != NULL) {
         service_unref(&before->service);
-        warn_of_restart(&depot->first->config->out, &out->config->out);
         return 0;
     }
     service_ref(&out->service);

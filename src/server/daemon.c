@@ -39,6 +39,7 @@ struct daemon {
     const struct daemon_program *program;
     const char *file;
     struct config *config;
+    struct config *first; /* as it was at the start */
     struct tls_tickets *tickets;
     struct tls_server *tls;
     bool tls_failed; /* a reread failed, and that was said */
@@ -68,6 +69,7 @@ static int load(struct daemon *daemon, struct error *err)
     daemon->config = config_load_for(daemon->file, daemon->program->part, daemon_report, NULL);
     if (daemon->config == NULL)
         return EX_CONFIG;
+    daemon->first = config_ref(daemon->config);
     log_set_level((enum log_level)daemon->config->log_level);
     daemon->tickets = tls_tickets_new(err);
     if (daemon->tickets == NULL)
@@ -78,7 +80,8 @@ static int load(struct daemon *daemon, struct error *err)
     return EX_OK;
 }
 
-static int open_listeners(struct daemon *daemon, struct error *err)
+/* Nobody is listened to yet. */
+static int bind_listeners(struct daemon *daemon, struct error *err)
 {
     struct daemon_shape shape;
     int inherited[LISTENERS_MAX];
@@ -87,11 +90,13 @@ static int open_listeners(struct daemon *daemon, struct error *err)
     daemon->program->shape(daemon->config, &shape);
     for (size_t i = 0; i < shape.listen_count; i++) {
         int fd = listener_take(&shape.listen[i], inherited, inherited_count);
-        if (fd < 0)
-            fd = listener_open(&shape.listen[i], err);
+        bool handed_over = fd >= 0;
+        if (!handed_over)
+            fd = listener_bind(&shape.listen[i], err);
         if (fd < 0)
             return EX_UNAVAILABLE;
-        daemon->listeners[daemon->listener_count++] = (struct gate_listener){fd, shape.listen[i]};
+        daemon->listeners[daemon->listener_count++] =
+            (struct gate_listener){fd, shape.listen[i], handed_over};
     }
     for (size_t i = 0; i < inherited_count; i++) {
         if (inherited[i] < 0)
@@ -101,6 +106,16 @@ static int open_listeners(struct daemon *daemon, struct error *err)
         close(inherited[i]);
     }
     return EX_OK;
+}
+
+static int listen_to_all(const struct daemon *daemon, struct error *err)
+{
+    for (size_t i = 0; i < daemon->listener_count; i++) {
+        const struct gate_listener *listener = &daemon->listeners[i];
+        if (!listener->handed_over && listener_listen(listener->fd, &listener->spec, err) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 static void raise_descriptor_limit(const struct daemon_shape *shape)
@@ -162,22 +177,26 @@ static int start_gate(struct daemon *daemon, struct error *err)
     if (daemon->gate == NULL)
         return EX_UNAVAILABLE;
     daemon->gate_ended_fd = eventfd(0, EFD_CLOEXEC);
-    int result = daemon->gate_ended_fd < 0
-                     ? errno
-                     : pthread_create(&daemon->gate_thread, NULL, gate_main, daemon);
-    if (result == 0)
-        return EX_OK;
-    error_set(err, _("cannot start a thread: %s"), strerror(result));
+    int result = daemon->gate_ended_fd < 0 ? errno : 0;
+    if (result == 0 && listen_to_all(daemon, err) == 0) {
+        result = pthread_create(&daemon->gate_thread, NULL, gate_main, daemon);
+        if (result == 0)
+            return EX_OK;
+    }
+    if (result != 0)
+        error_set(err, _("cannot start a thread: %s"), strerror(result));
     gate_free(daemon->gate);
     daemon->gate = NULL;
     return EX_UNAVAILABLE;
 }
 
+/* What a program owns (a spool) is its own before anybody is listened to: a second instance fails
+ * without having taken a client. */
 static int start(struct daemon *daemon, struct error *err)
 {
     int status = open_signals(daemon, err);
     if (status == EX_OK)
-        status = open_listeners(daemon, err);
+        status = bind_listeners(daemon, err);
     if (status == EX_OK && privileges_drop(daemon->config->user, daemon->config->group, err) != 0)
         status = EX_CONFIG;
     if (status == EX_OK) {
@@ -215,30 +234,14 @@ static int serve(struct daemon *daemon, struct config *config, struct tls_server
     return 0;
 }
 
-static bool same_listeners(const struct daemon_shape *a, const struct daemon_shape *b)
+static void log_restart(void *context, const char *option)
 {
-    if (a->listen_count != b->listen_count)
-        return false;
-    for (size_t i = 0; i < a->listen_count; i++) {
-        if (!listener_is_same(&a->listen[i], &b->listen[i]))
-            return false;
-    }
-    return true;
-}
-
-static void warn_of_restart(const struct daemon *daemon, const struct config *next)
-{
-    struct daemon_shape before, after;
-    daemon->program->shape(daemon->config, &before);
-    daemon->program->shape(next, &after);
-    if (!same_listeners(&before, &after))
-        log_write(LOG_LEVEL_WARNING, "event=reload option=listen effect=\"after a restart\"");
-    if (before.workers != after.workers || before.queue != after.queue)
-        log_write(LOG_LEVEL_WARNING,
-                  "event=reload option=workers,limits.queue effect=\"after a restart\"");
-    if (strcmp(daemon->config->user, next->user) != 0 ||
-        strcmp(daemon->config->group, next->group) != 0)
-        log_write(LOG_LEVEL_WARNING, "event=reload option=user,group effect=\"after a restart\"");
+    struct log_line line;
+    (void)context;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=reload");
+    log_str(&line, "option", option);
+    log_str(&line, "effect", "after a restart");
+    log_end(&line);
 }
 
 static void log_config_error(void *context, const char *text)
@@ -280,7 +283,7 @@ static void reload(struct daemon *daemon)
     if (config != NULL && daemon_load_tls(config, daemon->tickets, &tls, &err) == 0 &&
         serve(daemon, config, tls, &err) == 0) {
         log_set_level((enum log_level)config->log_level);
-        warn_of_restart(daemon, config);
+        config_report_restarts(daemon->first, config, daemon->program->part, log_restart, NULL);
         adopt(daemon, config, tls);
         log_write(LOG_LEVEL_NOTICE, "event=reload status=done");
         return;
@@ -461,6 +464,7 @@ static void clean_up(struct daemon *daemon)
     tls_server_unref(daemon->tls);
     tls_tickets_free(daemon->tickets);
     config_unref(daemon->config);
+    config_unref(daemon->first);
     if (daemon->signal_fd >= 0)
         close(daemon->signal_fd);
     if (daemon->gate_ended_fd >= 0)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/deadline.h"
@@ -184,11 +185,21 @@ static void accept_some(struct gate *gate, struct listener *listener)
     }
 }
 
+/* Not closed: their numbers are still the daemon's. */
+static void end_listening(struct gate *gate)
+{
+    watch_listeners(gate, false);
+    for (size_t i = 0; i < gate->listener_count; i++) {
+        if (!gate->listeners[i].given.handed_over)
+            shutdown(gate->listeners[i].given.fd, SHUT_RDWR);
+    }
+}
+
 static void begin_drain(struct gate *gate, int64_t timeout_ms)
 {
     atomic_store(&gate->signals.draining, true);
     gate->drain_until_ms = deadline_now_ms() + timeout_ms;
-    watch_listeners(gate, false);
+    end_listening(gate);
     gate_dismiss_idle(gate, REPLY_SHUTTING_DOWN);
 }
 

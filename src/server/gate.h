@@ -29,6 +29,7 @@ struct gate;
 struct gate_listener {
     int fd;
     struct listen_spec spec;
+    bool handed_over; /* by systemd, which keeps clients waiting in it for the next start */
 };
 
 /* Numbers of the moment, for STATUS=, tests and (later) metrics. */
@@ -52,7 +53,8 @@ void gate_run(struct gate *gate);
 /* New connections are served under this snapshot from now on. Takes its own reference. */
 void gate_set_service(struct gate *gate, struct service *service);
 
-/* Stop accepting, dismiss idle connections with 421 4.3.2, let open transactions finish. After
+/* Stop accepting (from now on clients are refused by the kernel, so that they try the next MX, unless
+ * the listener was handed over), dismiss idle connections with 421 4.3.2, let open transactions finish. After
  * timeout_ms the sockets of those still at work are shut down; gate_run() returns when no
  * connection is left, or two seconds after that. */
 void gate_drain(struct gate *gate, int64_t timeout_ms);

@@ -70,6 +70,12 @@ static const struct {
      "a time like"},
     {"network", MINIMUM "private_clients = [ \"10.0.0.0/99\" ]; };\n", ":4:", "in.private_clients",
      "prefix length"},
+    {"everybody by XCLIENT", MINIMUM "xclient_hosts = [ \"0.0.0.0/0\" ]; };\n",
+     ":4:", "in.xclient_hosts: 0.0.0.0/0 lets anybody claim any address", ""},
+    {"half of everybody by PROXY", MINIMUM "proxy_hosts = [ \"10.0.0.9\", \"::/1\" ]; };\n",
+     ":4:", "in.proxy_hosts: ::/1 lets anybody claim any address", ""},
+    {"everybody private", MINIMUM "private_clients = [ \"::/0\" ]; };\n",
+     ":4:", "in.private_clients: ::/0 is no private network", ""},
     {"listen", MINIMUM "listen = [ \"25\" ]; };\n", ":4:", "in.listen", "[::]:25"},
     {"domain", "in = { domains = [ \"a b\" ]; };", ":1:", "in.domains", "expected a domain"},
     {"host name as backend", "in = { backend = { hosts = [ \"mail.example\" ]; }; };",
@@ -196,8 +202,7 @@ static const struct {
     {"group left out is not looked at",
      MINIMUM "submission = { hosts = [ \"10.0.0.2:587\" ]; }; };\n",
      ":4:", "in.submission.identity: it must be set", ""},
-    {"TLS listener without certificates",
-     MINIMUM "listen = [ \"[::]:465 tls\" ]; };\n",
+    {"TLS listener without certificates", MINIMUM "listen = [ \"[::]:465 tls\" ]; };\n",
      ":4:", "in.listen: a listener marked \"tls\" needs tls.certificates", ""},
     {"verify without a name",
      MINIMUM "submission = { hosts = [ \"10.0.0.2:587\" ]; identity = \"none\"; "
@@ -446,6 +451,30 @@ static void test_halves(void)
     }
 }
 
+/* A reload names what it can't change, for the daemon that would have to be restarted. */
+static void test_restarts(void)
+{
+    static const char before[] = MINIMUM "workers = 4; }; out = { allow = [ \"10.0.0.2\" ]; };\n";
+    static const char after[] =
+        MINIMUM "workers = 5; greet_delay_ms = 1; listen = [ \"[::]:26\" ]; };\n"
+                "out = { allow = [ \"10.0.0.3\" ]; retry = [ \"1m\" ]; }; user = \"me\";\n";
+    GString *errors = g_string_new(NULL), *in = g_string_new(NULL), *out = g_string_new(NULL);
+    struct config *a = load_text(before, errors), *b = load_text(after, errors);
+
+    g_assert_cmpstr(errors->str, ==, "");
+    config_report_restarts(a, b, CONFIG_PART_IN, collect, in);
+    config_report_restarts(a, b, CONFIG_PART_OUT, collect, out);
+    g_assert_cmpstr(in->str, ==, "user\nin.listen\nin.workers\n");
+    g_assert_cmpstr(out->str, ==, "user\nout.retry\n");
+    config_report_restarts(a, a, CONFIG_PART_IN | CONFIG_PART_OUT, collect, errors);
+    g_assert_cmpstr(errors->str, ==, "");
+    config_unref(a);
+    config_unref(b);
+    g_string_free(errors, TRUE);
+    g_string_free(in, TRUE);
+    g_string_free(out, TRUE);
+}
+
 /* What is left out of one file is left out of what is printed, and that can be read again. */
 static void test_print_half(void)
 {
@@ -498,6 +527,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/config/halves", test_halves);
     g_test_add_func("/config/half printed", test_print_half);
+    g_test_add_func("/config/restarts", test_restarts);
     g_test_add_func("/config/domains file", test_domains_file);
     g_test_add_func("/config/round trip", test_round_trip);
     g_test_add_func("/config/table", test_table);

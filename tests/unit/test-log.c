@@ -3,9 +3,11 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <glib.h>
+#include <locale.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/i18n.h"
 #include "base/log.h"
 
 /* What log_end() writes, caught from standard error. */
@@ -102,6 +104,19 @@ static void test_level(void)
     log_set_level(LOG_LEVEL_INFO);
 }
 
+/* In a Turkish locale the upper case of i is no I, and elsewhere decimals have a comma: nothing of
+ * that may reach protocol and log. */
+static void test_locale(void)
+{
+    g_setenv("LC_ALL", "C.UTF-8", TRUE);
+    i18n_init();
+    g_assert_cmpstr(setlocale(LC_MESSAGES, NULL), ==, "C.UTF-8");
+    g_assert_cmpstr(setlocale(LC_CTYPE, NULL), ==, "C");
+    g_assert_cmpstr(setlocale(LC_NUMERIC, NULL), ==, "C");
+    g_assert_cmpstr(setlocale(LC_COLLATE, NULL), ==, "C");
+    g_assert_cmpstr(setlocale(LC_TIME, NULL), ==, "C");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -110,5 +125,6 @@ int main(int argc, char **argv)
     g_test_add_func("/log/bound", test_bound);
     g_test_add_func("/log/level", test_level);
     g_test_add_func("/log/cut", test_cut);
+    g_test_add_func("/log/locale", test_locale);
     return g_test_run();
 }

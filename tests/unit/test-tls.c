@@ -337,9 +337,16 @@ static void test_tls_files_changed(void)
     g_assert_nonnull(server);
     g_assert_false(tls_server_files_changed(server));
     g_assert_cmpint(tls_server_expiry(server), >, time(NULL) + 80000);
+    g_autofree char *ca = certificates_path("rsa.crt");
+    const struct tls_client_config verify = {.verify = true, .ca_file = ca};
+    struct tls_client *client = tls_client_new(&verify, &err);
+    g_assert_nonnull(client);
+    g_assert_false(tls_client_files_changed(client));
     certificates_renew_rsa();
     g_assert_true(tls_server_files_changed(server));
+    g_assert_true(tls_client_files_changed(client));
     tls_server_unref(server);
+    tls_client_free(client);
 }
 static void count_lines(struct partner *partner, int *got, struct deadline deadline)
 {
