@@ -39,11 +39,12 @@ for language in $(grep -v '^#' po/LINGUAS); do
     check "$language: every text is translated, none is fuzzy" complete "$language"
 done
 
-# A German operator sees German, from a catalogue in its place.
+# A German operator sees German, from a catalogue in its place, in a locale of ours: the machine may have none.
 speaks() {
-    mkdir -p "$scratch/de/LC_MESSAGES" && cp "$scratch/de.mo" "$scratch/de/LC_MESSAGES/postern.mo" &&
-        says 'die Konfiguration ist gültig' env LANGUAGE=de TEXTDOMAINDIR="$scratch" LC_ALL=C.UTF-8 \
-            gettext -d postern $'%s: the configuration is valid\n'
+    mkdir -p "$scratch/de/LC_MESSAGES" "$scratch/locales" && cp "$scratch/de.mo" "$scratch/de/LC_MESSAGES/postern.mo" &&
+        localedef -i de_DE -f UTF-8 "$scratch/locales/de_DE.UTF-8" &&
+        says 'die Konfiguration ist gültig' env -u LANGUAGE LOCPATH="$scratch/locales" LC_ALL=de_DE.UTF-8 \
+            TEXTDOMAINDIR="$scratch" gettext -d postern $'%s: the configuration is valid\n'
 }
 check "a catalogue in its place is found" speaks
 finish

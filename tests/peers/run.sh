@@ -4,13 +4,38 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 export POSTERN_BUILDDIR=${POSTERN_BUILDDIR:-$PWD}
+unpacked=/var/cache/postern-tests
 if [ "${POSTERN_NAMESPACE:-}" != own ]; then
     if [ "$(id -u)" != 0 ]; then
-        echo "Bail out! these tests make network namespaces and start Postfix: run them as root"
+        echo "Bail out! these tests make network namespaces and start mail servers: run them as root"
         exit 1
     fi
+    mapfile -t packages < "$here/../packages-unpacked"
+    "$here/../install-packages" --unpack "$unpacked" "${packages[@]}" >&2 || exit 1
     POSTERN_NAMESPACE=own exec unshare --net --mount -- "$0" "$@"
 fi
+# The system as these tests see it: what they change in it goes with their namespace. Exim and OpenSMTPD,
+# which no Debian has beside Postfix, are laid under /usr, and what their packages would have made is there.
+changes=$(mktemp -d)
+mount -t tmpfs tmpfs "$changes"
+for folder in /etc /usr /var/lib; do
+    layer=$changes/${folder//\//-}
+    mkdir "$layer" "$layer.work"
+    lower=$folder
+    [ $folder != /usr ] || lower=/usr:$unpacked/usr
+    mount -t overlay overlay -o "lowerdir=$lower,upperdir=$layer,workdir=$layer.work" $folder
+done
+umount --lazy "$changes"
+rmdir "$changes"
+number=64000
+for name in Debian-exim _smtpd _smtpq opensmtpd opensmtpq; do
+    number=$((number + 1))
+    grep -q "^$name:" /etc/passwd || echo "$name:x:$number:$number::/var/empty:/usr/sbin/nologin" >> /etc/passwd
+    grep -q "^$name:" /etc/group || echo "$name:x:$number:" >> /etc/group
+done
+mount -t tmpfs tmpfs /var/spool
+mkdir -m 711 /var/spool/smtpd
+mkdir -p /var/lib/opensmtpd/empty /usr/libexec/opensmtpd
 # Each runs its own servers; some have their sockets below /run.
 mount -t tmpfs -o mode=755 none /run
 ip link set lo up

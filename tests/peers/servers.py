@@ -1,7 +1,7 @@
 """Real servers that are no Postfix: Exim and OpenSMTPD as backends, and a scripted name server.
 
-Debian lets only one mail server be installed, so these two are unpacked (tests/install-packages --unpack)
-and run from there, with what they expect of the system put in place in the mount namespace that run.sh made.
+Debian lets only one mail server be installed, so these two are unpacked; run.sh lays them under /usr and puts
+what they expect of the system in place.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import glob
@@ -14,28 +14,6 @@ import subprocess
 import threading
 
 from bed import BACKEND, can_connect, read, wait_for
-
-UNPACKED = "/var/cache/postern-tests"
-USERS = {"Debian-exim": 64901, "opensmtpd": 64902, "opensmtpq": 64903}
-
-
-def program(name):
-    path = f"{UNPACKED}/usr/sbin/{name}"
-    assert os.access(path, os.X_OK), f"{path} is missing: tests/install-packages --unpack {UNPACKED} ..."
-    return path
-
-
-def give_users(bed):
-    """The users that the packages would have made, for this mount namespace."""
-    for path, line in (("/etc/passwd", "{0}:x:{1}:{1}::/nonexistent:/usr/sbin/nologin\n"), ("/etc/group", "{0}:x:{1}:\n")):
-        text = read(path)
-        missing = [n for n in USERS if not text.startswith(n + ":") and f"\n{n}:" not in text]
-        if missing:
-            copy = bed.dir + path.replace("/", "-")
-            with open(copy, "w") as file:
-                file.write(text + "".join(line.format(n, USERS[n]) for n in missing))
-            os.chmod(copy, 0o644)
-            subprocess.run(["mount", "--bind", copy, path], check=True)
 
 
 class Server:
@@ -61,7 +39,6 @@ class Exim(Server):
     """Takes all mail into its queue and leaves it there."""
 
     def __init__(self, bed, port):
-        give_users(bed)
         bed.count += 1
         self.dir = f"{bed.dir}/exim-{bed.count}"
         self.log = f"{self.dir}/mainlog"
@@ -69,7 +46,7 @@ class Exim(Server):
         os.chown(self.dir, pwd.getpwnam("Debian-exim").pw_uid, -1)
         with open(f"{self.dir}/conf", "w") as file:
             file.write(f"""primary_hostname = exim.example
-exim_path = {program('exim4')}
+exim_path = /usr/sbin/exim4
 spool_directory = {self.dir}
 log_file_path = {self.dir}/%slog
 pid_file_path = {self.dir}/pid
@@ -85,7 +62,7 @@ host_lookup =
 keep_environment =
 """)
         self.log = f"{self.dir}/output"
-        self.start([program("exim4"), "-C", f"{self.dir}/conf", "-bdf"], port)
+        self.start(["/usr/sbin/exim4", "-C", f"{self.dir}/conf", "-bdf"], port)
 
     def mails(self):
         return [read(path) for path in sorted(glob.glob(f"{self.dir}/input/*-H"))]
@@ -95,14 +72,11 @@ class OpenSMTPD(Server):
     """Takes all mail for example.com and relays it to `next_port` of the same host."""
 
     def __init__(self, bed, port, next_port):
-        give_users(bed)
         bed.count += 1
         folder = f"{bed.dir}/smtpd-{bed.count}"
         self.log = f"{folder}/log"
         os.makedirs(f"{folder}/spool")
         os.chmod(f"{folder}/spool", 0o711)
-        for path in ("/var/spool/smtpd", "/var/lib/opensmtpd/empty", "/usr/libexec/opensmtpd"):
-            os.makedirs(path, exist_ok=True)
         subprocess.run(["mount", "--bind", f"{folder}/spool", "/var/spool/smtpd"], check=True)
         # Its control socket has one place for all that run on this machine.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
@@ -111,7 +85,7 @@ class OpenSMTPD(Server):
 action "on" relay host smtp://{BACKEND}:{next_port}
 match from any for domain "example.com" action "on"
 """)
-        self.start([program("smtpd"), "-d", "-f", f"{folder}/conf"], port)
+        self.start(["/usr/sbin/smtpd", "-d", "-f", f"{folder}/conf"], port)
 
     def stop(self):
         super().stop()
