@@ -374,7 +374,8 @@ static const struct option all_rows[] = {
         "0 means not at all.")},
     {"out.dead_for", OPTION_DURATION, offsetof(struct config, out.dead_for_ms), "4m", 0, 86400000,
      NULL,
-     N_("A host that could not be reached is left alone for so long. Keep it below the first of "
+     N_("A host of a destination that could not be reached is left alone for so long, and longer "
+        "where there was no time to try the destination's other hosts. Keep it below the first of "
         "out.retry.")},
     {"out.delivery", OPTION_ENUM, offsetof(struct config, out.delivery), "live", 0, 0,
      delivery_names,
@@ -421,8 +422,10 @@ static const struct option all_rows[] = {
      N_("Domains and MX hosts to which no TLS is used under \"may\", because theirs is "
         "broken.")},
     {"out.tls.failures_for", OPTION_DURATION, offsetof(struct config, out.tls.failures_for_ms),
-     "1h", 0, 604800000, NULL,
-     N_("A host whose TLS failed under \"may\" gets plain text for so long.")},
+     "15m", 0, 604800000, NULL,
+     N_("How long it is remembered that the TLS of a host failed. Under \"may\" the message at "
+        "hand then goes in plain text, where the failure was the host's and not silence; with the "
+        "next message TLS is tried again.")},
     {"out.tls.priority", OPTION_STRING, offsetof(struct config, out.tls.priority),
      "NORMAL" TLS_ORDER, 0, 0, NULL, N_("GnuTLS priority string towards next hops.")},
     {"out.tls.ca_file", OPTION_FILE, offsetof(struct config, out.tls.ca_file), "", 0, 0, NULL,

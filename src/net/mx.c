@@ -276,6 +276,9 @@ static enum mx_result choose(struct search *search, size_t count)
     struct mx_route *route = search->route;
     size_t most = count > 1 ? MX_ADDRESSES_PER_HOST : MX_ADDRESSES_MAX;
 
+    route->candidates = calloc(count * most, sizeof *route->candidates);
+    if (route->candidates == NULL)
+        return conclude(route, MX_TEMPORARY, "out of memory");
     for (size_t i = 0; i < count; i++)
         add_candidates(search, &search->hosts[i], most);
     if (route->count > 0) {
@@ -330,4 +333,11 @@ enum mx_result mx_find(struct resolver *resolver, const char *domain,
     }
     free(search.hosts);
     return result;
+}
+
+void mx_route_clear(struct mx_route *route)
+{
+    free(route->candidates);
+    route->candidates = NULL;
+    route->count = 0;
 }

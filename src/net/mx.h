@@ -29,9 +29,9 @@
 #include "net/dns-name.h"
 #include "net/resolver.h"
 
-#define MX_ADDRESSES_MAX 6      /* to try for one domain */
-#define MX_ADDRESSES_PER_HOST 4 /* where there are other hosts too */
 #define MX_HOSTS_MAX 16         /* whose addresses are looked up */
+#define MX_ADDRESSES_PER_HOST 4 /* where there are other hosts too */
+#define MX_ADDRESSES_MAX (MX_HOSTS_MAX * MX_ADDRESSES_PER_HOST)
 
 enum mx_result {
     MX_FOUND,
@@ -70,15 +70,16 @@ struct mx_route {
     bool implicit;             /* there is no MX record: the domain itself is the host */
     bool mx_secure;            /* DNSSEC proved the MX records, or that there are none */
     size_t count;
-    struct mx_candidate candidates[MX_ADDRESSES_MAX];
+    struct mx_candidate *candidates; /* MX_ADDRESSES_MAX at most; see mx_route_clear() */
     char reason[DNS_NAME_MAX + 128]; /* unless MX_FOUND: what was asked and what came, for a log */
 };
 
 /* `domain` is a domain name, in UTF-8 too, not an address literal. Waits until `deadline` at most.
- * Fills the whole of `route`; nothing in it to be freed. */
+ * Fills the whole of `route`, which the caller clears. */
 enum mx_result mx_find(struct resolver *resolver, const char *domain,
                        const struct mx_options *options, struct deadline deadline,
                        struct mx_route *route);
+void mx_route_clear(struct mx_route *route);
 
 /* "found", "null MX", ...; static text. */
 const char *mx_result_name(enum mx_result result);

@@ -5,24 +5,27 @@
 #include "out/candidates.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #define SMTP_PORT 25
 
-static void add(struct candidates *found, const char *host, bool is_address, bool secure,
-                const struct address *address)
+/* One more, zeroed but for these; NULL when there are enough of them, or no memory. */
+static struct candidate *candidates_add(struct candidates *found, const char *host,
+                                        const struct address *address)
 {
-    if (found->count == CANDIDATES_MAX)
-        return;
+    if (found->items == NULL)
+        found->items = calloc(CANDIDATES_MAX, sizeof *found->items);
+    if (found->items == NULL || found->count == CANDIDATES_MAX)
+        return NULL;
     struct candidate *candidate = &found->items[found->count++];
     snprintf(candidate->host, sizeof candidate->host, "%s", host);
-    candidate->host_is_address = is_address;
-    candidate->secure = secure;
     candidate->address = *address;
+    return candidate;
 }
 
-static enum own_reply reply_to(enum mx_result result)
+static enum own_reply candidates_reply_to(enum mx_result result)
 {
     switch (result) {
     case MX_FOUND:
@@ -43,23 +46,38 @@ static enum own_reply reply_to(enum mx_result result)
     return REPLY_OK;
 }
 
-static enum own_reply find_mx(const struct outbound *out, const char *domain,
-                              struct deadline deadline, struct candidates *found)
+static enum own_reply candidates_find_mx(const struct outbound *out, const char *domain,
+                                         struct deadline deadline, struct candidates *found)
 {
     struct mx_route route;
     enum mx_result result = mx_find(out->resolver, domain, &out->mx, deadline, &route);
 
     snprintf(found->reason, sizeof found->reason, "%s", route.reason);
-    for (size_t i = 0; result == MX_FOUND && i < route.count; i++) {
+    for (size_t i = 0; i < route.count; i++) {
         const struct mx_candidate *mx = &route.candidates[i];
-        add(found, mx->host, false, route.mx_secure && mx->address_secure, &mx->address);
+        struct candidate *candidate = candidates_add(found, mx->host, &mx->address);
+        if (candidate == NULL)
+            break;
+        snprintf(candidate->canonical, sizeof candidate->canonical, "%s", mx->canonical);
+        candidate->host_secure = route.mx_secure;
+        candidate->address_secure = mx->address_secure;
     }
-    return reply_to(result);
+    mx_route_clear(&route);
+    return candidates_reply_to(result);
+}
+
+/* Whoever names an address names the host. */
+static void candidates_add_literal(struct candidates *found, const char *text,
+                                   const struct address *address)
+{
+    struct candidate *candidate = candidates_add(found, text, address);
+    if (candidate != NULL)
+        candidate->host_is_address = candidate->host_secure = candidate->address_secure = true;
 }
 
 /* user@[192.0.2.1], where that is allowed. */
-static enum own_reply find_literal(const struct outbound *out, const char *domain,
-                                   struct candidates *found)
+static enum own_reply candidates_find_literal(const struct outbound *out, const char *domain,
+                                              struct candidates *found)
 {
     char text[ADDRESS_TEXT_MAX];
     const char *start = domain + 1;
@@ -73,19 +91,42 @@ static enum own_reply find_literal(const struct outbound *out, const char *domai
     if (ourselves_has_address(&out->ours, &address))
         return REPLY_LOOP;
     address.port = SMTP_PORT;
-    add(found, text, true, false, &address);
+    candidates_add_literal(found, text, &address);
     return REPLY_OK;
 }
 
-static bool is_wanted(const struct outbound *out, int family)
+static bool candidates_is_wanted(const struct outbound *out, int family)
 {
     return out->mx.family != (family == AF_INET ? MX_ONLY_IPV6 : MX_ONLY_IPV4);
 }
 
+static void candidates_add_answer(const struct outbound *out, const struct endpoint *hop,
+                                  const char *name, const struct resolver_answer *answer,
+                                  struct candidates *found, bool *loops)
+{
+    for (size_t i = 0; i < answer->count; i++) {
+        struct address address;
+        if (dns_address_read((const uint8_t *)answer->data[i], (size_t)answer->lengths[i],
+                             &address) != 0)
+            continue;
+        address.port = hop->port;
+        if (ourselves_listen(&out->ours, &address, hop->port)) {
+            *loops = true;
+            continue;
+        }
+        struct candidate *candidate = candidates_add(found, name, &address);
+        if (candidate == NULL)
+            return;
+        snprintf(candidate->canonical, sizeof candidate->canonical, "%s", answer->canonical);
+        candidate->host_secure = true;
+        candidate->address_secure = answer->secure;
+    }
+}
+
 /* Of a host named in the configuration: what it resolves to is the operator's business, so private
  * addresses are fine. Returns false when the DNS says nothing now. */
-static bool find_host(const struct outbound *out, const struct endpoint *hop,
-                      struct deadline deadline, struct candidates *found, bool *loops)
+static bool candidates_find_host(const struct outbound *out, const struct endpoint *hop,
+                                 struct deadline deadline, struct candidates *found, bool *loops)
 {
     bool v4_first = out->mx.family == MX_PREFER_IPV4, known = true;
     char name[DNS_NAME_MAX];
@@ -95,28 +136,18 @@ static bool find_host(const struct outbound *out, const struct endpoint *hop,
     for (int turn = 0; turn < 2; turn++) {
         struct resolver_answer answer;
         bool v4 = (turn == 0) == v4_first;
-        if (!is_wanted(out, v4 ? AF_INET : AF_INET6))
+        if (!candidates_is_wanted(out, v4 ? AF_INET : AF_INET6))
             continue;
         known &= resolver_lookup(out->resolver, name, v4 ? DNS_TYPE_A : DNS_TYPE_AAAA, deadline,
                                  &answer) != RESOLVER_TEMPORARY;
-        for (size_t i = 0; i < answer.count; i++) {
-            struct address address;
-            if (dns_address_read((const uint8_t *)answer.data[i], (size_t)answer.lengths[i],
-                                 &address) != 0)
-                continue;
-            address.port = hop->port;
-            if (ourselves_listen(&out->ours, &address, hop->port))
-                *loops = true;
-            else
-                add(found, name, false, answer.secure, &address);
-        }
+        candidates_add_answer(out, hop, name, &answer, found, loops);
         resolver_answer_free(&answer);
     }
     return known;
 }
 
-static enum own_reply find_hops(const struct outbound *out, const struct route *route,
-                                struct deadline deadline, struct candidates *found)
+static enum own_reply candidates_find_hops(const struct outbound *out, const struct route *route,
+                                           struct deadline deadline, struct candidates *found)
 {
     bool loops = false, known = true;
 
@@ -125,11 +156,11 @@ static enum own_reply find_hops(const struct outbound *out, const struct route *
         struct address address = hop->address;
         address.port = hop->port;
         if (address.family == AF_UNSPEC)
-            known &= find_host(out, hop, deadline, found, &loops);
+            known &= candidates_find_host(out, hop, deadline, found, &loops);
         else if (ourselves_listen(&out->ours, &address, hop->port))
             loops = true;
         else
-            add(found, hop->host, true, true, &address);
+            candidates_add_literal(found, hop->host, &address);
     }
     if (found->count > 0)
         return REPLY_OK;
@@ -145,10 +176,24 @@ enum own_reply candidates_find(const struct outbound *out, const struct route *r
                                const char *domain, struct deadline deadline,
                                struct candidates *found)
 {
-    found->count = 0;
-    found->reason[0] = '\0';
+    enum own_reply why;
+
+    *found = (struct candidates){.count = 0};
     if (route->hop_count > 0)
-        return find_hops(out, route, deadline, found);
-    return domain[0] == '[' ? find_literal(out, domain, found)
-                            : find_mx(out, domain, deadline, found);
+        why = candidates_find_hops(out, route, deadline, found);
+    else if (domain[0] == '[')
+        why = candidates_find_literal(out, domain, found);
+    else
+        why = candidates_find_mx(out, domain, deadline, found);
+    if (why != REPLY_OK || found->count > 0)
+        return why;
+    snprintf(found->reason, sizeof found->reason, "out of memory");
+    return REPLY_BACKEND_BUSY;
+}
+
+void candidates_clear(struct candidates *found)
+{
+    free(found->items);
+    found->items = NULL;
+    found->count = 0;
 }

@@ -10,24 +10,28 @@
 
 #include "out/outbound.h"
 
-#define CANDIDATES_MAX 12
+#define CANDIDATES_MAX MX_ADDRESSES_MAX
 
 struct candidate {
-    char host[DNS_NAME_MAX]; /* its name, or its address as text */
+    char host[DNS_NAME_MAX];      /* its name, or its address as text */
+    char canonical[DNS_NAME_MAX]; /* where its CNAMEs end; "" for an address */
     bool host_is_address;
-    bool secure; /* DNSSEC has proven how it was found */
+    bool host_secure;    /* the configuration names the host, or DNSSEC has proven the MX records */
+    bool address_secure; /* the same of host -> address */
+    bool asked;          /* the caller's note */
     struct address address;
 };
 
 struct candidates {
     size_t count;
-    struct candidate items[CANDIDATES_MAX];
+    struct candidate *items;         /* CANDIDATES_MAX at most */
     char reason[DNS_NAME_MAX + 128]; /* why there are none */
 };
 
-/* REPLY_OK, or the reply for the recipient. */
+/* REPLY_OK, or the reply for the recipient. Fills the whole of `found`, which the caller clears. */
 enum own_reply candidates_find(const struct outbound *out, const struct route *route,
                                const char *domain, struct deadline deadline,
                                struct candidates *found);
+void candidates_clear(struct candidates *found);
 
 #endif

@@ -23,6 +23,13 @@
 #define REUSE_AGE_MS 300000   /* as Postfix has it */
 #define PING_TIMEOUT_MS 10000 /* for RSET on a connection that was kept */
 
+/* Of one try; and how often more may follow: a stranger's zone must not send us through the whole
+ * internet. */
+#define CONTACT_ATTEMPTS_MAX 20
+/* Where there was no time for all hosts, the dead ones are left alone for so many times dead_for, or
+ * the next try would meet the same again. */
+#define CONTACT_TURNS 4
+
 enum outcome {
     READY,
     NEXT,       /* this address will not do; the verdict says why */
@@ -32,25 +39,40 @@ enum outcome {
 struct attempt {
     struct contact *contact;
     const struct candidate *candidate;
+    struct remote_host host; /* the candidate, for marks */
     struct tls_need need;
 };
 
-static const struct config_out_timeouts *timeouts(const struct contact *contact)
+/* What a step may take. Only one that had all of its own time says anything of the host: the rest of
+ * the time to dial may be short because of somebody else. */
+struct limit {
+    struct deadline deadline;
+    bool whole;
+};
+
+static const struct config_out_timeouts *contact_timeouts(const struct contact *contact)
 {
     return &contact->out->config->out.timeouts;
 }
 
-static struct deadline step(const struct contact *contact, int64_t ms)
+static struct deadline contact_step(const struct contact *contact, int64_t ms)
 {
     return deadline_earlier(deadline_in_ms(ms), contact->deadline);
 }
 
-static struct deadline reply_step(const struct contact *contact)
+static struct limit contact_limit(const struct contact *contact, int64_t ms)
 {
-    return step(contact, timeouts(contact)->reply);
+    return (struct limit){contact_step(contact, ms),
+                          deadline_left_ms(contact->deadline) >= (int)ms};
 }
 
-static void log_line_of(const struct contact *contact, enum log_level level, const char *text)
+static struct deadline contact_reply_step(const struct contact *contact)
+{
+    return contact_step(contact, contact_timeouts(contact)->reply);
+}
+
+static void contact_log_line_of(const struct contact *contact, enum log_level level,
+                                const char *text)
 {
     struct log_line line;
     log_begin(&line, level, "");
@@ -61,7 +83,7 @@ static void log_line_of(const struct contact *contact, enum log_level level, con
 
 /* The verdict, unless a later address does better; and a line in the log. */
 __attribute__((format(printf, 3, 4))) static enum outcome
-fail(struct contact *contact, const char *enhanced, const char *format, ...)
+contact_fail(struct contact *contact, const char *enhanced, const char *format, ...)
 {
     char text[600];
     va_list arguments;
@@ -69,34 +91,34 @@ fail(struct contact *contact, const char *enhanced, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    log_line_of(contact, LOG_LEVEL_INFO, text);
+    contact_log_line_of(contact, LOG_LEVEL_INFO, text);
     reply_set(contact->verdict, 451, enhanced, "%.480s", text);
     return NEXT;
 }
 
-static enum outcome fail_io(struct attempt *attempt, const char *at, enum io_result result)
+static enum outcome contact_fail_io(struct attempt *attempt, const char *at, enum io_result result)
 {
-    return fail(attempt->contact, "4.4.2", "%s while %s with %s",
-                result == IO_FAILED ? "lost connection or garbage" : io_result_name(result), at,
-                attempt->contact->remote->name);
+    return contact_fail(attempt->contact, "4.4.2", "%s while %s with %s",
+                        result == IO_FAILED ? "lost connection or garbage" : io_result_name(result),
+                        at, attempt->contact->remote->name);
 }
 
-static enum outcome fail_reply(struct attempt *attempt, const char *to)
+static enum outcome contact_fail_reply(struct attempt *attempt, const char *to)
 {
     char text[400];
-    return fail(attempt->contact, "4.4.1", "host %s said: %s (in reply to %s)",
-                attempt->contact->remote->name,
-                reply_summary(attempt->contact->verdict, text, sizeof text), to);
+    return contact_fail(attempt->contact, "4.4.1", "host %s said: %s (in reply to %s)",
+                        attempt->contact->remote->name,
+                        reply_summary(attempt->contact->verdict, text, sizeof text), to);
 }
 
 /* Left alone for a while: nobody else's time shall be spent on it. */
-static void mark_dead(struct attempt *attempt, const char *reason)
+static void contact_mark_dead(struct attempt *attempt, const char *reason)
 {
-    remotes_mark(attempt->contact->out->remotes, REMOTE_DEAD, &attempt->candidate->address, reason,
+    remotes_mark(attempt->contact->out->remotes, REMOTE_DEAD, &attempt->host, reason,
                  attempt->contact->out->config->out.dead_for_ms);
 }
 
-static const struct address *source_for(const struct config_out *config, int family)
+static const struct address *contact_source_for(const struct config_out *config, int family)
 {
     for (size_t i = 0; i < config->source.count; i++) {
         if (config->source.items[i].family == family)
@@ -105,18 +127,19 @@ static const struct address *source_for(const struct config_out *config, int fam
     return NULL;
 }
 
-static enum outcome open_connection(struct attempt *attempt)
+static enum outcome contact_open_connection(struct attempt *attempt)
 {
     struct contact *contact = attempt->contact;
     const struct address *address = &attempt->candidate->address;
     struct error err;
 
-    int fd = dial_connect(address, source_for(&contact->out->config->out, address->family),
-                          USER_TIMEOUT_MS, step(contact, timeouts(contact)->connect), &err);
+    struct limit limit = contact_limit(contact, contact_timeouts(contact)->connect);
+    int fd = dial_connect(address, contact_source_for(&contact->out->config->out, address->family),
+                          USER_TIMEOUT_MS, limit.deadline, &err);
     if (fd < 0) {
-        if (!dial_failed_here(errno))
-            mark_dead(attempt, err.text);
-        return fail(contact, "4.4.1", "%s (%s)", err.text, attempt->candidate->host);
+        if (!dial_failed_here(errno) && (errno != ETIMEDOUT || limit.whole))
+            contact_mark_dead(attempt, err.text);
+        return contact_fail(contact, "4.4.1", "%s (%s)", err.text, attempt->candidate->host);
     }
     nexthop_init(&contact->remote->hop, fd, contact->buffers);
     contact->remote->since_ms = deadline_now_ms();
@@ -126,7 +149,7 @@ static enum outcome open_connection(struct attempt *attempt)
 
 /* A backend that takes relay-in's PROXY headers waits for one from us, too. It says what the connection
  * says: LOCAL and UNKNOWN, meant for this, are not known everywhere (Postfix refuses the latter). */
-static enum outcome send_proxy_header(struct attempt *attempt)
+static enum outcome contact_send_proxy_header(struct attempt *attempt)
 {
     struct contact *contact = attempt->contact;
     struct stream *stream = &contact->remote->hop.stream;
@@ -137,42 +160,52 @@ static enum outcome send_proxy_header(struct attempt *attempt)
         return READY;
     address_of_socket(&header.source, stream->fd);
     size_t len = proxy_format(&header, contact->route->proxy, text);
-    enum io_result result = stream_put(stream, text, len, reply_step(contact));
+    enum io_result result = stream_put(stream, text, len, contact_reply_step(contact));
     if (result == IO_OK)
-        result = stream_flush(stream, reply_step(contact));
-    return result == IO_OK ? READY : fail_io(attempt, "sending the PROXY header", result);
+        result = stream_flush(stream, contact_reply_step(contact));
+    return result == IO_OK ? READY : contact_fail_io(attempt, "sending the PROXY header", result);
 }
 
 /* RFC 5321 4.2.1 would have a 5xx here be final; but it judges this host and this moment, not the
  * mail, and another host may think otherwise. */
-static enum outcome greet(struct attempt *attempt)
+static enum outcome contact_greet(struct attempt *attempt)
 {
     struct contact *contact = attempt->contact;
-    enum io_result result = nexthop_greeting(&contact->remote->hop, contact->verdict,
-                                             step(contact, timeouts(contact)->greeting));
+    struct limit limit = contact_limit(contact, contact_timeouts(contact)->greeting);
+    enum io_result result =
+        nexthop_greeting(&contact->remote->hop, contact->verdict, limit.deadline);
     if (result == IO_OK)
-        return contact->verdict->code == 220 ? READY : fail_reply(attempt, "the connection");
-    if (result == IO_TIMEOUT)
-        mark_dead(attempt, "no greeting");
-    return fail_io(attempt, "receiving the greeting", result);
+        return contact->verdict->code == 220 ? READY
+                                             : contact_fail_reply(attempt, "the connection");
+    if (result == IO_TIMEOUT && limit.whole)
+        contact_mark_dead(attempt, "no greeting");
+    return contact_fail_io(attempt, "receiving the greeting", result);
 }
 
-static enum outcome say_hello(struct attempt *attempt)
+static enum io_result contact_put_hello(struct attempt *attempt)
 {
     struct contact *contact = attempt->contact;
     struct nexthop *hop = &contact->remote->hop;
     const char *name = outbound_hello(contact->out);
 
-    enum io_result result = nexthop_hello(hop, true, name, contact->verdict, reply_step(contact));
+    enum io_result result =
+        nexthop_hello(hop, true, name, contact->verdict, contact_reply_step(contact));
     /* RFC 5321 3.2: who knows no EHLO may know HELO. Not under TLS, which is newer than EHLO. */
     if (result == IO_OK && reply_is_permanent(contact->verdict) && hop->stream.tls == NULL)
-        result = nexthop_hello(hop, false, name, contact->verdict, reply_step(contact));
-    if (result != IO_OK)
-        return fail_io(attempt, "greeting by EHLO", result);
-    return reply_is_positive(contact->verdict) ? READY : fail_reply(attempt, "EHLO");
+        result = nexthop_hello(hop, false, name, contact->verdict, contact_reply_step(contact));
+    return result;
 }
 
-static void log_tls(const struct attempt *attempt)
+static enum outcome contact_say_hello(struct attempt *attempt)
+{
+    enum io_result result = contact_put_hello(attempt);
+    if (result != IO_OK)
+        return contact_fail_io(attempt, "greeting by EHLO", result);
+    return reply_is_positive(attempt->contact->verdict) ? READY
+                                                        : contact_fail_reply(attempt, "EHLO");
+}
+
+static void contact_log_tls(const struct attempt *attempt)
 {
     struct contact *contact = attempt->contact;
     char text[REMOTE_NAME_MAX + 200];
@@ -183,10 +216,10 @@ static void log_tls(const struct attempt *attempt)
     snprintf(text, sizeof text, "%s TLS connection established to %s: %s with cipher %s",
              attempt->need.level == CONFIG_OUT_TLS_VERIFY ? "Verified" : "Untrusted",
              contact->remote->name, info.version, info.cipher);
-    log_line_of(contact, LOG_LEVEL_INFO, text);
+    contact_log_line_of(contact, LOG_LEVEL_INFO, text);
 }
 
-static struct tls_client *tls_client_for(const struct attempt *attempt)
+static struct tls_client *contact_tls_client_for(const struct attempt *attempt)
 {
     const struct contact *contact = attempt->contact;
     if (attempt->need.level != CONFIG_OUT_TLS_VERIFY)
@@ -195,43 +228,69 @@ static struct tls_client *tls_client_for(const struct attempt *attempt)
                                               : contact->out->tls_verify;
 }
 
-static enum outcome handshake_failed(struct attempt *attempt, const char *reason)
+/* Plain text only where the failure was the peer's word: silence may be anybody's. And then for this
+ * message only, with the next one TLS is tried again. */
+static enum outcome contact_handshake_failed(struct attempt *attempt, enum io_result result,
+                                             const char *reason)
 {
     struct contact *contact = attempt->contact;
-    bool may = attempt->need.level == CONFIG_OUT_TLS_MAY;
+    bool plain = attempt->need.level == CONFIG_OUT_TLS_MAY && result != IO_TIMEOUT;
 
-    fail(contact, "4.7.5", "TLS with %s failed: %s%s", contact->remote->name, reason,
-         may ? "; plain text is tried, and used for out.tls.failures_for" : "");
-    if (!may)
-        return NEXT;
-    remotes_mark(contact->out->remotes, REMOTE_TLS_FAILED, &attempt->candidate->address, reason,
-                 contact->out->config->out.tls.failures_for_ms);
-    return TLS_FAILED;
+    contact_fail(contact, "4.7.5", "TLS with %s failed: %s%s", contact->remote->name, reason,
+                 plain ? "; plain text is tried for this message" : "");
+    if (result != IO_TIMEOUT)
+        remotes_mark(contact->out->remotes, REMOTE_TLS_FAILED, &attempt->host, reason,
+                     contact->out->config->out.tls.failures_for_ms);
+    return plain ? TLS_FAILED : NEXT;
 }
 
-static enum outcome start_tls(struct attempt *attempt)
+static enum outcome contact_tls_refused(struct attempt *attempt)
+{
+    if (attempt->need.level != CONFIG_OUT_TLS_MAY)
+        return contact_fail_reply(attempt, "STARTTLS");
+    attempt->contact->remote->once = attempt->contact->remote->tls_failed = true;
+    return READY;
+}
+
+/* With TLS 1.3 our side of the handshake is through before the server has seen our certificate, or
+ * that there is none: its refusal comes in the place of the reply to EHLO. */
+static enum outcome contact_hello_under_tls(struct attempt *attempt)
+{
+    enum io_result result = contact_put_hello(attempt);
+    if (result == IO_EOF || result == IO_FAILED)
+        return contact_handshake_failed(attempt, result,
+                                        "the server hung up right behind the handshake");
+    if (result != IO_OK)
+        return contact_fail_io(attempt, "greeting by EHLO", result);
+    return reply_is_positive(attempt->contact->verdict) ? READY
+                                                        : contact_fail_reply(attempt, "EHLO");
+}
+
+static enum outcome contact_start_tls(struct attempt *attempt)
 {
     struct contact *contact = attempt->contact;
     struct nexthop *hop = &contact->remote->hop;
-    bool may = attempt->need.level == CONFIG_OUT_TLS_MAY;
     struct error err = {""};
 
     if (attempt->need.level == CONFIG_OUT_TLS_NONE)
         return READY;
     if (!(hop->capabilities.extensions & NEXTHOP_STARTTLS))
-        return may ? READY
-                   : fail(contact, "4.7.4", "TLS is required (%s), but was not offered by host %s",
-                          attempt->need.why, contact->remote->name);
+        return attempt->need.level == CONFIG_OUT_TLS_MAY
+                   ? READY
+                   : contact_fail(contact, "4.7.4",
+                                  "TLS is required (%s), but was not offered by host %s",
+                                  attempt->need.why, contact->remote->name);
     enum io_result result =
-        nexthop_starttls(hop, tls_client_for(attempt), attempt->need.name, contact->verdict,
-                         step(contact, timeouts(contact)->handshake), &err);
+        nexthop_starttls(hop, contact_tls_client_for(attempt), attempt->need.name, contact->verdict,
+                         contact_step(contact, contact_timeouts(contact)->handshake), &err);
     if (result == IO_OK) {
-        log_tls(attempt);
-        return say_hello(attempt);
+        contact_log_tls(attempt);
+        return contact_hello_under_tls(attempt);
     }
     if (contact->verdict->code >= 400 && !hop->stream.broken)
-        return may ? READY : fail_reply(attempt, "STARTTLS");
-    return handshake_failed(attempt, err.text[0] != '\0' ? err.text : io_result_name(result));
+        return contact_tls_refused(attempt);
+    return contact_handshake_failed(attempt, result,
+                                    err.text[0] != '\0' ? err.text : io_result_name(result));
 }
 
 /* Log-in at a smarthost. */
@@ -250,7 +309,8 @@ static bool offers(const char *mechanisms, const char *name)
 
 #define SECRET_MAX (2 * ROUTE_PASSWORD_MAX + 260)
 
-static enum io_result log_in_plain(struct attempt *attempt, const char *user, const char *password)
+static enum io_result contact_log_in_plain(struct attempt *attempt, const char *user,
+                                           const char *password)
 {
     struct contact *contact = attempt->contact;
     char said[SECRET_MAX], line[BASE64_SIZE(SECRET_MAX) + 16], text[BASE64_SIZE(SECRET_MAX)];
@@ -258,14 +318,15 @@ static enum io_result log_in_plain(struct attempt *attempt, const char *user, co
 
     snprintf(line, sizeof line, "AUTH PLAIN %s\r\n", base64_encode(said, (size_t)len, text));
     enum io_result result =
-        nexthop_command(&contact->remote->hop, line, contact->verdict, reply_step(contact));
+        nexthop_command(&contact->remote->hop, line, contact->verdict, contact_reply_step(contact));
     explicit_bzero(said, sizeof said);
     explicit_bzero(text, sizeof text);
     explicit_bzero(line, sizeof line);
     return result;
 }
 
-static enum io_result log_in_login(struct attempt *attempt, const char *user, const char *password)
+static enum io_result contact_log_in_login(struct attempt *attempt, const char *user,
+                                           const char *password)
 {
     struct contact *contact = attempt->contact;
     struct nexthop *hop = &contact->remote->hop;
@@ -273,18 +334,18 @@ static enum io_result log_in_login(struct attempt *attempt, const char *user, co
     char line[BASE64_SIZE(ROUTE_PASSWORD_MAX + 1) + 8];
 
     enum io_result result =
-        nexthop_command(hop, "AUTH LOGIN\r\n", contact->verdict, reply_step(contact));
+        nexthop_command(hop, "AUTH LOGIN\r\n", contact->verdict, contact_reply_step(contact));
     for (int i = 0; i < 2 && result == IO_OK && contact->verdict->code == 334; i++) {
         size_t len = strlen(answers[i]);
         base64_encode(answers[i], len < ROUTE_PASSWORD_MAX ? len : ROUTE_PASSWORD_MAX, line);
         strcat(line, "\r\n");
-        result = nexthop_command(hop, line, contact->verdict, reply_step(contact));
+        result = nexthop_command(hop, line, contact->verdict, contact_reply_step(contact));
     }
     explicit_bzero(line, sizeof line);
     return result;
 }
 
-static enum outcome log_in(struct attempt *attempt)
+static enum outcome contact_log_in(struct attempt *attempt)
 {
     struct contact *contact = attempt->contact;
     const struct route *route = contact->route;
@@ -295,41 +356,41 @@ static enum outcome log_in(struct attempt *attempt)
     if (route->user[0] == '\0')
         return READY;
     if (offers(hop->capabilities.mechanisms, "PLAIN"))
-        result = log_in_plain(attempt, route->user, route->password);
+        result = contact_log_in_plain(attempt, route->user, route->password);
     else if (offers(hop->capabilities.mechanisms, "LOGIN"))
-        result = log_in_login(attempt, route->user, route->password);
+        result = contact_log_in_login(attempt, route->user, route->password);
     else
-        return fail(contact, "4.7.8", "host %s offers neither AUTH PLAIN nor LOGIN",
-                    contact->remote->name);
+        return contact_fail(contact, "4.7.8", "host %s offers neither AUTH PLAIN nor LOGIN",
+                            contact->remote->name);
     stream_wipe(&hop->stream);
     if (result != IO_OK)
-        return fail_io(attempt, "logging in", result);
+        return contact_fail_io(attempt, "logging in", result);
     if (contact->verdict->code == 235)
         return READY;
-    return fail(contact, "4.7.8", "host %s does not accept our log-in: %s", contact->remote->name,
-                reply_summary(contact->verdict, text, sizeof text));
+    return contact_fail(contact, "4.7.8", "host %s does not accept our log-in: %s",
+                        contact->remote->name, reply_summary(contact->verdict, text, sizeof text));
 }
 
 /* One address. */
 
-static enum outcome converse(struct attempt *attempt)
+static enum outcome contact_converse(struct attempt *attempt)
 {
-    enum outcome outcome = send_proxy_header(attempt);
+    enum outcome outcome = contact_send_proxy_header(attempt);
     if (outcome == READY)
-        outcome = greet(attempt);
+        outcome = contact_greet(attempt);
     if (outcome == READY)
-        outcome = say_hello(attempt);
+        outcome = contact_say_hello(attempt);
     if (outcome == READY)
-        outcome = start_tls(attempt);
-    return outcome == READY ? log_in(attempt) : outcome;
+        outcome = contact_start_tls(attempt);
+    return outcome == READY ? contact_log_in(attempt) : outcome;
 }
 
-static enum outcome try_once(struct attempt *attempt)
+static enum outcome contact_try_once(struct attempt *attempt)
 {
-    enum outcome outcome = open_connection(attempt);
+    enum outcome outcome = contact_open_connection(attempt);
     if (outcome != READY)
         return outcome;
-    outcome = converse(attempt);
+    outcome = contact_converse(attempt);
     if (outcome == NEXT)
         nexthop_quit(&attempt->contact->remote->hop);
     else if (outcome == TLS_FAILED)
@@ -337,7 +398,7 @@ static enum outcome try_once(struct attempt *attempt)
     return outcome;
 }
 
-static void find_need(struct attempt *attempt)
+static void contact_find_need(struct attempt *attempt)
 {
     const struct contact *contact = attempt->contact;
     const struct candidate *candidate = attempt->candidate;
@@ -346,70 +407,109 @@ static void find_need(struct attempt *attempt)
         .domain = contact->domain,
         .host = candidate->host,
         .host_is_address = candidate->host_is_address,
-        .host_secure = candidate->secure,
-        .failed_before =
-            remotes_is_marked(contact->out->remotes, REMOTE_TLS_FAILED, &candidate->address, NULL),
+        .host_secure = candidate->host_secure && candidate->address_secure,
     };
     tls_policy_find(&contact->out->config->out, &question, &attempt->need);
 }
 
-static enum outcome try_candidate(struct contact *contact, const struct candidate *candidate)
+static struct remote_host contact_host(const struct contact *contact,
+                                       const struct candidate *candidate)
 {
-    struct attempt attempt = {.contact = contact, .candidate = candidate};
+    return (struct remote_host){contact->key, candidate->host, &candidate->address};
+}
+
+static enum outcome contact_try_candidate(struct contact *contact,
+                                          const struct candidate *candidate)
+{
+    struct attempt attempt = {
+        .contact = contact, .candidate = candidate, .host = contact_host(contact, candidate)};
+    struct remote *remote = contact->remote;
     char ip[ADDRESS_TEXT_MAX];
 
-    contact->remote->address = candidate->address;
-    snprintf(contact->remote->name, sizeof contact->remote->name, "%s[%s]:%u", candidate->host,
+    remote->address = candidate->address;
+    remote->once = remote->tls_failed = false;
+    snprintf(remote->name, sizeof remote->name, "%s[%s]:%u", candidate->host,
              address_format_ip(&candidate->address, ip), candidate->address.port);
-    find_need(&attempt);
-    enum outcome outcome = try_once(&attempt);
+    contact_find_need(&attempt);
+    enum outcome outcome = contact_try_once(&attempt);
     if (outcome == TLS_FAILED) {
-        find_need(&attempt);
         attempt.need.level = CONFIG_OUT_TLS_NONE;
-        outcome = try_once(&attempt);
+        remote->once = remote->tls_failed = true;
+        outcome = contact_try_once(&attempt);
     }
     return outcome;
 }
 
-static int try_all(struct contact *contact, const struct candidates *candidates)
+/* There was no time for all of them. */
+static void contact_leave_dead_alone(struct contact *contact)
+{
+    struct remotes *remotes = contact->out->remotes;
+    char reason[REMOTE_REASON_MAX];
+
+    for (size_t i = 0; i < contact->candidates.count; i++) {
+        struct remote_host host = contact_host(contact, &contact->candidates.items[i]);
+        if (remotes_is_marked(remotes, REMOTE_DEAD, &host, reason))
+            remotes_mark(remotes, REMOTE_DEAD, &host, reason,
+                         CONTACT_TURNS * contact->out->config->out.dead_for_ms);
+    }
+}
+
+/* Those that are known to be dead cost no place. */
+static int contact_try_all(struct contact *contact)
 {
     char reason[REMOTE_REASON_MAX];
     bool tried = false;
 
-    for (size_t i = 0; i < candidates->count; i++) {
-        const struct candidate *candidate = &candidates->items[i];
-        if (deadline_passed(contact->deadline))
-            break;
-        if (remotes_is_marked(contact->out->remotes, REMOTE_DEAD, &candidate->address, reason)) {
+    for (size_t i = 0; i < contact->candidates.count; i++) {
+        struct candidate *candidate = &contact->candidates.items[i];
+        struct remote_host host = contact_host(contact, candidate);
+        if (candidate->asked)
+            continue;
+        if (remotes_is_marked(contact->out->remotes, REMOTE_DEAD, &host, reason)) {
             if (!tried)
                 reply_set(contact->verdict, 451, "4.4.1",
                           "%s; not tried again for a while (host %.200s)", reason, candidate->host);
             continue;
         }
-        tried = true;
-        if (try_candidate(contact, candidate) == READY)
+        if (deadline_passed(contact->deadline) || contact->attempts == CONTACT_ATTEMPTS_MAX) {
+            contact_leave_dead_alone(contact);
+            break;
+        }
+        candidate->asked = tried = true;
+        contact->attempts++;
+        if (contact_try_candidate(contact, candidate) == READY)
             return 0;
     }
     return -1;
 }
 
-static int dial(struct contact *contact)
+static int contact_look_up(struct contact *contact)
 {
-    struct candidates candidates;
-    enum own_reply why = candidates_find(contact->out, contact->route, contact->domain,
-                                         step(contact, DNS_TIMEOUT_MS), &candidates);
-    if (why != REPLY_OK) {
-        log_line_of(contact, LOG_LEVEL_INFO, candidates.reason);
-        reply_own(contact->verdict, why);
+    enum own_reply why =
+        candidates_find(contact->out, contact->route, contact->domain,
+                        contact_step(contact, DNS_TIMEOUT_MS), &contact->candidates);
+    if (why == REPLY_OK)
+        return 0;
+    contact_log_line_of(contact, LOG_LEVEL_INFO, contact->candidates.reason);
+    reply_own(contact->verdict, why);
+    return -1;
+}
+
+static int contact_dial(struct contact *contact)
+{
+    if (contact->candidates.items == NULL && contact_look_up(contact) != 0)
         return -1;
-    }
     reply_set(contact->verdict, 451, "4.4.1", "No time left to reach a mail server of %s",
               contact->domain);
-    return try_all(contact, &candidates);
+    if (contact_try_all(contact) != 0)
+        return -1;
+    memcpy(contact->remote->key, contact->key, sizeof contact->key);
+    contact->remote->generation = contact->out->generation;
+    return 0;
 }
 
 /* A connection kept from a message before. It may have died without our hearing of it. */
-static bool is_alive(struct contact *contact)
+static bool contact_is_alive(struct contact *contact)
 {
     struct remote *remote = contact->remote;
 
@@ -417,7 +517,7 @@ static bool is_alive(struct contact *contact)
     return remote->messages < REUSE_MESSAGES &&
            deadline_now_ms() - remote->since_ms < REUSE_AGE_MS &&
            nexthop_command(&remote->hop, "RSET\r\n", contact->verdict,
-                           step(contact, PING_TIMEOUT_MS)) == IO_OK &&
+                           contact_step(contact, PING_TIMEOUT_MS)) == IO_OK &&
            reply_is_positive(contact->verdict);
 }
 
@@ -426,14 +526,13 @@ int contact_make(struct contact *contact)
     const struct outbound *out = contact->out;
     struct remote *remote = contact->remote;
     struct remotes *remotes = out->remotes;
-    char key[ROUTE_KEY_MAX];
 
-    route_key(contact->route, contact->domain, key);
-    switch (remotes_enter(remotes, key, out->generation,
+    route_key(contact->route, contact->domain, contact->key);
+    switch (remotes_enter(remotes, contact->key, out->generation,
                           (unsigned)out->config->out.limits.sessions_per_destination,
-                          step(contact, PLACE_WAIT_MS), remote)) {
+                          contact_step(contact, PLACE_WAIT_MS), remote)) {
     case REMOTES_KEPT:
-        if (is_alive(contact))
+        if (contact_is_alive(contact))
             return 0;
         nexthop_quit(&remote->hop);
         break;
@@ -443,19 +542,62 @@ int contact_make(struct contact *contact)
         reply_own(contact->verdict, REPLY_SERVER_BUSY);
         return -1;
     case REMOTES_FULL:
-        log_line_of(contact, LOG_LEVEL_WARNING,
-                    "event=busy reason=out.limits.sessions_per_destination");
+        contact_log_line_of(contact, LOG_LEVEL_WARNING,
+                            "event=busy reason=out.limits.sessions_per_destination");
         reply_own(contact->verdict, REPLY_DESTINATION_BUSY);
         contact->busy = true;
         return -1;
     }
-    if (dial(contact) != 0) {
-        remotes_leave(remotes, key);
-        return -1;
+    if (contact_dial(contact) == 0)
+        return 0;
+    remotes_leave(remotes, contact->key);
+    return -1;
+}
+
+static const struct candidate *contact_current(const struct contact *contact)
+{
+    const struct candidate *items = contact->candidates.items;
+    for (size_t i = 0; i < contact->candidates.count; i++) {
+        if (items[i].asked && items[i].address.port == contact->remote->address.port &&
+            address_same_ip(&items[i].address, &contact->remote->address))
+            return &items[i];
     }
-    memcpy(remote->key, key, sizeof remote->key);
-    remote->generation = out->generation;
-    return 0;
+    return NULL;
+}
+
+/* The host that has answered has answered for all of its addresses, and an address for all of its
+ * names. */
+static void contact_pass_over_host(struct contact *contact)
+{
+    const struct candidate *current = contact_current(contact);
+    for (size_t i = 0; current != NULL && i < contact->candidates.count; i++) {
+        struct candidate *other = &contact->candidates.items[i];
+        other->asked |= strcasecmp(other->host, current->host) == 0 ||
+                        (address_same_ip(&other->address, &current->address) &&
+                         other->address.port == current->address.port);
+    }
+}
+
+int contact_next(struct contact *contact)
+{
+    struct remote *remote = contact->remote;
+    const struct reply verdict = *contact->verdict;
+    char name[REMOTE_NAME_MAX];
+
+    contact_pass_over_host(contact);
+    memcpy(name, remote->name, sizeof name);
+    nexthop_quit(&remote->hop);
+    if (contact_dial(contact) == 0)
+        return 0;
+    *contact->verdict = verdict;
+    memcpy(remote->name, name, sizeof name);
+    remotes_leave(contact->out->remotes, contact->key);
+    return -1;
+}
+
+void contact_clear(struct contact *contact)
+{
+    candidates_clear(&contact->candidates);
 }
 
 void contact_end(const struct outbound *out, struct remote *remote, bool orderly)

@@ -2,7 +2,9 @@
  *
  * A connection that was kept, or: DNS, one address after the other, connect, greeting, EHLO, TLS as
  * the policy wants it, EHLO, log-in. On a failure at any of these steps the next address or host is
- * tried (RFC 5321 5.1), within one deadline. Everything that goes wrong is logged here.
+ * tried (RFC 5321 5.1), within one deadline; those that are known to be dead are passed over. When
+ * the transaction then gets no final answer, contact_next() asks the host that comes next. Everything
+ * that goes wrong is logged here.
  *
  *   what goes wrong                                    what the recipient's reply is
  *   the DNS                                            net/mx.h
@@ -18,22 +20,36 @@
 #ifndef POSTERN_OUT_CONTACT_H
 #define POSTERN_OUT_CONTACT_H
 
+#include "out/candidates.h"
 #include "out/outbound.h"
 
 struct contact {
+    /* The caller's to fill, the rest being zero. */
     const struct outbound *out;
     const struct route *route;
     const char *domain;  /* the recipient's */
     const char *session; /* for logs */
     struct stream_buffers *buffers;
-    struct deadline deadline;
-    struct remote *remote; /* filled: the caller's, to be kept or dropped */
-    struct reply *verdict; /* filled on failure */
-    bool busy;             /* set on failure, when all the destination's connections are in use */
+    struct deadline deadline; /* of contact_make() or contact_next() */
+    struct remote *remote;    /* filled: the caller's, to be kept or ended */
+    struct reply *verdict;    /* filled on failure */
+    bool busy; /* set on failure, when all the destination's connections are in use */
+    /* Its own. */
+    char key[ROUTE_KEY_MAX];
+    struct candidates candidates; /* none before they were looked up */
+    unsigned attempts;
 };
 
-/* 0, or -1 with nothing left open. */
+/* 0, or -1 with nothing left open. contact_clear() in any case. */
 int contact_make(struct contact *contact);
+
+/* Ends the connection, whose host gave no final answer and has accepted nothing, and makes one to a
+ * host that was not asked yet. A connection kept from before says nothing of its host: that one is
+ * asked again. -1: there is no such host, and the verdict and the name of the remote are as before;
+ * nothing is open. */
+int contact_next(struct contact *contact);
+
+void contact_clear(struct contact *contact);
 
 /* Ends it in good order, or at once, and gives its place back. */
 void contact_end(const struct outbound *out, struct remote *remote, bool orderly);

@@ -159,6 +159,7 @@ void leg_contact(struct leg *leg, struct deadline deadline)
         return;
     leg->contacted = true;
     leg->connected = contact_make(&contact) == 0;
+    contact_clear(&contact);
     leg->judged = leg->ours = !leg->connected;
     leg->unreachable = !leg->connected && !contact.busy;
 }

@@ -17,10 +17,8 @@
 #define KEPT_MAX 128
 
 struct mark {
-    enum remote_mark what;
-    struct address address;
+    struct remote_note note; /* but for the time left */
     int64_t until_ms;
-    char reason[REMOTE_REASON_MAX];
 };
 
 struct kept {
@@ -168,7 +166,7 @@ void remotes_keep(struct remotes *remotes, const struct remote *remote, int64_t 
     bool kept = false;
 
     pthread_mutex_lock(&remotes->lock);
-    if (for_ms > 0 && !remotes->ending && remotes->kept_count < KEPT_MAX) {
+    if (for_ms > 0 && !remote->once && !remotes->ending && remotes->kept_count < KEPT_MAX) {
         remotes->kept[remotes->kept_count++] = (struct kept){*remote, deadline_in_ms(for_ms).at_ms};
         kept = true;
         pthread_cond_signal(&remotes->kept_changed);
@@ -223,15 +221,22 @@ static void *keep_order(void *context)
 
 /* Marks. */
 
-/* A free place: one whose time is over, or the one that ends first. */
+static bool is_of(const struct mark *mark, enum remote_mark what, const struct remote_host *host)
+{
+    const struct remote_note *note = &mark->note;
+    return note->mark == what && note->address.port == host->address->port &&
+           address_same_ip(&note->address, host->address) &&
+           strcmp(note->destination, host->destination) == 0;
+}
+
+/* Its own place, or a free one: one whose time is over, or the one that ends first. */
 static struct mark *place_for(struct remotes *remotes, enum remote_mark what,
-                              const struct address *address)
+                              const struct remote_host *host)
 {
     struct mark *first = &remotes->marks[0];
     for (size_t i = 0; i < remotes->mark_count; i++) {
         struct mark *mark = &remotes->marks[i];
-        if (mark->what == what && mark->address.port == address->port &&
-            address_same_ip(&mark->address, address))
+        if (is_of(mark, what, host))
             return mark;
         if (mark->until_ms < first->until_ms)
             first = mark;
@@ -242,35 +247,61 @@ static struct mark *place_for(struct remotes *remotes, enum remote_mark what,
     return first;
 }
 
-void remotes_mark(struct remotes *remotes, enum remote_mark what, const struct address *address,
+void remotes_mark(struct remotes *remotes, enum remote_mark what, const struct remote_host *host,
                   const char *reason, int64_t for_ms)
 {
     if (for_ms <= 0)
         return;
     pthread_mutex_lock(&remotes->lock);
-    struct mark *mark = place_for(remotes, what, address);
-    mark->what = what;
-    mark->address = *address;
+    struct mark *mark = place_for(remotes, what, host);
+    struct remote_note *note = &mark->note;
+    note->mark = what;
+    note->address = *host->address;
+    snprintf(note->destination, sizeof note->destination, "%s", host->destination);
+    snprintf(note->name, sizeof note->name, "%s", host->name);
+    snprintf(note->reason, sizeof note->reason, "%s", reason);
     mark->until_ms = deadline_in_ms(for_ms).at_ms;
-    snprintf(mark->reason, sizeof mark->reason, "%s", reason);
     pthread_mutex_unlock(&remotes->lock);
 }
 
 bool remotes_is_marked(struct remotes *remotes, enum remote_mark what,
-                       const struct address *address, char reason[REMOTE_REASON_MAX])
+                       const struct remote_host *host, char reason[REMOTE_REASON_MAX])
 {
     bool found = false;
 
     pthread_mutex_lock(&remotes->lock);
     for (size_t i = 0; i < remotes->mark_count && !found; i++) {
         const struct mark *mark = &remotes->marks[i];
-        found = mark->what == what && mark->until_ms > deadline_now_ms() &&
-                mark->address.port == address->port && address_same_ip(&mark->address, address);
+        found = mark->until_ms > deadline_now_ms() && is_of(mark, what, host);
         if (found && reason != NULL)
-            memcpy(reason, mark->reason, sizeof mark->reason);
+            memcpy(reason, mark->note.reason, sizeof mark->note.reason);
     }
     pthread_mutex_unlock(&remotes->lock);
     return found;
+}
+
+int remotes_list(struct remotes *remotes,
+                 void (*take)(void *context, const struct remote_note *note), void *context)
+{
+    int64_t now_ms = deadline_now_ms();
+    size_t count = 0;
+
+    struct remote_note *notes = calloc(MARKS_MAX, sizeof *notes);
+    if (notes == NULL)
+        return -1;
+    pthread_mutex_lock(&remotes->lock);
+    for (size_t i = 0; i < remotes->mark_count; i++) {
+        const struct mark *mark = &remotes->marks[i];
+        if (mark->until_ms <= now_ms)
+            continue;
+        notes[count] = mark->note;
+        notes[count++].left_ms = mark->until_ms - now_ms;
+    }
+    pthread_mutex_unlock(&remotes->lock);
+    for (size_t i = 0; i < count; i++)
+        take(context, &notes[i]);
+    free(notes);
+    return 0;
 }
 
 struct remotes *remotes_new(struct error *err)
@@ -316,7 +347,7 @@ void remotes_forget_dead(struct remotes *remotes)
 {
     pthread_mutex_lock(&remotes->lock);
     for (size_t i = 0; i < remotes->mark_count; i++) {
-        if (remotes->marks[i].what == REMOTE_DEAD)
+        if (remotes->marks[i].note.mark == REMOTE_DEAD)
             remotes->marks[i].until_ms = 0;
     }
     pthread_mutex_unlock(&remotes->lock);

@@ -1,8 +1,10 @@
 /* out/remotes.h - what all sessions know together of the hosts out there
  *
- * Which address could not be reached of late, which one's TLS is broken, how many connections each
- * destination has, and connections kept open for a moment for the next message there. One thread
- * takes leave of those whose time is over. Lives as long as the process; thread-safe.
+ * Which host could not be reached of late, which one's TLS failed, how many connections each
+ * destination has, and connections kept open for a moment for the next message there. What is
+ * remembered of a host holds for the destination that it was met for and for no other: anybody can
+ * name somebody else's host in his own zone. One thread takes leave of connections whose time is
+ * over. Lives as long as the process; thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -33,6 +35,8 @@ struct remote {
     uint64_t generation;        /* of the configuration that it was made under */
     unsigned messages;          /* that it has carried */
     int64_t since_ms;           /* connected */
+    bool once;                  /* it is for this message and not to be kept */
+    bool tls_failed;            /* plain text, because TLS was tried and failed */
 };
 
 struct remotes *remotes_new(struct error *err);
@@ -50,13 +54,38 @@ void remotes_leave(struct remotes *remotes, const char *key);
 /* Keeps it for so long, buffers reclaimed. It is the store's in any case. */
 void remotes_keep(struct remotes *remotes, const struct remote *remote, int64_t for_ms);
 
-/* What is remembered of an address (with its port). */
-enum remote_mark { REMOTE_DEAD, REMOTE_TLS_FAILED };
-void remotes_mark(struct remotes *remotes, enum remote_mark mark, const struct address *address,
+/* What is remembered of a host of a destination. */
+enum remote_mark {
+    REMOTE_DEAD,       /* it could not be reached: left alone */
+    REMOTE_TLS_FAILED, /* for people only: TLS is tried again with the next message */
+};
+
+struct remote_host {
+    const char *destination; /* its key */
+    const char *name;
+    const struct address *address; /* with the port */
+};
+
+/* Remembers it for so long (0: not at all), with the reason that is shown for it. */
+void remotes_mark(struct remotes *remotes, enum remote_mark mark, const struct remote_host *host,
                   const char *reason, int64_t for_ms);
 /* `reason` may be NULL. */
 bool remotes_is_marked(struct remotes *remotes, enum remote_mark mark,
-                       const struct address *address, char reason[REMOTE_REASON_MAX]);
+                       const struct remote_host *host, char reason[REMOTE_REASON_MAX]);
+
+/* Hands out all marks in force, one by one, on this thread and without any lock. -1: out of
+ * memory. */
+struct remote_note {
+    enum remote_mark mark;
+    char destination[ROUTE_KEY_MAX];
+    char name[DNS_NAME_MAX];
+    struct address address;
+    char reason[REMOTE_REASON_MAX];
+    int64_t left_ms;
+};
+int remotes_list(struct remotes *remotes,
+                 void (*take)(void *context, const struct remote_note *note), void *context);
+
 /* Forgets who is REMOTE_DEAD: an operator wants it tried now. */
 void remotes_forget_dead(struct remotes *remotes);
 

@@ -45,8 +45,5 @@ void tls_policy_find(const struct config_out *config, const struct tls_question 
     if (is_excepted(&config->tls.no_tls, question)) {
         need->level = CONFIG_OUT_TLS_NONE;
         need->why = "out.tls.no_tls";
-    } else if (question->failed_before) {
-        need->level = CONFIG_OUT_TLS_NONE;
-        need->why = "TLS failed before";
     }
 }

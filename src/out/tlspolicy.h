@@ -20,13 +20,12 @@ struct tls_question {
     const char *host;     /* the next hop's name, or its address as text */
     bool host_is_address; /* the latter */
     bool host_secure;     /* DNSSEC has proven how the host was found */
-    bool failed_before;   /* its TLS failed a while ago */
 };
 
 struct tls_need {
     enum config_out_tls level; /* never DEFAULT */
     const char *name;          /* for SNI, and of the certificate under VERIFY; NULL: none */
-    const char *why;           /* for logs: "out.tls.level", "route", "no_tls", "failed before" */
+    const char *why;           /* for logs: "out.tls.level", "route", "no_tls" */
 };
 
 void tls_policy_find(const struct config_out *config, const struct tls_question *question,

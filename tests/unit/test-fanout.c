@@ -831,31 +831,49 @@ static void test_places(void)
     remotes_free(remotes);
 }
 
+static void count_notes(void *context, const struct remote_note *note)
+{
+    g_assert_cmpint(note->left_ms, >, 0);
+    ++*(unsigned *)context;
+}
+
 static void test_marks(void)
 {
     struct error err = {""};
     struct remotes *remotes = remotes_new(&err);
     char reason[REMOTE_REASON_MAX];
     struct address address;
+    struct remote_host host = {"a.example", "mx.example", &address};
+    unsigned notes = 0;
 
     g_assert_cmpint(address_parse_endpoint(&address, "192.0.2.1:25", 25), ==, 0);
-    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &address, reason));
-    remotes_mark(remotes, REMOTE_DEAD, &address, "no route", 60000);
-    g_assert_true(remotes_is_marked(remotes, REMOTE_DEAD, &address, reason));
+    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &host, reason));
+    remotes_mark(remotes, REMOTE_DEAD, &host, "no route", 60000);
+    g_assert_true(remotes_is_marked(remotes, REMOTE_DEAD, &host, reason));
     g_assert_cmpstr(reason, ==, "no route");
-    g_assert_false(remotes_is_marked(remotes, REMOTE_TLS_FAILED, &address, NULL));
+    g_assert_false(remotes_is_marked(remotes, REMOTE_TLS_FAILED, &host, NULL));
+    /* Somebody else's destination with the same host. */
+    host.destination = "b.example";
+    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &host, NULL));
+    host.destination = "a.example";
     address.port = 26;
-    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &address, NULL));
+    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &host, NULL));
+    remotes_list(remotes, count_notes, &notes);
+    g_assert_cmpuint(notes, ==, 1);
     /* More than there is room for: the oldest go, nothing breaks. */
     for (unsigned i = 0; i < 3000; i++) {
         address.ip[2] = (uint8_t)(i >> 8);
         address.ip[3] = (uint8_t)i;
-        remotes_mark(remotes, REMOTE_DEAD, &address, "x", 60000 + i);
-        g_assert_true(remotes_is_marked(remotes, REMOTE_DEAD, &address, NULL));
+        remotes_mark(remotes, REMOTE_DEAD, &host, "x", 60000 + i);
+        g_assert_true(remotes_is_marked(remotes, REMOTE_DEAD, &host, NULL));
     }
-    remotes_mark(remotes, REMOTE_TLS_FAILED, &address, "x", 1);
+    remotes_mark(remotes, REMOTE_TLS_FAILED, &host, "x", 1);
     g_usleep(5000);
-    g_assert_false(remotes_is_marked(remotes, REMOTE_TLS_FAILED, &address, NULL));
+    g_assert_false(remotes_is_marked(remotes, REMOTE_TLS_FAILED, &host, NULL));
+    remotes_forget_dead(remotes);
+    notes = 0;
+    remotes_list(remotes, count_notes, &notes);
+    g_assert_cmpuint(notes, ==, 0);
     remotes_free(remotes);
 }
 

@@ -247,20 +247,19 @@ static void test_tls(void)
     struct routes *routes = routes_new(config, &err);
     static const struct {
         const char *domain, *host;
-        bool is_address, failed;
+        bool is_address;
         int level;
         const char *name;
     } cases[] = {
-        {"x.example", "mx.example", false, false, CONFIG_OUT_TLS_MAY, "mx.example"},
-        {"x.example", "192.0.2.1", true, false, CONFIG_OUT_TLS_MAY, NULL},
-        {"x.example", "mx.example", false, true, CONFIG_OUT_TLS_NONE, "mx.example"},
-        {"broken.example", "mx.example", false, false, CONFIG_OUT_TLS_NONE, "mx.example"},
-        {"x.example", "mx1.BAD.example", false, false, CONFIG_OUT_TLS_NONE, "mx1.BAD.example"},
-        {"plain.example", "mx1.bad.example", false, true, CONFIG_OUT_TLS_ENCRYPT,
+        {"x.example", "mx.example", false, CONFIG_OUT_TLS_MAY, "mx.example"},
+        {"x.example", "192.0.2.1", true, CONFIG_OUT_TLS_MAY, NULL},
+        {"broken.example", "mx.example", false, CONFIG_OUT_TLS_NONE, "mx.example"},
+        {"x.example", "mx1.BAD.example", false, CONFIG_OUT_TLS_NONE, "mx1.BAD.example"},
+        {"plain.example", "mx1.bad.example", false, CONFIG_OUT_TLS_ENCRYPT,
          "mx1.bad.example"},
-        {"v.example", "h", false, true, CONFIG_OUT_TLS_VERIFY, "n.example"},
-        {"n.example", "mx.example", false, false, CONFIG_OUT_TLS_NONE, "mx.example"},
-        {"second.example", "10.0.0.3", true, false, CONFIG_OUT_TLS_NONE, NULL},
+        {"v.example", "h", false, CONFIG_OUT_TLS_VERIFY, "n.example"},
+        {"n.example", "mx.example", false, CONFIG_OUT_TLS_NONE, "mx.example"},
+        {"second.example", "10.0.0.3", true, CONFIG_OUT_TLS_NONE, NULL},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct tls_need need;
@@ -269,7 +268,6 @@ static void test_tls(void)
             .domain = cases[i].domain,
             .host = cases[i].host,
             .host_is_address = cases[i].is_address,
-            .failed_before = cases[i].failed,
         };
         g_test_message("%s at %s", cases[i].domain, cases[i].host);
         tls_policy_find(&config->out, &question, &need);
