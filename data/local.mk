@@ -76,7 +76,7 @@ EXTRA_DIST += data/local.mk data/units/relay-in.service.in data/units/relay-in.s
   data/sysusers.conf data/tmpfiles.conf data/fail2ban/filter.conf data/fail2ban/jail.conf \
   data/completion/postern.bash
 
-EXTRA_DIST += tests/tap.sh tests/install/translations.sh tests/install/run.sh tests/install/offenders.py
+EXTRA_DIST += tests/tap.sh tests/install/init.sh tests/install/translations.sh tests/install/run.sh tests/install/offenders.py
 if HAVE_GLIB
-TESTS += tests/install/run.sh tests/install/translations.sh
+TESTS += tests/install/init.sh tests/install/run.sh tests/install/translations.sh
 endif

@@ -18,6 +18,7 @@ static const struct {
 } commands[] = {
     {"check", check_main, N_("say whether the configuration is valid")},
     {"import-haraka", import_main, N_("print a relay.conf out of Haraka's files")},
+    {"init", init_main, N_("write the first relay.conf, and say what goes where besides")},
     {"password", password_main, N_("set the password of a user who may log in at relay-out")},
     {"queue", queue_main, N_("show and change what relay-out keeps to deliver later")},
     {"sink", sink_main, N_("run a small mail server that takes mail and shows it")},
