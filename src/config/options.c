@@ -402,14 +402,15 @@ static const struct option all_rows[] = {
         "repeats. Up to a fifth of each is taken off at random.")},
     {"out.lifetime", OPTION_DURATION, offsetof(struct config, out.lifetime_ms), "5d", 1000,
      2592000000LL, NULL,
-     N_("Mail that could not be delivered for so long is returned to its sender.")},
+     N_("Mail that could not be delivered for so long is tried once more, and then returned to its "
+        "sender. Time on hold does not count.")},
     {"out.delay_notice", OPTION_DURATION, offsetof(struct config, out.delay_notice_ms), "4h", 0,
      2592000000LL, NULL,
      N_("The sender is told when his mail has waited for so long; 0 means never.")},
     {"out.bounce_route", OPTION_GROUP, offsetof(struct config, out.bounce_route), "", 0, 0,
      &default_route_group,
-     N_("Where notices to senders go. Without it, to the backend (in.backend, or that of the "
-        "sender's domain), and where there is none as any other mail.")},
+     N_("Where notices to senders go. Without it, as any other mail for the sender's domain: "
+        "to the backend for our own domains, and else by a route, the default route or MX.")},
     {"out.bounce_size", OPTION_SIZE, offsetof(struct config, out.bounce_size), "102400", 0,
      1073741824, NULL,
      N_("The largest message that is returned whole where its sender has asked for that; of others "

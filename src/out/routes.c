@@ -29,7 +29,7 @@ struct routes {
     size_t count;
     struct patterns own, listed;
     const struct route *others;  /* the default route, or one without next hops */
-    const struct route *bounces; /* NULL: as any other mail */
+    const struct route *bounces; /* out.bounce_route; NULL: notices go as any other mail */
     const char *own_domain;
 };
 
@@ -175,8 +175,6 @@ static int add_backend(struct routes *routes, const struct config_backend *backe
 
     snprintf(name, sizeof name, "backend:%zu", number);
     struct route *route = next_route(routes, name);
-    if (number == 0)
-        routes->bounces = route;
     route->tls = backend_level(backend);
     if (backend->identity == CONFIG_IDENTITY_PROXY_V1)
         route->proxy = PROXY_V1;
@@ -290,12 +288,7 @@ const struct route *routes_find(const struct routes *routes, const char *domain)
 
 const struct route *routes_bounce(const struct routes *routes, const char *domain)
 {
-    if (routes->config->out.bounce_route.given)
-        return routes->bounces;
-    const struct route *own = match(&routes->own, domain);
-    if (own == NULL)
-        own = routes->bounces;
-    return own != NULL ? own : routes_find(routes, domain);
+    return routes->bounces != NULL ? routes->bounces : routes_find(routes, domain);
 }
 
 const char *route_key(const struct route *route, const char *domain, char out[ROUTE_KEY_MAX])

@@ -47,8 +47,8 @@ void routes_free(struct routes *routes);
 /* Never NULL. Any case. */
 const struct route *routes_find(const struct routes *routes, const char *domain);
 
-/* Where a notice to a sender of this domain goes: by out.bounce_route, else to the domain's own
- * backend, else to in.backend, and where there is none of these as routes_find() says. */
+/* Where a notice to a sender of this domain goes: by out.bounce_route, else as any other mail for it:
+ * our own mail server would refuse what is for strangers. */
 const struct route *routes_bounce(const struct routes *routes, const char *domain);
 
 /* Mail for the same destination goes in the same transaction and by the same connections: the

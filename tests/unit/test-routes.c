@@ -123,7 +123,7 @@ static void test_others(void)
     check_all("", "force_routing = false;", unforced, G_N_ELEMENTS(unforced));
 }
 
-/* Notices go to the backend of the sender's domain, to the first one, or where the operator says. */
+/* Notices go where other mail for the sender goes, or where the operator says. */
 static void test_bounces(void)
 {
     static const struct {
@@ -131,7 +131,8 @@ static void test_bounces(void)
     } cases[] = {
         {"", "own.example", "10.0.0.2"},
         {"", "second.example", "10.0.0.3"},
-        {"", "exact.example", "10.0.0.2"},
+        {"", "exact.example", "exact.hop"},
+        {"", "stranger.example", ""},
         {"bounce_route = { next_hop = [ \"back.hop\" ]; };", "own.example", "back.hop"},
         {"bounce_route = { next_hop = [ \"back.hop\" ]; };", "exact.example", "back.hop"},
     };
