@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <strings.h>
+#include <time.h>
 
 #include "ctl/queue.h"
 
@@ -14,8 +15,7 @@ struct edit {
 
 static enum spool_edit_action set_hold(struct spool_envelope *envelope, bool hold, bool *changed)
 {
-    *changed = envelope->hold != hold;
-    envelope->hold = hold;
+    *changed = spool_envelope_hold(envelope, hold, (int64_t)time(NULL));
     return *changed ? SPOOL_EDIT_WRITE : SPOOL_EDIT_KEEP;
 }
 

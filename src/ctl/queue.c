@@ -169,8 +169,7 @@ static int print_all_of(struct spool *spool, uint64_t id, const struct queue_opt
         status = EX_OK;
         goto out;
     }
-    fd = spool_open_data(spool, id, &err);
-    if (fd < 0)
+    if (spool_open_data(spool, &envelope, &fd, &err) != SPOOL_OK)
         goto out;
     queue_print_envelope(stdout, &envelope);
     fputc('\n', stdout);

@@ -93,8 +93,10 @@ static void show(struct order *order)
     if (!find_id(order, &id))
         return;
     enum spool_result result = spool_read(order->spool, id, &envelope, &err);
-    int fd = result == SPOOL_OK ? spool_open_data(order->spool, id, &err) : -1;
-    if (fd >= 0) {
+    int fd;
+    if (result == SPOOL_OK)
+        result = spool_open_data(order->spool, &envelope, &fd, &err);
+    if (result == SPOOL_OK) {
         control_ok(order->client, "%s", "");
         put_envelope(order, &envelope);
         put_data(order, fd, envelope.size);

@@ -34,16 +34,19 @@ struct delivery_pool {
     pthread_t *threads;
     unsigned started;
     atomic_bool stopping;
-    atomic_uint owed;        /* jobs that have an end of data out there, and no record of it yet */
-    int64_t clock_offset_ms; /* from the monotonic clock to the time of day */
-    pthread_mutex_t lock;    /* of what follows */
+    atomic_uint owed;     /* jobs that have an end of data out there, and no record of it yet */
+    pthread_mutex_t lock; /* of what follows */
     pthread_cond_t woken;
     uint64_t wakes;
     unsigned running; /* threads that have not ended */
     struct unrecorded *unrecorded;
 };
 
-int64_t delivery_now_ms(const struct delivery_pool *pool);
+/* Waits and lifetimes run on a monotonic clock, the queue's. Times in envelopes are of the time of
+ * day, and are converted when they are written and read: a clock that is set moves neither. */
+int64_t delivery_now(const struct delivery_pool *pool);                     /* s since the epoch */
+int64_t delivery_to_queue(const struct delivery_pool *pool, int64_t epoch); /* s to ms */
+int64_t delivery_from_queue(const struct delivery_pool *pool, int64_t due_ms); /* ms to s; 0: 0 */
 /* One work from the queue, to its end. */
 void delivery_work(struct delivery_pool *pool, const struct queue_work *work);
 

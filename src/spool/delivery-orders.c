@@ -10,15 +10,14 @@
 
 struct hold {
     bool wanted;
+    int64_t now;
 };
 
 static enum spool_edit_action set_hold(void *context, struct spool_envelope *envelope)
 {
     const struct hold *hold = context;
-    if (envelope->hold == hold->wanted)
-        return SPOOL_EDIT_KEEP;
-    envelope->hold = hold->wanted;
-    return SPOOL_EDIT_WRITE;
+    return spool_envelope_hold(envelope, hold->wanted, hold->now) ? SPOOL_EDIT_WRITE
+                                                                  : SPOOL_EDIT_KEEP;
 }
 
 static void log_order(const char *order, uint64_t id)
@@ -34,7 +33,7 @@ static void log_order(const char *order, uint64_t id)
 static enum queue_answer record_hold(struct delivery_pool *pool, uint64_t id, bool wanted,
                                      struct error *err)
 {
-    struct hold hold = {wanted};
+    struct hold hold = {wanted, delivery_now(pool)};
     switch (spool_edit(pool->config.spool, id, set_hold, &hold, err)) {
     case SPOOL_OK:
         log_order(wanted ? "hold" : "release", id);
@@ -81,33 +80,32 @@ static int tell_sender(struct delivery_pool *pool, struct spool_envelope *envelo
     return result;
 }
 
-/* It is out of the queue already, so nobody else works on it; when the disk fails it comes back. */
-static enum queue_answer discard(struct delivery_pool *pool, struct spool_envelope *envelope,
-                                 bool bounce, struct error *err)
+static enum spool_result discard(struct delivery_pool *pool, uint64_t id, bool bounce,
+                                 struct error *err)
 {
-    if ((!bounce || tell_sender(pool, envelope, err) == 0) &&
-        delivery_remove(pool, envelope->id, err) == SPOOL_OK) {
-        log_order("remove", envelope->id);
-        return QUEUE_DONE;
+    struct spool_envelope envelope;
+    enum spool_result result = spool_read(pool->config.spool, id, &envelope, err);
+
+    if (result == SPOOL_OK && bounce) {
+        delivery_recall(pool, &envelope);
+        if (tell_sender(pool, &envelope, err) != 0)
+            result = SPOOL_BROKEN;
     }
-    delivery_accept(pool, envelope);
-    return QUEUE_BUSY;
+    if (result == SPOOL_OK)
+        result = delivery_remove(pool, id, err);
+    spool_envelope_clear(&envelope);
+    return result;
 }
 
 enum queue_answer delivery_discard(struct delivery_pool *pool, uint64_t id, bool bounce,
                                    struct error *err)
 {
-    struct spool_envelope envelope;
-    enum queue_answer answer = queue_remove(pool->queue, id);
+    enum queue_answer answer = queue_claim(pool->queue, id);
     if (answer != QUEUE_DONE)
         return answer;
-    enum spool_result result = spool_read(pool->config.spool, id, &envelope, err);
-    if (result == SPOOL_OK) {
-        delivery_recall(pool, &envelope);
-        answer = discard(pool, &envelope, bounce, err);
-    } else {
-        answer = result == SPOOL_MISSING ? QUEUE_NO_SUCH : QUEUE_BUSY;
-    }
-    spool_envelope_clear(&envelope);
-    return answer;
+    enum spool_result result = discard(pool, id, bounce, err);
+    queue_unclaim(pool->queue, id, result == SPOOL_OK || result == SPOOL_MISSING);
+    if (result == SPOOL_OK)
+        log_order("remove", id);
+    return result == SPOOL_OK ? QUEUE_DONE : result == SPOOL_MISSING ? QUEUE_NO_SUCH : QUEUE_BUSY;
 }

@@ -28,7 +28,7 @@ static int address(struct delivery_pool *pool, const struct spool_envelope *orig
                    const struct dsn_needs *needs, struct spool_envelope *report)
 {
     char id[SPOOL_ID_LEN + 1], origin[SPOOL_ID_LEN + 8];
-    report->arrived = delivery_now_ms(pool) / 1000;
+    report->arrived = delivery_now(pool);
     report->expires = report->arrived + pool->config.lifetime_ms / 1000;
     report->report = true;
     report->body = needs->eight_bit ? MAIL_BODY_8BITMIME : MAIL_BODY_NONE;
@@ -86,14 +86,14 @@ int delivery_report(struct delivery_pool *pool, const struct spool_envelope *env
         .envelope = envelope,
         .about = about,
         .expired = expired,
-        .now = delivery_now_ms(pool) / 1000,
+        .now = delivery_now(pool),
         .full_max = pool->config.return_max,
     };
     if (!any(envelope, about))
         return 0;
-    dsn.original_fd = spool_open_data(pool->config.spool, envelope->id, err);
-    if (dsn.original_fd < 0)
-        return -1;
+    /* A sender whose message is lost, or cannot be read just now, is told all the same. */
+    if (spool_open_data(pool->config.spool, envelope, &dsn.original_fd, err) != SPOOL_OK)
+        dsn.original_fd = -1;
     spool_envelope_init(&report);
     int result = store(pool, &dsn, &report, err);
     if (result == 0) {
@@ -101,6 +101,7 @@ int delivery_report(struct delivery_pool *pool, const struct spool_envelope *env
         delivery_accept(pool, &report);
     }
     spool_envelope_clear(&report);
-    close(dsn.original_fd);
+    if (dsn.original_fd >= 0)
+        close(dsn.original_fd);
     return result;
 }

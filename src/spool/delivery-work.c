@@ -5,6 +5,7 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -156,12 +157,12 @@ static void settle(struct delivery_pool *pool, const struct queue_work *work,
         if (bench->changes[i].state == RECIPIENT_QUEUED)
             outcome = job->reached ? QUEUE_DEFERRED : QUEUE_UNREACHABLE;
     }
-    int64_t next = queue_judge(pool->queue, work, outcome, job->results[0].reply);
+    int64_t next =
+        delivery_from_queue(pool, queue_judge(pool->queue, work, outcome, job->results[0].reply));
     size_t count = job->interrupted ? drop_deferred(bench->changes, job->count) : job->count;
     if (count == 0)
         return;
-    enum spool_result result =
-        delivery_record(pool, work->id, bench->changes, count, next / 1000, &err);
+    enum spool_result result = delivery_record(pool, work->id, bench->changes, count, next, &err);
     if (result == SPOOL_OK || result == SPOOL_MISSING)
         return;
     log_problem(work, err.text);
@@ -175,17 +176,55 @@ void delivery_owe(struct delivery_job *job)
     job->owes = true;
 }
 
-static void run_job(struct delivery_pool *pool, const struct queue_work *work,
-                    struct delivery_job *job, struct spool_envelope *envelope, struct bench *bench)
+/* The hook has filled in the results, or somebody for it. */
+static void take_results(struct delivery_pool *pool, const struct queue_work *work,
+                         struct delivery_job *job, struct spool_envelope *envelope,
+                         struct bench *bench)
 {
-    pool->config.hooks.deliver(pool->config.context, job);
-    int64_t now = delivery_now_ms(pool) / 1000;
+    int64_t now = delivery_now(pool);
     for (size_t i = 0; i < job->count; i++)
         take_result(job, i, envelope, bench, now);
     tell_sender(pool, work, envelope, bench, job->count);
     settle(pool, work, job, bench);
     if (job->owes)
         atomic_fetch_sub(&pool->owed, 1);
+}
+
+static void run_job(struct delivery_pool *pool, const struct queue_work *work,
+                    struct delivery_job *job, struct spool_envelope *envelope, struct bench *bench)
+{
+    pool->config.hooks.deliver(pool->config.context, job);
+    take_results(pool, work, job, envelope, bench);
+}
+
+/* The mail data is gone from the disk, or is not what was stored: nobody can be sent it any more. What
+ * is there of it stays, for the operator. */
+static void fail_lost(struct delivery_pool *pool, const struct queue_work *work,
+                      enum spool_result found, struct delivery_job *job,
+                      struct spool_envelope *envelope, struct bench *bench, const char *reason)
+{
+    char id[SPOOL_ID_LEN + 1];
+    struct error err = {""};
+    struct log_line line;
+
+    log_begin(&line, LOG_LEVEL_ERROR, "event=data-lost");
+    log_str(&line, "id", spool_id_format(work->id, id));
+    log_str(&line, "reason", reason);
+    log_str(&line, "effect", "the message cannot be delivered, and its sender is told");
+    log_end(&line);
+    if (found == SPOOL_SENSELESS &&
+        spool_set_data_aside(pool->config.spool, work->id, &err) != SPOOL_OK) {
+        log_problem(work, err.text);
+        queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
+        return;
+    }
+    job->reached = true;
+    for (size_t i = 0; i < job->count; i++) {
+        job->results[i].outcome = DELIVERY_REFUSED;
+        snprintf(job->results[i].reply, sizeof job->results[i].reply, "%s",
+                 "554 5.3.0 The message was lost on the disk of the relay");
+    }
+    take_results(pool, work, job, envelope, bench);
 }
 
 /* Everybody there is settled already: by an operator's hand, or when that could not be recorded. */
@@ -224,12 +263,18 @@ static void deliver(struct delivery_pool *pool, const struct queue_work *work,
     job.results = bench.results;
     if (job.count == 0) {
         record_only(pool, work);
-    } else if ((job.data_fd = spool_open_data(pool->config.spool, work->id, &err)) < 0) {
-        log_problem(work, err.text);
-        queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
-    } else {
+        bench_free(&bench);
+        return;
+    }
+    enum spool_result found = spool_open_data(pool->config.spool, envelope, &job.data_fd, &err);
+    if (found == SPOOL_OK) {
         run_job(pool, work, &job, envelope, &bench);
         close(job.data_fd);
+    } else if (found == SPOOL_MISSING || found == SPOOL_SENSELESS) {
+        fail_lost(pool, work, found, &job, envelope, &bench, err.text);
+    } else {
+        log_problem(work, err.text);
+        queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
     }
     bench_free(&bench);
 }
@@ -317,7 +362,10 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
         delivery_recall(pool, &envelope);
     else
         log_problem(work, err.text);
-    if (result == SPOOL_MISSING)
+    /* Its envelope could not be read at the start: only now it is known where it is to go. */
+    bool unknown = result == SPOOL_OK && work->kind == QUEUE_DELIVER &&
+                   work->destination[0] == '\0' && spool_envelope_left(&envelope) > 0;
+    if (result == SPOOL_MISSING || unknown)
         queue_judge(pool->queue, work, QUEUE_SETTLED, NULL);
     else if (result != SPOOL_OK)
         queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
@@ -328,5 +376,7 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
     else
         expire(pool, work, &envelope);
     queue_finish(pool->queue, work);
+    if (unknown && delivery_accept(pool, &envelope) != 0)
+        log_problem(work, _("out of memory"));
     spool_envelope_clear(&envelope);
 }

@@ -16,18 +16,47 @@
 #include "spool/delivery-internal.h"
 
 #define STACK_SIZE (256 * 1024)
-#define LOOK_AGAIN_MS 60000 /* a clock that was set is noticed within this */
+#define LOOK_AGAIN_MS 3600000
 
-int64_t delivery_now_ms(const struct delivery_pool *pool)
-{
-    if (pool->config.hooks.now_ms != NULL)
-        return pool->config.hooks.now_ms(pool->config.context);
-    return deadline_now_ms() + pool->clock_offset_ms;
-}
+/* The clocks. */
 
 static int64_t queue_clock(void *context)
 {
-    return delivery_now_ms(context);
+    const struct delivery_pool *pool = context;
+    const struct delivery_hooks *hooks = &pool->config.hooks;
+    return hooks->now_ms != NULL ? hooks->now_ms(pool->config.context) : deadline_now_ms();
+}
+
+static int64_t epoch_now_ms(const struct delivery_pool *pool)
+{
+    const struct delivery_hooks *hooks = &pool->config.hooks;
+    struct timespec now;
+    if (hooks->epoch_now_ms != NULL)
+        return hooks->epoch_now_ms(pool->config.context);
+    if (hooks->now_ms != NULL)
+        return hooks->now_ms(pool->config.context);
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int64_t delivery_offset_ms(const struct delivery_pool *pool)
+{
+    return epoch_now_ms(pool) - queue_clock((void *)pool);
+}
+
+int64_t delivery_now(const struct delivery_pool *pool)
+{
+    return epoch_now_ms(pool) / 1000;
+}
+
+int64_t delivery_to_queue(const struct delivery_pool *pool, int64_t epoch)
+{
+    return epoch * 1000 - delivery_offset_ms(pool);
+}
+
+int64_t delivery_from_queue(const struct delivery_pool *pool, int64_t due_ms)
+{
+    return due_ms != 0 ? (due_ms + delivery_offset_ms(pool)) / 1000 : 0;
 }
 
 static void on_wake(void *context)
@@ -117,13 +146,34 @@ static struct queue_destination *find(struct queue_destination *destinations, si
     return NULL;
 }
 
-/* Those at one destination go together: at the earliest time, with the most attempts. */
-static void merge(struct queue_destination *into, const struct spool_recipient *recipient)
+/* No wait is longer than the longest: a later time was written under a clock that was ahead. */
+static int64_t next_try_time(const struct delivery_pool *pool, int64_t next_try)
 {
-    if (recipient->next_try * 1000 < into->next_try_ms)
-        into->next_try_ms = recipient->next_try * 1000;
+    int64_t longest = 0, due_ms = delivery_to_queue(pool, next_try);
+    for (size_t i = 0; i < pool->config.retry_count; i++) {
+        if (pool->config.retry_ms[i] > longest)
+            longest = pool->config.retry_ms[i];
+    }
+    int64_t now_ms = queue_clock((void *)pool);
+    return due_ms > now_ms + longest + 1000 ? now_ms : due_ms;
+}
+
+/* Those at one destination go together: at the earliest time, with the most attempts. */
+static void merge(const struct delivery_pool *pool, struct queue_destination *into,
+                  const struct spool_recipient *recipient)
+{
+    int64_t due_ms = next_try_time(pool, recipient->next_try);
+    if (due_ms < into->next_try_ms)
+        into->next_try_ms = due_ms;
     if (recipient->attempts > into->attempts)
         into->attempts = recipient->attempts;
+}
+
+/* A message from the future came under a clock that was ahead: it has all of its time before it. */
+static int64_t expiry_time(const struct delivery_pool *pool, const struct spool_envelope *envelope)
+{
+    int64_t now = delivery_now(pool), since = envelope->arrived < now ? envelope->arrived : now;
+    return delivery_to_queue(pool, since + (envelope->expires - envelope->arrived));
 }
 
 static int64_t notice_time(const struct delivery_pool *pool, const struct spool_envelope *envelope)
@@ -134,7 +184,7 @@ static int64_t notice_time(const struct delivery_pool *pool, const struct spool_
         const struct spool_recipient *recipient = &envelope->recipients[i];
         if (recipient->state == RECIPIENT_QUEUED && !recipient->delay_notified &&
             dsn_wanted(envelope, recipient, DSN_DELAYED))
-            return envelope->arrived * 1000 + pool->config.notice_ms;
+            return delivery_to_queue(pool, envelope->arrived) + pool->config.notice_ms;
     }
     return 0;
 }
@@ -160,16 +210,24 @@ int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *env
             destinations[count].next_try_ms = INT64_MAX;
             known = &destinations[count++];
         }
-        merge(known, recipient);
+        merge(pool, known, recipient);
     }
-    /* Nobody left: the end of a message whose removal failed. An expiry removes it. */
+    /* Nobody left: the end of a message whose removal failed; or nobody known, as the envelope could
+     * not be read. Either is looked into by a delivery to nowhere. */
     if (destinations != NULL && names != NULL && count == 0)
-        destinations[count++] = (struct queue_destination){.name = ""};
+        destinations[count++] = (struct queue_destination){
+            .name = "",
+            .next_try_ms = envelope->recipient_count == 0
+                               ? queue_clock(pool) + pool->config.retry_ms[0]
+                               : INT64_MIN,
+        };
     struct queue_entry entry = {
         .id = envelope->id,
-        .expires_ms = envelope->expires * 1000,
+        .expires_ms = envelope->recipient_count > 0 ? expiry_time(pool, envelope) : INT64_MAX,
         .notice_ms = notice_time(pool, envelope),
         .hold = envelope->hold,
+        .held_since_ms = envelope->held_since != 0 ? delivery_to_queue(pool, envelope->held_since)
+                                                   : queue_clock(pool),
         .destinations = destinations,
         .count = count,
     };
@@ -236,15 +294,12 @@ static struct queue *make_queue(struct delivery_pool *pool)
 
 static struct delivery_pool *make_pool(const struct delivery_config *config)
 {
-    struct timespec now;
     struct delivery_pool *pool = calloc(1, sizeof *pool);
     if (pool == NULL || condition_init(&pool->woken) != 0) {
         free(pool);
         return NULL;
     }
     pool->config = *config;
-    clock_gettime(CLOCK_REALTIME, &now);
-    pool->clock_offset_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 - deadline_now_ms();
     pthread_mutex_init(&pool->lock, NULL);
     pool->hostname = strdup(config->hostname);
     pool->queue = make_queue(pool);

@@ -70,8 +70,9 @@ struct delivery_hooks {
      * process lives. */
     void (*destination)(void *context, const struct spool_envelope *envelope,
                         const struct path *recipient, char out[QUEUE_DESTINATION_MAX + 1]);
-    /* Milliseconds since the epoch; NULL: the time of day at the start and then a monotonic clock. */
-    int64_t (*now_ms)(void *context);
+    /* For tests; NULL: the system's clocks. */
+    int64_t (*now_ms)(void *context);       /* a monotonic clock */
+    int64_t (*epoch_now_ms)(void *context); /* milliseconds since the epoch: it may jump */
 };
 
 struct delivery_config {

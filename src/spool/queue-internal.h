@@ -34,18 +34,19 @@ struct delivery {
     struct destination *destination; /* NULL: settled */
     unsigned attempts;
     bool active;
-    bool probe; /* in hand, though the destination could not be reached last */
+    bool probe;      /* in hand, though the destination could not be reached last */
+    bool tried_last; /* the message's time was over when it was tried */
 };
 
 struct message {
     struct table_node by_id;
     struct heap_node attention; /* in queue->attention, by when it wants a notice or expires */
     uint64_t id;
-    int64_t expires, notice;
+    int64_t expires, notice, held_since;
     unsigned count, left, active; /* deliveries: all, not settled, in hand */
     bool hold;
-    bool in_hand;  /* a notice or its expiry is being worked on */
-    bool expiring; /* nothing more is to be delivered */
+    bool in_hand;  /* a notice or its expiry is being worked on, or it is claimed */
+    bool expiring; /* its time is over: nothing is delivered any more but the last tries */
     struct delivery deliveries[];
 };
 
@@ -77,6 +78,14 @@ void queue_offer(struct queue *queue, struct delivery *delivery);
 void queue_withdraw(struct queue *queue, struct delivery *delivery);
 /* A delivery is over for good; frees the destination with the last one. */
 void queue_settle(struct queue *queue, struct delivery *delivery);
+/* The message's time is over: every delivery that has not had its last try gets it now. */
+void queue_begin_last_tries(struct queue *queue, struct message *message);
+/* Its time is not over, or not any more. */
+void queue_revive(struct message *message);
+/* Are there any left to be made? */
+bool queue_lacks_last_tries(const struct message *message);
+/* The destination cannot be reached: for those that wait for it to make their last try, it is made. */
+void queue_end_last_tries(struct queue *queue, struct destination *destination);
 void queue_drop(struct queue *queue, struct message *message);
 void queue_wake(const struct queue *queue);
 

@@ -22,17 +22,13 @@ static enum queue_answer give_order(struct queue *queue, uint64_t id, order *giv
     return answer;
 }
 
-static bool busy(const struct message *message)
-{
-    return message->active > 0 || message->in_hand;
-}
-
 /* What is under way goes on; it is not offered again when it comes back. */
 static enum queue_answer hold(struct queue *queue, struct message *message)
 {
     if (message->hold)
         return QUEUE_DONE;
     message->hold = true;
+    message->held_since = queue->now;
     queue->held++;
     for (unsigned i = 0; i < message->count; i++)
         queue_withdraw(queue, &message->deliveries[i]);
@@ -46,17 +42,25 @@ static enum queue_answer release(struct queue *queue, struct message *message)
         return QUEUE_DONE;
     message->hold = false;
     queue->held--;
-    for (unsigned i = 0; i < message->count; i++)
+    message->expires += queue->now - message->held_since;
+    queue_revive(message);
+    for (unsigned i = 0; i < message->count; i++) {
+        if (!message->deliveries[i].active)
+            message->deliveries[i].due.key = queue->now;
         queue_offer(queue, &message->deliveries[i]);
+    }
     queue_attend(queue, message);
     return QUEUE_DONE;
 }
 
-static enum queue_answer take_out(struct queue *queue, struct message *message)
+static enum queue_answer claim(struct queue *queue, struct message *message)
 {
-    if (busy(message))
+    if (message->active > 0 || message->in_hand)
         return QUEUE_BUSY;
-    queue_drop(queue, message);
+    message->in_hand = true;
+    for (unsigned i = 0; i < message->count; i++)
+        queue_withdraw(queue, &message->deliveries[i]);
+    queue_attend(queue, message);
     return QUEUE_DONE;
 }
 
@@ -89,9 +93,24 @@ enum queue_answer queue_release(struct queue *queue, uint64_t id)
     return give_order(queue, id, release);
 }
 
-enum queue_answer queue_remove(struct queue *queue, uint64_t id)
+enum queue_answer queue_claim(struct queue *queue, uint64_t id)
 {
-    return give_order(queue, id, take_out);
+    return give_order(queue, id, claim);
+}
+
+void queue_unclaim(struct queue *queue, uint64_t id, bool gone)
+{
+    queue_lock(queue);
+    struct message *message = queue_find(queue, id);
+    message->in_hand = false;
+    for (unsigned i = 0; i < message->count && !gone; i++)
+        queue_offer(queue, &message->deliveries[i]);
+    if (gone)
+        queue_drop(queue, message);
+    else
+        queue_attend(queue, message);
+    queue_unlock(queue);
+    queue_wake(queue);
 }
 
 enum queue_answer queue_retry(struct queue *queue, uint64_t id)
@@ -99,40 +118,9 @@ enum queue_answer queue_retry(struct queue *queue, uint64_t id)
     return give_order(queue, id, retry);
 }
 
-/* All keys become the same, so the heap stays one. */
-static void retry_destination(struct queue *queue, struct destination *destination)
-{
-    int64_t now = queue->now;
-    for (size_t i = 0; i < destination->deliveries.count; i++)
-        destination->deliveries.nodes[i]->key = now;
-    forgive(queue, destination);
-}
-
-enum queue_answer queue_retry_destination(struct queue *queue, const char *name)
-{
-    queue_lock(queue);
-    struct destination *destination = queue_find_destination(queue, name);
-    if (destination != NULL)
-        retry_destination(queue, destination);
-    queue_unlock(queue);
-    queue_wake(queue);
-    return destination != NULL ? QUEUE_DONE : QUEUE_NO_SUCH;
-}
-
 static struct destination *destination_in(struct table_node *node)
 {
     return OWNER(node, destination, by_name);
-}
-
-void queue_retry_all(struct queue *queue)
-{
-    queue_lock(queue);
-    for (size_t i = 0; i < queue->destinations.bucket_count; i++) {
-        for (struct table_node *node = queue->destinations.buckets[i]; node; node = node->next)
-            retry_destination(queue, destination_in(node));
-    }
-    queue_unlock(queue);
-    queue_wake(queue);
 }
 
 bool queue_destination_reason(struct queue *queue, const char *name, char out[QUEUE_REASON_MAX])

@@ -10,8 +10,8 @@
 
 #include "spool/queue-internal.h"
 
-/* A notice or an expiry that is due. A message that expires while deliveries are under way waits
- * for them: the last one to come back puts it here again. */
+/* A notice or an expiry that is due. A message whose time is over waits for its last tries, and for
+ * what is under way: the last one to come back puts it here again. */
 static bool take_attention(struct queue *queue, struct queue_work *work)
 {
     struct heap_node *top;
@@ -19,13 +19,10 @@ static bool take_attention(struct queue *queue, struct queue_work *work)
         struct message *message = OWNER(top, message, attention);
         heap_remove(&queue->attention, top);
         work->kind = message->expires <= queue->now ? QUEUE_EXPIRE : QUEUE_NOTICE;
-        if (work->kind == QUEUE_EXPIRE) {
-            message->expiring = true;
-            for (unsigned i = 0; i < message->count; i++)
-                queue_withdraw(queue, &message->deliveries[i]);
-            if (message->active > 0)
-                continue;
-        }
+        if (work->kind == QUEUE_EXPIRE && !message->expiring)
+            queue_begin_last_tries(queue, message);
+        if (work->kind == QUEUE_EXPIRE && (message->active > 0 || queue_lacks_last_tries(message)))
+            continue;
         message->in_hand = true;
         work->id = message->id;
         return true;
@@ -152,6 +149,9 @@ static int64_t judge_delivery(struct queue *queue, struct message *message,
         return 0;
     }
     delivery->due.key = queue->now + queue_wait(queue, delivery->attempts);
+    delivery->tried_last = !message->hold && message->expires <= queue->now;
+    if (outcome == QUEUE_UNREACHABLE)
+        queue_end_last_tries(queue, destination);
     return delivery->due.key > destination->not_before ? delivery->due.key
                                                        : destination->not_before;
 }
@@ -202,7 +202,8 @@ static void finish_delivery(struct queue *queue, struct message *message, const 
 static void finish_attention(struct queue *queue, struct message *message)
 {
     message->in_hand = false;
-    message->expiring = false;
+    if (message->expires > queue->now)
+        queue_revive(message);
     for (unsigned i = 0; i < message->count && message->expires == INT64_MAX; i++)
         queue_settle(queue, &message->deliveries[i]);
     if (message->left == 0)

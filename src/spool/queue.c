@@ -13,6 +13,8 @@
 
 #include "spool/queue-internal.h"
 
+#define LAST_TRY INT64_MIN /* when a last try is due: before everything else */
+
 void queue_lock(struct queue *queue)
 {
     pthread_mutex_lock(&queue->lock);
@@ -132,9 +134,9 @@ void queue_place(struct queue *queue, struct destination *destination)
 void queue_attend(struct queue *queue, struct message *message)
 {
     int64_t when = message->expires;
-    if (message->notice != 0 && message->notice < when)
+    if (!message->expiring && message->notice != 0 && message->notice < when)
         when = message->notice;
-    if (message->hold || message->in_hand)
+    if (message->hold || message->in_hand || queue_lacks_last_tries(message))
         heap_remove(&queue->attention, &message->attention);
     else
         heap_put(&queue->attention, &message->attention, when);
@@ -143,10 +145,55 @@ void queue_attend(struct queue *queue, struct message *message)
 void queue_offer(struct queue *queue, struct delivery *delivery)
 {
     const struct message *message = delivery->message;
-    if (delivery->destination == NULL || delivery->active || message->hold || message->expiring)
+    if (delivery->destination == NULL || delivery->active || message->hold || message->in_hand ||
+        (message->expiring && delivery->tried_last))
         return;
+    if (message->expiring)
+        delivery->due.key = LAST_TRY;
     heap_put(&delivery->destination->deliveries, &delivery->due, delivery->due.key);
     queue_place(queue, delivery->destination);
+}
+
+void queue_begin_last_tries(struct queue *queue, struct message *message)
+{
+    message->expiring = true;
+    for (unsigned i = 0; i < message->count; i++) {
+        struct delivery *delivery = &message->deliveries[i];
+        struct destination *destination = delivery->destination;
+        if (destination == NULL || delivery->tried_last)
+            continue;
+        if (destination->not_before > queue->now)
+            destination->not_before = queue->now;
+        queue_offer(queue, delivery);
+    }
+}
+
+void queue_revive(struct message *message)
+{
+    message->expiring = false;
+    for (unsigned i = 0; i < message->count; i++)
+        message->deliveries[i].tried_last = false;
+}
+
+bool queue_lacks_last_tries(const struct message *message)
+{
+    bool lacks = false;
+    for (unsigned i = 0; i < message->count && message->expiring; i++)
+        lacks = lacks ||
+                (message->deliveries[i].destination != NULL && !message->deliveries[i].tried_last);
+    return lacks;
+}
+
+void queue_end_last_tries(struct queue *queue, struct destination *destination)
+{
+    struct heap_node *top;
+    while ((top = heap_top(&destination->deliveries)) != NULL && top->key == LAST_TRY) {
+        struct delivery *delivery = OWNER(top, delivery, due);
+        heap_remove(&destination->deliveries, top);
+        delivery->due.key = queue->now + queue_wait(queue, delivery->attempts + 1);
+        delivery->tried_last = true;
+        queue_attend(queue, delivery->message);
+    }
 }
 
 void queue_withdraw(struct queue *queue, struct delivery *delivery)
@@ -236,6 +283,7 @@ static struct message *new_message(const struct queue_entry *entry)
     message->expires = entry->expires_ms;
     message->notice = entry->notice_ms;
     message->hold = entry->hold;
+    message->held_since = entry->held_since_ms;
     return message;
 }
 

@@ -4,14 +4,18 @@
  * and mail data stay on disk. A destination is a name that the caller chooses (the recipients'
  * domain, a route), in one spelling; all messages for it share its back-off and its places.
  *
- * Order: what expires or wants a notice comes first, then the destinations that have something due
- * take turns, each giving its longest-due message. A destination that cannot be reached is left
+ * Order: what has expired or wants a notice comes first, then the destinations that have something
+ * due take turns, each giving its longest-due message. A destination that cannot be reached is left
  * alone for a growing while and then tried by one delivery, and all such tries together take half of
- * the places at most; what waits for it expires all the same.
+ * the places at most.
+ *
+ * A message whose time is over is tried once more at each of its destinations before it expires, at
+ * once and whatever is known against them. Where a destination cannot be reached, one such try is the
+ * last one of everything that waits for it. Time on hold does not count.
  *
  * Pure logic: no IO, no threads, no clock but the one it is given. All functions are thread-safe.
- * Times are milliseconds since the epoch. Used by spool/delivery, the courier (queue_add) and the
- * control socket.
+ * Times are milliseconds of that clock, which never jumps. Used by spool/delivery and the control
+ * socket.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -33,8 +37,7 @@ struct queue_config {
                                         * repeats. Up to a fifth of each is taken off at random. */
     size_t retry_count;
     uint64_t seed;                    /* of that randomness */
-    int64_t (*now_ms)(void *context); /* should not jump: the time of day at the start, and then a
-                                       * monotonic clock */
+    int64_t (*now_ms)(void *context); /* a monotonic clock */
     /* Something may have become due, or a place free. Called without the lock; may be NULL. */
     void (*wake)(void *context);
     void *context;
@@ -57,6 +60,7 @@ struct queue_entry {
     int64_t expires_ms;
     int64_t notice_ms; /* when a delay notice is due; 0 = none (any more) */
     bool hold;
+    int64_t held_since_ms;                        /* with `hold` */
     const struct queue_destination *destinations; /* without doubles */
     size_t count;                                 /* at least 1 */
 };
@@ -67,7 +71,8 @@ int queue_add(struct queue *queue, const struct queue_entry *entry);
 enum queue_kind {
     QUEUE_DELIVER, /* the message to the destination */
     QUEUE_NOTICE,  /* tell the sender that it takes long */
-    QUEUE_EXPIRE, /* its time is over: fail what is left and remove it. No delivery is under way. */
+    QUEUE_EXPIRE,  /* its time is over and the last tries are made: fail what is left and remove it.
+                    * No delivery is under way. */
 };
 
 struct queue_work {
@@ -96,15 +101,16 @@ int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum que
 /* Gives the work back. True when the message has left the queue with it. */
 bool queue_finish(struct queue *queue, const struct queue_work *work);
 
-/* What an operator may want. A message held is neither tried nor does it expire. */
+/* What an operator may want. A message held is neither tried nor does it expire; released, it is due. */
 enum queue_answer { QUEUE_DONE, QUEUE_NO_SUCH, QUEUE_BUSY /* being worked on: try again */ };
 enum queue_answer queue_hold(struct queue *queue, uint64_t id);
 enum queue_answer queue_release(struct queue *queue, uint64_t id);
-enum queue_answer queue_remove(struct queue *queue, uint64_t id);
 /* Due now, and the back-off of its destinations forgotten. */
 enum queue_answer queue_retry(struct queue *queue, uint64_t id);
-enum queue_answer queue_retry_destination(struct queue *queue, const char *name);
-void queue_retry_all(struct queue *queue);
+/* Keeps everybody else from working on it, until queue_unclaim() gives it back; with `gone` it
+ * leaves the queue. */
+enum queue_answer queue_claim(struct queue *queue, uint64_t id);
+void queue_unclaim(struct queue *queue, uint64_t id, bool gone);
 
 /* Why the destination could not be reached last; false when nothing is known against it. */
 bool queue_destination_reason(struct queue *queue, const char *name, char out[QUEUE_REASON_MAX]);

@@ -21,9 +21,12 @@ static enum spool_result read_file(struct spool *spool, const char *name, char *
         return spool_failure(spool, _("open"), name, err);
     *text = NULL;
     *len = 0;
-    errno = EINVAL;
-    if (fstat(fd, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_size <= ENVELOPE_FILE_MAX)
+    bool known = fstat(fd, &stat) == 0;
+    bool sane = known && S_ISREG(stat.st_mode) && stat.st_size <= ENVELOPE_FILE_MAX;
+    if (sane)
         *text = malloc((size_t)stat.st_size + 1);
+    else if (known)
+        errno = EINVAL;
     while (*text != NULL && *len < (size_t)stat.st_size) {
         ssize_t got = read(fd, *text + *len, (size_t)stat.st_size - *len);
         if (got <= 0 && !(got < 0 && errno == EINTR))
@@ -34,7 +37,7 @@ static enum spool_result read_file(struct spool *spool, const char *name, char *
     if (*text == NULL || *len < (size_t)stat.st_size) {
         spool_failure(spool, _("read"), name, err);
         free(*text);
-        result = SPOOL_BROKEN;
+        result = known && !sane ? SPOOL_SENSELESS : SPOOL_BROKEN;
     }
     close(fd);
     return result;
@@ -62,7 +65,7 @@ enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_enve
     if (parsed == 0)
         return SPOOL_OK;
     error_set(err, "%s/queue/%s: %.300s", spool->folder, name, reason.text);
-    return SPOOL_BROKEN;
+    return SPOOL_SENSELESS;
 }
 
 static enum spool_result replace_envelope(struct spool *spool,
@@ -123,12 +126,34 @@ enum spool_result spool_edit(struct spool *spool, uint64_t id, spool_edit_functi
     return result;
 }
 
-int spool_open_data(struct spool *spool, uint64_t id, struct error *err)
+enum spool_result spool_open_data(struct spool *spool, const struct spool_envelope *envelope,
+                                  int *fd, struct error *err)
 {
     char name[SPOOL_NAME_MAX];
-    int fd = openat(spool->queue_fd, spool_file_name(id, SPOOL_DATA, name),
-                    O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        spool_failure(spool, _("open"), name, err);
-    return fd;
+    struct stat stat;
+
+    *fd = openat(spool->queue_fd, spool_file_name(envelope->id, SPOOL_DATA, name),
+                 O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (*fd < 0 || fstat(*fd, &stat) != 0) {
+        enum spool_result result = spool_failure(spool, _("open"), name, err);
+        if (*fd >= 0)
+            close(*fd);
+        return result;
+    }
+    if (S_ISREG(stat.st_mode) && (uint64_t)stat.st_size == envelope->size)
+        return SPOOL_OK;
+    close(*fd);
+    error_set(err, _("%s/queue/%s has %lld octets, and its envelope says %llu"), spool->folder,
+              name, (long long)stat.st_size, (unsigned long long)envelope->size);
+    return SPOOL_SENSELESS;
+}
+
+enum spool_result spool_set_data_aside(struct spool *spool, uint64_t id, struct error *err)
+{
+    char name[SPOOL_NAME_MAX];
+    spool_file_name(id, SPOOL_DATA, name);
+    if (spool_quarantine(spool, name) == 0 && fsync(spool->quarantine_fd) == 0 &&
+        spool_sync_names(spool) == 0)
+        return SPOOL_OK;
+    return spool_failure(spool, _("move"), name, err);
 }

@@ -94,6 +94,7 @@ char *spool_envelope_format(const struct spool_envelope *envelope, size_t *len)
     put_time(out, "arrived", envelope->arrived);
     put_time(out, "expires", envelope->expires);
     put_text(out, "hold", envelope->hold ? "yes" : NULL);
+    put_time(out, "held-since", envelope->held_since);
     put_text(out, "report", envelope->report ? "yes" : NULL);
     put_text(out, "origin", envelope->origin);
     put_path(out, "sender", &envelope->sender);
@@ -195,6 +196,8 @@ static enum field_result read_envelope_field(struct spool_envelope *envelope, co
         return took(read_time(value, &envelope->expires));
     if (strcmp(name, "hold") == 0)
         return took(read_yes(value, &envelope->hold));
+    if (strcmp(name, "held-since") == 0)
+        return took(read_time(value, &envelope->held_since));
     if (strcmp(name, "report") == 0)
         return took(read_yes(value, &envelope->report));
     if (strcmp(name, "origin") == 0)

@@ -104,6 +104,19 @@ bool spool_envelope_waits_for(const struct spool_envelope *envelope, const char 
     return false;
 }
 
+bool spool_envelope_hold(struct spool_envelope *envelope, bool hold, int64_t now)
+{
+    if (envelope->hold == hold)
+        return false;
+    if (!hold && envelope->held_since != 0 && now > envelope->held_since)
+        envelope->expires += now - envelope->held_since;
+    for (size_t i = 0; i < envelope->recipient_count && !hold; i++)
+        envelope->recipients[i].next_try = 0;
+    envelope->hold = hold;
+    envelope->held_since = hold ? now : 0;
+    return true;
+}
+
 int64_t spool_envelope_next_try(const struct spool_envelope *envelope)
 {
     int64_t earliest = INT64_MAX;

@@ -65,9 +65,10 @@ struct spool_envelope {
     struct path sender;
     enum mail_body body;
     bool smtputf8;
-    bool requiretls; /* RFC 8689 */
-    bool report;     /* a notification of our own: it goes by the bounce route */
-    bool hold;       /* not to be tried until released */
+    bool requiretls;    /* RFC 8689 */
+    bool report;        /* a notification of our own: it goes by the bounce route */
+    bool hold;          /* not to be tried until released; set by spool_envelope_hold() */
+    int64_t held_since; /* seconds since the epoch; 0 = not held, or not known */
     enum envelope_ret ret;
     char *envid;  /* ENVID= as it came (xtext); NULL = none */
     char *origin; /* the transaction it came by, for the log; NULL = none */
@@ -95,6 +96,10 @@ size_t spool_envelope_left(const struct spool_envelope *envelope);
 
 /* Is one of them of this domain (any case)? */
 bool spool_envelope_waits_for(const struct spool_envelope *envelope, const char *domain);
+
+/* Holds it from this moment on, or releases it: then it is due, and the time on hold does not count,
+ * as `expires` moves on by it. False when that is how it is already. */
+bool spool_envelope_hold(struct spool_envelope *envelope, bool hold, int64_t now);
 
 /* The earliest next try of the queued ones; 0 = at once, or none queued. */
 int64_t spool_envelope_next_try(const struct spool_envelope *envelope);

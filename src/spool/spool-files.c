@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,8 @@
 #include <unistd.h>
 
 #include "base/i18n.h"
+
+#define QUARANTINE_NAMES 100 /* files of one name that are kept there */
 
 static const char *const suffixes[SPOOL_FILES] = {
     [SPOOL_DATA] = ".data",
@@ -51,6 +54,8 @@ static enum spool_result result_of(int number)
         return SPOOL_FULL;
     case ENOENT:
         return SPOOL_MISSING;
+    case ELOOP: /* a link in the place of a file */
+        return SPOOL_SENSELESS;
     default:
         return SPOOL_BROKEN;
     }
@@ -64,12 +69,6 @@ enum spool_result spool_failure(const struct spool *spool, const char *what, con
               strerror(number));
     errno = number;
     return result_of(number);
-}
-
-const char *spool_result_name(enum spool_result result)
-{
-    static const char *const names[] = {"ok", "full", "broken", "missing"};
-    return names[result];
 }
 
 int spool_create(struct spool *spool, const char *name)
@@ -99,6 +98,20 @@ int spool_delete(struct spool *spool, uint64_t id, enum spool_file file)
     char name[SPOOL_NAME_MAX];
     if (unlinkat(spool->queue_fd, spool_file_name(id, file, name), 0) == 0 || errno == ENOENT)
         return 0;
+    return -1;
+}
+
+int spool_quarantine(struct spool *spool, const char *name)
+{
+    char target[NAME_MAX + 8];
+    snprintf(target, sizeof target, "%.240s", name);
+    for (int i = 1; i < QUARANTINE_NAMES; i++) {
+        if (renameat2(spool->queue_fd, name, spool->quarantine_fd, target, RENAME_NOREPLACE) == 0)
+            return 0;
+        if (errno != EEXIST)
+            return -1;
+        snprintf(target, sizeof target, "%.240s.%d", name, i);
+    }
     return -1;
 }
 

@@ -41,6 +41,9 @@ int spool_sync_names(struct spool *spool);
 /* The envelope durably under the name ID.env.new, which is removed again on failure. */
 enum spool_result spool_put_envelope(struct spool *spool, const struct spool_envelope *envelope,
                                      struct error *err);
+/* Moves a file out of the queue folder to the quarantine, under a name that is free there. Not durable
+ * by itself. 0 or -1 (errno). */
+int spool_quarantine(struct spool *spool, const char *name);
 /* Removes a message's file; that it is not there is no failure. 0 or -1 (errno). */
 int spool_delete(struct spool *spool, uint64_t id, enum spool_file file);
 

@@ -16,8 +16,6 @@
 #include "base/i18n.h"
 #include "base/log.h"
 
-#define QUARANTINE_NAMES 100 /* files of one name that are kept there */
-
 /* A message by the files that it has. */
 struct found {
     uint64_t id;
@@ -47,25 +45,13 @@ static void log_event(enum log_level level, const char *event, const char *name,
 /* Moves a file out of the way, under a name that is free there. Never deletes. */
 static void quarantine(struct scan *scan, const char *name, const char *reason)
 {
-    char target[NAME_MAX + 8];
-    struct spool *spool = scan->spool;
-
     scan->counts->quarantined++;
-    if (spool->read_only) {
+    if (scan->spool->read_only)
         log_event(LOG_LEVEL_WARNING, "event=spool-unreadable", name, reason);
-        return;
-    }
-    snprintf(target, sizeof target, "%.240s", name);
-    for (int i = 1; i < QUARANTINE_NAMES; i++) {
-        if (renameat2(spool->queue_fd, name, spool->quarantine_fd, target, RENAME_NOREPLACE) == 0) {
-            log_event(LOG_LEVEL_ERROR, "event=spool-quarantine", name, reason);
-            return;
-        }
-        if (errno != EEXIST)
-            break;
-        snprintf(target, sizeof target, "%.240s.%d", name, i);
-    }
-    log_event(LOG_LEVEL_ERROR, "event=spool-quarantine-failed", name, strerror(errno));
+    else if (spool_quarantine(scan->spool, name) == 0)
+        log_event(LOG_LEVEL_ERROR, "event=spool-quarantine", name, reason);
+    else
+        log_event(LOG_LEVEL_ERROR, "event=spool-quarantine-failed", name, strerror(errno));
 }
 
 static void quarantine_files(struct scan *scan, const struct found *found, const char *reason)
@@ -168,18 +154,51 @@ static int read_names(struct scan *scan, struct error *err)
 
 /* Judging a message by its files. */
 
-static const char *check_data(struct scan *scan, const struct spool_envelope *envelope)
+/* What the system refuses will be refused again, and is put right by hand. */
+static int refuse(const struct scan *scan, const char *name, struct error *err)
+{
+    if (errno == EACCES || errno == EPERM)
+        error_set(
+            err,
+            _("the spool cannot read %s/queue/%s: %s; everything in it must belong to the user "
+              "that the daemon runs as: chown -R %ld:%ld %s"),
+            scan->spool->folder, name, strerror(errno), (long)scan->spool->owner,
+            (long)scan->spool->group, scan->spool->folder);
+    return -1;
+}
+
+static int check_data(struct scan *scan, uint64_t id, struct error *err)
 {
     char name[SPOOL_NAME_MAX];
     struct stat stat;
-    if (fstatat(scan->spool->queue_fd, spool_file_name(envelope->id, SPOOL_DATA, name), &stat,
-                AT_SYMLINK_NOFOLLOW) != 0)
-        return strerror(errno);
-    if (!S_ISREG(stat.st_mode))
-        return "the mail data is not a file";
-    if ((uint64_t)stat.st_size != envelope->size)
-        return "the mail data has not the size that the envelope says";
-    return NULL;
+
+    spool_file_name(id, SPOOL_DATA, name);
+    if (fstatat(scan->spool->queue_fd, name, &stat, AT_SYMLINK_NOFOLLOW) != 0 ||
+        stat.st_uid == geteuid() ||
+        faccessat(scan->spool->queue_fd, name, R_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) == 0)
+        return 0;
+    return errno == EACCES ? refuse(scan, name, err) : 0;
+}
+
+static bool is_ours_to_mend(int number)
+{
+    return number == EACCES || number == EPERM || number == ENOMEM || number == EMFILE ||
+           number == ENFILE;
+}
+
+static void take_unreadable(struct scan *scan, uint64_t id, const char *reason, spool_found *report,
+                            void *context)
+{
+    struct spool_envelope envelope;
+    char name[SPOOL_NAME_MAX];
+
+    scan->counts->unreadable++;
+    log_event(LOG_LEVEL_ERROR, "event=spool-unreadable", spool_file_name(id, SPOOL_ENV, name),
+              reason);
+    spool_envelope_init(&envelope);
+    envelope.id = id;
+    if (!scan->spool->read_only)
+        report(context, &envelope);
 }
 
 static int take_message(struct scan *scan, const struct found *found, spool_found *report,
@@ -187,24 +206,26 @@ static int take_message(struct scan *scan, const struct found *found, spool_foun
 {
     struct spool_envelope envelope;
     struct error reason = {""};
+    char name[SPOOL_NAME_MAX];
     enum spool_result result = spool_read(scan->spool, found->id, &envelope, &reason);
+    int status = 0;
 
-    if (result == SPOOL_BROKEN && (errno == ENOMEM || errno == EMFILE || errno == ENFILE)) {
-        *err = reason;
-        return -1;
-    }
-    /* A daemon that runs may have finished with it since its name was read. */
-    if (result == SPOOL_MISSING && scan->spool->read_only)
-        return 0;
-    const char *wrong = result != SPOOL_OK ? reason.text : check_data(scan, &envelope);
-    if (wrong != NULL) {
-        quarantine_files(scan, found, wrong);
-    } else {
+    if (result == SPOOL_OK) {
+        status = check_data(scan, found->id, err);
         scan->counts->messages++;
-        report(context, &envelope);
+        if (status == 0)
+            report(context, &envelope);
+    } else if (result == SPOOL_SENSELESS) {
+        quarantine_files(scan, found, reason.text);
+    } else if (is_ours_to_mend(errno)) {
+        *err = reason;
+        status = refuse(scan, spool_file_name(found->id, SPOOL_ENV, name), err);
+    } else if (result != SPOOL_MISSING || !scan->spool->read_only) {
+        /* MISSING: a daemon that runs has finished with it since its name was read. */
+        take_unreadable(scan, found->id, reason.text, report, context);
     }
     spool_envelope_clear(&envelope);
-    return 0;
+    return status;
 }
 
 static int settle(struct scan *scan, const struct found *found, spool_found *report, void *context,
@@ -215,7 +236,7 @@ static int settle(struct scan *scan, const struct found *found, spool_found *rep
     int result = 0;
 
     errno = 0;
-    if (data && env)
+    if (env && (data || !(found->files & HAS(SPOOL_DATA_NEW))))
         result = take_message(scan, found, report, context, err);
     else if (env)
         quarantine_files(scan, found, "the mail data is missing");

@@ -41,9 +41,19 @@ struct spool_message {
 
 /* Opening. */
 
+/* A link in the spool could lead anywhere. Only the spool itself may be one, of those who may make
+ * one where it stands: root, and whoever asks. */
+static bool is_trusted_link(const char *name)
+{
+    struct stat stat;
+    return lstat(name, &stat) == 0 && S_ISLNK(stat.st_mode) &&
+           (stat.st_uid == 0 || stat.st_uid == getuid());
+}
+
 static int open_folder(struct spool *spool, int at, const char *name, bool may_make)
 {
-    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    bool follow = at == AT_FDCWD && is_trusted_link(name);
+    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW);
     int fd = openat(at, name, flags);
     if (fd >= 0 || errno != ENOENT || !may_make)
         return fd;

@@ -34,9 +34,10 @@ struct spool_config {
 
 enum spool_result {
     SPOOL_OK,
-    SPOOL_FULL,    /* no room, no inode, over quota, below the reserve, read-only: 452 4.3.1 */
-    SPOOL_BROKEN,  /* the disk or the system failed otherwise: 451 4.3.0 */
-    SPOOL_MISSING, /* there is no such message (any more) */
+    SPOOL_FULL,      /* no room, no inode, over quota, below the reserve, read-only: 452 4.3.1 */
+    SPOOL_BROKEN,    /* the disk or the system failed otherwise: 451 4.3.0 */
+    SPOOL_MISSING,   /* there is no such message (any more) */
+    SPOOL_SENSELESS, /* it can be read, but not understood */
 };
 
 struct spool;
@@ -52,13 +53,19 @@ void spool_close(struct spool *spool);
 struct spool_scan_counts {
     unsigned messages;
     unsigned removed;     /* half-written temporaries, and messages of which only rests were left */
-    unsigned quarantined; /* files that cannot be understood, moved to the subfolder */
+    unsigned quarantined; /* files that cannot be understood, moved to the subfolder (read-only:
+                           * left alone) */
+    unsigned unreadable;  /* envelopes that could not be read just now */
 };
 
 /* Reads every envelope, in the order of arrival, and hands it to `found`, which must not keep it.
  * Cleans up behind a crash, and logs each file it removes or quarantines (a read-only spool is only
- * read; what is unreadable is counted as quarantined). Before any other use. 0; -1 with a reason
- * when the folder cannot be read or memory is short. */
+ * read). Before any other use.
+ *
+ * Only what makes no sense is quarantined. A message whose data is gone or damaged is found, so that
+ * its sender is told when it is to be delivered. An envelope that the disk does not give just now is
+ * logged, and found with nothing in it but its id, to be read again later (not in a read-only spool).
+ * 0; -1 with a reason when the folder cannot be read, a file may not be, or memory is short. */
 typedef void spool_found(void *context, const struct spool_envelope *envelope);
 int spool_scan(struct spool *spool, spool_found *found, void *context,
                struct spool_scan_counts *counts, struct error *err);
@@ -86,8 +93,7 @@ void spool_abort(struct spool_message *message);
 /* The id that the message will have; for logs. */
 uint64_t spool_message_id(const struct spool_message *message);
 
-/* Reads an envelope into an empty struct, to be cleared by the caller. An envelope that cannot be
- * understood is SPOOL_BROKEN. */
+/* Reads an envelope into an empty struct, to be cleared by the caller. */
 enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_envelope *envelope,
                              struct error *err);
 
@@ -99,10 +105,13 @@ typedef enum spool_edit_action spool_edit_function(void *context, struct spool_e
 enum spool_result spool_edit(struct spool *spool, uint64_t id, spool_edit_function *edit,
                              void *context, struct error *err);
 
-/* The mail data, opened for reading at its start; the caller closes it. -1 with a reason. */
-int spool_open_data(struct spool *spool, uint64_t id, struct error *err);
+/* The mail data, opened for reading at its start; on SPOOL_OK the caller closes *fd. SPOOL_MISSING:
+ * it is gone from the disk. SPOOL_SENSELESS: its size is not the one in the envelope. */
+enum spool_result spool_open_data(struct spool *spool, const struct spool_envelope *envelope,
+                                  int *fd, struct error *err);
 
-/* For logs and sessions. */
-const char *spool_result_name(enum spool_result result);
+/* Takes mail data of which spool_open_data() says SPOOL_SENSELESS out of the queue, into the
+ * quarantine: from then on it is missing. */
+enum spool_result spool_set_data_aside(struct spool *spool, uint64_t id, struct error *err);
 
 #endif

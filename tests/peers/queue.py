@@ -2,6 +2,7 @@
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -51,6 +52,12 @@ def run(*arguments, status=0):
 
 def listed():
     return {row["id"]: row for row in map(json.loads, run("list", "--json").splitlines())}
+
+
+def edit(name, pattern, text):
+    changed = re.sub(pattern, text, envelope(name))
+    with open(os.path.join(QUEUE, name + ".env"), "w", encoding="utf-8") as file:
+        file.write(changed)
 
 
 def envelope(name):
@@ -111,20 +118,24 @@ def refused_while_the_daemon_runs():
 
 
 @check
-def hold_and_release():
-    assert run("hold", "all") == "1 messages changed\n"
-    assert "hold yes\n" in envelope(FIRST)
-    assert run("release", FIRST, "EXAMPLE.NET") == "2 messages changed\n"
-    assert "hold" not in envelope(FIRST) + envelope(SECOND)
-
-
-@check
 def retry():
     assert run("retry", "example.net") == "0 messages changed\n"
     assert run("retry", "example.org") == "1 messages changed\n"
     assert "next-try" not in envelope(FIRST)
     # What this version does not know is still there.
     assert "\nfuture <field>\n" in envelope(FIRST) and "\n odd thing\n" in envelope(FIRST)
+
+
+@check
+def hold_and_release():
+    assert run("hold", "all") == "1 messages changed\n"
+    assert "hold yes\n" in envelope(FIRST) and "held-since " in envelope(FIRST)
+    edit(FIRST, "held-since .*", "held-since " + stamp(-3600))
+    assert run("release", FIRST, "EXAMPLE.NET") == "2 messages changed\n"
+    # What is released is due, and its time on hold does not count.
+    assert not re.search("hold|held|next-try", envelope(FIRST) + envelope(SECOND))
+    until = re.search("expires (.*)", envelope(FIRST)).group(1)
+    assert stamp(400000 + 3590) <= until <= stamp(400000 + 3610), until
 
 
 @check

@@ -654,7 +654,7 @@ def large(world):
     os.makedirs(folder)
     write_spool(folder, count, domains)
     began = time.monotonic()
-    relay = RelayOut(world.bed, routes, 'retry = [ "1h" ]; timeouts = { connect = "2s"; };', spool=folder)
+    relay = RelayOut(world.bed, routes, 'retry = [ "1d" ]; timeouts = { connect = "2s"; };', spool=folder)
     world.relays.append(relay)
     start = time.monotonic() - began
     waiting = pss_kib(relay.process.pid)

@@ -27,7 +27,7 @@ struct fixture {
     char *folder;
     struct spool *spool;
     struct delivery_pool *pool;
-    atomic_llong now;
+    atomic_llong now, ahead; /* the monotonic clock, and what the time of day is ahead of it */
     atomic_int calls, delivered, unreached, at_once, most_at_once;
     atomic_int wanted_at_once; /* deliveries wait for each other until there were so many */
     int64_t notice_ms;
@@ -42,6 +42,12 @@ static int64_t read_clock(void *context)
 {
     struct fixture *f = context;
     return atomic_load(&f->now);
+}
+
+static int64_t read_time_of_day(void *context)
+{
+    struct fixture *f = context;
+    return atomic_load(&f->now) + atomic_load(&f->ahead);
 }
 
 static void find_destination(void *context, const struct spool_envelope *envelope,
@@ -133,7 +139,10 @@ static void start(struct fixture *f)
         .notice_ms = f->notice_ms,
         .return_max = 1000,
         .hostname = "relay.example.com",
-        .hooks = {.deliver = deliver, .destination = find_destination, .now_ms = read_clock},
+        .hooks = {.deliver = deliver,
+                  .destination = find_destination,
+                  .now_ms = read_clock,
+                  .epoch_now_ms = read_time_of_day},
         .context = f,
     };
     memcpy(config.retry_ms, schedule, sizeof schedule);
@@ -187,7 +196,7 @@ static void submit(struct fixture *f, const char *sender, const char *recipients
     gchar **names = g_strsplit(recipients, " ", 0);
 
     spool_envelope_init(&envelope);
-    envelope.arrived = atomic_load(&f->now) / 1000;
+    envelope.arrived = read_time_of_day(f) / 1000;
     envelope.expires = envelope.arrived + 5 * DAY / 1000;
     g_assert_cmpint(path_parse_reverse(&envelope.sender, sender, strlen(sender), &used), ==, 0);
     for (int i = 0; names[i] != NULL; i++) {
@@ -400,22 +409,6 @@ static void test_unrecorded(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(queue_files(f), ==, 0);
 }
 
-static void test_retry_now(struct fixture *f, gconstpointer data)
-{
-    (void)data;
-    struct queue_counts counts;
-    submit(f, "<alice@example.com>", "grey1@a.example");
-    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 1; i++)
-        g_usleep(1000);
-    do {
-        g_usleep(1000);
-        queue_count(delivery_queue(f->pool), &counts);
-    } while (counts.active > 0);
-    queue_retry_all(delivery_queue(f->pool));
-    settle(f, 0);
-    g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
-}
-
 static uint64_t only_id(struct fixture *f)
 {
     uint64_t id = 0;
@@ -427,6 +420,22 @@ static uint64_t only_id(struct fixture *f)
     g_dir_close(dir);
     g_free(path);
     return id;
+}
+
+static void test_retry_now(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    struct queue_counts counts;
+    submit(f, "<alice@example.com>", "grey1@a.example");
+    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 1; i++)
+        g_usleep(1000);
+    do {
+        g_usleep(1000);
+        queue_count(delivery_queue(f->pool), &counts);
+    } while (counts.active > 0);
+    queue_retry(delivery_queue(f->pool), only_id(f));
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
 }
 
 /* An order that finds the message at work is given again. */
@@ -468,6 +477,111 @@ static void test_orders(struct fixture *f, gconstpointer data)
     g_assert_cmpint(discard(f, only_id(f), false), ==, QUEUE_DONE);
     g_assert_cmpuint(queue_files(f), ==, 0);
     g_assert_cmpuint(reports(f), ==, 1);
+}
+
+static void spoil_data(struct fixture *f, uint64_t id, const char *text)
+{
+    char digits[SPOOL_ID_LEN + 1];
+    g_autofree char *name = g_strdup_printf("%s.data", spool_id_format(id, digits));
+    g_autofree char *path = g_build_filename(f->folder, "queue", name, NULL);
+    g_assert_cmpint(g_unlink(path), ==, 0);
+    if (text != NULL)
+        g_assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+/* The sender of a message that cannot be delivered any more is told at the next try. */
+static void test_lost_data(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    for (int i = 0; i < 2; i++) {
+        submit(f, "<alice@example.com>", "grey1@a.example");
+        for (int j = 0; j < 5000 && atomic_load(&f->calls) < 1 + 2 * i; j++)
+            g_usleep(1000);
+        spoil_data(f, only_id(f), i == 0 ? NULL : "half");
+        pass(f, HOUR, 0);
+        settle(f, 0);
+        await_reports(f, (guint)i + 1);
+        g_assert_cmpuint(queue_files(f), ==, 0);
+    }
+    g_assert_cmpint(atomic_load(&f->calls), ==, 4); /* two of them the reports' */
+    assert_report(f, "554 5.3.0", "Final-Recipient: rfc822; grey1@a.example\r\n");
+    char *quarantine = g_build_filename(f->folder, "quarantine", NULL);
+    GDir *dir = g_dir_open(quarantine, 0, NULL);
+    g_autofree char *kept = g_build_filename(quarantine, g_dir_read_name(dir), NULL);
+    g_dir_close(dir);
+    g_free(quarantine);
+    g_assert_cmpint(g_unlink(kept), ==, 0);
+}
+
+/* Nothing ran for longer than a message may live: it is tried before it is given up. */
+static void test_downtime(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    submit(f, "<alice@example.com>", "grey1@a.example");
+    submit(f, "<alice@example.com>", "grey9@b.example");
+    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 2; i++)
+        g_usleep(1000);
+    stop(f);
+    atomic_fetch_add(&f->now, 6 * DAY);
+    start(f);
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
+    await_reports(f, 1);
+    assert_report(f, "Status: 5.4.7", "Final-Recipient: rfc822; grey9@b.example\r\n");
+}
+
+/* A clock that is set moves no wait: neither of what came before nor of what comes then. */
+static void test_clock_set(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    static const int64_t jumps[] = {2 * DAY, -20 * DAY, 20 * DAY};
+    for (size_t i = 0; i < G_N_ELEMENTS(jumps); i++) {
+        int before = atomic_load(&f->delivered);
+        submit(f, "<alice@example.com>", "grey1@a.example");
+        atomic_fetch_add(&f->ahead, jumps[i]);
+        submit(f, "<alice@example.com>", "grey1@a.example");
+        settle(f, 2);
+        pass(f, HOUR, 0);
+        g_assert_cmpint(atomic_load(&f->delivered), ==, before + 2);
+        g_assert_cmpuint(reports(f), ==, 0);
+    }
+    /* What a clock that was ahead has written is tried, and lives no longer. */
+    submit(f, "<alice@example.com>", "grey9@a.example");
+    int calls = atomic_load(&f->calls);
+    for (int i = 0; i < 5000 && atomic_load(&f->calls) == calls; i++)
+        g_usleep(1000);
+    stop(f);
+    atomic_fetch_sub(&f->ahead, 30 * DAY);
+    start(f);
+    pass(f, HOUR, 0);
+    g_assert_cmpint(atomic_load(&f->calls), >, calls + 1);
+    pass(f, 6 * DAY, 0);
+    settle(f, 0);
+}
+
+/* An order that the disk does not carry out leaves the message in the queue. */
+static void test_unreadable(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    char digits[SPOOL_ID_LEN + 1];
+    struct error err = {""};
+    submit(f, "<alice@example.com>", "grey1@a.example");
+    uint64_t id = only_id(f);
+    g_autofree char *name = g_strdup_printf("%s.env", spool_id_format(id, digits));
+    g_autofree char *path = g_build_filename(f->folder, "queue", name, NULL);
+    g_autofree char *away = g_build_filename(f->folder, "away", NULL);
+    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 1; i++)
+        g_usleep(1000);
+    g_assert_cmpint(g_rename(path, away), ==, 0);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    for (int i = 0; i < 5000 && err.text[0] == '\0'; i++)
+        g_assert_cmpint(delivery_discard(f->pool, id, false, &err), ==, QUEUE_BUSY);
+    g_assert_cmpuint(messages(f), ==, 1);
+    g_assert_cmpint(g_rmdir(path), ==, 0);
+    g_assert_cmpint(g_rename(away, path), ==, 0);
+    pass(f, HOUR, 0);
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
 }
 
 /* With a slow disk the next hop's answer is not the end: a daemon that ended before the record is
@@ -538,6 +652,10 @@ int main(int argc, char **argv)
     ADD("unrecorded", test_unrecorded);
     ADD("retry now", test_retry_now);
     ADD("orders", test_orders);
+    ADD("lost data", test_lost_data);
+    ADD("downtime", test_downtime);
+    ADD("clock set", test_clock_set);
+    ADD("unreadable", test_unreadable);
     ADD("owed", test_owed);
     ADD("refused, unrecorded", test_refused_unrecorded);
     return g_test_run();

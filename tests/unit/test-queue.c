@@ -83,6 +83,14 @@ static bool finish(struct queue *queue, const struct queue_work *work, enum queu
     return queue_finish(queue, work);
 }
 
+static enum queue_answer take_out(struct queue *queue, uint64_t id)
+{
+    enum queue_answer answer = queue_claim(queue, id);
+    if (answer == QUEUE_DONE)
+        queue_unclaim(queue, id, true);
+    return answer;
+}
+
 static struct queue_counts counts_of(struct queue *queue)
 {
     struct queue_counts counts;
@@ -103,7 +111,7 @@ static void test_schedule(void)
         if (work.kind == QUEUE_EXPIRE)
             break;
         g_assert_cmpuint(work.attempts, ==, attempts);
-        if (attempts > 0) {
+        if (attempts > 0 && atomic_load(&now) < arrived + 5 * DAY) {
             int64_t full = schedule[MIN(attempts - 1, G_N_ELEMENTS(schedule) - 1)];
             g_assert_cmpint(atomic_load(&now) - last, <=, full);
             g_assert_cmpint(atomic_load(&now) - last, >=, full - full / 5);
@@ -112,6 +120,8 @@ static void test_schedule(void)
         last = atomic_load(&now);
         int64_t next = queue_judge(queue, &work, QUEUE_DEFERRED, NULL);
         g_assert_false(queue_finish(queue, &work));
+        if (last >= arrived + 5 * DAY)
+            continue; /* that was its last try */
         int64_t wait = idle(queue);
         g_assert_cmpint(wait, ==, MIN(next, arrived + 5 * DAY) - last);
         atomic_fetch_add(&now, wait - 1);
@@ -121,10 +131,13 @@ static void test_schedule(void)
     g_assert_cmpint(atomic_load(&now), ==, arrived + 5 * DAY);
     g_assert_cmpuint(attempts, >=, 35);
     g_assert_cmpuint(attempts, <=, 46);
-    /* An expiry that cannot be carried out (the disk is full) comes again. */
+    /* An expiry that cannot be carried out (the disk is full) comes again, behind one more try. */
     g_assert_false(finish(queue, &work, QUEUE_DEFERRED));
     g_assert_cmpint(idle(queue), <=, 5 * MINUTE);
     atomic_fetch_add(&now, 5 * MINUTE);
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+    finish(queue, &work, QUEUE_DEFERRED);
     work = take(queue);
     g_assert_cmpint(work.kind, ==, QUEUE_EXPIRE);
     g_assert_true(finish(queue, &work, QUEUE_SETTLED));
@@ -171,7 +184,7 @@ static void test_places(void)
         finish(queue, &works[i], QUEUE_SETTLED);
     /* Only "b" is left held back by its own limit. */
     for (uint64_t id = 1; id <= 20; id += 2)
-        queue_remove(queue, id);
+        take_out(queue, id);
     for (int i = 0; i < 4; i++)
         g_assert_cmpstr(take(queue).destination, ==, "b");
     g_assert_cmpint(idle(queue), >, 0);
@@ -257,7 +270,8 @@ static void test_probes(void)
     }
     for (uint64_t id = 100; id < 110; id++)
         add(queue, id, "alive");
-    queue_retry_all(queue);
+    for (uint64_t id = 1; id <= 20; id++)
+        queue_retry(queue, id);
     for (int i = 0; i < 6; i++) {
         works[i] = take(queue);
         probes += works[i].id <= 20;
@@ -269,7 +283,7 @@ static void test_probes(void)
             finish(queue, &works[i], QUEUE_SETTLED);
     }
     for (uint64_t id = 100; id < 110; id++)
-        queue_remove(queue, id);
+        take_out(queue, id);
     idle(queue);
     for (int i = 0; i < 6; i++) {
         if (works[i].id <= 20)
@@ -293,34 +307,42 @@ static void test_orders(void)
     g_assert_cmpuint(counts_of(queue).held, ==, 1);
     work = take(queue);
     g_assert_cmpuint(work.id, ==, 2);
-    g_assert_cmpint(queue_remove(queue, 2), ==, QUEUE_BUSY);
+    g_assert_cmpint(queue_claim(queue, 2), ==, QUEUE_BUSY);
     finish(queue, &work, QUEUE_UNREACHABLE);
     idle(queue);
-    g_assert_cmpint(queue_retry_destination(queue, "c"), ==, QUEUE_NO_SUCH);
-    g_assert_cmpint(queue_retry_destination(queue, "b"), ==, QUEUE_DONE);
-    work = take(queue);
-    finish(queue, &work, QUEUE_UNREACHABLE);
     g_assert_cmpint(queue_retry(queue, 2), ==, QUEUE_DONE);
     work = take(queue);
     finish(queue, &work, QUEUE_UNREACHABLE);
-    queue_retry_all(queue);
+    /* Nobody else works on what is claimed; given back, it is as it was. */
+    g_assert_cmpint(queue_claim(queue, 2), ==, QUEUE_DONE);
+    g_assert_cmpint(queue_claim(queue, 2), ==, QUEUE_BUSY);
+    g_assert_cmpint(queue_retry(queue, 2), ==, QUEUE_DONE);
+    g_assert_cmpint(idle(queue), ==, -1);
+    queue_unclaim(queue, 2, false);
     work = take(queue);
-    g_assert_cmpuint(work.attempts, ==, 3);
+    g_assert_cmpuint(work.attempts, ==, 2);
     /* Held while in hand: it is not tried again. */
     g_assert_cmpint(queue_hold(queue, 2), ==, QUEUE_DONE);
     finish(queue, &work, QUEUE_DEFERRED);
-    /* What is held does not expire either. */
+    /* What is held does not expire either, and the time on hold does not count. */
     atomic_fetch_add(&now, 6 * DAY);
     g_assert_cmpint(idle(queue), ==, -1);
     g_assert_cmpint(queue_release(queue, 1), ==, QUEUE_DONE);
     work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+    finish(queue, &work, QUEUE_DEFERRED);
+    atomic_fetch_add(&now, 5 * DAY);
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+    finish(queue, &work, QUEUE_DEFERRED);
+    work = take(queue);
     g_assert_cmpint(work.kind, ==, QUEUE_EXPIRE);
-    g_assert_cmpint(queue_remove(queue, 1), ==, QUEUE_BUSY);
+    g_assert_cmpint(queue_claim(queue, 1), ==, QUEUE_BUSY);
     g_assert_cmpint(queue_retry(queue, 1), ==, QUEUE_DONE);
     idle(queue); /* nothing of it is delivered while it expires */
     g_assert_true(finish(queue, &work, QUEUE_SETTLED));
-    g_assert_cmpint(queue_remove(queue, 2), ==, QUEUE_DONE);
-    g_assert_cmpint(queue_remove(queue, 2), ==, QUEUE_NO_SUCH);
+    g_assert_cmpint(take_out(queue, 2), ==, QUEUE_DONE);
+    g_assert_cmpint(take_out(queue, 2), ==, QUEUE_NO_SUCH);
     g_assert_cmpint(queue_hold(queue, 2), ==, QUEUE_NO_SUCH);
     g_assert_cmpuint(counts_of(queue).held + counts_of(queue).destinations, ==, 0);
     queue_free(queue);
@@ -349,7 +371,7 @@ static void test_notice(void)
     g_assert_false(finish(queue, &second, QUEUE_SETTLED));
     g_assert_true(finish(queue, &notice, QUEUE_SETTLED));
 
-    /* One delivery under way at the expiry: it is waited for. */
+    /* One delivery under way at the expiry: it is waited for, and is its last try. */
     entry.expires_ms = atomic_load(&now) + DAY;
     entry.notice_ms = 0;
     g_assert_cmpint(queue_add(queue, &entry), ==, 0);
@@ -357,11 +379,57 @@ static void test_notice(void)
     second = take(queue);
     finish(queue, &second, QUEUE_DEFERRED);
     atomic_fetch_add(&now, DAY);
+    second = take(queue);
+    g_assert_cmpint(second.kind, ==, QUEUE_DELIVER);
+    g_assert_cmpstr(second.destination, !=, first.destination);
+    g_assert_cmpint(idle(queue), ==, -1);
+    g_assert_false(finish(queue, &second, QUEUE_DEFERRED));
     g_assert_cmpint(idle(queue), ==, -1);
     g_assert_false(finish(queue, &first, QUEUE_DEFERRED));
     first = take(queue);
     g_assert_cmpint(first.kind, ==, QUEUE_EXPIRE);
     g_assert_true(finish(queue, &first, QUEUE_SETTLED));
+    queue_free(queue);
+}
+
+/* Whatever a message missed while nothing ran, it is tried before it expires; and whatever is known
+ * against its destination. */
+static void test_last_try(void)
+{
+    struct queue *queue = make(20, 4);
+    struct queue_destination destination = {.name = "a",
+                                            .next_try_ms = atomic_load(&now) + 4 * HOUR};
+    struct queue_entry entry = {
+        .id = 1, .expires_ms = atomic_load(&now) - DAY, .destinations = &destination, .count = 1};
+    struct queue_work work;
+
+    queue_add(queue, &entry);
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+    g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+
+    /* Two that expire one after the other, at a destination that was found dead just before. */
+    for (uint64_t id = 2; id <= 3; id++) {
+        entry.id = id;
+        entry.expires_ms = atomic_load(&now) + (int64_t)id;
+        destination.next_try_ms = 0;
+        queue_add(queue, &entry);
+    }
+    work = take(queue);
+    finish(queue, &work, QUEUE_UNREACHABLE);
+    g_assert_cmpint(idle(queue), ==, 2);
+    atomic_fetch_add(&now, 2);
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+    atomic_fetch_add(&now, 1); /* the other one's time is over meanwhile: it is its try as well */
+    g_assert_cmpint(idle(queue), ==, -1);
+    finish(queue, &work, QUEUE_UNREACHABLE);
+    for (int i = 0; i < 2; i++) {
+        work = take(queue);
+        g_assert_cmpint(work.kind, ==, QUEUE_EXPIRE);
+        g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+    }
+    g_assert_cmpuint(counts_of(queue).messages + counts_of(queue).destinations, ==, 0);
     queue_free(queue);
 }
 
@@ -491,6 +559,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/probes", test_probes);
     g_test_add_func("/queue/orders", test_orders);
     g_test_add_func("/queue/notice", test_notice);
+    g_test_add_func("/queue/last try", test_last_try);
     g_test_add_func("/queue/ten thousand", test_ten_thousand);
     g_test_add_func("/queue/threads", test_threads);
     return g_test_run();

@@ -163,16 +163,17 @@ static void test_store_and_read(struct fixture *f, gconstpointer data)
     /* In the order of arrival, or within one millisecond in any. */
     g_assert_true((f->ids[0] == first && f->ids[1] == second) ||
                   (f->ids[0] == second && f->ids[1] == first && first >> 20 == second >> 20));
-    int fd = spool_open_data(f->spool, first, &err);
-    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(spool_read(f->spool, first, &envelope, &err), ==, SPOOL_OK);
+    g_assert_cmpuint(envelope.recipient_count, ==, 3);
+    int fd;
+    g_assert_cmpint(spool_open_data(f->spool, &envelope, &fd, &err), ==, SPOOL_OK);
     ssize_t len = read(fd, got, sizeof got);
     close(fd);
     g_assert_cmpmem(got, (size_t)len, text, strlen(text));
-    g_assert_cmpint(spool_read(f->spool, first, &envelope, &err), ==, SPOOL_OK);
-    g_assert_cmpuint(envelope.recipient_count, ==, 3);
+    envelope.id = 77;
+    g_assert_cmpint(spool_open_data(f->spool, &envelope, &fd, &err), ==, SPOOL_MISSING);
     spool_envelope_clear(&envelope);
     g_assert_cmpint(spool_read(f->spool, 77, &envelope, &err), ==, SPOOL_MISSING);
-    g_assert_cmpint(spool_open_data(f->spool, 77, &err), ==, -1);
 }
 
 static void test_abort(struct fixture *f, gconstpointer data)
@@ -341,11 +342,9 @@ static void test_disorder(struct fixture *f, gconstpointer data)
         {"half-stored data", ".data.new", "half", NULL, 1, 1, 0},
         {"half stored or removed", ".env.new", "half", ".env", 0, 2, 0},
         {"data without envelope", NULL, NULL, ".env", 0, 0, 1},
-        {"envelope without data", NULL, NULL, ".data", 0, 0, 1},
+        {"envelope with half-stored data", ".data.new", "half", ".data", 0, 1, 1},
         {"corrupted envelope", ".env", "postern-envelope 1\nnonsense\n", NULL, 0, 0, 2},
         {"empty envelope", ".env", "", NULL, 0, 0, 2},
-        {"half message", ".data", "x", NULL, 0, 0, 2},
-        {"grown message", ".data", "x\r\nxx\r\n", NULL, 0, 0, 2},
         {"stranger", ".bak", "x", NULL, 1, 0, 1},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -372,6 +371,87 @@ static void test_disorder(struct fixture *f, gconstpointer data)
             g_assert_cmpint(spool_edit(f->spool, id, remove_it, NULL, NULL), ==, SPOOL_OK);
         g_free(path);
     }
+}
+
+/* A message whose data is gone or is not what was stored is found: its sender is still to be told.
+ * What is there of it goes out of the way and is kept. */
+static void test_lost_data(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    static const char *const texts[] = {NULL, "x", "x\r\nxx\r\n"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(texts); i++) {
+        uint64_t id = store(f->spool, "x\r\n", 1);
+        struct spool_envelope envelope;
+        struct error err = {""};
+        int fd;
+        if (texts[i] != NULL) {
+            put_file(f, id, ".data", texts[i]);
+        } else {
+            g_autofree char *path = file_path(f, id, ".data");
+            g_unlink(path);
+        }
+        struct spool_scan_counts counts = scan(f);
+        g_assert_cmpuint(counts.messages, ==, 1);
+        g_assert_cmpuint(counts.quarantined + counts.removed, ==, 0);
+        g_assert_cmpint(spool_read(f->spool, id, &envelope, &err), ==, SPOOL_OK);
+        g_assert_cmpint(spool_open_data(f->spool, &envelope, &fd, &err), ==,
+                        texts[i] != NULL ? SPOOL_SENSELESS : SPOOL_MISSING);
+        if (texts[i] != NULL)
+            g_assert_cmpint(spool_set_data_aside(f->spool, id, &err), ==, SPOOL_OK);
+        g_assert_cmpint(spool_open_data(f->spool, &envelope, &fd, &err), ==, SPOOL_MISSING);
+        g_assert_cmpuint(files_in(f, "quarantine"), ==, i);
+        spool_envelope_clear(&envelope);
+        g_assert_cmpint(spool_edit(f->spool, id, remove_it, NULL, NULL), ==, SPOOL_OK);
+        g_assert_cmpuint(files_in(f, "queue"), ==, 0);
+    }
+}
+
+/* As restored from a backup: what belongs to root stops the start and stays where it is. */
+static void test_foreign_files(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    static const char *const suffixes[] = {".env", ".data"};
+    enum { NOBODY = 65534 };
+    if (geteuid() != 0) {
+        g_test_skip("only root can give files away");
+        return;
+    }
+    uint64_t id = store(f->spool, "x\r\n", 1);
+    g_autofree char *queue = g_build_filename(f->folder, "queue", NULL);
+    g_assert_cmpint(chown(f->folder, NOBODY, NOBODY) + chown(queue, NOBODY, NOBODY), ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(suffixes); i++) {
+        g_autofree char *path = file_path(f, id, suffixes[i]);
+        struct spool_scan_counts counts;
+        struct error err = {""};
+        g_assert_cmpint(seteuid(NOBODY), ==, 0);
+        int result = spool_scan(f->spool, count_found, f, &counts, &err);
+        g_assert_cmpint(seteuid(0), ==, 0);
+        g_assert_cmpint(result, ==, -1);
+        g_assert_nonnull(strstr(err.text, "chown"));
+        g_assert_nonnull(strstr(err.text, suffixes[i]));
+        g_assert_cmpuint(files_in(f, "quarantine"), ==, 0);
+        g_assert_cmpint(chown(path, NOBODY, NOBODY), ==, 0);
+    }
+    g_assert_cmpuint(scan(f).messages, ==, 1);
+}
+
+/* The daemon's user must not lead root's relayctl elsewhere. */
+static void test_links(struct fixture *f, gconstpointer data)
+{
+    static const char *const folders[] = {"queue", "quarantine"};
+    (void)data;
+    spool_close(f->spool);
+    for (size_t i = 0; i < G_N_ELEMENTS(folders); i++) {
+        struct error err = {""};
+        g_autofree char *path = g_build_filename(f->folder, folders[i], NULL);
+        g_assert_cmpint(g_rmdir(path), ==, 0);
+        g_assert_cmpint(symlink("/tmp", path), ==, 0);
+        g_assert_null(open_spool(f->folder, false, &err));
+        g_assert_nonnull(strstr(err.text, "Not a directory"));
+        g_assert_cmpint(g_unlink(path), ==, 0);
+    }
+    f->spool = open_spool(f->folder, false, NULL);
+    g_assert_nonnull(f->spool);
 }
 
 /* Neither a link nor a folder nor a FIFO in the place of a file leads the spool astray. */
@@ -420,6 +500,9 @@ int main(int argc, char **argv)
     ADD("bad folders", test_bad_folders);
     ADD("reserve", test_reserve);
     ADD("disorder", test_disorder);
+    ADD("lost data", test_lost_data);
+    ADD("foreign files", test_foreign_files);
+    ADD("links", test_links);
     ADD("odd files", test_odd_files);
     return g_test_run();
 }
