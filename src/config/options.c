@@ -424,7 +424,7 @@ static const struct option all_rows[] = {
         "broken.")},
     {"out.tls.failures_for", OPTION_DURATION, offsetof(struct config, out.tls.failures_for_ms),
      "15m", 0, 604800000, NULL,
-     N_("How long it is remembered that the TLS of a host failed. Under \"may\" the message at "
+     N_("How long relayctl hosts shows that the TLS of a host failed. Under \"may\" the message at "
         "hand then goes in plain text, where the failure was the host's and not silence; with the "
         "next message TLS is tried again.")},
     {"out.tls.priority", OPTION_STRING, offsetof(struct config, out.tls.priority),

@@ -16,6 +16,7 @@
 #include "out/courier-spool.h"
 #include "out/courier.h"
 #include "out/depot.h"
+#include "out/hosts.h"
 #include "out/orders.h"
 #include "server/daemon.h"
 
@@ -231,6 +232,18 @@ static void outbound_destroy(struct service *service)
     outbound_free((struct outbound *)service);
 }
 
+/* A control_handler. */
+static void answer_request(void *context, struct control_client *client, const char *const *words,
+                           size_t count)
+{
+    struct relay_out *relay = context;
+
+    if (count == 1 && strcmp(words[0], "hosts") == 0)
+        hosts_handle(relay->remotes, client);
+    else
+        orders_handle(relay->depot, client, words, count);
+}
+
 /* Mail goes on without it. */
 static void start_control(struct relay_out *relay, const struct config *config)
 {
@@ -239,7 +252,7 @@ static void start_control(struct relay_out *relay, const struct config *config)
 
     if (config->control[0] == '\0')
         return;
-    relay->control = control_start(config->control, "relay-out", orders_handle, relay->depot, &err);
+    relay->control = control_start(config->control, "relay-out", answer_request, relay, &err);
     if (relay->control != NULL)
         return;
     log_begin(&line, LOG_LEVEL_WARNING, "event=control status=off");

@@ -15,7 +15,7 @@
 
 #include "server/control.h"
 
-/* A control_handler; the context is the depot, or NULL where nothing is stored. */
+/* As a control_handler; the context is the depot, or NULL where nothing is stored. */
 void orders_handle(void *context, struct control_client *client, const char *const *words,
                    size_t count);
 

@@ -16,7 +16,7 @@ DNS = "203.0.113.53"
 HOSTS = {"plain": "198.51.100.21", "valid": "198.51.100.22", "self": "198.51.100.23",
          "expired": "198.51.100.24", "wrong": "198.51.100.25", "broken": "198.51.100.26",
          "tarpit": "198.51.100.27", "six": "2001:db8:1::28", "dead": "198.51.100.29",
-         "exim": "198.51.100.31", "opensmtpd": "198.51.100.32"}
+         "exim": "198.51.100.31", "opensmtpd": "198.51.100.32", "strict": "198.51.100.33"}
 BLACK_HOLE = "198.51.101.30"  # packets to it vanish
 
 ZONE = """$TTL 60
@@ -32,6 +32,8 @@ dead.test. MX 10 mx-dead.test.
 dead.test. MX 20 mx-plain.test.
 hole.test. MX 10 hole-host.test.
 hole.test. MX 20 mx-plain.test.
+stranger.test. MX 10 mx-tarpit.test.
+stranger.test. MX 20 hole-host.test.
 implicit.test. A {plain}
 null.test. MX 0 .
 cname.test. CNAME plain.test.
@@ -236,8 +238,8 @@ smtpd_tls_loglevel = 1
 
 
 class Remote:
-    """A mail server that does one thing wrong: `manner` is "tls-garbage", "tls-closes", or "later:S"
-    for a greeting after S seconds."""
+    """A mail server that does one thing wrong: `manner` is "tls-garbage", "tls-closes", "tls-silent",
+    "later:S" for a greeting after S seconds, or "never:S" for a refusal after S seconds."""
 
     def __init__(self, address, manner, port=25):
         self.manner, self.connections, self.messages = manner, 0, []
@@ -263,8 +265,10 @@ class Remote:
             sock.close()
 
     def dialog(self, sock):
-        if self.manner.startswith("later:") and self.ended.wait(float(self.manner[6:])):
+        if self.manner[:6] in ("later:", "never:") and self.ended.wait(float(self.manner[6:])):
             return
+        if self.manner.startswith("never:"):
+            return sock.sendall(b"421 4.3.2 later\r\n")
         file = sock.makefile("rb")
         sock.sendall(b"220 remote ESMTP\r\n")
         while True:
@@ -277,6 +281,8 @@ class Remote:
                 sock.sendall(b"250-remote\r\n" + tls + b"250 PIPELINING\r\n")
             elif verb == b"STAR":
                 sock.sendall(b"220 go\r\n")
+                if self.manner == "tls-silent":
+                    self.ended.wait(60)
                 if self.manner == "tls-garbage":
                     sock.sendall(b"this is no TLS\r\n" * 10)
                 return
@@ -303,7 +309,8 @@ class Remote:
 
 
 class Exim:
-    """Takes everything for its domain and puts it into a folder."""
+    """Takes everything for its domains and puts it into a folder. The host "strict" wants a certificate
+    under TLS, and takes mail without TLS from everybody."""
 
     def __init__(self, bed, cert, key):
         self.dir = f"{bed.dir}/exim"
@@ -319,18 +326,20 @@ exim_user = nobody
 exim_group = nogroup
 spool_directory = {self.dir}/spool
 log_file_path = {self.dir}/%s
-local_interfaces = {HOSTS['exim']}
+local_interfaces = {HOSTS['exim']} : {HOSTS['strict']}
 daemon_smtp_ports = 25
 primary_hostname = mx-exim.test
 tls_advertise_hosts = *
 tls_certificate = {cert}
 tls_privatekey = {key}
+tls_verify_hosts = ${{if eq{{$received_ip_address}}{{{HOSTS['strict']}}}{{*}}}}
+tls_verify_certificates = {bed.dir}/ca.crt
 acl_smtp_rcpt = rcpt
 keep_environment =
 queue_only
 begin acl
 rcpt:
-  accept domains = exim.test
+  accept domains = exim.test : strict.test
   deny
 begin routers
 all:

@@ -247,13 +247,69 @@ def tls_broken(world):
         world.remotes.remove(remote)
 
 
+def remembered(relay):
+    """What relayctl hosts shows of it."""
+    return subprocess.run([f"{BUILD}/relayctl", "hosts", "-c", relay.conf], capture_output=True, text=True,
+                          check=True, timeout=20).stdout
+
+
+def with_control(world):
+    world.bed.count += 1
+    folder = f"{world.bed.dir}/control-{world.bed.count}"
+    os.mkdir(folder)
+    os.chmod(folder, 0o777)
+    return f'control = "{folder}";'
+
+
+@scenario("out: a server that refuses us behind a TLS 1.3 handshake has refused the handshake")
+def tls_late(world):
+    before = len(world.exim.mails())
+    relay = out(world, top=with_control(world))
+    assert send("x@strict.test")[-1].startswith("250")
+    wait_for("Exim's mail", lambda: len(world.exim.mails()) == before + 1)
+    assert re.search(r"TLS with mx-strict.test\[.*failed: .*plain text is tried", read(relay.log)), read(relay.log)
+    assert re.match(r"strict.test: mx-strict.test\[198.51.100.33:25\] TLS failed, for \d+ s yet: ",
+                    remembered(relay)), remembered(relay)
+    relay.stop()
+    out(world, tls='level = "encrypt";')
+    assert send("x@strict.test")[0].startswith("451 4.7.5")
+
+
+@scenario("out: silence in a TLS handshake is nobody's plain text")
+def tls_silent(world):
+    remote = world.remote(HOSTS["broken"], "tls-silent")
+    relay = out(world, inner='timeouts = { handshake = "1s"; };', top=with_control(world))
+    assert send("x@broken.test")[0].startswith("451 4.7.5")
+    assert remote.connections == 1 and remembered(relay) == ""
+
+
+@scenario("out: what a stranger's zone makes of a host says nothing of that host for others")
+def stranger(world):
+    world.remote(HOSTS["tarpit"], "never:2")
+    relay = out(world, inner='timeouts = { dial = "4s"; connect = "3s"; };', top=with_control(world))
+    assert send("x@stranger.test")[0].startswith("451 4.4.1 connect to 198.51.101.30:25: Connection timed out")
+    # It had the rest of the time only.
+    assert remembered(relay) == "", remembered(relay)
+    relay.inner = 'timeouts = { dial = "6s"; connect = "3s"; };'
+    relay.write_conf()
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+    assert send("x@stranger.test")[0].startswith("451 4.4.1 connect to 198.51.101.30:25: Connection timed out")
+    assert remembered(relay).startswith("stranger.test: hole-host.test[198.51.101.30:25] not reached, for 2"), \
+        remembered(relay)
+    began = time.monotonic()
+    assert send("x@hole.test")[0].startswith("250")
+    assert time.monotonic() - began > 2.5, "the host was not tried for another destination"
+
+
 @scenario("out: Exim and OpenSMTPD take mail")
 def others(world):
     relay = out(world)
+    before = len(world.exim.mails())
     assert send("x@exim.test", "y@opensmtpd.test", "z@valid.test")[-1].startswith("250")
-    wait_for("Exim's mail", lambda: len(world.exim.mails()) == 1)
+    wait_for("Exim's mail", lambda: len(world.exim.mails()) == before + 1)
     wait_for("OpenSMTPD's mail", lambda: len(world.opensmtpd.mails()) == 1)
-    for mail in (world.exim.mails()[0], world.opensmtpd.mails()[0]):
+    for mail in (world.exim.mails()[-1], world.opensmtpd.mails()[0]):
         assert ". a dot, and text" in mail and "Subject: a test" in mail, mail
     assert "Untrusted TLS connection established to mx-exim.test" in read(relay.log)
 
