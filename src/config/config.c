@@ -403,12 +403,34 @@ void config_unref(struct config *config)
     free(counted);
 }
 
-void config_warn(const struct config *config, config_report *report, void *context)
+/* Its password would go nowhere, and if it went, then to the wrong host. */
+static bool config_warn_of_log_ins(const struct config *config, config_report *report,
+                                   void *context)
+{
+    const struct config_route *routes = config->out.routes.items;
+    bool good = true;
+    char text[200];
+
+    for (size_t i = 0; i < config->out.routes.count && !config->out.force_routing; i++) {
+        if (routes[i].user[0] == '\0')
+            continue;
+        snprintf(text, sizeof text,
+                 _("out.routes[%zu] has a log-in (user), but force_routing = false leaves its "
+                   "next_hop out; nobody is logged in to"),
+                 i);
+        report(context, text);
+        good = false;
+    }
+    return good;
+}
+
+bool config_warn(const struct config *config, config_report *report, void *context)
 {
     if ((config->parts & CONFIG_PART_OUT) && config->out.open_relay)
         report(context, _("out.i_know_this_is_an_open_relay is set: everybody can send mail to "
                           "everybody through this host, and its address will soon be on every "
                           "blocklist"));
+    return !(config->parts & CONFIG_PART_OUT) || config_warn_of_log_ins(config, report, context);
 }
 
 void config_tls_server(const struct config *config, struct tls_server_config *out)

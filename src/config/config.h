@@ -304,8 +304,9 @@ struct config *config_load_for(const char *file, unsigned parts, config_report *
 /* The same for whatever is in the file. */
 struct config *config_load(const char *file, config_report *report, void *context);
 
-/* Reports what is valid, but dangerous. */
-void config_warn(const struct config *config, config_report *report, void *context);
+/* Reports what is valid, but dangerous or without effect. False: a check refuses it. A daemon goes on
+ * with it, so that nobody's mail stops by an upgrade. */
+bool config_warn(const struct config *config, config_report *report, void *context);
 /* Reports the paths of the options that differ and that a reload cannot change, for the daemons of
  * `parts` (CONFIG_PART_...). */
 void config_report_restarts(const struct config *before, const struct config *after, unsigned parts,

@@ -92,7 +92,7 @@ static const struct option route_rows[] = {
      N_("Log in at the next hop as this user (AUTH PLAIN or LOGIN). Only with tls = "
         "\"verify\".")},
     {"password_file", OPTION_FILE, offsetof(struct config_route, password_file), "", 0, 0, NULL,
-     N_("A file whose first line is the password for that.")},
+     N_("A file whose first line is the password for that, of 4096 octets at most.")},
 };
 static const struct option_rows route_group = {route_rows, sizeof route_rows / sizeof *route_rows,
                                                sizeof(struct config_route)};
@@ -352,7 +352,7 @@ static const struct option all_rows[] = {
     {"out.force_routing", OPTION_BOOLEAN, offsetof(struct config, out.force_routing), "true", 0, 0,
      NULL,
      N_("Use the next_hop of out.routes; false: they only say what is taken and what is "
-        "denied.")},
+        "denied, and what stands beside a next_hop (tls, tls_name, user) does not count either.")},
     {"out.default_route", OPTION_GROUP, offsetof(struct config, out.default_route), "", 0, 0,
      &default_route_group,
      N_("Where all mail goes that no route and no domain of relay-in claims: a smarthost. Without "

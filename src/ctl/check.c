@@ -56,8 +56,8 @@ int check_main(int argc, char **argv)
     }
     struct config *config = config_load(file, report, NULL);
     int status = config != NULL && check_certificates(config) == 0 ? EX_OK : EX_CONFIG;
-    if (status == EX_OK)
-        config_warn(config, report, NULL);
+    if (status == EX_OK && !config_warn(config, report, NULL))
+        status = EX_CONFIG;
     config_unref(config);
     if (status == EX_OK)
         printf(_("%s: the configuration is valid\n"), file);

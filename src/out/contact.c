@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -295,53 +296,62 @@ static enum outcome contact_start_tls(struct attempt *attempt)
 
 /* Log-in at a smarthost. */
 
-static bool offers(const char *mechanisms, const char *name)
-{
-    size_t len = strlen(name);
-    for (const char *at = mechanisms; *at != '\0';) {
-        size_t word = strcspn(at, " ");
-        if (word == len && strncasecmp(at, name, len) == 0)
-            return true;
-        at += word + strspn(at + word, " ");
-    }
-    return false;
-}
+#define AUTH_COMMAND_MAX 512 /* RFC 4954 4: of a command with an initial response */
 
-#define SECRET_MAX (2 * ROUTE_PASSWORD_MAX + 260)
-
-static enum io_result contact_log_in_plain(struct attempt *attempt, const char *user,
-                                           const char *password)
+/* The word or nothing, and the octets in base64. */
+static enum io_result contact_say_secret(struct attempt *attempt, const char *word,
+                                         const char *octets, size_t len)
 {
     struct contact *contact = attempt->contact;
-    char said[SECRET_MAX], line[BASE64_SIZE(SECRET_MAX) + 16], text[BASE64_SIZE(SECRET_MAX)];
-    int len = snprintf(said, sizeof said, "%c%.255s%c%s", 0, user, 0, password);
+    size_t start = strlen(word), size = start + BASE64_SIZE(len) + 2;
 
-    snprintf(line, sizeof line, "AUTH PLAIN %s\r\n", base64_encode(said, (size_t)len, text));
+    char *line = malloc(size);
+    if (line == NULL)
+        return IO_FAILED;
+    memcpy(line, word, start);
+    base64_encode(octets, len, line + start);
+    strcat(line, "\r\n");
     enum io_result result =
         nexthop_command(&contact->remote->hop, line, contact->verdict, contact_reply_step(contact));
-    explicit_bzero(said, sizeof said);
-    explicit_bzero(text, sizeof text);
-    explicit_bzero(line, sizeof line);
+    explicit_bzero(line, size);
+    free(line);
     return result;
 }
 
-static enum io_result contact_log_in_login(struct attempt *attempt, const char *user,
-                                           const char *password)
+/* In one line where it is short enough for that, else in answer to a 334. */
+static enum io_result contact_log_in_plain(struct attempt *attempt, const struct route *route)
 {
     struct contact *contact = attempt->contact;
-    struct nexthop *hop = &contact->remote->hop;
-    const char *answers[] = {user, password};
-    char line[BASE64_SIZE(ROUTE_PASSWORD_MAX + 1) + 8];
+    size_t user_len = strlen(route->user), len = user_len + strlen(route->password) + 2;
+    enum io_result result = IO_OK;
+    const char *word = "AUTH PLAIN ";
 
-    enum io_result result =
-        nexthop_command(hop, "AUTH LOGIN\r\n", contact->verdict, contact_reply_step(contact));
-    for (int i = 0; i < 2 && result == IO_OK && contact->verdict->code == 334; i++) {
-        size_t len = strlen(answers[i]);
-        base64_encode(answers[i], len < ROUTE_PASSWORD_MAX ? len : ROUTE_PASSWORD_MAX, line);
-        strcat(line, "\r\n");
-        result = nexthop_command(hop, line, contact->verdict, contact_reply_step(contact));
+    char *said = calloc(1, len + 1);
+    if (said == NULL)
+        return IO_FAILED;
+    memcpy(said + 1, route->user, user_len);
+    strcpy(said + user_len + 2, route->password);
+    if (strlen(word) + BASE64_SIZE(len) + 1 > AUTH_COMMAND_MAX) {
+        word = "";
+        result = nexthop_command(&contact->remote->hop, "AUTH PLAIN\r\n", contact->verdict,
+                                 contact_reply_step(contact));
     }
-    explicit_bzero(line, sizeof line);
+    if (word[0] != '\0' || (result == IO_OK && contact->verdict->code == 334))
+        result = contact_say_secret(attempt, word, said, len);
+    explicit_bzero(said, len);
+    free(said);
+    return result;
+}
+
+static enum io_result contact_log_in_login(struct attempt *attempt, const struct route *route)
+{
+    struct contact *contact = attempt->contact;
+    const char *answers[] = {route->user, route->password};
+
+    enum io_result result = nexthop_command(&contact->remote->hop, "AUTH LOGIN\r\n",
+                                            contact->verdict, contact_reply_step(contact));
+    for (int i = 0; i < 2 && result == IO_OK && contact->verdict->code == 334; i++)
+        result = contact_say_secret(attempt, "", answers[i], strlen(answers[i]));
     return result;
 }
 
@@ -355,10 +365,15 @@ static enum outcome contact_log_in(struct attempt *attempt)
 
     if (route->user[0] == '\0')
         return READY;
-    if (offers(hop->capabilities.mechanisms, "PLAIN"))
-        result = contact_log_in_plain(attempt, route->user, route->password);
-    else if (offers(hop->capabilities.mechanisms, "LOGIN"))
-        result = contact_log_in_login(attempt, route->user, route->password);
+    /* The configuration has seen to it; a password is worth a second look. */
+    if (route->hop_count == 0 || attempt->need.level != CONFIG_OUT_TLS_VERIFY ||
+        hop->stream.tls == NULL)
+        return contact_fail(contact, "4.7.8", "no log-in at %s without verified TLS",
+                            contact->remote->name);
+    if (hop->capabilities.extensions & NEXTHOP_AUTH_PLAIN)
+        result = contact_log_in_plain(attempt, route);
+    else if (hop->capabilities.extensions & NEXTHOP_AUTH_LOGIN)
+        result = contact_log_in_login(attempt, route);
     else
         return contact_fail(contact, "4.7.8", "host %s offers neither AUTH PLAIN nor LOGIN",
                             contact->remote->name);

@@ -102,30 +102,40 @@ static struct route *next_route(struct routes *routes, const char *name)
     return route;
 }
 
-/* The first line of a file. */
+static void forget_password(char *line, size_t size)
+{
+    if (line != NULL)
+        explicit_bzero(line, size);
+    free(line);
+}
+
+/* The first line of a file, which some editors begin with a byte order mark. */
 static int read_password(struct route *route, const char *file, struct error *err)
 {
+    static const char mark[] = "\xef\xbb\xbf";
     FILE *stream = fopen(file, "re");
     char *line = NULL;
     size_t size = 0;
     ssize_t len = stream != NULL ? getline(&line, &size, stream) : -1;
-    int result = 0;
+    int result = -1;
 
+    if (len >= 3 && memcmp(line, mark, 3) == 0) {
+        len -= 3;
+        memmove(line, line + 3, (size_t)len + 1);
+    }
     while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r'))
         line[--len] = '\0';
     if (stream == NULL || (len < 0 && ferror(stream))) {
         error_set(err, _("cannot read %s: %s"), file, strerror(errno));
-        result = -1;
     } else if (len <= 0 || len > ROUTE_PASSWORD_MAX || strlen(line) != (size_t)len) {
         error_set(err, _("the first line of %s is no password (1 to %d octets)"), file,
                   ROUTE_PASSWORD_MAX);
-        result = -1;
+    } else if ((route->password = strdup(line)) == NULL) {
+        error_set(err, _("out of memory"));
     } else {
-        memcpy(route->password, line, (size_t)len + 1);
+        result = 0;
     }
-    if (line != NULL)
-        explicit_bzero(line, size);
-    free(line);
+    forget_password(line, size);
     if (stream != NULL)
         fclose(stream);
     return result;
@@ -135,10 +145,13 @@ static int fill_route(struct route *route, const struct config_route *settings, 
                       struct error *err)
 {
     route->denied = settings->action == CONFIG_ACTION_DENY;
+    /* What stands beside next hops that are not used is for nobody else, least of all a password. */
+    if (settings->next_hops.count > 0 && !use_hops)
+        return 0;
     route->tls = (enum config_out_tls)settings->tls;
     route->tls_name = settings->tls_name;
     route->user = settings->user;
-    for (size_t i = 0; use_hops && i < settings->next_hops.count; i++) {
+    for (size_t i = 0; i < settings->next_hops.count; i++) {
         if (i == CONFIG_HOSTS_MAX) {
             error_set(err, _("more than %d next hops in one route"), CONFIG_HOSTS_MAX);
             return -1;
@@ -266,7 +279,8 @@ void routes_free(struct routes *routes)
     if (routes == NULL)
         return;
     for (size_t i = 0; i < routes->count; i++) {
-        explicit_bzero(routes->routes[i].password, sizeof routes->routes[i].password);
+        char *password = routes->routes[i].password;
+        forget_password(password, password != NULL ? strlen(password) : 0);
         tls_client_free(routes->routes[i].tls_client);
     }
     free(routes->routes);

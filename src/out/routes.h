@@ -23,7 +23,7 @@
 #include "smtp/path.h"
 
 #define ROUTE_KEY_MAX 300
-#define ROUTE_PASSWORD_MAX 255
+#define ROUTE_PASSWORD_MAX 4096 /* a line of AUTH takes three times that (RFC 4954 4) */
 
 struct route {
     bool denied;
@@ -33,8 +33,8 @@ struct route {
     enum config_out_tls tls;       /* CONFIG_OUT_TLS_DEFAULT: as the whole configuration has it */
     const char *tls_name;          /* "" = the next hop's */
     struct tls_client *tls_client; /* NULL: the configuration's */
-    const char *user;              /* "" = no log-in */
-    char password[ROUTE_PASSWORD_MAX + 1];
+    const char *user;              /* "" = no log-in; only with next hops of its own */
+    char *password;                /* NULL without a user */
     char name[32]; /* for keys and logs */
 };
 

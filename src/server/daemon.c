@@ -476,8 +476,9 @@ static int act(struct daemon *daemon, enum daemon_action action)
     struct error err = {""};
     int status = load(daemon, &err);
 
-    if (status == EX_OK && action != DAEMON_PRINT)
-        config_warn(daemon->config, log_config_warning, NULL);
+    if (status == EX_OK && action != DAEMON_PRINT &&
+        !config_warn(daemon->config, log_config_warning, NULL) && action == DAEMON_CHECK)
+        status = EX_CONFIG;
     if (status == EX_OK && action == DAEMON_CHECK)
         printf(_("%s: the configuration is valid\n"), daemon->file);
     else if (status == EX_OK && action == DAEMON_PRINT)

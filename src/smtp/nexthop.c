@@ -61,19 +61,43 @@ static bool is_relayable(const char *mechanism, size_t len)
            (len < 5 || strncasecmp(mechanism + len - 5, plus, 5) != 0);
 }
 
+static bool nexthop_is_listed(const char *list, const char *word, size_t len)
+{
+    for (const char *at = list; *at != '\0';) {
+        size_t listed = strcspn(at, " ");
+        if (listed == len && strncasecmp(at, word, len) == 0)
+            return true;
+        at += listed + strspn(at + listed, " ");
+    }
+    return false;
+}
+
+static void nexthop_add_mechanism(const char *word, size_t len, struct nexthop_capabilities *out)
+{
+    size_t used = strlen(out->mechanisms);
+
+    if (nexthop_is_listed("PLAIN", word, len))
+        out->extensions |= NEXTHOP_AUTH_PLAIN;
+    if (nexthop_is_listed("LOGIN", word, len))
+        out->extensions |= NEXTHOP_AUTH_LOGIN;
+    if (is_relayable(word, len) && !nexthop_is_listed(out->mechanisms, word, len) &&
+        used + len + 2 <= sizeof out->mechanisms)
+        snprintf(out->mechanisms + used, sizeof out->mechanisms - used, "%s%.*s",
+                 used > 0 ? " " : "", (int)len, word);
+}
+
+/* Of one line, behind "AUTH". Servers give several, and some one for very old clients: "AUTH=LOGIN". */
 static void parse_mechanisms(const char *text, size_t len, struct nexthop_capabilities *out)
 {
-    struct buffer list;
-    buffer_init(&list, out->mechanisms, sizeof out->mechanisms);
     while (len > 0) {
         size_t word = word_length(text, len);
-        if (word > 0 && is_relayable(text, word) && list.len + word + 1 < list.size)
-            buffer_printf(&list, "%s%.*s", list.len > 0 ? " " : "", (int)word, text);
+        if (word > 0)
+            nexthop_add_mechanism(text, word, out);
         size_t used = word < len ? word + 1 : word;
         text += used;
         len -= used;
     }
-    if (list.len > 0)
+    if (out->mechanisms[0] != '\0')
         out->extensions |= NEXTHOP_AUTH;
 }
 
@@ -109,8 +133,9 @@ static void parse_keyword(const char *line, size_t len, struct nexthop_capabilit
         {"REQUIRETLS", NEXTHOP_REQUIRETLS},
     };
     size_t keyword_len = word_length(line, len);
-    if (keyword_len == 4 && strncasecmp(line, "AUTH", 4) == 0)
-        parse_mechanisms(line + 4, len - 4, out);
+    if (keyword_len >= 4 && strncasecmp(line, "AUTH", 4) == 0 &&
+        (keyword_len == 4 || line[4] == '='))
+        parse_mechanisms(line + 4 + (keyword_len > 4), len - 4 - (keyword_len > 4), out);
     if (keyword_len == 6 && strncasecmp(line, "LIMITS", 6) == 0)
         parse_limits(line + 6, len - 6, out);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {

@@ -32,6 +32,8 @@ enum {
     NEXTHOP_BINARYMIME = 1 << 9,
     NEXTHOP_REQUIRETLS = 1 << 10,
     NEXTHOP_AUTH = 1 << 11,
+    NEXTHOP_AUTH_PLAIN = 1 << 12, /* in `mechanisms`, or where that has no room for them */
+    NEXTHOP_AUTH_LOGIN = 1 << 13,
 };
 
 /* What an EHLO reply announced. */
@@ -40,7 +42,7 @@ struct nexthop_capabilities {
     unsigned xclient;                    /* XCLIENT_... attributes */
     uint64_t size_limit;                 /* octets; 0 = no fixed limit */
     unsigned recipients;                 /* RCPTMAX of LIMITS (RFC 9422); 0 = not said */
-    char mechanisms[MECHANISMS_MAX + 1]; /* of AUTH, "PLAIN LOGIN" */
+    char mechanisms[MECHANISMS_MAX + 1]; /* of AUTH, "PLAIN LOGIN", each once */
 };
 
 struct nexthop {

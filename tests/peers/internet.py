@@ -310,7 +310,10 @@ class Remote:
 
 class Exim:
     """Takes everything for its domains and puts it into a folder. The host "strict" wants a certificate
-    under TLS, and takes mail without TLS from everybody."""
+    under TLS, and takes mail without TLS from everybody. Who logs in as "me" with a password that is in
+    `passwords` may send anywhere; the last mechanism used is in the log."""
+
+    passwords = ("short", "p" * 500)
 
     def __init__(self, bed, cert, key):
         self.dir = f"{bed.dir}/exim"
@@ -327,7 +330,7 @@ exim_group = nogroup
 spool_directory = {self.dir}/spool
 log_file_path = {self.dir}/%s
 local_interfaces = {HOSTS['exim']} : {HOSTS['strict']}
-daemon_smtp_ports = 25
+daemon_smtp_ports = 25 : 587
 primary_hostname = mx-exim.test
 tls_advertise_hosts = *
 tls_certificate = {cert}
@@ -340,7 +343,16 @@ queue_only
 begin acl
 rcpt:
   accept domains = exim.test : strict.test
+  accept authenticated = *
   deny
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_advertise_condition = ${{if eq{{$received_port}}{{587}}}}
+  server_prompts = :
+  server_condition = ${{if and{{{{eq{{$auth2}}{{me}}}}{{inlist{{$auth3}}{{{" : ".join(self.passwords)}}}}}}}}}
+  server_set_id = $auth2
 begin routers
 all:
   driver = accept

@@ -565,6 +565,24 @@ def smarthost(world):
         world.remotes.remove(host)
 
 
+@scenario("out: Exim as the smarthost, with passwords of all lengths")
+def smarthost_exim(world):
+    password = f"{world.bed.dir}/password-exim"
+    for text in (*world.exim.passwords, "wrong"):
+        with open(password, "w") as file:
+            file.write("\ufeff" + text + "\r\n")
+        before = len(world.exim.mails())
+        relay = out(world, inner=f"""default_route = {{ next_hop = [ "mx-exim.test:587" ];
+            tls = "verify"; user = "me"; password_file = "{password}"; }};""")
+        reply = send("x@anywhere.example")[-1]
+        if text == "wrong":
+            assert reply.startswith("451 4.7.8") and "does not accept our log-in: 535" in reply, reply
+        else:
+            assert reply.startswith("250"), reply
+            wait_for("Exim's mail", lambda: len(world.exim.mails()) == before + 1)
+        relay.stop()
+
+
 def mail_server(world, extra):
     """The Postfix at home, with relay-out as its relayhost."""
     world.bed.count += 1

@@ -202,10 +202,61 @@ static void test_password(void)
     g_assert_cmpstr(routes_find(routes, "x.example")->password, ==, "s3cret");
     g_assert_null(routes_own_domain(routes));
     routes_free(routes);
-    g_assert_true(g_file_set_contents(file, "\n", -1, NULL));
-    g_assert_null(routes_new(config, &err));
-    g_assert_nonnull(strstr(err.text, "is no password"));
+    /* As editors leave them, and long ones. */
+    g_autofree char *longest = g_strnfill(ROUTE_PASSWORD_MAX, 'x');
+    g_autofree char *longer = g_strnfill(ROUTE_PASSWORD_MAX + 1, 'x');
+    const struct {
+        const char *octets, *password; /* NULL: none */
+    } files[] = {
+        {"\xef\xbb\xbfs3cret\r\n", "s3cret"}, {"s3cret", "s3cret"}, {"pass word \n", "pass word "},
+        {"p\xc3\xa4ss\n", "p\xc3\xa4ss"},    {longest, longest}, {longer, NULL},
+        {"\n", NULL},                          {"", NULL},         {"\xef\xbb\xbf\n", NULL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_test_message("file %zu", i);
+        g_assert_true(g_file_set_contents(file, files[i].octets, -1, NULL));
+        routes = routes_new(config, &err);
+        g_assert_cmpint(routes != NULL, ==, files[i].password != NULL);
+        if (routes != NULL)
+            g_assert_cmpstr(routes_find(routes, "x.example")->password, ==, files[i].password);
+        else
+            g_assert_nonnull(strstr(err.text, "is no password"));
+        routes_free(routes);
+    }
     config_unref(config);
+}
+
+static void count_warning(void *context, const char *text)
+{
+    g_assert_nonnull(strstr(text, "out.routes[0] has a log-in"));
+    ++*(unsigned *)context;
+}
+
+/* A log-in is for the next hops beside it. Where these are not used, it is nobody's. */
+static void test_unused_log_in(void)
+{
+    g_autofree char *file = g_build_filename(folder, "password", NULL);
+    struct error err = {""};
+
+    g_assert_true(g_file_set_contents(file, "s3cret\n", -1, NULL));
+    for (int forced = 0; forced < 2; forced++) {
+        g_autofree char *text = g_strdup_printf(
+            "hostname = \"relay.example\"; out = { allow = [ \"10.0.0.2\" ]; force_routing = %s;\n"
+            "routes = ( { domain = [ \"*\" ]; next_hop = [ \"smart.hop\" ]; tls = \"verify\";\n"
+            "tls_name = \"n.example\"; user = \"u\"; password_file = \"password\"; } ); };",
+            forced ? "true" : "false");
+        struct config *config = load(text);
+        struct routes *routes = routes_new(config, &err);
+        const struct route *route = routes_find(routes, "x.example");
+        unsigned warnings = 0;
+        g_assert_cmpstr(route->user, ==, forced ? "u" : "");
+        g_assert_cmpstr(route->password, ==, forced ? "s3cret" : NULL);
+        g_assert_cmpstr(route->tls_name, ==, forced ? "n.example" : "");
+        g_assert_cmpint(config_warn(config, count_warning, &warnings), ==, forced);
+        g_assert_cmpuint(warnings, ==, !forced);
+        routes_free(routes);
+        config_unref(config);
+    }
 }
 
 static void test_ourselves(void)
@@ -315,6 +366,7 @@ int main(int argc, char **argv)
     g_test_add_func("/routes/bounces", test_bounces);
     g_test_add_func("/routes/keys", test_keys);
     g_test_add_func("/routes/password", test_password);
+    g_test_add_func("/routes/unused log-in", test_unused_log_in);
     g_test_add_func("/routes/ourselves", test_ourselves);
     g_test_add_func("/routes/tls", test_tls);
     g_test_add_func("/routes/decide", test_decide);

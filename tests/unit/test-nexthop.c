@@ -1,0 +1,75 @@
+/* tests/unit/test-nexthop.c - what an EHLO reply announces
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <string.h>
+
+#include "smtp/nexthop.h"
+
+#define NO_AUTH 0
+#define AUTH (NEXTHOP_AUTH)
+#define PLAIN (NEXTHOP_AUTH_PLAIN)
+#define LOGIN (NEXTHOP_AUTH_LOGIN)
+
+/* RFC 4954 3 has one line; servers give several, and a form for clients of before 1999. */
+static const struct {
+    const char *lines;
+    unsigned extensions;
+    const char *mechanisms;
+} cases[] = {
+    {"PIPELINING", NO_AUTH, ""},
+    {"AUTH", NO_AUTH, ""},
+    {"AUTHX PLAIN", NO_AUTH, ""},
+    {"AUTH PLAIN LOGIN", AUTH | PLAIN | LOGIN, "PLAIN LOGIN"},
+    {"auth plain", AUTH | PLAIN, "plain"},
+    {"AUTH  PLAIN   LOGIN ", AUTH | PLAIN | LOGIN, "PLAIN LOGIN"},
+    {"AUTH=LOGIN", AUTH | LOGIN, "LOGIN"},
+    {"AUTH=LOGIN PLAIN", AUTH | LOGIN | PLAIN, "LOGIN PLAIN"},
+    {"AUTH= LOGIN", AUTH | LOGIN, "LOGIN"},
+    {"AUTH PLAIN LOGIN\nAUTH=PLAIN LOGIN", AUTH | PLAIN | LOGIN, "PLAIN LOGIN"},
+    {"AUTH PLAIN LOGIN\nAUTH XOAUTH2 GSSAPI", AUTH | PLAIN | LOGIN, "PLAIN LOGIN XOAUTH2 GSSAPI"},
+    {"AUTH GSSAPI\nSIZE 1\nAUTH LOGIN", AUTH | LOGIN, "GSSAPI LOGIN"},
+    {"AUTH EXTERNAL SCRAM-SHA-1-PLUS", NO_AUTH, ""},
+    {"AUTH PLAINER LOG", AUTH, "PLAINER LOG"},
+};
+
+static void parse(const char *lines, struct nexthop_capabilities *out)
+{
+    struct reply reply;
+    reply_set(&reply, 250, "", "mx.example\n%s", lines);
+    nexthop_parse_capabilities(&reply, out);
+}
+
+static void test_mechanisms(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct nexthop_capabilities has;
+        parse(cases[i].lines, &has);
+        g_test_message("%s", cases[i].lines);
+        g_assert_cmphex(has.extensions & (AUTH | PLAIN | LOGIN), ==, cases[i].extensions);
+        g_assert_cmpstr(has.mechanisms, ==, cases[i].mechanisms);
+    }
+}
+
+/* More than can be handed on to a client: our own log-in finds what it knows all the same. */
+static void test_long_list(void)
+{
+    g_autoptr(GString) lines = g_string_new("AUTH");
+    struct nexthop_capabilities has;
+
+    for (int i = 0; i < 20; i++)
+        g_string_append_printf(lines, " MECHANISM-NUMBER-%d", i);
+    g_string_append(lines, " LOGIN");
+    parse(lines->str, &has);
+    g_assert_true(has.extensions & NEXTHOP_AUTH_LOGIN);
+    g_assert_cmpuint(strlen(has.mechanisms), <=, MECHANISMS_MAX);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/nexthop/mechanisms", test_mechanisms);
+    g_test_add_func("/nexthop/long list", test_long_list);
+    return g_test_run();
+}
