@@ -112,7 +112,7 @@ static enum own_reply check_recipient(void *context, struct path *recipient, con
 
     if (recipient->has_source_route || recipient->has_routing_local || recipient->is_literal)
         return REPLY_RELAY_DENIED;
-    if (recipient->domain[0] == '\0')
+    if (path_is_postmaster(recipient))
         verdict = complete_postmaster(inbound, recipient, &backend);
     else if (!domains_find(&inbound->domains, recipient->domain, &backend))
         verdict = REPLY_RELAY_DENIED;

@@ -116,7 +116,7 @@ static enum own_reply check_recipient(void *context, struct path *recipient, con
     *route = NULL;
     if (recipient->has_source_route)
         return REPLY_RELAY_DENIED;
-    if (recipient->domain[0] == '\0')
+    if (path_is_postmaster(recipient))
         return complete_postmaster(out, recipient);
     if (recipient->is_literal && !out->config->out.address_literals)
         return REPLY_LITERAL_DENIED;
