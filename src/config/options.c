@@ -138,7 +138,7 @@ static const struct option all_rows[] = {
         "used.")},
     {"dns.servers", OPTION_HOSTS, offsetof(struct config, dns.servers), "", 53, 0, NULL,
      N_("Resolvers to ask, IP addresses with or without a port. Empty means those of "
-        "/etc/resolv.conf.")},
+        "/etc/resolv.conf; when they change there, it is noticed.")},
     {"dns.recurse", OPTION_BOOLEAN, offsetof(struct config, dns.recurse), "false", 0, 0, NULL,
      N_("Ask nobody else, but the root servers and those that they refer to.")},
     {"dns.validate", OPTION_BOOLEAN, offsetof(struct config, dns.validate), "true", 0, 0, NULL,

@@ -443,11 +443,13 @@ static struct service *relay_in_service(void *shared, struct config *config, str
 {
     struct relay_in *relay = shared;
     struct inbound *inbound = calloc(1, sizeof *inbound);
+    struct resolver_config resolver;
 
     if (inbound == NULL) {
         error_set(err, _("out of memory"));
         return NULL;
     }
+    config_resolver(config, &resolver);
     inbound->config = config_ref(config);
     inbound->resolver = relay->resolver;
     inbound->tls = tls != NULL ? tls_server_ref(tls) : NULL;
@@ -459,6 +461,7 @@ static struct service *relay_in_service(void *shared, struct config *config, str
         set_submission_rules(inbound);
     if (set_dnsbl(&inbound->service, relay->resolver, &config->in.dnsbl, err) != 0 ||
         list_domains(inbound, err) != 0 || find_backends(inbound, relay, err) != 0 ||
+        resolver_configure(relay->resolver, &resolver, err) != 0 ||
         remember_backends(relay, inbound, err) != 0) {
         service_unref(&inbound->service);
         return NULL;

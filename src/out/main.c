@@ -267,9 +267,15 @@ static struct service *relay_out_service(void *shared, struct config *config,
 {
     struct relay_out *relay = shared;
     struct outbound *out = outbound_new(config, relay->remotes, relay->resolver, err);
+    struct resolver_config resolver;
 
     if (out == NULL)
         return NULL;
+    config_resolver(config, &resolver);
+    if (resolver_configure(relay->resolver, &resolver, err) != 0) {
+        outbound_free(out);
+        return NULL;
+    }
     out->tls = tls != NULL ? tls_server_ref(tls) : NULL;
     out->generation = ++relay->generation;
     atomic_init(&out->service.references, 1);

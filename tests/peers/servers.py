@@ -113,6 +113,8 @@ class NameServer:
                 query, peer = self.udp.recvfrom(4096)
             except OSError:
                 return
+            if not query:  # shut down
+                return
             answer = self.answer(query)
             if answer:
                 # what is longer has to be asked for by TCP
