@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdbool.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +21,16 @@
 #include <unistd.h>
 
 #include "base/i18n.h"
+#include "config/config.h"
 #include "ctl/commands.h"
+#include "server/privileges.h"
 
 #define PASSWORD_MAX 255
 #define NEW_FILE_MODE 0640
+#define DEFAULT_USER "postern"
 
 struct password_order {
+    const char *config; /* NULL: the default one, if it is there */
     const char *file, *user;
     char **senders;
     int sender_count;
@@ -33,7 +39,7 @@ struct password_order {
 
 static void print_help(void)
 {
-    printf(_("Usage: relayctl password [--delete] FILE USER [SENDER...]\n"
+    printf(_("Usage: relayctl password [OPTION...] FILE USER [SENDER...]\n"
              "Sets the password of a user who may log in at relay-out, in FILE (out.users_file).\n"
              "It is asked for on a terminal, and otherwise read from standard input, a line.\n"
              "\n"
@@ -41,8 +47,11 @@ static void print_help(void)
              "             @example.com for all of a domain, or \"*\"; none given: those\n"
              "             that the user has, of a new user any\n"
              "  --delete   take the user out\n"
+             "  -c, --config FILE  names the user and group that must be able to read it\n"
+             "             (default %s)\n"
              "\n"
-             "Then: systemctl reload relay-out\n"));
+             "Then: systemctl reload relay-out\n"),
+           config_default_file);
 }
 
 /* One line; without its end. */
@@ -56,22 +65,68 @@ static bool read_line(char *out, size_t size)
     return whole;
 }
 
+/* The terminal must not stay without its echo, however the prompt ends. */
+static const int ending_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGALRM,
+                                     SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
+#define ENDING_SIGNALS (sizeof ending_signals / sizeof *ending_signals)
+
+static volatile sig_atomic_t caught_signal;
+
+static void note_signal(int number)
+{
+    caught_signal = number;
+}
+
+/* One line from the terminal; they come while it waits, and then only. */
+static bool wait_for_line(const sigset_t *open, char *out, size_t size)
+{
+    struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
+    int ready;
+    do
+        ready = ppoll(&terminal, 1, NULL, open);
+    while (ready < 0 && errno == EINTR && caught_signal == 0);
+    return ready > 0 && read_line(out, size);
+}
+
+static bool ask_terminal(const char *prompt, const struct termios *before, char *out, size_t size)
+{
+    const struct sigaction action = {.sa_handler = note_signal};
+    struct sigaction former[ENDING_SIGNALS];
+    struct termios quiet = *before;
+    sigset_t blocked, open;
+
+    caught_signal = 0;
+    sigemptyset(&blocked);
+    for (size_t i = 0; i < ENDING_SIGNALS; i++)
+        sigaddset(&blocked, ending_signals[i]);
+    sigprocmask(SIG_BLOCK, &blocked, &open);
+    for (size_t i = 0; i < ENDING_SIGNALS; i++)
+        sigaction(ending_signals[i], &action, &former[i]);
+    fprintf(stderr, "%s", prompt);
+    quiet.c_lflag &= ~(tcflag_t)ECHO;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+    bool read = wait_for_line(&open, out, size);
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, before);
+    fprintf(stderr, "\n");
+    for (size_t i = 0; i < ENDING_SIGNALS; i++)
+        sigaction(ending_signals[i], &former[i], NULL);
+    sigprocmask(SIG_SETMASK, &open, NULL);
+    return read;
+}
+
 static bool ask_quietly(const char *prompt, char *out, size_t size)
 {
-    struct termios before, quiet;
-    bool terminal = tcgetattr(STDIN_FILENO, &before) == 0;
+    struct termios before;
+    bool read;
 
-    if (terminal) {
-        fprintf(stderr, "%s", prompt);
-        quiet = before;
-        quiet.c_lflag &= ~(tcflag_t)ECHO;
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
-    }
-    bool read = read_line(out, size);
-    if (terminal) {
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
-        fprintf(stderr, "\n");
-    }
+    if (tcgetattr(STDIN_FILENO, &before) != 0)
+        return read_line(out, size);
+    do {
+        read = ask_terminal(prompt, &before, out, size);
+        /* What it was to do: end us, or stop us until the terminal is ours again. */
+        if (caught_signal != 0)
+            raise(caught_signal);
+    } while (!read && caught_signal != 0);
     return read;
 }
 
@@ -172,14 +227,48 @@ static bool copy_others(FILE *from, FILE *to, const char *user)
     return found;
 }
 
-/* Owner and mode as the old one's. */
-static int open_new(const char *path, const struct stat *old, bool had_old)
+static void drop_report(void *context, const char *text)
 {
-    mode_t mode = had_old ? old->st_mode & 07777 : NEW_FILE_MODE;
+    (void)context;
+    (void)text;
+}
+
+/* Whom relay-out runs as. A configuration with mistakes, which this may be a part of mending, counts
+ * for none. */
+static bool find_reader(const struct password_order *order, uid_t *uid, gid_t *gid)
+{
+    struct error err;
+    const char *file = order->config != NULL ? order->config : config_default_file;
+    struct config *config = access(file, R_OK) == 0 ? config_load(file, drop_report, NULL) : NULL;
+    bool found = config != NULL ? privileges_find(config->user, config->group, uid, gid, &err) == 0
+                                : privileges_find(DEFAULT_USER, "", uid, gid, &err) == 0;
+    config_unref(config);
+    return found;
+}
+
+/* Owner and mode are the old one's, so far as the daemon can read the file: it is of no use else. */
+static void choose_rights(const struct password_order *order, struct stat *rights)
+{
+    uid_t uid;
+    gid_t gid;
+
+    if (geteuid() != 0 || !find_reader(order, &uid, &gid))
+        return;
+    mode_t mode = rights->st_mode;
+    if ((mode & S_IROTH) || (rights->st_uid == uid && (mode & S_IRUSR)) ||
+        (rights->st_gid == gid && (mode & S_IRGRP)))
+        return;
+    rights->st_gid = gid;
+    rights->st_mode |= S_IRGRP;
+}
+
+static int open_new(const char *path, const struct stat *rights)
+{
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -1;
-    if ((!had_old || fchown(fd, old->st_uid, old->st_gid) == 0) && fchmod(fd, mode) == 0)
+    if (fchown(fd, rights->st_uid, rights->st_gid) == 0 &&
+        fchmod(fd, rights->st_mode & 07777) == 0)
         return fd;
     close(fd);
     unlink(path);
@@ -190,8 +279,11 @@ static int replace(const struct password_order *order, const char *line, const c
 {
     struct stat status;
     bool had_old = stat(order->file, &status) == 0;
+    if (!had_old)
+        status = (struct stat){.st_uid = geteuid(), .st_gid = getegid(), .st_mode = NEW_FILE_MODE};
+    choose_rights(order, &status);
     FILE *from = had_old ? fopen(order->file, "re") : NULL;
-    int fd = (had_old && from == NULL) ? -1 : open_new(path, &status, had_old);
+    int fd = (had_old && from == NULL) ? -1 : open_new(path, &status);
     FILE *to = fd >= 0 ? fdopen(fd, "w") : NULL;
     int result = -1;
 
@@ -253,6 +345,7 @@ static bool is_usable(const struct password_order *order)
 int password_main(int argc, char **argv)
 {
     static const struct option long_options[] = {
+        {"config", required_argument, NULL, 'c'},
         {"delete", no_argument, NULL, 'd'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -260,14 +353,17 @@ int password_main(int argc, char **argv)
     struct password_order order = {.remove = false};
     int letter;
 
-    while ((letter = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
         if (letter == 'h') {
             print_help();
             return EX_OK;
         }
-        if (letter != 'd')
+        if (letter != 'd' && letter != 'c')
             return EX_USAGE;
-        order.remove = true;
+        if (letter == 'd')
+            order.remove = true;
+        else
+            order.config = optarg;
     }
     if (argc - optind < 2) {
         fprintf(stderr, _("relayctl password: FILE and USER are needed; see --help\n"));

@@ -22,13 +22,8 @@ static int become(const char *user, uid_t uid, gid_t gid, struct error *err)
     return -1;
 }
 
-int privileges_drop(const char *user, const char *group, struct error *err)
+int privileges_find(const char *user, const char *group, uid_t *uid, gid_t *gid, struct error *err)
 {
-    umask(077);
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    if (geteuid() != 0 || strcmp(user, "root") == 0)
-        return 0;
     const struct passwd *entry = getpwnam(user);
     if (entry == NULL) {
         error_set(err,
@@ -37,18 +32,31 @@ int privileges_drop(const char *user, const char *group, struct error *err)
                   user);
         return -1;
     }
-    uid_t uid = entry->pw_uid;
-    gid_t gid = entry->pw_gid;
-    if (group[0] != '\0') {
-        const struct group *wanted = getgrnam(group);
-        if (wanted == NULL) {
-            error_set(err,
-                      _("there is no group \"%s\": set the option \"group\" to one that "
-                        "exists, or leave it out"),
-                      group);
-            return -1;
-        }
-        gid = wanted->gr_gid;
+    *uid = entry->pw_uid;
+    *gid = entry->pw_gid;
+    if (group[0] == '\0')
+        return 0;
+    const struct group *wanted = getgrnam(group);
+    if (wanted == NULL) {
+        error_set(err,
+                  _("there is no group \"%s\": set the option \"group\" to one that "
+                    "exists, or leave it out"),
+                  group);
+        return -1;
     }
-    return become(user, uid, gid, err);
+    *gid = wanted->gr_gid;
+    return 0;
+}
+
+int privileges_drop(const char *user, const char *group, struct error *err)
+{
+    uid_t uid;
+    gid_t gid;
+
+    umask(077);
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    if (geteuid() != 0 || strcmp(user, "root") == 0)
+        return 0;
+    return privileges_find(user, group, &uid, &gid, err) == 0 ? become(user, uid, gid, err) : -1;
 }

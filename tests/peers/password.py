@@ -1,0 +1,125 @@
+"""Runs relayctl password as an operator does: at a terminal, and as root for a daemon that is not root."""
+import os
+import pty
+import pwd
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+RELAYCTL, FOLDER = sys.argv[1:]
+USERS = os.path.join(FOLDER, "users")
+CONFIG = os.path.join(FOLDER, "relay.conf")
+NOBODY = pwd.getpwnam("nobody")
+CHECKS = []
+
+
+def check(function):
+    CHECKS.append(function)
+    return function
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def at_terminal():
+    """The process and the terminal's end, with the echo off: it asks."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(RELAYCTL, ["relayctl", "password", "-c", CONFIG, USERS, "ann"])
+    wait_for(lambda: not echoes(terminal))
+    return pid, terminal
+
+
+def echoes(terminal):
+    return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+
+
+@check
+def typed_twice():
+    pid, terminal = at_terminal()
+    os.write(terminal, b"secret\n")
+    wait_for(lambda: b"Again" in os.read(terminal, 1000))
+    wait_for(lambda: not echoes(terminal))
+    os.write(terminal, b"secret\n")
+    assert os.waitpid(pid, 0)[1] == 0
+    with open(USERS, encoding="ascii") as file:
+        assert file.read().startswith("ann:$")
+    os.unlink(USERS)
+    os.close(terminal)
+
+
+@check
+def ended_by_any_signal():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1):
+        pid, terminal = at_terminal()
+        os.kill(pid, number)
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == number
+        assert echoes(terminal), number
+        os.close(terminal)
+    assert not os.path.exists(USERS)
+
+
+@check
+def stopped_and_continued():
+    # A process group of its own in the session: one without a parent there is not stopped.
+    shell, terminal = pty.fork()
+    if shell == 0:
+        os.execv("/bin/bash", ["bash", "--norc", "-im", "-c",
+                               f"{RELAYCTL} password -c {CONFIG} {USERS} ann; fg"])
+    wait_for(lambda: not echoes(terminal))
+    os.write(terminal, b"\x1a")
+    said = b""
+    while said.count(b"Password:") < 2:
+        said += os.read(terminal, 1000)
+    wait_for(lambda: not echoes(terminal))
+    os.write(terminal, b"\x03")
+    os.waitpid(shell, 0)
+    assert echoes(terminal)
+    os.close(terminal)
+
+
+@check
+def the_daemon_can_read_it():
+    with open(CONFIG, "w", encoding="ascii") as file:
+        file.write('hostname = "a.example"; user = "nobody"; in = { domains = [ "a.example" ]; '
+                   'backend = { hosts = [ "127.0.0.1" ]; identity = "none"; }; };\n')
+    for mode, owner in ((None, 0), (0o600, 0), (0o640, 0), (0o600, NOBODY.pw_uid), (0o644, 0)):
+        if mode is not None:
+            with open(USERS, "w", encoding="ascii"):
+                os.chmod(USERS, mode)
+                os.chown(USERS, owner, 0)
+        done = subprocess.run([RELAYCTL, "password", "-c", CONFIG, USERS, "ann"], input="secret\n", text=True,
+                              capture_output=True, timeout=20)
+        assert done.returncode == 0, done.stderr
+        status = os.stat(USERS)
+        needed = mode is None or (owner == 0 and mode != 0o644)
+        assert status.st_mode & 0o777 == (0o640 if needed else mode), (mode, oct(status.st_mode))
+        assert status.st_gid == (NOBODY.pw_gid if needed else 0)
+        os.setegid(NOBODY.pw_gid)
+        os.seteuid(NOBODY.pw_uid)
+        try:
+            assert os.access(FOLDER, os.X_OK) and open(USERS, encoding="ascii").read()
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+        os.unlink(USERS)
+
+
+os.chmod(FOLDER, 0o755)
+print("1..%d" % len(CHECKS))
+failures = 0
+for position, function in enumerate(CHECKS, 1):
+    try:
+        function()
+        print("ok", position, function.__name__)
+    except Exception as error:  # whatever went wrong, the other checks still say something
+        failures += 1
+        print("not ok", position, function.__name__)
+        print("#", type(error).__name__, str(error).replace("\n", "\n# "))
+sys.exit(1 if failures else 0)
