@@ -267,8 +267,7 @@ static int open_new(const char *path, const struct stat *rights)
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -1;
-    if (fchown(fd, rights->st_uid, rights->st_gid) == 0 &&
-        fchmod(fd, rights->st_mode & 07777) == 0)
+    if (fchown(fd, rights->st_uid, rights->st_gid) == 0 && fchmod(fd, rights->st_mode & 07777) == 0)
         return fd;
     close(fd);
     unlink(path);

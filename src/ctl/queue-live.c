@@ -127,15 +127,29 @@ static int spoiled(struct error *err)
     return -1;
 }
 
-int live_message(FILE *answer, struct spool_envelope *envelope, struct error *err)
+/* The answer went wrong in its middle, and may say how. */
+static int fail(FILE *answer, const char *word, struct error *err)
+{
+    char reason[512] = "";
+    if (strcmp(word, "error") == 0 && fscanf(answer, " %511[^\n]", reason) == 1)
+        error_set(err, _("relay-out says: %s"), reason);
+    else
+        spoiled(err);
+    return -1;
+}
+
+int live_message(FILE *answer, struct spool_envelope *envelope, unsigned *lost, struct error *err)
 {
     size_t len;
     char word[8] = "";
 
     if (fscanf(answer, " %7[a-z]", word) != 1 || strcmp(word, "end") == 0)
         return 0;
-    if (strcmp(word, "message") != 0 || fscanf(answer, "%zu", &len) != 1 || getc(answer) != '\n' ||
-        len > ENVELOPE_FILE_MAX)
+    if (strcmp(word, "lost") == 0 && lost != NULL && fscanf(answer, "%u", lost) == 1)
+        return 0;
+    if (strcmp(word, "message") != 0)
+        return fail(answer, word, err);
+    if (fscanf(answer, "%zu", &len) != 1 || getc(answer) != '\n' || len > ENVELOPE_FILE_MAX)
         return spoiled(err);
     char *text = malloc(len + 1);
     int result = text != NULL && fread(text, 1, len, answer) == len ? 1 : spoiled(err);
@@ -145,28 +159,21 @@ int live_message(FILE *answer, struct spool_envelope *envelope, struct error *er
     return result;
 }
 
-FILE *live_data(FILE *answer, struct error *err)
+int live_data(FILE *answer, uint64_t *size, struct error *err)
 {
-    uint64_t left;
-    char block[16384];
+    if (fscanf(answer, " data %" SCNu64, size) == 1 && getc(answer) == '\n')
+        return 0;
+    return spoiled(err);
+}
 
-    if (fscanf(answer, "data %" SCNu64, &left) != 1 || getc(answer) != '\n') {
-        spoiled(err);
-        return NULL;
+int live_done(FILE *answer, unsigned *changed, unsigned *busy, struct error *err)
+{
+    char word[8] = "";
+
+    *changed = *busy = 0;
+    while (fscanf(answer, " %7[a-z]", word) == 1 && strcmp(word, "end") != 0) {
+        if (strcmp(word, "done") != 0 || fscanf(answer, "%u %u", changed, busy) != 2)
+            return fail(answer, word, err);
     }
-    FILE *file = tmpfile();
-    while (file != NULL && left > 0) {
-        size_t got = fread(block, 1, left < sizeof block ? (size_t)left : sizeof block, answer);
-        if (got == 0 || fwrite(block, 1, got, file) != got)
-            break;
-        left -= got;
-    }
-    if (file != NULL && left == 0 && fflush(file) == 0) {
-        rewind(file);
-        return file;
-    }
-    error_set(err, "tmpfile: %s", strerror(errno));
-    if (file != NULL)
-        fclose(file);
-    return NULL;
+    return 0;
 }

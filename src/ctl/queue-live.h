@@ -23,11 +23,14 @@ enum live_result {
 enum live_result live_ask(const char *folder, FILE **answer, struct error *err, const char *format,
                           ...) __attribute__((format(printf, 4, 5)));
 
-/* The next message of an answer, into an empty envelope. 1; 0 when there is none any more; -1 with a
- * reason. */
-int live_message(FILE *answer, struct spool_envelope *envelope, struct error *err);
+/* The next message of an answer, into an empty envelope. 1; 0 when there is none any more, and then
+ * *lost (if not NULL) are the notices to senders that came to nothing; -1 with a reason. */
+int live_message(FILE *answer, struct spool_envelope *envelope, unsigned *lost, struct error *err);
 
-/* The mail data behind it, copied to a file of its own; NULL with a reason. */
-FILE *live_data(FILE *answer, struct error *err);
+/* The answer stands before that many octets of mail data. 0, or -1 with a reason. */
+int live_data(FILE *answer, uint64_t *size, struct error *err);
+
+/* What an order has done. 0, or -1 with a reason: then so much was done before it. */
+int live_done(FILE *answer, unsigned *changed, unsigned *busy, struct error *err);
 
 #endif

@@ -2,14 +2,13 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <strings.h>
 #include <time.h>
 
 #include "ctl/queue.h"
 
 struct edit {
     enum queue_order order;
-    const char *domain;
+    const struct spool_selection *selection;
     bool changed;
 };
 
@@ -24,8 +23,7 @@ static enum spool_edit_action set_due(struct spool_envelope *envelope, const cha
 {
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         struct spool_recipient *recipient = &envelope->recipients[i];
-        if (recipient->state != RECIPIENT_QUEUED || recipient->next_try == 0 ||
-            (domain != NULL && strcasecmp(recipient->path.domain, domain) != 0))
+        if (recipient->next_try == 0 || !spool_recipient_waits_at(recipient, domain))
             continue;
         recipient->next_try = 0;
         *changed = true;
@@ -33,10 +31,21 @@ static enum spool_edit_action set_due(struct spool_envelope *envelope, const cha
     return *changed ? SPOOL_EDIT_WRITE : SPOOL_EDIT_KEEP;
 }
 
+static enum spool_edit_action take_off(struct spool_envelope *envelope, const char *domain,
+                                       bool *changed)
+{
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        if (spool_recipient_waits_at(&envelope->recipients[i], domain))
+            envelope->recipients[i].state = RECIPIENT_FAILED;
+    }
+    *changed = true;
+    return spool_envelope_left(envelope) > 0 ? SPOOL_EDIT_WRITE : SPOOL_EDIT_REMOVE;
+}
+
 static enum spool_edit_action change(void *context, struct spool_envelope *envelope)
 {
     struct edit *edit = context;
-    if (edit->domain != NULL && !spool_envelope_waits_for(envelope, edit->domain))
+    if (!spool_envelope_is_selected(envelope, edit->selection))
         return SPOOL_EDIT_KEEP;
     switch (edit->order) {
     case QUEUE_ORDER_HOLD:
@@ -44,17 +53,18 @@ static enum spool_edit_action change(void *context, struct spool_envelope *envel
     case QUEUE_ORDER_RELEASE:
         return set_hold(envelope, false, &edit->changed);
     case QUEUE_ORDER_RETRY:
-        return set_due(envelope, edit->domain, &edit->changed);
-    default:
-        edit->changed = true;
-        return SPOOL_EDIT_REMOVE;
+        return set_due(envelope, edit->selection->domain, &edit->changed);
+    case QUEUE_ORDER_REMOVE:
+        return take_off(envelope, edit->selection->domain, &edit->changed);
     }
+    return SPOOL_EDIT_KEEP;
 }
 
 enum spool_result queue_order(struct spool *spool, enum queue_order order, uint64_t id,
-                              const char *domain, unsigned *changed, struct error *err)
+                              const struct spool_selection *selection, unsigned *changed,
+                              struct error *err)
 {
-    struct edit edit = {.order = order, .domain = domain};
+    struct edit edit = {.order = order, .selection = selection};
     enum spool_result result = spool_edit(spool, id, change, &edit, err);
     if (result == SPOOL_OK && edit.changed)
         ++*changed;

@@ -6,9 +6,10 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
+#include <grp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,7 +23,9 @@ struct queue_options {
     const char *config;  /* NULL: the default one, if it is there */
     const char *folder;  /* of the files */
     const char *control; /* of the daemon's socket; "" = the files are meant */
-    bool json, body, bounce;
+    const char *sender;  /* of the messages that are meant; NULL: any */
+    bool json, body, raw, bounce;
+    enum queue_count_by by;
     int64_t now;
     char **arguments; /* behind the verb, NULL-terminated */
 };
@@ -34,11 +37,6 @@ struct ids {
     bool failed;
 };
 
-struct totals {
-    unsigned messages, held;
-    uint64_t recipients, octets;
-};
-
 static void print_help(void)
 {
     printf(_("Usage: relayctl queue COMMAND [OPTION...]\n"
@@ -47,20 +45,46 @@ static void print_help(void)
              "  show ID [--body]            its envelope and header, or all of it\n"
              "  count                       messages, recipients left, octets\n"
              "  hold ID...|DOMAIN...|all    do not try it until it is released\n"
-             "  release ID...|DOMAIN...|all try it again\n"
+             "  release ID...|DOMAIN...|all try it again, at once\n"
              "  retry ID...|DOMAIN...|all   try it now, or as soon as relay-out runs\n"
-             "  remove ID... [--bounce]     delete it; with --bounce the sender is told\n\n"
+             "  remove ID...|DOMAIN...      delete it, or what is for that domain\n\n"
              "  -c, --config FILE           where the spool is (default %s)\n"
              "  -s, --spool DIR             this spool, and its files only\n"
+             "      --sender ADDRESS        hold, release, retry, remove: only what ADDRESS,\n"
+             "                              @DOMAIN or \"<>\" has sent; of remove, all of it\n"
+             "      --bounce                remove: the sender is told\n"
+             "      --body                  show: all of the message\n"
+             "      --raw                   show: control characters as they are\n"
+             "      --by-domain             count: for each domain of recipients\n"
+             "      --by-sender             count: for each sender\n"
              "      --json                  list, show and count for programs\n\n"
              "It asks the relay-out that runs. When none runs, it works on the files.\n"),
            config_default_file);
+}
+
+/* The folder's owner decides what is in it, and must not decide what root does: from here on we are
+ * that owner. */
+static int become_owner(const char *folder, struct error *err)
+{
+    struct stat status;
+
+    if (geteuid() != 0 || stat(folder, &status) != 0 || status.st_uid == 0)
+        return 0;
+    if (setgroups(0, NULL) == 0 && setresgid(status.st_gid, status.st_gid, status.st_gid) == 0 &&
+        setresuid(status.st_uid, status.st_uid, status.st_uid) == 0)
+        return 0;
+    error_set(err, _("cannot become the owner of %s: %s"), folder, strerror(errno));
+    return -1;
 }
 
 static struct spool *open_spool(const struct queue_options *options, bool read_only)
 {
     struct spool_config config = {.folder = options->folder};
     struct error err = {""};
+    if (become_owner(options->folder, &err) != 0) {
+        fprintf(stderr, "relayctl queue: %s\n", err.text);
+        return NULL;
+    }
     struct spool *spool = spool_open(&config, read_only, &err);
     if (spool == NULL)
         fprintf(stderr, "relayctl queue: %s\n", err.text);
@@ -77,16 +101,23 @@ static int look_at_answer(FILE *answer, spool_found *found, void *context)
 {
     struct spool_envelope envelope;
     struct error err = {""};
+    unsigned lost = 0;
     int result;
 
     do {
         spool_envelope_init(&envelope);
-        result = live_message(answer, &envelope, &err);
+        result = live_message(answer, &envelope, &lost, &err);
         if (result > 0)
             found(context, &envelope);
         spool_envelope_clear(&envelope);
     } while (result > 0);
     fclose(answer);
+    if (lost > 0)
+        fprintf(
+            stderr,
+            _("relayctl queue: %u notices to senders could not be delivered since relay-out was "
+              "started; its log says why (event=notice-lost)\n"),
+            lost);
     return result == 0 ? EX_OK : complain(&err, EX_PROTOCOL);
 }
 
@@ -131,57 +162,59 @@ static int list(struct queue_options *options)
     return look(options, print_message, options);
 }
 
-static void add_up(void *context, const struct spool_envelope *envelope)
-{
-    struct totals *totals = context;
-    totals->messages++;
-    totals->held += envelope->hold;
-    totals->recipients += spool_envelope_left(envelope);
-    totals->octets += envelope->size;
-}
-
 static int count(struct queue_options *options)
 {
-    struct totals totals = {0};
-    int status = look(options, add_up, &totals);
-    if (status != EX_OK)
-        return status;
-    if (options->json)
-        printf("{\"messages\": %u, \"held\": %u, \"recipients_left\": %" PRIu64
-               ", \"octets\": %" PRIu64 "}\n",
-               totals.messages, totals.held, totals.recipients, totals.octets);
-    else
-        printf(_("%u messages (%u held), %" PRIu64 " recipients left, %" PRIu64 " octets\n"),
-               totals.messages, totals.held, totals.recipients, totals.octets);
-    return EX_OK;
+    struct queue_count count = {.by = options->by};
+    struct error err = {""};
+    int status = look(options, queue_count_add, &count);
+    if (status == EX_OK && count.failed) {
+        error_set(&err, _("out of memory"));
+        status = complain(&err, EX_OSERR);
+    }
+    if (status == EX_OK)
+        queue_count_print(stdout, &count, options->json, options->now);
+    queue_count_free(&count);
+    return status;
 }
 
-static int print_all_of(struct spool *spool, uint64_t id, const struct queue_options *options)
+/* `data` stands before its first octet, or is NULL and not wanted. */
+static int print_message_of(const struct queue_options *options,
+                            const struct spool_envelope *envelope, FILE *data, uint64_t size)
+{
+    if (options->json) {
+        queue_print_json(stdout, envelope);
+        return EX_OK;
+    }
+    queue_print_envelope(stdout, envelope);
+    fputc('\n', stdout);
+    if (queue_print_data(stdout, data, size, options->raw) == 0)
+        return EX_OK;
+    fprintf(stderr, _("relayctl queue: the message cannot be read to its end\n"));
+    return EX_IOERR;
+}
+
+static int show_files(struct spool *spool, uint64_t id, const struct queue_options *options)
 {
     struct spool_envelope envelope;
     struct error err = {""};
+    FILE *data = NULL;
     int fd = -1, status = EX_DATAERR;
 
-    if (spool_read(spool, id, &envelope, &err) != SPOOL_OK)
-        goto out;
-    if (options->json) {
-        queue_print_json(stdout, &envelope);
-        status = EX_OK;
+    if (spool_read(spool, id, &envelope, &err) != SPOOL_OK ||
+        spool_open_data(spool, &envelope, &fd, &err) != SPOOL_OK) {
+        complain(&err, status);
         goto out;
     }
-    if (spool_open_data(spool, &envelope, &fd, &err) != SPOOL_OK)
-        goto out;
-    queue_print_envelope(stdout, &envelope);
-    fputc('\n', stdout);
-    if (queue_print_data(stdout, fd, options->body) == 0)
-        status = EX_OK;
-    else
+    uint64_t size = envelope.size;
+    if ((!options->body && spool_header_size(fd, &size) != 0) || (data = fdopen(fd, "r")) == NULL) {
         error_set(&err, "%s", strerror(errno));
-out:
-    if (status != EX_OK)
-        fprintf(stderr, "relayctl queue: %s\n", err.text);
-    if (fd >= 0)
+        status = complain(&err, EX_IOERR);
         close(fd);
+        goto out;
+    }
+    status = print_message_of(options, &envelope, data, size);
+    fclose(data);
+out:
     spool_envelope_clear(&envelope);
     return status;
 }
@@ -190,22 +223,14 @@ static int show_answer(FILE *answer, const struct queue_options *options)
 {
     struct spool_envelope envelope;
     struct error err = {""};
-    FILE *data = NULL;
+    uint64_t size = 0;
     int status = EX_PROTOCOL;
 
     spool_envelope_init(&envelope);
-    if (live_message(answer, &envelope, &err) != 1 || (data = live_data(answer, &err)) == NULL) {
+    if (live_message(answer, &envelope, NULL, &err) != 1 || live_data(answer, &size, &err) != 0)
         complain(&err, status);
-    } else if (options->json) {
-        queue_print_json(stdout, &envelope);
-        status = EX_OK;
-    } else {
-        queue_print_envelope(stdout, &envelope);
-        fputc('\n', stdout);
-        status = queue_print_data(stdout, fileno(data), options->body) == 0 ? EX_OK : EX_IOERR;
-    }
-    if (data != NULL)
-        fclose(data);
+    else
+        status = print_message_of(options, &envelope, answer, size);
     spool_envelope_clear(&envelope);
     fclose(answer);
     return status;
@@ -221,14 +246,14 @@ static int show(struct queue_options *options)
         fprintf(stderr, _("relayctl queue show wants one ID, as list prints it\n"));
         return EX_USAGE;
     }
-    enum live_result live =
-        live_ask(options->control, &answer, &err, "queue show %s", options->arguments[0]);
+    enum live_result live = live_ask(options->control, &answer, &err, "queue show %s%s",
+                                     options->arguments[0], options->body ? "" : " header");
     if (live != LIVE_DOWN)
         return live == LIVE_OK ? show_answer(answer, options) : complain(&err, EX_DATAERR);
     struct spool *spool = open_spool(options, true);
     if (spool == NULL)
         return EX_NOINPUT;
-    int status = print_all_of(spool, id, options);
+    int status = show_files(spool, id, options);
     spool_close(spool);
     return status;
 }
@@ -251,20 +276,19 @@ static void note_id(void *context, const struct spool_envelope *envelope)
 
 /* An ID, a domain or "all". */
 static enum spool_result order_one(struct spool *spool, enum queue_order order, const char *name,
-                                   const struct ids *ids, unsigned *changed, struct error *err)
+                                   const char *sender, const struct ids *ids, unsigned *changed,
+                                   struct error *err)
 {
     uint64_t id;
+    struct spool_selection selection = {.sender = sender};
     enum spool_result result = SPOOL_OK;
-    bool all = strcmp(name, "all") == 0;
 
     if (spool_id_parse(name, strlen(name), &id))
-        return queue_order(spool, order, id, NULL, changed, err);
-    if (order == QUEUE_ORDER_REMOVE) {
-        error_set(err, _("\"%s\" is no ID; messages are removed one by one"), name);
-        return SPOOL_MISSING;
-    }
+        return queue_order(spool, order, id, &selection, changed, err);
+    if (strcmp(name, "all") != 0)
+        selection.domain = name;
     for (size_t i = 0; i < ids->count && result == SPOOL_OK; i++)
-        result = queue_order(spool, order, ids->ids[i], all ? NULL : name, changed, err);
+        result = queue_order(spool, order, ids->ids[i], &selection, changed, err);
     return result;
 }
 
@@ -283,7 +307,8 @@ static int order_files(const struct queue_options *options, enum queue_order ord
     if (spool_scan(spool, note_id, &ids, &counts, &err) != 0 || ids.failed)
         status = EX_IOERR;
     for (char **name = options->arguments; *name != NULL && status == EX_OK; name++) {
-        enum spool_result result = order_one(spool, order, *name, &ids, &changed, &err);
+        enum spool_result result =
+            order_one(spool, order, *name, options->sender, &ids, &changed, &err);
         if (result != SPOOL_OK)
             status = result == SPOOL_MISSING ? EX_DATAERR : EX_IOERR;
     }
@@ -304,11 +329,15 @@ static enum live_result order_live(const struct queue_options *options, const ch
     for (char **name = options->arguments; *name != NULL && result == LIVE_OK; name++) {
         unsigned done = 0, busy = 0;
         FILE *answer;
-        result = live_ask(options->control, &answer, err, "queue %s %s%s", verb, *name,
+        result = live_ask(options->control, &answer, err, "queue %s %s%s%s%s", verb, *name,
+                          options->sender != NULL ? " from=" : "",
+                          options->sender != NULL ? options->sender : "",
                           options->bounce ? " bounce" : "");
         if (result != LIVE_OK)
             break;
-        if (fscanf(answer, " %u %u", &done, &busy) == 2 && busy > 0)
+        if (live_done(answer, &done, &busy, err) != 0)
+            result = LIVE_REFUSED;
+        if (busy > 0)
             fprintf(stderr, _("%u messages are being worked on and were left as they are\n"), busy);
         *changed += done;
         fclose(answer);
@@ -316,7 +345,31 @@ static enum live_result order_live(const struct queue_options *options, const ch
     return result;
 }
 
-static int give_orders(const struct queue_options *options, enum queue_order order)
+/* All of a sender's is meant when nothing else is named. */
+static bool names_some(struct queue_options *options, enum queue_order order)
+{
+    static char word[] = "all";
+    static char *all[] = {word, NULL};
+
+    if (options->sender != NULL && (options->sender[0] == '\0' || strchr(options->sender, ' '))) {
+        fprintf(stderr, _("relayctl queue: \"%s\" is no sender\n"), options->sender);
+        return false;
+    }
+    if (options->arguments[0] == NULL && options->sender != NULL)
+        options->arguments = all;
+    for (char **name = options->arguments; *name != NULL; name++) {
+        if (order == QUEUE_ORDER_REMOVE && strcmp(*name, "all") == 0 && options->sender == NULL) {
+            fprintf(stderr, _("relayctl queue: all messages are not removed at once; name IDs, "
+                              "domains or a sender\n"));
+            return false;
+        }
+    }
+    if (options->arguments[0] == NULL)
+        fprintf(stderr, _("relayctl queue: which messages? See --help.\n"));
+    return options->arguments[0] != NULL;
+}
+
+static int give_orders(struct queue_options *options, enum queue_order order)
 {
     static const char *const names[] = {[QUEUE_ORDER_HOLD] = "hold",
                                         [QUEUE_ORDER_RELEASE] = "release",
@@ -325,10 +378,8 @@ static int give_orders(const struct queue_options *options, enum queue_order ord
     struct error err = {""};
     unsigned changed = 0;
 
-    if (options->arguments[0] == NULL) {
-        fprintf(stderr, _("relayctl queue: which messages? See --help.\n"));
+    if (!names_some(options, order))
         return EX_USAGE;
-    }
     enum live_result live = order_live(options, names[order], &changed, &err);
     if (live == LIVE_DOWN && options->bounce) {
         error_set(&err, _("--bounce needs a relay-out that runs"));
@@ -432,6 +483,10 @@ static int parse(struct queue_options *options, int argc, char **argv)
         {"json", no_argument, NULL, 'j'},
         {"body", no_argument, NULL, 'b'},
         {"bounce", no_argument, NULL, 'B'},
+        {"raw", no_argument, NULL, 'r'},
+        {"sender", required_argument, NULL, 'f'},
+        {"by-domain", no_argument, NULL, 'd'},
+        {"by-sender", no_argument, NULL, 'S'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
@@ -453,6 +508,18 @@ static int parse(struct queue_options *options, int argc, char **argv)
             break;
         case 'B':
             options->bounce = true;
+            break;
+        case 'r':
+            options->raw = true;
+            break;
+        case 'f':
+            options->sender = optarg;
+            break;
+        case 'd':
+            options->by = QUEUE_BY_DOMAIN;
+            break;
+        case 'S':
+            options->by = QUEUE_BY_SENDER;
             break;
         default:
             return letter;

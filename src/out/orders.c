@@ -13,16 +13,19 @@
 #include "out/depot.h"
 
 #define BLOCK_OCTETS 16384
+#define PROGRESS_MS 1000 /* so often whoever waits is told how far it is */
 
 /* One request. */
 struct order {
     struct depot *depot;
     struct control_client *client;
     const char *verb;
-    const char *which;   /* NULL: none was named */
-    const char *option;  /* the same */
+    const char *which; /* NULL: none was named */
+    struct spool_selection selection;
+    bool bounce, header_only;
     struct spool *spool; /* the files, for reading */
     unsigned changed, busy;
+    struct deadline progress;
     bool gone; /* nobody hears us any more */
 };
 
@@ -50,14 +53,8 @@ static void list(struct order *order)
     control_ok(order->client, "%s", "");
     if (spool_scan(order->spool, put_envelope, order, &counts, &err) != 0)
         control_printf(order->client, "error %s\n", err.text);
-}
-
-static void count(struct order *order)
-{
-    struct queue_counts counts;
-    queue_count(delivery_queue(depot_pool(order->depot)), &counts);
-    control_ok(order->client, "%zu %zu %zu %zu %zu", counts.messages, counts.held, counts.active,
-               counts.destinations, counts.unreachable);
+    else
+        control_printf(order->client, "lost %u\n", delivery_lost_notices(depot_pool(order->depot)));
 }
 
 static void put_data(struct order *order, int fd, uint64_t left)
@@ -93,13 +90,16 @@ static void show(struct order *order)
     if (!find_id(order, &id))
         return;
     enum spool_result result = spool_read(order->spool, id, &envelope, &err);
+    uint64_t size = envelope.size;
     int fd;
     if (result == SPOOL_OK)
         result = spool_open_data(order->spool, &envelope, &fd, &err);
     if (result == SPOOL_OK) {
         control_ok(order->client, "%s", "");
         put_envelope(order, &envelope);
-        put_data(order, fd, envelope.size);
+        if (order->header_only && spool_header_size(fd, &size) != 0)
+            size = 0;
+        put_data(order, fd, size);
         close(fd);
     } else {
         control_error(order->client, "%s", err.text);
@@ -121,23 +121,28 @@ static enum queue_answer change(struct order *order, uint64_t id, struct error *
     else if (strcmp(order->verb, "retry") == 0)
         answer = depot_retry(order->depot, id);
     else
-        answer = delivery_discard(pool, id, order->option != NULL, err);
+        answer = delivery_discard(pool, id, order->selection.domain, order->bounce, err);
     order->changed += answer == QUEUE_DONE;
     order->busy += answer == QUEUE_BUSY;
     return answer;
 }
 
-static bool is_meant(const struct order *order, const struct spool_envelope *envelope)
+static void tell_progress(struct order *order)
 {
-    return strcmp(order->which, "all") == 0 || spool_envelope_waits_for(envelope, order->which);
+    order->gone = control_printf(order->client, "done %u %u\n", order->changed, order->busy) != 0 ||
+                  control_flush(order->client) != 0;
+    order->progress = deadline_in_ms(PROGRESS_MS);
 }
 
 static void change_found(void *context, const struct spool_envelope *envelope)
 {
     struct order *order = context;
     struct error err;
-    if (is_meant(order, envelope))
-        change(order, envelope->id, &err);
+    if (order->gone || !spool_envelope_is_selected(envelope, &order->selection))
+        return;
+    change(order, envelope->id, &err);
+    if (deadline_passed(order->progress))
+        tell_progress(order);
 }
 
 static void change_one(struct order *order, uint64_t id)
@@ -145,7 +150,8 @@ static void change_one(struct order *order, uint64_t id)
     struct error err = {"it is being worked on just now"};
     switch (change(order, id, &err)) {
     case QUEUE_DONE:
-        control_ok(order->client, "%u %u", order->changed, order->busy);
+        control_ok(order->client, "%s", "");
+        tell_progress(order);
         break;
     case QUEUE_NO_SUCH:
         control_error(order->client, "there is no message %s", order->which);
@@ -164,41 +170,40 @@ static void change_some(struct order *order)
 
     if (order->which == NULL) {
         control_error(order->client, "an ID, a domain or \"all\" is wanted");
-    } else if (spool_id_parse(order->which, strlen(order->which), &id)) {
-        change_one(order, id);
-    } else if (spool_scan(order->spool, change_found, order, &counts, &err) == 0) {
-        control_ok(order->client, "%u %u", order->changed, order->busy);
-    } else {
-        control_error(order->client, "%s", err.text);
+        return;
     }
-}
-
-static void take_out(struct order *order)
-{
-    uint64_t id;
-    if (order->option != NULL && strcmp(order->option, "bounce") != 0)
-        control_error(order->client, "only \"bounce\" may stand behind the ID");
-    else if (find_id(order, &id))
+    if (spool_id_parse(order->which, strlen(order->which), &id)) {
         change_one(order, id);
+        return;
+    }
+    if (strcmp(order->which, "all") != 0) {
+        order->selection.domain = order->which;
+    } else if (strcmp(order->verb, "remove") == 0 && order->selection.sender == NULL) {
+        control_error(order->client, "all messages are not removed at once");
+        return;
+    }
+    control_ok(order->client, "%s", "");
+    tell_progress(order);
+    if (spool_scan(order->spool, change_found, order, &counts, &err) != 0)
+        control_printf(order->client, "error %s\n", err.text);
+    tell_progress(order);
 }
 
 static const struct {
     const char *name;
     void (*run)(struct order *order);
-    size_t words; /* behind the name, at most */
 } verbs[] = {
-    {"list", list, 0},        {"count", count, 0},       {"show", show, 1},
-    {"hold", change_some, 1}, {"retry", change_some, 1}, {"release", change_some, 1},
-    {"remove", take_out, 2},
+    {"list", list},         {"show", show},           {"hold", change_some},
+    {"retry", change_some}, {"release", change_some}, {"remove", change_some},
 };
 
-static void run_order(struct order *order, size_t words)
+static void run_order(struct order *order)
 {
     struct error err = {""};
     const struct spool_config config = {.folder = depot_folder(order->depot)};
 
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
-        if (strcmp(verbs[i].name, order->verb) != 0 || words > verbs[i].words)
+        if (strcmp(verbs[i].name, order->verb) != 0)
             continue;
         order->spool = spool_open(&config, true, &err);
         if (order->spool == NULL) {
@@ -212,10 +217,29 @@ static void run_order(struct order *order, size_t words)
     control_error(order->client, "no such request");
 }
 
+/* The words behind ID, domain or "all". Returns the first one that makes no sense there, or NULL. */
+static const char *take_options(struct order *order, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool known = true;
+        if (strcmp(words[i], "bounce") == 0)
+            order->bounce = known = strcmp(order->verb, "remove") == 0;
+        else if (strcmp(words[i], "header") == 0)
+            order->header_only = known = strcmp(order->verb, "show") == 0;
+        else if (strncmp(words[i], "from=", 5) == 0)
+            order->selection.sender = words[i] + 5;
+        else
+            known = false;
+        if (!known)
+            return words[i];
+    }
+    return NULL;
+}
+
 void orders_handle(void *context, struct control_client *client, const char *const *words,
                    size_t count)
 {
-    struct order order = {.depot = context, .client = client};
+    struct order order = {.depot = context, .client = client, .progress = deadline_in_ms(0)};
 
     if (count < 2 || strcmp(words[0], "queue") != 0) {
         control_error(client, "no such request");
@@ -224,7 +248,10 @@ void orders_handle(void *context, struct control_client *client, const char *con
     } else {
         order.verb = words[1];
         order.which = words[2];
-        order.option = words[2] != NULL ? words[3] : NULL;
-        run_order(&order, count - 2);
+        const char *odd = count > 3 ? take_options(&order, words + 3, count - 3) : NULL;
+        if (odd != NULL)
+            control_error(client, "\"%s\" makes no sense in this request", odd);
+        else
+            run_order(&order);
     }
 }

@@ -1,12 +1,16 @@
 /* out/orders.h - what relay-out does for relayctl, by its control socket
  *
- *   queue count                           ok MESSAGES HELD ACTIVE DESTINATIONS UNREACHABLE
- *   queue list                            ok, for each message "message OCTETS" and its envelope
- *   queue show ID                         ok, the same of one, "data OCTETS" and its mail data
- *   queue hold|release|retry WHICH        ok CHANGED BUSY; WHICH is an ID, a domain or "all"
- *   queue remove ID [bounce]              ok CHANGED BUSY; with "bounce" the sender is told
+ *   queue list                            ok, for each message "message OCTETS" and its envelope;
+ *                                         then "lost NOTICES": to senders, since the start
+ *   queue show ID [header]                ok, the same of one, "data OCTETS" and its mail data, or
+ *                                         only the header of it
+ *   queue hold|release|retry|remove WHICH [from=SENDER] [bounce]
+ *                                         ok, "done CHANGED BUSY" again and again, the last one
+ *                                         at the end
  *
- * Envelopes are as postern-spool(5) has them. BUSY are those that are being worked on just now.
+ * Envelopes are as postern-spool(5) has them. WHICH is an ID, a domain or "all", SENDER an address,
+ * "@" and a domain, or "<>"; with "bounce" the senders of what is removed are told. BUSY are the
+ * messages that are being worked on just now.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

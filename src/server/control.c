@@ -69,6 +69,14 @@ int control_write(struct control_client *client, const char *octets, size_t len)
     return client->failed ? -1 : 0;
 }
 
+int control_flush(struct control_client *client)
+{
+    if (!client->failed)
+        client->failed =
+            stream_flush(&client->stream, deadline_in_ms(ANSWER_TIMEOUT_MS)) != IO_OK;
+    return client->failed ? -1 : 0;
+}
+
 __attribute__((format(printf, 2, 0))) static int put(struct control_client *client,
                                                      const char *format, va_list arguments)
 {

@@ -55,5 +55,7 @@ int control_error(struct control_client *client, const char *format, ...)
 int control_printf(struct control_client *client, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 int control_write(struct control_client *client, const char *octets, size_t len);
+/* Sends what was said so far: between two steps of long work, so that the client waits on. */
+int control_flush(struct control_client *client);
 
 #endif

@@ -34,7 +34,8 @@ struct delivery_pool {
     pthread_t *threads;
     unsigned started;
     atomic_bool stopping;
-    atomic_uint owed;     /* jobs that have an end of data out there, and no record of it yet */
+    atomic_uint owed; /* jobs that have an end of data out there, and no record of it yet */
+    atomic_uint lost_notices;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t woken;
     uint64_t wakes;

@@ -58,54 +58,65 @@ enum queue_answer delivery_release(struct delivery_pool *pool, uint64_t id, stru
     return answer == QUEUE_DONE ? record_hold(pool, id, false, err) : answer;
 }
 
-static int tell_sender(struct delivery_pool *pool, struct spool_envelope *envelope,
-                       struct error *err)
+/* Marks them in our copy, which the sender's report is made from, and lists them. */
+static size_t choose_discarded(struct spool_envelope *envelope, const char *domain, bool *about,
+                               struct change *changes)
 {
-    int result = -1;
-    bool *about = calloc(envelope->recipient_count, sizeof *about);
-    for (size_t i = 0; about != NULL && i < envelope->recipient_count; i++) {
+    size_t count = 0;
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
         struct spool_recipient *recipient = &envelope->recipients[i];
-        about[i] =
-            recipient->state == RECIPIENT_QUEUED && dsn_wanted(envelope, recipient, DSN_FAILED);
+        if (!spool_recipient_waits_at(recipient, domain))
+            continue;
+        about[i] = dsn_wanted(envelope, recipient, DSN_FAILED);
+        changes[count++] = (struct change){.index = i, .state = RECIPIENT_FAILED};
         if (recipient->reply == NULL)
             spool_envelope_set_text(&recipient->reply,
                                     "554 5.7.0 Removed from the queue by the operator",
                                     ENVELOPE_REPLY_MAX);
     }
-    if (about != NULL)
-        result = delivery_report(pool, envelope, about, DSN_FAILED, false, err);
-    else
+    return count;
+}
+
+static enum spool_result discard(struct delivery_pool *pool, struct spool_envelope *envelope,
+                                 const char *domain, bool bounce, struct error *err)
+{
+    bool *about = calloc(envelope->recipient_count, sizeof *about);
+    struct change *changes = calloc(envelope->recipient_count, sizeof *changes);
+    enum spool_result result = SPOOL_BROKEN;
+
+    if (about == NULL || changes == NULL) {
         error_set(err, _("out of memory"));
+        goto out;
+    }
+    size_t count = choose_discarded(envelope, domain, about, changes);
+    if (!bounce || delivery_report(pool, envelope, about, DSN_FAILED, false, err) == 0)
+        result = delivery_record(pool, envelope->id, changes, count, 0, err);
+    for (size_t i = 0; i < count && result == SPOOL_OK; i++)
+        envelope->recipients[changes[i].index].state = RECIPIENT_FAILED;
+out:
     free(about);
+    free(changes);
     return result;
 }
 
-static enum spool_result discard(struct delivery_pool *pool, uint64_t id, bool bounce,
-                                 struct error *err)
+enum queue_answer delivery_discard(struct delivery_pool *pool, uint64_t id, const char *domain,
+                                   bool bounce, struct error *err)
 {
     struct spool_envelope envelope;
-    enum spool_result result = spool_read(pool->config.spool, id, &envelope, err);
-
-    if (result == SPOOL_OK && bounce) {
-        delivery_recall(pool, &envelope);
-        if (tell_sender(pool, &envelope, err) != 0)
-            result = SPOOL_BROKEN;
-    }
-    if (result == SPOOL_OK)
-        result = delivery_remove(pool, id, err);
-    spool_envelope_clear(&envelope);
-    return result;
-}
-
-enum queue_answer delivery_discard(struct delivery_pool *pool, uint64_t id, bool bounce,
-                                   struct error *err)
-{
     enum queue_answer answer = queue_claim(pool->queue, id);
     if (answer != QUEUE_DONE)
         return answer;
-    enum spool_result result = discard(pool, id, bounce, err);
+    enum spool_result result = spool_read(pool->config.spool, id, &envelope, err);
+    if (result == SPOOL_OK) {
+        delivery_recall(pool, &envelope);
+        result = discard(pool, &envelope, domain, bounce, err);
+    }
     queue_unclaim(pool->queue, id, result == SPOOL_OK || result == SPOOL_MISSING);
-    if (result == SPOOL_OK)
+    if (result == SPOOL_OK) {
         log_order("remove", id);
+        if (spool_envelope_left(&envelope) > 0)
+            delivery_accept(pool, &envelope);
+    }
+    spool_envelope_clear(&envelope);
     return result == SPOOL_OK ? QUEUE_DONE : result == SPOOL_MISSING ? QUEUE_NO_SUCH : QUEUE_BUSY;
 }

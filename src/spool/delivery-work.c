@@ -85,9 +85,27 @@ static void log_result(const struct delivery_job *job, size_t i, const char *sta
     log_end(&line);
 }
 
+/* Nobody is told of a notice that fails (RFC 3464 2): the operator hears of it at least. */
+static void report_lost_notice(struct delivery_pool *pool, const struct spool_envelope *envelope,
+                               const struct spool_recipient *recipient)
+{
+    char id[SPOOL_ID_LEN + 1];
+    struct log_line line;
+
+    if (!envelope->report)
+        return;
+    atomic_fetch_add(&pool->lost_notices, 1);
+    log_begin(&line, LOG_LEVEL_WARNING, "event=notice-lost");
+    log_str(&line, "id", spool_id_format(envelope->id, id));
+    log_str(&line, "origin", envelope->origin);
+    log_str(&line, "to", recipient->path.mailbox);
+    log_str(&line, "reply", recipient->reply);
+    log_end(&line);
+}
+
 /* Puts the result into our copy of the envelope, for the report, and into the list of changes. */
-static void take_result(const struct delivery_job *job, size_t i, struct spool_envelope *envelope,
-                        struct bench *bench, int64_t now)
+static void take_result(struct delivery_pool *pool, const struct delivery_job *job, size_t i,
+                        struct spool_envelope *envelope, struct bench *bench, int64_t now)
 {
     static const enum recipient_state states[] = {
         [DELIVERY_DEFERRED] = RECIPIENT_QUEUED,
@@ -114,6 +132,8 @@ static void take_result(const struct delivery_job *job, size_t i, struct spool_e
         spool_envelope_set_text(&recipient->remote,
                                 result->remote[0] != '\0' ? result->remote : NULL,
                                 DELIVERY_REMOTE_MAX);
+    if (result->outcome == DELIVERY_REFUSED)
+        report_lost_notice(pool, envelope, recipient);
     bench->refused[index] =
         result->outcome == DELIVERY_REFUSED && dsn_wanted(envelope, recipient, DSN_FAILED);
     bench->relayed[index] = result->outcome == DELIVERY_DONE && result->relayed &&
@@ -183,7 +203,7 @@ static void take_results(struct delivery_pool *pool, const struct queue_work *wo
 {
     int64_t now = delivery_now(pool);
     for (size_t i = 0; i < job->count; i++)
-        take_result(job, i, envelope, bench, now);
+        take_result(pool, job, i, envelope, bench, now);
     tell_sender(pool, work, envelope, bench, job->count);
     settle(pool, work, job, bench);
     if (job->owes)
@@ -334,6 +354,7 @@ static void explain(struct delivery_pool *pool, struct spool_envelope *envelope)
         if (recipient->reply == NULL && queue_destination_reason(pool->queue, name, reason))
             spool_envelope_set_text(&recipient->reply, reason, ENVELOPE_REPLY_MAX);
         log_expiry(envelope, recipient);
+        report_lost_notice(pool, envelope, recipient);
     }
 }
 

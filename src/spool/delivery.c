@@ -93,6 +93,11 @@ bool delivery_wait(struct delivery_pool *pool, struct deadline deadline)
     return ended;
 }
 
+unsigned delivery_lost_notices(struct delivery_pool *pool)
+{
+    return atomic_load(&pool->lost_notices);
+}
+
 unsigned delivery_owed(struct delivery_pool *pool)
 {
     return atomic_load(&pool->owed);

@@ -103,6 +103,9 @@ bool delivery_wait(struct delivery_pool *pool, struct deadline deadline);
  * ended now it would go out a second time. */
 unsigned delivery_owed(struct delivery_pool *pool);
 
+/* Notices to senders that came to nothing since the start: refused, expired, lost by the disk. */
+unsigned delivery_lost_notices(struct delivery_pool *pool);
+
 /* Lets the deliveries under way end, joins the threads, frees. What is left stays in the spool. */
 void delivery_stop(struct delivery_pool *pool);
 
@@ -120,11 +123,12 @@ enum spool_result delivery_store(struct delivery_pool *pool, struct spool_messag
  * worked on just now. A failure on disk is QUEUE_BUSY too, with a reason in `err`. */
 enum queue_answer delivery_hold(struct delivery_pool *pool, uint64_t id, struct error *err);
 enum queue_answer delivery_release(struct delivery_pool *pool, uint64_t id, struct error *err);
-/* With `bounce` the sender is told first (where he wants to hear of failures). */
-enum queue_answer delivery_discard(struct delivery_pool *pool, uint64_t id, bool bounce,
-                                   struct error *err);
+/* Gives up the recipients of a domain (NULL: all). With `bounce` the sender is told first (where he
+ * wants to hear of failures). */
+enum queue_answer delivery_discard(struct delivery_pool *pool, uint64_t id, const char *domain,
+                                   bool bounce, struct error *err);
 
-/* For queue_retry() and its kin, and for queue_count(); belongs to the pool. */
+/* For queue_retry() and queue_count(); belongs to the pool. */
 struct queue *delivery_queue(struct delivery_pool *pool);
 
 /* Looks at the queue again. The queue does so by itself; a clock that is set by hand does not. */

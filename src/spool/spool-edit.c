@@ -148,6 +148,28 @@ enum spool_result spool_open_data(struct spool *spool, const struct spool_envelo
     return SPOOL_SENSELESS;
 }
 
+int spool_header_size(int fd, uint64_t *size)
+{
+    char block[8192];
+    bool empty = true; /* is the line, so far? */
+    ssize_t got;
+
+    *size = 0;
+    while ((got = pread(fd, block, sizeof block, (off_t)*size)) != 0) {
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return -1;
+        for (ssize_t i = 0; i < got; i++) {
+            ++*size;
+            if (block[i] == '\n' && empty)
+                return 0;
+            empty = block[i] == '\n' || (empty && block[i] == '\r');
+        }
+    }
+    return 0;
+}
+
 enum spool_result spool_set_data_aside(struct spool *spool, uint64_t id, struct error *err)
 {
     char name[SPOOL_NAME_MAX];

@@ -94,14 +94,33 @@ size_t spool_envelope_left(const struct spool_envelope *envelope)
     return left;
 }
 
-bool spool_envelope_waits_for(const struct spool_envelope *envelope, const char *domain)
+bool spool_recipient_waits_at(const struct spool_recipient *recipient, const char *domain)
 {
+    return recipient->state == RECIPIENT_QUEUED &&
+           (domain == NULL || strcasecmp(recipient->path.domain, domain) == 0);
+}
+
+/* Local parts are compared to the letter (RFC 5321 2.4). */
+static bool is_from(const struct path *sender, const char *text)
+{
+    const char *at = strrchr(text, '@');
+    if (strcmp(text, "<>") == 0 || sender->is_null)
+        return strcmp(text, "<>") == 0 && sender->is_null;
+    if (at == NULL || strcasecmp(sender->domain, at + 1) != 0)
+        return false;
+    return at == text || strncmp(sender->mailbox, text, (size_t)(at + 1 - text)) == 0;
+}
+
+bool spool_envelope_is_selected(const struct spool_envelope *envelope,
+                                const struct spool_selection *selection)
+{
+    if (selection->sender != NULL && !is_from(&envelope->sender, selection->sender))
+        return false;
     for (size_t i = 0; i < envelope->recipient_count; i++) {
-        const struct spool_recipient *recipient = &envelope->recipients[i];
-        if (recipient->state == RECIPIENT_QUEUED && strcasecmp(recipient->path.domain, domain) == 0)
+        if (spool_recipient_waits_at(&envelope->recipients[i], selection->domain))
             return true;
     }
-    return false;
+    return selection->domain == NULL;
 }
 
 bool spool_envelope_hold(struct spool_envelope *envelope, bool hold, int64_t now)

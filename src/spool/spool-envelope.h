@@ -94,8 +94,15 @@ int spool_envelope_set_text(char **field, const char *text, size_t max);
 /* Recipients that are still queued. */
 size_t spool_envelope_left(const struct spool_envelope *envelope);
 
-/* Is one of them of this domain (any case)? */
-bool spool_envelope_waits_for(const struct spool_envelope *envelope, const char *domain);
+/* What an operator means by a domain or a sender: of messages that still wait for somebody there, or
+ * whose sender is that address, anybody of "@example.com", or "<>". NULL: any. */
+struct spool_selection {
+    const char *domain, *sender;
+};
+bool spool_envelope_is_selected(const struct spool_envelope *envelope,
+                                const struct spool_selection *selection);
+/* Is this recipient still queued, and of that domain (any case; NULL: any)? */
+bool spool_recipient_waits_at(const struct spool_recipient *recipient, const char *domain);
 
 /* Holds it from this moment on, or releases it: then it is due, and the time on hold does not count,
  * as `expires` moves on by it. False when that is how it is already. */

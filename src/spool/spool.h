@@ -110,6 +110,10 @@ enum spool_result spool_edit(struct spool *spool, uint64_t id, spool_edit_functi
 enum spool_result spool_open_data(struct spool *spool, const struct spool_envelope *envelope,
                                   int *fd, struct error *err);
 
+/* The octets of the header and of the empty line behind it, or of all when there is none. 0, or -1
+ * (errno). The file stands at its start again. */
+int spool_header_size(int fd, uint64_t *size);
+
 /* Takes mail data of which spool_open_data() says SPOOL_SENSELESS out of the queue, into the
  * quarantine: from then on it is missing. */
 enum spool_result spool_set_data_aside(struct spool *spool, uint64_t id, struct error *err);

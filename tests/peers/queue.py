@@ -11,6 +11,7 @@ RELAYCTL, FOLDER = sys.argv[1:]
 QUEUE = os.path.join(FOLDER, "queue")
 FIRST, SECOND = "19b0f1a2c3d4e5f6", "19b0f1a2c3d4e5f7"
 DATA = b"Subject: Hello\r\n\r\nBody\r\n..dot\r\n"
+ODD = b"Subject: \x1b[2J\x9bm \xe9 \xfc\t.\r\n\r\nbody\r\n"
 CHECKS = []
 
 
@@ -23,9 +24,20 @@ def stamp(seconds):
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
 
 
-def put(name, envelope):
+def write_data(name, data):
     with open(os.path.join(QUEUE, name + ".data"), "wb") as file:
-        file.write(DATA)
+        file.write(data)
+
+
+def failed_show(data):
+    write_data(SECOND, data)
+    said = run("show", SECOND, status=65)
+    write_data(SECOND, DATA)
+    return said
+
+
+def put(name, envelope):
+    write_data(name, DATA)
     with open(os.path.join(QUEUE, name + ".env"), "w", encoding="utf-8") as file:
         file.write(envelope)
 
@@ -70,7 +82,7 @@ def list_for_people():
     lines = run("list").splitlines()
     assert len(lines) == 5, lines
     assert lines[1].split() == [FIRST, "2h", "31", "1/2", "10m", "<alice@example.com>"], lines[1]
-    assert lines[2].strip() == "carol@example.org: 451 4.7.1 Come later ?[31m", lines[2]
+    assert lines[2].strip() == "carol@example.org: 451 4.7.1 Come later ^[[31m", lines[2]
     assert lines[3].split() == [SECOND, "2h", "31", "1/1", "held", "<>"], lines[3]
 
 
@@ -88,6 +100,11 @@ def count():
     assert json.loads(run("count", "--json")) == {
         "messages": 2, "held": 1, "recipients_left": 2, "octets": 2 * len(DATA)}
     assert run("count").startswith("2 messages (1 held), 2 recipients left")
+    domains = [json.loads(line) for line in run("count", "--by-domain", "--json").splitlines()]
+    assert [(row["name"], row["messages"]) for row in domains] == [("example.net", 1), ("example.org", 1)]
+    rows = run("count", "--by-sender").splitlines()
+    assert rows[1].split() == ["1", "1", "31", "0s", "<>"], rows
+    assert rows[2].split()[:5] == ["1", "1", "31", "10m", "alice@example.com:"], rows
 
 
 @check
@@ -98,6 +115,15 @@ def show():
     assert run("show", FIRST, "--body").endswith("Subject: Hello\n\nBody\n.dot\n")
     assert json.loads(run("show", SECOND, "--json"))["sender"] == ""
     run("show", "0000000000000000", status=65)
+    # What a message holds does not reach the terminal as it is, unless that is asked for.
+    write_data(SECOND, ODD)
+    text = run("show", SECOND, "--body").split("\n\n", 1)[1]
+    assert text == "Subject: ^[[2J\\x9bm \\xe9 \\xfc\t.\n\nbody\n", text
+    done = subprocess.run([RELAYCTL, "queue", "-s", FOLDER, "show", SECOND, "--raw"], capture_output=True,
+                          timeout=20)
+    assert b"Subject: \x1b[2J\x9bm \xe9 \xfc\t.\n\n" in done.stdout, done
+    write_data(SECOND, DATA)
+    assert "its envelope says" in failed_show(DATA[:-1])
     run("show", "nonsense", status=64)
 
 
@@ -140,7 +166,12 @@ def hold_and_release():
 
 @check
 def remove():
-    assert "one by one" in run("remove", "all", status=65)
+    assert "not removed at once" in run("remove", "all", status=64)
+    assert run("remove", "--sender", "@example.org") == "0 messages changed\n"
+    # Only what is for the domain goes, and with the last of it the message.
+    assert run("remove", "example.net") == "1 messages changed\n"
+    assert sorted(listed()) == [FIRST] and listed()[FIRST]["recipients_left"] == 1
+    put(SECOND, envelope(FIRST).replace(FIRST, SECOND))
     assert run("remove", FIRST) == "1 messages changed\n"
     assert sorted(os.listdir(QUEUE)) == [SECOND + ".data", SECOND + ".env"]
     run("remove", FIRST, status=65)

@@ -444,7 +444,7 @@ static enum queue_answer discard(struct fixture *f, uint64_t id, bool bounce)
     enum queue_answer answer = QUEUE_BUSY;
     for (int i = 0; i < 5000 && answer == QUEUE_BUSY; i++) {
         g_usleep(1000);
-        answer = delivery_discard(f->pool, id, bounce, NULL);
+        answer = delivery_discard(f->pool, id, NULL, bounce, NULL);
     }
     return answer;
 }
@@ -575,7 +575,7 @@ static void test_unreadable(struct fixture *f, gconstpointer data)
     g_assert_cmpint(g_rename(path, away), ==, 0);
     g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
     for (int i = 0; i < 5000 && err.text[0] == '\0'; i++)
-        g_assert_cmpint(delivery_discard(f->pool, id, false, &err), ==, QUEUE_BUSY);
+        g_assert_cmpint(delivery_discard(f->pool, id, NULL, false, &err), ==, QUEUE_BUSY);
     g_assert_cmpuint(messages(f), ==, 1);
     g_assert_cmpint(g_rmdir(path), ==, 0);
     g_assert_cmpint(g_rename(away, path), ==, 0);
