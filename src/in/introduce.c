@@ -25,8 +25,9 @@ enum outcome {
     READY,
     REFUSED,    /* the verdict is for the client */
     TLS_FAILED, /* the handshake failed; a fresh connection may do without, if the rules allow */
-    STALE,      /* a spare that was dead already; a fresh connection may do */
-    HOST_DOWN,  /* it greeted nobody; another host may. The verdict is set all the same */
+    STALE,     /* a spare that was dead, or what was taken for known no longer holds: it is a matter
+                   of when, and a fresh connection may do */
+    HOST_DOWN, /* it greeted nobody; another host may. The verdict is set all the same */
 };
 
 struct introduction {
@@ -40,6 +41,8 @@ struct introduction {
     struct deadline deadline;
     unsigned offered; /* XCLIENT attributes */
     bool spare;       /* the connection is one: greeted, and nothing said to it for the client */
+    bool assumed;     /* the attributes are what was announced on another connection, or earlier */
+    bool again;       /* a connection was STALE */
     bool introduced;  /* XCLIENT was taken */
 };
 
@@ -64,10 +67,8 @@ static enum outcome lost(struct introduction *intro, const char *at, enum io_res
 {
     char reason[128];
 
-    if (intro->spare && (result != IO_TIMEOUT || !intro->introduced)) {
-        backend_doubt_spares(intro->backend);
+    if (intro->spare && (result != IO_TIMEOUT || !intro->introduced))
         return STALE;
-    }
     snprintf(reason, sizeof reason, "%s: %s", at, io_result_name(result));
     log_problem(intro, LOG_LEVEL_WARNING, "event=backend-lost", reason);
     reply_own(intro->verdict, REPLY_BACKEND_LOST);
@@ -93,21 +94,16 @@ static enum outcome identity_refused(struct introduction *intro, const char *rea
     return REFUSED;
 }
 
-/* The header is the first that goes out, and alone: what comes behind it in one segment is taken
- * for talking before the greeting. */
 static enum outcome send_header(struct introduction *intro)
 {
-    char header[PROXY_HEADER_MAX];
     const struct proxy_header proxy = {.source = intro->client->address,
                                        .destination = intro->client->local};
-    size_t len = proxy_format(
-        &proxy, intro->settings->identity == CONFIG_IDENTITY_PROXY_V1 ? PROXY_V1 : PROXY_V2,
-        header);
-    if (len == 0)
+    const bool first = intro->settings->identity == CONFIG_IDENTITY_PROXY_V1;
+
+    if (proxy.source.family != proxy.destination.family)
         return identity_refused(intro, "the client's address and ours are of two families");
-    enum io_result result = stream_put(&intro->hop->stream, header, len, step(intro));
-    if (result == IO_OK)
-        result = stream_flush(&intro->hop->stream, step(intro));
+    enum io_result result =
+        nexthop_send_proxy(intro->hop, &proxy, first ? PROXY_V1 : PROXY_V2, step(intro));
     return result == IO_OK ? READY : lost(intro, "PROXY header", result);
 }
 
@@ -144,11 +140,19 @@ static bool refuses_command(const struct reply *reply)
     return reply->code >= 500 && reply->code <= 503;
 }
 
+static enum nexthop_hello hello_form(const struct introduction *intro, bool esmtp)
+{
+    if (!esmtp)
+        return NEXTHOP_HELO;
+    return uses_proxy(intro) ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO;
+}
+
 /* EHLO under our own name, to learn what the backend offers us. */
 static enum outcome hello_ourselves(struct introduction *intro)
 {
-    enum io_result result = nexthop_hello(intro->hop, true, backend_hostname(intro->backend),
-                                          intro->verdict, step(intro));
+    enum io_result result =
+        nexthop_hello(intro->hop, hello_form(intro, true), backend_hostname(intro->backend),
+                      intro->verdict, step(intro));
     char text[256];
     if (result != IO_OK)
         return lost(intro, "EHLO", result);
@@ -159,10 +163,11 @@ static enum outcome hello_ourselves(struct introduction *intro)
         log_problem(intro, LOG_LEVEL_ERROR, "event=backend-hello",
                     reply_summary(intro->verdict, text, sizeof text));
         reply_own(intro->verdict, REPLY_BACKEND_BUSY);
-        return REFUSED;
+        return HOST_DOWN;
     }
     backend_learn(intro->backend, &intro->hop->capabilities, true);
     intro->offered = intro->hop->capabilities.xclient;
+    intro->assumed = false;
     return READY;
 }
 
@@ -250,9 +255,9 @@ static enum outcome send_identity(struct introduction *intro)
         .local = intro->client->local,
     };
     if (intro->offered == 0)
-        return identity_refused(intro, "XCLIENT is not offered to us");
+        return intro->spare ? STALE : identity_refused(intro, "XCLIENT is not offered to us");
     if (xclient_format(&identity, intro->offered, line) == 0)
-        return identity_refused(intro, "the XCLIENT line would be too long");
+        return identity_refused(intro, "the XCLIENT line would be too long, or ADDR is not offered");
     /* A spare has been silent for long; whether it still lives shows now. */
     struct deadline deadline = step(intro);
     if (intro->spare)
@@ -264,49 +269,37 @@ static enum outcome send_identity(struct introduction *intro)
     if (intro->verdict->code == 220)
         return READY;
     if (refuses_xclient(intro->verdict) || intro->verdict->code < 400) {
-        /* What was learned of XCLIENT no longer holds: ask by EHLO next time. */
+        /* What was learned of XCLIENT no longer holds: ask by EHLO next time, which is now where this
+         * connection was not asked itself. */
         struct nexthop_capabilities seen;
         backend_capabilities(intro->backend, &seen);
         seen.xclient = 0;
         backend_learn(intro->backend, &seen, true);
-        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+        return intro->assumed
+                   ? STALE
+                   : identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     }
-    return REFUSED;
-}
-
-/* What the client has said, or its address where nobody else would take that (RFC 5321 4.1.4). */
-static const char *name_of_client(const struct client_identity *client,
-                                  char literal[ADDRESS_TEXT_MAX + 8])
-{
-    char ip[ADDRESS_TEXT_MAX];
-
-    if (client->helo_is_valid)
-        return client->helo;
-    snprintf(literal, ADDRESS_TEXT_MAX + 8, "[%s%s]",
-             client->address.family == AF_INET6 ? "IPv6:" : "",
-             address_format_ip(&client->address, ip));
-    return literal;
+    return intro->spare && intro->verdict->code == 421 ? STALE : REFUSED;
 }
 
 /* The client's own EHLO or HELO. A backend that knows no EHLO gets HELO. */
 static enum outcome hello_as_client(struct introduction *intro)
 {
     bool named = intro->settings->identity == CONFIG_IDENTITY_NONE;
-    char literal[ADDRESS_TEXT_MAX + 8];
-    const char *name =
-        named ? backend_hostname(intro->backend) : name_of_client(intro->client, literal);
+    const char *name = named ? backend_hostname(intro->backend) : intro->client->helo;
     bool esmtp = intro->client->esmtp || named;
     char text[256];
 
-    enum io_result result = nexthop_hello(intro->hop, esmtp, name, intro->verdict, step(intro));
+    enum io_result result =
+        nexthop_hello(intro->hop, hello_form(intro, esmtp), name, intro->verdict, step(intro));
 
-    /* As above; no second try. */
+    /* As above. */
     if (result == IO_OK && uses_proxy(intro) && refuses_command(intro->verdict))
         return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
-    if (result == IO_OK && esmtp && reply_is_permanent(intro->verdict))
-        result = nexthop_hello(intro->hop, false, name, intro->verdict, step(intro));
     if (result != IO_OK || intro->verdict->code / 100 == 3)
         return lost(intro, "EHLO", result != IO_OK ? result : IO_FAILED);
+    if (intro->spare && intro->verdict->code == 421)
+        return STALE;
     if (!reply_is_positive(intro->verdict))
         return REFUSED;
     if (esmtp)
@@ -355,6 +348,7 @@ static bool get_connection(struct introduction *intro, struct stream_buffers *bu
     if (intro->spare) {
         stream_lend(&intro->hop->stream, buffers);
         intro->offered = intro->hop->capabilities.xclient;
+        intro->assumed = true;
         return true;
     }
     int fd = backend_connect(intro->backend, &intro->next_host, &intro->host, &why, &err);
@@ -365,6 +359,7 @@ static bool get_connection(struct introduction *intro, struct stream_buffers *bu
     }
     backend_capabilities(intro->backend, &known);
     intro->offered = known.xclient;
+    intro->assumed = !intro->again;
     nexthop_init(intro->hop, fd, buffers);
     return true;
 }
@@ -399,8 +394,13 @@ int introduce(struct backend *backend, const struct client_identity *client, str
     bool tls = wants_tls(&intro);
     enum outcome outcome = attempt(&intro, buffers, tls, true);
 
-    if (outcome == STALE)
+    if (outcome == STALE) {
+        /* The other spares are likely to be of no use either. */
+        if (intro.spare)
+            backend_doubt_spares(backend);
+        intro.again = true;
         outcome = attempt(&intro, buffers, tls, false);
+    }
     while (outcome == HOST_DOWN && backend_try_next(backend, intro.next_host))
         outcome = attempt(&intro, buffers, tls, false);
     /* After a failed handshake only a fresh connection may go on in plain text, and only under

@@ -90,7 +90,11 @@ static void judge_offer(struct keeper *keeper, const struct nexthop_capabilities
 /* EHLO under our own name. */
 static bool hello(struct keeper *keeper, struct nexthop *hop)
 {
-    return nexthop_hello(hop, true, backend_hostname(keeper->backend), &keeper->reply,
+    const int identity = keeper->backend->settings->identity;
+    const bool proxy = identity == CONFIG_IDENTITY_PROXY_V1 || identity == CONFIG_IDENTITY_PROXY_V2;
+
+    return nexthop_hello(hop, proxy ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO,
+                         backend_hostname(keeper->backend), &keeper->reply,
                          deadline_in_ms(STEP_MS)) == IO_OK &&
            reply_is_positive(&keeper->reply);
 }
@@ -103,7 +107,6 @@ static bool send_header(struct keeper *keeper, struct nexthop *hop)
     struct proxy_header header = {.local = identity == CONFIG_IDENTITY_PROXY_V2};
     struct sockaddr_storage peer;
     socklen_t len = sizeof peer;
-    char octets[PROXY_HEADER_MAX];
 
     if (identity != CONFIG_IDENTITY_PROXY_V1 && identity != CONFIG_IDENTITY_PROXY_V2)
         return true;
@@ -111,10 +114,8 @@ static bool send_header(struct keeper *keeper, struct nexthop *hop)
         getpeername(hop->stream.fd, (struct sockaddr *)&peer, &len) != 0)
         return false;
     address_from_sockaddr(&header.destination, (struct sockaddr *)&peer);
-    size_t octets_len = proxy_format(&header, header.local ? PROXY_V2 : PROXY_V1, octets);
-    struct deadline deadline = deadline_in_ms(STEP_MS);
-    return octets_len > 0 && stream_put(&hop->stream, octets, octets_len, deadline) == IO_OK &&
-           stream_flush(&hop->stream, deadline) == IO_OK;
+    return nexthop_send_proxy(hop, &header, header.local ? PROXY_V2 : PROXY_V1,
+                              deadline_in_ms(STEP_MS)) == IO_OK;
 }
 
 /* Is it known what a plain spare with this host would be told in answer to EHLO? It may do without
@@ -365,17 +366,17 @@ static void wait_for_work(struct keeper *keeper, int timeout_ms)
         return;
 }
 
-static void keeper_leave(struct keeper *keeper)
+static void leave(struct keeper *keeper)
 {
     struct backend *backend = keeper->backend;
+    struct backend_census *census = backend->census;
 
     for (unsigned i = 0; i < backend->spare_count; i++) {
         stream_lend(&backend->spares[i].hop.stream, &keeper->buffers);
         nexthop_quit(&backend->spares[i].hop);
     }
-    stream_buffers_free(&keeper->buffers);
-    free(keeper);
-    backend_census_end(backend);
+    backend_free(backend);
+    backend_census_count(census, -1);
 }
 
 static void *keeper_main(void *argument)
@@ -387,20 +388,24 @@ static void *keeper_main(void *argument)
         if (timeout_ms != 0)
             wait_for_work(keeper, timeout_ms);
     }
-    keeper_leave(keeper);
+    leave(keeper);
+    stream_buffers_free(&keeper->buffers);
+    free(keeper);
     return NULL;
 }
 
-static int keeper_start(struct keeper *keeper)
+static int start(struct keeper *keeper)
 {
     pthread_attr_t attributes;
+    pthread_t thread;
     sigset_t all, before;
 
     pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 256 * 1024);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int result = pthread_create(&keeper->backend->keeper, &attributes, keeper_main, keeper);
+    int result = pthread_create(&thread, &attributes, keeper_main, keeper);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return result;
@@ -416,9 +421,11 @@ int backend_start_keeper(struct backend *backend, struct error *err)
         return -1;
     }
     keeper->backend = backend;
-    int result = keeper_start(keeper);
+    backend_census_count(backend->census, 1);
+    int result = start(keeper);
     if (result == 0)
         return 0;
+    backend_census_count(backend->census, -1);
     stream_buffers_free(&keeper->buffers);
     free(keeper);
     error_set(err, _("cannot start a thread: %s"), strerror(result));

@@ -53,12 +53,13 @@ static enum io_result fail(struct stream *stream)
     return IO_FAILED;
 }
 
-/* The one wait of all IO. */
-static enum io_result wait_for(struct stream *stream, short events, struct deadline deadline)
+/* The one wait of all IO. `events` becomes what has come of them. */
+static enum io_result wait_for_any(struct stream *stream, short *events, struct deadline deadline)
 {
-    struct pollfd poll_fd = {.fd = stream->fd, .events = events};
+    struct pollfd poll_fd = {.fd = stream->fd, .events = *events};
     for (;;) {
         int ready = poll(&poll_fd, 1, deadline_left_ms(deadline));
+        *events = poll_fd.revents;
         if (ready > 0)
             return IO_OK;
         if (ready == 0)
@@ -66,6 +67,11 @@ static enum io_result wait_for(struct stream *stream, short events, struct deadl
         if (errno != EINTR)
             return fail(stream);
     }
+}
+
+static enum io_result wait_for(struct stream *stream, short events, struct deadline deadline)
+{
+    return wait_for_any(stream, &events, deadline);
 }
 
 /* Where there is time enough, the first recv(2) of a wait waits a moment by itself: most answers
@@ -126,12 +132,25 @@ static enum io_result fill(struct stream *stream, struct deadline deadline)
             stream->in_end += got;
             stream->octets_in += got;
         }
-        if (result != IO_TIMEOUT)
+        if (result != IO_TIMEOUT || deadline_passed(deadline))
             return result;
         result = wait_for(stream, events, deadline);
         if (result != IO_OK)
             return result;
     }
+}
+
+bool stream_hears(struct stream *stream)
+{
+    return stream_has_input(stream) || fill(stream, (struct deadline){0}) != IO_TIMEOUT;
+}
+
+void stream_hear_out(struct stream *stream)
+{
+    stream->mute = true;
+    stream->out_len = 0;
+    if (stream->fd >= 0)
+        stream->broken = false;
 }
 
 /* Takes a whole line from the buffer: IO_OK, IO_TOO_LONG, or IO_TIMEOUT when there is none yet. */
@@ -159,11 +178,32 @@ static enum io_result take_line(struct stream *stream, struct line *line, size_t
     return IO_OK;
 }
 
-enum io_result stream_read_line(struct stream *stream, struct line *line, size_t max,
-                                struct deadline deadline)
+/* The same; of a line that is too long the first `max` octets are kept, and the rest gives way to what
+ * comes behind it. */
+static enum io_result take_cut_line(struct stream *stream, struct line *line, size_t max)
+{
+    const char *start = input(stream);
+    size_t len = stream->in_end - stream->in_start;
+    const char *lf = memchr(start, '\n', len);
+
+    if (lf == NULL && len > max)
+        stream->in_end = stream->in_start + max;
+    if (lf == NULL)
+        return IO_TIMEOUT;
+    if ((size_t)(lf - start) < max)
+        return take_line(stream, line, max);
+    stream_consume(stream, (size_t)(lf - start) + 1);
+    *line = (struct line){.text = start, .len = max};
+    return IO_OK;
+}
+
+typedef enum io_result take_function(struct stream *stream, struct line *line, size_t max);
+
+static enum io_result read_line(struct stream *stream, struct line *line, size_t max,
+                                struct deadline deadline, take_function *take)
 {
     for (;;) {
-        enum io_result result = take_line(stream, line, max);
+        enum io_result result = take(stream, line, max);
         if (result != IO_TIMEOUT)
             return result;
         result = fill(stream, deadline);
@@ -175,6 +215,18 @@ enum io_result stream_read_line(struct stream *stream, struct line *line, size_t
             !(stream->tls != NULL && tls_session_has_pending(stream->tls)))
             return IO_TIMEOUT;
     }
+}
+
+enum io_result stream_read_line(struct stream *stream, struct line *line, size_t max,
+                                struct deadline deadline)
+{
+    return read_line(stream, line, max, deadline, take_line);
+}
+
+enum io_result stream_read_cut_line(struct stream *stream, struct line *line, size_t max,
+                                    struct deadline deadline)
+{
+    return read_line(stream, line, max, deadline, take_cut_line);
 }
 
 enum io_result stream_read(struct stream *stream, const char **bytes, size_t *len,
@@ -195,12 +247,28 @@ void stream_consume(struct stream *stream, size_t len)
     stream->in_start += len;
 }
 
+/* Until something can be written or, where that is heeded, the peer has spoken. */
+static enum io_result wait_to_write(struct stream *stream, struct deadline deadline)
+{
+    for (;;) {
+        short events = stream->heeds_input ? POLLIN | POLLOUT : POLLOUT;
+        enum io_result result = wait_for_any(stream, &events, deadline);
+        if (result != IO_OK || (events & POLLIN) == 0 || !stream->heeds_input)
+            return result;
+        if (stream_hears(stream))
+            return fail(stream);
+        if (events & POLLOUT)
+            return IO_OK;
+    }
+}
+
 /* Waits on what a TLS step said it needs. */
 static enum io_result wait_for_tls(struct stream *stream, ssize_t step, struct deadline deadline)
 {
     if (step == TLS_BROKEN)
         return fail(stream);
-    enum io_result result = wait_for(stream, step == TLS_WANT_READ ? POLLIN : POLLOUT, deadline);
+    enum io_result result = step == TLS_WANT_READ ? wait_for(stream, POLLIN, deadline)
+                                                  : wait_to_write(stream, deadline);
     if (result == IO_TIMEOUT)
         stream->broken = true;
     return result;
@@ -272,7 +340,7 @@ static enum io_result writev_plain(struct stream *stream, struct iovec *iov, int
             continue;
         if (errno != EAGAIN && errno != EWOULDBLOCK)
             return fail(stream);
-        enum io_result result = wait_for(stream, POLLOUT, deadline);
+        enum io_result result = wait_to_write(stream, deadline);
         if (result != IO_OK) {
             /* Part of it may be out: nothing sensible can follow. */
             stream->broken = true;
@@ -289,7 +357,7 @@ enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int
     size_t total = 0;
     int used = 0;
 
-    if (stream->broken || count >= IOV_MAX_HERE)
+    if (stream->broken || stream->mute || count >= IOV_MAX_HERE)
         return fail(stream);
     if (stream->out_len > 0)
         all[used++] = (struct iovec){stream->buffers->out, stream->out_len};
@@ -307,7 +375,7 @@ enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int
 
 enum io_result stream_flush(struct stream *stream, struct deadline deadline)
 {
-    if (stream->broken)
+    if (stream->broken || stream->mute)
         return IO_FAILED;
     return stream->out_len > 0 ? stream_writev(stream, NULL, 0, deadline) : IO_OK;
 }
@@ -317,7 +385,7 @@ enum io_result stream_put(struct stream *stream, const char *bytes, size_t len,
 {
     struct stream_buffers *buffers = stream->buffers;
 
-    if (stream->broken)
+    if (stream->broken || stream->mute)
         return IO_FAILED;
     if (len > buffers->out_size - stream->out_len) {
         struct iovec iov = {(void *)bytes, len};

@@ -62,6 +62,8 @@ struct stream {
     bool skipping;                  /* within a line that was too long */
     bool handshaking;               /* a TLS handshake is not yet through */
     bool broken;                    /* a read or write failed: nothing more is tried */
+    bool mute;                      /* stream_hear_out(): nothing more is written */
+    bool heeds_input;               /* a write that has to wait is given up when input comes */
     bool momentary;                 /* a recv(2) that waits ends after STREAM_MOMENT_MS */
     uint64_t octets_in, octets_out; /* of the application, for logs */
 };
@@ -88,6 +90,12 @@ void stream_forget_input(struct stream *stream);
 /* Bytes that can be read without the socket: in the buffer, or in TLS, read ahead or decrypted. */
 bool stream_has_input(const struct stream *stream);
 
+/* Input, or its end, is there: in the buffer or, when one looks, in the socket. Does not wait. */
+bool stream_hears(struct stream *stream);
+
+/* After a failed write: what the peer said before can still be read, and nothing more is written. */
+void stream_hear_out(struct stream *stream);
+
 /* A whole line (up to an LF) stands in the buffer. */
 bool stream_line_waiting(const struct stream *stream);
 
@@ -103,6 +111,10 @@ struct line {
 };
 enum io_result stream_read_line(struct stream *stream, struct line *line, size_t max,
                                 struct deadline deadline);
+/* The same, but a line that is too long is cut: its first `max` octets are given with IO_OK, and the
+ * rest of it is thrown away. */
+enum io_result stream_read_cut_line(struct stream *stream, struct line *line, size_t max,
+                                    struct deadline deadline);
 
 /* Raw access for mail data: bytes in the buffer (reads more, once, when there are none), then
  * stream_consume() what was used. IO_OK means *len > 0. */

@@ -31,6 +31,7 @@ struct contact {
     const char *session; /* for logs */
     struct stream_buffers *buffers;
     struct deadline deadline; /* of contact_make() or contact_next() */
+    bool fresh;               /* no connection that was kept will do */
     struct remote *remote;    /* filled: the caller's, to be kept or ended */
     struct reply *verdict;    /* filled on failure */
     bool busy; /* set on failure, when all the destination's connections are in use */

@@ -101,7 +101,7 @@ static bool has_room(const struct out_courier *courier)
     if (courier->leg_count == (size_t)courier->out->config->out.limits.next_hops)
         return false;
     for (size_t i = 0; i < courier->leg_count && courier->out->store == NULL; i++) {
-        if (!courier->legs[i]->judged)
+        if (!courier->legs[i]->transaction.judged)
             return false;
     }
     return true;
@@ -143,7 +143,7 @@ static enum own_reply ask(struct out_courier *courier, const struct recipient *r
     recipient_copy(&asked->recipient, recipient);
     asked->leg = leg;
     list[courier->asked_count++] = asked;
-    leg->batch[leg->batch_count++] = &asked->recipient;
+    transaction_add(&leg->transaction, &asked->recipient);
     *out = asked;
     return REPLY_OK;
 }
@@ -193,7 +193,7 @@ static void contact_all(struct out_courier *courier)
 static void set_patience(struct out_courier *courier, struct deadline until)
 {
     for (size_t i = 0; i < courier->leg_count; i++)
-        courier->legs[i]->until = until;
+        courier->legs[i]->transaction.until = until;
 }
 
 static void courier_send(struct courier *base, const struct envelope *envelope,
@@ -209,7 +209,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     courier->recipients = recipients;
     courier->batch_next = 0;
     for (size_t i = 0; i < courier->leg_count; i++)
-        courier->legs[i]->batch_count = courier->legs[i]->next = 0;
+        transaction_begin_batch(&courier->legs[i]->transaction);
     for (size_t i = 0; i < count; i++) {
         courier->batch[i].asked = NULL;
         courier->batch[i].why = ask(courier, &recipients[i], &courier->batch[i].asked);
@@ -217,7 +217,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     set_patience(courier, until);
     contact_all(courier);
     for (size_t i = 0; i < courier->leg_count; i++)
-        leg_send_batch(courier->legs[i]);
+        transaction_send_batch(&courier->legs[i]->transaction, COURIER_NOTHING);
 }
 
 static void take_off(struct out_courier *courier, const struct asked *asked)
@@ -241,7 +241,7 @@ static void courier_recipient_reply(struct courier *base, struct reply *reply)
         log_outcome(courier, &courier->recipients[index].path, "none", reply);
         return;
     }
-    leg_recipient_reply(asked->leg, reply);
+    transaction_recipient_reply(&asked->leg->transaction, reply);
     if (reply_is_positive(reply))
         return;
     log_outcome(courier, &asked->recipient.path, leg_relay(asked->leg), reply);
@@ -255,7 +255,7 @@ static size_t list_legs(const struct out_courier *courier, struct leg *out[CONFI
 {
     size_t count = 0;
     for (size_t i = 0; i < courier->leg_count; i++) {
-        if (courier->legs[i]->accepted > 0)
+        if (courier->legs[i]->transaction.accepted > 0)
             out[count++] = courier->legs[i];
     }
     return count;
@@ -265,7 +265,7 @@ static void log_all(const struct out_courier *courier)
 {
     for (size_t i = 0; i < courier->asked_count; i++)
         log_outcome(courier, &courier->asked[i]->recipient.path, leg_relay(courier->asked[i]->leg),
-                    &courier->asked[i]->leg->verdict);
+                    leg_verdict(courier->asked[i]->leg));
 }
 
 static void log_refused(const struct out_courier *courier, const struct reply *reply)
@@ -281,7 +281,7 @@ static enum decision decide(struct leg *const *legs, size_t count, struct reply 
     size_t which;
 
     for (size_t i = 0; i < count; i++)
-        verdicts[i] = &legs[i]->verdict;
+        verdicts[i] = leg_verdict(legs[i]);
     enum decision decision = decide_final(verdicts, count, &which);
     *reply = *verdicts[which];
     return decision;
@@ -300,7 +300,7 @@ static enum own_reply send_data(struct out_courier *courier, int64_t patience_ms
     if (store != NULL && count > 1)
         room = store->begin(store->context, courier->envelope, &courier->stored);
     for (size_t i = 0; i < count && room == REPLY_OK; i++)
-        leg_send_data(legs[i]);
+        transaction_send_data(&legs[i]->transaction);
     return room;
 }
 
@@ -361,10 +361,8 @@ static int courier_write(struct courier *base, const struct iovec *iov, int coun
     bool any = false;
 
     for (size_t i = 0; i < courier->leg_count; i++) {
-        if (!courier->legs[i]->in_data)
-            continue;
-        leg_write(courier->legs[i], iov, count);
-        any |= courier->legs[i]->in_data;
+        if (leg_in_data(courier->legs[i]))
+            any |= transaction_write(&courier->legs[i]->transaction, iov, count) == 0;
     }
     if (any)
         store_piece(courier, iov, count);
@@ -377,12 +375,12 @@ static void finish_legs(struct out_courier *courier)
     int64_t patience = courier->stored != NULL ? config->live_deadline_ms : config->timeouts.final;
 
     for (size_t i = 0; i < courier->leg_count; i++) {
-        if (courier->legs[i]->in_data)
-            leg_send_end(courier->legs[i]);
+        if (leg_in_data(courier->legs[i]))
+            transaction_send_end(&courier->legs[i]->transaction);
     }
     struct deadline deadline = deadline_in_ms(patience);
     for (size_t i = 0; i < courier->leg_count; i++) {
-        if (courier->legs[i]->in_data)
+        if (leg_in_data(courier->legs[i]))
             leg_final_reply(courier->legs[i], deadline);
     }
 }
@@ -396,8 +394,8 @@ static int store_rest(struct out_courier *courier)
     for (size_t i = 0; results != NULL && i < courier->asked_count; i++) {
         const struct leg *leg = courier->asked[i]->leg;
         results[i] =
-            (struct out_result){&courier->asked[i]->recipient, reply_is_positive(&leg->verdict),
-                                &leg->verdict, leg->ours, leg_relay(leg)};
+            (struct out_result){&courier->asked[i]->recipient, reply_is_positive(leg_verdict(leg)),
+                                leg_verdict(leg), leg->transaction.ours, leg_relay(leg)};
     }
     if (results != NULL)
         result = courier->out->store->commit(courier->stored, results, courier->asked_count);

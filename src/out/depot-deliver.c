@@ -87,18 +87,18 @@ static bool stops(const struct part *part)
 
 static bool send_recipients(struct part *part)
 {
-    struct leg *leg = part->leg;
+    struct transaction *transaction = &part->leg->transaction;
     struct reply reply;
 
     for (size_t i = 0; i < part->count; i++)
-        leg->batch[leg->batch_count++] = &part->recipients[i];
-    leg_send_batch(leg);
+        transaction_add(transaction, &part->recipients[i]);
+    transaction_send_batch(transaction, COURIER_NOTHING);
     for (size_t i = 0; i < part->count; i++) {
-        leg_recipient_reply(leg, &reply);
+        transaction_recipient_reply(transaction, &reply);
         part->accepted[i] = reply_is_positive(&reply);
-        set_result(part, i, &reply, leg->judged && leg->ours);
+        set_result(part, i, &reply, transaction->judged && transaction->ours);
     }
-    return leg->accepted > 0;
+    return transaction->accepted > 0;
 }
 
 /* 0; -1 when the file failed, or time is up. The leg knows by itself when it failed. */
@@ -109,13 +109,13 @@ static int send_file(struct part *part)
 
     if (lseek(part->job->data_fd, 0, SEEK_SET) != 0)
         return -1;
-    while (got != 0 && part->leg->in_data && !stops(part)) {
+    while (got != 0 && leg_in_data(part->leg) && !stops(part)) {
         got = read(part->job->data_fd, block, sizeof block);
         if (got < 0 && errno != EINTR)
             return -1;
         const struct iovec piece = {block, got > 0 ? (size_t)got : 0};
         if (got > 0)
-            leg_write(part->leg, &piece, 1);
+            transaction_write(&part->leg->transaction, &piece, 1);
     }
     return got == 0 ? 0 : -1;
 }
@@ -123,20 +123,20 @@ static int send_file(struct part *part)
 static void send_message(struct part *part)
 {
     struct leg *leg = part->leg;
+    struct transaction *transaction = &leg->transaction;
 
-    leg_send_data(leg);
     if (!leg_data_reply(leg))
         return;
     if (send_file(part) != 0) {
-        if (leg->in_data) /* left without an end of data by leg_free() */
-            reply_set(&leg->verdict, 451, "4.3.0", "The delivery was interrupted here");
-        leg->ours = true;
+        if (leg_in_data(leg)) /* left without an end of data by leg_free() */
+            reply_set(&transaction->verdict, 451, "4.3.0", "The delivery was interrupted here");
+        transaction->ours = true;
         return;
     }
     delivery_owe(part->job);
-    if (leg->in_data)
-        leg_send_end(leg);
-    if (leg->in_data)
+    if (leg_in_data(leg))
+        transaction_send_end(transaction);
+    if (leg_in_data(leg))
         leg_final_reply(leg, deadline_in_ms(part->out->config->out.timeouts.final));
 }
 
@@ -158,7 +158,7 @@ static void run_part(struct part *part)
     for (size_t i = 0; i < part->count; i++) {
         if (!part->accepted[i])
             continue;
-        set_result(part, i, &leg->verdict, leg->ours);
+        set_result(part, i, leg_verdict(leg), leg->transaction.ours);
         part->job->results[part->results[i]].relayed = !gives_notices;
     }
 }

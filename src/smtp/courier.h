@@ -29,8 +29,7 @@
 struct client_identity {
     struct address address;       /* with port */
     struct address local;         /* what it connected to */
-    const char *helo;             /* its EHLO/HELO argument, cleaned for log and trace */
-    bool helo_is_valid;           /* it came like that, and may be said to others */
+    const char *helo;             /* its EHLO/HELO argument */
     struct reverse_lookup *names; /* of the address; NULL: not looked up */
     bool esmtp;                   /* EHLO */
     bool tls;
@@ -64,6 +63,9 @@ enum courier_form {
     COURIER_LINES,  /* lines with dots stuffed, as behind DATA */
     COURIER_CHUNKS, /* the octets of the message, as behind BDAT (RFC 3030) */
 };
+
+/* Recipients of one batch, at most. */
+#define SESSION_BATCH_MAX 32
 
 /* What follows a batch of recipients. */
 enum courier_data {

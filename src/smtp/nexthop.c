@@ -23,7 +23,7 @@ void nexthop_init(struct nexthop *hop, int fd, struct stream_buffers *buffers)
 
 enum io_result nexthop_greeting(struct nexthop *hop, struct reply *reply, struct deadline deadline)
 {
-    return reply_read(&hop->stream, reply, deadline);
+    return reply_read(&hop->stream, reply, true, deadline);
 }
 
 enum io_result nexthop_put(struct nexthop *hop, const char *line, struct deadline deadline)
@@ -38,10 +38,25 @@ enum io_result nexthop_command(struct nexthop *hop, const char *line, struct rep
     if (result == IO_OK)
         result = stream_flush(&hop->stream, deadline);
     if (result == IO_OK)
-        result = reply_read(&hop->stream, reply, deadline);
+        result = reply_read(&hop->stream, reply, true, deadline);
     else
-        reply->code = 0;
+        reply_clear(reply);
     return result;
+}
+
+enum io_result nexthop_send_proxy(struct nexthop *hop, const struct proxy_header *header,
+                                  enum proxy_version version, struct deadline deadline)
+{
+    char octets[PROXY_HEADER_MAX];
+    size_t len = proxy_format(header, version, octets);
+
+    enum io_result result = len > 0 ? stream_put(&hop->stream, octets, len, deadline) : IO_FAILED;
+    return result == IO_OK ? stream_flush(&hop->stream, deadline) : result;
+}
+
+bool nexthop_reset(struct nexthop *hop, struct reply *reply, struct deadline deadline)
+{
+    return nexthop_command(hop, "RSET\r\n", reply, deadline) == IO_OK && reply_is_positive(reply);
 }
 
 static size_t word_length(const char *text, size_t len)
@@ -162,16 +177,30 @@ void nexthop_parse_capabilities(const struct reply *reply, struct nexthop_capabi
     }
 }
 
-enum io_result nexthop_hello(struct nexthop *hop, bool esmtp, const char *name, struct reply *reply,
-                             struct deadline deadline)
+static enum io_result say_hello(struct nexthop *hop, const char *verb, const char *name,
+                                struct reply *reply, struct deadline deadline)
 {
     char line[300];
+    snprintf(line, sizeof line, "%s %.255s\r\n", verb, name);
+    return nexthop_command(hop, line, reply, deadline);
+}
+
+enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const char *name,
+                             struct reply *reply, struct deadline deadline)
+{
     memset(&hop->capabilities, 0, sizeof hop->capabilities);
-    snprintf(line, sizeof line, "%s %.255s\r\n", esmtp ? "EHLO" : "HELO", name);
-    enum io_result result = nexthop_command(hop, line, reply, deadline);
-    if (result == IO_OK && esmtp && reply_is_positive(reply))
+    if (how == NEXTHOP_HELO)
+        return say_hello(hop, "HELO", name, reply, deadline);
+    enum io_result result = say_hello(hop, "EHLO", name, reply, deadline);
+    if (result == IO_OK && reply_is_positive(reply))
         nexthop_parse_capabilities(reply, &hop->capabilities);
-    return result;
+    if (result != IO_OK || !reply_is_permanent(reply) || how == NEXTHOP_EHLO ||
+        hop->stream.tls != NULL)
+        return result;
+    const struct reply refusal = *reply;
+    if (say_hello(hop, "HELO", name, reply, deadline) != IO_OK)
+        *reply = refusal;
+    return IO_OK;
 }
 
 enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, const char *name,
@@ -225,6 +254,22 @@ enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *enve
         buffer_puts(&line, " REQUIRETLS");
     buffer_puts(&line, "\r\n");
     return stream_put(&hop->stream, line.data, line.len, deadline);
+}
+
+enum own_reply nexthop_lacks(const struct nexthop *hop, const struct envelope *envelope)
+{
+    const unsigned has = hop->capabilities.extensions;
+    const unsigned binary = NEXTHOP_BINARYMIME | NEXTHOP_CHUNKING;
+
+    if (envelope->smtputf8 && !(has & NEXTHOP_SMTPUTF8))
+        return REPLY_UTF8_UNSUPPORTED;
+    if (envelope->body == MAIL_BODY_BINARYMIME && (has & binary) != binary)
+        return REPLY_8BIT_UNSUPPORTED;
+    if (envelope->requiretls && (!(has & NEXTHOP_REQUIRETLS) || hop->stream.tls == NULL))
+        return REPLY_REQUIRETLS_UNSUPPORTED;
+    if (hop->capabilities.size_limit > 0 && envelope->size > hop->capabilities.size_limit)
+        return REPLY_REMOTE_TOO_BIG;
+    return REPLY_OK;
 }
 
 enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *recipient,

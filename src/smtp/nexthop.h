@@ -2,7 +2,7 @@
  *
  * Lock-step commands (greeting, EHLO, STARTTLS, XCLIENT), each one line out and one reply back, and
  * the writing of commands that may be pipelined. It says what the next hop answered and never
- * judges it: that is the courier's. Owns its stream; the buffers are lent by the courier. Used by
+ * judges it: that is for whoever makes the connection, and for smtp/transaction from MAIL on. Owns its stream; the buffers are lent by the courier. Used by
  * one thread at a time.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "net/proxy.h"
 #include "net/stream.h"
 #include "net/tls.h"
 #include "smtp/courier.h"
@@ -57,13 +58,29 @@ void nexthop_init(struct nexthop *hop, int fd, struct stream_buffers *buffers);
 enum io_result nexthop_greeting(struct nexthop *hop, struct reply *reply, struct deadline deadline);
 enum io_result nexthop_command(struct nexthop *hop, const char *line, struct reply *reply,
                                struct deadline deadline);
-/* EHLO, or HELO when `esmtp` is false; a positive EHLO reply fills the capabilities. */
-enum io_result nexthop_hello(struct nexthop *hop, bool esmtp, const char *name, struct reply *reply,
-                             struct deadline deadline);
+/* The PROXY header of the connection, which must go out before anything else, and alone: what comes
+ * behind it in one segment is taken for talking before the greeting. Both addresses are of one family. */
+enum io_result nexthop_send_proxy(struct nexthop *hop, const struct proxy_header *header,
+                                  enum proxy_version version, struct deadline deadline);
+/* How to greet. Who refuses EHLO for good may know HELO (RFC 5321 3.2), but for TLS, which is newer than
+ * EHLO; who does not answer it has refused. Behind a PROXY header, which may have been taken for a
+ * command, only one is said, so that no reply is taken for another's. */
+enum nexthop_hello { NEXTHOP_EHLO, NEXTHOP_HELO, NEXTHOP_EHLO_OR_HELO };
+/* A positive EHLO reply fills the capabilities. */
+enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const char *name,
+                             struct reply *reply, struct deadline deadline);
 /* IO_FAILED with `reply` not positive when STARTTLS was refused: the connection is still usable.
  * Anything the next hop sends in plain text behind its 220 breaks the connection. */
 enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, const char *name,
                                 struct reply *reply, struct deadline deadline, struct error *err);
+
+/* RSET, and it was answered well: MAIL can follow. */
+bool nexthop_reset(struct nexthop *hop, struct reply *reply, struct deadline deadline);
+
+/* What of this mail the next hop cannot take, as the reply to it; REPLY_OK: nothing. The one place
+ * that knows. Without 8BITMIME the octets go there all the same, as from every other host; without
+ * DSN its parameters are left out. */
+enum own_reply nexthop_lacks(const struct nexthop *hop, const struct envelope *envelope);
 
 /* Put into the output buffer, not yet sent. MAIL carries the parameters that the next hop takes. */
 enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *envelope,

@@ -10,8 +10,9 @@
 
 #include "base/buffer.h"
 
-#define REPLY_LINE_READ_MAX 2048 /* more than any server should send; longer is no reply */
+#define REPLY_LINE_READ_MAX 2048 /* of a longer line the rest is not looked at */
 #define REPLY_LINE_TEXT_MAX 500  /* octets passed on of one line: 512 with code and CRLF */
+#define REPLY_LINE_SHOWN_MAX 120 /* octets of a line that was no reply, for the log */
 
 static const struct {
     int code;
@@ -55,6 +56,8 @@ static const struct {
     [REPLY_BACKEND_BUSY] = {451, "4.3.2", "Mail server busy, try again later"},
     [REPLY_BACKEND_LOST] = {451, "4.4.2", "Lost connection to mail server, try again later"},
     [REPLY_BACKEND_CONFIG] = {451, "4.3.5", "Mail server configuration error, try again later"},
+    [REPLY_BACKEND_LACKS] = {451, "4.3.5",
+                             "Mail server does not offer now what this message needs"},
     [REPLY_IDLE] = {421, "4.4.2", "Error: timeout exceeded"},
     [REPLY_SHUTTING_DOWN] = {421, "4.3.2", "Service shutting down, try again later"},
     [REPLY_SERVER_BUSY] = {421, "4.3.2", "Too busy, try again later"},
@@ -87,8 +90,6 @@ static const struct {
     [REPLY_NO_HOSTS] = {550, "5.4.4", "No mail server of the domain has a usable address"},
     [REPLY_DNS_TEMPORARY] = {451, "4.4.3", "Temporary failure in name resolution"},
     [REPLY_DESTINATION_BUSY] = {451, "4.3.2", "All sessions with this destination are in use"},
-    [REPLY_DESTINATION_RATE] = {451, "4.3.2",
-                                "The rate of messages to this destination is reached"},
     [REPLY_TOO_MANY_NEXT_HOPS] = {452, "4.5.3",
                                   "Too many destinations in one message: send it separately"},
     [REPLY_REMOTE_TOO_BIG] = {552, "5.3.4", "Message too big for the recipient's mail server"},
@@ -99,7 +100,7 @@ static const struct {
     [REPLY_DRAIN_LIMIT] = {421, "4.4.2", "Mail data refused and too long, try again later"},
 };
 
-static void reply_clear(struct reply *reply)
+void reply_clear(struct reply *reply)
 {
     reply->code = 0;
     reply->enhanced[0] = '\0';
@@ -182,7 +183,7 @@ enum reply_line_result reply_parse_line(struct reply *reply, const char *line, s
         (len > 3 && line[3] != ' ' && line[3] != '-'))
         return REPLY_LINE_GARBAGE;
     int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
-    if (code < 200 || code > 599 || (reply->code != 0 && reply->code != code))
+    if (code < 200 || code > 599)
         return REPLY_LINE_GARBAGE;
     reply->code = code;
     add_line(reply, len > 4 ? line + 4 : "", len > 4 ? len - 4 : 0);
@@ -221,32 +222,39 @@ void reply_finish(struct reply *reply)
     reply->len = (size_t)(to - reply->text);
 }
 
-enum io_result reply_read(struct stream *stream, struct reply *reply, struct deadline deadline)
+/* Nothing but, for the log, the last line that was no reply. */
+static enum io_result fail_reading(struct reply *reply, const char *shown, size_t len,
+                                   enum io_result result)
 {
+    reply_clear(reply);
+    if (len > 0)
+        add_line(reply, shown, len);
+    return result;
+}
+
+enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
+                          struct deadline deadline)
+{
+    enum reply_line_result what;
+    char shown[REPLY_LINE_SHOWN_MAX];
+    size_t shown_len = 0;
     struct line line;
-    /* A server that never comes to the last line must not hold us for ever. */
-    unsigned lines_left = 4 * REPLY_LINES_MAX;
 
     reply_clear(reply);
-    while (lines_left-- > 0) {
-        enum io_result result = stream_read_line(stream, &line, REPLY_LINE_READ_MAX, deadline);
-        if (result != IO_OK) {
-            reply->code = 0;
-            return result == IO_TOO_LONG ? IO_FAILED : result;
+    do {
+        enum io_result result = stream_read_cut_line(stream, &line, REPLY_LINE_READ_MAX, deadline);
+        if (result != IO_OK)
+            return fail_reading(reply, shown, shown_len, result);
+        what = reply_parse_line(reply, line.text, line.len);
+        if (what == REPLY_LINE_GARBAGE) {
+            shown_len = line.len < sizeof shown ? line.len : sizeof shown;
+            memcpy(shown, line.text, shown_len);
+            if (!lone)
+                return fail_reading(reply, shown, shown_len, IO_FAILED);
         }
-        switch (reply_parse_line(reply, line.text, line.len)) {
-        case REPLY_LINE_MORE:
-            continue;
-        case REPLY_LINE_LAST:
-            reply_finish(reply);
-            return IO_OK;
-        case REPLY_LINE_GARBAGE:
-            reply->code = 0;
-            return IO_FAILED;
-        }
-    }
-    reply->code = 0;
-    return IO_FAILED;
+    } while (what != REPLY_LINE_LAST);
+    reply_finish(reply);
+    return IO_OK;
 }
 
 /* A line without its end. */

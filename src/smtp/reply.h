@@ -2,7 +2,8 @@
  *
  * One bounded struct for both directions. A next hop's reply is cleaned while it is read: control
  * characters and 8-bit octets become '?', long lines are cut at 512 octets and lines over
- * REPLY_LINES_MAX dropped, so that it can be passed to a client as it stands.
+ * REPLY_LINES_MAX dropped, so that it can be passed to a client as it stands. However long a reply
+ * is, it is read to its end, and its last line's code is what it says (as Postfix has it).
  * All reply texts of our own stand in the table of smtp/reply.c, each with its code and enhanced
  * code. No allocation, thread-safe.
  *
@@ -45,14 +46,19 @@ static inline bool reply_is_permanent(const struct reply *r)
 }
 
 /* Reads one reply, single- or multi-line, from a next hop. IO_OK and a filled struct; IO_FAILED
- * too when what came is no reply ("garbage": code then is 0) or the codes of its lines differ. */
-enum io_result reply_read(struct stream *stream, struct reply *reply, struct deadline deadline);
+ * too when what came is no reply. `lone`: no other reply can follow, so lines that are no part of one
+ * are passed over. On failure the code is 0, and the text the line that was none, or empty. */
+enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
+                          struct deadline deadline);
 
 /* The pieces of reply_read(), without a connection: feed lines (without their CRLF) to a struct
  * whose code is 0, until one is the last, then finish. */
 enum reply_line_result { REPLY_LINE_MORE, REPLY_LINE_LAST, REPLY_LINE_GARBAGE };
 enum reply_line_result reply_parse_line(struct reply *reply, const char *line, size_t len);
 void reply_finish(struct reply *reply);
+
+/* None came. */
+void reply_clear(struct reply *reply);
 
 /* Fills it from printf: one line, or several separated by '\n'. `enhanced` "" = none. */
 void reply_set(struct reply *reply, int code, const char *enhanced, const char *format, ...)
@@ -98,6 +104,7 @@ enum own_reply {
     REPLY_BACKEND_BUSY,
     REPLY_BACKEND_LOST,
     REPLY_BACKEND_CONFIG,
+    REPLY_BACKEND_LACKS,
     REPLY_IDLE,
     REPLY_SHUTTING_DOWN,
     REPLY_SERVER_BUSY,
@@ -131,7 +138,6 @@ enum own_reply {
     REPLY_NO_HOSTS,
     REPLY_DNS_TEMPORARY,
     REPLY_DESTINATION_BUSY,
-    REPLY_DESTINATION_RATE,
     REPLY_TOO_MANY_NEXT_HOPS,
     REPLY_REMOTE_TOO_BIG,
     REPLY_REMOTE_LOST,

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/buffer.h"
+
 static const struct {
     const char *word;
     unsigned name;
@@ -84,18 +86,20 @@ size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
     buffer_puts(&line, "XCLIENT");
     /* An attribute that is left out keeps the relay's own value at the backend (Postfix): the name
      * must always be said, and the reverse name whenever there is no verified one. */
-    add_text(&line, "NAME", identity->name != NULL ? identity->name : unknown);
+    if (offered & XCLIENT_NAME)
+        add_text(&line, "NAME", identity->name != NULL ? identity->name : unknown);
     if (identity->name == NULL && (offered & XCLIENT_REVERSE_NAME))
         add_text(&line, "REVERSE_NAME",
                  identity->reverse_name != NULL ? identity->reverse_name : unknown);
     add_address(&line, "ADDR", &identity->client);
-    buffer_printf(&line, " PORT=%u", identity->client.port);
+    if (offered & XCLIENT_PORT)
+        buffer_printf(&line, " PORT=%u", identity->client.port);
     if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTADDR))
         add_address(&line, "DESTADDR", &identity->local);
     if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTPORT))
         buffer_printf(&line, " DESTPORT=%u", identity->local.port);
     buffer_puts(&line, "\r\n");
-    return line.overflow ? 0 : line.len;
+    return line.overflow || !(offered & XCLIENT_ADDR) ? 0 : line.len;
 }
 
 int xclient_next(const char **cursor, const char *end, struct xclient_attribute *attribute)
@@ -169,25 +173,4 @@ int xtext_decode(const char *text, size_t len, char *out, size_t size)
     }
     out[used] = '\0';
     return (int)used;
-}
-
-bool xtext_repair(struct buffer *out, const char *text, size_t len)
-{
-    char decoded[2] = "", encoded[4];
-
-    for (size_t i = 0; i < len; i++) {
-        unsigned char octet = (unsigned char)text[i];
-        if (octet == '+') {
-            if (i + 2 >= len || xtext_decode(text + i, 3, decoded, sizeof decoded) < 0)
-                return false;
-            buffer_add(out, text + i, 3);
-            i += 2;
-            continue;
-        }
-        if (octet <= 0x20 || octet == 0x7f)
-            return false;
-        xtext_encode(text + i, 1, encoded, sizeof encoded);
-        buffer_puts(out, encoded);
-    }
-    return true;
 }

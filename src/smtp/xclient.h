@@ -12,7 +12,6 @@
 #include <stddef.h>
 
 #include "base/address.h"
-#include "base/buffer.h"
 
 #define XCLIENT_LINE_MAX 512 /* octets, CRLF included */
 
@@ -41,8 +40,8 @@ struct xclient_identity {
 };
 
 /* "XCLIENT NAME=... [REVERSE_NAME=...] ADDR=... PORT=... [DESTADDR=... DESTPORT=...]" with CRLF.
- * NAME, ADDR and PORT always; the others where `offered`. Returns the length; 0 when it would
- * pass XCLIENT_LINE_MAX. */
+ * Only what is `offered`. Returns the length; 0 when it would pass XCLIENT_LINE_MAX, or ADDR is not
+ * offered. */
 size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
                       char out[XCLIENT_LINE_MAX + 1]);
 
@@ -61,9 +60,5 @@ const char *xclient_attribute_name(unsigned name);
  * is malformed. */
 int xtext_encode(const char *bytes, size_t len, char *out, size_t size);
 int xtext_decode(const char *text, size_t len, char *out, size_t size);
-
-/* Appends xtext in correct form: what should have been encoded ('=', octets over 127) is. False
- * when it is malformed: a "+" without two hexadecimal digits, blanks, controls, a NUL. */
-bool xtext_repair(struct buffer *out, const char *text, size_t len);
 
 #endif

@@ -170,8 +170,7 @@ static bool read_path(const char *value, bool reverse, struct path *path)
     size_t used, len = strlen(value);
     enum path_result result = reverse ? path_parse_reverse(path, value, len, &used)
                                       : path_parse_forward(path, value, len, &used);
-    /* What mail may come like is no measure for what was written here. */
-    return result == PATH_OK && used == len && value[0] == '<' && value[len - 1] == '>';
+    return result == PATH_OK && used == len;
 }
 
 enum field_result { FIELD_READ, FIELD_BAD, FIELD_UNKNOWN };

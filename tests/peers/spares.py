@@ -205,7 +205,9 @@ def greeted_only(world):
     wait_spares(first, 2)  # the spare in its place may have been made before the refusal
     deliver()
     wait_spares(first, 2)
-    assert len(hellos(first)) == 3, [d.lines for d in first.dialogs]
+    # Once by the session that was refused, on a fresh connection, and once for the spares, or twice where
+    # one is made meanwhile.
+    assert len(hellos(first)) in (4, 5), [d.lines for d in first.dialogs]
 
     last = first
     for age, host in ((75, BACKEND), (89, OTHER_HOST)):  # what the last one said is 14 s old

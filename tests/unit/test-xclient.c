@@ -17,29 +17,36 @@ static struct xclient_identity identity(const char *client)
     return id;
 }
 
+#define USUAL (XCLIENT_NAME | XCLIENT_ADDR | XCLIENT_PORT)
+
 static void test_format(void)
 {
     char line[XCLIENT_LINE_MAX + 1];
     struct xclient_identity id = identity("198.51.100.7");
-    xclient_format(&id, XCLIENT_NAME | XCLIENT_ADDR | XCLIENT_PORT, line);
+    xclient_format(&id, USUAL, line);
     g_assert_cmpstr(line, ==, "XCLIENT NAME=[UNAVAILABLE] ADDR=198.51.100.7 PORT=4711\r\n");
+    xclient_format(&id, XCLIENT_NAME | XCLIENT_ADDR, line);
+    g_assert_cmpstr(line, ==, "XCLIENT NAME=[UNAVAILABLE] ADDR=198.51.100.7\r\n");
+    xclient_format(&id, XCLIENT_ADDR | XCLIENT_DESTPORT, line);
+    g_assert_cmpstr(line, ==, "XCLIENT ADDR=198.51.100.7 DESTPORT=25\r\n");
+    g_assert_cmpuint(xclient_format(&id, XCLIENT_NAME | XCLIENT_PORT, line), ==, 0);
     xclient_format(&id, ~0u, line);
     g_assert_cmpstr(line, ==, "XCLIENT NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] "
                               "ADDR=198.51.100.7 PORT=4711 DESTADDR=203.0.113.5 DESTPORT=25\r\n");
     id = identity("2001:db8::7");
     id.name = "mx.example.com";
-    xclient_format(&id, XCLIENT_REVERSE_NAME, line);
+    xclient_format(&id, USUAL | XCLIENT_REVERSE_NAME, line);
     g_assert_cmpstr(line, ==, "XCLIENT NAME=mx.example.com ADDR=IPV6:2001:db8::7 PORT=4711\r\n");
     id.name = NULL;
     id.name_temporary = true;
-    xclient_format(&id, XCLIENT_REVERSE_NAME, line);
+    xclient_format(&id, USUAL | XCLIENT_REVERSE_NAME, line);
     g_assert_true(g_str_has_prefix(line, "XCLIENT NAME=[TEMPUNAVAIL] REVERSE_NAME=[TEMPUNAVAIL] "));
     id = identity("::ffff:198.51.100.7");
-    xclient_format(&id, 0, line);
+    xclient_format(&id, USUAL, line);
     g_assert_true(strstr(line, " ADDR=198.51.100.7 ") != NULL);
     g_autofree char *name = g_strnfill(255, '+');
     id.name = name;
-    g_assert_cmpuint(xclient_format(&id, 0, line), ==, 0);
+    g_assert_cmpuint(xclient_format(&id, USUAL, line), ==, 0);
 }
 
 static void test_next(void)

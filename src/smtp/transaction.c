@@ -1,0 +1,479 @@
+/* smtp/transaction.c - one mail transaction with a next hop (RFC 5321 3.3, RFC 2920, RFC 3030)
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "smtp/transaction.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Replies that may be on their way while chunks go out: they fit any socket buffer. */
+#define CHUNKS_DUE_MAX 64
+/* For the rest of a reply that has begun to come, when nothing more can be written. */
+#define LAST_WORD_TIMEOUT_MS 2000
+
+void transaction_begin(struct transaction *transaction, const struct envelope *envelope)
+{
+    transaction->envelope = envelope;
+    transaction->judged = transaction->ours = false;
+    transaction->batch_count = transaction->next = transaction->accepted = 0;
+    transaction->mail_due = true;
+    transaction->data = TRANSACTION_NO_DATA;
+    transaction->chunks = transaction->unconfirmed = false;
+    transaction->chunks_due = 0;
+}
+
+static struct deadline transaction_step(const struct transaction *transaction)
+{
+    struct deadline deadline = deadline_in_ms(transaction->reply_ms);
+    return transaction->until.at_ms != 0 ? deadline_earlier(deadline, transaction->until)
+                                         : deadline;
+}
+
+static bool transaction_has(const struct transaction *transaction, unsigned extension)
+{
+    return (transaction->hop->capabilities.extensions & extension) != 0;
+}
+
+static struct stream *transaction_stream(const struct transaction *transaction)
+{
+    return &transaction->hop->stream;
+}
+
+void transaction_abort(struct transaction *transaction)
+{
+    if (!transaction->connected)
+        return;
+    stream_abort(transaction_stream(transaction));
+    transaction->connected = transaction->open = transaction->kept = false;
+    transaction->owner->closed(transaction);
+}
+
+/* The first one stands. */
+static void transaction_judge_by(struct transaction *transaction, const struct reply *reply)
+{
+    if (transaction->judged)
+        return;
+    transaction->verdict = *reply;
+    transaction->judged = true;
+    transaction->ours = false;
+}
+
+void transaction_judge(struct transaction *transaction, enum own_reply why)
+{
+    if (transaction->judged)
+        return;
+    reply_own(&transaction->verdict, why);
+    transaction->judged = transaction->ours = true;
+}
+
+/* The next hop closed, stalled or talked garbage. Whatever was under way there must not end well; that
+ * it hangs up behind its refusal is nothing to speak of. */
+static void transaction_lose(struct transaction *transaction, const char *step,
+                             enum io_result result, const char *line)
+{
+    if (!transaction->judged)
+        transaction->owner->lost_at(transaction, step,
+                                    *line != '\0' ? "no reply" : io_result_name(result), line);
+    transaction_abort(transaction);
+    transaction_judge(transaction, transaction->owner->lost);
+}
+
+/* A reply that was read: a 421 ends the next hop's side of the connection (RFC 5321 3.8). */
+static void transaction_heed(struct transaction *transaction, struct reply *reply)
+{
+    bool leaves = reply->code == 421;
+
+    if (transaction->owner->adapt != NULL)
+        transaction->owner->adapt(reply);
+    if (!leaves)
+        return;
+    transaction_abort(transaction);
+    transaction_judge_by(transaction, reply);
+}
+
+/* The reply to a step: a refusal, or `good`, of that class (2) or that code (354). Any other would mean
+ * to our client what the next hop cannot have meant, and the two sides no longer mean the same. False
+ * when the next hop was lost: the verdict is then set. `lone`: no other reply is due. */
+static bool transaction_read(struct transaction *transaction, const char *step, int good, bool lone,
+                             struct reply *reply, struct deadline deadline)
+{
+    char line[160];
+    enum io_result result = reply_read(transaction_stream(transaction), reply, lone, deadline);
+
+    if (result == IO_OK &&
+        (reply->code >= 400 || reply->code / 100 == good || reply->code == good)) {
+        transaction_heed(transaction, reply);
+        return true;
+    }
+    if (reply->code != 0)
+        reply_summary(reply, line, sizeof line);
+    else
+        snprintf(line, sizeof line, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
+    transaction_lose(transaction, step, result, line);
+    return false;
+}
+
+/* Garbage may be the reply to any of the commands that were pipelined; alone it is passed over. */
+static bool transaction_is_lone(const struct transaction *transaction)
+{
+    return !transaction_has(transaction, NEXTHOP_PIPELINING);
+}
+
+/* Does a refusal that waits to be read answer for the whole transaction? Behind an accepted MAIL it may
+ * be about one recipient. */
+static bool transaction_is_last_word(const struct transaction *transaction,
+                                     const struct reply *reply)
+{
+    return reply->code == 421 || (reply->code >= 400 && (transaction->mail_due ||
+                                                         transaction->data == TRANSACTION_IN_DATA));
+}
+
+/* A write failed. What the next hop said before it closed is the answer, if it said anything. */
+static void transaction_fail_write(struct transaction *transaction, const char *step,
+                                   enum io_result result)
+{
+    struct reply reply;
+
+    stream_hear_out(transaction_stream(transaction));
+    struct deadline deadline = deadline_in_ms(LAST_WORD_TIMEOUT_MS);
+    reply_read(transaction_stream(transaction), &reply, true, deadline);
+    for (; reply_is_positive(&reply) && transaction->chunks_due > 0; transaction->chunks_due--)
+        reply_read(transaction_stream(transaction), &reply, true, deadline);
+    if (!transaction_is_last_word(transaction, &reply)) {
+        transaction_lose(transaction, step, result, "");
+        return;
+    }
+    transaction->unconfirmed = false;
+    transaction_heed(transaction, &reply);
+    transaction_abort(transaction);
+    transaction_judge_by(transaction, &reply);
+}
+
+/* What was put is sent. */
+static bool transaction_flush(struct transaction *transaction, const char *step, enum io_result put,
+                              struct deadline deadline)
+{
+    if (put == IO_OK)
+        put = stream_flush(transaction_stream(transaction), deadline);
+    if (put != IO_OK)
+        transaction_fail_write(transaction, step, put);
+    return put == IO_OK;
+}
+
+static enum io_result transaction_put_mail(struct transaction *transaction)
+{
+    transaction->open = true;
+    return nexthop_put_mail(transaction->hop, transaction->envelope, transaction_step(transaction));
+}
+
+static enum io_result transaction_put_rcpt(struct transaction *transaction, size_t which)
+{
+    return nexthop_put_rcpt(transaction->hop, transaction->batch[which],
+                            transaction_step(transaction));
+}
+
+/* Without PIPELINING nothing: each step then writes its own command. */
+static void transaction_write_batch(struct transaction *transaction)
+{
+    enum io_result result = IO_OK;
+
+    transaction->written = false;
+    if (transaction->judged || transaction->batch_count == 0 ||
+        !transaction_has(transaction, NEXTHOP_PIPELINING))
+        return;
+    if (transaction->mail_due)
+        result = transaction_put_mail(transaction);
+    for (size_t i = 0; i < transaction->batch_count && result == IO_OK; i++) {
+        if (transaction->batch[i] != NULL)
+            result = transaction_put_rcpt(transaction, i);
+    }
+    if (transaction->data == TRANSACTION_DATA_DUE && result == IO_OK) {
+        result = nexthop_put(transaction->hop, "DATA\r\n", transaction_step(transaction));
+        transaction->data = TRANSACTION_DATA_SENT;
+    }
+    transaction->written = transaction_flush(transaction, transaction->mail_due ? "MAIL" : "RCPT",
+                                             result, transaction_step(transaction));
+}
+
+void transaction_begin_batch(struct transaction *transaction)
+{
+    transaction->batch_count = transaction->next = 0;
+}
+
+void transaction_add(struct transaction *transaction, const struct recipient *recipient)
+{
+    transaction->batch[transaction->batch_count++] = recipient;
+}
+
+static void transaction_judge_lack(struct transaction *transaction)
+{
+    enum own_reply why = nexthop_lacks(transaction->hop, transaction->envelope);
+    const bool named = transaction->owner->lacks == REPLY_OK || why == REPLY_REMOTE_TOO_BIG;
+
+    if (why != REPLY_OK)
+        transaction_judge(transaction, named ? why : transaction->owner->lacks);
+}
+
+void transaction_send_batch(struct transaction *transaction, enum courier_data data)
+{
+    transaction->next = 0;
+    transaction->data = TRANSACTION_NO_DATA;
+    transaction->data_until = (struct deadline){0};
+    transaction->chunks = false;
+    transaction->chunks_due = 0;
+    /* A connection that answered the first batch lives. */
+    transaction->kept &= transaction->mail_due;
+    if (!transaction->judged && transaction->mail_due)
+        transaction_judge_lack(transaction);
+    if (!transaction->judged && data == COURIER_CHUNKED_DATA)
+        transaction->chunks = transaction_has(transaction, NEXTHOP_CHUNKING);
+    if (data != COURIER_NOTHING && !transaction->chunks)
+        transaction->data = TRANSACTION_DATA_DUE;
+    transaction_write_batch(transaction);
+}
+
+/* The reply to MAIL, where that is due. Behind a refused MAIL the pipelined replies are read away. */
+static void transaction_settle_mail(struct transaction *transaction, struct reply *reply)
+{
+    if (!transaction->mail_due || transaction->judged)
+        return;
+    if (!transaction->written &&
+        !transaction_flush(transaction, "MAIL", transaction_put_mail(transaction),
+                           transaction_step(transaction)))
+        return;
+    if (transaction_read(transaction, "MAIL", 2, transaction_is_lone(transaction), reply,
+                         transaction_step(transaction)) &&
+        !reply_is_positive(reply))
+        transaction_judge_by(transaction, reply);
+    transaction->mail_due = false;
+}
+
+/* The reply to a recipient of the batch. */
+static void transaction_settle_rcpt(struct transaction *transaction, size_t which,
+                                    struct reply *reply)
+{
+    transaction_settle_mail(transaction, reply);
+    bool out = transaction->written;
+    if (!out && !transaction->judged)
+        out = transaction_flush(transaction, "RCPT", transaction_put_rcpt(transaction, which),
+                                transaction_step(transaction));
+    const bool judged = transaction->judged;
+    if (!out || !transaction->connected ||
+        !transaction_read(transaction, "RCPT", 2, transaction_is_lone(transaction), reply,
+                          transaction_step(transaction)) ||
+        judged)
+        *reply = transaction->verdict;
+}
+
+/* The batch so far, once more, on a fresh connection. Who was accepted must be so again, since our
+ * client knows. */
+static void transaction_repeat(struct transaction *transaction, size_t which, struct reply *reply)
+{
+    transaction->mail_due = true;
+    if (transaction->data == TRANSACTION_DATA_SENT)
+        transaction->data = TRANSACTION_DATA_DUE;
+    if (!transaction->judged)
+        transaction_judge_lack(transaction);
+    transaction_write_batch(transaction);
+    for (size_t i = 0; i < which; i++) {
+        if (transaction->batch[i] == NULL)
+            continue;
+        transaction_settle_rcpt(transaction, i, reply);
+        if (!reply_is_positive(reply)) {
+            transaction_abort(transaction);
+            transaction_judge(transaction, transaction->owner->lost);
+        }
+    }
+    transaction_settle_rcpt(transaction, which, reply);
+}
+
+/* A connection that was kept and does not take this may only have had its time. */
+static void transaction_try_renewed(struct transaction *transaction, size_t which,
+                                    struct reply *reply)
+{
+    const struct transaction_owner *owner = transaction->owner;
+
+    transaction->kept = false;
+    if (!transaction->judged)
+        transaction->verdict = *reply;
+    if (owner->renew != NULL && owner->renew(transaction))
+        transaction_repeat(transaction, which, reply);
+}
+
+void transaction_recipient_reply(struct transaction *transaction, struct reply *reply)
+{
+    const bool kept = transaction->kept;
+    size_t which = transaction->next++;
+
+    transaction_settle_rcpt(transaction, which, reply);
+    if (kept && !reply_is_positive(reply))
+        transaction_try_renewed(transaction, which, reply);
+    if (reply_is_positive(reply))
+        transaction->accepted++;
+    else
+        transaction->batch[which] = NULL;
+}
+
+bool transaction_send_data(struct transaction *transaction)
+{
+    if (transaction->judged || transaction->chunks || transaction->data == TRANSACTION_DATA_SENT)
+        return false;
+    transaction->data = TRANSACTION_DATA_SENT;
+    transaction->data_until = transaction_step(transaction);
+    return transaction_flush(transaction, "DATA",
+                             nexthop_put(transaction->hop, "DATA\r\n", transaction->data_until),
+                             transaction->data_until);
+}
+
+/* A reply to DATA that has come. A 354 behind a refusal leaves nothing but to go. */
+static void transaction_take_data(struct transaction *transaction, bool judged, struct reply *reply)
+{
+    if (reply->code == 354 && !judged) {
+        transaction->data = TRANSACTION_IN_DATA;
+        transaction_stream(transaction)->heeds_input = true;
+        return;
+    }
+    if (reply->code == 354)
+        transaction_abort(transaction);
+    transaction_judge_by(transaction, reply);
+    *reply = transaction->verdict;
+}
+
+void transaction_data_reply(struct transaction *transaction, struct reply *reply)
+{
+    if (transaction->chunks && !transaction->judged) {
+        transaction->data = TRANSACTION_IN_DATA;
+        reply_own(reply, REPLY_START_DATA);
+        return;
+    }
+    transaction_send_data(transaction);
+    const bool sent = transaction->data == TRANSACTION_DATA_SENT, judged = transaction->judged;
+    struct deadline deadline = transaction->data_until.at_ms != 0 ? transaction->data_until
+                                                                  : transaction_step(transaction);
+
+    transaction->data = TRANSACTION_NO_DATA;
+    if (sent && transaction->connected &&
+        transaction_read(transaction, "DATA", 354, transaction_is_lone(transaction), reply,
+                         deadline))
+        transaction_take_data(transaction, judged, reply);
+    else
+        *reply = transaction->verdict;
+}
+
+static size_t transaction_total(const struct iovec *iov, int count)
+{
+    size_t total = 0;
+    for (int i = 0; i < count; i++)
+        total += iov[i].iov_len;
+    return total;
+}
+
+/* Reads replies to chunks until at most `left` are due. False when one was refused, or the next hop
+ * lost: the message is dead there, and the connection with it. */
+static bool transaction_settle_chunks(struct transaction *transaction, unsigned left,
+                                      struct deadline deadline)
+{
+    struct reply reply;
+
+    while (transaction->chunks_due > left) {
+        transaction->chunks_due--;
+        if (!transaction_read(transaction, "BDAT", 2, false, &reply, deadline))
+            return false;
+        if (!reply_is_positive(&reply)) {
+            transaction_abort(transaction);
+            transaction_judge_by(transaction, &reply);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool transaction_put_chunk_head(struct transaction *transaction, size_t octets)
+{
+    struct deadline deadline = deadline_in_ms(transaction->block_ms);
+    char head[40];
+
+    unsigned most = transaction_has(transaction, NEXTHOP_PIPELINING) ? CHUNKS_DUE_MAX : 0;
+    if (transaction->chunks_due > most &&
+        (!transaction_flush(transaction, "mail data", IO_OK, deadline) ||
+         !transaction_settle_chunks(transaction, most / 2, transaction_step(transaction))))
+        return false;
+    snprintf(head, sizeof head, "BDAT %zu\r\n", octets);
+    enum io_result result = nexthop_put(transaction->hop, head, deadline);
+    if (result != IO_OK)
+        transaction_fail_write(transaction, "mail data", result);
+    transaction->chunks_due++;
+    return result == IO_OK;
+}
+
+int transaction_write(struct transaction *transaction, const struct iovec *iov, int count)
+{
+    struct deadline deadline = deadline_in_ms(transaction->block_ms);
+    const size_t total = transaction_total(iov, count);
+    enum io_result result = IO_OK;
+
+    if (!transaction->connected || transaction->judged)
+        return -1;
+    if (transaction->chunks && !transaction_put_chunk_head(transaction, total))
+        return -1;
+    struct stream *stream = transaction_stream(transaction);
+    /* A small message waits in the buffer, to leave together with its end in one segment. */
+    if (stream->out_len + total + 3 < stream->buffers->out_size) {
+        for (int i = 0; i < count && result == IO_OK; i++)
+            result = stream_put(stream, iov[i].iov_base, iov[i].iov_len, deadline);
+    } else {
+        result = stream_writev(stream, iov, count, deadline);
+    }
+    if (result == IO_OK)
+        return 0;
+    transaction_fail_write(transaction, "mail data", result);
+    return -1;
+}
+
+void transaction_send_end(struct transaction *transaction)
+{
+    const char *end = transaction->chunks ? "BDAT 0 LAST\r\n" : ".\r\n";
+    struct deadline deadline = deadline_in_ms(transaction->block_ms);
+
+    if (!transaction->connected || transaction->judged)
+        return;
+    struct stream *stream = transaction_stream(transaction);
+    stream->heeds_input = false;
+    /* It has answered already, and it was no question yet: an end of data would only be one more
+     * command. */
+    if (!transaction->chunks && stream_hears(stream)) {
+        transaction_fail_write(transaction, "mail data", IO_FAILED);
+        return;
+    }
+    transaction->unconfirmed = true;
+    transaction_flush(transaction, "end of data", nexthop_put(transaction->hop, end, deadline),
+                      deadline);
+}
+
+void transaction_final_reply(struct transaction *transaction, struct deadline deadline)
+{
+    struct reply reply;
+
+    transaction->data = TRANSACTION_NO_DATA;
+    if (!transaction->connected || transaction->judged ||
+        !transaction_settle_chunks(transaction, 0, deadline) ||
+        !transaction_read(transaction, "end of data", 2, true, &reply, deadline))
+        return;
+    transaction->unconfirmed = transaction->open = false;
+    transaction_judge_by(transaction, &reply);
+}
+
+bool transaction_is_clean(const struct transaction *transaction)
+{
+    return transaction->connected && transaction->data == TRANSACTION_NO_DATA &&
+           transaction->next == transaction->batch_count;
+}
+
+bool transaction_reset(struct transaction *transaction)
+{
+    if (!transaction->open)
+        return true;
+    transaction->open = false;
+    return nexthop_reset(transaction->hop, &transaction->verdict, transaction_step(transaction));
+}
