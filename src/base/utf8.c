@@ -38,3 +38,16 @@ bool utf8_is_valid(const char *text, size_t len)
     }
     return true;
 }
+
+uint32_t utf8_decode(const char *text, size_t len, size_t *step)
+{
+    const unsigned char *octets = (const unsigned char *)text;
+
+    *step = utf8_character(text, len);
+    if (*step <= 1)
+        return *step == 1 ? octets[0] : 0;
+    uint32_t character = octets[0] & (0x7fu >> *step);
+    for (size_t i = 1; i < *step; i++)
+        character = character << 6 | (octets[i] & 0x3f);
+    return character;
+}

@@ -9,10 +9,14 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* The length (1..4) of the well-formed character at text[0..len), 0 when there is none. */
 size_t utf8_character(const char *text, size_t len);
 
 bool utf8_is_valid(const char *text, size_t len);
+
+/* The character there; *step is its length, 0 when there is none. */
+uint32_t utf8_decode(const char *text, size_t len, size_t *step);
 
 #endif

@@ -58,12 +58,13 @@ static void check_backends(struct load *load)
 }
 
 /* A certificate is for a name; few are for an address. */
-static bool lacks_name(const struct config_route *route)
+static bool lacks_name(const struct config_out *out, const struct config_route *route)
 {
     struct endpoint endpoint;
     struct error err;
 
-    if (route->tls != CONFIG_OUT_TLS_VERIFY || route->tls_name[0] != '\0')
+    int level = route->tls != CONFIG_OUT_TLS_DEFAULT ? route->tls : out->tls.level;
+    if (level != CONFIG_OUT_TLS_VERIFY || route->tls_name[0] != '\0')
         return false;
     for (size_t i = 0; i < route->next_hops.count; i++) {
         if (endpoint_parse(&endpoint, route->next_hops.items[i], 1, &err) == 0 &&
@@ -75,7 +76,7 @@ static bool lacks_name(const struct config_route *route)
 
 static void check_route(struct load *load, const struct config_route *route, const char *option)
 {
-    if (lacks_name(route))
+    if (lacks_name(&load->config->out, route))
         load_complain(load, NULL, option, _("tls = \"verify\" at an IP address needs tls_name"));
     /* Else it would be said to whatever host the DNS names. */
     if (route->user[0] != '\0' && route->next_hops.count == 0)
@@ -164,6 +165,10 @@ static void check_out(struct load *load)
         check_route(load, &out->default_route, "out.default_route");
     if (out->bounce_route.given)
         check_route(load, &out->bounce_route, "out.bounce_route");
+    if (out->fallback_route.given)
+        check_route(load, &out->fallback_route, "out.fallback_route");
+    if (out->fallback_route.given && out->fallback_route.next_hops.count == 0)
+        load_complain(load, NULL, "out.fallback_route", _("a fallback needs next_hop"));
     if (out->delivery == CONFIG_DELIVERY_SPOOL && out->spool[0] == '\0')
         load_complain(load, config_lookup(&load->file, "out.spool"), "out.spool",
                       _("delivery = \"spool\" needs a folder to store mail in"));

@@ -424,13 +424,26 @@ static bool config_warn_of_log_ins(const struct config *config, config_report *r
     return good;
 }
 
+/* Most mail would wait for days and come back. */
+static void config_warn_of_verify(const struct config *config, config_report *report, void *context)
+{
+    const struct config_out *out = &config->out;
+    if (out->tls.level == CONFIG_OUT_TLS_VERIFY && out->default_route.next_hops.count == 0)
+        report(context, _("out.tls.level = \"verify\": where DNSSEC does not prove the MX records, "
+                          "the certificate of the MX host must be for the recipient's domain; most "
+                          "are not, and such mail comes back after out.lifetime"));
+}
+
 bool config_warn(const struct config *config, config_report *report, void *context)
 {
     if ((config->parts & CONFIG_PART_OUT) && config->out.open_relay)
         report(context, _("out.i_know_this_is_an_open_relay is set: everybody can send mail to "
                           "everybody through this host, and its address will soon be on every "
                           "blocklist"));
-    return !(config->parts & CONFIG_PART_OUT) || config_warn_of_log_ins(config, report, context);
+    if (!(config->parts & CONFIG_PART_OUT))
+        return true;
+    config_warn_of_verify(config, report, context);
+    return config_warn_of_log_ins(config, report, context);
 }
 
 void config_tls_server(const struct config *config, struct tls_server_config *out)

@@ -181,6 +181,14 @@ struct config_in {
     struct config_stress stress;
 };
 
+enum config_family {
+    CONFIG_FAMILY_IPV6,
+    CONFIG_FAMILY_IPV4,
+    CONFIG_FAMILY_ONLY_IPV6,
+    CONFIG_FAMILY_ONLY_IPV4,
+    CONFIG_FAMILY_DEFAULT, /* of a route: as out.family */
+};
+
 /* What happens to mail for some domains. */
 enum config_action { CONFIG_ACTION_ACCEPT, CONFIG_ACTION_CONTINUE, CONFIG_ACTION_DENY };
 enum config_out_tls {
@@ -199,16 +207,12 @@ struct config_route {
     char *tls_name;               /* "" = the next hop's */
     char *user;                   /* "" = no log-in */
     char *password_file;
+    int family;          /* enum config_family */
+    int64_t connections; /* to a destination at one time; 0 = limits.sessions_per_destination */
+    int64_t rate;        /* messages to a destination a minute; 0 = no limit */
 };
 
 enum config_delivery { CONFIG_DELIVERY_LIVE, CONFIG_DELIVERY_SPOOL };
-
-enum config_family {
-    CONFIG_FAMILY_IPV6,
-    CONFIG_FAMILY_IPV4,
-    CONFIG_FAMILY_ONLY_IPV6,
-    CONFIG_FAMILY_ONLY_IPV4
-};
 
 struct config_out_tls_options {
     int level; /* enum config_out_tls */
@@ -252,6 +256,7 @@ struct config_out {
     struct config_list routes; /* struct config_route */
     bool force_routing;
     struct config_route default_route;
+    struct config_route fallback_route;
     bool address_literals;
     struct host_list own_addresses;
     struct host_list source;

@@ -20,6 +20,8 @@ static const char *const route_tls_names[] = {"default", "none", "may", "encrypt
 static const char *const out_tls_names[] = {"", "none", "may", "encrypt", "verify", NULL};
 static const char *const delivery_names[] = {"live", "spool", NULL};
 static const char *const family_names[] = {"ipv6", "ipv4", "ipv6-only", "ipv4-only", NULL};
+static const char *const route_family_names[] = {"ipv6",      "ipv4",    "ipv6-only",
+                                                 "ipv4-only", "default", NULL};
 /* In syslog's order, as enum log_level counts. */
 static const char *const level_names[] = {"",       "",     "",      "error", "warning",
                                           "notice", "info", "debug", NULL};
@@ -87,12 +89,22 @@ static const struct option route_rows[] = {
     {"tls", OPTION_ENUM, offsetof(struct config_route, tls), "default", 0, 0, route_tls_names,
      N_("TLS towards these domains, instead of out.tls.level.")},
     {"tls_name", OPTION_STRING, offsetof(struct config_route, tls_name), "", 0, 0, NULL,
-     N_("The name that the certificate must be for, and SNI; empty means the next hop's own.")},
+     N_("The name that the certificate must be for, and SNI; empty means the next hop's own, or "
+        "with "
+        "MX records that DNSSEC does not prove the domain's.")},
     {"user", OPTION_STRING, offsetof(struct config_route, user), "", 0, 0, NULL,
      N_("Log in at the next hop as this user (AUTH PLAIN or LOGIN). Only with tls = "
         "\"verify\".")},
     {"password_file", OPTION_FILE, offsetof(struct config_route, password_file), "", 0, 0, NULL,
      N_("A file whose first line is the password for that, of 4096 octets at most.")},
+    {"family", OPTION_ENUM, offsetof(struct config_route, family), "default", 0, 0,
+     route_family_names, N_("Which addresses are tried, instead of out.family.")},
+    {"connections", OPTION_INTEGER, offsetof(struct config_route, connections), "0", 0, 1000, NULL,
+     N_("Connections at one time to one destination: the next_hop, or each domain without one. 0 "
+        "means limits.sessions_per_destination.")},
+    {"rate", OPTION_INTEGER, offsetof(struct config_route, rate), "0", 0, 60000, NULL,
+     N_("Messages to one destination in a minute, at even distances. Who would have to wait for "
+        "longer than 20 s gets 451, and what is stored is tried again later. 0 means no limit.")},
 };
 static const struct option_rows route_group = {route_rows, sizeof route_rows / sizeof *route_rows,
                                                sizeof(struct config_route)};
@@ -138,7 +150,7 @@ static const struct option all_rows[] = {
         "used.")},
     {"dns.servers", OPTION_HOSTS, offsetof(struct config, dns.servers), "", 53, 0, NULL,
      N_("Resolvers to ask, IP addresses with or without a port. Empty means those of "
-        "/etc/resolv.conf.")},
+        "/etc/resolv.conf; when they change there, it is noticed.")},
     {"dns.recurse", OPTION_BOOLEAN, offsetof(struct config, dns.recurse), "false", 0, 0, NULL,
      N_("Ask nobody else, but the root servers and those that they refer to.")},
     {"dns.validate", OPTION_BOOLEAN, offsetof(struct config, dns.validate), "true", 0, 0, NULL,
@@ -357,6 +369,10 @@ static const struct option all_rows[] = {
      &default_route_group,
      N_("Where all mail goes that no route and no domain of relay-in claims: a smarthost. Without "
         "it, to the MX hosts of the domain.")},
+    {"out.fallback_route", OPTION_GROUP, offsetof(struct config, out.fallback_route), "", 0, 0,
+     &default_route_group,
+     N_("Next hops for what goes by MX records and was taken by none of the MX hosts, and refused "
+        "for good by none either: another way out, when this one is blocked.")},
     {"out.address_literals", OPTION_BOOLEAN, offsetof(struct config, out.address_literals), "false",
      0, 0, NULL, N_("Deliver to recipients like user@[192.0.2.1].")},
     {"out.own_addresses", OPTION_ADDRESSES, offsetof(struct config, out.own_addresses), "", 0, 0,
@@ -418,7 +434,9 @@ static const struct option all_rows[] = {
     {"out.tls.level", OPTION_ENUM, offsetof(struct config, out.tls.level), "may", 0, 0,
      out_tls_names,
      N_("TLS towards next hops: never, where it is offered and works, always, or always and with "
-        "a valid certificate of the host's name.")},
+        "a valid certificate. That must be for the host's name where the configuration names the "
+        "host "
+        "or DNSSEC proves the MX records, and else for the recipient's domain, which few are.")},
     {"out.tls.no_tls", OPTION_PATTERNS, offsetof(struct config, out.tls.no_tls), "", 0, 0, NULL,
      N_("Domains and MX hosts to which no TLS is used under \"may\", because theirs is "
         "broken.")},

@@ -12,6 +12,7 @@
 
 #include "base/buffer.h"
 #include "base/i18n.h"
+#include "base/utf8.h"
 #include "config/values.h"
 #include "net/endpoint.h"
 #include "smtp/path.h"
@@ -32,17 +33,6 @@ static int set_string(char **place, const char *text, struct error *err)
     free(*place);
     *place = strdup(text);
     return *place != NULL ? 0 : out_of_memory(err);
-}
-
-static bool is_domain(const char *text)
-{
-    char path_text[PATH_DOMAIN_MAX + 16];
-    struct path path;
-    size_t used;
-    int len = snprintf(path_text, sizeof path_text, "<x@%s>", text);
-    return len > 0 && (size_t)len < sizeof path_text &&
-           path_parse_forward(&path, path_text, (size_t)len, &used) == PATH_OK &&
-           !path.is_literal && used == (size_t)len;
 }
 
 /* RFC 1123 2.1: letters, digits and hyphens, the last label no number (that is an address). A name
@@ -234,7 +224,8 @@ static int add_string(struct string_list *list, char *item, struct error *err)
 
 static int add_domain(struct string_list *list, const char *text, struct error *err)
 {
-    if (!is_domain(text[0] == '.' ? text + 1 : text)) {
+    const char *domain = text[0] == '.' ? text + 1 : text;
+    if (!utf8_is_valid(text, strlen(text)) || !path_is_domain(domain, strlen(domain))) {
         error_set(err,
                   _("found \"%s\"; expected a domain like example.com, or .example.com for its "
                     "subdomains"),

@@ -263,7 +263,7 @@ static bool has_foreign_parameter(const struct dialog *dialog, const struct mail
     return (p->size > 0 && !offers(dialog, SINK_SIZE)) ||
            (p->body != MAIL_BODY_NONE && !offers(dialog, SINK_8BITMIME)) ||
            (p->smtputf8 && !offers(dialog, SINK_SMTPUTF8)) ||
-           ((p->ret != NULL || p->envid != NULL) && !offers(dialog, SINK_DSN));
+           (p->dsn && !offers(dialog, SINK_DSN));
 }
 
 static void do_mail(struct dialog *dialog, const struct command *command)
@@ -297,8 +297,7 @@ static void do_rcpt(struct dialog *dialog, const struct command *command)
         put(dialog, "503 5.5.1 Error: need MAIL command\r\n");
     } else if (command_parse_rcpt(command, &path, &parameters) != PARAMETER_OK) {
         put(dialog, "501 5.5.4 Syntax: RCPT TO:<address>\r\n");
-    } else if ((parameters.notify != NULL || parameters.orcpt != NULL) &&
-               !offers(dialog, SINK_DSN)) {
+    } else if (parameters.dsn && !offers(dialog, SINK_DSN)) {
         put(dialog, "555 5.5.4 Unsupported option\r\n");
     } else if (message->recipient_count == SINK_RECIPIENTS_MAX) {
         put(dialog, "452 4.5.3 Too many recipients\r\n");

@@ -28,8 +28,11 @@ static void leave(struct sink *sink)
     bool enough = sink->options.count > 0 && sink->messages >= sink->options.count;
     pthread_cond_signal(&sink->changed);
     pthread_mutex_unlock(&sink->lock);
-    if (enough)
-        exit(EX_OK);
+    if (enough) {
+        /* The other threads are at work: nothing is taken down under them. */
+        fflush(NULL);
+        _exit(EX_OK);
+    }
 }
 
 static void *visit_main(void *argument)

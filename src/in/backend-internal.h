@@ -26,7 +26,9 @@ struct backend {
     bool submission;
     struct tls_client *tls;
     struct backend_census *census;
-    int wake_fd;   /* eventfd: the keeper shall look */
+    pthread_t keeper;           /* joined by the census */
+    struct backend *next_ended; /* in the census */
+    int wake_fd;                /* eventfd: the keeper shall look */
     int keeper_fd; /* what the keeper waits at, to be shut down when it is no longer wanted; -1 */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a slot is free */
@@ -57,7 +59,8 @@ void backend_hide(struct backend *backend);
 
 /* keeper.c */
 int backend_start_keeper(struct backend *backend, struct error *err);
-/* One backend more or less. */
-void backend_census_count(struct backend_census *census, int difference);
+/* The keeper's last word: it is to be joined and the backend freed. Nothing of the backend may be
+ * touched after it. */
+void backend_census_end(struct backend *backend);
 
 #endif

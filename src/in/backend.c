@@ -24,6 +24,7 @@ struct backend_census {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned living;
+    struct backend *ended; /* their keepers are at their end, and to be joined */
 };
 
 struct backend_census *backend_census_new(void)
@@ -39,12 +40,32 @@ struct backend_census *backend_census_new(void)
     return census;
 }
 
-void backend_census_free(struct backend_census *census)
+/* Joins the keepers that have ended and frees their backends. Under the lock, which it leaves
+ * meanwhile. */
+static void backend_census_bury(struct backend_census *census)
+{
+    while (census->ended != NULL) {
+        struct backend *backend = census->ended;
+        census->ended = backend->next_ended;
+        census->living--;
+        pthread_mutex_unlock(&census->lock);
+        pthread_join(backend->keeper, NULL);
+        backend_free(backend);
+        pthread_mutex_lock(&census->lock);
+    }
+}
+
+bool backend_census_free(struct backend_census *census)
 {
     struct deadline deadline = deadline_in_ms(10000);
+    bool in_time = true;
+
     pthread_mutex_lock(&census->lock);
-    while (census->living > 0 && condition_wait(&census->changed, &census->lock, deadline))
-        ;
+    backend_census_bury(census);
+    while (census->living > 0 && in_time) {
+        in_time = condition_wait(&census->changed, &census->lock, deadline);
+        backend_census_bury(census);
+    }
     bool gone = census->living == 0;
     pthread_mutex_unlock(&census->lock);
     if (gone) {
@@ -52,12 +73,24 @@ void backend_census_free(struct backend_census *census)
         pthread_mutex_destroy(&census->lock);
         free(census);
     }
+    return gone;
 }
 
-void backend_census_count(struct backend_census *census, int difference)
+static void backend_census_add(struct backend_census *census)
 {
     pthread_mutex_lock(&census->lock);
-    census->living = (unsigned)((int)census->living + difference);
+    backend_census_bury(census);
+    census->living++;
+    pthread_mutex_unlock(&census->lock);
+}
+
+void backend_census_end(struct backend *backend)
+{
+    struct backend_census *census = backend->census;
+
+    pthread_mutex_lock(&census->lock);
+    backend->next_ended = census->ended;
+    census->ended = backend;
     pthread_cond_signal(&census->changed);
     pthread_mutex_unlock(&census->lock);
 }
@@ -139,6 +172,7 @@ struct backend *backend_new(struct config *config, const struct config_backend *
         backend_free(backend);
         return NULL;
     }
+    backend_census_add(census);
     return backend;
 }
 

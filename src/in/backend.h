@@ -28,11 +28,13 @@
 
 struct backend;
 
-/* Counts the backends that live, so that the program can wait for their keepers at its end. */
+/* The backends that live: their keepers are threads, which it joins, at the program's end and when another
+ * backend is made. */
 struct backend_census;
 struct backend_census *backend_census_new(void);
-/* Waits (10 s at most) until all are gone, then frees. */
-void backend_census_free(struct backend_census *census);
+/* Waits (10 s at most) until all are gone, then frees. False when some are not: nothing is freed then,
+ * and the process may only be left by _exit(). */
+bool backend_census_free(struct backend_census *census);
 
 /* `settings` stands in `config`, of which a reference is taken. `submission`: clients log in there.
  * Starts the keeper. NULL with a reason. */

@@ -282,11 +282,27 @@ static enum outcome send_identity(struct introduction *intro)
     return intro->spare && intro->verdict->code == 421 ? STALE : REFUSED;
 }
 
+/* What the client has said, or its address where nobody else would take that (RFC 5321 4.1.4). */
+static const char *name_of_client(const struct client_identity *client,
+                                  char literal[ADDRESS_TEXT_MAX + 8])
+{
+    char ip[ADDRESS_TEXT_MAX];
+
+    if (client->helo_is_valid)
+        return client->helo;
+    snprintf(literal, ADDRESS_TEXT_MAX + 8, "[%s%s]",
+             client->address.family == AF_INET6 ? "IPv6:" : "",
+             address_format_ip(&client->address, ip));
+    return literal;
+}
+
 /* The client's own EHLO or HELO. A backend that knows no EHLO gets HELO. */
 static enum outcome hello_as_client(struct introduction *intro)
 {
     bool named = intro->settings->identity == CONFIG_IDENTITY_NONE;
-    const char *name = named ? backend_hostname(intro->backend) : intro->client->helo;
+    char literal[ADDRESS_TEXT_MAX + 8];
+    const char *name =
+        named ? backend_hostname(intro->backend) : name_of_client(intro->client, literal);
     bool esmtp = intro->client->esmtp || named;
     char text[256];
 

@@ -366,17 +366,17 @@ static void wait_for_work(struct keeper *keeper, int timeout_ms)
         return;
 }
 
-static void leave(struct keeper *keeper)
+static void keeper_leave(struct keeper *keeper)
 {
     struct backend *backend = keeper->backend;
-    struct backend_census *census = backend->census;
 
     for (unsigned i = 0; i < backend->spare_count; i++) {
         stream_lend(&backend->spares[i].hop.stream, &keeper->buffers);
         nexthop_quit(&backend->spares[i].hop);
     }
-    backend_free(backend);
-    backend_census_count(census, -1);
+    stream_buffers_free(&keeper->buffers);
+    free(keeper);
+    backend_census_end(backend);
 }
 
 static void *keeper_main(void *argument)
@@ -388,24 +388,20 @@ static void *keeper_main(void *argument)
         if (timeout_ms != 0)
             wait_for_work(keeper, timeout_ms);
     }
-    leave(keeper);
-    stream_buffers_free(&keeper->buffers);
-    free(keeper);
+    keeper_leave(keeper);
     return NULL;
 }
 
-static int start(struct keeper *keeper)
+static int keeper_start(struct keeper *keeper)
 {
     pthread_attr_t attributes;
-    pthread_t thread;
     sigset_t all, before;
 
     pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 256 * 1024);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int result = pthread_create(&thread, &attributes, keeper_main, keeper);
+    int result = pthread_create(&keeper->backend->keeper, &attributes, keeper_main, keeper);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return result;
@@ -421,11 +417,9 @@ int backend_start_keeper(struct backend *backend, struct error *err)
         return -1;
     }
     keeper->backend = backend;
-    backend_census_count(backend->census, 1);
-    int result = start(keeper);
+    int result = keeper_start(keeper);
     if (result == 0)
         return 0;
-    backend_census_count(backend->census, -1);
     stream_buffers_free(&keeper->buffers);
     free(keeper);
     error_set(err, _("cannot start a thread: %s"), strerror(result));

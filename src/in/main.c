@@ -6,8 +6,11 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
 
 #include "base/i18n.h"
 #include "in/backend.h"
@@ -85,7 +88,11 @@ static void relay_in_stop(void *shared)
 {
     struct relay_in *relay = shared;
     drop_backends(relay->backends, relay->backend_count);
-    backend_census_free(relay->census);
+    if (!backend_census_free(relay->census)) {
+        /* Destructors must not run under a thread that is still at work. */
+        fflush(NULL);
+        _exit(EX_OK);
+    }
     resolver_free(relay->resolver);
     free(relay);
 }
@@ -112,7 +119,7 @@ static enum own_reply check_recipient(void *context, struct path *recipient, con
 
     if (recipient->has_source_route || recipient->has_routing_local || recipient->is_literal)
         return REPLY_RELAY_DENIED;
-    if (recipient->domain[0] == '\0')
+    if (path_is_postmaster(recipient))
         verdict = complete_postmaster(inbound, recipient, &backend);
     else if (!domains_find(&inbound->domains, recipient->domain, &backend))
         verdict = REPLY_RELAY_DENIED;
@@ -443,11 +450,13 @@ static struct service *relay_in_service(void *shared, struct config *config, str
 {
     struct relay_in *relay = shared;
     struct inbound *inbound = calloc(1, sizeof *inbound);
+    struct resolver_config resolver;
 
     if (inbound == NULL) {
         error_set(err, _("out of memory"));
         return NULL;
     }
+    config_resolver(config, &resolver);
     inbound->config = config_ref(config);
     inbound->resolver = relay->resolver;
     inbound->tls = tls != NULL ? tls_server_ref(tls) : NULL;
@@ -459,6 +468,7 @@ static struct service *relay_in_service(void *shared, struct config *config, str
         set_submission_rules(inbound);
     if (set_dnsbl(&inbound->service, relay->resolver, &config->in.dnsbl, err) != 0 ||
         list_domains(inbound, err) != 0 || find_backends(inbound, relay, err) != 0 ||
+        resolver_configure(relay->resolver, &resolver, err) != 0 ||
         remember_backends(relay, inbound, err) != 0) {
         service_unref(&inbound->service);
         return NULL;

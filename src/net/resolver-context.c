@@ -8,11 +8,14 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unbound.h>
 #include <unistd.h>
 
 #include "base/i18n.h"
+#include "base/log.h"
 #include "net/dns-name.h"
 
 #define DEFAULT_RESOLV_CONF "/etc/resolv.conf"
@@ -80,9 +83,111 @@ static int failed(int result, const char *what, struct error *err)
     return -1;
 }
 
+static const char *resolv_conf_of(const struct resolver_config *config)
+{
+    return config->resolv_conf != NULL ? config->resolv_conf : DEFAULT_RESOLV_CONF;
+}
+
+static struct resolver_file look_at(const char *path)
+{
+    struct stat st;
+    if (path == NULL || stat(path, &st) != 0)
+        return (struct resolver_file){.size = 0};
+    return (struct resolver_file){st.st_mtim, st.st_size, st.st_ino};
+}
+
+void resolver_look_at_files(const struct resolver_config *config, struct resolver_file *resolv_conf,
+                            struct resolver_file *anchor)
+{
+    bool asks_file = config->server_count == 0 && !config->recurse;
+    const char *path = NULL;
+    struct error err;
+
+    if (resolver_trust_anchor(config, &path, &err) != 0)
+        path = NULL;
+    *resolv_conf = look_at(asks_file ? resolv_conf_of(config) : NULL);
+    *anchor = look_at(path);
+}
+
+bool resolver_same_file(const struct resolver_file *a, const struct resolver_file *b)
+{
+    return a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec &&
+           a->size == b->size && a->inode == b->inode;
+}
+
+/* The scope of a link-local address is the C library's affair. */
+static bool is_server(const char *text)
+{
+    char ip[ADDRESS_TEXT_MAX];
+    struct address address;
+    size_t len = strcspn(text, "%");
+
+    if (len >= sizeof ip || strlen(text) >= RESOLVER_SERVER_TEXT)
+        return false;
+    memcpy(ip, text, len);
+    ip[len] = '\0';
+    return address_parse_ip(&address, ip) == 0;
+}
+
+static void take_server(const char *file, const char *text, struct resolver_servers *servers)
+{
+    struct log_line line;
+
+    if (servers->count == RESOLVER_SERVERS_MAX)
+        return;
+    if (is_server(text)) {
+        strcpy(servers->items[servers->count++], text);
+        return;
+    }
+    log_begin(&line, LOG_LEVEL_WARNING, "event=dns-server-ignored");
+    log_str(&line, "file", file);
+    log_str(&line, "nameserver", text);
+    log_str(&line, "hint", "an IP address is expected");
+    log_end(&line);
+}
+
+int resolver_read_servers(const char *file, struct resolver_servers *servers)
+{
+    static const char blank[] = " \t\r\n";
+    char *line = NULL, *rest;
+    size_t size = 0;
+    FILE *in = fopen(file, "re");
+
+    servers->count = 0;
+    if (in == NULL)
+        return -1;
+    while (getline(&line, &size, in) >= 0) {
+        const char *keyword = strtok_r(line, blank, &rest);
+        const char *value = strtok_r(NULL, blank, &rest);
+        if (keyword != NULL && value != NULL && strcmp(keyword, "nameserver") == 0)
+            take_server(file, value, servers);
+    }
+    free(line);
+    int result = ferror(in) ? -1 : 0;
+    fclose(in);
+    return result;
+}
+
+static int set_resolv_conf(struct ub_ctx *ctx, const char *file, struct error *err)
+{
+    struct resolver_servers servers;
+
+    if (resolver_read_servers(file, &servers) != 0) {
+        error_set(err, "%s: %s", file, strerror(errno));
+        return -1;
+    }
+    if (servers.count == 0)
+        strcpy(servers.items[servers.count++], "127.0.0.1");
+    for (size_t i = 0; i < servers.count; i++) {
+        if (failed(ub_ctx_set_fwd(ctx, servers.items[i]), servers.items[i], err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int set_servers(struct ub_ctx *ctx, const struct resolver_config *config, struct error *err)
 {
-    const char *file = config->resolv_conf != NULL ? config->resolv_conf : DEFAULT_RESOLV_CONF;
+    const char *file = resolv_conf_of(config);
     char ip[ADDRESS_TEXT_MAX], server[ADDRESS_TEXT_MAX + 8];
 
     for (size_t i = 0; i < config->server_count; i++) {
@@ -94,7 +199,7 @@ static int set_servers(struct ub_ctx *ctx, const struct resolver_config *config,
     }
     if (config->server_count > 0 || config->recurse || access(file, F_OK) != 0)
         return 0;
-    return failed(ub_ctx_resolvconf(ctx, file), file, err);
+    return set_resolv_conf(ctx, file, err);
 }
 
 static void ignore_result(void *context, int error, struct ub_result *result)

@@ -6,6 +6,8 @@
 #define POSTERN_NET_RESOLVER_INTERNAL_H
 
 #include <pthread.h>
+#include <sys/types.h>
+#include <time.h>
 
 #include "net/resolver.h"
 
@@ -21,11 +23,35 @@ struct question {
     struct deadline deadline;
     resolver_callback *callback; /* NULL once it has been called */
     void *context;
+    bool asked; /* libunbound has it; else it waits for another context */
+    int type;
+    char name[]; /* to be asked again when the servers have changed */
+};
+
+/* A file as it was when it was read; all zero: it was not there. */
+struct resolver_file {
+    struct timespec changed;
+    off_t size;
+    ino_t inode;
+};
+
+#define RESOLVER_SERVERS_MAX 8 /* of resolv.conf; the C library takes 3 */
+#define RESOLVER_SERVER_TEXT (ADDRESS_TEXT_MAX + 20)
+
+/* What resolv.conf(5) says of servers, as libunbound wants them ("fe80::1%eth0"). */
+struct resolver_servers {
+    char items[RESOLVER_SERVERS_MAX][RESOLVER_SERVER_TEXT];
+    size_t count;
 };
 
 struct resolver {
-    struct resolver_config config; /* its servers and names are ours */
     pthread_mutex_t lock;          /* all of what follows up to `thread` */
+    struct resolver_config config; /* its servers and names are ours; once started, changed by the
+                                      thread only */
+    struct resolver_config *next;  /* to be taken by the thread; NULL: none */
+    bool renew;                    /* the thread shall make another context */
+    struct resolver_file resolv_conf, anchor; /* of the context */
+    int64_t look_ms;                          /* not to be looked at before */
     bool started, broken, ending;
     int64_t retry_ms;           /* not to be started again before */
     struct question open, late; /* heads of rings */
@@ -50,6 +76,20 @@ int resolver_start_thread(pthread_t *thread, size_t stack_size, void *(*run)(voi
 /* A finished libunbound context that works in a thread of its own. Checks every setting. NULL with
  * a reason on failure. The caller's, for ub_ctx_delete(). */
 struct ub_ctx *resolver_context_new(const struct resolver_config *config, struct error *err);
+
+/* Gives the question to libunbound. 0, or its error. With the lock held. */
+int resolver_put_question(struct resolver *resolver, struct question *question);
+
+/* `next` is the configuration from now on. With the lock held. */
+void resolver_take_config(struct resolver *resolver);
+
+/* The servers that the file names, without what is none. 0, or -1: it can't be read. */
+int resolver_read_servers(const char *file, struct resolver_servers *servers);
+
+/* The files that contexts of this `config` are made from, as they are now. */
+void resolver_look_at_files(const struct resolver_config *config, struct resolver_file *resolv_conf,
+                            struct resolver_file *anchor);
+bool resolver_same_file(const struct resolver_file *a, const struct resolver_file *b);
 
 /* May validation be given up where the name servers make it impossible? */
 bool resolver_may_downgrade(const struct resolver_config *config);

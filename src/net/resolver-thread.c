@@ -82,6 +82,11 @@ static void give_up(struct resolver *resolver, bool all)
         resolver_answer_temporary(&answer, all ? "shutting down" : "timeout");
         callback(question->context, &answer);
         pthread_mutex_lock(&resolver->lock);
+        if (!question->asked) { /* then there is nothing to wait for */
+            resolver_ring_remove(question);
+            resolver->question_count--;
+            free(question);
+        }
     }
     pthread_mutex_unlock(&resolver->lock);
 }
@@ -106,16 +111,48 @@ static void mark_broken(struct resolver *resolver, int result)
     pthread_mutex_unlock(&resolver->lock);
 }
 
-/* The questions of a ring that a context leaves behind. */
-static void drop_all(struct question *ring, bool answer_them)
+/* Asks what is in the ring, once more or at last; what can't be is left in it. With the lock
+ * held. */
+static void ask_again(struct resolver *resolver, struct question *ring)
+{
+    struct question *next;
+
+    for (struct question *question = ring->next; question != ring; question = next) {
+        next = question->next;
+        if (resolver_put_question(resolver, question) != 0)
+            continue;
+        resolver_ring_remove(question);
+        resolver_ring_insert_after(resolver->open.previous, question);
+    }
+}
+
+/* There is no other context after all. */
+static void ask_waiting(struct resolver *resolver)
+{
+    struct question *next;
+
+    pthread_mutex_lock(&resolver->lock);
+    for (struct question *question = resolver->open.next; question != &resolver->open;
+         question = next) {
+        next = question->next;
+        if (question->asked || resolver_put_question(resolver, question) == 0)
+            continue;
+        question->deadline = deadline_in_ms(0);
+        resolver_ring_remove(question);
+        resolver_ring_insert_after(&resolver->open, question);
+    }
+    pthread_mutex_unlock(&resolver->lock);
+}
+
+static void drop_all(struct question *ring)
 {
     struct resolver_answer answer;
 
     while (ring->next != ring) {
         struct question *question = ring->next;
         resolver_ring_remove(question);
-        resolver_answer_temporary(&answer, "validation was given up");
-        if (answer_them)
+        resolver_answer_temporary(&answer, "the name servers have changed");
+        if (question->callback != NULL)
             question->callback(question->context, &answer);
         free(question);
     }
@@ -131,32 +168,83 @@ static void move_ring(struct question *to, struct question *from)
     }
 }
 
-/* Goes on with a context that does not validate. What is open is answered "not now": to be asked
- * again is better than to be without mail until an operator reads the log. */
+static unsigned count_ring(const struct question *ring)
+{
+    unsigned count = 0;
+    for (const struct question *question = ring->next; question != ring; question = question->next)
+        count++;
+    return count;
+}
+
+/* Goes on with another context, in which all that is open is asked again. */
+static void change_context(struct resolver *resolver, struct ub_ctx *context)
+{
+    struct ub_ctx *old = resolver->context;
+    struct question open, late;
+
+    pthread_mutex_lock(&resolver->lock);
+    resolver->context = context;
+    resolver->broken = false;
+    move_ring(&open, &resolver->open);
+    move_ring(&late, &resolver->late);
+    ask_again(resolver, &open);
+    resolver->question_count -= count_ring(&open) + count_ring(&late);
+    pthread_mutex_unlock(&resolver->lock);
+    /* No more results of theirs come: the old context is processed by this thread only. */
+    ub_ctx_delete(old);
+    drop_all(&open);
+    drop_all(&late);
+}
+
+/* Goes on without validation: better than to be without mail until an operator reads the log. */
 static void downgrade(struct resolver *resolver)
 {
     struct resolver_config plain = resolver->config;
-    struct question open, late;
     struct error err;
 
     resolver->validation_fails = false;
     plain.trust_anchor_file = "";
-    struct ub_ctx *context = resolver_context_new(&plain, &err), *old = resolver->context;
+    struct ub_ctx *context = resolver_context_new(&plain, &err);
     if (context == NULL)
         return;
-    pthread_mutex_lock(&resolver->lock);
-    resolver->context = context;
-    move_ring(&open, &resolver->open);
-    move_ring(&late, &resolver->late);
-    resolver->question_count = 0;
-    pthread_mutex_unlock(&resolver->lock);
     log_write(LOG_LEVEL_ERROR,
               "event=dns-validation-off reason=\"the name servers pass no DNSSEC records on\" "
               "hint=\"use others, or recurse; without DNSSEC there is no DANE\"");
-    /* No more results of theirs come: the old context is processed by this thread only. */
-    ub_ctx_delete(old);
-    drop_all(&open, true);
-    drop_all(&late, false);
+    change_context(resolver, context);
+}
+
+static bool is_to_be_renewed(struct resolver *resolver)
+{
+    pthread_mutex_lock(&resolver->lock);
+    bool renew = resolver->renew;
+    if (renew) {
+        resolver_take_config(resolver);
+        resolver_look_at_files(&resolver->config, &resolver->resolv_conf, &resolver->anchor);
+    }
+    resolver->renew = false;
+    pthread_mutex_unlock(&resolver->lock);
+    return renew;
+}
+
+/* Takes up what the configuration and its files say now. */
+static void renew(struct resolver *resolver)
+{
+    struct error err;
+    struct log_line line;
+    struct ub_ctx *context = resolver_context_new(&resolver->config, &err);
+
+    log_begin(&line, context != NULL ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR, "event=dns-settings");
+    log_str(&line, "status", context != NULL ? "reread" : "failed");
+    if (context == NULL) {
+        log_str(&line, "reason", err.text);
+        log_str(&line, "effect", "the old ones stay in use");
+    }
+    log_end(&line);
+    resolver->validation_fails = false;
+    if (context != NULL)
+        change_context(resolver, context);
+    else
+        ask_waiting(resolver);
 }
 
 static void *serve(void *argument)
@@ -175,6 +263,10 @@ static void *serve(void *argument)
         if (fds[1].revents != 0 && (result = ub_process(resolver->context)) != 0) {
             mark_broken(resolver, result);
             fds[1].fd = -1;
+        }
+        if (is_to_be_renewed(resolver)) {
+            renew(resolver);
+            fds[1].fd = ub_fd(resolver->context);
         }
         if (resolver->validation_fails && resolver_may_downgrade(&resolver->config)) {
             downgrade(resolver);

@@ -15,6 +15,7 @@
 #include "base/log.h"
 
 #define START_RETRY_MS 10000
+#define LOOK_INTERVAL_MS 1000
 #define CLASS_IN 1
 
 void resolver_ring_init(struct question *head)
@@ -53,6 +54,7 @@ static int start(struct resolver *resolver)
         return resolver->broken ? -1 : 0;
     if (deadline_now_ms() < resolver->retry_ms)
         return -1;
+    resolver_look_at_files(&resolver->config, &resolver->resolv_conf, &resolver->anchor);
     resolver->context = resolver_context_new(&resolver->config, &err);
     if (resolver->context != NULL) {
         failure = resolver_thread_start(resolver);
@@ -71,6 +73,23 @@ static int start(struct resolver *resolver)
     return -1;
 }
 
+/* A machine may get its name servers after its daemons, or others. With the lock held. */
+static void look_at_files(struct resolver *resolver)
+{
+    struct resolver_file resolv_conf, anchor;
+    int64_t now = deadline_now_ms();
+
+    if (resolver->renew || now < resolver->look_ms)
+        return;
+    resolver->look_ms = now + LOOK_INTERVAL_MS;
+    resolver_look_at_files(&resolver->config, &resolv_conf, &anchor);
+    if (resolver_same_file(&resolver->resolv_conf, &resolv_conf) &&
+        resolver_same_file(&resolver->anchor, &anchor))
+        return;
+    resolver->renew = true;
+    wake(resolver);
+}
+
 /* With the lock held. Deadlines mostly come in order, so the place is near the end. */
 static void enter(struct resolver *resolver, struct question *question)
 {
@@ -83,22 +102,36 @@ static void enter(struct resolver *resolver, struct question *question)
         wake(resolver);
 }
 
+int resolver_put_question(struct resolver *resolver, struct question *question)
+{
+    int result = ub_resolve_async(resolver->context, question->name, question->type, CLASS_IN,
+                                  question, resolver_take_result, NULL);
+    question->asked = result == 0;
+    return result;
+}
+
 int resolver_ask(struct resolver *resolver, const char *name, int type, struct deadline deadline,
                  resolver_callback *callback, void *context)
 {
-    struct question *question = malloc(sizeof *question);
+    size_t name_size = strlen(name) + 1;
+    struct question *question = malloc(sizeof *question + name_size);
     int result = -1;
 
     if (question == NULL)
         return -1;
-    *question = (struct question){
-        .resolver = resolver, .deadline = deadline, .callback = callback, .context = context};
+    *question = (struct question){.resolver = resolver,
+                                  .deadline = deadline,
+                                  .callback = callback,
+                                  .context = context,
+                                  .type = type};
+    memcpy(question->name, name, name_size);
     pthread_mutex_lock(&resolver->lock);
     if (!resolver->ending && resolver->question_count < RESOLVER_QUESTIONS_MAX &&
         start(resolver) == 0) {
+        look_at_files(resolver);
         enter(resolver, question);
-        result = ub_resolve_async(resolver->context, name, type, CLASS_IN, question,
-                                  resolver_take_result, NULL);
+        /* What the old context remembers of old servers is no answer any more. */
+        result = resolver->renew ? 0 : resolver_put_question(resolver, question);
         if (result != 0) {
             resolver_ring_remove(question);
             resolver->question_count--;
@@ -113,32 +146,112 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
 
 /* Life. */
 
-static int copy_text(const char **text)
+static int copy_text(const char **to, const char *text)
 {
-    if (*text == NULL)
-        return 0;
-    *text = strdup(*text);
-    return *text != NULL ? 0 : -1;
+    *to = text != NULL ? strdup(text) : NULL;
+    return *to != NULL || text == NULL ? 0 : -1;
 }
 
-static int copy_config(struct resolver *resolver, const struct resolver_config *config)
+static void free_config(struct resolver_config *config)
 {
-    struct resolver_config *own = &resolver->config;
+    free((void *)config->servers);
+    free((void *)config->resolv_conf);
+    free((void *)config->trust_anchor_file);
+}
+
+/* To be freed also when it fails. */
+static int copy_config(struct resolver_config *own, const struct resolver_config *config)
+{
     struct address *servers = calloc(config->server_count + 1, sizeof *servers);
 
-    own->servers = servers;
-    own->recurse = config->recurse;
-    own->trust_anchor_optional = config->trust_anchor_optional;
-    own->server_count = config->server_count;
+    *own = (struct resolver_config){
+        .servers = servers,
+        .recurse = config->recurse,
+        .trust_anchor_optional = config->trust_anchor_optional,
+    };
     if (servers == NULL)
         return -1;
+    own->server_count = config->server_count;
     for (size_t i = 0; i < config->server_count; i++)
         servers[i] = config->servers[i];
-    own->resolv_conf = config->resolv_conf;
-    if (copy_text(&own->resolv_conf) != 0)
+    return copy_text(&own->resolv_conf, config->resolv_conf) == 0 &&
+                   copy_text(&own->trust_anchor_file, config->trust_anchor_file) == 0
+               ? 0
+               : -1;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool same_config(const struct resolver_config *a, const struct resolver_config *b)
+{
+    bool same = a->server_count == b->server_count && a->recurse == b->recurse &&
+                a->trust_anchor_optional == b->trust_anchor_optional &&
+                same_text(a->resolv_conf, b->resolv_conf) &&
+                same_text(a->trust_anchor_file, b->trust_anchor_file);
+    for (size_t i = 0; same && i < a->server_count; i++)
+        same = address_same_ip(&a->servers[i], &b->servers[i]) &&
+               a->servers[i].port == b->servers[i].port;
+    return same;
+}
+
+/* The same settings, and files that have not changed. With the lock held. */
+static bool changes_nothing(struct resolver *resolver, const struct resolver_config *config)
+{
+    if (resolver->next != NULL || !same_config(&resolver->config, config))
+        return false;
+    if (!resolver->started)
+        return true;
+    resolver->look_ms = 0;
+    look_at_files(resolver);
+    return !resolver->renew;
+}
+
+void resolver_take_config(struct resolver *resolver)
+{
+    if (resolver->next == NULL)
+        return;
+    free_config(&resolver->config);
+    resolver->config = *resolver->next;
+    free(resolver->next);
+    resolver->next = NULL;
+}
+
+int resolver_configure(struct resolver *resolver, const struct resolver_config *config,
+                       struct error *err)
+{
+    struct resolver_config *next;
+    const char *anchor;
+
+    if (resolver_trust_anchor(config, &anchor, err) != 0)
         return -1;
-    own->trust_anchor_file = config->trust_anchor_file;
-    return copy_text(&own->trust_anchor_file);
+    next = calloc(1, sizeof *next);
+    if (next == NULL || copy_config(next, config) != 0) {
+        error_set(err, _("out of memory"));
+        if (next != NULL)
+            free_config(next);
+        free(next);
+        return -1;
+    }
+    pthread_mutex_lock(&resolver->lock);
+    struct resolver_config *unused = next;
+    if (!changes_nothing(resolver, config)) {
+        unused = resolver->next;
+        resolver->next = next;
+        resolver->renew = resolver->started;
+        resolver->retry_ms = 0;
+        if (resolver->started)
+            wake(resolver);
+        else
+            resolver_take_config(resolver);
+    }
+    pthread_mutex_unlock(&resolver->lock);
+    if (unused != NULL)
+        free_config(unused);
+    free(unused);
+    return 0;
 }
 
 struct resolver *resolver_new(const struct resolver_config *config, struct error *err)
@@ -159,7 +272,7 @@ struct resolver *resolver_new(const struct resolver_config *config, struct error
     resolver->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (resolver->wake_fd < 0)
         error_set(err, _("cannot set up the DNS resolver: %s"), strerror(errno));
-    else if (copy_config(resolver, config) != 0)
+    else if (copy_config(&resolver->config, config) != 0)
         error_set(err, _("out of memory"));
     else
         return resolver;
@@ -188,8 +301,9 @@ void resolver_free(struct resolver *resolver)
     if (resolver->wake_fd >= 0)
         close(resolver->wake_fd);
     pthread_mutex_destroy(&resolver->lock);
-    free((void *)resolver->config.servers);
-    free((void *)resolver->config.resolv_conf);
-    free((void *)resolver->config.trust_anchor_file);
+    if (resolver->next != NULL)
+        free_config(resolver->next);
+    free(resolver->next);
+    free_config(&resolver->config);
     free(resolver);
 }

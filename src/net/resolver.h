@@ -38,7 +38,7 @@ struct resolver_config {
     size_t server_count;
     bool recurse;
     /* NULL: /etc/resolv.conf. A file that is not there: as with `recurse`; one without servers:
-     * 127.0.0.1, as resolv.conf(5) has it. */
+     * 127.0.0.1, as resolv.conf(5) has it. What is no address is passed over. */
     const char *resolv_conf;
     /* Root keys (DS or DNSKEY records as zone files have them). NULL: the first of
      * /usr/share/dns/root.key and /var/lib/unbound/root.key that can be read, or no validation
@@ -76,6 +76,12 @@ struct resolver_answer {
 /* Copies `config`. Fails only for what an operator can mend (a trust anchor that cannot be read) or
  * without memory; opens nothing yet. */
 struct resolver *resolver_new(const struct resolver_config *config, struct error *err);
+
+/* From now on questions are asked under this `config`, also those that are open. The files that it
+ * names are read again; without a call a change of resolv.conf or of the trust anchor is noticed at
+ * a question, a second later at most. -1, with nothing changed, where resolver_new() would fail. */
+int resolver_configure(struct resolver *resolver, const struct resolver_config *config,
+                       struct error *err);
 
 /* Answers all open questions with RESOLVER_TEMPORARY, ends the threads, frees. NULL is fine. Not to
  * be called by a callback, nor while another thread may still ask. */

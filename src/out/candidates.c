@@ -11,10 +11,21 @@
 
 #define SMTP_PORT 25
 
+struct candidates_search {
+    const struct outbound *out;
+    const struct route *route;
+    struct deadline deadline;
+    struct candidates *found;
+    bool loops;   /* a next hop is this host */
+    bool unknown; /* the DNS says nothing now of one */
+};
+
 /* One more, zeroed but for these; NULL when there are enough of them, or no memory. */
-static struct candidate *candidates_add(struct candidates *found, const char *host,
+static struct candidate *candidates_add(struct candidates_search *search, const char *host,
                                         const struct address *address)
 {
+    struct candidates *found = search->found;
+
     if (found->items == NULL)
         found->items = calloc(CANDIDATES_MAX, sizeof *found->items);
     if (found->items == NULL || found->count == CANDIDATES_MAX)
@@ -22,6 +33,7 @@ static struct candidate *candidates_add(struct candidates *found, const char *ho
     struct candidate *candidate = &found->items[found->count++];
     snprintf(candidate->host, sizeof candidate->host, "%s", host);
     candidate->address = *address;
+    candidate->route = search->route;
     return candidate;
 }
 
@@ -46,16 +58,18 @@ static enum own_reply candidates_reply_to(enum mx_result result)
     return REPLY_OK;
 }
 
-static enum own_reply candidates_find_mx(const struct outbound *out, const char *domain,
-                                         struct deadline deadline, struct candidates *found)
+static enum own_reply candidates_find_mx(struct candidates_search *search, const char *domain)
 {
+    struct mx_options options = search->out->mx;
     struct mx_route route;
-    enum mx_result result = mx_find(out->resolver, domain, &out->mx, deadline, &route);
 
-    snprintf(found->reason, sizeof found->reason, "%s", route.reason);
+    options.family = outbound_family(search->route->family);
+    enum mx_result result =
+        mx_find(search->out->resolver, domain, &options, search->deadline, &route);
+    snprintf(search->found->reason, sizeof search->found->reason, "%s", route.reason);
     for (size_t i = 0; i < route.count; i++) {
         const struct mx_candidate *mx = &route.candidates[i];
-        struct candidate *candidate = candidates_add(found, mx->host, &mx->address);
+        struct candidate *candidate = candidates_add(search, mx->host, &mx->address);
         if (candidate == NULL)
             break;
         snprintf(candidate->canonical, sizeof candidate->canonical, "%s", mx->canonical);
@@ -67,17 +81,16 @@ static enum own_reply candidates_find_mx(const struct outbound *out, const char 
 }
 
 /* Whoever names an address names the host. */
-static void candidates_add_literal(struct candidates *found, const char *text,
+static void candidates_add_literal(struct candidates_search *search, const char *text,
                                    const struct address *address)
 {
-    struct candidate *candidate = candidates_add(found, text, address);
+    struct candidate *candidate = candidates_add(search, text, address);
     if (candidate != NULL)
         candidate->host_is_address = candidate->host_secure = candidate->address_secure = true;
 }
 
 /* user@[192.0.2.1], where that is allowed. */
-static enum own_reply candidates_find_literal(const struct outbound *out, const char *domain,
-                                              struct candidates *found)
+static enum own_reply candidates_find_literal(struct candidates_search *search, const char *domain)
 {
     char text[ADDRESS_TEXT_MAX];
     const char *start = domain + 1;
@@ -88,21 +101,15 @@ static enum own_reply candidates_find_literal(const struct outbound *out, const 
     snprintf(text, sizeof text, "%.*s", (int)strcspn(start, "]"), start);
     if (address_parse_ip(&address, text) != 0 || address_is_private(&address))
         return REPLY_NO_HOSTS;
-    if (ourselves_has_address(&out->ours, &address))
+    if (ourselves_has_address(&search->out->ours, &address))
         return REPLY_LOOP;
     address.port = SMTP_PORT;
-    candidates_add_literal(found, text, &address);
+    candidates_add_literal(search, text, &address);
     return REPLY_OK;
 }
 
-static bool candidates_is_wanted(const struct outbound *out, int family)
-{
-    return out->mx.family != (family == AF_INET ? MX_ONLY_IPV6 : MX_ONLY_IPV4);
-}
-
-static void candidates_add_answer(const struct outbound *out, const struct endpoint *hop,
-                                  const char *name, const struct resolver_answer *answer,
-                                  struct candidates *found, bool *loops)
+static void candidates_add_answer(struct candidates_search *search, const struct endpoint *hop,
+                                  const char *name, const struct resolver_answer *answer)
 {
     for (size_t i = 0; i < answer->count; i++) {
         struct address address;
@@ -110,11 +117,11 @@ static void candidates_add_answer(const struct outbound *out, const struct endpo
                              &address) != 0)
             continue;
         address.port = hop->port;
-        if (ourselves_listen(&out->ours, &address, hop->port)) {
-            *loops = true;
+        if (ourselves_listen(&search->out->ours, &address, hop->port)) {
+            search->loops = true;
             continue;
         }
-        struct candidate *candidate = candidates_add(found, name, &address);
+        struct candidate *candidate = candidates_add(search, name, &address);
         if (candidate == NULL)
             return;
         snprintf(candidate->canonical, sizeof candidate->canonical, "%s", answer->canonical);
@@ -124,67 +131,78 @@ static void candidates_add_answer(const struct outbound *out, const struct endpo
 }
 
 /* Of a host named in the configuration: what it resolves to is the operator's business, so private
- * addresses are fine. Returns false when the DNS says nothing now. */
-static bool candidates_find_host(const struct outbound *out, const struct endpoint *hop,
-                                 struct deadline deadline, struct candidates *found, bool *loops)
+ * addresses are fine. */
+static void candidates_find_host(struct candidates_search *search, const struct endpoint *hop)
 {
-    bool v4_first = out->mx.family == MX_PREFER_IPV4, known = true;
+    enum mx_family family = outbound_family(search->route->family);
     char name[DNS_NAME_MAX];
 
     if (dns_name_to_ascii(hop->host, name) != 0)
-        return true;
+        return;
     for (int turn = 0; turn < 2; turn++) {
         struct resolver_answer answer;
-        bool v4 = (turn == 0) == v4_first;
-        if (!candidates_is_wanted(out, v4 ? AF_INET : AF_INET6))
+        bool v4 = (turn == 0) == (family == MX_PREFER_IPV4);
+        if (family == (v4 ? MX_ONLY_IPV6 : MX_ONLY_IPV4))
             continue;
-        known &= resolver_lookup(out->resolver, name, v4 ? DNS_TYPE_A : DNS_TYPE_AAAA, deadline,
-                                 &answer) != RESOLVER_TEMPORARY;
-        candidates_add_answer(out, hop, name, &answer, found, loops);
+        search->unknown |=
+            resolver_lookup(search->out->resolver, name, v4 ? DNS_TYPE_A : DNS_TYPE_AAAA,
+                            search->deadline, &answer) == RESOLVER_TEMPORARY;
+        candidates_add_answer(search, hop, name, &answer);
         resolver_answer_free(&answer);
     }
-    return known;
 }
 
-static enum own_reply candidates_find_hops(const struct outbound *out, const struct route *route,
-                                           struct deadline deadline, struct candidates *found)
+static enum own_reply candidates_find_hops(struct candidates_search *search)
 {
-    bool loops = false, known = true;
+    const struct route *route = search->route;
+    const size_t before = search->found->count;
 
     for (size_t i = 0; i < route->hop_count; i++) {
         const struct endpoint *hop = &route->hops[i];
         struct address address = hop->address;
         address.port = hop->port;
         if (address.family == AF_UNSPEC)
-            known &= candidates_find_host(out, hop, deadline, found, &loops);
-        else if (ourselves_listen(&out->ours, &address, hop->port))
-            loops = true;
+            candidates_find_host(search, hop);
+        else if (ourselves_listen(&search->out->ours, &address, hop->port))
+            search->loops = true;
         else
-            candidates_add_literal(found, hop->host, &address);
+            candidates_add_literal(search, hop->host, &address);
     }
-    if (found->count > 0)
+    if (search->found->count > before)
         return REPLY_OK;
-    snprintf(found->reason, sizeof found->reason, "the next hops of %s %s", route->name,
-             loops ? "are this host" : "have no addresses");
-    if (loops)
+    snprintf(search->found->reason, sizeof search->found->reason, "the next hops of %s %s",
+             route->name, search->loops ? "are this host" : "have no addresses");
+    if (search->loops)
         return REPLY_LOOP;
     /* A name in our own configuration that does not resolve is nothing to bounce mail for. */
-    return known ? REPLY_BACKEND_CONFIG : REPLY_DNS_TEMPORARY;
+    return search->unknown ? REPLY_DNS_TEMPORARY : REPLY_BACKEND_CONFIG;
+}
+
+/* Behind what was found, or where the DNS does not say now; not where it says that there is nothing. */
+static enum own_reply candidates_add_fallback(struct candidates_search *search, enum own_reply why)
+{
+    search->route = routes_fallback(search->out->routes);
+    if (search->route == NULL || (why != REPLY_OK && why != REPLY_DNS_TEMPORARY))
+        return why;
+    enum own_reply fallback = candidates_find_hops(search);
+    return fallback == REPLY_OK ? REPLY_OK : why;
 }
 
 enum own_reply candidates_find(const struct outbound *out, const struct route *route,
                                const char *domain, struct deadline deadline,
                                struct candidates *found)
 {
+    struct candidates_search search = {
+        .out = out, .route = route, .deadline = deadline, .found = found};
     enum own_reply why;
 
     *found = (struct candidates){.count = 0};
     if (route->hop_count > 0)
-        why = candidates_find_hops(out, route, deadline, found);
+        why = candidates_find_hops(&search);
     else if (domain[0] == '[')
-        why = candidates_find_literal(out, domain, found);
+        why = candidates_add_fallback(&search, candidates_find_literal(&search, domain));
     else
-        why = candidates_find_mx(out, domain, deadline, found);
+        why = candidates_add_fallback(&search, candidates_find_mx(&search, domain));
     if (why != REPLY_OK || found->count > 0)
         return why;
     snprintf(found->reason, sizeof found->reason, "out of memory");

@@ -1,7 +1,7 @@
 /* out/candidates.h - the addresses to try for a destination, in order
  *
- * Of a route its next hops, of a domain its MX hosts. Addresses that are this host's own are left
- * out. No state; thread-safe.
+ * Of a route its next hops, of a domain its MX hosts and behind them the fallback's next hops.
+ * Addresses that are this host's own are left out. No state; thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -10,7 +10,7 @@
 
 #include "out/outbound.h"
 
-#define CANDIDATES_MAX MX_ADDRESSES_MAX
+#define CANDIDATES_MAX (MX_ADDRESSES_MAX + 16)
 
 struct candidate {
     char host[DNS_NAME_MAX];      /* its name, or its address as text */
@@ -19,6 +19,7 @@ struct candidate {
     bool host_secure;    /* the configuration names the host, or DNSSEC has proven the MX records */
     bool address_secure; /* the same of host -> address */
     bool asked;          /* the caller's note */
+    const struct route *route; /* how it is spoken with: the one asked for, or the fallback */
     struct address address;
 };
 

@@ -40,7 +40,9 @@ enum outcome {
 struct attempt {
     struct contact *contact;
     const struct candidate *candidate;
-    struct remote_host host; /* the candidate, for marks */
+    const struct route *route; /* the candidate's */
+    struct remote_host host;   /* the candidate, for marks */
+    char ascii[DNS_NAME_MAX];  /* the recipient's domain in A-labels */
     struct tls_need need;
 };
 
@@ -156,11 +158,11 @@ static enum outcome contact_send_proxy_header(struct attempt *attempt)
     struct nexthop *hop = &contact->remote->hop;
     struct proxy_header header = {.destination = attempt->candidate->address};
 
-    if (contact->route->proxy == 0)
+    if (attempt->route->proxy == 0)
         return READY;
     address_of_socket(&header.source, hop->stream.fd);
     enum io_result result =
-        nexthop_send_proxy(hop, &header, contact->route->proxy, contact_reply_step(contact));
+        nexthop_send_proxy(hop, &header, attempt->route->proxy, contact_reply_step(contact));
     return result == IO_OK ? READY : contact_fail_io(attempt, "sending the PROXY header", result);
 }
 
@@ -218,7 +220,7 @@ static struct tls_client *contact_tls_client_for(const struct attempt *attempt)
     const struct contact *contact = attempt->contact;
     if (attempt->need.level != CONFIG_OUT_TLS_VERIFY)
         return contact->out->tls_any;
-    return contact->route->tls_client != NULL ? contact->route->tls_client
+    return attempt->route->tls_client != NULL ? attempt->route->tls_client
                                               : contact->out->tls_verify;
 }
 
@@ -274,6 +276,11 @@ static enum outcome contact_start_tls(struct attempt *attempt)
                    : contact_fail(contact, "4.7.4",
                                   "TLS is required (%s), but was not offered by host %s",
                                   attempt->need.why, contact->remote->name);
+    if (attempt->need.level == CONFIG_OUT_TLS_VERIFY && attempt->need.name == NULL)
+        return contact_fail(contact, "4.7.5",
+                            "there is no name for the certificate of %s to be checked against; set "
+                            "tls_name",
+                            contact->remote->name);
     enum io_result result =
         nexthop_starttls(hop, contact_tls_client_for(attempt), attempt->need.name, contact->verdict,
                          contact_step(contact, contact_timeouts(contact)->handshake), &err);
@@ -351,7 +358,7 @@ static enum io_result contact_log_in_login(struct attempt *attempt, const struct
 static enum outcome contact_log_in(struct attempt *attempt)
 {
     struct contact *contact = attempt->contact;
-    const struct route *route = contact->route;
+    const struct route *route = attempt->route;
     struct nexthop *hop = &contact->remote->hop;
     enum io_result result;
     char text[400];
@@ -410,32 +417,39 @@ static void contact_find_need(struct attempt *attempt)
 {
     const struct contact *contact = attempt->contact;
     const struct candidate *candidate = attempt->candidate;
+    const bool is_name = dns_name_to_ascii(contact->domain, attempt->ascii) == 0;
     const struct tls_question question = {
-        .route = contact->route,
+        .route = attempt->route,
         .domain = contact->domain,
+        .ascii = is_name ? attempt->ascii : NULL,
         .host = candidate->host,
         .host_is_address = candidate->host_is_address,
-        .host_secure = candidate->host_secure && candidate->address_secure,
+        .host_secure = candidate->host_secure,
     };
     tls_policy_find(&contact->out->config->out, &question, &attempt->need);
 }
 
+/* The fallback is a destination of its own, the same for all that fall back to it. */
 static struct remote_host contact_host(const struct contact *contact,
                                        const struct candidate *candidate)
 {
-    return (struct remote_host){contact->key, candidate->host, &candidate->address};
+    const char *key = candidate->route == contact->route ? contact->key : candidate->route->name;
+    return (struct remote_host){key, candidate->host, &candidate->address};
 }
 
 static enum outcome contact_try_candidate(struct contact *contact,
                                           const struct candidate *candidate)
 {
-    struct attempt attempt = {
-        .contact = contact, .candidate = candidate, .host = contact_host(contact, candidate)};
+    struct attempt attempt = {.contact = contact,
+                              .candidate = candidate,
+                              .route = candidate->route,
+                              .host = contact_host(contact, candidate)};
     struct remote *remote = contact->remote;
     char ip[ADDRESS_TEXT_MAX];
 
     remote->address = candidate->address;
-    remote->once = remote->tls_failed = false;
+    remote->once = candidate->route != contact->route;
+    remote->tls_failed = false;
     snprintf(remote->name, sizeof remote->name, "%s[%s]:%u", candidate->host,
              address_format_ip(&candidate->address, ip), candidate->address.port);
     contact_find_need(&attempt);
@@ -534,8 +548,14 @@ int contact_make(struct contact *contact)
     struct remotes *remotes = out->remotes;
 
     route_key(contact->route, contact->domain, contact->key);
-    switch (remotes_enter(remotes, contact->key, out->generation,
-                          (unsigned)out->config->out.limits.sessions_per_destination,
+    if (contact->route->rate > 0 && !remotes_take_turn(remotes, contact->key, contact->route->rate,
+                                                       contact_step(contact, PLACE_WAIT_MS))) {
+        contact_log_line_of(contact, LOG_LEVEL_WARNING, "event=busy reason=rate");
+        reply_own(contact->verdict, REPLY_DESTINATION_RATE);
+        contact->busy = true;
+        return -1;
+    }
+    switch (remotes_enter(remotes, contact->key, out->generation, contact->route->connections,
                           contact_step(contact, PLACE_WAIT_MS), remote)) {
     case REMOTES_KEPT:
         if (!contact->fresh && contact_is_alive(contact))
@@ -548,8 +568,7 @@ int contact_make(struct contact *contact)
         reply_own(contact->verdict, REPLY_SERVER_BUSY);
         return -1;
     case REMOTES_FULL:
-        contact_log_line_of(contact, LOG_LEVEL_WARNING,
-                            "event=busy reason=out.limits.sessions_per_destination");
+        contact_log_line_of(contact, LOG_LEVEL_WARNING, "event=busy reason=connections");
         reply_own(contact->verdict, REPLY_DESTINATION_BUSY);
         contact->busy = true;
         return -1;

@@ -14,7 +14,7 @@ const char *outbound_hello(const struct outbound *out)
     return name[0] != '\0' ? name : out->config->hostname;
 }
 
-static void set_mx(struct outbound *out)
+enum mx_family outbound_family(enum config_family family)
 {
     static const enum mx_family families[] = {
         [CONFIG_FAMILY_IPV6] = MX_PREFER_IPV6,
@@ -22,9 +22,14 @@ static void set_mx(struct outbound *out)
         [CONFIG_FAMILY_ONLY_IPV6] = MX_ONLY_IPV6,
         [CONFIG_FAMILY_ONLY_IPV4] = MX_ONLY_IPV4,
     };
+    return families[family];
+}
+
+static void set_mx(struct outbound *out)
+{
     ourselves_find(&out->ours, out->config);
     out->mx = (struct mx_options){
-        .family = families[out->config->out.family],
+        .family = outbound_family((enum config_family)out->config->out.family),
         .own_names = out->ours.names,
         .own_name_count = out->ours.name_count,
         .own_addresses = out->ours.addresses,

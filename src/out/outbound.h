@@ -46,6 +46,9 @@ struct outbound *outbound_new(struct config *config, struct remotes *remotes,
                               struct resolver *resolver, struct error *err);
 void outbound_free(struct outbound *out);
 
+/* The same of net/mx; never of DEFAULT. */
+enum mx_family outbound_family(enum config_family family);
+
 /* The name for EHLO. */
 const char *outbound_hello(const struct outbound *out);
 

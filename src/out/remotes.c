@@ -33,10 +33,18 @@ struct destination {
     char key[ROUTE_KEY_MAX];
 };
 
+/* Of destinations with a rate. */
+struct pace {
+    struct pace *next;
+    int64_t next_ms; /* the next turn */
+    char key[ROUTE_KEY_MAX];
+};
+
 struct remotes {
     pthread_mutex_t lock;
     pthread_cond_t place_free, kept_changed;
     struct destination *destinations;
+    struct pace *paces;
     struct mark marks[MARKS_MAX];
     size_t mark_count;
     struct kept kept[KEPT_MAX];
@@ -90,6 +98,46 @@ void remotes_leave(struct remotes *remotes, const char *key)
     pthread_mutex_lock(&remotes->lock);
     leave(remotes, key);
     pthread_mutex_unlock(&remotes->lock);
+}
+
+/* Turns. */
+
+/* Its own, or a new one; those whose next turn has come are as good as none. */
+static struct pace *find_pace(struct remotes *remotes, const char *key, int64_t now_ms)
+{
+    struct pace **at = &remotes->paces;
+
+    while (*at != NULL && strcmp((*at)->key, key) != 0) {
+        struct pace *over = *at;
+        if (over->next_ms > now_ms) {
+            at = &over->next;
+            continue;
+        }
+        *at = over->next;
+        free(over);
+    }
+    if (*at == NULL && (*at = calloc(1, sizeof **at)) != NULL)
+        snprintf((*at)->key, sizeof(*at)->key, "%s", key);
+    return *at;
+}
+
+bool remotes_take_turn(struct remotes *remotes, const char *key, unsigned rate,
+                       struct deadline deadline)
+{
+    struct deadline turn = deadline_in_ms(0);
+    bool taken = false;
+
+    pthread_mutex_lock(&remotes->lock);
+    struct pace *pace = find_pace(remotes, key, turn.at_ms);
+    if (pace != NULL && pace->next_ms > turn.at_ms)
+        turn.at_ms = pace->next_ms;
+    taken = pace != NULL && turn.at_ms <= deadline.at_ms;
+    if (taken)
+        pace->next_ms = turn.at_ms + 60000 / rate;
+    while (taken && !deadline_passed(turn))
+        condition_wait(&remotes->place_free, &remotes->lock, turn);
+    pthread_mutex_unlock(&remotes->lock);
+    return taken;
 }
 
 /* Kept connections. */
@@ -336,6 +384,11 @@ void remotes_free(struct remotes *remotes)
         struct destination *destination = remotes->destinations;
         remotes->destinations = destination->next;
         free(destination);
+    }
+    while (remotes->paces != NULL) {
+        struct pace *pace = remotes->paces;
+        remotes->paces = pace->next;
+        free(pace);
     }
     pthread_cond_destroy(&remotes->place_free);
     pthread_cond_destroy(&remotes->kept_changed);

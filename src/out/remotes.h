@@ -51,6 +51,11 @@ enum remotes_place remotes_enter(struct remotes *remotes, const char *key, uint6
                                  unsigned most, struct deadline deadline, struct remote *kept);
 void remotes_leave(struct remotes *remotes, const char *key);
 
+/* Takes the next turn at the destination, of `rate` in a minute, and waits for it. False, and none
+ * taken, when it comes after the deadline. */
+bool remotes_take_turn(struct remotes *remotes, const char *key, unsigned rate,
+                       struct deadline deadline);
+
 /* Keeps it for so long, buffers reclaimed. It is the store's in any case. */
 void remotes_keep(struct remotes *remotes, const struct remote *remote, int64_t for_ms);
 

@@ -28,8 +28,9 @@ struct routes {
     struct route *routes; /* all of them; never moved */
     size_t count;
     struct patterns own, listed;
-    const struct route *others;  /* the default route, or one without next hops */
-    const struct route *bounces; /* out.bounce_route; NULL: notices go as any other mail */
+    const struct route *fallback; /* NULL: none */
+    const struct route *others;   /* the default route, or one without next hops */
+    const struct route *bounces;  /* out.bounce_route; NULL: notices go as any other mail */
     const char *own_domain;
 };
 
@@ -99,6 +100,8 @@ static struct route *next_route(struct routes *routes, const char *name)
     struct route *route = &routes->routes[routes->count++];
     snprintf(route->name, sizeof route->name, "%s", name);
     route->tls_name = route->user = "";
+    route->family = (enum config_family)routes->config->out.family;
+    route->connections = (unsigned)routes->config->out.limits.sessions_per_destination;
     return route;
 }
 
@@ -151,6 +154,11 @@ static int fill_route(struct route *route, const struct config_route *settings, 
     route->tls = (enum config_out_tls)settings->tls;
     route->tls_name = settings->tls_name;
     route->user = settings->user;
+    if (settings->family != CONFIG_FAMILY_DEFAULT)
+        route->family = (enum config_family)settings->family;
+    if (settings->connections > 0)
+        route->connections = (unsigned)settings->connections;
+    route->rate = (unsigned)settings->rate;
     for (size_t i = 0; i < settings->next_hops.count; i++) {
         if (i == CONFIG_HOSTS_MAX) {
             error_set(err, _("more than %d next hops in one route"), CONFIG_HOSTS_MAX);
@@ -233,6 +241,17 @@ static int add_own(struct routes *routes, struct error *err)
     return add_backend(routes, &in->backend, &in->domains, 0, err);
 }
 
+/* One of which there is none unless it is in the configuration. */
+static int add_special(struct routes *routes, const char *name, const struct config_route *settings,
+                       const struct route **out, struct error *err)
+{
+    if (!settings->given)
+        return 0;
+    struct route *route = next_route(routes, name);
+    *out = route;
+    return fill_route(route, settings, true, err);
+}
+
 static int add_listed(struct routes *routes, struct error *err)
 {
     const struct config_out *out = &routes->config->out;
@@ -250,11 +269,11 @@ static int add_listed(struct routes *routes, struct error *err)
     routes->others = others;
     if (out->default_route.given && fill_route(others, &out->default_route, true, err) != 0)
         return -1;
-    if (!out->bounce_route.given)
-        return 0;
-    struct route *bounces = next_route(routes, "bounces");
-    routes->bounces = bounces;
-    return fill_route(bounces, &out->bounce_route, true, err);
+    return add_special(routes, "bounces", &out->bounce_route, &routes->bounces, err) == 0 &&
+                   add_special(routes, "fallback", &out->fallback_route, &routes->fallback, err) ==
+                       0
+               ? 0
+               : -1;
 }
 
 struct routes *routes_new(const struct config *config, struct error *err)
@@ -263,7 +282,7 @@ struct routes *routes_new(const struct config *config, struct error *err)
 
     if (routes != NULL) {
         routes->config = config;
-        routes->routes = calloc(config->in.backends.count + config->out.routes.count + 3,
+        routes->routes = calloc(config->in.backends.count + config->out.routes.count + 4,
                                 sizeof *routes->routes);
     }
     if (routes == NULL || routes->routes == NULL)
@@ -303,6 +322,11 @@ const struct route *routes_find(const struct routes *routes, const char *domain)
 const struct route *routes_bounce(const struct routes *routes, const char *domain)
 {
     return routes->bounces != NULL ? routes->bounces : routes_find(routes, domain);
+}
+
+const struct route *routes_fallback(const struct routes *routes)
+{
+    return routes->fallback;
 }
 
 const char *route_key(const struct route *route, const char *domain, char out[ROUTE_KEY_MAX])

@@ -31,11 +31,14 @@ struct route {
     struct endpoint hops[CONFIG_HOSTS_MAX];
     enum proxy_version proxy;      /* 0, or the next hops want a PROXY header first */
     enum config_out_tls tls;       /* CONFIG_OUT_TLS_DEFAULT: as the whole configuration has it */
+    enum config_family family;     /* never DEFAULT */
+    unsigned connections;          /* to one destination at one time */
+    unsigned rate;                 /* messages to one destination a minute; 0: no limit */
     const char *tls_name;          /* "" = the next hop's */
     struct tls_client *tls_client; /* NULL: the configuration's */
     const char *user;              /* "" = no log-in; only with next hops of its own */
     char *password;                /* NULL without a user */
-    char name[32]; /* for keys and logs */
+    char name[32];                 /* for keys and logs */
 };
 
 struct routes;
@@ -50,6 +53,10 @@ const struct route *routes_find(const struct routes *routes, const char *domain)
 /* Where a notice to a sender of this domain goes: by out.bounce_route, else as any other mail for it:
  * our own mail server would refuse what is for strangers. */
 const struct route *routes_bounce(const struct routes *routes, const char *domain);
+
+/* Where mail goes that has no next hops and that no MX host has taken, and none has refused for
+ * good; NULL: nowhere. */
+const struct route *routes_fallback(const struct routes *routes);
 
 /* Mail for the same destination goes in the same transaction and by the same connections: the
  * route's next hops or, without any, the domain's. Returns `out`. */

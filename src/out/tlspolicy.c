@@ -26,6 +26,17 @@ static bool is_excepted(const struct string_list *patterns, const struct tls_que
     return false;
 }
 
+/* The name for SNI and certificate. Under VERIFY a host that anybody may have put into the DNS does not
+ * stand for the domain: the certificate must. */
+static const char *tls_policy_name(const struct tls_question *question, enum config_out_tls level)
+{
+    if (question->route->tls_name[0] != '\0')
+        return question->route->tls_name;
+    if (level == CONFIG_OUT_TLS_VERIFY && !question->host_secure)
+        return question->ascii;
+    return question->host_is_address ? NULL : question->host; /* RFC 6066 3: never an address */
+}
+
 void tls_policy_find(const struct config_out *config, const struct tls_question *question,
                      struct tls_need *need)
 {
@@ -36,10 +47,7 @@ void tls_policy_find(const struct config_out *config, const struct tls_question 
         need->level = (enum config_out_tls)config->tls.level;
         need->why = "out.tls.level";
     }
-    if (route->tls_name[0] != '\0')
-        need->name = route->tls_name;
-    else if (!question->host_is_address) /* RFC 6066 3: SNI is never an address */
-        need->name = question->host;
+    need->name = tls_policy_name(question, need->level);
     if (need->level != CONFIG_OUT_TLS_MAY)
         return;
     if (is_excepted(&config->tls.no_tls, question)) {

@@ -17,9 +17,10 @@
 struct tls_question {
     const struct route *route;
     const char *domain;   /* the recipient's */
+    const char *ascii;    /* the same in A-labels; NULL when it is none */
     const char *host;     /* the next hop's name, or its address as text */
     bool host_is_address; /* the latter */
-    bool host_secure;     /* DNSSEC has proven how the host was found */
+    bool host_secure;     /* the configuration names it, or DNSSEC has proven the MX records */
 };
 
 struct tls_need {

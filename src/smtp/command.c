@@ -4,13 +4,15 @@
  */
 #include "smtp/command.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/buffer.h"
 #include "base/utf8.h"
 #include "smtp/xclient.h"
 
-static const char *const names[] = {
+static const char *const command_names[] = {
     [COMMAND_HELO] = "HELO", [COMMAND_EHLO] = "EHLO",         [COMMAND_MAIL] = "MAIL",
     [COMMAND_RCPT] = "RCPT", [COMMAND_DATA] = "DATA",         [COMMAND_RSET] = "RSET",
     [COMMAND_NOOP] = "NOOP", [COMMAND_QUIT] = "QUIT",         [COMMAND_VRFY] = "VRFY",
@@ -19,52 +21,56 @@ static const char *const names[] = {
     [COMMAND_ETRN] = "ETRN",
 };
 
-static bool is_word(const char *text, size_t len, const char *word)
+static bool command_is_word(const char *text, size_t len, const char *word)
 {
     return strlen(word) == len && strncasecmp(text, word, len) == 0;
 }
 
-static enum command_verb find_verb(const char *text, size_t len)
+static enum command_verb command_find_verb(const char *text, size_t len)
 {
     static const char *const http[] = {"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS"};
     for (int verb = 0; verb < COMMAND_HTTP; verb++) {
-        if (is_word(text, len, names[verb]))
+        if (command_is_word(text, len, command_names[verb]))
             return (enum command_verb)verb;
     }
     for (size_t i = 0; i < sizeof http / sizeof http[0]; i++) {
-        if (is_word(text, len, http[i]))
+        if (command_is_word(text, len, http[i]))
             return COMMAND_HTTP;
     }
     return COMMAND_UNKNOWN;
 }
 
-static bool is_clean(const char *text, size_t len)
+static bool command_is_clean(const char *text, size_t len, bool controls)
 {
     for (size_t i = 0; i < len; i++) {
-        if (((unsigned char)text[i] < 0x20 && text[i] != '\t') || text[i] == 0x7f)
+        bool control = ((unsigned char)text[i] < 0x20 && text[i] != '\t') || text[i] == 0x7f;
+        if (text[i] == '\0' || (control && !controls))
             return false;
     }
     return utf8_is_valid(text, len);
 }
 
-static bool is_blank(char octet)
+static bool command_is_blank(char octet)
 {
     return octet == ' ' || octet == '\t';
 }
 
 enum command_result command_parse(struct command *command, const char *line, size_t len)
 {
-    if (!is_clean(line, len))
-        return COMMAND_GARBAGE;
-    size_t verb_len = 0;
-    while (verb_len < len && !is_blank(line[verb_len]))
-        verb_len++;
-    command->verb = find_verb(line, verb_len);
-    const char *start = line + verb_len, *end = line + len;
-    while (start < end && is_blank(*start))
+    const char *start = line, *end = line + len, *verb;
+
+    while (start < end && command_is_blank(*start))
         start++;
-    while (end > start && is_blank(end[-1]))
+    while (end > start && (command_is_blank(end[-1]) || end[-1] == '\r'))
         end--;
+    for (verb = start; start < end && !command_is_blank(*start);)
+        start++;
+    command->verb = command_find_verb(verb, (size_t)(start - verb));
+    if (!command_is_clean(verb, (size_t)(end - verb),
+                          command->verb == COMMAND_HELO || command->verb == COMMAND_EHLO))
+        return COMMAND_GARBAGE;
+    while (start < end && command_is_blank(*start))
+        start++;
     command->argument = start;
     command->argument_len = (size_t)(end - start);
     return COMMAND_OK;
@@ -77,14 +83,14 @@ struct parameter {
 };
 
 /* Moves *at behind it. False when there is none left. */
-static bool next_parameter(const char **at, const char *end, struct parameter *parameter)
+static bool parameter_next(const char **at, const char *end, struct parameter *parameter)
 {
-    while (*at < end && is_blank(**at))
+    while (*at < end && command_is_blank(**at))
         ++*at;
     if (*at == end)
         return false;
     const char *start = *at;
-    while (*at < end && !is_blank(**at))
+    while (*at < end && !command_is_blank(**at))
         ++*at;
     const char *equals = memchr(start, '=', (size_t)(*at - start));
     parameter->keyword = start;
@@ -94,150 +100,201 @@ static bool next_parameter(const char **at, const char *end, struct parameter *p
     return true;
 }
 
-static bool keyword_is(const struct parameter *parameter, const char *word)
+static bool parameter_is(const struct parameter *parameter, const char *word)
 {
-    return is_word(parameter->keyword, parameter->keyword_len, word);
+    return command_is_word(parameter->keyword, parameter->keyword_len, word);
 }
 
-static bool value_is(const struct parameter *parameter, const char *word)
+static bool parameter_is_value(const struct parameter *parameter, const char *word)
 {
-    return parameter->value != NULL && is_word(parameter->value, parameter->value_len, word);
+    return parameter->value != NULL &&
+           command_is_word(parameter->value, parameter->value_len, word);
 }
 
-/* RFC 1870 4, RFC 3030 2: 1*20DIGIT; beyond 2^63 nobody means it. */
-static bool parse_size(const char *text, size_t len, uint64_t *size)
+/* RFC 1870 4, RFC 3030 2: digits; a number that nobody means is INT64_MAX. */
+static bool command_parse_size(const char *text, size_t len, uint64_t *size)
 {
     uint64_t value = 0;
-    if (len == 0 || len > 20)
+    if (len == 0)
         return false;
     for (size_t i = 0; i < len; i++) {
-        if (text[i] < '0' || text[i] > '9' || value > (INT64_MAX - 9) / 10)
+        if (text[i] < '0' || text[i] > '9')
             return false;
-        value = value * 10 + (uint64_t)(text[i] - '0');
+        value = value > (INT64_MAX - 9) / 10 ? INT64_MAX : value * 10 + (uint64_t)(text[i] - '0');
     }
     *size = value;
     return true;
 }
 
-static enum parameter_result take_size(const struct parameter *parameter, uint64_t *size)
+static enum parameter_result command_take_body(const struct parameter *parameter,
+                                               enum mail_body *body)
 {
-    return parse_size(parameter->value, parameter->value_len, size) ? PARAMETER_OK
-                                                                    : PARAMETER_BAD_VALUE;
-}
-
-static enum parameter_result take_body(const struct parameter *parameter, enum mail_body *body)
-{
-    if (*body != MAIL_BODY_NONE)
-        return PARAMETER_BAD_VALUE;
-    if (value_is(parameter, "7BIT"))
+    if (parameter_is_value(parameter, "7BIT"))
         *body = MAIL_BODY_7BIT;
-    else if (value_is(parameter, "8BITMIME"))
+    else if (parameter_is_value(parameter, "8BITMIME"))
         *body = MAIL_BODY_8BITMIME;
-    else if (value_is(parameter, "BINARYMIME"))
+    else if (parameter_is_value(parameter, "BINARYMIME"))
         *body = MAIL_BODY_BINARYMIME;
     else
         return PARAMETER_BAD_VALUE;
     return PARAMETER_OK;
 }
 
-static enum parameter_result take_text(const struct parameter *parameter, const char **text,
-                                       size_t *len)
+static enum parameter_result command_take_flag(const struct parameter *parameter, bool *flag)
 {
-    if (*text != NULL || parameter->value_len == 0)
+    *flag = true;
+    return parameter->value == NULL ? PARAMETER_OK : PARAMETER_BAD_VALUE;
+}
+
+static enum parameter_result command_take_ret(const struct parameter *parameter,
+                                              struct mail_parameters *out)
+{
+    if (out->ret[0] != '\0' ||
+        (!parameter_is_value(parameter, "FULL") && !parameter_is_value(parameter, "HDRS")))
         return PARAMETER_BAD_VALUE;
-    *text = parameter->value;
-    *len = parameter->value_len;
+    strcpy(out->ret, parameter_is_value(parameter, "FULL") ? "FULL" : "HDRS");
+    out->dsn = true;
     return PARAMETER_OK;
 }
 
-static bool is_xtext(const char *text, size_t len, size_t max)
+static enum parameter_result command_take_envid(const struct parameter *parameter,
+                                                struct mail_parameters *out)
 {
-    char decoded[ORCPT_MAX + 1];
-    return len > 0 && len <= max && xtext_decode(text, len, decoded, sizeof decoded) >= 0;
+    struct buffer envid;
+
+    buffer_init(&envid, out->envid, sizeof out->envid);
+    if (out->envid_said || parameter->value_len == 0 ||
+        !xtext_repair(&envid, parameter->value, parameter->value_len))
+        return PARAMETER_BAD_VALUE;
+    if (envid.overflow)
+        out->envid[0] = '\0';
+    out->envid_said = out->dsn = true;
+    return PARAMETER_OK;
 }
 
-/* RFC 3461 4.1: NEVER alone, or a list of the others. */
-static bool is_notify(const char *text, size_t len)
+enum { COMMAND_SUCCESS = 1, COMMAND_FAILURE = 2, COMMAND_DELAY = 4, COMMAND_NEVER = 8 };
+
+/* RFC 3461 4.1: NEVER alone, or a list of the others. 0: neither. */
+static unsigned command_parse_notify(const char *text, size_t len)
 {
-    const char *end = text + len;
-    if (len > NOTIFY_MAX)
-        return false;
-    if (is_word(text, len, "NEVER"))
-        return true;
-    for (const char *word = text;; word++) {
-        const char *comma = memchr(word, ',', (size_t)(end - word));
-        size_t word_len = (size_t)((comma != NULL ? comma : end) - word);
-        if (!is_word(word, word_len, "SUCCESS") && !is_word(word, word_len, "FAILURE") &&
-            !is_word(word, word_len, "DELAY"))
-            return false;
+    static const char *const words[] = {"SUCCESS", "FAILURE", "DELAY", "NEVER"};
+    unsigned notify = 0;
+
+    while (len > 0) {
+        const char *comma = memchr(text, ',', len);
+        size_t word_len = comma != NULL ? (size_t)(comma - text) : len, which = 0;
+        while (which < 4 && word_len > 0 && !command_is_word(text, word_len, words[which]))
+            which++;
+        if (which == 4)
+            return 0;
+        notify |= word_len > 0 ? 1u << which : 0;
         if (comma == NULL)
-            return true;
-        word = comma;
+            break;
+        text += word_len + 1;
+        len -= word_len + 1;
     }
+    return notify <= COMMAND_NEVER ? notify : 0;
 }
 
-/* RFC 3461 4.2: an address type, ";" and xtext; RFC 6533 3 has UTF-8 in place of that. */
-static bool is_orcpt(const char *text, size_t len)
+static enum parameter_result command_take_notify(const struct parameter *parameter,
+                                                 struct rcpt_parameters *out)
 {
-    const char *semicolon = memchr(text, ';', len);
-    if (semicolon == NULL || semicolon == text || len > ORCPT_MAX)
+    unsigned notify = command_parse_notify(parameter->value, parameter->value_len);
+
+    if (out->notify[0] != '\0' || notify == 0)
+        return PARAMETER_BAD_VALUE;
+    snprintf(out->notify, sizeof out->notify, "%s%s%s%s", notify & COMMAND_NEVER ? ",NEVER" : "",
+             notify & COMMAND_SUCCESS ? ",SUCCESS" : "", notify & COMMAND_FAILURE ? ",FAILURE" : "",
+             notify & COMMAND_DELAY ? ",DELAY" : "");
+    memmove(out->notify, out->notify + 1, strlen(out->notify));
+    out->dsn = true;
+    return PARAMETER_OK;
+}
+
+/* RFC 6533 3, in the form that needs no SMTPUTF8. What is encoded already stays so. */
+static bool command_put_utf8_xtext(struct buffer *out, const char *text, size_t len)
+{
+    for (size_t at = 0, step; at < len; at += step) {
+        uint32_t character = utf8_decode(text + at, len - at, &step);
+        bool escaped =
+            text[at] == '\\' && at + 2 < len && text[at + 1] == 'x' && text[at + 2] == '{';
+        if (step == 0 || character <= 0x20 || character == 0x7f)
+            return false;
+        if (character > 0x7f || character == '+' || character == '=' ||
+            (character == '\\' && !escaped))
+            buffer_printf(out, "\\x{%X}", character);
+        else
+            buffer_add(out, text + at, 1);
+    }
+    return true;
+}
+
+/* RFC 3461 4.2: an address type, ";" and xtext. */
+static bool command_put_orcpt(struct buffer *out, const char *text, size_t len)
+{
+    const char *semicolon = len > 0 ? memchr(text, ';', len) : NULL;
+    size_t type_len = semicolon != NULL ? (size_t)(semicolon - text) : 0;
+
+    if (type_len == 0)
         return false;
     for (const char *at = text; at < semicolon; at++) {
-        if (!((*at | 32) >= 'a' && (*at | 32) <= 'z') && !(*at >= '0' && *at <= '9') && *at != '-')
+        if (!((*at | 32) >= 'a' && (*at | 32) <= 'z') && !(*at >= '0' && *at <= '9') &&
+            *at != '-' && *at != '_')
             return false;
     }
-    size_t rest = len - (size_t)(semicolon + 1 - text);
-    return is_xtext(semicolon + 1, rest, ORCPT_MAX) ||
-           (is_word(text, (size_t)(semicolon - text), "utf-8") && rest > 0);
+    buffer_add(out, text, type_len + 1);
+    return command_is_word(text, type_len, "utf-8")
+               ? command_put_utf8_xtext(out, semicolon + 1, len - type_len - 1)
+               : xtext_repair(out, semicolon + 1, len - type_len - 1);
 }
 
-static enum parameter_result take_mail(const struct parameter *parameter,
-                                       struct mail_parameters *out)
+static enum parameter_result command_take_orcpt(const struct parameter *parameter,
+                                                struct rcpt_parameters *out)
 {
-    if (keyword_is(parameter, "SIZE"))
-        return take_size(parameter, &out->size);
-    if (keyword_is(parameter, "BODY"))
-        return take_body(parameter, &out->body);
-    if (keyword_is(parameter, "SMTPUTF8")) {
-        if (parameter->value != NULL || out->smtputf8)
-            return PARAMETER_BAD_VALUE;
-        out->smtputf8 = true;
-        return PARAMETER_OK;
-    }
-    if (keyword_is(parameter, "REQUIRETLS")) {
-        if (parameter->value != NULL || out->requiretls)
-            return PARAMETER_BAD_VALUE;
-        out->requiretls = true;
-        return PARAMETER_OK;
-    }
-    if (keyword_is(parameter, "RET"))
-        return value_is(parameter, "FULL") || value_is(parameter, "HDRS")
-                   ? take_text(parameter, &out->ret, &out->ret_len)
+    struct buffer orcpt;
+
+    buffer_init(&orcpt, out->orcpt, sizeof out->orcpt);
+    if (out->orcpt_said || !command_put_orcpt(&orcpt, parameter->value, parameter->value_len))
+        return PARAMETER_BAD_VALUE;
+    if (orcpt.overflow)
+        out->orcpt[0] = '\0';
+    out->orcpt_said = out->dsn = true;
+    return PARAMETER_OK;
+}
+
+static enum parameter_result command_take_mail(const struct parameter *parameter,
+                                               struct mail_parameters *out)
+{
+    if (parameter_is(parameter, "SIZE"))
+        return command_parse_size(parameter->value, parameter->value_len, &out->size)
+                   ? PARAMETER_OK
                    : PARAMETER_BAD_VALUE;
-    if (keyword_is(parameter, "ENVID"))
-        return is_xtext(parameter->value, parameter->value_len, ENVID_MAX)
-                   ? take_text(parameter, &out->envid, &out->envid_len)
-                   : PARAMETER_BAD_VALUE;
-    if (keyword_is(parameter, "AUTH"))
-        return take_text(parameter, &out->auth, &out->auth_len);
+    if (parameter_is(parameter, "BODY"))
+        return command_take_body(parameter, &out->body);
+    if (parameter_is(parameter, "SMTPUTF8"))
+        return command_take_flag(parameter, &out->smtputf8);
+    if (parameter_is(parameter, "REQUIRETLS"))
+        return command_take_flag(parameter, &out->requiretls);
+    if (parameter_is(parameter, "RET"))
+        return command_take_ret(parameter, out);
+    if (parameter_is(parameter, "ENVID"))
+        return command_take_envid(parameter, out);
+    if (parameter_is(parameter, "AUTH"))
+        return parameter->value_len > 0 ? PARAMETER_OK : PARAMETER_BAD_VALUE;
     return PARAMETER_UNKNOWN;
 }
 
-static enum parameter_result take_rcpt(const struct parameter *parameter,
-                                       struct rcpt_parameters *out)
+static enum parameter_result command_take_rcpt(const struct parameter *parameter,
+                                               struct rcpt_parameters *out)
 {
-    if (keyword_is(parameter, "NOTIFY"))
-        return parameter->value_len > 0 && is_notify(parameter->value, parameter->value_len)
-                   ? take_text(parameter, &out->notify, &out->notify_len)
-                   : PARAMETER_BAD_VALUE;
-    if (keyword_is(parameter, "ORCPT"))
-        return parameter->value_len > 0 && is_orcpt(parameter->value, parameter->value_len)
-                   ? take_text(parameter, &out->orcpt, &out->orcpt_len)
-                   : PARAMETER_BAD_VALUE;
+    if (parameter_is(parameter, "NOTIFY"))
+        return command_take_notify(parameter, out);
+    if (parameter_is(parameter, "ORCPT"))
+        return command_take_orcpt(parameter, out);
     return PARAMETER_UNKNOWN;
 }
 
-static enum parameter_result path_outcome(enum path_result result)
+static enum parameter_result command_path_outcome(enum path_result result)
 {
     return result == PATH_OK
                ? PARAMETER_OK
@@ -245,8 +302,8 @@ static enum parameter_result path_outcome(enum path_result result)
 }
 
 /* Finds the path behind "FROM:" or "TO:"; *rest is where the parameters begin. */
-static enum parameter_result take_path(const struct command *command, const char *prefix,
-                                       struct path *path, const char **rest)
+static enum parameter_result command_take_path(const struct command *command, const char *prefix,
+                                               struct path *path, const char **rest)
 {
     const char *at = command->argument, *end = at + command->argument_len;
     size_t prefix_len = strlen(prefix), used = 0;
@@ -254,13 +311,13 @@ static enum parameter_result take_path(const struct command *command, const char
     if (command->argument_len < prefix_len || strncasecmp(at, prefix, prefix_len) != 0)
         return PARAMETER_PREFIX;
     at += prefix_len;
-    while (at < end && is_blank(*at))
+    while (at < end && command_is_blank(*at))
         at++;
-    enum parameter_result result =
-        path_outcome(prefix[0] == 'F' ? path_parse_reverse(path, at, (size_t)(end - at), &used)
-                                      : path_parse_forward(path, at, (size_t)(end - at), &used));
+    enum parameter_result result = command_path_outcome(
+        prefix[0] == 'F' ? path_parse_reverse(path, at, (size_t)(end - at), &used)
+                         : path_parse_forward(path, at, (size_t)(end - at), &used));
     *rest = at + used;
-    if (result == PARAMETER_OK && *rest < end && !is_blank(**rest))
+    if (result == PARAMETER_OK && *rest < end && !command_is_blank(**rest))
         return PARAMETER_PATH_SYNTAX;
     return result;
 }
@@ -272,9 +329,9 @@ enum parameter_result command_parse_mail(const struct command *command, struct p
     struct parameter parameter;
 
     memset(parameters, 0, sizeof *parameters);
-    enum parameter_result result = take_path(command, "FROM:", path, &at);
-    while (result == PARAMETER_OK && next_parameter(&at, end, &parameter))
-        result = take_mail(&parameter, parameters);
+    enum parameter_result result = command_take_path(command, "FROM:", path, &at);
+    while (result == PARAMETER_OK && parameter_next(&at, end, &parameter))
+        result = command_take_mail(&parameter, parameters);
     return result;
 }
 
@@ -285,21 +342,22 @@ enum parameter_result command_parse_rcpt(const struct command *command, struct p
     struct parameter parameter;
 
     memset(parameters, 0, sizeof *parameters);
-    enum parameter_result result = take_path(command, "TO:", path, &at);
-    while (result == PARAMETER_OK && next_parameter(&at, end, &parameter))
-        result = take_rcpt(&parameter, parameters);
+    enum parameter_result result = command_take_path(command, "TO:", path, &at);
+    while (result == PARAMETER_OK && parameter_next(&at, end, &parameter))
+        result = command_take_rcpt(&parameter, parameters);
     return result;
 }
 
 bool command_parse_bdat(const struct command *command, uint64_t *size, bool *last)
 {
     const char *at = command->argument, *end = at + command->argument_len;
-    while (at < end && !is_blank(*at))
+    while (at < end && !command_is_blank(*at))
         at++;
-    if (!parse_size(command->argument, (size_t)(at - command->argument), size))
+    if (!command_parse_size(command->argument, (size_t)(at - command->argument), size) ||
+        *size == INT64_MAX)
         return false;
-    while (at < end && is_blank(*at))
+    while (at < end && command_is_blank(*at))
         at++;
-    *last = is_word(at, (size_t)(end - at), "LAST");
+    *last = command_is_word(at, (size_t)(end - at), "LAST");
     return *last || at == end;
 }

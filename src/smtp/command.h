@@ -14,9 +14,9 @@
 
 #include "smtp/path.h"
 
-#define COMMAND_LINE_MAX                                                                           \
-    2048 /* octets, CRLF included: 512 of RFC 5321 plus what ESMTP
-                                  extensions add (SIZE, BODY, SMTPUTF8, DSN, AUTH=) */
+/* Octets, CRLF included: as much as Postfix takes (its line_length_limit), and what parameters may
+ * add to that. */
+#define COMMAND_LINE_MAX 4096
 
 #define NOTIFY_MAX 31       /* octets of a NOTIFY value */
 #define ORCPT_MAX 500       /* of an ORCPT value, RFC 3461 4.2 */
@@ -56,30 +56,31 @@ enum command_result {
     COMMAND_GARBAGE, /* NUL, other control characters, or octets over 127 that are not UTF-8 */
 };
 
+/* Blanks may stand before the verb, and blanks and CRs at the end. HELO and EHLO may hold control
+ * characters, as such names are never passed on. */
 enum command_result command_parse(struct command *command, const char *line, size_t len);
 
 /* Parameters of MAIL (RFC 1870, 6152, 6531, 3461). */
 enum mail_body { MAIL_BODY_NONE, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME };
 
+/* Values of DSN parameters are in the form in which they may be sent on (RFC 3461 4, RFC 6533 3),
+ * whatever they came like; "" = not said, or too long to be said to anybody. */
 struct mail_parameters {
-    uint64_t size; /* SIZE=, octets; 0 = not said */
+    uint64_t size; /* SIZE=, octets; 0 = not said; at most INT64_MAX */
     enum mail_body body;
     bool smtputf8;
     bool requiretls; /* RFC 8689 */
-    const char *ret;
-    size_t ret_len; /* FULL or HDRS; NULL = not said */
-    const char *envid;
-    size_t envid_len;
-    const char *auth;
-    size_t auth_len;
+    bool dsn;        /* RET or ENVID has been said */
+    bool envid_said;
+    char ret[5]; /* FULL or HDRS */
+    char envid[ENVID_MAX + 1];
 };
 
-/* NOTIFY, ORCPT and ENVID are checked (RFC 3461 4) and given as they came. */
 struct rcpt_parameters {
-    const char *notify;
-    size_t notify_len;
-    const char *orcpt;
-    size_t orcpt_len;
+    bool dsn; /* NOTIFY or ORCPT has been said */
+    bool orcpt_said;
+    char notify[NOTIFY_MAX + 1];
+    char orcpt[ORCPT_MAX + 1];
 };
 
 enum parameter_result {
@@ -91,8 +92,10 @@ enum parameter_result {
     PARAMETER_UNKNOWN,   /* unknown keyword: 555 5.5.4 */
 };
 
-/* "FROM:<path> [params]" / "TO:<path> [params]". A blank after the colon is tolerated (real
- * senders do it). Keywords any case, SIZE at most 20 digits and < 2^63. */
+/* "FROM:<path> [params]" / "TO:<path> [params]", as lenient as Postfix: blanks after the colon,
+ * what smtp/path takes for a path, keywords in any case, '=' unencoded in xtext, SIZE, BODY and
+ * SMTPUTF8 said again, NOTIFY with words said twice. AUTH= is the client's own claim (RFC 4954 5):
+ * heard, whether AUTH is offered or not, and not passed on. */
 enum parameter_result command_parse_mail(const struct command *command, struct path *path,
                                          struct mail_parameters *parameters);
 enum parameter_result command_parse_rcpt(const struct command *command, struct path *path,

@@ -4,8 +4,11 @@
  */
 #include "smtp/courier.h"
 
+#include <string.h>
+
 void recipient_copy(struct recipient *to, const struct recipient *from)
 {
-    *to = *from;
     path_copy(&to->path, &from->path);
+    strcpy(to->notify, from->notify);
+    strcpy(to->orcpt, from->orcpt);
 }

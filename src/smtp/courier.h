@@ -29,7 +29,8 @@
 struct client_identity {
     struct address address;       /* with port */
     struct address local;         /* what it connected to */
-    const char *helo;             /* its EHLO/HELO argument */
+    const char *helo;             /* its EHLO/HELO argument, cleaned for log and trace */
+    bool helo_is_valid;           /* it came like that, and may be said to others */
     struct reverse_lookup *names; /* of the address; NULL: not looked up */
     bool esmtp;                   /* EHLO */
     bool tls;

@@ -1,5 +1,9 @@
 /* smtp/path.c - reverse-paths and forward-paths (RFC 5321 4.1.2, RFC 6531 3.3)
  *
+ * In three steps: where the word ends and which of its tokens are the address; these without
+ * comments, blanks and quotes (the plain form, in which the last "@" parts local part and domain);
+ * the one correct form of that.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include "smtp/path.h"
@@ -9,41 +13,21 @@
 #include <strings.h>
 
 #include "base/address.h"
+#include "base/buffer.h"
 #include "base/utf8.h"
 
-#define PATH_WIRE_MAX 256 /* octets with the angle brackets, RFC 5321 4.5.3.1.3 */
-#define LABEL_MAX 63
-
-/* A place in the text being read. */
-struct cursor {
-    const char *at, *end;
-};
-
-static bool more(const struct cursor *cursor)
-{
-    return cursor->at < cursor->end;
-}
-
-static bool next_is(const struct cursor *cursor, char octet)
-{
-    return more(cursor) && *cursor->at == octet;
-}
-
-static bool is_alnum(char octet)
-{
-    return (octet >= '0' && octet <= '9') || (octet >= 'A' && octet <= 'Z') ||
-           (octet >= 'a' && octet <= 'z');
-}
-
-static bool is_atext(char octet)
-{
-    return is_alnum(octet) || (octet != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", octet) != NULL);
-}
+#define PATH_LABEL_MAX 63
 
 void path_copy(struct path *to, const struct path *from)
 {
-    *to = *from;
+    memcpy(to->mailbox, from->mailbox, strlen(from->mailbox) + 1);
+    to->local_len = from->local_len;
     to->domain = to->mailbox + (from->domain - from->mailbox);
+    to->is_null = from->is_null;
+    to->has_source_route = from->has_source_route;
+    to->has_routing_local = from->has_routing_local;
+    to->is_literal = from->is_literal;
+    to->is_utf8 = from->is_utf8;
 }
 
 bool path_add_domain(struct path *path, const char *domain)
@@ -59,229 +43,466 @@ bool path_add_domain(struct path *path, const char *domain)
     return true;
 }
 
-/* A UTF-8 character beyond ASCII (RFC 6531 3.3). */
-static bool take_utf8(struct cursor *cursor, struct path *path)
+bool path_is_postmaster(const struct path *path)
 {
-    size_t len = utf8_character(cursor->at, (size_t)(cursor->end - cursor->at));
-    if (len < 2)
-        return false;
-    path->is_utf8 = true;
-    cursor->at += len;
-    return true;
+    return path->domain[0] == '\0' && strcasecmp(path->mailbox, "postmaster") == 0;
 }
 
-static bool take_label(struct cursor *cursor, struct path *path)
+static bool path_is_blank(char octet)
 {
-    const char *start = cursor->at;
-    while (more(cursor)) {
-        if (is_alnum(*cursor->at) || *cursor->at == '-' || *cursor->at == '_')
-            cursor->at++;
-        else if (!take_utf8(cursor, path))
-            break;
-    }
-    size_t len = (size_t)(cursor->at - start);
-    return len > 0 && len <= LABEL_MAX && *start != '-' && cursor->at[-1] != '-';
+    return octet == ' ' || octet == '\t';
 }
 
-static bool take_domain_name(struct cursor *cursor, struct path *path)
+static bool path_is_control(char octet)
 {
-    if (!take_label(cursor, path))
+    return (unsigned char)octet < 0x20 || octet == 0x7f;
+}
+
+static bool path_is_alnum(char octet)
+{
+    return (octet >= '0' && octet <= '9') || (octet >= 'A' && octet <= 'Z') ||
+           (octet >= 'a' && octet <= 'z');
+}
+
+static bool path_is_atext(char octet)
+{
+    return (unsigned char)octet >= 0x80 || path_is_alnum(octet) ||
+           (octet != '\0' && strchr("!#$%&'*+-/=?^_`{|}~", octet) != NULL);
+}
+
+/* Domains. */
+
+bool path_is_domain(const char *text, size_t len)
+{
+    size_t label = 0;
+
+    if (len == 0 || len > PATH_DOMAIN_MAX)
         return false;
-    while (next_is(cursor, '.')) {
-        cursor->at++;
-        if (!take_label(cursor, path))
+    for (size_t i = 0; i <= len; i++) {
+        if (i == len || text[i] == '.') {
+            if (label == 0 || label > PATH_LABEL_MAX || text[i - 1] == '-')
+                return false;
+            label = 0;
+            continue;
+        }
+        bool fits = path_is_alnum(text[i]) || text[i] == '_' || (unsigned char)text[i] >= 0x80 ||
+                    (text[i] == '-' && label > 0);
+        if (!fits)
             return false;
+        label++;
     }
     return true;
 }
 
 /* RFC 5321 4.1.3: "[192.0.2.1]" or "[IPv6:2001:db8::1]". */
-static bool take_literal(struct cursor *cursor)
+static bool path_is_literal(const char *text, size_t len)
 {
-    char text[ADDRESS_TEXT_MAX];
+    char inner[ADDRESS_TEXT_MAX];
     struct address address;
-    const char *close = memchr(cursor->at, ']', (size_t)(cursor->end - cursor->at));
-    if (close == NULL)
-        return false;
-    size_t len = (size_t)(close - cursor->at - 1);
-    const char *inner = cursor->at + 1;
     int family = AF_INET;
-    if (len > 5 && strncasecmp(inner, "IPv6:", 5) == 0) {
+
+    if (len < 2 || text[0] != '[' || text[len - 1] != ']')
+        return false;
+    text++;
+    len -= 2;
+    if (len > 5 && strncasecmp(text, "IPv6:", 5) == 0) {
         family = AF_INET6;
-        inner += 5;
+        text += 5;
         len -= 5;
     }
-    if (len >= sizeof text || memchr(inner, '\0', len) != NULL)
+    if (len >= sizeof inner || memchr(text, '\0', len) != NULL)
         return false;
-    memcpy(text, inner, len);
-    text[len] = '\0';
-    bool written_as_v6 = strchr(text, ':') != NULL;
-    if (strchr(text, '[') != NULL || written_as_v6 != (family == AF_INET6) ||
-        address_parse_ip(&address, text) != 0)
-        return false;
-    cursor->at = close + 1;
-    return true;
+    memcpy(inner, text, len);
+    inner[len] = '\0';
+    bool written_as_v6 = strchr(inner, ':') != NULL;
+    return strchr(inner, '[') == NULL && written_as_v6 == (family == AF_INET6) &&
+           address_parse_ip(&address, inner) == 0;
 }
 
-static bool take_domain(struct cursor *cursor, struct path *path)
+/* Words and tokens. */
+
+/* Behind the quote that ends what begins at `at`; NULL when none does. */
+static const char *path_skip_quotes(const char *at, const char *end)
 {
-    if (!next_is(cursor, '['))
-        return take_domain_name(cursor, path);
-    path->is_literal = true;
-    return take_literal(cursor);
+    for (at++; at < end && *at != '"'; at++) {
+        if (*at == '\\' && ++at == end)
+            return NULL;
+    }
+    return at < end ? at + 1 : NULL;
 }
 
-/* RFC 5321 4.1.2: '"' *( qtextSMTP / "\" %d32-126 ) '"' */
-static bool take_quoted(struct cursor *cursor, struct path *path)
+/* The same for angle brackets, in which quotes may stand. */
+static const char *path_skip_brackets(const char *at, const char *end)
 {
-    cursor->at++;
-    while (more(cursor) && *cursor->at != '"') {
-        unsigned char octet = (unsigned char)*cursor->at;
-        if (octet >= 0x80) {
-            if (!take_utf8(cursor, path))
-                return false;
+    at++;
+    while (at != NULL && at < end && *at != '>') {
+        if (*at == '"')
+            at = path_skip_quotes(at, end);
+        else
+            at += *at == '\\' && end - at > 1 ? 2 : 1;
+    }
+    return at != NULL && at < end ? at + 1 : NULL;
+}
+
+/* For comments, which nest (RFC 5322 3.2.2). */
+static const char *path_skip_comment(const char *at, const char *end)
+{
+    unsigned depth = 0;
+    for (; at < end; at++) {
+        if (*at == '\\') {
+            if (++at == end)
+                return NULL;
             continue;
         }
-        if (octet == '\\' && ++cursor->at == cursor->end)
-            return false;
-        octet = (unsigned char)*cursor->at;
-        if (octet < 0x20 || octet > 0x7e)
-            return false;
-        cursor->at++;
+        depth += *at == '(';
+        if (*at == ')' && --depth == 0)
+            return at + 1;
     }
-    if (!more(cursor))
-        return false;
-    cursor->at++;
+    return NULL;
+}
+
+/* Octets up to the first blank that is not in brackets or quotes; 0 when these do not end. */
+static size_t path_word_len(const char *text, size_t len)
+{
+    const char *at = text, *end = text + len;
+
+    while (at != NULL && at < end && !path_is_blank(*at)) {
+        if (*at == '<')
+            at = path_skip_brackets(at, end);
+        else if (*at == '"')
+            at = path_skip_quotes(at, end);
+        else
+            at += *at == '\\' && end - at > 1 ? 2 : 1;
+    }
+    return at != NULL ? (size_t)(at - text) : 0;
+}
+
+enum path_token {
+    PATH_TOKEN_END,
+    PATH_TOKEN_BAD, /* something does not end */
+    PATH_TOKEN_WORD,
+    PATH_TOKEN_QUOTED,  /* `text` without the quotes */
+    PATH_TOKEN_LITERAL, /* `text` with the brackets */
+    PATH_TOKEN_SPECIAL, /* one octet */
+};
+
+struct path_reader {
+    const char *at, *end;
+    const char *text; /* of the token just read */
+    size_t len;
+};
+
+static bool path_is_special(char octet)
+{
+    return octet != '\0' && strchr("<>@,;:.])", octet) != NULL;
+}
+
+static const char *path_skip_word(const char *at, const char *end)
+{
+    while (at < end && !path_is_special(*at) && !path_is_blank(*at) && *at != '"' && *at != '(' &&
+           *at != '[')
+        at += *at == '\\' && end - at > 1 ? 2 : 1;
+    return at;
+}
+
+static enum path_token path_next(struct path_reader *reader)
+{
+    const char *start, *behind;
+    enum path_token token = PATH_TOKEN_WORD;
+
+    while (reader->at < reader->end && (path_is_blank(*reader->at) || *reader->at == '(')) {
+        reader->at =
+            *reader->at == '(' ? path_skip_comment(reader->at, reader->end) : reader->at + 1;
+        if (reader->at == NULL)
+            return PATH_TOKEN_BAD;
+    }
+    start = reader->at;
+    if (start == reader->end)
+        return PATH_TOKEN_END;
+    if (*start == '"') {
+        behind = path_skip_quotes(start, reader->end);
+        token = PATH_TOKEN_QUOTED;
+    } else if (*start == '[') {
+        const char *close = memchr(start, ']', (size_t)(reader->end - start));
+        behind = close != NULL ? close + 1 : NULL;
+        token = PATH_TOKEN_LITERAL;
+    } else if (path_is_special(*start)) {
+        behind = start + 1;
+        token = PATH_TOKEN_SPECIAL;
+    } else {
+        behind = path_skip_word(start, reader->end);
+    }
+    if (behind == NULL)
+        return PATH_TOKEN_BAD;
+    reader->at = behind;
+    reader->text = start + (token == PATH_TOKEN_QUOTED);
+    reader->len = (size_t)(behind - start) - 2 * (token == PATH_TOKEN_QUOTED);
+    return token;
+}
+
+/* Finds the address in a word: between the last '<' and the '>' behind it, or all of it. A display
+ * name may stand before; nothing that could be another address may stand on either side. */
+static bool path_find_address(const char *word, size_t len, struct path_reader *address,
+                              bool *has_name)
+{
+    struct path_reader reader = {word, word + len, NULL, 0};
+    const char *begin = word, *end = NULL;
+    bool may_be_name = true;
+
+    *has_name = false;
+    for (enum path_token token; (token = path_next(&reader)) != PATH_TOKEN_END;) {
+        char special = token == PATH_TOKEN_SPECIAL ? *reader.text : '\0';
+        if (token == PATH_TOKEN_BAD)
+            return false;
+        if (end != NULL) {
+            if (special == '\0' || strchr(">,;", special) == NULL)
+                return false;
+        } else if (special == '<') {
+            if (!may_be_name)
+                return false;
+            begin = reader.at;
+        } else if (special == '>') {
+            end = reader.text;
+        } else {
+            *has_name |= begin == word;
+            may_be_name &= special == '\0' || special == '.' || special == ':';
+        }
+    }
+    *has_name &= begin != word;
+    *address = (struct path_reader){begin, end != NULL ? end : word + len, NULL, 0};
+    return end != NULL || begin == word;
+}
+
+/* The plain form. */
+
+struct path_plain {
+    struct buffer text; /* local part "@" domain, without any quoting */
+    size_t last_at;     /* behind the last "@" that was not quoted; 0 = none */
+    unsigned ats;       /* not quoted ones */
+    bool route;         /* a source route has been dropped */
+    bool in_route;      /* it begins like one */
+    bool listed;        /* with several hosts, so that ":" must follow */
+    bool literal;       /* the last token is one */
+    char storage[PATH_MAX_OCTETS + 1];
+};
+
+static bool path_plain_word(struct path_plain *plain, const struct path_reader *token)
+{
+    for (size_t i = 0; i < token->len; i++) {
+        i += token->text[i] == '\\' && i + 1 < token->len;
+        if (path_is_control(token->text[i]))
+            return false;
+        buffer_add(&plain->text, token->text + i, 1);
+    }
     return true;
 }
 
-static bool take_dot_string(struct cursor *cursor, struct path *path)
+static bool path_plain_special(struct path_plain *plain, char special)
 {
-    const char *start = cursor->at;
-    while (more(cursor)) {
-        if (is_atext(*cursor->at))
-            cursor->at++;
-        else if (*cursor->at == '.' && cursor->at > start && cursor->at[-1] != '.')
-            cursor->at++;
-        else if (!take_utf8(cursor, path))
-            break;
-    }
-    return cursor->at > start && cursor->at[-1] != '.';
-}
-
-static bool take_local(struct cursor *cursor, struct path *path)
-{
-    return next_is(cursor, '"') ? take_quoted(cursor, path) : take_dot_string(cursor, path);
-}
-
-/* "@a,@b:" in front of the mailbox, obsolete but to be understood (RFC 5321 appendix C). */
-static bool take_source_route(struct cursor *cursor, struct path *path)
-{
-    struct path ignored;
-    if (!next_is(cursor, '@'))
-        return true;
-    path->has_source_route = true;
-    for (;;) {
-        if (!next_is(cursor, '@'))
-            return false;
-        cursor->at++;
-        memset(&ignored, 0, sizeof ignored);
-        if (!take_domain(cursor, &ignored))
-            return false;
-        if (!next_is(cursor, ','))
-            break;
-        cursor->at++;
-    }
-    if (!next_is(cursor, ':'))
+    switch (special) {
+    case ',':
+        plain->listed = true;
+        return plain->in_route;
+    case ';':
         return false;
-    cursor->at++;
+    case ':':
+        if (plain->in_route) {
+            plain->text.len = plain->last_at = plain->ats = 0;
+            plain->route = true;
+            plain->in_route = plain->listed = false;
+            return true;
+        }
+        break;
+    case '@':
+        plain->ats++;
+        plain->last_at = plain->text.len + 1;
+        break;
+    default:
+        break;
+    }
+    buffer_add(&plain->text, &special, 1);
     return true;
 }
 
-static bool holds_routing(const char *local, size_t len)
+/* A literal only as a host, and words only with something between them. */
+static bool path_make_plain(struct path_plain *plain, struct path_reader *address)
 {
-    return memchr(local, '%', len) != NULL || memchr(local, '!', len) != NULL ||
-           memchr(local, '@', len) != NULL;
+    bool first = true, after_word = false;
+
+    buffer_init(&plain->text, plain->storage, sizeof plain->storage);
+    plain->last_at = plain->ats = 0;
+    plain->route = plain->in_route = plain->listed = plain->literal = false;
+    for (enum path_token token; (token = path_next(address)) != PATH_TOKEN_END; first = false) {
+        bool special = token == PATH_TOKEN_SPECIAL;
+        if (token == PATH_TOKEN_BAD || (!special && after_word) ||
+            (special && plain->literal && !plain->in_route))
+            return false;
+        plain->in_route |= first && special && *address->text == '@';
+        plain->literal = token == PATH_TOKEN_LITERAL;
+        if (plain->literal && (plain->last_at == 0 || plain->last_at != plain->text.len))
+            return false;
+        if (special ? !path_plain_special(plain, *address->text) : !path_plain_word(plain, address))
+            return false;
+        after_word = !special;
+    }
+    return !plain->listed;
 }
 
-static bool is_postmaster(const char *text, size_t len)
+/* The correct form. */
+
+static bool path_is_dot_string(const char *local, size_t len)
 {
-    return len == 10 && strncasecmp(text, "postmaster", 10) == 0;
+    for (size_t i = 0; i < len; i++) {
+        bool dot = local[i] == '.' && i > 0 && i + 1 < len && local[i - 1] != '.';
+        if (!dot && !path_is_atext(local[i]))
+            return false;
+    }
+    return len > 0;
 }
 
-static enum path_result store(struct path *path, const char *mailbox, size_t local_len, size_t len)
+/* RFC 5321 4.1.2: Dot-string, or Quoted-string where it can't be that. */
+static void path_put_local(struct buffer *out, const char *local, size_t len)
 {
-    size_t domain_len = len > local_len ? len - local_len - 1 : 0;
-    if (local_len > PATH_LOCAL_MAX || domain_len > PATH_DOMAIN_MAX || len > PATH_MAX_OCTETS)
+    if (path_is_dot_string(local, len)) {
+        buffer_add(out, local, len);
+        return;
+    }
+    buffer_puts(out, "\"");
+    for (size_t i = 0; i < len; i++) {
+        if (local[i] == '"' || local[i] == '\\')
+            buffer_puts(out, "\\");
+        buffer_add(out, local + i, 1);
+    }
+    buffer_puts(out, "\"");
+}
+
+static bool path_holds(const char *local, size_t len, const char *octets)
+{
+    for (; *octets != '\0'; octets++) {
+        if (memchr(local, *octets, len) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static bool path_is_utf8(const char *text)
+{
+    while (*text != '\0' && (unsigned char)*text < 0x80)
+        text++;
+    return *text != '\0';
+}
+
+static enum path_result path_store(struct path *path, const char *local, size_t local_len,
+                                   const char *domain, size_t domain_len)
+{
+    struct buffer mailbox;
+
+    if (domain_len > PATH_DOMAIN_MAX)
         return PATH_TOO_LONG;
-    memcpy(path->mailbox, mailbox, len);
-    path->mailbox[len] = '\0';
-    path->local_len = local_len;
-    path->domain = path->mailbox + len - domain_len;
-    path->has_routing_local = holds_routing(mailbox, local_len);
+    buffer_init(&mailbox, path->mailbox, sizeof path->mailbox);
+    path_put_local(&mailbox, local, local_len);
+    path->local_len = mailbox.len;
+    if (domain_len > 0) {
+        buffer_puts(&mailbox, "@");
+        buffer_add(&mailbox, domain, domain_len);
+    }
+    if (mailbox.overflow)
+        return PATH_TOO_LONG;
+    path->domain = path->mailbox + mailbox.len - domain_len;
+    path->has_routing_local = path_holds(local, local_len, "%!@");
+    path->is_utf8 = path_is_utf8(path->mailbox);
     return PATH_OK;
 }
 
-/* What stands between the angle brackets. */
-static enum path_result take_mailbox(struct cursor *cursor, struct path *path, bool forward)
+/* Without a domain, nothing may look as if it named one. */
+static enum path_result path_store_local(struct path *path, const struct path_plain *plain)
 {
-    if (!take_source_route(cursor, path))
-        return PATH_SYNTAX;
-    const char *start = cursor->at;
-    if (!take_local(cursor, path))
-        return PATH_SYNTAX;
-    size_t local_len = (size_t)(cursor->at - start);
-    if (next_is(cursor, '@')) {
-        cursor->at++;
-        if (!take_domain(cursor, path))
-            return PATH_SYNTAX;
-    } else if (!forward || path->has_source_route || !is_postmaster(start, local_len)) {
-        return PATH_SYNTAX;
-    }
-    if (!next_is(cursor, '>'))
-        return PATH_SYNTAX;
-    return store(path, start, local_len, (size_t)(cursor->at - start));
+    const char *local = plain->text.data;
+    size_t len = plain->text.len;
+    return plain->route || path_holds(local, len, "%!@") ? PATH_SYNTAX
+                                                         : path_store(path, local, len, "", 0);
 }
 
-static enum path_result parse(struct path *path, const char *text, size_t len, size_t *used,
-                              bool forward)
+static enum path_result path_store_plain(struct path *path, const struct path_plain *plain,
+                                         bool forward)
 {
-    struct cursor cursor = {text, text + len};
+    const char *local = plain->text.data, *end = local + plain->text.len;
+    const char *at = memrchr(local, '@', plain->text.len);
 
-    memset(path, 0, sizeof *path);
-    path->domain = path->mailbox;
-    if (!next_is(&cursor, '<'))
+    /* Which "@" is meant may not be open where mail is sent to. */
+    if (forward && (plain->ats > 1 || (at != NULL && at + 1 != local + plain->last_at)))
         return PATH_SYNTAX;
-    cursor.at++;
-    if (!forward && next_is(&cursor, '>')) {
-        path->is_null = true;
-    } else {
-        enum path_result result = take_mailbox(&cursor, path, forward);
-        if (result != PATH_OK)
-            return result;
-    }
-    cursor.at++;
-    *used = (size_t)(cursor.at - text);
-    return *used > PATH_WIRE_MAX ? PATH_TOO_LONG : PATH_OK;
+    if (at == NULL)
+        return path_store_local(path, plain);
+    const char *domain = at + 1;
+    size_t domain_len = (size_t)(end - domain);
+    path->has_source_route = plain->route;
+    path->is_literal = plain->literal && domain == local + plain->last_at;
+    if (!path->is_literal && domain_len > 1 && end[-1] == '.')
+        domain_len--;
+    if (path->is_literal ? !path_is_literal(domain, domain_len)
+                         : !path_is_domain(domain, domain_len))
+        return domain_len > PATH_DOMAIN_MAX ? PATH_TOO_LONG : PATH_SYNTAX;
+    return path_store(path, local, (size_t)(at - local), domain, domain_len);
+}
+
+static enum path_result path_parse(struct path *path, const char *text, size_t len, size_t *used,
+                                   bool forward)
+{
+    size_t word_len = path_word_len(text, len);
+    struct path_reader address;
+    struct path_plain plain;
+    bool has_name;
+
+    path->mailbox[0] = '\0';
+    path->domain = path->mailbox;
+    path->local_len = 0;
+    path->is_null = path->is_literal = path->is_utf8 = false;
+    path->has_source_route = path->has_routing_local = false;
+    *used = word_len;
+    if (word_len == 0 || !utf8_is_valid(text, word_len) ||
+        !path_find_address(text, word_len, &address, &has_name) ||
+        !path_make_plain(&plain, &address))
+        return PATH_SYNTAX;
+    if (plain.text.overflow)
+        return PATH_TOO_LONG;
+    if (plain.text.len > 0)
+        return path_store_plain(path, &plain, forward);
+    path->is_null = !forward && !has_name && !plain.route && memchr(text, '<', word_len) != NULL;
+    return path->is_null ? PATH_OK : PATH_SYNTAX;
 }
 
 enum path_result path_parse_reverse(struct path *path, const char *text, size_t len, size_t *used)
 {
-    return parse(path, text, len, used, false);
+    return path_parse(path, text, len, used, false);
 }
 
 enum path_result path_parse_forward(struct path *path, const char *text, size_t len, size_t *used)
 {
-    return parse(path, text, len, used, true);
+    return path_parse(path, text, len, used, true);
+}
+
+static bool path_is_helo_octet(char octet)
+{
+    return octet > 0x20 && octet < 0x7f && strchr("<>()\",;\\", octet) == NULL;
 }
 
 bool path_is_helo_name(const char *text, size_t len)
 {
-    if (len == 0 || len > PATH_DOMAIN_MAX)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] <= 0x20 || text[i] > 0x7e || strchr("<>()\",;\\", text[i]) != NULL)
-            return false;
+    char cleaned[PATH_HELO_MAX + 1];
+    return path_clean_helo(text, len, cleaned);
+}
+
+bool path_clean_helo(const char *text, size_t len, char out[PATH_HELO_MAX + 1])
+{
+    size_t kept = len < PATH_HELO_MAX ? len : PATH_HELO_MAX;
+    bool clean = len > 0 && len == kept;
+
+    for (size_t i = 0; i < kept; i++) {
+        bool fits = path_is_helo_octet(text[i]);
+        out[i] = fits ? text[i] : '?';
+        clean &= fits;
     }
-    return true;
+    out[kept] = '\0';
+    return clean;
 }

@@ -90,6 +90,8 @@ static const struct {
     [REPLY_NO_HOSTS] = {550, "5.4.4", "No mail server of the domain has a usable address"},
     [REPLY_DNS_TEMPORARY] = {451, "4.4.3", "Temporary failure in name resolution"},
     [REPLY_DESTINATION_BUSY] = {451, "4.3.2", "All sessions with this destination are in use"},
+    [REPLY_DESTINATION_RATE] = {451, "4.3.2",
+                                "The rate of messages to this destination is reached"},
     [REPLY_TOO_MANY_NEXT_HOPS] = {452, "4.5.3",
                                   "Too many destinations in one message: send it separately"},
     [REPLY_REMOTE_TOO_BIG] = {552, "5.3.4", "Message too big for the recipient's mail server"},

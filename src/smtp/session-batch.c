@@ -8,6 +8,7 @@
  */
 #include "smtp/session-internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define EARLY_DATA_MAX (1024 * 1024) /* octets: seconds of a slow line, not minutes */
@@ -51,11 +52,17 @@ void session_batch_add(struct session *session, const struct recipient *recipien
         session_batch_flush(session, COURIER_NOTHING);
 }
 
+static void note_recipient(struct session *session, const char *mailbox)
+{
+    int len = snprintf(session->recipient, sizeof session->recipient, "%s", mailbox);
+    session->recipient_is_cut = (size_t)len >= sizeof session->recipient;
+}
+
 static void count_recipient(struct session *session, const char *mailbox, const struct reply *reply)
 {
     if (reply_is_positive(reply)) {
         if (session->accepted++ == 0)
-            memcpy(session->recipient, mailbox, strlen(mailbox) + 1);
+            note_recipient(session, mailbox);
         return;
     }
     session->refused++;
@@ -100,7 +107,7 @@ static void answer_slots(struct session *session, bool data)
 static bool may_begin_early(const struct session *session)
 {
     const struct courier_ops *ops = session->courier->ops;
-    return session->accepted > 0 && session->envelope.size <= EARLY_DATA_MAX &&
+    return session->accepted > 0 && session->envelope->size <= EARLY_DATA_MAX &&
            !stream_has_input(&session->stream) && ops->ask_data != NULL &&
            ops->ask_data(session->courier);
 }
@@ -140,7 +147,7 @@ bool session_batch_flush(struct session *session, enum courier_data data)
         return false;
     }
     if (ask)
-        session->courier->ops->send(session->courier, &session->envelope,
+        session->courier->ops->send(session->courier, session->envelope,
                                     session->scratch->recipients, batch->ask_count, data);
     answer_slots(session, data != COURIER_NOTHING);
     if (data == COURIER_NOTHING)

@@ -74,7 +74,7 @@ static void skip_out_of_sequence(struct session *session, uint64_t octets)
  * answered already. */
 static bool begin(struct session *session, uint64_t octets)
 {
-    bool binary = session->envelope.body == MAIL_BODY_BINARYMIME;
+    bool binary = session->envelope->body == MAIL_BODY_BINARYMIME;
 
     if (!session_batch_flush(session, COURIER_CHUNKED_DATA)) {
         session_skip_chunk(session, octets, &session->scratch->reply);

@@ -9,6 +9,7 @@
 #include "smtp/session-internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buffer.h"
@@ -38,8 +39,7 @@ struct command_row {
 static enum own_reply check_hello(struct session *session, const struct command *command)
 {
     (void)session;
-    return path_is_helo_name(command->argument, command->argument_len) ? REPLY_OK
-                                                                       : REPLY_HELO_SYNTAX;
+    return command->argument_len > 0 ? REPLY_OK : REPLY_HELO_SYNTAX;
 }
 
 /* RFC 5321 4.1.4: a new EHLO or HELO ends the transaction. It may also name another client, which
@@ -51,8 +51,8 @@ static void greet_anew(struct session *session, const struct command *command, b
     session_end_transaction(session);
     if (!session_login_is_of_courier(session))
         session_drop_courier(session);
-    memcpy(session->helo, command->argument, command->argument_len);
-    session->helo[command->argument_len] = '\0';
+    session->client.helo_is_valid =
+        path_clean_helo(command->argument, command->argument_len, session->helo);
     session->client.esmtp = esmtp;
     session->state = STATE_READY;
     session_offer(session, &offer);
@@ -128,29 +128,43 @@ static enum own_reply parameter_reply(enum parameter_result result, enum own_rep
     return REPLY_BAD_ARGUMENT;
 }
 
-/* AUTH= is the client's own claim (RFC 4954 5): heard and not passed on. */
-static bool are_offered(const struct session *session, const struct mail_parameters *parameters,
-                        const struct session_offer *offer)
+static bool are_offered(const struct session *session, const struct mail_parameters *parameters)
 {
     unsigned needed = 0;
-    if (parameters->ret != NULL || parameters->envid != NULL)
+    if (parameters->dsn)
         needed |= EXTENSION_DSN;
     if (parameters->smtputf8)
         needed |= EXTENSION_SMTPUTF8;
     if (parameters->requiretls)
         needed |= EXTENSION_REQUIRETLS;
-    return (session->offered & needed) == needed &&
-           (parameters->auth == NULL || session_offers_auth(session, offer));
+    return (session->offered & needed) == needed;
 }
 
-/* A value whose length the parser has bounded; NULL is "". */
-static void copy_value(char *to, size_t size, const char *value, size_t len)
+/* Takes the parameters of MAIL into the envelope. */
+static enum own_reply check_parameters(struct session *session,
+                                       const struct mail_parameters *parameters)
 {
-    struct buffer copy;
+    struct envelope *envelope = session->envelope;
+    struct session_offer offer;
 
-    buffer_init(&copy, to, size);
-    if (value != NULL)
-        buffer_add_some(&copy, value, len);
+    session_offer(session, &offer);
+    if (!are_offered(session, parameters))
+        return REPLY_UNKNOWN_PARAMETER;
+    /* An address says as well as the parameter that it is needed. */
+    if (envelope->sender.is_utf8 && !(session->offered & EXTENSION_SMTPUTF8))
+        return REPLY_UTF8_UNSUPPORTED;
+    if ((parameters->body == MAIL_BODY_BINARYMIME && !(session->offered & EXTENSION_BINARYMIME)) ||
+        (parameters->body == MAIL_BODY_8BITMIME && !(session->offered & EXTENSION_8BITMIME)))
+        return REPLY_8BIT_UNSUPPORTED;
+    if (parameters->size > offer.size_limit)
+        return REPLY_TOO_BIG;
+    envelope->size = parameters->size;
+    envelope->body = parameters->body;
+    envelope->smtputf8 = parameters->smtputf8 || envelope->sender.is_utf8;
+    envelope->requiretls = parameters->requiretls;
+    strcpy(envelope->ret, parameters->ret);
+    strcpy(envelope->envid, parameters->envid);
+    return REPLY_OK;
 }
 
 static bool must_log_in(const struct session *session)
@@ -165,40 +179,35 @@ static enum own_reply check_sender(const struct session *session)
     if (policy->check_sender == NULL)
         return REPLY_OK;
     return policy->check_sender(policy->context, session->user[0] != '\0' ? session->user : NULL,
-                                &session->envelope.sender);
+                                &session->envelope->sender);
+}
+
+/* A bare name is one of this host, as if it had been said by a program here. */
+static bool complete_path(const struct session *session, struct path *path)
+{
+    return path->is_null || path->domain[0] != '\0' ||
+           path_add_domain(path, session->rules->hostname);
 }
 
 static enum own_reply check_mail(struct session *session, const struct command *command)
 {
-    struct envelope *envelope = &session->envelope;
+    struct envelope *envelope = calloc(1, sizeof *envelope);
     struct mail_parameters parameters;
-    struct session_offer offer;
+    enum own_reply reply = REPLY_SERVER_BUSY;
 
+    free(session->envelope);
+    session->envelope = envelope;
+    if (envelope == NULL)
+        return reply;
     if (must_log_in(session))
         return session->stream.tls != NULL ? REPLY_AUTH_REQUIRED : REPLY_TLS_REQUIRED;
-    enum own_reply reply = parameter_reply(
-        command_parse_mail(command, &envelope->sender, &parameters), REPLY_BAD_SENDER);
+    reply = parameter_reply(command_parse_mail(command, &envelope->sender, &parameters),
+                            REPLY_BAD_SENDER);
+    if (reply == REPLY_OK && !complete_path(session, &envelope->sender))
+        reply = REPLY_BAD_SENDER;
     if (reply == REPLY_OK)
         reply = check_sender(session);
-    if (reply != REPLY_OK)
-        return reply;
-    session_offer(session, &offer);
-    if (!are_offered(session, &parameters, &offer))
-        return REPLY_UNKNOWN_PARAMETER;
-    if (envelope->sender.is_utf8 && !parameters.smtputf8)
-        return REPLY_UTF8_UNSUPPORTED;
-    if ((parameters.body == MAIL_BODY_BINARYMIME && !(session->offered & EXTENSION_BINARYMIME)) ||
-        (parameters.body == MAIL_BODY_8BITMIME && !(session->offered & EXTENSION_8BITMIME)))
-        return REPLY_8BIT_UNSUPPORTED;
-    if (parameters.size > offer.size_limit)
-        return REPLY_TOO_BIG;
-    envelope->size = parameters.size;
-    envelope->body = parameters.body;
-    envelope->smtputf8 = parameters.smtputf8;
-    envelope->requiretls = parameters.requiretls;
-    copy_value(envelope->ret, sizeof envelope->ret, parameters.ret, parameters.ret_len);
-    copy_value(envelope->envid, sizeof envelope->envid, parameters.envid, parameters.envid_len);
-    return REPLY_OK;
+    return reply == REPLY_OK ? check_parameters(session, &parameters) : reply;
 }
 
 /* Said at MAIL, so that sender and HELO are in the log, and without a word to the next hop. */
@@ -227,8 +236,8 @@ static void act_mail(struct session *session, const struct command *command)
     buffer_init(&id, session->transaction_id, sizeof session->transaction_id);
     buffer_join(&id, session->id, ".", NULL);
     buffer_number(&id, ++session->transactions, 1);
-    session->envelope.client = &session->client;
-    session->envelope.id = session->transaction_id;
+    session->envelope->client = &session->client;
+    session->envelope->id = session->transaction_id;
     session->client.tls = session->stream.tls != NULL;
     session->state = STATE_MAIL;
     session_reply_own(session, REPLY_SENDER_OK);
@@ -238,11 +247,13 @@ static enum own_reply judge_recipient(struct session *session, struct path *reci
                                       const struct session_offer *offer, const void **route)
 {
     const struct session_rules *rules = session->rules;
-    enum own_reply verdict = rules->policy.check_recipient(rules->policy.context, recipient, route);
+    enum own_reply verdict = REPLY_BAD_RECIPIENT;
 
+    if (path_is_postmaster(recipient) || complete_path(session, recipient))
+        verdict = rules->policy.check_recipient(rules->policy.context, recipient, route);
     if (verdict != REPLY_OK)
         return verdict;
-    if (recipient->is_utf8 && !session->envelope.smtputf8)
+    if (recipient->is_utf8 && !(session->offered & EXTENSION_SMTPUTF8))
         return REPLY_UTF8_UNSUPPORTED;
     if (session->accepted + session->batch.ask_count >= offer->recipients)
         return REPLY_TOO_MANY_RECIPIENTS;
@@ -264,15 +275,14 @@ static void act_rcpt(struct session *session, const struct command *command)
     bool parsed = verdict == REPLY_OK;
 
     session_offer(session, &offer);
-    if (parsed && (parameters.notify != NULL || parameters.orcpt != NULL) &&
-        !(session->offered & EXTENSION_DSN))
+    if (parsed && parameters.dsn && !(session->offered & EXTENSION_DSN))
         verdict = REPLY_UNKNOWN_PARAMETER;
     if (verdict == REPLY_OK)
         verdict = judge_recipient(session, &recipient.path, &offer, &route);
     if (verdict == REPLY_OK) {
-        copy_value(recipient.notify, sizeof recipient.notify, parameters.notify,
-                   parameters.notify_len);
-        copy_value(recipient.orcpt, sizeof recipient.orcpt, parameters.orcpt, parameters.orcpt_len);
+        strcpy(recipient.notify, parameters.notify);
+        strcpy(recipient.orcpt, parameters.orcpt);
+        session->envelope->smtputf8 |= recipient.path.is_utf8;
     }
     session->state = STATE_RCPT;
     if (verdict != REPLY_OK) {
@@ -289,7 +299,7 @@ static void act_rcpt(struct session *session, const struct command *command)
 static enum own_reply check_data(struct session *session, const struct command *command)
 {
     (void)command;
-    return session->envelope.body == MAIL_BODY_BINARYMIME ? REPLY_NOT_CHUNKED : REPLY_OK;
+    return session->envelope->body == MAIL_BODY_BINARYMIME ? REPLY_NOT_CHUNKED : REPLY_OK;
 }
 
 static void act_data(struct session *session, const struct command *command)

@@ -25,11 +25,12 @@ static size_t trace_header(struct session *session, char out[RECEIVED_MAX])
         .client = session->client.address,
         .hostname = session->rules->hostname,
         .id = session->transaction_id,
-        .recipient = session->accepted == 1 ? session->recipient : NULL,
+        .recipient =
+            session->accepted == 1 && !session->recipient_is_cut ? session->recipient : NULL,
         .hide_client = session->rules->hide_client,
         .esmtp = session->client.esmtp,
         .authenticated = session->client.authenticated,
-        .utf8 = session->envelope.smtputf8,
+        .utf8 = session->envelope->smtputf8,
         .when = time(NULL),
     };
     if (stream_tls_info(&session->stream, &tls))

@@ -30,6 +30,7 @@ enum session_state {
 };
 
 #define SESSION_USER_MAX 255
+#define SESSION_RECIPIENT_MAX 320 /* octets of one that is named in log and trace */
 
 #define SESSION_SLICE_MS 50 /* of a worker's time for one session, when workers are few */
 
@@ -90,7 +91,7 @@ struct session {
     bool evicted;      /* to give up where it would wait */
     bool closing;      /* leave after the reply just put */
     bool vanished;     /* nothing can be written any more */
-    char helo[256];
+    char helo[PATH_HELO_MAX + 1]; /* cleaned */
     struct client_identity client;
     struct address peer;             /* the other end; the client but for XCLIENT */
     bool introduced;                 /* by XCLIENT */
@@ -118,11 +119,12 @@ struct session {
     unsigned auth_rounds;
     enum session_login login;
     /* The transaction. */
-    struct envelope envelope;
+    struct envelope *envelope; /* owned; there between MAIL and the end of the transaction */
     char transaction_id[32];
     int64_t started_ms;
     unsigned accepted, refused;          /* recipients */
-    char recipient[PATH_MAX_OCTETS + 1]; /* the first accepted one */
+    char recipient[SESSION_RECIPIENT_MAX + 1]; /* the first accepted one, cut if it is longer */
+    bool recipient_is_cut;
     bool unheard;                        /* the client has its 354 before the next hop's was read */
     struct transfer transfer;
 };

@@ -31,6 +31,15 @@ static const char *shown_name(const struct session *session, struct reverse_name
     return name != NULL ? name : "unknown";
 }
 
+/* A mailbox in brackets, cut where it would leave no room for the rest of the line. */
+static const char *shown_path(const char *mailbox, char out[SESSION_RECIPIENT_MAX + 8])
+{
+    bool cut = strlen(mailbox) > SESSION_RECIPIENT_MAX;
+    snprintf(out, SESSION_RECIPIENT_MAX + 8, "<%.*s%s>", SESSION_RECIPIENT_MAX, mailbox,
+             cut ? "..." : "");
+    return out;
+}
+
 /* NOQUEUE: reject: RCPT from unknown[198.51.100.7]: 554 5.7.1 <to>: text; from=<> to=<> proto= helo= */
 void session_log_reject(const struct session *session, const char *command, const char *recipient,
                         const struct reply *reply)
@@ -38,7 +47,7 @@ void session_log_reject(const struct session *session, const char *command, cons
     struct log_line line;
     struct reverse_names names;
     char address[ADDRESS_TEXT_MAX], text[512];
-    const char *subject = recipient != NULL ? recipient : "";
+    char sender[SESSION_RECIPIENT_MAX + 8], subject[SESSION_RECIPIENT_MAX + 8];
 
     if (!log_enabled(LOG_LEVEL_INFO))
         return;
@@ -47,25 +56,17 @@ void session_log_reject(const struct session *session, const char *command, cons
              address_format_ip(&session->client.address, address), reply->code, reply->enhanced,
              reply->enhanced[0] != '\0' ? " " : "");
     snprintf(text, sizeof text, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
+    shown_path(recipient != NULL ? recipient : "", subject);
     if (recipient != NULL && strchr(text, '<') == NULL)
-        log_text(&line, "<%s>: ", subject);
+        log_text(&line, "%s: ", subject);
     log_text(&line, "%s;", text);
     if (session->state & (STATE_MAIL | STATE_RCPT))
-        log_text(&line, " from=<%s>", session->envelope.sender.mailbox);
+        log_text(&line, " from=%s", shown_path(session->envelope->sender.mailbox, sender));
     if (recipient != NULL)
-        log_text(&line, " to=<%s>", subject);
+        log_text(&line, " to=%s", subject);
     log_text(&line, " proto=%s helo=<%s>", protocol(session), session->helo);
     log_str(&line, "session", session->id);
     log_end(&line);
-}
-
-static const char *bracketed(const char *mailbox, char out[PATH_MAX_OCTETS + 8])
-{
-    struct buffer text;
-
-    buffer_init(&text, out, PATH_MAX_OCTETS + 8);
-    buffer_join(&text, "<", mailbox, ">", NULL);
-    return out;
 }
 
 void session_log_transaction(const struct session *session, const char *status, uint64_t octets,
@@ -73,7 +74,7 @@ void session_log_transaction(const struct session *session, const char *status, 
 {
     struct log_line line;
     struct tls_info tls;
-    char sender[PATH_MAX_OCTETS + 8], recipient[PATH_MAX_OCTETS + 8];
+    char sender[SESSION_RECIPIENT_MAX + 8], recipient[SESSION_RECIPIENT_MAX + 8];
 
     if (!log_enabled(LOG_LEVEL_INFO))
         return;
@@ -82,8 +83,8 @@ void session_log_transaction(const struct session *session, const char *status, 
     add_client(&line, session);
     log_str(&line, "id", session->transaction_id);
     log_str(&line, "helo", session->helo);
-    log_str(&line, "from", bracketed(session->envelope.sender.mailbox, sender));
-    log_str(&line, "to", session->accepted > 0 ? bracketed(session->recipient, recipient) : NULL);
+    log_str(&line, "from", shown_path(session->envelope->sender.mailbox, sender));
+    log_str(&line, "to", session->accepted > 0 ? shown_path(session->recipient, recipient) : NULL);
     log_int(&line, "accepted", session->accepted);
     log_int(&line, "refused", session->refused);
     log_int(&line, "size", (int64_t)octets);

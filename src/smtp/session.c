@@ -99,6 +99,7 @@ void session_free(struct session *session)
     stream_close(&session->stream);
     reverse_unref(session->client.names);
     free(session->owed);
+    free(session->envelope);
     free(session);
 }
 
@@ -163,7 +164,8 @@ void session_end_transaction(struct session *session)
         session->courier->ops->abort(session->courier);
     else if (session->courier != NULL)
         session->courier->ops->reset(session->courier);
-    memset(&session->envelope, 0, sizeof session->envelope);
+    free(session->envelope);
+    session->envelope = NULL;
     memset(&session->batch, 0, sizeof session->batch);
     memset(&session->transfer, 0, sizeof session->transfer);
     session->accepted = session->refused = 0;

@@ -49,8 +49,8 @@ struct session_offer {
 
 /* What the daemon decides; implemented by in/ and out/. All functions are thread-safe. */
 struct session_policy {
-    /* REPLY_OK, or why this recipient is refused before any contact with a next hop. May write a
-     * domain into the path ("postmaster"). `route` is where it goes: recipients of one transaction
+    /* REPLY_OK, or why this recipient is refused before any contact with a next hop. All have a
+     * domain but "postmaster", into which one may be written. `route` is where it goes: recipients of one transaction
      * must all have the same, and the courier is made for it. */
     enum own_reply (*check_recipient)(void *context, struct path *recipient, const void **route);
     /* Fills the offer, which is all zero. */

@@ -8,8 +8,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/buffer.h"
-
 static const struct {
     const char *word;
     unsigned name;
@@ -173,4 +171,25 @@ int xtext_decode(const char *text, size_t len, char *out, size_t size)
     }
     out[used] = '\0';
     return (int)used;
+}
+
+bool xtext_repair(struct buffer *out, const char *text, size_t len)
+{
+    char decoded[2] = "", encoded[4];
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned char octet = (unsigned char)text[i];
+        if (octet == '+') {
+            if (i + 2 >= len || xtext_decode(text + i, 3, decoded, sizeof decoded) < 0)
+                return false;
+            buffer_add(out, text + i, 3);
+            i += 2;
+            continue;
+        }
+        if (octet <= 0x20 || octet == 0x7f)
+            return false;
+        xtext_encode(text + i, 1, encoded, sizeof encoded);
+        buffer_puts(out, encoded);
+    }
+    return true;
 }

@@ -12,6 +12,7 @@
 #include <stddef.h>
 
 #include "base/address.h"
+#include "base/buffer.h"
 
 #define XCLIENT_LINE_MAX 512 /* octets, CRLF included */
 
@@ -60,5 +61,9 @@ const char *xclient_attribute_name(unsigned name);
  * is malformed. */
 int xtext_encode(const char *bytes, size_t len, char *out, size_t size);
 int xtext_decode(const char *text, size_t len, char *out, size_t size);
+
+/* Appends xtext in correct form: what should have been encoded ('=', octets over 127) is. False
+ * when it is malformed: a "+" without two hexadecimal digits, blanks, controls, a NUL. */
+bool xtext_repair(struct buffer *out, const char *text, size_t len);
 
 #endif

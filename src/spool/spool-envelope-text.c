@@ -170,7 +170,8 @@ static bool read_path(const char *value, bool reverse, struct path *path)
     size_t used, len = strlen(value);
     enum path_result result = reverse ? path_parse_reverse(path, value, len, &used)
                                       : path_parse_forward(path, value, len, &used);
-    return result == PATH_OK && used == len;
+    /* What mail may come like is no measure for what was written here. */
+    return result == PATH_OK && used == len && value[0] == '<' && value[len - 1] == '>';
 }
 
 enum field_result { FIELD_READ, FIELD_BAD, FIELD_UNKNOWN };

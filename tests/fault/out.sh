@@ -7,4 +7,4 @@ if [ -z "${POSTERN_SIDE:-}" ] && [ $# = 0 ]; then
     export FAULT_SAMPLES=${FAULT_SAMPLES:-4}
     set -- "out, system calls" "out, backend: closes" "out, SIGHUP storm" "spool, system calls: each on the spool"
 fi
-POSTERN_SIDE=${POSTERN_SIDE:-both} exec "$here/run.sh" "$@"
+POSTERN_SIDE=${POSTERN_SIDE:-out spool} exec "$here/run.sh" "$@"

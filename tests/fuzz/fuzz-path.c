@@ -19,6 +19,46 @@ static void must(bool condition)
 
 typedef enum path_result parser(struct path *path, const char *text, size_t len, size_t *used);
 
+static bool is_atext(char octet)
+{
+    return (unsigned char)octet > 0x20 && octet != 0x7f && strchr("<>()[],;:\\\"@.", octet) == NULL;
+}
+
+/* RFC 5321 4.1.2: Dot-string, or Quoted-string. */
+static void must_be_local_part(const char *local, size_t len)
+{
+    must(len > 0);
+    if (local[0] != '"') {
+        for (size_t i = 0; i < len; i++)
+            must(is_atext(local[i]) ||
+                 (local[i] == '.' && i > 0 && i + 1 < len && local[i - 1] != '.'));
+        return;
+    }
+    must(len >= 2 && local[len - 1] == '"');
+    for (size_t i = 1; i + 1 < len; i++) {
+        must(local[i] != '"');
+        if (local[i] == '\\')
+            must(++i + 1 < len && (local[i] == '"' || local[i] == '\\'));
+    }
+}
+
+/* Nothing that relays hides behind a leniency: where it can be read two ways, a flag says so. */
+static void must_tell_relaying(const struct path *path, bool forward)
+{
+    const char *local = path->mailbox;
+    bool routing = false;
+
+    for (size_t i = 0; i < path->local_len; i++)
+        routing |= strchr("%!@", local[i]) != NULL;
+    must(path->has_routing_local == routing);
+    if (path->domain[0] == '\0')
+        must(!routing && !path->has_source_route);
+    must(strpbrk(path->domain, "@%!<>,;\"\\ ") == NULL);
+    /* A recipient has one "@" that is not quoted, if it has a domain. */
+    if (forward && local[0] != '"')
+        must(memchr(local, '@', path->local_len) == NULL);
+}
+
 /* What goes on to the next hop must there be read as the same mailbox. */
 static void check_again(parser *parse, const struct path *path)
 {
@@ -31,10 +71,10 @@ static void check_again(parser *parse, const struct path *path)
     must(strcmp(again.mailbox, path->mailbox) == 0 && again.local_len == path->local_len);
     must(strcmp(again.domain, path->domain) == 0 && !again.has_source_route);
     must(again.has_routing_local == path->has_routing_local &&
-         again.is_literal == path->is_literal);
+         again.is_literal == path->is_literal && again.is_utf8 == path->is_utf8);
 }
 
-static void check(parser *parse, const char *text, size_t size)
+static void check(parser *parse, const char *text, size_t size, bool forward)
 {
     struct path path, copy;
     size_t used = 0;
@@ -44,11 +84,15 @@ static void check(parser *parse, const char *text, size_t size)
     must(used <= size && strlen(path.mailbox) <= PATH_MAX_OCTETS);
     for (const char *at = path.mailbox; *at != '\0'; at++)
         must((unsigned char)*at >= ' ' && *at != 0x7f);
-    must(path.is_null == (path.mailbox[0] == '\0'));
+    must(path.is_null == (path.mailbox[0] == '\0') && !(path.is_null && forward));
     must(path.domain[0] == '\0' || path.mailbox[path.local_len] == '@');
+    must(path.domain[0] != '\0' || path.mailbox[path.local_len] == '\0');
+    if (!path.is_null)
+        must_be_local_part(path.mailbox, path.local_len);
+    must_tell_relaying(&path, forward);
     path_copy(&copy, &path);
     must(strcmp(copy.domain, path.domain) == 0 &&
-         (path.domain[0] == '\0' || copy.domain != path.domain));
+         copy.domain == copy.mailbox + (path.domain - path.mailbox));
     check_again(parse, &path);
 }
 
@@ -56,12 +100,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *text = (const char *)data;
 
-    check(path_parse_reverse, text, size);
-    check(path_parse_forward, text, size);
-    if (path_is_helo_name(text, size)) {
-        must(size > 0 && size <= PATH_DOMAIN_MAX);
-        for (size_t i = 0; i < size; i++)
-            must(data[i] > ' ' && data[i] < 0x7f && strchr("<>()\",;\\", data[i]) == NULL);
-    }
+    char helo[PATH_HELO_MAX + 1];
+
+    check(path_parse_reverse, text, size, false);
+    check(path_parse_forward, text, size, true);
+    bool same = path_clean_helo(text, size, helo);
+    must(same == path_is_helo_name(text, size));
+    must(!same || (strlen(helo) == size && memcmp(helo, text, size) == 0));
+    for (const char *at = helo; *at != '\0'; at++)
+        must(*at > ' ' && *at < 0x7f && strchr("<>()\",;\\", *at) == NULL);
     return 0;
 }

@@ -24,6 +24,10 @@ BACKEND = "10.0.0.2"
 POSTFIX_PORT, SCRIPTED_PORT = 2525, 2600
 SLOW = 1  # factor for what is measured in time; more under sanitizers
 
+# Every way of writing an address that is not refused by its looks.
+LENIENCIES = ["<{}>", "{}", " {}", "<<{}>>", "<{}>>", "<{}>;", "< {} >", "<(c){}(c)>", "Joe<{}>", '<"Joe D." <{}>>', "<{}.>",
+              "<@example.com:{}>", "<@other.example,@example.com:{}>", "<.{}>"]
+
 
 def is_sanitized():
     libraries = subprocess.run(["ldd", f"{BUILD}/relay-in"], capture_output=True, text=True).stdout

@@ -32,6 +32,7 @@ dead.test. MX 10 mx-dead.test.
 dead.test. MX 20 mx-plain.test.
 hole.test. MX 10 hole-host.test.
 hole.test. MX 20 mx-plain.test.
+onlydead.test. MX 10 mx-dead.test.
 stranger.test. MX 10 mx-tarpit.test.
 stranger.test. MX 20 hole-host.test.
 implicit.test. A {plain}
@@ -196,7 +197,7 @@ class Authority:
         return cert, key
 
 
-DOMAINS = [*HOSTS, "implicit", "cname", "equal", "backup", "hole", "xn--bcher-kva", "bücher"]
+DOMAINS = [*HOSTS, "implicit", "cname", "equal", "backup", "hole", "xn--bcher-kva", "bücher", "onlydead"]
 
 
 class Receivers(Postfix):

@@ -8,6 +8,7 @@ import time
 
 import tap
 from bed import BACKEND, BUILD, CLIENT4, RELAY4, SCRIPTED_PORT, Client, read, wait_for
+from servers import NameServer
 from tap import scenario
 
 
@@ -117,6 +118,34 @@ def one_server(world):
         assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
         reload(relay)
     assert len(backend.messages) == 2
+
+
+@scenario("names: resolv.conf is filled after the start, with an odd line first; no restart, no reload")
+def resolv_conf(world):
+    path = f"{world.bed.dir}/resolv.conf"
+    with open(path, "w") as file:
+        file.write("# nothing yet\n")
+    names = NameServer("10.0.0.9", 53, {("7.100.51.198.in-addr.arpa", "PTR"): ["client.test"],
+                                        ("client.test", "A"): [CLIENT4]})
+    subprocess.run(["mount", "--bind", path, "/etc/resolv.conf"], check=True)
+    try:
+        relay = world.relay(reverse_dns="true", top="dns = { validate = false; };")
+
+        def send():
+            client = Client()
+            client.hello()
+            assert client.envelope("a@example.com") == [250]
+            assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
+            return f"client=client.test[{CLIENT4}]" in read(world.postfix.log)
+
+        assert not send() and not names.asked
+        with open(path, "w") as file:
+            file.write("nameserver dns.example\nnameserver 10.0.0.9\n")
+        wait_for("the client's name at Postfix", send, 20)
+        assert "event=dns-server-ignored" in read(relay.log) and "dns.example" in read(relay.log)
+    finally:
+        subprocess.run(["umount", "/etc/resolv.conf"], check=True)
+        names.close()
 
 
 @scenario("start: a second relay-out with the same spool ends without having listened")

@@ -113,6 +113,8 @@ class NameServer:
                 query, peer = self.udp.recvfrom(4096)
             except OSError:
                 return
+            if not query:  # shut down
+                return
             answer = self.answer(query)
             if answer:
                 # what is longer has to be asked for by TCP
@@ -137,6 +139,8 @@ class NameServer:
         return b"".join(bytes((len(label),)) + label.encode("latin-1") for label in name.split(".")) + b"\0"
 
     def answer(self, query, truncated=False):
+        if len(query) < 12:  # a socket that is being closed gives nothing
+            return None
         at, labels = 12, []
         while query[at]:
             labels.append(query[at + 1:at + 1 + query[at]].decode("latin-1"))

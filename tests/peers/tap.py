@@ -27,7 +27,7 @@ class World:
     def __init__(self, with_postfix):
         self.bed = Bed()
         self.sanitized = testbed.is_sanitized()
-        self.side = os.environ.get("POSTERN_SIDE", "in")  # see bed.SIDES; "both": out, then spool
+        self.side = os.environ.get("POSTERN_SIDE", "in")  # of bed.SIDES; several: one after the other
         self.relays, self.backends = [], []
         self.postfix = Postfix(self.bed, "backend", f"{BACKEND}:{POSTFIX_PORT}",
                                "smtpd_authorized_xclient_hosts = 10.0.0.1, 10.0.0.2") if with_postfix else None
@@ -84,10 +84,8 @@ def run_one(world, number, name, function):
 
 def main(with_postfix=True):
     world = World(with_postfix)
-    if world.side == "both":
-        plan = [(f"{side}, {n}", f, side) for side in ("out", "spool") for n, f in scenarios]
-    else:
-        plan = [(n, f, world.side) for n, f in scenarios]
+    sides = world.side.split()
+    plan = [(f"{side}, {n}" if len(sides) > 1 else n, f, side) for side in sides for n, f in scenarios]
     plan = [(n, f, side) for n, f, side in plan if side in getattr(f, "sides", (side,)) and
             (not sys.argv[1:] or any(w in n for w in sys.argv[1:]))]
     print(f"1..{len(plan)}", flush=True)

@@ -26,6 +26,7 @@ struct dns_server {
     size_t count;
     int udp, tcp, stop;
     struct address address;
+    enum dns_server_edns edns;
     pthread_t thread;
     pthread_mutex_t lock; /* which the thread sanitizer sees, other than GLib's */
     GArray *asked; /* struct asked */
@@ -212,6 +213,18 @@ static void put_soa(struct message *message, const char *name)
     put(message, numbers, sizeof numbers);
 }
 
+const struct address *dns_server_address(const struct dns_server *server)
+{
+    return &server->address;
+}
+
+void dns_server_set_edns(struct dns_server *server, enum dns_server_edns edns)
+{
+    pthread_mutex_lock(&server->lock);
+    server->edns = edns;
+    pthread_mutex_unlock(&server->lock);
+}
+
 /* 0 when nothing is to be said. */
 static size_t reply_to(struct dns_server *server, const uint8_t *query, size_t len, bool udp,
                        struct message *message)
@@ -228,7 +241,13 @@ static size_t reply_to(struct dns_server *server, const uint8_t *query, size_t l
     note(server, name, type);
     message->len = message->records = 0;
     put(message, query, end + 5);
-    int rcode = answer_question(server, message, name, type, udp);
+    pthread_mutex_lock(&server->lock);
+    enum dns_server_edns edns = server->edns;
+    pthread_mutex_unlock(&server->lock);
+    bool knows = edns == DNS_SERVER_EDNS, asks = query[11] > 0; /* additional records */
+    int rcode = asks && edns == DNS_SERVER_EDNS_UNKNOWN
+                    ? 1
+                    : answer_question(server, message, name, type, udp);
     if (rcode == -1)
         return 0;
     bool cut = rcode == -2 || (udp && message->len > UDP_MAX - 200);
@@ -238,9 +257,18 @@ static size_t reply_to(struct dns_server *server, const uint8_t *query, size_t l
     if (negative)
         put_soa(message, name);
     static const uint8_t options[] = {0, 0, TYPE_OPT, UDP_MAX >> 8, UDP_MAX & 255, 0, 0, 0x80, 0, 0, 0};
-    put(message, options, sizeof options);
-    uint8_t header[] = {(uint8_t)(0x81 | (cut ? 2 : 0)), (uint8_t)(0x80 | rcode), 0, 1, 0,
-                        (uint8_t)message->records, 0, negative, 0, 1};
+    if (knows)
+        put(message, options, sizeof options);
+    uint8_t header[] = {(uint8_t)(0x81 | (cut ? 2 : 0)),
+                        (uint8_t)(0x80 | rcode),
+                        0,
+                        1,
+                        0,
+                        (uint8_t)message->records,
+                        0,
+                        negative,
+                        0,
+                        knows};
     memcpy(message->octets + 2, header, sizeof header);
     return message->len;
 }

@@ -28,8 +28,19 @@ struct dns_server;
 struct dns_server *dns_server_open(const struct dns_row *rows, size_t count);
 void dns_server_close(struct dns_server *server);
 
+/* What it makes of a question with EDNS (RFC 6891) in it. */
+enum dns_server_edns {
+    DNS_SERVER_EDNS,         /* all that a server should */
+    DNS_SERVER_EDNS_UNKNOWN, /* FORMERR, as RFC 1035 alone has it */
+    DNS_SERVER_EDNS_IGNORED, /* an answer as if it were not there */
+};
+void dns_server_set_edns(struct dns_server *server, enum dns_server_edns edns);
+
 /* Questions for that name and type so far (name NULL: all). */
 unsigned dns_server_asked(struct dns_server *server, const char *name, int type);
+
+/* Where it listens. */
+const struct address *dns_server_address(const struct dns_server *server);
 
 /* A resolver that asks only this server, without DNSSEC unless `anchor` is a file. */
 struct resolver *dns_server_resolver(struct dns_server *server, const char *anchor);

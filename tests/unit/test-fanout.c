@@ -831,6 +831,25 @@ static void test_places(void)
     remotes_free(remotes);
 }
 
+/* Six hundred a minute: one in 100 ms, for each destination by itself. */
+static void test_turns(void)
+{
+    struct error err = {""};
+    struct remotes *remotes = remotes_new(&err);
+    struct deadline late = deadline_in_ms(60000);
+    int64_t began_ms = deadline_now_ms();
+
+    for (int i = 0; i < 3; i++)
+        g_assert_true(remotes_take_turn(remotes, "a", 600, late));
+    g_assert_cmpint(deadline_now_ms() - began_ms, >=, 200);
+    /* Not in time: none is taken, so who asks later waits no longer for that. */
+    g_assert_false(remotes_take_turn(remotes, "a", 1, deadline_in_ms(0)));
+    g_assert_true(remotes_take_turn(remotes, "b", 1, deadline_in_ms(0)));
+    g_assert_false(remotes_take_turn(remotes, "b", 1, deadline_in_ms(50000)));
+    g_assert_true(remotes_take_turn(remotes, "a", 600, late));
+    remotes_free(remotes);
+}
+
 static void count_notes(void *context, const struct remote_note *note)
 {
     g_assert_cmpint(note->left_ms, >, 0);
@@ -894,6 +913,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/needs", test_needs);
     g_test_add_func("/fanout/store", test_store);
     g_test_add_func("/remotes/places", test_places);
+    g_test_add_func("/remotes/turns", test_turns);
     g_test_add_func("/remotes/marks", test_marks);
     int result = g_test_run();
     g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);

@@ -12,6 +12,7 @@
 #include "dns-server.h"
 #include "dns-sign.h"
 #include "net/dns-name.h"
+#include "net/resolver-internal.h"
 
 static const struct dns_row rows[] = {
     {"a.example", DNS_TYPE_A, "192.0.2.1|192.0.2.2"},
@@ -410,12 +411,17 @@ static void test_downgrade(void)
     };
     static const struct {
         bool optional, stripped, downgraded;
-    } cases_of[] = {{true, true, true}, {false, true, false}, {true, false, false}};
+        enum dns_server_edns edns;
+    } cases_of[] = {{true, true, true, DNS_SERVER_EDNS},
+                    {true, true, true, DNS_SERVER_EDNS_UNKNOWN},
+                    {false, true, false, DNS_SERVER_EDNS},
+                    {true, false, false, DNS_SERVER_EDNS}};
     for (size_t i = 0; i < G_N_ELEMENTS(cases_of); i++) {
         struct signed_rows *all = dns_sign(root, G_N_ELEMENTS(root), "");
         struct dns_server *server = cases_of[i].stripped
                                         ? dns_server_open(root, G_N_ELEMENTS(root))
                                         : dns_server_open(all->rows, all->count);
+        dns_server_set_edns(server, cases_of[i].edns);
         struct resolver_config config = {.trust_anchor_file = all->anchor_file,
                                          .trust_anchor_optional = cases_of[i].optional};
         struct resolver *resolver = dns_server_resolver_with(server, &config);
@@ -431,6 +437,108 @@ static void test_downgrade(void)
         resolver_free(resolver);
         dns_server_close(server);
         signed_rows_free(all);
+    }
+}
+
+/* Old servers know no EDNS; names are found all the same. */
+static void test_without_edns(void)
+{
+    for (int edns = DNS_SERVER_EDNS_UNKNOWN; edns <= DNS_SERVER_EDNS_IGNORED; edns++) {
+        struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+        struct resolver *resolver = dns_server_resolver(server, NULL);
+        bool bogus, found = false;
+        g_test_message("kind %d", edns);
+        dns_server_set_edns(server, (enum dns_server_edns)edns);
+        for (int attempt = 0; attempt < 3 && !found; attempt++)
+            found = ask_a(resolver, &bogus) == RESOLVER_FOUND;
+        g_assert_true(found);
+        resolver_free(resolver);
+        dns_server_close(server);
+    }
+}
+
+static void configure(struct resolver *resolver, const struct address *server)
+{
+    struct resolver_config config = {.servers = server, .server_count = 1, .trust_anchor_file = ""};
+    struct error err = {""};
+    g_assert_cmpint(resolver_configure(resolver, &config, &err), ==, 0);
+}
+
+static void take_answer(void *context, struct resolver_answer *answer)
+{
+    atomic_store((atomic_int *)context, (int)answer->result + 1);
+}
+
+/* A reload: what is open and what is asked later goes to the new servers; nothing that the old ones
+ * said is remembered. */
+static void test_configure(void)
+{
+    static const struct dns_row fails[] = {{"a.example", DNS_TYPE_A, "!SERVFAIL"},
+                                           {"mx.example", DNS_TYPE_MX, "!DROP"}};
+    struct dns_server *old = dns_server_open(fails, G_N_ELEMENTS(fails));
+    struct dns_server *new = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct resolver *resolver = dns_server_resolver(old, NULL);
+    atomic_int result = 0;
+    bool bogus;
+    g_assert_cmpint(ask_a(resolver, &bogus), ==, RESOLVER_TEMPORARY);
+    unsigned asked = dns_server_asked(old, NULL, 0);
+    configure(resolver, dns_server_address(old)); /* nothing has changed */
+    g_assert_cmpint(ask_a(resolver, &bogus), ==, RESOLVER_TEMPORARY);
+    g_assert_cmpuint(dns_server_asked(old, NULL, 0), ==, asked);
+    g_assert_cmpint(resolver_ask(resolver, "mx.example", DNS_TYPE_MX, deadline_in_ms(20000),
+                                 take_answer, &result),
+                    ==, 0);
+    while (dns_server_asked(old, "mx.example", DNS_TYPE_MX) == 0)
+        g_usleep(1000);
+    configure(resolver, dns_server_address(new));
+    g_assert_cmpint(ask_a(resolver, &bogus), ==, RESOLVER_FOUND);
+    for (int i = 0; i < 10000 && atomic_load(&result) == 0; i++)
+        g_usleep(1000);
+    g_assert_cmpint(atomic_load(&result), ==, RESOLVER_FOUND + 1);
+    resolver_free(resolver);
+    dns_server_close(old);
+    dns_server_close(new);
+}
+
+static void test_read_servers(void)
+{
+    static const struct {
+        const char *label, *text, *servers;
+    } cases[] = {
+        {"none", "# nothing yet\nsearch example.com\n", ""},
+        {"two", "nameserver 192.0.2.1\nnameserver 2001:db8::1\n", "192.0.2.1 2001:db8::1 "},
+        {"a name", "nameserver dns.example\nnameserver 192.0.2.1\n", "192.0.2.1 "},
+        {"too large a number", "nameserver 192.0.2.300\nnameserver 192.0.2.1\n", "192.0.2.1 "},
+        {"nothing behind it", "nameserver\nnameserver  \nnameserver 192.0.2.1\n", "192.0.2.1 "},
+        {"tabs, CR, a comment behind", "nameserver\t192.0.2.1 # ours\r\nnameserver 192.0.2.2\r\n",
+         "192.0.2.1 192.0.2.2 "},
+        {"a scope", "nameserver fe80::1%eth0\n", "fe80::1%eth0 "},
+        {"commented out", "#nameserver 192.0.2.1\n;nameserver 192.0.2.2\n", ""},
+        {"another word", "nameservers 192.0.2.1\noptions edns0\n", ""},
+        {"no final newline", "nameserver 192.0.2.1", "192.0.2.1 "},
+        {"a long line",
+         "nameserver "
+         "1111111111111111111111111111111111111111111111111111111111111111111111111111111111111\n"
+         "nameserver 192.0.2.1\n",
+         "192.0.2.1 "},
+        {"many",
+         "nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\n"
+         "nameserver 10.0.0.4\nnameserver 10.0.0.5\nnameserver 10.0.0.6\nnameserver 10.0.0.7\n"
+         "nameserver 10.0.0.8\nnameserver 10.0.0.9\n",
+         "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6 10.0.0.7 10.0.0.8 "},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        gchar *file = write_anchor(cases[i].text);
+        GString *got = g_string_new(NULL);
+        struct resolver_servers servers;
+        g_test_message("%s", cases[i].label);
+        g_assert_cmpint(resolver_read_servers(file, &servers), ==, 0);
+        for (size_t j = 0; j < servers.count; j++)
+            g_string_append_printf(got, "%s ", servers.items[j]);
+        g_assert_cmpstr(got->str, ==, cases[i].servers);
+        g_string_free(got, TRUE);
+        g_unlink(file);
+        g_free(file);
     }
 }
 
@@ -470,6 +578,9 @@ int main(int argc, char **argv)
     g_test_add_func("/resolver/bogus", test_bogus);
     g_test_add_func("/resolver/secure", test_secure);
     g_test_add_func("/resolver/downgrade", test_downgrade);
+    g_test_add_func("/resolver/without EDNS", test_without_edns);
+    g_test_add_func("/resolver/configure", test_configure);
+    g_test_add_func("/resolver/resolv.conf", test_read_servers);
     g_test_add_func("/resolver/settings", test_settings);
     return g_test_run();
 }

@@ -208,9 +208,15 @@ static void test_password(void)
     const struct {
         const char *octets, *password; /* NULL: none */
     } files[] = {
-        {"\xef\xbb\xbfs3cret\r\n", "s3cret"}, {"s3cret", "s3cret"}, {"pass word \n", "pass word "},
-        {"p\xc3\xa4ss\n", "p\xc3\xa4ss"},    {longest, longest}, {longer, NULL},
-        {"\n", NULL},                          {"", NULL},         {"\xef\xbb\xbf\n", NULL},
+        {"\xef\xbb\xbfs3cret\r\n", "s3cret"},
+        {"s3cret", "s3cret"},
+        {"pass word \n", "pass word "},
+        {"p\xc3\xa4ss\n", "p\xc3\xa4ss"},
+        {longest, longest},
+        {longer, NULL},
+        {"\n", NULL},
+        {"", NULL},
+        {"\xef\xbb\xbf\n", NULL},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
         g_test_message("file %zu", i);
@@ -292,26 +298,31 @@ static void test_tls(void)
         g_strdup_printf(both,
                         ", { domain = [ \"v.example\" ]; next_hop = [ \"h\" ]; tls = \"verify\"; "
                         "tls_name = \"n.example\"; },"
-                        "{ domain = [ \"n.example\" ]; tls = \"none\"; }",
+                        "{ domain = [ \"n.example\" ]; tls = \"none\"; },"
+                        "{ domain = [ \"mxv.example\" ]; tls = \"verify\"; }",
                         "tls = { no_tls = [ \"broken.example\", \".bad.example\" ]; };");
     struct config *config = load(text);
     struct error err = {""};
     struct routes *routes = routes_new(config, &err);
     static const struct {
         const char *domain, *host;
-        bool is_address;
+        bool is_address, unproven;
         int level;
         const char *name;
     } cases[] = {
-        {"x.example", "mx.example", false, CONFIG_OUT_TLS_MAY, "mx.example"},
-        {"x.example", "192.0.2.1", true, CONFIG_OUT_TLS_MAY, NULL},
-        {"broken.example", "mx.example", false, CONFIG_OUT_TLS_NONE, "mx.example"},
-        {"x.example", "mx1.BAD.example", false, CONFIG_OUT_TLS_NONE, "mx1.BAD.example"},
-        {"plain.example", "mx1.bad.example", false, CONFIG_OUT_TLS_ENCRYPT,
+        {"x.example", "mx.example", false, false, CONFIG_OUT_TLS_MAY, "mx.example"},
+        {"x.example", "192.0.2.1", true, false, CONFIG_OUT_TLS_MAY, NULL},
+        {"broken.example", "mx.example", false, false, CONFIG_OUT_TLS_NONE, "mx.example"},
+        {"x.example", "mx1.BAD.example", false, false, CONFIG_OUT_TLS_NONE, "mx1.BAD.example"},
+        {"plain.example", "mx1.bad.example", false, false, CONFIG_OUT_TLS_ENCRYPT,
          "mx1.bad.example"},
-        {"v.example", "h", false, CONFIG_OUT_TLS_VERIFY, "n.example"},
-        {"n.example", "mx.example", false, CONFIG_OUT_TLS_NONE, "mx.example"},
-        {"second.example", "10.0.0.3", true, CONFIG_OUT_TLS_NONE, NULL},
+        {"v.example", "h", false, false, CONFIG_OUT_TLS_VERIFY, "n.example"},
+        {"n.example", "mx.example", false, false, CONFIG_OUT_TLS_NONE, "mx.example"},
+        {"second.example", "10.0.0.3", true, false, CONFIG_OUT_TLS_NONE, NULL},
+        {"x.example", "mx.example", false, true, CONFIG_OUT_TLS_MAY, "mx.example"},
+        {"v.example", "h", false, true, CONFIG_OUT_TLS_VERIFY, "n.example"},
+        {"mxv.example", "mx.example", false, false, CONFIG_OUT_TLS_VERIFY, "mx.example"},
+        {"mxv.example", "mx.example", false, true, CONFIG_OUT_TLS_VERIFY, "mxv.example"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct tls_need need;
@@ -319,7 +330,9 @@ static void test_tls(void)
             .route = routes_find(routes, cases[i].domain),
             .domain = cases[i].domain,
             .host = cases[i].host,
+            .ascii = cases[i].domain,
             .host_is_address = cases[i].is_address,
+            .host_secure = !cases[i].unproven,
         };
         g_test_message("%s at %s", cases[i].domain, cases[i].host);
         tls_policy_find(&config->out, &question, &need);
