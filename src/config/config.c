@@ -153,10 +153,10 @@ static void read_lines(struct load *load, const struct rows *rows, FILE *file, c
 
     full_path(rows, option, path);
     for (unsigned number = 1; (len = getline(&line, &size, file)) >= 0; number++) {
-        const char *zero = memchr(line, '\0', (size_t)len);
+        const char *problem = source_line_problem(line, (size_t)len);
         const char *text = value_trim(line);
-        if (zero != NULL)
-            load_complain_at(load, name, number, path, _("the line has a zero octet"));
+        if (problem != NULL)
+            load_complain_at(load, name, number, path, problem);
         else if (text[0] != '\0' && option_set(option, rows->base, text, load->folder, &err) != 0)
             load_complain_at(load, name, number, path, err.text);
     }
@@ -325,10 +325,20 @@ static unsigned find_parts(struct load *load, unsigned parts)
 
 static int read_file(struct load *load)
 {
-    if (source_check(load, load->name) != 0)
+    static const char byte_order_mark[] = BYTE_ORDER_MARK;
+    char first[sizeof byte_order_mark] = "";
+    FILE *file = source_check(load, load->name) == 0 ? fopen(load->name, "re") : NULL;
+    int result = CONFIG_FALSE;
+
+    if (file == NULL)
         return -1;
+    if (fread(first, 1, sizeof first - 1, file) != sizeof first - 1 ||
+        strcmp(first, byte_order_mark) != 0)
+        rewind(file);
     config_set_include_dir(&load->file, load->folder);
-    if (config_read_file(&load->file, load->name) == CONFIG_TRUE)
+    result = config_read(&load->file, file);
+    fclose(file);
+    if (result == CONFIG_TRUE)
         return 0;
     load_complain_at(load, config_error_file(&load->file), (unsigned)config_error_line(&load->file),
                      "", config_error_text(&load->file));

@@ -37,6 +37,10 @@ void load_complain(struct load *load, const config_setting_t *setting, const cha
  * or -1 when reading on makes no sense. */
 int source_check(struct load *load, const char *file);
 
+/* What editors of other systems leave in a text file: why the line (with its end) will not be read
+ * as it was meant, or NULL. */
+const char *source_line_problem(const char *text, size_t len);
+
 /* What is wrong between settings that are right alone. */
 void check_settings(struct load *load);
 

@@ -98,6 +98,25 @@ static enum source_state check_line(struct load *load, const char *file, unsigne
     return state;
 }
 
+const char *source_line_problem(const char *text, size_t len)
+{
+    const char *cr = memchr(text, '\r', len);
+
+    if (strncmp(text, "\xff\xfe", 2) == 0 || strncmp(text, "\xfe\xff", 2) == 0)
+        return _("the file is UTF-16; save it as UTF-8");
+    if (memchr(text, '\0', len) != NULL)
+        return _("the line has a zero octet");
+    if (cr != NULL && cr + 1 < text + len && cr[1] != '\n')
+        return _("a line ends by CR alone; save the file with LF at the ends of lines");
+    return NULL;
+}
+
+/* libconfig skips no byte order mark; that of the main file is taken off for it. */
+static bool begins_with_mark(const char *text)
+{
+    return strncmp(text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0;
+}
+
 static int check_source(struct load *load, const char *file, unsigned depth);
 
 /* Of an @include line: 1 when it is none, 0 when the file is fine, else -1. */
@@ -137,13 +156,22 @@ static int check_source(struct load *load, const char *file, unsigned depth)
     char *text = NULL;
     size_t size = 0;
     int result = 0;
+    ssize_t len;
 
     if (stream == NULL) {
         load_complain_at(load, file, 0, _("cannot be read"),
                          problem != NULL ? problem : strerror(errno));
         return -1;
     }
-    for (unsigned line = 1; result == 0 && getline(&text, &size, stream) >= 0; line++) {
+    for (unsigned line = 1; result == 0 && (len = getline(&text, &size, stream)) >= 0; line++) {
+        problem = source_line_problem(text, (size_t)len);
+        if (line == 1 && depth > 0 && begins_with_mark(text))
+            problem = _("the file begins with a byte order mark; save it without");
+        if (problem != NULL) {
+            load_complain_at(load, file, line, "", problem);
+            result = -1;
+            continue;
+        }
         int include = state == SOURCE_CODE ? check_include(load, file, line, text, depth) : 1;
         if (include > 0)
             state = check_line(load, file, line, text, state);

@@ -14,6 +14,7 @@
 #include "base/i18n.h"
 #include "base/utf8.h"
 #include "config/values.h"
+#include "net/dns-name.h"
 #include "net/endpoint.h"
 #include "smtp/path.h"
 
@@ -222,20 +223,21 @@ static int add_string(struct string_list *list, char *item, struct error *err)
     return 0;
 }
 
+/* Kept in the form in which domains are compared, whatever it is written in. */
 static int add_domain(struct string_list *list, const char *text, struct error *err)
 {
     const char *domain = text[0] == '.' ? text + 1 : text;
-    if (!utf8_is_valid(text, strlen(text)) || !path_is_domain(domain, strlen(domain))) {
+    char folded[1 + DNS_NAME_MAX] = ".";
+
+    if (!utf8_is_valid(text, strlen(text)) || !path_is_domain(domain, strlen(domain)) ||
+        !dns_name_fold(domain, folded + 1)) {
         error_set(err,
                   _("found \"%s\"; expected a domain like example.com, or .example.com for its "
                     "subdomains"),
                   text);
         return -1;
     }
-    char *item = strdup(text);
-    for (char *at = item; at != NULL && *at != '\0'; at++)
-        *at = *at >= 'A' && *at <= 'Z' ? (char)(*at + 32) : *at;
-    return add_string(list, item, err);
+    return add_string(list, strdup(text[0] == '.' ? folded : folded + 1), err);
 }
 
 /* "*" besides what add_domain() takes. */
@@ -255,9 +257,8 @@ static int add_next_hop(struct string_list *list, const char *text, struct error
 
 char *value_trim(char *line)
 {
-    static const char byte_order_mark[] = "\xef\xbb\xbf";
-    if (strncmp(line, byte_order_mark, strlen(byte_order_mark)) == 0)
-        line += strlen(byte_order_mark);
+    if (strncmp(line, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0)
+        line += strlen(BYTE_ORDER_MARK);
     line[strcspn(line, "#\r\n")] = '\0';
     line += strspn(line, " \t");
     size_t len = strlen(line);

@@ -20,6 +20,8 @@ const char *value_file_problem(const char *path);
  * be read. */
 int value_set_file(char **place, const char *text, const char *folder, struct error *err);
 
+#define BYTE_ORDER_MARK "\xef\xbb\xbf" /* of UTF-8, which some editors put first */
+
 /* A line of a domain file without its comment, the blanks around and a byte-order mark; changes
  * the line. */
 char *value_trim(char *line);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "smtp/path.h"
+#include "net/dns-name.h"
 
 static int compare(const void *a, const void *b)
 {
@@ -54,16 +54,12 @@ void domains_free(struct domains *domains)
 
 bool domains_find(const struct domains *domains, const char *domain, unsigned *backend)
 {
-    char lower[PATH_DOMAIN_MAX + 1];
-    size_t len = strlen(domain);
+    char folded[DNS_NAME_MAX];
 
-    if (len == 0 || len > PATH_DOMAIN_MAX)
+    if (!dns_name_fold(domain, folded))
         return false;
-    /* Only ASCII has case here; UTF-8 labels must be listed as they are written. */
-    for (size_t i = 0; i <= len; i++)
-        lower[i] = domain[i] >= 'A' && domain[i] <= 'Z' ? (char)(domain[i] + 32) : domain[i];
-    const struct domain *found = find(domains, lower);
-    for (const char *dot = strchr(lower, '.'); found == NULL && dot != NULL;
+    const struct domain *found = find(domains, folded);
+    for (const char *dot = strchr(folded, '.'); found == NULL && dot != NULL;
          dot = strchr(dot + 1, '.'))
         found = find(domains, dot);
     if (found != NULL)

@@ -25,13 +25,13 @@ struct domains {
     struct domain first; /* the first one given that is no ".suffix"; name NULL if none */
 };
 
-/* Adds `list`, which is lower case and must outlive it, for the backend of that number. A domain
+/* Adds `list`, which is as dns_name_fold() makes it and must outlive it, for the backend of that number. A domain
  * that is there already goes to the later one. 0, or -1 when out of memory. Starts from an all-zero
  * struct. */
 int domains_add(struct domains *domains, const struct string_list *list, unsigned backend);
 void domains_free(struct domains *domains);
 
-/* Any case. False when the domain is not ours. */
+/* In any form. False when the domain is not ours. */
 bool domains_find(const struct domains *domains, const char *domain, unsigned *backend);
 
 #endif

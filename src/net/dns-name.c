@@ -119,9 +119,30 @@ int dns_name_to_ascii(const char *domain, char name[DNS_NAME_MAX])
     return result;
 }
 
+bool dns_name_fold(const char *domain, char name[DNS_NAME_MAX])
+{
+    char *converted = NULL;
+    const char *form = domain;
+    size_t len;
+
+    if (!is_ascii(domain) &&
+        idn2_to_ascii_8z(domain, &converted, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK)
+        form = converted;
+    len = strlen(form);
+    for (size_t i = 0; i <= len && len < DNS_NAME_MAX; i++)
+        name[i] = form[i] >= 'A' && form[i] <= 'Z' ? (char)(form[i] + 32) : form[i];
+    idn2_free(converted);
+    return len > 0 && len < DNS_NAME_MAX;
+}
+
 bool dns_name_equal(const char *a, const char *b)
 {
-    return strcasecmp(a, b) == 0;
+    char folded_a[DNS_NAME_MAX], folded_b[DNS_NAME_MAX];
+
+    if (strcasecmp(a, b) == 0)
+        return true;
+    return !(is_ascii(a) && is_ascii(b)) && dns_name_fold(a, folded_a) &&
+           dns_name_fold(b, folded_b) && strcmp(folded_a, folded_b) == 0;
 }
 
 int dns_name_of_address(const struct address *address, const char *suffix, char name[DNS_NAME_MAX])

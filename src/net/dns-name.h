@@ -46,7 +46,12 @@ bool dns_name_is_hostname(const char *name);
  * labels that are not ASCII become A-labels (RFC 5891). 0; -1 when that can't be or is none. */
 int dns_name_to_ascii(const char *domain, char name[DNS_NAME_MAX]);
 
-/* Same name? Case does not count. */
+/* The one form in which domains are compared: lower case, labels that are not ASCII as A-labels.
+ * What can't be an internationalized name stays as it is, with its ASCII letters in lower case.
+ * False when it is empty or longer than DNS_NAME_MAX. */
+bool dns_name_fold(const char *domain, char name[DNS_NAME_MAX]);
+
+/* Same name? Neither case counts, nor whether a label is written as A-label or U-label. */
 bool dns_name_equal(const char *a, const char *b);
 
 /* "7.100.51.198.SUFFIX" or the 32 nibbles of IPv6, SUFFIX. `suffix` NULL: in-addr.arpa, ip6.arpa.

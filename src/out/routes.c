@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/i18n.h"
+#include "net/dns-name.h"
 
 #define SMTP_PORT 25
 
@@ -71,25 +72,14 @@ static const struct route *lookup(const struct patterns *patterns, const char *t
     return found != NULL ? found->route : NULL;
 }
 
-static bool to_lower(const char *domain, char lower[PATH_DOMAIN_MAX + 1])
-{
-    size_t len = strlen(domain);
-    if (len == 0 || len > PATH_DOMAIN_MAX)
-        return false;
-    /* Only ASCII has case here; UTF-8 labels must be listed as they are written. */
-    for (size_t i = 0; i <= len; i++)
-        lower[i] = domain[i] >= 'A' && domain[i] <= 'Z' ? (char)(domain[i] + 32) : domain[i];
-    return true;
-}
-
 static const struct route *match(const struct patterns *patterns, const char *domain)
 {
-    char lower[PATH_DOMAIN_MAX + 1];
+    char folded[DNS_NAME_MAX];
 
-    if (!to_lower(domain, lower))
+    if (!dns_name_fold(domain, folded))
         return NULL;
-    const struct route *found = lookup(patterns, lower);
-    for (const char *dot = strchr(lower, '.'); found == NULL && dot != NULL;
+    const struct route *found = lookup(patterns, folded);
+    for (const char *dot = strchr(folded, '.'); found == NULL && dot != NULL;
          dot = strchr(dot + 1, '.'))
         found = lookup(patterns, dot);
     return found != NULL ? found : lookup(patterns, "*");
@@ -331,7 +321,7 @@ const struct route *routes_fallback(const struct routes *routes)
 
 const char *route_key(const struct route *route, const char *domain, char out[ROUTE_KEY_MAX])
 {
-    if (route->hop_count > 0 || !to_lower(domain, out))
+    if (route->hop_count > 0 || !dns_name_fold(domain, out))
         snprintf(out, ROUTE_KEY_MAX, "%s", route->name);
     return out;
 }

@@ -15,6 +15,7 @@
 
 #include "base/deadline.h"
 #include "base/i18n.h"
+#include "net/dns-name.h"
 
 #define FAILURE_MS 1000           /* that a failed check takes at least */
 #define FAILURES_FOR_MS 600000    /* that a failure is remembered */
@@ -213,12 +214,21 @@ enum own_reply users_check(struct users *users, const struct address *client, co
     return REPLY_AUTH_FAILED;
 }
 
+/* "*", "@domain" or a mailbox. */
 static bool sender_fits(const char *pattern, size_t len, const struct path *sender)
 {
+    const char *at = memrchr(pattern, '@', len);
+    char domain[PATH_DOMAIN_MAX + 1];
+
     if (len == 1 && pattern[0] == '*')
         return true;
-    const char *text = pattern[0] == '@' ? sender->domain - 1 : sender->mailbox;
-    return strlen(text) == len && strncasecmp(text, pattern, len) == 0;
+    if (at == NULL || pattern + len - at > PATH_DOMAIN_MAX)
+        return false;
+    snprintf(domain, sizeof domain, "%.*s", (int)(pattern + len - at - 1), at + 1);
+    size_t local_len = (size_t)(at - pattern);
+    return (local_len == 0 || (local_len == sender->local_len &&
+                               strncasecmp(sender->mailbox, pattern, local_len) == 0)) &&
+           dns_name_equal(sender->domain, domain);
 }
 
 bool users_may_send(const struct users *users, const char *name, const struct path *sender)

@@ -11,6 +11,8 @@
 #include <strings.h>
 #include <time.h>
 
+#include "net/dns-name.h"
+
 static const struct {
     const char *name;
     unsigned flag;
@@ -97,7 +99,7 @@ size_t spool_envelope_left(const struct spool_envelope *envelope)
 bool spool_recipient_waits_at(const struct spool_recipient *recipient, const char *domain)
 {
     return recipient->state == RECIPIENT_QUEUED &&
-           (domain == NULL || strcasecmp(recipient->path.domain, domain) == 0);
+           (domain == NULL || dns_name_equal(recipient->path.domain, domain));
 }
 
 /* Local parts are compared to the letter (RFC 5321 2.4). */
@@ -106,7 +108,7 @@ static bool is_from(const struct path *sender, const char *text)
     const char *at = strrchr(text, '@');
     if (strcmp(text, "<>") == 0 || sender->is_null)
         return strcmp(text, "<>") == 0 && sender->is_null;
-    if (at == NULL || strcasecmp(sender->domain, at + 1) != 0)
+    if (at == NULL || !dns_name_equal(sender->domain, at + 1))
         return false;
     return at == text || strncmp(sender->mailbox, text, (size_t)(at + 1 - text)) == 0;
 }

@@ -57,6 +57,11 @@ static const struct {
     const char *name, *text, *line, *part, *part2;
 } bad[] = {
     {"nothing", "", "", "hostname: it must be set", "in.backend.identity: it must be set"},
+    {"CR alone", "hostname = \"a.example\";\r// x\rin = { };\n", ":1:", "a line ends by CR alone", ""},
+    {"UTF-16", "\xff\xfeh", ":1:", "UTF-16", ""},
+    {"mark in an included file", "@include \"mark\"\n" MINIMUM "};\n", "mark:1:", "byte order mark", ""},
+    {"CR alone in the domains file", MINIMUM "domains_file = \"cr\"; };\n", "cr:1: in.domains_file",
+     "a line ends by CR alone", ""},
     {"syntax", "hostname = ;\n", ":1:", "syntax error", ""},
     {"unknown", MINIMUM "wrokers = 3; };\n", ":4:", "in.wrokers: no such option",
      "did you mean in.workers?"},
@@ -262,6 +267,22 @@ static void test_domains_file(void)
     g_assert_cmpstr(errors->str, ==, "");
     g_assert_cmpuint(config->in.domains.count, ==, 2);
     g_assert_cmpstr(config->in.domains.items[1], ==, "two.example");
+    config_unref(config);
+    g_string_free(errors, TRUE);
+}
+
+/* Domains are kept in one form, whichever is written; an editor's mark is passed over. */
+static void test_other_forms(void)
+{
+    GString *errors = g_string_new(NULL);
+    struct config *config =
+        load_text("\xef\xbb\xbfhostname = \"a.example\"; in = { backend = { hosts = [ \"10.0.0.2\" ]; "
+                  "identity = \"none\"; };\r\n domains = [ \"B\xc3\x9c" "cher.example\", "
+                  "\".XN--BCHER-KVA.example\" ]; };",
+                  errors);
+    g_assert_cmpstr(errors->str, ==, "");
+    g_assert_cmpstr(config->in.domains.items[0], ==, "xn--bcher-kva.example");
+    g_assert_cmpstr(config->in.domains.items[1], ==, ".xn--bcher-kva.example");
     config_unref(config);
     g_string_free(errors, TRUE);
 }
@@ -515,6 +536,10 @@ int main(int argc, char **argv)
                         NULL);
     g_file_set_contents(wrong, "one.example\nnot a domain\n\n@\n", -1, NULL);
     g_file_set_contents(zero, "one.example\0two\n", 16, NULL);
+    g_autofree char *mark = g_build_filename(folder, "mark", NULL);
+    g_autofree char *cr = g_build_filename(folder, "cr", NULL);
+    g_file_set_contents(mark, "\xef\xbb\xbfuser = \"a\";\n", -1, NULL);
+    g_file_set_contents(cr, "one.example\rtwo.example\r", -1, NULL);
     g_file_set_contents(part, "in = {\n  wrokers = 3; };\n", -1, NULL);
     g_file_set_contents(tls,
                         "/* 99999999999 \" */ # 99999999999\ntls = { certificates = ( { cert = "
@@ -529,6 +554,7 @@ int main(int argc, char **argv)
     g_test_add_func("/config/half printed", test_print_half);
     g_test_add_func("/config/restarts", test_restarts);
     g_test_add_func("/config/domains file", test_domains_file);
+    g_test_add_func("/config/other forms", test_other_forms);
     g_test_add_func("/config/round trip", test_round_trip);
     g_test_add_func("/config/table", test_table);
     g_test_add_func("/config/link", test_link);
@@ -538,6 +564,8 @@ int main(int argc, char **argv)
     g_remove(good);
     g_remove(wrong);
     g_remove(zero);
+    g_remove(mark);
+    g_remove(cr);
     g_remove(part);
     g_remove(tls);
     g_remove(conf);

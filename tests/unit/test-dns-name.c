@@ -125,6 +125,36 @@ static void test_to_ascii(void)
     g_free(longest);
 }
 
+static void test_fold(void)
+{
+    static const struct {
+        const char *a, *b;
+        bool same;
+    } cases[] = {
+        {"Mail.Example", "mail.example", true},
+        {"b\303\274cher.example", "XN--BCHER-KVA.EXAMPLE", true},
+        {"B\303\234cher.example", "b\303\274CHER.example", true},
+        {"bu\314\210cher.example", "b\303\274cher.example", true}, /* u and a combining mark */
+        {"b\303\274cher.example", "bucher.example", false},
+        {"[192.0.2.1]", "[192.0.2.1]", true},
+        {"a\342\200\213.example", "A\342\200\213.example", true}, /* no name at all */
+        {"a..b\303\274", "a.b\303\274", false},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        char a[DNS_NAME_MAX], b[DNS_NAME_MAX];
+        g_test_message("%s", cases[i].a);
+        g_assert_true(dns_name_fold(cases[i].a, a) && dns_name_fold(cases[i].b, b));
+        g_assert_cmpint(strcmp(a, b) == 0, ==, cases[i].same);
+        g_assert_cmpint(dns_name_equal(cases[i].a, cases[i].b), ==, cases[i].same);
+    }
+    g_autofree char *longest = g_strnfill(DNS_NAME_MAX, 'a');
+    char name[DNS_NAME_MAX];
+    g_assert_false(dns_name_fold(longest, name));
+    longest[DNS_NAME_MAX - 1] = '\0';
+    g_assert_true(dns_name_fold(longest, name));
+    g_assert_false(dns_name_fold("", name));
+}
+
 static void test_of_address(void)
 {
     static const struct {
@@ -172,6 +202,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dns-name/mx", test_mx);
     g_test_add_func("/dns-name/hostname", test_hostname);
     g_test_add_func("/dns-name/to ASCII", test_to_ascii);
+    g_test_add_func("/dns-name/fold", test_fold);
     g_test_add_func("/dns-name/of address", test_of_address);
     g_test_add_func("/dns-name/address", test_address_read);
     return g_test_run();

@@ -15,13 +15,17 @@ static const struct {
     {"b.example.org", 0},   {"xb.example.org", 0},    {"xexample.com", -1},
     {"moved.example", 1},   {"example.com.evil", -1}, {"com", -1},
     {"", -1},               {".example.org", 0},      {"xexample.org", -1},
+    {"xn--bcher-kva.example", 1},     {"XN--BCHER-KVA.example", 1}, {"b\xc3\xbc" "cher.example", 1},
+    {"B\xc3\x9c" "CHER.example", 1}, {"bu\xcc\x88" "cher.example", 1}, {"bucher.example", -1},
+    {"a.xn--fsq.example", 0},         {"a.\xe4\xbe\x8b.example", 0}, {"\xe4\xbe\x8b.example", -1},
 };
 
 static void test_find(void)
 {
     char *items[] = {(char *)".example.org", (char *)"zzz.example", (char *)"example.com",
-                     (char *)"moved.example"};
-    char *others[] = {(char *)"moved.example", (char *)".b.example.org"};
+                     (char *)"moved.example", (char *)".xn--fsq.example"};
+    char *others[] = {(char *)"moved.example", (char *)".b.example.org",
+                      (char *)"xn--bcher-kva.example"};
     struct string_list list = {items, G_N_ELEMENTS(items)}, more = {others, G_N_ELEMENTS(others)};
     struct domains domains = {0};
     unsigned backend;

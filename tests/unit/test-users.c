@@ -82,7 +82,8 @@ static void test_limit(void)
 static void test_senders(void)
 {
     struct users *users =
-        load("any:x\nstar:x:*\none:x:a@x.example\nmore:x:a@x.example @y.example,b@z.example\n", 1);
+        load("any:x\nstar:x:*\none:x:a@x.example\nmore:x:a@x.example @y.example,b@z.example\n"
+             "idn:x:a@b\xc3\xbc" "cher.example @xn--fsq.example\n", 1);
     static const struct {
         const char *user, *sender;
         bool may;
@@ -99,6 +100,17 @@ static void test_senders(void)
         {"more", "<q@z.example>", false},
         {"more", "<q@sub.y.example>", false},
         {"nobody", "<>", false},
+        {"idn", "<a@xn--bcher-kva.example>", true},
+        {"idn", "<A@B\xc3\x9c" "CHER.example>", true},
+        {"idn", "<b@xn--bcher-kva.example>", false},
+        {"idn", "<a@bucher.example>", false},
+        {"idn", "<q@\xe4\xbe\x8b.example>", true},
+        {"one", "<\"a\"@x.example>", true},
+        {"one", "<a@x.example@evil.example>", false},
+        {"one", "<\"a@x.example\"@evil.example>", false},
+        {"one", "<Joe <a@x.example>>", true},
+        {"one", "<a..@x.example>", false},
+        {"more", "<q%evil.example@y.example>", true},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct path path;
