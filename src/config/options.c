@@ -179,7 +179,9 @@ static const struct option all_rows[] = {
         "this one. To all others the command is unknown.")},
     {"in.proxy_hosts", OPTION_NETWORKS, offsetof(struct config, in.proxy_hosts), "", 0, 0, NULL,
      N_("Load balancers that may say by a PROXY header for whom they speak, on listeners "
-        "marked \"proxy\". Connections of others to such a listener are closed.")},
+        "marked \"proxy\". Connections of others to such a listener are closed. A header that "
+        "names no client (UNKNOWN, LOCAL) is for the balancer's own health check: it is "
+        "answered, and may not send.")},
     {"in.no_tls_hosts", OPTION_NETWORKS, offsetof(struct config, in.no_tls_hosts), "", 0, 0, NULL,
      N_("Clients to which STARTTLS is not offered, because theirs is broken.")},
     {"in.reverse_dns", OPTION_BOOLEAN, offsetof(struct config, in.reverse_dns), "true", 0, 0, NULL,

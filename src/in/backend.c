@@ -126,7 +126,7 @@ unsigned backend_spares_wanted(const struct backend *backend, bool tls)
         return 0;
     if (settings->tls == CONFIG_TLS_NONE)
         return tls ? 0 : all;
-    if (settings->tls != CONFIG_TLS_MIRROR)
+    if (settings->tls != CONFIG_TLS_MIRROR || backend->submission)
         return tls ? all : 0;
     unsigned under_tls =
         (all * (unsigned)__builtin_popcount(backend->demand) + DEMAND_BITS / 2) / DEMAND_BITS;
@@ -235,8 +235,10 @@ const char *backend_hostname(const struct backend *backend)
 
 bool backend_must_tls(const struct backend *backend)
 {
+    /* Log-ins come under TLS only, and what is mirrored of one is nothing less. */
     return backend->settings->tls == CONFIG_TLS_ENCRYPT ||
-           backend->settings->tls == CONFIG_TLS_VERIFY;
+           backend->settings->tls == CONFIG_TLS_VERIFY ||
+           (backend->submission && backend->settings->tls == CONFIG_TLS_MIRROR);
 }
 
 struct tls_client *backend_tls(const struct backend *backend)

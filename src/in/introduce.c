@@ -147,8 +147,9 @@ static enum nexthop_hello hello_form(const struct introduction *intro, bool esmt
     return uses_proxy(intro) ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO;
 }
 
-/* EHLO under our own name, to learn what the backend offers us. */
-static enum outcome hello_ourselves(struct introduction *intro)
+/* EHLO under our own name, to learn what the backend offers us. What it offers before STARTTLS is
+ * not what counts behind it: log-ins most of all. */
+static enum outcome hello_ourselves(struct introduction *intro, bool tls)
 {
     enum io_result result =
         nexthop_hello(intro->hop, hello_form(intro, true), backend_hostname(intro->backend),
@@ -165,7 +166,8 @@ static enum outcome hello_ourselves(struct introduction *intro)
         reply_own(intro->verdict, REPLY_BACKEND_BUSY);
         return HOST_DOWN;
     }
-    backend_learn(intro->backend, &intro->hop->capabilities, true);
+    if (!tls || !(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS))
+        backend_learn(intro->backend, &intro->hop->capabilities, true);
     intro->offered = intro->hop->capabilities.xclient;
     intro->assumed = false;
     return READY;
@@ -332,7 +334,7 @@ static enum outcome open_dialog(struct introduction *intro, bool tls)
     if (outcome == READY)
         outcome = greet(intro);
     if (outcome == READY && (tls || (identify && intro->offered == 0)))
-        outcome = hello_ourselves(intro);
+        outcome = hello_ourselves(intro, tls);
     if (outcome == READY && tls)
         outcome = start_tls(intro);
     return outcome;

@@ -227,11 +227,12 @@ static struct reverse_lookup *identify(void *context, const struct address *clie
     return inbound->config->in.reverse_dns ? reverse_start(inbound->resolver, client) : NULL;
 }
 
-static bool serves(void *context, const struct address *client)
+/* As the gate judges those that connect themselves. */
+static enum own_reply serves(void *context, const struct address *client)
 {
     const struct inbound *inbound = context;
-    return !address_is_private(client) ||
-           cidr_set_contains(inbound->config->in.private_clients, client);
+    bool allowed;
+    return service_judge(&inbound->service, client, &allowed);
 }
 
 static void inbound_destroy(struct service *service)

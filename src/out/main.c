@@ -164,13 +164,6 @@ static struct courier *new_courier(void *context, const void *route)
     return stores_all(out) ? courier_spool_new(out) : courier_out_new(out);
 }
 
-static bool serves(void *context, const struct address *client)
-{
-    (void)context;
-    (void)client;
-    return true;
-}
-
 static void set_rules(struct outbound *out)
 {
     const struct config_out *config = &out->config->out;
@@ -201,7 +194,6 @@ static void set_rules(struct outbound *out)
                 .check_recipient = check_recipient,
                 .offer = announce,
                 .courier_new = new_courier,
-                .serves = serves,
                 .check_password = check_password,
                 .check_sender = check_sender,
                 .context = out,

@@ -42,12 +42,6 @@ void gate_log_limit(struct refusals *refusals, const struct address *client, con
     refusals->unlogged = 0;
 }
 
-static bool is_unwanted(const struct service *service, const struct address *client)
-{
-    return service->refuse_private && address_is_private(client) &&
-           !cidr_set_contains(service->private_clients, client);
-}
-
 static void log_over(struct gate *gate, const struct address *client, enum clients_result result)
 {
     static const char *const options[] = {
@@ -100,24 +94,29 @@ static void count_client(struct gate *gate, const struct service *service,
 struct judgement gate_judge(struct gate *gate, const struct service *service,
                             const struct address *client)
 {
-    /* A relay of ours in front speaks for many clients. */
-    struct judgement judgement = {.why = REPLY_OK,
-                                  .allowed =
-                                      cidr_set_contains(service->allow, client) ||
-                                      cidr_set_contains(service->rules.xclient_hosts, client)};
+    struct judgement judgement = {.why = REPLY_OK};
 
-    if (is_unwanted(service, client)) {
-        atomic_fetch_add(&gate->refused_private, 1);
-        judgement.why = REPLY_CLIENT_REFUSED;
-    } else if (!judgement.allowed &&
-               (service->only_allowed || cidr_set_contains(service->deny, client))) {
-        atomic_fetch_add(&gate->refused_listed, 1);
-        judgement.why = REPLY_CLIENT_DENIED;
-    }
-    if (judgement.why != REPLY_OK)
-        log_refusal(client, judgement.why);
-    else
+    judgement.why = service_judge(service, client, &judgement.allowed);
+    if (judgement.why == REPLY_OK) {
         count_client(gate, service, client, &judgement);
+        return judgement;
+    }
+    atomic_fetch_add(
+        judgement.why == REPLY_CLIENT_REFUSED ? &gate->refused_private : &gate->refused_listed, 1);
+    log_refusal(client, judgement.why);
+    return judgement;
+}
+
+/* Its look whether we are well is answered, whatever address it has. Mail behind it would go on in
+ * its own name, which the backend may trust. */
+struct judgement gate_judge_balancer(struct gate *gate, const struct service *service,
+                                     const struct address *balancer)
+{
+    static const struct session_bar nameless = {
+        451, "4.7.1", "The load balancer names no client, and may not send mail itself"};
+    struct judgement judgement = {.why = REPLY_OK, .allowed = true, .bar = &nameless};
+
+    count_client(gate, service, balancer, &judgement);
     return judgement;
 }
 

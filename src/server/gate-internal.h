@@ -131,6 +131,9 @@ struct judgement {
 };
 struct judgement gate_judge(struct gate *gate, const struct service *service,
                             const struct address *client);
+/* The same of a load balancer that speaks for itself. */
+struct judgement gate_judge_balancer(struct gate *gate, const struct service *service,
+                                     const struct address *balancer);
 void gate_log_limit(struct refusals *refusals, const struct address *client, const char *event);
 
 /* gate-dnsbl.c */

@@ -36,7 +36,7 @@ void gate_proxy_late(struct connection *connection)
 }
 
 /* The header is whole: who is it, and may it come in? LOCAL and UNKNOWN are the load balancer
- * itself (a health check): it is judged, and served, as any client with its address. */
+ * itself (a health check). */
 static void take_client(struct connection *connection, const struct proxy_header *header)
 {
     if (!header->local) {
@@ -45,7 +45,9 @@ static void take_client(struct connection *connection, const struct proxy_header
     }
     log_proxy(connection, LOG_LEVEL_DEBUG, "event=proxy", NULL);
     struct judgement judgement =
-        gate_judge(connection->gate, connection->service, &connection->client);
+        header->local
+            ? gate_judge_balancer(connection->gate, connection->service, &connection->client)
+            : gate_judge(connection->gate, connection->service, &connection->client);
     if (judgement.why == REPLY_OK)
         gate_begin(connection, &judgement);
     else

@@ -64,6 +64,11 @@ struct service {
     void (*destroy)(struct service *service);
 };
 
+/* REPLY_OK, or why a client of this address is not let in, by lists and by what it is; `allowed`
+ * says whether it is on the allow list, or a relay of ours that speaks for many. */
+enum own_reply service_judge(const struct service *service, const struct address *client,
+                             bool *allowed);
+
 struct service *service_ref(struct service *service);
 void service_unref(struct service *service);
 

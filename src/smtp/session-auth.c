@@ -36,6 +36,27 @@ static bool auth_is_offered(const char *mechanisms, const char *name, size_t len
     return false;
 }
 
+/* RFC 4954 4: base64, "=" or "*"; nothing that a next hop might take for the end of a line. */
+static bool auth_is_base64(const char *text, size_t len)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+
+    for (size_t i = 0; i < len; i++) {
+        if (memchr(letters, text[i], sizeof letters - 1) == NULL)
+            return len == 1 && text[0] == '*';
+    }
+    return true;
+}
+
+/* The initial response, if there is one. */
+static bool auth_has_base64(const struct command *command, size_t at)
+{
+    while (at < command->argument_len && command->argument[at] == ' ')
+        at++;
+    return auth_is_base64(command->argument + at, command->argument_len - at);
+}
+
 enum own_reply session_check_auth(struct session *session, const struct command *command)
 {
     struct session_offer offer;
@@ -49,9 +70,10 @@ enum own_reply session_check_auth(struct session *session, const struct command 
         return REPLY_AUTH_ACTIVE;
     if (command->argument_len == 0)
         return REPLY_BAD_ARGUMENT;
-    return auth_is_offered(offer.mechanisms, command->argument, auth_mechanism_length(command))
-               ? REPLY_OK
-               : REPLY_BAD_MECHANISM;
+    size_t mechanism_len = auth_mechanism_length(command);
+    if (!auth_is_offered(offer.mechanisms, command->argument, mechanism_len))
+        return REPLY_BAD_MECHANISM;
+    return auth_has_base64(command, mechanism_len) ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
 
 static void auth_finish(struct session *session)
@@ -92,7 +114,12 @@ static void auth_ask(struct session *session, const char *text, size_t len)
 void session_take_answer(struct session *session, const struct session_input *input)
 {
     session_enter(session, PHASE_COMMAND);
-    if (input->result == IO_OK) {
+    if (input->result == IO_OK && !auth_is_base64(input->line.text, input->line.len)) {
+        session_drop_courier(session);
+        session->user[0] = '\0';
+        reply_own(&session->scratch->reply, REPLY_AUTH_CANCELLED);
+        auth_finish(session);
+    } else if (input->result == IO_OK) {
         auth_ask(session, input->line.text, input->line.len);
     } else {
         session_drop_courier(session);

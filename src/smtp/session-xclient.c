@@ -108,10 +108,16 @@ void session_act_xclient(struct session *session, const struct command *command)
     session->user[0] = '\0';
     session->helo[0] = '\0';
     session->state = STATE_CONNECTED;
-    if (policy->serves(policy->context, &session->client.address)) {
+    /* What held the other end back is not the client's. */
+    session->bar = NULL;
+    enum own_reply verdict = policy->serves(policy->context, &session->client.address);
+    if (verdict == REPLY_OK) {
         session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
     } else {
-        session_reply_own(session, REPLY_CLIENT_REFUSED);
+        struct reply *reply = &session->scratch->reply;
+        reply_own(reply, verdict);
+        session_log_reject(session, "CONNECT", NULL, reply);
+        session_reply(session, reply);
         session->closing = true;
     }
 }

@@ -59,8 +59,9 @@ struct session_policy {
     struct courier *(*courier_new)(void *context, const void *route);
     /* Begins to look up the names of a client: a reference, or NULL. The member may be NULL. */
     struct reverse_lookup *(*identify)(void *context, const struct address *client);
-    /* Is a client of this address served at all? For those that XCLIENT names. */
-    bool (*serves)(void *context, const struct address *client);
+    /* REPLY_OK, or why a client of this address is not served at all. For those that XCLIENT
+     * names. */
+    enum own_reply (*serves)(void *context, const struct address *client);
     void *context;
     /* Is this the user's password? Takes as long for an unknown user. NULL: the courier passes AUTH
      * on. Otherwise REPLY_OK, or what the client is told. */

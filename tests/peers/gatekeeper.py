@@ -4,6 +4,7 @@ SPDX-License-Identifier: GPL-3.0-or-later
 """
 import re
 import resource
+import socket
 import ssl
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def limits_behind_haproxy(world):
 
 @scenario("haproxy: its own SMTP health check passes, and fails when the relay drains or is gone")
 def health_check(world):
-    relay = behind_haproxy(world, inner=f'private_clients = [ "{BALANCER}" ];')
+    relay = behind_haproxy(world)
     balancer = HAProxy(world.bed, "send-proxy-v2", "check inter 200ms fall 1 rise 1",
                        "option smtpchk EHLO haproxy.example")
     try:
@@ -117,6 +118,24 @@ def health_check(world):
         wait_for("the end to be seen", lambda: "relays/relay1 is DOWN" in read(balancer.log))
     finally:
         balancer.stop()
+
+
+@scenario("proxy: a balancer that names no client is answered, but sends no mail in its own name")
+def nameless(world):
+    relay = behind_haproxy(world)
+    signature = b"\r\n\r\n\0\r\nQUIT\n"
+    udp = socket.inet_aton("192.0.2.7") + socket.inet_aton("192.0.2.25") + b"\0\1\0\2"
+    for header in (b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN 192.0.2.7 192.0.2.25 1 2\r\n", signature + b"\x20\0\0\0",
+                   signature + b"\x20\x11\0\x0c" + udp, signature + b"\x21\0\0\0", signature + b"\x21\x12\0\x0c" + udp,
+                   signature + b"\x21\x31\0\xd8" + bytes(216)):
+        client = Client(BALANCER, "10.0.0.1", RELAY_PORT)
+        client.send(header)
+        client.hello()
+        code, text = client.cmd("MAIL FROM:<s@sender.example>")
+        assert code == 451 and "4.7.1" in text, (header, text)
+        client.cmd("RCPT TO:<a@example.com>", 503)
+        client.close()
+    assert f"NOQUEUE: reject: MAIL from unknown[{BALANCER}]: 451 4.7.1" in read(relay.log)
 
 
 @scenario("proxy: others than in.proxy_hosts are closed and the log names the option; no header is no session")

@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import subprocess
+import threading
 import time
 
 from bed import BACKEND, CLIENT4, CLIENT6, RELAY4, Client, Postfix, read, wait_for
@@ -207,6 +208,17 @@ def dialog(world):
             assert set(codes[:-1]) <= {334}
             client.cmd("NOOP", 250)
             client.close()
+        # what is no base64 ends the dialog, and nothing of it is passed on
+        for said in ("Zm9v\rMAIL FROM:<x@y.example>", "Zm9v\0", "Zm9v\r\rQUIT", "Zm9v bar", "Zm\xe4v", "**", "\t"):
+            client = Client(port=587)
+            client.hello()
+            client.starttls()
+            client.cmd("AUTH LOGIN", 334)
+            answers.clear()
+            assert client.cmd(said)[0] == 501 and answers == [], (said, answers)
+            client.cmd("MAIL FROM:<s@sender.example>", 530)
+            client.cmd("AUTH PLAIN Zm9v!", 501)
+            client.close()
         endless = Client(port=587)
         endless.hello()
         endless.starttls()
@@ -220,6 +232,45 @@ def dialog(world):
         for word in ("*", "bGFzdA==", "Zmlyc3Q=", "e" * 9000):
             delattr(kind, "on_" + word.lower())
     assert relay.process.poll() is None
+
+
+@scenario("submission: what is offered before STARTTLS says nothing of log-ins, and mirror means TLS")
+def offered_under_tls(world):
+    hold = threading.Event()
+
+    def offers(*keywords):
+        lines = ["backend", *FULL, *keywords]
+        return "\r\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
+
+    def judge(dialog, step, text):
+        if step == "starttls" and hold.is_set():
+            wait_for("the other one", lambda: not hold.is_set(), 20)
+        # as smtpd_tls_auth_only has it
+        return offers("AUTH PLAIN" if dialog.tls else "STARTTLS") if step == "ehlo" else None
+
+    backend = mirror(world, certificate=(world.bed.cert, world.bed.key), judge=judge)
+    relay = world.relay(backend_port=PORT, listen=LISTEN, inner=submission_to(PORT, "spares = 0;"))
+
+    def offer():
+        client = Client(port=587)
+        client.hello()
+        return client, client.starttls()
+
+    wait_for("the mechanisms", lambda: "AUTH PLAIN" in offer()[1])
+    # one has said EHLO to the backend and not STARTTLS when another one asks
+    first, _ = offer()
+    hold.set()
+    asked = len(backend.dialogs)
+    first.send("AUTH PLAIN AGEAYg==\r\n")
+    wait_for("STARTTLS", lambda: len(backend.dialogs) > asked and "STARTTLS" in backend.dialogs[-1].lines)
+    assert "AUTH PLAIN" in offer()[1]
+    hold.clear()
+    assert first.reply()[0] == 235
+    # without TLS at the backend there is no log-in there
+    backend.judge = lambda dialog, step, text: offers("AUTH PLAIN") if step == "ehlo" else None
+    client, text = offer()
+    assert client.cmd("AUTH PLAIN AGEAYg==")[0] == 454
+    assert "event=backend-tls" in read(relay.log)
 
 
 @scenario("submission: the backend is lost after the log-in: 421, and nobody sends on as nobody")

@@ -168,10 +168,13 @@ static void fake_offer(void *context, struct session_offer *offer)
     offer->extensions = offered;
 }
 
-static bool fake_serves(void *context, const struct address *client)
+static enum own_reply fake_serves(void *context, const struct address *client)
 {
+    char ip[ADDRESS_TEXT_MAX];
     (void)context;
-    return !address_is_private(client);
+    if (strcmp(address_format_ip(client, ip), "203.0.113.66") == 0)
+        return REPLY_CLIENT_DENIED;
+    return address_is_private(client) ? REPLY_CLIENT_REFUSED : REPLY_OK;
 }
 
 static struct session_rules rules_for_test(void)
@@ -452,6 +455,15 @@ static void test_xclient(void)
     session_run(scene.session, &scene.scratch);
     g_autofree char *refused = heard_codes(&scene);
     g_assert_cmpstr(refused, ==, "554");
+    scene_close(&scene);
+
+    /* Lists hold for whom it names, not for whom it comes from. */
+    scene_open(&scene);
+    scene.rules.xclient_hosts = front;
+    say(&scene, "XCLIENT ADDR=203.0.113.66\r\nNOOP\r\n", 33);
+    session_run(scene.session, &scene.scratch);
+    g_autofree char *denied = heard_codes(&scene);
+    g_assert_cmpstr(denied, ==, "554");
     scene_close(&scene);
 
     /* Who has logged in before is not whom it names now. */
