@@ -20,6 +20,14 @@ struct spare {
     int64_t since_ms;
 };
 
+/* What is known of one of its hosts. */
+struct backend_host {
+    int64_t failed_until_ms;   /* it rests */
+    bool suspect;              /* it failed when it was tried last */
+    unsigned dialling;         /* connections being made ... */
+    int64_t dialling_since_ms; /* ... without any answer since then */
+};
+
 struct backend {
     struct config *config;
     const struct config_backend *settings; /* in config */
@@ -31,10 +39,10 @@ struct backend {
     int wake_fd;                /* eventfd: the keeper shall look */
     int keeper_fd; /* what the keeper waits at, to be shut down when it is no longer wanted; -1 */
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* a slot is free */
-    unsigned references;    /* of services; the keeper's own life is not counted */
-    unsigned sessions;      /* connections, spares included */
-    int64_t failed_until_ms[CONFIG_HOSTS_MAX];
+    unsigned references;              /* of services; the keeper's own life is not counted */
+    unsigned sessions;                /* connections, spares included */
+    struct backend_slot wanted, held; /* heads of rings, in the order of asking */
+    struct backend_host hosts[CONFIG_HOSTS_MAX];
     bool known;
     int64_t learned_at_ms;
     struct nexthop_capabilities learned;

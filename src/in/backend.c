@@ -17,7 +17,8 @@
 #include "net/dial.h"
 
 #define SLOT_WAIT_MS 5000     /* a session waits so long for one of max_sessions */
-#define USER_TIMEOUT_MS 60000 /* unacknowledged data on a dead tunnel (protocol: 3) */
+#define USER_TIMEOUT_MS 45000 /* unacknowledged data, or probes, on a dead tunnel */
+#define SILENT_MS 500         /* a host that answers does so sooner */
 #define DEMAND_BITS 8
 
 struct backend_census {
@@ -102,7 +103,6 @@ void backend_free(struct backend *backend)
     free(backend->spares);
     if (backend->wake_fd >= 0)
         close(backend->wake_fd);
-    pthread_cond_destroy(&backend->changed);
     pthread_mutex_destroy(&backend->lock);
     free(backend);
 }
@@ -149,12 +149,13 @@ struct backend *backend_new(struct config *config, const struct config_backend *
 {
     struct backend *backend = calloc(1, sizeof *backend);
 
-    if (backend == NULL || condition_init(&backend->changed) != 0) {
+    if (backend == NULL) {
         error_set(err, _("out of memory"));
-        free(backend);
         return NULL;
     }
     pthread_mutex_init(&backend->lock, NULL);
+    backend->wanted.next = backend->wanted.previous = &backend->wanted;
+    backend->held.next = backend->held.previous = &backend->held;
     backend->references = 1;
     backend->census = census;
     backend->config = config_ref(config);
@@ -228,6 +229,11 @@ const struct config_backend *backend_settings(const struct backend *backend)
     return backend->settings;
 }
 
+bool backend_limits_networks(const struct backend *backend)
+{
+    return backend->config->in.limits.connections_per_network > 0;
+}
+
 const char *backend_hostname(const struct backend *backend)
 {
     return backend->config->hostname;
@@ -251,62 +257,144 @@ const char *backend_tls_name(const struct backend *backend)
     return backend->settings->tls_name[0] != '\0' ? backend->settings->tls_name : NULL;
 }
 
-/* A slot is worth more than a spare. */
-static bool give_up_spare(struct backend *backend, struct spare *out)
+/* A slot enters a ring at its end. Under the lock, here and below. */
+static void backend_slot_enter(struct backend_slot *ring, struct backend_slot *slot)
 {
+    slot->previous = ring->previous;
+    slot->next = ring;
+    slot->previous->next = slot->next->previous = slot;
+}
+
+static void backend_slot_leave(struct backend_slot *slot)
+{
+    slot->previous->next = slot->next;
+    slot->next->previous = slot->previous;
+    slot->next = slot->previous = NULL;
+}
+
+static bool backend_has_its_share(const struct backend *backend, const struct backend_slot *wanted)
+{
+    unsigned share = ((unsigned)backend->settings->max_sessions + 1) / 2, has = 0;
+
+    for (const struct backend_slot *at = backend->held.next; at != &backend->held; at = at->next)
+        has += at->limited && address_same_ip(&at->network, &wanted->network);
+    return wanted->limited && has >= share;
+}
+
+/* Who asked first, but for those whose network has its share already: they are served when nobody
+ * else waits. NULL: nobody does. */
+static struct backend_slot *backend_next_wanted(const struct backend *backend)
+{
+    for (struct backend_slot *slot = backend->wanted.next; slot != &backend->wanted;
+         slot = slot->next) {
+        if (!backend_has_its_share(backend, slot))
+            return slot;
+    }
+    return backend->wanted.next != &backend->wanted ? backend->wanted.next : NULL;
+}
+
+/* A slot is worth more than a spare. */
+static bool backend_find_slot(struct backend *backend)
+{
+    if (backend->sessions < (unsigned)backend->settings->max_sessions) {
+        backend->sessions++;
+        return true;
+    }
     if (backend->spare_count == 0)
         return false;
-    *out = backend->spares[--backend->spare_count];
+    /* While the keeper polls it, a closed socket stays open. */
+    stream_abort(&backend->spares[--backend->spare_count].hop.stream);
+    backend_wake(backend);
     return true;
 }
 
-static bool take_slot(struct backend *backend)
+static void backend_grant_slots(struct backend *backend)
 {
-    unsigned most = (unsigned)backend_settings(backend)->max_sessions;
-    struct deadline deadline = deadline_in_ms(SLOT_WAIT_MS);
-    struct spare spare;
-    bool given_up = false, in_time = true;
+    struct backend_slot *slot;
 
+    while ((slot = backend_next_wanted(backend)) != NULL && backend_find_slot(backend)) {
+        backend_slot_leave(slot);
+        backend_slot_enter(&backend->held, slot);
+        slot->state = BACKEND_SLOT_HELD;
+        wakeup_call(slot->wakeup);
+    }
+}
+
+int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
+                         const struct address *client, bool limited, struct wakeup *wakeup)
+{
     pthread_mutex_lock(&backend->lock);
-    while (backend->sessions >= most && in_time) {
-        given_up = give_up_spare(backend, &spare);
-        if (given_up)
-            break;
-        in_time = condition_wait(&backend->changed, &backend->lock, deadline);
+    if (slot->state == BACKEND_SLOT_NONE) {
+        *slot = (struct backend_slot){.state = BACKEND_SLOT_WANTED,
+                                      .network = address_site_network(client),
+                                      .limited = limited,
+                                      .until_ms = deadline_now_ms() + SLOT_WAIT_MS};
+        backend_slot_enter(&backend->wanted, slot);
+        backend_grant_slots(backend);
+        slot->wakeup = wakeup;
     }
-    bool taken = given_up || backend->sessions < most;
-    if (taken && !given_up)
-        backend->sessions++;
+    bool held = slot->state == BACKEND_SLOT_HELD;
     pthread_mutex_unlock(&backend->lock);
-    if (given_up) {
-        /* While the keeper polls it, a closed socket stays open. */
-        backend_wake(backend);
-        stream_abort(&spare.hop.stream);
+    return held || deadline_now_ms() >= slot->until_ms ? 0 : slot->until_ms;
+}
+
+void backend_give_slot(struct backend *backend, struct backend_slot *slot)
+{
+    pthread_mutex_lock(&backend->lock);
+    if (slot->state != BACKEND_SLOT_NONE)
+        backend_slot_leave(slot);
+    if (slot->state == BACKEND_SLOT_HELD) {
+        backend->sessions--;
+        backend_grant_slots(backend);
     }
-    return taken;
+    slot->state = BACKEND_SLOT_NONE;
+    pthread_mutex_unlock(&backend->lock);
+}
+
+bool backend_reserve(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool reserved = backend->wanted.next == &backend->wanted &&
+                    backend->sessions < (unsigned)backend->settings->max_sessions;
+    backend->sessions += reserved;
+    pthread_mutex_unlock(&backend->lock);
+    return reserved;
 }
 
 void backend_disconnected(struct backend *backend)
 {
     pthread_mutex_lock(&backend->lock);
     backend->sessions--;
-    pthread_cond_broadcast(&backend->changed);
+    backend_grant_slots(backend);
     pthread_mutex_unlock(&backend->lock);
 }
 
-/* The breaker: a host that failed a moment ago is not tried again at once. */
-static bool host_rests(struct backend *backend, size_t host)
+/* The breaker: a host that failed a moment ago is not tried again at once, and then by one alone;
+ * and nobody goes to one that has kept others waiting. */
+static bool backend_begin_dialling(struct backend *backend, size_t index)
 {
+    struct backend_host *host = &backend->hosts[index];
+    int64_t now = deadline_now_ms();
+
     pthread_mutex_lock(&backend->lock);
-    bool rests = backend->failed_until_ms[host] > deadline_now_ms();
+    bool silent = host->dialling > 0 && now - host->dialling_since_ms >= SILENT_MS;
+    bool may = host->failed_until_ms <= now && (host->dialling == 0 || (!host->suspect && !silent));
+    if (may && host->dialling++ == 0)
+        host->dialling_since_ms = now;
     pthread_mutex_unlock(&backend->lock);
-    return rests;
+    return may;
 }
 
-static void host_failed(struct backend *backend, size_t host)
+static void backend_end_dialling(struct backend *backend, size_t index, bool answered)
 {
+    struct backend_host *host = &backend->hosts[index];
+    int64_t now = deadline_now_ms();
+
     pthread_mutex_lock(&backend->lock);
-    backend->failed_until_ms[host] = deadline_now_ms() + backend_settings(backend)->retry_after_ms;
+    host->dialling--;
+    host->dialling_since_ms = now;
+    host->suspect = !answered;
+    host->failed_until_ms = answered ? 0 : now + backend->settings->retry_after_ms;
     pthread_mutex_unlock(&backend->lock);
 }
 
@@ -322,8 +410,12 @@ static const struct address *source_for(const struct config_backend *settings, i
 bool backend_try_next(struct backend *backend, size_t next)
 {
     /* A single host is asked again each time: it has answered at once. */
-    if (backend->settings->hosts.count > 1)
-        host_failed(backend, next - 1);
+    if (backend->settings->hosts.count > 1) {
+        pthread_mutex_lock(&backend->lock);
+        backend->hosts[next - 1].failed_until_ms =
+            deadline_now_ms() + backend->settings->retry_after_ms;
+        pthread_mutex_unlock(&backend->lock);
+    }
     return next < backend->settings->hosts.count;
 }
 
@@ -366,25 +458,19 @@ static int backend_connect_any(struct backend *backend, size_t *next, struct add
 {
     const struct config_backend *settings = backend_settings(backend);
 
-    if (!take_slot(backend)) {
-        *why = REPLY_BACKEND_BUSY;
-        error_set(err, "all max_sessions are in use");
-        return -1;
-    }
     *why = REPLY_BACKEND_UNREACHABLE;
     error_set(err, "no answer a moment ago, not tried again yet");
     for (size_t i = *next; i < settings->hosts.count; i++) {
-        if (host_rests(backend, i))
+        if (!backend_begin_dialling(backend, i))
             continue;
         int fd = backend_dial(backend, &settings->hosts.items[i], keeper, err);
+        backend_end_dialling(backend, i, fd >= 0);
         if (fd >= 0) {
             *host = settings->hosts.items[i];
             *next = i + 1;
             return fd;
         }
-        host_failed(backend, i);
     }
-    backend_disconnected(backend);
     return -1;
 }
 
@@ -457,6 +543,11 @@ bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
     bool short_of_spares = backend->spare_count < backend_spares_wanted(backend, false) +
                                                       backend_spares_wanted(backend, true);
     bool wake = backend->keeper_rests && short_of_spares;
+    /* The spare had a slot of its own. */
+    if (found) {
+        backend->sessions--;
+        backend_grant_slots(backend);
+    }
     if (wake)
         backend->keeper_rests = false;
     pthread_mutex_unlock(&backend->lock);

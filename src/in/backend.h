@@ -19,8 +19,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/address.h"
 #include "base/deadline.h"
 #include "base/error.h"
+#include "base/wakeup.h"
 #include "config/config.h"
 #include "net/tls.h"
 #include "smtp/nexthop.h"
@@ -48,6 +50,8 @@ bool backend_serves(const struct backend *backend, const struct config *config,
                     const struct config_backend *settings, bool submission);
 
 const struct config_backend *backend_settings(const struct backend *backend);
+/* One client network may not have all slots. */
+bool backend_limits_networks(const struct backend *backend);
 const char *backend_hostname(const struct backend *backend);
 /* Nothing goes there in plain text. */
 bool backend_must_tls(const struct backend *backend);
@@ -55,18 +59,40 @@ struct tls_client *backend_tls(const struct backend *backend);
 /* What its certificate must be for, and SNI; NULL: not said. */
 const char *backend_tls_name(const struct backend *backend);
 
-/* Waits for one of max_sessions, then connects to the first host from `*next` on (0: all of them)
- * that answers. Returns the descriptor and the host, with `*next` the one behind it; or -1, with
- * `why` the reply for the client and the reason in `err`. Give the session back with
- * backend_disconnected(). */
+/* One of max_sessions: what every connection there needs, and who wants one gets it in the order of
+ * asking. A client network that has half of them, and for which limits hold, comes behind all
+ * others. All zero: neither held nor asked for. */
+struct backend_slot {
+    enum { BACKEND_SLOT_NONE, BACKEND_SLOT_WANTED, BACKEND_SLOT_HELD } state;
+    struct backend_slot *next, *previous; /* of those in the same state */
+    struct wakeup *wakeup;
+    struct address network;
+    bool limited;     /* limits hold for it */
+    int64_t until_ms; /* it is waited for */
+};
+
+/* Asks for it, unless that was done before. 0: it is held. Otherwise the time until which to wait;
+ * `wakeup`, borrowed until it is given back, is called when it is held. */
+int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
+                         const struct address *client, bool limited, struct wakeup *wakeup);
+/* What is held, or asked for. */
+void backend_give_slot(struct backend *backend, struct backend_slot *slot);
+
+/* The same for the keeper's own connections: one that nobody waits for, or none. */
+bool backend_reserve(struct backend *backend);
+void backend_disconnected(struct backend *backend);
+
+/* For who holds a slot: connects to the first host from `*next` on (0: all of them) that answers.
+ * Returns the descriptor and the host, with `*next` the one behind it; or -1, with `why` the reply
+ * for the client and the reason in `err`. A host of which it is not known whether it answers again
+ * is tried by one at a time; for all others it does not answer. */
 int backend_connect(struct backend *backend, size_t *next, struct address *host,
                     enum own_reply *why, struct error *err);
 /* The host before `next` took the connection, but serves nobody. False when none is left to try. */
 bool backend_try_next(struct backend *backend, size_t next);
-void backend_disconnected(struct backend *backend);
 
-/* A spare connection under TLS or not, moved into `hop` (which has no buffers yet). It counts as a
- * session: give it back like any other. False when none is ready. */
+/* For who holds a slot: a spare connection under TLS or not, moved into `hop` (which has no buffers
+ * yet). False when none is ready. */
 bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
                         struct address *host);
 

@@ -23,8 +23,9 @@ struct backend_courier {
     struct stream_buffers buffers;
     struct nexthop hop;
     struct transaction transaction;
-    bool in_transaction; /* MAIL has gone out, or was about to when the verdict fell */
-    bool challenged;     /* in mid-AUTH: the next line is for this connection only */
+    struct backend_slot slot; /* held from prepare() on, until it is known that none is needed */
+    bool in_transaction;      /* MAIL has gone out, or was about to when the verdict fell */
+    bool challenged;          /* in mid-AUTH: the next line is for this connection only */
     char session_id[32];
 };
 
@@ -52,9 +53,47 @@ static void courier_log_lost(struct transaction *transaction, const char *step, 
     log_end(&line);
 }
 
+/* The slot stays, for a new connection. */
 static void courier_closed(struct transaction *transaction)
 {
-    backend_disconnected(courier_of(transaction)->backend);
+    (void)transaction;
+}
+
+/* Unless there is a connection. */
+static void courier_give_slot(struct backend_courier *courier)
+{
+    if (!courier->transaction.connected)
+        backend_give_slot(courier->backend, &courier->slot);
+}
+
+/* What the backend is told of the client must be known, and one of its sessions be free. */
+static int64_t courier_prepare(struct courier *base, const struct client_identity *client,
+                               const struct recipient *recipient, struct wakeup *wakeup)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    const struct backend *backend = courier->backend;
+    int64_t until_ms = 0;
+
+    (void)recipient;
+    base->wants_slot = false;
+    if (courier->transaction.connected || (courier->in_transaction && courier->transaction.judged))
+        return 0;
+    if (backend_settings(backend)->identity == CONFIG_IDENTITY_XCLIENT)
+        until_ms = reverse_await(client->names, wakeup);
+    if (until_ms != 0)
+        return until_ms;
+    base->wants_slot = true;
+    return backend_ask_slot(courier->backend, &courier->slot, &client->address,
+                            !client->unlimited && backend_limits_networks(backend), wakeup);
+}
+
+static void courier_log_busy(const struct client_identity *client)
+{
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=backend-busy");
+    log_str(&line, "session", client->session_id);
+    log_str(&line, "reason", "all max_sessions are in use");
+    log_end(&line);
 }
 
 /* Connects, unless a connection that was kept will do: such a one may have been closed by the backend
@@ -75,9 +114,15 @@ static void courier_connect(struct backend_courier *courier, const struct client
         transaction_judge(transaction, REPLY_AUTH_LOST);
         return;
     }
+    if (courier->slot.state != BACKEND_SLOT_HELD) {
+        courier_log_busy(client);
+        transaction_judge(transaction, REPLY_BACKEND_BUSY);
+        return;
+    }
     transaction->connected = introduce(courier->backend, client, &courier->hop, &courier->buffers,
                                        &transaction->verdict) == 0;
     transaction->judged = !transaction->connected;
+    courier_give_slot(courier);
 }
 
 /* What a backend refuses stays refused; one that has gone may only have had its time. */
@@ -144,11 +189,14 @@ static void courier_end(struct courier *base, struct reply *reply)
     transaction_final_reply(transaction,
                             deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms));
     *reply = transaction->verdict;
+    courier_give_slot(courier);
 }
 
 static void courier_reset(struct courier *base)
 {
-    ((struct backend_courier *)base)->in_transaction = false;
+    struct backend_courier *courier = (struct backend_courier *)base;
+    courier->in_transaction = false;
+    courier_give_slot(courier);
 }
 
 static void courier_abort(struct courier *base)
@@ -184,6 +232,7 @@ static void courier_authenticate(struct courier *base, const struct client_ident
         reply_own(reply, REPLY_AUTH_TEMPORARY);
     if (result != IO_OK || reply->code == 421)
         transaction_abort(transaction);
+    courier_give_slot(courier);
     courier->challenged = reply->code == 334;
 }
 
@@ -191,10 +240,9 @@ static void courier_free(struct courier *base)
 {
     struct backend_courier *courier = (struct backend_courier *)base;
 
-    if (courier->transaction.connected) {
+    if (courier->transaction.connected)
         nexthop_quit(&courier->hop);
-        courier_closed(&courier->transaction);
-    }
+    backend_give_slot(courier->backend, &courier->slot);
     stream_buffers_free(&courier->buffers);
     backend_unref(courier->backend);
     free(courier);
@@ -203,6 +251,7 @@ static void courier_free(struct courier *base)
 struct courier *courier_backend_new(struct backend *backend)
 {
     static const struct courier_ops ops = {
+        .prepare = courier_prepare,
         .send = courier_send,
         .recipient_reply = courier_recipient_reply,
         .ask_data = courier_ask_data,

@@ -247,8 +247,7 @@ static enum outcome send_identity(struct introduction *intro)
     char line[XCLIENT_LINE_MAX + 1], text[256];
     struct reverse_names names = {.status = REVERSE_UNAVAILABLE};
     if (intro->client->names != NULL)
-        reverse_wait(intro->client->names,
-                     deadline_earlier(deadline_in_ms(REVERSE_TIMEOUT_MS), step(intro)), &names);
+        reverse_peek(intro->client->names, &names);
     const struct xclient_identity identity = {
         .name = names.status == REVERSE_VERIFIED ? names.name : NULL,
         .reverse_name = names.reverse_name[0] != '\0' ? names.reverse_name : NULL,
@@ -259,7 +258,8 @@ static enum outcome send_identity(struct introduction *intro)
     if (intro->offered == 0)
         return intro->spare ? STALE : identity_refused(intro, "XCLIENT is not offered to us");
     if (xclient_format(&identity, intro->offered, line) == 0)
-        return identity_refused(intro, "the XCLIENT line would be too long, or ADDR is not offered");
+        return identity_refused(intro,
+                                "the XCLIENT line would be too long, or ADDR is not offered");
     /* A spare has been silent for long; whether it still lives shows now. */
     struct deadline deadline = step(intro);
     if (intro->spare)
@@ -393,7 +393,6 @@ static enum outcome attempt(struct introduction *intro, struct stream_buffers *b
             stream_abort(&intro->hop->stream);
         else
             nexthop_quit(intro->hop);
-        backend_disconnected(intro->backend);
     }
     return outcome;
 }

@@ -176,8 +176,6 @@ static void keep(struct backend *backend, struct nexthop *hop, const struct addr
     pthread_mutex_lock(&backend->lock);
     backend->spares[backend->spare_count++] =
         (struct spare){.hop = *hop, .host = *host, .tls = tls, .since_ms = deadline_now_ms()};
-    /* A session may be waiting for its slot. */
-    pthread_cond_broadcast(&backend->changed);
     pthread_mutex_unlock(&backend->lock);
 }
 
@@ -192,12 +190,14 @@ static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct a
     struct nexthop_capabilities known;
     size_t next = 0;
 
+    if (!backend_reserve(backend))
+        return -1;
     do {
         int fd = backend_connect_keeper(backend, &next, host, &why, &err);
         if (fd < 0) {
             if (is_wanted(backend) && !backend_capabilities(backend, &known))
                 log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
-            return -1;
+            break;
         }
         nexthop_init(hop, fd, &keeper->buffers);
         bool ready = prepare(keeper, hop, host, spare, tls);
@@ -205,8 +205,8 @@ static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct a
         if (ready)
             return 0;
         nexthop_quit(hop);
-        backend_disconnected(backend);
     } while (is_wanted(backend) && backend_try_next(backend, next));
+    backend_disconnected(backend);
     return -1;
 }
 
@@ -306,7 +306,8 @@ static bool lacks_spare(const struct backend *backend, bool *tls)
 {
     unsigned have[2] = {0, 0};
 
-    if (backend->sessions >= (unsigned)backend->settings->max_sessions)
+    if (backend->sessions >= (unsigned)backend->settings->max_sessions ||
+        backend->wanted.next != &backend->wanted)
         return false;
     for (unsigned i = 0; i < backend->spare_count; i++)
         have[backend->spares[i].tls]++;

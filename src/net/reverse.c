@@ -25,6 +25,7 @@ struct reverse_lookup {
     pthread_cond_t ready;
     int references;
     bool done;
+    struct wakeup *wakeup;      /* of who waits for it, or NULL */
     struct reverse_names names; /* final once `done` */
 
     /* Of the resolver's thread, once the PTR question is asked. */
@@ -72,6 +73,7 @@ static void finish(struct reverse_lookup *lookup, enum reverse_status status, co
         }
         lookup->done = true;
         pthread_cond_broadcast(&lookup->ready);
+        wakeup_call(lookup->wakeup);
     }
     pthread_mutex_unlock(&lookup->lock);
 }
@@ -182,6 +184,24 @@ struct reverse_lookup *reverse_start(struct resolver *resolver, const struct add
     finish(lookup, REVERSE_TEMPORARY, NULL);
     reverse_unref(lookup);
     return lookup;
+}
+
+int64_t reverse_await(struct reverse_lookup *lookup, struct wakeup *wakeup)
+{
+    if (lookup == NULL)
+        return 0;
+    pthread_mutex_lock(&lookup->lock);
+    lookup->wakeup = wakeup;
+    int64_t until_ms = lookup->done ? 0 : lookup->deadline.at_ms;
+    pthread_mutex_unlock(&lookup->lock);
+    return until_ms == 0 || deadline_now_ms() < until_ms ? until_ms : 0;
+}
+
+void reverse_leave(struct reverse_lookup *lookup)
+{
+    if (lookup != NULL)
+        reverse_await(lookup, NULL);
+    reverse_unref(lookup);
 }
 
 bool reverse_wait(struct reverse_lookup *lookup, struct deadline deadline,

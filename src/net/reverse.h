@@ -25,6 +25,7 @@
 
 #include "base/address.h"
 #include "base/deadline.h"
+#include "base/wakeup.h"
 #include "net/dns-name.h"
 #include "net/resolver.h"
 
@@ -48,6 +49,13 @@ struct reverse_lookup *reverse_start(struct resolver *resolver, const struct add
 
 struct reverse_lookup *reverse_ref(struct reverse_lookup *lookup);
 void reverse_unref(struct reverse_lookup *lookup);
+
+/* 0 when the names are known. Otherwise the time (on the clock of deadline_now_ms()) by which they
+ * are, and `wakeup` is called when they are known before; it is borrowed until reverse_leave(). */
+int64_t reverse_await(struct reverse_lookup *lookup, struct wakeup *wakeup);
+
+/* The end for who may have called reverse_await(): his reference goes, and nobody is woken. */
+void reverse_leave(struct reverse_lookup *lookup);
 
 /* Waits for the names until `deadline`. false: not known by then, `names` says TEMPORARY. Not for
  * callbacks of the resolver. */

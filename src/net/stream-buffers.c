@@ -71,6 +71,8 @@ int stream_park(struct stream *stream)
 {
     size_t len = stream->in_end - stream->in_start;
 
+    if (stream->out_len > 0 && !stream_hold_output(stream))
+        return -1;
     if (len > 0) {
         stream->kept = malloc(len);
         if (stream->kept == NULL)

@@ -168,6 +168,7 @@ static enum io_result take_line(struct stream *stream, struct line *line, size_t
     }
     if (lf == NULL)
         return IO_TIMEOUT;
+    stream->line_start = stream->in_start;
     stream_consume(stream, line_len);
     stream->skipping = false;
     if (too_long)
@@ -229,6 +230,11 @@ enum io_result stream_read_cut_line(struct stream *stream, struct line *line, si
     return read_line(stream, line, max, deadline, take_cut_line);
 }
 
+void stream_unread_line(struct stream *stream)
+{
+    stream->in_start = stream->line_start;
+}
+
 enum io_result stream_read(struct stream *stream, const char **bytes, size_t *len,
                            struct deadline deadline)
 {
@@ -262,56 +268,6 @@ static enum io_result wait_to_write(struct stream *stream, struct deadline deadl
     }
 }
 
-/* Waits on what a TLS step said it needs. */
-static enum io_result wait_for_tls(struct stream *stream, ssize_t step, struct deadline deadline)
-{
-    if (step == TLS_BROKEN)
-        return fail(stream);
-    enum io_result result = step == TLS_WANT_READ ? wait_for(stream, POLLIN, deadline)
-                                                  : wait_to_write(stream, deadline);
-    if (result == IO_TIMEOUT)
-        stream->broken = true;
-    return result;
-}
-
-static enum io_result send_tls(struct stream *stream, const char *bytes, size_t len,
-                               struct deadline deadline)
-{
-    while (len > 0) {
-        ssize_t sent = tls_session_send(stream->tls, bytes, len);
-        if (sent >= 0) {
-            bytes += sent;
-            len -= (size_t)sent;
-            continue;
-        }
-        enum io_result result = wait_for_tls(stream, sent, deadline);
-        if (result != IO_OK)
-            return result;
-    }
-    return IO_OK;
-}
-
-static enum io_result writev_tls(struct stream *stream, const struct iovec *iov, int count,
-                                 size_t total, struct deadline deadline)
-{
-    bool cork = count > 1 && total <= TLS_RECORD;
-    int step;
-
-    if (cork)
-        tls_session_cork(stream->tls);
-    for (int i = 0; i < count; i++) {
-        enum io_result result = send_tls(stream, iov[i].iov_base, iov[i].iov_len, deadline);
-        if (result != IO_OK)
-            return result;
-    }
-    while (cork && (step = tls_session_uncork(stream->tls)) != 0) {
-        enum io_result result = wait_for_tls(stream, step, deadline);
-        if (result != IO_OK)
-            return result;
-    }
-    return IO_OK;
-}
-
 /* Moves the vector behind what was sent. */
 static void advance(struct iovec **iov, int *count, size_t sent)
 {
@@ -324,6 +280,109 @@ static void advance(struct iovec **iov, int *count, size_t sent)
         (*iov)->iov_base = (char *)(*iov)->iov_base + sent;
         (*iov)->iov_len -= sent;
     }
+}
+
+bool stream_owes_output(const struct stream *stream)
+{
+    return stream->unsent_len > 0 || stream->uncorking;
+}
+
+static void forget_unsent(struct stream *stream)
+{
+    free(stream->unsent);
+    stream->unsent = NULL;
+    stream->unsent_len = 0;
+}
+
+/* These become what is unsent; parts of what was so may be among them. False when they are too many
+ * or there is no memory for them. */
+static bool keep_unsent(struct stream *stream, const struct iovec *iov, int count)
+{
+    size_t len = 0;
+
+    for (int i = 0; i < count; i++)
+        len += iov[i].iov_len;
+    char *unsent = len > 0 && len <= STREAM_UNSENT_MAX ? malloc(len) : NULL;
+    if (unsent == NULL)
+        return len == 0;
+    char *end = unsent;
+    for (int i = 0; i < count; i++) {
+        if (iov[i].iov_len == 0)
+            continue;
+        memcpy(end, iov[i].iov_base, iov[i].iov_len);
+        end += iov[i].iov_len;
+    }
+    forget_unsent(stream);
+    stream->unsent = unsent;
+    stream->unsent_len = len;
+    return true;
+}
+
+bool stream_hold_output(struct stream *stream)
+{
+    const struct iovec all[] = {{stream->unsent, stream->unsent_len},
+                                {stream->buffers->out, stream->out_len}};
+    if (!keep_unsent(stream, all, 2))
+        return false;
+    stream->octets_out += stream->out_len;
+    stream->out_len = 0;
+    return true;
+}
+
+/* Waits for room; IO_TIMEOUT leaves these over. Part of them may be out: where they are not kept
+ * nothing sensible can follow. */
+static enum io_result wait_to_send(struct stream *stream, short events, const struct iovec *iov,
+                                   int count, struct deadline deadline)
+{
+    enum io_result result =
+        events == POLLIN ? wait_for(stream, POLLIN, deadline) : wait_to_write(stream, deadline);
+    if (result == IO_TIMEOUT && (!stream->keeps_output || !keep_unsent(stream, iov, count)))
+        stream->broken = true;
+    return result;
+}
+
+static enum io_result wait_for_tls(struct stream *stream, ssize_t step, const struct iovec *iov,
+                                   int count, struct deadline deadline)
+{
+    if (step == TLS_BROKEN)
+        return fail(stream);
+    return wait_to_send(stream, step == TLS_WANT_READ ? POLLIN : POLLOUT, iov, count, deadline);
+}
+
+/* Sends what TLS has gathered; these come behind it. */
+static enum io_result uncork(struct stream *stream, const struct iovec *iov, int count,
+                             struct deadline deadline)
+{
+    int step;
+
+    stream->uncorking = true;
+    while ((step = tls_session_uncork(stream->tls)) != 0) {
+        enum io_result result = wait_for_tls(stream, step, iov, count, deadline);
+        if (result != IO_OK)
+            return result;
+    }
+    stream->uncorking = false;
+    return IO_OK;
+}
+
+/* After a wait that ended too early GnuTLS wants the same octets again, and gets them from what was
+ * kept. */
+static enum io_result writev_tls(struct stream *stream, struct iovec *iov, int count, size_t total,
+                                 struct deadline deadline)
+{
+    bool cork = count > 1 && total <= TLS_RECORD && !stream_owes_output(stream);
+    enum io_result result = stream->uncorking ? uncork(stream, iov, count, deadline) : IO_OK;
+
+    if (cork)
+        tls_session_cork(stream->tls);
+    while (count > 0 && result == IO_OK) {
+        ssize_t sent = tls_session_send(stream->tls, iov->iov_base, iov->iov_len);
+        if (sent >= 0)
+            advance(&iov, &count, (size_t)sent);
+        else
+            result = wait_for_tls(stream, sent, iov, count, deadline);
+    }
+    return result == IO_OK && cork ? uncork(stream, NULL, 0, deadline) : result;
 }
 
 static enum io_result writev_plain(struct stream *stream, struct iovec *iov, int count,
@@ -340,12 +399,9 @@ static enum io_result writev_plain(struct stream *stream, struct iovec *iov, int
             continue;
         if (errno != EAGAIN && errno != EWOULDBLOCK)
             return fail(stream);
-        enum io_result result = wait_to_write(stream, deadline);
-        if (result != IO_OK) {
-            /* Part of it may be out: nothing sensible can follow. */
-            stream->broken = true;
+        enum io_result result = wait_to_send(stream, POLLOUT, iov, count, deadline);
+        if (result != IO_OK)
             return result;
-        }
     }
     return IO_OK;
 }
@@ -353,12 +409,15 @@ static enum io_result writev_plain(struct stream *stream, struct iovec *iov, int
 enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int count,
                              struct deadline deadline)
 {
-    struct iovec all[IOV_MAX_HERE];
-    size_t total = 0;
+    struct iovec all[IOV_MAX_HERE + 1];
+    size_t total = 0, before = stream->unsent_len;
     int used = 0;
 
     if (stream->broken || stream->mute || count >= IOV_MAX_HERE)
         return fail(stream);
+    all[0] = (struct iovec){NULL, 0};
+    if (before > 0)
+        all[used++] = (struct iovec){stream->unsent, before};
     if (stream->out_len > 0)
         all[used++] = (struct iovec){stream->buffers->out, stream->out_len};
     for (int i = 0; i < count; i++) {
@@ -368,16 +427,21 @@ enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int
     for (int i = 0; i < used; i++)
         total += all[i].iov_len;
     stream->out_len = 0;
-    stream->octets_out += total;
-    return stream->tls != NULL ? writev_tls(stream, all, used, total, deadline)
-                               : writev_plain(stream, all, used, deadline);
+    stream->octets_out += total - before;
+    enum io_result result = stream->tls != NULL ? writev_tls(stream, all, used, total, deadline)
+                                                : writev_plain(stream, all, used, deadline);
+    if (result == IO_OK && before > 0)
+        forget_unsent(stream);
+    return result;
 }
 
 enum io_result stream_flush(struct stream *stream, struct deadline deadline)
 {
     if (stream->broken || stream->mute)
         return IO_FAILED;
-    return stream->out_len > 0 ? stream_writev(stream, NULL, 0, deadline) : IO_OK;
+    return stream->out_len > 0 || stream_owes_output(stream)
+               ? stream_writev(stream, NULL, 0, deadline)
+               : IO_OK;
 }
 
 enum io_result stream_put(struct stream *stream, const char *bytes, size_t len,
@@ -423,6 +487,7 @@ enum io_result stream_continue_tls(struct stream *stream, struct deadline patien
     enum io_result result = stream->broken ? IO_FAILED : IO_OK;
     int step;
 
+    stream->wants_output = false;
     while (result == IO_OK &&
            (step = tls_session_handshake(stream->tls, may_wait(stream, patience), err)) != 0) {
         if (step == TLS_BROKEN)
@@ -430,7 +495,8 @@ enum io_result stream_continue_tls(struct stream *stream, struct deadline patien
         else if (step == TLS_WANT_READ)
             result = wait_for(stream, POLLIN, patience);
         else
-            result = wait_for(stream, POLLOUT, deadline);
+            result = wait_for(stream, POLLOUT, stream->keeps_output ? patience : deadline);
+        stream->wants_output = result == IO_TIMEOUT && step == TLS_WANT_WRITE;
     }
     if (result == IO_OK)
         stream->handshaking = false;
@@ -479,6 +545,7 @@ static void release(struct stream *stream)
         tls_session_free(stream->tls);
     stream->tls = NULL;
     stream_forget_input(stream);
+    forget_unsent(stream);
     if (!stream->borrowed)
         close(stream->fd);
     stream->fd = -1;

@@ -6,7 +6,8 @@
  *
  * The buffers are not the stream's: a worker lends it a pair while it works on the session
  * (stream_lend) and takes them back when the session is parked (stream_park), so an idle
- * connection costs no buffer. Owns: the file descriptor (unless it was only borrowed) and the TLS
+ * connection costs no buffer. What a slow reader does not take in time a stream may keep by itself
+ * (`keeps_output`), so that nobody has to wait for him. Owns: the file descriptor (unless it was only borrowed) and the TLS
  * session. Used by one thread at a time. Knows nothing of SMTP.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -56,8 +57,14 @@ struct stream {
     struct tls_session *tls;        /* NULL in plain text */
     struct stream_buffers *buffers; /* lent; NULL while parked */
     size_t in_start, in_end;        /* bytes read and not consumed: buffers->in[start..end) */
+    size_t line_start;              /* of the line read last */
     size_t out_len;                 /* bytes put and not yet flushed */
-    char *kept;                     /* unread input while parked, or NULL */
+    char *unsent;                   /* flushed, and not taken by the other side in time; or NULL */
+    size_t unsent_len;
+    bool keeps_output; /* that is kept, up to STREAM_UNSENT_MAX; otherwise it breaks the stream */
+    bool uncorking;    /* some more of it is held within TLS */
+    bool wants_output; /* the handshake waits for room to write */
+    char *kept;        /* unread input while parked, or NULL */
     size_t kept_len;
     bool skipping;                  /* within a line that was too long */
     bool handshaking;               /* a TLS handshake is not yet through */
@@ -69,6 +76,7 @@ struct stream {
 };
 
 #define STREAM_MOMENT_MS 200
+#define STREAM_UNSENT_MAX (256 * 1024)
 
 /* Takes over `fd`, which should block and be TCP_NODELAY, as listeners and dial_connect() make
  * it. */
@@ -81,9 +89,11 @@ void stream_init_borrowed(struct stream *stream, int fd);
 void stream_lend(struct stream *stream, struct stream_buffers *buffers);
 /* Takes them back, bytes in them are lost. */
 void stream_reclaim(struct stream *stream);
-/* Takes them back and keeps unread input in memory of the stream's own. Output must have been
- * flushed. -1 when out of memory: then the stream still has the buffers. */
+/* Takes them back and keeps unread input, and output not yet flushed, in memory of the stream's own.
+ * -1 when out of memory: then the stream still has the buffers. */
 int stream_park(struct stream *stream);
+/* What was put goes to what is unsent: it is not to leave yet. False when out of memory. */
+bool stream_hold_output(struct stream *stream);
 /* Unread input is of no use any more. */
 void stream_forget_input(struct stream *stream);
 
@@ -116,6 +126,10 @@ enum io_result stream_read_line(struct stream *stream, struct line *line, size_t
 enum io_result stream_read_cut_line(struct stream *stream, struct line *line, size_t max,
                                     struct deadline deadline);
 
+/* The line just read by stream_read_line() (IO_OK) is the next to be read again. Not after any other
+ * read. */
+void stream_unread_line(struct stream *stream);
+
 /* Raw access for mail data: bytes in the buffer (reads more, once, when there are none), then
  * stream_consume() what was used. IO_OK means *len > 0. */
 enum io_result stream_read(struct stream *stream, const char **bytes, size_t *len,
@@ -125,11 +139,16 @@ void stream_consume(struct stream *stream, size_t len);
 /* Collects in the output buffer; flushes by itself when that is full. */
 enum io_result stream_put(struct stream *stream, const char *bytes, size_t len,
                           struct deadline deadline);
-/* Sends what was put. */
+/* Sends what was put. These three, on a stream that keeps its output: IO_TIMEOUT when some of it was
+ * not taken by the deadline. It goes out before anything else as soon as one of them is called
+ * again. */
 enum io_result stream_flush(struct stream *stream, struct deadline deadline);
 /* Sends what was put and then these bytes, uncopied (mail data; one writev(2) in plain text). */
 enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int count,
                              struct deadline deadline);
+
+/* Is any such output left? */
+bool stream_owes_output(const struct stream *stream);
 
 /* Overwrites what the buffers still hold of the past: after a log-in. Input not yet read and output
  * not yet sent stay. */
@@ -145,7 +164,8 @@ bool stream_has_injected_input(const struct stream *stream);
 enum io_result stream_start_tls_server(struct stream *stream, struct tls_server *server,
                                        struct deadline deadline, struct error *err);
 /* The same in steps: begin once, then go on until it is not IO_TIMEOUT. Each step waits for the
- * client until `patience` at most, and to write until `deadline`. IO_TIMEOUT breaks nothing. */
+ * client until `patience` at most, and to write until `deadline`; on a stream that keeps its output
+ * for both until `patience`, and `wants_output` says for which. IO_TIMEOUT breaks nothing. */
 enum io_result stream_begin_tls_server(struct stream *stream, struct tls_server *server,
                                        struct error *err);
 enum io_result stream_continue_tls(struct stream *stream, struct deadline patience,

@@ -128,10 +128,10 @@ static enum own_reply check_recipient(void *context, struct path *recipient, con
 }
 
 static enum own_reply check_password(void *context, const struct address *client, const char *user,
-                                     const char *password)
+                                     const char *password, int64_t *answer_at_ms)
 {
     const struct outbound *out = context;
-    return users_check(out->users, client, user, password);
+    return users_check(out->users, client, user, password, answer_at_ms);
 }
 
 static enum own_reply check_sender(void *context, const char *user, const struct path *sender)

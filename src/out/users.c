@@ -6,7 +6,6 @@
 
 #include <crypt.h>
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -201,16 +200,17 @@ static bool is_password(const struct users *users, const char *name, const char 
 }
 
 enum own_reply users_check(struct users *users, const struct address *client, const char *user,
-                           const char *password)
+                           const char *password, int64_t *answer_at_ms)
 {
-    struct deadline failed = deadline_in_ms(FAILURE_MS);
+    int64_t failed_ms = deadline_now_ms() + FAILURE_MS;
 
+    *answer_at_ms = 0;
     if (is_over_limit(users, client))
         return REPLY_AUTH_TOO_OFTEN;
     if (is_password(users, user, password))
         return REPLY_OK;
     count_failure(users, client);
-    poll(NULL, 0, deadline_left_ms(failed));
+    *answer_at_ms = failed_ms;
     return REPLY_AUTH_FAILED;
 }
 

@@ -23,9 +23,10 @@ struct users;
 struct users *users_new(const char *file, unsigned failures, struct error *err);
 void users_free(struct users *users);
 
-/* REPLY_OK, REPLY_AUTH_FAILED or REPLY_AUTH_TOO_OFTEN. */
+/* REPLY_OK, REPLY_AUTH_FAILED or REPLY_AUTH_TOO_OFTEN. `answer_at_ms`: when that may be said, so
+ * that nobody guesses fast; 0: at once. */
 enum own_reply users_check(struct users *users, const struct address *client, const char *user,
-                           const char *password);
+                           const char *password, int64_t *answer_at_ms);
 
 /* The null sender always. */
 bool users_may_send(const struct users *users, const char *user, const struct path *sender);

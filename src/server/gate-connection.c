@@ -14,8 +14,9 @@
 #include "base/log.h"
 
 #define EARLY_TEXT_MAX 64
-#define QUEUE_RETRY_MS 100
-#define ROOM_INTERVAL_MS 100  /* between two looks for slow ones */
+#define ROOM_INTERVAL_MS 100 /* between two looks for slow ones */
+#define SLOW_MS 1000
+#define SLOT_PATIENCE_MS 500  /* a wait for a place at a next hop, before slow ones have to go */
 #define VERDICT_GRACE_MS 1000 /* for a verdict that is due to come */
 
 static int64_t idle_timeout_ms(const struct connection *connection)
@@ -57,8 +58,9 @@ static void enter_place(struct connection *connection, enum place place)
 
 static void leave_place(struct connection *connection)
 {
-    connection->gate->waiting_transactions -= connection->holds_next_hop;
-    connection->holds_next_hop = false;
+    connection->gate->waiting_transactions -= connection->is_waited_for;
+    connection->gate->waiting_slots -= connection->wants_slot;
+    connection->holds_next_hop = connection->is_waited_for = connection->wants_slot = false;
     struct place_list *list = &connection->gate->places[connection->place];
     *(connection->previous != NULL ? &connection->previous->next : &list->first) = connection->next;
     *(connection->next != NULL ? &connection->next->previous : &list->last) = connection->previous;
@@ -105,7 +107,15 @@ static void greet(struct connection *connection)
 
 static void watch(struct connection *connection, int operation, uint32_t manner)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | manner, .data.ptr = connection};
+    static const uint32_t events[] = {
+        [SESSION_AWAITS_INPUT] = EPOLLIN | EPOLLRDHUP,
+        [SESSION_AWAITS_OUTPUT] = EPOLLOUT,
+        [SESSION_AWAITS_GRANT] = 0, /* errors are told all the same */
+    };
+    enum session_awaited awaited = connection->place == PLACE_WAITING
+                                       ? session_awaits(connection->session)
+                                       : SESSION_AWAITS_INPUT;
+    struct epoll_event event = {.events = events[awaited] | manner, .data.ptr = connection};
     /* The client must not wait for one who does not see it. */
     if (epoll_ctl(connection->gate->epoll_fd, operation, connection->fd, &event) != 0)
         shutdown(connection->fd, SHUT_RDWR);
@@ -132,6 +142,7 @@ struct connection *gate_open(struct gate *gate, int fd, const struct address *pe
     }
     connection->source = SOURCE_CONNECTION;
     connection->gate = gate;
+    connection->wakeup.wake = gate_grant;
     connection->fd = fd;
     connection->client = connection->peer = *peer;
     connection->spec = spec;
@@ -169,6 +180,10 @@ void gate_begin(struct connection *connection, const struct judgement *judgement
     connection->counted = true;
     connection->allowed = judgement->allowed;
     connection->bar = judgement->bar;
+    const struct session_policy *policy =
+        &gate_rules(connection->service, connection->spec)->policy;
+    if (policy->identify != NULL)
+        connection->names = policy->identify(policy->context, &connection->client);
     gate_delay(connection, gate_greet_delay_ms(connection));
     connection->awaited = gate_start_check(connection);
     if (!connection->awaited && connection->due_ms <= connection->since_ms)
@@ -183,6 +198,11 @@ static void release(struct connection *connection)
     gate_end_check(connection);
     free(connection->own_bar);
     session_free(connection->session);
+    reverse_leave(connection->names);
+    pthread_mutex_lock(&gate->lock);
+    if (connection->woken)
+        gate_forget_grant(connection);
+    pthread_mutex_unlock(&gate->lock);
     close(connection->fd);
     if (connection->counted)
         clients_leave(gate->clients, &connection->client);
@@ -247,15 +267,21 @@ static void log_early(const struct connection *connection, const char *text, siz
 static void wait_until(struct connection *connection, int64_t due_ms)
 {
     connection->due_ms = due_ms;
-    connection->holds_next_hop = session_holds_next_hop(connection->session);
-    connection->gate->waiting_transactions += connection->holds_next_hop;
+    struct session *session = connection->session;
+    connection->wants_slot = session_wants_slot(session);
+    connection->holds_next_hop = session_holds_next_hop(session);
+    connection->is_waited_for =
+        connection->holds_next_hop && session_awaits(session) != SESSION_AWAITS_GRANT;
+    connection->gate->waiting_slots += connection->wants_slot;
+    connection->gate->waiting_transactions += connection->is_waited_for;
     enter_place(connection, PLACE_WAITING);
 }
 
 static void hand_over(struct gate *gate, struct connection *connection)
 {
-    bool waiting = connection->place == PLACE_WAITING;
+    bool resumed = connection->place == PLACE_WAITING;
 
+    connection->granted = false;
     /* Sessions that have ended since the last look may have left enough workers free. */
     if (gate->busy_since_ms != 0)
         gate_judge_stress(gate);
@@ -264,44 +290,103 @@ static void hand_over(struct gate *gate, struct connection *connection)
     /* Counted first, since a worker may be done with it at once. */
     gate_count_working(gate, 1);
     gate_judge_stress(gate);
-    if (pool_submit(gate->pool, connection))
+    if (pool_submit(gate->pool, &connection->job, resumed ? POOL_FIRST : POOL_LAST))
         return;
     gate_count_working(gate, -1);
-    if (waiting) {
-        leave_place(connection);
-        wait_until(connection, deadline_now_ms() + QUEUE_RETRY_MS);
-        return;
-    }
     atomic_fetch_add(&gate->refused_limit, 1);
     gate_log_limit(&gate->busy, &connection->client, "event=busy reason=limits.queue");
     gate_dismiss(connection, REPLY_SERVER_BUSY);
 }
 
-/* Room for those who do not make us wait: of the slow ones those go who are nearest to their
- * deadlines, thus have sent least for their time. They may say a last word on a worker. Returns ms
- * until the next look, -1 when there is room. */
+/* Of the clients in a transaction that make us wait, with this next hop (NULL: any), the one that has
+ * done so for longest, beside what its octets have earned, and at least for a moment. */
+static struct connection *find_slowest(struct gate *gate, int64_t now, const void *route)
+{
+    struct connection *slowest = NULL;
+    int64_t most_ms = SLOW_MS;
+
+    for (struct connection *c = gate->places[PLACE_WAITING].first; c != NULL; c = c->next) {
+        if (!c->is_waited_for || (route != NULL && session_route(c->session) != route))
+            continue;
+        int64_t ms = session_slowness_ms(c->session, now);
+        if (ms > most_ms) {
+            slowest = c;
+            most_ms = ms;
+        }
+    }
+    return slowest;
+}
+
+/* It may say a last word, on a worker. */
+static void evict(struct gate *gate, struct connection *connection)
+{
+    atomic_fetch_add(&gate->evicted, 1);
+    session_evict(connection->session);
+    hand_over(gate, connection);
+}
+
+/* How many of those who make this next hop wait are of the same network as this one? */
+static unsigned count_neighbours(struct gate *gate, const struct connection *connection)
+{
+    struct address network = address_site_network(&connection->client), other;
+    unsigned count = 0;
+
+    for (struct connection *c = gate->places[PLACE_WAITING].first; c != NULL; c = c->next) {
+        if (!c->is_waited_for || session_route(c->session) != session_route(connection->session))
+            continue;
+        other = address_site_network(&c->client);
+        count += address_same_ip(&network, &other);
+    }
+    return count;
+}
+
+/* A client waits for a place at its next hop. One that has had its time there has to go; it has
+ * none at all while its network makes up most of those who have not moved on. */
+static void make_place(struct gate *gate, int64_t now, const struct connection *waiting)
+{
+    const void *route = session_route(waiting->session);
+    struct address network = address_site_network(&waiting->client), other;
+    struct connection *slowest = find_slowest(gate, now, route);
+
+    if (slowest == NULL)
+        return;
+    other = address_site_network(&slowest->client);
+    bool crowds = !address_same_ip(&network, &other) && !slowest->allowed &&
+                  2 * count_neighbours(gate, slowest) > gate->waiting_transactions;
+    if (crowds || session_slowness_ms(slowest->session, now) >= session_grace_ms(slowest->session))
+        evict(gate, slowest);
+}
+
+static struct connection *find_wanting(struct gate *gate, int64_t now)
+{
+    struct connection *first = NULL;
+
+    for (struct connection *c = gate->places[PLACE_WAITING].first; c != NULL; c = c->next) {
+        if (c->wants_slot && now - c->since_ms >= SLOT_PATIENCE_MS &&
+            (first == NULL || c->since_ms < first->since_ms))
+            first = c;
+    }
+    return first;
+}
+
+/* Room for those who do not make us wait. Returns ms until the next look, -1 when none is needed. */
 static int64_t make_room(struct gate *gate, int64_t now)
 {
     unsigned most = gate->service->waiting_transactions;
-    struct connection *next;
+    bool too_many = most > 0 && gate->waiting_transactions > most;
+    struct connection *slowest;
 
-    if (most == 0 || gate->waiting_transactions <= most)
+    if (!too_many && gate->waiting_slots == 0)
         return -1;
     if (now < gate->room_due_ms)
         return gate->room_due_ms - now;
     gate->room_due_ms = now + ROOM_INTERVAL_MS;
-    for (struct connection *c = gate->places[PLACE_WAITING].first;
-         c != NULL && gate->waiting_transactions > most; c = next) {
-        next = c->next;
-        if (!c->holds_next_hop || !session_is_slow(c->session, now))
-            continue;
-        atomic_fetch_add(&gate->evicted, 1);
-        session_evict(c->session);
-        hand_over(gate, c);
-        /* The queue is full: those to come would fare no better. */
-        if (c->place == PLACE_WAITING)
-            break;
-    }
+    while (most > 0 && gate->waiting_transactions > most &&
+           (slowest = find_slowest(gate, now, NULL)) != NULL)
+        evict(gate, slowest);
+    const struct connection *wanting = gate->waiting_slots > 0 ? find_wanting(gate, now) : NULL;
+    if (wanting != NULL)
+        make_place(gate, now, wanting);
     return ROOM_INTERVAL_MS;
 }
 
@@ -316,6 +401,10 @@ void gate_readable(struct gate *gate, struct connection *connection, uint32_t ev
     /* It was due at the same time; when it comes back it is looked at again. */
     if (connection->place == PLACE_WORKING)
         return;
+    /* Its client is gone: it need not wait for anything more. */
+    if (connection->place == PLACE_WAITING &&
+        session_awaits(connection->session) == SESSION_AWAITS_GRANT)
+        session_evict(connection->session);
     bool speaks = connection->place == PLACE_SILENT && (events & ~(uint32_t)EPOLLIN) == 0;
     if (connection->place == PLACE_PARKED || connection->place == PLACE_WAITING || speaks) {
         hand_over(gate, connection);
@@ -342,10 +431,19 @@ static void keep_waiting(struct gate *gate, struct connection *connection)
 {
     wait_until(connection, session_due_ms(connection->session));
     watch(connection, EPOLL_CTL_MOD, EPOLLONESHOT);
-    if (gate->cut)
+    if (connection->granted && session_awaits(connection->session) == SESSION_AWAITS_GRANT)
+        hand_over(gate, connection);
+    else if (gate->cut)
         shutdown(connection->fd, SHUT_RDWR);
     else if (!connection->holds_next_hop && atomic_load(&gate->signals.draining))
         gate_dismiss(connection, REPLY_SHUTTING_DOWN);
+}
+
+void gate_take_grant(struct gate *gate, struct connection *connection)
+{
+    if (connection->place == PLACE_WAITING &&
+        session_awaits(connection->session) == SESSION_AWAITS_GRANT)
+        hand_over(gate, connection);
 }
 
 void gate_take_back(struct gate *gate, struct connection *connection)

@@ -37,6 +37,12 @@ enum source { SOURCE_WAKE, SOURCE_LISTENER, SOURCE_CONNECTION };
 
 struct connection {
     enum source source;
+    struct pool_job job;
+    struct wakeup wakeup;          /* of its session: what it awaits is granted */
+    struct connection *next_woken; /* below the gate's lock */
+    bool woken;                    /* it stands in that list */
+    bool granted;                  /* so it has been said since it was last at rest */
+    struct reverse_lookup *names;  /* of the client, until there is a session */
     enum place place;
     struct connection *previous, *next; /* in its place */
     struct connection *next_returned;   /* or ended, or dead */
@@ -53,7 +59,9 @@ struct connection {
     struct dnsbl_check *check;      /* under way or done; ended by gate_end_check() */
     struct dnsbl_verdict *verdict;  /* from the resolver's thread, below the gate's lock; owned */
     bool awaited;                   /* no greeting before the verdict, or long after its time */
-    bool holds_next_hop;            /* a waiting one: counted in waiting_transactions */
+    bool holds_next_hop;            /* a waiting one: it has begun something */
+    bool is_waited_for;             /* ... and its client makes it wait: counted, too */
+    bool wants_slot;                /* a waiting one: counted in waiting_slots */
     enum session_result result;     /* set by the worker */
     struct address client, local;
     struct address peer; /* the other end of the socket: the client, or a load balancer */
@@ -98,6 +106,7 @@ struct gate {
     struct session_signals signals;
     unsigned workers;
     unsigned waiting_transactions; /* in PLACE_WAITING, with a next hop */
+    unsigned waiting_slots;        /* in PLACE_WAITING, for a place at theirs */
     int64_t room_due_ms;           /* when slow ones may be looked for again */
     int64_t busy_since_ms;         /* few workers are free; 0 = enough are */
     int64_t stressed_ms;           /* when there was a cause for stress last */
@@ -107,6 +116,7 @@ struct gate {
     pthread_mutex_t lock;
     struct connection *returned; /* the gate is woken for them */
     struct connection *ended;    /* it looks for them */
+    struct connection *woken;    /* what their sessions await may have been granted */
     struct service *next_service;
     bool drain_asked;
     int64_t drain_timeout_ms;
@@ -167,6 +177,8 @@ void gate_forget(struct connection *connection);
 void gate_readable(struct gate *gate, struct connection *connection, uint32_t events);
 /* A worker has given it back. */
 void gate_take_back(struct gate *gate, struct connection *connection);
+/* gate_grant() was called for it. */
+void gate_take_grant(struct gate *gate, struct connection *connection);
 /* Who is still at work or in a transaction is cut off; the workers notice. */
 void gate_cut(struct gate *gate);
 /* Everything whose time is over; returns ms until the next such, -1 when none waits. */
@@ -190,7 +202,11 @@ void gate_bury(struct connection *connection);
 /* gate-work.c */
 void gate_wake(struct gate *gate);
 /* The pool's job: runs on a worker. */
-void gate_work(void *job, void *scratch);
+void gate_work(struct pool_job *job, void *scratch);
+/* What its session awaits is granted; any thread. */
+void gate_grant(struct wakeup *wakeup);
+/* Takes it out of the list of those. Below the lock. */
+void gate_forget_grant(struct connection *connection);
 /* To be called by a worker when it is done for now, or with a verdict. */
 void gate_give_back(struct connection *connection);
 /* It is going, and stands in that list perhaps. */

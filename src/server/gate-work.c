@@ -9,6 +9,7 @@
  */
 #include "server/gate-internal.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -30,6 +31,33 @@ void gate_give_back(struct connection *connection)
     /* Behind the lock, or the gate would wake only to wait for it. It outlives its workers. */
     if (first)
         gate_wake(gate);
+}
+
+void gate_grant(struct wakeup *wakeup)
+{
+    struct connection *connection =
+        (struct connection *)((char *)wakeup - offsetof(struct connection, wakeup));
+    struct gate *gate = connection->gate;
+
+    pthread_mutex_lock(&gate->lock);
+    bool first = gate->woken == NULL;
+    if (!connection->woken) {
+        connection->woken = true;
+        connection->next_woken = gate->woken;
+        gate->woken = connection;
+    }
+    pthread_mutex_unlock(&gate->lock);
+    if (first)
+        gate_wake(gate);
+}
+
+void gate_forget_grant(struct connection *connection)
+{
+    struct connection **place = &connection->gate->woken;
+    while (*place != NULL && *place != connection)
+        place = &(*place)->next_woken;
+    if (*place != NULL)
+        *place = connection->next_woken;
 }
 
 void gate_withdraw(struct connection *connection)
@@ -66,9 +94,12 @@ static void finish(struct connection *connection)
     int fd = connection->fd;
 
     session_free(connection->session);
+    reverse_leave(connection->names);
     free(connection->own_bar);
     service_unref(connection->service);
     pthread_mutex_lock(&gate->lock);
+    if (connection->woken)
+        gate_forget_grant(connection);
     /* From here on gate_cut() leaves the descriptor alone, whose number may be another's soon. */
     connection->fd = -1;
     connection->next_returned = gate->ended;
@@ -87,14 +118,21 @@ static struct session *begin(struct connection *connection)
     struct session *session =
         session_new(connection->fd, &connection->client, &connection->local,
                     connection->spec->implicit_tls, rules, &connection->gate->signals);
-    if (session != NULL)
-        session_set_bar(session, connection->bar);
+    if (session == NULL)
+        return NULL;
+    session_set_bar(session, connection->bar);
+    session_set_wakeup(session, &connection->wakeup);
+    session_set_names(session, connection->names);
+    connection->names = NULL;
+    if (connection->allowed)
+        session_set_unlimited(session);
     return session;
 }
 
-void gate_work(void *job, void *scratch)
+void gate_work(struct pool_job *job, void *scratch)
 {
-    struct connection *connection = job;
+    struct connection *connection =
+        (struct connection *)((char *)job - offsetof(struct connection, job));
 
     connection->result = SESSION_CLOSED;
     if (connection->session == NULL)

@@ -207,13 +207,20 @@ static void take_commands(struct gate *gate)
 {
     take_service(gate);
     pthread_mutex_lock(&gate->lock);
-    struct connection *returned = gate->returned;
+    struct connection *returned = gate->returned, *woken = gate->woken;
     bool drain = gate->drain_asked;
     int64_t timeout_ms = gate->drain_timeout_ms;
-    gate->returned = NULL;
+    gate->returned = gate->woken = NULL;
+    for (struct connection *at = woken; at != NULL; at = at->next_woken) {
+        at->woken = false;
+        at->granted = true;
+    }
     gate->drain_asked = false;
     pthread_mutex_unlock(&gate->lock);
 
+    /* These first: nothing of them is freed here. */
+    for (; woken != NULL; woken = woken->next_woken)
+        gate_take_grant(gate, woken);
     while (returned != NULL) {
         struct connection *connection = returned;
         returned = connection->next_returned;

@@ -18,15 +18,19 @@ struct worker {
     void *scratch;
     /* While it has nothing to do: */
     struct worker *next_idle;
-    sem_t wake; /* it has been taken off the idle ones */
-    void *job;  /* for it, or NULL: the pool ends */
+    sem_t wake;           /* it has been taken off the idle ones */
+    struct pool_job *job; /* for it, or NULL: the pool ends */
+};
+
+struct pool_queue {
+    struct pool_job *first, **end;
 };
 
 struct pool {
     struct pool_work work;
     pthread_mutex_t lock;
-    void **queue; /* a ring; empty while a worker is idle */
-    unsigned queue_max, first, queued;
+    struct pool_queue queues[2]; /* by enum pool_order; empty while a worker is idle */
+    unsigned queue_max, queued;
     /* The last to become idle is the first to get a job: its memory is still in the caches, and
      * workers that are never needed never touch theirs. */
     struct worker *idle;
@@ -37,17 +41,41 @@ struct pool {
 
 /* A semaphore for each, and not a condition for all: neither who posts it nor who wakes by it makes
  * a system call more than the two that sleep and wake are. */
-static void *wait_for_job(struct worker *worker)
+static struct pool_job *pool_wait_for_job(struct worker *worker)
 {
     while (sem_wait(&worker->wake) != 0)
         ; /* EINTR */
     return worker->job;
 }
 
-static void *take_job(struct worker *worker)
+static void pool_enqueue(struct pool *pool, struct pool_job *job, enum pool_order order)
+{
+    struct pool_queue *queue = &pool->queues[order];
+
+    job->next = NULL;
+    *queue->end = job;
+    queue->end = &job->next;
+    pool->queued++;
+}
+
+static struct pool_job *pool_dequeue(struct pool *pool)
+{
+    struct pool_queue *queue = &pool->queues[POOL_FIRST];
+
+    if (queue->first == NULL)
+        queue = &pool->queues[POOL_LAST];
+    struct pool_job *job = queue->first;
+    queue->first = job->next;
+    if (queue->first == NULL)
+        queue->end = &queue->first;
+    pool->queued--;
+    return job;
+}
+
+static struct pool_job *pool_take_job(struct worker *worker)
 {
     struct pool *pool = worker->pool;
-    void *job = NULL;
+    struct pool_job *job = NULL;
 
     pthread_mutex_lock(&pool->lock);
     bool must_wait = pool->queued == 0 && !pool->ending;
@@ -55,20 +83,18 @@ static void *take_job(struct worker *worker)
         worker->next_idle = pool->idle;
         pool->idle = worker;
     } else if (pool->queued > 0) {
-        job = pool->queue[pool->first];
-        pool->first = (pool->first + 1) % pool->queue_max;
-        pool->queued--;
+        job = pool_dequeue(pool);
     }
     pthread_mutex_unlock(&pool->lock);
-    return must_wait ? wait_for_job(worker) : job;
+    return must_wait ? pool_wait_for_job(worker) : job;
 }
 
 static void *worker_main(void *argument)
 {
     struct worker *worker = argument;
-    void *job;
+    struct pool_job *job;
 
-    while ((job = take_job(worker)) != NULL)
+    while ((job = pool_take_job(worker)) != NULL)
         worker->pool->work.run(job, worker->scratch);
     return NULL;
 }
@@ -119,11 +145,12 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
     if (pool != NULL) {
         pool->work = *work;
         pool->queue_max = queue_max;
-        pool->queue = calloc(queue_max, sizeof *pool->queue);
+        for (int i = 0; i < 2; i++)
+            pool->queues[i].end = &pool->queues[i].first;
         pool->workers = calloc(workers, sizeof *pool->workers);
         pthread_mutex_init(&pool->lock, NULL);
     }
-    if (pool == NULL || pool->queue == NULL || pool->workers == NULL)
+    if (pool == NULL || pool->workers == NULL)
         error_set(err, _("out of memory"));
     else if (start_workers(pool, workers, err) == 0)
         return pool;
@@ -132,16 +159,16 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
     return NULL;
 }
 
-bool pool_submit(struct pool *pool, void *job)
+bool pool_submit(struct pool *pool, struct pool_job *job, enum pool_order order)
 {
     pthread_mutex_lock(&pool->lock);
     struct worker *worker = pool->idle;
-    bool fits = worker != NULL || pool->queued < pool->queue_max;
+    bool fits = worker != NULL || order == POOL_FIRST || pool->queued < pool->queue_max;
     if (worker != NULL) {
         pool->idle = worker->next_idle;
         worker->job = job;
     } else if (fits) {
-        pool->queue[(pool->first + pool->queued++) % pool->queue_max] = job;
+        pool_enqueue(pool, job, order);
     }
     pthread_mutex_unlock(&pool->lock);
     if (worker != NULL)
@@ -164,7 +191,6 @@ void pool_free(struct pool *pool)
         pool->work.scratch_free(pool->workers[i].scratch);
     }
     pthread_mutex_destroy(&pool->lock);
-    free(pool->queue);
     free(pool->workers);
     free(pool);
 }

@@ -15,9 +15,19 @@
 
 struct pool;
 
+/* Embedded in what is to be worked for. The pool's from pool_submit() to run(). */
+struct pool_job {
+    struct pool_job *next;
+};
+
+enum pool_order {
+    POOL_FIRST, /* before all of the others; has a place in any case */
+    POOL_LAST,  /* in its turn, if the queue is not full */
+};
+
 struct pool_work {
     /* Called on a worker with the job and the worker's own scratch. */
-    void (*run)(void *job, void *scratch);
+    void (*run)(struct pool_job *job, void *scratch);
     void *(*scratch_new)(void); /* once for each worker, before it starts; NULL = no memory */
     void (*scratch_free)(void *scratch);
 };
@@ -29,8 +39,9 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
                       struct error *err);
 
 /* Gives a job to the worker that has been idle for the shortest time, or queues it; never waits.
- * false when all are at work and the queue is full. Thread-safe, except against pool_free(). */
-bool pool_submit(struct pool *pool, void *job);
+ * false when all are at work and `queue_max` jobs are queued (POOL_LAST only). Thread-safe, except
+ * against pool_free(). */
+bool pool_submit(struct pool *pool, struct pool_job *job, enum pool_order order);
 
 /* Lets queued and running jobs finish, joins the threads, frees. */
 void pool_free(struct pool *pool);

@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 
 #include "base/address.h"
+#include "base/wakeup.h"
 #include "net/reverse.h"
 #include "net/stream.h"
 #include "smtp/command.h"
@@ -35,6 +36,7 @@ struct client_identity {
     bool esmtp;                   /* EHLO */
     bool tls;
     bool authenticated;     /* has logged in through the courier that it has */
+    bool unlimited;         /* no limit holds for its network */
     const char *session_id; /* for logs */
 };
 
@@ -78,6 +80,14 @@ enum courier_data {
 struct courier;
 
 struct courier_ops {
+    /* Asked before a recipient, or a log-in (`recipient` is then NULL), is handed over: would that
+     * wait for anything but an answer of its next hop (a free connection there, the client's name)?
+     * 0: no. Otherwise the time, on the clock of deadline_now_ms(), until which the session shall
+     * let go of its worker: it asks again with the same recipient then, or when `wakeup` is called.
+     * At the latest then the answer is 0, and what is missing shows in the replies. The session
+     * may go on without asking again. `wakeup` is good until free(). NULL: never. */
+    int64_t (*prepare)(struct courier *courier, const struct client_identity *client,
+                       const struct recipient *recipient, struct wakeup *wakeup);
     /* Writes a batch of recipients to the next hop, in one write: behind the envelope if they are
      * the transaction's first, and followed by DATA where that is asked for. Connects if need be.
      * It does not fail: what goes wrong is told by the replies asked for next. */
@@ -117,6 +127,7 @@ struct courier_ops {
 struct courier {
     const struct courier_ops *ops;
     enum courier_form form; /* set by data_reply() */
+    bool wants_slot;        /* set by prepare(): other sessions of its route hold what it waits for */
 };
 
 #endif

@@ -143,9 +143,11 @@ void session_act_auth(struct session *session, const struct command *command)
         session_reply_own(session, REPLY_AUTH_TEMPORARY);
         return;
     }
+    session->client.tls = true;
+    if (session->rules->policy.check_password == NULL && session_must_wait(session, NULL))
+        return;
     int len =
         snprintf(line, sizeof line, "AUTH %.*s", (int)command->argument_len, command->argument);
-    session->client.tls = true;
     session->auth_rounds = 0;
     session->login = LOGIN_BEGINS;
     auth_ask(session, line, (size_t)len);

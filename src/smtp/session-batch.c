@@ -15,28 +15,26 @@
 
 /* The next hop of a transaction is that of its first recipients; as long as none was accepted,
  * another may take its place. */
-static enum own_reply bind_route(struct session *session, const void *route)
+enum own_reply session_bind_route(struct session *session, const void *route)
 {
     const struct session_batch *batch = &session->batch;
 
-    if (route == session->route)
-        return REPLY_OK;
-    if (session->accepted == 0 && batch->ask_count > 0)
-        session_batch_flush(session, COURIER_NOTHING);
-    if (session->accepted > 0)
-        return REPLY_OTHER_BACKEND;
-    if (session->courier != NULL)
-        session->courier->ops->reset(session->courier);
+    if (route != session->route) {
+        if (session->accepted == 0 && batch->ask_count > 0)
+            session_batch_flush(session, COURIER_NOTHING);
+        if (session->accepted > 0)
+            return REPLY_OTHER_BACKEND;
+        if (session->courier != NULL)
+            session->courier->ops->reset(session->courier);
+    }
     return session_ensure_courier(session, route) ? REPLY_OK : REPLY_SERVER_BUSY;
 }
 
 void session_batch_add(struct session *session, const struct recipient *recipient,
-                       const void *route, enum own_reply verdict)
+                       enum own_reply verdict)
 {
     struct session_batch *batch = &session->batch;
 
-    if (verdict == REPLY_OK)
-        verdict = bind_route(session, route);
     if (verdict == REPLY_OK) {
         recipient_copy(&session->scratch->recipients[batch->ask_count++], recipient);
         batch->slots[batch->slot_count++] = SLOT_ASK;

@@ -20,6 +20,7 @@
 /* Recipients of a session that may be put off before more of them count as errors. Who sends lists
  * may be that many over the limit of a message (Postfix's smtpd_recipient_overshoot_limit). */
 #define OVERSHOOT_MAX 1000
+#define OVERSHOOT_SLOWNESS_MS 2000
 
 enum {
     FLAG_JUNK = 1 << 0, /* harmless, but not for ever without mail */
@@ -233,6 +234,8 @@ static void act_mail(struct session *session, const struct command *command)
         return;
     }
     session->started_ms = deadline_now_ms();
+    session->client_ms = 0;
+    session->data_octets = 0;
     buffer_init(&id, session->transaction_id, sizeof session->transaction_id);
     buffer_join(&id, session->id, ".", NULL);
     buffer_number(&id, ++session->transactions, 1);
@@ -262,6 +265,14 @@ static enum own_reply judge_recipient(struct session *session, struct path *reci
     return REPLY_OK;
 }
 
+/* Recipients that are put off are no errors as long as they come quickly; after that they only keep
+ * the next hop waiting. */
+static bool is_abuse(struct session *session)
+{
+    return ++session->overshoot > OVERSHOOT_MAX ||
+           session_slowness_ms(session, session->run_since_ms) > OVERSHOOT_SLOWNESS_MS;
+}
+
 /* Has no check of its own: a refusal too must take its place in the order of the batch. */
 static void act_rcpt(struct session *session, const struct command *command)
 {
@@ -283,16 +294,19 @@ static void act_rcpt(struct session *session, const struct command *command)
         strcpy(recipient.notify, parameters.notify);
         strcpy(recipient.orcpt, parameters.orcpt);
         session->envelope->smtputf8 |= recipient.path.is_utf8;
+        verdict = session_bind_route(session, route);
     }
+    if (verdict == REPLY_OK && session_must_wait(session, &recipient))
+        return;
     session->state = STATE_RCPT;
     if (verdict != REPLY_OK) {
         session->refused++;
         reply_own(reply, verdict);
         session_log_reject(session, "RCPT", parsed ? recipient.path.mailbox : NULL, reply);
-        if (reply_is_permanent(reply) || ++session->overshoot > OVERSHOOT_MAX)
+        if (reply_is_permanent(reply) || is_abuse(session))
             session_count_error(session);
     }
-    session_batch_add(session, &recipient, route, verdict);
+    session_batch_add(session, &recipient, verdict);
 }
 
 /* RFC 3030 3: a binary message needs BDAT. */
@@ -382,6 +396,8 @@ static void act_starttls(struct session *session, const struct command *command)
     }
     session_reply_own(session, REPLY_START_TLS);
     session_flush(session);
+    /* It would come out within the handshake. */
+    session->vanished |= stream_owes_output(&session->stream);
     session_end_transaction(session);
     session_drop_courier(session);
     session->helo[0] = '\0';

@@ -83,6 +83,7 @@ struct session {
     struct session_signals *signals;   /* borrowed */
     const struct session_bar *bar;     /* borrowed; NULL: welcome */
     struct session_scratch *scratch;   /* while session_run() runs, else NULL */
+    struct wakeup *wakeup;             /* borrowed; NULL: none */
     struct courier *courier;           /* owned; NULL until the first recipient */
     const void *route;                 /* the courier's */
     char id[20];
@@ -106,8 +107,14 @@ struct session {
     bool waiting;          /* the clock of this phase runs, ... */
     int64_t wait_since_ms; /* ... from here */
     int64_t run_since_ms;  /* session_run() */
-    bool resumed;          /* parked before in this wait */
-    bool progressed;       /* has earned patience since session_run() */
+    enum session_awaited awaited;
+    int64_t granted_at_ms;   /* SESSION_AWAITS_GRANT: no longer than that */
+    int64_t held_until_ms;   /* what was put leaves then; 0 = at once */
+    int64_t unsent_since_ms; /* its client does not take what it is told; 0 = it does */
+    int64_t parked_ms;       /* it was given back last */
+    int64_t client_ms;       /* so long its client has made the transaction wait in the gate */
+    bool resumed;            /* parked before in this wait */
+    bool progressed;         /* has earned patience since session_run() */
     uint64_t progress_octets;
     /* Mail data, or a chunk to skip: its clock and what has come of it. */
     int64_t data_since_ms, heard_ms;
@@ -157,15 +164,23 @@ void session_start_tls(struct session *session);
 void session_offer(const struct session *session, struct session_offer *offer);
 /* False when out of memory. */
 bool session_ensure_courier(struct session *session, const void *route);
+/* Must the command in hand, which takes this recipient (or NULL: a log-in) to the courier, wait for
+ * something? Then it returns at once having done nothing: its line is read again later. */
+bool session_must_wait(struct session *session, const struct recipient *recipient);
+/* What is put from here on leaves at this time, and the client is not heard before. */
+void session_hold(struct session *session, int64_t until_ms);
 
 /* session-commands.c */
 /* Serves the command in this line. */
 void session_command(struct session *session, const struct line *line);
 
 /* session-batch.c */
-/* `route` belongs to a recipient to ask for. */
+/* The courier for a recipient of this route, or why there is none: recipients asked for before may
+ * be handed over for it. */
+enum own_reply session_bind_route(struct session *session, const void *route);
+/* A verdict of REPLY_OK: the courier knows the reply. */
 void session_batch_add(struct session *session, const struct recipient *recipient,
-                       const void *route, enum own_reply verdict);
+                       enum own_reply verdict);
 /* Hands the batch over, with what shall follow it, and puts the replies to the recipients. True
  * when the client may send mail data: the next hop waits for it, or is `unheard`. Otherwise, if any
  * was asked for, the reply that says why is left in the scratch, not yet put, and the transaction is
@@ -216,7 +231,12 @@ bool session_await(struct session *session, struct session_input *input);
 void session_take(struct session *session, const struct session_input *input);
 /* Of mail data so much has been used. */
 void session_consume(struct session *session, size_t octets);
+/* May what was put leave? False while it is held. */
+bool session_may_speak(struct session *session);
+/* So long a worker waits for the client to take a reply. */
 struct deadline session_reply_deadline(const struct session *session);
+/* Something did not leave, or now has: false when its client has had its time for it. */
+bool session_watch_output(struct session *session);
 
 /* Who takes the input of a phase, in the files where it belongs. */
 void session_take_command(struct session *session, const struct session_input *input);

@@ -34,11 +34,13 @@ static void judge(struct session *session, const char *user, const char *passwor
                   struct reply *reply)
 {
     const struct session_policy *policy = &session->rules->policy;
-    enum own_reply verdict =
-        strlen(user) > SESSION_USER_MAX || user[0] == '\0'
-            ? REPLY_AUTH_FAILED
-            : policy->check_password(policy->context, &session->client.address, user, password);
+    int64_t answer_at_ms = 0;
+    enum own_reply verdict = strlen(user) > SESSION_USER_MAX || user[0] == '\0'
+                                 ? REPLY_AUTH_FAILED
+                                 : policy->check_password(policy->context, &session->client.address,
+                                                          user, password, &answer_at_ms);
 
+    session_hold(session, answer_at_ms);
     if (verdict != REPLY_OK) {
         session->user[0] = '\0';
         reply_own(reply, verdict);

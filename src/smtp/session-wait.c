@@ -15,8 +15,7 @@
 #define REPLY_TIMEOUT_MS 60000 /* for a client to take a reply */
 #define PATIENCE_MAX_MS 250    /* a worker's */
 #define PATIENCE_CROWDED_MS 2  /* going to the gate and back costs more than a quick answer */
-#define SLOW_MS 1000
-#define GOOD_PIECE (4 * 1024) /* octets of mail data by which a client earns patience */
+#define GOOD_PIECE (4 * 1024)  /* octets of mail data by which a client earns patience */
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -123,33 +122,85 @@ void session_take(struct session *session, const struct session_input *input)
     phases[session->phase].take(session, input);
 }
 
+enum session_awaited session_awaits(const struct session *session)
+{
+    return session->awaited;
+}
+
+static int64_t awaited_due_ms(const struct session *session)
+{
+    switch (session->awaited) {
+    case SESSION_AWAITS_GRANT:
+        return session->granted_at_ms;
+    case SESSION_AWAITS_OUTPUT:
+        if (session->unsent_since_ms == 0)
+            break; /* a handshake's */
+        return session->unsent_since_ms + bounded(session, REPLY_TIMEOUT_MS);
+    case SESSION_AWAITS_INPUT:
+        break;
+    }
+    return phases[session->phase].due_ms(session);
+}
+
 int64_t session_due_ms(const struct session *session)
 {
     const struct session_rules *rules = session->rules;
 
     if (session->evicted)
         return 0;
-    int64_t due = phases[session->phase].due_ms(session);
+    int64_t due = awaited_due_ms(session);
     if (rules->message_timeout_ms > 0 && session_holds_transaction(session))
         due = earlier(due, session->started_ms + rules->message_timeout_ms);
     return due;
 }
 
-bool session_is_slow(const struct session *session, int64_t now_ms)
+/* Counted over the whole transaction, and only while no worker had it: what the next hop takes, and
+ * what had to be granted, is no fault of the client's. */
+int64_t session_slowness_ms(const struct session *session, int64_t now_ms)
 {
-    int64_t since = session->wait_since_ms;
-    if (phases[session->phase].unit == UNIT_OCTETS)
-        since = session->data_since_ms + earned_ms(session);
-    return now_ms - since >= SLOW_MS;
+    bool waits = session->scratch == NULL && session->awaited != SESSION_AWAITS_GRANT;
+    return session->client_ms + (waits ? now_ms - session->parked_ms : 0) - earned_ms(session);
+}
+
+bool session_must_wait(struct session *session, const struct recipient *recipient)
+{
+    const struct courier_ops *ops = session->courier->ops;
+
+    if (ops->prepare == NULL || session->evicted)
+        return false;
+    int64_t until_ms = ops->prepare(session->courier, &session->client, recipient, session->wakeup);
+    if (until_ms == 0)
+        return false;
+    session->granted_at_ms = until_ms;
+    session->awaited = SESSION_AWAITS_GRANT;
+    stream_unread_line(&session->stream);
+    return true;
+}
+
+void session_hold(struct session *session, int64_t until_ms)
+{
+    session->held_until_ms = until_ms;
+}
+
+bool session_may_speak(struct session *session)
+{
+    if (session->held_until_ms > 0 &&
+        (session->evicted || deadline_now_ms() >= session->held_until_ms))
+        session->held_until_ms = 0;
+    return session->held_until_ms == 0;
 }
 
 /* So long a worker waits for the client. */
-static struct deadline patience(const struct session *session, int64_t now)
+static int64_t patience_ms(const struct session *session)
 {
     bool crowded = is_stressed(session) ||
                    atomic_load_explicit(&session->signals->crowded, memory_order_relaxed);
-    int64_t ms =
-        earlier(session->rules->park_after_ms, crowded ? PATIENCE_CROWDED_MS : PATIENCE_MAX_MS);
+    return earlier(session->rules->park_after_ms, crowded ? PATIENCE_CROWDED_MS : PATIENCE_MAX_MS);
+}
+
+static struct deadline patience(const struct session *session, int64_t now)
+{
+    int64_t ms = patience_ms(session);
 
     if (session->resumed && !session->progressed)
         ms = 0;
@@ -198,11 +249,25 @@ static bool is_overdue(struct session *session)
            (session->phase != PHASE_COMMAND || session_holds_transaction(session));
 }
 
+/* What the client waits for, or what it is waited for in place of input. */
+static bool awaits_other(struct session *session)
+{
+    if (session->held_until_ms > 0) {
+        session->awaited = SESSION_AWAITS_GRANT;
+        session->granted_at_ms = session->held_until_ms;
+    } else if (stream_owes_output(&session->stream)) {
+        session->awaited = SESSION_AWAITS_OUTPUT;
+    }
+    return session->awaited != SESSION_AWAITS_INPUT;
+}
+
 bool session_await(struct session *session, struct session_input *input)
 {
     bool octets = phases[session->phase].unit == UNIT_OCTETS;
-    int64_t now = deadline_now_ms();
 
+    if (awaits_other(session))
+        return false;
+    int64_t now = deadline_now_ms();
     if (!session->waiting)
         session->wait_since_ms = now;
     session->waiting = true;
@@ -217,7 +282,11 @@ bool session_await(struct session *session, struct session_input *input)
     atomic_fetch_sub_explicit(&session->signals->patient, 1, memory_order_relaxed);
     if (octets && input->result == IO_OK)
         session->heard_ms = deadline_now_ms();
-    return input->result != IO_TIMEOUT || is_overdue(session);
+    if (input->result != IO_TIMEOUT || is_overdue(session))
+        return true;
+    if (session->stream.handshaking && session->stream.wants_output)
+        session->awaited = SESSION_AWAITS_OUTPUT;
+    return false;
 }
 
 void session_consume(struct session *session, size_t octets)
@@ -230,5 +299,19 @@ void session_consume(struct session *session, size_t octets)
 
 struct deadline session_reply_deadline(const struct session *session)
 {
-    return deadline_in_ms(bounded(session, REPLY_TIMEOUT_MS));
+    /* Once it did not take something in time nobody waits for it here. */
+    bool waits = !stream_owes_output(&session->stream);
+    return deadline_in_ms(waits ? patience_ms(session) : 0);
+}
+
+bool session_watch_output(struct session *session)
+{
+    if (!stream_owes_output(&session->stream) || session->held_until_ms > 0) {
+        session->unsent_since_ms = 0;
+        return true;
+    }
+    int64_t now = deadline_now_ms();
+    if (session->unsent_since_ms == 0)
+        session->unsent_since_ms = now;
+    return !session->evicted && now < session->unsent_since_ms + bounded(session, REPLY_TIMEOUT_MS);
 }

@@ -100,6 +100,7 @@ void session_act_xclient(struct session *session, const struct command *command)
     session_end_transaction(session);
     session_drop_courier(session);
     session->introduced = true;
+    session->client.unlimited = false;
     session->client.address = introduction.client;
     session->client.local = introduction.local;
     session_identify(session);

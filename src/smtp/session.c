@@ -56,6 +56,7 @@ struct session *session_new(int fd, const struct address *client, const struct a
     if (session == NULL)
         return NULL;
     stream_init_borrowed(&session->stream, fd);
+    session->stream.keeps_output = true;
     make_id(session->id, fd);
     session->rules = rules;
     session->signals = signals;
@@ -67,7 +68,6 @@ struct session *session_new(int fd, const struct address *client, const struct a
     session->client.local = *local;
     session->client.helo = session->helo;
     session->client.session_id = session->id;
-    session_identify(session);
     return session;
 }
 
@@ -76,10 +76,26 @@ void session_set_bar(struct session *session, const struct session_bar *bar)
     session->bar = bar;
 }
 
+void session_set_wakeup(struct session *session, struct wakeup *wakeup)
+{
+    session->wakeup = wakeup;
+}
+
+void session_set_names(struct session *session, struct reverse_lookup *names)
+{
+    reverse_leave(session->client.names);
+    session->client.names = names;
+}
+
+void session_set_unlimited(struct session *session)
+{
+    session->client.unlimited = true;
+}
+
 void session_identify(struct session *session)
 {
     const struct session_policy *policy = &session->rules->policy;
-    reverse_unref(session->client.names);
+    reverse_leave(session->client.names);
     session->client.names = policy->identify != NULL
                                 ? policy->identify(policy->context, &session->client.address)
                                 : NULL;
@@ -97,7 +113,7 @@ void session_free(struct session *session)
         return;
     session_drop_courier(session);
     stream_close(&session->stream);
-    reverse_unref(session->client.names);
+    reverse_leave(session->client.names);
     free(session->owed);
     free(session->envelope);
     free(session);
@@ -109,16 +125,18 @@ size_t session_banner(const struct session_rules *rules, char *out, size_t size)
     return len > 0 && (size_t)len < size ? (size_t)len : 0;
 }
 
+/* What does not leave the stream keeps; settle() sees to it. */
 void session_put(struct session *session, const char *bytes, size_t len)
 {
-    if (stream_put(&session->stream, bytes, len, session_reply_deadline(session)) != IO_OK)
-        session->vanished = true;
+    stream_put(&session->stream, bytes, len, session_reply_deadline(session));
+    session->vanished |= session->stream.broken;
 }
 
 void session_flush(struct session *session)
 {
-    if (stream_flush(&session->stream, session_reply_deadline(session)) != IO_OK)
-        session->vanished = true;
+    if (session_may_speak(session))
+        stream_flush(&session->stream, session_reply_deadline(session));
+    session->vanished |= session->stream.broken;
 }
 
 void session_reply(struct session *session, const struct reply *reply)
@@ -244,7 +262,24 @@ bool session_holds_transaction(const struct session *session)
 
 bool session_holds_next_hop(const struct session *session)
 {
-    return session->courier != NULL;
+    return session->courier != NULL &&
+           (session->awaited != SESSION_AWAITS_GRANT || session->accepted > 0);
+}
+
+bool session_wants_slot(const struct session *session)
+{
+    return session->awaited == SESSION_AWAITS_GRANT && session->courier != NULL &&
+           session->courier->wants_slot;
+}
+
+const void *session_route(const struct session *session)
+{
+    return session->route;
+}
+
+int64_t session_grace_ms(const struct session *session)
+{
+    return session->rules->data_grace_ms;
 }
 
 void session_evict(struct session *session)
@@ -291,26 +326,34 @@ static void count_out(struct session *session)
     session_give_up(session);
 }
 
-/* Before any wait all that is owed is said. */
+/* Before any wait all that is owed is said, and who does not listen is not heard. False: it is the
+ * end. */
 static bool settle(struct session *session)
 {
-    if (!stream_line_waiting(&session->stream)) {
+    if (session->awaited == SESSION_AWAITS_GRANT || stream_owes_output(&session->stream) ||
+        !stream_line_waiting(&session->stream)) {
         session_batch_flush(session, COURIER_NOTHING);
         session_flush(session);
     }
-    return !session->closing && !session->vanished;
+    if (!session_watch_output(session))
+        session->vanished = true;
+    return (!session->closing || stream_owes_output(&session->stream) ||
+            session->held_until_ms > 0) &&
+           !session->vanished;
 }
 
 /* Between commands the next hop is kept a moment longer than the worker, for a next message; and a
  * log-in is worth as much as the connection that it was made on. */
 static enum session_result leave(struct session *session)
 {
-    bool idle = session->phase == PHASE_COMMAND && !session_holds_transaction(session);
+    bool idle = session->phase == PHASE_COMMAND && session->awaited == SESSION_AWAITS_INPUT &&
+                !session_holds_transaction(session);
 
     session->scratch = NULL;
     session->resumed = true;
+    session->parked_ms = deadline_now_ms();
     if (!idle || (session->courier != NULL && !session_login_is_of_courier(session) &&
-                  deadline_now_ms() < session_due_ms(session)))
+                  session->parked_ms < session_due_ms(session)))
         return SESSION_WAITING;
     if (!session_login_is_of_courier(session))
         session_drop_courier(session);
@@ -336,6 +379,9 @@ enum session_result session_run(struct session *session, struct session_scratch 
 
     session->scratch = scratch;
     session->run_since_ms = deadline_now_ms();
+    if (session->awaited != SESSION_AWAITS_GRANT && session_holds_next_hop(session))
+        session->client_ms += session->run_since_ms - session->parked_ms;
+    session->awaited = SESSION_AWAITS_INPUT;
     session->progressed = false;
     session->progress_octets = 0;
     stream_lend(&session->stream, &scratch->client);

@@ -1,10 +1,12 @@
 /* smtp/session.h - the server side of one SMTP connection (RFC 5321)
  *
  * session_run() works on a connection for as long as its client has something to say, in straight
- * code, and returns when the client makes it wait: SESSION_IDLE between commands with nothing open,
- * SESSION_WAITING in the middle of a line, a handshake, a transaction or mail data (the gate keeps
- * it and no worker is held), SESSION_CLOSED when the connection is over. The command table in
- * session.c names every verb with the states in which it is legal and the function that serves it.
+ * code, and returns when it would have to wait for anything but its own next hop: SESSION_IDLE
+ * between commands with nothing open, SESSION_WAITING in the middle of a line, a handshake, a
+ * transaction or mail data, with a reply that its client does not take, or before a command that
+ * needs what is not there yet (session_awaits() says which; the gate keeps it and no worker is
+ * held), SESSION_CLOSED when the connection is over. The command table in session-commands.c names
+ * every verb with the states in which it is legal and the function that serves it.
  *
  * A session owns its stream (not its descriptor), its courier and what it knows of the client.
  * Rules (configuration and policy) are an immutable snapshot it only borrows; the connection that
@@ -64,9 +66,10 @@ struct session_policy {
     enum own_reply (*serves)(void *context, const struct address *client);
     void *context;
     /* Is this the user's password? Takes as long for an unknown user. NULL: the courier passes AUTH
-     * on. Otherwise REPLY_OK, or what the client is told. */
+     * on. Otherwise REPLY_OK, or what the client is told, not before `answer_at_ms` (0: at once; no
+     * worker waits for it). */
     enum own_reply (*check_password)(void *context, const struct address *client, const char *user,
-                                     const char *password);
+                                     const char *password, int64_t *answer_at_ms);
     /* May this sender be used? `user` is who has logged in by check_password(), or NULL. The member
      * may be NULL. */
     enum own_reply (*check_sender)(void *context, const char *user, const struct path *sender);
@@ -117,8 +120,16 @@ void session_scratch_free(struct session_scratch *scratch);
 
 enum session_result {
     SESSION_IDLE,    /* nothing to read, nothing open at a next hop: park it */
-    SESSION_WAITING, /* in the middle of something: resume it on input or at session_due_ms() */
+    SESSION_WAITING, /* in the middle of something: resume it on what session_awaits() says, or at
+                        session_due_ms() */
     SESSION_CLOSED,  /* the stream is closed; free the session */
+};
+
+/* What a waiting session waits for. */
+enum session_awaited {
+    SESSION_AWAITS_INPUT,  /* octets of its client */
+    SESSION_AWAITS_OUTPUT, /* room for what its client is told */
+    SESSION_AWAITS_GRANT,  /* a call of its wakeup; its client can do nothing about it */
 };
 
 /* What the gate and all its sessions tell each other. */
@@ -148,15 +159,32 @@ struct session *session_new(int fd, const struct address *client, const struct a
 /* Borrows `bar` for the session's life. Before the first session_run(). */
 void session_set_bar(struct session *session, const struct session_bar *bar);
 
+/* The same: called when what it awaits is granted. NULL: it is looked after at its time only. */
+void session_set_wakeup(struct session *session, struct wakeup *wakeup);
+
+/* Takes over a look-up of the client's names, in place of one that policy.identify would begin. */
+void session_set_names(struct session *session, struct reverse_lookup *names);
+
+/* No limit that holds for a client's network holds for this one's. */
+void session_set_unlimited(struct session *session);
+
 enum session_result session_run(struct session *session, struct session_scratch *scratch);
 
-/* For the gate, on a session that is not running: when a waiting one has waited long enough (on the
- * clock of deadline_now_ms()); whether it holds a connection of a next hop; whether it has taken a
- * second more than an honest client would; make it give up when it is resumed next. */
+/* For the gate, on a session that is not running: what a waiting one waits for; when it has waited
+ * long enough (on the clock of deadline_now_ms()); whether it holds a connection of a next hop; how
+ * much longer (ms) than at the least rate its client has made its transaction wait so far; make it
+ * give up when it is resumed next. */
+enum session_awaited session_awaits(const struct session *session);
 int64_t session_due_ms(const struct session *session);
 bool session_holds_next_hop(const struct session *session);
-bool session_is_slow(const struct session *session, int64_t now_ms);
+int64_t session_slowness_ms(const struct session *session, int64_t now_ms);
 void session_evict(struct session *session);
+/* Does it wait for what other sessions with the same next hop hold? Which next hop does it hold, or
+ * want? */
+bool session_wants_slot(const struct session *session);
+const void *session_route(const struct session *session);
+/* A client that has made its transaction wait for so long has had its time. */
+int64_t session_grace_ms(const struct session *session);
 
 /* The same, on one that holds no next hop: says this and hangs up, without waiting. */
 void session_dismiss(struct session *session, enum own_reply why);

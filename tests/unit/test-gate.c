@@ -59,7 +59,7 @@ static void take_free(struct courier *c)
 
 static struct courier *take_new(void *context, const void *route)
 {
-    static const struct courier_ops ops = {take_send, take_rcpt,    NULL,         take_data, take_write,
+    static const struct courier_ops ops = {NULL, take_send, take_rcpt,    NULL,         take_data, take_write,
                                            take_rcpt, take_nothing, take_nothing, NULL,      take_free};
     struct courier *courier = malloc(sizeof *courier);
     (void)context, (void)route;

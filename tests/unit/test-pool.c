@@ -11,15 +11,23 @@
 
 static atomic_int ran, blocked, release_all, scratches;
 
-static void run(void *job, void *scratch)
+struct job {
+    struct pool_job job; /* the first member */
+    bool blocks;
+    int ran_as;
+};
+
+static void run(struct pool_job *base, void *scratch)
 {
+    struct job *job = (struct job *)base;
+
     g_assert_nonnull(scratch);
-    if (GPOINTER_TO_INT(job) == 1) {
+    if (job->blocks) {
         atomic_fetch_add(&blocked, 1);
         while (!atomic_load(&release_all))
             g_usleep(1000);
     }
-    atomic_fetch_add(&ran, 1);
+    job->ran_as = atomic_fetch_add(&ran, 1);
 }
 
 static void *scratch_new(void)
@@ -40,16 +48,19 @@ static void test_bounds(void)
 {
     struct error err = {""};
     struct pool *pool = pool_new(2, 3, &work, &err);
+    struct job blocking[2] = {{.blocks = true}, {.blocks = true}}, jobs[4] = {{.ran_as = -1}};
     g_assert_nonnull(pool);
     atomic_store(&release_all, 0);
-    g_assert_true(pool_submit(pool, GINT_TO_POINTER(1)));
-    g_assert_true(pool_submit(pool, GINT_TO_POINTER(1)));
+    atomic_store(&blocked, 0);
+    atomic_store(&ran, 0);
+    g_assert_true(pool_submit(pool, &blocking[0].job, POOL_LAST));
+    g_assert_true(pool_submit(pool, &blocking[1].job, POOL_LAST));
     for (int i = 0; i < 2000 && atomic_load(&blocked) < 2; i++)
         g_usleep(1000);
     g_assert_cmpint(atomic_load(&blocked), ==, 2);
     for (int i = 0; i < 3; i++)
-        g_assert_true(pool_submit(pool, GINT_TO_POINTER(2)));
-    g_assert_false(pool_submit(pool, GINT_TO_POINTER(2)));
+        g_assert_true(pool_submit(pool, &jobs[i].job, POOL_LAST));
+    g_assert_false(pool_submit(pool, &jobs[3].job, POOL_LAST));
     atomic_store(&release_all, 1);
     pool_free(pool);
     /* What was queued has run. */
@@ -57,14 +68,37 @@ static void test_bounds(void)
     g_assert_cmpint(atomic_load(&scratches), ==, 0);
 }
 
+/* Whoever is in the middle of something comes before whoever begins, and has a place in a full
+ * queue. */
+static void test_order(void)
+{
+    struct error err = {""};
+    struct pool *pool = pool_new(1, 2, &work, &err);
+    struct job blocking = {.blocks = true}, jobs[4] = {{.ran_as = -1}};
+    atomic_store(&release_all, 0);
+    atomic_store(&blocked, 0);
+    atomic_store(&ran, 0);
+    g_assert_true(pool_submit(pool, &blocking.job, POOL_LAST));
+    for (int i = 0; i < 2000 && atomic_load(&blocked) < 1; i++)
+        g_usleep(1000);
+    for (int i = 0; i < 4; i++)
+        g_assert_true(pool_submit(pool, &jobs[i].job, i < 2 ? POOL_LAST : POOL_FIRST));
+    atomic_store(&release_all, 1);
+    pool_free(pool);
+    static const int order[] = {3, 4, 1, 2};
+    for (int i = 0; i < 4; i++)
+        g_assert_cmpint(jobs[i].ran_as, ==, order[i]);
+}
+
 static void test_many(void)
 {
     struct error err;
     struct pool *pool = pool_new(8, 64, &work, &err);
     int submitted = 0;
+    g_autofree struct job *jobs = g_new0(struct job, 20000);
     atomic_store(&ran, 0);
     for (int i = 0; i < 20000; i++) {
-        if (pool_submit(pool, GINT_TO_POINTER(2)))
+        if (pool_submit(pool, &jobs[i].job, i % 3 == 0 ? POOL_FIRST : POOL_LAST))
             submitted++;
         else
             g_usleep(100);
@@ -77,7 +111,7 @@ static void test_many(void)
 static pthread_t last;
 static unsigned changes;
 
-static void run_noting(void *job, void *scratch)
+static void run_noting(struct pool_job *job, void *scratch)
 {
     (void)job, (void)scratch;
     if (!pthread_equal(last, pthread_self()))
@@ -92,10 +126,11 @@ static void test_warm(void)
     enum { JOBS = 50 };
     struct error err;
     struct pool *pool = pool_new(8, 4, &noting, &err);
+    struct job job = {.ran_as = -1};
     atomic_store(&ran, 0);
     last = pthread_self();
     for (int i = 0; i < JOBS; i++) {
-        g_assert_true(pool_submit(pool, GINT_TO_POINTER(2)));
+        g_assert_true(pool_submit(pool, &job.job, POOL_LAST));
         for (int k = 0; k < 2000 && atomic_load(&ran) == i; k++)
             g_usleep(1000);
         g_assert_cmpint(atomic_load(&ran), ==, i + 1);
@@ -110,6 +145,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/pool/bounds", test_bounds);
+    g_test_add_func("/pool/order", test_order);
     g_test_add_func("/pool/many", test_many);
     g_test_add_func("/pool/warm", test_warm);
     return g_test_run();

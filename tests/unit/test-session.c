@@ -27,9 +27,17 @@ static GString *told, *body;
 static int data_code = 354, end_code = 250;
 static bool early;       /* 354 may be given before it is there */
 static int data_takes_ms;
+static int64_t granted_at_ms; /* prepare() has to wait until then; 0 = for nothing */
 static int fail_write_at;  /* the nth write fails; 0 = none */
 static int writes;
 static enum courier_form next_form; /* what chunked data goes out as */
+
+static int64_t fake_prepare(struct courier *base, const struct client_identity *client,
+                            const struct recipient *recipient, struct wakeup *wakeup)
+{
+    (void)base, (void)client, (void)recipient, (void)wakeup;
+    return deadline_now_ms() < granted_at_ms ? granted_at_ms : 0;
+}
 
 static void fake_send(struct courier *base, const struct envelope *envelope,
                       const struct recipient *recipients, size_t count, enum courier_data data)
@@ -137,7 +145,7 @@ static void fake_authenticate(struct courier *base, const struct client_identity
 static struct courier *fake_new(void *context, const void *route)
 {
     static const struct courier_ops ops = {
-        fake_send, fake_recipient_reply, fake_ask_data, fake_data_reply,   fake_write,
+        fake_prepare, fake_send, fake_recipient_reply, fake_ask_data, fake_data_reply,   fake_write,
         fake_end,  fake_reset,           fake_abort,    fake_authenticate, fake_free,
     };
     struct fake_courier *courier = calloc(1, sizeof *courier);
@@ -223,6 +231,7 @@ static void scene_open(struct scene *scene)
     end_code = 250;
     early = false;
     data_takes_ms = 0;
+    granted_at_ms = 0;
     writes = fail_write_at = 0;
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
     scene->client = fds[1];
@@ -737,6 +746,148 @@ static void test_waiting_everywhere(void)
     scene_close(&scene);
 }
 
+/* What a recipient needs is waited for without a worker: nothing of it is said before, all before it
+ * has been answered, and what comes behind it is still there. */
+static void test_waits_for_a_grant(void)
+{
+    static const char input[] = EHLO MAIL RCPT("unknown") "RCPT TO:<a@foreign.example>\r\n"
+        RCPT("a") RCPT("b") "DATA\r\nhello\r\n.\r\nQUIT\r\n";
+    struct scene scene;
+    scene_open(&scene);
+    granted_at_ms = INT64_MAX;
+    say(&scene, input, sizeof input - 1);
+    for (int i = 0; i < 3; i++) {
+        /* Asked too early it goes on waiting. */
+        g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+        g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_GRANT);
+        g_assert_cmpint(session_due_ms(scene.session), ==, INT64_MAX);
+        g_assert_false(session_holds_next_hop(scene.session));
+    }
+    g_autofree char *before = heard_codes(&scene);
+    g_assert_cmpstr(before, ==, "250 250");
+    g_assert_cmpstr(told->str, ==, "");
+    granted_at_ms = 0;
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_autofree char *after = heard_codes(&scene);
+    g_assert_cmpstr(after, ==, "550 550 250 250 354 250 221");
+    g_assert_cmpstr(told->str, ==,
+                    SENDER " unknown@here.example a@here.example b@here.example; " SENDER
+                           " DATA; end; ");
+    scene_close(&scene);
+}
+
+/* A recipient that has to wait comes behind others that had not: these are asked for first. */
+static void test_waits_in_mid_batch(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    say(&scene, EHLO MAIL RCPT("a"), strlen(EHLO MAIL RCPT("a")));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    granted_at_ms = INT64_MAX;
+    say(&scene, RCPT("b") "RSET\r\n", strlen(RCPT("b") "RSET\r\n"));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_GRANT);
+    g_assert_true(session_holds_next_hop(scene.session));
+    /* Its time there is no fault of its client's. */
+    g_assert_cmpint(session_slowness_ms(scene.session, deadline_now_ms() + 10000), <, 5000);
+    /* Sent away it asks nobody any more. */
+    session_evict(scene.session);
+    g_assert_cmpint(session_due_ms(scene.session), ==, 0);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), !=, SESSION_WAITING);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 250 250");
+    scene_close(&scene);
+}
+
+/* A client that does not read is not waited for by a worker, nor heard; nothing that it was told is
+ * lost. */
+static void test_replies_unread(void)
+{
+    enum { COMMANDS = 3000 };
+    struct scene scene;
+    int size = 1, runs = 0;
+    scene_open(&scene);
+    scene.rules.junk_commands = 10 * COMMANDS;
+    g_assert_cmpint(setsockopt(scene.server, SOL_SOCKET, SO_SNDBUF, &size, sizeof size), ==, 0);
+    g_autoptr(GString) input = g_string_new(EHLO), heard = g_string_new(NULL);
+    for (int i = 0; i < COMMANDS; i++)
+        g_string_append(input, "HELP\r\n");
+    g_string_append(input, "QUIT\r\n");
+    say(&scene, input->str, input->len);
+    enum session_result result;
+    while ((result = session_run(scene.session, &scene.scratch)) == SESSION_WAITING) {
+        char piece[3000];
+        ssize_t len;
+        g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_OUTPUT);
+        runs++;
+        while ((len = recv(scene.client, piece, sizeof piece, MSG_DONTWAIT)) > 0)
+            g_string_append_len(heard, piece, len);
+    }
+    g_assert_cmpint(result, ==, SESSION_CLOSED);
+    g_autofree char *last = heard_codes(&scene);
+    g_assert_cmpint(runs, >, 1);
+    g_assert_true(g_str_has_suffix(last, "221"));
+    scene_close(&scene);
+
+    /* And it has its time. */
+    scene_open(&scene);
+    scene.rules.junk_commands = 10 * COMMANDS;
+    scene.rules.stress_timeout_ms = 100;
+    atomic_store(&scene.signals.stressed, true);
+    g_assert_cmpint(setsockopt(scene.server, SOL_SOCKET, SO_SNDBUF, &size, sizeof size), ==, 0);
+    say(&scene, input->str, input->len);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_OUTPUT);
+    g_assert_cmpint(session_due_ms(scene.session), <=, deadline_now_ms() + 100);
+    struct deadline due = {session_due_ms(scene.session)};
+    poll(NULL, 0, deadline_left_ms(due) + 1);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    scene_close(&scene);
+}
+
+/* A reply that is not to be said yet needs no worker to be kept. */
+static void test_held_reply(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    say(&scene, EHLO "NOOP\r\n", strlen(EHLO "NOOP\r\n"));
+    int64_t until_ms = deadline_now_ms() + 300;
+    session_hold(scene.session, until_ms);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_GRANT);
+    g_assert_cmpint(session_due_ms(scene.session), ==, until_ms);
+    g_autofree char *before = heard_codes(&scene);
+    g_assert_cmpstr(before, ==, "");
+    poll(NULL, 0, (int)(until_ms - deadline_now_ms()) + 1);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    g_autofree char *after = heard_codes(&scene);
+    g_assert_cmpstr(after, ==, "250 250");
+    scene_close(&scene);
+}
+
+/* Commands that lead nowhere give no time: a transaction is as slow as its client since MAIL. */
+static void test_slowness(void)
+{
+    static const char *const nothings[] = {"BDAT 0\r\n", RCPT("a"), "VRFY x\r\n"};
+    for (size_t i = 0; i < G_N_ELEMENTS(nothings); i++) {
+        struct scene scene;
+        scene_open(&scene);
+        scene.rules.park_after_ms = 0;
+        scene.rules.junk_commands = 100;
+        scene.rules.recipients = 1000;
+        scene.rules.min_data_rate = 1000;
+        say(&scene, EHLO MAIL RCPT("a"), strlen(EHLO MAIL RCPT("a")));
+        g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+        for (int k = 0; k < 10; k++) {
+            g_usleep(20000);
+            say(&scene, nothings[i], strlen(nothings[i]));
+            g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+        }
+        g_assert_cmpint(session_slowness_ms(scene.session, deadline_now_ms()), >=, 180);
+        scene_close(&scene);
+    }
+}
+
 /* One octet every 20 ms at the place named, and the time after which it must be over. */
 static const struct {
     const char *name, *input, *codes;
@@ -953,6 +1104,11 @@ int main(int argc, char **argv)
     g_test_add_func("/session/half a line times out", test_half_a_line_times_out);
     g_test_add_func("/session/silence in data times out", test_silence_in_data_times_out);
     g_test_add_func("/session/waiting everywhere", test_waiting_everywhere);
+    g_test_add_func("/session/waits for a grant", test_waits_for_a_grant);
+    g_test_add_func("/session/waits in mid-batch", test_waits_in_mid_batch);
+    g_test_add_func("/session/replies unread", test_replies_unread);
+    g_test_add_func("/session/held reply", test_held_reply);
+    g_test_add_func("/session/slowness", test_slowness);
     g_test_add_func("/session/trickles", test_trickles);
     g_test_add_func("/session/octets earn time", test_octets_earn_time);
     g_test_add_func("/session/total times", test_total_times);
