@@ -35,32 +35,40 @@ class Dovecot:
         with open(f"{self.dir}/users", "w") as file:
             file.write(f"{USER}:{{PLAIN}}{PASSWORD}\n")
         with open(f"{self.dir}/conf", "w") as file:
-            file.write(f"""base_dir = {self.dir}/run
+            version = subprocess.run(["dovecot", "--version"], check=True, capture_output=True, text=True).stdout
+            file.write(self.settings(version >= "2.4"))
+        self.process = subprocess.Popen(["dovecot", "-F", "-c", f"{self.dir}/conf"], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("Dovecot", lambda: os.path.exists(self.socket) or self.process.poll() is not None)
+        assert self.process.poll() is None, read(self.log)
+
+    def settings(self, renamed):
+        """Version 2.4 has other names for much of it."""
+        if renamed:
+            top, passdb, clear = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0", f"""passdb passwd-file {{
+  passwd_file_path = {self.dir}/users
+}}""", "auth_allow_cleartext = yes"
+        else:
+            top, passdb, clear = "", f"""passdb {{
+  driver = passwd-file
+  args = {self.dir}/users
+}}""", "disable_plaintext_auth = no"
+        return f"""{top}
+base_dir = {self.dir}/run
 state_dir = {self.dir}/state
 log_path = {self.log}
 protocols =
 ssl = no
-disable_plaintext_auth = no
+{clear}
 auth_mechanisms = plain login cram-md5
 auth_failure_delay = 0
-passdb {{
-  driver = passwd-file
-  args = {self.dir}/users
-}}
-userdb {{
-  driver = static
-  args = uid=nobody gid=nogroup home=/nonexistent
-}}
+{passdb}
 service auth {{
   unix_listener {self.socket} {{
     mode = 0666
   }}
 }}
-""")
-        self.process = subprocess.Popen(["dovecot", "-F", "-c", f"{self.dir}/conf"], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for("Dovecot", lambda: os.path.exists(self.socket) or self.process.poll() is not None)
-        assert self.process.poll() is None, read(self.log)
+"""
 
     def stop(self):
         self.process.terminate()
