@@ -3,10 +3,12 @@
 #   make rpm    into rpm/: the same by rpmbuild, checked by rpmlint; on Debian too
 EXTRA_DIST += packaging/local.mk packaging/build-deb packaging/build-rpm packaging/debian packaging/rpm
 
+# What configure.ac says of the project, for both kinds.
+described = VERSION='$(PACKAGE_VERSION)' MAINTAINER='The Postern maintainers <$(PACKAGE_BUGREPORT)>' URL='$(PACKAGE_URL)'
 deb: dist
-	$(srcdir)/packaging/build-deb '$(distdir).tar.xz' '$(PACKAGE_VERSION)' deb
+	$(described) $(srcdir)/packaging/build-deb '$(distdir).tar.xz' deb
 rpm: dist
-	$(srcdir)/packaging/build-rpm '$(distdir).tar.xz' '$(PACKAGE_VERSION)' rpm
+	$(described) $(srcdir)/packaging/build-rpm '$(distdir).tar.xz' rpm
 .PHONY: deb rpm
 # In EXTRA_DIST its name would make "make dist" run the tests first.
 dist-hook:

@@ -100,12 +100,13 @@ class NameServer:
     TYPES = {1: "A", 28: "AAAA", 12: "PTR"}
 
     def __init__(self, host, port, records):
-        self.records, self.asked = records, []
+        self.records, self.asked, self.closing = records, [], False
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind((host, port))
         self.tcp = socket.create_server((host, port))
-        for loop in (self.serve_udp, self.serve_tcp):
-            threading.Thread(target=loop, daemon=True).start()
+        self.threads = [threading.Thread(target=loop, daemon=True) for loop in (self.serve_udp, self.serve_tcp)]
+        for thread in self.threads:
+            thread.start()
 
     def serve_udp(self):
         while True:
@@ -131,7 +132,7 @@ class NameServer:
                     if answer:
                         sock.sendall(struct.pack(">H", len(answer)) + answer)
             except OSError:
-                if self.tcp.fileno() < 0:
+                if self.closing:
                     return
 
     @staticmethod
@@ -139,8 +140,6 @@ class NameServer:
         return b"".join(bytes((len(label),)) + label.encode("latin-1") for label in name.split(".")) + b"\0"
 
     def answer(self, query, truncated=False):
-        if len(query) < 12:  # a socket that is being closed gives nothing
-            return None
         at, labels = 12, []
         while query[at]:
             labels.append(query[at + 1:at + 1 + query[at]].decode("latin-1"))
@@ -166,9 +165,12 @@ class NameServer:
         return socket.inet_pton(socket.AF_INET if kind == 1 else socket.AF_INET6, text)
 
     def close(self):
-        for sock in (self.udp, self.tcp):
+        """The address is free afterwards: nobody waits at it any more."""
+        self.closing = True
+        for sock, thread in zip((self.udp, self.tcp), self.threads):
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass
+                pass  # of a datagram socket, which wakes all the same
+            thread.join(10)
             sock.close()
