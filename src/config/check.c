@@ -37,6 +37,69 @@ static void check_backend(struct load *load, const struct config_backend *backen
     check_source(load, &backend->source, option);
 }
 
+static bool has_string(const struct string_list *list, const char *text)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (strcmp(list->items[i], text) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Of several backends for one domain the last one has it. */
+static void warn_of_shared_domain(struct load *load, size_t backend, size_t domain)
+{
+    const struct config_in *in = &load->config->in;
+    const struct config_backend *backends = in->backends.items;
+    const char *name = backends[backend].domains.items[domain];
+    char option[64], place[64];
+    bool shared = has_string(&in->domains, name);
+
+    for (size_t i = 0; i < backend && !shared; i++)
+        shared = has_string(&backends[i].domains, name);
+    if (!shared)
+        return;
+    snprintf(option, sizeof option, "in.backends[%zu].domains", backend);
+    snprintf(place, sizeof place, "in.backends.[%zu].domains.[%zu]", backend, domain);
+    config_setting_t *setting = config_lookup(&load->file, place);
+    if (setting == NULL) {
+        *strrchr(place, '.') = '\0'; /* a single one, without a list */
+        setting = config_lookup(&load->file, place);
+    }
+    load_warn(load, setting, option, _("%s is another backend's, too; its mail goes to this one"),
+              name);
+}
+
+static void warn_of_shared_domains(struct load *load)
+{
+    const struct config_backend *backends = load->config->in.backends.items;
+
+    for (size_t i = 0; i < load->config->in.backends.count; i++) {
+        for (size_t j = 0; j < backends[i].domains.count; j++)
+            warn_of_shared_domain(load, i, j);
+    }
+}
+
+static void check_tls(struct load *load)
+{
+    const struct config *config = load->config;
+    const struct tls_pair *pairs = config->tls.certificates.items;
+    bool covered = config->tls.certificates.count == 0;
+    const config_setting_t *priority = config_lookup(&load->file, "tls.priority");
+    struct error err;
+
+    for (size_t i = 0; i < config->tls.certificates.count && !covered; i++)
+        covered = tls_certificate_covers(pairs[i].cert, config->hostname) != 0;
+    if (!covered)
+        load_warn(load, config_lookup(&load->file, "tls.certificates"), "tls.certificates",
+                  _("no certificate is for %s (hostname)"), config->hostname);
+    if (tls_check_priority(config->tls.priority,
+                           (enum tls_minimum_version)config->tls.minimum_version, &err) != 0)
+        load_complain(
+            load, priority != NULL ? priority : config_lookup(&load->file, "tls.minimum_version"),
+            "tls.priority", "%s", err.text);
+}
+
 static void check_backends(struct load *load)
 {
     const struct config_in *in = &load->config->in;
@@ -222,8 +285,12 @@ void check_settings(struct load *load)
         config->in.backends.count == 0 && !load->domains_wrong)
         load_complain(load, NULL, "in.domains",
                       _("no domain to take mail for; set in.domains or in.domains_file"));
-    if (load->errors == 0 && (config->parts & CONFIG_PART_IN))
+    if (load->errors == 0)
+        check_tls(load);
+    if (load->errors == 0 && (config->parts & CONFIG_PART_IN)) {
         check_backends(load);
+        warn_of_shared_domains(load);
+    }
     if (load->errors == 0 && (config->parts & CONFIG_PART_OUT))
         check_out(load);
 }

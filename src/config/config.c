@@ -130,6 +130,19 @@ static void check_names(struct load *load, config_setting_t *group, const struct
     }
 }
 
+/* ".com" takes mail for more domains than anybody has. */
+static void warn_of_domain(struct load *load, const struct option *option, const char *text,
+                           const char *file, unsigned line, const char *path)
+{
+    char reason[ERROR_TEXT_MAX];
+
+    if ((option->type != OPTION_DOMAINS && option->type != OPTION_DOMAINS_FILE) || text[0] != '.' ||
+        strchr(text + 1, '.') != NULL)
+        return;
+    snprintf(reason, sizeof reason, _("\"%s\" means every domain under \"%s\""), text, text + 1);
+    load_warn_at(load, file, line, path, reason);
+}
+
 static void load_value(struct load *load, const struct rows *rows, const config_setting_t *setting,
                        const struct option *option)
 {
@@ -140,6 +153,9 @@ static void load_value(struct load *load, const struct rows *rows, const config_
         complain_type(load, rows, setting, option);
     else if (option_set(option, rows->base, text, load->folder, &err) != 0)
         load_complain(load, setting, full_path(rows, option, path), "%s", err.text);
+    else
+        warn_of_domain(load, option, text, config_setting_source_file(setting),
+                       config_setting_source_line(setting), full_path(rows, option, path));
 }
 
 /* A value a line, comments from '#': Haraka's host_list and ACL files as they are. */
@@ -159,6 +175,8 @@ static void read_lines(struct load *load, const struct rows *rows, FILE *file, c
             load_complain_at(load, name, number, path, problem);
         else if (text[0] != '\0' && option_set(option, rows->base, text, load->folder, &err) != 0)
             load_complain_at(load, name, number, path, err.text);
+        else
+            warn_of_domain(load, option, text, name, number, path);
     }
     free(line);
 }
@@ -409,6 +427,9 @@ void config_unref(struct config *config)
     if (config == NULL || atomic_fetch_sub(&counted->references, 1) != 1)
         return;
     option_free_rows(&options, config);
+    for (size_t i = 0; i < config->warnings.count; i++)
+        free(config->warnings.items[i]);
+    free(config->warnings.items);
     free(config->file);
     free(counted);
 }
@@ -446,6 +467,8 @@ static void config_warn_of_verify(const struct config *config, config_report *re
 
 bool config_warn(const struct config *config, config_report *report, void *context)
 {
+    for (size_t i = 0; i < config->warnings.count; i++)
+        report(context, config->warnings.items[i]);
     if ((config->parts & CONFIG_PART_OUT) && config->out.open_relay)
         report(context, _("out.i_know_this_is_an_open_relay is set: everybody can send mail to "
                           "everybody through this host, and its address will soon be on every "

@@ -293,6 +293,7 @@ struct config {
     struct config_out out;
     char *control; /* folder of the control sockets; "" = none */
     int log_level; /* enum log_level */
+    struct string_list warnings; /* of loading: what is valid and hardly meant, with its place */
 };
 
 /* Gets each error as one line of text, already with "FILE:LINE: option: ...". */

@@ -33,6 +33,12 @@ void load_complain_at(struct load *load, const char *file, unsigned line, const 
 void load_complain(struct load *load, const config_setting_t *setting, const char *option,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* The same for what is valid and hardly meant: kept for config_warn(). */
+void load_warn_at(struct load *load, const char *file, unsigned line, const char *option,
+                  const char *reason);
+void load_warn(struct load *load, const config_setting_t *setting, const char *option,
+               const char *format, ...) __attribute__((format(printf, 4, 5)));
+
 /* What libconfig 1.5 does not say, or ends the process for, in the file and those it includes. 0,
  * or -1 when reading on makes no sense. */
 int source_check(struct load *load, const char *file);

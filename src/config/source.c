@@ -17,36 +17,78 @@
 #define INCLUDES_MAX 10 /* libconfig's own depth */
 #define NAME_OCTETS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_*"
 
+#define LOAD_TEXT_MAX (ERROR_TEXT_MAX + 4 * OPTION_PATH_MAX)
+
 /* line 0: no line is known. libconfig names included files from the folder of the main one. */
-void load_complain_at(struct load *load, const char *file, unsigned line, const char *option,
-                      const char *reason)
+static void load_format(const struct load *load, const char *file, unsigned line,
+                        const char *option, const char *reason, char out[LOAD_TEXT_MAX])
 {
-    char text[ERROR_TEXT_MAX + 4 * OPTION_PATH_MAX], place[16] = "";
+    char place[16] = "";
     bool is_included = file != NULL && file[0] != '/' && strcmp(file, load->name) != 0;
 
     if (line > 0)
         snprintf(place, sizeof place, ":%u", line);
-    snprintf(text, sizeof text, "%s%s%s%s: %s%s%s", is_included ? load->folder : "",
+    snprintf(out, LOAD_TEXT_MAX, "%s%s%s%s: %s%s%s", is_included ? load->folder : "",
              is_included ? "/" : "", file != NULL ? file : load->name, place, option,
              option[0] != '\0' ? ": " : "", reason);
+}
+
+void load_complain_at(struct load *load, const char *file, unsigned line, const char *option,
+                      const char *reason)
+{
+    char text[LOAD_TEXT_MAX];
+    load_format(load, file, line, option, reason, text);
     load->report(load->context, text);
     load->errors++;
+}
+
+void load_warn_at(struct load *load, const char *file, unsigned line, const char *option,
+                  const char *reason)
+{
+    char text[LOAD_TEXT_MAX];
+    struct string_list *warnings = &load->config->warnings;
+    char **items = realloc(warnings->items, (warnings->count + 1) * sizeof *items);
+
+    if (items == NULL)
+        return;
+    warnings->items = items;
+    load_format(load, file, line, option, reason, text);
+    items[warnings->count] = strdup(text);
+    warnings->count += items[warnings->count] != NULL;
+}
+
+typedef void load_say_at(struct load *load, const char *file, unsigned line, const char *option,
+                         const char *reason);
+
+static void load_say(struct load *load, const config_setting_t *setting, const char *option,
+                     load_say_at *say_at, const char *format, va_list arguments)
+{
+    char reason[ERROR_TEXT_MAX];
+
+    vsnprintf(reason, sizeof reason, format, arguments);
+    if (setting != NULL)
+        say_at(load, config_setting_source_file(setting), config_setting_source_line(setting),
+               option, reason);
+    else
+        say_at(load, load->name, 0, option, reason);
 }
 
 void load_complain(struct load *load, const config_setting_t *setting, const char *option,
                    const char *format, ...)
 {
-    char reason[ERROR_TEXT_MAX];
     va_list arguments;
-
     va_start(arguments, format);
-    vsnprintf(reason, sizeof reason, format, arguments);
+    load_say(load, setting, option, load_complain_at, format, arguments);
     va_end(arguments);
-    if (setting != NULL)
-        load_complain_at(load, config_setting_source_file(setting),
-                         config_setting_source_line(setting), option, reason);
-    else
-        load_complain_at(load, load->name, 0, option, reason);
+}
+
+void load_warn(struct load *load, const config_setting_t *setting, const char *option,
+               const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    load_say(load, setting, option, load_warn_at, format, arguments);
+    va_end(arguments);
 }
 
 /* libconfig 1.5 cuts plain numbers to 32 bits without a word. */

@@ -170,11 +170,28 @@ static int too_many(size_t most, struct error *err)
     return -1;
 }
 
+/* Only means something on one link, which nothing here can name. */
+static int check_link(const struct address *address, struct error *err)
+{
+    char text[ADDRESS_TEXT_MAX];
+    bool is_link_local =
+        address->family == AF_INET6 && address->ip[0] == 0xfe && (address->ip[1] & 0xc0) == 0x80;
+
+    if (!is_link_local)
+        return 0;
+    error_set(err,
+              _("%s is a link-local address, which cannot be reached without its link; give "
+                "the host an address of its own, like fd00::2"),
+              address_format_ip(address, text));
+    return -1;
+}
+
 static int add_listen(struct listen_list *list, const char *text, struct error *err)
 {
     if (list->count == LISTENERS_MAX)
         return too_many(LISTENERS_MAX, err);
-    if (listener_parse(&list->items[list->count], text, err) != 0)
+    if (listener_parse(&list->items[list->count], text, err) != 0 ||
+        check_link(&list->items[list->count].address, err) != 0)
         return -1;
     list->count++;
     return 0;
@@ -194,6 +211,8 @@ static int add_host(const struct option *option, struct host_list *list, const c
                   text);
         return -1;
     }
+    if (check_link(host, err) != 0)
+        return -1;
     list->count++;
     return 0;
 }
@@ -206,6 +225,8 @@ static int add_address(struct host_list *list, const char *text, struct error *e
         error_set(err, _("found \"%s\"; expected an IP address without a port"), text);
         return -1;
     }
+    if (check_link(&list->items[list->count], err) != 0)
+        return -1;
     list->count++;
     return 0;
 }
@@ -250,7 +271,8 @@ static int add_pattern(struct string_list *list, const char *text, struct error 
 static int add_next_hop(struct string_list *list, const char *text, struct error *err)
 {
     struct endpoint endpoint;
-    return endpoint_parse(&endpoint, text, SMTP_PORT, err) == 0
+    return endpoint_parse(&endpoint, text, SMTP_PORT, err) == 0 &&
+                   check_link(&endpoint.address, err) == 0
                ? add_string(list, strdup(text), err)
                : -1;
 }

@@ -262,8 +262,7 @@ static bool has_foreign_parameter(const struct dialog *dialog, const struct mail
 {
     return (p->size > 0 && !offers(dialog, SINK_SIZE)) ||
            (p->body != MAIL_BODY_NONE && !offers(dialog, SINK_8BITMIME)) ||
-           (p->smtputf8 && !offers(dialog, SINK_SMTPUTF8)) ||
-           (p->dsn && !offers(dialog, SINK_DSN));
+           (p->smtputf8 && !offers(dialog, SINK_SMTPUTF8)) || (p->dsn && !offers(dialog, SINK_DSN));
 }
 
 static void do_mail(struct dialog *dialog, const struct command *command)
@@ -408,17 +407,21 @@ static void do_command(struct dialog *dialog, const struct command *command)
 /* Takes what belongs to the header and nothing more, in however many pieces it comes. */
 static enum proxy_result read_proxy_header(struct dialog *dialog, struct proxy_header *header)
 {
-    char all[PROXY_HEADER_MAX + 1];
+    char all[PROXY_HEADER_MAX];
     enum proxy_result result = PROXY_MORE;
     size_t have = 0, used = 0, len;
     const char *bytes;
 
-    while (result == PROXY_MORE && read_bytes(dialog, &bytes, &len) == IO_OK) {
-        if (len > sizeof all - have)
-            len = sizeof all - have;
-        memcpy(all + have, bytes, len);
-        result = proxy_parse(all, have + len, header, &used);
-        stream_consume(&dialog->stream, result == PROXY_DONE ? used - have : len);
+    while ((result == PROXY_MORE || (result == PROXY_DONE && have < used)) &&
+           read_bytes(dialog, &bytes, &len) == IO_OK) {
+        if (result == PROXY_MORE) {
+            size_t kept = len < sizeof all - have ? len : sizeof all - have;
+            memcpy(all + have, bytes, kept);
+            result = proxy_parse(all, have + kept, header, &used);
+        }
+        if (result == PROXY_DONE && len > used - have)
+            len = used - have;
+        stream_consume(&dialog->stream, len);
         have += len;
     }
     return result;

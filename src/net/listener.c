@@ -112,11 +112,30 @@ static int set_up(int fd, const struct listen_spec *spec)
     return bind(fd, (struct sockaddr *)&sockaddr, len) == 0 ? 0 : errno;
 }
 
+static bool is_wildcard(const struct address *address)
+{
+    static const uint8_t zeros[sizeof address->ip];
+    return memcmp(address->ip, zeros, sizeof zeros) == 0;
+}
+
+/* [::] is every address there is: on a kernel without IPv6, those of IPv4. */
+static int listener_bind_ipv4(const struct listen_spec *spec, int *failure)
+{
+    struct listen_spec any = *spec;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    any.address.family = AF_INET;
+    *failure = fd < 0 ? errno : set_up(fd, &any);
+    return fd;
+}
+
 int listener_bind(const struct listen_spec *spec, struct error *err)
 {
     int fd = socket(spec->address.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int failure = fd < 0 ? errno : set_up(fd, spec);
 
+    if (fd < 0 && failure == EAFNOSUPPORT && is_wildcard(&spec->address))
+        fd = listener_bind_ipv4(spec, &failure);
     if (failure == 0)
         return fd;
     if (fd >= 0)
@@ -140,12 +159,6 @@ int listener_open(const struct listen_spec *spec, struct error *err)
         return fd;
     close(fd);
     return -1;
-}
-
-static bool is_wildcard(const struct address *address)
-{
-    static const uint8_t zeros[sizeof address->ip];
-    return memcmp(address->ip, zeros, sizeof zeros) == 0;
 }
 
 static bool is_transparent(int fd)

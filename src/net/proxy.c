@@ -93,19 +93,19 @@ static enum proxy_result parse_v2(const char *bytes, size_t len, struct proxy_he
     if (len < V2_FIXED)
         return PROXY_MORE;
     size_t body = (size_t)(octets[14] << 8 | octets[15]);
-    if (octets[12] >> 4 != 2 || (octets[12] & 15) > 1 || V2_FIXED + body > PROXY_HEADER_MAX)
+    if (octets[12] >> 4 != 2 || (octets[12] & 15) > 1)
         return PROXY_BAD;
-    if (len < V2_FIXED + body)
-        return PROXY_MORE;
     *used = V2_FIXED + body;
     int family = octets[13] >> 4 == 1 ? AF_INET : AF_INET6;
-    size_t ip_len = family == AF_INET ? 4 : 16;
+    size_t ip_len = family == AF_INET ? 4 : 16, addresses = 2 * ip_len + 4;
     if ((octets[12] & 15) == 0 || (octets[13] != 0x11 && octets[13] != 0x21)) {
         header->local = true;
         return PROXY_DONE;
     }
-    if (body < 2 * ip_len + 4)
+    if (body < addresses)
         return PROXY_BAD;
+    if (len < V2_FIXED + addresses)
+        return PROXY_MORE;
     const uint8_t *ips = octets + V2_FIXED, *ports = ips + 2 * ip_len;
     read_address(&header->source, family, ips, ports);
     read_address(&header->destination, family, ips + ip_len, ports + 2);

@@ -13,14 +13,14 @@
 
 #include "base/address.h"
 
-#define PROXY_HEADER_MAX 536 /* version 2 with IPv6 addresses and a few hundred octets of TLVs */
+#define PROXY_HEADER_MAX 536 /* what must be looked at of one, and of one that is sent */
 
 enum proxy_version { PROXY_V1 = 1, PROXY_V2 = 2 };
 
 enum proxy_result {
-    PROXY_DONE, /* a whole header; *used octets of it */
-    PROXY_MORE, /* a beginning of one */
-    PROXY_BAD,  /* not one, or longer than PROXY_HEADER_MAX */
+    PROXY_DONE, /* all that counts of a header */
+    PROXY_MORE, /* a beginning of one, shorter than PROXY_HEADER_MAX */
+    PROXY_BAD,  /* not one */
 };
 
 struct proxy_header {
@@ -28,6 +28,8 @@ struct proxy_header {
     struct address source, destination;
 };
 
+/* *used is the length of the header. It may be more than `len`, as version 2 lets 64 KiB of other
+ * information follow the addresses: that is to be read away unseen. */
 enum proxy_result proxy_parse(const char *bytes, size_t len, struct proxy_header *header,
                               size_t *used);
 

@@ -8,6 +8,7 @@
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,6 +157,49 @@ static int load_ca(struct tls_server *server, const char *ca_file, struct error 
     return -1;
 }
 
+/* The value of the DER element of this tag at *at, which moves behind it (X.690 8.1). */
+static bool tls_der_take(const unsigned char **at, const unsigned char *end, unsigned char tag,
+                         gnutls_datum_t *value)
+{
+    size_t len;
+
+    if (end - *at < 2 || **at != tag)
+        return false;
+    len = (*at)[1];
+    *at += 2;
+    if (len >= 0x80) {
+        size_t octets = len & 0x7f;
+        if (octets > 3 || octets > (size_t)(end - *at))
+            return false;
+        for (len = 0; octets > 0; octets--)
+            len = len << 8 | *(*at)++;
+    }
+    if (len > (size_t)(end - *at))
+        return false;
+    *value = (gnutls_datum_t){(unsigned char *)*at, (unsigned)len};
+    *at += len;
+    return true;
+}
+
+/* As "openssl dhparam -dsaparam" writes them: prime, generator and more (RFC 3279 2.3.3), which
+ * GnuTLS does not read. */
+static int tls_import_x942(gnutls_dh_params_t dh, const gnutls_datum_t *pem)
+{
+    gnutls_datum_t der = {0}, sequence, prime, generator;
+    int result = gnutls_pem_base64_decode2("X9.42 DH PARAMETERS", pem, &der);
+
+    if (result != 0)
+        return result;
+    const unsigned char *at = der.data, *inner;
+    bool good = tls_der_take(&at, der.data + der.size, 0x30, &sequence);
+    inner = good ? sequence.data : at;
+    good = good && tls_der_take(&inner, sequence.data + sequence.size, 0x02, &prime) &&
+           tls_der_take(&inner, sequence.data + sequence.size, 0x02, &generator);
+    result = good ? gnutls_dh_params_import_raw(dh, &prime, &generator) : GNUTLS_E_ASN1_DER_ERROR;
+    gnutls_free(der.data);
+    return result;
+}
+
 static int load_dh(struct tls_server *server, const char *file, struct error *err)
 {
     gnutls_datum_t pem = {0};
@@ -165,8 +209,11 @@ static int load_dh(struct tls_server *server, const char *file, struct error *er
     if (tls_files_add(&server->files, file, err) != 0)
         return -1;
     int result = gnutls_load_file(file, &pem);
-    if (result == 0 && (result = gnutls_dh_params_init(&server->dh)) == 0)
+    if (result == 0 && (result = gnutls_dh_params_init(&server->dh)) == 0) {
         result = gnutls_dh_params_import_pkcs3(server->dh, &pem, GNUTLS_X509_FMT_PEM);
+        if (result != 0 && tls_import_x942(server->dh, &pem) == 0)
+            result = 0;
+    }
     gnutls_free(pem.data);
     if (result != 0) {
         error_set(err, _("%s holds no DH parameters in PEM form: %s"), file,
@@ -177,8 +224,21 @@ static int load_dh(struct tls_server *server, const char *file, struct error *er
     return 0;
 }
 
-static int set_priority(struct tls_server *server, const struct tls_server_config *config,
-                        struct error *err)
+/* NORMAL has versions of DTLS as well, which nobody speaks over TCP. */
+static bool tls_has_version(gnutls_priority_t priority)
+{
+    const unsigned *versions;
+    int count = gnutls_priority_protocol_list(priority, &versions);
+
+    for (int i = 0; i < count; i++) {
+        if (versions[i] >= GNUTLS_TLS1_0 && versions[i] < GNUTLS_DTLS_VERSION_MIN)
+            return true;
+    }
+    return false;
+}
+
+static int tls_init_priority(gnutls_priority_t *out, const char *priority,
+                             enum tls_minimum_version minimum, struct error *err)
 {
     static const char *const below[] = {
         [TLS_MIN_1_0] = "",
@@ -189,18 +249,44 @@ static int set_priority(struct tls_server *server, const struct tls_server_confi
     char text[PRIORITY_MAX];
     const char *position = NULL;
 
-    int len = snprintf(text, sizeof text, "%s%s", config->priority, below[config->minimum_version]);
+    int len = snprintf(text, sizeof text, "%s%s", priority, below[minimum]);
     if (len < 0 || (size_t)len >= sizeof text) { /* cut, it would lose the minimum version */
-        error_set(err, _("the TLS priority string is too long (%zu octets)"),
-                  strlen(config->priority));
+        error_set(err, _("the TLS priority string is too long (%zu octets)"), strlen(priority));
         return -1;
     }
-    int result = gnutls_priority_init(&server->priority, text, &position);
-    if (result == 0)
+    int result = gnutls_priority_init(out, text, &position);
+    if (result == 0 && tls_has_version(*out))
         return 0;
-    error_set(err, _("bad TLS priority string at \"%s\": %s"), position != NULL ? position : text,
-              gnutls_strerror(result));
+    if (result == 0 || result == GNUTLS_E_NO_PRIORITIES_WERE_SET)
+        error_set(err, _("the TLS priority string \"%s\" leaves no version of TLS"), text);
+    else
+        error_set(err, _("bad TLS priority string at \"%s\": %s"),
+                  position != NULL ? position : text, gnutls_strerror(result));
     return -1;
+}
+
+int tls_check_priority(const char *priority, enum tls_minimum_version minimum, struct error *err)
+{
+    gnutls_priority_t made = NULL;
+    int result = tls_init_priority(&made, priority, minimum, err);
+    if (made != NULL)
+        gnutls_priority_deinit(made);
+    return result;
+}
+
+int tls_certificate_covers(const char *file, const char *hostname)
+{
+    gnutls_datum_t pem = {0};
+    gnutls_x509_crt_t certificate = NULL;
+    int covers = -1;
+
+    if (gnutls_load_file(file, &pem) == 0 && gnutls_x509_crt_init(&certificate) == 0 &&
+        gnutls_x509_crt_import(certificate, &pem, GNUTLS_X509_FMT_PEM) == 0)
+        covers = gnutls_x509_crt_check_hostname(certificate, hostname) != 0;
+    if (certificate != NULL)
+        gnutls_x509_crt_deinit(certificate);
+    gnutls_free(pem.data);
+    return covers;
 }
 
 struct tls_server *tls_server_new(const struct tls_server_config *config,
@@ -219,8 +305,9 @@ struct tls_server *tls_server_new(const struct tls_server_config *config,
         server->ticket_key = config->client_certificates == TLS_CLIENT_REQUIRE
                                  ? &tickets->key_for_require
                                  : &tickets->key;
-    if (set_priority(server, config, err) == 0 && load_pairs(server, config, err) == 0 &&
-        load_ca(server, config->ca_file, err) == 0 && load_dh(server, config->dh_params, err) == 0)
+    if (tls_init_priority(&server->priority, config->priority, config->minimum_version, err) == 0 &&
+        load_pairs(server, config, err) == 0 && load_ca(server, config->ca_file, err) == 0 &&
+        load_dh(server, config->dh_params, err) == 0)
         return server;
     tls_server_unref(server);
     return NULL;

@@ -39,6 +39,12 @@ struct tls_server_config {
     const char *dh_params; /* PEM file; NULL: RFC 7919 groups */
 };
 
+/* Is the string one that leaves a version to speak? 0, or -1 with the reason. */
+int tls_check_priority(const char *priority, enum tls_minimum_version minimum, struct error *err);
+
+/* Is the first certificate of this file for that host? 1, 0, or -1 when it cannot be read. */
+int tls_certificate_covers(const char *file, const char *hostname);
+
 struct tls_tickets;
 struct tls_tickets *tls_tickets_new(struct error *err);
 void tls_tickets_free(struct tls_tickets *tickets);

@@ -81,9 +81,13 @@ void dnsbl_unref(struct dnsbl *dnsbl)
 
 /* Answers. */
 
+/* 127.255.255.0/24 by agreement; 127.0.0.1 from lists that have no other way (RFC 5782 2.1: no
+ * list means an entry by it). */
 static bool is_refusal(const uint8_t answer[4])
 {
-    return answer[0] == 127 && answer[1] == 255 && answer[2] == 255;
+    static const uint8_t not_an_entry[4] = {127, 0, 0, 1};
+    return (answer[0] == 127 && answer[1] == 255 && answer[2] == 255) ||
+           memcmp(answer, not_an_entry, sizeof not_an_entry) == 0;
 }
 
 static const char *odd_answer_hint(const uint8_t answer[4])

@@ -65,6 +65,8 @@ struct connection {
     enum session_result result;     /* set by the worker */
     struct address client, local;
     struct address peer; /* the other end of the socket: the client, or a load balancer */
+    uint32_t proxy_left; /* octets of its PROXY header that are still to be read away */
+    bool proxy_local;    /* which says that it speaks for itself */
     int64_t since_ms;    /* when it came to its place */
     int64_t due_ms;      /* PLACE_DELAYED, PLACE_WAITING */
 };

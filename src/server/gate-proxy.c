@@ -1,7 +1,7 @@
 /* server/gate-proxy.c - a load balancer's PROXY header, read before anything else
  *
- * The header is peeked at until it is whole and then taken off exactly, so that the octets behind
- * it are still there for greet delay, TLS and session. From then on the connection is the client's
+ * The header is peeked at until it says who the client is, and then taken off exactly, so that the
+ * octets behind it are still there for greet delay, TLS and session. From then on the connection is the client's
  * that the header names. The wait costs no worker.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -35,17 +35,13 @@ void gate_proxy_late(struct connection *connection)
     gate_forget(connection);
 }
 
-/* The header is whole: who is it, and may it come in? LOCAL and UNKNOWN are the load balancer
- * itself (a health check). */
-static void take_client(struct connection *connection, const struct proxy_header *header)
+/* The header is read: may the client come in? LOCAL and UNKNOWN are the load balancer itself (a
+ * health check). */
+static void gate_proxy_admit(struct connection *connection)
 {
-    if (!header->local) {
-        connection->client = header->source;
-        connection->local = header->destination;
-    }
     log_proxy(connection, LOG_LEVEL_DEBUG, "event=proxy", NULL);
     struct judgement judgement =
-        header->local
+        connection->proxy_local
             ? gate_judge_balancer(connection->gate, connection->service, &connection->client)
             : gate_judge(connection->gate, connection->service, &connection->client);
     if (judgement.why == REPLY_OK)
@@ -54,12 +50,49 @@ static void take_client(struct connection *connection, const struct proxy_header
         gate_dismiss(connection, judgement.why);
 }
 
+/* Reads the header away, as far as it has come. */
+static void gate_proxy_take_off(struct connection *connection)
+{
+    char bytes[4096];
+
+    while (connection->proxy_left > 0) {
+        size_t most = connection->proxy_left < sizeof bytes ? connection->proxy_left : sizeof bytes;
+        ssize_t len = recv(connection->fd, bytes, most, MSG_DONTWAIT);
+        if (len < 0 && errno == EINTR)
+            continue;
+        if (len < 0 && errno == EAGAIN)
+            return;
+        if (len <= 0) {
+            gate_forget(connection);
+            return;
+        }
+        connection->proxy_left -= (uint32_t)len;
+    }
+    gate_proxy_admit(connection);
+}
+
+static void gate_proxy_take(struct connection *connection, const struct proxy_header *header,
+                            size_t used)
+{
+    if (!header->local) {
+        connection->client = header->source;
+        connection->local = header->destination;
+    }
+    connection->proxy_local = header->local;
+    connection->proxy_left = (uint32_t)used;
+    gate_proxy_take_off(connection);
+}
+
 void gate_proxy_readable(struct connection *connection)
 {
     char bytes[PROXY_HEADER_MAX];
     struct proxy_header header;
     size_t used;
 
+    if (connection->proxy_left > 0) {
+        gate_proxy_take_off(connection);
+        return;
+    }
     ssize_t len = recv(connection->fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
     if (len < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -72,10 +105,7 @@ void gate_proxy_readable(struct connection *connection)
     case PROXY_MORE:
         break;
     case PROXY_DONE:
-        if (recv(connection->fd, bytes, used, MSG_DONTWAIT) == (ssize_t)used)
-            take_client(connection, &header);
-        else
-            gate_forget(connection);
+        gate_proxy_take(connection, &header, used);
         break;
     case PROXY_BAD:
         atomic_fetch_add(&connection->gate->refused_proxy, 1);

