@@ -1,10 +1,10 @@
 # What is installed beside the programs: units, users and folders, hooks, completions, profiles, filters.
 # Included by Makefile.am. A daemon that comes along is named in daemon_units and daemon_profiles.
-daemon_units = relay-in.service relay-in.socket relay-out.service
+daemon_units = relay-in.service relay-in.socket relay-out.service postern-doctor.service postern-doctor.timer
 daemon_profiles = usr.sbin.relay-in usr.sbin.relay-out
 
 substitute = $(SED) -e 's|[@]sbindir[@]|$(sbindir)|g' -e 's|[@]sysconfdir[@]|$(sysconfdir)|g' \
-  -e 's|[@]localstatedir[@]|$(localstatedir)|g' -e 's|[@]pkglibexecdir[@]|$(pkglibexecdir)|g'
+  -e 's|[@]bindir[@]|$(bindir)|g' -e 's|[@]localstatedir[@]|$(localstatedir)|g' -e 's|[@]pkglibexecdir[@]|$(pkglibexecdir)|g'
 
 # The sandbox is the same for both daemons.
 sandbox = $(srcdir)/data/units/sandbox.conf
@@ -14,6 +14,10 @@ relay-in.service: $(srcdir)/data/units/relay-in.service.in $(sandbox) Makefile
 relay-in.socket: $(srcdir)/data/units/relay-in.socket.in Makefile
 	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
 relay-out.service: $(srcdir)/data/units/relay-out.service.in $(sandbox) Makefile
+	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
+postern-doctor.service: $(srcdir)/data/units/postern-doctor.service.in Makefile
+	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
+postern-doctor.timer: $(srcdir)/data/units/postern-doctor.timer.in Makefile
 	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
 if INSTALL_UNITS
 systemdsystemunit_DATA = $(daemon_units)

@@ -9,6 +9,7 @@
 #define POSTERN_CTL_COMMANDS_H
 
 int check_main(int argc, char **argv);
+int doctor_main(int argc, char **argv);
 int hosts_main(int argc, char **argv);
 int init_main(int argc, char **argv);
 int import_main(int argc, char **argv);

@@ -17,6 +17,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"check", check_main, N_("say whether the configuration is valid")},
+    {"doctor", doctor_main, N_("look at everything, and say what is wrong and what to do")},
     {"hosts", hosts_main, N_("show the hosts that relay-out could not reach of late")},
     {"import-haraka", import_main, N_("print a relay.conf out of Haraka's files")},
     {"init", init_main, N_("write the first relay.conf, and say what goes where besides")},

@@ -256,7 +256,8 @@ class Remote:
     def __init__(self, address, manner, port=25):
         self.manner, self.connections, self.messages = manner, 0, []
         self.ended = threading.Event()
-        self.listener = socket.create_server((address, port), backlog=50)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.listener = socket.create_server((address, port), family=family, backlog=50)
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
