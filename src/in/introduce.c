@@ -100,8 +100,6 @@ static enum outcome send_header(struct introduction *intro)
                                        .destination = intro->client->local};
     const bool first = intro->settings->identity == CONFIG_IDENTITY_PROXY_V1;
 
-    if (proxy.source.family != proxy.destination.family)
-        return identity_refused(intro, "the client's address and ours are of two families");
     enum io_result result =
         nexthop_send_proxy(intro->hop, &proxy, first ? PROXY_V1 : PROXY_V2, step(intro));
     return result == IO_OK ? READY : lost(intro, "PROXY header", result);

@@ -158,14 +158,29 @@ static size_t format_v2(const struct proxy_header *header, uint8_t *out)
     return V2_FIXED + body;
 }
 
+/* Who the client is must be right; where it came to is for the log. */
+static struct address proxy_in_family(const struct address *address, int family)
+{
+    struct address same = {.family = family, .port = address->port};
+
+    if (address->family == family)
+        return *address;
+    if (family == AF_INET6 && address->family == AF_INET) {
+        memset(same.ip + 10, 0xff, 2);
+        memcpy(same.ip + 12, address->ip, 4);
+    }
+    return same;
+}
+
 size_t proxy_format(const struct proxy_header *header, enum proxy_version version,
                     char out[PROXY_HEADER_MAX])
 {
+    struct proxy_header said = *header;
     int family = header->source.family;
 
-    if (!header->local &&
-        ((family != AF_INET && family != AF_INET6) || header->destination.family != family))
+    if (!header->local && family != AF_INET && family != AF_INET6)
         return 0;
-    return version == PROXY_V1 ? format_v1(header, out, PROXY_HEADER_MAX)
-                               : format_v2(header, (uint8_t *)out);
+    said.destination = proxy_in_family(&header->destination, family);
+    return version == PROXY_V1 ? format_v1(&said, out, PROXY_HEADER_MAX)
+                               : format_v2(&said, (uint8_t *)out);
 }

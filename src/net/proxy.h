@@ -33,8 +33,9 @@ struct proxy_header {
 enum proxy_result proxy_parse(const char *bytes, size_t len, struct proxy_header *header,
                               size_t *used);
 
-/* The header, to be the first write on a connection and alone in it. Returns its length; 0 when
- * the two addresses are not of one family, which the protocol cannot say. */
+/* The header, to be the first write on a connection and alone in it. Returns its length; 0 when the
+ * source has no address. A destination of the other family, which the protocol cannot say, is put
+ * in a form of the source's: IPv4 as ::ffff:a.b.c.d, IPv6 as 0.0.0.0. */
 size_t proxy_format(const struct proxy_header *header, enum proxy_version version,
                     char out[PROXY_HEADER_MAX]);
 

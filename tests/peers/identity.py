@@ -325,6 +325,37 @@ def xclient_in(world):
     assert backend.violations == [] and not any("LOGIN" in c for c in backend.commands)
 
 
+@scenario("xclient: a front that reports clients of the other family than its socket's: every backend sees them")
+def other_family(world):
+    cases = [(world.postfix, POSTFIX_PORT, "xclient")]
+    postfix = proxied_postfix(world.bed)
+    exim = Exim(world.bed, EXIM_PORT)
+    try:
+        cases += [(postfix, port, f"proxy-v{v}") for port in (PROXIED_PORT, POSTSCREEN_PORT) for v in (1, 2)]
+        cases += [(exim, EXIM_PORT, f"proxy-v{v}") for v in (1, 2)]
+        for server, port, identity in cases:
+            relay = world.relay(backend_port=port, identity=identity, inner=f'xclient_hosts = [ "{OTHER4}", "{CLIENT6}" ];')
+            for front, source in ((OTHER4, "2001:db8:9::7"), (CLIENT6, "192.0.2.7")):
+                client = Client(front)
+                client.hello("front.example")
+                client.cmd(f"XCLIENT NAME=[UNAVAILABLE] ADDR={'IPV6:' * (':' in source)}{source} PORT=41234", 220)
+                client.cmd("EHLO mx1.sender.example", 250)
+                client.cmd("MAIL FROM:<s@sender.example>", 250)
+                code, text = client.cmd("RCPT TO:<a@example.com>")
+                assert code == 250, (identity, port, source, text)
+                assert client.data(MAIL)[0] == 250
+                client.close()
+                log = server.log if isinstance(server, Postfix) else f"{exim.dir}/mainlog"
+                wait_for(f"{source} at {port}", lambda: f"[{source}]" in read(log))
+            if isinstance(server, Postfix):
+                wait_for("mail", lambda: len(server.mails("a")) == 2)
+                server.clear()
+            relay.stop()
+    finally:
+        postfix.stop()
+        exim.stop()
+
+
 @scenario("xclient: a second relay-in in front: its client is the backend's client, through both")
 def two_relays(world):
     backend = mirror(world)
