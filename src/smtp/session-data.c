@@ -51,31 +51,72 @@ static void refuse(struct session *session, enum own_reply why)
         session->courier->ops->abort(session->courier);
 }
 
-/* A message that begins with a blank has no header: an empty line keeps what it says from becoming
- * part of our field, as a continuation (RFC 5322 2.2.3). */
-static bool would_continue_field(const struct dataline_output *output)
+/* What goes out at once: the pieces of the scanner, and what is put between them. */
+struct forward_pieces {
+    struct iovec iov[2 * DATALINE_IOV + 6];
+    int count;
+};
+
+static void forward_add(struct forward_pieces *pieces, const char *bytes, size_t len)
 {
-    const char *first = output->count > 0 ? output->iov[0].iov_base : "";
-    return *first == ' ' || *first == '\t';
+    if (len > 0)
+        pieces->iov[pieces->count++] = (struct iovec){(void *)bytes, len};
+}
+
+/* Our field, and then the message from here on. Where it begins with a blank it has no header: an
+ * empty line keeps what it says from becoming part of our field, as a continuation (RFC 5322
+ * 2.2.3). */
+static void forward_add_trace(struct session *session, struct forward_pieces *pieces,
+                              char trace[RECEIVED_MAX], char first)
+{
+    forward_add(pieces, trace, trace_header(session, trace));
+    if (first == ' ' || first == '\t')
+        forward_add(pieces, "\r\n", 2);
+    session->transfer.trace_sent = true;
+}
+
+/* A piece from before it is known where the message proper begins: lines of a mailbox file go
+ * before our field. */
+static void forward_first(struct session *session, struct forward_pieces *pieces,
+                          const struct iovec *piece, char trace[RECEIVED_MAX])
+{
+    struct mbox_lines *mbox = &session->transfer.mbox;
+    const char *bytes = piece->iov_base;
+    size_t held_len, sure;
+    const char *held = mbox_held(mbox, &held_len);
+
+    sure = mbox_take(mbox, bytes, piece->iov_len);
+    if (sure > 0) {
+        forward_add(pieces, held, held_len);
+        forward_add(pieces, bytes, sure);
+        held_len = 0;
+    }
+    if (!mbox->over)
+        return;
+    forward_add_trace(session, pieces, trace, held_len > 0 ? *held : bytes[sure]);
+    forward_add(pieces, held, held_len);
+    forward_add(pieces, bytes + sure, piece->iov_len - sure);
 }
 
 static void forward(struct session *session, const struct dataline_output *output)
 {
-    struct iovec iov[DATALINE_IOV + 2];
-    char trace[RECEIVED_MAX];
-    int count = 0;
-
     struct transfer *transfer = &session->transfer;
-    /* Not before it is known how the message begins. */
-    if (!transfer->trace_sent && (output->count > 0 || transfer->scanner.ended)) {
-        iov[count++] = (struct iovec){trace, trace_header(session, trace)};
-        if (would_continue_field(output))
-            iov[count++] = (struct iovec){(void *)"\r\n", 2};
-        transfer->trace_sent = true;
+    struct forward_pieces pieces = {.count = 0};
+    char trace[RECEIVED_MAX];
+    int i = 0;
+
+    while (i < output->count && !transfer->trace_sent)
+        forward_first(session, &pieces, &output->iov[i++], trace);
+    if (transfer->scanner.ended && !transfer->trace_sent) {
+        size_t held_len;
+        const char *held = mbox_held(&transfer->mbox, &held_len);
+        forward_add_trace(session, &pieces, trace, '\0');
+        forward_add(&pieces, held, held_len);
     }
-    memcpy(iov + count, output->iov, (size_t)output->count * sizeof *iov);
-    count += output->count;
-    if (count > 0 && session->courier->ops->write(session->courier, iov, count) != 0)
+    for (; i < output->count; i++)
+        pieces.iov[pieces.count++] = output->iov[i];
+    if (pieces.count > 0 &&
+        session->courier->ops->write(session->courier, pieces.iov, pieces.count) != 0)
         refuse(session, REPLY_OK);
 }
 

@@ -18,6 +18,7 @@
 #ifndef POSTERN_SMTP_SESSION_INTERNAL_H
 #define POSTERN_SMTP_SESSION_INTERNAL_H
 
+#include "smtp/mbox.h"
 #include "smtp/session.h"
 
 /* Bits, so that a row of the command table can name several. */
@@ -74,6 +75,7 @@ struct transfer {
     enum own_reply refusal; /* REPLY_OK: the courier knows the reply */
     uint64_t drained;
     struct deadline drain_deadline;
+    struct mbox_lines mbox;
     bool trace_sent;
 };
 

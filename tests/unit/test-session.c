@@ -537,6 +537,40 @@ static void test_first_line_with_blank(void)
     }
 }
 
+/* The field goes behind lines of a mailbox file, which would cut it off from the header, and nowhere
+ * else; a false end of data in such a line is none here either. */
+static void test_mailbox_lines(void)
+{
+    static const struct {
+        const char *text, *before, *behind; /* our field */
+    } cases[] = {
+        {"From a@b Sat\r\nSubject: x\r\n\r\ny\r\n", "From a@b Sat\r\n", "Subject: x\r\n\r\ny\r\n"},
+        {"From a\n>From b\nFrom: c\r\n", "From a\r\n>From b\r\n", "From: c\r\n"},
+        {"From a\n.\r\nS: x\r\n", "From a\r\n", "..\r\nS: x\r\n"},
+        {"From a\r\n b: c\r\n", "From a\r\n", "\r\n b: c\r\n"},
+        {"From a\r\n", "From a\r\n", ""},
+        {"From\r\n", "", "From\r\n"},
+        {">Fr\rom a\r\n", "", ">Fr om a\r\n"},
+        {"", "", ""},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct scene scene;
+        scene_open(&scene);
+        g_autofree char *input =
+            g_strdup_printf(EHLO MAIL RCPT("a") "DATA\r\n%s.\r\n", cases[i].text);
+        g_test_message("%s", cases[i].text);
+        say(&scene, input, strlen(input));
+        shutdown(scene.client, SHUT_WR);
+        session_run(scene.session, &scene.scratch);
+        g_assert_true(g_str_has_prefix(body->str, cases[i].before));
+        const char *field = body->str + strlen(cases[i].before), *end = strstr(field, " +0000\r\n");
+        g_assert_true(g_str_has_prefix(field, "Received: from c.example"));
+        g_assert_nonnull(end);
+        g_assert_cmpstr(end + 8, ==, cases[i].behind);
+        scene_close(&scene);
+    }
+}
+
 static void test_too_big_is_drained(void)
 {
     struct scene scene;
@@ -1090,6 +1124,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/refused AUTH is wiped", test_refused_auth_is_wiped);
     g_test_add_func("/session/body untouched", test_body_is_untouched);
     g_test_add_func("/session/first line with blank", test_first_line_with_blank);
+    g_test_add_func("/session/mailbox lines", test_mailbox_lines);
     g_test_add_func("/session/too big is drained", test_too_big_is_drained);
     g_test_add_func("/session/next hop lost in data", test_next_hop_lost_in_data);
     g_test_add_func("/session/final refusal passed", test_final_refusal_is_passed);
