@@ -37,8 +37,14 @@ struct delivery_pool {
     atomic_uint owed; /* jobs that have an end of data out there, and no record of it yet */
     atomic_uint lost_notices;
     pthread_mutex_t lock; /* of what follows */
-    pthread_cond_t woken;
-    uint64_t wakes;
+    uint64_t wakes;       /* how often something may have become due */
+    /* One idle thread waits for the time at which something is due, and the others for being woken: so
+     * each piece of work wakes one. */
+    pthread_cond_t idle, timer;
+    unsigned idle_count;
+    bool timer_waits;
+    struct deadline timer_due;
+    pthread_cond_t ended;
     unsigned running; /* threads that have not ended */
     struct unrecorded *unrecorded;
 };

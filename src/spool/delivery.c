@@ -64,11 +64,17 @@ static void on_wake(void *context)
     delivery_wake(context);
 }
 
+/* Whoever watches the time is left to it as long as there is somebody else. Under the lock. */
+static void wake_one(struct delivery_pool *pool)
+{
+    pool->wakes++;
+    pthread_cond_signal(pool->idle_count > 0 ? &pool->idle : &pool->timer);
+}
+
 void delivery_wake(struct delivery_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    pool->wakes++;
-    pthread_cond_broadcast(&pool->woken);
+    wake_one(pool);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -79,14 +85,17 @@ struct queue *delivery_queue(struct delivery_pool *pool)
 
 void delivery_wind_down(struct delivery_pool *pool)
 {
+    pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->stopping, true);
-    delivery_wake(pool);
+    pthread_cond_broadcast(&pool->idle);
+    pthread_cond_broadcast(&pool->timer);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 bool delivery_wait(struct delivery_pool *pool, struct deadline deadline)
 {
     pthread_mutex_lock(&pool->lock);
-    while (pool->running > 0 && condition_wait(&pool->woken, &pool->lock, deadline))
+    while (pool->running > 0 && condition_wait(&pool->ended, &pool->lock, deadline))
         ;
     bool ended = pool->running == 0;
     pthread_mutex_unlock(&pool->lock);
@@ -103,17 +112,43 @@ unsigned delivery_owed(struct delivery_pool *pool)
     return atomic_load(&pool->owed);
 }
 
+static void wait_as_timer(struct delivery_pool *pool, uint64_t seen, struct deadline due)
+{
+    bool in_time = true;
+    pool->timer_waits = true;
+    pool->timer_due = due;
+    while (pool->wakes == seen && !atomic_load(&pool->stopping) && in_time)
+        in_time = condition_wait(&pool->timer, &pool->lock, pool->timer_due);
+    pool->timer_waits = false;
+    /* Somebody else has to watch the time now. */
+    if (pool->idle_count > 0)
+        pthread_cond_signal(&pool->idle);
+}
+
+static void wait_idle(struct delivery_pool *pool, uint64_t seen, struct deadline due)
+{
+    if (due.at_ms < pool->timer_due.at_ms) {
+        pool->timer_due = due;
+        pthread_cond_signal(&pool->timer);
+    }
+    pool->idle_count++;
+    while (pool->wakes == seen && !atomic_load(&pool->stopping) && pool->timer_waits)
+        pthread_cond_wait(&pool->idle, &pool->lock);
+    pool->idle_count--;
+}
+
 /* Until something may be due. `seen` is the count of wakes from before the queue was asked, so that
  * none is missed in between. */
 static void wait_for_work(struct delivery_pool *pool, uint64_t seen, int64_t wait_ms)
 {
     if (wait_ms < 0 || wait_ms > LOOK_AGAIN_MS)
         wait_ms = LOOK_AGAIN_MS;
-    struct deadline deadline = deadline_in_ms(wait_ms);
+    struct deadline due = deadline_in_ms(wait_ms);
     pthread_mutex_lock(&pool->lock);
-    while (pool->wakes == seen && !atomic_load(&pool->stopping) &&
-           condition_wait(&pool->woken, &pool->lock, deadline))
-        ;
+    if (pool->timer_waits)
+        wait_idle(pool, seen, due);
+    else
+        wait_as_timer(pool, seen, due);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -127,14 +162,17 @@ static void *run(void *context)
         pthread_mutex_lock(&pool->lock);
         uint64_t seen = pool->wakes;
         pthread_mutex_unlock(&pool->lock);
-        if (queue_take(pool->queue, &work, &wait_ms))
-            delivery_work(pool, &work);
-        else
+        if (!queue_take(pool->queue, &work, &wait_ms)) {
             wait_for_work(pool, seen, wait_ms);
+            continue;
+        }
+        if (wait_ms == 0)
+            delivery_wake(pool);
+        delivery_work(pool, &work);
     }
     pthread_mutex_lock(&pool->lock);
     pool->running--;
-    pthread_cond_broadcast(&pool->woken);
+    pthread_cond_broadcast(&pool->ended);
     pthread_mutex_unlock(&pool->lock);
     return NULL;
 }
@@ -300,10 +338,13 @@ static struct queue *make_queue(struct delivery_pool *pool)
 static struct delivery_pool *make_pool(const struct delivery_config *config)
 {
     struct delivery_pool *pool = calloc(1, sizeof *pool);
-    if (pool == NULL || condition_init(&pool->woken) != 0) {
+    if (pool == NULL)
+        return NULL;
+    if (condition_init(&pool->timer) != 0 || condition_init(&pool->ended) != 0) {
         free(pool);
         return NULL;
     }
+    pthread_cond_init(&pool->idle, NULL);
     pool->config = *config;
     pthread_mutex_init(&pool->lock, NULL);
     pool->hostname = strdup(config->hostname);
@@ -357,7 +398,9 @@ void delivery_stop(struct delivery_pool *pool)
         free(entry);
     }
     queue_free(pool->queue);
-    pthread_cond_destroy(&pool->woken);
+    pthread_cond_destroy(&pool->idle);
+    pthread_cond_destroy(&pool->timer);
+    pthread_cond_destroy(&pool->ended);
     pthread_mutex_destroy(&pool->lock);
     free(pool->threads);
     free(pool->hostname);

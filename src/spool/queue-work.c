@@ -39,14 +39,21 @@ static void wake_waiting(struct queue *queue)
 
 /* Those that could not be reached last get half of the places at most: each of them may hold one
  * for as long as it takes to find that it still cannot be reached. */
+static struct destination *next_well(struct queue *queue)
+{
+    return queue->ring.next != &queue->ring ? queue->ring.next : NULL;
+}
+
+static struct destination *next_probe(struct queue *queue)
+{
+    unsigned most = queue->config.concurrency / 2;
+    bool room = queue->probing < (most > 0 ? most : 1);
+    return room && queue->probes.next != &queue->probes ? queue->probes.next : NULL;
+}
+
 static struct destination *next_destination(struct queue *queue)
 {
-    struct destination *well = queue->ring.next, *probe = queue->probes.next;
-    unsigned most = queue->config.concurrency / 2;
-    if (well == &queue->ring)
-        well = NULL;
-    if (probe == &queue->probes || queue->probing >= (most > 0 ? most : 1))
-        probe = NULL;
+    struct destination *well = next_well(queue), *probe = next_probe(queue);
     if (well == NULL || (probe != NULL && queue->probe_first)) {
         queue->probe_first = false;
         return probe;
@@ -91,6 +98,14 @@ static int64_t time_to_next(const struct queue *queue)
     return next == INT64_MAX ? -1 : next - queue->now;
 }
 
+static bool has_more(struct queue *queue)
+{
+    const struct heap_node *attention = heap_top(&queue->attention);
+    return queue->active < queue->config.concurrency &&
+           (next_well(queue) != NULL || next_probe(queue) != NULL ||
+            (attention != NULL && attention->key <= queue->now));
+}
+
 bool queue_take(struct queue *queue, struct queue_work *work, int64_t *wait_ms)
 {
     bool taken = false;
@@ -104,6 +119,8 @@ bool queue_take(struct queue *queue, struct queue_work *work, int64_t *wait_ms)
         queue->active += taken;
         if (!taken)
             *wait_ms = time_to_next(queue);
+        else if (has_more(queue))
+            *wait_ms = 0;
     }
     queue_unlock(queue);
     return taken;
@@ -229,6 +246,5 @@ bool queue_finish(struct queue *queue, const struct queue_work *work)
             queue_drop(queue, message);
     }
     queue_unlock(queue);
-    queue_wake(queue);
     return gone;
 }

@@ -38,7 +38,8 @@ struct queue_config {
     size_t retry_count;
     uint64_t seed;                    /* of that randomness */
     int64_t (*now_ms)(void *context); /* a monotonic clock */
-    /* Something may have become due, or a place free. Called without the lock; may be NULL. */
+    /* Something may have become due: by anything but queue_finish(), after which one takes what is
+     * next. Called without the lock; may be NULL. */
     void (*wake)(void *context);
     void *context;
 };
@@ -82,9 +83,9 @@ struct queue_work {
     char destination[QUEUE_DESTINATION_MAX + 1]; /* QUEUE_DELIVER */
 };
 
-/* Takes what is next, to be given back by queue_finish(). False when nothing is due or no place
- * free: *wait_ms is then the time until something is due, or -1 when only an event can change it
- * (wake). */
+/* Takes what is next, to be given back by queue_finish(); *wait_ms is then 0 when there is more, for
+ * somebody else, and -1 when not. False when nothing is due or no place free: *wait_ms is the time until
+ * something is due, or -1 when only an event can change it (wake, or a work that is given back). */
 bool queue_take(struct queue *queue, struct queue_work *work, int64_t *wait_ms);
 
 enum queue_outcome {

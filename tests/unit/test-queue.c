@@ -176,9 +176,17 @@ static void test_places(void)
         works[i] = take(queue);
     g_assert_cmpint(idle(queue), ==, -1);
     g_assert_cmpuint(counts_of(queue).active, ==, 6);
+    /* Whoever gives work back takes the next, and is told whether there is some for others. */
     int before = atomic_load(&woken);
     g_assert_true(finish(queue, &works[0], QUEUE_SETTLED));
-    g_assert_cmpint(atomic_load(&woken), >, before);
+    g_assert_true(finish(queue, &works[1], QUEUE_SETTLED));
+    g_assert_cmpint(atomic_load(&woken), ==, before);
+    int64_t more;
+    g_assert_true(queue_take(queue, &works[0], &more));
+    g_assert_cmpint(more, ==, 0);
+    g_assert_true(queue_take(queue, &works[1], &more));
+    g_assert_cmpint(more, ==, -1);
+    g_assert_true(finish(queue, &works[0], QUEUE_SETTLED));
     works[0] = take(queue);
     for (int i = 0; i < 6; i++)
         finish(queue, &works[i], QUEUE_SETTLED);
