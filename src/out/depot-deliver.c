@@ -105,19 +105,19 @@ static bool send_recipients(struct part *part)
 static int send_file(struct part *part)
 {
     char block[BLOCK_OCTETS];
-    ssize_t got = 1;
+    uint64_t done = 0, size = part->job->envelope->size;
 
-    if (lseek(part->job->data_fd, 0, SEEK_SET) != 0)
-        return -1;
-    while (got != 0 && leg_in_data(part->leg) && !stops(part)) {
-        got = read(part->job->data_fd, block, sizeof block);
-        if (got < 0 && errno != EINTR)
+    while (done < size && leg_in_data(part->leg) && !stops(part)) {
+        ssize_t got = pread(part->job->data_fd, block, sizeof block, (off_t)done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
             return -1;
-        const struct iovec piece = {block, got > 0 ? (size_t)got : 0};
-        if (got > 0)
-            transaction_write(&part->leg->transaction, &piece, 1);
+        const struct iovec piece = {block, (size_t)got};
+        transaction_write(&part->leg->transaction, &piece, 1);
+        done += (uint64_t)got;
     }
-    return got == 0 ? 0 : -1;
+    return done == size ? 0 : -1;
 }
 
 static void send_message(struct part *part)

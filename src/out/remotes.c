@@ -43,6 +43,7 @@ struct pace {
 struct remotes {
     pthread_mutex_t lock;
     pthread_cond_t place_free, kept_changed;
+    int64_t janitor_due_ms; /* when the janitor looks again; what ends later need not wake it */
     struct destination *destinations;
     struct pace *paces;
     struct mark marks[MARKS_MAX];
@@ -217,7 +218,8 @@ void remotes_keep(struct remotes *remotes, const struct remote *remote, int64_t 
     if (for_ms > 0 && !remote->once && !remotes->ending && remotes->kept_count < KEPT_MAX) {
         remotes->kept[remotes->kept_count++] = (struct kept){*remote, deadline_in_ms(for_ms).at_ms};
         kept = true;
-        pthread_cond_signal(&remotes->kept_changed);
+        if (remotes->kept[remotes->kept_count - 1].until_ms < remotes->janitor_due_ms)
+            pthread_cond_signal(&remotes->kept_changed);
         /* Whoever waits for a place may take this connection. */
         pthread_cond_broadcast(&remotes->place_free);
     }
@@ -258,8 +260,11 @@ static void *keep_order(void *context)
 
     pthread_mutex_lock(&remotes->lock);
     while (!remotes->ending) {
-        if (!dismiss_one(remotes, false))
-            condition_wait(&remotes->kept_changed, &remotes->lock, next_due(remotes));
+        if (dismiss_one(remotes, false))
+            continue;
+        struct deadline due = next_due(remotes);
+        remotes->janitor_due_ms = due.at_ms;
+        condition_wait(&remotes->kept_changed, &remotes->lock, due);
     }
     while (dismiss_one(remotes, true))
         ;

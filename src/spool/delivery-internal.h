@@ -59,9 +59,9 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work);
 
 /* Marks in a copy of the envelope what is settled but could not be recorded. */
 void delivery_recall(struct delivery_pool *pool, struct spool_envelope *envelope);
-/* Writes changes to the envelope, with `next_try` for what stays queued; removes the message when
- * nothing is left. On failure settled ones are remembered. */
-enum spool_result delivery_record(struct delivery_pool *pool, uint64_t id,
+/* Writes changes to the envelope, here and on disk, with `next_try` for what stays queued; removes the
+ * message when nothing is left. On failure settled ones are remembered. */
+enum spool_result delivery_record(struct delivery_pool *pool, struct spool_envelope *envelope,
                                   const struct change *changes, size_t count, int64_t next_try,
                                   struct error *err);
 /* Sets delay_notified for all that is queued. */

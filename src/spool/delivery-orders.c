@@ -90,9 +90,7 @@ static enum spool_result discard(struct delivery_pool *pool, struct spool_envelo
     }
     size_t count = choose_discarded(envelope, domain, about, changes);
     if (!bounce || delivery_report(pool, envelope, about, DSN_FAILED, false, err) == 0)
-        result = delivery_record(pool, envelope->id, changes, count, 0, err);
-    for (size_t i = 0; i < count && result == SPOOL_OK; i++)
-        envelope->recipients[changes[i].index].state = RECIPIENT_FAILED;
+        result = delivery_record(pool, envelope, changes, count, 0, err);
 out:
     free(about);
     free(changes);

@@ -81,12 +81,14 @@ static enum spool_edit_action record(void *context, struct spool_envelope *envel
     return spool_envelope_left(envelope) > 0 ? SPOOL_EDIT_WRITE : SPOOL_EDIT_REMOVE;
 }
 
-enum spool_result delivery_record(struct delivery_pool *pool, uint64_t id,
+enum spool_result delivery_record(struct delivery_pool *pool, struct spool_envelope *envelope,
                                   const struct change *changes, size_t count, int64_t next_try,
                                   struct error *err)
 {
     struct record context = {pool, changes, count, next_try};
-    enum spool_result result = spool_edit(pool->config.spool, id, record, &context, err);
+    uint64_t id = envelope->id;
+    enum spool_result result =
+        spool_edit_known(pool->config.spool, envelope, record, &context, err);
     if (result == SPOOL_OK) {
         delivery_forget(pool, id);
         return result;

@@ -39,7 +39,7 @@ static bool settle_refused(struct delivery_pool *pool, struct spool_envelope *en
         log_problem(envelope, err.text, "the refused are asked for again, then told of");
         return true;
     }
-    bool recorded = delivery_record(pool, envelope->id, changes, count, 0, &err) == SPOOL_OK;
+    bool recorded = delivery_record(pool, envelope, changes, count, 0, &err) == SPOOL_OK;
     if (!recorded)
         log_problem(envelope, err.text, "recorded later");
     for (size_t i = 0; i < envelope->recipient_count; i++) {

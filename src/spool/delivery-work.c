@@ -168,7 +168,8 @@ static size_t drop_deferred(struct change *changes, size_t count)
 }
 
 static void settle(struct delivery_pool *pool, const struct queue_work *work,
-                   const struct delivery_job *job, const struct bench *bench)
+                   const struct delivery_job *job, struct spool_envelope *envelope,
+                   const struct bench *bench)
 {
     struct error err = {""};
     enum queue_outcome outcome = QUEUE_SETTLED;
@@ -182,7 +183,9 @@ static void settle(struct delivery_pool *pool, const struct queue_work *work,
     size_t count = job->interrupted ? drop_deferred(bench->changes, job->count) : job->count;
     if (count == 0)
         return;
-    enum spool_result result = delivery_record(pool, work->id, bench->changes, count, next, &err);
+    if (job->interrupted) /* what our copy says of those who were not tried is not to be recorded */
+        envelope->stamp = SPOOL_STAMP_NONE;
+    enum spool_result result = delivery_record(pool, envelope, bench->changes, count, next, &err);
     if (result == SPOOL_OK || result == SPOOL_MISSING)
         return;
     log_problem(work, err.text);
@@ -205,7 +208,7 @@ static void take_results(struct delivery_pool *pool, const struct queue_work *wo
     for (size_t i = 0; i < job->count; i++)
         take_result(pool, job, i, envelope, bench, now);
     tell_sender(pool, work, envelope, bench, job->count);
-    settle(pool, work, job, bench);
+    settle(pool, work, job, envelope, bench);
     if (job->owes)
         atomic_fetch_sub(&pool->owed, 1);
 }
@@ -248,10 +251,11 @@ static void fail_lost(struct delivery_pool *pool, const struct queue_work *work,
 }
 
 /* Everybody there is settled already: by an operator's hand, or when that could not be recorded. */
-static void record_only(struct delivery_pool *pool, const struct queue_work *work)
+static void record_only(struct delivery_pool *pool, const struct queue_work *work,
+                        struct spool_envelope *envelope)
 {
     struct error err = {""};
-    enum spool_result result = delivery_record(pool, work->id, NULL, 0, 0, &err);
+    enum spool_result result = delivery_record(pool, envelope, NULL, 0, 0, &err);
     bool done = result == SPOOL_OK || result == SPOOL_MISSING;
     if (!done)
         log_problem(work, err.text);
@@ -282,7 +286,7 @@ static void deliver(struct delivery_pool *pool, const struct queue_work *work,
     job.recipients = bench.recipients;
     job.results = bench.results;
     if (job.count == 0) {
-        record_only(pool, work);
+        record_only(pool, work, envelope);
         bench_free(&bench);
         return;
     }

@@ -64,18 +64,14 @@ static void on_wake(void *context)
     delivery_wake(context);
 }
 
-/* Whoever watches the time is left to it as long as there is somebody else. Under the lock. */
-static void wake_one(struct delivery_pool *pool)
-{
-    pool->wakes++;
-    pthread_cond_signal(pool->idle_count > 0 ? &pool->idle : &pool->timer);
-}
-
+/* Whoever watches the time is left to it as long as there is somebody else. */
 void delivery_wake(struct delivery_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    wake_one(pool);
+    pool->wakes++;
+    pthread_cond_t *who = pool->idle_count > 0 ? &pool->idle : &pool->timer;
     pthread_mutex_unlock(&pool->lock);
+    pthread_cond_signal(who); /* without the lock, which he needs at once */
 }
 
 struct queue *delivery_queue(struct delivery_pool *pool)

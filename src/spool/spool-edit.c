@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -43,6 +44,16 @@ static enum spool_result read_file(struct spool *spool, const char *name, char *
     return result;
 }
 
+static pthread_mutex_t *lock_of(struct spool *spool, uint64_t id)
+{
+    return &spool->edit_locks[id % SPOOL_EDIT_LOCKS];
+}
+
+_Atomic uint64_t *spool_edits_of(struct spool *spool, uint64_t id)
+{
+    return &spool->edits[id % SPOOL_EDIT_STAMPS];
+}
+
 enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_envelope *envelope,
                              struct error *err)
 {
@@ -51,6 +62,7 @@ enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_enve
     struct error reason = {""};
 
     spool_envelope_init(envelope);
+    uint64_t stamp = atomic_load(spool_edits_of(spool, id));
     enum spool_result result =
         read_file(spool, spool_file_name(id, SPOOL_ENV, name), &text, &len, err);
     if (result != SPOOL_OK)
@@ -62,6 +74,7 @@ enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_enve
         error_set(&reason, _("it is the envelope of another message"));
         parsed = -1;
     }
+    envelope->stamp = stamp;
     if (parsed == 0)
         return SPOOL_OK;
     error_set(err, "%s/queue/%s: %.300s", spool->folder, name, reason.text);
@@ -71,30 +84,37 @@ enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_enve
 static enum spool_result replace_envelope(struct spool *spool,
                                           const struct spool_envelope *envelope, struct error *err)
 {
+    struct spool_sync sync = {
+        .id = envelope->id, .renames = {{SPOOL_ENV_NEW, SPOOL_ENV}}, .rename_count = 1};
     char name[SPOOL_NAME_MAX];
-    enum spool_result result = spool_put_envelope(spool, envelope, err);
+    int fd;
+    enum spool_result result = spool_put_envelope(spool, envelope, &fd, err);
     if (result != SPOOL_OK)
         return result;
-    if (spool_rename(spool, envelope->id, SPOOL_ENV_NEW, SPOOL_ENV) != 0) {
-        result = spool_failure(spool, _("rename"),
-                               spool_file_name(envelope->id, SPOOL_ENV_NEW, name), err);
+    spool_file_name(envelope->id, SPOOL_ENV_NEW, name);
+    if (fsync(fd) != 0)
+        result = spool_failure(spool, _("sync"), name, err);
+    else if (spool_sync(spool, &sync) != 0)
+        result = spool_failure(spool, sync.failed == SPOOL_SYNC_RENAME ? _("rename") : _("sync"),
+                               name, err);
+    if (result != SPOOL_OK)
         spool_delete(spool, envelope->id, SPOOL_ENV_NEW);
-        return result;
-    }
-    return spool_sync_names(spool) == 0 ? SPOOL_OK : spool_failure(spool, _("sync"), "", err);
+    close(fd);
+    return result;
 }
 
 static enum spool_result remove_message(struct spool *spool, uint64_t id, struct error *err)
 {
+    struct spool_sync sync = {.id = id, .renames = {{SPOOL_ENV, SPOOL_ENV_NEW}}, .rename_count = 1};
     char name[SPOOL_NAME_MAX];
-    if (spool_rename(spool, id, SPOOL_ENV, SPOOL_ENV_NEW) != 0)
-        return spool_failure(spool, _("remove"), spool_file_name(id, SPOOL_ENV, name), err);
-    if (spool_sync_names(spool) != 0) {
+
+    if (spool_sync(spool, &sync) != 0) {
         enum spool_result result =
             spool_failure(spool, _("remove"), spool_file_name(id, SPOOL_ENV, name), err);
         /* Under its own name it can be removed again; else its files would stay until the next
          * start. */
-        (void)spool_rename(spool, id, SPOOL_ENV_NEW, SPOOL_ENV);
+        if (sync.failed == SPOOL_SYNC_NAMES)
+            (void)spool_rename(spool, id, SPOOL_ENV_NEW, SPOOL_ENV);
         return result;
     }
     /* The message is over; what cannot be removed now goes at the next start. */
@@ -106,22 +126,52 @@ static enum spool_result remove_message(struct spool *spool, uint64_t id, struct
     return SPOOL_OK;
 }
 
+/* Under the lock. */
+static enum spool_result edit_envelope(struct spool *spool, struct spool_envelope *envelope,
+                                       spool_edit_function *edit, void *context, struct error *err)
+{
+    enum spool_edit_action action = edit(context, envelope);
+    if (action == SPOOL_EDIT_KEEP)
+        return SPOOL_OK;
+    atomic_fetch_add(spool_edits_of(spool, envelope->id), 1);
+    enum spool_result result = action == SPOOL_EDIT_WRITE
+                                   ? replace_envelope(spool, envelope, err)
+                                   : remove_message(spool, envelope->id, err);
+    uint64_t stamp = atomic_fetch_add(spool_edits_of(spool, envelope->id), 1) + 1;
+    if (result == SPOOL_OK)
+        envelope->stamp = stamp;
+    return result;
+}
+
 enum spool_result spool_edit(struct spool *spool, uint64_t id, spool_edit_function *edit,
                              void *context, struct error *err)
 {
     struct spool_envelope envelope;
-    pthread_mutex_t *lock = &spool->edit_locks[id % SPOOL_EDIT_LOCKS];
+    pthread_mutex_t *lock = lock_of(spool, id);
 
     pthread_mutex_lock(lock);
     enum spool_result result = spool_read(spool, id, &envelope, err);
-    if (result == SPOOL_OK) {
-        enum spool_edit_action action = edit(context, &envelope);
-        if (action == SPOOL_EDIT_WRITE)
-            result = replace_envelope(spool, &envelope, err);
-        else if (action == SPOOL_EDIT_REMOVE)
-            result = remove_message(spool, id, err);
-    }
+    if (result == SPOOL_OK)
+        result = edit_envelope(spool, &envelope, edit, context, err);
     spool_envelope_clear(&envelope);
+    pthread_mutex_unlock(lock);
+    return result;
+}
+
+enum spool_result spool_edit_known(struct spool *spool, struct spool_envelope *envelope,
+                                   spool_edit_function *edit, void *context, struct error *err)
+{
+    uint64_t id = envelope->id;
+    pthread_mutex_t *lock = lock_of(spool, id);
+    enum spool_result result = SPOOL_OK;
+
+    pthread_mutex_lock(lock);
+    if (envelope->stamp != atomic_load(spool_edits_of(spool, id))) {
+        spool_envelope_clear(envelope);
+        result = spool_read(spool, id, envelope, err);
+    }
+    if (result == SPOOL_OK)
+        result = edit_envelope(spool, envelope, edit, context, err);
     pthread_mutex_unlock(lock);
     return result;
 }
@@ -175,7 +225,7 @@ enum spool_result spool_set_data_aside(struct spool *spool, uint64_t id, struct 
     char name[SPOOL_NAME_MAX];
     spool_file_name(id, SPOOL_DATA, name);
     if (spool_quarantine(spool, name) == 0 && fsync(spool->quarantine_fd) == 0 &&
-        spool_sync_names(spool) == 0)
+        fsync(spool->queue_fd) == 0)
         return SPOOL_OK;
     return spool_failure(spool, _("move"), name, err);
 }

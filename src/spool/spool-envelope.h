@@ -60,6 +60,7 @@ struct spool_recipient {
 
 struct spool_envelope {
     uint64_t id;              /* given by the spool */
+    uint64_t stamp;           /* the spool's: tells whether it was changed since it was read */
     uint64_t size;            /* octets of the data file, set by spool_commit() */
     int64_t arrived, expires; /* seconds since the epoch */
     struct path sender;
@@ -76,6 +77,8 @@ struct spool_envelope {
     size_t recipient_count;
     struct spool_recipient *recipients;
 };
+
+#define SPOOL_STAMP_NONE UINT64_MAX /* it is to be read again before an edit */
 
 /* An empty envelope: null sender, no recipients. Then spool_envelope_clear() frees what it owns and
  * makes it empty again. */

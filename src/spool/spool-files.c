@@ -75,7 +75,7 @@ int spool_create(struct spool *spool, const char *name)
 {
     int fd = openat(spool->queue_fd, name,
                     O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | O_APPEND, 0600);
-    if (fd < 0 || geteuid() != 0 || (spool->owner == 0 && spool->group == 0))
+    if (fd < 0 || !spool->gives_away)
         return fd;
     /* relayctl as root must not leave files that the daemon cannot read. */
     if (fchown(fd, spool->owner, spool->group) != 0) {
@@ -86,11 +86,6 @@ int spool_create(struct spool *spool, const char *name)
         return -1;
     }
     return fd;
-}
-
-int spool_sync_names(struct spool *spool)
-{
-    return fsync(spool->queue_fd);
 }
 
 int spool_delete(struct spool *spool, uint64_t id, enum spool_file file)
@@ -136,27 +131,15 @@ static int write_all(int fd, const char *bytes, size_t len)
     return 0;
 }
 
-/* One clean-up path: the descriptor is closed whatever happened, and errno is the first failure's. */
-static int write_and_sync(int fd, const char *bytes, size_t len)
-{
-    int result = write_all(fd, bytes, len);
-    if (result == 0)
-        result = fsync(fd);
-    int number = errno;
-    if (close(fd) != 0 && result == 0)
-        return -1;
-    errno = number;
-    return result;
-}
-
 enum spool_result spool_put_envelope(struct spool *spool, const struct spool_envelope *envelope,
-                                     struct error *err)
+                                     int *fd, struct error *err)
 {
     char name[SPOOL_NAME_MAX];
     size_t len = 0;
     enum spool_result result = SPOOL_OK;
     char *text = spool_envelope_format(envelope, &len);
 
+    *fd = -1;
     spool_file_name(envelope->id, SPOOL_ENV_NEW, name);
     if (text == NULL || len > ENVELOPE_FILE_MAX) {
         errno = text == NULL ? ENOMEM : EMSGSIZE;
@@ -164,11 +147,13 @@ enum spool_result spool_put_envelope(struct spool *spool, const struct spool_env
         free(text);
         return result;
     }
-    /* What a failed edit may have left. */
-    unlinkat(spool->queue_fd, name, 0);
-    int fd = spool_create(spool, name);
-    if (fd < 0 || write_and_sync(fd, text, len) != 0) {
+    *fd = spool_create(spool, name);
+    if (*fd < 0 && errno == EEXIST && unlinkat(spool->queue_fd, name, 0) == 0)
+        *fd = spool_create(spool, name); /* a failed edit had left one */
+    if (*fd < 0 || write_all(*fd, text, len) != 0) {
         result = spool_failure(spool, _("write"), name, err);
+        if (*fd >= 0)
+            close(*fd);
         unlinkat(spool->queue_fd, name, 0);
     }
     free(text);

@@ -97,6 +97,7 @@ static int add_name(struct scan *scan, const char *name)
 
     if (!spool_file_parse(name, &id, &file))
         return add_stranger(scan, name);
+    spool_note_id(scan->spool, id);
     if (scan->count == scan->room) {
         size_t room = scan->room == 0 ? 256 : scan->room * 2;
         struct found *longer = realloc(scan->found, room * sizeof *longer);
@@ -265,7 +266,7 @@ int spool_scan(struct spool *spool, spool_found *found, void *context,
     for (size_t i = 0; i < scan.count && result == 0; i++)
         result = settle(&scan, &scan.found[i], found, context, err);
     if (result == 0 && counts->removed + counts->quarantined > 0 && !spool->read_only &&
-        (fsync(spool->quarantine_fd) != 0 || spool_sync_names(spool) != 0)) {
+        (fsync(spool->quarantine_fd) != 0 || fsync(spool->queue_fd) != 0)) {
         spool_failure(spool, _("sync"), "", err);
         result = -1;
     }

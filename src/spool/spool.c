@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,11 @@
 #include "spool/spool-internal.h"
 
 #define ID_RANDOM_BITS 20
+#define RANDOM_STEP 0x9e3779b97f4a7c15 /* the golden ratio: the numbers spread evenly */
 #define ID_TRIES 16
+#define ROOM_KNOWN_MS 100
+#define ROOM_AMPLE (256 * 1024 * 1024) /* octets above the reserve */
+#define ROOM_AMPLE_FILES 10000
 
 struct spool_message {
     struct spool *spool;
@@ -79,6 +84,7 @@ static int open_folders(struct spool *spool, struct error *err)
     if (spool->folder_fd >= 0 && fstat(spool->folder_fd, &stat) == 0) {
         spool->owner = stat.st_uid;
         spool->group = stat.st_gid;
+        spool->gives_away = geteuid() == 0 && (stat.st_uid != 0 || stat.st_gid != 0);
         spool->queue_fd = open_folder(spool, spool->folder_fd, "queue", may_make);
     }
     if (spool->queue_fd >= 0 && may_make)
@@ -128,6 +134,16 @@ static int take_lock(struct spool *spool, struct error *err)
     return 0;
 }
 
+static uint64_t random_start(void)
+{
+    uint64_t random;
+    struct timespec now;
+    if (getrandom(&random, sizeof random, 0) == (ssize_t)sizeof random)
+        return random;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_nsec;
+}
+
 struct spool *spool_open(const struct spool_config *config, bool read_only, struct error *err)
 {
     struct spool *spool = calloc(1, sizeof *spool);
@@ -142,6 +158,10 @@ struct spool *spool_open(const struct spool_config *config, bool read_only, stru
     spool->folder_fd = spool->queue_fd = spool->quarantine_fd = spool->lock_fd = -1;
     for (int i = 0; i < SPOOL_EDIT_LOCKS; i++)
         pthread_mutex_init(&spool->edit_locks[i], NULL);
+    pthread_mutex_init(&spool->sync_lock, NULL);
+    pthread_mutex_init(&spool->room_lock, NULL);
+    spool->to_sync_end = &spool->to_sync;
+    spool->random = random_start();
     if (open_folders(spool, err) != 0 || (!read_only && take_lock(spool, err) != 0)) {
         spool_close(spool);
         return NULL;
@@ -165,55 +185,98 @@ void spool_close(struct spool *spool)
     close_fd(spool->lock_fd);
     for (int i = 0; i < SPOOL_EDIT_LOCKS; i++)
         pthread_mutex_destroy(&spool->edit_locks[i]);
+    pthread_mutex_destroy(&spool->sync_lock);
+    pthread_mutex_destroy(&spool->room_lock);
     free(spool->folder);
     free(spool);
 }
 
 /* Storing. */
 
-/* Milliseconds since the epoch and a few random bits: names sort by arrival. 0 is no id. */
-static uint64_t new_id(void)
+/* Milliseconds since the epoch and a few random bits, and always more than any before: names sort by
+ * arrival, whatever the clock does. 0 is no id. */
+static uint64_t new_id(struct spool *spool)
 {
     struct timespec now;
-    uint32_t random = 0;
     clock_gettime(CLOCK_REALTIME, &now);
-    if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
-        random = (uint32_t)now.tv_nsec;
     uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)(now.tv_nsec / 1000000);
-    return ms << ID_RANDOM_BITS | (random & ((1U << ID_RANDOM_BITS) - 1));
+    uint64_t random = atomic_fetch_add(&spool->random, RANDOM_STEP) >> (64 - ID_RANDOM_BITS);
+    uint64_t wanted = ms << ID_RANDOM_BITS | random, last = atomic_load(&spool->last_id), id;
+    do
+        id = wanted > last ? wanted : last + 1;
+    while (!atomic_compare_exchange_weak(&spool->last_id, &last, id));
+    return id;
 }
 
-static enum spool_result check_room(struct spool *spool, uint64_t expected, struct error *err)
+void spool_note_id(struct spool *spool, uint64_t id)
+{
+    uint64_t last = atomic_load(&spool->last_id);
+    while (id > last && !atomic_compare_exchange_weak(&spool->last_id, &last, id))
+        ;
+}
+
+static int measure_room(struct spool *spool)
 {
     struct statvfs room;
 
     if (fstatvfs(spool->queue_fd, &room) != 0)
-        return spool_failure(spool, _("measure"), "", err);
-    if (room.f_flag & ST_RDONLY) {
+        return -1;
+    spool->free_octets = (uint64_t)room.f_bavail * room.f_frsize;
+    spool->free_files = (uint64_t)room.f_favail;
+    spool->files_in_file_system = (uint64_t)room.f_files;
+    spool->mounted_read_only = (room.f_flag & ST_RDONLY) != 0;
+    spool->room_until = deadline_in_ms(ROOM_KNOWN_MS);
+    return 0;
+}
+
+/* Far from the reserve it need not be measured for every message. */
+static bool is_room_known(const struct spool *spool, uint64_t expected)
+{
+    return !deadline_passed(spool->room_until) && !spool->mounted_read_only &&
+           spool->free_octets > spool->reserve_octets &&
+           spool->free_octets - spool->reserve_octets > expected + ROOM_AMPLE &&
+           (spool->files_in_file_system == 0 ||
+            (spool->free_files > ROOM_AMPLE_FILES &&
+             spool->free_files - ROOM_AMPLE_FILES > spool->reserve_files));
+}
+
+static enum spool_result judge_room(struct spool *spool, uint64_t expected, struct error *err)
+{
+    if (spool->mounted_read_only) {
         error_set(err, _("the spool %s is on a file system mounted read-only"), spool->folder);
         return SPOOL_FULL;
     }
-    uint64_t free_octets = (uint64_t)room.f_bavail * room.f_frsize;
-    if (free_octets < spool->reserve_octets || free_octets - spool->reserve_octets < expected) {
+    if (spool->free_octets < spool->reserve_octets ||
+        spool->free_octets - spool->reserve_octets < expected) {
         error_set(err, _("the spool %s has %llu octets free and keeps %llu of them in reserve"),
-                  spool->folder, (unsigned long long)free_octets,
+                  spool->folder, (unsigned long long)spool->free_octets,
                   (unsigned long long)spool->reserve_octets);
         return SPOOL_FULL;
     }
-    if (room.f_files != 0 && (uint64_t)room.f_favail < spool->reserve_files) {
+    if (spool->files_in_file_system != 0 && spool->free_files < spool->reserve_files) {
         error_set(err, _("the spool %s has %llu inodes free and keeps %llu of them in reserve"),
-                  spool->folder, (unsigned long long)room.f_favail,
+                  spool->folder, (unsigned long long)spool->free_files,
                   (unsigned long long)spool->reserve_files);
         return SPOOL_FULL;
     }
     return SPOOL_OK;
 }
 
-static bool id_is_taken(struct spool *spool, uint64_t id)
+static enum spool_result check_room(struct spool *spool, uint64_t expected, struct error *err)
 {
-    char name[SPOOL_NAME_MAX];
-    return faccessat(spool->queue_fd, spool_file_name(id, SPOOL_DATA, name), F_OK, 0) == 0 ||
-           faccessat(spool->queue_fd, spool_file_name(id, SPOOL_ENV, name), F_OK, 0) == 0;
+    enum spool_result result = SPOOL_OK;
+
+    pthread_mutex_lock(&spool->room_lock);
+    if (is_room_known(spool, expected)) {
+        spool->free_octets -= expected;
+        spool->free_files -= 2;
+    } else if (measure_room(spool) != 0) {
+        result = spool_failure(spool, _("measure"), "", err);
+    } else {
+        result = judge_room(spool, expected, err);
+    }
+    pthread_mutex_unlock(&spool->room_lock);
+    return result;
 }
 
 static enum spool_result create_data(struct spool_message *message, struct error *err)
@@ -221,9 +284,7 @@ static enum spool_result create_data(struct spool_message *message, struct error
     char name[SPOOL_NAME_MAX];
     errno = EEXIST;
     for (int i = 0; i < ID_TRIES; i++) {
-        message->id = new_id();
-        if (id_is_taken(message->spool, message->id))
-            continue;
+        message->id = new_id(message->spool);
         message->fd =
             spool_create(message->spool, spool_file_name(message->id, SPOOL_DATA_NEW, name));
         if (message->fd >= 0)
@@ -332,26 +393,38 @@ void spool_abort(struct spool_message *message)
     free_message(message);
 }
 
+/* Written at the same time, the two need one wait for the disk and not two. */
+static int sync_contents(int data_fd, int env_fd)
+{
+    (void)sync_file_range(env_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    return fsync(data_fd) == 0 && fsync(env_fd) == 0 ? 0 : -1;
+}
+
 static enum spool_result make_durable(struct spool_message *message,
                                       const struct spool_envelope *envelope, struct error *err)
 {
     struct spool *spool = message->spool;
+    struct spool_sync sync = {.id = message->id,
+                              .renames = {{SPOOL_DATA_NEW, SPOOL_DATA}, {SPOOL_ENV_NEW, SPOOL_ENV}},
+                              .rename_count = 2};
     char name[SPOOL_NAME_MAX];
+    int env_fd;
 
     spool_file_name(message->id, SPOOL_DATA, name);
     if (message->failed) {
         error_set(err, _("the mail data of %s could not be written"), name);
         return SPOOL_BROKEN;
     }
-    if (fsync(message->fd) != 0)
-        return spool_failure(spool, _("sync"), name, err);
-    enum spool_result result = spool_put_envelope(spool, envelope, err);
+    enum spool_result result = spool_put_envelope(spool, envelope, &env_fd, err);
     if (result != SPOOL_OK)
         return result;
-    if (spool_rename(spool, message->id, SPOOL_DATA_NEW, SPOOL_DATA) != 0 ||
-        spool_rename(spool, message->id, SPOOL_ENV_NEW, SPOOL_ENV) != 0)
-        return spool_failure(spool, _("rename"), name, err);
-    return spool_sync_names(spool) == 0 ? SPOOL_OK : spool_failure(spool, _("sync"), "", err);
+    if (sync_contents(message->fd, env_fd) != 0)
+        result = spool_failure(spool, _("sync"), name, err);
+    else if (spool_sync(spool, &sync) != 0)
+        result = spool_failure(spool, sync.failed == SPOOL_SYNC_RENAME ? _("rename") : _("sync"),
+                               name, err);
+    close(env_fd);
+    return result;
 }
 
 enum spool_result spool_commit(struct spool_message *message, struct spool_envelope *envelope,
@@ -359,6 +432,8 @@ enum spool_result spool_commit(struct spool_message *message, struct spool_envel
 {
     envelope->id = message->id;
     envelope->size = message->size;
+    envelope->stamp =
+        atomic_load(spool_edits_of(message->spool, message->id)); /* nobody else knows of it yet */
     enum spool_result result = make_durable(message, envelope, err);
     if (result != SPOOL_OK)
         withdraw(message);

@@ -105,6 +105,12 @@ typedef enum spool_edit_action spool_edit_function(void *context, struct spool_e
 enum spool_result spool_edit(struct spool *spool, uint64_t id, spool_edit_function *edit,
                              void *context, struct error *err);
 
+/* The same for an envelope that was read, or committed, before: it is read again, into the same struct,
+ * only if somebody has changed it since. What the caller has changed in it is taken for part of the
+ * edit. */
+enum spool_result spool_edit_known(struct spool *spool, struct spool_envelope *envelope,
+                                   spool_edit_function *edit, void *context, struct error *err);
+
 /* The mail data, opened for reading at its start; on SPOOL_OK the caller closes *fd. SPOOL_MISSING:
  * it is gone from the disk. SPOOL_SENSELESS: its size is not the one in the envelope. */
 enum spool_result spool_open_data(struct spool *spool, const struct spool_envelope *envelope,

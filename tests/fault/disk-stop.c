@@ -46,6 +46,7 @@ struct shared {
 
 static struct shared *shared;
 static bool armed; /* in this process */
+int (*disk_stop_sync)(int fd);
 
 int __wrap_openat(int at, const char *name, int flags, ...);
 ssize_t __wrap_write(int fd, const void *bytes, size_t len);
@@ -56,7 +57,6 @@ int __wrap_unlinkat(int at, const char *name, int flags);
 int __real_openat(int at, const char *name, int flags, ...);
 ssize_t __real_write(int fd, const void *bytes, size_t len);
 ssize_t __real_writev(int fd, const struct iovec *iov, int count);
-int __real_fsync(int fd);
 int __real_renameat(int from_at, const char *from, int to_at, const char *to);
 int __real_unlinkat(int at, const char *name, int flags);
 
@@ -228,7 +228,7 @@ int __wrap_fsync(int fd)
     ino_t inode;
     off_t size;
     maybe_stop();
-    int result = __real_fsync(fd);
+    int result = disk_stop_sync != NULL ? disk_stop_sync(fd) : __real_fsync(fd);
     if (is_folder(fd))
         forget_changes();
     else if (tracked(fd, &inode, &size))

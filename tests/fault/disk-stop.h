@@ -25,6 +25,10 @@ char *disk_stop_folder(const char *name);
  * change in `folder` are kept track of when `power` is set. */
 void disk_stop_arm(const char *folder, unsigned at, bool power);
 
+/* Called instead of every fsync(2), and returns its result; NULL: it is done. */
+extern int (*disk_stop_sync)(int fd);
+int __real_fsync(int fd);
+
 /* Points passed since disk_stop_arm(). */
 unsigned disk_stop_points(void);
 

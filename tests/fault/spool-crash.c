@@ -11,6 +11,7 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
+#include <errno.h>
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <pthread.h>
@@ -19,12 +20,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "disk-stop.h"
-#include "spool/spool.h"
+#include "spool/spool-internal.h"
 
 #define SLOTS 20000
 #define RECIPIENTS 3
@@ -400,6 +402,128 @@ static void test_kill_at_random(void)
         kill_at_random(MIN(rounds - done, ROUNDS));
 }
 
+/* Messages that are stored at the same time share a sync of the folder, but never one that began
+ * before their names were there; and what fails fails for all of them. */
+
+enum { GROUP = 8 };
+
+static struct {
+    GMutex lock;
+    GCond changed;
+    struct spool *spool;
+    ino_t inode;
+    unsigned syncs, most_new; /* of the folder; names that came between two of them */
+    unsigned names;           /* that are there at the last sync */
+    bool held, fails;
+} group;
+
+static unsigned waiting_for_sync(void)
+{
+    unsigned count = 0;
+    pthread_mutex_lock(&group.spool->sync_lock);
+    for (const struct spool_sync *sync = group.spool->to_sync; sync != NULL; sync = sync->next)
+        count++;
+    pthread_mutex_unlock(&group.spool->sync_lock);
+    return count;
+}
+
+static unsigned count_envelopes(void)
+{
+    GDir *dir = g_dir_open(queue_folder, 0, NULL);
+    const char *name;
+    unsigned count = 0;
+    while ((name = g_dir_read_name(dir)) != NULL)
+        count += g_str_has_suffix(name, ".env");
+    g_dir_close(dir);
+    return count;
+}
+
+static int sync_group(int fd)
+{
+    struct stat stat;
+    if (fstat(fd, &stat) != 0 || stat.st_ino != group.inode)
+        return __real_fsync(fd);
+    g_mutex_lock(&group.lock);
+    unsigned names = count_envelopes();
+    group.most_new = MAX(group.most_new, names - group.names);
+    group.names = names;
+    group.syncs++;
+    g_cond_broadcast(&group.changed);
+    while (group.held)
+        g_cond_wait(&group.changed, &group.lock);
+    bool fails = group.fails;
+    g_mutex_unlock(&group.lock);
+    errno = EIO;
+    return fails ? -1 : __real_fsync(fd);
+}
+
+static gpointer store_one(gpointer data)
+{
+    struct spool_message *message;
+    struct spool_envelope envelope;
+    struct iovec iov = {(char *)"x\r\n", 3};
+    (void)data;
+    make_envelope(1, &envelope);
+    g_assert_cmpint(spool_begin(group.spool, SPOOL_FOR_CLIENT, 0, &message, NULL), ==, SPOOL_OK);
+    g_assert_cmpint(spool_write(message, &iov, 1, NULL), ==, SPOOL_OK);
+    enum spool_result result = spool_commit(message, &envelope, NULL);
+    spool_envelope_clear(&envelope);
+    return GINT_TO_POINTER(result);
+}
+
+static void hold(bool held)
+{
+    g_mutex_lock(&group.lock);
+    group.held = held;
+    g_cond_broadcast(&group.changed);
+    g_mutex_unlock(&group.lock);
+}
+
+static void await_sync(unsigned count)
+{
+    g_mutex_lock(&group.lock);
+    while (group.syncs < count)
+        g_cond_wait(&group.changed, &group.lock);
+    g_mutex_unlock(&group.lock);
+}
+
+static void test_group(void)
+{
+    GThread *first, *rest[GROUP];
+    struct stat stat;
+
+    reset();
+    group.spool = open_spool();
+    g_assert_cmpint(fstat(group.spool->queue_fd, &stat), ==, 0);
+    group.inode = stat.st_ino;
+    disk_stop_sync = sync_group;
+    for (unsigned round = 0; round < 2; round++) {
+        unsigned before = group.syncs, stored = group.names;
+        hold(true);
+        first = g_thread_new("first", store_one, NULL);
+        await_sync(before + 1);
+        for (int i = 0; i < GROUP; i++)
+            rest[i] = g_thread_new("rest", store_one, NULL);
+        while (waiting_for_sync() < GROUP)
+            g_usleep(1000);
+        group.most_new = 0;
+        group.fails = round == 1;
+        hold(false);
+        g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(first)), ==,
+                        round == 1 ? SPOOL_BROKEN : SPOOL_OK);
+        for (int i = 0; i < GROUP; i++)
+            g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(rest[i])), ==,
+                            round == 1 ? SPOOL_BROKEN : SPOOL_OK);
+        g_assert_cmpuint(group.syncs, ==, before + 2);
+        g_assert_cmpuint(count_envelopes(), ==, round == 1 ? stored : stored + GROUP + 1);
+        if (round == 0)
+            g_assert_cmpuint(group.most_new, ==, GROUP);
+    }
+    disk_stop_sync = NULL;
+    spool_close(group.spool);
+    reset();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -407,6 +531,7 @@ int main(int argc, char **argv)
     disk_stop_init();
     ledger = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     g_assert_true(ledger != MAP_FAILED);
+    g_test_add_func("/spool-crash/stored together", test_group);
     g_test_add_func("/spool-crash/killed at every point", test_kill_everywhere);
     g_test_add_func("/spool-crash/power lost at every point", test_power_everywhere);
     g_test_add_func("/spool-crash/killed at random", test_kill_at_random);
