@@ -8,3 +8,9 @@ e2e: all deb
 	status=0; for scenario in $(E2E); do echo "== $$scenario"; \
 	  POSTERN_BUILDDIR='$(abs_builddir)' $(srcdir)/tests/e2e/$$scenario || status=1; done; exit $$status
 .PHONY: e2e
+# Everything, as a newcomer would do it, in bare systems of the distributions that are supported; an hour for each.
+DISTRIBUTIONS = bookworm trixie noble
+check-distributions:
+	$(srcdir)/tests/distributions/run --into distributions $(DISTRIBUTIONS)
+.PHONY: check-distributions
+EXTRA_DIST += tests/distributions/root tests/distributions/run

@@ -253,7 +253,7 @@ class Dialog:
         if verb in (b"EHLO", b"HELO", b"RSET") and positive or line == b"DATA" and code != 503:
             self.sender, self.granted = None, []
         elif verb == b"MAIL" and positive:
-            self.sender, self.granted = re.search(rb"<(.*)>", line)[1].decode(), []
+            self.sender, self.granted = re.search(rb":<?([^> ]*)", line)[1].decode(), []
         elif verb == b"RCPT" and positive:
             self.granted.append(re.search(rb"<(.*)>", line)[1].decode())
         elif verb == b"RCPT" and b"other.example" in line and positive:
