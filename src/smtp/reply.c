@@ -11,7 +11,7 @@
 #include "base/buffer.h"
 
 #define REPLY_LINE_READ_MAX 2048 /* of a longer line the rest is not looked at */
-#define REPLY_LINE_TEXT_MAX 500  /* octets passed on of one line: 512 with code and CRLF */
+#define REPLY_LINE_SENT_MAX 512  /* octets passed on of one, its CRLF included */
 #define REPLY_LINE_SHOWN_MAX 120 /* octets of a line that was no reply, for the log */
 
 static const struct {
@@ -111,11 +111,11 @@ void reply_clear(struct reply *reply)
     reply->text[0] = '\0';
 }
 
-/* Cleaned, and cut to what fits: a client can do nothing with the rest. */
+/* Cleaned, and cut to what is looked at. */
 static void add_line(struct reply *reply, const char *text, size_t len)
 {
-    if (len > REPLY_LINE_TEXT_MAX)
-        len = REPLY_LINE_TEXT_MAX;
+    if (len > REPLY_LINE_READ_MAX)
+        len = REPLY_LINE_READ_MAX;
     if (reply->line_count == REPLY_LINES_MAX || len + 2 > sizeof reply->text - reply->len)
         return;
     for (size_t i = 0; i < len; i++)
@@ -259,15 +259,18 @@ enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
     return IO_OK;
 }
 
-/* A line without its end. */
+/* A line without its end, and no longer than a client must be able to take (RFC 5321 4.5.3.1.5). */
 static void put_line(struct buffer *buffer, const struct reply *reply, char separator,
                      const char *line)
 {
+    size_t before = buffer->len, len = line_length(line);
+
     buffer_number(buffer, (uint64_t)reply->code, 3);
     buffer_add_some(buffer, &separator, 1);
     if (reply->enhanced[0] != '\0')
         buffer_join(buffer, reply->enhanced, " ", NULL);
-    buffer_add_some(buffer, line, line_length(line));
+    size_t most = REPLY_LINE_SENT_MAX - 2 - (buffer->len - before);
+    buffer_add_some(buffer, line, len < most ? len : most);
 }
 
 size_t reply_format(const struct reply *reply, char *out, size_t size)

@@ -1,8 +1,8 @@
 /* smtp/reply.h - replies: reading a next hop's, writing ours (RFC 5321 4.2, RFC 2034)
  *
  * One bounded struct for both directions. A next hop's reply is cleaned while it is read: control
- * characters and 8-bit octets become '?', long lines are cut at 512 octets and lines over
- * REPLY_LINES_MAX dropped, so that it can be passed to a client as it stands. However long a reply
+ * characters and 8-bit octets become '?', and lines over REPLY_LINES_MAX are dropped; where it is passed
+ * on, its lines are cut at 512 octets. However long a reply
  * is, it is read to its end, and its last line's code is what it says (as Postfix has it).
  * All reply texts of our own stand in the table of smtp/reply.c, each with its code and enhanced
  * code. No allocation, thread-safe.
