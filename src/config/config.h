@@ -255,6 +255,7 @@ struct config_out {
     bool received_client;
     struct config_list routes; /* struct config_route */
     bool force_routing;
+    bool soft_bounce;
     struct config_route default_route;
     struct config_route fallback_route;
     bool address_literals;

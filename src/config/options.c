@@ -367,6 +367,12 @@ static const struct option all_rows[] = {
      NULL,
      N_("Use the next_hop of out.routes; false: they only say what is taken and what is "
         "denied, and what stands beside a next_hop (tls, tls_name, user) does not count either.")},
+    {"out.soft_bounce", OPTION_BOOLEAN, offsetof(struct config, out.soft_bounce), "false", 0, 0,
+     NULL,
+     N_("For the days of a move: what next hops, or the DNS, refuse for good (5xx) is refused for "
+        "now "
+        "(4xx), so that the mail server tries again and nothing stored comes back before "
+        "out.lifetime. out.routes with \"deny\" still refuse for good.")},
     {"out.default_route", OPTION_GROUP, offsetof(struct config, out.default_route), "", 0, 0,
      &default_route_group,
      N_("Where all mail goes that no route and no domain of relay-in claims: a smarthost. Without "

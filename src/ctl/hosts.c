@@ -54,11 +54,17 @@ static void hosts_print_json(const struct hosts_row *row)
     printf(", \"seconds_left\": %" PRId64 "}\n", row->left_s);
 }
 
+static const char *hosts_word(const char *mark)
+{
+    if (strcmp(mark, "dead") == 0)
+        return _("not reached");
+    return strcmp(mark, "deferred") == 0 ? _("took no message") : _("TLS failed");
+}
+
 static void hosts_print(const struct hosts_row *row)
 {
-    const char *what = strcmp(row->mark, "dead") == 0 ? _("not reached") : _("TLS failed");
     printf(_("%s: %s[%s] %s, for %" PRId64 " s yet: %s\n"), row->destination, row->name,
-           row->address, what, row->left_s, row->reason);
+           row->address, hosts_word(row->mark), row->left_s, row->reason);
 }
 
 static int hosts_show(const struct config *config, bool json)

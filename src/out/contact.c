@@ -20,9 +20,10 @@
 #define DNS_TIMEOUT_MS 30000
 #define PLACE_WAIT_MS 20000 /* for another message to the same destination to end */
 #define USER_TIMEOUT_MS 120000
-#define REUSE_MESSAGES 100    /* of one connection */
-#define REUSE_AGE_MS 300000   /* as Postfix has it */
-#define PING_TIMEOUT_MS 10000 /* for RSET on a connection that was kept */
+#define REUSE_MESSAGES 100      /* of one connection */
+#define REUSE_AGE_MS 300000     /* as Postfix has it */
+#define DEFERRED_FOR_MS 3600000 /* longer than a mail server waits between its first tries */
+#define PING_TIMEOUT_MS 10000   /* for RSET on a connection that was kept */
 
 /* Of one try; and how often more may follow: a stranger's zone must not send us through the whole
  * internet. */
@@ -175,8 +176,8 @@ static enum outcome contact_greet(struct attempt *attempt)
     enum io_result result =
         nexthop_greeting(&contact->remote->hop, contact->verdict, limit.deadline);
     if (result == IO_OK)
-        return contact->verdict->code == 220 ? READY
-                                             : contact_fail_reply(attempt, "the connection");
+        return reply_is_positive(contact->verdict) ? READY
+                                                   : contact_fail_reply(attempt, "the connection");
     if (result == IO_TIMEOUT && limit.whole)
         contact_mark_dead(attempt, "no greeting");
     return contact_fail_io(attempt, "receiving the greeting", result);
@@ -188,8 +189,14 @@ static enum io_result contact_put_hello(struct attempt *attempt)
     struct nexthop *hop = &contact->remote->hop;
     const char *name = outbound_hello(contact->out);
 
-    return nexthop_hello(hop, NEXTHOP_EHLO_OR_HELO, name, contact->verdict,
-                         contact_reply_step(contact));
+    enum io_result result = nexthop_hello(hop, NEXTHOP_EHLO_OR_HELO, name, contact->verdict,
+                                          contact_reply_step(contact));
+    /* As Postfix has it, who refuses EHLO for now may take HELO as well. */
+    if (result == IO_OK && reply_is_transient(contact->verdict) && contact->verdict->code != 421 &&
+        hop->stream.tls == NULL)
+        result =
+            nexthop_hello(hop, NEXTHOP_HELO, name, contact->verdict, contact_reply_step(contact));
+    return result;
 }
 
 static enum outcome contact_say_hello(struct attempt *attempt)
@@ -476,33 +483,52 @@ static void contact_leave_dead_alone(struct contact *contact)
     }
 }
 
+static bool contact_is_marked(const struct contact *contact, enum remote_mark mark,
+                              const struct candidate *candidate, char reason[REMOTE_REASON_MAX])
+{
+    const struct remote_host host = contact_host(contact, candidate);
+    return remotes_is_marked(contact->out->remotes, mark, &host, reason);
+}
+
+/* There is no time for the others. */
+static bool contact_is_over(struct contact *contact)
+{
+    if (!deadline_passed(contact->deadline) && contact->attempts < CONTACT_ATTEMPTS_MAX)
+        return false;
+    contact_leave_dead_alone(contact);
+    return true;
+}
+
 /* Those that are known to be dead cost no place. */
-static int contact_try_all(struct contact *contact)
+static int contact_try_some(struct contact *contact, bool deferred)
 {
     char reason[REMOTE_REASON_MAX];
-    bool tried = false;
 
     for (size_t i = 0; i < contact->candidates.count; i++) {
         struct candidate *candidate = &contact->candidates.items[i];
-        struct remote_host host = contact_host(contact, candidate);
-        if (candidate->asked)
+        if (candidate->asked ||
+            contact_is_marked(contact, REMOTE_DEFERRED, candidate, NULL) != deferred)
             continue;
-        if (remotes_is_marked(contact->out->remotes, REMOTE_DEAD, &host, reason)) {
-            if (!tried)
+        if (contact_is_marked(contact, REMOTE_DEAD, candidate, reason)) {
+            if (contact->attempts == 0)
                 reply_set(contact->verdict, 451, "4.4.1",
                           "%s; not tried again for a while (host %.200s)", reason, candidate->host);
             continue;
         }
-        if (deadline_passed(contact->deadline) || contact->attempts == CONTACT_ATTEMPTS_MAX) {
-            contact_leave_dead_alone(contact);
-            break;
-        }
-        candidate->asked = tried = true;
+        if (contact_is_over(contact))
+            return -1;
+        candidate->asked = true;
         contact->attempts++;
         if (contact_try_candidate(contact, candidate) == READY)
             return 0;
     }
     return -1;
+}
+
+/* In order, but last who took no message just now. */
+static int contact_try_all(struct contact *contact)
+{
+    return contact_try_some(contact, false) == 0 ? 0 : contact_try_some(contact, true);
 }
 
 static int contact_look_up(struct contact *contact)
@@ -558,7 +584,7 @@ int contact_make(struct contact *contact)
     switch (remotes_enter(remotes, contact->key, out->generation, contact->route->connections,
                           contact_step(contact, PLACE_WAIT_MS), remote)) {
     case REMOTES_KEPT:
-        if (!contact->fresh && contact_is_alive(contact))
+        if (contact_is_alive(contact))
             return 0;
         nexthop_quit(&remote->hop);
         break;
@@ -579,12 +605,17 @@ int contact_make(struct contact *contact)
     return -1;
 }
 
+static bool contact_is_same(const struct address *a, const struct address *b)
+{
+    return address_same_ip(a, b) && a->port == b->port;
+}
+
+/* The one that the connection is with. */
 static const struct candidate *contact_current(const struct contact *contact)
 {
     const struct candidate *items = contact->candidates.items;
     for (size_t i = 0; i < contact->candidates.count; i++) {
-        if (items[i].asked && items[i].address.port == contact->remote->address.port &&
-            address_same_ip(&items[i].address, &contact->remote->address))
+        if (contact_is_same(&items[i].address, &contact->remote->address))
             return &items[i];
     }
     return NULL;
@@ -598,26 +629,76 @@ static void contact_pass_over_host(struct contact *contact)
     for (size_t i = 0; current != NULL && i < contact->candidates.count; i++) {
         struct candidate *other = &contact->candidates.items[i];
         other->asked |= strcasecmp(other->host, current->host) == 0 ||
-                        (address_same_ip(&other->address, &current->address) &&
-                         other->address.port == current->address.port);
+                        contact_is_same(&other->address, &current->address);
     }
 }
 
-int contact_next(struct contact *contact)
+/* Only a connection of its own will do. */
+static bool contact_take_place(struct contact *contact)
 {
     struct remote *remote = contact->remote;
-    const struct reply verdict = *contact->verdict;
-    char name[REMOTE_NAME_MAX];
 
-    contact_pass_over_host(contact);
-    memcpy(name, remote->name, sizeof name);
-    nexthop_quit(&remote->hop);
-    if (contact_dial(contact) == 0)
+    switch (remotes_enter(contact->out->remotes, contact->key, contact->out->generation,
+                          contact->route->connections, contact_step(contact, PLACE_WAIT_MS),
+                          remote)) {
+    case REMOTES_KEPT:
+        remote_say_goodbye(remote);
+        return true;
+    case REMOTES_NEW:
+        return true;
+    case REMOTES_FULL:
+    case REMOTES_NO_MEMORY:
+        break;
+    }
+    return false;
+}
+
+int contact_renew(struct contact *contact, bool connected)
+{
+    struct remote *remote = contact->remote, before = *remote;
+    const struct reply verdict = *contact->verdict;
+
+    if (connected)
+        stream_reclaim(&before.hop.stream);
+    else if (!contact_take_place(contact))
+        return -1;
+    if (contact_dial(contact) == 0) {
+        if (connected)
+            remote_say_goodbye(&before);
         return 0;
+    }
+    *remote = before;
     *contact->verdict = verdict;
-    memcpy(remote->name, name, sizeof name);
-    remotes_leave(contact->out->remotes, contact->key);
+    if (connected)
+        stream_lend(&remote->hop.stream, contact->buffers);
+    else
+        remotes_leave(contact->out->remotes, contact->key);
     return -1;
+}
+
+int contact_next(struct contact *contact, bool connected)
+{
+    const struct reply verdict = *contact->verdict;
+
+    if (contact->candidates.items == NULL && contact_look_up(contact) != 0) {
+        *contact->verdict = verdict;
+        return -1;
+    }
+    contact_pass_over_host(contact);
+    return contact_renew(contact, connected);
+}
+
+void contact_defer(const struct contact *contact, const char *reason)
+{
+    const struct remote *remote = contact->remote;
+    const struct candidate *current = contact_current(contact);
+    char name[DNS_NAME_MAX];
+
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(remote->name, "["), remote->name);
+    const struct remote_host host =
+        current != NULL ? contact_host(contact, current)
+                        : (struct remote_host){contact->key, name, &remote->address};
+    remotes_mark(contact->out->remotes, REMOTE_DEFERRED, &host, reason, DEFERRED_FOR_MS);
 }
 
 void contact_clear(struct contact *contact)

@@ -31,7 +31,6 @@ struct contact {
     const char *session; /* for logs */
     struct stream_buffers *buffers;
     struct deadline deadline; /* of contact_make() or contact_next() */
-    bool fresh;               /* no connection that was kept will do */
     struct remote *remote;    /* filled: the caller's, to be kept or ended */
     struct reply *verdict;    /* filled on failure */
     bool busy; /* set on failure, when all the destination's connections are in use */
@@ -44,11 +43,18 @@ struct contact {
 /* 0, or -1 with nothing left open. contact_clear() in any case. */
 int contact_make(struct contact *contact);
 
-/* Ends the connection, whose host gave no final answer and has accepted nothing, and makes one to a
- * host that was not asked yet. A connection kept from before says nothing of its host: that one is
- * asked again. -1: there is no such host, and the verdict and the name of the remote are as before;
- * nothing is open. */
-int contact_next(struct contact *contact);
+/* The host gave no final answer and has accepted nothing: makes a connection to one that was not asked
+ * yet, and then ends the one that there is, if it is `connected`. -1: there is no such host, and the
+ * verdict, the remote and its connection are as before. */
+int contact_next(struct contact *contact, bool connected);
+
+/* The same where the connection was kept from before, which says nothing of its host: any that was not
+ * asked over a fresh one. */
+int contact_renew(struct contact *contact, bool connected);
+
+/* The host did not take a message just now, and there is no asking another one in the same breath: next
+ * time others of the destination go first. */
+void contact_defer(const struct contact *contact, const char *reason);
 
 void contact_clear(struct contact *contact);
 

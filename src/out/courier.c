@@ -143,7 +143,7 @@ static enum own_reply ask(struct out_courier *courier, const struct recipient *r
     recipient_copy(&asked->recipient, recipient);
     asked->leg = leg;
     list[courier->asked_count++] = asked;
-    transaction_add(&leg->transaction, &asked->recipient);
+    leg_add(leg, &asked->recipient);
     *out = asked;
     return REPLY_OK;
 }
@@ -209,7 +209,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     courier->recipients = recipients;
     courier->batch_next = 0;
     for (size_t i = 0; i < courier->leg_count; i++)
-        transaction_begin_batch(&courier->legs[i]->transaction);
+        leg_begin_batch(courier->legs[i]);
     for (size_t i = 0; i < count; i++) {
         courier->batch[i].asked = NULL;
         courier->batch[i].why = ask(courier, &recipients[i], &courier->batch[i].asked);
@@ -217,7 +217,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     set_patience(courier, until);
     contact_all(courier);
     for (size_t i = 0; i < courier->leg_count; i++)
-        transaction_send_batch(&courier->legs[i]->transaction, COURIER_NOTHING);
+        leg_send_batch(courier->legs[i]);
 }
 
 static void take_off(struct out_courier *courier, const struct asked *asked)
@@ -241,7 +241,7 @@ static void courier_recipient_reply(struct courier *base, struct reply *reply)
         log_outcome(courier, &courier->recipients[index].path, "none", reply);
         return;
     }
-    transaction_recipient_reply(&asked->leg->transaction, reply);
+    leg_recipient_reply(asked->leg, reply);
     if (reply_is_positive(reply))
         return;
     log_outcome(courier, &asked->recipient.path, leg_relay(asked->leg), reply);
@@ -255,7 +255,7 @@ static size_t list_legs(const struct out_courier *courier, struct leg *out[CONFI
 {
     size_t count = 0;
     for (size_t i = 0; i < courier->leg_count; i++) {
-        if (courier->legs[i]->transaction.accepted > 0)
+        if (courier->legs[i]->accepted_count > 0)
             out[count++] = courier->legs[i];
     }
     return count;
@@ -333,11 +333,13 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
         return;
     }
     for (size_t i = 0; i < count; i++)
-        ready += leg_data_reply(legs[i]);
+        ready += leg_data_reply_anywhere(legs[i]);
     if (ready > 0) {
         reply_own(reply, REPLY_START_DATA);
         return;
     }
+    for (size_t i = 0; i < count; i++)
+        leg_remember_deferral(legs[i]);
     if (count > 0) {
         decide(legs, count, reply);
         if (!asked) /* else end() is still to come */
@@ -382,6 +384,7 @@ static void finish_legs(struct out_courier *courier)
     for (size_t i = 0; i < courier->leg_count; i++) {
         if (leg_in_data(courier->legs[i]))
             leg_final_reply(courier->legs[i], deadline);
+        leg_remember_deferral(courier->legs[i]);
     }
 }
 

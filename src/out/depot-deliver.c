@@ -87,18 +87,19 @@ static bool stops(const struct part *part)
 
 static bool send_recipients(struct part *part)
 {
-    struct transaction *transaction = &part->leg->transaction;
+    const struct transaction *transaction = &part->leg->transaction;
     struct reply reply;
 
+    leg_begin_batch(part->leg);
     for (size_t i = 0; i < part->count; i++)
-        transaction_add(transaction, &part->recipients[i]);
-    transaction_send_batch(transaction, COURIER_NOTHING);
+        leg_add(part->leg, &part->recipients[i]);
+    leg_send_batch(part->leg);
     for (size_t i = 0; i < part->count; i++) {
-        transaction_recipient_reply(transaction, &reply);
+        leg_recipient_reply(part->leg, &reply);
         part->accepted[i] = reply_is_positive(&reply);
         set_result(part, i, &reply, transaction->judged && transaction->ours);
     }
-    return transaction->accepted > 0;
+    return part->leg->accepted_count > 0;
 }
 
 /* 0; -1 when the file failed, or time is up. The leg knows by itself when it failed. */
@@ -140,12 +141,11 @@ static void send_message(struct part *part)
         leg_final_reply(leg, deadline_in_ms(part->out->config->out.timeouts.final));
 }
 
-static void run_part(struct part *part)
+/* With the host that there is a connection to. */
+static void run_transaction(struct part *part)
 {
     struct leg *leg = part->leg;
 
-    leg_contact(leg, deadline_in_ms(part->out->config->out.timeouts.dial));
-    part->job->reached |= !leg->unreachable;
     if (!send_recipients(part) || stops(part)) {
         for (size_t i = 0; i < part->count; i++) {
             if (part->accepted[i]) /* stopped */
@@ -161,6 +161,35 @@ static void run_part(struct part *part)
         set_result(part, i, leg_verdict(leg), leg->transaction.ours);
         part->job->results[part->results[i]].relayed = !gives_notices;
     }
+}
+
+/* Keeps of the part who may be said to another host. */
+static bool keep_undecided(struct part *part)
+{
+    size_t kept = 0;
+
+    if (stops(part) || part->leg->transaction.unconfirmed)
+        return false;
+    for (size_t i = 0; i < part->count; i++) {
+        if (part->job->results[part->results[i]].outcome != DELIVERY_DEFERRED)
+            continue;
+        if (kept != i)
+            recipient_copy(&part->recipients[kept], &part->recipients[i]);
+        part->results[kept++] = part->results[i];
+    }
+    part->count = kept;
+    return kept > 0;
+}
+
+static void run_part(struct part *part)
+{
+    struct leg *leg = part->leg;
+
+    leg_contact(leg, deadline_in_ms(part->out->config->out.timeouts.dial));
+    part->job->reached |= !leg->unreachable;
+    do {
+        run_transaction(part);
+    } while (keep_undecided(part) && leg_next_transaction(leg));
 }
 
 static void fill_recipient(struct recipient *to, const struct spool_recipient *from)

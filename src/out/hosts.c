@@ -21,7 +21,8 @@ static void hosts_begin(struct hosts_answer *answer)
 
 static void hosts_put(void *context, const struct remote_note *note)
 {
-    static const char *const marks[] = {[REMOTE_DEAD] = "dead", [REMOTE_TLS_FAILED] = "tls-failed"};
+    static const char *const marks[] = {
+        [REMOTE_DEAD] = "dead", [REMOTE_DEFERRED] = "deferred", [REMOTE_TLS_FAILED] = "tls-failed"};
     struct hosts_answer *answer = context;
     char address[ADDRESS_TEXT_MAX];
 

@@ -3,7 +3,7 @@
  *   hosts                                 ok, for each host that something is remembered of
  *                                         "host MARK SECONDS DESTINATION NAME ADDRESS REASON"
  *
- * MARK is "dead" or "tls-failed", SECONDS how long it is remembered yet. REASON is the rest of the
+ * MARK is "dead", "deferred" or "tls-failed", SECONDS how long it is remembered yet. REASON is the rest of the
  * line.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later

@@ -1,8 +1,10 @@
 /* out/leg.h - one next hop of a message: its destination, its connection, its transaction
  *
  * A courier has one for each destination among the recipients and drives them side by side: what is
- * written goes out to all before the first reply is waited for. Used by one thread at a time (contact:
- * one of its own).
+ * written goes out to all before the first reply is waited for. Where a host gives no final answer, at
+ * whatever step, and has accepted nothing, the destination's next host is asked (RFC 5321 5.1); not
+ * where the end of data was sent and no reply came, since that host may have the message. Used by one
+ * thread at a time (contact: one of its own).
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -23,6 +25,13 @@ struct leg {
     struct transaction transaction; /* with it */
     struct contact contact;
     bool contacted;
+    bool met; /* a host of it has been spoken with */
+    /* The batch that is being asked about, and the replies once they have come. */
+    const struct recipient *batch[SESSION_BATCH_MAX];
+    struct reply *replies[SESSION_BATCH_MAX];
+    size_t batch_count, told;
+    const struct recipient **accepted; /* of all batches */
+    size_t accepted_count;
     bool unreachable; /* judged, and that speaks against the destination, not the message */
 };
 
@@ -36,9 +45,27 @@ void leg_free(struct leg *leg);
 /* Connects, unless it has been tried. Several legs may do so at the same time. */
 void leg_contact(struct leg *leg, struct deadline deadline);
 
+/* A batch: begun, filled with SESSION_BATCH_MAX at most, and sent. The recipients are the caller's for
+ * as long as the leg, but for those that were refused. */
+void leg_begin_batch(struct leg *leg);
+void leg_add(struct leg *leg, const struct recipient *recipient);
+void leg_send_batch(struct leg *leg);
+/* The reply to the next recipient of the batch. Before the first one all of them are heard, and other
+ * hosts asked as long as nobody has been accepted. */
+void leg_recipient_reply(struct leg *leg, struct reply *reply);
+
 /* DATA, and its reply: only with accepted recipients. True under 354. */
 bool leg_data_reply(struct leg *leg);
+/* The same; where this host takes no message now, at another one that accepts all of the recipients,
+ * whose client knows that they were accepted. */
+bool leg_data_reply_anywhere(struct leg *leg);
 bool leg_in_data(const struct leg *leg);
+
+/* A connection to the destination's next host, for a transaction of its own with whoever is left: where
+ * a reply has come and it was not final. False when there is none; all is as before then. */
+bool leg_next_transaction(struct leg *leg);
+/* No host took the message now, and the client will come again: then others are asked first. */
+void leg_remember_deferral(struct leg *leg);
 
 /* The reply to the end of data into the verdict: only in data. The connection is then kept for the next
  * message or dropped. */

@@ -144,7 +144,7 @@ bool remotes_take_turn(struct remotes *remotes, const char *key, unsigned rate,
 /* Kept connections. */
 
 /* QUIT is written without buffers of its own only in plain text: lend it small ones. */
-static void say_goodbye(struct remote *remote)
+void remote_say_goodbye(struct remote *remote)
 {
     char in[16], out[64];
     struct stream_buffers buffers = {in, sizeof in, out, sizeof out};
@@ -226,7 +226,7 @@ void remotes_keep(struct remotes *remotes, const struct remote *remote, int64_t 
     pthread_mutex_unlock(&remotes->lock);
     if (kept)
         return;
-    say_goodbye(&refused);
+    remote_say_goodbye(&refused);
     remotes_leave(remotes, refused.key);
 }
 
@@ -238,7 +238,7 @@ static bool dismiss_one(struct remotes *remotes, bool all)
             continue;
         struct remote remote = take_out(remotes, i);
         pthread_mutex_unlock(&remotes->lock);
-        say_goodbye(&remote);
+        remote_say_goodbye(&remote);
         pthread_mutex_lock(&remotes->lock);
         leave(remotes, remote.key);
         return true;
@@ -405,7 +405,7 @@ void remotes_forget_dead(struct remotes *remotes)
 {
     pthread_mutex_lock(&remotes->lock);
     for (size_t i = 0; i < remotes->mark_count; i++) {
-        if (remotes->marks[i].note.mark == REMOTE_DEAD)
+        if (remotes->marks[i].note.mark != REMOTE_TLS_FAILED)
             remotes->marks[i].until_ms = 0;
     }
     pthread_mutex_unlock(&remotes->lock);

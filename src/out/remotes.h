@@ -56,12 +56,16 @@ void remotes_leave(struct remotes *remotes, const char *key);
 bool remotes_take_turn(struct remotes *remotes, const char *key, unsigned rate,
                        struct deadline deadline);
 
+/* Takes leave of one that has no buffers, and closes it. Its place is the caller's to give back. */
+void remote_say_goodbye(struct remote *remote);
+
 /* Keeps it for so long, buffers reclaimed. It is the store's in any case. */
 void remotes_keep(struct remotes *remotes, const struct remote *remote, int64_t for_ms);
 
 /* What is remembered of a host of a destination. */
 enum remote_mark {
     REMOTE_DEAD,       /* it could not be reached: left alone */
+    REMOTE_DEFERRED,   /* it did not take a message just now: others go first */
     REMOTE_TLS_FAILED, /* for people only: TLS is tried again with the next message */
 };
 
@@ -91,7 +95,7 @@ struct remote_note {
 int remotes_list(struct remotes *remotes,
                  void (*take)(void *context, const struct remote_note *note), void *context);
 
-/* Forgets who is REMOTE_DEAD: an operator wants it tried now. */
+/* Forgets who is REMOTE_DEAD or REMOTE_DEFERRED: an operator wants it tried now. */
 void remotes_forget_dead(struct remotes *remotes);
 
 #endif

@@ -13,6 +13,7 @@ import sys
 import time
 
 import haraka  # its scenarios are played here, too
+import nexthops
 import tap
 from bed import BACKEND, BUILD, CLIENT4, LENIENCIES, Client, Postfix, Relay, read, wait_for
 from internet import DNS, HOSTS, Authority, Exim, Names, OpenSMTPD, Receivers, Remote, Vps
@@ -45,7 +46,7 @@ class RelayOut(Relay):
 
     def write_conf(self):
         allow = "" if "allow" in self.inner or "open_relay" in self.inner else f'allow = [ "{BACKEND}" ];'
-        spool = "" if "spool" in self.inner else f'spool = "{self.spool}";'
+        spool = "" if "spool = " in self.inner else f'spool = "{self.spool}";'
         with open(self.conf, "w") as file:
             file.write(f"""
 hostname = "relay.example";
@@ -613,6 +614,17 @@ def fallback(world):
     assert "550 5.1.1" in send("x@bad")[0] or "Relay access denied" in send("x@bad")[0]
 
 
+@scenario("out: soft_bounce: what is refused for good out there is refused for now")
+def soft_bounce(world):
+    out(world, inner="""soft_bounce = true;
+        routes = ( { domain = [ "denied.test" ]; action = "deny"; } );""")
+    for recipient, expected in (("no@plain.test", "450 4.1.1"), ("x@missing.test", "450 4.1.2"),
+                                ("x@null.test", "456 4.1.10"), ("x@denied.test", "550 5.7.1")):
+        text = send(recipient)[0]
+        assert text.startswith(expected), text
+    assert send("x@plain.test", body=BODY.replace("a test", "SPAM"))[-1].startswith("450 4.7.1 smells of spam")
+
+
 @scenario("out: a route has its own family, connections and rate")
 def route_limits(world):
     relay = out(world, inner="""routes = ( { domain = [ "six.test" ]; family = "ipv4-only"; },
@@ -671,6 +683,32 @@ def queued(postfix):
     text = subprocess.run(["postqueue", "-c", postfix.config, "-j"], capture_output=True,
                           text=True).stdout
     return [line for line in text.splitlines() if line]
+
+
+@scenario("out: whatever a next hop says, mail ends as with Postfix")
+def beside_postfix(world):
+    every = nexthops.rows()
+    hops = nexthops.Hops(every)
+    try:
+        expected = nexthops.ask_postfix(world, every, hops)
+        world.homes.pop().stop()
+        relay = out(world, inner=nexthops.routes_for(every))
+        wrong = nexthops.compare("live", every, expected, nexthops.ask_live(every, "l", hops, open_session))
+        second = nexthops.ask_live(nexthops.again(every), "a", hops, open_session)
+        wrong += [f"{row.name}, once more: {got}" for row, got in second.items() if got != ("sent, host 2",)]
+        relay.stop()
+        relay = out(world, inner=nexthops.routes_for(every))
+        wrong += nexthops.compare("pipelined", every, expected,
+                                  nexthops.ask_live(every, "b", hops, open_session, pipelined=True))
+        relay.stop()
+        relay = out(world, inner=nexthops.routes_for(every) + 'delivery = "spool"; deliveries = 32;')
+        wrong += nexthops.compare("stored", every, expected, nexthops.ask_stored(every, hops, relay, open_session))
+    finally:
+        hops.close()
+    print(f"# {len(every)} next hops")
+    for line in wrong:
+        print("#", line)
+    assert not wrong, f"{len(wrong)} next hops"
 
 
 @scenario("out: Postfix sends to three domains at once, one of which refuses")

@@ -1,0 +1,282 @@
+"""What next hops may say, put to Postfix and to relay-out: does the mail end in the same way?
+
+Each row is a next hop that answers one step in its own manner, alone or with a second one behind it that takes
+everything. Postfix's own outcome on this machine is what is expected; where relay-out has reasons for another one,
+DIFFERENCES says so.
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import asyncio
+import re
+import threading
+
+from bed import BACKEND, Client, Postfix, read, wait_for
+
+STEPS = ("connect", "ehlo", "mail", "rcpt", "data", "dot")
+# A bar: it hangs up behind that. "close": without a word. "stall": nothing, for ever.
+SAID = ("421 4.3.2 too busy|", "421 4.3.2 too busy", "450 4.2.0 come again", "451 4.3.0 aborted", "452 4.3.1 full",
+        "452 4.5.3 too many", "454 4.7.0 not now", "500 5.5.2 what", "501 5.5.4 syntax", "502 5.5.1 no such command",
+        "503 5.5.1 order", "504 5.5.4 parameter", "521 5.3.2 no mail here", "530 5.7.0 log in", "535 5.7.8 credentials",
+        "550 5.1.1 unknown", "550 unknown", "551 5.1.6 moved", "552 5.2.2 mailbox full", "553 5.1.3 name",
+        "554 5.7.1 rejected", "554 5.7.1 rejected|", "556 5.1.10 none", "571 5.7.1 blocked", "599 odd", "450", "550",
+        "450-4.2.0 come\n450 4.2.0 again", "550-5.1.1 unknown\n550 5.1.1 here", "550-5.1.1 unknown\n450 4.2.0 again",
+        "450-4.2.0 come\n550 5.1.1 unknown", "550-5.1.1 unknown|", "close", "stall", "hello|", "250 fine", "200 odd",
+        "354 go on|", "450 5.1.1 two minds", "550 4.2.0 two minds")
+USUAL = {"connect": "220 hop ESMTP", "ehlo": "250-hop\n250 PIPELINING", "helo": "250 hop", "mail": "250 2.1.0 Ok",
+         "rcpt": "250 2.1.5 Ok", "data": "354 go", "dot": "250 2.0.0 taken", "rset": "250 2.0.0 Ok",
+         "quit": "221 2.0.0 bye"}
+VERBS = {b"EHLO": "ehlo", b"HELO": "helo", b"MAIL": "mail", b"RCPT": "rcpt", b"DATA": "data", b"RSET": "rset",
+         b"QUIT": "quit"}
+FIRST, SECOND, BASE = "198.51.100.41", "198.51.100.42", 3000
+
+
+def side_by_side(function, items, threads=16):
+    """Their results. (concurrent.futures would take queue.py beside this file for the library's.)"""
+    results, left, errors = {}, list(enumerate(items)), []
+
+    def work():
+        while left and not errors:
+            try:
+                number, item = left.pop(0)
+                results[number] = function(item)
+            except Exception as error:
+                errors.append(error)
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+    if errors:
+        raise errors[0]
+    return [results[number] for number in range(len(items))]
+
+
+# What the first hop of some rows says to each recipient, by its name.
+EACH = {"no": "550 5.1.1 unknown", "later": "451 4.2.1 come again", "yes": "250 2.1.5 Ok"}
+MIXED = [names.split() for names in ("no later", "later no", "no no later later", "later yes", "yes later", "no later yes",
+                                     "no yes", "later later", "no no")]
+
+
+class Row:
+    """Each way in which it is asked has its own users: "p-yes1" is Postfix's second recipient."""
+
+    def __init__(self, number, step, said, alone, names=("yes",)):
+        self.step, self.said, self.alone = step, said, alone
+        self.domain, self.port = f"c{number}.test", BASE + number
+        self.names = [f"{name}{i}" for i, name in enumerate(names)]
+        self.name = f"{step}: {said!r}" + (", alone" if alone else ", another behind it")
+
+    def hops(self):
+        return [FIRST] if self.alone else [FIRST, SECOND]
+
+    def recipients(self, way):
+        return [f"{way}-{name}@{self.domain}" for name in self.names]
+
+
+def rows():
+    every = [(step, said, alone) for step in STEPS for said in SAID for alone in (True, False)]
+    every += [("rcpt", "to each " + " ".join(names), alone, names) for names in MIXED for alone in (True, False)]
+    return [Row(number, *what) for number, what in enumerate(every)]
+
+
+class Hops:
+    """All of them, on a loop of their own. `taken`: which host took the message for whom."""
+
+    def __init__(self, every):
+        self.taken = {}
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        asyncio.run_coroutine_threadsafe(self.listen(every), self.loop).result(30)
+
+    async def listen(self, every):
+        for row in every:
+            await asyncio.start_server(self.dialog({row.step: row.said}, 1), FIRST, row.port)
+            await asyncio.start_server(self.dialog({}, 2), SECOND, row.port)
+
+    def dialog(self, script, host):
+        async def serve(reader, writer):
+            try:
+                await self.serve(script, host, reader, writer)
+            except (OSError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
+        return serve
+
+    @staticmethod
+    async def say(script, step, reader, writer):
+        """False when the connection is over."""
+        said = script.get(step, USUAL.get(step, "500 what"))
+        if said == "stall":
+            await reader.read()
+            return False
+        text = said.rstrip("|")
+        if said != "close":
+            writer.write(text.replace("\n", "\r\n").encode() + b"\r\n")
+            await writer.drain()
+        return said != "close" and text == said
+
+    async def serve(self, script, host, reader, writer):
+        going, recipients = await self.say(script, "connect", reader, writer), []
+        while going:
+            line = await reader.readline()
+            if not line:
+                return
+            step = VERBS.get(line[:4].upper(), "other")
+            each = re.match(r"rcpt to:<(\w+-([a-z]+)\d@.*)>", line.decode().lower())
+            if each and script.get("rcpt", "").startswith("to each"):
+                going = await self.say({"rcpt": EACH[each[2]]}, step, reader, writer)
+                said = EACH[each[2]]
+            else:
+                going = await self.say(script, step, reader, writer)
+                said = script.get(step, USUAL.get(step, "500"))
+            if each and said.startswith("2"):
+                recipients.append(each[1])
+            if step == "data" and said.startswith("354") and going:
+                while (await reader.readline()) not in (b".\r\n", b""):
+                    pass
+                if script.get("dot", "250").startswith("2"):
+                    self.taken.update({r: host for r in recipients})
+                going = await self.say(script, "dot", reader, writer)
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+
+
+def outcome(status, taken):
+    return f"sent, host {taken}" if status == "sent" and taken else status
+
+
+def outcomes(statuses, every, way, hops):
+    """The row -> what became of each recipient. `statuses`: recipient -> a word."""
+    return {row: tuple(outcome(statuses[r], hops.taken.get(r)) for r in row.recipients(way)) for row in every}
+
+
+def wait_for_outcomes(log, every, way, hops, pattern):
+    """From a log in which each recipient's end is told."""
+    names, wanted = {"delivered": "sent", "refused": "bounced"}, sum((row.recipients(way) for row in every), [])
+
+    def statuses():
+        return {m["to"]: names.get(m["status"], m["status"]) for m in re.finditer(pattern, read(log))}
+    wait_for("all outcomes", lambda: all(r in statuses() for r in wanted), 60)
+    return outcomes(statuses(), every, way, hops)
+
+
+def transact(client, row, way, pipelined=False):
+    """recipient -> the code that decided."""
+    lines = [f"RCPT TO:<{r}>\r\n" for r in row.recipients(way)]
+    client.cmd("MAIL FROM:<s@sender.example>", 250)
+    if pipelined:
+        client.send("".join(lines))
+    codes = {}
+    for line, recipient in zip(lines, row.recipients(way)):
+        if not pipelined:
+            client.send(line)
+        codes[recipient] = client.reply()[0]
+    if any(code // 100 == 2 for code in codes.values()):
+        final, _ = client.data("Subject: x\r\n\r\nx\r\n")
+        codes = {r: final if code // 100 == 2 else code for r, code in codes.items()}
+    client.close()
+    return codes
+
+
+def ask_postfix(world, every, hops):
+    lists = {r.domain: ", ".join(f"[{h}]:{r.port}" for h in r.hops()) for r in every}
+    world.bed.count += 1
+    maps = f"{world.bed.dir}/transport-{world.bed.count}"
+    with open(maps, "w") as file:
+        file.write("".join(f"{domain} smtp:{hosts}\n" for domain, hosts in lists.items()) + "sender.example discard:\n")
+    timeouts = "\n".join(f"smtp_{t}_timeout = 3s" for t in
+                         ("connect", "helo", "mail", "rcpt", "data_init", "data_xfer", "data_done", "quit"))
+    postfix = Postfix(world.bed, f"beside{world.bed.count}", f"{BACKEND}:2525", f"""
+inet_interfaces = {BACKEND}
+smtp_bind_address = {BACKEND}
+mynetworks = {BACKEND}
+transport_maps = texthash:{maps}
+default_destination_concurrency_failed_cohort_limit = 0
+smtp_connection_cache_on_demand = no
+default_process_limit = 50
+{timeouts}
+""")
+    world.homes.append(postfix)
+
+    def submit(row):
+        client = Client(BACKEND, BACKEND, 2525)
+        client.hello()
+        assert set(transact(client, row, "p").values()) == {250}
+    side_by_side(submit, every, 8)
+    return wait_for_outcomes(postfix.log, every, "p", hops, r"to=<(?P<to>p-\w+@c\d+\.test)>,.* status=(?P<status>\w+)")
+
+
+def routes_for(every):
+    lists = {r.domain: ", ".join(f'"{h}:{r.port}"' for h in r.hops()) for r in every}
+    routes = ",\n".join(f'{{ domain = [ "{domain}" ]; next_hop = [ {hosts} ]; }}' for domain, hosts in lists.items())
+    return (f'routes = ( {routes} ); dead_for = 0; reuse_for = 0; retry = [ "1h" ]; live_deadline = 3; workers = 64; '
+            'timeouts = { connect = "3s"; greeting = "3s"; reply = "3s"; data_block = "3s"; final = "3s"; };')
+
+
+def ask_live(every, way, hops, open_session, pipelined=False):
+    statuses = {}
+
+    def send(row):
+        for recipient, code in transact(open_session(), row, way, pipelined).items():
+            statuses[recipient] = {2: "sent", 4: "deferred", 5: "bounced"}[code // 100]
+    side_by_side(send, every)
+    return outcomes(statuses, every, way, hops)
+
+
+def ask_stored(every, hops, relay, open_session):
+    side_by_side(lambda row: transact(open_session(), row, "d"), every, 8)
+    return wait_for_outcomes(relay.log, every, "d", hops,
+                             r"event=delivery .* status=(?P<status>\w+) .*to=(?P<to>d-\w+@c\d+\.test)")
+
+
+FOR_NOW = tuple(said for said in SAID if said.split("\n")[-1][0] == "4")
+# Ways, steps, what is said, and why it does not end as with Postfix.
+DIFFERENCES = (
+    ({"live", "pipelined", "stored"}, {"dot"}, ("close", "stall", "hello|", "550-5.1.1 unknown|", "354 go on|"),
+     "no reply to the end of data: a second host would make two messages of one"),
+    ({"live", "pipelined", "stored"}, {"data"}, ("354 go on|",),
+     "the same: the message was so small that all of it was sent when the connection broke"),
+    ({"live", "pipelined", "stored"}, {"connect", "mail", "rcpt"}, ("354 go on|",),
+     "what does not fit the command is no refusal: another host, or another time"),
+    ({"live", "pipelined", "stored"}, {"data"}, ("250 fine", "200 odd"),
+     "what does not fit the command is no refusal: another host, or another time"),
+    ({"live", "pipelined"}, {"dot"}, FOR_NOW,
+     "live, what was sent of the message is gone; the client sends it again, and then the other host is asked first"),
+    ({"live", "pipelined"}, {"data"}, ("stall",),
+     "live, the client waits for this reply, too, and its time is over"),
+    ({"live", "pipelined"}, {"rcpt"}, tuple("to each " + " ".join(n) for n in MIXED if {"yes", "later"} <= set(n)),
+     "live, the host has accepted others: the client sends again to whom it refused for now"),
+    ({"live"}, {"rcpt"}, ("to each later no", "to each later yes"),
+     "live, one recipient after the other: the host that took the first one is asked for the others"),
+)
+
+
+def reason_for(way, row):
+    for ways, steps, said, reason in DIFFERENCES:
+        if way in ways and row.step in steps and row.said in said:
+            return reason
+    return None
+
+
+def compare(way, every, expected, got):
+    """Prints what differs and has a reason, and returns what has none."""
+    wrong, known = [], {}
+    for row in every:
+        if got[row] == expected[row]:
+            continue
+        reason = reason_for(way, row)
+        if reason is None:
+            wrong.append(f"{way}, {row.name}: Postfix {expected[row]}, relay-out {got[row]}")
+        else:
+            known[reason] = known.get(reason, 0) + 1
+    for reason, count in known.items():
+        print(f"# {way}: {count} differ: {reason}")
+    return wrong
+
+
+def again(every):
+    """Those that are worth a second try of a live message: it must come to the other host."""
+    return [row for row in every if row.step == "dot" and row.said in FOR_NOW and not row.alone]
