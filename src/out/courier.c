@@ -277,13 +277,18 @@ static void log_refused(const struct out_courier *courier, const struct reply *r
 /* Every leg is judged. */
 static enum decision decide(struct leg *const *legs, size_t count, struct reply *reply)
 {
-    const struct reply *verdicts[CONFIG_NEXT_HOPS_MAX];
+    enum hop_outcome outcomes[CONFIG_NEXT_HOPS_MAX];
     size_t which;
 
-    for (size_t i = 0; i < count; i++)
-        verdicts[i] = leg_verdict(legs[i]);
-    enum decision decision = decide_final(verdicts, count, &which);
-    *reply = *verdicts[which];
+    for (size_t i = 0; i < count; i++) {
+        const struct reply *verdict = leg_verdict(legs[i]);
+        outcomes[i] = legs[i]->transaction.unconfirmed ? HOP_UNDECIDED
+                      : reply_is_positive(verdict)     ? HOP_TAKEN
+                      : reply_is_permanent(verdict)    ? HOP_REFUSED
+                                                       : HOP_DEFERRED;
+    }
+    enum decision decision = decide_final(outcomes, count, &which);
+    *reply = *leg_verdict(legs[which]);
     return decision;
 }
 
@@ -409,12 +414,13 @@ static int store_rest(struct out_courier *courier)
     return result;
 }
 
+/* Where nothing can be stored, twice is better than never. */
 static void settle_mixed(struct out_courier *courier, struct reply *reply)
 {
     if (courier->stored != NULL && store_rest(courier) == 0)
         reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
-    else
-        reply_own(reply, REPLY_BACKEND_BUSY); /* twice is better than never */
+    else if (reply_is_positive(reply))
+        reply_own(reply, REPLY_BACKEND_BUSY);
 }
 
 static void courier_end(struct courier *base, struct reply *reply)
@@ -426,7 +432,7 @@ static void courier_end(struct courier *base, struct reply *reply)
     finish_legs(courier);
     enum decision decision = decide(legs, count, reply);
     log_all(courier);
-    if (decision == DECISION_MIXED)
+    if (decision == DECISION_STORE)
         settle_mixed(courier, reply);
     forget(courier);
 }

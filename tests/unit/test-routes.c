@@ -343,30 +343,29 @@ static void test_tls(void)
     config_unref(config);
 }
 
+/* The whole table is checked by tests/model; here is who speaks. */
 static void test_decide(void)
 {
     static const struct {
-        int codes[4];
+        const char *outcomes; /* "T", "D", "R", "U" */
         enum decision decision;
         size_t which;
     } cases[] = {
-        {{250}, DECISION_REPLY, 0},           {{550}, DECISION_REPLY, 0},
-        {{250, 250}, DECISION_REPLY, 0},      {{550, 552}, DECISION_REPLY, 0},
-        {{451, 452}, DECISION_REPLY, 0},      {{550, 451}, DECISION_REPLY, 1},
-        {{451, 550, 452}, DECISION_REPLY, 0}, {{550, 250}, DECISION_MIXED, 1},
-        {{250, 451}, DECISION_MIXED, 0},      {{451, 550, 250}, DECISION_MIXED, 2},
+        {"T", DECISION_TAKEN, 0},      {"R", DECISION_REFUSED, 0},   {"TT", DECISION_TAKEN, 0},
+        {"RR", DECISION_REFUSED, 0},   {"DD", DECISION_DEFERRED, 0}, {"RD", DECISION_DEFERRED, 1},
+        {"DRD", DECISION_DEFERRED, 0}, {"RT", DECISION_STORE, 1},    {"TD", DECISION_STORE, 0},
+        {"DRT", DECISION_STORE, 2},    {"U", DECISION_STORE, 0},     {"UT", DECISION_STORE, 1},
+        {"DU", DECISION_STORE, 0},     {"RUDT", DECISION_STORE, 3},
     };
+    static const char letters[] = "TDRU";
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        struct reply replies[4];
-        const struct reply *list[4];
-        size_t count = 0, which;
-        for (; count < 4 && cases[i].codes[count] != 0; count++) {
-            reply_set(&replies[count], cases[i].codes[count], "", "x");
-            list[count] = &replies[count];
-        }
-        g_test_message("case %zu", i);
-        g_assert_cmpint(decide_final(list, count, &which), ==, cases[i].decision);
-        g_assert_cmpint(which, ==, cases[i].which);
+        enum hop_outcome outcomes[4];
+        size_t count = strlen(cases[i].outcomes), which;
+        for (size_t j = 0; j < count; j++)
+            outcomes[j] = (enum hop_outcome)(strchr(letters, cases[i].outcomes[j]) - letters);
+        g_test_message("%s", cases[i].outcomes);
+        g_assert_cmpint(decide_final(outcomes, count, &which), ==, cases[i].decision);
+        g_assert_cmpuint(which, ==, cases[i].which);
     }
 }
 
