@@ -2,27 +2,38 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "server/gate-internal.h"
+#include "server/gate.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/deadline.h"
 #include "base/i18n.h"
-#include "base/log.h"
+#include "server/acceptor.h"
+#include "server/admission.h"
+#include "server/connection.h"
+#include "server/greeting.h"
+#include "server/stress.h"
 
-#define EVENTS_MAX 128
-#define ACCEPTS_MAX 64      /* in a row, before others have their turn */
-#define ACCEPT_PAUSE_MS 100 /* when descriptors or memory ran out */
-#define EXHAUSTED_LOG_MS 1000
 #define CUT_GRACE_MS 2000 /* for workers to notice that their sockets were shut down */
 
-static void *new_scratch(void)
+struct gate {
+    struct connections all;
+    struct acceptor *acceptor;
+    struct stress stress;
+    struct service *service; /* for new connections; the gate's thread's */
+    bool draining;
+    int64_t drain_until_ms;
+    /* From other threads. */
+    struct lock lock;
+    struct service *next_service;
+    bool drain_asked;
+    int64_t drain_timeout_ms;
+};
+
+static void *gate_new_scratch(void)
 {
     struct session_scratch *scratch = malloc(sizeof *scratch);
     if (scratch != NULL && session_scratch_init(scratch) == 0)
@@ -31,58 +42,70 @@ static void *new_scratch(void)
     return NULL;
 }
 
-static void free_scratch(void *scratch)
+static void gate_free_scratch(void *scratch)
 {
     session_scratch_free(scratch);
     free(scratch);
 }
 
-static int watch_source(struct gate *gate, int fd, void *source, uint32_t manner)
+/* Before anybody is served who came after gate_set_service(). */
+static void gate_take_service(struct gate *gate)
 {
-    struct epoll_event event = {.events = EPOLLIN | manner, .data.ptr = source};
-    return epoll_ctl(gate->epoll_fd, EPOLL_CTL_ADD, fd, &event);
-}
-
-/* What cannot be watched for lack of memory is tried again after a pause. */
-static void watch_listeners(struct gate *gate, bool on)
-{
-    if (gate->accepting == on)
+    lock_take(&gate->lock);
+    struct service *next = gate->next_service;
+    gate->next_service = NULL;
+    lock_drop(&gate->lock);
+    if (next == NULL)
         return;
-    gate->accepting = on;
-    for (size_t i = 0; i < gate->listener_count; i++) {
-        int fd = gate->listeners[i].given.fd;
-        if (!on) {
-            epoll_ctl(gate->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-        } else if (watch_source(gate, fd, &gate->listeners[i], 0) != 0 && errno != EEXIST) {
-            gate->accepting = false;
-            gate->pause_until_ms = deadline_now_ms() + ACCEPT_PAUSE_MS;
-        }
-    }
+    service_unref(gate->service);
+    gate->service = next;
 }
 
-static int set_up(struct gate *gate, unsigned workers, unsigned queue_max, struct error *err)
+static void gate_accept(void *context, int fd, const struct address *peer,
+                        const struct address *local, const struct listen_spec *spec)
 {
-    static const struct pool_work work = {gate_work, new_scratch, free_scratch};
+    struct gate *gate = context;
+    struct connections *all = &gate->all;
+    struct connection *connection;
+    struct admission admission = {.why = REPLY_OK};
 
-    gate->clients = clients_new();
-    gate->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    gate->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    gate->wake = SOURCE_WAKE;
-    if (gate->clients == NULL || gate->epoll_fd < 0 || gate->wake_fd < 0 ||
-        watch_source(gate, gate->wake_fd, &gate->wake, EPOLLET) != 0) {
+    gate_take_service(gate);
+    admission.why = admission_check_peer(all, gate->service, spec, peer);
+    if (admission.why == REPLY_CLOSING) {
+        close(fd);
+        return;
+    }
+    if (admission.why == REPLY_OK && !spec->proxy)
+        admission = admission_judge(all, gate->service, peer);
+    if (admission.why != REPLY_OK) {
+        connection_refuse(fd, spec, admission.why);
+        return;
+    }
+    connection = connection_open(all, fd, peer, local, spec, gate->service);
+    if (connection == NULL && !spec->proxy)
+        clients_leave(all->clients, peer);
+    else if (connection != NULL && spec->proxy)
+        greeting_await_header(connection);
+    else if (connection != NULL)
+        greeting_begin(connection, &admission);
+}
+
+static int gate_set_up(struct gate *gate, const struct gate_listener *listeners, size_t count,
+                       unsigned queue_max, struct error *err)
+{
+    static const struct pool_work work = {connection_work, gate_new_scratch, gate_free_scratch};
+    struct connections *all = &gate->all;
+
+    all->clients = clients_new();
+    all->waiter = waiter_new();
+    if (all->clients != NULL && all->waiter != NULL)
+        gate->acceptor = acceptor_new(all->waiter, listeners, count, gate_accept, gate);
+    if (gate->acceptor == NULL) {
         error_set(err, _("cannot set up the event loop: %s"), strerror(errno));
         return -1;
     }
-    gate->workers = workers;
-    gate->pool = pool_new(workers, queue_max, &work, err);
-    return gate->pool != NULL ? 0 : -1;
-}
-
-static struct listener make_listener(const struct gate_listener *given)
-{
-    struct listener listener = {.source = SOURCE_LISTENER, .given = *given};
-    listener.has_local = listener_local_address(given->fd, &listener.local);
-    return listener;
+    all->pool = pool_new(all->workers, queue_max, &work, err);
+    return all->pool != NULL ? 0 : -1;
 }
 
 struct gate *gate_new(const struct gate_listener *listeners, size_t count, struct service *service,
@@ -93,12 +116,11 @@ struct gate *gate_new(const struct gate_listener *listeners, size_t count, struc
         error_set(err, _("out of memory"));
         return NULL;
     }
-    pthread_mutex_init(&gate->lock, NULL);
+    lock_init(&gate->lock);
+    lock_init(&gate->all.lock);
+    gate->all.workers = workers;
     gate->service = service_ref(service);
-    gate->listener_count = count < LISTENERS_MAX ? count : LISTENERS_MAX;
-    for (size_t i = 0; i < gate->listener_count; i++)
-        gate->listeners[i] = make_listener(&listeners[i]);
-    if (set_up(gate, workers, queue_max, err) == 0)
+    if (gate_set_up(gate, listeners, count, queue_max, err) == 0)
         return gate;
     gate_free(gate);
     return NULL;
@@ -106,234 +128,122 @@ struct gate *gate_new(const struct gate_listener *listeners, size_t count, struc
 
 void gate_set_service(struct gate *gate, struct service *service)
 {
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     struct service *unused = gate->next_service;
     gate->next_service = service_ref(service);
-    pthread_mutex_unlock(&gate->lock);
-    gate_wake(gate);
+    lock_drop(&gate->lock);
+    waiter_wake(gate->all.waiter);
     service_unref(unused);
 }
 
 void gate_drain(struct gate *gate, int64_t timeout_ms)
 {
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     gate->drain_asked = true;
     gate->drain_timeout_ms = timeout_ms;
-    pthread_mutex_unlock(&gate->lock);
-    gate_wake(gate);
+    lock_drop(&gate->lock);
+    waiter_wake(gate->all.waiter);
 }
 
-static bool is_transient(int failure)
+/* What other threads have asked for. */
+static void gate_take_orders(struct gate *gate)
 {
-    return failure == ECONNABORTED || failure == EINTR || failure == EPERM || failure == EPROTO ||
-           failure == ENETDOWN || failure == EHOSTUNREACH || failure == ENETUNREACH;
-}
-
-/* Descriptors or memory are out: the backlog keeps the clients for a moment. */
-static void pause_accepting(struct gate *gate, int failure)
-{
-    int64_t now = deadline_now_ms();
-
-    if (now - gate->exhausted_logged_ms >= EXHAUSTED_LOG_MS) {
-        gate->exhausted_logged_ms = now;
-        log_write(LOG_LEVEL_ERROR,
-                  "event=accept-failed reason=\"%s\" hint=\"raise LimitNOFILE or "
-                  "lower limits.connections\"",
-                  strerror(failure));
-    }
-    gate->pause_until_ms = now + ACCEPT_PAUSE_MS;
-    watch_listeners(gate, false);
-}
-
-/* Before anybody is accepted who came after gate_set_service(). */
-static void take_service(struct gate *gate)
-{
-    pthread_mutex_lock(&gate->lock);
-    struct service *next = gate->next_service;
-    gate->next_service = NULL;
-    pthread_mutex_unlock(&gate->lock);
-    if (next == NULL)
-        return;
-    service_unref(gate->service);
-    gate->service = next;
-}
-
-/* One, and who else waits makes the listener ready again at once. Only then are there probably
- * several, and it pays to go on until a call finds nobody. */
-static void accept_some(struct gate *gate, struct listener *listener)
-{
-    bool again = gate->round == listener->ready_round + 1;
-
-    take_service(gate);
-    listener->ready_round = gate->round;
-    for (int i = 0; i < (again ? ACCEPTS_MAX : 1); i++) {
-        struct sockaddr_storage sockaddr;
-        socklen_t len = sizeof sockaddr;
-        struct address client;
-        int fd = accept4(listener->given.fd, (struct sockaddr *)&sockaddr, &len, SOCK_CLOEXEC);
-        if (fd >= 0) {
-            address_from_sockaddr(&client, (struct sockaddr *)&sockaddr);
-            gate_admit(gate, fd, &client, listener);
-            continue;
-        }
-        if (errno == EAGAIN || errno == EWOULDBLOCK)
-            return;
-        if (is_transient(errno))
-            continue;
-        pause_accepting(gate, errno);
-        return;
-    }
-}
-
-/* Not closed: their numbers are still the daemon's. */
-static void end_listening(struct gate *gate)
-{
-    watch_listeners(gate, false);
-    for (size_t i = 0; i < gate->listener_count; i++) {
-        if (!gate->listeners[i].given.handed_over)
-            shutdown(gate->listeners[i].given.fd, SHUT_RDWR);
-    }
-}
-
-static void begin_drain(struct gate *gate, int64_t timeout_ms)
-{
-    atomic_store(&gate->signals.draining, true);
-    gate->drain_until_ms = deadline_now_ms() + timeout_ms;
-    end_listening(gate);
-    gate_dismiss_idle(gate, REPLY_SHUTTING_DOWN);
-}
-
-static void take_commands(struct gate *gate)
-{
-    take_service(gate);
-    pthread_mutex_lock(&gate->lock);
-    struct connection *returned = gate->returned, *woken = gate->woken;
+    gate_take_service(gate);
+    lock_take(&gate->lock);
     bool drain = gate->drain_asked;
     int64_t timeout_ms = gate->drain_timeout_ms;
-    gate->returned = gate->woken = NULL;
-    for (struct connection *at = woken; at != NULL; at = at->next_woken) {
-        at->woken = false;
-        at->granted = true;
-    }
     gate->drain_asked = false;
-    pthread_mutex_unlock(&gate->lock);
-
-    /* These first: nothing of them is freed here. */
-    for (; woken != NULL; woken = woken->next_woken)
-        gate_take_grant(gate, woken);
-    while (returned != NULL) {
-        struct connection *connection = returned;
-        returned = connection->next_returned;
-        gate_take_back(gate, connection);
-    }
-    if (drain)
-        begin_drain(gate, timeout_ms);
+    lock_drop(&gate->lock);
+    if (!drain)
+        return;
+    gate->draining = true;
+    gate->drain_until_ms = deadline_now_ms() + timeout_ms;
+    atomic_store(&gate->all.signals.draining, true);
+    acceptor_end(gate->acceptor);
+    connections_dismiss_idle(&gate->all, REPLY_SHUTTING_DOWN);
 }
 
-static int earlier(int a, int b)
+/* Does what time demands; until when the next wait may last. */
+static int64_t gate_keep_time(struct gate *gate)
 {
-    return a < 0 ? b : b < 0 ? a : a < b ? a : b;
+    int64_t until_ms = stress_judge(&gate->stress, &gate->all, gate->service);
+
+    if (!gate->draining)
+        return until_ms;
+    if (gate->drain_until_ms <= waiter_now_ms(gate->all.waiter) && !gate->all.cut) {
+        gate->drain_until_ms = deadline_now_ms() + CUT_GRACE_MS;
+        connections_cut(&gate->all);
+    }
+    return gate->drain_until_ms < until_ms ? gate->drain_until_ms : until_ms;
 }
 
-/* How long the next wait may be, after doing what time demands. -1: no limit. */
-static int keep_time(struct gate *gate)
+static bool gate_is_drained(const struct gate *gate)
 {
-    int64_t now = deadline_now_ms();
-    int wait_ms = gate_expire(gate);
-
-    wait_ms = earlier(wait_ms, gate_judge_stress(gate));
-    if (!gate->accepting && !atomic_load(&gate->signals.draining)) {
-        if (gate->pause_until_ms <= now)
-            watch_listeners(gate, true);
-        if (!gate->accepting)
-            wait_ms = earlier(wait_ms, (int)(gate->pause_until_ms - now));
-    }
-    if (!atomic_load(&gate->signals.draining))
-        return wait_ms;
-    if (gate->drain_until_ms <= now && !gate->cut) {
-        gate->cut = true;
-        gate->drain_until_ms = now + CUT_GRACE_MS;
-        gate_cut(gate);
-    }
-    return earlier(wait_ms, (int)(gate->drain_until_ms - now));
-}
-
-static bool drained(const struct gate *gate)
-{
-    return atomic_load(&gate->signals.draining) &&
-           (atomic_load(&gate->connections) == 0 ||
-            (gate->cut && deadline_now_ms() >= gate->drain_until_ms));
+    return gate->draining && (atomic_load(&gate->all.count) == 0 ||
+                              (gate->all.cut && deadline_now_ms() >= gate->drain_until_ms));
 }
 
 void gate_run(struct gate *gate)
 {
-    struct epoll_event events[EVENTS_MAX];
-
-    watch_listeners(gate, true);
-    while (!drained(gate)) {
-        int wait_ms = keep_time(gate);
-        int count = epoll_wait(gate->epoll_fd, events, EVENTS_MAX, wait_ms);
-        bool woken = false;
-        gate->round++;
-        for (int i = 0; i < count; i++) {
-            void *source = events[i].data.ptr;
-            switch (*(enum source *)source) {
-            case SOURCE_WAKE:
-                woken = true;
-                break;
-            case SOURCE_LISTENER:
-                if (gate->accepting)
-                    accept_some(gate, source);
-                break;
-            case SOURCE_CONNECTION:
-                gate_readable(gate, source, events[i].events);
-                break;
-            }
-        }
-        /* Last, because these may free connections that stand in `events`. */
-        if (woken)
-            take_commands(gate);
-        gate_bury_ended(gate);
+    acceptor_start(gate->acceptor);
+    while (!gate_is_drained(gate)) {
+        waiter_wait(gate->all.waiter, gate_keep_time(gate));
+        stress_look(&gate->stress, &gate->all, gate->service);
+        waiter_tell(gate->all.waiter);
+        gate_take_orders(gate);
+        connections_bury(&gate->all);
     }
-    watch_listeners(gate, false);
+    waiter_leave(gate->all.waiter);
 }
 
 struct gate_counts gate_counts(struct gate *gate)
 {
+    struct connection_counters *counters = &gate->all.counters;
+
     return (struct gate_counts){
-        .connections = atomic_load(&gate->connections),
-        .working = atomic_load(&gate->working),
-        .accepted = atomic_load(&gate->accepted),
-        .refused_limit = atomic_load(&gate->refused_limit),
-        .refused_client = atomic_load(&gate->refused_client),
-        .refused_private = atomic_load(&gate->refused_private),
-        .refused_listed = atomic_load(&gate->refused_listed),
-        .refused_dnsbl = atomic_load(&gate->refused_dnsbl),
-        .refused_proxy = atomic_load(&gate->refused_proxy),
-        .early_talkers = atomic_load(&gate->early_talkers),
-        .idle_dropped = atomic_load(&gate->idle_dropped),
-        .evicted = atomic_load(&gate->evicted),
-        .stresses = atomic_load(&gate->stresses),
-        .stressed = atomic_load(&gate->signals.stressed),
+        .connections = atomic_load(&gate->all.count),
+        .working = atomic_load(&gate->all.working),
+        .accepted = atomic_load(&counters->accepted),
+        .refused_limit = atomic_load(&counters->refused_limit),
+        .refused_client = atomic_load(&counters->refused_client),
+        .refused_private = atomic_load(&counters->refused_private),
+        .refused_listed = atomic_load(&counters->refused_listed),
+        .refused_dnsbl = atomic_load(&counters->refused_dnsbl),
+        .refused_proxy = atomic_load(&counters->refused_proxy),
+        .early_talkers = atomic_load(&counters->early_talkers),
+        .idle_dropped = atomic_load(&counters->idle_dropped),
+        .evicted = atomic_load(&counters->evicted),
+        .stresses = atomic_load(&counters->stresses),
+        .stressed = atomic_load(&gate->all.signals.stressed),
     };
+}
+
+/* What came back at the last moment is still to be told. */
+static void gate_end_connections(struct gate *gate)
+{
+    struct connections *all = &gate->all;
+
+    pool_free(all->pool);
+    all->pool = NULL;
+    waiter_wait(all->waiter, 0);
+    waiter_tell(all->waiter);
+    connections_bury(all);
+    connections_dismiss_all(all);
+    ASSERT(atomic_load(&all->working) == 0 && atomic_load(&all->count) == 0);
+    waiter_leave(all->waiter);
 }
 
 void gate_free(struct gate *gate)
 {
-    if (gate->pool != NULL) {
-        pool_free(gate->pool);
-        take_commands(gate);
-        gate_bury_ended(gate);
-    }
-    if (gate->clients != NULL)
-        gate_dismiss_all(gate);
-    clients_free(gate->clients);
+    if (gate->all.pool != NULL)
+        gate_end_connections(gate);
+    acceptor_free(gate->acceptor);
+    if (gate->all.waiter != NULL)
+        waiter_free(gate->all.waiter);
+    clients_free(gate->all.clients);
     service_unref(gate->service);
     service_unref(gate->next_service);
-    if (gate->epoll_fd > 0)
-        close(gate->epoll_fd);
-    if (gate->wake_fd > 0)
-        close(gate->wake_fd);
-    pthread_mutex_destroy(&gate->lock);
+    lock_destroy(&gate->all.lock);
+    lock_destroy(&gate->lock);
     free(gate);
 }

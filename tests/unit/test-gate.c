@@ -144,6 +144,7 @@ static void bed_open_at(struct bed *bed, const char *listen, struct service *ser
     struct error err = {""};
     struct sockaddr_storage sockaddr;
     socklen_t len = sizeof sockaddr;
+    bed->listener = (struct gate_listener){.fd = -1};
     listener_parse(&bed->listener.spec, listen, &err);
     bed->listener.spec.address.port = 0;
     bed->listener.fd = listener_open(&bed->listener.spec, &err);

@@ -1,0 +1,141 @@
+/* server/admission.c - who may come in: lists, limits
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "server/admission.h"
+
+#include "base/deadline.h"
+#include "base/log.h"
+
+#define CLIENT_LOG_INTERVAL_MS 10000 /* between two lines on one client over its limits */
+
+void admission_log_refusal(const struct address *client, const struct reply *reply)
+{
+    struct log_line line;
+    char ip[ADDRESS_TEXT_MAX], text[512];
+
+    log_begin(&line, LOG_LEVEL_INFO, "NOQUEUE: reject: CONNECT from ");
+    log_text(&line, "unknown[%s]:%u: %s; proto=SMTP", address_format_ip(client, ip), client->port,
+             reply_summary(reply, text, sizeof text));
+    log_end(&line);
+}
+
+static void admission_log_over(struct connections *all, const struct address *client,
+                               enum clients_result result)
+{
+    static const char *const options[] = {
+        [CLIENTS_CONNECTIONS] = "limits.connections_per_client",
+        [CLIENTS_NETWORK_CONNECTIONS] = "limits.connections_per_network",
+        [CLIENTS_RATE] = "limits.rate_per_client",
+        [CLIENTS_NETWORK_RATE] = "limits.rate_per_network",
+        [CLIENTS_NO_MEMORY] = "memory",
+    };
+    struct log_line line;
+    char text[ADDRESS_TEXT_MAX];
+    unsigned count =
+        clients_refusals_to_log(all->clients, client, deadline_now_ms(), CLIENT_LOG_INTERVAL_MS);
+
+    if (count == 0)
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=limited");
+    log_str(&line, "reason", options[result]);
+    log_str(&line, "client", address_format_endpoint(client, text));
+    log_int(&line, "count", count);
+    log_end(&line);
+}
+
+static void admission_count(struct connections *all, const struct service *service,
+                            const struct address *client, struct admission *admission)
+{
+    static const struct session_bar later = {
+        451, "4.7.1", "Too many connections from your network, try again later"};
+    struct clients_limits twice = {2 * service->limits.connections,
+                                   2 * service->limits.network_connections, 0, 0};
+    struct clients_limits none = {0};
+    int64_t now = deadline_now_ms();
+
+    connections_bury(all);
+    enum clients_result result =
+        clients_enter(all->clients, client, admission->allowed ? &none : &service->limits, now);
+    if (result == CLIENTS_OK)
+        return;
+    atomic_fetch_add(&all->counters.refused_client, 1);
+    admission_log_over(all, client, result);
+    if (service->over_limit == SERVICE_OVER_TEMPFAIL && result != CLIENTS_NO_MEMORY &&
+        clients_enter(all->clients, client, &twice, now) == CLIENTS_OK)
+        admission->bar = &later;
+    else if (result == CLIENTS_CONNECTIONS || result == CLIENTS_RATE)
+        admission->why = REPLY_CLIENT_LIMIT;
+    else
+        admission->why = result == CLIENTS_NO_MEMORY ? REPLY_SERVER_BUSY : REPLY_NETWORK_LIMIT;
+}
+
+struct admission admission_judge(struct connections *all, const struct service *service,
+                                 const struct address *client)
+{
+    struct admission admission = {.why = REPLY_OK};
+    struct reply reply;
+
+    admission.why = service_judge(service, client, &admission.allowed);
+    if (admission.why == REPLY_OK) {
+        admission_count(all, service, client, &admission);
+        return admission;
+    }
+    atomic_fetch_add(admission.why == REPLY_CLIENT_REFUSED ? &all->counters.refused_private
+                                                           : &all->counters.refused_listed,
+                     1);
+    reply_own(&reply, admission.why);
+    admission_log_refusal(client, &reply);
+    return admission;
+}
+
+struct admission admission_judge_balancer(struct connections *all, const struct service *service,
+                                          const struct address *balancer)
+{
+    static const struct session_bar nameless = {
+        451, "4.7.1", "The load balancer names no client, and may not send mail itself"};
+    struct admission admission = {.why = REPLY_OK, .allowed = true, .bar = &nameless};
+
+    admission_count(all, service, balancer, &admission);
+    return admission;
+}
+
+static bool admission_is_full(struct connections *all, const struct service *service,
+                              const struct address *client)
+{
+    if (atomic_load(&all->count) < service->connections)
+        return false;
+    atomic_fetch_add(&all->counters.refused_limit, 1);
+    connection_log_limit(&all->busy, client, "event=busy reason=limits.connections");
+    return true;
+}
+
+static bool admission_is_balancer(struct connections *all, const struct service *service,
+                                  const struct address *peer)
+{
+    if (cidr_set_contains(service->proxy_hosts, peer))
+        return true;
+    atomic_fetch_add(&all->counters.refused_proxy, 1);
+    connection_log_limit(&all->strangers, peer,
+                         "event=proxy-refused hint=\"load balancers are listed in "
+                         "in.proxy_hosts\"");
+    return false;
+}
+
+/* Listeners stay open until a restart, though a reload may have taken away what they are for. */
+static bool admission_is_served(const struct service *service, const struct listen_spec *spec)
+{
+    const struct session_rules *rules = connection_rules(service, spec);
+    return rules->policy.check_recipient != NULL && (!spec->implicit_tls || rules->tls != NULL);
+}
+
+enum own_reply admission_check_peer(struct connections *all, const struct service *service,
+                                    const struct listen_spec *spec, const struct address *peer)
+{
+    atomic_fetch_add(&all->counters.accepted, 1);
+    if (spec->proxy && !admission_is_balancer(all, service, peer))
+        return REPLY_CLOSING;
+    if (!admission_is_served(service, spec))
+        return REPLY_SHUTTING_DOWN;
+    return admission_is_full(all, service, peer) ? REPLY_SERVER_BUSY : REPLY_OK;
+}

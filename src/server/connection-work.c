@@ -1,0 +1,129 @@
+/* server/connection-work.c - what workers do with a connection, and how it comes back
+ *
+ * A session that goes on comes back by a post, for which the gate is woken. One that has ended is
+ * closed by its worker, and what is left of it only stands in a list: the gate looks there before it
+ * judges a client, and in each of its rounds. No more can gather in between than workers and queue
+ * hold, for only the gate hands over new ones.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "server/connection.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+void connection_grant(struct wakeup *wakeup)
+{
+    struct connection *connection =
+        (struct connection *)((char *)wakeup - offsetof(struct connection, wakeup));
+    waiter_post(&connection->item, CONNECTION_GRANTED);
+}
+
+/* Below the lock. */
+static void connections_change_working(struct connections *all, int change)
+{
+    unsigned working = atomic_load(&all->working) + (unsigned)change;
+
+    LOCK_ASSERT(&all->lock);
+    ASSERT(change > 0 || working + 1 > working);
+    atomic_store(&all->working, working);
+    atomic_store(&all->signals.crowded, 2 * working > all->workers);
+}
+
+void connections_count_working(struct connections *all, int change)
+{
+    lock_take(&all->lock);
+    connections_change_working(all, change);
+    lock_drop(&all->lock);
+}
+
+/* First the session, which lets go of its next hop and says goodbye; then nobody can tell of grants
+ * or verdicts any more. The descriptor is taken away before it is closed: connections_cut() must not
+ * touch a number that may be another's. */
+void connection_release(struct connection *connection)
+{
+    struct connections *all = connection->all;
+    int fd = connection->item.fd;
+
+    ASSERT(fd >= 0);
+    session_free(connection->session);
+    connection->session = NULL;
+    dnsbl_end(connection->check);
+    free(connection->verdict);
+    reverse_leave(connection->names);
+    free(connection->own_bar);
+    service_unref(connection->service);
+    lock_take(&all->lock);
+    connection->item.fd = -1;
+    lock_drop(&all->lock);
+    close(fd);
+}
+
+/* The gate has nothing to do but to count it off, unless it waits for the last one to end, or for
+ * the end of stress. */
+static void connection_end(struct connection *connection)
+{
+    struct connections *all = connection->all;
+
+    connection_release(connection);
+    lock_take(&all->lock);
+    connection->next_ended = all->ended;
+    all->ended = connection;
+    connections_change_working(all, -1);
+    lock_drop(&all->lock);
+    atomic_fetch_sub(&all->count, 1);
+    if (atomic_load(&all->signals.draining) || atomic_load(&all->signals.stressed))
+        waiter_wake(all->waiter);
+}
+
+static struct session *connection_begin_session(struct connection *connection)
+{
+    const struct session_rules *rules = connection_rules(connection->service, connection->spec);
+    struct session *session =
+        session_new(connection->item.fd, &connection->client, &connection->local,
+                    connection->spec->implicit_tls, rules, &connection->all->signals);
+    if (session == NULL)
+        return NULL;
+    session_set_bar(session, connection->bar);
+    session_set_wakeup(session, &connection->wakeup);
+    session_set_names(session, connection->names);
+    connection->names = NULL;
+    if (connection->allowed)
+        session_set_unlimited(session);
+    return session;
+}
+
+void connection_work(struct pool_job *job, void *scratch)
+{
+    struct connection *connection =
+        (struct connection *)((char *)job - offsetof(struct connection, job));
+
+    ASSERT(connection->stage == CONNECTION_WORKING && connection->item.fd >= 0);
+    connection->result = SESSION_CLOSED;
+    if (connection->session == NULL)
+        connection->session = connection_begin_session(connection);
+    if (connection->session != NULL)
+        connection->result = session_run(connection->session, scratch);
+    else
+        connection_say_own(connection->item.fd, REPLY_SERVER_BUSY);
+    if (connection->result == SESSION_CLOSED)
+        connection_end(connection);
+    else
+        waiter_post(&connection->item, CONNECTION_RETURNED);
+}
+
+void connections_bury(struct connections *all)
+{
+    waiter_assert_thread(all->waiter);
+    lock_take(&all->lock);
+    struct connection *ended = all->ended;
+    all->ended = NULL;
+    lock_drop(&all->lock);
+    while (ended != NULL) {
+        struct connection *connection = ended;
+        ended = connection->next_ended;
+        ASSERT(connection->stage == CONNECTION_WORKING && connection->item.fd == -1);
+        connection_forget(connection);
+    }
+}

@@ -1,0 +1,381 @@
+/* server/connection.c - what happens to one connection on the gate's thread, from the banner on
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "server/connection.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/deadline.h"
+#include "base/log.h"
+
+#define LOG_INTERVAL_MS 1000
+
+/* Tried once: whoever does not take a short reply from an empty socket buffer does without. */
+bool connection_say(int fd, const char *text, size_t len)
+{
+    return send(fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)len;
+}
+
+void connection_say_own(int fd, enum own_reply which)
+{
+    struct reply reply;
+    char wire[REPLY_WIRE_MAX];
+    reply_own(&reply, which);
+    connection_say(fd, wire, reply_format(&reply, wire, sizeof wire));
+}
+
+void connection_refuse(int fd, const struct listen_spec *spec, enum own_reply why)
+{
+    if (!spec->implicit_tls)
+        connection_say_own(fd, why);
+    close(fd);
+}
+
+const struct session_rules *connection_rules(const struct service *service,
+                                             const struct listen_spec *spec)
+{
+    return spec->submission ? &service->submission : &service->rules;
+}
+
+void connection_log_limit(struct refusals *refusals, const struct address *client,
+                          const char *event)
+{
+    struct log_line line;
+    char text[ADDRESS_TEXT_MAX];
+    int64_t now = deadline_now_ms();
+
+    refusals->unlogged++;
+    if (now - refusals->logged_ms < LOG_INTERVAL_MS)
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, event);
+    log_str(&line, "client", address_format_endpoint(client, text));
+    log_int(&line, "count", refusals->unlogged);
+    log_end(&line);
+    refusals->logged_ms = now;
+    refusals->unlogged = 0;
+}
+
+/* Stages. */
+
+void connection_enter(struct connection *connection, enum connection_stage stage, int64_t due_ms)
+{
+    struct connections *all = connection->all;
+
+    waiter_assert_thread(all->waiter);
+    all->waiting_transactions -= connection->is_waited_for;
+    all->waiting_slots -= connection->wants_slot;
+    connection->holds_next_hop = connection->is_waited_for = connection->wants_slot = false;
+    connection->stage = stage;
+    connection->since_ms = waiter_now_ms(all->waiter);
+    waiter_set_due(&connection->item, due_ms);
+}
+
+static struct connection *connection_of(struct waiter_item *item)
+{
+    return (struct connection *)((char *)item - offsetof(struct connection, item));
+}
+
+static void connection_watch(struct connection *connection, unsigned what)
+{
+    /* The client must not wait for one who does not see it. */
+    if (waiter_watch(&connection->item, what, WAITER_ONCE) != 0)
+        shutdown(connection->item.fd, SHUT_RDWR);
+}
+
+void connection_listen(struct connection *connection)
+{
+    connection_watch(connection, WAITER_READABLE | WAITER_FINISHED);
+}
+
+static int64_t connection_idle_due_ms(const struct connection *connection)
+{
+    const struct service *service = connection->service;
+    int64_t stress = service->stress.idle_timeout_ms;
+    bool stressed = stress > 0 && atomic_load(&connection->all->signals.stressed);
+    return connection->since_ms +
+           (stressed && stress < service->idle_timeout_ms ? stress : service->idle_timeout_ms);
+}
+
+static void connection_rest(struct connection *connection, enum connection_stage stage)
+{
+    connection_enter(connection, stage, WAITER_NEVER);
+    waiter_set_due(&connection->item, connection_idle_due_ms(connection));
+}
+
+/* In the middle of something: it is resumed by what its session awaits, or when that is due. */
+static void connection_wait(struct connection *connection)
+{
+    static const unsigned awaited[] = {
+        [SESSION_AWAITS_INPUT] = WAITER_READABLE | WAITER_FINISHED,
+        [SESSION_AWAITS_OUTPUT] = WAITER_WRITABLE,
+        [SESSION_AWAITS_GRANT] = 0,
+    };
+    struct connections *all = connection->all;
+    struct session *session = connection->session;
+
+    connection_enter(connection, CONNECTION_WAITING, session_due_ms(session));
+    connection->wants_slot = session_wants_slot(session);
+    connection->holds_next_hop = session_holds_next_hop(session);
+    connection->is_waited_for =
+        connection->holds_next_hop && session_awaits(session) != SESSION_AWAITS_GRANT;
+    all->waiting_slots += connection->wants_slot;
+    all->waiting_transactions += connection->is_waited_for;
+    connection_watch(connection, awaited[session_awaits(session)]);
+}
+
+static bool connection_awaits_grant(const struct connection *connection)
+{
+    return connection->stage == CONNECTION_WAITING &&
+           session_awaits(connection->session) == SESSION_AWAITS_GRANT;
+}
+
+void connection_hand_over(struct connection *connection)
+{
+    struct connections *all = connection->all;
+    bool resumed = connection->stage == CONNECTION_WAITING;
+
+    ASSERT(connection->stage != CONNECTION_WORKING && connection->item.fd >= 0);
+    if (all->pool == NULL) {
+        connection_dismiss(connection, REPLY_SHUTTING_DOWN);
+        return;
+    }
+    connection->granted = false;
+    connection_enter(connection, CONNECTION_WORKING, WAITER_NEVER);
+    /* Counted first, since a worker may be done with it at once. */
+    connections_count_working(all, 1);
+    if (pool_submit(all->pool, &connection->job, resumed ? POOL_FIRST : POOL_LAST))
+        return;
+    connections_count_working(all, -1);
+    connection->stage = CONNECTION_PARKED;
+    atomic_fetch_add(&all->counters.refused_limit, 1);
+    connection_log_limit(&all->busy, &connection->client, "event=busy reason=limits.queue");
+    connection_dismiss(connection, REPLY_SERVER_BUSY);
+}
+
+/* Events. */
+
+static void connection_take_back(struct connection *connection)
+{
+    struct connections *all = connection->all;
+    bool draining = atomic_load(&all->signals.draining);
+
+    ASSERT(connection->stage == CONNECTION_WORKING);
+    connections_count_working(all, -1);
+    if (connection->result == SESSION_IDLE) {
+        connection_rest(connection, CONNECTION_PARKED);
+        connection_listen(connection);
+    } else {
+        connection_wait(connection);
+        if (connection->granted && connection_awaits_grant(connection)) {
+            connection_hand_over(connection);
+            return;
+        }
+    }
+    if (all->cut)
+        shutdown(connection->item.fd, SHUT_RDWR);
+    else if (draining && !connection->holds_next_hop)
+        connection_dismiss(connection, REPLY_SHUTTING_DOWN);
+}
+
+static void connection_come_due(struct connection *connection)
+{
+    struct log_line line;
+    char client[ADDRESS_TEXT_MAX];
+
+    if (connection->stage == CONNECTION_WAITING) {
+        /* It says so itself, on a worker. */
+        connection_hand_over(connection);
+        return;
+    }
+    /* Under stress it was to be sooner. */
+    int64_t due_ms = connection_idle_due_ms(connection);
+    if (waiter_now_ms(connection->all->waiter) < due_ms) {
+        waiter_set_due(&connection->item, due_ms);
+        return;
+    }
+    atomic_fetch_add(&connection->all->counters.idle_dropped, 1);
+    /* A session says so itself. */
+    if (connection->session == NULL) {
+        log_begin(&line, LOG_LEVEL_DEBUG, "event=silent");
+        log_str(&line, "client", address_format_endpoint(&connection->client, client));
+        log_end(&line);
+    }
+    connection_dismiss(connection, REPLY_IDLE);
+}
+
+/* A silent one that goes away without a word: no worker needs to hear of it. */
+static void connection_hear_first(struct connection *connection, unsigned what)
+{
+    char octet;
+
+    if ((what & ~(unsigned)WAITER_READABLE) == 0) {
+        connection_hand_over(connection);
+        return;
+    }
+    ssize_t len = recv(connection->item.fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (len > 0)
+        connection_hand_over(connection);
+    else if (len < 0 && (errno == EAGAIN || errno == EINTR))
+        connection_listen(connection);
+    else
+        connection_close(connection);
+}
+
+static void connection_happened(struct waiter_item *item, unsigned what)
+{
+    struct connection *connection = connection_of(item);
+
+    if (what & CONNECTION_GRANTED)
+        connection->granted = true;
+    if (what & CONNECTION_RETURNED) {
+        connection_take_back(connection);
+        return;
+    }
+    /* What happened just before it was handed over; when it comes back it is looked at again. */
+    if (connection->stage == CONNECTION_WORKING)
+        return;
+    if (what & WAITER_DUE) {
+        connection_come_due(connection);
+    } else if (what >= WAITER_NEWS) {
+        if (connection_awaits_grant(connection))
+            connection_hand_over(connection);
+    } else if (connection->stage == CONNECTION_SILENT) {
+        connection_hear_first(connection, what);
+    } else {
+        /* Its client is gone: it need not wait for anything more. */
+        if (connection_awaits_grant(connection))
+            session_evict(connection->session);
+        connection_hand_over(connection);
+    }
+}
+
+void connection_await_first(struct connection *connection)
+{
+    connection->item.happened = connection_happened;
+    connection_rest(connection, CONNECTION_SILENT);
+}
+
+/* Begin and end. */
+
+struct connection *connection_open(struct connections *all, int fd, const struct address *peer,
+                                   const struct address *local, const struct listen_spec *spec,
+                                   struct service *service)
+{
+    struct connection *connection = calloc(1, sizeof *connection);
+
+    if (connection != NULL) {
+        connection->item = (struct waiter_item){.fd = fd, .happened = connection_happened};
+        connection->wakeup.wake = connection_grant;
+        connection->all = all;
+        connection->client = connection->peer = *peer;
+        connection->local = *local;
+        connection->spec = spec;
+    }
+    if (connection == NULL || waiter_add(all->waiter, &connection->item) != 0) {
+        free(connection);
+        connection_refuse(fd, spec, REPLY_SERVER_BUSY);
+        return NULL;
+    }
+    connection->service = service_ref(service);
+    connection->next = all->first;
+    if (all->first != NULL)
+        all->first->previous = connection;
+    all->first = connection;
+    atomic_fetch_add(&all->count, 1);
+    connection_enter(connection, CONNECTION_PROXY, WAITER_NEVER);
+    return connection;
+}
+
+void connection_forget(struct connection *connection)
+{
+    struct connections *all = connection->all;
+
+    ASSERT(connection->item.fd == -1);
+    waiter_remove(&connection->item);
+    if (connection->counted)
+        clients_leave(all->clients, &connection->client);
+    *(connection->previous != NULL ? &connection->previous->next : &all->first) = connection->next;
+    if (connection->next != NULL)
+        connection->next->previous = connection->previous;
+    free(connection);
+}
+
+void connection_close(struct connection *connection)
+{
+    struct connections *all = connection->all;
+
+    ASSERT(connection->stage != CONNECTION_WORKING);
+    connection_enter(connection, connection->stage, WAITER_NEVER);
+    connection_release(connection);
+    connection_forget(connection);
+    atomic_fetch_sub(&all->count, 1);
+}
+
+void connection_turn_away(struct connection *connection, const struct reply *reply)
+{
+    char wire[REPLY_WIRE_MAX];
+    if (!connection->spec->implicit_tls)
+        connection_say(connection->item.fd, wire, reply_format(reply, wire, sizeof wire));
+    connection_close(connection);
+}
+
+void connection_dismiss(struct connection *connection, enum own_reply why)
+{
+    if (connection->session != NULL)
+        session_dismiss(connection->session, why);
+    else if (!connection->spec->implicit_tls)
+        connection_say_own(connection->item.fd, why);
+    connection_close(connection);
+}
+
+/* All. */
+
+void connections_dismiss_idle(struct connections *all, enum own_reply why)
+{
+    struct connection *next;
+
+    for (struct connection *c = all->first; c != NULL; c = next) {
+        next = c->next;
+        if (c->stage != CONNECTION_WORKING && !c->holds_next_hop)
+            connection_dismiss(c, why);
+    }
+}
+
+void connections_dismiss_all(struct connections *all)
+{
+    struct connection *next;
+
+    for (struct connection *c = all->first; c != NULL; c = next) {
+        next = c->next;
+        ASSERT(c->stage != CONNECTION_WORKING);
+        connection_dismiss(c, REPLY_SHUTTING_DOWN);
+    }
+}
+
+void connections_cut(struct connections *all)
+{
+    lock_take(&all->lock);
+    all->cut = true;
+    for (struct connection *c = all->first; c != NULL; c = c->next) {
+        if (c->stage >= CONNECTION_WAITING && c->item.fd >= 0)
+            shutdown(c->item.fd, SHUT_RDWR);
+    }
+    lock_drop(&all->lock);
+}
+
+void connections_shorten_waits(struct connections *all, int64_t most_ms)
+{
+    int64_t due = waiter_now_ms(all->waiter) + most_ms;
+
+    for (struct connection *c = all->first; c != NULL; c = c->next) {
+        if (c->stage == CONNECTION_SILENT || c->stage == CONNECTION_PARKED)
+            waiter_set_due(&c->item, connection_idle_due_ms(c));
+        else if (c->stage == CONNECTION_WAITING && c->item.due_ms > due)
+            waiter_set_due(&c->item, due);
+    }
+}

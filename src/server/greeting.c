@@ -1,0 +1,356 @@
+/* server/greeting.c - a connection before its banner
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "server/greeting.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "base/deadline.h"
+#include "base/log.h"
+#include "net/proxy.h"
+
+#define EARLY_TEXT_MAX 64
+#define VERDICT_GRACE_MS 1000 /* for a verdict that is due to come */
+
+/* The end: the banner. */
+
+static void greeting_send_banner(struct connection *connection)
+{
+    char banner[512];
+    const struct session_rules *rules = connection_rules(connection->service, connection->spec);
+
+    if (!connection->spec->implicit_tls &&
+        !connection_say(connection->item.fd, banner,
+                        session_banner(rules, banner, sizeof banner))) {
+        /* Without its greeting it would wait for ever. */
+        shutdown(connection->item.fd, SHUT_RDWR);
+    }
+    dnsbl_end(connection->check);
+    connection->check = NULL;
+    free(connection->verdict);
+    connection->verdict = NULL;
+    connection_await_first(connection);
+}
+
+static int64_t greeting_delay_ms(const struct connection *connection)
+{
+    return connection->spec->implicit_tls || connection->spec->submission || connection->allowed
+               ? 0
+               : connection->service->greet_delay_ms;
+}
+
+/* The banner is due at this time after the beginning, not before. */
+static void greeting_delay(struct connection *connection, int64_t ms)
+{
+    connection->greet_ms = connection->since_ms + ms;
+    waiter_set_due(&connection->item, connection->greet_ms);
+}
+
+/* Blocklists. */
+
+static void greeting_bring_verdict(void *context, const struct dnsbl_verdict *verdict)
+{
+    struct connection *connection = context;
+    struct dnsbl_verdict *copy = malloc(sizeof *copy);
+
+    /* Without memory for it the client is not listed. */
+    if (copy != NULL)
+        *copy = *verdict;
+    connection->verdict = copy;
+    waiter_post(&connection->item, CONNECTION_JUDGED);
+}
+
+static bool greeting_ask_lists(struct connection *connection)
+{
+    const struct service *service = connection->service;
+
+    if (service->dnsbl == NULL || connection->allowed || connection->spec->submission ||
+        address_is_private(&connection->client))
+        return false;
+    connection->check = dnsbl_start(service->dnsbl, service->resolver, &connection->client,
+                                    greeting_bring_verdict, connection);
+    return connection->check != NULL;
+}
+
+/* postscreen's words, here and below, and what it does not say. */
+static void greeting_log_rank(const struct connection *connection)
+{
+    const struct dnsbl_verdict *verdict = connection->verdict;
+    struct log_line line;
+    char client[ADDRESS_TEXT_MAX];
+
+    log_begin(&line, LOG_LEVEL_INFO, "DNSBL rank ");
+    log_text(&line, "%d for %s", verdict->score,
+             address_format_endpoint(&connection->client, client));
+    log_str(&line, "hits", verdict->hits);
+    if (verdict->unanswered > 0)
+        log_int(&line, "unanswered", verdict->unanswered);
+    log_end(&line);
+}
+
+static void greeting_refuse_listed(struct connection *connection)
+{
+    struct reply reply;
+    char ip[ADDRESS_TEXT_MAX];
+
+    reply_set(&reply, 554, "5.7.1", "Service unavailable; client [%s] blocked using %s",
+              address_format_ip(&connection->client, ip), connection->verdict->worst);
+    admission_log_refusal(&connection->client, &reply);
+    connection_turn_away(connection, &reply);
+}
+
+/* False when out of memory: it then has to be refused. */
+static bool greeting_bar(struct connection *connection)
+{
+    char ip[ADDRESS_TEXT_MAX];
+    struct session_bar *bar = malloc(sizeof *bar);
+
+    if (bar == NULL)
+        return false;
+    bar->code = 451;
+    bar->enhanced = "4.7.1";
+    snprintf(bar->text, sizeof bar->text,
+             "Service unavailable; client [%s] blocked using %s, try again later",
+             address_format_ip(&connection->client, ip), connection->verdict->worst);
+    connection->bar = connection->own_bar = bar;
+    return true;
+}
+
+static void greeting_take_verdict(struct connection *connection)
+{
+    const struct service *service = connection->service;
+    const struct dnsbl_verdict *verdict = connection->verdict;
+
+    connection->awaits_verdict = false;
+    if (verdict != NULL && verdict->hits[0] != '\0')
+        greeting_log_rank(connection);
+    if (verdict == NULL || !verdict->listed) {
+        greeting_delay(connection, greeting_delay_ms(connection));
+        return;
+    }
+    atomic_fetch_add(&connection->all->counters.refused_dnsbl, 1);
+    if (service->listed == SERVICE_LISTED_TARPIT)
+        greeting_delay(connection, service->tarpit_ms);
+    else if (service->listed == SERVICE_LISTED_TEMPFAIL && greeting_bar(connection))
+        greeting_delay(connection, greeting_delay_ms(connection));
+    else
+        greeting_refuse_listed(connection);
+}
+
+/* The delay. */
+
+static void greeting_log_hangup(const struct connection *connection)
+{
+    struct log_line line;
+    char client[ADDRESS_TEXT_MAX];
+    log_begin(&line, LOG_LEVEL_INFO, "HANGUP ");
+    log_text(&line, "after %.2f from %s in tests before SMTP handshake",
+             (double)(deadline_now_ms() - connection->since_ms) / 1000,
+             address_format_endpoint(&connection->client, client));
+    log_end(&line);
+}
+
+static void greeting_log_early(const struct connection *connection, const char *text, size_t len)
+{
+    struct log_line line;
+    char client[ADDRESS_TEXT_MAX];
+    log_begin(&line, LOG_LEVEL_INFO, "PREGREET ");
+    log_text(&line, "%zu after %.2f from %s: %.*s", len,
+             (double)(deadline_now_ms() - connection->since_ms) / 1000,
+             address_format_endpoint(&connection->client, client), (int)len, text);
+    log_end(&line);
+}
+
+static void greeting_hear(struct connection *connection)
+{
+    char text[EARLY_TEXT_MAX];
+    ssize_t len = recv(connection->item.fd, text, sizeof text, MSG_PEEK | MSG_DONTWAIT);
+
+    if (len < 0 && (errno == EAGAIN || errno == EINTR)) {
+        connection_listen(connection);
+    } else if (len <= 0) {
+        greeting_log_hangup(connection);
+        connection_close(connection);
+    } else {
+        atomic_fetch_add(&connection->all->counters.early_talkers, 1);
+        greeting_log_early(connection, text, (size_t)len);
+        connection_dismiss(connection, REPLY_EARLY_TALKER);
+    }
+}
+
+static void greeting_come_due(struct connection *connection)
+{
+    if (!connection->awaits_verdict) {
+        greeting_send_banner(connection);
+        return;
+    }
+    /* It comes within its own time, and if it should not, the client is greeted. */
+    connection->awaits_verdict = false;
+    greeting_delay(connection, connection->service->dnsbl_timeout_ms + VERDICT_GRACE_MS);
+}
+
+static void greeting_happened(struct waiter_item *item, unsigned what)
+{
+    struct connection *connection =
+        (struct connection *)((char *)item - offsetof(struct connection, item));
+
+    ASSERT(connection->stage == CONNECTION_DELAYED);
+    if (what & CONNECTION_JUDGED)
+        greeting_take_verdict(connection);
+    else if (what & WAITER_DUE)
+        greeting_come_due(connection);
+    else
+        greeting_hear(connection);
+}
+
+/* A delay of nothing is no round through the waiter. */
+void greeting_begin(struct connection *connection, const struct admission *admission)
+{
+    const struct session_policy *policy =
+        &connection_rules(connection->service, connection->spec)->policy;
+    int64_t delay_ms;
+
+    ASSERT(connection->stage == CONNECTION_PROXY && admission->why == REPLY_OK);
+    connection->counted = true;
+    connection->allowed = admission->allowed;
+    connection->bar = admission->bar;
+    connection->item.happened = greeting_happened;
+    connection_enter(connection, CONNECTION_DELAYED, WAITER_NEVER);
+    if (policy->identify != NULL)
+        connection->names = policy->identify(policy->context, &connection->client);
+    connection->awaits_verdict = greeting_ask_lists(connection);
+    delay_ms = greeting_delay_ms(connection);
+    if (connection->awaits_verdict || delay_ms > 0)
+        greeting_delay(connection, delay_ms);
+    else
+        greeting_send_banner(connection);
+    connection_listen(connection);
+}
+
+/* The PROXY header. */
+
+static void greeting_log_proxy(const struct connection *connection, enum log_level level,
+                               const char *event, const char *reason)
+{
+    struct log_line line;
+    char text[ADDRESS_TEXT_MAX];
+    log_begin(&line, level, event);
+    log_str(&line, "peer", address_format_endpoint(&connection->peer, text));
+    if (reason != NULL)
+        log_str(&line, "reason", reason);
+    else
+        log_str(&line, "client", address_format_endpoint(&connection->client, text));
+    log_end(&line);
+}
+
+static void greeting_fail_proxy(struct connection *connection, const char *reason)
+{
+    atomic_fetch_add(&connection->all->counters.refused_proxy, 1);
+    greeting_log_proxy(connection, LOG_LEVEL_WARNING, "event=proxy-failed", reason);
+    connection_close(connection);
+}
+
+/* The header is read: may the client come in? LOCAL and UNKNOWN are the load balancer itself (a
+ * health check). */
+static void greeting_admit(struct connection *connection)
+{
+    struct admission admission;
+
+    greeting_log_proxy(connection, LOG_LEVEL_DEBUG, "event=proxy", NULL);
+    admission =
+        connection->proxy_local
+            ? admission_judge_balancer(connection->all, connection->service, &connection->client)
+            : admission_judge(connection->all, connection->service, &connection->client);
+    if (admission.why == REPLY_OK)
+        greeting_begin(connection, &admission);
+    else
+        connection_dismiss(connection, admission.why);
+}
+
+/* Reads the header away, as far as it has come. */
+static void greeting_take_off(struct connection *connection)
+{
+    char bytes[4096];
+
+    while (connection->proxy_left > 0) {
+        size_t most = connection->proxy_left < sizeof bytes ? connection->proxy_left : sizeof bytes;
+        ssize_t len = recv(connection->item.fd, bytes, most, MSG_DONTWAIT);
+        if (len < 0 && errno == EINTR)
+            continue;
+        if (len < 0 && errno == EAGAIN)
+            return;
+        if (len <= 0) {
+            connection_close(connection);
+            return;
+        }
+        connection->proxy_left -= (uint32_t)len;
+    }
+    greeting_admit(connection);
+}
+
+static void greeting_take_header(struct connection *connection, const struct proxy_header *header,
+                                 size_t used)
+{
+    if (!header->local) {
+        connection->client = header->source;
+        connection->local = header->destination;
+    }
+    connection->proxy_local = header->local;
+    connection->proxy_left = (uint32_t)used;
+    greeting_take_off(connection);
+}
+
+static void greeting_read_header(struct connection *connection)
+{
+    char bytes[PROXY_HEADER_MAX];
+    struct proxy_header header;
+    size_t used;
+
+    if (connection->proxy_left > 0) {
+        greeting_take_off(connection);
+        return;
+    }
+    ssize_t len = recv(connection->item.fd, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+    if (len < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (len <= 0) {
+        /* A load balancer's look whether the port is open. */
+        connection_close(connection);
+        return;
+    }
+    switch (proxy_parse(bytes, (size_t)len, &header, &used)) {
+    case PROXY_MORE:
+        break;
+    case PROXY_DONE:
+        greeting_take_header(connection, &header, used);
+        break;
+    case PROXY_BAD:
+        greeting_fail_proxy(connection, "what came is no PROXY header");
+    }
+}
+
+static void greeting_header_happened(struct waiter_item *item, unsigned what)
+{
+    struct connection *connection =
+        (struct connection *)((char *)item - offsetof(struct connection, item));
+
+    ASSERT(connection->stage == CONNECTION_PROXY);
+    if (what & WAITER_DUE)
+        greeting_fail_proxy(connection, "no whole PROXY header in time");
+    else
+        greeting_read_header(connection);
+}
+
+void greeting_await_header(struct connection *connection)
+{
+    connection->item.happened = greeting_header_happened;
+    waiter_set_due(&connection->item, connection->since_ms + connection->service->proxy_timeout_ms);
+    /* A header in pieces must wake us by its next piece, not by the one that lies there. */
+    if (waiter_watch(&connection->item, WAITER_READABLE | WAITER_FINISHED, WAITER_EDGE) != 0)
+        shutdown(connection->item.fd, SHUT_RDWR);
+}
