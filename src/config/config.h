@@ -197,7 +197,9 @@ enum config_out_tls {
     CONFIG_OUT_TLS_MAY,
     CONFIG_OUT_TLS_ENCRYPT,
     CONFIG_OUT_TLS_VERIFY,
+    CONFIG_OUT_TLS_DANE, /* of a route: nothing else will do */
 };
+enum config_mta_sts { CONFIG_MTA_STS_ENFORCE, CONFIG_MTA_STS_LOG, CONFIG_MTA_STS_OFF };
 struct config_route {
     bool given;                   /* of out.default_route (first: see OPTION_GROUP) */
     struct string_list domains;   /* lower case */
@@ -216,6 +218,8 @@ enum config_delivery { CONFIG_DELIVERY_LIVE, CONFIG_DELIVERY_SPOOL };
 
 struct config_out_tls_options {
     int level; /* enum config_out_tls */
+    bool dane;
+    int mta_sts; /* enum config_mta_sts */
     struct string_list no_tls;
     int64_t failures_for_ms;
     char *priority;
@@ -268,6 +272,7 @@ struct config_out {
     int64_t live_deadline_ms;
     char *spool; /* "" = nothing is stored */
     int64_t spool_reserve;
+    char *state; /* "" = nothing is remembered over a restart */
     int64_t deliveries; /* threads */
     struct duration_list retry;
     int64_t lifetime_ms;

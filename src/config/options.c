@@ -16,7 +16,9 @@ static const char *const over_limit_names[] = {"close", "tempfail", NULL};
 static const char *const identity_names[] = {"", "xclient", "proxy-v2", "proxy-v1", "none", NULL};
 static const char *const backend_tls_names[] = {"mirror", "none", "may", "encrypt", "verify", NULL};
 static const char *const action_names[] = {"accept", "continue", "deny", NULL};
-static const char *const route_tls_names[] = {"default", "none", "may", "encrypt", "verify", NULL};
+static const char *const route_tls_names[] = {"default", "none", "may", "encrypt",
+                                              "verify",  "dane", NULL};
+static const char *const mta_sts_names[] = {"enforce", "log", "off", NULL};
 static const char *const out_tls_names[] = {"", "none", "may", "encrypt", "verify", NULL};
 static const char *const delivery_names[] = {"live", "spool", NULL};
 static const char *const family_names[] = {"ipv6", "ipv4", "ipv6-only", "ipv4-only", NULL};
@@ -87,7 +89,8 @@ static const struct option route_rows[] = {
         "given. MX records are not asked for. Empty means that mail goes as if there were no "
         "route.")},
     {"tls", OPTION_ENUM, offsetof(struct config_route, tls), "default", 0, 0, route_tls_names,
-     N_("TLS towards these domains, instead of out.tls.level.")},
+     N_("TLS towards these domains, whatever they publish and out.tls.level says; \"dane\": only "
+        "to hosts that DANE proves.")},
     {"tls_name", OPTION_STRING, offsetof(struct config_route, tls_name), "", 0, 0, NULL,
      N_("The name that the certificate must be for, and SNI; empty means the next hop's own, or "
         "with "
@@ -418,6 +421,8 @@ static const struct option all_rows[] = {
      1099511627776LL, NULL,
      N_("What is kept free on the spool's file system: when there is less, mail that would have to "
         "be stored gets 452.")},
+    {"out.state", OPTION_FOLDER, offsetof(struct config, out.state), STATEDIR, 0, 0, NULL,
+     N_("The folder for what is remembered over a restart: MTA-STS policies. Empty: nothing is.")},
     {"out.deliveries", OPTION_INTEGER, offsetof(struct config, out.deliveries), "16", 1, 256, NULL,
      N_("Threads that deliver from the spool, beside out.workers.")},
     {"out.retry", OPTION_DURATIONS, offsetof(struct config, out.retry), "5m 10m 20m 40m 1h 2h 4h",
@@ -445,6 +450,13 @@ static const struct option all_rows[] = {
         "a valid certificate. That must be for the host's name where the configuration names the "
         "host "
         "or DNSSEC proves the MX records, and else for the recipient's domain, which few are.")},
+    {"out.tls.dane", OPTION_BOOLEAN, offsetof(struct config, out.tls.dane), "true", 0, 0, NULL,
+     N_("Hosts that publish TLSA records, proven by DNSSEC, get mail under TLS with a certificate "
+        "that matches them, and not otherwise (DANE, RFC 7672). Needs dns.validate.")},
+    {"out.tls.mta_sts", OPTION_ENUM, offsetof(struct config, out.tls.mta_sts), "enforce", 0, 0,
+     mta_sts_names,
+     N_("Domains that publish an MTA-STS policy (RFC 8461) get mail as it says; \"log\": what "
+        "would fail is only logged and counted. DANE comes first.")},
     {"out.tls.no_tls", OPTION_PATTERNS, offsetof(struct config, out.tls.no_tls), "", 0, 0, NULL,
      N_("Domains and MX hosts to which no TLS is used under \"may\", because theirs is "
         "broken.")},

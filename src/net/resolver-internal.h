@@ -53,6 +53,7 @@ struct resolver {
     struct resolver_file resolv_conf, anchor; /* of the context */
     int64_t look_ms;                          /* not to be looked at before */
     bool started, broken, ending;
+    bool downgraded; /* validation was given up */
     int64_t retry_ms;           /* not to be started again before */
     struct question open, late; /* heads of rings */
     unsigned question_count;    /* in both */

@@ -177,13 +177,14 @@ static unsigned count_ring(const struct question *ring)
 }
 
 /* Goes on with another context, in which all that is open is asked again. */
-static void change_context(struct resolver *resolver, struct ub_ctx *context)
+static void change_context(struct resolver *resolver, struct ub_ctx *context, bool downgraded)
 {
     struct ub_ctx *old = resolver->context;
     struct question open, late;
 
     pthread_mutex_lock(&resolver->lock);
     resolver->context = context;
+    resolver->downgraded = downgraded;
     resolver->broken = false;
     move_ring(&open, &resolver->open);
     move_ring(&late, &resolver->late);
@@ -210,7 +211,7 @@ static void downgrade(struct resolver *resolver)
     log_write(LOG_LEVEL_ERROR,
               "event=dns-validation-off reason=\"the name servers pass no DNSSEC records on\" "
               "hint=\"use others, or recurse; without DNSSEC there is no DANE\"");
-    change_context(resolver, context);
+    change_context(resolver, context, true);
 }
 
 static bool is_to_be_renewed(struct resolver *resolver)
@@ -242,7 +243,7 @@ static void renew(struct resolver *resolver)
     log_end(&line);
     resolver->validation_fails = false;
     if (context != NULL)
-        change_context(resolver, context);
+        change_context(resolver, context, false);
     else
         ask_waiting(resolver);
 }

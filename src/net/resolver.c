@@ -280,6 +280,17 @@ struct resolver *resolver_new(const struct resolver_config *config, struct error
     return NULL;
 }
 
+bool resolver_validates(struct resolver *resolver)
+{
+    const char *anchor;
+
+    pthread_mutex_lock(&resolver->lock);
+    bool validates = resolver_trust_anchor(&resolver->config, &anchor, NULL) == 0 &&
+                     anchor != NULL && !resolver->downgraded;
+    pthread_mutex_unlock(&resolver->lock);
+    return validates;
+}
+
 void resolver_free(struct resolver *resolver)
 {
     if (resolver == NULL)

@@ -112,6 +112,19 @@ struct resolver_question {
 void resolver_lookup_all(struct resolver *resolver, struct resolver_question *questions,
                          size_t count, struct deadline deadline);
 
+/* The same in two steps, so that other things can be asked meanwhile. `questions` need not live from
+ * one to the other; NULL is fine for out of memory. What has not come by the deadline of the second
+ * is "timeout", RESOLVER_TEMPORARY. */
+struct resolver_pending;
+struct resolver_pending *resolver_begin(struct resolver *resolver,
+                                        const struct resolver_question *questions, size_t count,
+                                        struct deadline deadline);
+void resolver_finish(struct resolver_pending *pending, struct resolver_question *questions,
+                     size_t count, struct deadline deadline);
+
+/* Has it a trust anchor, and not been found to be of no use? Without, nothing is ever `secure`. */
+bool resolver_validates(struct resolver *resolver);
+
 /* What `from` holds is `to`'s from now on. */
 void resolver_answer_move(struct resolver_answer *to, struct resolver_answer *from);
 void resolver_answer_free(struct resolver_answer *answer);

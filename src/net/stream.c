@@ -524,10 +524,10 @@ enum io_result stream_start_tls_server(struct stream *stream, struct tls_server 
 }
 
 enum io_result stream_start_tls_client(struct stream *stream, struct tls_client *client,
-                                       const char *server_name, struct deadline deadline,
-                                       struct error *err)
+                                       const char *server_name, const struct tls_judge *judge,
+                                       struct deadline deadline, struct error *err)
 {
-    stream->tls = tls_session_new_client(client, stream->fd, server_name, err);
+    stream->tls = tls_session_new_client(client, stream->fd, server_name, judge, err);
     return handshake(stream, deadline, err);
 }
 

@@ -26,6 +26,7 @@
 struct tls_server;
 struct tls_client;
 struct tls_session;
+struct tls_judge;
 
 enum io_result {
     IO_OK,
@@ -170,10 +171,11 @@ enum io_result stream_begin_tls_server(struct stream *stream, struct tls_server 
                                        struct error *err);
 enum io_result stream_continue_tls(struct stream *stream, struct deadline patience,
                                    struct deadline deadline, struct error *err);
-/* `server_name` goes out as SNI and is what a certificate is checked against; NULL: none. */
+/* `server_name` goes out as SNI and is what a certificate is checked against; NULL: none. `judge`
+ * checks instead of that, where it is not NULL. */
 enum io_result stream_start_tls_client(struct stream *stream, struct tls_client *client,
-                                       const char *server_name, struct deadline deadline,
-                                       struct error *err);
+                                       const char *server_name, const struct tls_judge *judge,
+                                       struct deadline deadline, struct error *err);
 
 /* The facts of the TLS session for logs and Received; false in plain text. */
 struct tls_info {

@@ -24,8 +24,9 @@ enum {
 
 /* NULL with a reason. The session holds a reference of its server; a client must outlive it. */
 struct tls_session *tls_session_new_server(struct tls_server *server, int fd, struct error *err);
+/* `judge` NULL: the client's own rules hold; else it must outlive the handshake. */
 struct tls_session *tls_session_new_client(struct tls_client *client, int fd, const char *name,
-                                           struct error *err);
+                                           const struct tls_judge *judge, struct error *err);
 void tls_session_free(struct tls_session *session);
 
 /* Where `wait` is said, one recv(2) may wait, for as long as the socket lets it; nothing else

@@ -17,6 +17,10 @@ struct tls_session {
     gnutls_session_t gnutls;
     struct tls_server *server; /* NULL on the client side */
     bool peer_verified;
+    /* Of a handshake that is judged: */
+    const struct tls_judge *judge; /* NULL: it is not */
+    enum { UNJUDGED, ACCEPTED, REFUSED } judgement;
+    struct error *reason; /* of the caller's, for REFUSED */
     struct tls_transport transport;
 };
 
@@ -62,8 +66,65 @@ struct tls_session *tls_session_new_server(struct tls_server *server, int fd, st
     return session;
 }
 
+/* Judges. */
+
+#define CHAIN_MAX 16 /* certificates that are shown to a judge */
+
+static int tls_session_judge(gnutls_session_t gnutls)
+{
+    struct tls_session *session = gnutls_session_get_ptr(gnutls);
+    struct tls_certificate chain[CHAIN_MAX];
+    unsigned count = 0;
+    const gnutls_datum_t *peers = gnutls_certificate_get_peers(gnutls, &count);
+    struct tls_peer peer = {.chain = chain, .session = session};
+
+    for (; peers != NULL && peer.count < count && peer.count < CHAIN_MAX; peer.count++)
+        chain[peer.count] =
+            (struct tls_certificate){peers[peer.count].data, peers[peer.count].size};
+    bool accepted = session->judge->accepts(session->judge->context, &peer, session->reason);
+    session->judgement = accepted ? ACCEPTED : REFUSED;
+    return accepted ? 0 : GNUTLS_E_CERTIFICATE_ERROR;
+}
+
+static void tls_session_explain_status(unsigned status, struct error *err)
+{
+    gnutls_datum_t text = {NULL, 0};
+
+    if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) != 0)
+        return;
+    while (text.size > 0 && strchr(". ", text.data[text.size - 1]) != NULL)
+        text.data[--text.size] = '\0';
+    error_set(err, "%s", (const char *)text.data);
+    gnutls_free(text.data);
+}
+
+enum tls_trust tls_peer_check(const struct tls_peer *peer, const char *name, struct error *err)
+{
+    unsigned status = GNUTLS_CERT_INVALID;
+    int result = gnutls_certificate_verify_peers3(peer->session->gnutls, name, &status);
+
+    if (result == 0 && status == 0)
+        return TLS_TRUSTED;
+    if (result != 0)
+        error_set(err, "%s", gnutls_strerror(result));
+    else
+        tls_session_explain_status(status, err);
+    status &= ~(unsigned)GNUTLS_CERT_INVALID;
+    if (result == 0 && status == GNUTLS_CERT_UNEXPECTED_OWNER)
+        return TLS_WRONG_NAME;
+    return result == 0 && (status == GNUTLS_CERT_EXPIRED || status == GNUTLS_CERT_NOT_ACTIVATED)
+               ? TLS_EXPIRED
+               : TLS_NOT_TRUSTED;
+}
+
+bool tls_peer_is_modern(const struct tls_peer *peer)
+{
+    gnutls_protocol_t version = gnutls_protocol_get_version(peer->session->gnutls);
+    return version == GNUTLS_TLS1_2 || version == GNUTLS_TLS1_3;
+}
+
 struct tls_session *tls_session_new_client(struct tls_client *client, int fd, const char *name,
-                                           struct error *err)
+                                           const struct tls_judge *judge, struct error *err)
 {
     struct tls_session *session =
         new_session(GNUTLS_CLIENT, client->priority, client->credentials, fd, err);
@@ -71,8 +132,13 @@ struct tls_session *tls_session_new_client(struct tls_client *client, int fd, co
         return NULL;
     if (name != NULL)
         gnutls_server_name_set(session->gnutls, GNUTLS_NAME_DNS, name, strlen(name));
-    if (client->verify)
+    if (judge != NULL) {
+        session->judge = judge;
+        gnutls_session_set_ptr(session->gnutls, session);
+        gnutls_session_set_verify_function(session->gnutls, tls_session_judge);
+    } else if (client->verify) {
         gnutls_session_set_verify_cert(session->gnutls, name, 0);
+    }
     return session;
 }
 
@@ -124,17 +190,21 @@ static int judge_client(struct tls_session *session, struct error *err)
 /* Why a certificate was not accepted is what its owner must know. */
 static void explain(struct tls_session *session, int result, struct error *err)
 {
-    gnutls_datum_t text = {NULL, 0};
-    unsigned status = gnutls_session_get_verify_cert_status(session->gnutls);
-
-    error_set(err, "%s", gnutls_strerror(result));
-    if (result != GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR ||
-        gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) != 0)
+    if (session->judgement == REFUSED)
         return;
-    while (text.size > 0 && strchr(". ", text.data[text.size - 1]) != NULL)
-        text.data[--text.size] = '\0';
-    error_set(err, "%s", (const char *)text.data);
-    gnutls_free(text.data);
+    error_set(err, "%s", gnutls_strerror(result));
+    if (result == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR)
+        tls_session_explain_status(gnutls_session_get_verify_cert_status(session->gnutls), err);
+}
+
+/* Who shows nothing was not asked about. */
+static int tls_session_check_judged(const struct tls_session *session, struct error *err)
+{
+    if (session->judge == NULL || session->judgement == ACCEPTED)
+        return 0;
+    error_set(err, "no certificate was shown");
+    gnutls_alert_send(session->gnutls, GNUTLS_AL_FATAL, GNUTLS_A_CERTIFICATE_REQUIRED);
+    return TLS_BROKEN;
 }
 
 int tls_session_handshake(struct tls_session *session, bool wait, struct error *err)
@@ -142,6 +212,7 @@ int tls_session_handshake(struct tls_session *session, bool wait, struct error *
     int result;
     session->transport.may_wait = wait;
     session->transport.holding = true;
+    session->reason = err;
     do {
         session->transport.pulled = false;
         result = gnutls_handshake(session->gnutls);
@@ -152,7 +223,8 @@ int tls_session_handshake(struct tls_session *session, bool wait, struct error *
         /* Up to TLS 1.2 it is often the other side that waits for the end of it. */
         if (gnutls_protocol_get_version(session->gnutls) != GNUTLS_TLS1_3)
             tls_transport_flush(&session->transport);
-        return judge_client(session, err);
+        return session->server != NULL ? judge_client(session, err)
+                                       : tls_session_check_judged(session, err);
     }
     if (result == GNUTLS_E_AGAIN)
         return wanted(session);

@@ -71,6 +71,29 @@ struct tls_certificate {
     size_t len; /* octets */
 };
 
+/* What a server shows in a handshake; valid within a tls_judge. */
+struct tls_session;
+struct tls_peer {
+    const struct tls_certificate *chain; /* leaf first, as it came */
+    size_t count;
+    struct tls_session *session;
+};
+
+/* Decides instead of a tls_client's `verify`: false ends the handshake with an alert, and `err` says
+ * why. It is asked once, by the thread that runs the handshake, and may not wait. A handshake in
+ * which nothing was shown fails. */
+struct tls_judge {
+    bool (*accepts)(void *context, const struct tls_peer *peer, struct error *err);
+    void *context;
+};
+
+/* Is the chain one that the CAs of the tls_client vouch for, and for this name? `err` says why not. */
+enum tls_trust { TLS_TRUSTED, TLS_NOT_TRUSTED, TLS_EXPIRED, TLS_WRONG_NAME };
+enum tls_trust tls_peer_check(const struct tls_peer *peer, const char *name, struct error *err);
+
+/* TLS 1.2 or newer. */
+bool tls_peer_is_modern(const struct tls_peer *peer);
+
 struct tls_client_config {
     const char *priority; /* NULL: "NORMAL" TLS_ORDER */
     bool verify;          /* chain and name; otherwise any certificate will do */

@@ -14,8 +14,6 @@
 #include "base/base64.h"
 #include "base/log.h"
 #include "net/dial.h"
-#include "out/candidates.h"
-#include "out/tlspolicy.h"
 
 #define DNS_TIMEOUT_MS 30000
 #define PLACE_WAIT_MS 20000 /* for another message to the same destination to end */
@@ -43,8 +41,8 @@ struct attempt {
     const struct candidate *candidate;
     const struct route *route; /* the candidate's */
     struct remote_host host;   /* the candidate, for marks */
-    char ascii[DNS_NAME_MAX];  /* the recipient's domain in A-labels */
     struct tls_need need;
+    struct security_check check;
 };
 
 /* What a step may take. Only one that had all of its own time says anything of the host: the rest of
@@ -208,24 +206,62 @@ static enum outcome contact_say_hello(struct attempt *attempt)
                                                         : contact_fail_reply(attempt, "EHLO");
 }
 
+/* In Postfix's words: "Trusted" is who is proven, but not to be the domain's host. */
+static const char *contact_trust_name(const struct tls_need *need)
+{
+    if (need->level < CONFIG_OUT_TLS_VERIFY)
+        return "Untrusted";
+    return need->unproven ? "Trusted" : "Verified";
+}
+
 static void contact_log_tls(const struct attempt *attempt)
 {
     struct contact *contact = attempt->contact;
-    char text[REMOTE_NAME_MAX + 200];
     struct tls_info info;
+    struct log_line line;
 
     if (!stream_tls_info(&contact->remote->hop.stream, &info))
         return;
-    snprintf(text, sizeof text, "%s TLS connection established to %s: %s with cipher %s",
-             attempt->need.level == CONFIG_OUT_TLS_VERIFY ? "Verified" : "Untrusted",
-             contact->remote->name, info.version, info.cipher);
-    contact_log_line_of(contact, LOG_LEVEL_INFO, text);
+    log_begin(&line, LOG_LEVEL_INFO, "");
+    log_text(&line, "%s TLS connection established to %s: %s with cipher %s",
+             contact_trust_name(&attempt->need), contact->remote->name, info.version, info.cipher);
+    log_str(&line, "policy", attempt->need.why);
+    if (attempt->check.matched[0] != '\0')
+        log_str(&line, "matched", attempt->check.matched);
+    log_str(&line, "session", contact->session);
+    log_end(&line);
+}
+
+/* What a policy had to say to this host; the first failure of a day is worth a line of its own. */
+static void contact_count(const struct attempt *attempt, enum tls_result result, const char *reason)
+{
+    const struct contact *contact = attempt->contact;
+    const struct tls_need *need = &attempt->need;
+    struct log_line line;
+
+    if (contact->out->tlscounts == NULL ||
+        (need->policy == TLS_POLICY_NONE && result == TLS_RESULT_SUCCESS))
+        return;
+    if (!tlscounts_add(contact->out->tlscounts, need->policy_domain, need->policy, result,
+                       attempt->candidate->host, reason) ||
+        need->policy == TLS_POLICY_NONE)
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=tls-policy");
+    log_str(&line, "domain", need->policy_domain);
+    log_str(&line, "policy", tls_policy_type_name(need->policy));
+    log_str(&line, "host", attempt->candidate->host);
+    log_str(&line, "result", tls_result_name(result));
+    log_str(&line, "reason", reason);
+    log_str(&line, "effect", need->watched ? "none, it is only watched" : "the host is not used");
+    log_end(&line);
 }
 
 static struct tls_client *contact_tls_client_for(const struct attempt *attempt)
 {
     const struct contact *contact = attempt->contact;
-    if (attempt->need.level != CONFIG_OUT_TLS_VERIFY)
+    /* DANE asks no CA. */
+    if (attempt->need.level == CONFIG_OUT_TLS_DANE ||
+        (attempt->need.level != CONFIG_OUT_TLS_VERIFY && !security_is_judged(&attempt->need)))
         return contact->out->tls_any;
     return attempt->route->tls_client != NULL ? attempt->route->tls_client
                                               : contact->out->tls_verify;
@@ -238,10 +274,19 @@ static enum outcome contact_handshake_failed(struct attempt *attempt, enum io_re
 {
     struct contact *contact = attempt->contact;
     bool plain = attempt->need.level == CONFIG_OUT_TLS_MAY && result != IO_TIMEOUT;
+    bool is_published = attempt->need.policy != TLS_POLICY_NONE && !attempt->need.watched;
 
-    contact_fail(contact, "4.7.5", "TLS with %s failed: %s%s", contact->remote->name, reason,
-                 plain ? "; plain text is tried for this message" : "");
-    if (result != IO_TIMEOUT)
+    if (is_published)
+        contact_fail(contact, "4.7.5", "TLS with %s failed: %s (policy: %s)", contact->remote->name,
+                     reason, attempt->need.why);
+    else
+        contact_fail(contact, "4.7.5", "TLS with %s failed: %s%s", contact->remote->name, reason,
+                     plain ? "; plain text is tried for this message" : "");
+    contact_count(attempt,
+                  attempt->check.result != TLS_RESULT_SUCCESS ? attempt->check.result
+                                                              : TLS_RESULT_VALIDATION_FAILURE,
+                  reason);
+    if (result != IO_TIMEOUT && !is_published)
         remotes_mark(contact->out->remotes, REMOTE_TLS_FAILED, &attempt->host, reason,
                      contact->out->config->out.tls.failures_for_ms);
     return plain ? TLS_FAILED : NEXT;
@@ -249,6 +294,7 @@ static enum outcome contact_handshake_failed(struct attempt *attempt, enum io_re
 
 static enum outcome contact_tls_refused(struct attempt *attempt)
 {
+    contact_count(attempt, TLS_RESULT_STARTTLS_NOT_SUPPORTED, "STARTTLS was refused");
     if (attempt->need.level != CONFIG_OUT_TLS_MAY)
         return contact_fail_reply(attempt, "STARTTLS");
     attempt->contact->remote->once = attempt->contact->remote->tls_failed = true;
@@ -277,22 +323,28 @@ static enum outcome contact_start_tls(struct attempt *attempt)
 
     if (attempt->need.level == CONFIG_OUT_TLS_NONE)
         return READY;
-    if (!(hop->capabilities.extensions & NEXTHOP_STARTTLS))
+    if (!(hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
+        contact_count(attempt, TLS_RESULT_STARTTLS_NOT_SUPPORTED, "STARTTLS was not offered");
         return attempt->need.level == CONFIG_OUT_TLS_MAY
                    ? READY
                    : contact_fail(contact, "4.7.4",
                                   "TLS is required (%s), but was not offered by host %s",
                                   attempt->need.why, contact->remote->name);
+    }
     if (attempt->need.level == CONFIG_OUT_TLS_VERIFY && attempt->need.name == NULL)
         return contact_fail(contact, "4.7.5",
                             "there is no name for the certificate of %s to be checked against; set "
                             "tls_name",
                             contact->remote->name);
-    enum io_result result =
-        nexthop_starttls(hop, contact_tls_client_for(attempt), attempt->need.name, contact->verdict,
-                         contact_step(contact, contact_timeouts(contact)->handshake), &err);
+    attempt->check = (struct security_check){.need = &attempt->need};
+    const struct tls_judge judge = {security_accepts, &attempt->check};
+    enum io_result result = nexthop_starttls_judged(
+        hop, contact_tls_client_for(attempt), attempt->need.name,
+        security_is_judged(&attempt->need) ? &judge : NULL, contact->verdict,
+        contact_step(contact, contact_timeouts(contact)->handshake), &err);
     if (result == IO_OK) {
         contact_log_tls(attempt);
+        contact_count(attempt, attempt->check.result, attempt->check.reason.text);
         return contact_hello_under_tls(attempt);
     }
     if (contact->verdict->code >= 400 && !hop->stream.broken)
@@ -423,17 +475,24 @@ static enum outcome contact_try_once(struct attempt *attempt)
 static void contact_find_need(struct attempt *attempt)
 {
     const struct contact *contact = attempt->contact;
-    const struct candidate *candidate = attempt->candidate;
-    const bool is_name = dns_name_to_ascii(contact->domain, attempt->ascii) == 0;
-    const struct tls_question question = {
-        .route = attempt->route,
-        .domain = contact->domain,
-        .ascii = is_name ? attempt->ascii : NULL,
-        .host = candidate->host,
-        .host_is_address = candidate->host_is_address,
-        .host_secure = candidate->host_secure,
-    };
-    tls_policy_find(&contact->out->config->out, &question, &attempt->need);
+    security_need(&contact->security, contact->out, contact->domain, attempt->candidate,
+                  &attempt->need);
+}
+
+/* Not to be used at all, whatever it would answer. Nothing is remembered of it: what is published
+ * may be mended any moment. */
+static bool contact_is_refused(struct attempt *attempt)
+{
+    const struct tls_need *need = &attempt->need;
+
+    if (need->refusal == NULL)
+        return false;
+    contact_count(attempt, need->refusal_result, need->refusal);
+    if (need->watched)
+        return false;
+    contact_fail(attempt->contact, "4.7.5", "host %s is not used: %s (policy: %s)",
+                 attempt->candidate->host, need->refusal, tls_policy_type_name(need->policy));
+    return true;
 }
 
 /* The fallback is a destination of its own, the same for all that fall back to it. */
@@ -442,6 +501,14 @@ static struct remote_host contact_host(const struct contact *contact,
 {
     const char *key = candidate->route == contact->route ? contact->key : candidate->route->name;
     return (struct remote_host){key, candidate->host, &candidate->address};
+}
+
+static void contact_pass_over(struct contact *contact, const char *host)
+{
+    for (size_t i = 0; i < contact->candidates.count; i++) {
+        struct candidate *other = &contact->candidates.items[i];
+        other->asked |= strcasecmp(other->host, host) == 0;
+    }
 }
 
 static enum outcome contact_try_candidate(struct contact *contact,
@@ -460,6 +527,10 @@ static enum outcome contact_try_candidate(struct contact *contact,
     snprintf(remote->name, sizeof remote->name, "%s[%s]:%u", candidate->host,
              address_format_ip(&candidate->address, ip), candidate->address.port);
     contact_find_need(&attempt);
+    if (contact_is_refused(&attempt)) {
+        contact_pass_over(contact, candidate->host);
+        return NEXT;
+    }
     enum outcome outcome = contact_try_once(&attempt);
     if (outcome == TLS_FAILED) {
         attempt.need.level = CONFIG_OUT_TLS_NONE;
@@ -533,9 +604,15 @@ static int contact_try_all(struct contact *contact)
 
 static int contact_look_up(struct contact *contact)
 {
-    enum own_reply why =
-        candidates_find(contact->out, contact->route, contact->domain,
-                        contact_step(contact, DNS_TIMEOUT_MS), &contact->candidates);
+    struct deadline deadline = contact_step(contact, DNS_TIMEOUT_MS);
+
+    security_begin(&contact->security, contact->out, contact->route, contact->domain, deadline);
+    enum own_reply why = candidates_find(contact->out, contact->route, contact->domain, deadline,
+                                         &contact->candidates);
+    if (why == REPLY_OK &&
+        security_find(&contact->security, contact->out, contact->route, &contact->candidates,
+                      contact_step(contact, DNS_TIMEOUT_MS)) != 0)
+        why = REPLY_SERVER_BUSY;
     if (why == REPLY_OK)
         return 0;
     contact_log_line_of(contact, LOG_LEVEL_INFO, contact->candidates.reason);
@@ -704,6 +781,7 @@ void contact_defer(const struct contact *contact, const char *reason)
 void contact_clear(struct contact *contact)
 {
     candidates_clear(&contact->candidates);
+    security_clear(&contact->security);
 }
 
 void contact_end(const struct outbound *out, struct remote *remote, bool orderly)

@@ -12,7 +12,8 @@
  *   all connections of the destination are in use      451 4.3.2
  *   no host answers, or greets or hears EHLO as it     451 4.4.1 with the last host's reason
  *   should
- *   TLS is needed and not to be had                    451 4.7.4, 451 4.7.5
+ *   TLS is needed and not to be had, or the host is    451 4.7.4, 451 4.7.5
+ *   not what DANE or MTA-STS has it to be
  *   a smarthost does not accept our log-in             451 4.7.8
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -22,6 +23,7 @@
 
 #include "out/candidates.h"
 #include "out/outbound.h"
+#include "out/security.h"
 
 struct contact {
     /* The caller's to fill, the rest being zero. */
@@ -37,6 +39,7 @@ struct contact {
     /* Its own. */
     char key[ROUTE_KEY_MAX];
     struct candidates candidates; /* none before they were looked up */
+    struct security security;     /* the same */
     unsigned attempts;
 };
 

@@ -5,6 +5,7 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,9 @@
 #include "out/depot.h"
 #include "out/hosts.h"
 #include "out/orders.h"
+#include "out/stscache.h"
+#include "out/stsfetch.h"
+#include "out/tlscounts.h"
 #include "server/daemon.h"
 
 /* Refused mail data is read away so far, so that the client hears the refusal and does not come back
@@ -30,6 +34,9 @@
 struct relay_out {
     struct remotes *remotes;
     struct resolver *resolver;
+    struct stsfetch *stsfetch;
+    struct stscache *stscache;
+    struct tlscounts *tlscounts;
     struct depot *depot;      /* NULL: nothing is ever stored */
     struct control *control;  /* NULL: none */
     struct deadline patience; /* at the end, for what next hops still owe */
@@ -72,8 +79,44 @@ static void relay_out_stop(void *shared)
         _exit(EX_OK);
     }
     remotes_free(relay->remotes);
+    stscache_free(relay->stscache);
+    stsfetch_free(relay->stsfetch);
+    tlscounts_free(relay->tlscounts);
     resolver_free(relay->resolver);
     free(relay);
+}
+
+/* What is known of other people's policies. */
+static int relay_out_start_policies(struct relay_out *relay, const struct config *config,
+                                    struct error *err)
+{
+    char folder[PATH_MAX] = "";
+
+    relay->tlscounts = tlscounts_new(err);
+    relay->stsfetch = relay->tlscounts != NULL ? stsfetch_new(relay->resolver, err) : NULL;
+    if (relay->stsfetch == NULL)
+        return -1;
+    if (config->out.state[0] != '\0' &&
+        snprintf(folder, sizeof folder, "%s/mta-sts", config->out.state) >= (int)sizeof folder)
+        folder[0] = '\0';
+    stsfetch_use(relay->stsfetch, config->out.tls.ca_file);
+    const struct stscache_source source = stsfetch_source(relay->stsfetch);
+    relay->stscache = stscache_new(folder, &source, err);
+    return relay->stscache != NULL ? 0 : -1;
+}
+
+/* "Nothing can be proven" is not the same as "everything is forged": mail goes on, without DANE. */
+static void relay_out_check_validation(const struct relay_out *relay, const struct config *config)
+{
+    struct log_line line;
+
+    if (!config->out.tls.dane || resolver_validates(relay->resolver))
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=dane status=off");
+    log_str(&line, "reason", "the DNS resolver has no trust anchor, or may not validate");
+    log_str(&line, "hint",
+            "install dns-root-data and leave dns.validate on; or set out.tls.dane to false");
+    log_end(&line);
 }
 
 static void *relay_out_start(const struct config *config, struct error *err)
@@ -87,12 +130,14 @@ static void *relay_out_start(const struct config *config, struct error *err)
     }
     config_resolver(config, &resolver);
     relay->resolver = resolver_new(&resolver, err);
-    if (relay->resolver != NULL)
+    if (relay->resolver != NULL && relay_out_start_policies(relay, config, err) == 0)
         relay->remotes = remotes_new(err);
     if (relay->remotes != NULL && config->out.spool[0] != '\0')
         relay->depot = depot_open(config, err);
-    if (relay->remotes != NULL && (relay->depot != NULL || config->out.spool[0] == '\0'))
+    if (relay->remotes != NULL && (relay->depot != NULL || config->out.spool[0] == '\0')) {
+        relay_out_check_validation(relay, config);
         return relay;
+    }
     relay_out_stop(relay);
     return NULL;
 }
@@ -270,6 +315,9 @@ static struct service *relay_out_service(void *shared, struct config *config,
     }
     out->tls = tls != NULL ? tls_server_ref(tls) : NULL;
     out->generation = ++relay->generation;
+    out->stscache = relay->stscache;
+    out->tlscounts = relay->tlscounts;
+    stsfetch_use(relay->stsfetch, config->out.tls.ca_file);
     atomic_init(&out->service.references, 1);
     out->service.destroy = outbound_destroy;
     set_rules(out);

@@ -21,6 +21,8 @@
 #include "server/service.h"
 
 struct depot;
+struct stscache;
+struct tlscounts;
 
 struct outbound {
     struct service service;
@@ -36,11 +38,13 @@ struct outbound {
     /* The process's. */
     struct remotes *remotes;
     struct resolver *resolver;
+    struct stscache *stscache;     /* NULL: no MTA-STS */
+    struct tlscounts *tlscounts;   /* NULL: nothing is counted */
     struct depot *depot;           /* NULL: nothing can be stored */
     const struct out_store *store; /* the same */
 };
 
-/* All but the service, the client side's TLS and the store, which are the caller's to fill. Takes a
+/* All but the service, the client side's TLS, the store, policies and counts, which are the caller's to fill. Takes a
  * reference of the configuration. NULL with a reason. */
 struct outbound *outbound_new(struct config *config, struct remotes *remotes,
                               struct resolver *resolver, struct error *err);

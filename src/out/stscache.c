@@ -51,7 +51,9 @@ struct stscache_entry {
 
 struct stscache {
     struct stscache_source source;
+    char *path; /* of the folder; "": none */
     int folder; /* a descriptor; -1: none */
+    atomic_bool warned;
     atomic_bool ending;
     pthread_mutex_t lock;
     pthread_cond_t work, done;
@@ -178,7 +180,20 @@ static struct stscache_entry *stscache_add(struct stscache *cache, const char *d
 
 /* Files: a header of lines, an empty one, and the policy as it came. */
 
-static void stscache_write(const struct stscache *cache, const char *domain,
+static void stscache_warn(struct stscache *cache)
+{
+    struct log_line line;
+
+    if (cache->path[0] == '\0' || atomic_exchange(&cache->warned, true))
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=mta-sts status=forgetful");
+    log_str(&line, "folder", cache->path);
+    log_str(&line, "effect", "policies are fetched again after each start");
+    log_str(&line, "hint", "make the folder of out.state, for the user that this runs as");
+    log_end(&line);
+}
+
+static void stscache_write(struct stscache *cache, const char *domain,
                            const struct stscache_policy *policy, int64_t used_s, const char *text,
                            size_t len)
 {
@@ -187,19 +202,25 @@ static void stscache_write(const struct stscache *cache, const char *domain,
                         "id: %s\nfetched: %" PRId64 "\nexpires: %" PRId64 "\nused: %" PRId64 "\n\n",
                         policy->id, policy->fetched_s, policy->expires_s, used_s);
 
-    if (cache->folder < 0)
+    if (cache->folder < 0) {
+        stscache_warn(cache);
         return;
+    }
     snprintf(name, sizeof name, ".%s", domain);
     int fd =
         openat(cache->folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
+    if (fd < 0) {
+        stscache_warn(cache);
         return;
+    }
     bool is_whole = write(fd, header, (size_t)size) == size && write(fd, text, len) == (ssize_t)len;
     /* Else the new name could come to the disk before what it names. */
     is_whole = fdatasync(fd) == 0 && is_whole;
     is_whole = close(fd) == 0 && is_whole;
-    if (!is_whole || renameat(cache->folder, name, cache->folder, domain) != 0)
+    if (!is_whole || renameat(cache->folder, name, cache->folder, domain) != 0) {
         unlinkat(cache->folder, name, 0);
+        stscache_warn(cache);
+    }
 }
 
 /* The whole of a file, with a NUL behind it; NULL when there is no reading it. */
@@ -580,47 +601,32 @@ void stscache_refresh(struct stscache *cache, const char *domain, const char *id
 
 /* Life. */
 
-static int stscache_open_folder(const char *folder)
+/* "STATE/mta-sts"; -1: there is no reading and writing there. */
+static int stscache_open_folder(const char *path)
 {
-    if (folder[0] == '\0')
+    if (path[0] == '\0' || (mkdir(path, 0700) != 0 && errno != EEXIST) ||
+        access(path, R_OK | W_OK | X_OK) != 0)
         return -1;
-    if (mkdir(folder, 0700) != 0 && errno != EEXIST)
-        return -1;
-    if (access(folder, R_OK | W_OK | X_OK) != 0)
-        return -1;
-    return open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
-static void stscache_warn(const char *folder, int failure)
-{
-    struct log_line line;
-    log_begin(&line, LOG_LEVEL_WARNING, "event=mta-sts status=forgetful");
-    log_str(&line, "folder", folder);
-    log_str(&line, "reason", strerror(failure));
-    log_str(&line, "effect", "policies are fetched again after each start");
-    log_str(&line, "hint", "make the folder of out.state, for the user that this runs as");
-    log_end(&line);
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 struct stscache *stscache_new(const char *folder, const struct stscache_source *source,
                               struct error *err)
 {
     struct stscache *cache = calloc(1, sizeof *cache);
+    char *path = strdup(folder);
 
-    if (cache == NULL) {
+    if (cache == NULL || path == NULL || condition_init(&cache->work) != 0 ||
+        condition_init(&cache->done) != 0) {
         error_set(err, _("out of memory"));
-        return NULL;
-    }
-    cache->source = *source;
-    pthread_mutex_init(&cache->lock, NULL);
-    if (condition_init(&cache->work) != 0 || condition_init(&cache->done) != 0) {
-        error_set(err, _("out of memory"));
+        free(path);
         free(cache);
         return NULL;
     }
-    cache->folder = stscache_open_folder(folder);
-    if (cache->folder < 0 && folder[0] != '\0')
-        stscache_warn(folder, errno);
+    cache->source = *source;
+    cache->path = path;
+    pthread_mutex_init(&cache->lock, NULL);
+    cache->folder = stscache_open_folder(path);
     pthread_mutex_lock(&cache->lock);
     if (cache->folder >= 0)
         stscache_load(cache);
@@ -651,5 +657,6 @@ void stscache_free(struct stscache *cache)
     pthread_cond_destroy(&cache->work);
     pthread_cond_destroy(&cache->done);
     pthread_mutex_destroy(&cache->lock);
+    free(cache->path);
     free(cache);
 }

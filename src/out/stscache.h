@@ -78,8 +78,8 @@ struct stscache_answer {
 struct stscache;
 
 /* Reads what is in `folder`, which is made when its parent is there. Without one that can be written
- * it says so in the log and remembers until its end only. `source` is copied. NULL when out of
- * memory. */
+ * ("": none is wanted) it remembers until its end only, and says so once in the log when there is
+ * something to remember. `source` is copied. NULL when out of memory. */
 struct stscache *stscache_new(const char *folder, const struct stscache_source *source,
                               struct error *err);
 /* Ends the fetches under way. NULL is fine. */

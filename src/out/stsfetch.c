@@ -10,13 +10,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/i18n.h"
 #include "net/dns-name.h"
 
 #define ADDRESSES_MAX 8
 #define HTTPS_PORT 443
 
 struct stsfetch {
+    struct resolver *resolver;
+    pthread_mutex_t lock;
+    char *ca_file; /* "": the system's */
+};
+
+/* One fetch. */
+struct stsfetch_job {
     const atomic_bool *ending;
     struct stscache_fetched *fetched;
     char host[DNS_NAME_MAX];
@@ -26,13 +35,13 @@ struct stsfetch {
 };
 
 __attribute__((format(printf, 3, 4))) static void
-stsfetch_fail(struct stsfetch *fetch, enum stscache_failure failure, const char *format, ...)
+stsfetch_fail(struct stsfetch_job *job, enum stscache_failure failure, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(fetch->fetched->why, sizeof fetch->fetched->why, format, arguments);
+    vsnprintf(job->fetched->why, sizeof job->fetched->why, format, arguments);
     va_end(arguments);
-    fetch->fetched->failure = failure;
+    job->fetched->failure = failure;
 }
 
 /* Where the policy is. */
@@ -59,15 +68,15 @@ static size_t stsfetch_add_addresses(const struct resolver_answer *answer, char 
     return count;
 }
 
-static bool stsfetch_find_host(struct stsfetch *fetch, struct resolver *resolver)
+static bool stsfetch_find_host(struct stsfetch_job *job, struct resolver *resolver)
 {
-    struct resolver_question questions[] = {{.name = fetch->host, .type = DNS_TYPE_AAAA},
-                                            {.name = fetch->host, .type = DNS_TYPE_A}};
+    struct resolver_question questions[] = {{.name = job->host, .type = DNS_TYPE_AAAA},
+                                            {.name = job->host, .type = DNS_TYPE_A}};
     char text[DNS_NAME_MAX + 16 + ADDRESSES_MAX * (ADDRESS_TEXT_MAX + 3)];
     bool is_known = true, has_some = false;
     size_t count = 0;
 
-    snprintf(text, sizeof text, "%s:%d:", fetch->host, HTTPS_PORT);
+    snprintf(text, sizeof text, "%s:%d:", job->host, HTTPS_PORT);
     resolver_lookup_all(resolver, questions, 2, deadline_in_ms(STSFETCH_TIMEOUT_MS / 3));
     for (size_t i = 0; i < 2; i++) {
         is_known &= questions[i].answer.result != RESOLVER_TEMPORARY;
@@ -76,10 +85,12 @@ static bool stsfetch_find_host(struct stsfetch *fetch, struct resolver *resolver
         resolver_answer_free(&questions[i].answer);
     }
     if (count > 0) {
-        fetch->addresses = curl_slist_append(NULL, text);
-        return fetch->addresses != NULL;
+        job->addresses = curl_slist_append(NULL, text);
+        if (job->addresses == NULL)
+            stsfetch_fail(job, STSCACHE_FETCH_FAILED, "out of memory");
+        return job->addresses != NULL;
     }
-    stsfetch_fail(fetch, STSCACHE_FETCH_FAILED, "%s %s", fetch->host,
+    stsfetch_fail(job, STSCACHE_FETCH_FAILED, "%s %s", job->host,
                   has_some   ? "has private addresses only"
                   : is_known ? "has no addresses"
                              : "cannot be resolved now");
@@ -90,12 +101,12 @@ static bool stsfetch_find_host(struct stsfetch *fetch, struct resolver *resolver
 
 static size_t stsfetch_take(char *bytes, size_t size, size_t count, void *context)
 {
-    struct stsfetch *fetch = context;
-    struct stscache_fetched *fetched = fetch->fetched;
+    struct stsfetch_job *job = context;
+    struct stscache_fetched *fetched = job->fetched;
     size_t len = size * count;
 
     if (len > STS_POLICY_MAX - fetched->len) {
-        fetch->is_too_long = true;
+        job->is_too_long = true;
         return 0;
     }
     memcpy(fetched->text + fetched->len, bytes, len);
@@ -106,19 +117,19 @@ static size_t stsfetch_take(char *bytes, size_t size, size_t count, void *contex
 static int stsfetch_watch(void *context, curl_off_t down_total, curl_off_t down,
                           curl_off_t up_total, curl_off_t up)
 {
-    const struct stsfetch *fetch = context;
+    const struct stsfetch_job *job = context;
     (void)down_total, (void)down, (void)up_total, (void)up;
-    return atomic_load(fetch->ending);
+    return atomic_load(job->ending);
 }
 
-static void stsfetch_set_up(struct stsfetch *fetch, const char *ca_file)
+static void stsfetch_set_up(struct stsfetch_job *job, const char *ca_file)
 {
     char url[DNS_NAME_MAX + 64];
-    CURL *curl = fetch->curl;
+    CURL *curl = job->curl;
 
-    snprintf(url, sizeof url, "https://%s" STS_PATH, fetch->host);
+    snprintf(url, sizeof url, "https://%s" STS_PATH, job->host);
     curl_easy_setopt(curl, CURLOPT_URL, url);
-    curl_easy_setopt(curl, CURLOPT_RESOLVE, fetch->addresses);
+    curl_easy_setopt(curl, CURLOPT_RESOLVE, job->addresses);
 #if LIBCURL_VERSION_NUM >= 0x075500
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
 #else
@@ -129,15 +140,15 @@ static void stsfetch_set_up(struct stsfetch *fetch, const char *ca_file)
     curl_easy_setopt(curl, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    if (ca_file != NULL)
+    if (ca_file[0] != '\0')
         curl_easy_setopt(curl, CURLOPT_CAINFO, ca_file);
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)STSFETCH_TIMEOUT_MS);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)STSFETCH_TIMEOUT_MS / 2);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, stsfetch_take);
-    curl_easy_setopt(curl, CURLOPT_WRITEDATA, fetch);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, job);
     curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, stsfetch_watch);
-    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, fetch);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, job);
     curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
 }
 
@@ -148,25 +159,23 @@ static bool stsfetch_is_verification(CURLcode code)
 }
 
 /* RFC 8461 3.3: nothing but 200 is an answer, and nothing but plain text a policy. */
-static void stsfetch_judge(struct stsfetch *fetch, CURLcode code)
+static void stsfetch_judge(struct stsfetch_job *job, CURLcode code)
 {
     const char *type = NULL;
     long status = 0;
 
-    curl_easy_getinfo(fetch->curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_getinfo(fetch->curl, CURLINFO_CONTENT_TYPE, &type);
-    if (fetch->is_too_long)
-        stsfetch_fail(fetch, STSCACHE_POLICY_INVALID, "https://%s: longer than 64 KiB",
-                      fetch->host);
+    curl_easy_getinfo(job->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(job->curl, CURLINFO_CONTENT_TYPE, &type);
+    if (job->is_too_long)
+        stsfetch_fail(job, STSCACHE_POLICY_INVALID, "https://%s: longer than 64 KiB", job->host);
     else if (code != CURLE_OK)
         stsfetch_fail(
-            fetch, stsfetch_is_verification(code) ? STSCACHE_WEBPKI_INVALID : STSCACHE_FETCH_FAILED,
-            "https://%s: %s", fetch->host, curl_easy_strerror(code));
+            job, stsfetch_is_verification(code) ? STSCACHE_WEBPKI_INVALID : STSCACHE_FETCH_FAILED,
+            "https://%s: %s", job->host, curl_easy_strerror(code));
     else if (status != 200)
-        stsfetch_fail(fetch, STSCACHE_FETCH_FAILED, "https://%s: HTTP status %ld", fetch->host,
-                      status);
+        stsfetch_fail(job, STSCACHE_FETCH_FAILED, "https://%s: HTTP status %ld", job->host, status);
     else if (!sts_is_policy_type(type))
-        stsfetch_fail(fetch, STSCACHE_FETCH_FAILED, "https://%s: media type %.60s", fetch->host,
+        stsfetch_fail(job, STSCACHE_FETCH_FAILED, "https://%s: media type %.60s", job->host,
                       type != NULL ? type : "missing");
 }
 
@@ -175,36 +184,53 @@ static void stsfetch_init(void)
     curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
-void stsfetch_get(struct resolver *resolver, const char *ca_file, const char *domain,
-                  const atomic_bool *ending, struct stscache_fetched *fetched)
+static void stsfetch_run(struct stsfetch_job *job, const char *ca_file)
+{
+    job->fetched->text = malloc(STS_POLICY_MAX);
+    job->curl = job->fetched->text != NULL ? curl_easy_init() : NULL;
+    if (job->curl == NULL) {
+        stsfetch_fail(job, STSCACHE_FETCH_FAILED, "out of memory");
+        return;
+    }
+    stsfetch_set_up(job, ca_file);
+    stsfetch_judge(job, curl_easy_perform(job->curl));
+    curl_easy_cleanup(job->curl);
+}
+
+static void stsfetch_get(void *context, const char *domain, const atomic_bool *ending,
+                         struct stscache_fetched *fetched)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct stsfetch fetch = {.ending = ending, .fetched = fetched};
+    struct stsfetch *fetch = context;
+    struct stsfetch_job job = {.ending = ending, .fetched = fetched};
 
     *fetched = (struct stscache_fetched){.failure = STSCACHE_NOTHING_FAILED};
-    if (snprintf(fetch.host, sizeof fetch.host, STS_HOST_PREFIX ".%s", domain) >=
-        (int)sizeof fetch.host - 1) {
-        stsfetch_fail(&fetch, STSCACHE_FETCH_FAILED, "the name of its policy host is too long");
+    if (snprintf(job.host, sizeof job.host, STS_HOST_PREFIX ".%s", domain) >=
+        (int)sizeof job.host - 1) {
+        stsfetch_fail(&job, STSCACHE_FETCH_FAILED, "the name of its policy host is too long");
         return;
     }
     pthread_once(&once, stsfetch_init);
-    if (stsfetch_find_host(&fetch, resolver)) {
-        fetched->text = malloc(STS_POLICY_MAX);
-        fetch.curl = fetched->text != NULL ? curl_easy_init() : NULL;
-        if (fetch.curl != NULL) {
-            stsfetch_set_up(&fetch, ca_file);
-            stsfetch_judge(&fetch, curl_easy_perform(fetch.curl));
-            curl_easy_cleanup(fetch.curl);
-        } else {
-            stsfetch_fail(&fetch, STSCACHE_FETCH_FAILED, "out of memory");
-        }
-    } else if (fetched->failure == STSCACHE_NOTHING_FAILED) {
-        stsfetch_fail(&fetch, STSCACHE_FETCH_FAILED, "out of memory");
-    }
-    curl_slist_free_all(fetch.addresses);
+    if (!stsfetch_find_host(&job, fetch->resolver))
+        return;
+    pthread_mutex_lock(&fetch->lock);
+    char *ca_file = strdup(fetch->ca_file);
+    pthread_mutex_unlock(&fetch->lock);
+    if (ca_file != NULL)
+        stsfetch_run(&job, ca_file);
+    else
+        stsfetch_fail(&job, STSCACHE_FETCH_FAILED, "out of memory");
+    free(ca_file);
+    curl_slist_free_all(job.addresses);
 }
 
 /* The record. */
+
+int stsfetch_record_name(const char *domain, char name[DNS_NAME_MAX])
+{
+    return snprintf(name, DNS_NAME_MAX, STS_RECORD_PREFIX ".%s", domain) < DNS_NAME_MAX - 1 ? 0
+                                                                                            : -1;
+}
 
 enum stscache_record stsfetch_read_record(const struct resolver_answer *answer,
                                           char id[STS_ID_MAX + 1])
@@ -218,17 +244,71 @@ enum stscache_record stsfetch_read_record(const struct resolver_answer *answer,
                : STSCACHE_NO_RECORD;
 }
 
-enum stscache_record stsfetch_record(struct resolver *resolver, const char *domain,
-                                     struct deadline deadline, char id[STS_ID_MAX + 1])
+static enum stscache_record stsfetch_look_up(void *context, const char *domain,
+                                             char id[STS_ID_MAX + 1])
 {
+    struct stsfetch *fetch = context;
     struct resolver_answer answer;
     char name[DNS_NAME_MAX];
 
     id[0] = '\0';
-    if (snprintf(name, sizeof name, STS_RECORD_PREFIX ".%s", domain) >= (int)sizeof name - 1)
+    if (stsfetch_record_name(domain, name) != 0)
         return STSCACHE_NO_RECORD;
-    resolver_lookup(resolver, name, DNS_TYPE_TXT, deadline, &answer);
+    resolver_lookup(fetch->resolver, name, DNS_TYPE_TXT, deadline_in_ms(STSFETCH_TIMEOUT_MS / 3),
+                    &answer);
     enum stscache_record record = stsfetch_read_record(&answer, id);
     resolver_answer_free(&answer);
     return record;
+}
+
+/* Life. */
+
+static int64_t stsfetch_now(void *context)
+{
+    (void)context;
+    return (int64_t)time(NULL);
+}
+
+struct stscache_source stsfetch_source(struct stsfetch *fetch)
+{
+    return (struct stscache_source){
+        .fetch = stsfetch_get, .record = stsfetch_look_up, .now_s = stsfetch_now, .context = fetch};
+}
+
+struct stsfetch *stsfetch_new(struct resolver *resolver, struct error *err)
+{
+    struct stsfetch *fetch = calloc(1, sizeof *fetch);
+    char *none = strdup("");
+
+    if (fetch == NULL || none == NULL) {
+        error_set(err, _("out of memory"));
+        free(fetch);
+        free(none);
+        return NULL;
+    }
+    fetch->resolver = resolver;
+    fetch->ca_file = none;
+    pthread_mutex_init(&fetch->lock, NULL);
+    return fetch;
+}
+
+void stsfetch_use(struct stsfetch *fetch, const char *ca_file)
+{
+    char *copy = strdup(ca_file);
+
+    if (copy == NULL)
+        return;
+    pthread_mutex_lock(&fetch->lock);
+    free(fetch->ca_file);
+    fetch->ca_file = copy;
+    pthread_mutex_unlock(&fetch->lock);
+}
+
+void stsfetch_free(struct stsfetch *fetch)
+{
+    if (fetch == NULL)
+        return;
+    pthread_mutex_destroy(&fetch->lock);
+    free(fetch->ca_file);
+    free(fetch);
 }

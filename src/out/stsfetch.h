@@ -14,17 +14,22 @@
 
 #define STSFETCH_TIMEOUT_MS 60000 /* RFC 8461 3.3 */
 
-/* Of https://mta-sts.DOMAIN/.well-known/mta-sts.txt, with a certificate that the CAs of `ca_file`
- * (PEM; NULL: the system's) vouch for. Fills `fetched`, whose text the caller frees. Gives up early
- * when `ending` becomes true. */
-void stsfetch_get(struct resolver *resolver, const char *ca_file, const char *domain,
-                  const atomic_bool *ending, struct stscache_fetched *fetched);
+struct stsfetch;
 
-/* What the record of a domain says (RFC 8461 3.1). */
-enum stscache_record stsfetch_record(struct resolver *resolver, const char *domain,
-                                     struct deadline deadline, char id[STS_ID_MAX + 1]);
+/* Borrows the resolver. NULL when out of memory. To be freed after the cache that it serves. */
+struct stsfetch *stsfetch_new(struct resolver *resolver, struct error *err);
+void stsfetch_free(struct stsfetch *fetch);
 
-/* The same of an answer to a question for TXT. */
+/* The CAs (PEM; "": the system's) that must vouch for the policy hosts from now on. */
+void stsfetch_use(struct stsfetch *fetch, const char *ca_file);
+
+/* What a cache needs; it borrows `fetch`. */
+struct stscache_source stsfetch_source(struct stsfetch *fetch);
+
+/* The name whose TXT record announces the policy of a domain; -1: it would be too long. */
+int stsfetch_record_name(const char *domain, char name[DNS_NAME_MAX]);
+
+/* What the answer to a question for that says (RFC 8461 3.1). */
 enum stscache_record stsfetch_read_record(const struct resolver_answer *answer,
                                           char id[STS_ID_MAX + 1]);
 

@@ -206,6 +206,14 @@ enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const 
 enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, const char *name,
                                 struct reply *reply, struct deadline deadline, struct error *err)
 {
+    return nexthop_starttls_judged(hop, tls, name, NULL, reply, deadline, err);
+}
+
+enum io_result nexthop_starttls_judged(struct nexthop *hop, struct tls_client *tls,
+                                       const char *name, const struct tls_judge *judge,
+                                       struct reply *reply, struct deadline deadline,
+                                       struct error *err)
+{
     enum io_result result = nexthop_command(hop, "STARTTLS\r\n", reply, deadline);
     if (result != IO_OK) {
         error_set(err, "%s", io_result_name(result));
@@ -222,7 +230,7 @@ enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, con
     }
     /* RFC 3207 4.2: what was learned before TLS is forgotten. */
     memset(&hop->capabilities, 0, sizeof hop->capabilities);
-    return stream_start_tls_client(&hop->stream, tls, name, deadline, err);
+    return stream_start_tls_client(&hop->stream, tls, name, judge, deadline, err);
 }
 
 static const char *const body_names[] = {[MAIL_BODY_7BIT] = "7BIT",

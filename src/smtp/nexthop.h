@@ -73,6 +73,11 @@ enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const 
  * Anything the next hop sends in plain text behind its 220 breaks the connection. */
 enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, const char *name,
                                 struct reply *reply, struct deadline deadline, struct error *err);
+/* The same, the certificate being judged by `judge` (NULL: by `tls` itself). */
+enum io_result nexthop_starttls_judged(struct nexthop *hop, struct tls_client *tls,
+                                       const char *name, const struct tls_judge *judge,
+                                       struct reply *reply, struct deadline deadline,
+                                       struct error *err);
 
 /* RSET, and it was answered well: MAIL can follow. */
 bool nexthop_reset(struct nexthop *hop, struct reply *reply, struct deadline deadline);

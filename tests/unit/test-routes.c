@@ -343,6 +343,124 @@ static void test_tls(void)
     config_unref(config);
 }
 
+/* What domains and hosts publish: an explicit route stands above it, and it only ever raises. */
+static void test_published(void)
+{
+    static const char enforce[] = "version: STSv1\nmode: enforce\nmx: mx.example\nmax_age: 1\n";
+    static const char testing[] = "version: STSv1\nmode: testing\nmx: mx.example\nmax_age: 1\n";
+    static const char none[] = "version: STSv1\nmode: none\nmax_age: 1\n";
+    static const struct {
+        const char *label;
+        const char *options; /* of out.tls; "verify": that level, which these routes do not allow */
+        const char *domain, *host;
+        bool host_secure;
+        enum tls_dane dane;
+        const char *sts;
+        int level;
+        const char *why;
+        bool watched, refused, unproven;
+    } cases[] = {
+        {"nothing", "", "x.example", "mx.example", true, TLS_DANE_NONE, NULL, CONFIG_OUT_TLS_MAY,
+         "out.tls.level", false, false, false},
+        {"DANE", "", "x.example", "mx.example", true, TLS_DANE_USABLE, NULL, CONFIG_OUT_TLS_DANE,
+         "dane", false, false, false},
+        {"DANE, MX unsigned", "", "x.example", "mx.example", false, TLS_DANE_USABLE, NULL,
+         CONFIG_OUT_TLS_DANE, "dane, MX unsigned", false, false, true},
+        {"DANE above a level", "verify", "x.example", "mx.example", true, TLS_DANE_USABLE, NULL,
+         CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+        {"DANE above none", "level = \"none\";", "x.example", "mx.example", true, TLS_DANE_USABLE,
+         NULL, CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+        {"DANE above an exception", "no_tls = [ \"mx.example\" ];", "x.example", "mx.example", true,
+         TLS_DANE_USABLE, NULL, CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+        {"unusable", "", "x.example", "mx.example", true, TLS_DANE_UNUSABLE, NULL,
+         CONFIG_OUT_TLS_ENCRYPT, "dane, records unusable", false, false, false},
+        {"unusable lowers nothing", "verify", "x.example", "mx.example", true, TLS_DANE_UNUSABLE,
+         NULL, CONFIG_OUT_TLS_VERIFY, "out.tls.level", false, false, false},
+        {"failed", "", "x.example", "mx.example", true, TLS_DANE_FAILED, NULL, CONFIG_OUT_TLS_MAY,
+         "dane", false, true, false},
+        {"failed, and MTA-STS", "", "x.example", "mx.example", true, TLS_DANE_FAILED, enforce,
+         CONFIG_OUT_TLS_MAY, "dane", false, true, false},
+        {"MTA-STS", "", "x.example", "mx.example", false, TLS_DANE_NONE, enforce,
+         CONFIG_OUT_TLS_VERIFY, "mta-sts", false, false, false},
+        {"MTA-STS, another host", "", "x.example", "mx2.example", false, TLS_DANE_NONE, enforce,
+         CONFIG_OUT_TLS_VERIFY, "mta-sts", false, true, false},
+        {"MTA-STS, unusable records", "", "x.example", "mx.example", true, TLS_DANE_UNUSABLE,
+         enforce, CONFIG_OUT_TLS_VERIFY, "mta-sts", false, false, false},
+        {"MTA-STS above an exception", "no_tls = [ \"mx.example\" ];", "x.example", "mx.example",
+         false, TLS_DANE_NONE, enforce, CONFIG_OUT_TLS_VERIFY, "mta-sts", false, false, false},
+        {"testing", "", "x.example", "mx.example", false, TLS_DANE_NONE, testing,
+         CONFIG_OUT_TLS_MAY, "out.tls.level", true, false, false},
+        {"testing, another host", "", "x.example", "mx2.example", false, TLS_DANE_NONE, testing,
+         CONFIG_OUT_TLS_MAY, "out.tls.level", true, true, false},
+        {"none", "", "x.example", "mx.example", false, TLS_DANE_NONE, none, CONFIG_OUT_TLS_MAY,
+         "out.tls.level", false, false, false},
+        {"only logged", "mta_sts = \"log\";", "x.example", "mx2.example", false, TLS_DANE_NONE,
+         enforce, CONFIG_OUT_TLS_MAY, "out.tls.level", true, true, false},
+        {"DANE satisfies MTA-STS", "", "x.example", "mx2.example", true, TLS_DANE_USABLE, enforce,
+         CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+        {"MX unsigned: the pattern counts, too", "", "x.example", "mx2.example", false,
+         TLS_DANE_USABLE, enforce, CONFIG_OUT_TLS_DANE, "dane, MX unsigned", false, true, true},
+        {"an explicit route", "", "n.example", "mx.example", true, TLS_DANE_USABLE, enforce,
+         CONFIG_OUT_TLS_NONE, "route", false, false, false},
+        {"a route that may", "", "m.example", "mx.example", true, TLS_DANE_NONE, enforce,
+         CONFIG_OUT_TLS_MAY, "route", false, false, false},
+        {"a route that demands DANE", "", "d.example", "mx.example", true, TLS_DANE_USABLE, NULL,
+         CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+        {"demanded, MX unsigned", "", "d.example", "mx.example", false, TLS_DANE_USABLE, NULL,
+         CONFIG_OUT_TLS_DANE, "route", false, true, false},
+        {"demanded, no records", "", "d.example", "mx.example", true, TLS_DANE_NONE, NULL,
+         CONFIG_OUT_TLS_DANE, "route", false, true, false},
+        {"demanded, unusable", "", "d.example", "mx.example", true, TLS_DANE_UNUSABLE, NULL,
+         CONFIG_OUT_TLS_DANE, "route", false, true, false},
+    };
+    struct dane_records *records = dane_records_new(NULL, NULL, 0);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        bool verify = strcmp(cases[i].options, "verify") == 0;
+        g_autofree char *options = g_strdup_printf("tls = { %s };", verify ? "" : cases[i].options);
+        g_autofree char *text = g_strdup_printf(both,
+                                                ", { domain = [ \"n.example\" ]; tls = \"none\"; },"
+                                                "{ domain = [ \"m.example\" ]; tls = \"may\"; },"
+                                                "{ domain = [ \"d.example\" ]; tls = \"dane\"; }",
+                                                options);
+        struct config *config = load(text);
+        struct error err = {""};
+        if (verify)
+            config->out.tls.level = CONFIG_OUT_TLS_VERIFY;
+        struct routes *routes = routes_new(config, &err);
+        const char *why = NULL;
+        struct sts_policy *policy =
+            cases[i].sts != NULL ? sts_read_policy(cases[i].sts, strlen(cases[i].sts), &why) : NULL;
+        struct tls_need need;
+        const struct tls_question question = {
+            .route = routes_find(routes, cases[i].domain),
+            .domain = cases[i].domain,
+            .ascii = cases[i].domain,
+            .host = cases[i].host,
+            .host_secure = cases[i].host_secure,
+            .dane = cases[i].dane,
+            .dane_base = cases[i].host,
+            .records = records,
+            .dane_reason = "SERVFAIL",
+            .sts = policy,
+        };
+        g_test_message("%s", cases[i].label);
+        tls_policy_find(&config->out, &question, &need);
+        g_assert_cmpint(need.level, ==, cases[i].level);
+        g_assert_cmpstr(need.why, ==, cases[i].why);
+        g_assert_cmpstr(need.name, ==, cases[i].host);
+        g_assert_true(need.watched == cases[i].watched);
+        g_assert_true((need.refusal != NULL) == cases[i].refused);
+        g_assert_true(need.unproven == cases[i].unproven);
+        if (need.level == CONFIG_OUT_TLS_DANE && need.refusal == NULL)
+            g_assert_cmpuint(need.name_count, ==, cases[i].host_secure ? 2 : 1);
+        free(policy);
+        routes_free(routes);
+        config_unref(config);
+    }
+    free(records);
+}
+
 /* The whole table is checked by tests/model; here is who speaks. */
 static void test_decide(void)
 {
@@ -381,6 +499,7 @@ int main(int argc, char **argv)
     g_test_add_func("/routes/unused log-in", test_unused_log_in);
     g_test_add_func("/routes/ourselves", test_ourselves);
     g_test_add_func("/routes/tls", test_tls);
+    g_test_add_func("/routes/published", test_published);
     g_test_add_func("/routes/decide", test_decide);
     int result = g_test_run();
     const char *const files[] = {"relay.conf", "password"};

@@ -24,6 +24,7 @@ struct visitor {
     enum { VISIT_CLOSE, VISIT_ABORT, VISIT_CUT, VISIT_SILENT } end;
     bool verify;
     const char *name;
+    const struct tls_judge *judge;
     enum io_result result;
     unsigned segments; /* sent up to the end of `text` */
 };
@@ -44,8 +45,8 @@ static void *visit(void *argument)
     if (visitor->end == VISIT_SILENT) {
         g_usleep(300000);
     } else {
-        visitor->result =
-            stream_start_tls_client(&stream, client, visitor->name, deadline_in_ms(5000), &err);
+        visitor->result = stream_start_tls_client(&stream, client, visitor->name, visitor->judge,
+                                                  deadline_in_ms(5000), &err);
         if (visitor->result == IO_OK && visitor->text != NULL) {
             stream_put(&stream, visitor->text, strlen(visitor->text), deadline_in_ms(1000));
             stream_flush(&stream, deadline_in_ms(1000));
@@ -120,6 +121,55 @@ static void test_tls_ends(void)
     struct visitor wrong_name = {.verify = true, .name = "other.example"};
     meet(server, &wrong_name, &handshake, &info);
     g_assert_cmpint(wrong_name.result, ==, IO_FAILED);
+    tls_server_unref(server);
+}
+
+/* What a judge is shown, and that its word counts. */
+struct judge {
+    bool accept;
+    const char *name; /* for the CAs */
+    enum tls_trust trust;
+    size_t shown, modern;
+};
+
+static bool judge(void *context, const struct tls_peer *peer, struct error *err)
+{
+    struct judge *own = context;
+    own->shown = peer->count > 0 ? peer->chain[0].len : 0;
+    own->modern = tls_peer_is_modern(peer);
+    own->trust = tls_peer_check(peer, own->name, err);
+    if (!own->accept)
+        error_set(err, "not what was wanted");
+    return own->accept;
+}
+
+static void test_tls_judged(void)
+{
+    static const struct {
+        bool verify, accept;
+        const char *name;
+        enum tls_trust trust;
+    } cases[] = {
+        {true, true, "mail.example", TLS_TRUSTED},
+        {true, false, "mail.example", TLS_TRUSTED},
+        {true, true, "other.example", TLS_WRONG_NAME},
+        {false, true, "mail.example", TLS_NOT_TRUSTED},
+    };
+    struct error err = {""};
+    struct tls_server *server = server_with("ec.crt", "ec.key", TLS_CLIENT_NONE, NULL, &err);
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct judge own = {.accept = cases[i].accept, .name = cases[i].name};
+        const struct tls_judge asked = {judge, &own};
+        struct visitor visitor = {
+            .verify = cases[i].verify, .name = "mail.example", .judge = &asked, .text = "hello\r\n"};
+        struct tls_info info;
+        enum io_result handshake;
+        meet(server, &visitor, &handshake, &info);
+        g_assert_cmpint(visitor.result, ==, cases[i].accept ? IO_OK : IO_FAILED);
+        g_assert_cmpint(own.trust, ==, cases[i].trust);
+        g_assert_cmpuint(own.shown, >, 100);
+        g_assert_true(own.modern);
+    }
     tls_server_unref(server);
 }
 
@@ -561,6 +611,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     certificates_open();
     g_test_add_func("/tls/ends", test_tls_ends);
+    g_test_add_func("/tls/judged", test_tls_judged);
     g_test_add_func("/tls/client certificates", test_tls_client_certificates);
     g_test_add_func("/tls/pairs", test_tls_pairs);
     g_test_add_func("/tls/tickets", test_tls_tickets);
