@@ -7,14 +7,29 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/utf8.h"
 
+#define PATIENCE_MS 200 /* for who reads the log; then it is without him */
+
 static atomic_int current_level = LOG_LEVEL_INFO;
+
+enum log_output { LOG_OUTPUT_UNKNOWN, LOG_OUTPUT_FILE, LOG_OUTPUT_SOCKET, LOG_OUTPUT_OTHER };
+static atomic_int current_output = LOG_OUTPUT_UNKNOWN;
+
+/* Lines that went nowhere, as nobody reads the log. */
+static struct {
+    pthread_mutex_t lock;
+    unsigned lost;
+} log_backlog = {PTHREAD_MUTEX_INITIALIZER, 0};
 
 void log_set_level(enum log_level level)
 {
@@ -163,14 +178,73 @@ void log_text(struct log_line *line, const char *format, ...)
     va_end(arguments);
 }
 
+static enum log_output log_find_output(void)
+{
+    int output = atomic_load_explicit(&current_output, memory_order_relaxed);
+    struct stat status;
+
+    if (output != LOG_OUTPUT_UNKNOWN)
+        return (enum log_output)output;
+    output = LOG_OUTPUT_OTHER;
+    if (fstat(STDERR_FILENO, &status) == 0 && S_ISREG(status.st_mode))
+        output = LOG_OUTPUT_FILE;
+    else if (fstat(STDERR_FILENO, &status) == 0 && S_ISSOCK(status.st_mode))
+        output = LOG_OUTPUT_SOCKET;
+    atomic_store(&current_output, output);
+    return (enum log_output)output;
+}
+
+/* Room for a line: of a pipe that is ready 4 KiB are free. */
+static bool log_has_room(int wait_ms)
+{
+    struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+    return poll(&poll_fd, 1, wait_ms) != 0;
+}
+
+static void log_put(const char *text, size_t len)
+{
+    /* A log that cannot be written has nowhere to say so. */
+    if (write(STDERR_FILENO, text, len) < 0)
+        return;
+}
+
+static void log_put_lost(unsigned lost)
+{
+    char text[80];
+    int len = snprintf(text, sizeof text, "event=log-lost count=%u\n", lost);
+    log_put(text, (size_t)len);
+}
+
+/* Whoever should read it may not: a pipe whose other end is stopped, a journal that hangs. One at a
+ * time, so that what is ready for one line is not filled by another. */
+static void log_put_if_taken(const char *text, size_t len)
+{
+    pthread_mutex_lock(&log_backlog.lock);
+    if (!log_has_room(log_backlog.lost > 0 ? 0 : PATIENCE_MS)) {
+        log_backlog.lost++;
+        pthread_mutex_unlock(&log_backlog.lock);
+        return;
+    }
+    if (log_backlog.lost > 0) {
+        log_put_lost(log_backlog.lost);
+        log_backlog.lost = log_has_room(0) ? 0 : 1;
+    }
+    if (log_backlog.lost == 0)
+        log_put(text, len);
+    pthread_mutex_unlock(&log_backlog.lock);
+}
+
 void log_end(struct log_line *line)
 {
     if (!line->enabled)
         return;
     line->text[line->len++] = '\n';
-    /* A log that cannot be written has nowhere to say so. */
-    if (write(STDERR_FILENO, line->text, line->len) < 0)
-        return;
+    enum log_output output = log_find_output();
+    if (output == LOG_OUTPUT_FILE)
+        log_put(line->text, line->len);
+    else if (output != LOG_OUTPUT_SOCKET ||
+             send(STDERR_FILENO, line->text, line->len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        log_put_if_taken(line->text, line->len);
 }
 
 void log_write(enum log_level level, const char *format, ...)

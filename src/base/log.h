@@ -6,8 +6,10 @@
  * not printable ASCII or valid UTF-8 become \xNN, so no input can forge a line. Never pass a
  * password, key or AUTH exchange to it.
  *
- * The level is the one piece of process-wide state (an atomic set by main and by a reload).
- * All functions are thread-safe and never fail; a line longer than LOG_LINE_MAX is cut.
+ * The level is process-wide state (an atomic set by main and by a reload), and so is how many lines
+ * were lost: where nobody reads the log a line is waited for a moment, and those behind it not at
+ * all, until there is room again ("event=log-lost count=N" then says so). So no log ever holds a
+ * worker. All functions are thread-safe and never fail; a line longer than LOG_LINE_MAX is cut.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

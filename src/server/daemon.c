@@ -363,10 +363,11 @@ static void tell_status(struct daemon *daemon)
     sdnotify_send(status);
 }
 
-/* What systemd wants to hear regularly, to the end of the drain. */
+/* What systemd wants to hear regularly, to the end of the drain: not that this thread is well, but that
+ * clients are served. */
 static void tell_alive(struct daemon *daemon)
 {
-    if (sdnotify_watchdog_ms() > 0)
+    if (sdnotify_watchdog_ms() > 0 && gate_is_alive(daemon->gate))
         sdnotify_send("WATCHDOG=1");
     tell_status(daemon);
 }

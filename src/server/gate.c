@@ -17,6 +17,7 @@
 #include "server/greeting.h"
 #include "server/stress.h"
 
+#define STUCK_MS 900000   /* no wait for a next hop is as long: the final reply may take 570 s */
 #define CUT_GRACE_MS 2000 /* for workers to notice that their sockets were shut down */
 
 struct gate {
@@ -31,6 +32,7 @@ struct gate {
     struct service *next_service;
     bool drain_asked;
     int64_t drain_timeout_ms;
+    atomic_uint asked, answered; /* gate_is_alive() */
 };
 
 static void *gate_new_scratch(void)
@@ -192,8 +194,21 @@ void gate_run(struct gate *gate)
         waiter_tell(gate->all.waiter);
         gate_take_orders(gate);
         connections_bury(&gate->all);
+        atomic_store(&gate->answered, atomic_load(&gate->asked));
     }
     waiter_leave(gate->all.waiter);
+}
+
+bool gate_is_alive(struct gate *gate)
+{
+    unsigned asked = atomic_load(&gate->asked);
+    bool answered = atomic_load(&gate->answered) == asked;
+
+    if (answered) {
+        atomic_store(&gate->asked, asked + 1);
+        waiter_wake(gate->all.waiter);
+    }
+    return answered && pool_is_alive(gate->all.pool, STUCK_MS);
 }
 
 struct gate_counts gate_counts(struct gate *gate)

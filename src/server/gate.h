@@ -59,6 +59,10 @@ void gate_set_service(struct gate *gate, struct service *service);
  * connection is left, or two seconds after that. */
 void gate_drain(struct gate *gate, int64_t timeout_ms);
 
+/* For the watchdog, asked again and again: has the gate's thread come round since this was asked last,
+ * and do connections get to their workers? */
+bool gate_is_alive(struct gate *gate);
+
 struct gate_counts gate_counts(struct gate *gate);
 
 /* After gate_run() has returned and with no connection at work (see gate_counts): dismisses the

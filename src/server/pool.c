@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/deadline.h"
 #include "base/i18n.h"
 
 struct worker {
@@ -31,6 +32,9 @@ struct pool {
     pthread_mutex_t lock;
     struct pool_queue queues[2]; /* by enum pool_order; empty while a worker is idle */
     unsigned queue_max, queued;
+    uint64_t dequeued;      /* so many were, so far ... */
+    uint64_t seen_dequeued; /* ... or when pool_is_alive() last saw it move, ... */
+    int64_t seen_ms;        /* ... which was then */
     /* The last to become idle is the first to get a job: its memory is still in the caches, and
      * workers that are never needed never touch theirs. */
     struct worker *idle;
@@ -69,6 +73,7 @@ static struct pool_job *pool_dequeue(struct pool *pool)
     if (queue->first == NULL)
         queue->end = &queue->first;
     pool->queued--;
+    pool->dequeued++;
     return job;
 }
 
@@ -174,6 +179,20 @@ bool pool_submit(struct pool *pool, struct pool_job *job, enum pool_order order)
     if (worker != NULL)
         sem_post(&worker->wake);
     return fits;
+}
+
+bool pool_is_alive(struct pool *pool, int64_t most_ms)
+{
+    int64_t now = deadline_now_ms();
+
+    pthread_mutex_lock(&pool->lock);
+    if (pool->seen_ms == 0 || pool->queued == 0 || pool->dequeued != pool->seen_dequeued) {
+        pool->seen_dequeued = pool->dequeued;
+        pool->seen_ms = now;
+    }
+    bool alive = now - pool->seen_ms < most_ms;
+    pthread_mutex_unlock(&pool->lock);
+    return alive;
 }
 
 void pool_free(struct pool *pool)

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -42,6 +43,10 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
  * false when all are at work and `queue_max` jobs are queued (POOL_LAST only). Thread-safe, except
  * against pool_free(). */
 bool pool_submit(struct pool *pool, struct pool_job *job, enum pool_order order);
+
+/* Do jobs that are queued get to their workers? False when none has for so long, counted from when
+ * that was seen here first: longer than any job may take that is well. Thread-safe. */
+bool pool_is_alive(struct pool *pool, int64_t most_ms);
 
 /* Lets queued and running jobs finish, joins the threads, frees. */
 void pool_free(struct pool *pool);

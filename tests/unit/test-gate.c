@@ -210,6 +210,27 @@ static void expect(int fd, const char *text, const char *reply)
         g_error("sent %s, expected %s, got %s", text != NULL ? text : "nothing", reply, heard);
 }
 
+/* The watchdog hears of the gate's thread, not of whoever asks. */
+static void test_alive(void)
+{
+    struct bed bed = {.listener.fd = -1};
+    struct error err = {""};
+    struct service *service = make_service("gate.example");
+    bed.gate = gate_new(NULL, 0, service, 1, 1, &err);
+    service_unref(service);
+    g_assert_true(gate_is_alive(bed.gate));
+    for (int i = 0; i < 3; i++)
+        g_assert_false(gate_is_alive(bed.gate));
+    pthread_create(&bed.thread, NULL, run, bed.gate);
+    for (int i = 0; i < 5; i++) {
+        struct deadline deadline = deadline_in_ms(10000);
+        while (!gate_is_alive(bed.gate) && !deadline_passed(deadline))
+            g_usleep(1000);
+        g_assert_false(deadline_passed(deadline));
+    }
+    bed_close(&bed);
+}
+
 static void test_idle(void)
 {
     struct bed bed;
@@ -962,6 +983,7 @@ int main(int argc, char **argv)
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
+    g_test_add_func("/gate/alive", test_alive);
     g_test_add_func("/gate/idle", test_idle);
     g_test_add_func("/gate/limits", test_limits);
     g_test_add_func("/gate/limits after an end", test_limits_after_end);

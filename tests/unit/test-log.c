@@ -2,6 +2,7 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
+#include <fcntl.h>
 #include <glib.h>
 #include <locale.h>
 #include <string.h>
@@ -117,6 +118,40 @@ static void test_locale(void)
     g_assert_cmpstr(setlocale(LC_TIME, NULL), ==, "C");
 }
 
+/* A log that nobody reads costs a moment, once, and says how much it has lost when somebody does. */
+static void test_unread(void)
+{
+    enum { LINES = 2000 };
+    char bytes[65536];
+    int fds[2], saved = dup(STDERR_FILENO);
+    g_assert_cmpint(pipe(fds), ==, 0);
+    g_assert_cmpint(fcntl(fds[0], F_SETFL, O_NONBLOCK), ==, 0);
+    dup2(fds[1], STDERR_FILENO);
+    gint64 began = g_get_monotonic_time();
+    for (int i = 0; i < LINES; i++)
+        log_write(LOG_LEVEL_INFO, "event=x number=%d filling=%0200d", i, 0);
+    gint64 took = g_get_monotonic_time() - began;
+    size_t whole = 0, torn = 0;
+    for (ssize_t len; (len = read(fds[0], bytes, sizeof bytes)) > 0;) {
+        for (ssize_t i = 0; i < len; i++)
+            whole += bytes[i] == '\n';
+        torn = bytes[len - 1] != '\n';
+    }
+    log_write(LOG_LEVEL_INFO, "event=again");
+    ssize_t len = read(fds[0], bytes, sizeof bytes - 1);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(fds[0]);
+    close(fds[1]);
+    bytes[len > 0 ? len : 0] = '\0';
+    g_autofree char *expected =
+        g_strdup_printf("event=log-lost count=%zu\nevent=again\n", LINES - whole);
+    g_assert_cmpstr(bytes, ==, expected);
+    g_assert_cmpint(whole, >, 10);
+    g_assert_cmpint(torn, ==, 0);
+    g_assert_cmpint(took, <, 10 * G_USEC_PER_SEC);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -126,5 +161,6 @@ int main(int argc, char **argv)
     g_test_add_func("/log/level", test_level);
     g_test_add_func("/log/cut", test_cut);
     g_test_add_func("/log/locale", test_locale);
+    g_test_add_func("/log/unread", test_unread);
     return g_test_run();
 }

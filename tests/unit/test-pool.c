@@ -58,8 +58,13 @@ static void test_bounds(void)
     for (int i = 0; i < 2000 && atomic_load(&blocked) < 2; i++)
         g_usleep(1000);
     g_assert_cmpint(atomic_load(&blocked), ==, 2);
+    g_assert_true(pool_is_alive(pool, 1));
     for (int i = 0; i < 3; i++)
         g_assert_true(pool_submit(pool, &jobs[i].job, POOL_LAST));
+    g_assert_true(pool_is_alive(pool, 1000));
+    g_usleep(5000);
+    g_assert_false(pool_is_alive(pool, 5));
+    g_assert_true(pool_is_alive(pool, 100000));
     g_assert_false(pool_submit(pool, &jobs[3].job, POOL_LAST));
     atomic_store(&release_all, 1);
     pool_free(pool);
