@@ -15,7 +15,7 @@ relay-in.socket: $(srcdir)/data/units/relay-in.socket.in Makefile
 	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
 relay-out.service: $(srcdir)/data/units/relay-out.service.in $(sandbox) Makefile
 	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
-postern-doctor.service: $(srcdir)/data/units/postern-doctor.service.in Makefile
+postern-doctor.service: $(srcdir)/data/units/postern-doctor.service.in $(sandbox) Makefile
 	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
 postern-doctor.timer: $(srcdir)/data/units/postern-doctor.timer.in Makefile
 	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
@@ -80,7 +80,7 @@ EXTRA_DIST += data/local.mk data/units/relay-in.service.in data/units/relay-in.s
   data/sysusers.conf data/tmpfiles.conf data/fail2ban/filter.conf data/fail2ban/jail.conf \
   data/completion/postern.bash
 
-EXTRA_DIST += tests/tap.sh tests/install/init.sh tests/install/translations.sh tests/install/run.sh tests/install/offenders.py
+EXTRA_DIST += tests/tap.sh tests/install/check.sh tests/install/init.sh tests/install/translations.sh tests/install/run.sh tests/install/offenders.py
 if HAVE_GLIB
-TESTS += tests/install/init.sh tests/install/run.sh tests/install/translations.sh
+TESTS += tests/install/check.sh tests/install/init.sh tests/install/run.sh tests/install/translations.sh
 endif

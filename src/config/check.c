@@ -88,12 +88,15 @@ static void check_tls(struct load *load)
     const config_setting_t *priority = config_lookup(&load->file, "tls.priority");
     struct error err;
 
+    if (load_is_wrong(load, "tls.certificates"))
+        covered = true;
     for (size_t i = 0; i < config->tls.certificates.count && !covered; i++)
         covered = tls_certificate_covers(pairs[i].cert, config->hostname) != 0;
     if (!covered)
         load_warn(load, config_lookup(&load->file, "tls.certificates"), "tls.certificates",
                   _("no certificate is for %s (hostname)"), config->hostname);
-    if (tls_check_priority(config->tls.priority,
+    if (!load_is_wrong(load, "tls.priority") && !load_is_wrong(load, "tls.minimum_version") &&
+        tls_check_priority(config->tls.priority,
                            (enum tls_minimum_version)config->tls.minimum_version, &err) != 0)
         load_complain(
             load, priority != NULL ? priority : config_lookup(&load->file, "tls.minimum_version"),
@@ -157,7 +160,7 @@ static void check_tls_listeners(struct load *load, const char *option,
 
     for (size_t i = 0; i < listen->count; i++)
         tls |= listen->items[i].implicit_tls;
-    if (tls && load->config->tls.certificates.count == 0)
+    if (tls && load->config->tls.certificates.count == 0 && !load_is_wrong(load, "tls"))
         load_complain(load, config_lookup(&load->file, option), option,
                       _("a listener marked \"tls\" needs tls.certificates"));
 }
@@ -211,11 +214,14 @@ static void check_out(struct load *load)
     const struct config_route *routes = out->routes.items;
     char option[48];
 
-    if (cidr_set_count(out->allow) == 0 && out->users_file[0] == '\0' && !out->open_relay)
+    if (!load_is_wrong(load, "out.allow") && !load_is_wrong(load, "out.allow_file") &&
+        !load_is_wrong(load, "out.users_file") && cidr_set_count(out->allow) == 0 &&
+        out->users_file[0] == '\0' && !out->open_relay)
         load_complain(load, config_lookup(&load->file, "out"), "out.allow",
                       _("nobody may send; set out.allow to the mail server's address in the "
                         "tunnel"));
-    if (out->users_file[0] != '\0' && load->config->tls.certificates.count == 0)
+    if (out->users_file[0] != '\0' && !load_is_wrong(load, "tls") &&
+        load->config->tls.certificates.count == 0)
         load_complain(load, config_lookup(&load->file, "out.users_file"), "out.users_file",
                       _("log-ins need TLS: set tls.certificates"));
     if (!out->open_relay)
@@ -269,11 +275,38 @@ static void check_dnsbl(struct load *load)
     }
 }
 
+static void advise_on_in(struct load *load)
+{
+    const struct config_in *in = &load->config->in;
+
+    if (in->backend.identity == CONFIG_IDENTITY_NONE && in->backend.given)
+        load_advise(load, config_lookup(&load->file, "in.backend.identity"), "in.backend.identity",
+                    _("\"none\" makes every client look like this host: SPF, blocklists and "
+                      "greylisting judge it instead"));
+}
+
+/* A listener that the internet can reach. */
+static void advise_on_out(struct load *load)
+{
+    const struct listen_list *listen = &load->config->out.listen;
+    char text[ADDRESS_TEXT_MAX];
+
+    for (size_t i = 0; i < listen->count; i++) {
+        const struct listen_spec *spec = &listen->items[i];
+        static const struct address any;
+        bool everywhere = memcmp(spec->address.ip, any.ip, sizeof any.ip) == 0;
+        if (!spec->submission && (everywhere || !address_is_private(&spec->address)))
+            load_advise(load, config_lookup(&load->file, "out.listen"), "out.listen",
+                        _("%s can be reached from the internet; name the address in the tunnel"),
+                        address_format_endpoint(&spec->address, text));
+    }
+}
+
 /* What no single row can say. */
 void check_settings(struct load *load)
 {
     const struct config *config = load->config;
-    if (config->tls.client_certificates != TLS_CLIENT_NONE && config->tls.ca_file != NULL &&
+    if (config->tls.client_certificates != TLS_CLIENT_NONE && !load_is_wrong(load, "tls.ca_file") &&
         config->tls.ca_file[0] == '\0')
         load_complain(load, config_lookup(&load->file, "tls.client_certificates"),
                       "tls.client_certificates", _("tls.ca_file must be set to check them"));
@@ -282,15 +315,24 @@ void check_settings(struct load *load)
     check_tls_listeners(load, "in.listen", &config->in.listen);
     check_dnsbl(load);
     if ((config->parts & CONFIG_PART_IN) && config->in.domains.count == 0 &&
-        config->in.backends.count == 0 && !load->domains_wrong)
+        config->in.backends.count == 0 && !load_is_wrong(load, "in.domains") &&
+        !load_is_wrong(load, "in.domains_file"))
         load_complain(load, NULL, "in.domains",
                       _("no domain to take mail for; set in.domains or in.domains_file"));
-    if (load->errors == 0)
-        check_tls(load);
-    if (load->errors == 0 && (config->parts & CONFIG_PART_IN)) {
+    check_tls(load);
+    if (config->parts & CONFIG_PART_IN) {
         check_backends(load);
         warn_of_shared_domains(load);
+        advise_on_in(load);
     }
-    if (load->errors == 0 && (config->parts & CONFIG_PART_OUT))
+    if (config->parts & CONFIG_PART_OUT) {
         check_out(load);
+        advise_on_out(load);
+    }
+    if (strchr(config->hostname, '.') == NULL && !load_is_wrong(load, "hostname"))
+        load_advise(load, config_lookup(&load->file, "hostname"), "hostname",
+                    _("\"%s\" is one word: others cannot look it up, and refuse mail from it"),
+                    config->hostname);
+    if (config->tls.certificates.count == 0 && !load_is_wrong(load, "tls"))
+        load_advise(load, NULL, "tls.certificates", _("there is none, so STARTTLS is not offered"));
 }

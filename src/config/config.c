@@ -207,6 +207,19 @@ static void load_file_of_lines(struct load *load, const struct rows *rows,
 
 static void load_rows(struct load *load, const struct rows *rows);
 
+/* Checks that follow may look at every text. */
+static void fill_text(const struct option *option, void *place)
+{
+    if (option->type <= OPTION_FOLDER && *(char **)place == NULL)
+        *(char **)place = strdup("");
+}
+
+static void fill_texts(const struct option_rows *rows, void *base)
+{
+    for (size_t i = 0; i < rows->count; i++)
+        fill_text(&rows->rows[i], option_place(&rows->rows[i], base));
+}
+
 /* A group of names that are checked here, because they are only known by the row. */
 static void load_group(struct load *load, const struct rows *rows, config_setting_t *setting,
                        const struct option *option, void *place, const char *suffix)
@@ -214,7 +227,10 @@ static void load_group(struct load *load, const struct rows *rows, config_settin
     char path[OPTION_PATH_MAX], prefix[OPTION_PATH_MAX + 16];
 
     if (!config_setting_is_group(setting)) {
-        complain_type(load, rows, setting, option);
+        /* The look at its names may have said it already. */
+        if (!load_is_wrong(load, full_path(rows, option, path)))
+            complain_type(load, rows, setting, option);
+        fill_texts(option_rows(option), place);
         return;
     }
     snprintf(prefix, sizeof prefix, "%s%s.", full_path(rows, option, path), suffix);
@@ -325,9 +341,8 @@ static void load_rows(struct load *load, const struct rows *rows)
         const struct option *option = &rows->table->rows[i];
         unsigned before = load->errors;
         load_option(load, rows, option);
-        if ((option->type == OPTION_DOMAINS || option->type == OPTION_DOMAINS_FILE) &&
-            load->errors > before)
-            load->domains_wrong = true;
+        if (load->errors > before)
+            fill_text(option, option_place(option, rows->base));
     }
 }
 
@@ -383,6 +398,28 @@ struct config *config_load(const char *file, config_report *report, void *contex
     return config_load_for(file, 0, report, context);
 }
 
+static void free_texts(struct string_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->items[i]);
+    free(list->items);
+}
+
+/* "FILE:LINE" of a setting; NULL when it is not there. The caller frees it. */
+static char *place_of(const struct load *load, const char *path)
+{
+    const config_setting_t *setting = config_lookup(&load->file, path);
+    char *place = NULL;
+
+    if (setting != NULL &&
+        asprintf(&place, "%s:%u",
+                 config_setting_source_file(setting) != NULL ? config_setting_source_file(setting)
+                                                             : load->name,
+                 config_setting_source_line(setting)) < 0)
+        return NULL;
+    return place;
+}
+
 struct config *config_load_for(const char *file, unsigned parts, config_report *report,
                                void *context)
 {
@@ -405,10 +442,12 @@ struct config *config_load_for(const char *file, unsigned parts, config_report *
         load.config->parts = find_parts(&load, parts);
         check_names(&load, rows.group, &options, "", "");
         load_rows(&load, &rows);
+        load.config->certificates_place = place_of(&load, "tls.certificates");
         check_settings(&load);
     }
     config_destroy(&load.file);
     free(load.folder);
+    free_texts(&load.wrong);
     if (load.errors == 0)
         return load.config;
     config_unref(load.config);
@@ -427,9 +466,9 @@ void config_unref(struct config *config)
     if (config == NULL || atomic_fetch_sub(&counted->references, 1) != 1)
         return;
     option_free_rows(&options, config);
-    for (size_t i = 0; i < config->warnings.count; i++)
-        free(config->warnings.items[i]);
-    free(config->warnings.items);
+    free_texts(&config->warnings);
+    free_texts(&config->advice);
+    free(config->certificates_place);
     free(config->file);
     free(counted);
 }
@@ -463,6 +502,12 @@ static void config_warn_of_verify(const struct config *config, config_report *re
         report(context, _("out.tls.level = \"verify\": where DNSSEC does not prove the MX records, "
                           "the certificate of the MX host must be for the recipient's domain; most "
                           "are not, and such mail comes back after out.lifetime"));
+}
+
+void config_advise(const struct config *config, config_report *report, void *context)
+{
+    for (size_t i = 0; i < config->advice.count; i++)
+        report(context, config->advice.items[i]);
 }
 
 bool config_warn(const struct config *config, config_report *report, void *context)

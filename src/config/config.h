@@ -300,6 +300,8 @@ struct config {
     char *control; /* folder of the control sockets; "" = none */
     int log_level; /* enum log_level */
     struct string_list warnings; /* of loading: what is valid and hardly meant, with its place */
+    struct string_list advice;   /* for config_advise() */
+    char *certificates_place;    /* "FILE:LINE" of tls.certificates; NULL: it is not in the file */
 };
 
 /* Gets each error as one line of text, already with "FILE:LINE: option: ...". */
@@ -319,6 +321,9 @@ struct config *config_load(const char *file, config_report *report, void *contex
 /* Reports what is valid, but dangerous or without effect. False: a check refuses it. A daemon goes on
  * with it, so that nobody's mail stops by an upgrade. */
 bool config_warn(const struct config *config, config_report *report, void *context);
+
+/* Reports what is valid and safe, but probably not what is wanted; for a person who asks. */
+void config_advise(const struct config *config, config_report *report, void *context);
 /* Reports the paths of the options that differ and that a reload cannot change, for the daemons of
  * `parts` (CONFIG_PART_...). */
 void config_report_restarts(const struct config *before, const struct config *after, unsigned parts,
@@ -329,6 +334,9 @@ void config_unref(struct config *config);
 
 /* Every option with its value in force, in the file's own syntax (--print-config). */
 void config_print(const struct config *config, FILE *out);
+
+/* The options whose value is not the default, a line "option = value" each. */
+void config_print_changed(const struct config *config, FILE *out);
 
 /* Every option with type, range, default and help, as mdoc(7) list items for relay.conf(5). */
 void config_print_manual(FILE *out);

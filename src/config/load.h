@@ -20,7 +20,7 @@ struct load {
     config_report *report;
     void *context;
     unsigned errors;
-    bool domains_wrong; /* the domains have had their error */
+    struct string_list wrong; /* the options that have had their error */
 };
 
 /* Of which half (CONFIG_PART_...) the option of this path is; 0: of neither. */
@@ -38,6 +38,13 @@ void load_warn_at(struct load *load, const char *file, unsigned line, const char
                   const char *reason);
 void load_warn(struct load *load, const config_setting_t *setting, const char *option,
                const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* The same for what is valid, safe and probably not what is wanted: kept for config_advise(). */
+void load_advise(struct load *load, const config_setting_t *setting, const char *option,
+                 const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* Has this option, or one of this group, had its error? Then nothing is said of how it fits others. */
+bool load_is_wrong(const struct load *load, const char *option);
 
 /* What libconfig 1.5 does not say, or ends the process for, in the file and those it includes. 0,
  * or -1 when reading on makes no sense. */

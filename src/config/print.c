@@ -214,6 +214,41 @@ static char *print_value(const struct option *option, const void *base)
     return text;
 }
 
+/* The value that the option has where the file does not name it; NULL: there is none. */
+static char *print_default(const struct option *option, const char *folder)
+{
+    struct config *scratch = calloc(1, sizeof *scratch);
+    const struct option_rows row = {option, 1, sizeof *scratch};
+    struct error err;
+    char *text = NULL;
+
+    if (scratch == NULL || option->fallback == NULL)
+        goto out;
+    bool needless = option_is_list(option) && option->fallback[0] == '\0';
+    if (option->type != OPTION_GROUP &&
+        (needless || option_set(option, scratch, option->fallback, folder, &err) == 0))
+        text = print_value(option, scratch);
+    option_free_rows(&row, scratch);
+out:
+    free(scratch);
+    return text;
+}
+
+void config_print_changed(const struct config *config, FILE *out)
+{
+    for (size_t i = 0; i < options.count; i++) {
+        const struct option *option = &options.rows[i];
+        unsigned part = config_part_of(option->path);
+        if (!is_printed(option, config) || (part != 0 && !(config->parts & part)))
+            continue;
+        char *is = print_value(option, config), *was = print_default(option, "/");
+        if (is != NULL && (was == NULL || strcmp(is, was) != 0))
+            fprintf(out, "%s = %s;\n", option->path, is);
+        free(is);
+        free(was);
+    }
+}
+
 void config_report_restarts(const struct config *before, const struct config *after, unsigned parts,
                             config_report *report, void *context)
 {

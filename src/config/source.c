@@ -33,6 +33,18 @@ static void load_format(const struct load *load, const char *file, unsigned line
              option[0] != '\0' ? ": " : "", reason);
 }
 
+/* Adds a copy. Without memory it is left out. */
+static void load_keep(struct string_list *list, const char *text)
+{
+    char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+
+    if (items == NULL)
+        return;
+    list->items = items;
+    items[list->count] = strdup(text);
+    list->count += items[list->count] != NULL;
+}
+
 void load_complain_at(struct load *load, const char *file, unsigned line, const char *option,
                       const char *reason)
 {
@@ -40,21 +52,38 @@ void load_complain_at(struct load *load, const char *file, unsigned line, const 
     load_format(load, file, line, option, reason, text);
     load->report(load->context, text);
     load->errors++;
+    load_keep(&load->wrong, option);
+}
+
+bool load_is_wrong(const struct load *load, const char *option)
+{
+    size_t len = strlen(option);
+
+    for (size_t i = 0; i < load->wrong.count; i++) {
+        const char *wrong = load->wrong.items[i];
+        if (strncmp(wrong, option, len) == 0 &&
+            (wrong[len] == '\0' || wrong[len] == '.' || wrong[len] == '['))
+            return true;
+    }
+    return false;
 }
 
 void load_warn_at(struct load *load, const char *file, unsigned line, const char *option,
                   const char *reason)
 {
     char text[LOAD_TEXT_MAX];
-    struct string_list *warnings = &load->config->warnings;
-    char **items = realloc(warnings->items, (warnings->count + 1) * sizeof *items);
 
-    if (items == NULL)
-        return;
-    warnings->items = items;
     load_format(load, file, line, option, reason, text);
-    items[warnings->count] = strdup(text);
-    warnings->count += items[warnings->count] != NULL;
+    load_keep(&load->config->warnings, text);
+}
+
+static void load_advise_at(struct load *load, const char *file, unsigned line, const char *option,
+                           const char *reason)
+{
+    char text[LOAD_TEXT_MAX];
+
+    load_format(load, file, line, option, reason, text);
+    load_keep(&load->config->advice, text);
 }
 
 typedef void load_say_at(struct load *load, const char *file, unsigned line, const char *option,
@@ -88,6 +117,15 @@ void load_warn(struct load *load, const config_setting_t *setting, const char *o
     va_list arguments;
     va_start(arguments, format);
     load_say(load, setting, option, load_warn_at, format, arguments);
+    va_end(arguments);
+}
+
+void load_advise(struct load *load, const config_setting_t *setting, const char *option,
+                 const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    load_say(load, setting, option, load_advise_at, format, arguments);
     va_end(arguments);
 }
 

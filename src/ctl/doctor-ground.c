@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/i18n.h"
+#include "ctl/ports.h"
 
 #define GROUND_FULL_PERCENT 80
 
@@ -123,55 +124,6 @@ static void ground_units(const struct doctor *doctor, struct doctor_finding *fin
     }
 }
 
-/* The inode of the socket that listens on that port, by /proc/net/tcp or tcp6; 0: none. */
-static unsigned long ground_listener(const char *table, unsigned port)
-{
-    char line[300];
-    unsigned long found = 0;
-    FILE *file = fopen(table, "r");
-
-    while (file != NULL && found == 0 && fgets(line, sizeof line, file) != NULL) {
-        unsigned at, state;
-        unsigned long inode;
-        if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*s %*s %lu", &at, &state,
-                   &inode) == 3 &&
-            state == 0x0a && at == port)
-            found = inode;
-    }
-    if (file != NULL)
-        fclose(file);
-    return found;
-}
-
-/* The name of the process that holds the socket; false: not to be seen. */
-static bool ground_owner(unsigned long inode, char *out, size_t size)
-{
-    char wanted[64], path[600], link[64];
-    bool found = false;
-    DIR *processes = opendir("/proc");
-
-    snprintf(wanted, sizeof wanted, "socket:[%lu]", inode);
-    for (struct dirent *p; processes != NULL && !found && (p = readdir(processes)) != NULL;) {
-        if (!isdigit((unsigned char)p->d_name[0]))
-            continue;
-        snprintf(path, sizeof path, "/proc/%s/fd", p->d_name);
-        DIR *fds = opendir(path);
-        for (struct dirent *f; fds != NULL && !found && (f = readdir(fds)) != NULL;) {
-            ssize_t len = readlinkat(dirfd(fds), f->d_name, link, sizeof link - 1);
-            link[len > 0 ? len : 0] = '\0';
-            found = strcmp(link, wanted) == 0;
-        }
-        if (fds != NULL)
-            closedir(fds);
-        snprintf(path, sizeof path, "/proc/%s/comm", p->d_name);
-        if (found && ground_read(path, out, size))
-            out[strcspn(out, "\n")] = '\0';
-    }
-    if (processes != NULL)
-        closedir(processes);
-    return found;
-}
-
 static void ground_ports(const struct listen_list *listen, const char *daemon,
                          struct doctor_finding *finding)
 {
@@ -180,13 +132,11 @@ static void ground_ports(const struct listen_list *listen, const char *daemon,
     doctor_say(finding, DOCTOR_OK, _("%s listens on each of them"), daemon);
     for (size_t i = 0; i < listen->count && finding->outcome == DOCTOR_OK; i++) {
         unsigned port = listen->items[i].address.port;
-        unsigned long inode = ground_listener("/proc/net/tcp6", port);
-        if (inode == 0)
-            inode = ground_listener("/proc/net/tcp", port);
-        if (inode == 0) {
+        enum ports_result held = ports_holder((uint16_t)port, owner, sizeof owner);
+        if (held == PORTS_FREE) {
             doctor_say(finding, DOCTOR_FAILED, _("nobody listens on port %u"), port);
             doctor_advise(finding, "systemctl enable --now %s", daemon);
-        } else if (!ground_owner(inode, owner, sizeof owner)) {
+        } else if (held == PORTS_UNSEEN) {
             doctor_say(finding, DOCTOR_UNKNOWN, _("who listens on port %u cannot be seen"), port);
         } else if (strcmp(owner, daemon) != 0 && strcmp(owner, "systemd") != 0) {
             doctor_say(finding, DOCTOR_FAILED, _("%s listens on port %u"), owner, port);

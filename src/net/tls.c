@@ -237,6 +237,13 @@ static bool tls_has_version(gnutls_priority_t priority)
     return false;
 }
 
+/* Only what the operator wrote is shown: of the text from `position` on what stands in `priority`. */
+static int tls_shown_length(const char *priority, const char *text, const char *position)
+{
+    size_t from = position != NULL ? (size_t)(position - text) : 0, len = strlen(priority);
+    return from < len ? (int)(len - from) : 0;
+}
+
 static int tls_init_priority(gnutls_priority_t *out, const char *priority,
                              enum tls_minimum_version minimum, struct error *err)
 {
@@ -258,10 +265,11 @@ static int tls_init_priority(gnutls_priority_t *out, const char *priority,
     if (result == 0 && tls_has_version(*out))
         return 0;
     if (result == 0 || result == GNUTLS_E_NO_PRIORITIES_WERE_SET)
-        error_set(err, _("the TLS priority string \"%s\" leaves no version of TLS"), text);
+        error_set(err, _("the TLS priority string \"%s\" leaves no version of TLS"), priority);
     else
-        error_set(err, _("bad TLS priority string at \"%s\": %s"),
-                  position != NULL ? position : text, gnutls_strerror(result));
+        error_set(err, _("bad TLS priority string at \"%.*s\": %s"),
+                  tls_shown_length(priority, text, position), position != NULL ? position : text,
+                  gnutls_strerror(result));
     return -1;
 }
 

@@ -40,7 +40,7 @@ if command -v systemd-analyze > /dev/null; then
     # Verified with the programs where they are now.
     mkdir "$scratch/units"
     while read -r unit; do
-        sed -E "s,^(Exec[A-Za-z]+=)(/[^ ]*/(relay-in|relay-out)),\\1$root\\2," "$unit" > "$scratch/units/${unit##*/}"
+        sed -E "s,^(Exec[A-Za-z]+=)(/[^ ]*/(relay-in|relay-out|relayctl)),\\1$root\\2," "$unit" > "$scratch/units/${unit##*/}"
     done < <(installed 'systemd/system/*')
     # relay-out's unit is judged even while relay-out is not built; relay-in stands in for its program.
     if [ ! -e "$scratch/units/relay-out.service" ] && make -s -C "$build" relay-out.service > /dev/null; then
@@ -110,7 +110,7 @@ check "bash: relayctl sink --no-<TAB>" completes "relayctl sink" "--no-" "--no-e
 check "bash: relayctl sink --delay <TAB> offers the steps" completes "relayctl sink --delay" "r" "rcpt rset"
 check "bash: relayctl queue <TAB> offers its commands" completes "relayctl queue" "re" "release remove retry"
 check "bash: relayctl queue show --<TAB> knows the options of its commands" \
-    completes "relayctl queue show" "--b" "--body --bounce"
+    completes "relayctl queue show" "--b" "--body --bounce --by-domain --by-sender"
 touch "$scratch/some.conf"
 check "bash: relayctl password <TAB> offers files" completes "relayctl password" "$scratch/some" "$scratch/some.conf"
 check "bash: relay-in -c <TAB> offers files" completes "relay-in -c" "$scratch/some" "$scratch/some.conf"
