@@ -1,11 +1,24 @@
-/* config/manual-main.c - build-time program: the options of relay.conf(5) from the option table
+/* config/manual-main.c - build-time program: what manual pages have from tables
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "config/config.h"
+#include <string.h>
 
-int main(void)
+#include "config/config.h"
+#include "smtp/counters.h"
+
+int main(int argc, char **argv)
 {
-    config_print_manual(stdout);
-    return 0;
+    static const struct {
+        const char *table;
+        void (*print)(FILE *out);
+    } tables[] = {{"options", config_print_manual}, {"metrics", counters_print_manual}};
+
+    for (size_t i = 0; argc == 2 && i < sizeof tables / sizeof *tables; i++) {
+        if (strcmp(argv[1], tables[i].table) == 0) {
+            tables[i].print(stdout);
+            return 0;
+        }
+    }
+    return 64;
 }

@@ -34,6 +34,7 @@ struct backend {
     bool submission;
     struct tls_client *tls;
     struct backend_census *census;
+    struct counters *counters;  /* borrowed */
     pthread_t keeper;           /* joined by the census */
     struct backend *next_ended; /* in the census */
     int wake_fd;                /* eventfd: the keeper shall look */
@@ -46,6 +47,8 @@ struct backend {
     bool known;
     int64_t learned_at_ms;
     struct nexthop_capabilities learned;
+    struct backend_health health; /* also below the lock */
+    int64_t seen_ms;              /* it has answered last */
     struct spare *spares; /* settings->spares of them have room */
     unsigned spare_count;
     bool keeper_rests; /* it has nothing to do until it is woken */
@@ -53,12 +56,17 @@ struct backend {
 };
 
 /* backend.c */
+/* It serves us, or does not, for a reason. Logs a change. Thread-safe. */
+void backend_note(struct backend *backend, bool up, const char *reason);
 void backend_free(struct backend *backend);
 /* Wakes the keeper. */
 void backend_wake(const struct backend *backend);
 /* How many spares under TLS, or not, are to be had. Under the lock. */
 unsigned backend_spares_wanted(const struct backend *backend, bool tls);
 
+/* A spare's connection is probed by the kernel, so that it ends soon when nobody is there any more;
+ * `on` false: it is one in use again. */
+void backend_watch_idle(int fd, bool on);
 /* Connects as backend_connect() does, for the keeper: what it has begun is ended when the last
  * reference is gone, and so are all waits on the descriptor until backend_hide(). */
 int backend_connect_keeper(struct backend *backend, size_t *next, struct address *host,

@@ -5,20 +5,25 @@
 #include "in/backend-internal.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/condition.h"
 #include "base/i18n.h"
+#include "base/log.h"
 #include "net/dial.h"
 
 #define SLOT_WAIT_MS 5000     /* a session waits so long for one of max_sessions */
 #define USER_TIMEOUT_MS 45000 /* unacknowledged data, or probes, on a dead tunnel */
 #define SILENT_MS 500         /* a host that answers does so sooner */
+#define IDLE_TIMEOUT_MS 18000 /* the same of a spare, which shall tell when the tunnel is cut */
 #define DEMAND_BITS 8
 
 struct backend_census {
@@ -133,6 +138,77 @@ unsigned backend_spares_wanted(const struct backend *backend, bool tls)
     return tls ? under_tls : all - under_tls;
 }
 
+const char *backend_name(const struct backend *backend, char out[BACKEND_NAME_MAX])
+{
+    char text[ADDRESS_TEXT_MAX];
+    size_t len = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < backend->settings->hosts.count && len < BACKEND_NAME_MAX - 1; i++)
+        len += (size_t)snprintf(out + len, BACKEND_NAME_MAX - len, "%s%s", i > 0 ? "," : "",
+                                address_format_endpoint(&backend->settings->hosts.items[i], text));
+    return out;
+}
+
+void backend_health(struct backend *backend, struct backend_health *out)
+{
+    pthread_mutex_lock(&backend->lock);
+    *out = backend->health;
+    out->sessions = backend->sessions;
+    out->spares = backend->spare_count;
+    pthread_mutex_unlock(&backend->lock);
+}
+
+struct counters *backend_counters(const struct backend *backend)
+{
+    return backend->counters;
+}
+
+static void backend_log_health(const struct backend *backend, bool up, int64_t was_s,
+                               const char *reason)
+{
+    char name[BACKEND_NAME_MAX];
+    struct log_line line;
+
+    log_begin(&line, up ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR, "event=backend");
+    log_str(&line, "status", up ? "up" : "down");
+    log_str(&line, "backend", backend_name(backend, name));
+    if (was_s >= 0)
+        log_int(&line, up ? "down_s" : "up_s", was_s);
+    if (!up) {
+        log_str(&line, "reason", reason);
+        log_str(&line, "effect", "senders get 451 and come back later");
+    }
+    log_end(&line);
+}
+
+void backend_note(struct backend *backend, bool up, const char *reason)
+{
+    struct backend_health *health = &backend->health;
+    int64_t now = (int64_t)time(NULL), was_s = -1;
+
+    pthread_mutex_lock(&backend->lock);
+    bool changed = health->status != (up ? BACKEND_UP : BACKEND_DOWN) && backend->references > 0;
+    if (changed && health->status != BACKEND_UNKNOWN)
+        was_s = now - health->since;
+    if (changed) {
+        health->status = up ? BACKEND_UP : BACKEND_DOWN;
+        health->since = now;
+    }
+    if (up)
+        backend->seen_ms = deadline_now_ms();
+    else
+        snprintf(health->reason, sizeof health->reason, "%s", reason);
+    pthread_mutex_unlock(&backend->lock);
+    if (changed)
+        backend_log_health(backend, up, was_s, reason);
+}
+
+void backend_refused(struct backend *backend, const char *reason)
+{
+    backend_note(backend, false, reason);
+}
+
 static struct tls_client *make_tls(const struct config_backend *settings, struct error *err)
 {
     /* In a private tunnel the certificate proves nothing that WireGuard has not proven. */
@@ -145,7 +221,8 @@ static struct tls_client *make_tls(const struct config_backend *settings, struct
 }
 
 struct backend *backend_new(struct config *config, const struct config_backend *settings,
-                            bool submission, struct backend_census *census, struct error *err)
+                            bool submission, struct backend_census *census,
+                            struct counters *counters, struct error *err)
 {
     struct backend *backend = calloc(1, sizeof *backend);
 
@@ -158,6 +235,9 @@ struct backend *backend_new(struct config *config, const struct config_backend *
     backend->held.next = backend->held.previous = &backend->held;
     backend->references = 1;
     backend->census = census;
+    backend->counters = counters;
+    backend->health.since = (int64_t)time(NULL);
+    backend->health.connect_ms = -1;
     backend->config = config_ref(config);
     backend->settings = settings;
     backend->submission = submission;
@@ -437,16 +517,29 @@ void backend_hide(struct backend *backend)
     pthread_mutex_unlock(&backend->lock);
 }
 
+static void backend_note_connect(struct backend *backend, int64_t ms)
+{
+    counters_took(backend->counters, COUNTER_DURATION_BACKEND_CONNECT, ms);
+    pthread_mutex_lock(&backend->lock);
+    backend->health.connect_ms = ms;
+    pthread_mutex_unlock(&backend->lock);
+}
+
 static int backend_dial(struct backend *backend, const struct address *host, bool keeper,
                         struct error *err)
 {
     const struct config_backend *settings = backend->settings;
     struct deadline deadline = deadline_in_ms(settings->connect_timeout_ms);
+    int64_t began_ms = deadline_now_ms();
     int fd = dial_open(host, source_for(settings, host->family), USER_TIMEOUT_MS, err);
 
-    if (fd < 0 ||
-        ((!keeper || backend_show(backend, fd)) && dial_finish(fd, host, deadline, err) == 0))
+    if (fd >= 0 && (!keeper || backend_show(backend, fd)) &&
+        dial_finish(fd, host, deadline, err) == 0) {
+        backend_note_connect(backend, deadline_now_ms() - began_ms);
         return fd;
+    }
+    if (fd < 0)
+        return -1;
     if (keeper)
         backend_hide(backend);
     close(fd);
@@ -457,12 +550,14 @@ static int backend_connect_any(struct backend *backend, size_t *next, struct add
                                enum own_reply *why, bool keeper, struct error *err)
 {
     const struct config_backend *settings = backend_settings(backend);
+    bool tried = false;
 
     *why = REPLY_BACKEND_UNREACHABLE;
     error_set(err, "no answer a moment ago, not tried again yet");
     for (size_t i = *next; i < settings->hosts.count; i++) {
         if (!backend_begin_dialling(backend, i))
             continue;
+        tried = true;
         int fd = backend_dial(backend, &settings->hosts.items[i], keeper, err);
         backend_end_dialling(backend, i, fd >= 0);
         if (fd >= 0) {
@@ -471,6 +566,8 @@ static int backend_connect_any(struct backend *backend, size_t *next, struct add
             return fd;
         }
     }
+    if (tried)
+        backend_note(backend, false, err->text);
     return -1;
 }
 
@@ -497,6 +594,7 @@ void backend_learn(struct backend *backend, const struct nexthop_capabilities *s
     if (!with_xclient)
         backend->learned.xclient = xclient;
     pthread_mutex_unlock(&backend->lock);
+    backend_note(backend, true, NULL);
 }
 
 bool backend_capabilities(struct backend *backend, struct nexthop_capabilities *out)
@@ -506,6 +604,22 @@ bool backend_capabilities(struct backend *backend, struct nexthop_capabilities *
     bool known = backend->known;
     pthread_mutex_unlock(&backend->lock);
     return known;
+}
+
+void backend_watch_idle(int fd, bool on)
+{
+    static const int idle_s = 8, interval_s = 4, probes = 3;
+    unsigned timeout_ms = on ? IDLE_TIMEOUT_MS : USER_TIMEOUT_MS;
+    int keepalive = 1;
+
+    /* With a user timeout it, and no number of probes, ends a connection; tcp(7). */
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+    if (!on)
+        return;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &keepalive, sizeof keepalive);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
 /* Dead ones are left for the keeper. Under the lock. */
@@ -554,6 +668,7 @@ bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
     if (wake)
         backend_wake(backend);
     if (found) {
+        backend_watch_idle(spare.hop.stream.fd, false);
         *hop = spare.hop;
         *host = spare.host;
     }

@@ -25,6 +25,7 @@
 #include "base/wakeup.h"
 #include "config/config.h"
 #include "net/tls.h"
+#include "smtp/counters.h"
 #include "smtp/nexthop.h"
 #include "smtp/reply.h"
 
@@ -38,10 +39,24 @@ struct backend_census *backend_census_new(void);
  * and the process may only be left by _exit(). */
 bool backend_census_free(struct backend_census *census);
 
+/* How it was when it was tried last. */
+struct backend_health {
+    enum { BACKEND_UNKNOWN, BACKEND_UP, BACKEND_DOWN } status;
+    int64_t since;      /* seconds since 1970 */
+    int64_t connect_ms; /* the last connection took so long; -1: there was none */
+    char reason[200];   /* what went wrong last; "": nothing yet */
+    unsigned sessions, spares;
+};
+void backend_health(struct backend *backend, struct backend_health *out);
+/* Its hosts, with commas between. Returns `out`. */
+#define BACKEND_NAME_MAX 256
+const char *backend_name(const struct backend *backend, char out[BACKEND_NAME_MAX]);
+
 /* `settings` stands in `config`, of which a reference is taken. `submission`: clients log in there.
- * Starts the keeper. NULL with a reason. */
+ * `counters` are borrowed, and may be NULL. Starts the keeper. NULL with a reason. */
 struct backend *backend_new(struct config *config, const struct config_backend *settings,
-                            bool submission, struct backend_census *census, struct error *err);
+                            bool submission, struct backend_census *census,
+                            struct counters *counters, struct error *err);
 struct backend *backend_ref(struct backend *backend);
 void backend_unref(struct backend *backend);
 
@@ -95,6 +110,11 @@ bool backend_try_next(struct backend *backend, size_t next);
  * yet). False when none is ready. */
 bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
                         struct address *host);
+
+struct counters *backend_counters(const struct backend *backend);
+
+/* A host took the connection and serves nobody, and no other is left. */
+void backend_refused(struct backend *backend, const char *reason);
 
 /* One was dead without having said so: the others are likely to be, and are replaced. */
 void backend_doubt_spares(struct backend *backend);

@@ -44,6 +44,7 @@ static void courier_log_lost(struct transaction *transaction, const char *step, 
                              const char *said)
 {
     struct log_line line;
+    counters_add(backend_counters(courier_of(transaction)->backend), COUNTER_BACKEND_LOST, 1);
     log_begin(&line, LOG_LEVEL_WARNING, "event=backend-lost");
     log_str(&line, "session", courier_of(transaction)->session_id);
     log_str(&line, "at", step);
@@ -87,9 +88,11 @@ static int64_t courier_prepare(struct courier *base, const struct client_identit
                             !client->unlimited && backend_limits_networks(backend), wakeup);
 }
 
-static void courier_log_busy(const struct client_identity *client)
+static void courier_log_busy(const struct backend_courier *courier,
+                             const struct client_identity *client)
 {
     struct log_line line;
+    counters_add(backend_counters(courier->backend), COUNTER_BACKEND_BUSY, 1);
     log_begin(&line, LOG_LEVEL_WARNING, "event=backend-busy");
     log_str(&line, "session", client->session_id);
     log_str(&line, "reason", "all max_sessions are in use");
@@ -115,7 +118,7 @@ static void courier_connect(struct backend_courier *courier, const struct client
         return;
     }
     if (courier->slot.state != BACKEND_SLOT_HELD) {
-        courier_log_busy(client);
+        courier_log_busy(courier, client);
         transaction_judge(transaction, REPLY_BACKEND_BUSY);
         return;
     }

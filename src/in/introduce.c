@@ -44,6 +44,7 @@ struct introduction {
     bool assumed;     /* the attributes are what was announced on another connection, or earlier */
     bool again;       /* a connection was STALE */
     bool introduced;  /* XCLIENT was taken */
+    char reason[200]; /* what was logged last */
 };
 
 static struct deadline step(const struct introduction *intro)
@@ -51,12 +52,36 @@ static struct deadline step(const struct introduction *intro)
     return deadline_earlier(deadline_in_ms(intro->settings->command_timeout_ms), intro->deadline);
 }
 
-static void log_problem(const struct introduction *intro, enum log_level level, const char *event,
+enum problem {
+    PROBLEM_UNREACHABLE,
+    PROBLEM_GREETING,
+    PROBLEM_HELLO,
+    PROBLEM_IDENTITY,
+    PROBLEM_TLS,
+    PROBLEM_LOST
+};
+
+/* Logs and counts it. */
+static void log_problem(struct introduction *intro, enum log_level level, enum problem problem,
                         const char *reason)
 {
+    static const struct {
+        const char *event;
+        enum counter counter;
+    } problems[] = {
+        [PROBLEM_UNREACHABLE] = {"event=backend-unreachable", COUNTER_BACKEND_UNREACHABLE},
+        [PROBLEM_GREETING] = {"event=backend-greeting", COUNTER_BACKEND_UNREACHABLE},
+        [PROBLEM_HELLO] = {"event=backend-hello", COUNTER_BACKEND_UNREACHABLE},
+        [PROBLEM_IDENTITY] = {"event=backend-identity", COUNTER_BACKEND_IDENTITY},
+        [PROBLEM_TLS] = {"event=backend-tls", COUNTER_BACKEND_TLS},
+        [PROBLEM_LOST] = {"event=backend-lost", COUNTER_BACKEND_LOST},
+    };
     struct log_line line;
     char host[ADDRESS_TEXT_MAX];
-    log_begin(&line, level, event);
+
+    snprintf(intro->reason, sizeof intro->reason, "%s", reason);
+    counters_add(backend_counters(intro->backend), problems[problem].counter, 1);
+    log_begin(&line, level, problems[problem].event);
     log_str(&line, "session", intro->client->session_id);
     log_str(&line, "backend", address_format_endpoint(&intro->host, host));
     log_str(&line, "reason", reason);
@@ -70,7 +95,7 @@ static enum outcome lost(struct introduction *intro, const char *at, enum io_res
     if (intro->spare && (result != IO_TIMEOUT || !intro->introduced))
         return STALE;
     snprintf(reason, sizeof reason, "%s: %s", at, io_result_name(result));
-    log_problem(intro, LOG_LEVEL_WARNING, "event=backend-lost", reason);
+    log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_LOST, reason);
     reply_own(intro->verdict, REPLY_BACKEND_LOST);
     return REFUSED;
 }
@@ -89,7 +114,7 @@ static enum outcome identity_refused(struct introduction *intro, const char *rea
                                  "backend.identity is changed)"
                                : "this host's address stands in the backend's "
                                  "smtpd_authorized_xclient_hosts (or backend.identity is changed)");
-    log_problem(intro, LOG_LEVEL_ERROR, "event=backend-identity", text);
+    log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_IDENTITY, text);
     reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
     return REFUSED;
 }
@@ -127,7 +152,7 @@ static enum outcome greet(struct introduction *intro)
         return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     /* This judges us, not the client, who must never see it as a final refusal. */
     log_problem(intro, reply_is_permanent(intro->verdict) ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
-                "event=backend-greeting", reply_summary(intro->verdict, text, sizeof text));
+                PROBLEM_GREETING, reply_summary(intro->verdict, text, sizeof text));
     reply_own(intro->verdict, REPLY_BACKEND_BUSY);
     return HOST_DOWN;
 }
@@ -159,7 +184,7 @@ static enum outcome hello_ourselves(struct introduction *intro, bool tls)
     if (uses_proxy(intro) && refuses_command(intro->verdict))
         return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     if (!reply_is_positive(intro->verdict)) {
-        log_problem(intro, LOG_LEVEL_ERROR, "event=backend-hello",
+        log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_HELLO,
                     reply_summary(intro->verdict, text, sizeof text));
         reply_own(intro->verdict, REPLY_BACKEND_BUSY);
         return HOST_DOWN;
@@ -187,7 +212,7 @@ static bool wants_tls(const struct introduction *intro)
 }
 
 /* Says what the operator can do. */
-static void log_tls_failure(const struct introduction *intro, const char *reason)
+static void log_tls_failure(struct introduction *intro, const char *reason)
 {
     static const char *const remedies[] = {
         [CONFIG_TLS_MIRROR] =
@@ -202,7 +227,7 @@ static void log_tls_failure(const struct introduction *intro, const char *reason
     char text[ERROR_TEXT_MAX + 200];
     bool may = intro->settings->tls == CONFIG_TLS_MAY;
     snprintf(text, sizeof text, "%s; %s", reason, remedies[intro->settings->tls]);
-    log_problem(intro, may ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "event=backend-tls", text);
+    log_problem(intro, may ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, PROBLEM_TLS, text);
 }
 
 static enum outcome start_tls(struct introduction *intro)
@@ -213,7 +238,7 @@ static enum outcome start_tls(struct introduction *intro)
     if (!(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
         if (!must)
             return READY;
-        log_problem(intro, LOG_LEVEL_ERROR, "event=backend-tls",
+        log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_TLS,
                     "STARTTLS is not offered, and backend.tls asks for it");
         reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
         return REFUSED;
@@ -369,7 +394,7 @@ static bool get_connection(struct introduction *intro, struct stream_buffers *bu
     }
     int fd = backend_connect(intro->backend, &intro->next_host, &intro->host, &why, &err);
     if (fd < 0) {
-        log_problem(intro, LOG_LEVEL_WARNING, "event=backend-unreachable", err.text);
+        log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_UNREACHABLE, err.text);
         reply_own(intro->verdict, why);
         return false;
     }
@@ -418,6 +443,8 @@ int introduce(struct backend *backend, const struct client_identity *client, str
     }
     while (outcome == HOST_DOWN && backend_try_next(backend, intro.next_host))
         outcome = attempt(&intro, buffers, tls, false);
+    if (outcome == HOST_DOWN)
+        backend_refused(backend, intro.reason);
     /* After a failed handshake only a fresh connection may go on in plain text, and only under
      * "may": a mirrored session must not lose the TLS that the backend's rules may ask for. */
     if (outcome == TLS_FAILED && intro.settings->tls == CONFIG_TLS_MAY) {

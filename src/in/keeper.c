@@ -19,7 +19,8 @@
 #define SPARE_LIFE_MS 240000    /* Postfix ends silent sessions after 300 s */
 #define SPARE_FAILED_MS 10000   /* one that ends sooner was not wanted there */
 #define RETRY_MS 15000          /* after a failure */
-#define REFRESH_MS (15 * 60000) /* what is offered, where there are no spares */
+#define REFRESH_MS (15 * 60000) /* what is offered */
+#define LOOK_MS 20000           /* whether it is there, where no spare tells */
 /* How long a host that has been asked is taken to offer the same, so that a spare needs no EHLO. A
  * change that it hides costs a 451 at most: the refusal of XCLIENT makes us ask again. */
 #define FRESH_MS 60000
@@ -40,6 +41,7 @@ struct keeper {
     struct backend *backend;
     struct stream_buffers buffers;
     struct reply reply;
+    char reason[200];                         /* why a host serves us not */
     struct offer offer;                       /* the last */
     struct pollfd fds[CONFIG_SPARES_MAX + 1]; /* of the wait for work */
     bool stirred;          /* in it a spare had a word to say, which can only mean its end */
@@ -160,9 +162,12 @@ static bool ask(struct keeper *keeper, struct nexthop *hop, const struct address
 static bool prepare(struct keeper *keeper, struct nexthop *hop, const struct address *host,
                     bool spare, bool tls)
 {
+    strcpy(keeper->reason, "no greeting, or no answer to EHLO");
     if (!send_header(keeper, hop) ||
-        nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK ||
-        !reply_is_positive(&keeper->reply))
+        nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK)
+        return false;
+    reply_summary(&keeper->reply, keeper->reason, sizeof keeper->reason);
+    if (!reply_is_positive(&keeper->reply))
         return false;
     if (!spare || tls || !knows_offer(keeper, host))
         return ask(keeper, hop, host, tls);
@@ -173,6 +178,8 @@ static bool prepare(struct keeper *keeper, struct nexthop *hop, const struct add
 static void keep(struct backend *backend, struct nexthop *hop, const struct address *host, bool tls)
 {
     stream_reclaim(&hop->stream);
+    backend_watch_idle(hop->stream.fd, true);
+    backend_note(backend, true, NULL);
     pthread_mutex_lock(&backend->lock);
     backend->spares[backend->spare_count++] =
         (struct spare){.hop = *hop, .host = *host, .tls = tls, .since_ms = deadline_now_ms()};
@@ -189,6 +196,7 @@ static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct a
     struct error err;
     struct nexthop_capabilities known;
     size_t next = 0;
+    bool failed = false; /* the last host answered, but not as it should */
 
     if (!backend_reserve(backend))
         return -1;
@@ -197,6 +205,7 @@ static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct a
         if (fd < 0) {
             if (is_wanted(backend) && !backend_capabilities(backend, &known))
                 log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
+            failed = false;
             break;
         }
         nexthop_init(hop, fd, &keeper->buffers);
@@ -205,7 +214,10 @@ static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct a
         if (ready)
             return 0;
         nexthop_quit(hop);
+        failed = true;
     } while (is_wanted(backend) && backend_try_next(backend, next));
+    if (failed)
+        backend_note(backend, false, keeper->reason);
     backend_disconnected(backend);
     return -1;
 }
@@ -329,7 +341,9 @@ static int tend(struct keeper *keeper)
     drop_unfit(keeper);
     pthread_mutex_lock(&backend->lock);
     bool spare = lacks_spare(backend, &tls);
-    bool stale = backend->learned_at_ms == 0 || now - backend->learned_at_ms >= REFRESH_MS;
+    int64_t look_ms = backend->spare_count == 0 ? LOOK_MS - (now - backend->seen_ms) : RETRY_MS;
+    bool stale =
+        backend->learned_at_ms == 0 || now - backend->learned_at_ms >= REFRESH_MS || look_ms <= 0;
     backend->keeper_rests = !spare && !stale;
     pthread_mutex_unlock(&backend->lock);
     if (spare || stale) {
@@ -344,7 +358,7 @@ static int tend(struct keeper *keeper)
                         spare ? tls : backend->submission || backend_must_tls(backend));
         return 0;
     }
-    return RETRY_MS;
+    return look_ms < RETRY_MS ? (int)look_ms : RETRY_MS;
 }
 
 /* Waits for work, for the end, or for a word from a spare. A spare may be taken and its descriptor

@@ -17,18 +17,21 @@
 #include "in/courier.h"
 #include "in/domains.h"
 #include "server/daemon.h"
+#include "server/stats.h"
 
 /* Refused mail data is read away so far, so that the client hears the refusal and does not come
  * back with the same message again and again. */
 #define DRAIN_TIMEOUT_MS 60000
 #define DRAIN_OCTETS_MORE (64 * 1024 * 1024)
 
-/* Lives as long as the process. Touched by the main thread only. */
+/* Lives as long as the process. Changed by the main thread only. */
 struct relay_in {
-    struct backend_census *census;
-    struct resolver *resolver;
+    struct counters *counters; /* borrowed */
+    pthread_mutex_t lock;      /* of the next two, which the control socket looks at */
     struct backend **backends; /* the current ones; a reload keeps those that it does not change */
     size_t backend_count;
+    struct backend_census *census;
+    struct resolver *resolver;
 };
 
 /* A snapshot with what its rules point to. */
@@ -37,6 +40,7 @@ struct inbound {
     struct config *config;
     struct tls_server *tls;
     struct resolver *resolver; /* the process's */
+    struct counters *counters; /* the same */
     struct domains domains;
     struct backend **backends; /* in.backend, then in.backends */
     size_t backend_count;
@@ -56,7 +60,8 @@ static void relay_in_shape(const struct config *config, struct daemon_shape *out
     };
 }
 
-static void *relay_in_start(const struct config *config, struct error *err)
+static void *relay_in_start(const struct config *config, struct counters *counters,
+                            struct error *err)
 {
     struct relay_in *relay = calloc(1, sizeof *relay);
     struct resolver_config resolver;
@@ -69,6 +74,8 @@ static void *relay_in_start(const struct config *config, struct error *err)
         free(relay);
         return NULL;
     }
+    relay->counters = counters;
+    pthread_mutex_init(&relay->lock, NULL);
     relay->resolver = resolver_new(&resolver, err);
     if (relay->resolver != NULL)
         return relay;
@@ -286,6 +293,7 @@ static void set_rules(struct inbound *inbound)
                 .serves = serves,
                 .context = inbound,
             },
+        .counters = inbound->counters,
     };
 }
 
@@ -323,8 +331,9 @@ static struct backend *backend_for(struct relay_in *relay, const struct inbound 
 
     if (backend == NULL)
         backend = find_backend(relay->backends, relay->backend_count, config, settings, submission);
-    return backend != NULL ? backend
-                           : backend_new(config, settings, submission, relay->census, err);
+    return backend != NULL
+               ? backend
+               : backend_new(config, settings, submission, relay->census, relay->counters, err);
 }
 
 static int find_backends(struct inbound *inbound, struct relay_in *relay, struct error *err)
@@ -364,9 +373,13 @@ static int remember_backends(struct relay_in *relay, const struct inbound *inbou
     for (size_t i = 0; i < count; i++)
         backends[i] =
             backend_ref(i < inbound->backend_count ? inbound->backends[i] : inbound->submission);
-    drop_backends(relay->backends, relay->backend_count);
+    struct backend **old = relay->backends;
+    size_t old_count = relay->backend_count;
+    pthread_mutex_lock(&relay->lock);
     relay->backends = backends;
     relay->backend_count = count;
+    pthread_mutex_unlock(&relay->lock);
+    drop_backends(old, old_count);
     return 0;
 }
 
@@ -460,6 +473,7 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     config_resolver(config, &resolver);
     inbound->config = config_ref(config);
     inbound->resolver = relay->resolver;
+    inbound->counters = relay->counters;
     inbound->tls = tls != NULL ? tls_server_ref(tls) : NULL;
     atomic_init(&inbound->service.references, 1);
     inbound->service.destroy = inbound_destroy;
@@ -477,6 +491,52 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     return &inbound->service;
 }
 
+/* Groups may share one. */
+static bool is_listed_before(struct backend *const *backends, size_t which)
+{
+    for (size_t i = 0; i < which; i++) {
+        if (backends[i] == backends[which])
+            return true;
+    }
+    return false;
+}
+
+static void measure_backend(struct backend *backend, unsigned index, struct control_client *client)
+{
+    static const char *const words[] = {"unknown", "up", "down"};
+    struct backend_health health;
+    char name[BACKEND_NAME_MAX], label[16];
+
+    backend_health(backend, &health);
+    snprintf(label, sizeof label, "%u", index);
+    stats_put_each(client, COUNTER_BACKEND_UP, COUNTERS_IN, label, health.status == BACKEND_UP);
+    stats_put_each(client, COUNTER_BACKEND_SESSIONS, COUNTERS_IN, label, health.sessions);
+    stats_put_each(client, COUNTER_BACKEND_LIMIT, COUNTERS_IN, label,
+                   (double)backend_settings(backend)->max_sessions);
+    stats_put_each(client, COUNTER_BACKEND_SPARES, COUNTERS_IN, label, health.spares);
+    if (health.connect_ms >= 0)
+        stats_put_each(client, COUNTER_BACKEND_LATENCY, COUNTERS_IN, label,
+                       (double)health.connect_ms / 1000);
+    stats_put_line(client, "backend %s %s %lld %lld %s %s", label, words[health.status],
+                   (long long)health.since, (long long)health.connect_ms,
+                   backend_name(backend, name), health.reason[0] != '\0' ? health.reason : "-");
+}
+
+static void relay_in_measure(void *shared, struct control_client *client)
+{
+    struct relay_in *relay = shared;
+    unsigned index = 0;
+
+    if (client == NULL)
+        return;
+    pthread_mutex_lock(&relay->lock);
+    for (size_t i = 0; i < relay->backend_count; i++) {
+        if (!is_listed_before(relay->backends, i))
+            measure_backend(relay->backends[i], index++, client);
+    }
+    pthread_mutex_unlock(&relay->lock);
+}
+
 int main(int argc, char **argv)
 {
     static const struct daemon_program program = {
@@ -486,6 +546,7 @@ int main(int argc, char **argv)
         .shape = relay_in_shape,
         .start = relay_in_start,
         .service_new = relay_in_service,
+        .measure = relay_in_measure,
         .stop = relay_in_stop,
     };
     return daemon_main(&program, argc, argv);

@@ -33,7 +33,8 @@ struct tls_server {
     gnutls_dh_params_t dh;            /* NULL: the RFC 7919 groups */
     const gnutls_datum_t *ticket_key; /* borrowed; NULL: no tickets */
     enum tls_client_certificates client_certificates;
-    long long expiry;
+    struct tls_server_certificate *certificates;
+    size_t certificate_count;
     struct tls_files files;
 };
 

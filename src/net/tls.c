@@ -114,31 +114,62 @@ static int load_pair(struct tls_server *server, const struct tls_pair *pair, str
     return -1;
 }
 
-/* When the certificate that stands first in pair `index` ends; 0 when that cannot be told. */
-static long long pair_expiry(const struct tls_server *server, unsigned index)
+/* The name that people know it by. */
+static void tls_certificate_name(gnutls_x509_crt_t certificate, char *out, size_t size)
+{
+    size_t len = size;
+
+    if (gnutls_x509_crt_get_subject_alt_name(certificate, 0, out, &len, NULL) == GNUTLS_SAN_DNSNAME)
+        return;
+    len = size;
+    if (gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, out, &len) <
+        0)
+        snprintf(out, size, "?");
+}
+
+/* What is to be known of the certificate that stands first in pair `index`. */
+static void tls_certificate_read(const struct tls_server *server, unsigned index,
+                                 struct tls_server_certificate *out)
 {
     gnutls_datum_t raw;
     gnutls_x509_crt_t certificate;
-    long long expiry = 0;
 
+    strcpy(out->name, "?");
     if (gnutls_certificate_get_crt_raw(server->credentials, index, 0, &raw) != 0 ||
         gnutls_x509_crt_init(&certificate) != 0)
-        return 0;
-    if (gnutls_x509_crt_import(certificate, &raw, GNUTLS_X509_FMT_DER) == 0)
-        expiry = gnutls_x509_crt_get_expiration_time(certificate);
+        return;
+    if (gnutls_x509_crt_import(certificate, &raw, GNUTLS_X509_FMT_DER) == 0) {
+        out->expiry = gnutls_x509_crt_get_expiration_time(certificate);
+        tls_certificate_name(certificate, out->name, sizeof out->name);
+    }
     gnutls_x509_crt_deinit(certificate);
-    return expiry;
+}
+
+/* The name of a file that is watched lives as long as the server. */
+static const char *tls_files_find(const struct tls_files *files, const char *path)
+{
+    for (size_t i = 0; i < files->count; i++) {
+        if (strcmp(files->items[i].path, path) == 0)
+            return files->items[i].path;
+    }
+    return "?";
 }
 
 static int load_pairs(struct tls_server *server, const struct tls_server_config *config,
                       struct error *err)
 {
+    server->certificates = calloc(config->pair_count + 1, sizeof *server->certificates);
+    if (server->certificates == NULL) {
+        error_set(err, _("out of memory"));
+        return -1;
+    }
     for (size_t i = 0; i < config->pair_count; i++) {
         if (load_pair(server, &config->pairs[i], err) != 0)
             return -1;
-        long long expiry = pair_expiry(server, (unsigned)i);
-        if (server->expiry == 0 || expiry < server->expiry)
-            server->expiry = expiry;
+        struct tls_server_certificate *certificate =
+            &server->certificates[server->certificate_count++];
+        certificate->file = tls_files_find(&server->files, config->pairs[i].cert);
+        tls_certificate_read(server, (unsigned)i, certificate);
     }
     return 0;
 }
@@ -337,6 +368,7 @@ void tls_server_unref(struct tls_server *server)
     if (server->dh != NULL)
         gnutls_dh_params_deinit(server->dh);
     tls_files_free(&server->files);
+    free(server->certificates);
     free(server);
 }
 
@@ -350,9 +382,11 @@ bool tls_client_files_changed(const struct tls_client *client)
     return tls_files_changed(&client->files);
 }
 
-long long tls_server_expiry(const struct tls_server *server)
+size_t tls_server_certificates(const struct tls_server *server,
+                               const struct tls_server_certificate **certificates)
 {
-    return server->expiry;
+    *certificates = server->certificates;
+    return server->certificate_count;
 }
 
 struct tls_client *tls_client_new(const struct tls_client_config *config, struct error *err)

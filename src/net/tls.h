@@ -52,7 +52,7 @@ void tls_tickets_free(struct tls_tickets *tickets);
 struct tls_server;
 
 /* Loads and checks everything (files readable, key fits certificate, priority string valid,
- * not yet expired: expiry is only worth a warning, see tls_server_expiry). NULL with a reason that
+ * not yet expired: expiry is only worth a warning). NULL with a reason that
  * names the file. `tickets` may be NULL (no resumption) and must outlive the server. */
 struct tls_server *tls_server_new(const struct tls_server_config *config,
                                   const struct tls_tickets *tickets, struct error *err);
@@ -62,8 +62,15 @@ void tls_server_unref(struct tls_server *server);
 /* A file it was loaded from has another mtime, size or inode now. */
 bool tls_server_files_changed(const struct tls_server *server);
 
-/* When the first of the certificates expires (seconds since the epoch). */
-long long tls_server_expiry(const struct tls_server *server);
+/* One of its certificates, for people. */
+struct tls_server_certificate {
+    const char *file;
+    char name[256];   /* the first host name in it, or its subject's */
+    long long expiry; /* seconds since the epoch; 0: cannot be told */
+};
+/* Returns their number; they live as long as the server. */
+size_t tls_server_certificates(const struct tls_server *server,
+                               const struct tls_server_certificate **certificates);
 
 /* A certificate as a peer shows it, or a part of one: DER, borrowed. */
 struct tls_certificate {

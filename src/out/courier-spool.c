@@ -129,21 +129,6 @@ static int courier_write(struct courier *base, const struct iovec *iov, int coun
     return -1;
 }
 
-static void log_stored(const struct spool_courier *courier)
-{
-    const struct spool_envelope *envelope = &courier->envelope;
-    char id[SPOOL_ID_LEN + 1];
-    struct log_line line;
-
-    log_begin(&line, LOG_LEVEL_INFO, "event=stored");
-    log_str(&line, "id", spool_id_format(envelope->id, id));
-    log_str(&line, "origin", envelope->origin);
-    log_str(&line, "from", envelope->sender.mailbox);
-    log_int(&line, "recipients", (int64_t)envelope->recipient_count);
-    log_int(&line, "size", (int64_t)envelope->size);
-    log_end(&line);
-}
-
 static void courier_end(struct courier *base, struct reply *reply)
 {
     struct spool_courier *courier = of(base);
@@ -152,8 +137,8 @@ static void courier_end(struct courier *base, struct reply *reply)
     if (courier->message != NULL)
         courier->failure = depot_commit(courier->out->depot, courier->message, &courier->envelope);
     courier->message = NULL;
+    base->stored = courier->failure == REPLY_OK;
     if (courier->failure == REPLY_OK) {
-        log_stored(courier);
         reply_set(reply, 250, "2.0.0", "Ok: queued as %s",
                   spool_id_format(courier->envelope.id, id));
     } else {

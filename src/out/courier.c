@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "out/decide.h"
 #include "out/leg.h"
+#include "out/refusal.h"
 #include "server/pool.h"
 
 /* What the client hears comes after all replies of a batch: below the 300 s that clients wait for
@@ -64,6 +65,11 @@ static void log_outcome(const struct out_courier *courier, const struct path *pa
              reply_summary(reply, text, sizeof text));
     log_str(&line, "session", courier->envelope->client->session_id);
     log_end(&line);
+    refusal_note(courier->out,
+                 reply_is_positive(reply)    ? REFUSAL_SENT
+                 : reply_is_transient(reply) ? REFUSAL_PUT_OFF
+                                             : REFUSAL_BOUNCED,
+                 path->domain, relay, text);
 }
 
 static void forget(struct out_courier *courier)
@@ -417,7 +423,8 @@ static int store_rest(struct out_courier *courier)
 /* Where nothing can be stored, twice is better than never. */
 static void settle_mixed(struct out_courier *courier, struct reply *reply)
 {
-    if (courier->stored != NULL && store_rest(courier) == 0)
+    courier->base.stored = courier->stored != NULL && store_rest(courier) == 0;
+    if (courier->base.stored)
         reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
     else if (reply_is_positive(reply))
         reply_own(reply, REPLY_BACKEND_BUSY);
@@ -429,6 +436,7 @@ static void courier_end(struct courier *base, struct reply *reply)
     struct leg *legs[CONFIG_NEXT_HOPS_MAX];
     size_t count = list_legs(courier, legs);
 
+    base->stored = false;
     finish_legs(courier);
     enum decision decision = decide(legs, count, reply);
     log_all(courier);

@@ -13,6 +13,7 @@
 
 #include "out/depot-internal.h"
 #include "out/leg.h"
+#include "out/refusal.h"
 
 #define BLOCK_OCTETS 32768
 
@@ -241,6 +242,18 @@ static const char *collect(struct part *part, size_t first, bool *done)
     return domain;
 }
 
+static void note_results(const struct part *part)
+{
+    for (size_t i = 0; i < part->count; i++) {
+        const struct delivery_result *result = &part->job->results[part->results[i]];
+        refusal_note(part->out,
+                     result->outcome == DELIVERY_DONE      ? REFUSAL_SENT
+                     : result->outcome == DELIVERY_REFUSED ? REFUSAL_BOUNCED
+                                                           : REFUSAL_PUT_OFF,
+                     part->recipients[i].path.domain, leg_relay(part->leg), result->reply);
+    }
+}
+
 static void deliver_all(struct part *part, bool *done)
 {
     fill_envelope(part);
@@ -254,6 +267,7 @@ static void deliver_all(struct part *part, bool *done)
             return;
         }
         run_part(part);
+        note_results(part);
         leg_free(part->leg);
     }
     part->job->interrupted = stops(part);

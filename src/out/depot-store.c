@@ -70,11 +70,33 @@ enum own_reply depot_write(struct spool_message *message, const struct iovec *io
     return judge(spool_write(message, iov, count, &err), &err);
 }
 
+/* The line that joins a session to what is tried later: the transaction's id is the session's with a
+ * number behind it. */
+static void log_stored(const struct spool_envelope *envelope)
+{
+    const char *origin = envelope->origin != NULL ? envelope->origin : "-";
+    char id[SPOOL_ID_LEN + 1];
+    struct log_line line;
+
+    log_begin(&line, LOG_LEVEL_INFO, "event=stored");
+    log_strn(&line, "session", origin, strcspn(origin, "."));
+    log_str(&line, "id", origin);
+    log_str(&line, "spool", spool_id_format(envelope->id, id));
+    log_str(&line, "from", envelope->sender.mailbox);
+    log_int(&line, "recipients", (int64_t)envelope->recipient_count);
+    log_int(&line, "left", (int64_t)spool_envelope_left(envelope));
+    log_int(&line, "size", (int64_t)envelope->size);
+    log_end(&line);
+}
+
 enum own_reply depot_commit(struct depot *depot, struct spool_message *message,
                             struct spool_envelope *envelope)
 {
     struct error err = {""};
-    return judge(delivery_store(depot->pool, message, envelope, &err), &err);
+    enum own_reply result = judge(delivery_store(depot->pool, message, envelope, &err), &err);
+    if (result == REPLY_OK)
+        log_stored(envelope);
+    return result;
 }
 
 /* For the live courier. */

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
+#include <time.h>
 
 #include "base/i18n.h"
 #include "base/log.h"
@@ -151,6 +153,20 @@ bool depot_close(struct depot *depot, struct deadline deadline)
 const struct out_store *depot_store(struct depot *depot)
 {
     return &depot->store;
+}
+
+void depot_measure(struct depot *depot, struct counters *counters)
+{
+    struct queue_counts counts;
+    struct statvfs room;
+    int64_t now = (int64_t)time(NULL);
+
+    queue_count(delivery_queue(depot->pool), &counts);
+    int64_t oldest = counts.messages > 0 ? now - spool_id_time(counts.first_id) : 0;
+    counters_set(counters, COUNTER_SPOOL_MESSAGES, counts.messages);
+    counters_set(counters, COUNTER_SPOOL_OLDEST, oldest > 0 ? (uint64_t)oldest : 0);
+    if (statvfs(depot->folder, &room) == 0)
+        counters_set(counters, COUNTER_SPOOL_FREE, (uint64_t)room.f_bavail * room.f_frsize);
 }
 
 struct delivery_pool *depot_pool(struct depot *depot)

@@ -34,6 +34,8 @@ bool depot_close(struct depot *depot, struct deadline deadline);
 
 const struct out_store *depot_store(struct depot *depot);
 struct delivery_pool *depot_pool(struct depot *depot);
+/* Puts what there is in the spool into its gauges. */
+void depot_measure(struct depot *depot, struct counters *counters);
 /* An operator wants the message tried now, however dead its next hops were. */
 enum queue_answer depot_retry(struct depot *depot, uint64_t id);
 /* For looking at the files, beside the one that is written to. */

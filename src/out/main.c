@@ -19,10 +19,12 @@
 #include "out/depot.h"
 #include "out/hosts.h"
 #include "out/orders.h"
+#include "out/refusal.h"
 #include "out/stscache.h"
 #include "out/stsfetch.h"
 #include "out/tlscounts.h"
 #include "server/daemon.h"
+#include "server/stats.h"
 
 /* Refused mail data is read away so far, so that the client hears the refusal and does not come back
  * with the same message again and again. */
@@ -30,15 +32,16 @@
 #define DRAIN_OCTETS_MORE (64 * 1024 * 1024)
 #define REFUSED_RECIPIENTS_MAX 1000000 /* of a session: the client is trusted */
 
-/* Lives as long as the process. Touched by the main thread only. */
+/* Lives as long as the process. Changed by the main thread only. */
 struct relay_out {
+    struct counters *counters; /* borrowed */
+    struct refusal refusal;    /* the last */
     struct remotes *remotes;
     struct resolver *resolver;
     struct stsfetch *stsfetch;
     struct stscache *stscache;
     struct tlscounts *tlscounts;
     struct depot *depot;      /* NULL: nothing is ever stored */
-    struct control *control;  /* NULL: none */
     struct deadline patience; /* at the end, for what next hops still owe */
     uint64_t generation;
 };
@@ -70,7 +73,6 @@ static void relay_out_stopping(void *shared, int64_t drain_ms)
 static void relay_out_stop(void *shared)
 {
     struct relay_out *relay = shared;
-    control_stop(relay->control);
     if (relay->depot != NULL && !depot_close(relay->depot, relay->patience)) {
         /* As with sessions that are not over in time: what is left is in the spool. */
         log_write(LOG_LEVEL_NOTICE, "event=stop-unfinished hint=\"deliveries under way are tried "
@@ -119,7 +121,8 @@ static void relay_out_check_validation(const struct relay_out *relay, const stru
     log_end(&line);
 }
 
-static void *relay_out_start(const struct config *config, struct error *err)
+static void *relay_out_start(const struct config *config, struct counters *counters,
+                             struct error *err)
 {
     struct relay_out *relay = calloc(1, sizeof *relay);
     struct resolver_config resolver;
@@ -128,6 +131,8 @@ static void *relay_out_start(const struct config *config, struct error *err)
         error_set(err, _("out of memory"));
         return NULL;
     }
+    relay->counters = counters;
+    refusal_init(&relay->refusal);
     config_resolver(config, &resolver);
     relay->resolver = resolver_new(&resolver, err);
     if (relay->resolver != NULL && relay_out_start_policies(relay, config, err) == 0)
@@ -234,6 +239,7 @@ static void set_rules(struct outbound *out)
         .submission = out->users != NULL && !config->open_relay,
         .trusted = config->allow,
         .hide_client = !config->received_client,
+        .counters = out->counters,
         .policy =
             {
                 .check_recipient = check_recipient,
@@ -281,22 +287,18 @@ static void answer_request(void *context, struct control_client *client, const c
         orders_handle(relay->depot, client, words, count);
 }
 
-/* Mail goes on without it. */
-static void start_control(struct relay_out *relay, const struct config *config)
+static void relay_out_measure(void *shared, struct control_client *client)
 {
-    struct error err = {""};
-    struct log_line line;
+    struct relay_out *relay = shared;
+    char text[REFUSAL_TEXT_MAX];
+    int64_t at;
 
-    if (config->control[0] == '\0')
-        return;
-    relay->control = control_start(config->control, "relay-out", answer_request, relay, &err);
-    if (relay->control != NULL)
-        return;
-    log_begin(&line, LOG_LEVEL_WARNING, "event=control status=off");
-    log_str(&line, "reason", err.text);
-    log_str(&line, "effect", "relayctl works on the files only");
-    log_str(&line, "hint", "make the folder of the control option, for the user that this runs as");
-    log_end(&line);
+    if (client == NULL) {
+        if (relay->depot != NULL)
+            depot_measure(relay->depot, relay->counters);
+    } else if (refusal_get(&relay->refusal, &at, text)) {
+        stats_put_line(client, "refusal %lld %s", (long long)at, text);
+    }
 }
 
 static struct service *relay_out_service(void *shared, struct config *config,
@@ -314,6 +316,8 @@ static struct service *relay_out_service(void *shared, struct config *config,
         return NULL;
     }
     out->tls = tls != NULL ? tls_server_ref(tls) : NULL;
+    out->counters = relay->counters;
+    out->refusal = &relay->refusal;
     out->generation = ++relay->generation;
     out->stscache = relay->stscache;
     out->tlscounts = relay->tlscounts;
@@ -330,8 +334,6 @@ static struct service *relay_out_service(void *shared, struct config *config,
             return NULL;
         }
     }
-    if (relay->generation == 1)
-        start_control(relay, config);
     return &out->service;
 }
 
@@ -345,6 +347,8 @@ int main(int argc, char **argv)
         .start = relay_out_start,
         .service_new = relay_out_service,
         .stopping = relay_out_stopping,
+        .measure = relay_out_measure,
+        .request = answer_request,
         .stop = relay_out_stop,
     };
     return daemon_main(&program, argc, argv);

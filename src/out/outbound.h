@@ -21,6 +21,7 @@
 #include "server/service.h"
 
 struct depot;
+struct refusal;
 struct stscache;
 struct tlscounts;
 
@@ -40,6 +41,8 @@ struct outbound {
     struct resolver *resolver;
     struct stscache *stscache;     /* NULL: no MTA-STS */
     struct tlscounts *tlscounts;   /* NULL: nothing is counted */
+    struct counters *counters;
+    struct refusal *refusal;
     struct depot *depot;           /* NULL: nothing can be stored */
     const struct out_store *store; /* the same */
 };

@@ -122,7 +122,9 @@ int control_error(struct control_client *client, const char *format, ...)
 static void log_request(const struct control_client *client, const char *request)
 {
     struct log_line line;
-    log_begin(&line, LOG_LEVEL_INFO, "event=control");
+    /* This one comes every few seconds, and changes nothing. */
+    bool routine = strcmp(request, "stats") == 0;
+    log_begin(&line, routine ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "event=control");
     log_int(&line, "uid", client->uid);
     log_str(&line, "request", request);
     log_end(&line);

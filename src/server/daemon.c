@@ -30,39 +30,8 @@
 
 #define WATCH_INTERVAL_MS 5000 /* between looks at the certificate files */
 #define STATUS_INTERVAL_MS 10000
-#define EXPIRY_WARNING_S (14 * 86400)
 #define SPARE_DESCRIPTORS 64
 #define STOP_MARGIN_MS 10000 /* what the end takes beside the drain */
-
-/* Everything main() owns. */
-struct daemon {
-    const struct daemon_program *program;
-    const char *file;
-    struct config *config;
-    struct config *first; /* as it was at the start */
-    struct tls_tickets *tickets;
-    struct tls_server *tls;
-    bool tls_failed; /* a reread failed, and that was said */
-    struct gate_listener listeners[LISTENERS_MAX];
-    size_t listener_count;
-    void *shared;
-    struct gate *gate;
-    pthread_t gate_thread;
-    int gate_ended_fd; /* readable when the gate's thread is about to end */
-    int signal_fd;
-    char status[128]; /* as last told to systemd */
-    int64_t status_due_ms;
-};
-
-static void warn_of_expiry(const struct tls_server *tls)
-{
-    long long left =
-        tls != NULL ? tls_server_expiry(tls) - (long long)time(NULL) : EXPIRY_WARNING_S;
-    if (left < 0)
-        log_write(LOG_LEVEL_WARNING, "event=certificate-expired hint=\"renew tls.certificates\"");
-    else if (left < EXPIRY_WARNING_S)
-        log_write(LOG_LEVEL_WARNING, "event=certificate-expires days=%lld", left / 86400);
-}
 
 static int load(struct daemon *daemon, struct error *err)
 {
@@ -76,7 +45,7 @@ static int load(struct daemon *daemon, struct error *err)
         return EX_UNAVAILABLE;
     if (daemon_load_tls(daemon->config, daemon->tickets, &daemon->tls, err) != 0)
         return EX_CONFIG;
-    warn_of_expiry(daemon->tls);
+    expiry_look(&daemon->expiry, daemon->tls, (long long)time(NULL));
     return EX_OK;
 }
 
@@ -195,12 +164,18 @@ static int start_gate(struct daemon *daemon, struct error *err)
 static int start(struct daemon *daemon, struct error *err)
 {
     int status = open_signals(daemon, err);
+
+    daemon->counters = calloc(1, sizeof *daemon->counters);
+    if (daemon->counters == NULL) {
+        error_set(err, _("out of memory"));
+        return EX_UNAVAILABLE;
+    }
     if (status == EX_OK)
         status = bind_listeners(daemon, err);
     if (status == EX_OK && privileges_drop(daemon->config->user, daemon->config->group, err) != 0)
         status = EX_CONFIG;
     if (status == EX_OK) {
-        daemon->shared = daemon->program->start(daemon->config, err);
+        daemon->shared = daemon->program->start(daemon->config, daemon->counters, err);
         status = daemon->shared != NULL ? EX_OK : EX_UNAVAILABLE;
     }
     return status == EX_OK ? start_gate(daemon, err) : status;
@@ -265,12 +240,18 @@ static void log_config_warning(void *context, const char *text)
 /* Takes over both references. */
 static void adopt(struct daemon *daemon, struct config *config, struct tls_server *tls)
 {
-    config_unref(daemon->config);
-    tls_server_unref(daemon->tls);
+    struct config *old_config = daemon->config;
+    struct tls_server *old_tls = daemon->tls;
+
+    pthread_mutex_lock(&daemon->lock);
     daemon->config = config;
     daemon->tls = tls;
+    pthread_mutex_unlock(&daemon->lock);
+    config_unref(old_config);
+    tls_server_unref(old_tls);
     daemon->tls_failed = false;
-    warn_of_expiry(tls);
+    memset(&daemon->expiry, 0, sizeof daemon->expiry);
+    expiry_look(&daemon->expiry, tls, (long long)time(NULL));
 }
 
 static void reload(struct daemon *daemon)
@@ -286,8 +267,10 @@ static void reload(struct daemon *daemon)
         config_report_restarts(daemon->first, config, daemon->program->part, log_restart, NULL);
         adopt(daemon, config, tls);
         log_write(LOG_LEVEL_NOTICE, "event=reload status=done");
+        daemon_note_reload(daemon, true);
         return;
     }
+    daemon_note_reload(daemon, false);
     if (err.text[0] != '\0')
         log_config_error(NULL, err.text);
     log_write(LOG_LEVEL_ERROR, "event=reload status=failed effect=\"the old configuration stays "
@@ -393,6 +376,8 @@ static void watch(struct daemon *daemon)
             reload_by_signal(daemon);
         }
         reread_certificates(daemon);
+        expiry_look(&daemon->expiry, daemon->tls, (long long)time(NULL));
+        daemon_begin_day(daemon);
         tell_alive(daemon);
     }
 }
@@ -446,6 +431,8 @@ static void finish(struct daemon *daemon)
         daemon->program->stopping(daemon->shared, shape.drain_ms);
     gate_drain(daemon->gate, shape.drain_ms);
     join_gate(daemon);
+    control_stop(daemon->control);
+    daemon->control = NULL;
     log_stop(daemon);
     if (gate_counts(daemon->gate).working > 0) {
         /* Workers that still wait for the backend cannot be joined in time. What they carry has
@@ -462,6 +449,8 @@ static void clean_up(struct daemon *daemon)
         daemon->program->stop(daemon->shared);
     for (size_t i = 0; i < daemon->listener_count; i++)
         close(daemon->listeners[i].fd);
+    free(daemon->counters);
+    pthread_mutex_destroy(&daemon->lock);
     tls_server_unref(daemon->tls);
     tls_tickets_free(daemon->tickets);
     config_unref(daemon->config);
@@ -489,6 +478,7 @@ static int act(struct daemon *daemon, enum daemon_action action)
     if (err.text[0] != '\0')
         log_write(LOG_LEVEL_ERROR, "%s: %s", daemon->program->name, err.text);
     if (status == EX_OK && action == DAEMON_RUN) {
+        daemon_start_control(daemon);
         log_start(daemon);
         sdnotify_send("READY=1");
         watch(daemon);
@@ -501,6 +491,8 @@ static int act(struct daemon *daemon, enum daemon_action action)
 int daemon_main(const struct daemon_program *program, int argc, char **argv)
 {
     struct daemon daemon = {.program = program, .signal_fd = -1, .gate_ended_fd = -1};
+
+    pthread_mutex_init(&daemon.lock, NULL);
 
     i18n_init();
     struct daemon_options options = daemon_parse_options(program, argc, argv);

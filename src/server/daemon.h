@@ -18,7 +18,9 @@
 #include "base/error.h"
 #include "config/config.h"
 #include "net/tls.h"
+#include "server/control.h"
 #include "server/service.h"
+#include "smtp/counters.h"
 
 /* The part of a configuration that needs a restart to change. */
 struct daemon_shape {
@@ -36,15 +38,21 @@ struct daemon_program {
     /* Borrows from the configuration. */
     void (*shape)(const struct config *config, struct daemon_shape *out);
     /* Everything that lives as long as the process and is shared by all snapshots (learned backend
-     * capabilities, threads of its own). Called once, after privileges are dropped. NULL with a
-     * reason on failure. */
-    void *(*start)(const struct config *config, struct error *err);
+     * capabilities, threads of its own). Called once, after privileges are dropped. `counters` are
+     * borrowed for as long. NULL with a reason on failure. */
+    void *(*start)(const struct config *config, struct counters *counters, struct error *err);
     /* A snapshot from a configuration (takes its own reference of it) and fresh TLS credentials
      * (takes its own reference; may be NULL when no certificates are configured). */
     struct service *(*service_new)(void *shared, struct config *config, struct tls_server *tls,
                                    struct error *err);
     /* The end begins: sessions have so long to finish. May be NULL. */
     void (*stopping)(void *shared, int64_t drain_ms);
+    /* For the control socket, on threads of its own: puts gauges into the counters that start() got,
+     * and the lines and samples that they have no place for (server/stats.h). `client` NULL: only
+     * the gauges. */
+    void (*measure)(void *shared, struct control_client *client);
+    /* Answers a request that the daemon does not know (server/control.h). May be NULL. */
+    control_handler *request;
     /* Ends what start() began; after the gate is gone. */
     void (*stop)(void *shared);
 };

@@ -126,6 +126,7 @@ struct courier_ops {
 
 struct courier {
     const struct courier_ops *ops;
+    bool stored;            /* set by end(): the message, or a part of it, is in our own spool */
     enum courier_form form; /* set by data_reply() */
     bool wants_slot;        /* set by prepare(): other sessions of its route hold what it waits for */
 };

@@ -58,6 +58,7 @@ static void note_recipient(struct session *session, const char *mailbox)
 
 static void count_recipient(struct session *session, const char *mailbox, const struct reply *reply)
 {
+    session_count_recipient(session, reply);
     if (reply_is_positive(reply)) {
         if (session->accepted++ == 0)
             note_recipient(session, mailbox);

@@ -302,6 +302,7 @@ static void act_rcpt(struct session *session, const struct command *command)
     if (verdict != REPLY_OK) {
         session->refused++;
         reply_own(reply, verdict);
+        session_count_recipient(session, reply);
         session_log_reject(session, "RCPT", parsed ? recipient.path.mailbox : NULL, reply);
         if (reply_is_permanent(reply) || is_abuse(session))
             session_count_error(session);

@@ -188,11 +188,12 @@ void session_transfer_answer(struct session *session)
         reply_own(reply, transfer->refusal);
     else
         session->courier->ops->end(session->courier, reply);
-    const char *status = reply_is_positive(reply)    ? "delivered"
-                         : reply_is_transient(reply) ? "deferred"
-                                                     : "refused";
-    session_log_transaction(session, status, transfer->scanner.octets,
-                            reply_summary(reply, text, sizeof text));
+    enum session_outcome outcome = reply_is_transient(reply)   ? SESSION_DEFERRED
+                                   : !reply_is_positive(reply) ? SESSION_REFUSED
+                                   : session->courier->stored  ? SESSION_STORED
+                                                               : SESSION_DELIVERED;
+    session_end_message(session, outcome, transfer->scanner.octets,
+                        reply_summary(reply, text, sizeof text));
     if (!reply_is_positive(reply))
         session_log_reject(session, "END-OF-MESSAGE", NULL, reply);
     else
@@ -211,8 +212,8 @@ void session_transfer_give_up(struct session *session, enum io_result result)
     session_enter(session, PHASE_COMMAND);
     session->courier->ops->abort(session->courier);
     session->state = STATE_RCPT;
-    session_log_transaction(session, "aborted", session->transfer.scanner.octets,
-                            result == IO_OK ? "too much to drain" : io_result_name(result));
+    session_end_message(session, SESSION_ABORTED, session->transfer.scanner.octets,
+                        result == IO_OK ? "too much to drain" : io_result_name(result));
     session_end_transaction(session);
     if (talk)
         session_reply_own(session, result == IO_OK ? REPLY_DRAIN_LIMIT : REPLY_DATA_TIMEOUT);

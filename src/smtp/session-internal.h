@@ -251,8 +251,19 @@ void session_take_skipped(struct session *session, const struct session_input *i
 /* session-log.c */
 void session_log_reject(const struct session *session, const char *command, const char *recipient,
                         const struct reply *reply);
-void session_log_transaction(const struct session *session, const char *status, uint64_t octets,
-                             const char *reply);
+/* How a message ended whose data was asked for. */
+enum session_outcome {
+    SESSION_DELIVERED, /* the next hop has it */
+    SESSION_STORED,    /* we have it, or a part */
+    SESSION_DEFERRED,  /* the client has it, and tries again */
+    SESSION_REFUSED,   /* for good */
+    SESSION_ABORTED,   /* its end never came */
+};
+/* Logs and counts it. */
+void session_end_message(const struct session *session, enum session_outcome outcome,
+                         uint64_t octets, const char *reply);
+/* A recipient was answered. */
+void session_count_recipient(const struct session *session, const struct reply *reply);
 /* How an AUTH ended; never with what who. */
 void session_log_auth(const struct session *session, const char *mechanism,
                       const struct reply *reply);

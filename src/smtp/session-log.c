@@ -69,17 +69,42 @@ void session_log_reject(const struct session *session, const char *command, cons
     log_end(&line);
 }
 
-void session_log_transaction(const struct session *session, const char *status, uint64_t octets,
-                             const char *reply)
+void session_count_recipient(const struct session *session, const struct reply *reply)
 {
+    counters_add(session->rules->counters,
+                 reply_is_positive(reply)    ? COUNTER_RECIPIENTS_ACCEPTED
+                 : reply_is_transient(reply) ? COUNTER_RECIPIENTS_DEFERRED
+                                             : COUNTER_RECIPIENTS_REFUSED,
+                 1);
+}
+
+static const struct {
+    const char *status;
+    enum counter counter;
+} session_outcomes[] = {
+    [SESSION_DELIVERED] = {"delivered", COUNTER_MESSAGES_DELIVERED},
+    [SESSION_STORED] = {"stored", COUNTER_MESSAGES_STORED},
+    [SESSION_DEFERRED] = {"deferred", COUNTER_MESSAGES_DEFERRED},
+    [SESSION_REFUSED] = {"refused", COUNTER_MESSAGES_REFUSED},
+    [SESSION_ABORTED] = {"aborted", COUNTER_MESSAGES_ABORTED},
+};
+
+void session_end_message(const struct session *session, enum session_outcome outcome,
+                         uint64_t octets, const char *reply)
+{
+    struct counters *counters = session->rules->counters;
+    int64_t took_ms = deadline_now_ms() - session->started_ms;
     struct log_line line;
     struct tls_info tls;
     char sender[SESSION_RECIPIENT_MAX + 8], recipient[SESSION_RECIPIENT_MAX + 8];
 
+    counters_add(counters, session_outcomes[outcome].counter, 1);
+    counters_add(counters, COUNTER_OCTETS, octets);
+    counters_took(counters, COUNTER_DURATION_MESSAGE, took_ms);
     if (!log_enabled(LOG_LEVEL_INFO))
         return;
     log_begin(&line, LOG_LEVEL_INFO, "event=message");
-    log_str(&line, "status", status);
+    log_str(&line, "status", session_outcomes[outcome].status);
     add_client(&line, session);
     log_str(&line, "id", session->transaction_id);
     log_str(&line, "helo", session->helo);
@@ -99,7 +124,7 @@ void session_log_transaction(const struct session *session, const char *status, 
         log_str(&line, "tls", "none");
     }
     log_str(&line, "reply", reply);
-    log_int(&line, "ms", deadline_now_ms() - session->started_ms);
+    log_int(&line, "ms", took_ms);
     log_end(&line);
 }
 
@@ -111,6 +136,11 @@ void session_log_auth(const struct session *session, const char *mechanism,
     struct reverse_names names;
     char address[ADDRESS_TEXT_MAX], text[256];
 
+    counters_add(session->rules->counters,
+                 reply->code == 235          ? COUNTER_LOGINS_OK
+                 : reply_is_transient(reply) ? COUNTER_LOGINS_DEFERRED
+                                             : COUNTER_LOGINS_REFUSED,
+                 1);
     address_format_ip(&session->client.address, address);
     reply_summary(reply, text, sizeof text);
     if (reply->code == 235) {
@@ -140,6 +170,7 @@ void session_log_end(const struct session *session, const char *reason)
 void session_log_tls_failure(const struct session *session, const char *reason)
 {
     struct log_line line;
+    counters_add(session->rules->counters, COUNTER_TLS_FAILED, 1);
     log_begin(&line, LOG_LEVEL_INFO, "event=tls-failed");
     add_client(&line, session);
     log_str(&line, "reason", reason);

@@ -176,8 +176,8 @@ void session_end_transaction(struct session *session)
     bool half = has_half_message(session);
 
     if (half)
-        session_log_transaction(session, "aborted", session->transfer.scanner.octets,
-                                session->phase == PHASE_DATA ? "lost" : "chunks are missing");
+        session_end_message(session, SESSION_ABORTED, session->transfer.scanner.octets,
+                            session->phase == PHASE_DATA ? "lost" : "chunks are missing");
     if (session->courier != NULL && half)
         session->courier->ops->abort(session->courier);
     else if (session->courier != NULL)
@@ -249,7 +249,10 @@ void session_take_handshake(struct session *session, const struct session_input 
     if (input->result != IO_OK) {
         session->stream.broken = true;
         tls_failed(session, reason[0] != '\0' ? reason : io_result_name(input->result));
-    } else if (session->implicit_tls) {
+        return;
+    }
+    counters_add(session->rules->counters, COUNTER_TLS_OK, 1);
+    if (session->implicit_tls) {
         session->implicit_tls = false;
         session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
     }

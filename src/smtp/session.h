@@ -25,6 +25,7 @@
 #include "base/cidr.h"
 #include "net/stream.h"
 #include "net/tls.h"
+#include "smtp/counters.h"
 #include "smtp/courier.h"
 #include "smtp/dataline.h"
 #include "smtp/path.h"
@@ -105,6 +106,7 @@ struct session_rules {
     const struct cidr_set *trusted;       /* ... or are of these networks; NULL: none */
     bool hide_client;                     /* no word of the client in the Received line */
     struct session_policy policy;
+    struct counters *counters; /* borrowed; NULL: nothing is counted */
 };
 
 /* What a worker lends while it runs a session: nothing of it outlives the call. */

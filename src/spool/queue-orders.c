@@ -143,6 +143,13 @@ void queue_count(struct queue *queue, struct queue_counts *counts)
         .active = queue->active,
         .destinations = queue->destinations.count,
     };
+    for (size_t i = 0; i < queue->messages.bucket_count; i++) {
+        for (struct table_node *node = queue->messages.buckets[i]; node; node = node->next) {
+            uint64_t id = OWNER(node, message, by_id)->id;
+            if (counts->first_id == 0 || id < counts->first_id)
+                counts->first_id = id;
+        }
+    }
     for (size_t i = 0; i < queue->destinations.bucket_count; i++) {
         for (struct table_node *node = queue->destinations.buckets[i]; node; node = node->next)
             counts->unreachable += destination_in(node)->failures > 0;

@@ -118,6 +118,7 @@ bool queue_destination_reason(struct queue *queue, const char *name, char out[QU
 
 struct queue_counts {
     size_t messages, held;
+    uint64_t first_id; /* the smallest, thus of the message that came first; 0: there is none */
     size_t deliveries; /* message and destination */
     size_t active;     /* works in hand */
     size_t destinations, unreachable;

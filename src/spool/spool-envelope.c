@@ -212,6 +212,11 @@ const char *spool_id_format(uint64_t id, char out[SPOOL_ID_LEN + 1])
     return out;
 }
 
+int64_t spool_id_time(uint64_t id)
+{
+    return (int64_t)(id >> SPOOL_ID_RANDOM_BITS) / 1000;
+}
+
 bool spool_id_parse(const char *text, size_t len, uint64_t *id)
 {
     uint64_t value = 0;

@@ -124,6 +124,9 @@ const char *spool_notify_format(unsigned notify, char out[NOTIFY_TEXT_MAX]);
 /* An id as the 16 hexadecimal digits of file names. */
 const char *spool_id_format(uint64_t id, char out[SPOOL_ID_LEN + 1]);
 bool spool_id_parse(const char *text, size_t len, uint64_t *id);
+/* An id is made of the time of arrival, in ms since 1970, and as many random bits behind it. */
+#define SPOOL_ID_RANDOM_BITS 20
+int64_t spool_id_time(uint64_t id); /* seconds since 1970 */
 
 /* "2026-11-21T07:44:15Z". Times before 1970 and after 9999 are not written. */
 #define SPOOL_TIME_MAX 24

@@ -29,7 +29,6 @@
 #include "base/log.h"
 #include "spool/spool-internal.h"
 
-#define ID_RANDOM_BITS 20
 #define RANDOM_STEP 0x9e3779b97f4a7c15 /* the golden ratio: the numbers spread evenly */
 #define ID_TRIES 16
 #define ROOM_KNOWN_MS 100
@@ -200,8 +199,8 @@ static uint64_t new_id(struct spool *spool)
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     uint64_t ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)(now.tv_nsec / 1000000);
-    uint64_t random = atomic_fetch_add(&spool->random, RANDOM_STEP) >> (64 - ID_RANDOM_BITS);
-    uint64_t wanted = ms << ID_RANDOM_BITS | random, last = atomic_load(&spool->last_id), id;
+    uint64_t random = atomic_fetch_add(&spool->random, RANDOM_STEP) >> (64 - SPOOL_ID_RANDOM_BITS);
+    uint64_t wanted = ms << SPOOL_ID_RANDOM_BITS | random, last = atomic_load(&spool->last_id), id;
     do
         id = wanted > last ? wanted : last + 1;
     while (!atomic_compare_exchange_weak(&spool->last_id, &last, id));

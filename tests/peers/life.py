@@ -1,4 +1,6 @@
 """Scenarios about start, reload and shutdown; speaks TAP. SPDX-License-Identifier: GPL-3.0-or-later"""
+import os
+import re
 import shutil
 import signal
 import socket
@@ -146,6 +148,86 @@ def resolv_conf(world):
     finally:
         subprocess.run(["umount", "/etc/resolv.conf"], check=True)
         names.close()
+
+
+def control_folder(world):
+    folder = f"{world.bed.dir}/run"
+    os.makedirs(folder, exist_ok=True)
+    shutil.chown(folder, "nobody", "nogroup")
+    return folder
+
+
+def stats(folder, program="relay-in"):
+    """The answer to "stats": lines of one word, samples, what was counted today."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(f"{folder}/{program}.socket")
+        sock.sendall(b"stats\n")
+        lines = sock.makefile().read().splitlines()
+    assert lines[0].strip() == "ok" and lines[-1] == "end", lines
+    samples, today, rest = {}, {}, []
+    for line in lines[1:-1]:
+        word, _, text = line.partition(" ")
+        if word in ("sample", "today"):
+            name, _, value = text.rpartition(" ")
+            (samples if word == "sample" else today)[name] = float(value)
+        else:
+            rest.append(line)
+    metrics = {line.split(" ")[1] for line in rest if line.startswith("metric ")}
+    for name in samples:
+        bare = re.sub(r"\{.*", "", name)
+        assert bare in metrics or re.sub(r"_(bucket|sum|count)$", "", bare) in metrics, name
+    return samples, today, rest
+
+
+@scenario("control: relay-in tells its numbers, what its backend is like, and its certificates")
+def numbers(world):
+    folder = control_folder(world)
+    relay = world.relay(top=f'control = "{folder}";')
+    wait_for("the backend", lambda: stats(folder)[0]['postern_backend_up{backend="0"}'] == 1)
+    client = Client()
+    client.hello()
+    client.starttls()
+    assert client.envelope("a@example.com", "nobody@example.com", "a@elsewhere.example") == [250, 550, 550]
+    assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
+    samples, today, lines = stats(folder)
+    for name, value in (('messages_total{result="delivered"}', 1), ('recipients_total{result="accepted"}', 1),
+                        ('recipients_total{result="refused"}', 2), ('tls_handshakes_total{result="ok"}', 1),
+                        ("connections_total", 1), ("message_duration_seconds_count", 1)):
+        assert samples["postern_in_" + name] == value, (name, samples)
+        assert today.get("postern_in_" + name, value) == value, (name, today)
+    assert samples["postern_in_connections_limit"] == 1000
+    text = "\n".join(lines)
+    assert re.search(rf"^certificate 0 \d+ {world.bed.cert} relay\.example$", text, re.M), text
+    assert re.search(rf"^backend 0 up \d+ \d+ {BACKEND}:2525 -$", text, re.M), text
+    assert re.search(r"^daemon relay-in \d", text, re.M) and f"config {int(samples['postern_in_reload_timestamp_seconds'])} {relay.conf}" in lines, text
+    relay.write_conf(inner="wrokers = 7;")
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for("the reload", lambda: "status=failed" in read(relay.log))
+    assert stats(folder)[0]["postern_in_reload_success"] == 0
+
+
+@scenario("backend: an idle relay notices within 30 s that the tunnel is cut, and that it is back")
+def idle_cut(world):
+    for more in ("spares = 2;", "spares = 0;"):
+        world.backend()
+        relay = world.relay(backend_port=SCRIPTED_PORT, backend=more)
+        wait_for("up", lambda: "event=backend status=up" in read(relay.log))
+        time.sleep(0.5)  # the spares are there
+        # nothing passes any more, and nobody is told
+        subprocess.run("tc qdisc add dev lo root tbf rate 8bit burst 1 limit 1".split(), check=True)
+        began = time.monotonic()
+        try:
+            wait_for("down", lambda: f"event=backend status=down backend={BACKEND}" in read(relay.log), 40)
+            down = time.monotonic() - began
+        finally:
+            subprocess.run("tc qdisc del dev lo root".split(), check=True)
+        began = time.monotonic()
+        wait_for("up again", lambda: re.search("event=backend status=up .*down_s=", read(relay.log)), 40)
+        up = time.monotonic() - began
+        print("# %s down after %.1f s, up after %.1f s" % (more, down, up))
+        assert down < 30 and up < 30, (down, up)
+        relay.stop()
+        world.backends.pop().close()
 
 
 @scenario("start: a second relay-out with the same spool ends without having listened")

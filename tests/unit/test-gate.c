@@ -61,7 +61,7 @@ static struct courier *take_new(void *context, const void *route)
 {
     static const struct courier_ops ops = {NULL, take_send, take_rcpt,    NULL,         take_data, take_write,
                                            take_rcpt, take_nothing, take_nothing, NULL,      take_free};
-    struct courier *courier = malloc(sizeof *courier);
+    struct courier *courier = calloc(1, sizeof *courier);
     (void)context, (void)route;
     courier->ops = &ops;
     return courier;

@@ -386,7 +386,11 @@ static void test_tls_files_changed(void)
     struct tls_server *server = server_with("rsa.crt", "rsa.key", TLS_CLIENT_NONE, NULL, &err);
     g_assert_nonnull(server);
     g_assert_false(tls_server_files_changed(server));
-    g_assert_cmpint(tls_server_expiry(server), >, time(NULL) + 80000);
+    const struct tls_server_certificate *certificates;
+    g_assert_cmpuint(tls_server_certificates(server, &certificates), ==, 1);
+    g_assert_cmpint(certificates[0].expiry, >, time(NULL) + 80000);
+    g_assert_true(g_str_has_suffix(certificates[0].file, "/rsa.crt"));
+    g_assert_cmpstr(certificates[0].name, ==, "mail.example");
     g_autofree char *ca = certificates_path("rsa.crt");
     const struct tls_client_config verify = {.verify = true, .ca_file = ca};
     struct tls_client *client = tls_client_new(&verify, &err);

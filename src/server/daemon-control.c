@@ -1,0 +1,137 @@
+/* server/daemon-control.c - what a daemon tells of itself: the control socket's own requests
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "server/daemon-internal.h"
+
+#include <config.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "server/stats.h"
+
+static unsigned daemon_kind(const struct daemon *daemon)
+{
+    return daemon->program->part == CONFIG_PART_IN ? COUNTERS_IN : COUNTERS_OUT;
+}
+
+void daemon_note_reload(struct daemon *daemon, bool taken)
+{
+    counters_set(daemon->counters, COUNTER_RELOAD_OK, taken);
+    if (taken)
+        counters_set(daemon->counters, COUNTER_RELOADED, (uint64_t)time(NULL));
+}
+
+/* What the gate counts by itself. */
+static void daemon_measure_gate(struct daemon *daemon)
+{
+    const struct gate_counts counts = gate_counts(daemon->gate);
+    const struct {
+        enum counter counter;
+        uint64_t value;
+    } values[] = {
+        {COUNTER_CONNECTIONS, counts.accepted},
+        {COUNTER_REJECTED_EARLY, counts.early_talkers},
+        {COUNTER_REJECTED_BLOCKLIST, counts.refused_dnsbl},
+        {COUNTER_REJECTED_DENIED, counts.refused_listed},
+        {COUNTER_REJECTED_PRIVATE, counts.refused_private},
+        {COUNTER_REJECTED_CLIENT, counts.refused_client},
+        {COUNTER_REJECTED_FULL, counts.refused_limit},
+        {COUNTER_REJECTED_PROXY, counts.refused_proxy},
+        {COUNTER_DROPPED_IDLE, counts.idle_dropped},
+        {COUNTER_DROPPED_SLOW, counts.evicted},
+        {COUNTER_OPEN_WORKING, counts.working},
+        {COUNTER_OPEN_WAITING,
+         counts.connections > counts.working ? counts.connections - counts.working : 0},
+        {COUNTER_STRESSED, counts.stressed},
+        {COUNTER_STRESSES, counts.stresses},
+    };
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        counters_set(daemon->counters, values[i].counter, values[i].value);
+}
+
+void daemon_begin_day(struct daemon *daemon)
+{
+    time_t now = time(NULL);
+    struct tm tm;
+
+    if (localtime_r(&now, &tm) == NULL || tm.tm_yday == daemon->day)
+        return;
+    daemon->day = tm.tm_yday;
+    daemon_measure_gate(daemon);
+    counters_begin_day(daemon->counters);
+}
+
+static void daemon_put_stats(struct daemon *daemon, struct control_client *client)
+{
+    const unsigned kind = daemon_kind(daemon);
+    struct counters *counters = daemon->counters;
+    struct daemon_shape shape;
+    char text[LISTENER_TEXT_MAX];
+
+    pthread_mutex_lock(&daemon->lock);
+    struct config *config = config_ref(daemon->config);
+    struct tls_server *tls = daemon->tls != NULL ? tls_server_ref(daemon->tls) : NULL;
+    pthread_mutex_unlock(&daemon->lock);
+    daemon->program->shape(config, &shape);
+    daemon_measure_gate(daemon);
+    counters_set(counters, COUNTER_WORKERS, shape.workers);
+    counters_set(counters, COUNTER_OPEN_LIMIT,
+                 (uint64_t)(kind == COUNTERS_IN ? config->in.limits.connections
+                                                : config->out.limits.connections));
+    control_ok(client, "%s", "");
+    stats_put_line(client, "daemon %s %s", daemon->program->name, PACKAGE_VERSION);
+    stats_put_line(client, "since %llu",
+                   (unsigned long long)counters_get(counters, COUNTER_STARTED));
+    stats_put_line(client, "config %llu %s",
+                   (unsigned long long)counters_get(counters, COUNTER_RELOADED), config->file);
+    if (counters_get(counters, COUNTER_RELOAD_OK) == 0)
+        stats_put_line(client, "reload failed");
+    for (size_t i = 0; i < daemon->listener_count; i++)
+        stats_put_line(client, "listen %s", listener_format(&daemon->listeners[i].spec, text));
+    /* The gauges first, then the table, then the samples that stand in no row. */
+    daemon->program->measure(daemon->shared, NULL);
+    stats_put_counters(client, counters, kind);
+    stats_put_each(client, COUNTER_BUILD, kind, PACKAGE_VERSION, 1);
+    stats_put_certificates(client, tls, kind);
+    daemon->program->measure(daemon->shared, client);
+    tls_server_unref(tls);
+    config_unref(config);
+}
+
+/* A control_handler. */
+static void daemon_answer(void *context, struct control_client *client, const char *const *words,
+                          size_t count)
+{
+    struct daemon *daemon = context;
+
+    if (count == 1 && strcmp(words[0], "stats") == 0)
+        daemon_put_stats(daemon, client);
+    else if (daemon->program->request != NULL)
+        daemon->program->request(daemon->shared, client, words, count);
+    else
+        control_error(client, "no such request");
+}
+
+void daemon_start_control(struct daemon *daemon)
+{
+    struct error err = {""};
+    struct log_line line;
+
+    counters_set(daemon->counters, COUNTER_STARTED, (uint64_t)time(NULL));
+    daemon->day = -1;
+    daemon_begin_day(daemon);
+    daemon_note_reload(daemon, true);
+    if (daemon->config->control[0] == '\0')
+        return;
+    daemon->control =
+        control_start(daemon->config->control, daemon->program->name, daemon_answer, daemon, &err);
+    if (daemon->control != NULL)
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=control status=off");
+    log_str(&line, "reason", err.text);
+    log_str(&line, "effect", "relayctl cannot ask this daemon");
+    log_str(&line, "hint", "make the folder of the control option, for the user that this runs as");
+    log_end(&line);
+}

@@ -1,0 +1,153 @@
+/* smtp/counters.h - what the daemons count, in one table
+ *
+ * A row is one number: its metric's name and labels (as Prometheus and OpenMetrics have them), the
+ * daemons that have it, its kind and its meaning. The struct below, the answer to the control
+ * socket's "stats", `relayctl status`, what the exporter shows and postern-metrics(7) are all made from the
+ * rows: to count something else, add a row here and a counters_add() where it happens.
+ *
+ * Rows of one metric stand one behind the other and differ in labels; the first tells the meaning.
+ * A '*' in a name is "in" or "out", for what both daemons count. Labels are closed sets: never a
+ * domain, an address or a host. Rows without labels of their own whose kind is COUNTER_EACH have a
+ * value for each of several things (a backend, a certificate), which the daemon says when asked; the
+ * label's name stands in the row.
+ *
+ * One struct for a daemon, made by its main and borrowed by whoever counts; numbers are atomic, and
+ * NULL counts nothing. All functions are thread-safe.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_SMTP_COUNTERS_H
+#define POSTERN_SMTP_COUNTERS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { COUNTERS_IN = 1 << 0, COUNTERS_OUT = 1 << 1, COUNTERS_BOTH = COUNTERS_IN | COUNTERS_OUT };
+
+enum counter_kind {
+    COUNTER_TOTAL, /* only grows, from the start of the daemon */
+    COUNTER_GAUGE, /* of this moment */
+    COUNTER_EACH,  /* a gauge, once for each value of its label */
+};
+
+/* clang-format off */
+/* X(id, daemons, kind, name, labels, meaning) */
+#define COUNTERS(X) \
+    X(BUILD, BOTH, EACH, "postern_*_build_info", "version", N_("1, with the version of the daemon.")) \
+    X(STARTED, BOTH, GAUGE, "postern_*_start_time_seconds", "", N_("When the daemon started, in seconds since 1970.")) \
+    X(RELOAD_OK, BOTH, GAUGE, "postern_*_reload_success", "", N_("1 when the last reload was taken, or none was asked for; 0 when it failed.")) \
+    X(RELOADED, BOTH, GAUGE, "postern_*_reload_timestamp_seconds", "", N_("When the configuration in force was read.")) \
+    X(CERTIFICATE, BOTH, EACH, "postern_*_certificate_expiry_timestamp_seconds", "certificate", N_("When each of tls.certificates expires.")) \
+    X(CONNECTIONS, BOTH, TOTAL, "postern_*_connections_total", "", N_("Connections that clients have made.")) \
+    X(REJECTED_EARLY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"early_talker\"", N_("Of them, those that were refused before a word of the client: it talked before the greeting, stands on a blocklist or on the list of the denied, has a private address, has too many connections or makes them too often, found all connections in use, or is no load balancer.")) \
+    X(REJECTED_BLOCKLIST, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"blocklist\"", "") \
+    X(REJECTED_DENIED, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"denied\"", "") \
+    X(REJECTED_PRIVATE, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"private\"", "") \
+    X(REJECTED_CLIENT, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"client_limit\"", "") \
+    X(REJECTED_FULL, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"full\"", "") \
+    X(REJECTED_PROXY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"proxy\"", "") \
+    X(DROPPED_IDLE, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"idle\"", N_("Connections that were ended because the client was silent for too long, or was the slowest when there were too many in mid-message.")) \
+    X(DROPPED_SLOW, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"slow\"", "") \
+    X(OPEN_WORKING, BOTH, GAUGE, "postern_*_connections", "state=\"working\"", N_("Connections open now: those that a worker serves, or is to, and those whose client is waited for.")) \
+    X(OPEN_WAITING, BOTH, GAUGE, "postern_*_connections", "state=\"waiting\"", "") \
+    X(OPEN_LIMIT, BOTH, GAUGE, "postern_*_connections_limit", "", N_("As many connections may be open (limits.connections).")) \
+    X(WORKERS, BOTH, GAUGE, "postern_*_workers", "", N_("Worker threads.")) \
+    X(STRESSED, BOTH, GAUGE, "postern_*_stress", "", N_("1 while workers or connections are few and waits for clients are short.")) \
+    X(STRESSES, BOTH, TOTAL, "postern_*_stress_total", "", N_("Times that this has set in.")) \
+    X(MESSAGES_DELIVERED, BOTH, TOTAL, "postern_*_messages_total", "result=\"delivered\"", N_("Messages whose data came, by the answer to its end: delivered (2xx by the next hop), stored (2xx by us, relay-out alone), deferred (4xx) and refused (5xx); aborted are those that broke off.")) \
+    X(MESSAGES_STORED, OUT, TOTAL, "postern_*_messages_total", "result=\"stored\"", "") \
+    X(MESSAGES_DEFERRED, BOTH, TOTAL, "postern_*_messages_total", "result=\"deferred\"", "") \
+    X(MESSAGES_REFUSED, BOTH, TOTAL, "postern_*_messages_total", "result=\"refused\"", "") \
+    X(MESSAGES_ABORTED, BOTH, TOTAL, "postern_*_messages_total", "result=\"aborted\"", "") \
+    X(RECIPIENTS_ACCEPTED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"accepted\"", N_("Recipients that clients have named, by the answer.")) \
+    X(RECIPIENTS_DEFERRED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"deferred\"", "") \
+    X(RECIPIENTS_REFUSED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"refused\"", "") \
+    X(OCTETS, BOTH, TOTAL, "postern_*_message_octets_total", "", N_("Octets of mail data that have come.")) \
+    X(TLS_OK, BOTH, TOTAL, "postern_*_tls_handshakes_total", "result=\"ok\"", N_("TLS handshakes with clients.")) \
+    X(TLS_FAILED, BOTH, TOTAL, "postern_*_tls_handshakes_total", "result=\"failed\"", "") \
+    X(LOGINS_OK, BOTH, TOTAL, "postern_*_logins_total", "result=\"ok\"", N_("Log-ins of users (AUTH): taken, refused, and put off for a reason that is not the user's.")) \
+    X(LOGINS_REFUSED, BOTH, TOTAL, "postern_*_logins_total", "result=\"refused\"", "") \
+    X(LOGINS_DEFERRED, BOTH, TOTAL, "postern_*_logins_total", "result=\"deferred\"", "") \
+    X(BACKEND_UP, IN, EACH, "postern_backend_up", "backend", N_("1 while the mail server could be reached the last time that it was tried.")) \
+    X(BACKEND_SESSIONS, IN, EACH, "postern_backend_sessions", "backend", N_("Connections to it now, spares included.")) \
+    X(BACKEND_LIMIT, IN, EACH, "postern_backend_sessions_limit", "backend", N_("As many there may be (max_sessions).")) \
+    X(BACKEND_SPARES, IN, EACH, "postern_backend_spares", "backend", N_("Of them, those that are ready for the next client.")) \
+    X(BACKEND_LATENCY, IN, EACH, "postern_backend_connect_seconds", "backend", N_("How long the last connection to it took to be made.")) \
+    X(BACKEND_UNREACHABLE, IN, TOTAL, "postern_backend_failures_total", "reason=\"unreachable\"", N_("Sessions that could not reach the mail server, found all of max_sessions in use, were not let speak for the client, had no TLS where it must be, or lost the connection.")) \
+    X(BACKEND_BUSY, IN, TOTAL, "postern_backend_failures_total", "reason=\"busy\"", "") \
+    X(BACKEND_IDENTITY, IN, TOTAL, "postern_backend_failures_total", "reason=\"identity\"", "") \
+    X(BACKEND_TLS, IN, TOTAL, "postern_backend_failures_total", "reason=\"tls\"", "") \
+    X(BACKEND_LOST, IN, TOTAL, "postern_backend_failures_total", "reason=\"lost\"", "") \
+    X(MISSED_PENDING, IN, GAUGE, "postern_missed_pending", "", N_("Messages that were answered 4xx for our own reasons and have not come back yet.")) \
+    X(MISSED_OLDEST, IN, GAUGE, "postern_missed_oldest_seconds", "", N_("How long the oldest of them is away.")) \
+    X(SENT, OUT, TOTAL, "postern_out_deliveries_total", "result=\"sent\"", N_("Recipients, by what became of them at the next hop: each try counts that was put off.")) \
+    X(PUT_OFF, OUT, TOTAL, "postern_out_deliveries_total", "result=\"deferred\"", "") \
+    X(BOUNCED, OUT, TOTAL, "postern_out_deliveries_total", "result=\"bounced\"", "") \
+    X(SPOOL_MESSAGES, OUT, GAUGE, "postern_spool_messages", "", N_("Messages in the spool.")) \
+    X(SPOOL_OLDEST, OUT, GAUGE, "postern_spool_oldest_seconds", "", N_("How long the oldest of them has been there.")) \
+    X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", N_("What is free on the spool's file system."))
+/* clang-format on */
+
+enum counter {
+#define COUNTERS_ID(id, daemons, kind, name, labels, meaning) COUNTER_##id,
+    COUNTERS(COUNTERS_ID)
+#undef COUNTERS_ID
+        COUNTERS_COUNT
+};
+
+struct counter_row {
+    unsigned daemons;
+    enum counter_kind kind;
+    const char *name, *labels, *meaning;
+};
+extern const struct counter_row counter_rows[COUNTERS_COUNT];
+
+/* Durations. X(id, daemons, name, meaning); as a histogram. */
+#define COUNTERS_DURATIONS(X)                                                                      \
+    X(MESSAGE, BOTH, "postern_*_message_duration_seconds",                                         \
+      N_("Messages, by the time from MAIL to the answer to the end of the data."))                 \
+    X(BACKEND_CONNECT, IN, "postern_backend_connect_duration_seconds",                             \
+      N_("Connections to the mail server, by the time to make them."))
+
+enum counter_duration {
+#define COUNTERS_DURATION_ID(id, daemons, name, meaning) COUNTER_DURATION_##id,
+    COUNTERS_DURATIONS(COUNTERS_DURATION_ID)
+#undef COUNTERS_DURATION_ID
+        COUNTER_DURATIONS_COUNT
+};
+extern const struct counter_row counter_durations[COUNTER_DURATIONS_COUNT];
+
+/* Upper bounds in ms; one more bucket takes the rest. */
+#define COUNTER_BUCKETS 12
+extern const int64_t counter_bounds_ms[COUNTER_BUCKETS];
+
+struct counters {
+    atomic_ullong values[COUNTERS_COUNT];
+    atomic_ullong
+        at_midnight[COUNTERS_COUNT]; /* what they were when the day began, or the daemon */
+    struct {
+        atomic_ullong buckets[COUNTER_BUCKETS + 1], sum_ms;
+    } durations[COUNTER_DURATIONS_COUNT];
+};
+
+void counters_add(struct counters *counters, enum counter which, uint64_t amount);
+void counters_set(struct counters *counters, enum counter which, uint64_t value);
+void counters_took(struct counters *counters, enum counter_duration which, int64_t ms);
+uint64_t counters_get(struct counters *counters, enum counter which);
+/* Of a total, since midnight. */
+uint64_t counters_today(struct counters *counters, enum counter which);
+/* To be called when a day begins. */
+void counters_begin_day(struct counters *counters);
+
+/* The name of a row for relay-in or relay-out (one of COUNTERS_...): the '*' is filled in. Returns
+ * `out`. */
+#define COUNTER_NAME_MAX 80
+const char *counter_name(const struct counter_row *row, unsigned daemon,
+                         char out[COUNTER_NAME_MAX]);
+
+/* All rows as mdoc(7), for postern-metrics(7). */
+void counters_print_manual(FILE *out);
+
+#endif
