@@ -606,6 +606,7 @@ static int contact_look_up(struct contact *contact)
 {
     struct deadline deadline = contact_step(contact, DNS_TIMEOUT_MS);
 
+    security_clear(&contact->security);
     security_begin(&contact->security, contact->out, contact->route, contact->domain, deadline);
     enum own_reply why = candidates_find(contact->out, contact->route, contact->domain, deadline,
                                          &contact->candidates);

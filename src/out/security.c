@@ -56,8 +56,10 @@ static void security_find_policy(struct security *security, const struct outboun
 {
     if (security->domain[0] == '\0' || !security_wants_sts(out, route, security->domain))
         return;
+    /* What is left must do for the hosts, too. */
+    struct deadline wait = deadline_in_ms(deadline_left_ms(deadline) / 2);
     stscache_find(out->stscache, security->domain, security->sts_record, security->sts_id,
-                  deadline_earlier(deadline, deadline_in_ms(POLICY_WAIT_MS)), &security->sts);
+                  deadline_earlier(wait, deadline_in_ms(POLICY_WAIT_MS)), &security->sts);
 }
 
 /* Hosts. */

@@ -3,16 +3,18 @@
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import os
+import pwd
 import re
 import subprocess
 import sys
 import threading
+import time
 
 import tap
-from bed import read, wait_for
+from bed import BUILD, read, wait_for
 from internet import Vps
 from outbound import RelayOut, open_session, send
-from published import KNOT, Certificates, Front, Knot, MailServer, Unbound, run
+from published import KNOT, Certificates, Front, Knot, MailServer, PolicyHost, Unbound, run
 
 tap.scenarios.clear()  # those of outbound.py have a program of their own
 from tap import scenario  # noqa: E402
@@ -92,9 +94,62 @@ HOSTS = {
     "silent": ("3 1 1 leaf", CHAIN, "deferred"),
     "aaaa-servfail": ("3 1 1 leaf", CHAIN, "verified"),
 }
+
+
+def policy(mx, mode="enforce", age=86400):
+    lines = ["version: STSv1", f"mode: {mode}", *(f"mx: {m}" for m in mx.split()), f"max_age: {age}"]
+    return "\r\n".join(lines) + "\r\n"
+
+
+def drip(tls):
+    """A web server that says a letter a second."""
+    tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 60\r\n\r\n")
+    for letter in policy("*.zz"):
+        tls.sendall(letter.encode())
+        time.sleep(1)
+
+
+def chunked(text):
+    return (f"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+            f"{len(text):x}\r\n{text}\r\n0\r\n\r\n").encode()
+
+
+# Domains by MTA-STS: what their web server says, the chain that their MX host mx-NAME.zz shows, what must become
+# of mail. The policy of "{h}" names that host.
+PAGE = PolicyHost.page
+STS = {
+    "sts-ok": (policy("{h}"), CHAIN, "verified"),
+    "sts-wild": (policy("*.zz"), CHAIN, "verified"),
+    "sts-chunked": (chunked(policy("*.zz")), CHAIN, "verified"),
+    "sts-other-host": (policy("other.zz"), CHAIN, "deferred"),
+    "sts-deeper": (policy("*.{h}"), CHAIN, "deferred"),
+    "sts-self": (policy("{h}"), "self", "deferred"),
+    "sts-expired": (policy("{h}"), "expired inter", "deferred"),
+    "sts-name": (policy("{h}"), "other inter", "deferred"),
+    "sts-stripped": (policy("{h}"), None, "deferred"),
+    "sts-testing": (policy("{h}", "testing"), "self", "untrusted"),
+    "sts-testing-host": (policy("other.zz", "testing"), CHAIN, "untrusted"),
+    "sts-testing-plain": (policy("{h}", "testing"), None, "plain"),
+    "sts-none": (policy("other.zz", "none"), "self", "untrusted"),
+    "sts-no-mx": (policy(""), "self", "untrusted"),
+    "sts-html": (PAGE(policy("other.zz"), "text/html"), "self", "untrusted"),
+    "sts-404": (PAGE(policy("other.zz"), status="404 Not Found"), "self", "untrusted"),
+    "sts-redirect": (PAGE("", status="301 Moved", more="Location: https://mta-sts.sts-ok.zz/.well-known/mta-sts.txt\r\n"),
+                     "self", "untrusted"),
+    "sts-long": (PAGE(policy("other.zz") + "x: " + "y" * 65536 + "\r\n"), "self", "untrusted"),
+    "sts-web-self": (policy("other.zz"), "self", "untrusted"),
+    "sts-web-name": (policy("other.zz"), "self", "untrusted"),
+    "sts-private": (policy("other.zz"), "self", "untrusted"),
+    "sts-two-records": (policy("other.zz"), "self", "untrusted"),
+    "sts-txt-fails": (policy("other.zz"), "self", "untrusted"),
+    "sts-drip": (drip, "self", "untrusted"),
+    "sts-dane": (policy("other.zz"), CHAIN, "verified"),
+    "sts-dane-wrong": (policy("{h}"), CHAIN, "deferred"),
+}
+
 RULES = {("mx-servfail", "TLSA"): "servfail", ("mx-refused", "TLSA"): "refused",
          ("mx-silent", "TLSA"): "silent", ("mx-aaaa-servfail", "AAAA"): "servfail",
-         ("mx-unsigned-servfail", "TLSA"): "servfail"}
+         ("mx-unsigned-servfail", "TLSA"): "servfail", ("_mta-sts.sts-txt-fails", "TXT"): "servfail"}
 
 
 def cert(certificates, word, host, domain):
@@ -115,12 +170,16 @@ class Internet:
         with open(f"{bed.dir}/ca.crt", "w") as file:
             file.write(read(self.certificates.ca))
         self.knot = self.front = None
-        self.servers, self.expected, self.count = {}, {}, 0
+        self.servers, self.expected, self.sts, self.count = {}, {}, {}, 0
         self.records, self.ins = "", ""
         for name, row in HOSTS.items():
             if row is not None:
                 self.add(name, *row)
         self.more_records()
+        self.web = PolicyHost(self.address(), self.certificates)
+        self.web_address = f"198.51.102.{self.count}"
+        for name, row in STS.items():
+            self.add_sts(name, *row)
         bogus = "@ MX 10 mx-ee11.zz.\n"
         self.front = Front(dict(RULES))
         self.knot = Knot(bed, self.records, self.ins, bogus, "@ MX 10 mx-ee11.zz.\n")
@@ -157,6 +216,23 @@ class Internet:
         self.expected[f"{name}.zz"] = expected
         self.records += f"{name}.zz. MX 10 {host}.\n{host}. A {address}\n"
         self.records += self.tlsa_records(f"_25._tcp.{host}.", records, host)
+
+    def sts_records(self, name, identity="1", web=None):
+        return (f"_mta-sts.{name}.zz. 0 TXT \"v=STSv1; id={identity};\"\n"
+                f"mta-sts.{name}.zz. 0 A {web or self.web_address}\n")
+
+    def add_sts(self, name, answer, chain, expected):
+        host, web = f"mx-{name}.zz", f"mta-sts.{name}.zz"
+        dane = {"sts-dane": "3 1 1 leaf", "sts-dane-wrong": "3 1 1 ~leaf"}.get(name, "")
+        self.add(name, dane, chain, expected)
+        del self.expected[f"{name}.zz"]
+        self.sts[f"{name}.zz"] = expected
+        self.records += self.sts_records(name, web="10.0.0.9" if name == "sts-private" else None)
+        if name == "sts-two-records":
+            self.records += f"_mta-sts.{name}.zz. 0 TXT \"v=STSv1; id=2;\"\n"
+        leaf = self.certificates.leaf
+        chain = {"sts-web-self": (leaf(web, None),), "sts-web-name": (leaf("other.zz"), "inter")}.get(name, ())
+        self.web.set(web, answer.replace("{h}", host) if isinstance(answer, str) else answer, *chain)
 
     def tlsa_records(self, owner, records, host, domain=""):
         return "".join(f"{owner} TLSA {data}\n" for data in self.tlsa(records, host, domain or host))
@@ -204,7 +280,8 @@ class Internet:
         self.expected |= {"d.ins": "trusted", "wrong.ins": "deferred"}
         self.ins += add("unsigned-servfail", "untrusted", "{n} MX 10 mx-{n}\nmx-{n} A {a}\n",
                         host="mx-unsigned-servfail.ins")
-        del self.expected["unsigned-servfail.zz"]
+        self.ins += add("neither", "plain", "{n} MX 10 mx-{n}\nmx-{n} A {a}\n", chain=None)
+        del self.expected["unsigned-servfail.zz"], self.expected["neither.zz"]
         self.expected |= {"unsigned-servfail.ins": "untrusted", "bogus": "deferred", "opt": "verified",
                           "child.opt": "untrusted"}
         self.servers["child.opt"] = self.servers["ee11"]
@@ -213,6 +290,7 @@ class Internet:
         for server in {id(s): s for s in self.servers.values()}.values():
             server.close()
         self.front.stop()
+        self.web.stop()
         if self.knot is not None:
             self.knot.stop()
 
@@ -243,8 +321,19 @@ class World(tap.World):
         super().close()
 
 
-def out(world, **settings):
-    relay = RelayOut(world.bed, world.vps, **settings)
+class Unvalidating(RelayOut):
+    """With a resolver that proves nothing."""
+
+    def write_conf(self):
+        super().write_conf()
+        text = read(self.conf)
+        with open(self.conf, "w") as file:
+            file.write(text.replace("dns = {", "dns = { validate = false;"))
+
+
+def out(world, kind=RelayOut, inner="", **settings):
+    # Each message by a connection of its own, so that each is judged.
+    relay = kind(world.bed, world.vps, inner=f'reuse_for = "0s"; {inner}', **settings)
     world.relays.append(relay)
     return relay
 
@@ -287,7 +376,7 @@ NO_ORACLE = {"two-mx.zz": "posttls-finger tries the first host only",
 
 @scenario("dane: the same verdict as Postfix, host by host")
 def oracle(world):
-    relay = out(world, inner='reuse_for = "0s";')
+    relay = out(world)
     different, compared = [], 0
     domains = sorted(world.internet.expected)
     verdicts, rest = {}, list(domains)
@@ -315,6 +404,180 @@ def oracle(world):
     print(f"# {compared} domains compared with Postfix, {len(different)} differences")
     assert not different, "\n".join(different)
     assert compared >= 60, compared
+
+
+@scenario("sts: what each policy, and each web server, comes to")
+def sts(world):
+    relay = out(world, inner='timeouts = { dial = "12s"; };')
+    different = []
+    for domain, expected in world.internet.sts.items():
+        ours, reply = judgement(relay, domain)
+        print(f"# {domain}: {ours}")
+        if ours != expected:
+            different.append(f"{domain}: expected {expected}, got {ours} ({reply})")
+        if ours == "deferred":
+            assert "451 4.7.5" in reply or "451 4.7.4" in reply, reply
+    assert not different, "\n".join(different)
+    log = read(relay.log)
+    assert re.search(r"Verified TLS connection established to mx-sts-ok.zz\S+ \S+ with cipher \S+ policy=mta-sts ", log)
+    assert re.search(r"event=tls-policy domain=sts-testing.zz policy=sts host=mx-sts-testing.zz "
+                     r'result=certificate-not-trusted .*effect="none, it is only watched"', log)
+    assert re.search(r"host mx-sts-other-host.zz is not used: the MTA-STS policy", log)
+    # No cookies, no proxies, the right name in SNI and Host.
+    asked = [request for host, request in world.internet.web.asked if host == "mta-sts.sts-ok.zz"]
+    assert len(asked) == 1 and asked[0].startswith("GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: mta-sts.sts-ok.zz\r\n")
+    assert world.internet.servers["sts-ok"].names == ["mx-sts-ok.zz"]
+
+
+@scenario("sts: only logged, or off, or excepted by a route")
+def sts_lenient(world):
+    watching = out(world, tls='mta_sts = "log";')
+    for domain in ("sts-self.zz", "sts-other-host.zz"):
+        assert judgement(watching, domain)[0] == "untrusted"
+    assert "event=tls-policy domain=sts-self.zz policy=sts" in read(watching.log)
+    watching.stop()
+    world.internet.web.asked.clear()
+    off = out(world, tls='mta_sts = "off";')
+    assert judgement(off, "sts-self.zz")[0] == "untrusted"
+    assert not world.internet.web.asked
+    off.stop()
+    excepting = out(world, inner='routes = ( { domain = "sts-self.zz"; tls = "may"; }, '
+                                 '{ domain = "ee11-wrong.zz"; tls = "may"; }, { domain = "none.zz"; tls = "dane"; }, '
+                                 '{ domain = "d.ins"; tls = "dane"; }, { domain = "ta11.zz"; tls = "dane"; } );')
+    for domain, expected in (("sts-self.zz", "untrusted"), ("ee11-wrong.zz", "untrusted"), ("none.zz", "deferred"),
+                             ("d.ins", "deferred"), ("ta11.zz", "verified")):
+        assert judgement(excepting, domain)[0] == expected, domain
+
+
+def state_folder(world):
+    folder = f"{world.bed.dir}/state-{world.bed.count}"
+    os.mkdir(folder)
+    os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
+    return f'state = "{folder}"; timeouts = {{ dial = "12s"; }};'
+
+
+@scenario("sts: a policy holds over a kill, without its web server and without its record")
+def sts_kept(world):
+    internet, state = world.internet, state_folder(world)
+    try:
+        relay = out(world, inner=state)
+        assert judgement(relay, "sts-self.zz")[0] == "deferred"
+        relay.process.kill()
+        relay.process.wait(10)
+        world.relays.remove(relay)
+        internet.web.answers["mta-sts.sts-self.zz"] = b"garbage\r\n\r\n"
+        internet.front.rules["_mta-sts.sts-self", "TXT"] = "servfail"
+        asked = len(internet.web.asked)
+        relay = out(world, inner=state)
+        assert judgement(relay, "sts-self.zz")[0] == "deferred"
+        del internet.front.rules["_mta-sts.sts-self", "TXT"]
+        relay.stop()
+        relay = out(world, inner=state)
+        assert judgement(relay, "sts-self.zz")[0] == "deferred"
+        assert len(internet.web.asked) == asked
+    finally:
+        internet.front.rules.pop(("_mta-sts.sts-self", "TXT"), None)
+        internet.web.answers["mta-sts.sts-self.zz"] = policy("mx-sts-self.zz")
+
+
+@scenario("sts: a new id is a new policy; the old one holds while that cannot be had")
+def sts_changed(world):
+    internet, web = world.internet, "mta-sts.sts-ok.zz"
+    relay = out(world, inner=state_folder(world))
+    try:
+        assert judgement(relay, "sts-ok.zz")[0] == "verified"
+        internet.web.answers[web] = policy("other.zz")
+        assert judgement(relay, "sts-ok.zz")[0] == "verified"  # the id is the same
+        internet.knot.set(internet.records.replace(internet.sts_records("sts-ok"), internet.sts_records("sts-ok", "2")))
+        internet.web.answers[web] = PAGE("", status="500 No")
+        wait_for("the new id", lambda: judgement(relay, "sts-ok.zz") and
+                 internet.web.asked[-1][0] == web and "status 500" in read(relay.log))
+        assert judgement(relay, "sts-ok.zz")[0] == "verified"
+        internet.web.answers[web] = policy("other.zz")
+    finally:
+        internet.knot.set(internet.records)
+        internet.web.answers[web] = policy("mx-sts-ok.zz")
+
+
+@scenario("dane: passed over for the next host, and never without TLS")
+def passed_over(world):
+    internet = world.internet
+    relay = out(world)
+    before = internet.servers["ee11-wrong"].connections
+    mails = len(internet.servers["ee11-wrong"].mails)
+    assert judgement(relay, "two-mx.zz")[0] == "verified"
+    # One connection, which TLS ended; nothing went to it in plain text.
+    assert internet.servers["ee11-wrong"].connections == before + 1
+    assert len(internet.servers["ee11-wrong"].mails) == mails and not internet.servers["stripped"].mails
+    for domain in ("ee11-wrong.zz", "stripped.zz"):
+        ours, reply = judgement(relay, domain)
+        assert ours == "deferred" and f"mx-{domain}" in reply and "dane" in reply, reply
+    assert not internet.servers["stripped"].mails
+    # It is not remembered as bad: mended, it gets the next message.
+    assert "dead" not in read(relay.log)
+    for domain, words in (("servfail.zz", "SERVFAIL"), ("refused.zz", "REFUSED|SERVFAIL")):
+        reply = judgement(relay, domain)[1]
+        assert re.search(rf"451 4.7.5 .*TLSA of _25._tcp.mx-{domain}: ({words})", reply), reply
+        assert not internet.servers[domain[:-3]].connections, "connected in spite of it"
+
+
+@scenario("dane: the server is called by the name that its records stand at")
+def sni(world):
+    relay = out(world)
+    for name, called in (("ee11", "mx-ee11.zz"), ("alias-target", "to-alias-target.zz"),
+                         ("alias-alias", "mx-alias-alias.zz"), ("alias-out-right", "mx-alias-out-right.zz")):
+        server = world.internet.servers[name]
+        server.names.clear()
+        assert judgement(relay, f"{name}.zz")[0] == "verified"
+        assert server.names == [called], server.names
+
+
+@scenario("dane: next hops of a route, with their own port")
+def next_hop(world):
+    internet = world.internet
+    host = "hop.zz"
+    address = internet.serve("hop", host=host, port=2525)
+    records = internet.records + f"{host}. A {address}\n"
+    right = internet.tlsa_records(f"_2525._tcp.{host}.", "3 1 1 leaf", host)
+    wrong = internet.tlsa_records(f"_2525._tcp.{host}.", "3 1 1 ~leaf", host)
+    route = f'routes = ( {{ domain = "routed.zz"; next_hop = "{host}:2525"; }} );'
+    try:
+        for more, expected in ((right, "verified"), (wrong, "deferred"), ("", "untrusted")):
+            internet.knot.set(records + more)
+            relay = out(world, inner=route)
+            assert judgement(relay, "routed.zz")[0] == expected, expected
+            relay.stop()
+    finally:
+        internet.knot.set(internet.records)
+
+
+@scenario("dane: without validation it is off, with one warning, and mail goes")
+def no_validation(world):
+    relay = out(world, Unvalidating)
+    for domain in ("ee11.zz", "ee11-wrong.zz", "bogus"):
+        assert judgement(relay, domain)[0] == "untrusted", domain
+    assert read(relay.log).count("event=dane status=off") == 1
+
+
+@scenario("dane: a domain with neither costs no round trip more")
+def round_trips(world):
+    internet = world.internet
+
+    def questions(**settings):
+        relay = out(world, **settings)
+        assert judgement(relay, "d.ins")[0] != "deferred"  # what is above it is known now
+        internet.front.asked.clear()
+        assert judgement(relay, "neither.ins")[0] == "plain"
+        relay.stop()
+        return list(internet.front.asked)
+    without = questions(tls='dane = false; mta_sts = "off";')
+    with_both = questions()
+    more = sorted(set(with_both) - set(without))
+    print(f"# asked without: {without}; more with both: {more}")
+    assert more == [("_mta-sts.neither.ins", "TXT")], more
+    # The record is asked for before the answer about the MX records has come.
+    order = [kind for name, kind in with_both]
+    assert order.index("TXT") < min(order.index("A"), order.index("AAAA")), with_both
 
 
 if __name__ == "__main__":

@@ -353,6 +353,76 @@ class MailServer:
         self.listener.close()
 
 
+class PolicyHost:
+    """The web server of MTA-STS policies, for all domains. `answers` says per host name what it does: bytes are
+    sent as they are, a function is called with the socket; else a policy of that text."""
+
+    def __init__(self, address, certificates):
+        self.answers, self.contexts, self.asked = {}, {}, []
+        self.certificates = certificates
+        self.listener = socket.create_server((address, 443), backlog=50)
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def context(self, *chain):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.certificates.chain(*chain))
+        return context
+
+    def set(self, host, answer, *chain):
+        self.answers[host] = answer
+        self.contexts[host] = self.context(*(chain or (self.certificates.leaf(host), "inter")))
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        host = []
+
+        def choose(tls, name, _):
+            host.append(name)
+            tls.context = self.contexts.get(name, tls.context)
+        try:
+            sock.settimeout(60)
+            context = self.context(self.certificates.leaf("nobody.zz", None))
+            context.sni_callback = choose
+            with context.wrap_socket(sock, server_side=True) as tls:
+                self.answer(tls, host[0])
+        except (OSError, ValueError, IndexError):
+            pass
+        finally:
+            sock.close()
+
+    def answer(self, tls, host):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            piece = tls.recv(4096)
+            if not piece:
+                return
+            request += piece
+        self.asked.append((host, request.decode()))
+        answer = self.answers[host]
+        if callable(answer):
+            answer(tls)
+        elif isinstance(answer, bytes):
+            tls.sendall(answer)
+        else:
+            tls.sendall(self.page(answer))
+
+    @staticmethod
+    def page(text, kind="text/plain", status="200 OK", more=""):
+        return (f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Content-Length: {len(text)}\r\n"
+                f"Connection: close\r\n\r\n{text}").encode()
+
+    def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
 class Unbound:
     """A validating resolver for other programs, on 127.0.0.1, which /etc/resolv.conf of the tests names."""
 
