@@ -15,6 +15,7 @@ struct spool_courier {
     struct courier base;
     const struct outbound *out;
     bool in_transaction;
+    const struct envelope *from;    /* while in it */
     struct spool_envelope envelope; /* with the recipients accepted */
     uint64_t expected;              /* octets */
     enum own_reply batch[SESSION_BATCH_MAX];
@@ -75,6 +76,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     (void)data;
     if (!courier->in_transaction) {
         depot_envelope(courier->out, envelope, &courier->envelope);
+        courier->from = envelope;
         courier->expected = envelope->size;
         courier->in_transaction = true;
     }
@@ -135,7 +137,8 @@ static void courier_end(struct courier *base, struct reply *reply)
     char id[SPOOL_ID_LEN + 1];
 
     if (courier->message != NULL)
-        courier->failure = depot_commit(courier->out->depot, courier->message, &courier->envelope);
+        courier->failure =
+            depot_commit(courier->out->depot, courier->message, courier->from, &courier->envelope);
     courier->message = NULL;
     base->stored = courier->failure == REPLY_OK;
     if (courier->failure == REPLY_OK) {

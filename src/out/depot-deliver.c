@@ -212,7 +212,7 @@ static void fill_envelope(struct part *part)
     path_copy(&to->sender, &from->sender);
     to->size = from->size;
     to->body = from->body;
-    to->smtputf8 = from->smtputf8;
+    to->smtputf8 = to->is_utf8 = from->smtputf8;
     to->requiretls = from->requiretls;
     snprintf(to->ret, sizeof to->ret, "%s", rets[from->ret]);
     snprintf(to->envid, sizeof to->envid, "%s", from->envid != NULL ? from->envid : "");
@@ -237,6 +237,7 @@ static const char *collect(struct part *part, size_t first, bool *done)
             continue;
         done[i] = true;
         part->results[part->count] = i;
+        part->envelope.smtputf8 |= recipient->path.is_utf8;
         fill_recipient(&part->recipients[part->count++], recipient);
     }
     return domain;

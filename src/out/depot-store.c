@@ -13,6 +13,7 @@
 struct out_stored {
     struct depot *depot;
     struct spool_message *message;
+    const struct envelope *from; /* of the transaction that is being stored */
     struct spool_envelope envelope;
 };
 
@@ -37,7 +38,6 @@ void depot_envelope(const struct outbound *out, const struct envelope *from,
     envelope->expires = envelope->arrived + out->config->out.lifetime_ms / 1000;
     path_copy(&envelope->sender, &from->sender);
     envelope->body = from->body;
-    envelope->smtputf8 = from->smtputf8;
     envelope->requiretls = from->requiretls;
     spool_ret_parse(from->ret, strlen(from->ret), &envelope->ret);
     /* Memory for these may fail: the message counts for more. */
@@ -90,10 +90,14 @@ static void log_stored(const struct spool_envelope *envelope)
 }
 
 enum own_reply depot_commit(struct depot *depot, struct spool_message *message,
-                            struct spool_envelope *envelope)
+                            const struct envelope *from, struct spool_envelope *envelope)
 {
     struct error err = {""};
-    enum own_reply result = judge(delivery_store(depot->pool, message, envelope, &err), &err);
+    enum own_reply result;
+
+    /* Known now that the header has been seen. */
+    envelope->smtputf8 = from->is_utf8;
+    result = judge(delivery_store(depot->pool, message, envelope, &err), &err);
     if (result == REPLY_OK)
         log_stored(envelope);
     return result;
@@ -114,6 +118,7 @@ static enum own_reply begin(void *context, const struct envelope *envelope,
     (*stored)->depot = depot;
     result = depot_begin(depot, envelope->size, &(*stored)->message);
     if (result == REPLY_OK) {
+        (*stored)->from = envelope;
         depot_envelope(out, envelope, &(*stored)->envelope);
     } else {
         free(*stored);
@@ -184,7 +189,7 @@ static int commit(struct out_stored *stored, const struct out_result *results, s
             return -1;
         }
     }
-    result = depot_commit(stored->depot, stored->message, &stored->envelope);
+    result = depot_commit(stored->depot, stored->message, stored->from, &stored->envelope);
     free_stored(stored);
     return result == REPLY_OK ? 0 : -1;
 }

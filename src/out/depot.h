@@ -51,6 +51,6 @@ bool depot_add(struct spool_envelope *envelope, const struct recipient *recipien
 enum own_reply depot_begin(struct depot *depot, uint64_t expected, struct spool_message **message);
 enum own_reply depot_write(struct spool_message *message, const struct iovec *iov, int count);
 enum own_reply depot_commit(struct depot *depot, struct spool_message *message,
-                            struct spool_envelope *envelope);
+                            const struct envelope *from, struct spool_envelope *envelope);
 
 #endif

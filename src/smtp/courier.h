@@ -45,7 +45,9 @@ struct envelope {
     struct path sender;
     uint64_t size; /* SIZE=, 0 = not said */
     enum mail_body body;
-    bool smtputf8;
+    bool smtputf8; /* asked for: said to a next hop that has it */
+    bool is_utf8;  /* the sender or the header is, so that a next hop must have it; of the header
+                      that is known before it is written */
     bool requiretls;
     char ret[5];               /* RET=, "" = not said (RFC 3461 4.3) */
     char envid[ENVID_MAX + 1]; /* ENVID=, xtext as it came, "" = not said */
@@ -128,7 +130,7 @@ struct courier {
     const struct courier_ops *ops;
     bool stored;            /* set by end(): the message, or a part of it, is in our own spool */
     enum courier_form form; /* set by data_reply() */
-    bool wants_slot;        /* set by prepare(): other sessions of its route hold what it waits for */
+    bool wants_slot; /* set by prepare(): other sessions of its route hold what it waits for */
 };
 
 #endif

@@ -63,6 +63,8 @@ static void note_text(struct dataline *scanner, const char *bytes, size_t len)
 {
     if (!scanner->in_header)
         return;
+    for (size_t i = 0; i < len && !scanner->header_is_utf8; i++)
+        scanner->header_is_utf8 = (unsigned char)bytes[i] >= 0x80;
     for (size_t i = 0; i < len && scanner->match != NO_MATCH; i++) {
         char octet = bytes[i] >= 'A' && bytes[i] <= 'Z' ? (char)(bytes[i] + 32) : bytes[i];
         if (octet != trace_name[scanner->match]) {

@@ -12,7 +12,7 @@
  * where the next hop gets DATA.
  *
  * It also counts: octets (as received, without the end-of-data line), Received header lines (only
- * in the header block). Holds at most 4 octets back between pieces. No allocation, no IO.
+ * in the header block), and tells whether the header is more than ASCII. Holds at most 4 octets back between pieces. No allocation, no IO.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -48,6 +48,7 @@ struct dataline {
     bool changed;            /* DATALINE_NORMALIZE: something was replaced */
     uint64_t octets;         /* of the message so far */
     unsigned received_count; /* "Received:" lines of the header so far */
+    bool header_is_utf8;     /* it holds octets over 127 */
 };
 
 #define DATALINE_IOV 64

@@ -269,7 +269,7 @@ enum own_reply nexthop_lacks(const struct nexthop *hop, const struct envelope *e
     const unsigned has = hop->capabilities.extensions;
     const unsigned binary = NEXTHOP_BINARYMIME | NEXTHOP_CHUNKING;
 
-    if (envelope->smtputf8 && !(has & NEXTHOP_SMTPUTF8))
+    if (envelope->is_utf8 && !(has & NEXTHOP_SMTPUTF8))
         return REPLY_UTF8_UNSUPPORTED;
     if (envelope->body == MAIL_BODY_BINARYMIME && (has & binary) != binary)
         return REPLY_8BIT_UNSUPPORTED;

@@ -162,6 +162,7 @@ static enum own_reply check_parameters(struct session *session,
     envelope->size = parameters->size;
     envelope->body = parameters->body;
     envelope->smtputf8 = parameters->smtputf8 || envelope->sender.is_utf8;
+    envelope->is_utf8 = envelope->sender.is_utf8;
     envelope->requiretls = parameters->requiretls;
     strcpy(envelope->ret, parameters->ret);
     strcpy(envelope->envid, parameters->envid);

@@ -206,13 +206,35 @@ void transaction_add(struct transaction *transaction, const struct recipient *re
     transaction->batch[transaction->batch_count++] = recipient;
 }
 
+/* The reply where the next hop lacks what a message needs. */
+static enum own_reply transaction_lack(const struct transaction *transaction, enum own_reply why)
+{
+    const bool named = transaction->owner->lacks == REPLY_OK || why == REPLY_REMOTE_TOO_BIG;
+    return named ? why : transaction->owner->lacks;
+}
+
 static void transaction_judge_lack(struct transaction *transaction)
 {
     enum own_reply why = nexthop_lacks(transaction->hop, transaction->envelope);
-    const bool named = transaction->owner->lacks == REPLY_OK || why == REPLY_REMOTE_TOO_BIG;
 
     if (why != REPLY_OK)
-        transaction_judge(transaction, named ? why : transaction->owner->lacks);
+        transaction_judge(transaction, transaction_lack(transaction, why));
+}
+
+/* What MAIL can say there. */
+static void transaction_match(struct transaction *transaction)
+{
+    transaction_judge_lack(transaction);
+    transaction->smtputf8 =
+        transaction->envelope->smtputf8 && transaction_has(transaction, NEXTHOP_SMTPUTF8);
+}
+
+/* An internationalized recipient can only be named behind a MAIL with SMTPUTF8 (RFC 6531 3.4); the
+ * others may do without. */
+static bool transaction_may_name(const struct transaction *transaction,
+                                 const struct recipient *recipient)
+{
+    return !recipient->path.is_utf8 || transaction->smtputf8;
 }
 
 void transaction_send_batch(struct transaction *transaction, enum courier_data data)
@@ -225,7 +247,11 @@ void transaction_send_batch(struct transaction *transaction, enum courier_data d
     /* A connection that answered the first batch lives. */
     transaction->kept &= transaction->mail_due;
     if (!transaction->judged && transaction->mail_due)
-        transaction_judge_lack(transaction);
+        transaction_match(transaction);
+    for (size_t i = 0; i < transaction->batch_count && !transaction->judged; i++) {
+        if (!transaction_may_name(transaction, transaction->batch[i]))
+            transaction->batch[i] = NULL;
+    }
     if (!transaction->judged && data == COURIER_CHUNKED_DATA)
         transaction->chunks = transaction_has(transaction, NEXTHOP_CHUNKING);
     if (data != COURIER_NOTHING && !transaction->chunks)
@@ -274,7 +300,7 @@ static void transaction_repeat(struct transaction *transaction, size_t which, st
     if (transaction->data == TRANSACTION_DATA_SENT)
         transaction->data = TRANSACTION_DATA_DUE;
     if (!transaction->judged)
-        transaction_judge_lack(transaction);
+        transaction_match(transaction);
     transaction_write_batch(transaction);
     for (size_t i = 0; i < which; i++) {
         if (transaction->batch[i] == NULL)
@@ -306,6 +332,14 @@ void transaction_recipient_reply(struct transaction *transaction, struct reply *
     const bool kept = transaction->kept;
     size_t which = transaction->next++;
 
+    if (transaction->batch[which] == NULL) {
+        transaction_settle_mail(transaction, reply);
+        if (transaction->judged)
+            *reply = transaction->verdict;
+        else
+            reply_own(reply, transaction_lack(transaction, REPLY_UTF8_UNSUPPORTED));
+        return;
+    }
     transaction_settle_rcpt(transaction, which, reply);
     if (kept && !reply_is_positive(reply))
         transaction_try_renewed(transaction, which, reply);
@@ -415,6 +449,14 @@ int transaction_write(struct transaction *transaction, const struct iovec *iov, 
 
     if (!transaction->connected || transaction->judged)
         return -1;
+    /* The header is more than MAIL said. */
+    if (transaction->envelope->is_utf8 && !transaction->smtputf8) {
+        transaction_judge_lack(transaction);
+        if (transaction->judged) {
+            transaction_abort(transaction);
+            return -1;
+        }
+    }
     if (transaction->chunks && !transaction_put_chunk_head(transaction, total))
         return -1;
     struct stream *stream = transaction_stream(transaction);

@@ -74,6 +74,7 @@ struct transaction {
     size_t accepted; /* of all batches */
     bool written;    /* pipelined: all of it went out in one write */
     bool mail_due;   /* MAIL, or the reply to it */
+    bool smtputf8;   /* said with MAIL */
     enum transaction_data data;
     struct deadline
         data_until;      /* of the reply to DATA; at_ms is 0 while it went out with a batch */

@@ -65,7 +65,7 @@ struct spool_envelope {
     int64_t arrived, expires; /* seconds since the epoch */
     struct path sender;
     enum mail_body body;
-    bool smtputf8;
+    bool smtputf8;      /* needed: the sender or the header is in UTF-8 */
     bool requiretls;    /* RFC 8689 */
     bool report;        /* a notification of our own: it goes by the bounce route */
     bool hold;          /* not to be tried until released; set by spool_envelope_hold() */

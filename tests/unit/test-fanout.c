@@ -729,24 +729,55 @@ static void test_abort_unheard(void)
 
 static void test_needs(void)
 {
+    /* The next hops have no SMTPUTF8, and a SIZE of 1000. */
     static const struct {
-        bool utf8;
+        bool asked, utf8;
         uint64_t size;
-        const char *codes, *enhanced;
-    } needs[] = {{true, 0, "553 / 554", "5.6.7"},
-                 {false, 1001, "552 / 554", "5.3.4"},
-                 {false, 1000, "250 / 354 / 250", ""}};
+        const char *recipients, *codes, *enhanced;
+    } needs[] = {{true, true, 0, "a@hop0.example", "553 / 554", "5.6.7"},
+                 {true, false, 0, "a@hop0.example", "250 / 354 / 250", ""},
+                 {true, false, 0, "\xc3\xa4@hop0.example", "553 / 554", "5.6.7"},
+                 {true, false, 0, "\xc3\xa4@hop0.example b@hop0.example", "553 250 / 354 / 250", "5.6.7"},
+                 {false, false, 1001, "a@hop0.example", "552 / 554", "5.3.4"},
+                 {false, false, 1000, "a@hop0.example", "250 / 354 / 250", ""}};
     for (size_t i = 0; i < G_N_ELEMENTS(needs); i++) {
         struct world world;
         open_world(&world, NULL, "");
-        world.envelope.smtputf8 = needs[i].utf8;
+        world.envelope.smtputf8 = needs[i].asked;
+        world.envelope.is_utf8 = needs[i].utf8;
         world.envelope.size = needs[i].size;
-        g_autofree char *codes = transact(&world, "a@hop0.example");
+        g_autofree char *codes = transact(&world, needs[i].recipients);
         g_assert_cmpstr(codes, ==, needs[i].codes);
         if (needs[i].enhanced[0] != '\0')
             g_assert_cmpstr(world.replies[0].enhanced, ==, needs[i].enhanced);
         close_world(&world);
     }
+}
+
+/* The header tells that a next hop must have SMTPUTF8, behind its first piece. */
+static void test_header_needs(void)
+{
+    struct world world;
+    struct reply reply;
+    struct iovec iov = {(void *)"Subject: x\r\n", 12}, more = {(void *)"To: \xc3\xa4\r\n\r\nx\r\n", 13};
+
+    open_world(&world, NULL, "");
+    world.envelope.smtputf8 = true;
+    add(&world, "a@hop0.example");
+    world.courier->ops->send(world.courier, &world.envelope, world.recipients, 1, COURIER_DATA);
+    world.courier->ops->recipient_reply(world.courier, &reply);
+    g_assert_cmpint(reply.code, ==, 250);
+    world.courier->ops->data_reply(world.courier, &reply);
+    g_assert_cmpint(reply.code, ==, 354);
+    g_assert_cmpint(world.courier->ops->write(world.courier, &iov, 1), ==, 0);
+    world.envelope.is_utf8 = true;
+    g_assert_cmpint(world.courier->ops->write(world.courier, &more, 1), ==, -1);
+    world.courier->ops->end(world.courier, &reply);
+    g_assert_cmpint(reply.code, ==, 553);
+    g_assert_cmpstr(reply.enhanced, ==, "5.6.7");
+    close_world(&world);
+    g_assert_cmpint(hops[0].dots, ==, 0);
+    g_assert_cmpint(hops[0].lost_in_data, ==, 1);
 }
 
 static void test_store(void)
@@ -911,6 +942,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/abort", test_abort);
     g_test_add_func("/fanout/abort unheard", test_abort_unheard);
     g_test_add_func("/fanout/needs", test_needs);
+    g_test_add_func("/fanout/header needs", test_header_needs);
     g_test_add_func("/fanout/store", test_store);
     g_test_add_func("/remotes/places", test_places);
     g_test_add_func("/remotes/turns", test_turns);
