@@ -52,7 +52,7 @@ static void warn_of_shared_domain(struct load *load, size_t backend, size_t doma
     const struct config_in *in = &load->config->in;
     const struct config_backend *backends = in->backends.items;
     const char *name = backends[backend].domains.items[domain];
-    char option[64], place[64];
+    char option[64], place[80];
     bool shared = has_string(&in->domains, name);
 
     for (size_t i = 0; i < backend && !shared; i++)

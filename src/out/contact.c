@@ -706,8 +706,9 @@ static void contact_pass_over_host(struct contact *contact)
     const struct candidate *current = contact_current(contact);
     for (size_t i = 0; current != NULL && i < contact->candidates.count; i++) {
         struct candidate *other = &contact->candidates.items[i];
-        other->asked |= strcasecmp(other->host, current->host) == 0 ||
-                        contact_is_same(&other->address, &current->address);
+        other->asked |= other->address.port == current->address.port &&
+                        (strcasecmp(other->host, current->host) == 0 ||
+                         address_same_ip(&other->address, &current->address));
     }
 }
 
