@@ -11,6 +11,8 @@
 #include "net/dnsbl-zone.h"
 #include "net/endpoint.h"
 
+#define WORKERS_SPARE 8 /* for those who have no session with the backend (yet) */
+
 static bool has_family(const struct host_list *list, int family, size_t from)
 {
     for (size_t i = from; i < list->count; i++) {
@@ -47,6 +49,23 @@ static bool has_string(const struct string_list *list, const char *text)
 }
 
 /* Of several backends for one domain the last one has it. */
+/* While the backend answers all of its sessions slowly nobody new would be greeted. */
+static void warn_of_few_workers(struct load *load)
+{
+    const struct config_in *in = &load->config->in;
+    const struct config_backend *backends = in->backends.items;
+    int64_t sessions = in->backend.max_sessions;
+
+    for (size_t i = 0; i < in->backends.count; i++)
+        sessions = backends[i].max_sessions > sessions ? backends[i].max_sessions : sessions;
+    if (in->workers < sessions + WORKERS_SPARE)
+        load_warn(load, config_lookup(&load->file, "in.workers"), "in.workers",
+                  _("%lld workers may all be waiting for a backend with max_sessions = %lld, and new "
+                    "clients then for them; %lld or more are well"),
+                  (long long)in->workers, (long long)sessions,
+                  (long long)(sessions + WORKERS_SPARE));
+}
+
 static void warn_of_shared_domain(struct load *load, size_t backend, size_t domain)
 {
     const struct config_in *in = &load->config->in;
@@ -322,6 +341,7 @@ void check_settings(struct load *load)
     check_tls(load);
     if (config->parts & CONFIG_PART_IN) {
         check_backends(load);
+        warn_of_few_workers(load);
         warn_of_shared_domains(load);
         advise_on_in(load);
     }

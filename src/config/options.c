@@ -194,9 +194,10 @@ static const struct option all_rows[] = {
      newline_names,
      N_("What happens to a bare CR or LF in mail data: made canonical, or the message "
         "refused.")},
-    {"in.workers", OPTION_INTEGER, offsetof(struct config, in.workers), "32", 1, 1024, NULL,
-     N_("Worker threads: messages that can be under way at one time. Idle clients need "
-        "none.")},
+    {"in.workers", OPTION_INTEGER, offsetof(struct config, in.workers), "56", 1, 1024, NULL,
+     N_("Worker threads. A worker waits for the backend only, so the backend's max_sessions and "
+        "8 more leave enough to answer new clients at any time. Clients that are idle, slow, or "
+        "wait for one of max_sessions need none.")},
     {"in.greet_delay_ms", OPTION_INTEGER, offsetof(struct config, in.greet_delay_ms), "0", 0, 30000,
      NULL,
      N_("Milliseconds of silence before the greeting; clients that talk earlier are "
@@ -256,8 +257,10 @@ static const struct option all_rows[] = {
     {"in.limits.rate_per_network", OPTION_INTEGER,
      offsetof(struct config, in.limits.rate_per_network), "0", 0, 100000, NULL,
      N_("New connections a minute from one IPv4 /24 or one IPv6 /48. 0 means no limit.")},
-    {"in.limits.queue", OPTION_INTEGER, offsetof(struct config, in.limits.queue), "256", 1, 100000,
-     NULL, N_("Connections that may wait for a worker; more are answered 421.")},
+    {"in.limits.queue", OPTION_INTEGER, offsetof(struct config, in.limits.queue), "1000", 1, 100000,
+     NULL,
+     N_("New commands that may wait for a worker; further ones are answered 421. Not fewer than "
+        "limits.connections refuses nobody that was let in.")},
     {"in.limits.message_size", OPTION_SIZE, offsetof(struct config, in.limits.message_size),
      "104857600", 1024, 1099511627776LL, NULL,
      N_("The largest message. A smaller limit of the backend goes first.")},

@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <glib.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -150,6 +152,12 @@ static void test_dual_stack(void)
     g_assert_cmpint(accepted, >=, 0);
     address_from_sockaddr(&client, (struct sockaddr *)&sockaddr);
     g_assert_cmpstr(address_format_ip(&client, text), ==, "127.0.0.1");
+    /* Who vanishes while nothing is under way is asked now and then. */
+    int idle_s = 0, interval_s = 0;
+    socklen_t size = sizeof idle_s;
+    g_assert_cmpint(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, &size), ==, 0);
+    g_assert_cmpint(getsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, &size), ==, 0);
+    g_assert_cmpint(idle_s + interval_s, <=, 30);
     close(accepted);
     close(fd);
     /* Taken already: the error names the address. */
