@@ -11,8 +11,10 @@
  *   XCLIENT refused or not offered                     451 4.3.5 and an error that names the fix
  *   another verdict in place of XCLIENT's 220          that verdict
  *   EHLO, MAIL refused                                 that reply, to each recipient
- *   RCPT, DATA, end of data answered                   that reply
- *   it closes, stalls or talks garbage at any step     451 4.4.2
+ *   it lacks an extension that was announced           451 4.3.5
+ *   RCPT, DATA, mail data, end of data answered        that reply
+ *   a reply that means nothing there (354 to MAIL)     500 5.5.0
+ *   it closes or stalls at any step                    451 4.4.2
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -23,7 +23,7 @@ void nexthop_init(struct nexthop *hop, int fd, struct stream_buffers *buffers)
 
 enum io_result nexthop_greeting(struct nexthop *hop, struct reply *reply, struct deadline deadline)
 {
-    return reply_read(&hop->stream, reply, true, deadline);
+    return reply_read(&hop->stream, reply, deadline);
 }
 
 enum io_result nexthop_put(struct nexthop *hop, const char *line, struct deadline deadline)
@@ -38,7 +38,7 @@ enum io_result nexthop_command(struct nexthop *hop, const char *line, struct rep
     if (result == IO_OK)
         result = stream_flush(&hop->stream, deadline);
     if (result == IO_OK)
-        result = reply_read(&hop->stream, reply, true, deadline);
+        result = reply_read(&hop->stream, reply, deadline);
     else
         reply_clear(reply);
     return result;
@@ -194,8 +194,8 @@ enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const 
     enum io_result result = say_hello(hop, "EHLO", name, reply, deadline);
     if (result == IO_OK && reply_is_positive(reply))
         nexthop_parse_capabilities(reply, &hop->capabilities);
-    if (result != IO_OK || !reply_is_permanent(reply) || how == NEXTHOP_EHLO ||
-        hop->stream.tls != NULL)
+    if (result != IO_OK || reply_is_positive(reply) || reply_is_transient(reply) ||
+        how == NEXTHOP_EHLO || hop->stream.tls != NULL)
         return result;
     const struct reply refusal = *reply;
     if (say_hello(hop, "HELO", name, reply, deadline) != IO_OK)

@@ -182,12 +182,10 @@ static size_t enhanced_length(const char *text, size_t len, int code)
 enum reply_line_result reply_parse_line(struct reply *reply, const char *line, size_t len)
 {
     if (len < 3 || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]) ||
-        (len > 3 && line[3] != ' ' && line[3] != '-'))
+        (len > 3 && is_digit(line[3])))
         return REPLY_LINE_GARBAGE;
     int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
-    if (code < 200 || code > 599)
-        return REPLY_LINE_GARBAGE;
-    reply->code = code;
+    reply->code = code > 0 ? code : 1; /* 0 means that there is no reply */
     add_line(reply, len > 4 ? line + 4 : "", len > 4 ? len - 4 : 0);
     return len > 3 && line[3] == '-' ? REPLY_LINE_MORE : REPLY_LINE_LAST;
 }
@@ -197,9 +195,21 @@ static size_t line_length(const char *line)
     return strcspn(line, "\n");
 }
 
+void reply_misplaced(struct reply *reply)
+{
+    char said[REPLY_LINE_SHOWN_MAX];
+
+    reply_summary(reply, said, sizeof said);
+    reply_set(reply, 500, "5.5.0", "Protocol error, said: %s", said);
+}
+
 /* Takes the enhanced code off, when every line has the same. */
 void reply_finish(struct reply *reply)
 {
+    if (reply->code < 200 || reply->code > 599) {
+        reply_misplaced(reply);
+        return;
+    }
     size_t len = enhanced_length(reply->text, line_length(reply->text), reply->code);
     if (len == 0 || len >= sizeof reply->enhanced)
         return;
@@ -234,8 +244,7 @@ static enum io_result fail_reading(struct reply *reply, const char *shown, size_
     return result;
 }
 
-enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
-                          struct deadline deadline)
+enum io_result reply_read(struct stream *stream, struct reply *reply, struct deadline deadline)
 {
     enum reply_line_result what;
     char shown[REPLY_LINE_SHOWN_MAX];
@@ -251,8 +260,6 @@ enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
         if (what == REPLY_LINE_GARBAGE) {
             shown_len = line.len < sizeof shown ? line.len : sizeof shown;
             memcpy(shown, line.text, shown_len);
-            if (!lone)
-                return fail_reading(reply, shown, shown_len, IO_FAILED);
         }
     } while (what != REPLY_LINE_LAST);
     reply_finish(reply);

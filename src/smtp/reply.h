@@ -45,14 +45,19 @@ static inline bool reply_is_permanent(const struct reply *r)
     return r->code >= 500;
 }
 
-/* Reads one reply, single- or multi-line, from a next hop. IO_OK and a filled struct; IO_FAILED
- * too when what came is no reply. `lone`: no other reply can follow, so lines that are no part of one
- * are passed over. On failure the code is 0, and the text the line that was none, or empty. */
-enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
-                          struct deadline deadline);
+/* Reads one reply, single- or multi-line, from a next hop. IO_OK and a filled struct, of which the code
+ * is 200 to 599: any other is made a 500 that names it. Lines that are no part of a reply are passed over,
+ * whatever they mean; a next hop that says nothing else runs into the deadline. On failure the code is 0,
+ * and the text the last such line, or empty. */
+enum io_result reply_read(struct stream *stream, struct reply *reply, struct deadline deadline);
+
+/* A reply that cannot be one to what was said (2xx or 3xx) becomes a 500 that names it. Postfix, too,
+ * gives up at once. */
+void reply_misplaced(struct reply *reply);
 
 /* The pieces of reply_read(), without a connection: feed lines (without their CRLF) to a struct
- * whose code is 0, until one is the last, then finish. */
+ * whose code is 0, until one is the last, then finish. A line begins with three digits; those that go
+ * on with "-" are not the last. */
 enum reply_line_result { REPLY_LINE_MORE, REPLY_LINE_LAST, REPLY_LINE_GARBAGE };
 enum reply_line_result reply_parse_line(struct reply *reply, const char *line, size_t len);
 void reply_finish(struct reply *reply);

@@ -11,6 +11,14 @@
 #define CHUNKS_DUE_MAX 64
 /* For the rest of a reply that has begun to come, when nothing more can be written. */
 #define LAST_WORD_TIMEOUT_MS 2000
+#define LINE_SHOWN 160 /* octets of a line in the log */
+
+enum transaction_step { STEP_MAIL, STEP_RCPT, STEP_DATA, STEP_BODY, STEP_END };
+
+static const char *const transaction_step_names[] = {
+    [STEP_MAIL] = "MAIL",      [STEP_RCPT] = "RCPT",       [STEP_DATA] = "DATA",
+    [STEP_BODY] = "mail data", [STEP_END] = "end of data",
+};
 
 void transaction_begin(struct transaction *transaction, const struct envelope *envelope)
 {
@@ -23,7 +31,7 @@ void transaction_begin(struct transaction *transaction, const struct envelope *e
     transaction->chunks_due = 0;
 }
 
-static struct deadline transaction_step(const struct transaction *transaction)
+static struct deadline transaction_deadline(const struct transaction *transaction)
 {
     struct deadline deadline = deadline_in_ms(transaction->reply_ms);
     return transaction->until.at_ms != 0 ? deadline_earlier(deadline, transaction->until)
@@ -69,12 +77,12 @@ void transaction_judge(struct transaction *transaction, enum own_reply why)
 
 /* The next hop closed, stalled or talked garbage. Whatever was under way there must not end well; that
  * it hangs up behind its refusal is nothing to speak of. */
-static void transaction_lose(struct transaction *transaction, const char *step,
+static void transaction_lose(struct transaction *transaction, enum transaction_step step,
                              enum io_result result, const char *line)
 {
     if (!transaction->judged)
-        transaction->owner->lost_at(transaction, step,
-                                    *line != '\0' ? "no reply" : io_result_name(result), line);
+        transaction->owner->lost_at(transaction, transaction_step_names[step],
+                                    io_result_name(result), line);
     transaction_abort(transaction);
     transaction_judge(transaction, transaction->owner->lost);
 }
@@ -92,32 +100,41 @@ static void transaction_heed(struct transaction *transaction, struct reply *repl
     transaction_judge_by(transaction, reply);
 }
 
-/* The reply to a step: a refusal, or `good`, of that class (2) or that code (354). Any other would mean
- * to our client what the next hop cannot have meant, and the two sides no longer mean the same. False
- * when the next hop was lost: the verdict is then set. `lone`: no other reply is due. */
-static bool transaction_read(struct transaction *transaction, const char *step, int good, bool lone,
-                             struct reply *reply, struct deadline deadline)
+/* A reply that means nothing where it stands: the two sides no longer mean the same. It is a refusal,
+ * as it is for Postfix, at RCPT of that recipient alone. */
+static void transaction_misread(struct transaction *transaction, enum transaction_step step,
+                                struct reply *reply)
 {
-    char line[160];
-    enum io_result result = reply_read(transaction_stream(transaction), reply, lone, deadline);
+    char line[LINE_SHOWN];
 
-    if (result == IO_OK &&
-        (reply->code >= 400 || reply->code / 100 == good || reply->code == good)) {
-        transaction_heed(transaction, reply);
-        return true;
-    }
-    if (reply->code != 0)
-        reply_summary(reply, line, sizeof line);
+    transaction->owner->lost_at(transaction, transaction_step_names[step], "no reply to that",
+                                reply_summary(reply, line, sizeof line));
+    reply_misplaced(reply);
+    transaction_abort(transaction);
+    if (step == STEP_RCPT)
+        transaction_judge(transaction, transaction->owner->lost);
     else
-        snprintf(line, sizeof line, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
-    transaction_lose(transaction, step, result, line);
-    return false;
+        transaction_judge_by(transaction, reply);
 }
 
-/* Garbage may be the reply to any of the commands that were pipelined; alone it is passed over. */
-static bool transaction_is_lone(const struct transaction *transaction)
+/* The reply to a step: a refusal, or `good`, the class of a reply that lets it go on. False when the next
+ * hop was lost: the verdict is then set. */
+static bool transaction_read(struct transaction *transaction, enum transaction_step step, int good,
+                             struct reply *reply, struct deadline deadline)
 {
-    return !transaction_has(transaction, NEXTHOP_PIPELINING);
+    char line[LINE_SHOWN];
+    enum io_result result = reply_read(transaction_stream(transaction), reply, deadline);
+
+    if (result != IO_OK) {
+        snprintf(line, sizeof line, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
+        transaction_lose(transaction, step, result, line);
+        return false;
+    }
+    if (reply->code >= 400 || reply->code / 100 == good)
+        transaction_heed(transaction, reply);
+    else
+        transaction_misread(transaction, step, reply);
+    return true;
 }
 
 /* Does a refusal that waits to be read answer for the whole transaction? Behind an accepted MAIL it may
@@ -130,16 +147,16 @@ static bool transaction_is_last_word(const struct transaction *transaction,
 }
 
 /* A write failed. What the next hop said before it closed is the answer, if it said anything. */
-static void transaction_fail_write(struct transaction *transaction, const char *step,
+static void transaction_fail_write(struct transaction *transaction, enum transaction_step step,
                                    enum io_result result)
 {
     struct reply reply;
 
     stream_hear_out(transaction_stream(transaction));
     struct deadline deadline = deadline_in_ms(LAST_WORD_TIMEOUT_MS);
-    reply_read(transaction_stream(transaction), &reply, true, deadline);
+    reply_read(transaction_stream(transaction), &reply, deadline);
     for (; reply_is_positive(&reply) && transaction->chunks_due > 0; transaction->chunks_due--)
-        reply_read(transaction_stream(transaction), &reply, true, deadline);
+        reply_read(transaction_stream(transaction), &reply, deadline);
     if (!transaction_is_last_word(transaction, &reply)) {
         transaction_lose(transaction, step, result, "");
         return;
@@ -151,8 +168,8 @@ static void transaction_fail_write(struct transaction *transaction, const char *
 }
 
 /* What was put is sent. */
-static bool transaction_flush(struct transaction *transaction, const char *step, enum io_result put,
-                              struct deadline deadline)
+static bool transaction_flush(struct transaction *transaction, enum transaction_step step,
+                              enum io_result put, struct deadline deadline)
 {
     if (put == IO_OK)
         put = stream_flush(transaction_stream(transaction), deadline);
@@ -164,13 +181,14 @@ static bool transaction_flush(struct transaction *transaction, const char *step,
 static enum io_result transaction_put_mail(struct transaction *transaction)
 {
     transaction->open = true;
-    return nexthop_put_mail(transaction->hop, transaction->envelope, transaction_step(transaction));
+    return nexthop_put_mail(transaction->hop, transaction->envelope,
+                            transaction_deadline(transaction));
 }
 
 static enum io_result transaction_put_rcpt(struct transaction *transaction, size_t which)
 {
     return nexthop_put_rcpt(transaction->hop, transaction->batch[which],
-                            transaction_step(transaction));
+                            transaction_deadline(transaction));
 }
 
 /* Without PIPELINING nothing: each step then writes its own command. */
@@ -189,11 +207,12 @@ static void transaction_write_batch(struct transaction *transaction)
             result = transaction_put_rcpt(transaction, i);
     }
     if (transaction->data == TRANSACTION_DATA_DUE && result == IO_OK) {
-        result = nexthop_put(transaction->hop, "DATA\r\n", transaction_step(transaction));
+        result = nexthop_put(transaction->hop, "DATA\r\n", transaction_deadline(transaction));
         transaction->data = TRANSACTION_DATA_SENT;
     }
-    transaction->written = transaction_flush(transaction, transaction->mail_due ? "MAIL" : "RCPT",
-                                             result, transaction_step(transaction));
+    transaction->written =
+        transaction_flush(transaction, transaction->mail_due ? STEP_MAIL : STEP_RCPT, result,
+                          transaction_deadline(transaction));
 }
 
 void transaction_begin_batch(struct transaction *transaction)
@@ -265,11 +284,10 @@ static void transaction_settle_mail(struct transaction *transaction, struct repl
     if (!transaction->mail_due || transaction->judged)
         return;
     if (!transaction->written &&
-        !transaction_flush(transaction, "MAIL", transaction_put_mail(transaction),
-                           transaction_step(transaction)))
+        !transaction_flush(transaction, STEP_MAIL, transaction_put_mail(transaction),
+                           transaction_deadline(transaction)))
         return;
-    if (transaction_read(transaction, "MAIL", 2, transaction_is_lone(transaction), reply,
-                         transaction_step(transaction)) &&
+    if (transaction_read(transaction, STEP_MAIL, 2, reply, transaction_deadline(transaction)) &&
         !reply_is_positive(reply))
         transaction_judge_by(transaction, reply);
     transaction->mail_due = false;
@@ -282,12 +300,11 @@ static void transaction_settle_rcpt(struct transaction *transaction, size_t whic
     transaction_settle_mail(transaction, reply);
     bool out = transaction->written;
     if (!out && !transaction->judged)
-        out = transaction_flush(transaction, "RCPT", transaction_put_rcpt(transaction, which),
-                                transaction_step(transaction));
+        out = transaction_flush(transaction, STEP_RCPT, transaction_put_rcpt(transaction, which),
+                                transaction_deadline(transaction));
     const bool judged = transaction->judged;
     if (!out || !transaction->connected ||
-        !transaction_read(transaction, "RCPT", 2, transaction_is_lone(transaction), reply,
-                          transaction_step(transaction)) ||
+        !transaction_read(transaction, STEP_RCPT, 2, reply, transaction_deadline(transaction)) ||
         judged)
         *reply = transaction->verdict;
 }
@@ -354,8 +371,8 @@ bool transaction_send_data(struct transaction *transaction)
     if (transaction->judged || transaction->chunks || transaction->data == TRANSACTION_DATA_SENT)
         return false;
     transaction->data = TRANSACTION_DATA_SENT;
-    transaction->data_until = transaction_step(transaction);
-    return transaction_flush(transaction, "DATA",
+    transaction->data_until = transaction_deadline(transaction);
+    return transaction_flush(transaction, STEP_DATA,
                              nexthop_put(transaction->hop, "DATA\r\n", transaction->data_until),
                              transaction->data_until);
 }
@@ -363,12 +380,13 @@ bool transaction_send_data(struct transaction *transaction)
 /* A reply to DATA that has come. A 354 behind a refusal leaves nothing but to go. */
 static void transaction_take_data(struct transaction *transaction, bool judged, struct reply *reply)
 {
-    if (reply->code == 354 && !judged) {
+    if (reply->code / 100 == 3 && !judged) {
+        reply->code = 354;
         transaction->data = TRANSACTION_IN_DATA;
         transaction_stream(transaction)->heeds_input = true;
         return;
     }
-    if (reply->code == 354)
+    if (reply->code / 100 == 3)
         transaction_abort(transaction);
     transaction_judge_by(transaction, reply);
     *reply = transaction->verdict;
@@ -383,13 +401,13 @@ void transaction_data_reply(struct transaction *transaction, struct reply *reply
     }
     transaction_send_data(transaction);
     const bool sent = transaction->data == TRANSACTION_DATA_SENT, judged = transaction->judged;
-    struct deadline deadline = transaction->data_until.at_ms != 0 ? transaction->data_until
-                                                                  : transaction_step(transaction);
+    struct deadline deadline = transaction->data_until.at_ms != 0
+                                   ? transaction->data_until
+                                   : transaction_deadline(transaction);
 
     transaction->data = TRANSACTION_NO_DATA;
     if (sent && transaction->connected &&
-        transaction_read(transaction, "DATA", 354, transaction_is_lone(transaction), reply,
-                         deadline))
+        transaction_read(transaction, STEP_DATA, 3, reply, deadline))
         transaction_take_data(transaction, judged, reply);
     else
         *reply = transaction->verdict;
@@ -412,7 +430,7 @@ static bool transaction_settle_chunks(struct transaction *transaction, unsigned 
 
     while (transaction->chunks_due > left) {
         transaction->chunks_due--;
-        if (!transaction_read(transaction, "BDAT", 2, false, &reply, deadline))
+        if (!transaction_read(transaction, STEP_BODY, 2, &reply, deadline))
             return false;
         if (!reply_is_positive(&reply)) {
             transaction_abort(transaction);
@@ -430,13 +448,13 @@ static bool transaction_put_chunk_head(struct transaction *transaction, size_t o
 
     unsigned most = transaction_has(transaction, NEXTHOP_PIPELINING) ? CHUNKS_DUE_MAX : 0;
     if (transaction->chunks_due > most &&
-        (!transaction_flush(transaction, "mail data", IO_OK, deadline) ||
-         !transaction_settle_chunks(transaction, most / 2, transaction_step(transaction))))
+        (!transaction_flush(transaction, STEP_BODY, IO_OK, deadline) ||
+         !transaction_settle_chunks(transaction, most / 2, transaction_deadline(transaction))))
         return false;
     snprintf(head, sizeof head, "BDAT %zu\r\n", octets);
     enum io_result result = nexthop_put(transaction->hop, head, deadline);
     if (result != IO_OK)
-        transaction_fail_write(transaction, "mail data", result);
+        transaction_fail_write(transaction, STEP_BODY, result);
     transaction->chunks_due++;
     return result == IO_OK;
 }
@@ -469,7 +487,7 @@ int transaction_write(struct transaction *transaction, const struct iovec *iov, 
     }
     if (result == IO_OK)
         return 0;
-    transaction_fail_write(transaction, "mail data", result);
+    transaction_fail_write(transaction, STEP_BODY, result);
     return -1;
 }
 
@@ -485,11 +503,11 @@ void transaction_send_end(struct transaction *transaction)
     /* It has answered already, and it was no question yet: an end of data would only be one more
      * command. */
     if (!transaction->chunks && stream_hears(stream)) {
-        transaction_fail_write(transaction, "mail data", IO_FAILED);
+        transaction_fail_write(transaction, STEP_BODY, IO_FAILED);
         return;
     }
     transaction->unconfirmed = true;
-    transaction_flush(transaction, "end of data", nexthop_put(transaction->hop, end, deadline),
+    transaction_flush(transaction, STEP_END, nexthop_put(transaction->hop, end, deadline),
                       deadline);
 }
 
@@ -500,7 +518,7 @@ void transaction_final_reply(struct transaction *transaction, struct deadline de
     transaction->data = TRANSACTION_NO_DATA;
     if (!transaction->connected || transaction->judged ||
         !transaction_settle_chunks(transaction, 0, deadline) ||
-        !transaction_read(transaction, "end of data", 2, true, &reply, deadline))
+        !transaction_read(transaction, STEP_END, 2, &reply, deadline))
         return;
     transaction->unconfirmed = transaction->open = false;
     transaction_judge_by(transaction, &reply);
@@ -517,5 +535,6 @@ bool transaction_reset(struct transaction *transaction)
     if (!transaction->open)
         return true;
     transaction->open = false;
-    return nexthop_reset(transaction->hop, &transaction->verdict, transaction_step(transaction));
+    return nexthop_reset(transaction->hop, &transaction->verdict,
+                         transaction_deadline(transaction));
 }

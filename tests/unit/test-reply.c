@@ -25,8 +25,11 @@ static const struct {
     {"codes differ: the last line says it", "550-5.1.1 a\n554 5.1.1 b", 554, "5.1.1", "a\nb\n"},
     {"codes differ, and so do their classes", "250-2.1.5 a\n550 5.1.1 b", 550, "", "2.1.5 a\n5.1.1 b\n"},
     {"no reply", "hello", 0, "", ""},
-    {"code out of range", "150 x", 0, "", ""},
-    {"bad separator", "250x", 0, "", ""},
+    {"code of no class", "150 x", 500, "5.5.0", "Protocol error, said: 150 x\n"},
+    {"code of no class, several lines", "600-a\n600 b", 500, "5.5.0", "Protocol error, said: 600 a\n"},
+    {"code 0", "000 x", 500, "5.5.0", "Protocol error, said: 001 x\n"},
+    {"another separator", "250\tx", 250, "", "x\n"},
+    {"a number", "2500 x", 0, "", ""},
 };
 
 static void test_parse(void)
