@@ -439,6 +439,7 @@ int introduce(struct backend *backend, const struct client_identity *client, str
         if (intro.spare)
             backend_doubt_spares(backend);
         intro.again = true;
+        intro.next_host = 0;
         outcome = attempt(&intro, buffers, tls, false);
     }
     while (outcome == HOST_DOWN && backend_try_next(backend, intro.next_host))

@@ -77,6 +77,8 @@ static bool leg_renew(struct transaction *transaction)
 {
     struct leg *leg = leg_of(transaction);
 
+    if (transaction->garbled) /* the same hosts again */
+        contact_clear(&leg->contact);
     leg_set_contact_deadline(leg);
     if (contact_renew(&leg->contact, transaction->connected) == 0) {
         leg_take(leg, 0);

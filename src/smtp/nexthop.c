@@ -23,7 +23,7 @@ void nexthop_init(struct nexthop *hop, int fd, struct stream_buffers *buffers)
 
 enum io_result nexthop_greeting(struct nexthop *hop, struct reply *reply, struct deadline deadline)
 {
-    return reply_read(&hop->stream, reply, deadline);
+    return reply_read(&hop->stream, reply, true, deadline);
 }
 
 enum io_result nexthop_put(struct nexthop *hop, const char *line, struct deadline deadline)
@@ -38,7 +38,7 @@ enum io_result nexthop_command(struct nexthop *hop, const char *line, struct rep
     if (result == IO_OK)
         result = stream_flush(&hop->stream, deadline);
     if (result == IO_OK)
-        result = reply_read(&hop->stream, reply, deadline);
+        result = reply_read(&hop->stream, reply, true, deadline);
     else
         reply_clear(reply);
     return result;

@@ -244,7 +244,8 @@ static enum io_result fail_reading(struct reply *reply, const char *shown, size_
     return result;
 }
 
-enum io_result reply_read(struct stream *stream, struct reply *reply, struct deadline deadline)
+enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
+                          struct deadline deadline)
 {
     enum reply_line_result what;
     char shown[REPLY_LINE_SHOWN_MAX];
@@ -260,6 +261,8 @@ enum io_result reply_read(struct stream *stream, struct reply *reply, struct dea
         if (what == REPLY_LINE_GARBAGE) {
             shown_len = line.len < sizeof shown ? line.len : sizeof shown;
             memcpy(shown, line.text, shown_len);
+            if (!lone)
+                return fail_reading(reply, shown, shown_len, IO_FAILED);
         }
     } while (what != REPLY_LINE_LAST);
     reply_finish(reply);

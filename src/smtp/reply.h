@@ -46,10 +46,12 @@ static inline bool reply_is_permanent(const struct reply *r)
 }
 
 /* Reads one reply, single- or multi-line, from a next hop. IO_OK and a filled struct, of which the code
- * is 200 to 599: any other is made a 500 that names it. Lines that are no part of a reply are passed over,
- * whatever they mean; a next hop that says nothing else runs into the deadline. On failure the code is 0,
- * and the text the last such line, or empty. */
-enum io_result reply_read(struct stream *stream, struct reply *reply, struct deadline deadline);
+ * is 200 to 599: any other is made a 500 that names it. A line that is no part of a reply is passed over,
+ * whatever it means, where the reply is the only one that is due (`lone`); a next hop that says nothing
+ * else runs into the deadline. Elsewhere it may stand for any of the replies: IO_FAILED. On failure the
+ * code is 0, and the text the last such line, or empty. */
+enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
+                          struct deadline deadline);
 
 /* A reply that cannot be one to what was said (2xx or 3xx) becomes a 500 that names it. Postfix, too,
  * gives up at once. */

@@ -27,7 +27,7 @@ void transaction_begin(struct transaction *transaction, const struct envelope *e
     transaction->batch_count = transaction->next = transaction->accepted = 0;
     transaction->mail_due = true;
     transaction->data = TRANSACTION_NO_DATA;
-    transaction->chunks = transaction->unconfirmed = false;
+    transaction->chunks = transaction->unconfirmed = transaction->garbled = false;
     transaction->chunks_due = 0;
 }
 
@@ -117,16 +117,17 @@ static void transaction_misread(struct transaction *transaction, enum transactio
         transaction_judge_by(transaction, reply);
 }
 
-/* The reply to a step: a refusal, or `good`, the class of a reply that lets it go on. False when the next
- * hop was lost: the verdict is then set. */
+/* The reply to a step: a refusal, or `good`, the class of a reply that lets it go on; `lone`: no other is
+ * due. False when the next hop was lost: the verdict is then set. */
 static bool transaction_read(struct transaction *transaction, enum transaction_step step, int good,
-                             struct reply *reply, struct deadline deadline)
+                             bool lone, struct reply *reply, struct deadline deadline)
 {
     char line[LINE_SHOWN];
-    enum io_result result = reply_read(transaction_stream(transaction), reply, deadline);
+    enum io_result result = reply_read(transaction_stream(transaction), reply, lone, deadline);
 
     if (result != IO_OK) {
         snprintf(line, sizeof line, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
+        transaction->garbled = !lone && reply->len > 0;
         transaction_lose(transaction, step, result, line);
         return false;
     }
@@ -154,9 +155,9 @@ static void transaction_fail_write(struct transaction *transaction, enum transac
 
     stream_hear_out(transaction_stream(transaction));
     struct deadline deadline = deadline_in_ms(LAST_WORD_TIMEOUT_MS);
-    reply_read(transaction_stream(transaction), &reply, deadline);
+    reply_read(transaction_stream(transaction), &reply, true, deadline);
     for (; reply_is_positive(&reply) && transaction->chunks_due > 0; transaction->chunks_due--)
-        reply_read(transaction_stream(transaction), &reply, deadline);
+        reply_read(transaction_stream(transaction), &reply, true, deadline);
     if (!transaction_is_last_word(transaction, &reply)) {
         transaction_lose(transaction, step, result, "");
         return;
@@ -263,8 +264,7 @@ void transaction_send_batch(struct transaction *transaction, enum courier_data d
     transaction->data_until = (struct deadline){0};
     transaction->chunks = false;
     transaction->chunks_due = 0;
-    /* A connection that answered the first batch lives. */
-    transaction->kept &= transaction->mail_due;
+    transaction->first = transaction->mail_due;
     if (!transaction->judged && transaction->mail_due)
         transaction_match(transaction);
     for (size_t i = 0; i < transaction->batch_count && !transaction->judged; i++) {
@@ -287,7 +287,8 @@ static void transaction_settle_mail(struct transaction *transaction, struct repl
         !transaction_flush(transaction, STEP_MAIL, transaction_put_mail(transaction),
                            transaction_deadline(transaction)))
         return;
-    if (transaction_read(transaction, STEP_MAIL, 2, reply, transaction_deadline(transaction)) &&
+    if (transaction_read(transaction, STEP_MAIL, 2, !transaction->written, reply,
+                         transaction_deadline(transaction)) &&
         !reply_is_positive(reply))
         transaction_judge_by(transaction, reply);
     transaction->mail_due = false;
@@ -303,8 +304,11 @@ static void transaction_settle_rcpt(struct transaction *transaction, size_t whic
         out = transaction_flush(transaction, STEP_RCPT, transaction_put_rcpt(transaction, which),
                                 transaction_deadline(transaction));
     const bool judged = transaction->judged;
+    const bool lone = !transaction->written || (which + 1 == transaction->batch_count &&
+                                                transaction->data != TRANSACTION_DATA_SENT);
     if (!out || !transaction->connected ||
-        !transaction_read(transaction, STEP_RCPT, 2, reply, transaction_deadline(transaction)) ||
+        !transaction_read(transaction, STEP_RCPT, 2, lone, reply,
+                          transaction_deadline(transaction)) ||
         judged)
         *reply = transaction->verdict;
 }
@@ -331,17 +335,20 @@ static void transaction_repeat(struct transaction *transaction, size_t which, st
     transaction_settle_rcpt(transaction, which, reply);
 }
 
-/* A connection that was kept and does not take this may only have had its time. */
+/* Once more, on a fresh connection. */
 static void transaction_try_renewed(struct transaction *transaction, size_t which,
                                     struct reply *reply)
 {
-    const struct transaction_owner *owner = transaction->owner;
+    const bool garbled = transaction->garbled;
 
-    transaction->kept = false;
     if (!transaction->judged)
         transaction->verdict = *reply;
-    if (owner->renew != NULL && owner->renew(transaction))
-        transaction_repeat(transaction, which, reply);
+    if (transaction->owner->renew == NULL || !transaction->owner->renew(transaction))
+        return;
+    if (garbled)
+        transaction->hop->capabilities.extensions &= ~(unsigned)NEXTHOP_PIPELINING;
+    transaction->garbled = false;
+    transaction_repeat(transaction, which, reply);
 }
 
 void transaction_recipient_reply(struct transaction *transaction, struct reply *reply)
@@ -358,8 +365,10 @@ void transaction_recipient_reply(struct transaction *transaction, struct reply *
         return;
     }
     transaction_settle_rcpt(transaction, which, reply);
-    if (kept && !reply_is_positive(reply))
+    if (transaction->first && (kept || transaction->garbled) && !reply_is_positive(reply)) {
+        transaction->kept = false;
         transaction_try_renewed(transaction, which, reply);
+    }
     if (reply_is_positive(reply))
         transaction->accepted++;
     else
@@ -407,7 +416,7 @@ void transaction_data_reply(struct transaction *transaction, struct reply *reply
 
     transaction->data = TRANSACTION_NO_DATA;
     if (sent && transaction->connected &&
-        transaction_read(transaction, STEP_DATA, 3, reply, deadline))
+        transaction_read(transaction, STEP_DATA, 3, true, reply, deadline))
         transaction_take_data(transaction, judged, reply);
     else
         *reply = transaction->verdict;
@@ -430,7 +439,8 @@ static bool transaction_settle_chunks(struct transaction *transaction, unsigned 
 
     while (transaction->chunks_due > left) {
         transaction->chunks_due--;
-        if (!transaction_read(transaction, STEP_BODY, 2, &reply, deadline))
+        if (!transaction_read(transaction, STEP_BODY, 2, transaction->chunks_due == 0, &reply,
+                              deadline))
             return false;
         if (!reply_is_positive(&reply)) {
             transaction_abort(transaction);
@@ -518,7 +528,7 @@ void transaction_final_reply(struct transaction *transaction, struct deadline de
     transaction->data = TRANSACTION_NO_DATA;
     if (!transaction->connected || transaction->judged ||
         !transaction_settle_chunks(transaction, 0, deadline) ||
-        !transaction_read(transaction, STEP_END, 2, &reply, deadline))
+        !transaction_read(transaction, STEP_END, 2, true, &reply, deadline))
         return;
     transaction->unconfirmed = transaction->open = false;
     transaction_judge_by(transaction, &reply);

@@ -43,7 +43,8 @@ struct transaction_owner {
     /* The connection is closed. */
     void (*closed)(struct transaction *transaction);
     /* A connection that was kept from before has answered MAIL or RCPT by something else than 2xx, or
-     * not at all, which may prove nothing. True: it was closed, and there is a fresh one, on which all
+     * not at all, which may prove nothing; or any was `garbled`, and what was pipelined is said one by
+     * one. True: it was closed, and there is a fresh one, on which all
      * is said again, or a verdict. `verdict` is the answer. False: it stands. NULL: it
      * always does. */
     bool (*renew)(struct transaction *transaction);
@@ -63,8 +64,9 @@ struct transaction {
     int64_t block_ms;      /* for each piece of mail data to leave */
     struct deadline until; /* of all commands, while at_ms is not 0 */
     bool connected;        /* the owner sets it; closed() is called when it ends */
-    bool kept; /* from an earlier transaction, and it has answered nothing in this one */
-    bool open; /* MAIL has gone out, and no final reply has come: RSET is due */
+    bool kept;             /* from an earlier transaction */
+    bool garbled; /* it was lost by a line that was no reply, among several that were due */
+    bool open;    /* MAIL has gone out, and no final reply has come: RSET is due */
     const struct envelope *envelope;
     bool judged, ours; /* ours: the verdict is in our words, not the next hop's */
     struct reply verdict;
@@ -72,6 +74,7 @@ struct transaction {
     const struct recipient *batch[SESSION_BATCH_MAX];
     size_t batch_count, next;
     size_t accepted; /* of all batches */
+    bool first;      /* the batch is the one behind MAIL */
     bool written;    /* pipelined: all of it went out in one write */
     bool mail_due;   /* MAIL, or the reply to it */
     bool smtputf8;   /* said with MAIL */
