@@ -16,5 +16,6 @@ int import_main(int argc, char **argv);
 int password_main(int argc, char **argv);
 int queue_main(int argc, char **argv);
 int sink_main(int argc, char **argv);
+int status_main(int argc, char **argv);
 
 #endif

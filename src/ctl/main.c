@@ -24,6 +24,7 @@ static const struct {
     {"password", password_main, N_("set the password of a user who may log in at relay-out")},
     {"queue", queue_main, N_("show and change what relay-out keeps to deliver later")},
     {"sink", sink_main, N_("run a small mail server that takes mail and shows it")},
+    {"status", status_main, N_("show on one screen whether all is well")},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])

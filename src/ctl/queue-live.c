@@ -26,12 +26,12 @@ static enum live_result refuse(struct error *err, const char *what)
     return LIVE_REFUSED;
 }
 
-static enum live_result dial(const char *folder, int *out, struct error *err)
+static enum live_result dial(const char *folder, const char *program, int *out, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const struct timeval patience = {.tv_sec = PATIENCE_S};
 
-    if (folder[0] == '\0' || control_path(folder, "relay-out", address.sun_path) != 0)
+    if (folder[0] == '\0' || control_path(folder, program, address.sun_path) != 0)
         return LIVE_DOWN;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -71,7 +71,7 @@ static bool is_whole(FILE *file)
            strcmp(end, LAST_LINE) == 0;
 }
 
-static enum live_result judge(FILE *file, struct error *err)
+static enum live_result judge(FILE *file, const char *program, struct error *err)
 {
     char word[8] = "", reason[512] = "";
 
@@ -79,46 +79,52 @@ static enum live_result judge(FILE *file, struct error *err)
     if (fscanf(file, "%7[a-z]", word) == 1 && strcmp(word, "error") == 0) {
         if (fscanf(file, " %511[^\n]", reason) != 1)
             strcpy(reason, "?");
-        error_set(err, _("relay-out says: %s"), reason);
+        error_set(err, _("%s says: %s"), program, reason);
         return LIVE_REFUSED;
     }
     if (strcmp(word, "ok") != 0 || !is_whole(file)) {
-        error_set(err, _("relay-out's answer was cut off"));
+        error_set(err, _("%s's answer was cut off"), program);
         return LIVE_REFUSED;
     }
     return fseek(file, (long)strlen("ok"), SEEK_SET) == 0 ? LIVE_OK : refuse(err, "tmpfile");
 }
 
-enum live_result live_ask(const char *folder, FILE **answer, struct error *err, const char *format,
-                          ...)
+enum live_result live_ask_daemon(const char *folder, const char *program, const char *request,
+                                 FILE **answer, struct error *err)
 {
-    char request[CONTROL_REQUEST_MAX];
-    va_list arguments;
-    int fd = -1;
+    char line[CONTROL_REQUEST_MAX];
+    int fd = -1, len = snprintf(line, sizeof line, "%s\n", request);
 
-    va_start(arguments, format);
-    int len = vsnprintf(request, sizeof request - 1, format, arguments);
-    va_end(arguments);
-    if (len < 0 || (size_t)len >= sizeof request - 1) {
+    if (len < 0 || (size_t)len >= sizeof line) {
         error_set(err, _("the request is too long"));
         return LIVE_REFUSED;
     }
-    strcpy(request + len, "\n");
-    enum live_result result = dial(folder, &fd, err);
+    enum live_result result = dial(folder, program, &fd, err);
     if (result != LIVE_OK)
         return result;
     FILE *file = tmpfile();
-    if (file == NULL || send(fd, request, (size_t)len + 1, MSG_NOSIGNAL) != len + 1 ||
-        collect(fd, file) != 0)
-        result = refuse(err, _("speaking with relay-out"));
+    if (file == NULL || send(fd, line, (size_t)len, MSG_NOSIGNAL) != len || collect(fd, file) != 0)
+        result = refuse(err, program);
     else
-        result = judge(file, err);
+        result = judge(file, program, err);
     close(fd);
     if (result == LIVE_OK)
         *answer = file;
     else if (file != NULL)
         fclose(file);
     return result;
+}
+
+enum live_result live_ask(const char *folder, FILE **answer, struct error *err, const char *format,
+                          ...)
+{
+    char request[CONTROL_REQUEST_MAX + 1];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(request, sizeof request, format, arguments);
+    va_end(arguments);
+    return live_ask_daemon(folder, "relay-out", request, answer, err);
 }
 
 static int spoiled(struct error *err)

@@ -23,6 +23,10 @@ enum live_result {
 enum live_result live_ask(const char *folder, FILE **answer, struct error *err, const char *format,
                           ...) __attribute__((format(printf, 4, 5)));
 
+/* The same of either daemon, with a request of one line, whose LF it lacks. */
+enum live_result live_ask_daemon(const char *folder, const char *program, const char *request,
+                                 FILE **answer, struct error *err);
+
 /* The next message of an answer, into an empty envelope. 1; 0 when there is none any more, and then
  * *lost (if not NULL) are the notices to senders that came to nothing; -1 with a reason. */
 int live_message(FILE *answer, struct spool_envelope *envelope, unsigned *lost, struct error *err);

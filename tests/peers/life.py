@@ -1,4 +1,5 @@
 """Scenarios about start, reload and shutdown; speaks TAP. SPDX-License-Identifier: GPL-3.0-or-later"""
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import sys
 import time
 
 import tap
-from bed import BACKEND, BUILD, CLIENT4, RELAY4, SCRIPTED_PORT, Client, read, wait_for
+from bed import BACKEND, BUILD, CLIENT4, OTHER4, RELAY4, SCRIPTED_PORT, Client, read, wait_for
 from servers import NameServer
 from tap import scenario
 
@@ -204,6 +205,46 @@ def numbers(world):
     relay.process.send_signal(signal.SIGHUP)
     wait_for("the reload", lambda: "status=failed" in read(relay.log))
     assert stats(folder)[0]["postern_in_reload_success"] == 0
+
+
+def status(conf, *more):
+    return subprocess.run([f"{BUILD}/relayctl", "status", "-c", conf, *more], capture_output=True, text=True,
+                          timeout=20)
+
+
+@scenario("status: one screen; 0 when all is well, 1 with warnings, 2 with failures; all numbers as JSON")
+def one_look(world):
+    folder = control_folder(world)
+    backend = world.backend()
+    relay = world.relay(backend_port=SCRIPTED_PORT, top=f'control = "{folder}";')
+    wait_for("the backend", lambda: "event=backend status=up" in read(relay.log))
+    client = Client()
+    client.hello()
+    assert client.envelope("a@example.com") == [250]
+    assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
+    result = status(relay.conf)
+    assert result.returncode == 0 and result.stdout.endswith("all is well\n"), result
+    for part in (f"backend      {BACKEND}:{SCRIPTED_PORT} up for", "1 delivered, 0 deferred", "1 of 1000 connected",
+                 "relay.example, 29 days left"):
+        assert part in result.stdout, result.stdout
+    assert len(result.stdout.splitlines()) <= 24, result.stdout
+    answer = json.loads(status(relay.conf, "--json").stdout)
+    assert answer["status"] == 0 and answer["problems"] == [], answer
+    assert answer["relay-in"]["today"]['postern_in_messages_total{result="delivered"}'] == 1, answer
+    os.utime(relay.conf, (time.time() + 60,) * 2)
+    result = status(relay.conf)
+    assert result.returncode == 1 and "systemctl reload relay-in" in result.stdout, result
+    backend.close()
+    client = Client(OTHER4)
+    client.hello()
+    wait_for("451", lambda: client.envelope("a@example.com") == [451] or client.cmd("RSET", 250) is None)
+    result = status(relay.conf)
+    assert result.returncode == 2 and re.search(r"! backend .* is down for .*refused", result.stdout), result
+    answer = json.loads(status(relay.conf, "--json").stdout)
+    assert answer["status"] == 2 and answer["relay-in"]["sample"]['postern_backend_up{backend="0"}'] == 0, answer
+    relay.stop()
+    result = status(relay.conf)
+    assert result.returncode == 2 and "relay-in does not run" in result.stdout, result
 
 
 @scenario("backend: an idle relay notices within 30 s that the tunnel is cut, and that it is back")

@@ -1,0 +1,40 @@
+/* ctl/stats.h - a daemon's answer to "stats" (server/stats.h), read
+ *
+ * Owns its lines. Used by relayctl's own thread.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_CTL_STATS_H
+#define POSTERN_CTL_STATS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "ctl/queue-live.h"
+#include "smtp/counters.h"
+
+struct stats {
+    unsigned daemon; /* one of COUNTERS_... */
+    char **lines;    /* without their ends */
+    size_t count;
+};
+
+/* Asks one of the daemons; on LIVE_OK `out` is to be freed. */
+enum live_result stats_ask(struct stats *out, const char *folder, unsigned daemon,
+                           struct error *err);
+void stats_free(struct stats *stats);
+
+/* relay-in or relay-out. */
+const char *stats_program(unsigned daemon);
+
+/* What stands behind this word in the `index`th line (from 0) that begins with it; NULL: none. */
+const char *stats_line(const struct stats *stats, const char *word, size_t index);
+
+/* A sample's value, and of a counter that of today; 0 when it is not there. `label` is the value of the
+ * label of a COUNTER_EACH, or NULL. */
+double stats_value(const struct stats *stats, enum counter which, const char *label);
+double stats_today(const struct stats *stats, enum counter which);
+
+#endif
