@@ -99,27 +99,36 @@ static void warn_of_shared_domains(struct load *load)
     }
 }
 
-static void check_tls(struct load *load)
+/* A group of TLS settings: "tls" or "out.listen_tls". `name` NULL: clients may take it for any name. */
+static void check_tls(struct load *load, const char *group, const struct config_tls *tls,
+                      const char *name)
 {
-    const struct config *config = load->config;
-    const struct tls_pair *pairs = config->tls.certificates.items;
-    bool covered = config->tls.certificates.count == 0;
-    const config_setting_t *priority = config_lookup(&load->file, "tls.priority");
+    const struct tls_pair *pairs = tls->certificates.items;
+    char certificates[64], priority[64], version[64], clients[64], ca_file[64];
     struct error err;
 
-    if (load_is_wrong(load, "tls.certificates"))
-        covered = true;
-    for (size_t i = 0; i < config->tls.certificates.count && !covered; i++)
-        covered = tls_certificate_covers(pairs[i].cert, config->hostname) != 0;
+    snprintf(certificates, sizeof certificates, "%s.certificates", group);
+    snprintf(priority, sizeof priority, "%s.priority", group);
+    snprintf(version, sizeof version, "%s.minimum_version", group);
+    snprintf(clients, sizeof clients, "%s.client_certificates", group);
+    snprintf(ca_file, sizeof ca_file, "%s.ca_file", group);
+    bool covered =
+        name == NULL || tls->certificates.count == 0 || load_is_wrong(load, certificates);
+    for (size_t i = 0; i < tls->certificates.count && !covered; i++)
+        covered = tls_certificate_covers(pairs[i].cert, name) != 0;
     if (!covered)
-        load_warn(load, config_lookup(&load->file, "tls.certificates"), "tls.certificates",
-                  _("no certificate is for %s (hostname)"), config->hostname);
-    if (!load_is_wrong(load, "tls.priority") && !load_is_wrong(load, "tls.minimum_version") &&
-        tls_check_priority(config->tls.priority,
-                           (enum tls_minimum_version)config->tls.minimum_version, &err) != 0)
-        load_complain(
-            load, priority != NULL ? priority : config_lookup(&load->file, "tls.minimum_version"),
-            "tls.priority", "%s", err.text);
+        load_warn(load, config_lookup(&load->file, certificates), certificates,
+                  _("no certificate is for %s (hostname)"), name);
+    const config_setting_t *place = config_lookup(&load->file, priority);
+    if (!load_is_wrong(load, priority) && !load_is_wrong(load, version) &&
+        tls_check_priority(tls->priority, (enum tls_minimum_version)tls->minimum_version, &err) !=
+            0)
+        load_complain(load, place != NULL ? place : config_lookup(&load->file, version), priority,
+                      "%s", err.text);
+    if (tls->client_certificates == TLS_CLIENT_REQUIRE && tls->ca_file[0] == '\0' &&
+        !load_is_wrong(load, ca_file))
+        load_complain(load, config_lookup(&load->file, clients), clients,
+                      _("%s must be set to check them"), ca_file);
 }
 
 static void check_backends(struct load *load)
@@ -173,13 +182,14 @@ static void check_route(struct load *load, const struct config_route *route, con
 }
 
 static void check_tls_listeners(struct load *load, const char *option,
-                                const struct listen_list *listen)
+                                const struct listen_list *listen, const struct config_tls *settings)
 {
     bool tls = false;
 
     for (size_t i = 0; i < listen->count; i++)
         tls |= listen->items[i].implicit_tls;
-    if (tls && load->config->tls.certificates.count == 0 && !load_is_wrong(load, "tls"))
+    if (tls && settings->certificates.count == 0 && !load_is_wrong(load, "tls") &&
+        !load_is_wrong(load, "out.listen_tls"))
         load_complain(load, config_lookup(&load->file, option), option,
                       _("a listener marked \"tls\" needs tls.certificates"));
 }
@@ -240,14 +250,15 @@ static void check_out(struct load *load)
                       _("nobody may send; set out.allow to the mail server's address in the "
                         "tunnel"));
     if (out->users_file[0] != '\0' && !load_is_wrong(load, "tls") &&
-        load->config->tls.certificates.count == 0)
+        config_tls_of(load->config, CONFIG_PART_OUT)->certificates.count == 0)
         load_complain(load, config_lookup(&load->file, "out.users_file"), "out.users_file",
                       _("log-ins need TLS: set tls.certificates"));
     if (!out->open_relay)
         check_width(load, "out.allow", out->allow,
                     _("%s makes an open relay; name the mail server's own address"));
     check_out_listeners(load);
-    check_tls_listeners(load, "out.listen", &out->listen);
+    check_tls_listeners(load, "out.listen", &out->listen,
+                        config_tls_of(load->config, CONFIG_PART_OUT));
     check_source(load, &out->source, "out");
     if (out->default_route.given)
         check_route(load, &out->default_route, "out.default_route");
@@ -325,20 +336,18 @@ static void advise_on_out(struct load *load)
 void check_settings(struct load *load)
 {
     const struct config *config = load->config;
-    if (config->tls.client_certificates != TLS_CLIENT_NONE && !load_is_wrong(load, "tls.ca_file") &&
-        config->tls.ca_file[0] == '\0')
-        load_complain(load, config_lookup(&load->file, "tls.client_certificates"),
-                      "tls.client_certificates", _("tls.ca_file must be set to check them"));
     check_listeners(load);
     check_trust(load);
-    check_tls_listeners(load, "in.listen", &config->in.listen);
+    check_tls_listeners(load, "in.listen", &config->in.listen, &config->tls);
     check_dnsbl(load);
     if ((config->parts & CONFIG_PART_IN) && config->in.domains.count == 0 &&
         config->in.backends.count == 0 && !load_is_wrong(load, "in.domains") &&
         !load_is_wrong(load, "in.domains_file"))
         load_complain(load, NULL, "in.domains",
                       _("no domain to take mail for; set in.domains or in.domains_file"));
-    check_tls(load);
+    check_tls(load, "tls", &config->tls, config->hostname);
+    if (config->out.listen_tls.given)
+        check_tls(load, "out.listen_tls", &config->out.listen_tls.tls, NULL);
     if (config->parts & CONFIG_PART_IN) {
         check_backends(load);
         warn_of_few_workers(load);

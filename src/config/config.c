@@ -524,9 +524,14 @@ bool config_warn(const struct config *config, config_report *report, void *conte
     return config_warn_of_log_ins(config, report, context);
 }
 
-void config_tls_server(const struct config *config, struct tls_server_config *out)
+const struct config_tls *config_tls_of(const struct config *config, unsigned part)
 {
-    const struct config_tls *tls = &config->tls;
+    return part == CONFIG_PART_OUT && config->out.listen_tls.given ? &config->out.listen_tls.tls
+                                                                   : &config->tls;
+}
+
+void config_tls_server(const struct config_tls *tls, struct tls_server_config *out)
+{
     *out = (struct tls_server_config){
         .pairs = tls->certificates.items,
         .pair_count = tls->certificates.count,

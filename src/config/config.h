@@ -83,6 +83,12 @@ struct config_tls {
     char *dh_params;         /* "" = none */
 };
 
+/* out.listen_tls: as the group tls. */
+struct config_listen_tls {
+    bool given; /* first: see OPTION_GROUP */
+    struct config_tls tls;
+};
+
 struct config_dns {
     struct host_list servers; /* none: those of resolv.conf */
     bool recurse;
@@ -98,6 +104,7 @@ struct config_backend {
     int tls;                    /* enum config_backend_tls */
     char *tls_name;             /* what its certificate must say; "" = the host's address */
     char *ca_file;              /* "" = the system's */
+    char *cert, *key;           /* to show to it; "" = none */
     struct host_list source;    /* our addresses towards it, one of a family at most */
     int64_t spares;             /* connections kept warm */
     int64_t max_sessions;
@@ -207,6 +214,7 @@ struct config_route {
     struct string_list next_hops; /* for endpoint_parse() */
     int tls;                      /* enum config_out_tls */
     char *tls_name;               /* "" = the next hop's */
+    char *ca_file;                /* "" = that of out.tls */
     char *user;                   /* "" = no log-in */
     char *password_file;
     int family;          /* enum config_family */
@@ -249,6 +257,7 @@ struct config_out_timeouts {                                   /* all in millise
 
 struct config_out {
     struct listen_list listen;
+    struct config_listen_tls listen_tls;
     struct cidr_set *allow; /* of `allow` and `allow_file` together */
     char *users_file;       /* "" = none */
     bool open_relay;
@@ -341,8 +350,10 @@ void config_print_changed(const struct config *config, FILE *out);
 /* Every option with type, range, default and help, as mdoc(7) list items for relay.conf(5). */
 void config_print_manual(FILE *out);
 
-/* The configuration's TLS part for tls_server_new(); borrows from config. */
-void config_tls_server(const struct config *config, struct tls_server_config *out);
+/* What the daemon of that part (CONFIG_PART_...) shows to its clients. */
+const struct config_tls *config_tls_of(const struct config *config, unsigned part);
+/* The same for tls_server_new(); borrows from it. */
+void config_tls_server(const struct config_tls *tls, struct tls_server_config *out);
 
 /* The same of its DNS part for resolver_new(). */
 void config_resolver(const struct config *config, struct resolver_config *out);

@@ -48,6 +48,10 @@ static const struct option backend_rows[] = {
     {"ca_file", OPTION_FILE, offsetof(struct config_backend, ca_file), "", 0, 0, NULL,
      N_("The CA certificates against which the backend's is checked; empty means the "
         "system's.")},
+    {"cert", OPTION_FILE, offsetof(struct config_backend, cert), "", 0, 0, NULL,
+     N_("A certificate to show to the backend if it asks for one, PEM.")},
+    {"key", OPTION_FILE, offsetof(struct config_backend, key), "", 0, 0, NULL,
+     N_("Its key, PEM; empty means that it stands in the certificate's file.")},
     {"source", OPTION_ADDRESSES, offsetof(struct config_backend, source), "", 0, 0, NULL,
      N_("The addresses to connect from, one IPv4 and one IPv6 at most; empty lets the "
         "system choose.")},
@@ -95,6 +99,9 @@ static const struct option route_rows[] = {
      N_("The name that the certificate must be for, and SNI; empty means the next hop's own, or "
         "with "
         "MX records that DNSSEC does not prove the domain's.")},
+    {"ca_file", OPTION_FILE, offsetof(struct config_route, ca_file), "", 0, 0, NULL,
+     N_("The CA certificates against which the next hop's is checked, instead of "
+        "out.tls.ca_file.")},
     {"user", OPTION_STRING, offsetof(struct config_route, user), "", 0, 0, NULL,
      N_("Log in at the next hop as this user (AUTH PLAIN or LOGIN). Only with tls = "
         "\"verify\".")},
@@ -123,6 +130,65 @@ static const struct option certificate_rows[] = {
 static const struct option_rows certificate_group = {
     certificate_rows, sizeof certificate_rows / sizeof *certificate_rows, sizeof(struct tls_pair)};
 
+/* What a server shows to its clients: for both daemons, and for relay-out alone. */
+/* clang-format off: a table stays a table */
+#define TLS_ROWS(prefix, type, member)                                                             \
+    {prefix "certificates",                                                                        \
+     OPTION_GROUPS,                                                                                \
+     offsetof(type, member.certificates),                                                          \
+     "",                                                                                           \
+     0,                                                                                            \
+     0,                                                                                            \
+     &certificate_group,                                                                           \
+     N_("A list of certificates. Several are chosen from by the name that the client asks "        \
+        "for and by key type (RSA and ECDSA side by side). Without any, STARTTLS is not "          \
+        "offered. Changed files are noticed and reread within seconds.")},                         \
+        {prefix "priority",                                                                        \
+         OPTION_STRING,                                                                            \
+         offsetof(type, member.priority),                                                          \
+         "NORMAL:%SERVER_PRECEDENCE" TLS_ORDER,                                                    \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         N_("GnuTLS priority string: ciphers, groups, signature algorithms.")},                    \
+        {prefix "minimum_version",                                                                 \
+         OPTION_ENUM,                                                                              \
+         offsetof(type, member.minimum_version),                                                   \
+         "1.2",                                                                                    \
+         0,                                                                                        \
+         0,                                                                                        \
+         version_names,                                                                            \
+         N_("The oldest TLS version that clients may use.")},                                      \
+        {prefix "client_certificates",                                                             \
+         OPTION_ENUM,                                                                              \
+         offsetof(type, member.client_certificates),                                               \
+         "none",                                                                                   \
+         0,                                                                                        \
+         0,                                                                                        \
+         request_names,                                                                            \
+         N_("Whether clients are asked for a certificate. Under \"request\" any will do, and "     \
+            "none as "                                                                             \
+            "well; with ca_file the log says whether it is valid. Under \"require\" a handshake "  \
+            "without one signed by ca_file fails.")},                                              \
+        {prefix "ca_file",                                                                         \
+         OPTION_FILE,                                                                              \
+         offsetof(type, member.ca_file),                                                           \
+         "",                                                                                       \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL,                                                                                     \
+         N_("The CA certificates against which client certificates are checked.")},                \
+    {                                                                                              \
+        prefix "dh_params", OPTION_FILE, offsetof(type, member.dh_params), "", 0, 0, NULL,         \
+            N_("Diffie-Hellman parameters for old clients; without, those of RFC 7919 are used.")  \
+    }
+/* clang-format on */
+
+static const struct option listen_tls_rows[] = {TLS_ROWS("", struct config_listen_tls, tls)};
+static const struct option_rows listen_tls_group = {
+    listen_tls_rows, sizeof listen_tls_rows / sizeof *listen_tls_rows,
+    sizeof(struct config_listen_tls)};
+
 static const struct option all_rows[] = {
     {"hostname", OPTION_HOSTNAME, offsetof(struct config, hostname), NULL, 0, 0, NULL,
      N_("The name of this host: in the greeting, in EHLO replies and in Received lines. "
@@ -132,25 +198,7 @@ static const struct option all_rows[] = {
      N_("The user to become after the ports are bound, when started as root.")},
     {"group", OPTION_STRING, offsetof(struct config, group), "", 0, 0, NULL,
      N_("The group to become; empty means the user's own.")},
-    {"tls.certificates", OPTION_GROUPS, offsetof(struct config, tls.certificates), "", 0, 0,
-     &certificate_group,
-     N_("A list of certificates. Several are chosen from by the name that the client asks "
-        "for and by key type (RSA and ECDSA side by side). Without any, STARTTLS is not "
-        "offered. Changed files are noticed and reread within seconds.")},
-    {"tls.priority", OPTION_STRING, offsetof(struct config, tls.priority),
-     "NORMAL:%SERVER_PRECEDENCE" TLS_ORDER, 0, 0, NULL,
-     N_("GnuTLS priority string: ciphers, groups, signature algorithms.")},
-    {"tls.minimum_version", OPTION_ENUM, offsetof(struct config, tls.minimum_version), "1.2", 0, 0,
-     version_names, N_("The oldest TLS version that clients may use.")},
-    {"tls.client_certificates", OPTION_ENUM, offsetof(struct config, tls.client_certificates),
-     "none", 0, 0, request_names,
-     N_("Whether clients are asked for a certificate. Under \"require\" a handshake "
-        "without one signed by ca_file fails.")},
-    {"tls.ca_file", OPTION_FILE, offsetof(struct config, tls.ca_file), "", 0, 0, NULL,
-     N_("The CA certificates against which client certificates are checked.")},
-    {"tls.dh_params", OPTION_FILE, offsetof(struct config, tls.dh_params), "", 0, 0, NULL,
-     N_("Diffie-Hellman parameters for old clients; without, those of RFC 7919 are "
-        "used.")},
+    TLS_ROWS("tls.", struct config, tls),
     {"dns.servers", OPTION_HOSTS, offsetof(struct config, dns.servers), "", 53, 0, NULL,
      N_("Resolvers to ask, IP addresses with or without a port. Empty means those of "
         "/etc/resolv.conf; when they change there, it is noticed.")},
@@ -348,6 +396,11 @@ static const struct option all_rows[] = {
     {"out.users_file", OPTION_FILE, offsetof(struct config, out.users_file), "", 0, 0, NULL,
      N_("Users that may log in (AUTH PLAIN or LOGIN, under TLS only) and then send from anywhere; "
         "written by relayctl password.")},
+    {"out.listen_tls", OPTION_GROUP, offsetof(struct config, out.listen_tls), "", 0, 0,
+     &listen_tls_group,
+     N_("What relay-out shows to those who send through it, in place of the group tls: a "
+        "certificate "
+        "for its own name, another priority, certificates that its clients must show.")},
     {"out.i_know_this_is_an_open_relay", OPTION_BOOLEAN, offsetof(struct config, out.open_relay),
      "false", 0, 0, NULL,
      N_("Take mail from everybody to everybody. Only for traps that catch spam.")},

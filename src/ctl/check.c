@@ -52,28 +52,36 @@ check_say(const struct config *config, const char *option, const char *format, .
     fputc('\n', stderr);
 }
 
-/* Each alone, so that every one that is wrong is named, and then all together. */
-static bool check_certificates(const struct config *config)
+/* Each alone, so that every one that is wrong is named. */
+static bool check_group(const struct config *config, const char *group,
+                        const struct config_tls *settings)
 {
     struct tls_server_config all;
     struct error err;
     bool right = true;
 
-    if (config->tls.certificates.count == 0)
-        return true;
-    config_tls_server(config, &all);
-    for (size_t i = 0; i < config->tls.certificates.count; i++) {
+    config_tls_server(settings, &all);
+    for (size_t i = 0; i < settings->certificates.count; i++) {
         struct tls_server_config one = all;
-        char option[48];
+        char option[64];
         one.pairs = all.pairs + i;
         one.pair_count = 1;
         struct tls_server *tls = tls_server_new(&one, NULL, &err);
-        snprintf(option, sizeof option, "tls.certificates[%zu]", i);
+        snprintf(option, sizeof option, "%s.certificates[%zu]", group, i);
         if (tls == NULL)
             check_say(config, option, "%s", err.text);
         right = right && tls != NULL;
         tls_server_unref(tls);
     }
+    return right;
+}
+
+static bool check_certificates(const struct config *config)
+{
+    bool right = check_group(config, "tls", &config->tls);
+
+    if (config->out.listen_tls.given)
+        right = check_group(config, "out.listen_tls", &config->out.listen_tls.tls) && right;
     return right;
 }
 

@@ -323,7 +323,8 @@ static bool import_find_file(const struct haraka *haraka, const char *value,
 }
 
 /* One of tls.certificates; a path that is not to be found is kept, and named. */
-static void import_certificate(struct import *import, const struct haraka *haraka)
+static void import_certificate(struct import *import, const struct haraka *haraka,
+                               const char *indent)
 {
     struct haraka_entry *cert = haraka_find(haraka, "tls.ini", "main", "cert");
     struct haraka_entry *key = haraka_find(haraka, "tls.ini", "main", "key");
@@ -335,8 +336,9 @@ static void import_certificate(struct import *import, const struct haraka *harak
         if (strcmp(key->value, cert->value) != 0)
             there = import_find_file(haraka, key->value, key_path) && there;
     }
-    import_line(import, haraka, cert, NULL, "    { cert = \"%s\";%s%s%s }", cert_path,
-                key_path[0] != '\0' ? " key = \"" : "", key_path, key_path[0] != '\0' ? "\";" : "");
+    import_line(import, haraka, cert, NULL, "%s  certificates = ( { cert = \"%s\";%s%s%s } );",
+                indent, cert_path, key_path[0] != '\0' ? " key = \"" : "", key_path,
+                key_path[0] != '\0' ? "\";" : "");
     if (!there)
         fprintf(import->remarks,
                 _("//   %s/%s:%u: %s cannot be read; name the place where it is now\n"),
@@ -350,29 +352,30 @@ static bool import_has_certificate(const struct haraka *haraka)
     return cert != NULL && haraka_was_read(cert);
 }
 
+/* The certificate of one instance, as a group with that name. */
+static void import_tls_group(struct import *import, const struct haraka *haraka, const char *group,
+                             const char *indent)
+{
+    struct haraka_entry *version = haraka_find(haraka, "tls.ini", "main", "minversion");
+
+    fprintf(import->conf, "%s%s = {\n", indent, group);
+    import_certificate(import, haraka, indent);
+    if (version != NULL && strncasecmp(version->value, "TLSv1.", 6) == 0 &&
+        version->value[6] != '\0' && strchr("0123", version->value[6]) != NULL)
+        import_line(import, haraka, version, NULL, "%s  minimum_version = \"1.%c\";", indent,
+                    version->value[6]);
+    fprintf(import->conf, "%s};\n", indent);
+}
+
 static void import_tls(struct import *import)
 {
-    struct haraka_entry *version =
-        import->in != NULL ? haraka_find(import->in, "tls.ini", "main", "minversion") : NULL;
+    const struct haraka *first = import->in != NULL ? import->in : import->out;
 
-    if (!import_has_certificate(import->in) && !import_has_certificate(import->out)) {
-        fprintf(import->conf, _("\n// Without tls.certificates STARTTLS is not offered.\n"));
-        return;
-    }
-    fprintf(import->conf, "\ntls = {\n  certificates = (\n");
-    if (import_has_certificate(import->in))
-        import_certificate(import, import->in);
-    if (import->out != import->in && import_has_certificate(import->out)) {
-        if (import_has_certificate(import->in))
-            fprintf(import->conf, "    ,\n");
-        import_certificate(import, import->out);
-    }
-    fprintf(import->conf, "  );\n");
-    if (version != NULL && strncasecmp(version->value, "TLSv1.", 6) == 0 &&
-        strchr("0123", version->value[6]) != NULL && version->value[6] != '\0')
-        import_line(import, import->in, version, NULL, "  minimum_version = \"1.%c\";",
-                    version->value[6]);
-    fprintf(import->conf, "};\n");
+    fputc('\n', import->conf);
+    if (import_has_certificate(first))
+        import_tls_group(import, first, "tls", "");
+    else
+        fprintf(import->conf, _("// Without tls.certificates STARTTLS is not offered.\n"));
 }
 
 /* "host:port" of a section of smtp_forward.ini; false when it names no host. */
@@ -625,6 +628,8 @@ static void import_out(struct import *import, const char *hostname)
     else
         import_listen(import, out, 2526);
     import_list(import, out, "allow", "relay_acl_allow");
+    if (out != import->in && import->in != NULL && import_has_certificate(out))
+        import_tls_group(import, out, "listen_tls", "  ");
     struct haraka_entry *name = import_name_of(out, out == import->in, hello, sizeof hello);
     if (name != NULL && strcmp(hello, hostname) != 0)
         import_line(import, out, name, NULL, "  hello = \"%s\";", hello);

@@ -212,8 +212,10 @@ void backend_refused(struct backend *backend, const char *reason)
 static struct tls_client *make_tls(const struct config_backend *settings, struct error *err)
 {
     /* In a private tunnel the certificate proves nothing that WireGuard has not proven. */
+    const struct tls_pair pair = {settings->cert, settings->key};
     const struct tls_client_config tls = {
         .priority = NULL,
+        .pair = settings->cert[0] != '\0' ? &pair : NULL,
         .verify = settings->tls == CONFIG_TLS_VERIFY,
         .ca_file = settings->ca_file[0] != '\0' ? settings->ca_file : NULL,
     };

@@ -134,8 +134,24 @@ static int read_password(struct route *route, const char *file, struct error *er
     return result;
 }
 
+/* A client that trusts the route's own CAs; else it is as the configuration's. */
+static int routes_set_tls(struct route *route, const char *ca_file,
+                          const struct config_out_tls_options *options, struct error *err)
+{
+    const struct tls_pair pair = {options->cert, options->key};
+    const struct tls_client_config tls = {
+        .priority = options->priority,
+        .verify = true,
+        .ca_file = ca_file,
+        .pair = options->cert[0] != '\0' ? &pair : NULL,
+    };
+
+    route->tls_client = tls_client_new(&tls, err);
+    return route->tls_client != NULL ? 0 : -1;
+}
+
 static int fill_route(struct route *route, const struct config_route *settings, bool use_hops,
-                      struct error *err)
+                      const struct config_out_tls_options *tls, struct error *err)
 {
     route->denied = settings->action == CONFIG_ACTION_DENY;
     /* What stands beside next hops that are not used is for nobody else, least of all a password. */
@@ -158,6 +174,8 @@ static int fill_route(struct route *route, const struct config_route *settings, 
                            SMTP_PORT, err) != 0)
             return -1;
     }
+    if (settings->ca_file[0] != '\0' && routes_set_tls(route, settings->ca_file, tls, err) != 0)
+        return -1;
     return settings->user[0] != '\0' ? read_password(route, settings->password_file, err) : 0;
 }
 
@@ -182,7 +200,12 @@ static int add_backend(struct routes *routes, const struct config_backend *backe
                        const struct string_list *domains, size_t number, struct error *err)
 {
     char name[32];
-    const struct tls_client_config tls = {.verify = true, .ca_file = backend->ca_file};
+    const struct tls_pair pair = {backend->cert, backend->key};
+    const struct tls_client_config tls = {
+        .verify = true,
+        .ca_file = backend->ca_file[0] != '\0' ? backend->ca_file : NULL,
+        .pair = backend->cert[0] != '\0' ? &pair : NULL,
+    };
 
     snprintf(name, sizeof name, "backend:%zu", number);
     struct route *route = next_route(routes, name);
@@ -192,7 +215,7 @@ static int add_backend(struct routes *routes, const struct config_backend *backe
     if (backend->identity == CONFIG_IDENTITY_PROXY_V2)
         route->proxy = PROXY_V2;
     route->tls_name = backend->tls_name;
-    if (route->tls == CONFIG_OUT_TLS_VERIFY && backend->ca_file[0] != '\0' &&
+    if (route->tls == CONFIG_OUT_TLS_VERIFY && (tls.ca_file != NULL || tls.pair != NULL) &&
         (route->tls_client = tls_client_new(&tls, err)) == NULL)
         return -1;
     for (size_t i = 0; i < backend->hosts.count; i++) {
@@ -239,7 +262,7 @@ static int add_special(struct routes *routes, const char *name, const struct con
         return 0;
     struct route *route = next_route(routes, name);
     *out = route;
-    return fill_route(route, settings, true, err);
+    return fill_route(route, settings, true, &routes->config->out.tls, err);
 }
 
 static int add_listed(struct routes *routes, struct error *err)
@@ -251,13 +274,14 @@ static int add_listed(struct routes *routes, struct error *err)
     for (size_t i = 0; i < out->routes.count; i++) {
         snprintf(name, sizeof name, "route:%zu", i);
         struct route *route = next_route(routes, name);
-        if (fill_route(route, &settings[i], out->force_routing, err) != 0 ||
+        if (fill_route(route, &settings[i], out->force_routing, &out->tls, err) != 0 ||
             add_patterns(&routes->listed, &settings[i].domains, route, err) != 0)
             return -1;
     }
     struct route *others = next_route(routes, "default");
     routes->others = others;
-    if (out->default_route.given && fill_route(others, &out->default_route, true, err) != 0)
+    if (out->default_route.given &&
+        fill_route(others, &out->default_route, true, &out->tls, err) != 0)
         return -1;
     return add_special(routes, "bounces", &out->bounce_route, &routes->bounces, err) == 0 &&
                    add_special(routes, "fallback", &out->fallback_route, &routes->fallback, err) ==

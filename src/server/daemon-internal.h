@@ -59,7 +59,7 @@ void daemon_report(void *context, const char *text);
 
 /* The configuration's certificates: 0 with *tls set (NULL when there are none). -1 with a
  * reason. */
-int daemon_load_tls(const struct config *config, const struct tls_tickets *tickets,
+int daemon_load_tls(const struct config_tls *settings, const struct tls_tickets *tickets,
                     struct tls_server **tls, struct error *err);
 
 #endif

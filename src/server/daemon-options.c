@@ -74,14 +74,14 @@ void daemon_report(void *context, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-int daemon_load_tls(const struct config *config, const struct tls_tickets *tickets,
+int daemon_load_tls(const struct config_tls *settings, const struct tls_tickets *tickets,
                     struct tls_server **tls, struct error *err)
 {
     struct tls_server_config tls_config;
     *tls = NULL;
-    if (config->tls.certificates.count == 0)
+    if (settings->certificates.count == 0)
         return 0;
-    config_tls_server(config, &tls_config);
+    config_tls_server(settings, &tls_config);
     *tls = tls_server_new(&tls_config, tickets, err);
     return *tls != NULL ? 0 : -1;
 }

@@ -33,6 +33,12 @@
 #define SPARE_DESCRIPTORS 64
 #define STOP_MARGIN_MS 10000 /* what the end takes beside the drain */
 
+static const struct config_tls *daemon_tls_settings(const struct daemon *daemon,
+                                                    const struct config *config)
+{
+    return config_tls_of(config, daemon->program->part);
+}
+
 static int load(struct daemon *daemon, struct error *err)
 {
     daemon->config = config_load_for(daemon->file, daemon->program->part, daemon_report, NULL);
@@ -43,7 +49,8 @@ static int load(struct daemon *daemon, struct error *err)
     daemon->tickets = tls_tickets_new(err);
     if (daemon->tickets == NULL)
         return EX_UNAVAILABLE;
-    if (daemon_load_tls(daemon->config, daemon->tickets, &daemon->tls, err) != 0)
+    if (daemon_load_tls(daemon_tls_settings(daemon, daemon->config), daemon->tickets, &daemon->tls,
+                        err) != 0)
         return EX_CONFIG;
     expiry_look(&daemon->expiry, daemon->tls, (long long)time(NULL));
     return EX_OK;
@@ -261,7 +268,8 @@ static void reload(struct daemon *daemon)
     struct config *config =
         config_load_for(daemon->file, daemon->program->part, log_config_error, NULL);
 
-    if (config != NULL && daemon_load_tls(config, daemon->tickets, &tls, &err) == 0 &&
+    if (config != NULL &&
+        daemon_load_tls(daemon_tls_settings(daemon, config), daemon->tickets, &tls, &err) == 0 &&
         serve(daemon, config, tls, &err) == 0) {
         log_set_level((enum log_level)config->log_level);
         config_report_restarts(daemon->first, config, daemon->program->part, log_restart, NULL);
@@ -312,7 +320,8 @@ static void reread_certificates(struct daemon *daemon)
 
     if (daemon->tls == NULL || !tls_server_files_changed(daemon->tls))
         return;
-    if (daemon_load_tls(daemon->config, daemon->tickets, &tls, &err) != 0) {
+    if (daemon_load_tls(daemon_tls_settings(daemon, daemon->config), daemon->tickets, &tls, &err) !=
+        0) {
         certificates_failed(daemon, &err);
         return;
     }

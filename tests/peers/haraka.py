@@ -156,6 +156,7 @@ def values(world):
     assert re.search(r"greet_delay\w* = (2000|\"2s\");", text), text
     assert '{ domain = [ "test.com" ]; action = "continue"; next_hop = [ "127.0.0.1:2525" ]; }' in text
     assert '{ domain = [ "spam.example" ]; action = "deny"; }' in text
+    assert "mailrelay.example.com.pem" in option(text, "out.listen_tls.certificates"), text
     assert "hidden-word" not in text
     for left in ("plugins:2: spamassassin", "smtp.ini:2: nodes=4", "tls.ini:2: ciphers", "outbound.ini:3: always_split"):
         assert left in text, left

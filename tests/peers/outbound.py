@@ -105,6 +105,28 @@ def plain(world):
                      r"dsn=2.0.0, status=sent \(250 2.0.0 Ok: queued as \w+\)", read(relay.log))
 
 
+@scenario("out: a listener with TLS settings of its own, and a route with a CA of its own")
+def own_tls(world):
+    cert, key = world.authority.issue("listener", "mailrelay.example")
+    relay = out(world, inner=f"""
+      listen_tls = {{ certificates = ( {{ cert = "{cert}"; key = "{key}"; }} ); client_certificates = "request"; }};
+      routes = ( {{ domain = "self.test"; next_hop = "{HOSTS["self"]}:25"; tls = "verify"; tls_name = "self.example";
+                    ca_file = "{world.bed.dir}/self.crt"; }},
+                 {{ domain = "valid.test"; next_hop = "{HOSTS["self"]}:25"; tls = "verify"; tls_name = "self.example"; }} );""")
+    client = open_session()
+    client.cmd("STARTTLS", 220)
+    context = ssl.create_default_context(cafile=world.authority.cert)
+    context.load_cert_chain(*world.bed.make_certificate("somebody"))  # of no CA that anybody knows
+    client.sock = context.wrap_socket(client.sock, server_hostname="mailrelay.example")
+    client.file = client.sock.makefile("rb")
+    client.cmd("EHLO home.example", 250)
+    client.close()
+    assert send("x@self.test")[-1].startswith("250 2.0.0 Ok"), "the route's CA knows it"
+    delivered(world, "self.test")
+    assert send("x@valid.test")[0].startswith("4"), "the others' CA does not"
+    assert "Verified TLS connection" in read(relay.log)
+
+
 @scenario("out: the client's address is hidden where that is wanted")
 def hidden(world):
     out(world, inner="received_client = false;")
