@@ -17,5 +17,6 @@ int password_main(int argc, char **argv);
 int queue_main(int argc, char **argv);
 int sink_main(int argc, char **argv);
 int status_main(int argc, char **argv);
+int tls_main(int argc, char **argv);
 
 #endif

@@ -25,6 +25,7 @@ static const struct {
     {"queue", queue_main, N_("show and change what relay-out keeps to deliver later")},
     {"sink", sink_main, N_("run a small mail server that takes mail and shows it")},
     {"status", status_main, N_("show on one screen whether all is well")},
+    {"tls", tls_main, N_("show what a domain publishes about TLS, and what mail to it would meet")},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])

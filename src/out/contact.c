@@ -485,6 +485,10 @@ static bool contact_is_refused(struct attempt *attempt)
 {
     const struct tls_need *need = &attempt->need;
 
+    if (need->unusable && attempt->contact->out->tlscounts != NULL)
+        tlscounts_add(attempt->contact->out->tlscounts, attempt->candidate->host, TLS_POLICY_TLSA,
+                      TLS_RESULT_TLSA_INVALID, attempt->candidate->host,
+                      "none of its TLSA records can be used");
     if (need->refusal == NULL)
         return false;
     contact_count(attempt, need->refusal_result, need->refusal);

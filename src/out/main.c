@@ -6,6 +6,7 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #include "out/stscache.h"
 #include "out/stsfetch.h"
 #include "out/tlscounts.h"
+#include "out/tlsorders.h"
 #include "server/daemon.h"
 #include "server/stats.h"
 
@@ -41,6 +43,8 @@ struct relay_out {
     struct stsfetch *stsfetch;
     struct stscache *stscache;
     struct tlscounts *tlscounts;
+    pthread_mutex_t lock;
+    struct service *current;  /* a reference, for the control socket; under `lock` */
     struct depot *depot;      /* NULL: nothing is ever stored */
     struct deadline patience; /* at the end, for what next hops still owe */
     uint64_t generation;
@@ -70,9 +74,29 @@ static void relay_out_stopping(void *shared, int64_t drain_ms)
         depot_wind_down(relay->depot);
 }
 
+static struct service *relay_out_take_current(struct relay_out *relay)
+{
+    pthread_mutex_lock(&relay->lock);
+    struct service *current = service_ref(relay->current);
+    pthread_mutex_unlock(&relay->lock);
+    return current;
+}
+
+static void relay_out_set_current(struct relay_out *relay, struct service *next)
+{
+    pthread_mutex_lock(&relay->lock);
+    struct service *before = relay->current;
+    relay->current = next != NULL ? service_ref(next) : NULL;
+    pthread_mutex_unlock(&relay->lock);
+    if (before != NULL)
+        service_unref(before);
+}
+
 static void relay_out_stop(void *shared)
 {
     struct relay_out *relay = shared;
+
+    relay_out_set_current(relay, NULL);
     if (relay->depot != NULL && !depot_close(relay->depot, relay->patience)) {
         /* As with sessions that are not over in time: what is left is in the spool. */
         log_write(LOG_LEVEL_NOTICE, "event=stop-unfinished hint=\"deliveries under way are tried "
@@ -85,6 +109,7 @@ static void relay_out_stop(void *shared)
     stsfetch_free(relay->stsfetch);
     tlscounts_free(relay->tlscounts);
     resolver_free(relay->resolver);
+    pthread_mutex_destroy(&relay->lock);
     free(relay);
 }
 
@@ -131,6 +156,7 @@ static void *relay_out_start(const struct config *config, struct counters *count
         error_set(err, _("out of memory"));
         return NULL;
     }
+    pthread_mutex_init(&relay->lock, NULL);
     relay->counters = counters;
     refusal_init(&relay->refusal);
     config_resolver(config, &resolver);
@@ -275,6 +301,15 @@ static void outbound_destroy(struct service *service)
     outbound_free((struct outbound *)service);
 }
 
+/* Under the rules of now. */
+static void relay_out_answer_about_tls(struct relay_out *relay, struct control_client *client,
+                                       const char *const *words, size_t count)
+{
+    struct service *current = relay_out_take_current(relay);
+    tlsorders_handle((const struct outbound *)current, client, words, count);
+    service_unref(current);
+}
+
 /* A control_handler. */
 static void answer_request(void *context, struct control_client *client, const char *const *words,
                            size_t count)
@@ -283,6 +318,8 @@ static void answer_request(void *context, struct control_client *client, const c
 
     if (count == 1 && strcmp(words[0], "hosts") == 0)
         hosts_handle(relay->remotes, client);
+    else if (count > 1 && strcmp(words[0], "tls") == 0)
+        relay_out_answer_about_tls(relay, client, words + 1, count - 1);
     else
         orders_handle(relay->depot, client, words, count);
 }
@@ -334,6 +371,7 @@ static struct service *relay_out_service(void *shared, struct config *config,
             return NULL;
         }
     }
+    relay_out_set_current(relay, &out->service);
     return &out->service;
 }
 

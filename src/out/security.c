@@ -54,12 +54,22 @@ static void security_take_record(struct security *security)
 static void security_find_policy(struct security *security, const struct outbound *out,
                                  const struct route *route, struct deadline deadline)
 {
+    static const enum tls_result results[] = {
+        [STSCACHE_FETCH_FAILED] = TLS_RESULT_STS_POLICY_FETCH_ERROR,
+        [STSCACHE_WEBPKI_INVALID] = TLS_RESULT_STS_WEBPKI_INVALID,
+        [STSCACHE_POLICY_INVALID] = TLS_RESULT_STS_POLICY_INVALID,
+    };
+
     if (security->domain[0] == '\0' || !security_wants_sts(out, route, security->domain))
         return;
     /* What is left must do for the hosts, too. */
     struct deadline wait = deadline_in_ms(deadline_left_ms(deadline) / 2);
     stscache_find(out->stscache, security->domain, security->sts_record, security->sts_id,
                   deadline_earlier(wait, deadline_in_ms(POLICY_WAIT_MS)), &security->sts);
+    if (security->sts.policy == NULL && security->sts.failure != STSCACHE_NOTHING_FAILED &&
+        out->tlscounts != NULL)
+        tlscounts_add(out->tlscounts, security->domain, TLS_POLICY_STS,
+                      results[security->sts.failure], STS_HOST_PREFIX, security->sts.why);
 }
 
 /* Hosts. */
@@ -261,6 +271,14 @@ void security_clear(struct security *security)
     security->count = 0;
 }
 
+const struct security_host *security_find_host(const struct security *security,
+                                               const struct candidate *candidate)
+{
+    return candidate->host_is_address
+               ? NULL
+               : security_host(security, candidate->host, candidate->address.port);
+}
+
 /* A policy is about MX hosts: next hops of the configuration have none. */
 static const struct sts_policy *security_policy_for(const struct security *security,
                                                     const struct candidate *candidate)
@@ -274,9 +292,7 @@ void security_need(const struct security *security, const struct outbound *out, 
                    const struct candidate *candidate, struct tls_need *need)
 {
     const struct security_host *host =
-        candidate->host_is_address || !security_wants_dane(out, candidate->route)
-            ? NULL
-            : security_host(security, candidate->host, candidate->address.port);
+        security_wants_dane(out, candidate->route) ? security_find_host(security, candidate) : NULL;
     struct tls_question question = {
         .route = candidate->route,
         .domain = domain,

@@ -50,6 +50,10 @@ int security_find(struct security *security, const struct outbound *out, const s
 
 void security_clear(struct security *security);
 
+/* The candidate's host; NULL where its records were not asked for. */
+const struct security_host *security_find_host(const struct security *security,
+                                               const struct candidate *candidate);
+
 /* What TLS this candidate needs, for mail to `domain`. It points into all that it is asked with. */
 void security_need(const struct security *security, const struct outbound *out, const char *domain,
                    const struct candidate *candidate, struct tls_need *need);

@@ -126,7 +126,8 @@ static void tls_policy_use_published(const struct config_out *config,
         }
         return;
     }
-    if (question->dane == TLS_DANE_UNUSABLE)
+    need->unusable = question->dane == TLS_DANE_UNUSABLE;
+    if (need->unusable)
         tls_policy_raise(need, CONFIG_OUT_TLS_ENCRYPT, "dane, records unusable");
     if (tls_policy_is_published_sts(question))
         tls_policy_use_sts(config, question, need);

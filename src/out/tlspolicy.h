@@ -60,6 +60,7 @@ struct tls_need {
     const struct dane_records *records;
     const char *names[TLS_NAMES_MAX]; /* that a certificate under an anchor may have */
     size_t name_count;
+    bool unusable; /* there are records, but none that can be used: worth a count */
     bool unproven; /* it proves the host, but not that this is the domain's host */
     /* Under MTA-STS that is only tested or logged: the certificate is looked at, and counted. */
     bool watched;

@@ -2,6 +2,7 @@
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
+import json
 import os
 import pwd
 import re
@@ -578,6 +579,68 @@ def round_trips(world):
     # The record is asked for before the answer about the MX records has come.
     order = [kind for name, kind in with_both]
     assert order.index("TXT") < min(order.index("A"), order.index("AAAA")), with_both
+
+
+def relayctl(relay, *arguments):
+    result = subprocess.run([f"{BUILD}/relayctl", "tls", "-c", relay.conf, *arguments], capture_output=True, text=True,
+                            timeout=60)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@scenario("relayctl tls: what is published, what is shown, what failed")
+def shown(world):
+    control = f"{world.bed.dir}/control"
+    os.mkdir(control)
+    os.chown(control, pwd.getpwnam("nobody").pw_uid, -1)
+    relay = out(world, inner=state_folder(world), top=f'control = "{control}/";')
+
+    def ask(*arguments):
+        return json.loads(relayctl(relay, "--json", *arguments))
+    said = ask("--connect", "ee11.zz")
+    host = said["hosts"][0]
+    assert said["dnssec_validation"] and said["mta_sts_record"] == "none", said
+    assert host["host"] == "mx-ee11.zz" and host["dane"] == "usable" and host["level"] == "dane", said
+    assert host["host_proven"] and host["addresses_proven"] and host["tlsa"][0].startswith("3 1 1 "), said
+    assert host["shown"].endswith("matches 3 1 1"), said
+    host = ask("--connect", "ee11-wrong.zz")["hosts"][0]
+    assert "validation-failure" in host["shown"] and "matches no record" in host["shown"], host
+    host = ask("servfail.zz")["hosts"][0]
+    assert "SERVFAIL" in host["refused"], host
+    said = ask("--connect", "sts-ok.zz")
+    assert said["mta_sts_mode"] == "enforce" and said["mta_sts_mx"] == ["mx-sts-ok.zz"], said
+    assert said["hosts"][0]["policy"] == "mta-sts" and said["hosts"][0]["shown"].endswith("valid"), said
+    assert "404" in ask("sts-404.zz")["mta_sts_failure"]
+    assert [h["host"] for h in ask("two-mx.zz")["hosts"]] == ["mx-ee11-wrong.zz", "mx-two-mx.zz"]
+    assert ask("missing.zz")["no_hosts"] == "missing.zz does not exist"
+    # The owner has changed the policy and not the id: seen when it is asked for.
+    web = "mta-sts.sts-ok.zz"
+    try:
+        world.internet.web.answers[web] = policy("other.zz")
+        assert ask("sts-ok.zz")["mta_sts_mx"] == ["mx-sts-ok.zz"]
+        said = ask("--refresh", "sts-ok.zz")
+        assert said["mta_sts_mx"] == ["other.zz"] and "refused" in said["hosts"][0], said
+    finally:
+        world.internet.web.answers[web] = policy("mx-sts-ok.zz")
+    text = relayctl(relay, "ee11.zz")
+    assert "TLSA records: usable" in text and "TLS that is needed: dane" in text, text
+    print(*(f"# {line}\n" for line in text.splitlines()), sep="", end="")
+    for domain in ("ee11.zz", "ee11.zz", "ee11-wrong.zz", "ta-name.zz", "ta-expired.zz", "stripped.zz", "servfail.zz",
+                   "pkix.zz", "sts-self.zz", "sts-name.zz", "sts-html.zz", "sts-no-mx.zz", "sts-web-self.zz"):
+        judgement(relay, domain)
+    rows = {(row["domain"], row["policy"]): row for row in
+            map(json.loads, relayctl(relay, "--json", "--failures").splitlines())}
+    for domain, kind, result, count in (
+            ("mx-ee11.zz", "tlsa", "success", 2), ("mx-ee11-wrong.zz", "tlsa", "validation-failure", 1),
+            ("mx-ta-name.zz", "tlsa", "certificate-host-mismatch", 1),
+            ("mx-ta-expired.zz", "tlsa", "certificate-expired", 1),
+            ("mx-stripped.zz", "tlsa", "starttls-not-supported", 1), ("servfail.zz", "tlsa", "dnssec-invalid", 1),
+            ("mx-pkix.zz", "tlsa", "tlsa-invalid", 1), ("sts-html.zz", "sts", "sts-policy-fetch-error", 1),
+            ("sts-no-mx.zz", "sts", "sts-policy-invalid", 1), ("sts-web-self.zz", "sts", "sts-webpki-invalid", 1),
+            ("sts-self.zz", "sts", "certificate-not-trusted", 1),
+            ("sts-name.zz", "sts", "certificate-host-mismatch", 1)):
+        assert rows[domain, kind][result] == count, (domain, rows)
+    print(*(f"# {line}\n" for line in relayctl(relay, "--failures").splitlines()), sep="", end="")
 
 
 if __name__ == "__main__":
