@@ -75,7 +75,8 @@ dist_doc_DATA += data/units/socket-activation.conf
 CLEANFILES += relay-in.service relay-in.socket relay-out.service usr.sbin.relay-in usr.sbin.relay-out \
   install-certificate certbot-hook acme.sh/postern.sh
 EXTRA_DIST += data/local.mk data/units/relay-in.service.in data/units/relay-in.socket.in \
-  data/units/relay-out.service.in data/units/sandbox.conf data/apparmor/relay.in \
+  data/units/relay-out.service.in data/units/sandbox.conf \
+  data/units/postern-doctor.service.in data/units/postern-doctor.timer.in data/apparmor/relay.in \
   data/hooks/install-certificate.in data/hooks/certbot.in data/hooks/acme.sh.in \
   data/sysusers.conf data/tmpfiles.conf data/fail2ban/filter.conf data/fail2ban/jail.conf \
   data/completion/postern.bash

@@ -52,7 +52,7 @@ _postern() {
         mapfile -t COMPREPLY < <(compgen -W "$(_postern_options <<< "$help")
             $([ "$command" != "$previous" ] || _postern_commands <<< "$help")" -- "$word")
         case $command/$previous in
-        password/password | password/--delete)
+        certificate/* | password/password | password/--delete)
             compopt -o filenames 2>/dev/null
             mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f -- "$word")
             ;;

@@ -8,6 +8,7 @@
 #ifndef POSTERN_CTL_COMMANDS_H
 #define POSTERN_CTL_COMMANDS_H
 
+int certificate_main(int argc, char **argv);
 int check_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 int hosts_main(int argc, char **argv);

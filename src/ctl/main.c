@@ -16,6 +16,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
+    {"certificate", certificate_main, N_("say whether a certificate may come into use")},
     {"check", check_main, N_("say whether the configuration is valid")},
     {"doctor", doctor_main, N_("look at everything, and say what is wrong and what to do")},
     {"hosts", hosts_main, N_("show the hosts that relay-out could not reach of late")},

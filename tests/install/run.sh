@@ -53,7 +53,7 @@ if command -v systemd-analyze > /dev/null; then
         said=$(systemd-analyze verify --man=no "$scratch"/units/* 2>&1) && [ -z "$said" ] || { echo "$said"; return 1; }
     }
     check "units: systemd-analyze verify has nothing to say" verified
-    for unit in "$scratch"/units/*.service; do
+    for unit in "$scratch"/units/relay-*.service; do
         if systemd-analyze --help | grep -q -e --offline; then
             check "units: exposure of ${unit##*/} is 1.5 at most" \
                 systemd-analyze security --offline=yes --threshold=15 "$unit"
@@ -112,6 +112,7 @@ check "bash: relayctl queue <TAB> offers its commands" completes "relayctl queue
 check "bash: relayctl queue show --<TAB> knows the options of its commands" \
     completes "relayctl queue show" "--b" "--body --bounce --by-domain --by-sender"
 touch "$scratch/some.conf"
+check "bash: relayctl certificate <TAB> offers files" completes "relayctl certificate" "$scratch/some" "$scratch/some.conf"
 check "bash: relayctl password <TAB> offers files" completes "relayctl password" "$scratch/some" "$scratch/some.conf"
 check "bash: relay-in -c <TAB> offers files" completes "relay-in -c" "$scratch/some" "$scratch/some.conf"
 check "bash: relayctl check --config <TAB> offers files" \
@@ -139,12 +140,45 @@ else
     skip "zsh completion" "no zsh"
 fi
 
-# --- certificate hooks, with two certificates and a key that fits neither
+# --- certificate hooks: certificates of several names, good and bad
+# certificate FOLDER NAME [DAYS]: self-signed, valid from yesterday for so many days (negative: expired)
 certificate() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj "/CN=$1" \
-        -keyout "$scratch/$1/privkey.pem" -out "$scratch/$1/fullchain.pem" 2> /dev/null
+    local folder=$scratch/$1 days=${3:-30}
+    mkdir -p "$folder"
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$2" -keyout "$folder/privkey.pem" \
+        -out "$folder/request" 2> /dev/null
+    printf '[ca]\ndefault_ca = own\n[own]\ndatabase = %s/index\nrand_serial = yes\nnew_certs_dir = %s\n' "$folder" "$folder" \
+        > "$folder/conf"
+    printf 'default_md = sha256\npolicy = any\n[any]\ncommonName = supplied\n[names]\nsubjectAltName = DNS:%s\n' "$2" \
+        >> "$folder/conf"
+    : > "$folder/index"
+    openssl ca -batch -selfsign -config "$folder/conf" -extensions names -in "$folder/request" -keyfile "$folder/privkey.pem" \
+        -startdate "$(date -u -d '-60 days' +%Y%m%d%H%M%SZ)" -enddate "$(date -u -d "$days days" +%Y%m%d%H%M%SZ)" \
+        -notext -out "$folder/fullchain.pem" 2> /dev/null
 }
-for name in mail.example.com www.example.com; do mkdir -p "$scratch/$name" && certificate "$name"; done
+certificate mail.example.com mail.example.com
+certificate www.example.com www.example.com
+certificate second mail.example.com
+certificate expired mail.example.com -1
+certificate mail.example.com_ecc mail.example.com
+certificate other mail.example.org
+mkdir "$scratch/der" "$scratch/unfit" "$scratch/issued" "$scratch/backwards"
+openssl x509 -in "$scratch/second/fullchain.pem" -outform DER -out "$scratch/der/fullchain.pem"
+cp "$scratch/second/privkey.pem" "$scratch/der/"
+cp "$scratch/second/fullchain.pem" "$scratch/www.example.com/privkey.pem" "$scratch/unfit/"
+# One that a CA has issued, without that CA's certificate, as certbot's cert.pem; and with both the wrong way round.
+openssl req -new -key "$scratch/second/privkey.pem" -subj /CN=mail.example.com 2> /dev/null |
+    openssl x509 -req -CA "$scratch/www.example.com/fullchain.pem" -CAkey "$scratch/www.example.com/privkey.pem" \
+        -set_serial 2 -days 30 -extfile "$scratch/mail.example.com/conf" -extensions names \
+        -out "$scratch/issued/fullchain.pem" 2> /dev/null
+cp "$scratch/second/privkey.pem" "$scratch/issued/"
+cat "$scratch/issued/fullchain.pem" "$scratch/second/fullchain.pem" > "$scratch/backwards/fullchain.pem"
+cp "$scratch/second/privkey.pem" "$scratch/backwards/"
+cat > "$scratch/relay.conf" <<'END'
+hostname = "mail.example.com";
+in = { domains = [ "example.com" ]; backend = { hosts = [ "10.0.0.2" ]; identity = "xclient"; }; };
+dns = { servers = [ "127.0.0.1:1" ]; validate = false; };
+END
 helper=$(installed 'postern/install-certificate')
 # The hooks name the helper by the path it has once installed.
 for hook in certbot-hook acme.sh/postern.sh; do
@@ -152,41 +186,78 @@ for hook in certbot-hook acme.sh/postern.sh; do
 done
 chmod +x "$scratch/certbot-hook"
 group=$(id -gn)
-export POSTERN_GROUP=$group POSTERN_TLS=$scratch/tls
+export POSTERN_GROUP=$group POSTERN_TLS=$scratch/tls POSTERN_CONF=$scratch/relay.conf
+POSTERN_RELAYCTL=$(installed 'bin/relayctl')
+export POSTERN_RELAYCTL
 holds() {  # holds NAME: its certificate and key are installed, for the group only
     cmp "$scratch/$1/fullchain.pem" "$POSTERN_TLS/fullchain.pem" && cmp "$scratch/$1/privkey.pem" "$POSTERN_TLS/privkey.pem" &&
         [ "$(stat -c %a:%G "$POSTERN_TLS/privkey.pem")" = "640:$group" ] && [ "$(stat -c %a "$POSTERN_TLS")" = 750 ]
 }
 by_certbot() { RENEWED_LINEAGE=$scratch/$1 RENEWED_DOMAINS=$1 POSTERN_CERTBOT_SETTINGS=$scratch/settings "$scratch/certbot-hook"; }
 certbot_installs() { by_certbot mail.example.com && holds mail.example.com; }
+certbot_leaves() { by_certbot www.example.com && holds mail.example.com; }
+certbot_names() {
+    echo 'POSTERN_NAMES="mail.example.org"' > "$scratch/settings"
+    by_certbot other && holds other && by_certbot www.example.com && holds other && by_certbot mail.example.com && holds mail.example.com
+}
 certbot_chooses() {
     echo 'POSTERN_CERTIFICATE=mail.example.com' > "$scratch/settings"
-    by_certbot www.example.com && holds mail.example.com
+    by_certbot second && holds mail.example.com
+    local result=$?
+    rm "$scratch/settings"
+    return $result
 }
-by_acme() {  # as acme.sh calls it, with the functions that acme.sh has
+certbot_asks() { ! POSTERN_CONF=$scratch/none.conf by_certbot www.example.com && holds mail.example.com; }
+by_acme() {  # as acme.sh calls it, with the functions that acme.sh has: DOMAIN, folder of the chain, folder of the key
     (
-        _info() { :; }; _err() { echo "$1"; }; _getdeployconf() { :; }; _savedeployconf() { saved=$1=$2; }
+        saved=''
+        _info() { :; }; _err() { echo "$1"; }; _getdeployconf() { :; }; _savedeployconf() { saved=$saved$1=$2; }
         . "$scratch/postern.sh"
-        postern_deploy "$1" "$scratch/$2/privkey.pem" cert.cer ca.cer "$scratch/$1/fullchain.pem" &&
+        postern_deploy "$1" "$scratch/$3/privkey.pem" cert.cer ca.cer "$scratch/$2/fullchain.pem" &&
             [ "$saved" = "POSTERN_TLS=$POSTERN_TLS" ]
     )
 }
-acme_installs() { by_acme www.example.com www.example.com && holds www.example.com; }
+acme_installs() { by_acme mail.example.com mail.example.com_ecc mail.example.com_ecc && holds mail.example.com_ecc; }
+acme_installs_rsa() { by_acme mail.example.com mail.example.com mail.example.com && holds mail.example.com; }
 acme_refuses() {
-    ! by_acme mail.example.com www.example.com > "$scratch/said" &&
-        grep -q 'was not installed' "$scratch/said" && holds www.example.com
+    ! by_acme mail.example.com "$1" "$2" > "$scratch/said" && grep -q 'was not installed' "$scratch/said" && holds mail.example.com
+}
+refuses() {  # refuses FOLDER WORDS: with these, and nothing is changed
+    says "$2" "$helper" "$scratch/$1/fullchain.pem" "$scratch/$1/privkey.pem" &&
+        ! "$helper" "$scratch/$1/fullchain.pem" "$scratch/$1/privkey.pem" && holds mail.example.com
+}
+forces() {
+    "$helper" --force "$scratch/expired/fullchain.pem" "$scratch/expired/privkey.pem" && holds expired &&
+        ! "$helper" --force "$scratch/der/fullchain.pem" "$scratch/der/privkey.pem" && holds expired
+}
+unnamed() {
+    POSTERN_CONF=$scratch/none.conf says 'not known' "$helper" "$scratch/other/fullchain.pem" "$scratch/other/privkey.pem" &&
+        holds other
 }
 check "certbot hook: installs certificate and key for the group only" certbot_installs
-check "certbot hook: leaves another certificate's renewal alone" certbot_chooses
+check "certbot hook: leaves the certificate of another host alone, and is content" certbot_leaves
+check "certbot hook: takes those of the names in its settings" certbot_names
+check "certbot hook: keeps to the certificate that its settings name" certbot_chooses
+check "certbot hook: without a hostname it installs nothing, and says so" certbot_asks
 check "acme.sh hook: installs certificate and key, remembers the folder" acme_installs
-check "acme.sh hook: a key that does not fit changes nothing" acme_refuses
+check "acme.sh hook: the same from its folder for RSA" acme_installs_rsa
+check "acme.sh hook: a key that does not fit changes nothing" acme_refuses mail.example.com www.example.com
+check "acme.sh hook: the certificate of another host changes nothing" acme_refuses www.example.com www.example.com
+check "install-certificate: refuses one of another host" refuses www.example.com 'it is for www.example.com, not for mail.example.com'
+check "install-certificate: refuses DER" refuses der 'nothing was changed'
+check "install-certificate: refuses a key that does not fit" refuses unfit 'nothing was changed'
+check "install-certificate: refuses an expired one" refuses expired 'it has expired'
+check "install-certificate: refuses one without its issuer's" refuses issued 'take fullchain.pem, not cert.pem'
+check "install-certificate: refuses a chain in disorder" refuses backwards 'wrong order'
+check "install-certificate: --force overrules what can be used all the same" forces
+check "install-certificate: before relay.conf is written it takes any" unnamed
 for file in $(installed 'postern/*-*'); do
     case $file in */libexec/*) check "shell: ${file##*/} parses" sh -n "$file" ;; esac
 done
 
 # --- README: its configuration is one
 readme_holds() {
-    mkdir -p "$scratch/readme/tls" && cp "$scratch/mail.example.com/"*.pem "$scratch/readme/tls/" &&
+    mkdir -p "$scratch/readme/tls" && cp "$scratch/mail.example.com/fullchain.pem" "$scratch/mail.example.com/privkey.pem" "$scratch/readme/tls/" &&
         sed -n '/^\*\*2\. The relay/,/^    };/s/^    //p' "$here/../../README.md" > "$scratch/readme/relay.conf" &&
         [ -s "$scratch/readme/relay.conf" ] && "$build/relayctl" check -c "$scratch/readme/relay.conf"
 }
