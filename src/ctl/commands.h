@@ -16,6 +16,7 @@ int init_main(int argc, char **argv);
 int import_main(int argc, char **argv);
 int password_main(int argc, char **argv);
 int queue_main(int argc, char **argv);
+int test_main(int argc, char **argv);
 int sink_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int tls_main(int argc, char **argv);

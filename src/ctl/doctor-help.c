@@ -181,6 +181,90 @@ size_t doctor_domains(const struct doctor *doctor, const char **out, size_t max)
     return count;
 }
 
+/* The address that mail to the internet leaves from; no packet is sent for that. */
+static bool doctor_source(int family, struct address *own)
+{
+    struct address far;
+    struct sockaddr_storage sockaddr;
+
+    /* Some address out there, not one of documentation: a blackhole route may stand for those. */
+    address_parse_endpoint(&far, family == AF_INET ? "198.41.0.4:25" : "[2001:503:ba3e::2:30]:25",
+                           0);
+    int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    socklen_t len = address_to_sockaddr(&far, &sockaddr);
+    bool known = fd >= 0 && connect(fd, (struct sockaddr *)&sockaddr, len) == 0 &&
+                 address_of_socket(own, fd);
+    if (fd >= 0)
+        close(fd);
+    own->port = 0;
+    return known;
+}
+
+static void doctor_add_own(struct doctor *doctor, const struct address *address)
+{
+    bool six = address->family == AF_INET6;
+    struct address *list = six ? doctor->own6 : doctor->own4;
+    size_t *count = six ? &doctor->own6_count : &doctor->own4_count;
+
+    if (!doctor_is_own(doctor, address) && *count < DOCTOR_ADDRESSES_MAX)
+        list[(*count)++] = *address;
+}
+
+/* out.source says it; else the address towards the internet, if it is a public one; else
+ * out.own_addresses, which is there for hosts behind NAT. */
+void doctor_learn_own(struct doctor *doctor)
+{
+    static const int families[] = {AF_INET, AF_INET6};
+
+    for (size_t i = 0; i < 2; i++) {
+        const struct host_list *source = &doctor->config->out.source;
+        const struct host_list *own = &doctor->config->out.own_addresses;
+        struct address address;
+        bool known = false;
+        for (size_t n = 0; n < source->count; n++) {
+            if (source->items[n].family == families[i] && !address_is_private(&source->items[n])) {
+                doctor_add_own(doctor, &source->items[n]);
+                known = true;
+            }
+        }
+        if (!known && doctor_source(families[i], &address) && !address_is_private(&address)) {
+            doctor_add_own(doctor, &address);
+            known = true;
+        }
+        for (size_t n = 0; !known && n < own->count; n++) {
+            if (own->items[n].family == families[i])
+                doctor_add_own(doctor, &own->items[n]);
+        }
+    }
+}
+
+bool doctor_listener(const struct doctor *doctor, struct address *address, struct address *from,
+                     bool *from_known)
+{
+    const struct listen_list *listen = &doctor->config->in.listen;
+    static const struct address any;
+
+    *from_known = false;
+    for (size_t i = 0; i < listen->count; i++) {
+        const struct listen_spec *spec = &listen->items[i];
+        if (spec->implicit_tls || spec->proxy || spec->submission)
+            continue;
+        *address = spec->address;
+        if (memcmp(address->ip, any.ip, sizeof any.ip) != 0)
+            return true;
+        bool six = address->family == AF_INET6 && doctor->own6_count > 0;
+        *from_known = six || doctor->own4_count > 0;
+        if (*from_known)
+            *from = six ? doctor->own6[0] : doctor->own4[0];
+        else
+            address_parse_ip(from, address->family == AF_INET6 ? "::1" : "127.0.0.1");
+        *address = *from;
+        address->port = spec->address.port;
+        return true;
+    }
+    return false;
+}
+
 /* Reads until the end of the pipe or the deadline; false then. */
 static bool doctor_read_pipe(int fd, struct deadline deadline, char *out, size_t size)
 {

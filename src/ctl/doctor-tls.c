@@ -38,49 +38,18 @@ static const char *tls_file(const struct doctor *doctor, size_t index)
     return ((const struct tls_pair *)doctor->config->tls.certificates.items)[index].cert;
 }
 
-/* Where a client on this host reaches the listener of plain SMTP; false: there is none. */
-static bool tls_listener(const struct doctor *doctor, struct address *address)
-{
-    const struct listen_list *listen = &doctor->config->in.listen;
-    static const struct address any;
-
-    for (size_t i = 0; i < listen->count; i++) {
-        const struct listen_spec *spec = &listen->items[i];
-        if (spec->implicit_tls || spec->proxy || spec->submission)
-            continue;
-        *address = spec->address;
-        if (memcmp(address->ip, any.ip, sizeof any.ip) == 0)
-            address_parse_endpoint(address,
-                                   spec->address.family == AF_INET6 ? "[::1]:0" : "127.0.0.1:0", 0);
-        address->port = spec->address.port;
-        return true;
-    }
-    return false;
-}
-
-/* Greeted by relay-in itself. Without in.private_clients it turns loopback away after that. */
+/* Greeted by relay-in itself. Loopback it turns away, unless in.private_clients has it. */
 static bool tls_greet(const struct doctor *doctor, struct doctor_hop *hop,
                       struct doctor_finding *finding)
 {
-    struct address address;
+    struct address address, from;
+    bool from_known;
 
-    if (!tls_listener(doctor, &address)) {
+    if (!doctor_listener(doctor, &address, &from, &from_known)) {
         finding->outcome = DOCTOR_SKIPPED;
         return false;
     }
-    /* From a public address of ours, where there is one, it is an ordinary client. */
-    const struct address *from = NULL;
-    if (address.family == AF_INET6 && doctor->own6_count > 0)
-        from = &doctor->own6[0];
-    if (from != NULL)
-        memcpy(address.ip, from->ip, sizeof address.ip);
-    if (from == NULL && doctor->own4_count > 0) {
-        uint16_t port = address.port;
-        address = doctor->own4[0];
-        address.port = port;
-        from = &doctor->own4[0];
-    }
-    if (doctor_hop_greet(doctor, hop, &address, from))
+    if (doctor_hop_greet(doctor, hop, &address, from_known ? &from : NULL))
         return true;
     doctor_say(finding, DOCTOR_FAILED, _("no greeting: %s"), hop->trouble);
     doctor_advise(finding, "systemctl status relay-in");

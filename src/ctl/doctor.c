@@ -291,63 +291,6 @@ static void doctor_complain(void *context, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-/* The address that mail to the internet leaves from; no packet is sent for that. */
-static bool doctor_source(int family, struct address *own)
-{
-    struct address far;
-    struct sockaddr_storage sockaddr;
-
-    /* Some address out there, not one of documentation: a blackhole route may stand for those. */
-    address_parse_endpoint(&far, family == AF_INET ? "198.41.0.4:25" : "[2001:503:ba3e::2:30]:25",
-                           0);
-    int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    socklen_t len = address_to_sockaddr(&far, &sockaddr);
-    bool known = fd >= 0 && connect(fd, (struct sockaddr *)&sockaddr, len) == 0 &&
-                 address_of_socket(own, fd);
-    if (fd >= 0)
-        close(fd);
-    own->port = 0;
-    return known;
-}
-
-static void doctor_add_own(struct doctor *doctor, const struct address *address)
-{
-    bool six = address->family == AF_INET6;
-    struct address *list = six ? doctor->own6 : doctor->own4;
-    size_t *count = six ? &doctor->own6_count : &doctor->own4_count;
-
-    if (!doctor_is_own(doctor, address) && *count < DOCTOR_ADDRESSES_MAX)
-        list[(*count)++] = *address;
-}
-
-/* out.source says it; else the address towards the internet, if it is a public one; else
- * out.own_addresses, which is there for hosts behind NAT. */
-static void doctor_learn_own(struct doctor *doctor)
-{
-    static const int families[] = {AF_INET, AF_INET6};
-
-    for (size_t i = 0; i < 2; i++) {
-        const struct host_list *source = &doctor->config->out.source;
-        const struct host_list *own = &doctor->config->out.own_addresses;
-        struct address address;
-        bool known = false;
-        for (size_t n = 0; n < source->count; n++) {
-            if (source->items[n].family == families[i] && !address_is_private(&source->items[n])) {
-                doctor_add_own(doctor, &source->items[n]);
-                known = true;
-            }
-        }
-        if (!known && doctor_source(families[i], &address) && !address_is_private(&address)) {
-            doctor_add_own(doctor, &address);
-            known = true;
-        }
-        for (size_t n = 0; !known && n < own->count; n++) {
-            if (own->items[n].family == families[i])
-                doctor_add_own(doctor, &own->items[n]);
-        }
-    }
-}
-
 static int doctor_prepare(struct doctor_run *run, struct config *config)
 {
     struct resolver_config dns = {.trust_anchor_optional = true};

@@ -107,6 +107,13 @@ int doctor_addresses(const struct doctor *doctor, const char *name, int family, 
 /* The hosts of the MX record of a domain by preference; -1: the DNS does not say now. */
 int doctor_mx(const struct doctor *doctor, const char *domain, char hosts[][DNS_NAME_MAX],
               unsigned *preferences, size_t max);
+/* Fills in this host's public addresses: out.source, or the one towards the internet (no packet is
+ * sent), or out.own_addresses. */
+void doctor_learn_own(struct doctor *doctor);
+/* Where relay-in takes plain SMTP, and from where to ask as an ordinary client: a public address of
+ * this host. False: it has no such listener. */
+bool doctor_listener(const struct doctor *doctor, struct address *address, struct address *from,
+                     bool *from_known);
 /* Is it one of this host's public addresses? */
 bool doctor_is_own(const struct doctor *doctor, const struct address *address);
 /* "192.0.2.1, 2001:db8::1"; returns `out`. */

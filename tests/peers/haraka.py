@@ -116,6 +116,22 @@ control = "{world.bed.dir}";
     client.close()
     assert f"[{CLIENT4}]" in home.wait_mail("a").decode()
 
+    # The same by relayctl, each way. At home relay-out lets it in.
+    def try_out(*arguments, status=0, at=world.vps.enter):
+        done = subprocess.run([*at, f"{BUILD}/relayctl", "test", "-c", conf, *arguments], capture_output=True,
+                              text=True, timeout=30, env=dict(os.environ, LC_ALL="C"))
+        assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
+        return done.stdout
+    assert re.search(r"-> STARTTLS\n.*TLSv1.3(.*\n)*.*<- 250 2.0.0 Ok: queued as \w+\nDelivered", try_out("a@example.com"))
+    assert "550 5.1.1" in try_out("nobody@example.com", status=69) and "relay access" not in try_out(
+        "--plain", "--from", "a@sender.example", "a@example.com").lower()
+    assert "550 5.7.1" in try_out("a@other.example", status=69)
+    assert "out.allow" in try_out("--out", "x@plain.test", status=69)
+    assert "Delivered" in try_out(
+        "--out", "--source", BACKEND, "--from", "a@example.com", "x@plain.test", at=())
+    world.internet.wait_mail("plain.test")
+    world.internet.clear()
+
     client = Client(BACKEND, "10.0.0.1", 2526)
     client.hello("home.example")
     assert client.envelope("x@plain.test", sender="a@example.com") == [250]
