@@ -49,7 +49,8 @@ bashcompletiondir = $(datadir)/bash-completion/completions
 zshcompletiondir = $(datadir)/zsh/site-functions
 dist_zshcompletion_DATA = data/completion/_postern
 installed_elsewhere = $(DESTDIR)$(sysusersdir)/postern.conf $(DESTDIR)$(tmpfilesdir)/postern.conf \
-  $(DESTDIR)$(sysconfdir)/fail2ban/filter.d/postern.conf $(DESTDIR)$(sysconfdir)/fail2ban/jail.d/postern.conf \
+  $(DESTDIR)$(sysconfdir)/fail2ban/filter.d/postern.conf \
+  $(DESTDIR)$(sysconfdir)/fail2ban/filter.d/postern-auth.conf $(DESTDIR)$(sysconfdir)/fail2ban/jail.d/postern.conf \
   $(DESTDIR)$(bashcompletiondir)/relayctl $(DESTDIR)$(bashcompletiondir)/relay-in \
   $(DESTDIR)$(bashcompletiondir)/relay-out
 
@@ -63,6 +64,8 @@ install-data-local:
 	$(INSTALL_DATA) $(srcdir)/data/sysusers.conf '$(DESTDIR)$(sysusersdir)/postern.conf'
 	$(INSTALL_DATA) $(srcdir)/data/tmpfiles.conf '$(DESTDIR)$(tmpfilesdir)/postern.conf'
 	$(INSTALL_DATA) $(srcdir)/data/fail2ban/filter.conf '$(DESTDIR)$(sysconfdir)/fail2ban/filter.d/postern.conf'
+	$(INSTALL_DATA) $(srcdir)/data/fail2ban/filter-auth.conf \
+	  '$(DESTDIR)$(sysconfdir)/fail2ban/filter.d/postern-auth.conf'
 	$(INSTALL_DATA) $(srcdir)/data/fail2ban/jail.conf '$(DESTDIR)$(sysconfdir)/fail2ban/jail.d/postern.conf'
 	$(INSTALL_DATA) $(srcdir)/data/completion/postern.bash '$(DESTDIR)$(bashcompletiondir)/relayctl'
 	cd '$(DESTDIR)$(bashcompletiondir)' && $(LN_S) -f relayctl relay-in && $(LN_S) -f relayctl relay-out
@@ -78,7 +81,7 @@ EXTRA_DIST += data/local.mk data/units/relay-in.service.in data/units/relay-in.s
   data/units/relay-out.service.in data/units/sandbox.conf \
   data/units/postern-doctor.service.in data/units/postern-doctor.timer.in data/apparmor/relay.in \
   data/hooks/install-certificate.in data/hooks/certbot.in data/hooks/acme.sh.in \
-  data/sysusers.conf data/tmpfiles.conf data/fail2ban/filter.conf data/fail2ban/jail.conf \
+  data/sysusers.conf data/tmpfiles.conf data/fail2ban/filter.conf data/fail2ban/filter-auth.conf data/fail2ban/jail.conf \
   data/completion/postern.bash
 
 EXTRA_DIST += tests/tap.sh tests/install/check.sh tests/install/init.sh tests/install/translations.sh tests/install/run.sh tests/install/offenders.py

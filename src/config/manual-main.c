@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "config/config.h"
+#include "server/events.h"
 #include "smtp/counters.h"
 
 int main(int argc, char **argv)
@@ -12,7 +13,9 @@ int main(int argc, char **argv)
     static const struct {
         const char *table;
         void (*print)(FILE *out);
-    } tables[] = {{"options", config_print_manual}, {"metrics", counters_print_manual}};
+    } tables[] = {{"options", config_print_manual},
+                  {"metrics", counters_print_manual},
+                  {"events", events_print_manual}};
 
     for (size_t i = 0; argc == 2 && i < sizeof tables / sizeof *tables; i++) {
         if (strcmp(argv[1], tables[i].table) == 0) {

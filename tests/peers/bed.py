@@ -52,6 +52,20 @@ def read(path):
         return ""
 
 
+def fail2ban_finds(bed, log, program):
+    """The addresses that our filter for log-ins finds in the daemon's log, one for each line."""
+    folder = f"{bed.dir}/filter.d"
+    os.makedirs(folder, exist_ok=True)
+    shutil.copy("/etc/fail2ban/filter.d/common.conf", folder)
+    shutil.copy(f"{os.path.dirname(__file__)}/../../data/fail2ban/filter-auth.conf", folder)
+    path = f"{bed.dir}/fail2ban.log"
+    with open(path, "w") as file:
+        file.writelines(time.strftime("%b %d %H:%M:%S ") + f"host {program}[123]: {line}\n" for line in log.splitlines())
+    out = subprocess.run(["fail2ban-regex", "-o", "ip", path, f"{folder}/filter-auth.conf"], capture_output=True,
+                         text=True, timeout=60).stdout
+    return [line for line in out.splitlines() if re.fullmatch(r"[0-9a-f.:]+", line)]
+
+
 class Bed:
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="postern-test-")

@@ -15,7 +15,7 @@ import time
 import haraka  # its scenarios are played here, too
 import nexthops
 import tap
-from bed import BACKEND, BUILD, CLIENT4, LENIENCIES, Client, Postfix, Relay, read, wait_for
+from bed import BACKEND, BUILD, CLIENT4, LENIENCIES, Client, Postfix, Relay, fail2ban_finds, read, wait_for
 from internet import DNS, HOSTS, Authority, Exim, Names, OpenSMTPD, Receivers, Remote, Vps
 from tap import scenario
 
@@ -551,6 +551,7 @@ def users(world):
     third.cmd(f"AUTH PLAIN {plain('bob', 'secret two')}", 454)
     log = read(relay.log)
     assert "SASL PLAIN authentication failed" in log and "secret" not in log
+    assert fail2ban_finds(world.bed, log, "relay-out") == [CLIENT4] * 4, log
     # The mail server needs no log-in.
     assert send("y@plain.test")[-1].startswith("250")
 

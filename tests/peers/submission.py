@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from bed import BACKEND, CLIENT4, CLIENT6, RELAY4, Client, Postfix, read, wait_for
+from bed import BACKEND, CLIENT4, CLIENT6, RELAY4, Client, Postfix, fail2ban_finds, read, wait_for
 from mirror import FULL, PORT, introduced, learned, mirror
 from tap import scenario
 
@@ -132,6 +132,7 @@ def log_in(world):
             file.writelines(time.strftime("%b %d %H:%M:%S ") + "host postfix/smtpd[123]: " + f + "\n" for f in failures)
         out = subprocess.run(["fail2ban-regex", path, "postfix[mode=auth]"], capture_output=True, text=True, timeout=60)
         assert "6 matched" in out.stdout, out.stdout[-600:]
+        assert fail2ban_finds(world.bed, ours, "relay-in") == [CLIENT4] * 6
         # MAIL's own address is in the log by right; nothing else of the user is, and nothing of the password
         shown = ours.replace(f"from=<{USER}>", "")
         assert [s for s in secrets() if s in shown] == []
