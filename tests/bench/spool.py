@@ -3,8 +3,8 @@
 usage: tests/bench/run.sh spool.py [--before FOLDER] [--rounds N] [--clients N] [--messages N] [--text FILE]
 
 Every message is stored and delivered to a sink that takes all. FOLDER has a relay-out built before; the two
-take turns. System calls are counted by strace in a run of its own, as it slows everything down; context switches are
-the kernel's count of each thread's.
+take turns. System calls are counted by strace, in a run of its own with one client, as it slows everything down
+and so changes who meets whom; context switches are the kernel's count of each thread's.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -20,7 +20,7 @@ import time
 import servers
 from bed import BUILD, RELAY, Bed, Sink, load, measure, read
 
-TRACED = 600  # messages under strace
+TRACED = 300  # messages with one client
 
 
 def build_of(folder, name):
@@ -35,14 +35,14 @@ def switches(server):
     return total
 
 
-def system_calls(server, clients):
+def system_calls(server):
     """The calls for a message by name, all of its way through the spool."""
     text = f"{server.dir}/strace"
     tracer = subprocess.Popen(["strace", "-qq", "-f", "-c", "-U", "calls,name", "-o", text, "-p",
                                str(server.process.pid)], stderr=subprocess.DEVNULL)
     try:
         time.sleep(1)
-        load(f"{RELAY}:{server.port}", messages=TRACED, connections=clients)
+        load(f"{RELAY}:{server.port}", messages=TRACED, connections=1)
         server.settle()
     finally:
         tracer.send_signal(signal.SIGINT)
@@ -59,14 +59,21 @@ def round_of(server, sink, options):
     return result
 
 
+def switches_alone(server):
+    before = switches(server)
+    load(f"{RELAY}:{server.port}", messages=TRACED, connections=1)
+    server.settle()
+    return (switches(server) - before) / TRACED
+
+
 def middle(runs, key):
     return statistics.median(run[key] for run in runs)
 
 
-def report(name, runs, calls):
+def report(name, runs, calls, alone):
     faults = sum(run["refused"] + run["broken"] + run["lost"] for run in runs)
     return (f"{name:8} {middle(runs, 'rate'):8.0f} {middle(runs, 'through'):8.0f} {middle(runs, 'cpu_ms'):7.3f} "
-            f"{middle(runs, 'switches'):9.1f} {sum(calls.values()):7.1f} {middle(runs, 'p99_ms'):8.1f} "
+            f"{middle(runs, 'switches'):9.1f} {alone:7.1f} {sum(calls.values()):6.1f} {middle(runs, 'p99_ms'):8.1f} "
             f"{middle(runs, 'foreign'):8.2f} {faults:7}")
 
 
@@ -93,14 +100,16 @@ def main():
         for _ in range(options.rounds):
             for server in running:
                 runs[server].append(round_of(server, sink, options))
-        calls = {server: system_calls(server, options.clients) for server in running}
+        alone = {server: switches_alone(server) for server in running}
+        calls = {server: system_calls(server) for server in running}
         lines = [f"{os.cpu_count()} CPUs, Linux {os.uname().release.split('-')[0]}; {options.clients} clients, a "
                  f"message on a connection, stored and delivered; medians of {options.rounds} rounds",
-                 "build     taken/s  through/s  ms CPU  switches   calls   p99 ms  foreign  errors"]
-        lines += [report(server.name, runs[server], calls[server]) for server in running]
+                 "(one client: alone, calls)",
+                 "build     taken/s through/s  ms CPU  switches   alone  calls   p99 ms  foreign  errors"]
+        lines += [report(server.name, runs[server], calls[server], alone[server]) for server in running]
         names = sorted({name for counts in calls.values() for name in counts},
                        key=lambda name: -max(counts.get(name, 0) for counts in calls.values()))
-        lines.append("calls for a message:")
+        lines.append("calls for a message, with one client:")
         for name in names:
             row = [calls[server].get(name, 0) for server in running]
             if max(row) >= 0.05:
