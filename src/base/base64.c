@@ -1,59 +1,58 @@
-/* base/base64.c - base64 (RFC 4648 4), as SASL wants it
+/* base/base64.c - base64 (RFC 4648 4), as SASL wants it, by GnuTLS
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include "base/base64.h"
 
-#include <stdint.h>
+#include <gnutls/gnutls.h>
+#include <stdbool.h>
 #include <string.h>
-
-static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 char *base64_encode(const void *bytes, size_t len, char *out)
 {
-    const uint8_t *from = bytes;
-    char *to = out;
+    const gnutls_datum_t from = {(unsigned char *)bytes, (unsigned)len};
+    gnutls_datum_t text = {NULL, 0};
 
-    for (size_t i = 0; i < len; i += 3) {
-        size_t left = len - i;
-        uint32_t group = (uint32_t)from[i] << 16;
-        group |= left > 1 ? (uint32_t)from[i + 1] << 8 : 0;
-        group |= left > 2 ? from[i + 2] : 0;
-        *to++ = digits[group >> 18];
-        *to++ = digits[group >> 12 & 63];
-        *to++ = left > 1 ? digits[group >> 6 & 63] : '=';
-        *to++ = left > 2 ? digits[group & 63] : '=';
+    out[0] = '\0';
+    if (len > 0 && gnutls_base64_encode2(&from, &text) == GNUTLS_E_SUCCESS) {
+        memcpy(out, text.data, text.size);
+        out[text.size] = '\0';
     }
-    *to = '\0';
+    gnutls_free(text.data);
     return out;
 }
 
-static int value_of(char digit)
+/* GnuTLS passes over what is not base64 here and there. */
+static bool base64_is_strict(const char *text, size_t len)
 {
-    const char *at = digit != '\0' ? strchr(digits, digit) : NULL;
-    return at != NULL ? (int)(at - digits) : -1;
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t padding = 0;
+
+    while (padding < 2 && padding < len && text[len - 1 - padding] == '=')
+        padding++;
+    for (size_t i = 0; i < len - padding; i++) {
+        if (text[i] == '\0' || strchr(digits, text[i]) == NULL)
+            return false;
+    }
+    return len % 4 == 0;
 }
 
 long base64_decode(const char *text, size_t len, void *out)
 {
-    uint8_t *to = out;
-    size_t padding = 0;
+    const gnutls_datum_t from = {(unsigned char *)text, (unsigned)len};
+    gnutls_datum_t bytes = {NULL, 0};
+    long size = -1;
 
-    if (len % 4 != 0)
+    if (len == 0)
+        return 0;
+    if (!base64_is_strict(text, len) ||
+        gnutls_base64_decode2(&from, &bytes) != GNUTLS_E_SUCCESS)
         return -1;
-    while (padding < 2 && padding < len && text[len - 1 - padding] == '=')
-        padding++;
-    for (size_t i = 0; i < len; i += 4) {
-        uint32_t group = 0;
-        size_t missing = i + 4 == len ? padding : 0;
-        for (size_t k = 0; k < 4; k++) {
-            int value = k < 4 - missing ? value_of(text[i + k]) : 0;
-            if (value < 0)
-                return -1;
-            group = group << 6 | (uint32_t)value;
-        }
-        for (size_t k = 0; k < 3 - missing; k++)
-            *to++ = (uint8_t)(group >> (16 - 8 * k));
+    if (bytes.size <= len / 4 * 3) {
+        size = (long)bytes.size;
+        memcpy(out, bytes.data, bytes.size);
     }
-    return to - (uint8_t *)out;
+    gnutls_memset(bytes.data, 0, bytes.size); /* it may be a password */
+    gnutls_free(bytes.data);
+    return size;
 }

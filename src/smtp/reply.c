@@ -161,8 +161,7 @@ static bool is_digit(char octet)
     return octet >= '0' && octet <= '9';
 }
 
-/* RFC 3463 2: class "." subject "." detail, the class that of the reply. Returns its length. */
-static size_t enhanced_length(const char *text, size_t len, int code)
+size_t reply_enhanced_length(const char *text, size_t len, int code)
 {
     size_t at = 1;
     if (len < 5 || text[0] != '0' + code / 100)
@@ -210,13 +209,13 @@ void reply_finish(struct reply *reply)
         reply_misplaced(reply);
         return;
     }
-    size_t len = enhanced_length(reply->text, line_length(reply->text), reply->code);
+    size_t len = reply_enhanced_length(reply->text, line_length(reply->text), reply->code);
     if (len == 0 || len >= sizeof reply->enhanced)
         return;
     memcpy(reply->enhanced, reply->text, len);
     reply->enhanced[len] = '\0';
     for (const char *line = reply->text; *line != '\0'; line += line_length(line) + 1) {
-        if (enhanced_length(line, line_length(line), reply->code) != len ||
+        if (reply_enhanced_length(line, line_length(line), reply->code) != len ||
             memcmp(line, reply->enhanced, len) != 0) {
             reply->enhanced[0] = '\0';
             return;

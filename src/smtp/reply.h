@@ -67,6 +67,10 @@ void reply_finish(struct reply *reply);
 /* None came. */
 void reply_clear(struct reply *reply);
 
+/* The octets of the enhanced code at text[0..len): class "." subject "." detail (RFC 3463 2), the class
+ * that of the reply's code. 0: there is none. */
+size_t reply_enhanced_length(const char *text, size_t len, int code);
+
 /* Fills it from printf: one line, or several separated by '\n'. `enhanced` "" = none. */
 void reply_set(struct reply *reply, int code, const char *enhanced, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

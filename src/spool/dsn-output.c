@@ -6,10 +6,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/base64.h"
 #include "base/utf8.h"
 #include "spool/dsn-internal.h"
 
 #define WRAP_COLUMN 76
+#define ENCODED_WORD_TEXT 45 /* octets: with their base64 a word has 72 of at most 75 */
 
 int dsn_output_flush(struct dsn_output *output)
 {
@@ -120,22 +122,6 @@ void dsn_put_wrapped(FILE *out, size_t column, const char *indent, const char *t
     }
 }
 
-/* An encoded word holds at most 75 octets: 45 of text make 60 of base64. */
-static void put_encoded_word(FILE *out, const char *text, size_t len)
-{
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    fputs("=?UTF-8?B?", out);
-    for (size_t i = 0; i < len; i += 3) {
-        unsigned char in[3] = {(unsigned char)text[i], i + 1 < len ? (unsigned char)text[i + 1] : 0,
-                               i + 2 < len ? (unsigned char)text[i + 2] : 0};
-        putc(digits[in[0] >> 2], out);
-        putc(digits[(in[0] & 3) << 4 | in[1] >> 4], out);
-        putc(i + 1 < len ? digits[(in[1] & 15) << 2 | in[2] >> 6] : '=', out);
-        putc(i + 2 < len ? digits[in[2] & 63] : '=', out);
-    }
-    fputs("?=", out);
-}
-
 void dsn_put_header_text(FILE *out, const char *text)
 {
     if (dsn_is_ascii(text)) {
@@ -143,12 +129,12 @@ void dsn_put_header_text(FILE *out, const char *text)
         return;
     }
     for (size_t len = strlen(text), piece; len > 0; text += piece, len -= piece) {
-        piece = len < 45 ? len : 45;
+        char word[BASE64_SIZE(ENCODED_WORD_TEXT)];
+        piece = len < ENCODED_WORD_TEXT ? len : ENCODED_WORD_TEXT;
         while (piece < len && is_continuation(text[piece]))
             piece--;
-        put_encoded_word(out, text, piece);
-        if (piece < len)
-            fputs("\n ", out);
+        fprintf(out, "=?UTF-8?B?%s?=%s", base64_encode(text, piece, word),
+                piece < len ? "\n " : "");
     }
 }
 

@@ -9,23 +9,11 @@
 #include "base/i18n.h"
 #include "base/utf8.h"
 #include "spool/dsn-internal.h"
+#include "smtp/reply.h"
 #include "smtp/xclient.h"
 
 #define PROSE_RECIPIENTS_MAX 100 /* named in the prose; the fields name all */
 #define STATUS_MAX 12
-
-/* "d.ddd.ddd" at `text`: its length, or 0. */
-static size_t enhanced_code(const char *text)
-{
-    size_t subject = 0, detail = 0;
-    if (strchr("245", *text) == NULL || *text == '\0' || text[1] != '.')
-        return 0;
-    subject = strspn(text + 2, "0123456789");
-    if (subject == 0 || subject > 3 || text[2 + subject] != '.')
-        return 0;
-    detail = strspn(text + 3 + subject, "0123456789");
-    return detail == 0 || detail > 3 ? 0 : 3 + subject + detail;
-}
 
 /* The enhanced code of the reply where it fits the action, else one that says no more than the
  * reply's class; "5.4.7" for what has expired, whatever the last reply was. */
@@ -37,10 +25,10 @@ static const char *status_of(const struct dsn *dsn, const struct spool_recipient
     const char *reply = recipient->reply != NULL ? recipient->reply : "";
     bool has_code = strspn(reply, "0123456789") == 3 && (reply[3] == ' ' || reply[3] == '-');
     const char *enhanced = has_code ? reply + 4 : reply;
-    size_t len = enhanced_code(enhanced);
 
     snprintf(out, STATUS_MAX, "%s", dsn->expired ? "5.4.7" : fallback[dsn->action]);
-    if (!dsn->expired && len > 0 && len < STATUS_MAX && *enhanced == *out) {
+    size_t len = reply_enhanced_length(enhanced, strcspn(enhanced, "\n"), (*out - '0') * 100);
+    if (!dsn->expired && len > 0 && len < STATUS_MAX) {
         memcpy(out, enhanced, len);
         out[len] = '\0';
     }
