@@ -57,6 +57,9 @@ int64_t delivery_from_queue(const struct delivery_pool *pool, int64_t due_ms); /
 /* One work from the queue, to its end. */
 void delivery_work(struct delivery_pool *pool, const struct queue_work *work);
 
+/* `effect` may be NULL. */
+void delivery_log_problem(uint64_t id, const char *reason, const char *effect);
+
 /* Marks in a copy of the envelope what is settled but could not be recorded. */
 void delivery_recall(struct delivery_pool *pool, struct spool_envelope *envelope);
 /* Writes changes to the envelope, here and on disk, with `next_try` for what stays queued; removes the

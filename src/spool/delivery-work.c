@@ -1,4 +1,4 @@
-/* spool/delivery-work.c - one delivery, one delay notice, one expiry, from the queue to the disk
+/* spool/delivery-work.c - one delivery, one delay notice, one expiry, one order, from the queue to the disk
  *
  * The order within a delivery: the hook delivers; the sender's report is spooled; the queue says
  * when the rest is due; the envelope records all of it; the queue gets the work back.
@@ -54,16 +54,6 @@ static bool is_due_there(struct delivery_pool *pool, const struct spool_envelope
         return false;
     pool->config.hooks.destination(pool->config.context, envelope, &recipient->path, name);
     return strcmp(name, destination) == 0;
-}
-
-static void log_problem(const struct queue_work *work, const char *reason)
-{
-    char id[SPOOL_ID_LEN + 1];
-    struct log_line line;
-    log_begin(&line, LOG_LEVEL_ERROR, "event=delivery-problem");
-    log_str(&line, "id", spool_id_format(work->id, id));
-    log_str(&line, "reason", reason);
-    log_end(&line);
 }
 
 static void log_result(const struct delivery_job *job, size_t i, const char *status)
@@ -146,10 +136,10 @@ static void tell_sender(struct delivery_pool *pool, const struct queue_work *wor
 {
     struct error err = {""};
     if (delivery_report(pool, envelope, bench->relayed, DSN_RELAYED, false, &err) != 0)
-        log_problem(work, err.text);
+        delivery_log_problem(work->id, err.text, NULL);
     if (delivery_report(pool, envelope, bench->refused, DSN_FAILED, false, &err) == 0)
         return;
-    log_problem(work, err.text);
+    delivery_log_problem(work->id, err.text, NULL);
     for (size_t i = 0; i < count; i++) {
         if (bench->refused[bench->changes[i].index])
             bench->changes[i].state = RECIPIENT_QUEUED;
@@ -188,7 +178,7 @@ static void settle(struct delivery_pool *pool, const struct queue_work *work,
     enum spool_result result = delivery_record(pool, envelope, bench->changes, count, next, &err);
     if (result == SPOOL_OK || result == SPOOL_MISSING)
         return;
-    log_problem(work, err.text);
+    delivery_log_problem(work->id, err.text, NULL);
     queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
 }
 
@@ -237,7 +227,7 @@ static void fail_lost(struct delivery_pool *pool, const struct queue_work *work,
     log_end(&line);
     if (found == SPOOL_SENSELESS &&
         spool_set_data_aside(pool->config.spool, work->id, &err) != SPOOL_OK) {
-        log_problem(work, err.text);
+        delivery_log_problem(work->id, err.text, NULL);
         queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
         return;
     }
@@ -258,7 +248,7 @@ static void record_only(struct delivery_pool *pool, const struct queue_work *wor
     enum spool_result result = delivery_record(pool, envelope, NULL, 0, 0, &err);
     bool done = result == SPOOL_OK || result == SPOOL_MISSING;
     if (!done)
-        log_problem(work, err.text);
+        delivery_log_problem(work->id, err.text, NULL);
     queue_judge(pool->queue, work, done ? QUEUE_SETTLED : QUEUE_DEFERRED, NULL);
 }
 
@@ -275,7 +265,7 @@ static void deliver(struct delivery_pool *pool, const struct queue_work *work,
     size_t left = spool_envelope_left(envelope);
 
     if (bench_init(&bench, envelope->recipient_count, left > 0 ? left : 1) != 0) {
-        log_problem(work, _("out of memory"));
+        delivery_log_problem(work->id, _("out of memory"), NULL);
         queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
         return;
     }
@@ -297,7 +287,7 @@ static void deliver(struct delivery_pool *pool, const struct queue_work *work,
     } else if (found == SPOOL_MISSING || found == SPOOL_SENSELESS) {
         fail_lost(pool, work, found, &job, envelope, &bench, err.text);
     } else {
-        log_problem(work, err.text);
+        delivery_log_problem(work->id, err.text, NULL);
         queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
     }
     bench_free(&bench);
@@ -324,9 +314,9 @@ static void give_notice(struct delivery_pool *pool, const struct queue_work *wor
     bool done =
         about != NULL && delivery_report(pool, envelope, about, DSN_DELAYED, false, &err) == 0;
     if (!done)
-        log_problem(work, about != NULL ? err.text : _("out of memory"));
+        delivery_log_problem(work->id, about != NULL ? err.text : _("out of memory"), NULL);
     else if (delivery_record_notice(pool, work->id, &err) != SPOOL_OK)
-        log_problem(work, err.text);
+        delivery_log_problem(work->id, err.text, NULL);
     free(about);
     queue_judge(pool->queue, work, done ? QUEUE_SETTLED : QUEUE_DEFERRED, NULL);
 }
@@ -372,7 +362,7 @@ static void expire(struct delivery_pool *pool, const struct queue_work *work,
                 delivery_report(pool, envelope, about, DSN_FAILED, true, &err) == 0 &&
                 delivery_remove(pool, work->id, &err) == SPOOL_OK;
     if (!done)
-        log_problem(work, about != NULL ? err.text : _("out of memory"));
+        delivery_log_problem(work->id, about != NULL ? err.text : _("out of memory"), NULL);
     free(about);
     queue_judge(pool->queue, work, done ? QUEUE_SETTLED : QUEUE_DEFERRED, NULL);
 }
@@ -386,7 +376,7 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
     if (result == SPOOL_OK)
         delivery_recall(pool, &envelope);
     else
-        log_problem(work, err.text);
+        delivery_log_problem(work->id, err.text, NULL);
     /* Its envelope could not be read at the start: only now it is known where it is to go. */
     bool unknown = result == SPOOL_OK && work->kind == QUEUE_DELIVER &&
                    work->destination[0] == '\0' && spool_envelope_left(&envelope) > 0;
@@ -402,6 +392,119 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
         expire(pool, work, &envelope);
     queue_finish(pool->queue, work);
     if (unknown && delivery_accept(pool, &envelope) != 0)
-        log_problem(work, _("out of memory"));
+        delivery_log_problem(work->id, _("out of memory"), NULL);
     spool_envelope_clear(&envelope);
+}
+
+/* What an operator may want of a message while the daemon runs. */
+
+struct hold {
+    bool wanted;
+    int64_t now;
+};
+
+static enum spool_edit_action set_hold(void *context, struct spool_envelope *envelope)
+{
+    const struct hold *hold = context;
+    return spool_envelope_hold(envelope, hold->wanted, hold->now) ? SPOOL_EDIT_WRITE
+                                                                  : SPOOL_EDIT_KEEP;
+}
+
+static void log_order(const char *order, uint64_t id)
+{
+    char text[SPOOL_ID_LEN + 1];
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_NOTICE, "event=queue-order");
+    log_str(&line, "order", order);
+    log_str(&line, "id", spool_id_format(id, text));
+    log_end(&line);
+}
+
+static enum queue_answer record_hold(struct delivery_pool *pool, uint64_t id, bool wanted,
+                                     struct error *err)
+{
+    struct hold hold = {wanted, delivery_now(pool)};
+    switch (spool_edit(pool->config.spool, id, set_hold, &hold, err)) {
+    case SPOOL_OK:
+        log_order(wanted ? "hold" : "release", id);
+        return QUEUE_DONE;
+    case SPOOL_MISSING:
+        return QUEUE_NO_SUCH;
+    default:
+        return QUEUE_BUSY;
+    }
+}
+
+/* The queue first: from then on it is not tried, whatever the disk says. */
+enum queue_answer delivery_hold(struct delivery_pool *pool, uint64_t id, struct error *err)
+{
+    enum queue_answer answer = queue_hold(pool->queue, id);
+    return answer == QUEUE_DONE ? record_hold(pool, id, true, err) : answer;
+}
+
+enum queue_answer delivery_release(struct delivery_pool *pool, uint64_t id, struct error *err)
+{
+    enum queue_answer answer = queue_release(pool->queue, id);
+    return answer == QUEUE_DONE ? record_hold(pool, id, false, err) : answer;
+}
+
+/* Marks them in our copy, which the sender's report is made from, and lists them. */
+static size_t choose_discarded(struct spool_envelope *envelope, const char *domain, bool *about,
+                               struct change *changes)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        struct spool_recipient *recipient = &envelope->recipients[i];
+        if (!spool_recipient_waits_at(recipient, domain))
+            continue;
+        about[i] = dsn_wanted(envelope, recipient, DSN_FAILED);
+        changes[count++] = (struct change){.index = i, .state = RECIPIENT_FAILED};
+        if (recipient->reply == NULL)
+            spool_envelope_set_text(&recipient->reply,
+                                    "554 5.7.0 Removed from the queue by the operator",
+                                    ENVELOPE_REPLY_MAX);
+    }
+    return count;
+}
+
+static enum spool_result discard(struct delivery_pool *pool, struct spool_envelope *envelope,
+                                 const char *domain, bool bounce, struct error *err)
+{
+    bool *about = calloc(envelope->recipient_count, sizeof *about);
+    struct change *changes = calloc(envelope->recipient_count, sizeof *changes);
+    enum spool_result result = SPOOL_BROKEN;
+
+    if (about == NULL || changes == NULL) {
+        error_set(err, _("out of memory"));
+        goto out;
+    }
+    size_t count = choose_discarded(envelope, domain, about, changes);
+    if (!bounce || delivery_report(pool, envelope, about, DSN_FAILED, false, err) == 0)
+        result = delivery_record(pool, envelope, changes, count, 0, err);
+out:
+    free(about);
+    free(changes);
+    return result;
+}
+
+enum queue_answer delivery_discard(struct delivery_pool *pool, uint64_t id, const char *domain,
+                                   bool bounce, struct error *err)
+{
+    struct spool_envelope envelope;
+    enum queue_answer answer = queue_claim(pool->queue, id);
+    if (answer != QUEUE_DONE)
+        return answer;
+    enum spool_result result = spool_read(pool->config.spool, id, &envelope, err);
+    if (result == SPOOL_OK) {
+        delivery_recall(pool, &envelope);
+        result = discard(pool, &envelope, domain, bounce, err);
+    }
+    queue_unclaim(pool->queue, id, result == SPOOL_OK || result == SPOOL_MISSING);
+    if (result == SPOOL_OK) {
+        log_order("remove", id);
+        if (spool_envelope_left(&envelope) > 0)
+            delivery_accept(pool, &envelope);
+    }
+    spool_envelope_clear(&envelope);
+    return result == SPOOL_OK ? QUEUE_DONE : result == SPOOL_MISSING ? QUEUE_NO_SUCH : QUEUE_BUSY;
 }
