@@ -37,7 +37,7 @@ struct password_order {
     bool remove;
 };
 
-static void print_help(void)
+static void password_print_help(void)
 {
     printf(_("Usage: relayctl password [OPTION...] FILE USER [SENDER...]\n"
              "Sets the password of a user who may log in at relay-out, in FILE (out.users_file).\n"
@@ -55,7 +55,7 @@ static void print_help(void)
 }
 
 /* One line; without its end. */
-static bool read_line(char *out, size_t size)
+static bool password_read_line(char *out, size_t size)
 {
     if (fgets(out, (int)size, stdin) == NULL)
         return false;
@@ -72,25 +72,26 @@ static const int ending_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGALRM
 
 static volatile sig_atomic_t caught_signal;
 
-static void note_signal(int number)
+static void password_note_signal(int number)
 {
     caught_signal = number;
 }
 
 /* One line from the terminal; they come while it waits, and then only. */
-static bool wait_for_line(const sigset_t *open, char *out, size_t size)
+static bool password_wait_for_line(const sigset_t *open, char *out, size_t size)
 {
     struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
     int ready;
     do
         ready = ppoll(&terminal, 1, NULL, open);
     while (ready < 0 && errno == EINTR && caught_signal == 0);
-    return ready > 0 && read_line(out, size);
+    return ready > 0 && password_read_line(out, size);
 }
 
-static bool ask_terminal(const char *prompt, const struct termios *before, char *out, size_t size)
+static bool password_ask_terminal(const char *prompt, const struct termios *before, char *out,
+                                  size_t size)
 {
-    const struct sigaction action = {.sa_handler = note_signal};
+    const struct sigaction action = {.sa_handler = password_note_signal};
     struct sigaction former[ENDING_SIGNALS];
     struct termios quiet = *before;
     sigset_t blocked, open;
@@ -105,7 +106,7 @@ static bool ask_terminal(const char *prompt, const struct termios *before, char 
     fprintf(stderr, "%s", prompt);
     quiet.c_lflag &= ~(tcflag_t)ECHO;
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
-    bool read = wait_for_line(&open, out, size);
+    bool read = password_wait_for_line(&open, out, size);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, before);
     fprintf(stderr, "\n");
     for (size_t i = 0; i < ENDING_SIGNALS; i++)
@@ -114,15 +115,15 @@ static bool ask_terminal(const char *prompt, const struct termios *before, char 
     return read;
 }
 
-static bool ask_quietly(const char *prompt, char *out, size_t size)
+static bool password_ask_quietly(const char *prompt, char *out, size_t size)
 {
     struct termios before;
     bool read;
 
     if (tcgetattr(STDIN_FILENO, &before) != 0)
-        return read_line(out, size);
+        return password_read_line(out, size);
     do {
-        read = ask_terminal(prompt, &before, out, size);
+        read = password_ask_terminal(prompt, &before, out, size);
         /* What it was to do: end us, or stop us until the terminal is ours again. */
         if (caught_signal != 0)
             raise(caught_signal);
@@ -130,18 +131,18 @@ static bool ask_quietly(const char *prompt, char *out, size_t size)
     return read;
 }
 
-static bool ask_password(char out[PASSWORD_MAX + 2])
+static bool password_ask_password(char out[PASSWORD_MAX + 2])
 {
     char again[PASSWORD_MAX + 2];
     bool same = true;
 
-    if (!ask_quietly(_("Password: "), out, PASSWORD_MAX + 2) || out[0] == '\0') {
+    if (!password_ask_quietly(_("Password: "), out, PASSWORD_MAX + 2) || out[0] == '\0') {
         fprintf(stderr, _("relayctl password: a password of 1 to %d octets is needed\n"),
                 PASSWORD_MAX);
         return false;
     }
     if (isatty(STDIN_FILENO)) {
-        same = ask_quietly(_("Again: "), again, sizeof again) && strcmp(out, again) == 0;
+        same = password_ask_quietly(_("Again: "), again, sizeof again) && strcmp(out, again) == 0;
         explicit_bzero(again, sizeof again);
     }
     if (!same)
@@ -149,14 +150,14 @@ static bool ask_password(char out[PASSWORD_MAX + 2])
     return same;
 }
 
-static bool is_of_user(const char *line, const char *user)
+static bool password_is_of_user(const char *line, const char *user)
 {
     size_t len = strlen(user);
     return strncmp(line, user, len) == 0 && line[len] == ':';
 }
 
 /* What stands behind the hash, its colon included; to be freed. NULL: nothing. */
-static char *old_senders(const struct password_order *order)
+static char *password_old_senders(const struct password_order *order)
 {
     FILE *stream = fopen(order->file, "re");
     char *line = NULL, *found = NULL;
@@ -164,7 +165,8 @@ static char *old_senders(const struct password_order *order)
 
     while (stream != NULL && found == NULL && getline(&line, &size, stream) >= 0) {
         line[strcspn(line, "\r\n")] = '\0';
-        const char *hash = is_of_user(line, order->user) ? line + strlen(order->user) + 1 : "";
+        const char *hash =
+            password_is_of_user(line, order->user) ? line + strlen(order->user) + 1 : "";
         const char *senders = strchr(hash, ':');
         if (senders != NULL)
             found = strdup(senders);
@@ -175,9 +177,9 @@ static char *old_senders(const struct password_order *order)
     return found;
 }
 
-static void put_senders(const struct password_order *order, FILE *stream)
+static void password_put_senders(const struct password_order *order, FILE *stream)
 {
-    char *old = order->sender_count == 0 ? old_senders(order) : NULL;
+    char *old = order->sender_count == 0 ? password_old_senders(order) : NULL;
     for (int i = 0; i < order->sender_count; i++)
         fprintf(stream, "%s%s", i == 0 ? ":" : " ", order->senders[i]);
     fprintf(stream, "%s\n", old != NULL ? old : "");
@@ -185,7 +187,7 @@ static void put_senders(const struct password_order *order, FILE *stream)
 }
 
 /* The user's new line, to be freed; NULL with a message on failure. */
-static char *make_line(const struct password_order *order)
+static char *password_make_line(const struct password_order *order)
 {
     char password[PASSWORD_MAX + 2], salt[CRYPT_GENSALT_OUTPUT_SIZE];
     struct crypt_data *data = calloc(1, sizeof *data);
@@ -195,13 +197,13 @@ static char *make_line(const struct password_order *order)
     /* NULL: the best method that libcrypt knows, with its own randomness. */
     const char *hash = NULL;
     if (data != NULL && crypt_gensalt_rn(NULL, 0, NULL, 0, salt, sizeof salt) != NULL &&
-        ask_password(password))
+        password_ask_password(password))
         hash = crypt_r(password, salt, data);
     explicit_bzero(password, sizeof password);
     FILE *stream = hash != NULL && hash[0] != '*' ? open_memstream(&line, &size) : NULL;
     if (stream != NULL) {
         fprintf(stream, "%s:%s", order->user, hash);
-        put_senders(order, stream);
+        password_put_senders(order, stream);
         fclose(stream);
     }
     free(data);
@@ -209,14 +211,14 @@ static char *make_line(const struct password_order *order)
 }
 
 /* All lines of the old file but the user's. True when that was there. */
-static bool copy_others(FILE *from, FILE *to, const char *user)
+static bool password_copy_others(FILE *from, FILE *to, const char *user)
 {
     char *line = NULL;
     size_t size = 0;
     bool found = false;
 
     while (from != NULL && getline(&line, &size, from) >= 0) {
-        if (is_of_user(line, user))
+        if (password_is_of_user(line, user))
             found = true;
         else
             fputs(line, to);
@@ -227,7 +229,7 @@ static bool copy_others(FILE *from, FILE *to, const char *user)
     return found;
 }
 
-static void drop_report(void *context, const char *text)
+static void password_drop_report(void *context, const char *text)
 {
     (void)context;
     (void)text;
@@ -235,11 +237,12 @@ static void drop_report(void *context, const char *text)
 
 /* Whom relay-out runs as. A configuration with mistakes, which this may be a part of mending, counts
  * for none. */
-static bool find_reader(const struct password_order *order, uid_t *uid, gid_t *gid)
+static bool password_find_reader(const struct password_order *order, uid_t *uid, gid_t *gid)
 {
     struct error err;
     const char *file = order->config != NULL ? order->config : config_default_file;
-    struct config *config = access(file, R_OK) == 0 ? config_load(file, drop_report, NULL) : NULL;
+    struct config *config =
+        access(file, R_OK) == 0 ? config_load(file, password_drop_report, NULL) : NULL;
     bool found = config != NULL ? privileges_find(config->user, config->group, uid, gid, &err) == 0
                                 : privileges_find(DEFAULT_USER, "", uid, gid, &err) == 0;
     config_unref(config);
@@ -247,12 +250,12 @@ static bool find_reader(const struct password_order *order, uid_t *uid, gid_t *g
 }
 
 /* Owner and mode are the old one's, so far as the daemon can read the file: it is of no use else. */
-static void choose_rights(const struct password_order *order, struct stat *rights)
+static void password_choose_rights(const struct password_order *order, struct stat *rights)
 {
     uid_t uid;
     gid_t gid;
 
-    if (geteuid() != 0 || !find_reader(order, &uid, &gid))
+    if (geteuid() != 0 || !password_find_reader(order, &uid, &gid))
         return;
     mode_t mode = rights->st_mode;
     if ((mode & S_IROTH) || (rights->st_uid == uid && (mode & S_IRUSR)) ||
@@ -262,7 +265,7 @@ static void choose_rights(const struct password_order *order, struct stat *right
     rights->st_mode |= S_IRGRP;
 }
 
-static int open_new(const char *path, const struct stat *rights)
+static int password_open_new(const char *path, const struct stat *rights)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
@@ -274,20 +277,20 @@ static int open_new(const char *path, const struct stat *rights)
     return -1;
 }
 
-static int replace(const struct password_order *order, const char *line, const char *path)
+static int password_replace(const struct password_order *order, const char *line, const char *path)
 {
     struct stat status;
     bool had_old = stat(order->file, &status) == 0;
     if (!had_old)
         status = (struct stat){.st_uid = geteuid(), .st_gid = getegid(), .st_mode = NEW_FILE_MODE};
-    choose_rights(order, &status);
+    password_choose_rights(order, &status);
     FILE *from = had_old ? fopen(order->file, "re") : NULL;
-    int fd = (had_old && from == NULL) ? -1 : open_new(path, &status);
+    int fd = (had_old && from == NULL) ? -1 : password_open_new(path, &status);
     FILE *to = fd >= 0 ? fdopen(fd, "w") : NULL;
     int result = -1;
 
     if (to != NULL) {
-        bool found = copy_others(from, to, order->user);
+        bool found = password_copy_others(from, to, order->user);
         if (line != NULL)
             fputs(line, to);
         /* What could not be read or written are users that would be gone. */
@@ -302,10 +305,11 @@ static int replace(const struct password_order *order, const char *line, const c
     return result;
 }
 
-static int write_file(const struct password_order *order, const char *line)
+static int password_write_file(const struct password_order *order, const char *line)
 {
     char *path = NULL;
-    int result = asprintf(&path, "%s.new", order->file) >= 0 ? replace(order, line, path) : -1;
+    int result =
+        asprintf(&path, "%s.new", order->file) >= 0 ? password_replace(order, line, path) : -1;
 
     if (result == EX_NOUSER)
         fprintf(stderr, _("relayctl password: there is no user \"%s\" in %s\n"), order->user,
@@ -323,7 +327,7 @@ static int write_file(const struct password_order *order, const char *line)
     return result < 0 ? EX_CANTCREAT : result;
 }
 
-static bool is_usable(const struct password_order *order)
+static bool password_is_usable(const struct password_order *order)
 {
     if (order->user[0] == '\0' || strpbrk(order->user, ":\r\n#") != NULL) {
         fprintf(stderr, _("relayctl password: a user's name has no ':', '#' or line end in it\n"));
@@ -354,7 +358,7 @@ int password_main(int argc, char **argv)
 
     while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
         if (letter == 'h') {
-            print_help();
+            password_print_help();
             return EX_OK;
         }
         if (letter != 'd' && letter != 'c')
@@ -372,10 +376,10 @@ int password_main(int argc, char **argv)
     order.user = argv[optind + 1];
     order.senders = argv + optind + 2;
     order.sender_count = argc - optind - 2;
-    if (!is_usable(&order))
+    if (!password_is_usable(&order))
         return EX_USAGE;
-    char *line = order.remove ? NULL : make_line(&order);
-    int status = line != NULL || order.remove ? write_file(&order, line) : EX_DATAERR;
+    char *line = order.remove ? NULL : password_make_line(&order);
+    int status = line != NULL || order.remove ? password_write_file(&order, line) : EX_DATAERR;
     free(line);
     return status;
 }

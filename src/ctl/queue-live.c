@@ -20,13 +20,14 @@
 #define PATIENCE_S 60 /* for each piece of the answer */
 #define LAST_LINE "end\n"
 
-static enum live_result refuse(struct error *err, const char *what)
+static enum live_result live_refuse(struct error *err, const char *what)
 {
     error_set(err, "%s: %s", what, strerror(errno));
     return LIVE_REFUSED;
 }
 
-static enum live_result dial(const char *folder, const char *program, int *out, struct error *err)
+static enum live_result live_dial(const char *folder, const char *program, int *out,
+                                  struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const struct timeval patience = {.tv_sec = PATIENCE_S};
@@ -35,7 +36,7 @@ static enum live_result dial(const char *folder, const char *program, int *out, 
         return LIVE_DOWN;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
-        return refuse(err, "socket");
+        return live_refuse(err, "socket");
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0) {
@@ -45,11 +46,12 @@ static enum live_result dial(const char *folder, const char *program, int *out, 
     int reason = errno;
     close(fd);
     errno = reason;
-    return reason == ENOENT || reason == ECONNREFUSED ? LIVE_DOWN : refuse(err, address.sun_path);
+    return reason == ENOENT || reason == ECONNREFUSED ? LIVE_DOWN
+                                                      : live_refuse(err, address.sun_path);
 }
 
 /* The whole answer into a file without a name. */
-static int collect(int fd, FILE *file)
+static int live_collect(int fd, FILE *file)
 {
     char block[16384];
     ssize_t got;
@@ -63,7 +65,7 @@ static int collect(int fd, FILE *file)
     return fflush(file);
 }
 
-static bool is_whole(FILE *file)
+static bool live_is_whole(FILE *file)
 {
     char end[sizeof LAST_LINE] = "";
     long size = (long)strlen(LAST_LINE);
@@ -71,7 +73,7 @@ static bool is_whole(FILE *file)
            strcmp(end, LAST_LINE) == 0;
 }
 
-static enum live_result judge(FILE *file, const char *program, struct error *err)
+static enum live_result live_judge(FILE *file, const char *program, struct error *err)
 {
     char word[8] = "", reason[512] = "";
 
@@ -82,11 +84,11 @@ static enum live_result judge(FILE *file, const char *program, struct error *err
         error_set(err, _("%s says: %s"), program, reason);
         return LIVE_REFUSED;
     }
-    if (strcmp(word, "ok") != 0 || !is_whole(file)) {
+    if (strcmp(word, "ok") != 0 || !live_is_whole(file)) {
         error_set(err, _("%s's answer was cut off"), program);
         return LIVE_REFUSED;
     }
-    return fseek(file, (long)strlen("ok"), SEEK_SET) == 0 ? LIVE_OK : refuse(err, "tmpfile");
+    return fseek(file, (long)strlen("ok"), SEEK_SET) == 0 ? LIVE_OK : live_refuse(err, "tmpfile");
 }
 
 enum live_result live_ask_daemon(const char *folder, const char *program, const char *request,
@@ -99,14 +101,15 @@ enum live_result live_ask_daemon(const char *folder, const char *program, const 
         error_set(err, _("the request is too long"));
         return LIVE_REFUSED;
     }
-    enum live_result result = dial(folder, program, &fd, err);
+    enum live_result result = live_dial(folder, program, &fd, err);
     if (result != LIVE_OK)
         return result;
     FILE *file = tmpfile();
-    if (file == NULL || send(fd, line, (size_t)len, MSG_NOSIGNAL) != len || collect(fd, file) != 0)
-        result = refuse(err, program);
+    if (file == NULL || send(fd, line, (size_t)len, MSG_NOSIGNAL) != len ||
+        live_collect(fd, file) != 0)
+        result = live_refuse(err, program);
     else
-        result = judge(file, program, err);
+        result = live_judge(file, program, err);
     close(fd);
     if (result == LIVE_OK)
         *answer = file;
@@ -127,20 +130,20 @@ enum live_result live_ask(const char *folder, FILE **answer, struct error *err, 
     return live_ask_daemon(folder, "relay-out", request, answer, err);
 }
 
-static int spoiled(struct error *err)
+static int live_spoiled(struct error *err)
 {
     error_set(err, _("relay-out's answer makes no sense"));
     return -1;
 }
 
 /* The answer went wrong in its middle, and may say how. */
-static int fail(FILE *answer, const char *word, struct error *err)
+static int live_fail(FILE *answer, const char *word, struct error *err)
 {
     char reason[512] = "";
     if (strcmp(word, "error") == 0 && fscanf(answer, " %511[^\n]", reason) == 1)
         error_set(err, _("relay-out says: %s"), reason);
     else
-        spoiled(err);
+        live_spoiled(err);
     return -1;
 }
 
@@ -154,11 +157,11 @@ int live_message(FILE *answer, struct spool_envelope *envelope, unsigned *lost, 
     if (strcmp(word, "lost") == 0 && lost != NULL && fscanf(answer, "%u", lost) == 1)
         return 0;
     if (strcmp(word, "message") != 0)
-        return fail(answer, word, err);
+        return live_fail(answer, word, err);
     if (fscanf(answer, "%zu", &len) != 1 || getc(answer) != '\n' || len > ENVELOPE_FILE_MAX)
-        return spoiled(err);
+        return live_spoiled(err);
     char *text = malloc(len + 1);
-    int result = text != NULL && fread(text, 1, len, answer) == len ? 1 : spoiled(err);
+    int result = text != NULL && fread(text, 1, len, answer) == len ? 1 : live_spoiled(err);
     if (result == 1 && spool_envelope_parse(envelope, text, len, err) != 0)
         result = -1;
     free(text);
@@ -169,7 +172,7 @@ int live_data(FILE *answer, uint64_t *size, struct error *err)
 {
     if (fscanf(answer, " data %" SCNu64, size) == 1 && getc(answer) == '\n')
         return 0;
-    return spoiled(err);
+    return live_spoiled(err);
 }
 
 int live_done(FILE *answer, unsigned *changed, unsigned *busy, struct error *err)
@@ -179,7 +182,7 @@ int live_done(FILE *answer, unsigned *changed, unsigned *busy, struct error *err
     *changed = *busy = 0;
     while (fscanf(answer, " %7[a-z]", word) == 1 && strcmp(word, "end") != 0) {
         if (strcmp(word, "done") != 0 || fscanf(answer, "%u %u", changed, busy) != 2)
-            return fail(answer, word, err);
+            return live_fail(answer, word, err);
     }
     return 0;
 }

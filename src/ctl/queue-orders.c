@@ -12,14 +12,15 @@ struct edit {
     bool changed;
 };
 
-static enum spool_edit_action set_hold(struct spool_envelope *envelope, bool hold, bool *changed)
+static enum spool_edit_action queue_set_hold(struct spool_envelope *envelope, bool hold,
+                                             bool *changed)
 {
     *changed = spool_envelope_hold(envelope, hold, (int64_t)time(NULL));
     return *changed ? SPOOL_EDIT_WRITE : SPOOL_EDIT_KEEP;
 }
 
-static enum spool_edit_action set_due(struct spool_envelope *envelope, const char *domain,
-                                      bool *changed)
+static enum spool_edit_action queue_set_due(struct spool_envelope *envelope, const char *domain,
+                                            bool *changed)
 {
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         struct spool_recipient *recipient = &envelope->recipients[i];
@@ -31,8 +32,8 @@ static enum spool_edit_action set_due(struct spool_envelope *envelope, const cha
     return *changed ? SPOOL_EDIT_WRITE : SPOOL_EDIT_KEEP;
 }
 
-static enum spool_edit_action take_off(struct spool_envelope *envelope, const char *domain,
-                                       bool *changed)
+static enum spool_edit_action queue_take_off(struct spool_envelope *envelope, const char *domain,
+                                             bool *changed)
 {
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         if (spool_recipient_waits_at(&envelope->recipients[i], domain))
@@ -42,20 +43,20 @@ static enum spool_edit_action take_off(struct spool_envelope *envelope, const ch
     return spool_envelope_left(envelope) > 0 ? SPOOL_EDIT_WRITE : SPOOL_EDIT_REMOVE;
 }
 
-static enum spool_edit_action change(void *context, struct spool_envelope *envelope)
+static enum spool_edit_action queue_change(void *context, struct spool_envelope *envelope)
 {
     struct edit *edit = context;
     if (!spool_envelope_is_selected(envelope, edit->selection))
         return SPOOL_EDIT_KEEP;
     switch (edit->order) {
     case QUEUE_ORDER_HOLD:
-        return set_hold(envelope, true, &edit->changed);
+        return queue_set_hold(envelope, true, &edit->changed);
     case QUEUE_ORDER_RELEASE:
-        return set_hold(envelope, false, &edit->changed);
+        return queue_set_hold(envelope, false, &edit->changed);
     case QUEUE_ORDER_RETRY:
-        return set_due(envelope, edit->selection->domain, &edit->changed);
+        return queue_set_due(envelope, edit->selection->domain, &edit->changed);
     case QUEUE_ORDER_REMOVE:
-        return take_off(envelope, edit->selection->domain, &edit->changed);
+        return queue_take_off(envelope, edit->selection->domain, &edit->changed);
     }
     return SPOOL_EDIT_KEEP;
 }
@@ -65,7 +66,7 @@ enum spool_result queue_order(struct spool *spool, enum queue_order order, uint6
                               struct error *err)
 {
     struct edit edit = {.order = order, .selection = selection};
-    enum spool_result result = spool_edit(spool, id, change, &edit, err);
+    enum spool_result result = spool_edit(spool, id, queue_change, &edit, err);
     if (result == SPOOL_OK && edit.changed)
         ++*changed;
     return result;

@@ -14,7 +14,7 @@
 #include "ctl/queue.h"
 
 /* C1 controls are U+0080..U+009F. */
-static bool is_control(const char *text, size_t step)
+static bool print_is_control(const char *text, size_t step)
 {
     unsigned char octet = (unsigned char)*text;
     return octet < 0x20 || octet == 0x7f || step == 0 ||
@@ -31,7 +31,7 @@ static size_t print_visible(FILE *out, const char *text, size_t len, bool lines,
         step = utf8_character(text + at, len - at);
         if (step == 0 && octet >= 0xc0 && len - at < 4 && !end)
             break;
-        if (!is_control(text + at, step) || (lines && (octet == '\n' || octet == '\t')))
+        if (!print_is_control(text + at, step) || (lines && (octet == '\n' || octet == '\t')))
             fwrite(text + at, 1, step, out);
         else if (octet == '\n')
             fputc(' ', out);
@@ -119,7 +119,7 @@ void queue_print_json_time(FILE *out, const char *name, int64_t when)
         json_member(out, name, spool_time_format(when, text));
 }
 
-static void json_recipient(FILE *out, const struct spool_recipient *recipient)
+static void print_json_recipient(FILE *out, const struct spool_recipient *recipient)
 {
     static const char *const states[] = {"queued", "delivered", "failed"};
     char notify[NOTIFY_TEXT_MAX];
@@ -154,7 +154,7 @@ void queue_print_json(FILE *out, const struct spool_envelope *envelope)
     fputs(", \"recipients\": [", out);
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         fputs(i > 0 ? ", " : "", out);
-        json_recipient(out, &envelope->recipients[i]);
+        print_json_recipient(out, &envelope->recipients[i]);
     }
     fputs("]}\n", out);
 }
@@ -177,7 +177,7 @@ void queue_print_envelope(FILE *out, const struct spool_envelope *envelope)
 }
 
 /* Takes the dots off again that SMTP doubles, and the CRs; in place. */
-static size_t unstuff(char *block, size_t len, bool *line_start)
+static size_t print_unstuff(char *block, size_t len, bool *line_start)
 {
     size_t kept = 0;
     for (size_t i = 0; i < len; i++) {
@@ -204,7 +204,7 @@ int queue_print_data(FILE *out, FILE *data, uint64_t size, bool raw)
         if (got == 0)
             return -1;
         size -= got;
-        size_t len = held + unstuff(block + held, got, &line_start);
+        size_t len = held + print_unstuff(block + held, got, &line_start);
         size_t done =
             raw ? fwrite(block, 1, len, out) : print_visible(out, block, len, true, size == 0);
         held = len - done;

@@ -37,7 +37,7 @@ struct ids {
     bool failed;
 };
 
-static void print_help(void)
+static void queue_print_help(void)
 {
     printf(_("Usage: relayctl queue COMMAND [OPTION...]\n"
              "Shows and changes what relay-out keeps to deliver later.\n\n"
@@ -64,7 +64,7 @@ static void print_help(void)
 
 /* The folder's owner decides what is in it, and must not decide what root does: from here on we are
  * that owner. */
-static int become_owner(const char *folder, struct error *err)
+static int queue_become_owner(const char *folder, struct error *err)
 {
     struct stat status;
 
@@ -77,11 +77,11 @@ static int become_owner(const char *folder, struct error *err)
     return -1;
 }
 
-static struct spool *open_spool(const struct queue_options *options, bool read_only)
+static struct spool *queue_open_spool(const struct queue_options *options, bool read_only)
 {
     struct spool_config config = {.folder = options->folder};
     struct error err = {""};
-    if (become_owner(options->folder, &err) != 0) {
+    if (queue_become_owner(options->folder, &err) != 0) {
         fprintf(stderr, "relayctl queue: %s\n", err.text);
         return NULL;
     }
@@ -91,13 +91,13 @@ static struct spool *open_spool(const struct queue_options *options, bool read_o
     return spool;
 }
 
-static int complain(const struct error *err, int status)
+static int queue_complain(const struct error *err, int status)
 {
     fprintf(stderr, "relayctl queue: %s\n", err->text);
     return status;
 }
 
-static int look_at_answer(FILE *answer, spool_found *found, void *context)
+static int queue_look_at_answer(FILE *answer, spool_found *found, void *context)
 {
     struct spool_envelope envelope;
     struct error err = {""};
@@ -118,11 +118,11 @@ static int look_at_answer(FILE *answer, spool_found *found, void *context)
             _("relayctl queue: %u notices to senders could not be delivered since relay-out was "
               "started; its log says why (event=notice-lost)\n"),
             lost);
-    return result == 0 ? EX_OK : complain(&err, EX_PROTOCOL);
+    return result == 0 ? EX_OK : queue_complain(&err, EX_PROTOCOL);
 }
 
 /* Scans and closes. */
-static int look(const struct queue_options *options, spool_found *found, void *context)
+static int queue_look(const struct queue_options *options, spool_found *found, void *context)
 {
     struct spool_scan_counts counts;
     struct error err = {""};
@@ -130,13 +130,13 @@ static int look(const struct queue_options *options, spool_found *found, void *c
 
     switch (live_ask(options->control, &answer, &err, "queue list")) {
     case LIVE_OK:
-        return look_at_answer(answer, found, context);
+        return queue_look_at_answer(answer, found, context);
     case LIVE_REFUSED:
-        return complain(&err, EX_UNAVAILABLE);
+        return queue_complain(&err, EX_UNAVAILABLE);
     case LIVE_DOWN:
         break;
     }
-    struct spool *spool = open_spool(options, true);
+    struct spool *spool = queue_open_spool(options, true);
     if (spool == NULL)
         return EX_NOINPUT;
     int result = spool_scan(spool, found, context, &counts, &err);
@@ -146,7 +146,7 @@ static int look(const struct queue_options *options, spool_found *found, void *c
     return result == 0 ? EX_OK : EX_IOERR;
 }
 
-static void print_message(void *context, const struct spool_envelope *envelope)
+static void queue_print_message(void *context, const struct spool_envelope *envelope)
 {
     const struct queue_options *options = context;
     if (options->json)
@@ -155,21 +155,21 @@ static void print_message(void *context, const struct spool_envelope *envelope)
         queue_print_row(stdout, envelope, options->now);
 }
 
-static int list(struct queue_options *options)
+static int queue_run_list(struct queue_options *options)
 {
     if (!options->json)
         queue_print_heading(stdout);
-    return look(options, print_message, options);
+    return queue_look(options, queue_print_message, options);
 }
 
-static int count(struct queue_options *options)
+static int queue_run_count(struct queue_options *options)
 {
     struct queue_count count = {.by = options->by};
     struct error err = {""};
-    int status = look(options, queue_count_add, &count);
+    int status = queue_look(options, queue_count_add, &count);
     if (status == EX_OK && count.failed) {
         error_set(&err, _("out of memory"));
-        status = complain(&err, EX_OSERR);
+        status = queue_complain(&err, EX_OSERR);
     }
     if (status == EX_OK)
         queue_count_print(stdout, &count, options->json, options->now);
@@ -178,8 +178,8 @@ static int count(struct queue_options *options)
 }
 
 /* `data` stands before its first octet, or is NULL and not wanted. */
-static int print_message_of(const struct queue_options *options,
-                            const struct spool_envelope *envelope, FILE *data, uint64_t size)
+static int queue_print_message_of(const struct queue_options *options,
+                                  const struct spool_envelope *envelope, FILE *data, uint64_t size)
 {
     if (options->json) {
         queue_print_json(stdout, envelope);
@@ -193,7 +193,7 @@ static int print_message_of(const struct queue_options *options,
     return EX_IOERR;
 }
 
-static int show_files(struct spool *spool, uint64_t id, const struct queue_options *options)
+static int queue_show_files(struct spool *spool, uint64_t id, const struct queue_options *options)
 {
     struct spool_envelope envelope;
     struct error err = {""};
@@ -202,24 +202,24 @@ static int show_files(struct spool *spool, uint64_t id, const struct queue_optio
 
     if (spool_read(spool, id, &envelope, &err) != SPOOL_OK ||
         spool_open_data(spool, &envelope, &fd, &err) != SPOOL_OK) {
-        complain(&err, status);
+        queue_complain(&err, status);
         goto out;
     }
     uint64_t size = envelope.size;
     if ((!options->body && spool_header_size(fd, &size) != 0) || (data = fdopen(fd, "r")) == NULL) {
         error_set(&err, "%s", strerror(errno));
-        status = complain(&err, EX_IOERR);
+        status = queue_complain(&err, EX_IOERR);
         close(fd);
         goto out;
     }
-    status = print_message_of(options, &envelope, data, size);
+    status = queue_print_message_of(options, &envelope, data, size);
     fclose(data);
 out:
     spool_envelope_clear(&envelope);
     return status;
 }
 
-static int show_answer(FILE *answer, const struct queue_options *options)
+static int queue_show_answer(FILE *answer, const struct queue_options *options)
 {
     struct spool_envelope envelope;
     struct error err = {""};
@@ -228,15 +228,15 @@ static int show_answer(FILE *answer, const struct queue_options *options)
 
     spool_envelope_init(&envelope);
     if (live_message(answer, &envelope, NULL, &err) != 1 || live_data(answer, &size, &err) != 0)
-        complain(&err, status);
+        queue_complain(&err, status);
     else
-        status = print_message_of(options, &envelope, answer, size);
+        status = queue_print_message_of(options, &envelope, answer, size);
     spool_envelope_clear(&envelope);
     fclose(answer);
     return status;
 }
 
-static int show(struct queue_options *options)
+static int queue_run_show(struct queue_options *options)
 {
     struct error err = {""};
     FILE *answer;
@@ -249,16 +249,17 @@ static int show(struct queue_options *options)
     enum live_result live = live_ask(options->control, &answer, &err, "queue show %s%s",
                                      options->arguments[0], options->body ? "" : " header");
     if (live != LIVE_DOWN)
-        return live == LIVE_OK ? show_answer(answer, options) : complain(&err, EX_DATAERR);
-    struct spool *spool = open_spool(options, true);
+        return live == LIVE_OK ? queue_show_answer(answer, options)
+                               : queue_complain(&err, EX_DATAERR);
+    struct spool *spool = queue_open_spool(options, true);
     if (spool == NULL)
         return EX_NOINPUT;
-    int status = show_files(spool, id, options);
+    int status = queue_show_files(spool, id, options);
     spool_close(spool);
     return status;
 }
 
-static void note_id(void *context, const struct spool_envelope *envelope)
+static void queue_note_id(void *context, const struct spool_envelope *envelope)
 {
     struct ids *ids = context;
     if (ids->count == ids->room && !ids->failed) {
@@ -275,9 +276,10 @@ static void note_id(void *context, const struct spool_envelope *envelope)
 }
 
 /* An ID, a domain or "all". */
-static enum spool_result order_one(struct spool *spool, enum queue_order order, const char *name,
-                                   const char *sender, const struct ids *ids, unsigned *changed,
-                                   struct error *err)
+static enum spool_result queue_order_one(struct spool *spool, enum queue_order order,
+                                         const char *name, const char *sender,
+                                         const struct ids *ids, unsigned *changed,
+                                         struct error *err)
 {
     uint64_t id;
     struct spool_selection selection = {.sender = sender};
@@ -293,7 +295,7 @@ static enum spool_result order_one(struct spool *spool, enum queue_order order, 
 }
 
 /* Needs the lock: refused while the daemon runs. */
-static int order_files(const struct queue_options *options, enum queue_order order)
+static int queue_order_files(const struct queue_options *options, enum queue_order order)
 {
     struct spool_scan_counts counts;
     struct ids ids = {.ids = NULL};
@@ -301,14 +303,14 @@ static int order_files(const struct queue_options *options, enum queue_order ord
     unsigned changed = 0;
     int status = EX_OK;
 
-    struct spool *spool = open_spool(options, false);
+    struct spool *spool = queue_open_spool(options, false);
     if (spool == NULL)
         return EX_UNAVAILABLE;
-    if (spool_scan(spool, note_id, &ids, &counts, &err) != 0 || ids.failed)
+    if (spool_scan(spool, queue_note_id, &ids, &counts, &err) != 0 || ids.failed)
         status = EX_IOERR;
     for (char **name = options->arguments; *name != NULL && status == EX_OK; name++) {
         enum spool_result result =
-            order_one(spool, order, *name, options->sender, &ids, &changed, &err);
+            queue_order_one(spool, order, *name, options->sender, &ids, &changed, &err);
         if (result != SPOOL_OK)
             status = result == SPOOL_MISSING ? EX_DATAERR : EX_IOERR;
     }
@@ -321,8 +323,8 @@ static int order_files(const struct queue_options *options, enum queue_order ord
 }
 
 /* By the daemon. */
-static enum live_result order_live(const struct queue_options *options, const char *verb,
-                                   unsigned *changed, struct error *err)
+static enum live_result queue_order_live(const struct queue_options *options, const char *verb,
+                                         unsigned *changed, struct error *err)
 {
     enum live_result result = LIVE_OK;
 
@@ -346,7 +348,7 @@ static enum live_result order_live(const struct queue_options *options, const ch
 }
 
 /* All of a sender's is meant when nothing else is named. */
-static bool names_some(struct queue_options *options, enum queue_order order)
+static bool queue_names_some(struct queue_options *options, enum queue_order order)
 {
     static char word[] = "all";
     static char *all[] = {word, NULL};
@@ -369,7 +371,7 @@ static bool names_some(struct queue_options *options, enum queue_order order)
     return options->arguments[0] != NULL;
 }
 
-static int give_orders(struct queue_options *options, enum queue_order order)
+static int queue_give_orders(struct queue_options *options, enum queue_order order)
 {
     static const char *const names[] = {[QUEUE_ORDER_HOLD] = "hold",
                                         [QUEUE_ORDER_RELEASE] = "release",
@@ -378,37 +380,37 @@ static int give_orders(struct queue_options *options, enum queue_order order)
     struct error err = {""};
     unsigned changed = 0;
 
-    if (!names_some(options, order))
+    if (!queue_names_some(options, order))
         return EX_USAGE;
-    enum live_result live = order_live(options, names[order], &changed, &err);
+    enum live_result live = queue_order_live(options, names[order], &changed, &err);
     if (live == LIVE_DOWN && options->bounce) {
         error_set(&err, _("--bounce needs a relay-out that runs"));
-        return complain(&err, EX_UNAVAILABLE);
+        return queue_complain(&err, EX_UNAVAILABLE);
     }
     if (live == LIVE_DOWN)
-        return order_files(options, order);
+        return queue_order_files(options, order);
     printf(_("%u messages changed\n"), changed);
-    return live == LIVE_OK ? EX_OK : complain(&err, EX_DATAERR);
+    return live == LIVE_OK ? EX_OK : queue_complain(&err, EX_DATAERR);
 }
 
-static int hold(struct queue_options *options)
+static int queue_run_hold(struct queue_options *options)
 {
-    return give_orders(options, QUEUE_ORDER_HOLD);
+    return queue_give_orders(options, QUEUE_ORDER_HOLD);
 }
 
-static int release(struct queue_options *options)
+static int queue_run_release(struct queue_options *options)
 {
-    return give_orders(options, QUEUE_ORDER_RELEASE);
+    return queue_give_orders(options, QUEUE_ORDER_RELEASE);
 }
 
-static int retry(struct queue_options *options)
+static int queue_run_retry(struct queue_options *options)
 {
-    return give_orders(options, QUEUE_ORDER_RETRY);
+    return queue_give_orders(options, QUEUE_ORDER_RETRY);
 }
 
-static int take_out(struct queue_options *options)
+static int queue_run_remove(struct queue_options *options)
 {
-    return give_orders(options, QUEUE_ORDER_REMOVE);
+    return queue_give_orders(options, QUEUE_ORDER_REMOVE);
 }
 
 static const struct {
@@ -416,12 +418,13 @@ static const struct {
     int (*run)(struct queue_options *options);
     bool arguments;
 } verbs[] = {
-    {"list", list, false},      {"show", show, true},       {"count", count, false},
-    {"hold", hold, true},       {"release", release, true}, {"retry", retry, true},
-    {"remove", take_out, true},
+    {"list", queue_run_list, false},      {"show", queue_run_show, true},
+    {"count", queue_run_count, false},    {"hold", queue_run_hold, true},
+    {"release", queue_run_release, true}, {"retry", queue_run_retry, true},
+    {"remove", queue_run_remove, true},
 };
 
-static int run_verb(struct queue_options *options)
+static int queue_run_verb(struct queue_options *options)
 {
     const char *name = options->arguments[0];
     for (size_t i = 0; name != NULL && i < sizeof verbs / sizeof verbs[0]; i++) {
@@ -441,14 +444,14 @@ static int run_verb(struct queue_options *options)
     return EX_USAGE;
 }
 
-static void report(void *context, const char *text)
+static void queue_report(void *context, const char *text)
 {
     (void)context;
     fprintf(stderr, "%s\n", text);
 }
 
 /* Where spool and socket are: of the configuration, unless the command line says it. */
-static struct config *find_places(struct queue_options *options, int *status)
+static struct config *queue_find_places(struct queue_options *options, int *status)
 {
     struct config *config = NULL;
 
@@ -460,8 +463,8 @@ static struct config *find_places(struct queue_options *options, int *status)
         options->folder = SPOOLDIR;
         return NULL;
     }
-    config =
-        config_load(options->config != NULL ? options->config : config_default_file, report, NULL);
+    config = config_load(options->config != NULL ? options->config : config_default_file,
+                         queue_report, NULL);
     if (config == NULL) {
         *status = EX_CONFIG;
         return NULL;
@@ -475,7 +478,7 @@ static struct config *find_places(struct queue_options *options, int *status)
     return config;
 }
 
-static int parse(struct queue_options *options, int argc, char **argv)
+static int queue_parse(struct queue_options *options, int argc, char **argv)
 {
     static const struct option long_options[] = {
         {"config", required_argument, NULL, 'c'},
@@ -532,17 +535,17 @@ static int parse(struct queue_options *options, int argc, char **argv)
 int queue_main(int argc, char **argv)
 {
     struct queue_options options = {.now = (int64_t)time(NULL)};
-    int status, letter = parse(&options, argc, argv);
+    int status, letter = queue_parse(&options, argc, argv);
 
     if (letter == 'h') {
-        print_help();
+        queue_print_help();
         return EX_OK;
     }
     if (letter != 0)
         return EX_USAGE;
-    struct config *config = find_places(&options, &status);
+    struct config *config = queue_find_places(&options, &status);
     if (status == EX_OK)
-        status = run_verb(&options);
+        status = queue_run_verb(&options);
     config_unref(config);
     return status;
 }

@@ -43,7 +43,7 @@ void delivery_forget(struct delivery_pool *pool, uint64_t id)
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void remember(struct delivery_pool *pool, uint64_t id, const struct change *change)
+static void delivery_remember(struct delivery_pool *pool, uint64_t id, const struct change *change)
 {
     struct unrecorded *entry = malloc(sizeof *entry);
     if (entry == NULL) {
@@ -57,7 +57,8 @@ static void remember(struct delivery_pool *pool, uint64_t id, const struct chang
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void apply(struct spool_recipient *recipient, const struct change *change, int64_t next_try)
+static void delivery_apply(struct spool_recipient *recipient, const struct change *change,
+                           int64_t next_try)
 {
     recipient->state = change->state;
     recipient->next_try = change->state == RECIPIENT_QUEUED ? next_try : 0;
@@ -73,14 +74,14 @@ static void apply(struct spool_recipient *recipient, const struct change *change
                                 DELIVERY_REMOTE_MAX);
 }
 
-static enum spool_edit_action record(void *context, struct spool_envelope *envelope)
+static enum spool_edit_action delivery_apply_all(void *context, struct spool_envelope *envelope)
 {
     const struct record *record = context;
     delivery_recall(record->pool, envelope);
     for (size_t i = 0; i < record->count; i++) {
         const struct change *change = &record->changes[i];
         if (change->index < envelope->recipient_count)
-            apply(&envelope->recipients[change->index], change, record->next_try);
+            delivery_apply(&envelope->recipients[change->index], change, record->next_try);
     }
     return spool_envelope_left(envelope) > 0 ? SPOOL_EDIT_WRITE : SPOOL_EDIT_REMOVE;
 }
@@ -92,19 +93,19 @@ enum spool_result delivery_record(struct delivery_pool *pool, struct spool_envel
     struct record context = {pool, changes, count, next_try};
     uint64_t id = envelope->id;
     enum spool_result result =
-        spool_edit_known(pool->config.spool, envelope, record, &context, err);
+        spool_edit_known(pool->config.spool, envelope, delivery_apply_all, &context, err);
     if (result == SPOOL_OK) {
         delivery_forget(pool, id);
         return result;
     }
     for (size_t i = 0; i < count && result != SPOOL_MISSING; i++) {
         if (changes[i].state != RECIPIENT_QUEUED)
-            remember(pool, id, &changes[i]);
+            delivery_remember(pool, id, &changes[i]);
     }
     return result;
 }
 
-static enum spool_edit_action set_notified(void *context, struct spool_envelope *envelope)
+static enum spool_edit_action delivery_set_notified(void *context, struct spool_envelope *envelope)
 {
     (void)context;
     for (size_t i = 0; i < envelope->recipient_count; i++) {
@@ -116,10 +117,10 @@ static enum spool_edit_action set_notified(void *context, struct spool_envelope 
 
 enum spool_result delivery_record_notice(struct delivery_pool *pool, uint64_t id, struct error *err)
 {
-    return spool_edit(pool->config.spool, id, set_notified, NULL, err);
+    return spool_edit(pool->config.spool, id, delivery_set_notified, NULL, err);
 }
 
-static enum spool_edit_action take_away(void *context, struct spool_envelope *envelope)
+static enum spool_edit_action delivery_take_away(void *context, struct spool_envelope *envelope)
 {
     (void)context;
     (void)envelope;
@@ -128,7 +129,7 @@ static enum spool_edit_action take_away(void *context, struct spool_envelope *en
 
 enum spool_result delivery_remove(struct delivery_pool *pool, uint64_t id, struct error *err)
 {
-    enum spool_result result = spool_edit(pool->config.spool, id, take_away, NULL, err);
+    enum spool_result result = spool_edit(pool->config.spool, id, delivery_take_away, NULL, err);
     if (result == SPOOL_OK)
         delivery_forget(pool, id);
     return result;
@@ -136,12 +137,12 @@ enum spool_result delivery_remove(struct delivery_pool *pool, uint64_t id, struc
 
 /* Telling the sender. */
 
-static int to_spool(void *context, const struct iovec *iov, int count, struct error *err)
+static int delivery_to_spool(void *context, const struct iovec *iov, int count, struct error *err)
 {
     return spool_write(context, iov, count, err) == SPOOL_OK ? 0 : -1;
 }
 
-static bool any(const struct spool_envelope *envelope, const bool *about)
+static bool delivery_any_about(const struct spool_envelope *envelope, const bool *about)
 {
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         if (about[i])
@@ -151,8 +152,9 @@ static bool any(const struct spool_envelope *envelope, const bool *about)
 }
 
 /* From the null sender to the sender (RFC 3464 2). */
-static int address(struct delivery_pool *pool, const struct spool_envelope *original,
-                   const struct dsn_needs *needs, struct spool_envelope *report)
+static int delivery_address_report(struct delivery_pool *pool,
+                                   const struct spool_envelope *original,
+                                   const struct dsn_needs *needs, struct spool_envelope *report)
 {
     char id[SPOOL_ID_LEN + 1], origin[SPOOL_ID_LEN + 8];
     report->arrived = delivery_now(pool);
@@ -168,8 +170,8 @@ static int address(struct delivery_pool *pool, const struct spool_envelope *orig
     return 0;
 }
 
-static void log_report(const struct spool_envelope *report, const struct spool_envelope *original,
-                       enum dsn_action action)
+static void delivery_log_report(const struct spool_envelope *report,
+                                const struct spool_envelope *original, enum dsn_action action)
 {
     static const char *const names[] = {"failed", "delayed", "relayed"};
     char id[SPOOL_ID_LEN + 1];
@@ -182,8 +184,8 @@ static void log_report(const struct spool_envelope *report, const struct spool_e
     log_end(&line);
 }
 
-static int store(struct delivery_pool *pool, struct dsn *dsn, struct spool_envelope *report,
-                 struct error *err)
+static int delivery_store_report(struct delivery_pool *pool, struct dsn *dsn,
+                                 struct spool_envelope *report, struct error *err)
 {
     struct spool_message *message;
     struct dsn_needs needs;
@@ -191,11 +193,11 @@ static int store(struct delivery_pool *pool, struct dsn *dsn, struct spool_envel
     if (spool_begin(pool->config.spool, SPOOL_FOR_OURSELVES, 0, &message, err) != SPOOL_OK)
         return -1;
     dsn->unique = spool_message_id(message);
-    if (dsn_write(dsn, to_spool, message, &needs, err) != 0) {
+    if (dsn_write(dsn, delivery_to_spool, message, &needs, err) != 0) {
         spool_abort(message);
         return -1;
     }
-    if (address(pool, dsn->envelope, &needs, report) != 0) {
+    if (delivery_address_report(pool, dsn->envelope, &needs, report) != 0) {
         error_set(err, _("out of memory"));
         spool_abort(message);
         return -1;
@@ -216,15 +218,15 @@ int delivery_report(struct delivery_pool *pool, const struct spool_envelope *env
         .now = delivery_now(pool),
         .full_max = pool->config.return_max,
     };
-    if (!any(envelope, about))
+    if (!delivery_any_about(envelope, about))
         return 0;
     /* A sender whose message is lost, or cannot be read just now, is told all the same. */
     if (spool_open_data(pool->config.spool, envelope, &dsn.original_fd, err) != SPOOL_OK)
         dsn.original_fd = -1;
     spool_envelope_init(&report);
-    int result = store(pool, &dsn, &report, err);
+    int result = delivery_store_report(pool, &dsn, &report, err);
     if (result == 0) {
-        log_report(&report, envelope, action);
+        delivery_log_report(&report, envelope, action);
         delivery_accept(pool, &report);
     }
     spool_envelope_clear(&report);

@@ -22,7 +22,7 @@ struct bench {
     bool *refused, *relayed;
 };
 
-static void bench_free(struct bench *bench)
+static void delivery_bench_free(struct bench *bench)
 {
     free(bench->recipients);
     free(bench->results);
@@ -31,7 +31,7 @@ static void bench_free(struct bench *bench)
     free(bench->relayed);
 }
 
-static int bench_init(struct bench *bench, size_t recipients, size_t count)
+static int delivery_bench_init(struct bench *bench, size_t recipients, size_t count)
 {
     bench->recipients = calloc(recipients, sizeof *bench->recipients);
     bench->results = calloc(count, sizeof *bench->results);
@@ -41,12 +41,12 @@ static int bench_init(struct bench *bench, size_t recipients, size_t count)
     if (bench->recipients != NULL && bench->results != NULL && bench->changes != NULL &&
         bench->refused != NULL && bench->relayed != NULL)
         return 0;
-    bench_free(bench);
+    delivery_bench_free(bench);
     return -1;
 }
 
-static bool is_due_there(struct delivery_pool *pool, const struct spool_envelope *envelope,
-                         size_t index, const char *destination)
+static bool delivery_is_due_there(struct delivery_pool *pool, const struct spool_envelope *envelope,
+                                  size_t index, const char *destination)
 {
     char name[QUEUE_DESTINATION_MAX + 1] = "";
     const struct spool_recipient *recipient = &envelope->recipients[index];
@@ -56,7 +56,7 @@ static bool is_due_there(struct delivery_pool *pool, const struct spool_envelope
     return strcmp(name, destination) == 0;
 }
 
-static void log_result(const struct delivery_job *job, size_t i, const char *status)
+static void delivery_log_result(const struct delivery_job *job, size_t i, const char *status)
 {
     const struct delivery_result *result = &job->results[i];
     const struct spool_recipient *recipient = &job->envelope->recipients[job->recipients[i]];
@@ -76,8 +76,9 @@ static void log_result(const struct delivery_job *job, size_t i, const char *sta
 }
 
 /* Nobody is told of a notice that fails (RFC 3464 2): the operator hears of it at least. */
-static void report_lost_notice(struct delivery_pool *pool, const struct spool_envelope *envelope,
-                               const struct spool_recipient *recipient)
+static void delivery_report_lost_notice(struct delivery_pool *pool,
+                                        const struct spool_envelope *envelope,
+                                        const struct spool_recipient *recipient)
 {
     char id[SPOOL_ID_LEN + 1];
     struct log_line line;
@@ -94,8 +95,9 @@ static void report_lost_notice(struct delivery_pool *pool, const struct spool_en
 }
 
 /* Puts the result into our copy of the envelope, for the report, and into the list of changes. */
-static void take_result(struct delivery_pool *pool, const struct delivery_job *job, size_t i,
-                        struct spool_envelope *envelope, struct bench *bench, int64_t now)
+static void delivery_take_result(struct delivery_pool *pool, const struct delivery_job *job,
+                                 size_t i, struct spool_envelope *envelope, struct bench *bench,
+                                 int64_t now)
 {
     static const enum recipient_state states[] = {
         [DELIVERY_DEFERRED] = RECIPIENT_QUEUED,
@@ -107,7 +109,7 @@ static void take_result(struct delivery_pool *pool, const struct delivery_job *j
     size_t index = job->recipients[i];
     struct spool_recipient *recipient = &envelope->recipients[index];
 
-    log_result(job, i, names[result->outcome]);
+    delivery_log_result(job, i, names[result->outcome]);
     bench->changes[i] = (struct change){
         .index = index,
         .state = states[result->outcome],
@@ -123,7 +125,7 @@ static void take_result(struct delivery_pool *pool, const struct delivery_job *j
                                 result->remote[0] != '\0' ? result->remote : NULL,
                                 DELIVERY_REMOTE_MAX);
     if (result->outcome == DELIVERY_REFUSED)
-        report_lost_notice(pool, envelope, recipient);
+        delivery_report_lost_notice(pool, envelope, recipient);
     bench->refused[index] =
         result->outcome == DELIVERY_REFUSED && dsn_wanted(envelope, recipient, DSN_FAILED);
     bench->relayed[index] = result->outcome == DELIVERY_DONE && result->relayed &&
@@ -131,8 +133,9 @@ static void take_result(struct delivery_pool *pool, const struct delivery_job *j
 }
 
 /* A failure that the sender cannot be told of now stays queued, and is tried again. */
-static void tell_sender(struct delivery_pool *pool, const struct queue_work *work,
-                        const struct spool_envelope *envelope, struct bench *bench, size_t count)
+static void delivery_tell_sender(struct delivery_pool *pool, const struct queue_work *work,
+                                 const struct spool_envelope *envelope, struct bench *bench,
+                                 size_t count)
 {
     struct error err = {""};
     if (delivery_report(pool, envelope, bench->relayed, DSN_RELAYED, false, &err) != 0)
@@ -147,7 +150,7 @@ static void tell_sender(struct delivery_pool *pool, const struct queue_work *wor
 }
 
 /* Who has not been tried stays as he is. */
-static size_t drop_deferred(struct change *changes, size_t count)
+static size_t delivery_drop_deferred(struct change *changes, size_t count)
 {
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
@@ -157,9 +160,9 @@ static size_t drop_deferred(struct change *changes, size_t count)
     return kept;
 }
 
-static void settle(struct delivery_pool *pool, const struct queue_work *work,
-                   const struct delivery_job *job, struct spool_envelope *envelope,
-                   const struct bench *bench)
+static void delivery_settle(struct delivery_pool *pool, const struct queue_work *work,
+                            const struct delivery_job *job, struct spool_envelope *envelope,
+                            const struct bench *bench)
 {
     struct error err = {""};
     enum queue_outcome outcome = QUEUE_SETTLED;
@@ -170,7 +173,8 @@ static void settle(struct delivery_pool *pool, const struct queue_work *work,
     }
     int64_t next =
         delivery_from_queue(pool, queue_judge(pool->queue, work, outcome, job->results[0].reply));
-    size_t count = job->interrupted ? drop_deferred(bench->changes, job->count) : job->count;
+    size_t count =
+        job->interrupted ? delivery_drop_deferred(bench->changes, job->count) : job->count;
     if (count == 0)
         return;
     if (job->interrupted) /* what our copy says of those who were not tried is not to be recorded */
@@ -190,31 +194,33 @@ void delivery_owe(struct delivery_job *job)
 }
 
 /* The hook has filled in the results, or somebody for it. */
-static void take_results(struct delivery_pool *pool, const struct queue_work *work,
-                         struct delivery_job *job, struct spool_envelope *envelope,
-                         struct bench *bench)
+static void delivery_take_results(struct delivery_pool *pool, const struct queue_work *work,
+                                  struct delivery_job *job, struct spool_envelope *envelope,
+                                  struct bench *bench)
 {
     int64_t now = delivery_now(pool);
     for (size_t i = 0; i < job->count; i++)
-        take_result(pool, job, i, envelope, bench, now);
-    tell_sender(pool, work, envelope, bench, job->count);
-    settle(pool, work, job, envelope, bench);
+        delivery_take_result(pool, job, i, envelope, bench, now);
+    delivery_tell_sender(pool, work, envelope, bench, job->count);
+    delivery_settle(pool, work, job, envelope, bench);
     if (job->owes)
         atomic_fetch_sub(&pool->owed, 1);
 }
 
-static void run_job(struct delivery_pool *pool, const struct queue_work *work,
-                    struct delivery_job *job, struct spool_envelope *envelope, struct bench *bench)
+static void delivery_run_job(struct delivery_pool *pool, const struct queue_work *work,
+                             struct delivery_job *job, struct spool_envelope *envelope,
+                             struct bench *bench)
 {
     pool->config.hooks.deliver(pool->config.context, job);
-    take_results(pool, work, job, envelope, bench);
+    delivery_take_results(pool, work, job, envelope, bench);
 }
 
 /* The mail data is gone from the disk, or is not what was stored: nobody can be sent it any more. What
  * is there of it stays, for the operator. */
-static void fail_lost(struct delivery_pool *pool, const struct queue_work *work,
-                      enum spool_result found, struct delivery_job *job,
-                      struct spool_envelope *envelope, struct bench *bench, const char *reason)
+static void delivery_fail_lost(struct delivery_pool *pool, const struct queue_work *work,
+                               enum spool_result found, struct delivery_job *job,
+                               struct spool_envelope *envelope, struct bench *bench,
+                               const char *reason)
 {
     char id[SPOOL_ID_LEN + 1];
     struct error err = {""};
@@ -237,12 +243,12 @@ static void fail_lost(struct delivery_pool *pool, const struct queue_work *work,
         snprintf(job->results[i].reply, sizeof job->results[i].reply, "%s",
                  "554 5.3.0 The message was lost on the disk of the relay");
     }
-    take_results(pool, work, job, envelope, bench);
+    delivery_take_results(pool, work, job, envelope, bench);
 }
 
 /* Everybody there is settled already: by an operator's hand, or when that could not be recorded. */
-static void record_only(struct delivery_pool *pool, const struct queue_work *work,
-                        struct spool_envelope *envelope)
+static void delivery_record_only(struct delivery_pool *pool, const struct queue_work *work,
+                                 struct spool_envelope *envelope)
 {
     struct error err = {""};
     enum spool_result result = delivery_record(pool, envelope, NULL, 0, 0, &err);
@@ -252,8 +258,8 @@ static void record_only(struct delivery_pool *pool, const struct queue_work *wor
     queue_judge(pool->queue, work, done ? QUEUE_SETTLED : QUEUE_DEFERRED, NULL);
 }
 
-static void deliver(struct delivery_pool *pool, const struct queue_work *work,
-                    struct spool_envelope *envelope)
+static void delivery_deliver(struct delivery_pool *pool, const struct queue_work *work,
+                             struct spool_envelope *envelope)
 {
     struct bench bench = {.recipients = NULL};
     struct error err = {""};
@@ -264,37 +270,37 @@ static void deliver(struct delivery_pool *pool, const struct queue_work *work,
                                .owed = &pool->owed};
     size_t left = spool_envelope_left(envelope);
 
-    if (bench_init(&bench, envelope->recipient_count, left > 0 ? left : 1) != 0) {
+    if (delivery_bench_init(&bench, envelope->recipient_count, left > 0 ? left : 1) != 0) {
         delivery_log_problem(work->id, _("out of memory"), NULL);
         queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
         return;
     }
     for (size_t i = 0; i < envelope->recipient_count; i++) {
-        if (is_due_there(pool, envelope, i, work->destination))
+        if (delivery_is_due_there(pool, envelope, i, work->destination))
             bench.recipients[job.count++] = i;
     }
     job.recipients = bench.recipients;
     job.results = bench.results;
     if (job.count == 0) {
-        record_only(pool, work, envelope);
-        bench_free(&bench);
+        delivery_record_only(pool, work, envelope);
+        delivery_bench_free(&bench);
         return;
     }
     enum spool_result found = spool_open_data(pool->config.spool, envelope, &job.data_fd, &err);
     if (found == SPOOL_OK) {
-        run_job(pool, work, &job, envelope, &bench);
+        delivery_run_job(pool, work, &job, envelope, &bench);
         close(job.data_fd);
     } else if (found == SPOOL_MISSING || found == SPOOL_SENSELESS) {
-        fail_lost(pool, work, found, &job, envelope, &bench, err.text);
+        delivery_fail_lost(pool, work, found, &job, envelope, &bench, err.text);
     } else {
         delivery_log_problem(work->id, err.text, NULL);
         queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
     }
-    bench_free(&bench);
+    delivery_bench_free(&bench);
 }
 
 /* Marks the queued recipients whose sender wants to hear it. NULL when out of memory. */
-static bool *choose(const struct spool_envelope *envelope, enum dsn_action action)
+static bool *delivery_choose(const struct spool_envelope *envelope, enum dsn_action action)
 {
     bool *about = calloc(envelope->recipient_count, sizeof *about);
     for (size_t i = 0; about != NULL && i < envelope->recipient_count; i++) {
@@ -306,11 +312,11 @@ static bool *choose(const struct spool_envelope *envelope, enum dsn_action actio
     return about;
 }
 
-static void give_notice(struct delivery_pool *pool, const struct queue_work *work,
-                        struct spool_envelope *envelope)
+static void delivery_give_notice(struct delivery_pool *pool, const struct queue_work *work,
+                                 struct spool_envelope *envelope)
 {
     struct error err = {""};
-    bool *about = choose(envelope, DSN_DELAYED);
+    bool *about = delivery_choose(envelope, DSN_DELAYED);
     bool done =
         about != NULL && delivery_report(pool, envelope, about, DSN_DELAYED, false, &err) == 0;
     if (!done)
@@ -321,8 +327,8 @@ static void give_notice(struct delivery_pool *pool, const struct queue_work *wor
     queue_judge(pool->queue, work, done ? QUEUE_SETTLED : QUEUE_DEFERRED, NULL);
 }
 
-static void log_expiry(const struct spool_envelope *envelope,
-                       const struct spool_recipient *recipient)
+static void delivery_log_expiry(const struct spool_envelope *envelope,
+                                const struct spool_recipient *recipient)
 {
     char id[SPOOL_ID_LEN + 1];
     struct log_line line;
@@ -337,7 +343,7 @@ static void log_expiry(const struct spool_envelope *envelope,
 
 /* Mail for a dead destination may have waited without one try of its own: then what the queue knows
  * of the destination is what the sender is told. */
-static void explain(struct delivery_pool *pool, struct spool_envelope *envelope)
+static void delivery_explain(struct delivery_pool *pool, struct spool_envelope *envelope)
 {
     char name[QUEUE_DESTINATION_MAX + 1], reason[QUEUE_REASON_MAX];
     for (size_t i = 0; i < envelope->recipient_count; i++) {
@@ -347,17 +353,17 @@ static void explain(struct delivery_pool *pool, struct spool_envelope *envelope)
         pool->config.hooks.destination(pool->config.context, envelope, &recipient->path, name);
         if (recipient->reply == NULL && queue_destination_reason(pool->queue, name, reason))
             spool_envelope_set_text(&recipient->reply, reason, ENVELOPE_REPLY_MAX);
-        log_expiry(envelope, recipient);
-        report_lost_notice(pool, envelope, recipient);
+        delivery_log_expiry(envelope, recipient);
+        delivery_report_lost_notice(pool, envelope, recipient);
     }
 }
 
-static void expire(struct delivery_pool *pool, const struct queue_work *work,
-                   struct spool_envelope *envelope)
+static void delivery_expire(struct delivery_pool *pool, const struct queue_work *work,
+                            struct spool_envelope *envelope)
 {
     struct error err = {""};
-    explain(pool, envelope);
-    bool *about = choose(envelope, DSN_FAILED);
+    delivery_explain(pool, envelope);
+    bool *about = delivery_choose(envelope, DSN_FAILED);
     bool done = about != NULL &&
                 delivery_report(pool, envelope, about, DSN_FAILED, true, &err) == 0 &&
                 delivery_remove(pool, work->id, &err) == SPOOL_OK;
@@ -385,11 +391,11 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
     else if (result != SPOOL_OK)
         queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
     else if (work->kind == QUEUE_DELIVER)
-        deliver(pool, work, &envelope);
+        delivery_deliver(pool, work, &envelope);
     else if (work->kind == QUEUE_NOTICE)
-        give_notice(pool, work, &envelope);
+        delivery_give_notice(pool, work, &envelope);
     else
-        expire(pool, work, &envelope);
+        delivery_expire(pool, work, &envelope);
     queue_finish(pool->queue, work);
     if (unknown && delivery_accept(pool, &envelope) != 0)
         delivery_log_problem(work->id, _("out of memory"), NULL);
@@ -403,14 +409,14 @@ struct hold {
     int64_t now;
 };
 
-static enum spool_edit_action set_hold(void *context, struct spool_envelope *envelope)
+static enum spool_edit_action delivery_set_hold(void *context, struct spool_envelope *envelope)
 {
     const struct hold *hold = context;
     return spool_envelope_hold(envelope, hold->wanted, hold->now) ? SPOOL_EDIT_WRITE
                                                                   : SPOOL_EDIT_KEEP;
 }
 
-static void log_order(const char *order, uint64_t id)
+static void delivery_log_order(const char *order, uint64_t id)
 {
     char text[SPOOL_ID_LEN + 1];
     struct log_line line;
@@ -420,13 +426,13 @@ static void log_order(const char *order, uint64_t id)
     log_end(&line);
 }
 
-static enum queue_answer record_hold(struct delivery_pool *pool, uint64_t id, bool wanted,
-                                     struct error *err)
+static enum queue_answer delivery_record_hold(struct delivery_pool *pool, uint64_t id, bool wanted,
+                                              struct error *err)
 {
     struct hold hold = {wanted, delivery_now(pool)};
-    switch (spool_edit(pool->config.spool, id, set_hold, &hold, err)) {
+    switch (spool_edit(pool->config.spool, id, delivery_set_hold, &hold, err)) {
     case SPOOL_OK:
-        log_order(wanted ? "hold" : "release", id);
+        delivery_log_order(wanted ? "hold" : "release", id);
         return QUEUE_DONE;
     case SPOOL_MISSING:
         return QUEUE_NO_SUCH;
@@ -439,18 +445,18 @@ static enum queue_answer record_hold(struct delivery_pool *pool, uint64_t id, bo
 enum queue_answer delivery_hold(struct delivery_pool *pool, uint64_t id, struct error *err)
 {
     enum queue_answer answer = queue_hold(pool->queue, id);
-    return answer == QUEUE_DONE ? record_hold(pool, id, true, err) : answer;
+    return answer == QUEUE_DONE ? delivery_record_hold(pool, id, true, err) : answer;
 }
 
 enum queue_answer delivery_release(struct delivery_pool *pool, uint64_t id, struct error *err)
 {
     enum queue_answer answer = queue_release(pool->queue, id);
-    return answer == QUEUE_DONE ? record_hold(pool, id, false, err) : answer;
+    return answer == QUEUE_DONE ? delivery_record_hold(pool, id, false, err) : answer;
 }
 
 /* Marks them in our copy, which the sender's report is made from, and lists them. */
-static size_t choose_discarded(struct spool_envelope *envelope, const char *domain, bool *about,
-                               struct change *changes)
+static size_t delivery_choose_discarded(struct spool_envelope *envelope, const char *domain,
+                                        bool *about, struct change *changes)
 {
     size_t count = 0;
     for (size_t i = 0; i < envelope->recipient_count; i++) {
@@ -467,8 +473,10 @@ static size_t choose_discarded(struct spool_envelope *envelope, const char *doma
     return count;
 }
 
-static enum spool_result discard(struct delivery_pool *pool, struct spool_envelope *envelope,
-                                 const char *domain, bool bounce, struct error *err)
+static enum spool_result delivery_discard_recipients(struct delivery_pool *pool,
+                                                     struct spool_envelope *envelope,
+                                                     const char *domain, bool bounce,
+                                                     struct error *err)
 {
     bool *about = calloc(envelope->recipient_count, sizeof *about);
     struct change *changes = calloc(envelope->recipient_count, sizeof *changes);
@@ -478,7 +486,7 @@ static enum spool_result discard(struct delivery_pool *pool, struct spool_envelo
         error_set(err, _("out of memory"));
         goto out;
     }
-    size_t count = choose_discarded(envelope, domain, about, changes);
+    size_t count = delivery_choose_discarded(envelope, domain, about, changes);
     if (!bounce || delivery_report(pool, envelope, about, DSN_FAILED, false, err) == 0)
         result = delivery_record(pool, envelope, changes, count, 0, err);
 out:
@@ -497,11 +505,11 @@ enum queue_answer delivery_discard(struct delivery_pool *pool, uint64_t id, cons
     enum spool_result result = spool_read(pool->config.spool, id, &envelope, err);
     if (result == SPOOL_OK) {
         delivery_recall(pool, &envelope);
-        result = discard(pool, &envelope, domain, bounce, err);
+        result = delivery_discard_recipients(pool, &envelope, domain, bounce, err);
     }
     queue_unclaim(pool->queue, id, result == SPOOL_OK || result == SPOOL_MISSING);
     if (result == SPOOL_OK) {
-        log_order("remove", id);
+        delivery_log_order("remove", id);
         if (spool_envelope_left(&envelope) > 0)
             delivery_accept(pool, &envelope);
     }

@@ -20,14 +20,14 @@
 
 /* The clocks. */
 
-static int64_t queue_clock(void *context)
+static int64_t delivery_queue_clock(void *context)
 {
     const struct delivery_pool *pool = context;
     const struct delivery_hooks *hooks = &pool->config.hooks;
     return hooks->now_ms != NULL ? hooks->now_ms(pool->config.context) : deadline_now_ms();
 }
 
-static int64_t epoch_now_ms(const struct delivery_pool *pool)
+static int64_t delivery_epoch_now_ms(const struct delivery_pool *pool)
 {
     const struct delivery_hooks *hooks = &pool->config.hooks;
     struct timespec now;
@@ -41,12 +41,12 @@ static int64_t epoch_now_ms(const struct delivery_pool *pool)
 
 static int64_t delivery_offset_ms(const struct delivery_pool *pool)
 {
-    return epoch_now_ms(pool) - queue_clock((void *)pool);
+    return delivery_epoch_now_ms(pool) - delivery_queue_clock((void *)pool);
 }
 
 int64_t delivery_now(const struct delivery_pool *pool)
 {
-    return epoch_now_ms(pool) / 1000;
+    return delivery_epoch_now_ms(pool) / 1000;
 }
 
 int64_t delivery_to_queue(const struct delivery_pool *pool, int64_t epoch)
@@ -59,7 +59,7 @@ int64_t delivery_from_queue(const struct delivery_pool *pool, int64_t due_ms)
     return due_ms != 0 ? (due_ms + delivery_offset_ms(pool)) / 1000 : 0;
 }
 
-static void on_wake(void *context)
+static void delivery_on_wake(void *context)
 {
     delivery_wake(context);
 }
@@ -120,7 +120,7 @@ unsigned delivery_owed(struct delivery_pool *pool)
     return atomic_load(&pool->owed);
 }
 
-static void wait_as_timer(struct delivery_pool *pool, uint64_t seen, struct deadline due)
+static void delivery_wait_as_timer(struct delivery_pool *pool, uint64_t seen, struct deadline due)
 {
     bool in_time = true;
     pool->timer_waits = true;
@@ -133,7 +133,7 @@ static void wait_as_timer(struct delivery_pool *pool, uint64_t seen, struct dead
         pthread_cond_signal(&pool->idle);
 }
 
-static void wait_idle(struct delivery_pool *pool, uint64_t seen, struct deadline due)
+static void delivery_wait_idle(struct delivery_pool *pool, uint64_t seen, struct deadline due)
 {
     if (due.at_ms < pool->timer_due.at_ms) {
         pool->timer_due = due;
@@ -147,20 +147,20 @@ static void wait_idle(struct delivery_pool *pool, uint64_t seen, struct deadline
 
 /* Until something may be due. `seen` is the count of wakes from before the queue was asked, so that
  * none is missed in between. */
-static void wait_for_work(struct delivery_pool *pool, uint64_t seen, int64_t wait_ms)
+static void delivery_wait_for_work(struct delivery_pool *pool, uint64_t seen, int64_t wait_ms)
 {
     if (wait_ms < 0 || wait_ms > LOOK_AGAIN_MS)
         wait_ms = LOOK_AGAIN_MS;
     struct deadline due = deadline_in_ms(wait_ms);
     pthread_mutex_lock(&pool->lock);
     if (pool->timer_waits)
-        wait_idle(pool, seen, due);
+        delivery_wait_idle(pool, seen, due);
     else
-        wait_as_timer(pool, seen, due);
+        delivery_wait_as_timer(pool, seen, due);
     pthread_mutex_unlock(&pool->lock);
 }
 
-static void *run(void *context)
+static void *delivery_run(void *context)
 {
     struct delivery_pool *pool = context;
     struct queue_work work;
@@ -171,7 +171,7 @@ static void *run(void *context)
         uint64_t seen = pool->wakes;
         pthread_mutex_unlock(&pool->lock);
         if (!queue_take(pool->queue, &work, &wait_ms)) {
-            wait_for_work(pool, seen, wait_ms);
+            delivery_wait_for_work(pool, seen, wait_ms);
             continue;
         }
         if (wait_ms == 0)
@@ -187,8 +187,8 @@ static void *run(void *context)
 
 /* Queueing. */
 
-static struct queue_destination *find(struct queue_destination *destinations, size_t count,
-                                      const char *name)
+static struct queue_destination *delivery_find(struct queue_destination *destinations, size_t count,
+                                               const char *name)
 {
     for (size_t i = 0; i < count; i++) {
         if (strcmp(destinations[i].name, name) == 0)
@@ -198,22 +198,22 @@ static struct queue_destination *find(struct queue_destination *destinations, si
 }
 
 /* No wait is longer than the longest: a later time was written under a clock that was ahead. */
-static int64_t next_try_time(const struct delivery_pool *pool, int64_t next_try)
+static int64_t delivery_next_try_time(const struct delivery_pool *pool, int64_t next_try)
 {
     int64_t longest = 0, due_ms = delivery_to_queue(pool, next_try);
     for (size_t i = 0; i < pool->config.retry_count; i++) {
         if (pool->config.retry_ms[i] > longest)
             longest = pool->config.retry_ms[i];
     }
-    int64_t now_ms = queue_clock((void *)pool);
+    int64_t now_ms = delivery_queue_clock((void *)pool);
     return due_ms > now_ms + longest + 1000 ? now_ms : due_ms;
 }
 
 /* Those at one destination go together: at the earliest time, with the most attempts. */
-static void merge(const struct delivery_pool *pool, struct queue_destination *into,
-                  const struct spool_recipient *recipient)
+static void delivery_merge(const struct delivery_pool *pool, struct queue_destination *into,
+                           const struct spool_recipient *recipient)
 {
-    int64_t due_ms = next_try_time(pool, recipient->next_try);
+    int64_t due_ms = delivery_next_try_time(pool, recipient->next_try);
     if (due_ms < into->next_try_ms)
         into->next_try_ms = due_ms;
     if (recipient->attempts > into->attempts)
@@ -221,13 +221,15 @@ static void merge(const struct delivery_pool *pool, struct queue_destination *in
 }
 
 /* A message from the future came under a clock that was ahead: it has all of its time before it. */
-static int64_t expiry_time(const struct delivery_pool *pool, const struct spool_envelope *envelope)
+static int64_t delivery_expiry_time(const struct delivery_pool *pool,
+                                    const struct spool_envelope *envelope)
 {
     int64_t now = delivery_now(pool), since = envelope->arrived < now ? envelope->arrived : now;
     return delivery_to_queue(pool, since + (envelope->expires - envelope->arrived));
 }
 
-static int64_t notice_time(const struct delivery_pool *pool, const struct spool_envelope *envelope)
+static int64_t delivery_notice_time(const struct delivery_pool *pool,
+                                    const struct spool_envelope *envelope)
 {
     if (pool->config.notice_ms == 0 || envelope->sender.is_null)
         return 0;
@@ -255,13 +257,13 @@ int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *env
             continue;
         pool->config.hooks.destination(pool->config.context, envelope, &recipient->path,
                                        names[count]);
-        struct queue_destination *known = find(destinations, count, names[count]);
+        struct queue_destination *known = delivery_find(destinations, count, names[count]);
         if (known == NULL) {
             destinations[count].name = names[count];
             destinations[count].next_try_ms = INT64_MAX;
             known = &destinations[count++];
         }
-        merge(pool, known, recipient);
+        delivery_merge(pool, known, recipient);
     }
     /* Nobody left: the end of a message whose removal failed; or nobody known, as the envelope could
      * not be read. Either is looked into by a delivery to nowhere. */
@@ -269,16 +271,17 @@ int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *env
         destinations[count++] = (struct queue_destination){
             .name = "",
             .next_try_ms = envelope->recipient_count == 0
-                               ? queue_clock(pool) + pool->config.retry_ms[0]
+                               ? delivery_queue_clock(pool) + pool->config.retry_ms[0]
                                : INT64_MIN,
         };
     struct queue_entry entry = {
         .id = envelope->id,
-        .expires_ms = envelope->recipient_count > 0 ? expiry_time(pool, envelope) : INT64_MAX,
-        .notice_ms = notice_time(pool, envelope),
+        .expires_ms =
+            envelope->recipient_count > 0 ? delivery_expiry_time(pool, envelope) : INT64_MAX,
+        .notice_ms = delivery_notice_time(pool, envelope),
         .hold = envelope->hold,
         .held_since_ms = envelope->held_since != 0 ? delivery_to_queue(pool, envelope->held_since)
-                                                   : queue_clock(pool),
+                                                   : delivery_queue_clock(pool),
         .destinations = destinations,
         .count = count,
     };
@@ -293,8 +296,8 @@ int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *env
 
 /* Who cannot be told of now stays queued: the next hop will refuse him again. False when that
  * could not be recorded: the queue has to catch up on it, even if nobody is left. */
-static bool settle_refused(struct delivery_pool *pool, struct spool_envelope *envelope,
-                           const bool *refused, bool *about, struct change *changes)
+static bool delivery_settle_refused(struct delivery_pool *pool, struct spool_envelope *envelope,
+                                    const bool *refused, bool *about, struct change *changes)
 {
     struct error err = {""};
     size_t count = 0;
@@ -322,7 +325,7 @@ static bool settle_refused(struct delivery_pool *pool, struct spool_envelope *en
 }
 
 /* On disk they are queued until the sender's report is there as well. */
-static void mark_refused(struct spool_envelope *envelope, bool *refused)
+static void delivery_mark_refused(struct spool_envelope *envelope, bool *refused)
 {
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         struct spool_recipient *recipient = &envelope->recipients[i];
@@ -345,11 +348,11 @@ enum spool_result delivery_store(struct delivery_pool *pool, struct spool_messag
         spool_abort(message);
         goto out;
     }
-    mark_refused(envelope, refused);
+    delivery_mark_refused(envelope, refused);
     result = spool_commit(message, envelope, err);
     if (result != SPOOL_OK)
         goto out;
-    bool over = settle_refused(pool, envelope, refused, about, changes) &&
+    bool over = delivery_settle_refused(pool, envelope, refused, about, changes) &&
                 spool_envelope_left(envelope) == 0;
     if (!over && delivery_accept(pool, envelope) != 0)
         delivery_log_problem(envelope->id, _("out of memory"), "tried after the next start");
@@ -367,14 +370,14 @@ struct loading {
     bool failed;
 };
 
-static void load(void *context, const struct spool_envelope *envelope)
+static void delivery_load(void *context, const struct spool_envelope *envelope)
 {
     struct loading *loading = context;
     if (delivery_accept(loading->pool, envelope) != 0)
         loading->failed = true;
 }
 
-static int start_threads(struct delivery_pool *pool)
+static int delivery_start_threads(struct delivery_pool *pool)
 {
     pthread_attr_t attributes;
     sigset_t all, before;
@@ -388,7 +391,7 @@ static int start_threads(struct delivery_pool *pool)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (result == 0 && pool->started < pool->config.threads) {
         pthread_mutex_lock(&pool->lock);
-        result = pthread_create(&pool->threads[pool->started], &attributes, run, pool);
+        result = pthread_create(&pool->threads[pool->started], &attributes, delivery_run, pool);
         pool->started += result == 0;
         pool->running += result == 0;
         pthread_mutex_unlock(&pool->lock);
@@ -398,7 +401,7 @@ static int start_threads(struct delivery_pool *pool)
     return result;
 }
 
-static struct queue *make_queue(struct delivery_pool *pool)
+static struct queue *delivery_make_queue(struct delivery_pool *pool)
 {
     const struct delivery_config *config = &pool->config;
     struct queue_config queue_config = {
@@ -406,15 +409,15 @@ static struct queue *make_queue(struct delivery_pool *pool)
         .destination_concurrency = config->destination_concurrency,
         .retry_count = config->retry_count,
         .seed = (uint64_t)deadline_now_ms(),
-        .now_ms = queue_clock,
-        .wake = on_wake,
+        .now_ms = delivery_queue_clock,
+        .wake = delivery_on_wake,
         .context = pool,
     };
     memcpy(queue_config.retry_ms, config->retry_ms, sizeof queue_config.retry_ms);
     return queue_new(&queue_config);
 }
 
-static struct delivery_pool *make_pool(const struct delivery_config *config)
+static struct delivery_pool *delivery_make_pool(const struct delivery_config *config)
 {
     struct delivery_pool *pool = calloc(1, sizeof *pool);
     if (pool == NULL)
@@ -427,7 +430,7 @@ static struct delivery_pool *make_pool(const struct delivery_config *config)
     pool->config = *config;
     pthread_mutex_init(&pool->lock, NULL);
     pool->hostname = strdup(config->hostname);
-    pool->queue = make_queue(pool);
+    pool->queue = delivery_make_queue(pool);
     if (pool->hostname != NULL && pool->queue != NULL)
         return pool;
     delivery_stop(pool);
@@ -437,20 +440,20 @@ static struct delivery_pool *make_pool(const struct delivery_config *config)
 struct delivery_pool *delivery_start(const struct delivery_config *config,
                                      struct spool_scan_counts *counts, struct error *err)
 {
-    struct delivery_pool *pool = make_pool(config);
+    struct delivery_pool *pool = delivery_make_pool(config);
     struct loading loading = {.pool = pool};
 
     if (pool == NULL) {
         error_set(err, _("out of memory"));
         return NULL;
     }
-    if (spool_scan(config->spool, load, &loading, counts, err) != 0)
+    if (spool_scan(config->spool, delivery_load, &loading, counts, err) != 0)
         goto fail;
     if (loading.failed) {
         error_set(err, _("out of memory"));
         goto fail;
     }
-    int failure = start_threads(pool);
+    int failure = delivery_start_threads(pool);
     if (failure != 0) {
         error_set(err, _("the delivery threads cannot be started: %s"), strerror(failure));
         goto fail;

@@ -12,7 +12,7 @@
 
 typedef enum queue_answer order(struct queue *queue, struct message *message);
 
-static enum queue_answer give_order(struct queue *queue, uint64_t id, order *give)
+static enum queue_answer queue_give_order(struct queue *queue, uint64_t id, order *give)
 {
     queue_lock(queue);
     struct message *message = queue_find(queue, id);
@@ -23,7 +23,7 @@ static enum queue_answer give_order(struct queue *queue, uint64_t id, order *giv
 }
 
 /* What is under way goes on; it is not offered again when it comes back. */
-static enum queue_answer hold(struct queue *queue, struct message *message)
+static enum queue_answer queue_order_hold(struct queue *queue, struct message *message)
 {
     if (message->hold)
         return QUEUE_DONE;
@@ -36,7 +36,7 @@ static enum queue_answer hold(struct queue *queue, struct message *message)
     return QUEUE_DONE;
 }
 
-static enum queue_answer release(struct queue *queue, struct message *message)
+static enum queue_answer queue_order_release(struct queue *queue, struct message *message)
 {
     if (!message->hold)
         return QUEUE_DONE;
@@ -53,7 +53,7 @@ static enum queue_answer release(struct queue *queue, struct message *message)
     return QUEUE_DONE;
 }
 
-static enum queue_answer claim(struct queue *queue, struct message *message)
+static enum queue_answer queue_order_claim(struct queue *queue, struct message *message)
 {
     if (message->active > 0 || message->in_hand)
         return QUEUE_BUSY;
@@ -64,13 +64,13 @@ static enum queue_answer claim(struct queue *queue, struct message *message)
     return QUEUE_DONE;
 }
 
-static void forgive(struct queue *queue, struct destination *destination)
+static void queue_forgive(struct queue *queue, struct destination *destination)
 {
     destination->not_before = 0;
     queue_place(queue, destination);
 }
 
-static enum queue_answer retry(struct queue *queue, struct message *message)
+static enum queue_answer queue_order_retry(struct queue *queue, struct message *message)
 {
     for (unsigned i = 0; i < message->count; i++) {
         struct delivery *delivery = &message->deliveries[i];
@@ -78,24 +78,24 @@ static enum queue_answer retry(struct queue *queue, struct message *message)
             continue;
         delivery->due.key = queue->now;
         queue_offer(queue, delivery);
-        forgive(queue, delivery->destination);
+        queue_forgive(queue, delivery->destination);
     }
     return QUEUE_DONE;
 }
 
 enum queue_answer queue_hold(struct queue *queue, uint64_t id)
 {
-    return give_order(queue, id, hold);
+    return queue_give_order(queue, id, queue_order_hold);
 }
 
 enum queue_answer queue_release(struct queue *queue, uint64_t id)
 {
-    return give_order(queue, id, release);
+    return queue_give_order(queue, id, queue_order_release);
 }
 
 enum queue_answer queue_claim(struct queue *queue, uint64_t id)
 {
-    return give_order(queue, id, claim);
+    return queue_give_order(queue, id, queue_order_claim);
 }
 
 void queue_unclaim(struct queue *queue, uint64_t id, bool gone)
@@ -115,10 +115,10 @@ void queue_unclaim(struct queue *queue, uint64_t id, bool gone)
 
 enum queue_answer queue_retry(struct queue *queue, uint64_t id)
 {
-    return give_order(queue, id, retry);
+    return queue_give_order(queue, id, queue_order_retry);
 }
 
-static struct destination *destination_in(struct table_node *node)
+static struct destination *queue_destination_in(struct table_node *node)
 {
     return OWNER(node, destination, by_name);
 }
@@ -152,7 +152,7 @@ void queue_count(struct queue *queue, struct queue_counts *counts)
     }
     for (size_t i = 0; i < queue->destinations.bucket_count; i++) {
         for (struct table_node *node = queue->destinations.buckets[i]; node; node = node->next)
-            counts->unreachable += destination_in(node)->failures > 0;
+            counts->unreachable += queue_destination_in(node)->failures > 0;
     }
     queue_unlock(queue);
 }

@@ -12,7 +12,7 @@
 
 /* A notice or an expiry that is due. A message whose time is over waits for its last tries, and for
  * what is under way: the last one to come back puts it here again. */
-static bool take_attention(struct queue *queue, struct queue_work *work)
+static bool queue_take_attention(struct queue *queue, struct queue_work *work)
 {
     struct heap_node *top;
     while ((top = heap_top(&queue->attention)) != NULL && top->key <= queue->now) {
@@ -30,7 +30,7 @@ static bool take_attention(struct queue *queue, struct queue_work *work)
     return false;
 }
 
-static void wake_waiting(struct queue *queue)
+static void queue_wake_waiting(struct queue *queue)
 {
     struct heap_node *top;
     while ((top = heap_top(&queue->waiting)) != NULL && top->key <= queue->now)
@@ -39,21 +39,21 @@ static void wake_waiting(struct queue *queue)
 
 /* Those that could not be reached last get half of the places at most: each of them may hold one
  * for as long as it takes to find that it still cannot be reached. */
-static struct destination *next_well(struct queue *queue)
+static struct destination *queue_next_well(struct queue *queue)
 {
     return queue->ring.next != &queue->ring ? queue->ring.next : NULL;
 }
 
-static struct destination *next_probe(struct queue *queue)
+static struct destination *queue_next_probe(struct queue *queue)
 {
     unsigned most = queue->config.concurrency / 2;
     bool room = queue->probing < (most > 0 ? most : 1);
     return room && queue->probes.next != &queue->probes ? queue->probes.next : NULL;
 }
 
-static struct destination *next_destination(struct queue *queue)
+static struct destination *queue_next_destination(struct queue *queue)
 {
-    struct destination *well = next_well(queue), *probe = next_probe(queue);
+    struct destination *well = queue_next_well(queue), *probe = queue_next_probe(queue);
     if (well == NULL || (probe != NULL && queue->probe_first)) {
         queue->probe_first = false;
         return probe;
@@ -62,9 +62,9 @@ static struct destination *next_destination(struct queue *queue)
     return well;
 }
 
-static bool take_delivery(struct queue *queue, struct queue_work *work)
+static bool queue_take_delivery(struct queue *queue, struct queue_work *work)
 {
-    struct destination *destination = next_destination(queue);
+    struct destination *destination = queue_next_destination(queue);
     if (destination == NULL)
         return false;
     struct delivery *delivery = OWNER(heap_top(&destination->deliveries), delivery, due);
@@ -86,7 +86,7 @@ static bool take_delivery(struct queue *queue, struct queue_work *work)
     return true;
 }
 
-static int64_t time_to_next(const struct queue *queue)
+static int64_t queue_time_to_next(const struct queue *queue)
 {
     const struct heap_node *waiting = heap_top(&queue->waiting);
     const struct heap_node *attention = heap_top(&queue->attention);
@@ -98,11 +98,11 @@ static int64_t time_to_next(const struct queue *queue)
     return next == INT64_MAX ? -1 : next - queue->now;
 }
 
-static bool has_more(struct queue *queue)
+static bool queue_has_more(struct queue *queue)
 {
     const struct heap_node *attention = heap_top(&queue->attention);
     return queue->active < queue->config.concurrency &&
-           (next_well(queue) != NULL || next_probe(queue) != NULL ||
+           (queue_next_well(queue) != NULL || queue_next_probe(queue) != NULL ||
             (attention != NULL && attention->key <= queue->now));
 }
 
@@ -114,19 +114,19 @@ bool queue_take(struct queue *queue, struct queue_work *work, int64_t *wait_ms)
     memset(work, 0, sizeof *work);
     queue_lock(queue);
     if (queue->active < queue->config.concurrency) {
-        wake_waiting(queue);
-        taken = take_attention(queue, work) || take_delivery(queue, work);
+        queue_wake_waiting(queue);
+        taken = queue_take_attention(queue, work) || queue_take_delivery(queue, work);
         queue->active += taken;
         if (!taken)
-            *wait_ms = time_to_next(queue);
-        else if (has_more(queue))
+            *wait_ms = queue_time_to_next(queue);
+        else if (queue_has_more(queue))
             *wait_ms = 0;
     }
     queue_unlock(queue);
     return taken;
 }
 
-static struct delivery *find_delivery(struct message *message, const char *destination)
+static struct delivery *queue_find_delivery(struct message *message, const char *destination)
 {
     for (unsigned i = 0; i < message->count; i++) {
         struct delivery *delivery = &message->deliveries[i];
@@ -137,8 +137,8 @@ static struct delivery *find_delivery(struct message *message, const char *desti
 }
 
 /* Several deliveries that were under way when the destination went away are one failure of it. */
-static void judge_destination(struct queue *queue, struct destination *destination, bool reached,
-                              const char *reason)
+static void queue_judge_destination(struct queue *queue, struct destination *destination,
+                                    bool reached, const char *reason)
 {
     if (reached) {
         destination->failures = 0;
@@ -151,15 +151,15 @@ static void judge_destination(struct queue *queue, struct destination *destinati
     destination->reason = !reached && reason != NULL ? strndup(reason, QUEUE_REASON_MAX - 1) : NULL;
 }
 
-static int64_t judge_delivery(struct queue *queue, struct message *message,
-                              const struct queue_work *work, enum queue_outcome outcome,
-                              const char *reason)
+static int64_t queue_judge_delivery(struct queue *queue, struct message *message,
+                                    const struct queue_work *work, enum queue_outcome outcome,
+                                    const char *reason)
 {
-    struct delivery *delivery = find_delivery(message, work->destination);
+    struct delivery *delivery = queue_find_delivery(message, work->destination);
     if (delivery == NULL)
         return 0;
     struct destination *destination = delivery->destination;
-    judge_destination(queue, destination, outcome != QUEUE_UNREACHABLE, reason);
+    queue_judge_destination(queue, destination, outcome != QUEUE_UNREACHABLE, reason);
     delivery->attempts++;
     if (outcome == QUEUE_SETTLED) {
         delivery->due.key = INT64_MAX;
@@ -173,8 +173,8 @@ static int64_t judge_delivery(struct queue *queue, struct message *message,
                                                        : destination->not_before;
 }
 
-static int64_t judge_attention(struct queue *queue, struct message *message,
-                               const struct queue_work *work, enum queue_outcome outcome)
+static int64_t queue_judge_attention(struct queue *queue, struct message *message,
+                                     const struct queue_work *work, enum queue_outcome outcome)
 {
     int64_t again = outcome == QUEUE_SETTLED ? 0 : queue->now + queue_wait(queue, 1);
     if (work->kind == QUEUE_NOTICE)
@@ -191,15 +191,16 @@ int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum que
     queue_lock(queue);
     struct message *message = queue_find(queue, work->id);
     if (message != NULL)
-        next = work->kind == QUEUE_DELIVER ? judge_delivery(queue, message, work, outcome, reason)
-                                           : judge_attention(queue, message, work, outcome);
+        next = work->kind == QUEUE_DELIVER
+                   ? queue_judge_delivery(queue, message, work, outcome, reason)
+                   : queue_judge_attention(queue, message, work, outcome);
     queue_unlock(queue);
     return next;
 }
 
-static void finish_delivery(struct queue *queue, struct message *message, const char *name)
+static void queue_finish_delivery(struct queue *queue, struct message *message, const char *name)
 {
-    struct delivery *delivery = find_delivery(message, name);
+    struct delivery *delivery = queue_find_delivery(message, name);
     if (delivery == NULL)
         return;
     delivery->active = false;
@@ -216,7 +217,7 @@ static void finish_delivery(struct queue *queue, struct message *message, const 
         queue_attend(queue, message);
 }
 
-static void finish_attention(struct queue *queue, struct message *message)
+static void queue_finish_attention(struct queue *queue, struct message *message)
 {
     message->in_hand = false;
     if (message->expires > queue->now)
@@ -238,9 +239,9 @@ bool queue_finish(struct queue *queue, const struct queue_work *work)
     queue->active--;
     if (message != NULL) {
         if (work->kind == QUEUE_DELIVER)
-            finish_delivery(queue, message, work->destination);
+            queue_finish_delivery(queue, message, work->destination);
         else
-            finish_attention(queue, message);
+            queue_finish_attention(queue, message);
         gone = message->left == 0 && !message->in_hand;
         if (gone)
             queue_drop(queue, message);

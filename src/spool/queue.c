@@ -90,7 +90,7 @@ int64_t queue_wait(struct queue *queue, unsigned attempts)
     return wait - (int64_t)(queue->random % (uint64_t)(wait / 5 + 1));
 }
 
-static void leave_ring(struct destination *destination)
+static void queue_leave_ring(struct destination *destination)
 {
     if (!destination->in_ring)
         return;
@@ -99,7 +99,7 @@ static void leave_ring(struct destination *destination)
     destination->in_ring = false;
 }
 
-static void enter_ring(struct queue *queue, struct destination *destination)
+static void queue_enter_ring(struct queue *queue, struct destination *destination)
 {
     if (destination->in_ring)
         return;
@@ -119,14 +119,14 @@ void queue_place(struct queue *queue, struct destination *destination)
 
     heap_remove(&queue->waiting, &destination->waiting);
     if (first == NULL || destination->active >= places) {
-        leave_ring(destination);
+        queue_leave_ring(destination);
         return;
     }
     int64_t when = first->key > destination->not_before ? first->key : destination->not_before;
     if (when <= queue->now) {
-        enter_ring(queue, destination);
+        queue_enter_ring(queue, destination);
     } else {
-        leave_ring(destination);
+        queue_leave_ring(destination);
         heap_put(&queue->waiting, &destination->waiting, when);
     }
 }
@@ -204,12 +204,12 @@ void queue_withdraw(struct queue *queue, struct delivery *delivery)
     queue_place(queue, delivery->destination);
 }
 
-static void release_destination(struct queue *queue, struct destination *destination)
+static void queue_release_destination(struct queue *queue, struct destination *destination)
 {
     if (--destination->count > 0)
         return;
     heap_remove(&queue->waiting, &destination->waiting);
-    leave_ring(destination);
+    queue_leave_ring(destination);
     table_remove(&queue->destinations, &destination->by_name);
     heap_free(&destination->deliveries);
     free(destination->reason);
@@ -225,7 +225,7 @@ void queue_settle(struct queue *queue, struct delivery *delivery)
     delivery->destination = NULL;
     delivery->message->left--;
     queue->deliveries--;
-    release_destination(queue, destination);
+    queue_release_destination(queue, destination);
 }
 
 void queue_drop(struct queue *queue, struct message *message)
@@ -240,7 +240,7 @@ void queue_drop(struct queue *queue, struct message *message)
 
 /* Adding. */
 
-static struct destination *new_destination(struct queue *queue, const char *name)
+static struct destination *queue_new_destination(struct queue *queue, const char *name)
 {
     size_t len = strlen(name);
     struct destination *destination = NULL;
@@ -259,21 +259,21 @@ static struct destination *new_destination(struct queue *queue, const char *name
 }
 
 /* Room is made for all deliveries of the destination, so that an offer never fails later. */
-static struct destination *reserve_destination(struct queue *queue, const char *name)
+static struct destination *queue_reserve_destination(struct queue *queue, const char *name)
 {
     struct destination *destination = queue_find_destination(queue, name);
     if (destination == NULL)
-        destination = new_destination(queue, name);
+        destination = queue_new_destination(queue, name);
     if (destination == NULL)
         return NULL;
     destination->count++;
     if (heap_reserve(&destination->deliveries, destination->count) == 0)
         return destination;
-    release_destination(queue, destination);
+    queue_release_destination(queue, destination);
     return NULL;
 }
 
-static struct message *new_message(const struct queue_entry *entry)
+static struct message *queue_new_message(const struct queue_entry *entry)
 {
     struct message *message =
         calloc(1, sizeof *message + entry->count * sizeof *message->deliveries);
@@ -287,11 +287,11 @@ static struct message *new_message(const struct queue_entry *entry)
     return message;
 }
 
-static int add_delivery(struct queue *queue, struct message *message,
-                        const struct queue_destination *wanted)
+static int queue_add_delivery(struct queue *queue, struct message *message,
+                              const struct queue_destination *wanted)
 {
     struct delivery *delivery = &message->deliveries[message->count];
-    delivery->destination = reserve_destination(queue, wanted->name);
+    delivery->destination = queue_reserve_destination(queue, wanted->name);
     if (delivery->destination == NULL)
         return -1;
     delivery->message = message;
@@ -303,12 +303,12 @@ static int add_delivery(struct queue *queue, struct message *message,
     return 0;
 }
 
-static int add_message(struct queue *queue, const struct queue_entry *entry)
+static int queue_add_message(struct queue *queue, const struct queue_entry *entry)
 {
     struct message *message = NULL;
     if (queue_find(queue, entry->id) == NULL &&
         heap_reserve(&queue->attention, queue->messages.count + 1) == 0)
-        message = new_message(entry);
+        message = queue_new_message(entry);
     if (message == NULL)
         return -1;
     if (table_add(&queue->messages, &message->by_id, table_hash_number(entry->id)) != 0) {
@@ -317,7 +317,7 @@ static int add_message(struct queue *queue, const struct queue_entry *entry)
     }
     queue->held += message->hold;
     for (size_t i = 0; i < entry->count; i++) {
-        if (add_delivery(queue, message, &entry->destinations[i]) != 0) {
+        if (queue_add_delivery(queue, message, &entry->destinations[i]) != 0) {
             queue_drop(queue, message);
             return -1;
         }
@@ -331,7 +331,7 @@ static int add_message(struct queue *queue, const struct queue_entry *entry)
 int queue_add(struct queue *queue, const struct queue_entry *entry)
 {
     queue_lock(queue);
-    int result = add_message(queue, entry);
+    int result = queue_add_message(queue, entry);
     queue_unlock(queue);
     if (result == 0)
         queue_wake(queue);

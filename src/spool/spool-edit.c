@@ -13,8 +13,8 @@
 #include "base/log.h"
 #include "spool/spool-internal.h"
 
-static enum spool_result read_file(struct spool *spool, const char *name, char **text, size_t *len,
-                                   struct error *err)
+static enum spool_result spool_read_file(struct spool *spool, const char *name, char **text,
+                                         size_t *len, struct error *err)
 {
     struct stat stat;
     int fd = openat(spool->queue_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -44,7 +44,7 @@ static enum spool_result read_file(struct spool *spool, const char *name, char *
     return result;
 }
 
-static pthread_mutex_t *lock_of(struct spool *spool, uint64_t id)
+static pthread_mutex_t *spool_lock_of(struct spool *spool, uint64_t id)
 {
     return &spool->edit_locks[id % SPOOL_EDIT_LOCKS];
 }
@@ -64,7 +64,7 @@ enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_enve
     spool_envelope_init(envelope);
     uint64_t stamp = atomic_load(spool_edits_of(spool, id));
     enum spool_result result =
-        read_file(spool, spool_file_name(id, SPOOL_ENV, name), &text, &len, err);
+        spool_read_file(spool, spool_file_name(id, SPOOL_ENV, name), &text, &len, err);
     if (result != SPOOL_OK)
         return result;
     int parsed = spool_envelope_parse(envelope, text, len, &reason);
@@ -81,8 +81,9 @@ enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_enve
     return SPOOL_SENSELESS;
 }
 
-static enum spool_result replace_envelope(struct spool *spool,
-                                          const struct spool_envelope *envelope, struct error *err)
+static enum spool_result spool_replace_envelope(struct spool *spool,
+                                                const struct spool_envelope *envelope,
+                                                struct error *err)
 {
     struct spool_sync sync = {
         .id = envelope->id, .renames = {{SPOOL_ENV_NEW, SPOOL_ENV}}, .rename_count = 1};
@@ -103,7 +104,7 @@ static enum spool_result replace_envelope(struct spool *spool,
     return result;
 }
 
-static enum spool_result remove_message(struct spool *spool, uint64_t id, struct error *err)
+static enum spool_result spool_remove_message(struct spool *spool, uint64_t id, struct error *err)
 {
     struct spool_sync sync = {.id = id, .renames = {{SPOOL_ENV, SPOOL_ENV_NEW}}, .rename_count = 1};
     char name[SPOOL_NAME_MAX];
@@ -127,16 +128,17 @@ static enum spool_result remove_message(struct spool *spool, uint64_t id, struct
 }
 
 /* Under the lock. */
-static enum spool_result edit_envelope(struct spool *spool, struct spool_envelope *envelope,
-                                       spool_edit_function *edit, void *context, struct error *err)
+static enum spool_result spool_edit_envelope(struct spool *spool, struct spool_envelope *envelope,
+                                             spool_edit_function *edit, void *context,
+                                             struct error *err)
 {
     enum spool_edit_action action = edit(context, envelope);
     if (action == SPOOL_EDIT_KEEP)
         return SPOOL_OK;
     atomic_fetch_add(spool_edits_of(spool, envelope->id), 1);
     enum spool_result result = action == SPOOL_EDIT_WRITE
-                                   ? replace_envelope(spool, envelope, err)
-                                   : remove_message(spool, envelope->id, err);
+                                   ? spool_replace_envelope(spool, envelope, err)
+                                   : spool_remove_message(spool, envelope->id, err);
     uint64_t stamp = atomic_fetch_add(spool_edits_of(spool, envelope->id), 1) + 1;
     if (result == SPOOL_OK)
         envelope->stamp = stamp;
@@ -147,12 +149,12 @@ enum spool_result spool_edit(struct spool *spool, uint64_t id, spool_edit_functi
                              void *context, struct error *err)
 {
     struct spool_envelope envelope;
-    pthread_mutex_t *lock = lock_of(spool, id);
+    pthread_mutex_t *lock = spool_lock_of(spool, id);
 
     pthread_mutex_lock(lock);
     enum spool_result result = spool_read(spool, id, &envelope, err);
     if (result == SPOOL_OK)
-        result = edit_envelope(spool, &envelope, edit, context, err);
+        result = spool_edit_envelope(spool, &envelope, edit, context, err);
     spool_envelope_clear(&envelope);
     pthread_mutex_unlock(lock);
     return result;
@@ -162,7 +164,7 @@ enum spool_result spool_edit_known(struct spool *spool, struct spool_envelope *e
                                    spool_edit_function *edit, void *context, struct error *err)
 {
     uint64_t id = envelope->id;
-    pthread_mutex_t *lock = lock_of(spool, id);
+    pthread_mutex_t *lock = spool_lock_of(spool, id);
     enum spool_result result = SPOOL_OK;
 
     pthread_mutex_lock(lock);
@@ -171,7 +173,7 @@ enum spool_result spool_edit_known(struct spool *spool, struct spool_envelope *e
         result = spool_read(spool, id, envelope, err);
     }
     if (result == SPOOL_OK)
-        result = edit_envelope(spool, envelope, edit, context, err);
+        result = spool_edit_envelope(spool, envelope, edit, context, err);
     pthread_mutex_unlock(lock);
     return result;
 }

@@ -26,7 +26,7 @@ static const char *const ret_names[] = {"", "FULL", "HDRS"};
 
 /* Writing. */
 
-static void put_escaped(FILE *out, const char *text)
+static void envelope_put_escaped(FILE *out, const char *text)
 {
     for (; *text != '\0'; text++) {
         unsigned char octet = (unsigned char)*text;
@@ -41,43 +41,43 @@ static void put_escaped(FILE *out, const char *text)
     }
 }
 
-static void put_text(FILE *out, const char *name, const char *value)
+static void envelope_put_text(FILE *out, const char *name, const char *value)
 {
     if (value == NULL || *value == '\0')
         return;
     fprintf(out, "%s ", name);
-    put_escaped(out, value);
+    envelope_put_escaped(out, value);
     putc('\n', out);
 }
 
-static void put_time(FILE *out, const char *name, int64_t when)
+static void envelope_put_time(FILE *out, const char *name, int64_t when)
 {
     char text[SPOOL_TIME_MAX];
     if (when != 0)
-        put_text(out, name, spool_time_format(when, text));
+        envelope_put_text(out, name, spool_time_format(when, text));
 }
 
-static void put_path(FILE *out, const char *name, const struct path *path)
+static void envelope_put_path(FILE *out, const char *name, const struct path *path)
 {
     fprintf(out, "%s <", name);
-    put_escaped(out, path->mailbox);
+    envelope_put_escaped(out, path->mailbox);
     fputs(">\n", out);
 }
 
-static void put_recipient(FILE *out, const struct spool_recipient *recipient)
+static void envelope_put_recipient(FILE *out, const struct spool_recipient *recipient)
 {
     char notify[NOTIFY_TEXT_MAX];
-    put_path(out, "recipient", &recipient->path);
-    put_text(out, " state", state_names[recipient->state]);
-    put_text(out, " notify", spool_notify_format(recipient->notify, notify));
-    put_text(out, " orcpt", recipient->orcpt);
+    envelope_put_path(out, "recipient", &recipient->path);
+    envelope_put_text(out, " state", state_names[recipient->state]);
+    envelope_put_text(out, " notify", spool_notify_format(recipient->notify, notify));
+    envelope_put_text(out, " orcpt", recipient->orcpt);
     if (recipient->attempts != 0)
         fprintf(out, " attempts %u\n", recipient->attempts);
-    put_time(out, " last-try", recipient->last_try);
-    put_time(out, " next-try", recipient->next_try);
-    put_text(out, " delay-notified", recipient->delay_notified ? "yes" : NULL);
-    put_text(out, " remote", recipient->remote);
-    put_text(out, " reply", recipient->reply);
+    envelope_put_time(out, " last-try", recipient->last_try);
+    envelope_put_time(out, " next-try", recipient->next_try);
+    envelope_put_text(out, " delay-notified", recipient->delay_notified ? "yes" : NULL);
+    envelope_put_text(out, " remote", recipient->remote);
+    envelope_put_text(out, " reply", recipient->reply);
     fputs(recipient->unknown != NULL ? recipient->unknown : "", out);
 }
 
@@ -89,23 +89,23 @@ char *spool_envelope_format(const struct spool_envelope *envelope, size_t *len)
     if (out == NULL)
         return NULL;
     fprintf(out, MAGIC " %d\n", ENVELOPE_VERSION);
-    put_text(out, "id", spool_id_format(envelope->id, id));
+    envelope_put_text(out, "id", spool_id_format(envelope->id, id));
     fprintf(out, "size %" PRIu64 "\n", envelope->size);
-    put_time(out, "arrived", envelope->arrived);
-    put_time(out, "expires", envelope->expires);
-    put_text(out, "hold", envelope->hold ? "yes" : NULL);
-    put_time(out, "held-since", envelope->held_since);
-    put_text(out, "report", envelope->report ? "yes" : NULL);
-    put_text(out, "origin", envelope->origin);
-    put_path(out, "sender", &envelope->sender);
-    put_text(out, "body", body_names[envelope->body]);
-    put_text(out, "smtputf8", envelope->smtputf8 ? "yes" : NULL);
-    put_text(out, "requiretls", envelope->requiretls ? "yes" : NULL);
-    put_text(out, "ret", ret_names[envelope->ret]);
-    put_text(out, "envid", envelope->envid);
+    envelope_put_time(out, "arrived", envelope->arrived);
+    envelope_put_time(out, "expires", envelope->expires);
+    envelope_put_text(out, "hold", envelope->hold ? "yes" : NULL);
+    envelope_put_time(out, "held-since", envelope->held_since);
+    envelope_put_text(out, "report", envelope->report ? "yes" : NULL);
+    envelope_put_text(out, "origin", envelope->origin);
+    envelope_put_path(out, "sender", &envelope->sender);
+    envelope_put_text(out, "body", body_names[envelope->body]);
+    envelope_put_text(out, "smtputf8", envelope->smtputf8 ? "yes" : NULL);
+    envelope_put_text(out, "requiretls", envelope->requiretls ? "yes" : NULL);
+    envelope_put_text(out, "ret", ret_names[envelope->ret]);
+    envelope_put_text(out, "envid", envelope->envid);
     fputs(envelope->unknown != NULL ? envelope->unknown : "", out);
     for (size_t i = 0; i < envelope->recipient_count; i++)
-        put_recipient(out, &envelope->recipients[i]);
+        envelope_put_recipient(out, &envelope->recipients[i]);
     fputs("end\n", out);
     bool failed = ferror(out) != 0;
     if (fclose(out) != 0 || failed) {
@@ -117,7 +117,7 @@ char *spool_envelope_format(const struct spool_envelope *envelope, size_t *len)
 
 /* Reading. Every reader gets an unescaped value and returns false when it is malformed. */
 
-static bool read_number(const char *value, uint64_t max, uint64_t *number)
+static bool envelope_read_number(const char *value, uint64_t max, uint64_t *number)
 {
     uint64_t sum = 0;
     if (*value == '\0')
@@ -131,7 +131,7 @@ static bool read_number(const char *value, uint64_t max, uint64_t *number)
     return true;
 }
 
-static bool read_time(const char *value, int64_t *when)
+static bool envelope_read_time(const char *value, int64_t *when)
 {
     struct tm tm = {.tm_isdst = 0};
     char again[SPOOL_TIME_MAX];
@@ -143,13 +143,14 @@ static bool read_time(const char *value, int64_t *when)
     return strcmp(spool_time_format(*when, again), value) == 0;
 }
 
-static bool read_yes(const char *value, bool *yes)
+static bool envelope_read_yes(const char *value, bool *yes)
 {
     *yes = strcmp(value, "yes") == 0;
     return *yes || strcmp(value, "no") == 0;
 }
 
-static bool read_name(const char *value, const char *const *names, size_t count, int *index)
+static bool envelope_read_name(const char *value, const char *const *names, size_t count,
+                               int *index)
 {
     for (size_t i = 0; i < count; i++) {
         if (*names[i] != '\0' && strcmp(names[i], value) == 0) {
@@ -160,12 +161,12 @@ static bool read_name(const char *value, const char *const *names, size_t count,
     return false;
 }
 
-static bool read_text(const char *value, char **field)
+static bool envelope_read_text(const char *value, char **field)
 {
     return spool_envelope_set_text(field, value, ENVELOPE_FILE_MAX) == 0;
 }
 
-static bool read_path(const char *value, bool reverse, struct path *path)
+static bool envelope_read_path(const char *value, bool reverse, struct path *path)
 {
     size_t used, len = strlen(value);
     enum path_result result = reverse ? path_parse_reverse(path, value, len, &used)
@@ -176,89 +177,89 @@ static bool read_path(const char *value, bool reverse, struct path *path)
 
 enum field_result { FIELD_READ, FIELD_BAD, FIELD_UNKNOWN };
 
-static enum field_result took(bool well)
+static enum field_result envelope_took(bool well)
 {
     return well ? FIELD_READ : FIELD_BAD;
 }
 
-static enum field_result read_envelope_field(struct spool_envelope *envelope, const char *name,
-                                             const char *value)
+static enum field_result envelope_read_envelope_field(struct spool_envelope *envelope,
+                                                      const char *name, const char *value)
 {
     int index = 0;
     bool well;
 
     if (strcmp(name, "id") == 0)
-        return took(spool_id_parse(value, strlen(value), &envelope->id));
+        return envelope_took(spool_id_parse(value, strlen(value), &envelope->id));
     if (strcmp(name, "size") == 0)
-        return took(read_number(value, INT64_MAX, &envelope->size));
+        return envelope_took(envelope_read_number(value, INT64_MAX, &envelope->size));
     if (strcmp(name, "arrived") == 0)
-        return took(read_time(value, &envelope->arrived));
+        return envelope_took(envelope_read_time(value, &envelope->arrived));
     if (strcmp(name, "expires") == 0)
-        return took(read_time(value, &envelope->expires));
+        return envelope_took(envelope_read_time(value, &envelope->expires));
     if (strcmp(name, "hold") == 0)
-        return took(read_yes(value, &envelope->hold));
+        return envelope_took(envelope_read_yes(value, &envelope->hold));
     if (strcmp(name, "held-since") == 0)
-        return took(read_time(value, &envelope->held_since));
+        return envelope_took(envelope_read_time(value, &envelope->held_since));
     if (strcmp(name, "report") == 0)
-        return took(read_yes(value, &envelope->report));
+        return envelope_took(envelope_read_yes(value, &envelope->report));
     if (strcmp(name, "origin") == 0)
-        return took(read_text(value, &envelope->origin));
+        return envelope_took(envelope_read_text(value, &envelope->origin));
     if (strcmp(name, "sender") == 0)
-        return took(read_path(value, true, &envelope->sender));
+        return envelope_took(envelope_read_path(value, true, &envelope->sender));
     if (strcmp(name, "body") == 0) {
-        well = read_name(value, body_names, NAMES(body_names), &index);
+        well = envelope_read_name(value, body_names, NAMES(body_names), &index);
         envelope->body = (enum mail_body)index;
-        return took(well);
+        return envelope_took(well);
     }
     if (strcmp(name, "smtputf8") == 0)
-        return took(read_yes(value, &envelope->smtputf8));
+        return envelope_took(envelope_read_yes(value, &envelope->smtputf8));
     if (strcmp(name, "requiretls") == 0)
-        return took(read_yes(value, &envelope->requiretls));
+        return envelope_took(envelope_read_yes(value, &envelope->requiretls));
     if (strcmp(name, "ret") == 0) {
-        well = read_name(value, ret_names, NAMES(ret_names), &index);
+        well = envelope_read_name(value, ret_names, NAMES(ret_names), &index);
         envelope->ret = (enum envelope_ret)index;
-        return took(well);
+        return envelope_took(well);
     }
     if (strcmp(name, "envid") == 0)
-        return took(read_text(value, &envelope->envid));
+        return envelope_took(envelope_read_text(value, &envelope->envid));
     return FIELD_UNKNOWN;
 }
 
-static enum field_result read_recipient_field(struct spool_recipient *recipient, const char *name,
-                                              const char *value)
+static enum field_result envelope_read_recipient_field(struct spool_recipient *recipient,
+                                                       const char *name, const char *value)
 {
     uint64_t number = 0;
     int index = 0;
     bool well;
 
     if (strcmp(name, "state") == 0) {
-        well = read_name(value, state_names, NAMES(state_names), &index);
+        well = envelope_read_name(value, state_names, NAMES(state_names), &index);
         recipient->state = (enum recipient_state)index;
-        return took(well);
+        return envelope_took(well);
     }
     if (strcmp(name, "notify") == 0)
-        return took(spool_notify_parse(value, strlen(value), &recipient->notify));
+        return envelope_took(spool_notify_parse(value, strlen(value), &recipient->notify));
     if (strcmp(name, "orcpt") == 0)
-        return took(read_text(value, &recipient->orcpt));
+        return envelope_took(envelope_read_text(value, &recipient->orcpt));
     if (strcmp(name, "attempts") == 0) {
-        well = read_number(value, UINT32_MAX, &number);
+        well = envelope_read_number(value, UINT32_MAX, &number);
         recipient->attempts = (unsigned)number;
-        return took(well);
+        return envelope_took(well);
     }
     if (strcmp(name, "last-try") == 0)
-        return took(read_time(value, &recipient->last_try));
+        return envelope_took(envelope_read_time(value, &recipient->last_try));
     if (strcmp(name, "next-try") == 0)
-        return took(read_time(value, &recipient->next_try));
+        return envelope_took(envelope_read_time(value, &recipient->next_try));
     if (strcmp(name, "delay-notified") == 0)
-        return took(read_yes(value, &recipient->delay_notified));
+        return envelope_took(envelope_read_yes(value, &recipient->delay_notified));
     if (strcmp(name, "remote") == 0)
-        return took(read_text(value, &recipient->remote));
+        return envelope_took(envelope_read_text(value, &recipient->remote));
     if (strcmp(name, "reply") == 0)
-        return took(read_text(value, &recipient->reply));
+        return envelope_took(envelope_read_text(value, &recipient->reply));
     return FIELD_UNKNOWN;
 }
 
-static int hex_value(char digit)
+static int envelope_hex_value(char digit)
 {
     const char *digits = "0123456789ABCDEF";
     const char *found = digit != '\0' ? strchr(digits, digit) : NULL;
@@ -266,7 +267,7 @@ static int hex_value(char digit)
 }
 
 /* In place. False for an escape that is none, or a NUL. */
-static bool unescape(char *text)
+static bool envelope_unescape(char *text)
 {
     char *to = text;
     for (; *text != '\0'; text++) {
@@ -279,8 +280,8 @@ static bool unescape(char *text)
             *to++ = *text == 'n' ? '\n' : '\\';
             continue;
         }
-        int high = *text == 'x' ? hex_value(text[1]) : -1;
-        int low = high >= 0 ? hex_value(text[2]) : -1;
+        int high = *text == 'x' ? envelope_hex_value(text[1]) : -1;
+        int low = high >= 0 ? envelope_hex_value(text[2]) : -1;
         if (low < 0 || high * 16 + low == 0)
             return false;
         *to++ = (char)(high * 16 + low);
@@ -291,7 +292,7 @@ static bool unescape(char *text)
 }
 
 /* Keeps a line of a later version as it stands, in its scope. */
-static bool keep_line(char **kept, const char *line)
+static bool envelope_keep_line(char **kept, const char *line)
 {
     char *longer;
     if (asprintf(&longer, "%s%s\n", *kept != NULL ? *kept : "", line) < 0)
@@ -301,14 +302,14 @@ static bool keep_line(char **kept, const char *line)
     return true;
 }
 
-static bool begin_recipient(struct spool_envelope *envelope, const char *value)
+static bool envelope_begin_recipient(struct spool_envelope *envelope, const char *value)
 {
     struct path path;
-    return read_path(value, false, &path) && spool_envelope_add(envelope, &path) != NULL;
+    return envelope_read_path(value, false, &path) && spool_envelope_add(envelope, &path) != NULL;
 }
 
 /* One line between the first and "end"; it may be written to. */
-static bool read_line(struct spool_envelope *envelope, char *line)
+static bool envelope_read_line(struct spool_envelope *envelope, char *line)
 {
     struct spool_recipient *recipient =
         envelope->recipient_count > 0 ? &envelope->recipients[envelope->recipient_count - 1] : NULL;
@@ -320,24 +321,25 @@ static bool read_line(struct spool_envelope *envelope, char *line)
 
     if (well) {
         *blank = '\0';
-        well = unescape(blank + 1);
+        well = envelope_unescape(blank + 1);
     }
     if (well && !indented && strcmp(name, "recipient") == 0)
-        result = took(begin_recipient(envelope, blank + 1));
+        result = envelope_took(envelope_begin_recipient(envelope, blank + 1));
     else if (well)
-        result = indented ? read_recipient_field(recipient, name, blank + 1)
-                          : read_envelope_field(envelope, name, blank + 1);
+        result = indented ? envelope_read_recipient_field(recipient, name, blank + 1)
+                          : envelope_read_envelope_field(envelope, name, blank + 1);
     if (result == FIELD_UNKNOWN)
-        result = took(keep_line(indented ? &recipient->unknown : &envelope->unknown, original));
+        result = envelope_took(
+            envelope_keep_line(indented ? &recipient->unknown : &envelope->unknown, original));
     free(original);
     return result == FIELD_READ;
 }
 
-static int check_first_line(const char *line, struct error *err)
+static int envelope_check_first_line(const char *line, struct error *err)
 {
     uint64_t version;
     if (strncmp(line, MAGIC " ", sizeof MAGIC) != 0 ||
-        !read_number(line + sizeof MAGIC, UINT32_MAX, &version) || version == 0) {
+        !envelope_read_number(line + sizeof MAGIC, UINT32_MAX, &version) || version == 0) {
         error_set(err, _("it is not an envelope: its first line is not \"%s %d\""), MAGIC,
                   ENVELOPE_VERSION);
         return -1;
@@ -351,18 +353,19 @@ static int check_first_line(const char *line, struct error *err)
 }
 
 /* Without its line a sender must not pass for the null one, to whom no failure is ever told. */
-static bool has_sender(const struct spool_envelope *envelope)
+static bool envelope_has_sender(const struct spool_envelope *envelope)
 {
     return envelope->sender.is_null || envelope->sender.mailbox[0] != '\0';
 }
 
-static int check_whole(const struct spool_envelope *envelope, bool ended, struct error *err)
+static int envelope_check_whole(const struct spool_envelope *envelope, bool ended,
+                                struct error *err)
 {
     const char *missing = !ended                           ? "end"
                           : envelope->id == 0              ? "id"
                           : envelope->arrived == 0         ? "arrived"
                           : envelope->expires == 0         ? "expires"
-                          : !has_sender(envelope)          ? "sender"
+                          : !envelope_has_sender(envelope) ? "sender"
                           : envelope->recipient_count == 0 ? "recipient"
                                                            : NULL;
     if (missing == NULL)
@@ -371,7 +374,7 @@ static int check_whole(const struct spool_envelope *envelope, bool ended, struct
     return -1;
 }
 
-static int parse_lines(struct spool_envelope *envelope, char *text, struct error *err)
+static int envelope_parse_lines(struct spool_envelope *envelope, char *text, struct error *err)
 {
     unsigned number = 0;
     bool ended = false;
@@ -384,16 +387,16 @@ static int parse_lines(struct spool_envelope *envelope, char *text, struct error
         *end = '\0';
         text = end + 1;
         if (number == 1) {
-            if (check_first_line(line, err) != 0)
+            if (envelope_check_first_line(line, err) != 0)
                 return -1;
         } else if (strcmp(line, "end") == 0) {
             ended = true;
-        } else if (!read_line(envelope, line)) {
+        } else if (!envelope_read_line(envelope, line)) {
             error_set(err, _("line %u cannot be understood"), number);
             return -1;
         }
     }
-    return check_whole(envelope, ended && *text == '\0', err);
+    return envelope_check_whole(envelope, ended && *text == '\0', err);
 }
 
 int spool_envelope_parse(struct spool_envelope *envelope, const char *text, size_t len,
@@ -407,7 +410,7 @@ int spool_envelope_parse(struct spool_envelope *envelope, const char *text, size
     if (copy == NULL)
         error_set(err, _("it holds a NUL octet, or is too large"));
     else
-        result = parse_lines(envelope, copy, err);
+        result = envelope_parse_lines(envelope, copy, err);
     if (result != 0)
         spool_envelope_clear(envelope);
     free(copy);

@@ -48,7 +48,7 @@ void spool_envelope_clear(struct spool_envelope *envelope)
 }
 
 /* struct path points into itself, so the recipients cannot simply be moved by realloc(3). */
-static int make_room(struct spool_envelope *envelope)
+static int envelope_make_room(struct spool_envelope *envelope)
 {
     size_t count = envelope->recipient_count;
     if ((count & (count - 1)) != 0)
@@ -67,7 +67,7 @@ static int make_room(struct spool_envelope *envelope)
 
 struct spool_recipient *spool_envelope_add(struct spool_envelope *envelope, const struct path *path)
 {
-    if (envelope->recipient_count == ENVELOPE_RECIPIENTS_MAX || make_room(envelope) != 0)
+    if (envelope->recipient_count == ENVELOPE_RECIPIENTS_MAX || envelope_make_room(envelope) != 0)
         return NULL;
     struct spool_recipient *recipient = &envelope->recipients[envelope->recipient_count++];
     memset(recipient, 0, sizeof *recipient);
@@ -103,7 +103,7 @@ bool spool_recipient_waits_at(const struct spool_recipient *recipient, const cha
 }
 
 /* Local parts are compared to the letter (RFC 5321 2.4). */
-static bool is_from(const struct path *sender, const char *text)
+static bool envelope_is_from(const struct path *sender, const char *text)
 {
     const char *at = strrchr(text, '@');
     if (strcmp(text, "<>") == 0 || sender->is_null)
@@ -116,7 +116,7 @@ static bool is_from(const struct path *sender, const char *text)
 bool spool_envelope_is_selected(const struct spool_envelope *envelope,
                                 const struct spool_selection *selection)
 {
-    if (selection->sender != NULL && !is_from(&envelope->sender, selection->sender))
+    if (selection->sender != NULL && !envelope_is_from(&envelope->sender, selection->sender))
         return false;
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         if (spool_recipient_waits_at(&envelope->recipients[i], selection->domain))
@@ -149,7 +149,7 @@ int64_t spool_envelope_next_try(const struct spool_envelope *envelope)
     return earliest == INT64_MAX ? 0 : earliest;
 }
 
-static unsigned notify_flag(const char *text, size_t len)
+static unsigned envelope_notify_flag(const char *text, size_t len)
 {
     for (size_t i = 0; i < NOTIFY_NAMES; i++) {
         if (strlen(notify_names[i].name) == len &&
@@ -167,7 +167,7 @@ bool spool_notify_parse(const char *text, size_t len, unsigned *notify)
     for (;;) {
         const char *comma = memchr(text, ',', (size_t)(end - text));
         const char *stop = comma != NULL ? comma : end;
-        unsigned flag = notify_flag(text, (size_t)(stop - text));
+        unsigned flag = envelope_notify_flag(text, (size_t)(stop - text));
         if (flag == 0)
             return false;
         flags |= flag;

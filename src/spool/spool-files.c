@@ -44,7 +44,7 @@ bool spool_file_parse(const char *name, uint64_t *id, enum spool_file *file)
     return false;
 }
 
-static enum spool_result result_of(int number)
+static enum spool_result spool_result_of(int number)
 {
     switch (number) {
     case ENOSPC:
@@ -68,7 +68,7 @@ enum spool_result spool_failure(const struct spool *spool, const char *what, con
     error_set(err, _("the spool cannot %s %s/queue/%s: %s"), what, spool->folder, name,
               strerror(number));
     errno = number;
-    return result_of(number);
+    return spool_result_of(number);
 }
 
 int spool_create(struct spool *spool, const char *name)
@@ -117,7 +117,7 @@ int spool_rename(struct spool *spool, uint64_t id, enum spool_file from, enum sp
                     spool_file_name(id, to, to_name));
 }
 
-static int write_all(int fd, const char *bytes, size_t len)
+static int spool_write_all(int fd, const char *bytes, size_t len)
 {
     while (len > 0) {
         ssize_t written = write(fd, bytes, len);
@@ -150,7 +150,7 @@ enum spool_result spool_put_envelope(struct spool *spool, const struct spool_env
     *fd = spool_create(spool, name);
     if (*fd < 0 && errno == EEXIST && unlinkat(spool->queue_fd, name, 0) == 0)
         *fd = spool_create(spool, name); /* a failed edit had left one */
-    if (*fd < 0 || write_all(*fd, text, len) != 0) {
+    if (*fd < 0 || spool_write_all(*fd, text, len) != 0) {
         result = spool_failure(spool, _("write"), name, err);
         if (*fd >= 0)
             close(*fd);

@@ -33,7 +33,8 @@ struct scan {
 
 #define HAS(file) (1U << (file))
 
-static void log_event(enum log_level level, const char *event, const char *name, const char *reason)
+static void scan_log_event(enum log_level level, const char *event, const char *name,
+                           const char *reason)
 {
     struct log_line line;
     log_begin(&line, level, event);
@@ -43,44 +44,44 @@ static void log_event(enum log_level level, const char *event, const char *name,
 }
 
 /* Moves a file out of the way, under a name that is free there. Never deletes. */
-static void quarantine(struct scan *scan, const char *name, const char *reason)
+static void scan_quarantine(struct scan *scan, const char *name, const char *reason)
 {
     scan->counts->quarantined++;
     if (scan->spool->read_only)
-        log_event(LOG_LEVEL_WARNING, "event=spool-unreadable", name, reason);
+        scan_log_event(LOG_LEVEL_WARNING, "event=spool-unreadable", name, reason);
     else if (spool_quarantine(scan->spool, name) == 0)
-        log_event(LOG_LEVEL_ERROR, "event=spool-quarantine", name, reason);
+        scan_log_event(LOG_LEVEL_ERROR, "event=spool-quarantine", name, reason);
     else
-        log_event(LOG_LEVEL_ERROR, "event=spool-quarantine-failed", name, strerror(errno));
+        scan_log_event(LOG_LEVEL_ERROR, "event=spool-quarantine-failed", name, strerror(errno));
 }
 
-static void quarantine_files(struct scan *scan, const struct found *found, const char *reason)
+static void scan_quarantine_files(struct scan *scan, const struct found *found, const char *reason)
 {
     char name[SPOOL_NAME_MAX];
     if (found->files & HAS(SPOOL_ENV))
-        quarantine(scan, spool_file_name(found->id, SPOOL_ENV, name), reason);
+        scan_quarantine(scan, spool_file_name(found->id, SPOOL_ENV, name), reason);
     if (found->files & HAS(SPOOL_DATA))
-        quarantine(scan, spool_file_name(found->id, SPOOL_DATA, name), reason);
+        scan_quarantine(scan, spool_file_name(found->id, SPOOL_DATA, name), reason);
 }
 
-static void remove_rest(struct scan *scan, const struct found *found, enum spool_file file,
-                        const char *reason)
+static void scan_remove_rest(struct scan *scan, const struct found *found, enum spool_file file,
+                             const char *reason)
 {
     char name[SPOOL_NAME_MAX];
     if (!(found->files & HAS(file)) || scan->spool->read_only)
         return;
     spool_file_name(found->id, file, name);
     if (spool_delete(scan->spool, found->id, file) != 0) {
-        log_event(LOG_LEVEL_ERROR, "event=spool-remove-failed", name, strerror(errno));
+        scan_log_event(LOG_LEVEL_ERROR, "event=spool-remove-failed", name, strerror(errno));
         return;
     }
     scan->counts->removed++;
-    log_event(LOG_LEVEL_NOTICE, "event=spool-remove", name, reason);
+    scan_log_event(LOG_LEVEL_NOTICE, "event=spool-remove", name, reason);
 }
 
 /* Collecting names. */
 
-static int add_stranger(struct scan *scan, const char *name)
+static int scan_add_stranger(struct scan *scan, const char *name)
 {
     char **longer = realloc(scan->strangers, (scan->stranger_count + 1) * sizeof *longer);
     if (longer == NULL)
@@ -90,13 +91,13 @@ static int add_stranger(struct scan *scan, const char *name)
     return longer[scan->stranger_count] != NULL ? (int)(scan->stranger_count++, 0) : -1;
 }
 
-static int add_name(struct scan *scan, const char *name)
+static int scan_add_name(struct scan *scan, const char *name)
 {
     uint64_t id;
     enum spool_file file;
 
     if (!spool_file_parse(name, &id, &file))
-        return add_stranger(scan, name);
+        return scan_add_stranger(scan, name);
     spool_note_id(scan->spool, id);
     if (scan->count == scan->room) {
         size_t room = scan->room == 0 ? 256 : scan->room * 2;
@@ -110,17 +111,17 @@ static int add_name(struct scan *scan, const char *name)
     return 0;
 }
 
-static int compare_ids(const void *a, const void *b)
+static int scan_compare_ids(const void *a, const void *b)
 {
     uint64_t left = ((const struct found *)a)->id, right = ((const struct found *)b)->id;
     return left < right ? -1 : left > right;
 }
 
-static void merge_names(struct scan *scan)
+static void scan_merge_names(struct scan *scan)
 {
     size_t merged = 0;
     if (scan->count > 0)
-        qsort(scan->found, scan->count, sizeof *scan->found, compare_ids);
+        qsort(scan->found, scan->count, sizeof *scan->found, scan_compare_ids);
     for (size_t i = 0; i < scan->count; i++) {
         if (merged > 0 && scan->found[merged - 1].id == scan->found[i].id)
             scan->found[merged - 1].files |= scan->found[i].files;
@@ -130,7 +131,7 @@ static void merge_names(struct scan *scan)
     scan->count = merged;
 }
 
-static int read_names(struct scan *scan, struct error *err)
+static int scan_read_names(struct scan *scan, struct error *err)
 {
     int fd = openat(scan->spool->queue_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
@@ -141,7 +142,7 @@ static int read_names(struct scan *scan, struct error *err)
         close(fd);
     while (result == 0 && (errno = 0, entry = readdir(folder)) != NULL) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            result = add_name(scan, entry->d_name);
+            result = scan_add_name(scan, entry->d_name);
     }
     if (result == 0 && errno != 0)
         result = -1;
@@ -149,14 +150,14 @@ static int read_names(struct scan *scan, struct error *err)
         spool_failure(scan->spool, _("read"), "", err);
     if (folder != NULL)
         closedir(folder);
-    merge_names(scan);
+    scan_merge_names(scan);
     return result;
 }
 
 /* Judging a message by its files. */
 
 /* What the system refuses will be refused again, and is put right by hand. */
-static int refuse(const struct scan *scan, const char *name, struct error *err)
+static int scan_refuse(const struct scan *scan, const char *name, struct error *err)
 {
     if (errno == EACCES || errno == EPERM)
         error_set(
@@ -168,7 +169,7 @@ static int refuse(const struct scan *scan, const char *name, struct error *err)
     return -1;
 }
 
-static int check_data(struct scan *scan, uint64_t id, struct error *err)
+static int scan_check_data(struct scan *scan, uint64_t id, struct error *err)
 {
     char name[SPOOL_NAME_MAX];
     struct stat stat;
@@ -178,32 +179,32 @@ static int check_data(struct scan *scan, uint64_t id, struct error *err)
         stat.st_uid == geteuid() ||
         faccessat(scan->spool->queue_fd, name, R_OK, AT_EACCESS | AT_SYMLINK_NOFOLLOW) == 0)
         return 0;
-    return errno == EACCES ? refuse(scan, name, err) : 0;
+    return errno == EACCES ? scan_refuse(scan, name, err) : 0;
 }
 
-static bool is_ours_to_mend(int number)
+static bool scan_is_ours_to_mend(int number)
 {
     return number == EACCES || number == EPERM || number == ENOMEM || number == EMFILE ||
            number == ENFILE;
 }
 
-static void take_unreadable(struct scan *scan, uint64_t id, const char *reason, spool_found *report,
-                            void *context)
+static void scan_take_unreadable(struct scan *scan, uint64_t id, const char *reason,
+                                 spool_found *report, void *context)
 {
     struct spool_envelope envelope;
     char name[SPOOL_NAME_MAX];
 
     scan->counts->unreadable++;
-    log_event(LOG_LEVEL_ERROR, "event=spool-unreadable", spool_file_name(id, SPOOL_ENV, name),
-              reason);
+    scan_log_event(LOG_LEVEL_ERROR, "event=spool-unreadable", spool_file_name(id, SPOOL_ENV, name),
+                   reason);
     spool_envelope_init(&envelope);
     envelope.id = id;
     if (!scan->spool->read_only)
         report(context, &envelope);
 }
 
-static int take_message(struct scan *scan, const struct found *found, spool_found *report,
-                        void *context, struct error *err)
+static int scan_take_message(struct scan *scan, const struct found *found, spool_found *report,
+                             void *context, struct error *err)
 {
     struct spool_envelope envelope;
     struct error reason = {""};
@@ -212,25 +213,25 @@ static int take_message(struct scan *scan, const struct found *found, spool_foun
     int status = 0;
 
     if (result == SPOOL_OK) {
-        status = check_data(scan, found->id, err);
+        status = scan_check_data(scan, found->id, err);
         scan->counts->messages++;
         if (status == 0)
             report(context, &envelope);
     } else if (result == SPOOL_SENSELESS) {
-        quarantine_files(scan, found, reason.text);
-    } else if (is_ours_to_mend(errno)) {
+        scan_quarantine_files(scan, found, reason.text);
+    } else if (scan_is_ours_to_mend(errno)) {
         *err = reason;
-        status = refuse(scan, spool_file_name(found->id, SPOOL_ENV, name), err);
+        status = scan_refuse(scan, spool_file_name(found->id, SPOOL_ENV, name), err);
     } else if (result != SPOOL_MISSING || !scan->spool->read_only) {
         /* MISSING: a daemon that runs has finished with it since its name was read. */
-        take_unreadable(scan, found->id, reason.text, report, context);
+        scan_take_unreadable(scan, found->id, reason.text, report, context);
     }
     spool_envelope_clear(&envelope);
     return status;
 }
 
-static int settle(struct scan *scan, const struct found *found, spool_found *report, void *context,
-                  struct error *err)
+static int scan_settle(struct scan *scan, const struct found *found, spool_found *report,
+                       void *context, struct error *err)
 {
     bool data = found->files & HAS(SPOOL_DATA), env = found->files & HAS(SPOOL_ENV);
     const char *half = "half stored, half removed or half changed when the program ended";
@@ -238,16 +239,16 @@ static int settle(struct scan *scan, const struct found *found, spool_found *rep
 
     errno = 0;
     if (env && (data || !(found->files & HAS(SPOOL_DATA_NEW))))
-        result = take_message(scan, found, report, context, err);
+        result = scan_take_message(scan, found, report, context, err);
     else if (env)
-        quarantine_files(scan, found, "the mail data is missing");
+        scan_quarantine_files(scan, found, "the mail data is missing");
     else if (data && (found->files & HAS(SPOOL_ENV_NEW)))
-        remove_rest(scan, found, SPOOL_DATA, half);
+        scan_remove_rest(scan, found, SPOOL_DATA, half);
     else if (data)
-        quarantine_files(scan, found, "the envelope is missing");
+        scan_quarantine_files(scan, found, "the envelope is missing");
     /* The envelope's temporary last: while it is there, the data file is known to be a rest. */
-    remove_rest(scan, found, SPOOL_DATA_NEW, half);
-    remove_rest(scan, found, SPOOL_ENV_NEW, half);
+    scan_remove_rest(scan, found, SPOOL_DATA_NEW, half);
+    scan_remove_rest(scan, found, SPOOL_ENV_NEW, half);
     return result;
 }
 
@@ -257,14 +258,14 @@ int spool_scan(struct spool *spool, spool_found *found, void *context,
     struct scan scan = {.spool = spool, .counts = counts};
 
     memset(counts, 0, sizeof *counts);
-    int result = read_names(&scan, err);
+    int result = scan_read_names(&scan, err);
     for (size_t i = 0; i < scan.stranger_count; i++) {
         if (result == 0)
-            quarantine(&scan, scan.strangers[i], "the name is none that the spool gives");
+            scan_quarantine(&scan, scan.strangers[i], "the name is none that the spool gives");
         free(scan.strangers[i]);
     }
     for (size_t i = 0; i < scan.count && result == 0; i++)
-        result = settle(&scan, &scan.found[i], found, context, err);
+        result = scan_settle(&scan, &scan.found[i], found, context, err);
     if (result == 0 && counts->removed + counts->quarantined > 0 && !spool->read_only &&
         (fsync(spool->quarantine_fd) != 0 || fsync(spool->queue_fd) != 0)) {
         spool_failure(spool, _("sync"), "", err);

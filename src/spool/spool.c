@@ -47,16 +47,16 @@ struct spool_message {
 
 /* A link in the spool could lead anywhere. Only the spool itself may be one, of those who may make
  * one where it stands: root, and whoever asks. */
-static bool is_trusted_link(const char *name)
+static bool spool_is_trusted_link(const char *name)
 {
     struct stat stat;
     return lstat(name, &stat) == 0 && S_ISLNK(stat.st_mode) &&
            (stat.st_uid == 0 || stat.st_uid == getuid());
 }
 
-static int open_folder(struct spool *spool, int at, const char *name, bool may_make)
+static int spool_open_folder(struct spool *spool, int at, const char *name, bool may_make)
 {
-    bool follow = at == AT_FDCWD && is_trusted_link(name);
+    bool follow = at == AT_FDCWD && spool_is_trusted_link(name);
     int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (follow ? 0 : O_NOFOLLOW);
     int fd = openat(at, name, flags);
     if (fd >= 0 || errno != ENOENT || !may_make)
@@ -74,20 +74,20 @@ static int open_folder(struct spool *spool, int at, const char *name, bool may_m
     return fd;
 }
 
-static int open_folders(struct spool *spool, struct error *err)
+static int spool_open_folders(struct spool *spool, struct error *err)
 {
     struct stat stat;
     bool may_make = !spool->read_only;
 
-    spool->folder_fd = open_folder(spool, AT_FDCWD, spool->folder, may_make);
+    spool->folder_fd = spool_open_folder(spool, AT_FDCWD, spool->folder, may_make);
     if (spool->folder_fd >= 0 && fstat(spool->folder_fd, &stat) == 0) {
         spool->owner = stat.st_uid;
         spool->group = stat.st_gid;
         spool->gives_away = geteuid() == 0 && (stat.st_uid != 0 || stat.st_gid != 0);
-        spool->queue_fd = open_folder(spool, spool->folder_fd, "queue", may_make);
+        spool->queue_fd = spool_open_folder(spool, spool->folder_fd, "queue", may_make);
     }
     if (spool->queue_fd >= 0 && may_make)
-        spool->quarantine_fd = open_folder(spool, spool->folder_fd, "quarantine", true);
+        spool->quarantine_fd = spool_open_folder(spool, spool->folder_fd, "quarantine", true);
     if (spool->queue_fd >= 0 && (!may_make || spool->quarantine_fd >= 0))
         return 0;
     error_set(err,
@@ -97,7 +97,7 @@ static int open_folders(struct spool *spool, struct error *err)
     return -1;
 }
 
-static void name_holder(int fd, struct error *err, const char *folder)
+static void spool_name_holder(int fd, struct error *err, const char *folder)
 {
     char pid[24] = "?";
     ssize_t len = pread(fd, pid, sizeof pid - 1, 0);
@@ -110,13 +110,13 @@ static void name_holder(int fd, struct error *err, const char *folder)
 }
 
 /* The lock goes with the descriptor: a killed process leaves none behind. */
-static int take_lock(struct spool *spool, struct error *err)
+static int spool_take_lock(struct spool *spool, struct error *err)
 {
     spool->lock_fd =
         openat(spool->folder_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (spool->lock_fd < 0 || flock(spool->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         if (spool->lock_fd >= 0 && errno == EWOULDBLOCK)
-            name_holder(spool->lock_fd, err, spool->folder);
+            spool_name_holder(spool->lock_fd, err, spool->folder);
         else
             error_set(err, _("the lock file %s/lock cannot be had: %s"), spool->folder,
                       strerror(errno));
@@ -133,7 +133,7 @@ static int take_lock(struct spool *spool, struct error *err)
     return 0;
 }
 
-static uint64_t random_start(void)
+static uint64_t spool_random_start(void)
 {
     uint64_t random;
     struct timespec now;
@@ -160,15 +160,15 @@ struct spool *spool_open(const struct spool_config *config, bool read_only, stru
     pthread_mutex_init(&spool->sync_lock, NULL);
     pthread_mutex_init(&spool->room_lock, NULL);
     spool->to_sync_end = &spool->to_sync;
-    spool->random = random_start();
-    if (open_folders(spool, err) != 0 || (!read_only && take_lock(spool, err) != 0)) {
+    spool->random = spool_random_start();
+    if (spool_open_folders(spool, err) != 0 || (!read_only && spool_take_lock(spool, err) != 0)) {
         spool_close(spool);
         return NULL;
     }
     return spool;
 }
 
-static void close_fd(int fd)
+static void spool_close_fd(int fd)
 {
     if (fd >= 0)
         close(fd);
@@ -178,10 +178,10 @@ void spool_close(struct spool *spool)
 {
     if (spool == NULL)
         return;
-    close_fd(spool->queue_fd);
-    close_fd(spool->quarantine_fd);
-    close_fd(spool->folder_fd);
-    close_fd(spool->lock_fd);
+    spool_close_fd(spool->queue_fd);
+    spool_close_fd(spool->quarantine_fd);
+    spool_close_fd(spool->folder_fd);
+    spool_close_fd(spool->lock_fd);
     for (int i = 0; i < SPOOL_EDIT_LOCKS; i++)
         pthread_mutex_destroy(&spool->edit_locks[i]);
     pthread_mutex_destroy(&spool->sync_lock);
@@ -194,7 +194,7 @@ void spool_close(struct spool *spool)
 
 /* Milliseconds since the epoch and a few random bits, and always more than any before: names sort by
  * arrival, whatever the clock does. 0 is no id. */
-static uint64_t new_id(struct spool *spool)
+static uint64_t spool_new_id(struct spool *spool)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -214,7 +214,7 @@ void spool_note_id(struct spool *spool, uint64_t id)
         ;
 }
 
-static int measure_room(struct spool *spool)
+static int spool_measure_room(struct spool *spool)
 {
     struct statvfs room;
 
@@ -229,7 +229,7 @@ static int measure_room(struct spool *spool)
 }
 
 /* Far from the reserve it need not be measured for every message. */
-static bool is_room_known(const struct spool *spool, uint64_t expected)
+static bool spool_is_room_known(const struct spool *spool, uint64_t expected)
 {
     return !deadline_passed(spool->room_until) && !spool->mounted_read_only &&
            spool->free_octets > spool->reserve_octets &&
@@ -239,7 +239,7 @@ static bool is_room_known(const struct spool *spool, uint64_t expected)
              spool->free_files - ROOM_AMPLE_FILES > spool->reserve_files));
 }
 
-static enum spool_result judge_room(struct spool *spool, uint64_t expected, struct error *err)
+static enum spool_result spool_judge_room(struct spool *spool, uint64_t expected, struct error *err)
 {
     if (spool->mounted_read_only) {
         error_set(err, _("the spool %s is on a file system mounted read-only"), spool->folder);
@@ -261,29 +261,29 @@ static enum spool_result judge_room(struct spool *spool, uint64_t expected, stru
     return SPOOL_OK;
 }
 
-static enum spool_result check_room(struct spool *spool, uint64_t expected, struct error *err)
+static enum spool_result spool_check_room(struct spool *spool, uint64_t expected, struct error *err)
 {
     enum spool_result result = SPOOL_OK;
 
     pthread_mutex_lock(&spool->room_lock);
-    if (is_room_known(spool, expected)) {
+    if (spool_is_room_known(spool, expected)) {
         spool->free_octets -= expected;
         spool->free_files -= 2;
-    } else if (measure_room(spool) != 0) {
+    } else if (spool_measure_room(spool) != 0) {
         result = spool_failure(spool, _("measure"), "", err);
     } else {
-        result = judge_room(spool, expected, err);
+        result = spool_judge_room(spool, expected, err);
     }
     pthread_mutex_unlock(&spool->room_lock);
     return result;
 }
 
-static enum spool_result create_data(struct spool_message *message, struct error *err)
+static enum spool_result spool_create_data(struct spool_message *message, struct error *err)
 {
     char name[SPOOL_NAME_MAX];
     errno = EEXIST;
     for (int i = 0; i < ID_TRIES; i++) {
-        message->id = new_id(message->spool);
+        message->id = spool_new_id(message->spool);
         message->fd =
             spool_create(message->spool, spool_file_name(message->id, SPOOL_DATA_NEW, name));
         if (message->fd >= 0)
@@ -301,7 +301,7 @@ enum spool_result spool_begin(struct spool *spool, enum spool_purpose purpose, u
 
     *message = NULL;
     if (purpose == SPOOL_FOR_CLIENT)
-        result = check_room(spool, expected, err);
+        result = spool_check_room(spool, expected, err);
     if (result != SPOOL_OK)
         return result;
     struct spool_message *begun = calloc(1, sizeof *begun);
@@ -310,7 +310,7 @@ enum spool_result spool_begin(struct spool *spool, enum spool_purpose purpose, u
         return SPOOL_BROKEN;
     }
     begun->spool = spool;
-    result = create_data(begun, err);
+    result = spool_create_data(begun, err);
     if (result != SPOOL_OK) {
         free(begun);
         return result;
@@ -325,7 +325,7 @@ uint64_t spool_message_id(const struct spool_message *message)
 }
 
 /* writev(2) may take less than it was given: then what is left goes piece by piece. */
-static ssize_t write_pieces(int fd, const struct iovec *iov, int count, size_t skip)
+static ssize_t spool_write_pieces(int fd, const struct iovec *iov, int count, size_t skip)
 {
     for (; count > 0 && skip >= iov->iov_len; iov++, count--)
         skip -= iov->iov_len;
@@ -345,7 +345,7 @@ enum spool_result spool_write(struct spool_message *message, const struct iovec 
     for (int i = 0; i < count; i++)
         total += iov[i].iov_len;
     while (done < total && !message->failed) {
-        ssize_t written = write_pieces(message->fd, iov, count, done);
+        ssize_t written = spool_write_pieces(message->fd, iov, count, done);
         if (written < 0 && errno == EINTR)
             continue;
         if (written <= 0) {
@@ -361,7 +361,7 @@ enum spool_result spool_write(struct spool_message *message, const struct iovec 
 
 /* Nothing may be left of a message that the client will be told to send again. As in removing, the
  * envelope's temporary goes last. */
-static void withdraw(struct spool_message *message)
+static void spool_withdraw(struct spool_message *message)
 {
     struct spool *spool = message->spool;
     static const enum spool_file order[] = {SPOOL_DATA, SPOOL_DATA_NEW, SPOOL_ENV_NEW};
@@ -378,9 +378,9 @@ static void withdraw(struct spool_message *message)
         log_write(LOG_LEVEL_ERROR, "%s", err.text);
 }
 
-static void free_message(struct spool_message *message)
+static void spool_free_message(struct spool_message *message)
 {
-    close_fd(message->fd);
+    spool_close_fd(message->fd);
     free(message);
 }
 
@@ -388,19 +388,20 @@ void spool_abort(struct spool_message *message)
 {
     if (message == NULL)
         return;
-    withdraw(message);
-    free_message(message);
+    spool_withdraw(message);
+    spool_free_message(message);
 }
 
 /* Written at the same time, the two need one wait for the disk and not two. */
-static int sync_contents(int data_fd, int env_fd)
+static int spool_sync_contents(int data_fd, int env_fd)
 {
     (void)sync_file_range(env_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     return fsync(data_fd) == 0 && fsync(env_fd) == 0 ? 0 : -1;
 }
 
-static enum spool_result make_durable(struct spool_message *message,
-                                      const struct spool_envelope *envelope, struct error *err)
+static enum spool_result spool_make_durable(struct spool_message *message,
+                                            const struct spool_envelope *envelope,
+                                            struct error *err)
 {
     struct spool *spool = message->spool;
     struct spool_sync sync = {.id = message->id,
@@ -417,7 +418,7 @@ static enum spool_result make_durable(struct spool_message *message,
     enum spool_result result = spool_put_envelope(spool, envelope, &env_fd, err);
     if (result != SPOOL_OK)
         return result;
-    if (sync_contents(message->fd, env_fd) != 0)
+    if (spool_sync_contents(message->fd, env_fd) != 0)
         result = spool_failure(spool, _("sync"), name, err);
     else if (spool_sync(spool, &sync) != 0)
         result = spool_failure(spool, sync.failed == SPOOL_SYNC_RENAME ? _("rename") : _("sync"),
@@ -433,9 +434,9 @@ enum spool_result spool_commit(struct spool_message *message, struct spool_envel
     envelope->size = message->size;
     envelope->stamp =
         atomic_load(spool_edits_of(message->spool, message->id)); /* nobody else knows of it yet */
-    enum spool_result result = make_durable(message, envelope, err);
+    enum spool_result result = spool_make_durable(message, envelope, err);
     if (result != SPOOL_OK)
-        withdraw(message);
-    free_message(message);
+        spool_withdraw(message);
+    spool_free_message(message);
     return result;
 }
