@@ -90,10 +90,10 @@ struct session {
     const void *route;                 /* the courier's */
     char id[20];
     enum session_state state;
-    bool implicit_tls; /* the banner is still to come, behind the handshake */
-    bool evicted;      /* to give up where it would wait */
-    bool closing;      /* leave after the reply just put */
-    bool vanished;     /* nothing can be written any more */
+    bool implicit_tls;            /* the banner is still to come, behind the handshake */
+    bool evicted;                 /* to give up where it would wait */
+    bool closing;                 /* leave after the reply just put */
+    bool vanished;                /* nothing can be written any more */
     char helo[PATH_HELO_MAX + 1]; /* cleaned */
     struct client_identity client;
     struct address peer;             /* the other end; the client but for XCLIENT */
@@ -114,7 +114,7 @@ struct session {
     int64_t held_until_ms;   /* what was put leaves then; 0 = at once */
     int64_t unsent_since_ms; /* its client does not take what it is told; 0 = it does */
     int64_t parked_ms;       /* it was given back last */
-    int64_t client_ms;       /* so long its client has made the transaction wait in the gate */
+    int64_t client_ms;       /* so long its client has made the transaction wait */
     bool resumed;            /* parked before in this wait */
     bool progressed;         /* has earned patience since session_run() */
     uint64_t progress_octets;
@@ -131,10 +131,10 @@ struct session {
     struct envelope *envelope; /* owned; there between MAIL and the end of the transaction */
     char transaction_id[32];
     int64_t started_ms;
-    unsigned accepted, refused;          /* recipients */
+    unsigned accepted, refused;                /* recipients */
     char recipient[SESSION_RECIPIENT_MAX + 1]; /* the first accepted one, cut if it is longer */
     bool recipient_is_cut;
-    bool unheard;                        /* the client has its 354 before the next hop's was read */
+    bool unheard; /* the client has its 354 before the next hop's was read */
     struct transfer transfer;
 };
 

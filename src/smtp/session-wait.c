@@ -15,7 +15,8 @@
 #define REPLY_TIMEOUT_MS 60000 /* for a client to take a reply */
 #define PATIENCE_MAX_MS 250    /* a worker's */
 #define PATIENCE_CROWDED_MS 2  /* going to the gate and back costs more than a quick answer */
-#define GOOD_PIECE (4 * 1024)  /* octets of mail data by which a client earns patience */
+#define IMPATIENT_MS 1000 /* a client that has kept its transaction waiting for so long has none */
+#define GOOD_PIECE (4 * 1024) /* octets of mail data by which a client earns patience */
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -154,7 +155,7 @@ int64_t session_due_ms(const struct session *session)
     return due;
 }
 
-/* Counted over the whole transaction, and only while no worker had it: what the next hop takes, and
+/* Counted over the whole transaction, and only while it was waited for: what the next hop takes, and
  * what had to be granted, is no fault of the client's. */
 int64_t session_slowness_ms(const struct session *session, int64_t now_ms)
 {
@@ -202,7 +203,8 @@ static struct deadline patience(const struct session *session, int64_t now)
 {
     int64_t ms = patience_ms(session);
 
-    if (session->resumed && !session->progressed)
+    if ((session->resumed && !session->progressed) ||
+        (session->client_ms > IMPATIENT_MS && session_slowness_ms(session, now) > IMPATIENT_MS))
         ms = 0;
     return (struct deadline){earlier(now + ms, session_due_ms(session))};
 }
@@ -261,6 +263,18 @@ static bool awaits_other(struct session *session)
     return session->awaited != SESSION_AWAITS_INPUT;
 }
 
+/* What a worker has waited for the client, since `now`; has mail data been heard? */
+static void count_wait(struct session *session, int64_t now, bool data)
+{
+    bool holds = session_holds_next_hop(session);
+    int64_t end = data || holds ? deadline_now_ms() : 0;
+
+    if (data)
+        session->heard_ms = end;
+    if (holds)
+        session->client_ms += end - now;
+}
+
 bool session_await(struct session *session, struct session_input *input)
 {
     bool octets = phases[session->phase].unit == UNIT_OCTETS;
@@ -280,8 +294,7 @@ bool session_await(struct session *session, struct session_input *input)
     atomic_fetch_add_explicit(&session->signals->patient, 1, memory_order_relaxed);
     input->result = read_unit(session, input, patience(session, now));
     atomic_fetch_sub_explicit(&session->signals->patient, 1, memory_order_relaxed);
-    if (octets && input->result == IO_OK)
-        session->heard_ms = deadline_now_ms();
+    count_wait(session, now, octets && input->result == IO_OK);
     if (input->result != IO_TIMEOUT || is_overdue(session))
         return true;
     if (session->stream.handshaking && session->stream.wants_output)

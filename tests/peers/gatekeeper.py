@@ -4,11 +4,13 @@ SPDX-License-Identifier: GPL-3.0-or-later
 """
 import re
 import resource
+import select
 import socket
 import ssl
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 import tap
@@ -295,6 +297,145 @@ def room_at_the_backend(world):
     client.send(".\r\n")
     assert client.reply()[0] == 250
     assert "event=backend-busy" not in read(relay.log)
+
+
+def newcomer_ms():
+    """Until EHLO is answered."""
+    began = time.monotonic()
+    client = Client("203.0.113.5", "10.0.0.1")
+    client.hello()
+    client.close()
+    return (time.monotonic() - began) * 1000
+
+
+def ask(source=OTHER4, recipient="a@example.com"):
+    """Asks for a recipient, and does not wait for the answer."""
+    client = Client(source)
+    client.hello()
+    client.cmd("MAIL FROM:<s@sender.example>", 250)
+    client.send(f"RCPT TO:<{recipient}>\r\n")
+    return client
+
+
+def is_silent(client):
+    return not select.select([client.sock], [], [], 0.1)[0]
+
+
+FEW = dict(backend_port=SCRIPTED_PORT, inner='workers = 2; private_clients = [ "203.0.113.0/24", "10.0.0.0/24" ];')
+
+
+@scenario("waits: places at the backend go to who asked first, no worker waits for one, and not for ever")
+def wait_for_places(world):
+    world.backend()
+    relay = world.relay(backend="max_sessions = 1; spares = 0;", **FEW)
+    holder = ask()
+    assert holder.reply()[0] == 250
+    waiting = []
+    for _ in range(6):
+        waiting.append(ask())
+        assert is_silent(waiting[-1])
+    times = [newcomer_ms() for _ in range(3)]
+    assert max(times) < 2000, times
+    # A client that goes away is passed over.
+    waiting.pop(2).kill()
+    for client in waiting:
+        holder.cmd("QUIT", 221)
+        assert client.reply()[0] == 250
+        assert all(is_silent(other) for other in waiting[waiting.index(client) + 1:])
+        holder = client
+    began = time.monotonic()
+    code, text = ask().reply()
+    assert code == 451 and "4.3.2" in text, text
+    assert time.monotonic() - began > 4.5
+    assert "event=backend-busy" in read(relay.log)
+
+
+@scenario("waits: a place is not to be had for nothing, whatever is said to keep it")
+def places_for_nothing(world):
+    world.backend()
+    world.relay(backend="max_sessions = 1; spares = 0;", limits="recipients = 2; errors = 100;",
+                timeouts='data_grace = "1s";', **FEW)
+    holder = ask()
+    assert holder.reply()[0] == 250
+    waiting = ask()
+    holder.sock.settimeout(5)
+    end, said = time.monotonic() + 4.5, ""
+    while is_silent(waiting) and time.monotonic() < end:
+        try:
+            holder.send("RCPT TO:<a@example.com>\r\n")
+            said = holder.reply()[1]
+            time.sleep(0.2)
+        except OSError:
+            pass
+    assert waiting.reply()[0] == 250
+    assert said.startswith("421 4.4.2"), said
+
+
+@scenario("waits: for a client's name that no DNS server tells, without a worker")
+def wait_for_names(world):
+    silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    silent.bind(("127.0.0.1", 5399))
+    backend = world.backend()
+    world.relay(reverse_dns="true", top='dns = { servers = [ "127.0.0.1:5399" ]; validate = false; };', **FEW)
+    clients = [ask() for _ in range(6)]
+    times = [newcomer_ms() for _ in range(3)]
+    assert max(times) < 2000, times
+    for client in clients:
+        assert client.reply()[0] == 250
+    assert any(b"NAME=[TEMPUNAVAIL]" in line for line in backend.commands), backend.commands
+    silent.close()
+
+
+@scenario("waits: for a client that reads no reply, without a worker, and nothing that it is told is lost")
+def wait_for_readers(world):
+    world.backend()
+    world.relay(**FEW)
+    deaf = []
+    for _ in range(4):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 256)
+        sock.bind((OTHER4, 0))
+        sock.connect((RELAY4, 25))
+        threading.Thread(target=lambda s=sock: s.sendall(b"EHLO deaf.example\r\n" * 990 + b"QUIT\r\n"),
+                         daemon=True).start()
+        deaf.append(sock)
+    time.sleep(1)
+    times = [newcomer_ms() for _ in range(3)]
+    assert max(times) < 2000, times
+    for sock in deaf:
+        sock.settimeout(20)
+        heard = b""
+        while piece := sock.recv(65536):
+            heard += piece
+        assert heard.count(b"250-relay.example") == 990 and heard.endswith(b"221 2.0.0 Bye\r\n"), heard[-300:]
+
+
+@scenario("waits: for a backend that does not answer, by one connection at a time; all others hear 451 at once")
+def wait_for_a_host(world):
+    # Its queue is full: who connects hears nothing.
+    mute = socket.create_server(("10.0.0.2", SCRIPTED_PORT), backlog=0)
+    fill = [socket.socket() for _ in range(2)]
+    for sock in fill:
+        sock.setblocking(False)
+        sock.connect_ex(("10.0.0.2", SCRIPTED_PORT))
+    relay = world.relay(backend='connect_timeout = "2s"; spares = 0;', **FEW)
+    wait_for("the first try", lambda: "event=backend-unknown" in read(relay.log))
+    first = ask()
+    assert is_silent(first)
+    time.sleep(0.5)
+    times = []
+    for _ in range(6):
+        began = time.monotonic()
+        client = ask()
+        code, text = client.reply()
+        times.append(time.monotonic() - began)
+        assert code == 451 and "4.4.1" in text, text
+    assert max(times) < 1.2, times
+    assert newcomer_ms() < 1200
+    assert first.reply()[0] == 451
+    for sock in fill + [mute]:
+        sock.close()
 
 
 @scenario("stress: with few free workers idle clients are sent away early, and calm comes back")
