@@ -154,41 +154,41 @@ static enum own_reply ask(struct out_courier *courier, const struct recipient *r
     return REPLY_OK;
 }
 
-struct contact_job {
+struct batch_job {
     struct leg *leg;
     struct deadline deadline;
     pthread_t thread;
     bool on_thread;
 };
 
-static void *run_contact(void *context)
+static void *run_batch(void *context)
 {
-    const struct contact_job *job = context;
+    const struct batch_job *job = context;
     leg_contact(job->leg, job->deadline);
+    leg_ask_batch(job->leg);
     return NULL;
 }
 
 /* Side by side, so that one that does not answer costs the others nothing. */
-static void contact_all(struct out_courier *courier)
+static void ask_all(struct out_courier *courier)
 {
-    struct contact_job jobs[CONFIG_NEXT_HOPS_MAX];
+    struct batch_job jobs[CONFIG_NEXT_HOPS_MAX];
     size_t count = 0;
     pthread_attr_t attributes;
     struct deadline deadline = deadline_in_ms(courier->out->config->out.timeouts.dial);
 
     for (size_t i = 0; i < courier->leg_count; i++) {
-        if (!courier->legs[i]->contacted)
-            jobs[count++] = (struct contact_job){courier->legs[i], deadline, 0, false};
+        if (courier->legs[i]->batch_count > 0)
+            jobs[count++] = (struct batch_job){courier->legs[i], deadline, 0, false};
     }
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
     for (size_t i = 1; i < count; i++)
-        jobs[i].on_thread =
-            pthread_create(&jobs[i].thread, &attributes, run_contact, &jobs[i]) == 0;
+        jobs[i].on_thread = pthread_create(&jobs[i].thread, &attributes, run_batch, &jobs[i]) == 0;
     pthread_attr_destroy(&attributes);
     for (size_t i = 0; i < count; i++) {
         if (!jobs[i].on_thread)
-            run_contact(&jobs[i]);
+            run_batch(&jobs[i]);
     }
     for (size_t i = 1; i < count; i++) {
         if (jobs[i].on_thread)
@@ -221,9 +221,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
         courier->batch[i].why = ask(courier, &recipients[i], &courier->batch[i].asked);
     }
     set_patience(courier, until);
-    contact_all(courier);
-    for (size_t i = 0; i < courier->leg_count; i++)
-        leg_send_batch(courier->legs[i]);
+    ask_all(courier);
 }
 
 static void take_off(struct out_courier *courier, const struct asked *asked)

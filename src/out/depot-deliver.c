@@ -94,7 +94,7 @@ static bool send_recipients(struct part *part)
     leg_begin_batch(part->leg);
     for (size_t i = 0; i < part->count; i++)
         leg_add(part->leg, &part->recipients[i]);
-    leg_send_batch(part->leg);
+    leg_ask_batch(part->leg);
     for (size_t i = 0; i < part->count; i++) {
         leg_recipient_reply(part->leg, &reply);
         part->accepted[i] = reply_is_positive(&reply);

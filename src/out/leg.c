@@ -257,11 +257,6 @@ static void leg_ask(struct leg *leg, const struct recipient *const *who, size_t 
     transaction_send_batch(&leg->transaction, COURIER_NOTHING);
 }
 
-void leg_send_batch(struct leg *leg)
-{
-    leg_ask(leg, leg->batch, leg->batch_count);
-}
-
 /* No longer than it is; NULL when out of memory. */
 static struct reply *leg_copy_reply(const struct reply *reply)
 {
@@ -322,12 +317,13 @@ static void leg_ask_others(struct leg *leg)
 }
 
 /* What is told stands: who was accepted by a host that was lost since is not accepted. */
-static void leg_settle_batch(struct leg *leg)
+void leg_ask_batch(struct leg *leg)
 {
     size_t which[SESSION_BATCH_MAX];
 
     for (size_t i = 0; i < leg->batch_count; i++)
         which[i] = i;
+    leg_ask(leg, leg->batch, leg->batch_count);
     leg_hear(leg, which, leg->batch_count);
     leg_ask_others(leg);
     if (!leg_has_accepted_none(leg))
@@ -353,8 +349,6 @@ static bool leg_note_accepted(struct leg *leg, const struct recipient *recipient
 
 void leg_recipient_reply(struct leg *leg, struct reply *reply)
 {
-    if (leg->told == 0)
-        leg_settle_batch(leg);
     const size_t which = leg->told++;
     struct reply *heard = leg->replies[which];
 

@@ -1,10 +1,9 @@
 /* out/leg.h - one next hop of a message: its destination, its connection, its transaction
  *
- * A courier has one for each destination among the recipients and drives them side by side: what is
- * written goes out to all before the first reply is waited for. Where a host gives no final answer, at
+ * A courier has one for each destination among the recipients and drives them side by side. Where a host gives no final answer, at
  * whatever step, and has accepted nothing, the destination's next host is asked (RFC 5321 5.1); not
  * where the end of data was sent and no reply came, since that host may have the message. Used by one
- * thread at a time (contact: one of its own).
+ * thread at a time, which may be one of its own for contact and batch.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -28,7 +27,7 @@ struct leg {
     bool met; /* a host of it has been spoken with */
     /* The batch that is being asked about, and the replies once they have come. */
     const struct recipient *batch[SESSION_BATCH_MAX];
-    struct reply *replies[SESSION_BATCH_MAX];
+    struct reply *replies[SESSION_BATCH_MAX]; /* NULL: out of memory */
     size_t batch_count, told;
     const struct recipient **accepted; /* of all batches */
     size_t accepted_count;
@@ -45,13 +44,13 @@ void leg_free(struct leg *leg);
 /* Connects, unless it has been tried. Several legs may do so at the same time. */
 void leg_contact(struct leg *leg, struct deadline deadline);
 
-/* A batch: begun, filled with SESSION_BATCH_MAX at most, and sent. The recipients are the caller's for
- * as long as the leg, but for those that were refused. */
+/* A batch: begun, filled with SESSION_BATCH_MAX at most, and asked about, at other hosts, too, as long
+ * as nobody has been accepted. The recipients are the caller's for as long as the leg, but for those
+ * that were refused. */
 void leg_begin_batch(struct leg *leg);
 void leg_add(struct leg *leg, const struct recipient *recipient);
-void leg_send_batch(struct leg *leg);
-/* The reply to the next recipient of the batch. Before the first one all of them are heard, and other
- * hosts asked as long as nobody has been accepted. */
+void leg_ask_batch(struct leg *leg);
+/* The reply to the next recipient of the batch, which has come. */
 void leg_recipient_reply(struct leg *leg, struct reply *reply);
 
 /* DATA, and its reply: only with accepted recipients. True under 354. */
