@@ -74,12 +74,12 @@ static int hosts_show(const struct config *config, bool json)
     FILE *answer;
 
     switch (live_ask(config->control, &answer, &err, "hosts")) {
-    case LIVE_OK:
+    case CONTROL_ANSWERED:
         break;
-    case LIVE_DOWN:
+    case CONTROL_DOWN:
         fprintf(stderr, _("relayctl hosts: relay-out does not run\n"));
         return EX_UNAVAILABLE;
-    case LIVE_REFUSED:
+    case CONTROL_REFUSED:
         fprintf(stderr, "relayctl hosts: %s\n", err.text);
         return EX_UNAVAILABLE;
     }

@@ -10,22 +10,13 @@
 
 #include <stdio.h>
 
+#include "server/control-client.h"
 #include "spool/spool.h"
 
-enum live_result {
-    LIVE_OK,
-    LIVE_DOWN,    /* no daemon is there */
-    LIVE_REFUSED, /* it said no, or could not be spoken with; a reason in `err` */
-};
-
-/* Asks; `folder` is the control option. On LIVE_OK *answer stands behind the word "ok", the rest of
+/* Asks; `folder` is the control option. On CONTROL_ANSWERED *answer stands behind the word "ok", the rest of
  * that line first; the caller closes it. */
-enum live_result live_ask(const char *folder, FILE **answer, struct error *err, const char *format,
-                          ...) __attribute__((format(printf, 4, 5)));
-
-/* The same of either daemon, with a request of one line, whose LF it lacks. */
-enum live_result live_ask_daemon(const char *folder, const char *program, const char *request,
-                                 FILE **answer, struct error *err);
+enum control_result live_ask(const char *folder, FILE **answer, struct error *err,
+                             const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* The next message of an answer, into an empty envelope. 1; 0 when there is none any more, and then
  * *lost (if not NULL) are the notices to senders that came to nothing; -1 with a reason. */

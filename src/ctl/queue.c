@@ -129,11 +129,11 @@ static int queue_look(const struct queue_options *options, spool_found *found, v
     FILE *answer;
 
     switch (live_ask(options->control, &answer, &err, "queue list")) {
-    case LIVE_OK:
+    case CONTROL_ANSWERED:
         return queue_look_at_answer(answer, found, context);
-    case LIVE_REFUSED:
+    case CONTROL_REFUSED:
         return queue_complain(&err, EX_UNAVAILABLE);
-    case LIVE_DOWN:
+    case CONTROL_DOWN:
         break;
     }
     struct spool *spool = queue_open_spool(options, true);
@@ -246,11 +246,11 @@ static int queue_run_show(struct queue_options *options)
         fprintf(stderr, _("relayctl queue show wants one ID, as list prints it\n"));
         return EX_USAGE;
     }
-    enum live_result live = live_ask(options->control, &answer, &err, "queue show %s%s",
-                                     options->arguments[0], options->body ? "" : " header");
-    if (live != LIVE_DOWN)
-        return live == LIVE_OK ? queue_show_answer(answer, options)
-                               : queue_complain(&err, EX_DATAERR);
+    enum control_result live = live_ask(options->control, &answer, &err, "queue show %s%s",
+                                        options->arguments[0], options->body ? "" : " header");
+    if (live != CONTROL_DOWN)
+        return live == CONTROL_ANSWERED ? queue_show_answer(answer, options)
+                                        : queue_complain(&err, EX_DATAERR);
     struct spool *spool = queue_open_spool(options, true);
     if (spool == NULL)
         return EX_NOINPUT;
@@ -323,22 +323,22 @@ static int queue_order_files(const struct queue_options *options, enum queue_ord
 }
 
 /* By the daemon. */
-static enum live_result queue_order_live(const struct queue_options *options, const char *verb,
-                                         unsigned *changed, struct error *err)
+static enum control_result queue_order_live(const struct queue_options *options, const char *verb,
+                                            unsigned *changed, struct error *err)
 {
-    enum live_result result = LIVE_OK;
+    enum control_result result = CONTROL_ANSWERED;
 
-    for (char **name = options->arguments; *name != NULL && result == LIVE_OK; name++) {
+    for (char **name = options->arguments; *name != NULL && result == CONTROL_ANSWERED; name++) {
         unsigned done = 0, busy = 0;
         FILE *answer;
         result = live_ask(options->control, &answer, err, "queue %s %s%s%s%s", verb, *name,
                           options->sender != NULL ? " from=" : "",
                           options->sender != NULL ? options->sender : "",
                           options->bounce ? " bounce" : "");
-        if (result != LIVE_OK)
+        if (result != CONTROL_ANSWERED)
             break;
         if (live_done(answer, &done, &busy, err) != 0)
-            result = LIVE_REFUSED;
+            result = CONTROL_REFUSED;
         if (busy > 0)
             fprintf(stderr, _("%u messages are being worked on and were left as they are\n"), busy);
         *changed += done;
@@ -382,15 +382,15 @@ static int queue_give_orders(struct queue_options *options, enum queue_order ord
 
     if (!queue_names_some(options, order))
         return EX_USAGE;
-    enum live_result live = queue_order_live(options, names[order], &changed, &err);
-    if (live == LIVE_DOWN && options->bounce) {
+    enum control_result live = queue_order_live(options, names[order], &changed, &err);
+    if (live == CONTROL_DOWN && options->bounce) {
         error_set(&err, _("--bounce needs a relay-out that runs"));
         return queue_complain(&err, EX_UNAVAILABLE);
     }
-    if (live == LIVE_DOWN)
+    if (live == CONTROL_DOWN)
         return queue_order_files(options, order);
     printf(_("%u messages changed\n"), changed);
-    return live == LIVE_OK ? EX_OK : queue_complain(&err, EX_DATAERR);
+    return live == CONTROL_ANSWERED ? EX_OK : queue_complain(&err, EX_DATAERR);
 }
 
 static int queue_run_hold(struct queue_options *options)

@@ -16,7 +16,7 @@
 #include "config/config.h"
 #include "ctl/commands.h"
 #include "ctl/json.h"
-#include "ctl/stats.h"
+#include "server/stats-read.h"
 #include "ctl/tunnel.h"
 
 #define PROBLEMS_MAX 32
@@ -346,15 +346,15 @@ static void status_of(struct status *status, unsigned daemon)
     struct error err;
 
     switch (stats_ask(&stats, status->config->control, daemon, &err)) {
-    case LIVE_OK:
+    case CONTROL_ANSWERED:
         break;
-    case LIVE_DOWN:
+    case CONTROL_DOWN:
         status_complain(status, STATUS_FAILURE, _("%s does not run, or has no control socket"),
                         program);
         if (status->json)
             printf(", \"%s\": {\"running\": false}", program);
         return;
-    case LIVE_REFUSED:
+    case CONTROL_REFUSED:
         status_complain(status, STATUS_FAILURE, "%s: %s", program, err.text);
         if (status->json)
             printf(", \"%s\": {\"running\": false}", program);

@@ -235,15 +235,15 @@ static int tls_run(const struct config *config, const struct tls_options *option
 {
     struct error err;
     FILE *answer;
-    enum live_result result =
+    enum control_result result =
         options->failures
             ? live_ask(config->control, &answer, &err, "tls failures")
             : live_ask(config->control, &answer, &err, "tls show %s%s%s", options->domain,
                        options->connect ? " connect" : "", options->refresh ? " refresh" : "");
 
-    if (result != LIVE_OK) {
+    if (result != CONTROL_ANSWERED) {
         fprintf(stderr, "relayctl tls: %s\n",
-                result == LIVE_DOWN ? _("relay-out does not run") : err.text);
+                result == CONTROL_DOWN ? _("relay-out does not run") : err.text);
         return EX_UNAVAILABLE;
     }
     if (options->failures)

@@ -50,11 +50,11 @@ enum counter_kind {
     X(REJECTED_PROXY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"proxy\"", "") \
     X(DROPPED_IDLE, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"idle\"", N_("Connections that were ended because the client was silent for too long, or was the slowest when there were too many in mid-message.")) \
     X(DROPPED_SLOW, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"slow\"", "") \
-    X(OPEN_WORKING, BOTH, GAUGE, "postern_*_connections", "state=\"working\"", N_("Connections open now: those that a worker serves, or is to, and those whose client is waited for.")) \
-    X(OPEN_WAITING, BOTH, GAUGE, "postern_*_connections", "state=\"waiting\"", "") \
-    X(OPEN_LIMIT, BOTH, GAUGE, "postern_*_connections_limit", "", N_("As many connections may be open (limits.connections).")) \
+    X(OPEN_WORKING, BOTH, GAUGE, "postern_*_open_connections", "state=\"working\"", N_("Connections open now: those that a worker serves, or is to, and those whose client is waited for.")) \
+    X(OPEN_WAITING, BOTH, GAUGE, "postern_*_open_connections", "state=\"waiting\"", "") \
+    X(OPEN_LIMIT, BOTH, GAUGE, "postern_*_open_connections_limit", "", N_("As many connections may be open (limits.connections).")) \
     X(WORKERS, BOTH, GAUGE, "postern_*_workers", "", N_("Worker threads.")) \
-    X(STRESSED, BOTH, GAUGE, "postern_*_stress", "", N_("1 while workers or connections are few and waits for clients are short.")) \
+    X(STRESSED, BOTH, GAUGE, "postern_*_stressed", "", N_("1 while workers or connections are few and waits for clients are short.")) \
     X(STRESSES, BOTH, TOTAL, "postern_*_stress_total", "", N_("Times that this has set in.")) \
     X(MESSAGES_DELIVERED, BOTH, TOTAL, "postern_*_messages_total", "result=\"delivered\"", N_("Messages whose data came, by the answer to its end: delivered (2xx by the next hop), stored (2xx by us, relay-out alone), deferred (4xx) and refused (5xx); aborted are those that broke off.")) \
     X(MESSAGES_STORED, OUT, TOTAL, "postern_*_messages_total", "result=\"stored\"", "") \

@@ -1,18 +1,18 @@
-/* ctl/stats.h - a daemon's answer to "stats" (server/stats.h), read
+/* server/stats-read.h - a daemon's answer to "stats" (server/stats.h), read
  *
- * Owns its lines. Used by relayctl's own thread.
+ * Owns its lines. Used by relayctl and the exporter.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_CTL_STATS_H
-#define POSTERN_CTL_STATS_H
+#ifndef POSTERN_SERVER_STATS_READ_H
+#define POSTERN_SERVER_STATS_READ_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
-#include "ctl/queue-live.h"
+#include "server/control-client.h"
 #include "smtp/counters.h"
 
 struct stats {
@@ -21,8 +21,8 @@ struct stats {
     size_t count;
 };
 
-/* Asks one of the daemons; on LIVE_OK `out` is to be freed. */
-enum live_result stats_ask(struct stats *out, const char *folder, unsigned daemon,
+/* Asks one of the daemons; on CONTROL_ANSWERED `out` is to be freed. */
+enum control_result stats_ask(struct stats *out, const char *folder, unsigned daemon,
                            struct error *err);
 void stats_free(struct stats *stats);
 

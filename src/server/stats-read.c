@@ -1,8 +1,8 @@
-/* ctl/stats.c - a daemon's answer to "stats", read
+/* server/stats-read.c - a daemon's answer to "stats", read
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "ctl/stats.h"
+#include "server/stats-read.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,19 +36,19 @@ static int stats_read(struct stats *out, FILE *answer)
     return feof(answer) ? 0 : -1;
 }
 
-enum live_result stats_ask(struct stats *out, const char *folder, unsigned daemon,
+enum control_result stats_ask(struct stats *out, const char *folder, unsigned daemon,
                            struct error *err)
 {
     FILE *answer;
 
     *out = (struct stats){.daemon = daemon};
-    enum live_result result = live_ask_daemon(folder, stats_program(daemon), "stats", &answer, err);
-    if (result != LIVE_OK)
+    enum control_result result = control_ask(folder, stats_program(daemon), "stats", &answer, err);
+    if (result != CONTROL_ANSWERED)
         return result;
     if (stats_read(out, answer) != 0) {
         error_set(err, _("out of memory"));
         stats_free(out);
-        result = LIVE_REFUSED;
+        result = CONTROL_REFUSED;
     }
     fclose(answer);
     return result;
