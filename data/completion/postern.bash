@@ -8,13 +8,13 @@ _postern_help() {
 
 # The long and short options in a help text, one a line, with those of single commands: "show ID [--body]".
 _postern_options() {
-    { sed -nE 's/^ +(-[a-z], )?(--[a-z-]+).*/\1\2/p; s/^  [a-z].* \[(--[a-z-]+)\] .*/\1/p'; echo --help; } |
+    { sed -nE 's/^ +(-[a-zA-Z], )?(--[a-z-]+).*/\1\2/p; s/^  [a-z].* \[(--[a-z-]+)\] .*/\1/p'; echo --help; } |
         tr -d ',' | tr ' ' '\n' | awk '!seen[$0]++'
 }
 
 # The placeholder (FILE, DIR, ADDR:PORT ...) behind option $1 in a help text.
 _postern_placeholder() {
-    sed -nE "s/^ +(-[a-z], )?(--[a-z-]+)[ =]([A-Z][A-Z0-9:=|\\[\\]*).*/\\1\\2 \\3/p" | tr -d ',' |
+    sed -nE "s/^ +(-[a-zA-Z], )?(--[a-z-]+)[ =]([A-Z][A-Z0-9:=|\\[\\]*).*/\\1\\2 \\3/p" | tr -d ',' |
         awk -v option="$1" '{ for (i = 1; i < NF; i++) if ($i == option) { print $NF; exit } }'
 }
 

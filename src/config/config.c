@@ -339,9 +339,9 @@ static void load_rows(struct load *load, const struct rows *rows)
 {
     for (size_t i = 0; i < rows->table->count; i++) {
         const struct option *option = &rows->table->rows[i];
-        unsigned before = load->errors;
+        unsigned before = load->errors + load->overlooked;
         load_option(load, rows, option);
-        if (load->errors > before)
+        if (load->errors + load->overlooked > before)
             fill_text(option, option_place(option, rows->base));
     }
 }
@@ -424,7 +424,7 @@ struct config *config_load_for(const char *file, unsigned parts, config_report *
                                void *context)
 {
     struct counted_config *counted = calloc(1, sizeof *counted);
-    struct load load = {.name = file, .report = report, .context = context};
+    struct load load = {.name = file, .report = report, .context = context, .daemon = parts};
 
     if (counted == NULL) {
         report(context, _("out of memory"));

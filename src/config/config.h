@@ -319,7 +319,8 @@ typedef void config_report(void *context, const char *text);
 /* The default configuration file, $sysconfdir/postern/relay.conf. */
 extern const char config_default_file[];
 
-/* Loads and checks. NULL when anything was wrong; `report` has then been called at least once. What
+/* Loads and checks. What is wrong with the half of the other daemon, where `parts` is one's own, is
+ * only warned of. NULL when anything was wrong; `report` has then been called at least once. What
  * must be set of `in` and `out` is demanded only where that group is in the file or one of `parts`
  * (CONFIG_PART_...); a file with neither is taken for relay-in's. */
 struct config *config_load_for(const char *file, unsigned parts, config_report *report,

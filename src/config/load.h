@@ -19,14 +19,17 @@ struct load {
     char *folder;
     config_report *report;
     void *context;
-    unsigned errors;
+    unsigned daemon;     /* who loads it (CONFIG_PART_...); 0: all of it shall be right */
+    unsigned errors;     /* for that one */
+    unsigned overlooked; /* in what it has no use for: warnings */
     struct string_list wrong; /* the options that have had their error */
 };
 
 /* Of which half (CONFIG_PART_...) the option of this path is; 0: of neither. */
 unsigned config_part_of(const char *path);
 
-/* Reports and counts an error. `file` NULL: the main one; line 0: no line is known; `setting` NULL:
+/* Reports and counts an error; or, where it is in what only the other daemon needs, keeps it as a
+ * warning, so that one direction of the mail does not stop for the other. `file` NULL: the main one; line 0: no line is known; `setting` NULL:
  * it is not in the file. */
 void load_complain_at(struct load *load, const char *file, unsigned line, const char *option,
                       const char *reason);

@@ -45,14 +45,46 @@ static void load_keep(struct string_list *list, const char *text)
     list->count += items[list->count] != NULL;
 }
 
+static bool load_starts_with(const char *option, const char *group)
+{
+    size_t len = strlen(group);
+    return strncmp(option, group, len) == 0 &&
+           (option[len] == '\0' || option[len] == '.' || option[len] == '[');
+}
+
+/* Has the daemon that loads the file a use for this option? relay-out takes the domains for which
+ * mail goes home from relay-in's half, the way there, and what would be a loop. */
+static bool load_is_needed(const struct load *load, const char *option)
+{
+    static const char *const shared[] = {"in.domains", "in.domains_file", "in.backend",
+                                         "in.backends", "in.listen"};
+
+    if (load->daemon == CONFIG_PART_IN)
+        return !load_starts_with(option, "out");
+    if (load->daemon != CONFIG_PART_OUT || !load_starts_with(option, "in") ||
+        strcmp(option, "in") == 0)
+        return true;
+    for (size_t i = 0; i < sizeof shared / sizeof shared[0]; i++) {
+        if (load_starts_with(option, shared[i]))
+            return true;
+    }
+    return false;
+}
+
 void load_complain_at(struct load *load, const char *file, unsigned line, const char *option,
                       const char *reason)
 {
     char text[LOAD_TEXT_MAX];
+
+    load_keep(&load->wrong, option);
+    if (!load_is_needed(load, option)) {
+        load->overlooked++;
+        load_warn_at(load, file, line, option, reason);
+        return;
+    }
     load_format(load, file, line, option, reason, text);
     load->report(load->context, text);
     load->errors++;
-    load_keep(&load->wrong, option);
 }
 
 bool load_is_wrong(const struct load *load, const char *option)

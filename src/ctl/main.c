@@ -4,6 +4,7 @@
  */
 #include <config.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -40,27 +41,50 @@ static void print_help(FILE *out)
     fprintf(out, _("\nrelayctl COMMAND --help says more.\n"));
 }
 
+static int run_command(int argc, char **argv)
+{
+    static char help[] = "--help";
+
+    if (argc > 1 && strcmp(argv[1], "-h") == 0)
+        argv[1] = help;
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(argv[0], commands[i].name) != 0)
+            continue;
+        int status = commands[i].run(argc, argv);
+        if (status == EX_USAGE)
+            fprintf(stderr, _("relayctl: see relayctl %s --help\n"), argv[0]);
+        return status;
+    }
+    fprintf(stderr, _("relayctl: there is no command \"%s\"; relayctl --help lists them\n"),
+            argv[0]);
+    return EX_USAGE;
+}
+
+static bool is_one_of(const char *argument, const char *a, const char *b, const char *c)
+{
+    return strcmp(argument, a) == 0 || strcmp(argument, b) == 0 || strcmp(argument, c) == 0;
+}
+
 int main(int argc, char **argv)
 {
+    static char help[] = "--help";
+
     i18n_init();
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
         print_help(stderr);
         return EX_USAGE;
     }
-    if (strcmp(argv[1], "--help") == 0) {
+    if (is_one_of(argv[1], "--help", "-h", "help")) {
+        char *question[] = {argc > 2 ? argv[2] : NULL, help, NULL};
+        if (argc > 2)
+            return run_command(2, question);
         print_help(stdout);
         return EX_OK;
     }
-    if (strcmp(argv[1], "--version") == 0) {
+    if (is_one_of(argv[1], "--version", "-V", "version")) {
         printf("relayctl (Postern) %s\n", PACKAGE_VERSION);
         return EX_OK;
     }
-    for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
-    }
-    fprintf(stderr, _("relayctl: there is no command \"%s\"; relayctl --help lists them\n"),
-            argv[1]);
-    return EX_USAGE;
+    return run_command(argc - 1, argv + 1);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "base/i18n.h"
+#include "base/log.h"
 
 static void print_help(const struct daemon_program *program)
 {
@@ -17,27 +18,27 @@ static void print_help(const struct daemon_program *program)
     printf(_("  -c, --config FILE   configuration file (default: %s)\n"
              "      --check         say what is wrong with it, and exit\n"
              "      --print-config  print every option with its value, and exit\n"
-             "      --version       print the version, and exit\n"
-             "      --help          print this, and exit\n"),
+             "  -V, --version       print the version, and exit\n"
+             "  -h, --help          print this, and exit\n"),
            config_default_file);
 }
 
 struct daemon_options daemon_parse_options(const struct daemon_program *program, int argc,
                                            char **argv)
 {
-    enum { OPTION_CHECK = 256, OPTION_PRINT, OPTION_VERSION, OPTION_HELP };
+    enum { OPTION_CHECK = 256, OPTION_PRINT };
     static const struct option long_options[] = {
         {"config", required_argument, NULL, 'c'},
         {"check", no_argument, NULL, OPTION_CHECK},
         {"print-config", no_argument, NULL, OPTION_PRINT},
-        {"version", no_argument, NULL, OPTION_VERSION},
-        {"help", no_argument, NULL, OPTION_HELP},
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     struct daemon_options options = {DAEMON_RUN, config_default_file};
     int letter;
 
-    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
+    while ((letter = getopt_long(argc, argv, "c:Vh", long_options, NULL)) != -1) {
         switch (letter) {
         case 'c':
             options.file = optarg;
@@ -48,15 +49,16 @@ struct daemon_options daemon_parse_options(const struct daemon_program *program,
         case OPTION_PRINT:
             options.action = DAEMON_PRINT;
             break;
-        case OPTION_VERSION:
+        case 'V':
             printf("%s (Postern) %s\n", program->name, PACKAGE_VERSION);
             options.action = DAEMON_DONE;
             return options;
-        case OPTION_HELP:
+        case 'h':
             print_help(program);
             options.action = DAEMON_DONE;
             return options;
         default:
+            fprintf(stderr, _("%s: see --help\n"), program->name);
             options.action = DAEMON_USAGE;
             return options;
         }
@@ -71,7 +73,7 @@ struct daemon_options daemon_parse_options(const struct daemon_program *program,
 void daemon_report(void *context, const char *text)
 {
     (void)context;
-    fprintf(stderr, "%s\n", text);
+    log_write(LOG_LEVEL_ERROR, "%s", text);
 }
 
 int daemon_load_tls(const struct config_tls *settings, const struct tls_tickets *tickets,

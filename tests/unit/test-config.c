@@ -489,13 +489,14 @@ static void test_table(void)
     }
 }
 
-/* What one daemon needs is demanded where that group is there or that daemon asks. */
+/* What one daemon needs is demanded where that group is there or that daemon asks; what only the
+ * other one needs does not stop it, and is told as a warning. */
 static void test_halves(void)
 {
     static const struct {
         const char *name, *text;
         unsigned asked, parts; /* 0: it is in error */
-        const char *error;
+        const char *error;     /* or warning */
     } halves[] = {
         {"out alone", OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; };\n", 0, CONFIG_PART_OUT, ""},
         {"out alone, for relay-out", OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; };\n",
@@ -507,8 +508,20 @@ static void test_halves(void)
          "out.allow: nobody may send"},
         {"both", MINIMUM "}; out = { allow = [ \"10.0.0.2\" ]; };\n", CONFIG_PART_IN,
          CONFIG_PART_IN | CONFIG_PART_OUT, ""},
-        {"both, the other one wrong", MINIMUM "}; out = { };\n", CONFIG_PART_IN, 0,
-         "out.allow: nobody may send"},
+        {"both, relay-out's wrong", MINIMUM "}; out = { };\n", 0, 0, "out.allow: nobody may send"},
+        {"both, relay-out's wrong, for relay-in", MINIMUM "}; out = { };\n", CONFIG_PART_IN,
+         CONFIG_PART_IN | CONFIG_PART_OUT, "out.allow: nobody may send"},
+        {"values of relay-out's, for relay-in",
+         MINIMUM "}; out = { allow = [ \"10.0.0.2\", \"x\" ]; workers = 0; routes = 5; hello = 1; };\n",
+         CONFIG_PART_IN, CONFIG_PART_IN | CONFIG_PART_OUT, "out.workers: "},
+        {"values of relay-in's, for relay-out",
+         MINIMUM "workers = 0; dnsbl = { zones = 1; }; }; out = { allow = [ \"10.0.0.2\" ]; };\n",
+         CONFIG_PART_OUT, CONFIG_PART_IN | CONFIG_PART_OUT, "in.dnsbl.zones: "},
+        {"relay-in's domains, for relay-out",
+         MINIMUM "domains_file = \"none\"; }; out = { allow = [ \"10.0.0.2\" ]; };\n",
+         CONFIG_PART_OUT, 0, "in.domains_file: "},
+        {"neither's", MINIMUM "}; out = { allow = [ \"10.0.0.2\" ]; }; tls = 1;\n", CONFIG_PART_IN,
+         0, "tls: "},
         {"an empty in", OUT_HEAD "in = { }; out = { allow = [ \"10.0.0.2\" ]; };\n",
          CONFIG_PART_OUT, 0, "in.backend.hosts: it must be set"},
     };
@@ -519,8 +532,11 @@ static void test_halves(void)
         g_assert_true(g_file_set_contents(file, halves[i].text, -1, NULL));
         struct config *config = config_load_for(file, halves[i].asked, collect, errors);
         g_assert_cmpint(config != NULL, ==, halves[i].parts != 0);
-        if (config != NULL)
+        if (config != NULL) {
             g_assert_cmpint(config->parts, ==, halves[i].parts);
+            g_assert_cmpstr(errors->str, ==, "");
+            config_warn(config, collect, errors);
+        }
         g_assert_nonnull(strstr(errors->str, halves[i].error));
         config_unref(config);
         g_string_free(errors, TRUE);
