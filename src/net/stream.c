@@ -539,6 +539,11 @@ bool stream_tls_info(const struct stream *stream, struct tls_info *info)
     return true;
 }
 
+const char *stream_tls_refusal(const struct stream *stream)
+{
+    return stream->tls != NULL ? tls_session_refusal(stream->tls) : NULL;
+}
+
 static void release(struct stream *stream)
 {
     if (stream->tls != NULL)

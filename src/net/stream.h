@@ -187,6 +187,9 @@ struct tls_info {
 };
 bool stream_tls_info(const struct stream *stream, struct tls_info *info);
 
+/* The reason that the peer gave by an alert for ending TLS; NULL when it gave none. Static text. */
+const char *stream_tls_refusal(const struct stream *stream);
+
 /* Ends the connection. stream_close() sends close_notify (without waiting) and closes;
  * stream_abort() closes at once by RST, so that nothing in flight can look like an orderly end. */
 void stream_close(struct stream *stream);

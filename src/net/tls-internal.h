@@ -49,6 +49,9 @@ int tls_session_uncork(struct tls_session *session);
 bool tls_session_has_pending(const struct tls_session *session);
 void tls_session_info(const struct tls_session *session, struct tls_info *info);
 
+/* What the peer has refused by an alert, "Certificate is bad"; NULL when it has not. Static text. */
+const char *tls_session_refusal(const struct tls_session *session);
+
 /* close_notify, tried once. */
 void tls_session_bye(struct tls_session *session);
 

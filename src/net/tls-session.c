@@ -335,6 +335,12 @@ void tls_session_info(const struct tls_session *session, struct tls_info *info)
         peer_subject(session->gnutls, info->peer_subject, sizeof info->peer_subject);
 }
 
+const char *tls_session_refusal(const struct tls_session *session)
+{
+    gnutls_alert_description_t alert = gnutls_alert_get(session->gnutls);
+    return alert != GNUTLS_A_CLOSE_NOTIFY ? gnutls_alert_get_name(alert) : NULL;
+}
+
 void tls_session_bye(struct tls_session *session)
 {
     gnutls_bye(session->gnutls, GNUTLS_SHUT_WR);

@@ -306,9 +306,11 @@ static enum outcome contact_tls_refused(struct attempt *attempt)
 static enum outcome contact_hello_under_tls(struct attempt *attempt)
 {
     enum io_result result = contact_put_hello(attempt);
-    if (result == IO_EOF || result == IO_FAILED)
-        return contact_handshake_failed(attempt, result,
-                                        "the server hung up right behind the handshake");
+    if (result == IO_EOF || result == IO_FAILED) {
+        const char *refusal = stream_tls_refusal(&attempt->contact->remote->hop.stream);
+        return contact_handshake_failed(
+            attempt, result, refusal != NULL ? refusal : "it hung up right behind the handshake");
+    }
     if (result != IO_OK)
         return contact_fail_io(attempt, "greeting by EHLO", result);
     return reply_is_positive(attempt->contact->verdict) ? READY

@@ -18,7 +18,7 @@ import threading
 
 import tap
 from bed import BACKEND, BUILD, Postfix, can_connect, read, wait_for
-from internet import BLACK_HOLE, DNS, HOSTS, Authority, Remote, Vps
+from internet import BLACK_HOLES, DNS, HOSTS, Authority, Remote, Vps
 from tap import scenario
 
 FOUR, SIX = "203.0.113.5", "2001:db8::1"
@@ -310,7 +310,7 @@ ZONES = {
                                                                             '"v=TLSRPTv1; rua=mailto:c@d.example"']}),
                            {"tlsrpt"}),
     "home is published": (zone_with({("imap.example.com.", "A"): [BACKEND]}), {"home-hidden"}),
-    "port 25 is closed by the provider": (zone_with({("mx.gmail.com.", "A"): [BLACK_HOLE]},
+    "port 25 is closed by the provider": (zone_with({("mx.gmail.com.", "A"): [BLACK_HOLES[0]]},
                                                     [("outlook.com.", "MX")]), {"out25-4"}),
 }
 

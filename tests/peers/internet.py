@@ -19,7 +19,7 @@ HOSTS = {"plain": "198.51.100.21", "valid": "198.51.100.22", "self": "198.51.100
          "tarpit": "198.51.100.27", "six": "2001:db8:1::28", "dead": "198.51.100.29",
          "exim": "198.51.100.31", "opensmtpd": "198.51.100.32", "strict": "198.51.100.33",
          "first": "198.51.100.41", "second": "198.51.100.42"}
-BLACK_HOLE = "198.51.101.30"  # packets to it vanish
+BLACK_HOLES = ["198.51.101.30", "198.51.101.31", "198.51.101.32"]  # packets to them vanish
 
 ZONE = """$TTL 60
 @ SOA ns. hostmaster. 1 3600 600 86400 60
@@ -29,7 +29,13 @@ bogus. NS ns.
 bogus. DS 12345 13 2 0000000000000000000000000000000000000000000000000000000000000000
 bad. NS ns.
 {hosts}
-hole-host.test. A {hole}
+hole-host.test. A {holes[0]}
+hole2-host.test. A {holes[1]}
+hole3-host.test. A {holes[2]}
+holes.test. MX 10 hole-host.test.
+holes.test. MX 20 hole2-host.test.
+holes.test. MX 30 hole3-host.test.
+holes.test. MX 40 mx-plain.test.
 dead.test. MX 10 mx-dead.test.
 dead.test. MX 20 mx-plain.test.
 hole.test. MX 10 hole-host.test.
@@ -87,7 +93,8 @@ class Vps:
         self.here("route add 203.0.113.5 dev tovps src 198.51.100.7")
         self.here("-6 route add 2001:db8::1 dev tovps")
         # What goes to a neighbour that is nobody's vanishes.
-        self.there(f"neigh add {BLACK_HOLE} lladdr 02:00:00:00:00:01 dev tonet")
+        for hole in BLACK_HOLES:
+            self.there(f"neigh add {hole} lladdr 02:00:00:00:00:01 dev tonet")
 
     @staticmethod
     def host(address):
@@ -118,7 +125,7 @@ class Names:
                           if n not in ("dead",))
         hosts += f"\nmx-dead.test. A {HOSTS['dead']}"
         with open(f"{self.dir}/root.zone", "w") as file:
-            file.write(ZONE.format(dns=DNS, hosts=hosts, hole=BLACK_HOLE, plain=HOSTS["plain"]))
+            file.write(ZONE.format(dns=DNS, hosts=hosts, holes=BLACK_HOLES, plain=HOSTS["plain"]))
         with open(f"{self.dir}/bogus.zone", "w") as file:
             file.write("$ORIGIN bogus.\n$TTL 60\n@ SOA ns. h. 1 3600 600 86400 60\n@ NS ns.\n"
                        f"@ MX 10 mx-plain.test.\n")
@@ -209,7 +216,7 @@ class Authority:
         return cert, key
 
 
-DOMAINS = [*HOSTS, "implicit", "cname", "equal", "backup", "hole", "xn--bcher-kva", "bücher", "onlydead"]
+DOMAINS = [*HOSTS, "implicit", "cname", "equal", "backup", "hole", "holes", "xn--bcher-kva", "bücher", "onlydead"]
 
 
 class Receivers(Postfix):
