@@ -345,6 +345,8 @@ static enum outcome contact_start_tls(struct attempt *attempt)
         security_is_judged(&attempt->need) ? &judge : NULL, contact->verdict,
         contact_step(contact, contact_timeouts(contact)->handshake), &err);
     if (result == IO_OK) {
+        contact->remote->proven =
+            attempt->need.level >= CONFIG_OUT_TLS_VERIFY && !attempt->need.unproven;
         contact_log_tls(attempt);
         contact_count(attempt, attempt->check.result, attempt->check.reason.text);
         return contact_hello_under_tls(attempt);
@@ -478,7 +480,7 @@ static void contact_find_need(struct attempt *attempt)
 {
     const struct contact *contact = attempt->contact;
     security_need(&contact->security, contact->out, contact->domain, attempt->candidate,
-                  &attempt->need);
+                  contact->require_tls, &attempt->need);
 }
 
 /* Not to be used at all, whatever it would answer. Nothing is remembered of it: what is published
@@ -498,6 +500,9 @@ static bool contact_is_refused(struct attempt *attempt)
         return false;
     contact_fail(attempt->contact, "4.7.5", "host %s is not used: %s (policy: %s)",
                  attempt->candidate->host, need->refusal, tls_policy_type_name(need->policy));
+    /* That will not be another in an hour (RFC 8689 4.2.1). */
+    if (attempt->contact->require_tls && need->unproven)
+        reply_own(attempt->contact->verdict, REPLY_REQUIRETLS_UNSUPPORTED);
     return true;
 }
 
@@ -528,7 +533,9 @@ static enum outcome contact_try_candidate(struct contact *contact,
     char ip[ADDRESS_TEXT_MAX];
 
     remote->address = candidate->address;
-    remote->once = candidate->route != contact->route;
+    /* What was made without heeding what is published is for no other message. */
+    remote->once = candidate->route != contact->route || contact->tls_optional;
+    remote->proven = false;
     remote->tls_failed = false;
     snprintf(remote->name, sizeof remote->name, "%s[%s]:%u", candidate->host,
              address_format_ip(&candidate->address, ip), candidate->address.port);
@@ -613,10 +620,11 @@ static int contact_look_up(struct contact *contact)
     struct deadline deadline = contact_step(contact, DNS_TIMEOUT_MS);
 
     security_clear(&contact->security);
-    security_begin(&contact->security, contact->out, contact->route, contact->domain, deadline);
+    if (!contact->tls_optional)
+        security_begin(&contact->security, contact->out, contact->route, contact->domain, deadline);
     enum own_reply why = candidates_find(contact->out, contact->route, contact->domain, deadline,
                                          &contact->candidates);
-    if (why == REPLY_OK &&
+    if (why == REPLY_OK && !contact->tls_optional &&
         security_find(&contact->security, contact->out, contact->route, &contact->candidates,
                       contact_step(contact, DNS_TIMEOUT_MS)) != 0)
         why = REPLY_SERVER_BUSY;
@@ -640,13 +648,14 @@ static int contact_dial(struct contact *contact)
     return 0;
 }
 
-/* A connection kept from a message before. It may have died without our hearing of it. */
+/* A connection kept from a message before. It may have died without our hearing of it, or not be good
+ * enough for this one. */
 static bool contact_is_alive(struct contact *contact)
 {
     struct remote *remote = contact->remote;
 
     stream_lend(&remote->hop.stream, contact->buffers);
-    return remote->messages < REUSE_MESSAGES &&
+    return (remote->proven || !contact->require_tls) && remote->messages < REUSE_MESSAGES &&
            deadline_now_ms() - remote->since_ms < REUSE_AGE_MS &&
            nexthop_reset(&remote->hop, contact->verdict, contact_step(contact, PING_TIMEOUT_MS));
 }

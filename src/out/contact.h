@@ -14,6 +14,7 @@
  *   should
  *   TLS is needed and not to be had, or the host is    451 4.7.4, 451 4.7.5
  *   not what DANE or MTA-STS has it to be
+ *   REQUIRETLS is wanted, and nothing proves a host    550 5.7.30
  *   a smarthost does not accept our log-in             451 4.7.8
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -31,6 +32,8 @@ struct contact {
     const struct route *route;
     const char *domain;  /* the recipient's */
     const char *session; /* for logs */
+    bool require_tls;    /* REQUIRETLS (RFC 8689 4.2.1): a proven host, or none */
+    bool tls_optional;   /* what is published does not count (RFC 8689 5) */
     struct stream_buffers *buffers;
     struct deadline deadline; /* of contact_make() or contact_next() */
     struct remote *remote;    /* filled: the caller's, to be kept or ended */

@@ -15,6 +15,7 @@
 #include "out/leg.h"
 #include "out/refusal.h"
 
+#define HEADER_SCAN_OCTETS 65536 /* in which TLS-Required is looked for */
 #define BLOCK_OCTETS 32768
 
 /* The recipients of a job that go in one transaction. */
@@ -200,6 +201,41 @@ static void fill_recipient(struct recipient *to, const struct spool_recipient *f
     snprintf(to->orcpt, sizeof to->orcpt, "%s", from->orcpt != NULL ? from->orcpt : "");
 }
 
+/* Is this line of a header the field "TLS-Required: No" (RFC 8689 5)? */
+static bool part_line_frees_tls(const char *line, size_t len)
+{
+    static const char name[] = "TLS-Required:";
+    size_t at = sizeof name - 1;
+
+    if (len < at || strncasecmp(line, name, at) != 0)
+        return false;
+    while (at < len && (line[at] == ' ' || line[at] == '\t'))
+        at++;
+    while (len > at && strchr(" \t\r", line[len - 1]) != NULL)
+        len--;
+    return len - at == 2 && strncasecmp(line + at, "No", 2) == 0;
+}
+
+/* Whether the sender wants it delivered whatever TLS there is. Without memory: no. */
+static bool part_tls_is_optional(const struct part *part)
+{
+    char *header = malloc(HEADER_SCAN_OCTETS);
+    ssize_t got = header != NULL ? pread(part->job->data_fd, header, HEADER_SCAN_OCTETS, 0) : -1;
+    const char *line = header, *end = header + (got > 0 ? got : 0), *next;
+    bool is_optional = false;
+
+    while (got > 0 && !is_optional && (next = memchr(line, '\n', (size_t)(end - line))) != NULL) {
+        if (next - line < 2) /* the end of the header */
+            break;
+        is_optional = part_line_frees_tls(line, (size_t)(next - line));
+        line = next + 1;
+        if (line == end)
+            break;
+    }
+    free(header);
+    return is_optional;
+}
+
 static void fill_envelope(struct part *part)
 {
     static const char *const rets[] = {"", "FULL", "HDRS"};
@@ -214,6 +250,7 @@ static void fill_envelope(struct part *part)
     to->body = from->body;
     to->smtputf8 = to->is_utf8 = from->smtputf8;
     to->requiretls = from->requiretls;
+    to->tls_optional = part_tls_is_optional(part);
     snprintf(to->ret, sizeof to->ret, "%s", rets[from->ret]);
     snprintf(to->envid, sizeof to->envid, "%s", from->envid != NULL ? from->envid : "");
     to->id = part->id;

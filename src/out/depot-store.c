@@ -40,6 +40,9 @@ void depot_envelope(const struct outbound *out, const struct envelope *from,
     envelope->body = from->body;
     envelope->requiretls = from->requiretls;
     spool_ret_parse(from->ret, strlen(from->ret), &envelope->ret);
+    /* A notice may have to go where nothing is proven: it shall not carry the text (RFC 8689 5). */
+    if (from->requiretls)
+        envelope->ret = ENVELOPE_RET_HDRS;
     /* Memory for these may fail: the message counts for more. */
     if (from->envid[0] != '\0')
         spool_envelope_set_text(&envelope->envid, from->envid, ENVID_MAX);

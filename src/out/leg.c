@@ -124,6 +124,8 @@ struct leg *leg_new(const struct outbound *out, const struct route *route, const
         .route = route,
         .domain = leg->domain,
         .session = leg->session,
+        .require_tls = envelope->requiretls,
+        .tls_optional = envelope->tls_optional && !envelope->requiretls,
         .buffers = &leg->buffers,
         .remote = &leg->remote,
         .verdict = &leg->transaction.verdict,

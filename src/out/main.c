@@ -227,7 +227,8 @@ static bool stores_all(const struct outbound *out)
 static void announce(void *context, struct session_offer *offer)
 {
     const struct outbound *out = context;
-    offer->extensions = EXTENSION_8BITMIME | EXTENSION_SMTPUTF8 | EXTENSION_ENHANCEDSTATUSCODES;
+    offer->extensions = EXTENSION_8BITMIME | EXTENSION_SMTPUTF8 | EXTENSION_ENHANCEDSTATUSCODES |
+                        EXTENSION_REQUIRETLS;
     if (stores_all(out))
         offer->extensions |= EXTENSION_DSN;
     strcpy(offer->mechanisms, out->users != NULL ? "PLAIN LOGIN" : "");

@@ -36,6 +36,7 @@ struct remote {
     unsigned messages;          /* that it has carried */
     int64_t since_ms;           /* connected */
     bool once;                  /* it is for this message and not to be kept */
+    bool proven;                /* it is the domain's host, and its certificate is valid */
     bool tls_failed;            /* plain text, because TLS was tried and failed */
 };
 

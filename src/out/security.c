@@ -289,7 +289,7 @@ static const struct sts_policy *security_policy_for(const struct security *secur
 }
 
 void security_need(const struct security *security, const struct outbound *out, const char *domain,
-                   const struct candidate *candidate, struct tls_need *need)
+                   const struct candidate *candidate, bool require, struct tls_need *need)
 {
     const struct security_host *host =
         security_wants_dane(out, candidate->route) ? security_find_host(security, candidate) : NULL;
@@ -310,6 +310,8 @@ void security_need(const struct security *security, const struct outbound *out, 
         question.dane_reason = host->reason;
     }
     tls_policy_find(&out->config->out, &question, need);
+    if (require)
+        tls_policy_require(&question, need);
 }
 
 /* Handshakes. */

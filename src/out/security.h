@@ -54,9 +54,10 @@ void security_clear(struct security *security);
 const struct security_host *security_find_host(const struct security *security,
                                                const struct candidate *candidate);
 
-/* What TLS this candidate needs, for mail to `domain`. It points into all that it is asked with. */
+/* What TLS this candidate needs, for mail to `domain`, with `require` under REQUIRETLS. It points into
+ * all that it is asked with. */
 void security_need(const struct security *security, const struct outbound *out, const char *domain,
-                   const struct candidate *candidate, struct tls_need *need);
+                   const struct candidate *candidate, bool require, struct tls_need *need);
 
 /* A tls_judge's context: whether what a server shows is what is needed. */
 struct security_check {

@@ -189,7 +189,7 @@ static void tlsorder_put_need(const struct tlsorder *order, const struct candida
 {
     struct tls_need need;
 
-    security_need(&order->security, order->out, order->domain, candidate, &need);
+    security_need(&order->security, order->out, order->domain, candidate, false, &need);
     tlsorder_put(order, "level", tlsorder_level(need.level));
     tlsorder_put(order, "policy", need.why);
     if (need.watched)

@@ -60,7 +60,6 @@ static void tls_policy_use_dane(const struct tls_question *question, struct tls_
     need->policy = TLS_POLICY_TLSA;
     need->policy_domain = question->dane_base;
     need->why = question->host_secure ? "dane" : "dane, MX unsigned";
-    need->unproven = !question->host_secure;
     need->name = question->dane_base;
     need->records = question->records;
     need->names[need->name_count++] = question->dane_base;
@@ -141,6 +140,7 @@ void tls_policy_find(const struct config_out *config, const struct tls_question 
 
     *need = (struct tls_need){.level = route->tls,
                               .why = "route",
+                              .unproven = !question->host_secure,
                               .policy_domain =
                                   question->ascii != NULL ? question->ascii : question->domain};
     if (!is_explicit) {
@@ -161,4 +161,25 @@ void tls_policy_find(const struct config_out *config, const struct tls_question 
         need->level = CONFIG_OUT_TLS_NONE;
         need->why = "out.tls.no_tls";
     }
+    /* The name that it must be for is the domain's, or of a host that is proven. */
+    if (need->level == CONFIG_OUT_TLS_VERIFY)
+        need->unproven = false;
+}
+
+void tls_policy_require(const struct tls_question *question, struct tls_need *need)
+{
+    if (need->refusal != NULL && !need->watched)
+        return;
+    if (need->unproven || question->host_is_address) {
+        need->watched = false;
+        tls_policy_refuse(need, TLS_RESULT_VALIDATION_FAILURE,
+                          "REQUIRETLS is wanted, and nothing proves that it is the domain's host");
+        return;
+    }
+    if (need->level >= CONFIG_OUT_TLS_VERIFY)
+        return;
+    need->level = CONFIG_OUT_TLS_VERIFY;
+    need->why = "requiretls";
+    if (need->name == NULL)
+        need->name = question->host;
 }

@@ -61,13 +61,17 @@ struct tls_need {
     const char *names[TLS_NAMES_MAX]; /* that a certificate under an anchor may have */
     size_t name_count;
     bool unusable; /* there are records, but none that can be used: worth a count */
-    bool unproven; /* it proves the host, but not that this is the domain's host */
+    bool unproven; /* nothing proves that this is the domain's host */
     /* Under MTA-STS that is only tested or logged: the certificate is looked at, and counted. */
     bool watched;
     /* Why the host is not to be used, or under `watched` would not be; NULL: it may be. */
     const char *refusal;
     enum tls_result refusal_result;
 };
+
+/* REQUIRETLS: the host must be proven, and its certificate valid (RFC 8689 4.2.1). Raises what was
+ * found, or refuses the host. */
+void tls_policy_require(const struct tls_question *question, struct tls_need *need);
 
 void tls_policy_find(const struct config_out *config, const struct tls_question *question,
                      struct tls_need *need);

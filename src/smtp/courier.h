@@ -49,6 +49,7 @@ struct envelope {
     bool is_utf8;  /* the sender or the header is, so that a next hop must have it; of the header
                       that is known before it is written */
     bool requiretls;
+    bool tls_optional; /* the header says "TLS-Required: No" (RFC 8689 5), where that is known */
     char ret[5];               /* RET=, "" = not said (RFC 3461 4.3) */
     char envid[ENVID_MAX + 1]; /* ENVID=, xtext as it came, "" = not said */
     const char *id;            /* transaction id */

@@ -179,6 +179,8 @@ class Internet:
         self.more_records()
         self.web = PolicyHost(self.address(), self.certificates)
         self.web_address = f"198.51.102.{self.count}"
+        self.ins += f"_mta-sts.require-sts TXT \"v=STSv1; id=1;\"\nmta-sts.require-sts A {self.web_address}\n"
+        self.web.set("mta-sts.require-sts.ins", policy("mx-require-sts.zz"))
         for name, row in STS.items():
             self.add_sts(name, *row)
         bogus = "@ MX 10 mx-ee11.zz.\n"
@@ -276,6 +278,13 @@ class Internet:
         self.records += add("two-mx", "verified", "two-mx.zz. MX 10 mx-ee11-wrong.zz.\ntwo-mx.zz. MX 20 mx-two-mx.zz.\n"
                             "mx-two-mx.zz. A {a}\n") + tlsa("mx-two-mx.zz", "3 1 1 leaf", "mx-two-mx.zz")
         self.records += add("no-aaaa", "verified", host) + tlsa("mx-no-aaaa.zz", "3 1 1 leaf", "mx-no-aaaa.zz")
+        for name, records, chain in (("require-dane", "3 1 1 leaf", CHAIN), ("require-pki", "", CHAIN),
+                                     ("require-self", "", "self")):
+            self.add(name, records, chain, "", manner="requiretls")
+            del self.expected[f"{name}.zz"]
+        address = self.serve("require-sts", manner="requiretls")
+        self.ins += "require-sts MX 10 mx-require-sts.zz.\n"
+        self.records += f"mx-require-sts.zz. A {address}\n"
         # Domains that are not signed.
         self.ins += "d MX 10 mx-ee11.zz.\nwrong MX 10 mx-ee11-wrong.zz.\n"
         self.expected |= {"d.ins": "trusted", "wrong.ins": "deferred"}
@@ -334,7 +343,9 @@ class Unvalidating(RelayOut):
 
 def out(world, kind=RelayOut, inner="", **settings):
     # Each message by a connection of its own, so that each is judged.
-    relay = kind(world.bed, world.vps, inner=f'reuse_for = "0s"; {inner}', **settings)
+    if "reuse_for" not in inner:
+        inner += ' reuse_for = "0s";'
+    relay = kind(world.bed, world.vps, inner=inner, **settings)
     world.relays.append(relay)
     return relay
 
@@ -579,6 +590,62 @@ def round_trips(world):
     # The record is asked for before the answer about the MX records has come.
     order = [kind for name, kind in with_both]
     assert order.index("TXT") < min(order.index("A"), order.index("AAAA")), with_both
+
+
+def send_required(domain, tls=True, header="", required=True):
+    """Mail with REQUIRETLS; the last reply."""
+    client = open_session(tls=tls)
+    code, text = client.cmd("MAIL FROM:<s@sender.example>" + " REQUIRETLS" * required)
+    if code == 250:
+        code, text = client.cmd(f"RCPT TO:<x@{domain}>")
+    if code == 250:
+        code, text = client.data(f"{header}Subject: required\r\n\r\ntext\r\n")
+    client.cmd("QUIT", 221)
+    client.close()
+    return text
+
+
+@scenario("requiretls: only to a host that is proven, and offers it")
+def requiretls(world):
+    internet = world.internet
+    relay = out(world, inner='reuse_for = "10s"; timeouts = { dial = "12s"; };')
+    assert send_required("require-dane.zz").startswith("250")
+    secure, envelope, _ = internet.servers["require-dane"].mails[-1]
+    assert secure and envelope[0].endswith(" REQUIRETLS"), envelope
+    # No TLSA records: the MX records are proven, and the certificate is valid. Not over a connection that
+    # was made for mail without such wishes.
+    assert judgement(relay, "require-pki.zz")[0] == "untrusted"
+    assert send_required("require-pki.zz").startswith("250")
+    assert internet.servers["require-pki"].mails[-1][1][0].endswith(" REQUIRETLS")
+    assert internet.servers["require-pki"].connections == 2
+    log = read(relay.log)
+    assert re.search(r"Verified TLS connection established to mx-require-pki.zz\S+ \S+ with cipher \S+ policy=requiretls", log)
+    for domain, expected in (("ee11.zz", "550 5.7.30"), ("d.ins", "550 5.7.30"), ("require-self.zz", "451 4.7.5"),
+                             ("require-sts.ins", "250")):
+        reply = send_required(domain)
+        assert reply.startswith(expected), (domain, reply)
+    assert not internet.servers["require-self"].mails
+    # Not offered, and so not taken, in plain text.
+    assert send_required("require-dane.zz", tls=False).startswith("555"), "taken in plain text"
+
+
+@scenario("requiretls: TLS-Required: No sets what is published aside, where the header is known")
+def tls_optional(world):
+    internet = world.internet
+    relay = out(world, inner='delivery = "spool"; retry = [ "1s" ];')
+    server = internet.servers["none-of-two"]
+    before = len(server.mails)
+    assert send_required("none-of-two.zz", required=False).startswith("250")
+    wait_for("the deferral", lambda: "mx-none-of-two.zz" in read(relay.log) and "matches no record" in read(relay.log))
+    for header in ("TLS-Required: No\r\n", "X: y\r\ntls-required:no \r\n"):
+        assert send_required("none-of-two.zz", required=False, header=header).startswith("250")
+        before += 1
+        wait_for("the mail", lambda count=before: len(server.mails) == count)
+        assert b"required:" in server.mails[-1][2].lower()
+    # Who has asked for REQUIRETLS has asked for that.
+    assert send_required("none-of-two.zz", header="TLS-Required: No\r\n").startswith("250")
+    wait_for("deferrals", lambda: read(relay.log).count("matches no record") >= 2)
+    assert len(server.mails) == before
 
 
 def relayctl(relay, *arguments):

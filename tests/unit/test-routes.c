@@ -358,60 +358,60 @@ static void test_published(void)
         const char *sts;
         int level;
         const char *why;
-        bool watched, refused, unproven;
+        bool watched, refused;
     } cases[] = {
         {"nothing", "", "x.example", "mx.example", true, TLS_DANE_NONE, NULL, CONFIG_OUT_TLS_MAY,
-         "out.tls.level", false, false, false},
+         "out.tls.level", false, false},
         {"DANE", "", "x.example", "mx.example", true, TLS_DANE_USABLE, NULL, CONFIG_OUT_TLS_DANE,
-         "dane", false, false, false},
+         "dane", false, false},
         {"DANE, MX unsigned", "", "x.example", "mx.example", false, TLS_DANE_USABLE, NULL,
-         CONFIG_OUT_TLS_DANE, "dane, MX unsigned", false, false, true},
+         CONFIG_OUT_TLS_DANE, "dane, MX unsigned", false, false},
         {"DANE above a level", "verify", "x.example", "mx.example", true, TLS_DANE_USABLE, NULL,
-         CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+         CONFIG_OUT_TLS_DANE, "dane", false, false},
         {"DANE above none", "level = \"none\";", "x.example", "mx.example", true, TLS_DANE_USABLE,
-         NULL, CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+         NULL, CONFIG_OUT_TLS_DANE, "dane", false, false},
         {"DANE above an exception", "no_tls = [ \"mx.example\" ];", "x.example", "mx.example", true,
-         TLS_DANE_USABLE, NULL, CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+         TLS_DANE_USABLE, NULL, CONFIG_OUT_TLS_DANE, "dane", false, false},
         {"unusable", "", "x.example", "mx.example", true, TLS_DANE_UNUSABLE, NULL,
-         CONFIG_OUT_TLS_ENCRYPT, "dane, records unusable", false, false, false},
+         CONFIG_OUT_TLS_ENCRYPT, "dane, records unusable", false, false},
         {"unusable lowers nothing", "verify", "x.example", "mx.example", true, TLS_DANE_UNUSABLE,
-         NULL, CONFIG_OUT_TLS_VERIFY, "out.tls.level", false, false, false},
+         NULL, CONFIG_OUT_TLS_VERIFY, "out.tls.level", false, false},
         {"failed", "", "x.example", "mx.example", true, TLS_DANE_FAILED, NULL, CONFIG_OUT_TLS_MAY,
-         "dane", false, true, false},
+         "dane", false, true},
         {"failed, and MTA-STS", "", "x.example", "mx.example", true, TLS_DANE_FAILED, enforce,
-         CONFIG_OUT_TLS_MAY, "dane", false, true, false},
+         CONFIG_OUT_TLS_MAY, "dane", false, true},
         {"MTA-STS", "", "x.example", "mx.example", false, TLS_DANE_NONE, enforce,
-         CONFIG_OUT_TLS_VERIFY, "mta-sts", false, false, false},
+         CONFIG_OUT_TLS_VERIFY, "mta-sts", false, false},
         {"MTA-STS, another host", "", "x.example", "mx2.example", false, TLS_DANE_NONE, enforce,
-         CONFIG_OUT_TLS_VERIFY, "mta-sts", false, true, false},
+         CONFIG_OUT_TLS_VERIFY, "mta-sts", false, true},
         {"MTA-STS, unusable records", "", "x.example", "mx.example", true, TLS_DANE_UNUSABLE,
-         enforce, CONFIG_OUT_TLS_VERIFY, "mta-sts", false, false, false},
+         enforce, CONFIG_OUT_TLS_VERIFY, "mta-sts", false, false},
         {"MTA-STS above an exception", "no_tls = [ \"mx.example\" ];", "x.example", "mx.example",
-         false, TLS_DANE_NONE, enforce, CONFIG_OUT_TLS_VERIFY, "mta-sts", false, false, false},
+         false, TLS_DANE_NONE, enforce, CONFIG_OUT_TLS_VERIFY, "mta-sts", false, false},
         {"testing", "", "x.example", "mx.example", false, TLS_DANE_NONE, testing,
-         CONFIG_OUT_TLS_MAY, "out.tls.level", true, false, false},
+         CONFIG_OUT_TLS_MAY, "out.tls.level", true, false},
         {"testing, another host", "", "x.example", "mx2.example", false, TLS_DANE_NONE, testing,
-         CONFIG_OUT_TLS_MAY, "out.tls.level", true, true, false},
+         CONFIG_OUT_TLS_MAY, "out.tls.level", true, true},
         {"none", "", "x.example", "mx.example", false, TLS_DANE_NONE, none, CONFIG_OUT_TLS_MAY,
-         "out.tls.level", false, false, false},
+         "out.tls.level", false, false},
         {"only logged", "mta_sts = \"log\";", "x.example", "mx2.example", false, TLS_DANE_NONE,
-         enforce, CONFIG_OUT_TLS_MAY, "out.tls.level", true, true, false},
+         enforce, CONFIG_OUT_TLS_MAY, "out.tls.level", true, true},
         {"DANE satisfies MTA-STS", "", "x.example", "mx2.example", true, TLS_DANE_USABLE, enforce,
-         CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+         CONFIG_OUT_TLS_DANE, "dane", false, false},
         {"MX unsigned: the pattern counts, too", "", "x.example", "mx2.example", false,
-         TLS_DANE_USABLE, enforce, CONFIG_OUT_TLS_DANE, "dane, MX unsigned", false, true, true},
+         TLS_DANE_USABLE, enforce, CONFIG_OUT_TLS_DANE, "dane, MX unsigned", false, true},
         {"an explicit route", "", "n.example", "mx.example", true, TLS_DANE_USABLE, enforce,
-         CONFIG_OUT_TLS_NONE, "route", false, false, false},
+         CONFIG_OUT_TLS_NONE, "route", false, false},
         {"a route that may", "", "m.example", "mx.example", true, TLS_DANE_NONE, enforce,
-         CONFIG_OUT_TLS_MAY, "route", false, false, false},
+         CONFIG_OUT_TLS_MAY, "route", false, false},
         {"a route that demands DANE", "", "d.example", "mx.example", true, TLS_DANE_USABLE, NULL,
-         CONFIG_OUT_TLS_DANE, "dane", false, false, false},
+         CONFIG_OUT_TLS_DANE, "dane", false, false},
         {"demanded, MX unsigned", "", "d.example", "mx.example", false, TLS_DANE_USABLE, NULL,
-         CONFIG_OUT_TLS_DANE, "route", false, true, false},
+         CONFIG_OUT_TLS_DANE, "route", false, true},
         {"demanded, no records", "", "d.example", "mx.example", true, TLS_DANE_NONE, NULL,
-         CONFIG_OUT_TLS_DANE, "route", false, true, false},
+         CONFIG_OUT_TLS_DANE, "route", false, true},
         {"demanded, unusable", "", "d.example", "mx.example", true, TLS_DANE_UNUSABLE, NULL,
-         CONFIG_OUT_TLS_DANE, "route", false, true, false},
+         CONFIG_OUT_TLS_DANE, "route", false, true},
     };
     struct dane_records *records = dane_records_new(NULL, NULL, 0);
 
@@ -451,7 +451,8 @@ static void test_published(void)
         g_assert_cmpstr(need.name, ==, cases[i].host);
         g_assert_true(need.watched == cases[i].watched);
         g_assert_true((need.refusal != NULL) == cases[i].refused);
-        g_assert_true(need.unproven == cases[i].unproven);
+        g_assert_true(need.unproven ==
+                      (!cases[i].host_secure && need.level != CONFIG_OUT_TLS_VERIFY));
         if (need.level == CONFIG_OUT_TLS_DANE && need.refusal == NULL)
             g_assert_cmpuint(need.name_count, ==, cases[i].host_secure ? 2 : 1);
         free(policy);
@@ -459,6 +460,40 @@ static void test_published(void)
         config_unref(config);
     }
     free(records);
+}
+
+/* REQUIRETLS: only to a host that is proven, and with a valid certificate. */
+static void test_required(void)
+{
+    static const struct {
+        const char *label;
+        struct tls_need need;
+        bool is_address;
+        int level; /* -1: refused */
+    } cases[] = {
+        {"plain", {.level = CONFIG_OUT_TLS_NONE, .name = "mx"}, false, CONFIG_OUT_TLS_VERIFY},
+        {"may", {.level = CONFIG_OUT_TLS_MAY, .name = "mx"}, false, CONFIG_OUT_TLS_VERIFY},
+        {"verify", {.level = CONFIG_OUT_TLS_VERIFY, .name = "n"}, false, CONFIG_OUT_TLS_VERIFY},
+        {"dane", {.level = CONFIG_OUT_TLS_DANE, .name = "mx"}, false, CONFIG_OUT_TLS_DANE},
+        {"MX unsigned", {.level = CONFIG_OUT_TLS_MAY, .unproven = true}, false, -1},
+        {"dane, MX unsigned", {.level = CONFIG_OUT_TLS_DANE, .unproven = true}, false, -1},
+        {"an address", {.level = CONFIG_OUT_TLS_MAY}, true, -1},
+        {"watched",
+         {.level = CONFIG_OUT_TLS_MAY, .watched = true, .name = "mx"},
+         false,
+         CONFIG_OUT_TLS_VERIFY},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        const struct tls_question question = {.host = "mx", .host_is_address = cases[i].is_address};
+        struct tls_need need = cases[i].need;
+        g_test_message("%s", cases[i].label);
+        tls_policy_require(&question, &need);
+        g_assert_true((need.refusal != NULL) == (cases[i].level < 0));
+        if (need.refusal == NULL) {
+            g_assert_cmpint(need.level, ==, cases[i].level);
+            g_assert_nonnull(need.name);
+        }
+    }
 }
 
 /* The whole table is checked by tests/model; here is who speaks. */
@@ -500,6 +535,7 @@ int main(int argc, char **argv)
     g_test_add_func("/routes/ourselves", test_ourselves);
     g_test_add_func("/routes/tls", test_tls);
     g_test_add_func("/routes/published", test_published);
+    g_test_add_func("/routes/required", test_required);
     g_test_add_func("/routes/decide", test_decide);
     int result = g_test_run();
     const char *const files[] = {"relay.conf", "password"};
