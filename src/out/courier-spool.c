@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "out/candidates.h"
+#include "out/courier.h"
 
 #define DNS_PATIENCE_MS 5000 /* for a batch of recipients */
 
@@ -50,28 +51,13 @@ static enum own_reply judge(const struct outbound *out, const char *domain,
     return why == REPLY_DNS_TEMPORARY ? REPLY_OK : why;
 }
 
-static void log_refusal(const struct envelope *envelope, const struct recipient *recipient,
-                        enum own_reply why)
-{
-    struct log_line line;
-    struct reply reply;
-    char text[512];
-
-    reply_own(&reply, why);
-    log_begin(&line, LOG_LEVEL_INFO, "");
-    log_text(&line, "%s: to=<%s>, relay=none, dsn=%s, status=%s (%s)", envelope->id,
-             recipient->path.mailbox, reply.enhanced,
-             reply_is_permanent(&reply) ? "bounced" : "deferred",
-             reply_summary(&reply, text, sizeof text));
-    log_str(&line, "session", envelope->client->session_id);
-    log_end(&line);
-}
-
 static void courier_send(struct courier *base, const struct envelope *envelope,
                          const struct recipient *recipients, size_t count, enum courier_data data)
 {
     struct spool_courier *courier = of(base);
     struct deadline deadline = deadline_in_ms(DNS_PATIENCE_MS);
+    int64_t now_ms = deadline_now_ms();
+    struct reply reply;
 
     (void)data;
     if (!courier->in_transaction) {
@@ -85,8 +71,10 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
         enum own_reply why = judge(courier->out, recipients[i].path.domain, deadline);
         if (why == REPLY_OK && !depot_add(&courier->envelope, &recipients[i]))
             why = REPLY_TOO_MANY_RECIPIENTS;
-        if (why != REPLY_OK)
-            log_refusal(envelope, &recipients[i], why);
+        if (why != REPLY_OK) {
+            reply_own(&reply, why);
+            courier_out_log(courier->out, envelope, &recipients[i].path, "none", now_ms, &reply);
+        }
         courier->batch[i] = why;
     }
 }

@@ -47,9 +47,9 @@ struct out_courier {
     enum own_reply room;
 };
 
-/* ID: to=<a@example.com>, relay=mx[192.0.2.1]:25, delay=0.51, dsn=2.0.0, status=sent (250 Ok) */
-static void log_outcome(const struct out_courier *courier, const struct path *path,
-                        const char *relay, const struct reply *reply)
+void courier_out_log(const struct outbound *out, const struct envelope *envelope,
+                     const struct path *path, const char *relay, int64_t since_ms,
+                     const struct reply *reply)
 {
     struct log_line line;
     char text[512];
@@ -58,18 +58,23 @@ static void log_outcome(const struct out_courier *courier, const struct path *pa
                                                      : "bounced";
 
     log_begin(&line, LOG_LEVEL_INFO, "");
-    log_text(&line, "%s: to=<%s>, relay=%s, delay=%.2f, dsn=%s, status=%s (%s)",
-             courier->envelope->id, path->mailbox, relay,
-             (double)(deadline_now_ms() - courier->started_ms) / 1000,
+    log_text(&line, "%s: to=<%s>, relay=%s, delay=%.2f, dsn=%s, status=%s (%s)", envelope->id,
+             path->mailbox, relay, (double)(deadline_now_ms() - since_ms) / 1000,
              reply->enhanced[0] != '\0' ? reply->enhanced : "-", status,
              reply_summary(reply, text, sizeof text));
-    log_str(&line, "session", courier->envelope->client->session_id);
+    log_str(&line, "session", envelope->client->session_id);
     log_end(&line);
-    refusal_note(courier->out,
+    refusal_note(out,
                  reply_is_positive(reply)    ? REFUSAL_SENT
                  : reply_is_transient(reply) ? REFUSAL_PUT_OFF
                                              : REFUSAL_BOUNCED,
                  path->domain, relay, text);
+}
+
+static void log_outcome(const struct out_courier *courier, const struct path *path,
+                        const char *relay, const struct reply *reply)
+{
+    courier_out_log(courier->out, courier->envelope, path, relay, courier->started_ms, reply);
 }
 
 static void forget(struct out_courier *courier)

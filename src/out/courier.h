@@ -18,4 +18,11 @@
 /* A courier for one session; borrows the snapshot. NULL when out of memory. */
 struct courier *courier_out_new(const struct outbound *out);
 
+/* What became of a recipient, logged and counted, as Postfix says it: "ID: to=<a@example.com>,
+ * relay=mx[192.0.2.1]:25, delay=0.51, dsn=2.0.0, status=sent (250 Ok)". The delay is that since
+ * `since_ms`. */
+void courier_out_log(const struct outbound *out, const struct envelope *envelope,
+                     const struct path *path, const char *relay, int64_t since_ms,
+                     const struct reply *reply);
+
 #endif

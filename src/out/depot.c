@@ -164,6 +164,7 @@ void depot_measure(struct depot *depot, struct counters *counters)
     queue_count(delivery_queue(depot->pool), &counts);
     int64_t oldest = counts.messages > 0 ? now - spool_id_time(counts.first_id) : 0;
     counters_set(counters, COUNTER_SPOOL_MESSAGES, counts.messages);
+    counters_set(counters, COUNTER_NOTICES_LOST, delivery_lost_notices(depot->pool));
     counters_set(counters, COUNTER_SPOOL_OLDEST, oldest > 0 ? (uint64_t)oldest : 0);
     if (statvfs(depot->folder, &room) == 0)
         counters_set(counters, COUNTER_SPOOL_FREE, (uint64_t)room.f_bavail * room.f_frsize);

@@ -87,6 +87,7 @@ enum counter_kind {
     X(BOUNCED, OUT, TOTAL, "postern_out_deliveries_total", "result=\"bounced\"", "") \
     X(SPOOL_MESSAGES, OUT, GAUGE, "postern_spool_messages", "", N_("Messages in the spool.")) \
     X(SPOOL_OLDEST, OUT, GAUGE, "postern_spool_oldest_seconds", "", N_("How long the oldest of them has been there.")) \
+    X(NOTICES_LOST, OUT, TOTAL, "postern_spool_notices_lost_total", "", N_("Notices to senders that were refused, or could not be delivered in time.")) \
     X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", N_("What is free on the spool's file system."))
 /* clang-format on */
 
