@@ -244,6 +244,33 @@ static void test_under_load(void)
     }
 }
 
+/* A disk that does not give an envelope at the start may do so later: then it is delivered. */
+static void test_unreadable(void)
+{
+    struct spool *spool;
+
+    memset(ledger, 0, sizeof *ledger);
+    struct delivery_pool *pool = start(&spool);
+    delivery_wind_down(pool);
+    submit(spool, pool);
+    delivery_stop(pool);
+    spool_close(spool);
+    atomic_store(&disk_stop_unreadable, true);
+    pool = start(&spool);
+    for (int i = 0; i < 20; i++) {
+        g_usleep(1000);
+        delivery_wake(pool);
+        g_assert_cmpuint(waiting(pool), ==, 1);
+    }
+    atomic_store(&disk_stop_unreadable, false);
+    for (int i = 0; i < 5000 && waiting(pool) > 0; i++)
+        g_usleep(1000);
+    g_assert_cmpuint(waiting(pool), ==, 0);
+    delivery_stop(pool);
+    spool_close(spool);
+    judge(0);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const rest[] = {"queue", "quarantine", "lock"};
@@ -256,6 +283,7 @@ int main(int argc, char **argv)
     queue_folder = g_build_filename(folder, "queue", NULL);
     struct spool_config config = {.folder = folder};
     spool_close(spool_open(&config, false, NULL));
+    g_test_add_func("/delivery-crash/unreadable for a while", test_unreadable);
     g_test_add_func("/delivery-crash/under load", test_under_load);
     int result = g_test_run();
     for (size_t i = 0; i < G_N_ELEMENTS(rest); i++) {

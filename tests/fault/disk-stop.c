@@ -5,6 +5,7 @@
 #include "disk-stop.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -47,6 +48,7 @@ struct shared {
 static struct shared *shared;
 static bool armed; /* in this process */
 int (*disk_stop_sync)(int fd);
+atomic_bool disk_stop_unreadable;
 
 int __wrap_openat(int at, const char *name, int flags, ...);
 ssize_t __wrap_write(int fd, const void *bytes, size_t len);
@@ -185,8 +187,13 @@ int __wrap_openat(int at, const char *name, int flags, ...)
     va_start(arguments, flags);
     mode_t mode = (flags & O_CREAT) ? va_arg(arguments, mode_t) : 0;
     va_end(arguments);
-    if (!(flags & O_CREAT))
-        return __real_openat(at, name, flags);
+    if (!(flags & O_CREAT)) {
+        const char *end = strrchr(name, '.');
+        if (!atomic_load(&disk_stop_unreadable) || end == NULL || strcmp(end, ".env") != 0)
+            return __real_openat(at, name, flags);
+        errno = EIO;
+        return -1;
+    }
     maybe_stop();
     int fd = __real_openat(at, name, flags, mode);
     ino_t inode;

@@ -10,6 +10,7 @@
 #ifndef POSTERN_TESTS_FAULT_DISK_STOP_H
 #define POSTERN_TESTS_FAULT_DISK_STOP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,6 +29,9 @@ void disk_stop_arm(const char *folder, unsigned at, bool power);
 /* Called instead of every fsync(2), and returns its result; NULL: it is done. */
 extern int (*disk_stop_sync)(int fd);
 int __real_fsync(int fd);
+
+/* While set, envelopes cannot be opened for reading: EIO. */
+extern atomic_bool disk_stop_unreadable;
 
 /* Points passed since disk_stop_arm(). */
 unsigned disk_stop_points(void);
