@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "spool/delivery-internal.h"
 
+#define CLOCK_SLACK_S 60
+
 struct record {
     struct delivery_pool *pool;
     const struct change *changes;
@@ -74,10 +76,22 @@ static void delivery_apply(struct spool_recipient *recipient, const struct chang
                                 DELIVERY_REMOTE_MAX);
 }
 
+/* Under a clock that has been set since, what the envelope says of its time is not what was meant. */
+static void delivery_mend_times(struct delivery_pool *pool, struct spool_envelope *envelope)
+{
+    int64_t due_ms = queue_expires_ms(pool->queue, envelope->id);
+    int64_t wrong = due_ms != 0 ? delivery_from_queue(pool, due_ms) - envelope->expires : 0;
+    if (envelope->hold || (wrong > -CLOCK_SLACK_S && wrong < CLOCK_SLACK_S))
+        return;
+    envelope->arrived += wrong;
+    envelope->expires += wrong;
+}
+
 static enum spool_edit_action delivery_apply_all(void *context, struct spool_envelope *envelope)
 {
     const struct record *record = context;
     delivery_recall(record->pool, envelope);
+    delivery_mend_times(record->pool, envelope);
     for (size_t i = 0; i < record->count; i++) {
         const struct change *change = &record->changes[i];
         if (change->index < envelope->recipient_count)

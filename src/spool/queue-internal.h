@@ -46,6 +46,7 @@ struct message {
     unsigned count, left, active; /* deliveries: all, not settled, in hand */
     bool hold;
     bool in_hand;  /* a notice or its expiry is being worked on, or it is claimed */
+    bool put_off;  /* its time was over, but that could not be carried out */
     bool expiring; /* its time is over: nothing is delivered any more but the last tries */
     struct delivery deliveries[];
 };

@@ -123,6 +123,15 @@ static struct destination *queue_destination_in(struct table_node *node)
     return OWNER(node, destination, by_name);
 }
 
+int64_t queue_expires_ms(struct queue *queue, uint64_t id)
+{
+    queue_lock(queue);
+    const struct message *message = queue_find(queue, id);
+    int64_t expires = message != NULL && !message->put_off ? message->expires : 0;
+    queue_unlock(queue);
+    return expires;
+}
+
 bool queue_destination_reason(struct queue *queue, const char *name, char out[QUEUE_REASON_MAX])
 {
     queue_lock(queue);

@@ -177,10 +177,12 @@ static int64_t queue_judge_attention(struct queue *queue, struct message *messag
                                      const struct queue_work *work, enum queue_outcome outcome)
 {
     int64_t again = outcome == QUEUE_SETTLED ? 0 : queue->now + queue_wait(queue, 1);
-    if (work->kind == QUEUE_NOTICE)
+    if (work->kind == QUEUE_NOTICE) {
         message->notice = again;
-    else
+    } else {
         message->expires = outcome == QUEUE_SETTLED ? INT64_MAX : again;
+        message->put_off = true;
+    }
     return again;
 }
 

@@ -113,6 +113,9 @@ enum queue_answer queue_retry(struct queue *queue, uint64_t id);
 enum queue_answer queue_claim(struct queue *queue, uint64_t id);
 void queue_unclaim(struct queue *queue, uint64_t id, bool gone);
 
+/* When the message's time is over; 0 when it is not there, or that has been put off since. */
+int64_t queue_expires_ms(struct queue *queue, uint64_t id);
+
 /* Why the destination could not be reached last; false when nothing is known against it. */
 bool queue_destination_reason(struct queue *queue, const char *name, char out[QUEUE_REASON_MAX]);
 

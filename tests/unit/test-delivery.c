@@ -545,6 +545,20 @@ static void test_clock_set(struct fixture *f, gconstpointer data)
         g_assert_cmpint(atomic_load(&f->delivered), ==, before + 2);
         g_assert_cmpuint(reports(f), ==, 0);
     }
+    /* Nor does a restart behind it: the next try has put right what the envelope says. */
+    submit(f, "<alice@example.com>", "grey99@a.example");
+    atomic_fetch_add(&f->ahead, 20 * DAY);
+    int tries = atomic_load(&f->calls);
+    pass(f, HOUR, 0);
+    g_assert_cmpint(atomic_load(&f->calls), >, tries);
+    stop(f);
+    start(f);
+    pass(f, 2 * DAY, 0);
+    g_assert_cmpuint(messages(f), ==, 1);
+    g_assert_cmpuint(reports(f), ==, 0);
+    pass(f, 4 * DAY, 0);
+    settle(f, 0);
+    await_reports(f, 1);
     /* What a clock that was ahead has written is tried, and lives no longer. */
     submit(f, "<alice@example.com>", "grey9@a.example");
     int calls = atomic_load(&f->calls);
