@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
@@ -103,6 +104,7 @@ void backend_census_end(struct backend *backend)
 
 void backend_free(struct backend *backend)
 {
+    ASSERT(backend->wanted.next == &backend->wanted && backend->held.next == &backend->held);
     tls_client_free(backend->tls);
     config_unref(backend->config);
     free(backend->spares);
@@ -342,6 +344,7 @@ const char *backend_tls_name(const struct backend *backend)
 /* A slot enters a ring at its end. Under the lock, here and below. */
 static void backend_slot_enter(struct backend_slot *ring, struct backend_slot *slot)
 {
+    ASSERT(slot->next == NULL && slot->previous == NULL);
     slot->previous = ring->previous;
     slot->next = ring;
     slot->previous->next = slot->next->previous = slot;
@@ -349,6 +352,7 @@ static void backend_slot_enter(struct backend_slot *ring, struct backend_slot *s
 
 static void backend_slot_leave(struct backend_slot *slot)
 {
+    ASSERT(slot->previous->next == slot && slot->next->previous == slot);
     slot->previous->next = slot->next;
     slot->next->previous = slot->previous;
     slot->next = slot->previous = NULL;
@@ -395,6 +399,7 @@ static void backend_grant_slots(struct backend *backend)
     struct backend_slot *slot;
 
     while ((slot = backend_next_wanted(backend)) != NULL && backend_find_slot(backend)) {
+        ASSERT(slot->state == BACKEND_SLOT_WANTED);
         backend_slot_leave(slot);
         backend_slot_enter(&backend->held, slot);
         slot->state = BACKEND_SLOT_HELD;
@@ -420,12 +425,21 @@ int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
     return held || deadline_now_ms() >= slot->until_ms ? 0 : slot->until_ms;
 }
 
+bool backend_is_wanted(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool wanted = backend->wanted.next != &backend->wanted;
+    pthread_mutex_unlock(&backend->lock);
+    return wanted;
+}
+
 void backend_give_slot(struct backend *backend, struct backend_slot *slot)
 {
     pthread_mutex_lock(&backend->lock);
     if (slot->state != BACKEND_SLOT_NONE)
         backend_slot_leave(slot);
     if (slot->state == BACKEND_SLOT_HELD) {
+        ASSERT(backend->sessions > 0);
         backend->sessions--;
         backend_grant_slots(backend);
     }
@@ -446,6 +460,7 @@ bool backend_reserve(struct backend *backend)
 void backend_disconnected(struct backend *backend)
 {
     pthread_mutex_lock(&backend->lock);
+    ASSERT(backend->sessions > 0);
     backend->sessions--;
     backend_grant_slots(backend);
     pthread_mutex_unlock(&backend->lock);
@@ -473,6 +488,7 @@ static void backend_end_dialling(struct backend *backend, size_t index, bool ans
     int64_t now = deadline_now_ms();
 
     pthread_mutex_lock(&backend->lock);
+    ASSERT(host->dialling > 0);
     host->dialling--;
     host->dialling_since_ms = now;
     host->suspect = !answered;
@@ -661,6 +677,7 @@ bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
     bool wake = backend->keeper_rests && short_of_spares;
     /* The spare had a slot of its own. */
     if (found) {
+        ASSERT(backend->sessions > 1);
         backend->sessions--;
         backend_grant_slots(backend);
     }

@@ -90,6 +90,8 @@ struct backend_slot {
  * `wakeup`, borrowed until it is given back, is called when it is held. */
 int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
                          const struct address *client, bool limited, struct wakeup *wakeup);
+/* Does anybody wait for one? */
+bool backend_is_wanted(struct backend *backend);
 /* What is held, or asked for. */
 void backend_give_slot(struct backend *backend, struct backend_slot *slot);
 

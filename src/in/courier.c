@@ -88,6 +88,11 @@ static int64_t courier_prepare(struct courier *base, const struct client_identit
                             !client->unlimited && backend_limits_networks(backend), wakeup);
 }
 
+static bool courier_is_wanted(struct courier *base)
+{
+    return backend_is_wanted(((struct backend_courier *)base)->backend);
+}
+
 static void courier_log_busy(const struct backend_courier *courier,
                              const struct client_identity *client)
 {
@@ -255,6 +260,7 @@ struct courier *courier_backend_new(struct backend *backend)
 {
     static const struct courier_ops ops = {
         .prepare = courier_prepare,
+        .is_wanted = courier_is_wanted,
         .send = courier_send,
         .recipient_reply = courier_recipient_reply,
         .ask_data = courier_ask_data,

@@ -12,9 +12,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define KEEPALIVE_IDLE_S 15
-#define KEEPALIVE_INTERVAL_S 10
-
 static int await_connected(int fd, struct deadline deadline)
 {
     struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
@@ -39,17 +36,6 @@ static bool limit_connect(int fd, struct deadline deadline)
     return left_ms > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0;
 }
 
-/* Probes while nothing is under way, as behind the end of data: what does not answer them falls to the
- * user timeout, too. */
-static void dial_keep_alive(int fd)
-{
-    const int on = 1, idle_s = KEEPALIVE_IDLE_S, interval_s = KEEPALIVE_INTERVAL_S;
-
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
-}
-
 /* 0 or an errno. */
 static int dial_set_up(int fd, const struct address *from, int user_timeout_ms)
 {
@@ -58,10 +44,8 @@ static int dial_set_up(int fd, const struct address *from, int user_timeout_ms)
     int on = 1;
 
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (user_timeout_ms > 0) {
+    if (user_timeout_ms > 0)
         setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof user_timeout);
-        dial_keep_alive(fd);
-    }
     if (from == NULL)
         return 0;
     socklen_t len = address_to_sockaddr(from, &sockaddr);

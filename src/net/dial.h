@@ -13,8 +13,8 @@
 
 /* Connects to `to`, from `from` when that is not NULL. Returns a blocking, close-on-exec,
  * TCP_NODELAY descriptor, which the caller owns, with TCP_USER_TIMEOUT `user_timeout_ms`: a host that
- * has vanished is noticed within that time and ten seconds, also while its reply is waited for (0: in
- * the kernel's time, and only while something is under way); or -1 with the reason in errno and in
+ * has vanished is noticed within that time, and ten seconds more where its reply is waited for on a
+ * stream (0: the kernel's time); or -1 with the reason in errno and in
  * `err` ("connect to 10.0.0.2:25: Connection refused"). */
 int dial_connect(const struct address *to, const struct address *from, int user_timeout_ms,
                  struct deadline deadline, struct error *err);

@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include "base/assert.h"
+
 int stream_buffers_init(struct stream_buffers *buffers, size_t in_size, size_t out_size)
 {
     *buffers = (struct stream_buffers){malloc(in_size), in_size, malloc(out_size), out_size};
@@ -53,6 +55,7 @@ void stream_lend(struct stream *stream, struct stream_buffers *buffers)
 {
     size_t kept = stream->kept_len <= buffers->in_size ? stream->kept_len : 0;
 
+    ASSERT(stream->buffers == NULL);
     stream->buffers = buffers;
     if (kept > 0)
         memcpy(buffers->in, stream->kept, kept);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "net/tls-internal.h"
 
-#define IOV_MAX_HERE 80  /* more than any caller hands over, with the output buffer in front */
-#define TLS_RECORD 16384 /* what fits one record is coalesced into one */
-#define CLOSE_READS 16   /* pieces of unread input taken before a close, see stream_close() */
+#define IOV_MAX_HERE 80    /* more than any caller hands over, with the output buffer in front */
+#define TLS_RECORD 16384   /* what fits one record is coalesced into one */
+#define LONG_WAIT_MS 10000 /* then TCP asks the other side whether it is still there */
+#define CLOSE_READS 16     /* pieces of unread input taken before a close, see stream_close() */
 
 const char *io_result_name(enum io_result result)
 {
@@ -53,18 +56,38 @@ static enum io_result fail(struct stream *stream)
     return IO_FAILED;
 }
 
+void stream_keep_alive(struct stream *stream)
+{
+    static const struct {
+        int level, option, value;
+    } options[] = {
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, 15},
+        {IPPROTO_TCP, TCP_KEEPINTVL, 10},
+        {IPPROTO_TCP, TCP_KEEPCNT, 3},
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        setsockopt(stream->fd, options[i].level, options[i].option, &options[i].value,
+                   sizeof options[i].value);
+    stream->kept_alive = true;
+}
+
 /* The one wait of all IO. `events` becomes what has come of them. */
 static enum io_result wait_for_any(struct stream *stream, short *events, struct deadline deadline)
 {
     struct pollfd poll_fd = {.fd = stream->fd, .events = *events};
     for (;;) {
-        int ready = poll(&poll_fd, 1, deadline_left_ms(deadline));
+        int left_ms = deadline_left_ms(deadline);
+        bool at_first = left_ms > LONG_WAIT_MS && !stream->kept_alive;
+        int ready = poll(&poll_fd, 1, at_first ? LONG_WAIT_MS : left_ms);
         *events = poll_fd.revents;
         if (ready > 0)
             return IO_OK;
-        if (ready == 0)
+        if (ready == 0 && !at_first)
             return IO_TIMEOUT;
-        if (errno != EINTR)
+        if (ready == 0)
+            stream_keep_alive(stream);
+        else if (errno != EINTR)
             return fail(stream);
     }
 }
@@ -232,6 +255,7 @@ enum io_result stream_read_cut_line(struct stream *stream, struct line *line, si
 
 void stream_unread_line(struct stream *stream)
 {
+    ASSERT(stream->line_start <= stream->in_start && stream->in_start <= stream->in_end);
     stream->in_start = stream->line_start;
 }
 
@@ -250,6 +274,7 @@ enum io_result stream_read(struct stream *stream, const char **bytes, size_t *le
 
 void stream_consume(struct stream *stream, size_t len)
 {
+    ASSERT(len <= stream->in_end - stream->in_start);
     stream->in_start += len;
 }
 

@@ -72,6 +72,7 @@ struct stream {
     bool broken;                    /* a read or write failed: nothing more is tried */
     bool mute;                      /* stream_hear_out(): nothing more is written */
     bool heeds_input;               /* a write that has to wait is given up when input comes */
+    bool kept_alive;                /* stream_keep_alive() */
     bool momentary;                 /* a recv(2) that waits ends after STREAM_MOMENT_MS */
     uint64_t octets_in, octets_out; /* of the application, for logs */
 };
@@ -150,6 +151,11 @@ enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int
 
 /* Is any such output left? */
 bool stream_owes_output(const struct stream *stream);
+
+/* TCP asks a silent other side whether it is still there: one that has vanished without a word is
+ * noticed within a minute, or within TCP_USER_TIMEOUT if that is shorter or longer. Any wait does so by
+ * itself when it lasts. */
+void stream_keep_alive(struct stream *stream);
 
 /* Overwrites what the buffers still hold of the past: after a log-in. Input not yet read and output
  * not yet sent stay. */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/deadline.h"
 #include "base/i18n.h"
 
@@ -69,6 +70,7 @@ static struct pool_job *pool_dequeue(struct pool *pool)
     if (queue->first == NULL)
         queue = &pool->queues[POOL_LAST];
     struct pool_job *job = queue->first;
+    ASSERT(job != NULL && pool->queued > 0);
     queue->first = job->next;
     if (queue->first == NULL)
         queue->end = &queue->first;
@@ -169,7 +171,9 @@ bool pool_submit(struct pool *pool, struct pool_job *job, enum pool_order order)
     pthread_mutex_lock(&pool->lock);
     struct worker *worker = pool->idle;
     bool fits = worker != NULL || order == POOL_FIRST || pool->queued < pool->queue_max;
+    ASSERT(!pool->ending);
     if (worker != NULL) {
+        ASSERT(pool->queued == 0);
         pool->idle = worker->next_idle;
         worker->job = job;
     } else if (fits) {

@@ -91,6 +91,9 @@ struct courier_ops {
      * may go on without asking again. `wakeup` is good until free(). NULL: never. */
     int64_t (*prepare)(struct courier *courier, const struct client_identity *client,
                        const struct recipient *recipient, struct wakeup *wakeup);
+    /* Between two transactions: do others wait for what it holds? Then the session lets go of it
+     * at once. NULL: no. */
+    bool (*is_wanted)(struct courier *courier);
     /* Writes a batch of recipients to the next hop, in one write: behind the envelope if they are
      * the transaction's first, and followed by DATA where that is asked for. Connects if need be.
      * It does not fail: what goes wrong is told by the replies asked for next. */

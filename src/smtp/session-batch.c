@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/assert.h"
+
 #define EARLY_DATA_MAX (1024 * 1024) /* octets: seconds of a slow line, not minutes */
 
 /* The next hop of a transaction is that of its first recipients; as long as none was accepted,
@@ -35,6 +37,7 @@ void session_batch_add(struct session *session, const struct recipient *recipien
 {
     struct session_batch *batch = &session->batch;
 
+    ASSERT(batch->slot_count < SESSION_BATCH_MAX && batch->ask_count <= batch->slot_count);
     if (verdict == REPLY_OK) {
         recipient_copy(&session->scratch->recipients[batch->ask_count++], recipient);
         batch->slots[batch->slot_count++] = SLOT_ASK;

@@ -12,6 +12,8 @@
  */
 #include "smtp/session-internal.h"
 
+#include "base/assert.h"
+
 #define REPLY_TIMEOUT_MS 60000 /* for a client to take a reply */
 #define PATIENCE_MAX_MS 250    /* a worker's */
 #define PATIENCE_CROWDED_MS 2  /* going to the gate and back costs more than a quick answer */
@@ -120,6 +122,8 @@ static const struct phase {
 
 void session_take(struct session *session, const struct session_input *input)
 {
+    ASSERT(session->phase < sizeof phases / sizeof *phases &&
+           session->awaited == SESSION_AWAITS_INPUT);
     phases[session->phase].take(session, input);
 }
 
@@ -172,6 +176,7 @@ bool session_must_wait(struct session *session, const struct recipient *recipien
     int64_t until_ms = ops->prepare(session->courier, &session->client, recipient, session->wakeup);
     if (until_ms == 0)
         return false;
+    ASSERT(session->batch.slot_count < SESSION_BATCH_MAX);
     session->granted_at_ms = until_ms;
     session->awaited = SESSION_AWAITS_GRANT;
     stream_unread_line(&session->stream);
@@ -279,6 +284,7 @@ bool session_await(struct session *session, struct session_input *input)
 {
     bool octets = phases[session->phase].unit == UNIT_OCTETS;
 
+    ASSERT(session->scratch != NULL && !session->vanished);
     if (awaits_other(session))
         return false;
     int64_t now = deadline_now_ms();

@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/assert.h"
+
 #define CLIENT_IN_BUFFER (64 * 1024)
 #define CLIENT_OUT_BUFFER (2 * REPLY_WIRE_MAX)
 #define DISMISS_TIMEOUT_MS 0 /* the gate never waits */
@@ -111,6 +113,7 @@ void session_free(struct session *session)
 {
     if (session == NULL)
         return;
+    ASSERT(session->scratch == NULL);
     session_drop_courier(session);
     stream_close(&session->stream);
     reverse_leave(session->client.names);
@@ -287,6 +290,7 @@ int64_t session_grace_ms(const struct session *session)
 
 void session_evict(struct session *session)
 {
+    ASSERT(session->scratch == NULL);
     session->evicted = true;
 }
 
@@ -345,18 +349,27 @@ static bool settle(struct session *session)
            !session->vanished;
 }
 
-/* Between commands the next hop is kept a moment longer than the worker, for a next message; and a
- * log-in is worth as much as the connection that it was made on. */
+/* Between commands the next hop is kept a moment longer than the worker, for a next message, unless
+ * others wait for it; and a log-in is worth as much as the connection that it was made on. */
+static bool keeps_next_hop(const struct session *session)
+{
+    struct courier *courier = session->courier;
+    return courier != NULL && !session_login_is_of_courier(session) &&
+           session->parked_ms < session_due_ms(session) &&
+           (courier->ops->is_wanted == NULL || !courier->ops->is_wanted(courier));
+}
+
 static enum session_result leave(struct session *session)
 {
     bool idle = session->phase == PHASE_COMMAND && session->awaited == SESSION_AWAITS_INPUT &&
                 !session_holds_transaction(session);
 
+    /* What is pending is the worker's memory. */
+    ASSERT(session->batch.slot_count == 0 && session->stream.out_len == 0);
     session->scratch = NULL;
     session->resumed = true;
     session->parked_ms = deadline_now_ms();
-    if (!idle || (session->courier != NULL && !session_login_is_of_courier(session) &&
-                  session->parked_ms < session_due_ms(session)))
+    if (!idle || keeps_next_hop(session))
         return SESSION_WAITING;
     if (!session_login_is_of_courier(session))
         session_drop_courier(session);
@@ -380,6 +393,7 @@ enum session_result session_run(struct session *session, struct session_scratch 
 {
     struct session_input input;
 
+    ASSERT(session->scratch == NULL && session->stream.buffers == NULL && session->stream.fd >= 0);
     session->scratch = scratch;
     session->run_since_ms = deadline_now_ms();
     if (session->awaited != SESSION_AWAITS_GRANT && session_holds_next_hop(session))
@@ -411,6 +425,7 @@ void session_dismiss(struct session *session, enum own_reply why)
     struct stream_buffers buffers = {in, sizeof in, wire, sizeof wire};
     struct deadline now = deadline_in_ms(DISMISS_TIMEOUT_MS);
 
+    ASSERT(session->scratch == NULL);
     reply_own(&reply, why);
     stream_forget_input(&session->stream);
     stream_lend(&session->stream, &buffers);

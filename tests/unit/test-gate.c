@@ -59,8 +59,16 @@ static void take_free(struct courier *c)
 
 static struct courier *take_new(void *context, const void *route)
 {
-    static const struct courier_ops ops = {NULL, take_send, take_rcpt,    NULL,         take_data, take_write,
-                                           take_rcpt, take_nothing, take_nothing, NULL,      take_free};
+    static const struct courier_ops ops = {
+        .send = take_send,
+        .recipient_reply = take_rcpt,
+        .data_reply = take_data,
+        .write = take_write,
+        .end = take_rcpt,
+        .reset = take_nothing,
+        .abort = take_nothing,
+        .free = take_free,
+    };
     struct courier *courier = calloc(1, sizeof *courier);
     (void)context, (void)route;
     courier->ops = &ops;

@@ -27,6 +27,7 @@ static GString *told, *body;
 static int data_code = 354, end_code = 250;
 static bool early;       /* 354 may be given before it is there */
 static int data_takes_ms;
+static bool wanted;           /* others wait for what the courier holds */
 static int64_t granted_at_ms; /* prepare() has to wait until then; 0 = for nothing */
 static int fail_write_at;  /* the nth write fails; 0 = none */
 static int writes;
@@ -37,6 +38,12 @@ static int64_t fake_prepare(struct courier *base, const struct client_identity *
 {
     (void)base, (void)client, (void)recipient, (void)wakeup;
     return deadline_now_ms() < granted_at_ms ? granted_at_ms : 0;
+}
+
+static bool fake_is_wanted(struct courier *base)
+{
+    (void)base;
+    return wanted;
 }
 
 static void fake_send(struct courier *base, const struct envelope *envelope,
@@ -145,8 +152,18 @@ static void fake_authenticate(struct courier *base, const struct client_identity
 static struct courier *fake_new(void *context, const void *route)
 {
     static const struct courier_ops ops = {
-        fake_prepare, fake_send, fake_recipient_reply, fake_ask_data, fake_data_reply,   fake_write,
-        fake_end,  fake_reset,           fake_abort,    fake_authenticate, fake_free,
+        .prepare = fake_prepare,
+        .is_wanted = fake_is_wanted,
+        .send = fake_send,
+        .recipient_reply = fake_recipient_reply,
+        .ask_data = fake_ask_data,
+        .data_reply = fake_data_reply,
+        .write = fake_write,
+        .end = fake_end,
+        .reset = fake_reset,
+        .abort = fake_abort,
+        .authenticate = fake_authenticate,
+        .free = fake_free,
     };
     struct fake_courier *courier = calloc(1, sizeof *courier);
     (void)context;
@@ -232,6 +249,7 @@ static void scene_open(struct scene *scene)
     early = false;
     data_takes_ms = 0;
     granted_at_ms = 0;
+    wanted = false;
     writes = fail_write_at = 0;
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), ==, 0);
     scene->client = fds[1];
@@ -879,6 +897,24 @@ static void test_replies_unread(void)
     scene_close(&scene);
 }
 
+/* Between two messages the next hop is kept, unless others wait for it. */
+static void test_next_hop_is_wanted(void)
+{
+    static const char message[] = MAIL RCPT("a") "DATA\r\nx\r\n.\r\n";
+    struct scene scene;
+    scene_open(&scene);
+    scene.rules.park_after_ms = 400;
+    say(&scene, EHLO, strlen(EHLO));
+    say(&scene, message, strlen(message));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_true(session_holds_next_hop(scene.session));
+    wanted = true;
+    say(&scene, message, strlen(message));
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    g_assert_false(session_holds_next_hop(scene.session));
+    scene_close(&scene);
+}
+
 /* A reply that is not to be said yet needs no worker to be kept. */
 static void test_held_reply(void)
 {
@@ -1142,6 +1178,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/waits for a grant", test_waits_for_a_grant);
     g_test_add_func("/session/waits in mid-batch", test_waits_in_mid_batch);
     g_test_add_func("/session/replies unread", test_replies_unread);
+    g_test_add_func("/session/next hop is wanted", test_next_hop_is_wanted);
     g_test_add_func("/session/held reply", test_held_reply);
     g_test_add_func("/session/slowness", test_slowness);
     g_test_add_func("/session/trickles", test_trickles);
