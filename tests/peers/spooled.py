@@ -279,6 +279,28 @@ def refusal(world):
     assert len(hops[0].messages) == 1 and not hops[1].messages
 
 
+@scenario("smtputf8, stored: ASCII of who always asks for it is delivered where there is none, UTF-8 is reported")
+def smtputf8_stored(world):
+    hops = world.hops(2)
+    hops[1].dots = ["451 4.7.1 not now"]
+    # stored at once, and stored because one of two did not take it
+    for inner, recipients in (('delivery = "spool";', ["x@d0.test"]), ("", ["x@d0.test", "y@d1.test"])):
+        relay = world.out(hops, inner + ' retry = [ "1s" ];')
+        assert send("plain", *recipients, mail=" SMTPUTF8")[0] == 250
+        relay.wait_empty()
+        assert "plain" in hops[len(recipients) - 1].subjects()
+        assert hops[len(recipients) - 1].messages[-1][0] == "MAIL FROM:<a@example.com>"
+        relay.stop()
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "1s" ];')
+    client = hello()
+    client.cmd("MAIL FROM:<a@example.com> SMTPUTF8", 250)
+    client.cmd("RCPT TO:<z@d0.test>", 250)
+    assert client.data("Subject: hällo\r\n\r\nx\r\n".encode())[0] == 250
+    notice = world.postfix.wait_mail("a").decode()
+    assert "report-type=global-delivery-status" in notice and "Status: 5.6.7" in notice and "z@d0.test" in notice, notice
+    relay.wait_empty()
+
+
 @scenario("a single next hop's 4xx is the client's 4xx, and nothing is stored")
 def single(world):
     hops = world.hops(1)
