@@ -179,6 +179,7 @@ struct config_in {
     struct cidr_set *no_tls_hosts;
     bool reverse_dns;
     int bare_newlines; /* enum config_newlines */
+    char *state;       /* "" = nothing is remembered over a restart */
     int64_t workers;
     int64_t greet_delay_ms;
     struct config_clients clients;

@@ -242,6 +242,11 @@ static const struct option all_rows[] = {
      newline_names,
      N_("What happens to a bare CR or LF in mail data: made canonical, or the message "
         "refused.")},
+    {"in.state", OPTION_FOLDER, offsetof(struct config, in.state), STATEDIR, 0, 0, NULL,
+     N_("The folder for what is remembered over a restart: what each backend offers, so that EHLO "
+        "does not depend on whether it is up. Empty: nothing is. Until a backend has been seen "
+        "once, SIZE as limits.message_size, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES, DSN and "
+        "CHUNKING are offered, and what then turns out to be missing is 451.")},
     {"in.workers", OPTION_INTEGER, offsetof(struct config, in.workers), "56", 1, 1024, NULL,
      N_("Worker threads. A worker waits for the backend only, so the backend's max_sessions and "
         "8 more leave enough to answer new clients at any time. Clients that are idle, slow, or "

@@ -47,9 +47,11 @@ struct backend {
     bool known;
     int64_t learned_at_ms;
     struct nexthop_capabilities learned;
-    struct backend_health health; /* also below the lock */
-    int64_t seen_ms;              /* it has answered last */
-    struct spare *spares; /* settings->spares of them have room */
+    struct nexthop_capabilities offered; /* to clients: learned, remembered, or assumed */
+    bool unsaved;                        /* it is to be written down */
+    struct backend_health health;        /* also below the lock */
+    int64_t seen_ms;                     /* it has answered last */
+    struct spare *spares;                /* settings->spares of them have room */
     unsigned spare_count;
     bool keeper_rests; /* it has nothing to do until it is woken */
     uint8_t demand;    /* a bit for each of the last sessions: under TLS? */

@@ -19,6 +19,8 @@
 #include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
+#include "in/remembered.h"
+#include "base/log.h"
 #include "net/dial.h"
 
 #define SLOT_WAIT_MS 5000     /* a session waits so long for one of max_sessions */
@@ -26,6 +28,11 @@
 #define SILENT_MS 500         /* a host that answers does so sooner */
 #define IDLE_TIMEOUT_MS 18000 /* the same of a spare, which shall tell when the tunnel is cut */
 #define DEMAND_BITS 8
+
+/* What is offered while nothing is known of a backend. What then turns out to be missing is 451. */
+#define ASSUMED_EXTENSIONS                                                                         \
+    (NEXTHOP_8BITMIME | NEXTHOP_SMTPUTF8 | NEXTHOP_ENHANCEDSTATUSCODES | NEXTHOP_DSN |             \
+     NEXTHOP_CHUNKING)
 
 struct backend_census {
     pthread_mutex_t lock;
@@ -246,6 +253,10 @@ struct backend *backend_new(struct config *config, const struct config_backend *
     backend->settings = settings;
     backend->submission = submission;
     backend->demand = 0x0f;
+    if (!remembered_read(config->in.state, settings, submission, &backend->offered)) {
+        backend->offered = (struct nexthop_capabilities){.extensions = ASSUMED_EXTENSIONS};
+        strcpy(backend->offered.mechanisms, submission ? "PLAIN LOGIN" : "");
+    }
     backend->spares = calloc((size_t)settings->spares + 1, sizeof *backend->spares);
     backend->keeper_fd = -1;
     backend->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -601,10 +612,26 @@ int backend_connect_keeper(struct backend *backend, size_t *next, struct address
     return backend_connect_any(backend, next, host, why, true, err);
 }
 
+static void backend_log_offer(const struct backend *backend,
+                              const struct nexthop_capabilities *seen)
+{
+    char host[ADDRESS_TEXT_MAX], words[REMEMBERED_WORDS_MAX];
+    struct log_line line;
+
+    log_begin(&line, LOG_LEVEL_INFO, "event=backend-offer");
+    log_str(&line, "backend", address_format_endpoint(&backend->settings->hosts.items[0], host));
+    log_int(&line, "size", (int64_t)seen->size_limit);
+    log_str(&line, "extensions", remembered_words(seen->extensions, words));
+    log_end(&line);
+}
+
 void backend_learn(struct backend *backend, const struct nexthop_capabilities *seen,
                    bool with_xclient)
 {
     pthread_mutex_lock(&backend->lock);
+    bool changed = !backend->known || !remembered_is_same(&backend->offered, seen);
+    backend->offered = *seen;
+    backend->unsaved |= changed;
     unsigned xclient = backend->learned.xclient;
     backend->learned = *seen;
     backend->known = true;
@@ -613,6 +640,27 @@ void backend_learn(struct backend *backend, const struct nexthop_capabilities *s
         backend->learned.xclient = xclient;
     pthread_mutex_unlock(&backend->lock);
     backend_note(backend, true, NULL);
+    if (!changed)
+        return;
+    backend_log_offer(backend, seen);
+    backend_wake(backend);
+}
+
+void backend_offer(struct backend *backend, struct nexthop_capabilities *out)
+{
+    pthread_mutex_lock(&backend->lock);
+    *out = backend->offered;
+    pthread_mutex_unlock(&backend->lock);
+}
+
+bool backend_take_unsaved(struct backend *backend, struct nexthop_capabilities *out)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool unsaved = backend->unsaved && backend->config->in.state[0] != '\0';
+    *out = backend->offered;
+    backend->unsaved = false;
+    pthread_mutex_unlock(&backend->lock);
+    return unsaved;
 }
 
 bool backend_capabilities(struct backend *backend, struct nexthop_capabilities *out)

@@ -5,7 +5,7 @@
  * under TLS, EHLO done where it was not known what the answer would be, XCLIENT not yet sent. They
  * are used once and replaced. One keeper thread makes them, and asks the backend what it offers
  * also where no spares are kept, so that what relay-in offers its clients never depends on the
- * backend being up this second. Every backend connection also teaches what it saw.
+ * backend being up this second, or when relay-in started (in/remembered). Every backend connection also teaches what it saw.
  *
  * Thread-safe. Counted by references: the service snapshots that use it hold them; the keeper
  * leaves, and frees it, after the last is gone. Owns the TLS credentials towards the backend.
@@ -128,5 +128,11 @@ void backend_learn(struct backend *backend, const struct nexthop_capabilities *s
 
 /* What it was last seen to announce, all zero while unknown. False while unknown. */
 bool backend_capabilities(struct backend *backend, struct nexthop_capabilities *out);
+
+/* What clients are offered of that: what it was last seen to announce, now or before a restart, and
+ * while nothing at all is known, what mail servers have. */
+void backend_offer(struct backend *backend, struct nexthop_capabilities *out);
+/* The same, for the keeper, which writes it down when that is due. */
+bool backend_take_unsaved(struct backend *backend, struct nexthop_capabilities *out);
 
 #endif

@@ -14,6 +14,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
+#include "in/remembered.h"
 #include "net/proxy.h"
 
 #define SPARE_LIFE_MS 240000    /* Postfix ends silent sessions after 300 s */
@@ -47,6 +48,7 @@ struct keeper {
     bool stirred;          /* in it a spare had a word to say, which can only mean its end */
     int64_t next_try_ms;   /* no connection is made before */
     int64_t next_spare_ms; /* and no spare */
+    bool save_failed;      /* that was said */
     bool told;             /* that the backend offers no XCLIENT, or no STARTTLS */
 };
 
@@ -331,6 +333,27 @@ static bool lacks_spare(const struct backend *backend, bool *tls)
     return false;
 }
 
+/* Writes down what the backend offers, for the next start. */
+static void keeper_save(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+    struct nexthop_capabilities offered;
+    struct error err = {""};
+    struct log_line line;
+
+    if (!backend_take_unsaved(backend, &offered) ||
+        remembered_write(backend->config->in.state, backend->settings, backend->submission,
+                         &offered, &err) == 0 ||
+        keeper->save_failed)
+        return;
+    keeper->save_failed = true;
+    log_begin(&line, LOG_LEVEL_NOTICE, "event=state-failed");
+    log_str(&line, "reason", err.text);
+    log_str(&line, "effect",
+            "at the next start it is not known what the backend offers before it is seen");
+    log_end(&line);
+}
+
 /* Does what is due. Returns when to look again, in ms; -1: only when woken. */
 static int tend(struct keeper *keeper)
 {
@@ -339,6 +362,7 @@ static int tend(struct keeper *keeper)
     bool tls = false;
 
     drop_unfit(keeper);
+    keeper_save(keeper);
     pthread_mutex_lock(&backend->lock);
     bool spare = lacks_spare(backend, &tls);
     int64_t look_ms = backend->spare_count == 0 ? LOOK_MS - (now - backend->seen_ms) : RETRY_MS;

@@ -174,35 +174,45 @@ static void offer_of(struct backend *backend, struct session_offer *offer)
 {
     struct nexthop_capabilities seen;
 
-    if (!backend_capabilities(backend, &seen))
-        return;
+    backend_offer(backend, &seen);
     offer->extensions = offered_extensions(backend, &seen);
     offer->size_limit = seen.size_limit;
     offer->recipients = seen.recipients;
 }
 
-static void least(uint64_t *limit, uint64_t other)
+/* What one of them can do and costs the others nothing: a message that needs SMTPUTF8 is refused for
+ * whom it does not fit, and chunks are put together again. */
+#define OFFERED_FOR_ANY (EXTENSION_SMTPUTF8 | EXTENSION_CHUNKING)
+
+static uint64_t larger_limit(uint64_t a, uint64_t b)
 {
-    if (other > 0 && (*limit == 0 || other < *limit))
-        *limit = other;
+    return a == 0 || b == 0 ? 0 : a > b ? a : b; /* 0: none */
 }
 
-/* What every backend can do. */
+/* What every backend can do, and what the largest of them takes: who the recipient is tells which
+ * holds (announce_route()). */
 static void announce(void *context, struct session_offer *offer)
 {
     const struct inbound *inbound = context;
-    uint64_t recipients;
+    unsigned any;
 
     offer_of(inbound->backends[0], offer);
+    any = offer->extensions & OFFERED_FOR_ANY;
     for (size_t i = 1; i < inbound->backend_count; i++) {
         struct session_offer other = {.extensions = 0};
         offer_of(inbound->backends[i], &other);
         offer->extensions &= other.extensions;
-        least(&offer->size_limit, other.size_limit);
-        recipients = offer->recipients;
-        least(&recipients, other.recipients);
-        offer->recipients = (unsigned)recipients;
+        any |= other.extensions & OFFERED_FOR_ANY;
+        offer->size_limit = larger_limit(offer->size_limit, other.size_limit);
+        offer->recipients = (unsigned)larger_limit(offer->recipients, other.recipients);
     }
+    offer->extensions |= any;
+}
+
+static void announce_route(void *context, const void *route, struct session_offer *offer)
+{
+    const struct inbound *inbound = context;
+    offer_of(route != NULL ? (struct backend *)route : inbound->submission, offer);
 }
 
 static void announce_submission(void *context, struct session_offer *offer)
@@ -211,7 +221,7 @@ static void announce_submission(void *context, struct session_offer *offer)
     struct nexthop_capabilities seen;
 
     offer_of(inbound->submission, offer);
-    backend_capabilities(inbound->submission, &seen);
+    backend_offer(inbound->submission, &seen);
     strcpy(offer->mechanisms, seen.mechanisms);
 }
 
@@ -288,6 +298,7 @@ static void set_rules(struct inbound *inbound)
             {
                 .check_recipient = check_recipient,
                 .offer = announce,
+                .offer_route = announce_route,
                 .courier_new = new_courier,
                 .identify = identify,
                 .serves = serves,

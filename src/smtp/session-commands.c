@@ -247,6 +247,25 @@ static void act_mail(struct session *session, const struct command *command)
     session_reply_own(session, REPLY_SENDER_OK);
 }
 
+/* Each route has limits of its own, within what was offered. Where that has changed since, it is the
+ * next EHLO that tells. */
+static enum own_reply check_route(const struct session *session, const struct path *recipient,
+                                  const struct session_offer *offer, const void *route)
+{
+    const struct envelope *envelope = session->envelope;
+    struct session_offer own;
+
+    session_offer_route(session, route, &own);
+    if ((recipient->is_utf8 || envelope->is_utf8) && !(own.extensions & EXTENSION_SMTPUTF8))
+        return offer->extensions & EXTENSION_SMTPUTF8 ? REPLY_UTF8_UNSUPPORTED
+                                                      : REPLY_BACKEND_LACKS;
+    if (envelope->size > own.size_limit)
+        return REPLY_TOO_BIG;
+    return session->accepted + session->batch.ask_count >= own.recipients
+               ? REPLY_TOO_MANY_RECIPIENTS
+               : REPLY_OK;
+}
+
 static enum own_reply judge_recipient(struct session *session, struct path *recipient,
                                       const struct session_offer *offer, const void **route)
 {
@@ -259,8 +278,9 @@ static enum own_reply judge_recipient(struct session *session, struct path *reci
         return verdict;
     if (recipient->is_utf8 && !(session->offered & EXTENSION_SMTPUTF8))
         return REPLY_UTF8_UNSUPPORTED;
-    if (session->accepted + session->batch.ask_count >= offer->recipients)
-        return REPLY_TOO_MANY_RECIPIENTS;
+    verdict = check_route(session, recipient, offer, *route);
+    if (verdict != REPLY_OK)
+        return verdict;
     if (session->refused_recipients >= rules->refused_recipients)
         return REPLY_TOO_MANY_UNKNOWN;
     return REPLY_OK;

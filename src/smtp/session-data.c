@@ -136,7 +136,7 @@ void session_transfer_begin(struct session *session, enum dataline_form form)
 {
     struct session_offer offer;
 
-    session_offer(session, &offer);
+    session_offer_route(session, session->route, &offer);
     memset(&session->transfer, 0, sizeof session->transfer);
     session->transfer.size_limit = offer.size_limit;
     dataline_init(&session->transfer.scanner, session->rules->bare_newlines, form);

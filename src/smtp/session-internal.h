@@ -164,6 +164,9 @@ void session_drop_courier(struct session *session);
 void session_start_tls(struct session *session);
 /* What may be announced now, our own limits applied. */
 void session_offer(const struct session *session, struct session_offer *offer);
+/* What of it holds for recipients of this route. */
+void session_offer_route(const struct session *session, const void *route,
+                         struct session_offer *offer);
 /* False when out of memory. */
 bool session_ensure_courier(struct session *session, const void *route);
 /* Must the command in hand, which takes this recipient (or NULL: a log-in) to the courier, wait for

@@ -204,17 +204,36 @@ void session_drop_courier(struct session *session)
     session->courier = NULL;
 }
 
-void session_offer(const struct session *session, struct session_offer *offer)
+static void session_limit_offer(const struct session *session, struct session_offer *offer)
 {
     const struct session_rules *rules = session->rules;
-    memset(offer, 0, sizeof *offer);
-    rules->policy.offer(rules->policy.context, offer);
     if (offer->size_limit == 0 || offer->size_limit > rules->message_size)
         offer->size_limit = rules->message_size;
     if (offer->recipients == 0 || offer->recipients > rules->recipients)
         offer->recipients = rules->recipients;
     if (session->stream.tls == NULL)
         offer->extensions &= ~(unsigned)EXTENSION_REQUIRETLS;
+}
+
+void session_offer(const struct session *session, struct session_offer *offer)
+{
+    const struct session_policy *policy = &session->rules->policy;
+    memset(offer, 0, sizeof *offer);
+    policy->offer(policy->context, offer);
+    session_limit_offer(session, offer);
+}
+
+void session_offer_route(const struct session *session, const void *route,
+                         struct session_offer *offer)
+{
+    const struct session_policy *policy = &session->rules->policy;
+    if (policy->offer_route == NULL) {
+        session_offer(session, offer);
+        return;
+    }
+    memset(offer, 0, sizeof *offer);
+    policy->offer_route(policy->context, route, offer);
+    session_limit_offer(session, offer);
 }
 
 bool session_ensure_courier(struct session *session, const void *route)

@@ -58,6 +58,8 @@ struct session_policy {
     enum own_reply (*check_recipient)(void *context, struct path *recipient, const void **route);
     /* Fills the offer, which is all zero. */
     void (*offer)(void *context, struct session_offer *offer);
+    /* The same of what holds for one route. The member may be NULL: all have the same. */
+    void (*offer_route)(void *context, const void *route, struct session_offer *offer);
     /* A courier for one session and route (NULL: the only one), or NULL when out of memory. */
     struct courier *(*courier_new)(void *context, const void *route);
     /* Begins to look up the names of a client: a reference, or NULL. The member may be NULL. */

@@ -237,6 +237,10 @@ static void transaction_judge_lack(struct transaction *transaction)
 {
     enum own_reply why = nexthop_lacks(transaction->hop, transaction->envelope);
 
+    if (why == REPLY_OK && transaction->owner->lacks != REPLY_OK &&
+        transaction->envelope->body == MAIL_BODY_8BITMIME &&
+        !transaction_has(transaction, NEXTHOP_8BITMIME))
+        why = REPLY_8BIT_UNSUPPORTED;
     if (why != REPLY_OK)
         transaction_judge(transaction, transaction_lack(transaction, why));
 }
@@ -257,6 +261,20 @@ static bool transaction_may_name(const struct transaction *transaction,
     return !recipient->path.is_utf8 || transaction->smtputf8;
 }
 
+/* Whose owner has offered it to somebody else on its behalf must not go without (RFC 6152 3, RFC 3461
+ * 5.2.2). */
+static bool transaction_is_bound(const struct transaction *transaction)
+{
+    return transaction->owner->lacks != REPLY_OK;
+}
+
+static bool transaction_may_notify(const struct transaction *transaction,
+                                   const struct recipient *recipient)
+{
+    return !transaction_is_bound(transaction) || recipient->notify[0] == '\0' ||
+           transaction_has(transaction, NEXTHOP_DSN);
+}
+
 void transaction_send_batch(struct transaction *transaction, enum courier_data data)
 {
     transaction->next = 0;
@@ -268,7 +286,8 @@ void transaction_send_batch(struct transaction *transaction, enum courier_data d
     if (!transaction->judged && transaction->mail_due)
         transaction_match(transaction);
     for (size_t i = 0; i < transaction->batch_count && !transaction->judged; i++) {
-        if (!transaction_may_name(transaction, transaction->batch[i]))
+        if (!transaction_may_name(transaction, transaction->batch[i]) ||
+            !transaction_may_notify(transaction, transaction->batch[i]))
             transaction->batch[i] = NULL;
     }
     if (!transaction->judged && data == COURIER_CHUNKED_DATA)

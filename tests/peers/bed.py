@@ -194,19 +194,21 @@ class Relay:
 
     program = "relay-in"
     spool = None
+    last = None  # that was started
 
     def __init__(self, bed, backend_port=POSTFIX_PORT, top="", inner="", backend="", limits="",
                  timeouts="", listen='"[::]:25"', reverse_dns="false", hosts=None, identity="xclient",
                  retry_after="0", domains='"example.com"', user="nobody", tls="",
-                 wait=True, **more_env):
+                 state="", wait=True, **more_env):
         bed.count += 1
+        Relay.last = self
         self.bed = bed
         self.conf = f"{bed.dir}/relay-{bed.count}.conf"
         self.log = f"{bed.dir}/relay-{bed.count}.log"
         self.settings = dict(backend_port=backend_port, top=top, inner=inner, backend=backend,
                              limits=limits, timeouts=timeouts, listen=listen, reverse_dns=reverse_dns,
                              hosts=hosts or f'"{BACKEND}:{backend_port}"', identity=identity,
-                             retry_after=retry_after, domains=domains, user=user, tls=tls)
+                             retry_after=retry_after, domains=domains, user=user, tls=tls, state=state)
         self.write_conf()
         environment = {"ASAN_OPTIONS": "detect_leaks=0", **os.environ, **more_env}
         with open(self.log, "w") as log:
@@ -229,6 +231,7 @@ in = {{
   listen = [ {s['listen']} ];
   domains = [ {s['domains']} ];
   reverse_dns = {s['reverse_dns']};
+  state = "{s['state']}";
   backend = {{ hosts = [ {s['hosts']} ]; identity = "{s['identity']}"; retry_after = {s['retry_after']};
                {s['backend']} }};
   limits = {{ junk_commands = 1000; {s['limits']} }};

@@ -3,6 +3,8 @@
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import hashlib
+import os
+import pwd
 import re
 import time
 
@@ -59,19 +61,33 @@ def ehlo_mirrors(world):
             backend.close()
 
 
-@scenario("ehlo: nothing is promised while the backend is unknown; a change is seen; an outage changes nothing")
+ASSUMED = ALWAYS | {"8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "CHUNKING", f"SIZE {OWN_SIZE}", "LIMITS RCPTMAX=100"}
+
+
+@scenario("ehlo: before the backend was ever seen all is offered, and what is missing then is 451; an outage changes nothing")
 def ehlo_changes(world):
     world.relay(backend_port=PORT, backend="spares = 0;")
-    unknown = ALWAYS | {f"SIZE {OWN_SIZE}", "LIMITS RCPTMAX=100"}
-    assert keywords(probe_ehlo()) == unknown
-    client = Client()
-    client.hello()
-    client.cmd("MAIL FROM:<s@sender.example> BODY=8BITMIME", 554)
-    client.cmd("MAIL FROM:<s@sender.example> RET=HDRS", 555)
-    client.cmd("BDAT 3 LAST\r\nx", 502)
-    client.close()
+    assert keywords(probe_ehlo()) == ASSUMED
+    held = []
+    for mail, rcpt in ((" BODY=8BITMIME", ""), (" SMTPUTF8", ""), (" RET=HDRS", ""), ("", " NOTIFY=SUCCESS")):
+        client = Client()
+        client.hello()
+        sender = "säbel" if "UTF8" in mail else "s"
+        client.send(f"MAIL FROM:<{sender}@sender.example>{mail}\r\n".encode())
+        assert client.reply()[0] == 250
+        held.append((client, rcpt))
+    first, _ = held[0]
+    first.cmd("RCPT TO:<b@example.com>", 451)
     # the first message teaches
-    backend = mirror(world, extensions=("8BITMIME", "SIZE 5000", XCLIENT))
+    backend = mirror(world, extensions=("SIZE 5000", XCLIENT))
+    for (client, rcpt), code in zip(held, (451, 451, 250, 451)):
+        if client is first:
+            client.cmd("RSET", 250)
+            client.cmd("MAIL FROM:<s@sender.example> BODY=8BITMIME", 250)
+        heard = client.cmd(f"RCPT TO:<a@example.com>{rcpt}")
+        assert heard[0] == code, (rcpt, code, heard)
+        client.close()
+    backend.extensions = ("8BITMIME", "SIZE 5000", XCLIENT)
     client = Client()
     client.hello()
     assert client.envelope("a@example.com") == [250]
@@ -90,13 +106,65 @@ def ehlo_changes(world):
     assert keywords(probe_ehlo()) == changed
 
 
-@scenario("ehlo: with several backends, what all of them have")
+@scenario("ehlo: with several backends, what all of them have; sizes and recipients are each domain's own")
 def ehlo_of_two(world):
     mirror(world, PORT, extensions=("8BITMIME", "DSN", "SIZE 9000", "LIMITS RCPTMAX=50", XCLIENT))
-    mirror(world, PORT + 1, extensions=("8BITMIME", "SMTPUTF8", "SIZE 8000", XCLIENT))
-    world.relay(backend_port=PORT, inner=f'''backends = ( {{ domains = [ "other.example" ]; retry_after = 0;
-                hosts = [ "{BACKEND}:{PORT + 1}" ]; identity = "xclient"; }} );''')
-    wait_for("both", lambda: keywords(probe_ehlo()) == ALWAYS | {"8BITMIME", "SIZE 8000", "LIMITS RCPTMAX=50"}, 5)
+    mirror(world, PORT + 1, extensions=("8BITMIME", "SMTPUTF8", "SIZE 8000", "LIMITS RCPTMAX=2", XCLIENT))
+    world.relay(backend_port=PORT, limits="errors = 100;", inner=f'''backends = ( {{ domains = [ "other.example" ];
+                retry_after = 0; hosts = [ "{BACKEND}:{PORT + 1}" ]; identity = "xclient"; }} );''')
+    both = ALWAYS | {"8BITMIME", "SMTPUTF8", "SIZE 9000", "LIMITS RCPTMAX=50"}
+    wait_for("both", lambda: keywords(probe_ehlo()) == both, 5)
+    client = Client()
+    client.hello()
+    client.cmd("MAIL FROM:<s@sender.example> SIZE=9001", 552)
+    for domain, size, code in (("example.com", 8500, 250), ("other.example", 8500, 552), ("other.example", 7999, 250)):
+        client.cmd(f"MAIL FROM:<s@sender.example> SIZE={size}", 250)
+        heard = client.cmd(f"RCPT TO:<a@{domain}>")
+        assert heard[0] == code, (domain, size, heard)
+        client.cmd("RSET", 250)
+    for domain, codes in (("example.com", [250, 250, 250]), ("other.example", [250, 250, 452])):
+        assert client.envelope(*(f"{n}@{domain}" for n in "abc")) == codes, domain
+        client.cmd("RSET", 250)
+    for domain, code in (("other.example", 250), ("example.com", 553)):
+        client.send("MAIL FROM:<säbel@sender.example> SMTPUTF8\r\n".encode())
+        assert client.reply()[0] == 250
+        heard = client.cmd(f"RCPT TO:<a@{domain}>")
+        assert heard[0] == code, (domain, heard)
+        client.cmd("RSET", 250)
+    assert client.envelope("a@other.example") == [250]
+    assert client.data(("x" * 70 + "\r\n") * 120)[0] == 552
+
+
+@scenario("ehlo: what was offered is offered after a restart, while the backend is away")
+def ehlo_remembered(world):
+    state = f"{world.bed.dir}/state"
+    os.makedirs(state)
+    os.chown(state, pwd.getpwnam("nobody").pw_uid, -1)
+    backend = mirror(world, extensions=("8BITMIME", "SIZE 5000", "LIMITS RCPTMAX=7", XCLIENT))
+    relay = world.relay(backend_port=PORT, state=state)
+    learned()
+    wait_for("the file", lambda: os.listdir(state) == [f"backend-{BACKEND}:{PORT}"])
+    relay.stop()
+    backend.say_goodbye()
+    relay = world.relay(backend_port=PORT, state=state)
+    assert keywords(probe_ehlo()) == ALWAYS | {"8BITMIME", "SIZE 5000", "LIMITS RCPTMAX=7"}
+    relay.stop()
+    # nobody else's, and nothing that was cut off
+    for spoil in (lambda t: t.replace(f"{BACKEND}:", "10.0.0.9:"), lambda t: t[:-5], lambda t: "x" + t, lambda t: ""):
+        name = f"{state}/backend-{BACKEND}:{PORT}"
+        text = read(name)
+        with open(name, "w") as file:
+            file.write(spoil(text))
+        relay = world.relay(backend_port=PORT, state=state)
+        assert keywords(probe_ehlo()) == ASSUMED, spoil(text)
+        relay.stop()
+        with open(name, "w") as file:
+            file.write(text)
+    # a folder that is not there costs a word in the log
+    mirror(world, extensions=("8BITMIME", XCLIENT))
+    relay = world.relay(backend_port=PORT, state="/nonexistent")
+    learned()
+    wait_for("the word", lambda: "event=state-failed" in read(relay.log))
 
 
 @scenario("limits: sizes and recipients are held to the backend's, at MAIL, at RCPT and while data comes")

@@ -12,7 +12,7 @@ import ssl
 import struct
 import time
 
-from bed import BACKEND, CLIENT4, SCRIPTED_PORT as PORT, Client, wait_for
+from bed import BACKEND, CLIENT4, SCRIPTED_PORT as PORT, Client, Relay, read, wait_for
 from recorder import Cut, Dialog, Recorder, Transaction
 
 FULL = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME", "ENHANCEDSTATUSCODES",
@@ -226,7 +226,8 @@ def mirror(world, port=PORT, **settings):
 
 
 def learned(source=CLIENT4, keyword="8BITMIME"):
-    """Waits until relay-in offers what the backend does."""
+    """Waits until relay-in has seen what the backends offer, and offers it."""
+    wait_for("the backend's offer", lambda: "event=backend-offer" in read(Relay.last.log))
     wait_for("the backend's offer", lambda: keyword in probe_ehlo(source))
 
 
