@@ -358,17 +358,14 @@ def places_for_nothing(world):
     holder = ask()
     assert holder.reply()[0] == 250
     waiting = ask()
-    holder.sock.settimeout(5)
     end, said = time.monotonic() + 4.5, ""
     while is_silent(waiting) and time.monotonic() < end:
-        try:
+        if is_silent(holder):
             holder.send("RCPT TO:<a@example.com>\r\n")
-            said = holder.reply()[1]
-            time.sleep(0.2)
-        except OSError:
-            pass
+        said = holder.reply()[1]
     assert waiting.reply()[0] == 250
-    assert said.startswith("421 4.4.2"), said
+    while not said.startswith("421 4.4.2"):
+        said = holder.reply()[1]
 
 
 @scenario("waits: for a client's name that no DNS server tells, without a worker")
