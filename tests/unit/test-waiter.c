@@ -17,8 +17,8 @@ enum { NEWS_A = WAITER_NEWS, NEWS_B = WAITER_NEWS << 1 };
 struct thing {
     struct waiter_item item; /* the first member */
     int number;
-    unsigned what;          /* all that has happened */
-    int times;              /* it was told */
+    unsigned what;           /* all that has happened */
+    int times;               /* it was told */
     struct thing *to_remove; /* when something happens to this one */
 };
 

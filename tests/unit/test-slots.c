@@ -1,0 +1,149 @@
+/* tests/unit/test-slots.c - in/backend: who gets which of max_sessions, and when
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <glib/gstdio.h>
+
+#include "in/backend.h"
+
+enum { SESSIONS = 4, WAITING = 8 };
+
+struct waiting {
+    struct wakeup wakeup; /* the first member */
+    struct backend_slot slot;
+    int woken;
+};
+
+struct bed {
+    char *folder;
+    struct config *config;
+    struct backend_census *census;
+    struct backend *backend;
+    struct waiting all[WAITING];
+};
+
+static void wake(struct wakeup *wakeup)
+{
+    ((struct waiting *)wakeup)->woken++;
+}
+
+static void complain(void *context, const char *text)
+{
+    (void)context;
+    g_error("%s", text);
+}
+
+/* Nobody answers there: the keeper never has a connection. */
+static void bed_open(struct bed *bed)
+{
+    static const char text[] =
+        "hostname = \"mx.example.com\";\n"
+        "in = { domains = [ \"example.com\" ]; workers = 32;\n"
+        "  backend = { hosts = [ \"127.0.0.1:1\" ]; identity = \"xclient\"; spares = 0;\n"
+        "    max_sessions = 4; }; };\n";
+    struct error err = {""};
+
+    *bed = (struct bed){.folder = g_dir_make_tmp("postern-slots-XXXXXX", NULL)};
+    g_autofree char *file = g_build_filename(bed->folder, "relay.conf", NULL);
+    g_assert_true(g_file_set_contents(file, text, -1, NULL));
+    bed->config = config_load(file, complain, NULL);
+    g_assert_nonnull(bed->config);
+    g_unlink(file);
+    bed->census = backend_census_new();
+    bed->backend =
+        backend_new(bed->config, &bed->config->in.backend, false, bed->census, NULL, &err);
+    g_assert_nonnull(bed->backend);
+    for (int i = 0; i < WAITING; i++)
+        bed->all[i].wakeup.wake = wake;
+}
+
+static void bed_close(struct bed *bed)
+{
+    for (int i = 0; i < WAITING; i++)
+        backend_give_slot(bed->backend, &bed->all[i].slot);
+    backend_unref(bed->backend);
+    g_assert_true(backend_census_free(bed->census));
+    config_unref(bed->config);
+    g_rmdir(bed->folder);
+    g_free(bed->folder);
+}
+
+/* Asks for one from this address; is it held at once? The keeper's own try, which is over in no time,
+ * may be what stands in the way. */
+static bool ask(struct bed *bed, int number, const char *ip)
+{
+    struct waiting *waiting = &bed->all[number];
+    struct address client;
+
+    g_assert_cmpint(address_parse_ip(&client, ip), ==, 0);
+    int64_t until_ms =
+        backend_ask_slot(bed->backend, &waiting->slot, &client, true, &waiting->wakeup);
+    for (int i = 0; until_ms != 0 && i < 50 && waiting->woken == 0; i++)
+        g_usleep(2000);
+    bool held = waiting->slot.state == BACKEND_SLOT_HELD;
+    if (until_ms != 0 && !held)
+        g_assert_cmpint(until_ms, >, deadline_now_ms() + 3000);
+    waiting->woken = 0;
+    return held;
+}
+
+static void give(struct bed *bed, int number)
+{
+    backend_give_slot(bed->backend, &bed->all[number].slot);
+    bed->all[number].woken = 0;
+}
+
+/* In the order of asking, straight to who waits, who is told once; who asks again is no newcomer. */
+static void test_order(void)
+{
+    struct bed bed;
+    bed_open(&bed);
+    for (int i = 0; i < SESSIONS; i++)
+        g_assert_true(ask(&bed, i, i % 2 == 0 ? "192.0.2.1" : "198.51.100.1"));
+    for (int i = SESSIONS; i < WAITING; i++)
+        g_assert_false(ask(&bed, i, i % 2 == 0 ? "203.0.113.1" : "203.0.114.1"));
+    g_assert_true(backend_is_wanted(bed.backend));
+    g_assert_false(backend_reserve(bed.backend));
+    g_assert_false(ask(&bed, 5, "203.0.114.1"));
+    give(&bed, 6); /* it goes away */
+    static const int order[] = {4, 5, 7};
+    for (int i = 0; i < 3; i++) {
+        give(&bed, i);
+        for (int k = SESSIONS; k < WAITING; k++)
+            g_assert_cmpint(bed.all[k].woken, ==, k == order[i]);
+        g_assert_cmpint(bed.all[order[i]].slot.state, ==, BACKEND_SLOT_HELD);
+        bed.all[order[i]].woken = 0;
+        g_assert_true(ask(&bed, order[i], "203.0.113.1"));
+    }
+    g_assert_false(backend_is_wanted(bed.backend));
+    bed_close(&bed);
+}
+
+/* A network with half of them comes behind all others, and has the rest when nobody else wants it. */
+static void test_networks(void)
+{
+    struct bed bed;
+    bed_open(&bed);
+    for (int i = 0; i < SESSIONS; i++)
+        g_assert_true(ask(&bed, i, i % 2 == 0 ? "192.0.2.1" : "192.0.2.77"));
+    g_assert_false(ask(&bed, 4, "192.0.2.3"));
+    g_assert_false(ask(&bed, 5, "198.51.100.1"));
+    g_assert_false(ask(&bed, 6, "2001:db8::1"));
+    give(&bed, 0);
+    g_assert_cmpint(bed.all[5].woken, ==, 1);
+    give(&bed, 1);
+    g_assert_cmpint(bed.all[6].woken, ==, 1);
+    g_assert_cmpint(bed.all[4].woken, ==, 0);
+    give(&bed, 2);
+    g_assert_cmpint(bed.all[4].woken, ==, 1);
+    bed_close(&bed);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/slots/order", test_order);
+    g_test_add_func("/slots/networks", test_networks);
+    return g_test_run();
+}
