@@ -43,8 +43,10 @@ struct out_courier {
     size_t batch_next;
     const struct recipient *recipients; /* the caller's */
     struct out_stored *stored;          /* NULL: nothing is being stored */
-    bool data_asked;                    /* ask_data() came first, and found this: */
-    enum own_reply room;
+    uint64_t octets;                    /* of it */
+    bool data_asked;                    /* ask_data() came first */
+    enum own_reply room; /* in the store, where one is needed; else why nobody gets it */
+    struct reply slow;   /* of legs that are pending */
 };
 
 void courier_out_log(const struct outbound *out, const struct envelope *envelope,
@@ -92,6 +94,7 @@ static void forget(struct out_courier *courier)
     courier->leg_count = 0;
     courier->envelope = NULL;
     courier->data_asked = false;
+    courier->room = REPLY_OK;
 }
 
 /* Recipients find their next hops. */
@@ -270,11 +273,18 @@ static size_t list_legs(const struct out_courier *courier, struct leg *out[CONFI
     return count;
 }
 
+static const struct reply *verdict_of(const struct out_courier *courier, const struct leg *leg)
+{
+    return leg->pending ? &courier->slow : leg_verdict(leg);
+}
+
 static void log_all(const struct out_courier *courier)
 {
-    for (size_t i = 0; i < courier->asked_count; i++)
-        log_outcome(courier, &courier->asked[i]->recipient.path, leg_relay(courier->asked[i]->leg),
-                    leg_verdict(courier->asked[i]->leg));
+    for (size_t i = 0; i < courier->asked_count; i++) {
+        const struct leg *leg = courier->asked[i]->leg;
+        log_outcome(courier, &courier->asked[i]->recipient.path, leg_relay(leg),
+                    verdict_of(courier, leg));
+    }
 }
 
 static void log_refused(const struct out_courier *courier, const struct reply *reply)
@@ -283,39 +293,43 @@ static void log_refused(const struct out_courier *courier, const struct reply *r
         log_outcome(courier, &courier->asked[i]->recipient.path, "none", reply);
 }
 
-/* Every leg is judged. */
-static enum decision decide(struct leg *const *legs, size_t count, struct reply *reply)
+/* Every leg is judged, or pending. */
+static enum decision decide(const struct out_courier *courier, struct leg *const *legs,
+                            size_t count, struct reply *reply)
 {
     enum hop_outcome outcomes[CONFIG_NEXT_HOPS_MAX];
     size_t which;
 
     for (size_t i = 0; i < count; i++) {
-        const struct reply *verdict = leg_verdict(legs[i]);
-        outcomes[i] = legs[i]->transaction.unconfirmed ? HOP_UNDECIDED
-                      : reply_is_positive(verdict)     ? HOP_TAKEN
-                      : reply_is_permanent(verdict)    ? HOP_REFUSED
-                                                       : HOP_DEFERRED;
+        const struct reply *verdict = verdict_of(courier, legs[i]);
+        outcomes[i] = legs[i]->pending || legs[i]->transaction.unconfirmed ? HOP_UNDECIDED
+                      : reply_is_positive(verdict)                         ? HOP_TAKEN
+                      : reply_is_permanent(verdict)                        ? HOP_REFUSED
+                                                                           : HOP_DEFERRED;
     }
     enum decision decision = decide_final(outcomes, count, &which);
-    *reply = *leg_verdict(legs[which]);
+    *reply = *verdict_of(courier, legs[which]);
     return decision;
 }
 
-/* DATA goes out to the legs, unless there is no room for what may be left over: then nobody gets it
+/* DATA goes out to the legs, unless the disk does not take what may be left over: then nobody gets it
  * now, since half a delivery and a 4xx would bring the message to the other half again and again. */
 static enum own_reply send_data(struct out_courier *courier, int64_t patience_ms)
 {
     const struct out_store *store = courier->out->store;
     struct leg *legs[CONFIG_NEXT_HOPS_MAX];
     size_t count = list_legs(courier, legs);
-    enum own_reply room = REPLY_OK;
 
     set_patience(courier, deadline_in_ms(patience_ms));
+    courier->room = REPLY_OK;
+    courier->octets = 0;
     if (store != NULL && count > 1)
-        room = store->begin(store->context, courier->envelope, &courier->stored);
-    for (size_t i = 0; i < count && room == REPLY_OK; i++)
+        courier->room = store->begin(store->context, courier->envelope, &courier->stored);
+    if (courier->stored != NULL)
+        courier->room = store->sync(courier->stored);
+    for (size_t i = 0; i < count && courier->room == REPLY_OK; i++)
         transaction_send_data(&legs[i]->transaction);
-    return room;
+    return courier->room;
 }
 
 /* While the replies come, so does the message. Their time runs from here, and what has come within it
@@ -327,9 +341,8 @@ static bool courier_ask_data(struct courier *base)
 
     if (patience > DATA_PATIENCE_MS)
         patience = DATA_PATIENCE_MS;
-    courier->room = send_data(courier, patience);
     courier->data_asked = true;
-    return courier->room == REPLY_OK;
+    return send_data(courier, patience) == REPLY_OK;
 }
 
 static void courier_data_reply(struct courier *base, struct reply *reply)
@@ -348,6 +361,10 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     }
     for (size_t i = 0; i < count; i++)
         ready += leg_data_reply_anywhere(legs[i]);
+    for (size_t i = 0; i < count && courier->stored != NULL; i++) {
+        if (leg_in_data(legs[i]))
+            leg_start_sending(legs[i], courier->out->store->file(courier->stored));
+    }
     if (ready > 0) {
         reply_own(reply, REPLY_START_DATA);
         return;
@@ -355,7 +372,7 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     for (size_t i = 0; i < count; i++)
         leg_remember_deferral(legs[i]);
     if (count > 0) {
-        decide(legs, count, reply);
+        decide(courier, legs, count, reply);
         if (!asked) /* else end() is still to come */
             log_all(courier);
     } else {
@@ -363,12 +380,27 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     }
 }
 
-static void store_piece(struct out_courier *courier, const struct iovec *iov, int count)
+/* To the one next hop that there is. */
+static int write_through(struct out_courier *courier, const struct iovec *iov, int count)
 {
-    if (courier->stored == NULL || courier->out->store->write(courier->stored, iov, count) == 0)
-        return;
+    int result = -1;
+
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        if (leg_in_data(courier->legs[i]))
+            result = transaction_write(&courier->legs[i]->transaction, iov, count);
+    }
+    return result;
+}
+
+static void give_up_store(struct out_courier *courier, enum own_reply why)
+{
+    courier->room = why;
     courier->out->store->abort(courier->stored);
     courier->stored = NULL;
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        if (courier->legs[i]->pending)
+            sender_stop(courier->legs[i]->sender, false);
+    }
 }
 
 static int courier_write(struct courier *base, const struct iovec *iov, int count)
@@ -376,43 +408,78 @@ static int courier_write(struct courier *base, const struct iovec *iov, int coun
     struct out_courier *courier = (struct out_courier *)base;
     bool any = false;
 
-    for (size_t i = 0; i < courier->leg_count; i++) {
-        if (leg_in_data(courier->legs[i]))
-            any |= transaction_write(&courier->legs[i]->transaction, iov, count) == 0;
+    if (courier->stored == NULL)
+        return courier->room == REPLY_OK ? write_through(courier, iov, count) : -1;
+    if (courier->out->store->write(courier->stored, iov, count) != 0) {
+        give_up_store(courier, REPLY_STORE_FULL);
+        return -1;
     }
-    if (any)
-        store_piece(courier, iov, count);
+    for (int i = 0; i < count; i++)
+        courier->octets += iov[i].iov_len;
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        if (courier->legs[i]->pending)
+            sender_advance(courier->legs[i]->sender, courier->octets);
+        any |= !leg_wait(courier->legs[i], (struct deadline){0});
+    }
     return any ? 0 : -1;
 }
 
+/* The end of data to all, and their replies as far as they come in time. */
 static void finish_legs(struct out_courier *courier)
 {
     const struct config_out *config = &courier->out->config->out;
     int64_t patience = courier->stored != NULL ? config->live_deadline_ms : config->timeouts.final;
 
     for (size_t i = 0; i < courier->leg_count; i++) {
-        if (leg_in_data(courier->legs[i]))
-            transaction_send_end(&courier->legs[i]->transaction);
+        struct leg *leg = courier->legs[i];
+        if (leg->pending)
+            sender_finish(leg->sender);
+        else if (leg_in_data(leg))
+            transaction_send_end(&leg->transaction);
     }
     struct deadline deadline = deadline_in_ms(patience);
     for (size_t i = 0; i < courier->leg_count; i++) {
-        if (leg_in_data(courier->legs[i]))
-            leg_final_reply(courier->legs[i], deadline);
-        leg_remember_deferral(courier->legs[i]);
+        struct leg *leg = courier->legs[i];
+        if (!leg->pending && leg_in_data(leg))
+            leg_final_reply(leg, deadline);
+        if (leg_wait(leg, deadline))
+            leg_remember_deferral(leg);
     }
+}
+
+/* Those that are pending to the end of the list; the number of the others. */
+static size_t part_pending(struct out_courier *courier)
+{
+    size_t others = 0;
+
+    for (size_t i = 0; i < courier->leg_count; i++) {
+        struct leg *leg = courier->legs[i];
+        if (leg->pending)
+            continue;
+        courier->legs[i] = courier->legs[others];
+        courier->legs[others++] = leg;
+    }
+    return others;
 }
 
 /* 0 when what is not delivered is safe. */
 static int store_rest(struct out_courier *courier)
 {
     struct out_result *results = calloc(courier->asked_count, sizeof *results);
+    const size_t others = part_pending(courier);
     int result = -1;
 
     for (size_t i = 0; results != NULL && i < courier->asked_count; i++) {
         const struct leg *leg = courier->asked[i]->leg;
-        results[i] =
-            (struct out_result){&courier->asked[i]->recipient, reply_is_positive(leg_verdict(leg)),
-                                leg_verdict(leg), leg->transaction.ours, leg_relay(leg)};
+        const struct reply *verdict = verdict_of(courier, leg);
+        results[i] = (struct out_result){
+            .recipient = &courier->asked[i]->recipient,
+            .delivered = reply_is_positive(verdict),
+            .reply = verdict,
+            .ours = leg->pending || leg->transaction.ours,
+            .relay = leg_relay(leg),
+            .pending = leg->pending ? courier->asked[i]->leg : NULL,
+        };
     }
     if (results != NULL)
         result = courier->out->store->commit(courier->stored, results, courier->asked_count);
@@ -420,31 +487,59 @@ static int store_rest(struct out_courier *courier)
         courier->out->store->abort(courier->stored);
     courier->stored = NULL;
     free(results);
+    /* They are the store's, and may be gone. */
+    if (result == 0)
+        courier->leg_count = others;
     return result;
 }
 
-/* Where nothing can be stored, twice is better than never. */
-static void settle_mixed(struct out_courier *courier, struct reply *reply)
+/* Nothing could be stored, although the disk took the message: then all next hops are waited for, and
+ * where they do not agree, twice is better than never. */
+static void settle_unstored(struct out_courier *courier, struct leg *const *legs, size_t count,
+                            struct reply *reply)
 {
-    courier->base.stored = courier->stored != NULL && store_rest(courier) == 0;
-    if (courier->base.stored)
-        reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
-    else if (reply_is_positive(reply))
+    struct deadline deadline = deadline_in_ms(courier->out->config->out.timeouts.final);
+
+    for (size_t i = 0; i < count; i++)
+        leg_wait(legs[i], deadline);
+    if (decide(courier, legs, count, reply) == DECISION_STORE && reply_is_positive(reply))
         reply_own(reply, REPLY_BACKEND_BUSY);
 }
 
-static void courier_end(struct courier *base, struct reply *reply)
+static void settle(struct out_courier *courier, struct reply *reply)
 {
-    struct out_courier *courier = (struct out_courier *)base;
     struct leg *legs[CONFIG_NEXT_HOPS_MAX];
     size_t count = list_legs(courier, legs);
 
-    base->stored = false;
     finish_legs(courier);
-    enum decision decision = decide(legs, count, reply);
+    enum decision decision = decide(courier, legs, count, reply);
     log_all(courier);
-    if (decision == DECISION_STORE)
-        settle_mixed(courier, reply);
+    if (decision != DECISION_STORE)
+        return;
+    courier->base.stored = courier->stored != NULL && store_rest(courier) == 0;
+    if (courier->base.stored)
+        reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
+    else
+        settle_unstored(courier, legs, count, reply);
+}
+
+/* Before any end of data it must be certain that what is left over can be stored. */
+static void courier_end(struct courier *base, struct reply *reply)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+
+    base->stored = false;
+    if (courier->stored != NULL) {
+        enum own_reply why = courier->out->store->sync(courier->stored);
+        if (why != REPLY_OK)
+            give_up_store(courier, why);
+    }
+    if (courier->room == REPLY_OK) {
+        settle(courier, reply);
+    } else {
+        reply_own(reply, courier->room);
+        log_refused(courier, reply);
+    }
     forget(courier);
 }
 
@@ -485,5 +580,6 @@ struct courier *courier_out_new(const struct outbound *out)
     }
     courier->base.ops = &ops;
     courier->out = out;
+    reply_own(&courier->slow, REPLY_REMOTE_SLOW);
     return &courier->base;
 }

@@ -17,9 +17,11 @@
 
 #define HEADER_SCAN_OCTETS 65536 /* in which TLS-Required is looked for */
 #define BLOCK_OCTETS 32768
+#define STOP_TIMEOUT_MS 5000 /* for a thread that was told to end */
 
 /* The recipients of a job that go in one transaction. */
 struct part {
+    struct depot *depot;
     struct delivery_job *job;
     const struct outbound *out;
     const struct route *route;
@@ -292,6 +294,32 @@ static void note_results(const struct part *part)
     }
 }
 
+/* The live courier gave it the message, and its answer is what there is to wait for. False when there is
+ * no such next hop. */
+static bool await_part(struct part *part, const char *domain)
+{
+    struct awaited *awaited = depot_take_awaited(part->depot, part->job->envelope->id, domain);
+
+    if (awaited == NULL)
+        return false;
+    delivery_owe(part->job);
+    part->job->reached = true;
+    part->leg = awaited->leg;
+    if (!leg_wait(part->leg, awaited->until)) {
+        sender_stop(part->leg->sender, false);
+        leg_wait(part->leg, deadline_in_ms(STOP_TIMEOUT_MS));
+    }
+    for (size_t i = 0; i < part->count && !part->leg->pending; i++) {
+        const struct transaction *transaction = &part->leg->transaction;
+        set_result(part, i, &transaction->verdict, transaction->ours);
+        part->job->results[part->results[i]].relayed =
+            !(part->leg->remote.hop.capabilities.extensions & NEXTHOP_DSN);
+    }
+    note_results(part);
+    depot_drop_awaited(part->depot, awaited);
+    return true;
+}
+
 static void deliver_all(struct part *part, bool *done)
 {
     fill_envelope(part);
@@ -299,6 +327,8 @@ static void deliver_all(struct part *part, bool *done)
         if (done[first] || stops(part))
             continue;
         const char *domain = collect(part, first, done);
+        if (await_part(part, domain))
+            continue;
         part->leg = leg_new(part->out, part->route, domain, &part->envelope);
         if (part->leg == NULL) {
             part->job->reached = true;
@@ -318,6 +348,7 @@ void depot_deliver(void *context, struct delivery_job *job)
     bool *done = calloc(job->count, sizeof *done);
 
     if (part != NULL && done != NULL) {
+        part->depot = context;
         part->job = job;
         part->out = depot_snapshot(context);
         deliver_all(part, done);

@@ -9,6 +9,17 @@
 
 #include "out/depot.h"
 
+struct leg;
+
+/* The next hop of a stored message that has not answered yet. */
+struct awaited {
+    uint64_t id;
+    struct leg *leg; /* pending, with a reference of its snapshot */
+    struct deadline until;
+    bool taken; /* a delivery waits for it */
+    struct awaited *next;
+};
+
 struct depot {
     char *folder;
     struct spool *spool;
@@ -17,7 +28,20 @@ struct depot {
     struct outbound *first; /* a reference: for the names of destinations */
     pthread_mutex_t lock;
     struct outbound *current; /* a reference, under the lock */
+    struct awaited *awaited;  /* under the lock */
 };
+
+/* The message is about to be stored, and this leg to be its next hop's. False when out of memory. */
+bool depot_await(struct depot *depot, uint64_t id, struct leg *leg);
+/* The leg that has what a message holds for this domain, to be given back by depot_drop_awaited();
+ * NULL: there is none. */
+struct awaited *depot_take_awaited(struct depot *depot, uint64_t id, const char *domain);
+void depot_drop_awaited(struct depot *depot, struct awaited *awaited);
+/* Takes those of a message out again, which are the caller's as before. */
+void depot_unawait(struct depot *depot, uint64_t id);
+/* What has not got as far as the end of its data is given up. */
+void depot_stop_awaited(struct depot *depot);
+void depot_free_awaited(struct depot *depot);
 
 /* The newest snapshot; to be given back by service_unref(). */
 struct outbound *depot_snapshot(struct depot *depot);

@@ -137,6 +137,17 @@ static int write_data(struct out_stored *stored, const struct iovec *iov, int co
     return depot_write(stored->message, iov, count) == REPLY_OK ? 0 : -1;
 }
 
+static int reader(struct out_stored *stored)
+{
+    return spool_reader(stored->message);
+}
+
+static enum own_reply sync_data(struct out_stored *stored)
+{
+    struct error err = {""};
+    return judge(spool_sync_data(stored->message, &err), &err);
+}
+
 static void free_stored(struct out_stored *stored)
 {
     spool_envelope_clear(&stored->envelope);
@@ -170,10 +181,10 @@ static bool add_result(struct out_stored *stored, const struct out_result *resul
     recipient->state = result->delivered                   ? RECIPIENT_DELIVERED
                        : reply_is_permanent(result->reply) ? RECIPIENT_FAILED
                                                            : RECIPIENT_QUEUED;
-    recipient->attempts = 1;
+    recipient->attempts = result->pending == NULL;
     recipient->last_try = now;
     if (recipient->state == RECIPIENT_QUEUED)
-        recipient->next_try = first_retry(stored, now);
+        recipient->next_try = result->pending == NULL ? first_retry(stored, now) : now;
     depot_reply_text(result->reply, reply);
     spool_envelope_set_text(&recipient->reply, reply, ENVELOPE_REPLY_MAX);
     if (!result->ours && depot_remote_name(result->relay, remote)[0] != '\0')
@@ -181,18 +192,40 @@ static bool add_result(struct out_stored *stored, const struct out_result *resul
     return true;
 }
 
+/* Before the message is to be had: it may be taken at once. */
+static bool await_pending(struct out_stored *stored, const struct out_result *results, size_t count)
+{
+    const uint64_t id = spool_message_id(stored->message);
+
+    for (size_t i = 0; i < count; i++) {
+        size_t first = 0;
+        while (results[first].pending != results[i].pending)
+            first++;
+        if (results[i].pending != NULL && first == i &&
+            !depot_await(stored->depot, id, results[i].pending))
+            return false;
+    }
+    return true;
+}
+
 static int commit(struct out_stored *stored, const struct out_result *results, size_t count)
 {
+    struct depot *depot = stored->depot;
+    const uint64_t id = spool_message_id(stored->message);
     enum own_reply result = REPLY_OK;
     int64_t now = (int64_t)time(NULL);
 
-    for (size_t i = 0; i < count; i++) {
-        if (!add_result(stored, &results[i], now)) {
-            abort_stored(stored);
-            return -1;
-        }
+    bool added = await_pending(stored, results, count);
+    for (size_t i = 0; i < count && added; i++)
+        added = add_result(stored, &results[i], now);
+    if (!added) {
+        depot_unawait(depot, id);
+        abort_stored(stored);
+        return -1;
     }
-    result = depot_commit(stored->depot, stored->message, stored->from, &stored->envelope);
+    result = depot_commit(depot, stored->message, stored->from, &stored->envelope);
+    if (result != REPLY_OK)
+        depot_unawait(depot, id);
     free_stored(stored);
     return result == REPLY_OK ? 0 : -1;
 }
@@ -203,6 +236,8 @@ void depot_make_store(struct depot *depot)
         .context = depot,
         .begin = begin,
         .write = write_data,
+        .file = reader,
+        .sync = sync_data,
         .commit = commit,
         .abort = abort_stored,
     };

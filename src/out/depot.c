@@ -111,6 +111,7 @@ void depot_wind_down(struct depot *depot)
 {
     if (depot->pool != NULL)
         delivery_wind_down(depot->pool);
+    depot_stop_awaited(depot);
 }
 
 /* Threads that only try to reach somebody need not be waited for: nothing has happened yet. */
@@ -140,6 +141,7 @@ bool depot_close(struct depot *depot, struct deadline deadline)
     if (depot->pool != NULL && !wait_for_threads(depot, deadline))
         return false;
     delivery_stop(depot->pool);
+    depot_free_awaited(depot);
     if (depot->spool != NULL)
         spool_close(depot->spool);
     forget(depot->current);

@@ -161,6 +161,7 @@ void leg_free(struct leg *leg)
     if (leg == NULL)
         return;
     struct transaction *transaction = &leg->transaction;
+    sender_free(leg->sender);
     if (transaction_is_clean(transaction) && !transaction->mail_due)
         leg_keep(leg);
     if (transaction->connected)
@@ -433,6 +434,32 @@ void leg_final_reply(struct leg *leg, struct deadline deadline)
     leg_soften(leg, &leg->transaction.verdict);
     if (leg->transaction.connected)
         leg_keep(leg);
+}
+
+static void leg_conclude(struct transaction *transaction)
+{
+    struct leg *leg = leg_of(transaction);
+    leg_final_reply(leg, deadline_in_ms(leg->out->config->out.timeouts.final));
+}
+
+void leg_start_sending(struct leg *leg, int file)
+{
+    struct transaction *transaction = &leg->transaction;
+
+    snprintf(leg->own_session, sizeof leg->own_session, "%s", leg->session);
+    leg->session = leg->contact.session = leg->own_session;
+    leg->sender = sender_start(transaction, file, leg_conclude);
+    leg->pending = leg->sender != NULL;
+    if (leg->pending)
+        return;
+    transaction_abort(transaction);
+    transaction_judge(transaction, REPLY_BACKEND_BUSY);
+}
+
+bool leg_wait(struct leg *leg, struct deadline deadline)
+{
+    leg->pending = leg->pending && !sender_wait(leg->sender, deadline);
+    return !leg->pending;
 }
 
 void leg_remember_deferral(struct leg *leg)

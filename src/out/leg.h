@@ -11,6 +11,7 @@
 #define POSTERN_OUT_LEG_H
 
 #include "out/contact.h"
+#include "out/sender.h"
 #include "smtp/transaction.h"
 
 struct leg {
@@ -31,7 +32,10 @@ struct leg {
     size_t batch_count, told;
     const struct recipient **accepted; /* of all batches */
     size_t accepted_count;
-    bool unreachable; /* judged, and that speaks against the destination, not the message */
+    bool unreachable;      /* judged, and that speaks against the destination, not the message */
+    struct sender *sender; /* NULL: mail data is written by whoever has the leg */
+    bool pending;          /* the sender is at work: the transaction is its own */
+    char own_session[40];  /* then: the client's may end before */
 };
 
 /* For the destination of this domain. NULL when out of memory. */
@@ -66,11 +70,17 @@ bool leg_next_transaction(struct leg *leg);
 /* No host took the message now, and the client will come again: then others are asked first. */
 void leg_remember_deferral(struct leg *leg);
 
+/* In data: the file, in which the message is being stored, goes out on a thread of its own, with the end
+ * of data and the final reply. `pending` until leg_wait() says that the transaction is judged. On failure
+ * it is, and left. */
+void leg_start_sending(struct leg *leg, int file);
+bool leg_wait(struct leg *leg, struct deadline deadline);
+
 /* The reply to the end of data into the verdict: only in data. The connection is then kept for the next
  * message or dropped. */
 void leg_final_reply(struct leg *leg, struct deadline deadline);
 
-/* What was decided; only where the transaction is judged. */
+/* What was decided; only where the transaction is judged, and not pending. */
 const struct reply *leg_verdict(const struct leg *leg);
 
 /* Whose reply the verdict is: "mx.example.net[192.0.2.1]:25", or "none". */

@@ -97,6 +97,7 @@ static const struct {
     [REPLY_REMOTE_TOO_BIG] = {552, "5.3.4", "Message too big for the recipient's mail server"},
     [REPLY_STORE_FULL] = {452, "4.3.1", "No room to store the message now, try again later"},
     [REPLY_STORE_FAILED] = {451, "4.3.0", "The message cannot be stored now, try again later"},
+    [REPLY_REMOTE_SLOW] = {451, "4.4.2", "The recipient's mail server has not answered yet"},
     [REPLY_REMOTE_LOST] = {451, "4.4.2", "Lost connection to the recipient's mail server"},
     [REPLY_XCLIENT_DENIED] = {550, "5.7.0", "Error: insufficient authorization"},
     [REPLY_DRAIN_LIMIT] = {421, "4.4.2", "Mail data refused and too long, try again later"},

@@ -40,6 +40,7 @@ struct spool_message {
     uint64_t id;
     uint64_t size;
     int fd;
+    int reader; /* -1: not asked for */
     bool failed;
 };
 
@@ -310,6 +311,7 @@ enum spool_result spool_begin(struct spool *spool, enum spool_purpose purpose, u
         return SPOOL_BROKEN;
     }
     begun->spool = spool;
+    begun->reader = -1;
     result = spool_create_data(begun, err);
     if (result != SPOOL_OK) {
         free(begun);
@@ -381,6 +383,7 @@ static void spool_withdraw(struct spool_message *message)
 static void spool_free_message(struct spool_message *message)
 {
     spool_close_fd(message->fd);
+    spool_close_fd(message->reader);
     free(message);
 }
 
@@ -390,6 +393,28 @@ void spool_abort(struct spool_message *message)
         return;
     spool_withdraw(message);
     spool_free_message(message);
+}
+
+enum spool_result spool_sync_data(struct spool_message *message, struct error *err)
+{
+    char name[SPOOL_NAME_MAX];
+
+    if (!message->failed && fsync(message->fd) == 0 && fsync(message->spool->queue_fd) == 0)
+        return SPOOL_OK;
+    message->failed = true;
+    return spool_failure(message->spool, _("sync"),
+                         spool_file_name(message->id, SPOOL_DATA_NEW, name), err);
+}
+
+int spool_reader(struct spool_message *message)
+{
+    char name[SPOOL_NAME_MAX];
+
+    if (message->reader < 0)
+        message->reader =
+            openat(message->spool->queue_fd, spool_file_name(message->id, SPOOL_DATA_NEW, name),
+                   O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return message->reader;
 }
 
 /* Written at the same time, the two need one wait for the disk and not two. */

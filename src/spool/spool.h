@@ -82,6 +82,13 @@ enum spool_result spool_begin(struct spool *spool, enum spool_purpose purpose, u
 enum spool_result spool_write(struct spool_message *message, const struct iovec *iov, int count,
                               struct error *err);
 
+/* What was written is on disk, if under a temporary name: whatever keeps the disk from taking a message
+ * is known now. */
+enum spool_result spool_sync_data(struct spool_message *message, struct error *err);
+
+/* The mail data, for reading while it is written: good until the message is freed. -1 (errno). */
+int spool_reader(struct spool_message *message);
+
 /* Sets id and size in the envelope and makes both durable. The message is freed in any case; after
  * a failure nothing of it is left (or, when even that cannot be had, it is logged). */
 enum spool_result spool_commit(struct spool_message *message, struct spool_envelope *envelope,

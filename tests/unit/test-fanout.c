@@ -9,10 +9,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "out/courier.h"
+#include "out/leg.h"
 
 #define HOPS 4
 #define LINE_MAX_OCTETS 4096
@@ -204,6 +206,9 @@ static struct config *make_config(const char *more)
 struct out_stored {
     GString *data;
     GString *results;
+    int file;           /* what was written, to be read */
+    unsigned syncs;     /* that go well */
+    unsigned pending;   /* legs that were handed over */
     bool begins, commits;
     unsigned begun, aborted;
 };
@@ -222,7 +227,18 @@ static int store_write(struct out_stored *stored, const struct iovec *iov, int c
 {
     for (int i = 0; i < count; i++)
         g_string_append_len(stored->data, iov[i].iov_base, (gssize)iov[i].iov_len);
+    g_assert_cmpint(writev(stored->file, iov, count), >, 0);
     return 0;
+}
+
+static int store_file(struct out_stored *stored)
+{
+    return stored->file;
+}
+
+static enum own_reply store_sync(struct out_stored *stored)
+{
+    return stored->syncs-- > 0 ? REPLY_OK : REPLY_STORE_FAILED;
 }
 
 static int store_commit(struct out_stored *stored, const struct out_result *results, size_t count)
@@ -230,6 +246,12 @@ static int store_commit(struct out_stored *stored, const struct out_result *resu
     for (size_t i = 0; i < count; i++)
         g_string_append_printf(stored->results, "%s %s %d;", results[i].recipient->path.mailbox,
                                results[i].delivered ? "delivered" : "left", results[i].reply->code);
+    for (size_t i = 0; stored->commits && i < count; i++) {
+        if (results[i].pending != NULL) {
+            stored->pending++;
+            leg_free(results[i].pending); /* one recipient each */
+        }
+    }
     return stored->commits ? 0 : -1;
 }
 
@@ -245,6 +267,8 @@ static struct out_stored *roomy_new(void)
     stored->data = g_string_new(NULL);
     stored->results = g_string_new(NULL);
     stored->begins = stored->commits = true;
+    stored->syncs = G_MAXINT;
+    stored->file = memfd_create("stored", MFD_CLOEXEC);
     return stored;
 }
 
@@ -252,6 +276,7 @@ static void stored_free(struct out_stored *stored)
 {
     g_string_free(stored->data, TRUE);
     g_string_free(stored->results, TRUE);
+    close(stored->file);
     g_free(stored);
 }
 
@@ -268,7 +293,8 @@ static void open_world(struct world *world, const struct script *scripts, const 
     g_assert_cmpstr(err.text, ==, "");
     world->stored = roomy_new();
     world->store =
-        (struct out_store){world->stored, store_begin, store_write, store_commit, store_abort};
+        (struct out_store){world->stored, store_begin,  store_write, store_file,
+                           store_sync,    store_commit, store_abort};
     if (config->out.spool[0] != '\0')
         world->out->store = &world->store;
     config_unref(config);
