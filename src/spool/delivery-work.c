@@ -448,10 +448,11 @@ enum queue_answer delivery_hold(struct delivery_pool *pool, uint64_t id, struct 
     return answer == QUEUE_DONE ? delivery_record_hold(pool, id, true, err) : answer;
 }
 
+/* And here the disk: once it is released it may be gone. */
 enum queue_answer delivery_release(struct delivery_pool *pool, uint64_t id, struct error *err)
 {
-    enum queue_answer answer = queue_release(pool->queue, id);
-    return answer == QUEUE_DONE ? delivery_record_hold(pool, id, false, err) : answer;
+    enum queue_answer answer = delivery_record_hold(pool, id, false, err);
+    return answer == QUEUE_DONE ? queue_release(pool->queue, id) : answer;
 }
 
 /* Marks them in our copy, which the sender's report is made from, and lists them. */
