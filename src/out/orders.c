@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 #include "out/depot.h"
 
 #define BLOCK_OCTETS 16384
+#define HANDS 8 /* threads that carry out an order for many messages */
+#define HAND_STACK_SIZE (256 * 1024)
 #define PROGRESS_MS 1000 /* so often whoever waits is told how far it is */
 
 /* One request. */
@@ -24,9 +27,18 @@ struct order {
     struct spool_selection selection;
     bool bounce, header_only;
     struct spool *spool; /* the files, for reading */
-    unsigned changed, busy;
     struct deadline progress;
-    bool gone; /* nobody hears us any more */
+    bool gone;            /* nobody hears us any more */
+    pthread_mutex_t lock; /* of what follows */
+    unsigned changed, busy;
+    /* Messages that are to be changed: several at a time, so that they share what they wait for, the
+     * disk. */
+    pthread_cond_t moved; /* one came, or one was taken */
+    uint64_t ids[HANDS * 4];
+    size_t first, count;
+    bool ended;
+    pthread_t hands[HANDS];
+    size_t hand_count;
 };
 
 /* Looking. */
@@ -122,16 +134,78 @@ static enum queue_answer change(struct order *order, uint64_t id, struct error *
         answer = depot_retry(order->depot, id);
     else
         answer = delivery_discard(pool, id, order->selection.domain, order->bounce, err);
+    pthread_mutex_lock(&order->lock);
     order->changed += answer == QUEUE_DONE;
     order->busy += answer == QUEUE_BUSY;
+    pthread_mutex_unlock(&order->lock);
     return answer;
 }
 
 static void tell_progress(struct order *order)
 {
-    order->gone = control_printf(order->client, "done %u %u\n", order->changed, order->busy) != 0 ||
+    pthread_mutex_lock(&order->lock);
+    unsigned changed = order->changed, busy = order->busy;
+    pthread_mutex_unlock(&order->lock);
+    order->gone = control_printf(order->client, "done %u %u\n", changed, busy) != 0 ||
                   control_flush(order->client) != 0;
     order->progress = deadline_in_ms(PROGRESS_MS);
+}
+
+static bool take_id(struct order *order, uint64_t *id)
+{
+    pthread_mutex_lock(&order->lock);
+    while (order->count == 0 && !order->ended)
+        pthread_cond_wait(&order->moved, &order->lock);
+    bool taken = order->count > 0;
+    if (taken) {
+        *id = order->ids[order->first];
+        order->first = (order->first + 1) % (HANDS * 4);
+        order->count--;
+        pthread_cond_broadcast(&order->moved);
+    }
+    pthread_mutex_unlock(&order->lock);
+    return taken;
+}
+
+static void *run_hand(void *context)
+{
+    struct order *order = context;
+    struct error err;
+    uint64_t id;
+    while (take_id(order, &id))
+        change(order, id, &err);
+    return NULL;
+}
+
+static void start_hands(struct order *order)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, HAND_STACK_SIZE);
+    while (order->hand_count < HANDS &&
+           pthread_create(&order->hands[order->hand_count], &attributes, run_hand, order) == 0)
+        order->hand_count++;
+    pthread_attr_destroy(&attributes);
+}
+
+static void end_hands(struct order *order)
+{
+    pthread_mutex_lock(&order->lock);
+    order->ended = true;
+    pthread_cond_broadcast(&order->moved);
+    pthread_mutex_unlock(&order->lock);
+    for (size_t i = 0; i < order->hand_count; i++)
+        pthread_join(order->hands[i], NULL);
+}
+
+static void hand_over(struct order *order, uint64_t id)
+{
+    pthread_mutex_lock(&order->lock);
+    while (order->count == HANDS * 4)
+        pthread_cond_wait(&order->moved, &order->lock);
+    order->ids[(order->first + order->count++) % (HANDS * 4)] = id;
+    pthread_cond_broadcast(&order->moved);
+    pthread_mutex_unlock(&order->lock);
 }
 
 static void change_found(void *context, const struct spool_envelope *envelope)
@@ -140,7 +214,10 @@ static void change_found(void *context, const struct spool_envelope *envelope)
     struct error err;
     if (order->gone || !spool_envelope_is_selected(envelope, &order->selection))
         return;
-    change(order, envelope->id, &err);
+    if (order->hand_count > 0)
+        hand_over(order, envelope->id);
+    else
+        change(order, envelope->id, &err);
     if (deadline_passed(order->progress))
         tell_progress(order);
 }
@@ -184,7 +261,10 @@ static void change_some(struct order *order)
     }
     control_ok(order->client, "%s", "");
     tell_progress(order);
-    if (spool_scan(order->spool, change_found, order, &counts, &err) != 0)
+    start_hands(order);
+    int result = spool_scan(order->spool, change_found, order, &counts, &err);
+    end_hands(order);
+    if (result != 0)
         control_printf(order->client, "error %s\n", err.text);
     tell_progress(order);
 }
@@ -241,6 +321,8 @@ void orders_handle(void *context, struct control_client *client, const char *con
 {
     struct order order = {.depot = context, .client = client, .progress = deadline_in_ms(0)};
 
+    pthread_mutex_init(&order.lock, NULL);
+    pthread_cond_init(&order.moved, NULL);
     if (count < 2 || strcmp(words[0], "queue") != 0) {
         control_error(client, "no such request");
     } else if (order.depot == NULL) {
@@ -254,4 +336,6 @@ void orders_handle(void *context, struct control_client *client, const char *con
         else
             run_order(&order);
     }
+    pthread_cond_destroy(&order.moved);
+    pthread_mutex_destroy(&order.lock);
 }
