@@ -180,6 +180,8 @@ struct config_in {
     bool reverse_dns;
     int bare_newlines; /* enum config_newlines */
     char *state;       /* "" = nothing is remembered over a restart */
+    bool missed;       /* keep the ledger of missed mail ... */
+    bool missed_sender; /* ... with whole senders */
     int64_t workers;
     int64_t greet_delay_ms;
     struct config_clients clients;

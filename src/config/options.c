@@ -244,9 +244,16 @@ static const struct option all_rows[] = {
         "refused.")},
     {"in.state", OPTION_FOLDER, offsetof(struct config, in.state), STATEDIR, 0, 0, NULL,
      N_("The folder for what is remembered over a restart: what each backend offers, so that EHLO "
-        "does not depend on whether it is up. Empty: nothing is. Until a backend has been seen "
+        "does not depend on whether it is up; and the ledger of missed mail. Empty: nothing is. "
+        "Until a backend has been seen "
         "once, SIZE as limits.message_size, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES, DSN and "
         "CHUNKING are offered, and what then turns out to be missing is 451.")},
+    {"in.missed", OPTION_BOOLEAN, offsetof(struct config, in.missed), "true", 0, 0, NULL,
+     N_("Keep a ledger of who was put off while the backend could not be reached, and who has come "
+        "back; see relayctl missed. It holds the sender's domain, the recipient and the client's "
+        "name or network, for 14 days, and no mail.")},
+    {"in.missed_sender", OPTION_BOOLEAN, offsetof(struct config, in.missed_sender), "false", 0, 0,
+     NULL, N_("Keep the sender's whole address in it.")},
     {"in.workers", OPTION_INTEGER, offsetof(struct config, in.workers), "56", 1, 1024, NULL,
      N_("Worker threads. A worker waits for the backend only, so the backend's max_sessions and "
         "8 more leave enough to answer new clients at any time. Clients that are idle, slow, or "
@@ -619,6 +626,9 @@ static const struct {
     {"control", CONFIG_PART_IN | CONFIG_PART_OUT},
     {"in.listen", CONFIG_PART_IN},
     {"in.workers", CONFIG_PART_IN},
+    {"in.state", CONFIG_PART_IN},
+    {"in.missed", CONFIG_PART_IN},
+    {"in.missed_sender", CONFIG_PART_IN},
     {"in.limits.queue", CONFIG_PART_IN},
     {"hostname", CONFIG_PART_OUT}, /* in notices to senders */
     {"out.listen", CONFIG_PART_OUT},

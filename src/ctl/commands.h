@@ -12,6 +12,7 @@ int certificate_main(int argc, char **argv);
 int check_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 int hosts_main(int argc, char **argv);
+int missed_main(int argc, char **argv);
 int init_main(int argc, char **argv);
 int import_main(int argc, char **argv);
 int password_main(int argc, char **argv);

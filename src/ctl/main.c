@@ -23,6 +23,7 @@ static const struct {
     {"hosts", hosts_main, N_("show the hosts that relay-out could not reach of late")},
     {"import-haraka", import_main, N_("print a relay.conf out of Haraka's files")},
     {"init", init_main, N_("write the first relay.conf, and say what goes where besides")},
+    {"missed", missed_main, N_("show who was put off in an outage, and who has come back")},
     {"password", password_main, N_("set the password of a user who may log in at relay-out")},
     {"queue", queue_main, N_("show and change what relay-out keeps to deliver later")},
     {"test", test_main, N_("send a message through the relay, and show each step")},

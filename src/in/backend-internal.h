@@ -34,7 +34,8 @@ struct backend {
     bool submission;
     struct tls_client *tls;
     struct backend_census *census;
-    struct counters *counters;  /* borrowed */
+    struct counters *counters; /* borrowed, as the next one */
+    struct missed *missed;
     pthread_t keeper;           /* joined by the census */
     struct backend *next_ended; /* in the census */
     int wake_fd;                /* eventfd: the keeper shall look */

@@ -173,6 +173,26 @@ struct counters *backend_counters(const struct backend *backend)
     return backend->counters;
 }
 
+struct missed *backend_missed(const struct backend *backend)
+{
+    return backend->missed;
+}
+
+/* Who was put off meanwhile is asked for by relayctl missed. */
+static void backend_log_outage(const struct backend *backend, int64_t since, int64_t seconds)
+{
+    char name[BACKEND_NAME_MAX];
+    struct log_line line;
+
+    log_begin(&line, LOG_LEVEL_NOTICE, "event=outage");
+    log_str(&line, "status", "over");
+    log_str(&line, "backend", backend_name(backend, name));
+    log_int(&line, "seconds", seconds);
+    if (backend->missed != NULL)
+        log_int(&line, "missed", missed_since(backend->missed, since));
+    log_end(&line);
+}
+
 static void backend_log_health(const struct backend *backend, bool up, int64_t was_s,
                                const char *reason)
 {
@@ -194,12 +214,14 @@ static void backend_log_health(const struct backend *backend, bool up, int64_t w
 void backend_note(struct backend *backend, bool up, const char *reason)
 {
     struct backend_health *health = &backend->health;
-    int64_t now = (int64_t)time(NULL), was_s = -1;
+    int64_t now = (int64_t)time(NULL), since = health->since, was_s = -1;
 
     pthread_mutex_lock(&backend->lock);
     bool changed = health->status != (up ? BACKEND_UP : BACKEND_DOWN) && backend->references > 0;
-    if (changed && health->status != BACKEND_UNKNOWN)
-        was_s = now - health->since;
+    if (changed && health->status != BACKEND_UNKNOWN) {
+        since = health->since;
+        was_s = now - since;
+    }
     if (changed) {
         health->status = up ? BACKEND_UP : BACKEND_DOWN;
         health->since = now;
@@ -211,6 +233,8 @@ void backend_note(struct backend *backend, bool up, const char *reason)
     pthread_mutex_unlock(&backend->lock);
     if (changed)
         backend_log_health(backend, up, was_s, reason);
+    if (changed && up && was_s >= 0)
+        backend_log_outage(backend, since, was_s);
 }
 
 void backend_refused(struct backend *backend, const char *reason)
@@ -233,7 +257,7 @@ static struct tls_client *make_tls(const struct config_backend *settings, struct
 
 struct backend *backend_new(struct config *config, const struct config_backend *settings,
                             bool submission, struct backend_census *census,
-                            struct counters *counters, struct error *err)
+                            struct counters *counters, struct missed *missed, struct error *err)
 {
     struct backend *backend = calloc(1, sizeof *backend);
 
@@ -247,6 +271,7 @@ struct backend *backend_new(struct config *config, const struct config_backend *
     backend->references = 1;
     backend->census = census;
     backend->counters = counters;
+    backend->missed = missed;
     backend->health.since = (int64_t)time(NULL);
     backend->health.connect_ms = -1;
     backend->config = config_ref(config);

@@ -24,6 +24,7 @@
 #include "base/error.h"
 #include "base/wakeup.h"
 #include "config/config.h"
+#include "in/missed.h"
 #include "net/tls.h"
 #include "smtp/counters.h"
 #include "smtp/nexthop.h"
@@ -53,10 +54,10 @@ void backend_health(struct backend *backend, struct backend_health *out);
 const char *backend_name(const struct backend *backend, char out[BACKEND_NAME_MAX]);
 
 /* `settings` stands in `config`, of which a reference is taken. `submission`: clients log in there.
- * `counters` are borrowed, and may be NULL. Starts the keeper. NULL with a reason. */
+ * `counters` and `missed` are borrowed, and may be NULL. Starts the keeper. NULL with a reason. */
 struct backend *backend_new(struct config *config, const struct config_backend *settings,
                             bool submission, struct backend_census *census,
-                            struct counters *counters, struct error *err);
+                            struct counters *counters, struct missed *missed, struct error *err);
 struct backend *backend_ref(struct backend *backend);
 void backend_unref(struct backend *backend);
 
@@ -114,6 +115,7 @@ bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
                         struct address *host);
 
 struct counters *backend_counters(const struct backend *backend);
+struct missed *backend_missed(const struct backend *backend);
 
 /* A host took the connection and serves nobody, and no other is left. */
 void backend_refused(struct backend *backend, const char *reason);

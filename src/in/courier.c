@@ -27,12 +27,58 @@ struct backend_courier {
     bool in_transaction;      /* MAIL has gone out, or was about to when the verdict fell */
     bool challenged;          /* in mid-AUTH: the next line is for this connection only */
     char session_id[32];
+    /* For the ledger of missed mail: the batch that is being answered, and who was taken. */
+    const struct recipient *batch;
+    size_t answered;
+    char *taken; /* their mailboxes, each with a NUL behind it; owned */
+    size_t taken_len, taken_size;
 };
 
 static struct backend_courier *courier_of(struct transaction *transaction)
 {
     return (struct backend_courier *)((char *)transaction -
                                       offsetof(struct backend_courier, transaction));
+}
+
+/* Without memory the ledger knows one less. */
+static void courier_note_taken(struct backend_courier *courier, const char *mailbox)
+{
+    size_t len = strlen(mailbox) + 1;
+
+    if (courier->taken_len + len > courier->taken_size) {
+        size_t size = 2 * courier->taken_size + 512 + len;
+        char *taken = realloc(courier->taken, size);
+        if (taken == NULL)
+            return;
+        courier->taken = taken;
+        courier->taken_size = size;
+    }
+    memcpy(courier->taken + courier->taken_len, mailbox, len);
+    courier->taken_len += len;
+}
+
+/* A recipient has its answer. */
+static void courier_note_recipient(struct backend_courier *courier, const struct reply *reply)
+{
+    struct missed *missed = backend_missed(courier->backend);
+    const char *mailbox = courier->batch[courier->answered++].path.mailbox;
+
+    if (missed == NULL)
+        return;
+    missed_note(missed, courier->transaction.envelope, mailbox, reply, false);
+    if (reply_is_positive(reply))
+        courier_note_taken(courier, mailbox);
+}
+
+/* And now all of them that were taken. */
+static void courier_note_message(struct backend_courier *courier, const struct reply *reply)
+{
+    const char *end = courier->taken + courier->taken_len;
+
+    for (const char *at = courier->taken; courier->taken_len > 0 && at < end; at += strlen(at) + 1)
+        missed_note(backend_missed(courier->backend), courier->transaction.envelope, at, reply,
+                    true);
+    courier->taken_len = 0;
 }
 
 static struct deadline courier_step(const struct backend_courier *courier)
@@ -155,7 +201,10 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
                  envelope->client->session_id);
         transaction_begin(transaction, envelope);
         courier_connect(courier, envelope->client);
+        courier->taken_len = 0;
     }
+    courier->batch = recipients;
+    courier->answered = 0;
     transaction_begin_batch(transaction);
     for (size_t i = 0; i < count; i++)
         transaction_add(transaction, &recipients[i]);
@@ -164,7 +213,10 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
 
 static void courier_recipient_reply(struct courier *base, struct reply *reply)
 {
-    transaction_recipient_reply(&((struct backend_courier *)base)->transaction, reply);
+    struct backend_courier *courier = (struct backend_courier *)base;
+
+    transaction_recipient_reply(&courier->transaction, reply);
+    courier_note_recipient(courier, reply);
 }
 
 /* Where DATA went out together with recipients, its reply comes with theirs. Its time runs from here,
@@ -176,10 +228,13 @@ static bool courier_ask_data(struct courier *base)
 
 static void courier_data_reply(struct courier *base, struct reply *reply)
 {
-    struct transaction *transaction = &((struct backend_courier *)base)->transaction;
+    struct backend_courier *courier = (struct backend_courier *)base;
+    struct transaction *transaction = &courier->transaction;
 
     base->form = transaction->chunks ? COURIER_CHUNKS : COURIER_LINES;
     transaction_data_reply(transaction, reply);
+    if (reply->code >= 400)
+        courier_note_message(courier, reply);
 }
 
 static int courier_write(struct courier *base, const struct iovec *iov, int count)
@@ -197,6 +252,7 @@ static void courier_end(struct courier *base, struct reply *reply)
     transaction_final_reply(transaction,
                             deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms));
     *reply = transaction->verdict;
+    courier_note_message(courier, reply);
     courier_give_slot(courier);
 }
 
@@ -252,6 +308,7 @@ static void courier_free(struct courier *base)
         nexthop_quit(&courier->hop);
     backend_give_slot(courier->backend, &courier->slot);
     stream_buffers_free(&courier->buffers);
+    free(courier->taken);
     backend_unref(courier->backend);
     free(courier);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/i18n.h"
@@ -27,6 +28,7 @@
 /* Lives as long as the process. Changed by the main thread only. */
 struct relay_in {
     struct counters *counters; /* borrowed */
+    struct missed *missed;     /* NULL: off */
     pthread_mutex_t lock;      /* of the next two, which the control socket looks at */
     struct backend **backends; /* the current ones; a reload keeps those that it does not change */
     size_t backend_count;
@@ -76,7 +78,10 @@ static void *relay_in_start(const struct config *config, struct counters *counte
     }
     relay->counters = counters;
     pthread_mutex_init(&relay->lock, NULL);
-    relay->resolver = resolver_new(&resolver, err);
+    if (config->in.missed)
+        relay->missed = missed_open(config->in.state, config->in.missed_sender, err);
+    relay->resolver =
+        !config->in.missed || relay->missed != NULL ? resolver_new(&resolver, err) : NULL;
     if (relay->resolver != NULL)
         return relay;
     backend_census_free(relay->census);
@@ -101,6 +106,7 @@ static void relay_in_stop(void *shared)
         _exit(EX_OK);
     }
     resolver_free(relay->resolver);
+    missed_close(relay->missed);
     free(relay);
 }
 
@@ -342,9 +348,9 @@ static struct backend *backend_for(struct relay_in *relay, const struct inbound 
 
     if (backend == NULL)
         backend = find_backend(relay->backends, relay->backend_count, config, settings, submission);
-    return backend != NULL
-               ? backend
-               : backend_new(config, settings, submission, relay->census, relay->counters, err);
+    return backend != NULL ? backend
+                           : backend_new(config, settings, submission, relay->census,
+                                         relay->counters, relay->missed, err);
 }
 
 static int find_backends(struct inbound *inbound, struct relay_in *relay, struct error *err)
@@ -533,13 +539,56 @@ static void measure_backend(struct backend *backend, unsigned index, struct cont
                    backend_name(backend, name), health.reason[0] != '\0' ? health.reason : "-");
 }
 
+static void measure_missed(struct relay_in *relay)
+{
+    struct missed_counts counts;
+
+    missed_count(relay->missed, &counts);
+    int64_t age = counts.oldest != 0 ? (int64_t)time(NULL) - counts.oldest : 0;
+    counters_set(relay->counters, COUNTER_MISSED_PENDING, counts.pending);
+    counters_set(relay->counters, COUNTER_MISSED_OLDEST, age > 0 ? (uint64_t)age : 0);
+}
+
+/* A control_handler: "missed" is answered by a line for each entry,
+ *   missed STATE FIRST LAST SETTLED TRIES REASON NAMED SENDER RECIPIENT CLIENT
+ * with "-" for no sender. */
+static void relay_in_answer(void *shared, struct control_client *client, const char *const *words,
+                            size_t count)
+{
+    static const char *const states[] = {"pending", "came-back", "refused"};
+    struct relay_in *relay = shared;
+    unsigned entries;
+
+    if (count != 1 || strcmp(words[0], "missed") != 0) {
+        control_error(client, "no such request");
+        return;
+    }
+    if (relay->missed == NULL) {
+        control_error(client, "the ledger is off (in.missed)");
+        return;
+    }
+    struct missed_entry *list = missed_list(relay->missed, &entries);
+    control_ok(client, "%s", "");
+    for (unsigned i = 0; i < entries; i++) {
+        const struct missed_entry *entry = &list[i];
+        stats_put_line(client, "missed %s %lld %lld %lld %u %s %d %s %s %s", states[entry->state],
+                       (long long)entry->first, (long long)entry->last, (long long)entry->settled,
+                       entry->tries, missed_reason_name(entry->reason), entry->has_name,
+                       entry->sender[0] != '\0' ? entry->sender : "-", entry->recipient,
+                       entry->client);
+    }
+    free(list);
+}
+
 static void relay_in_measure(void *shared, struct control_client *client)
 {
     struct relay_in *relay = shared;
     unsigned index = 0;
 
-    if (client == NULL)
+    if (client == NULL) {
+        measure_missed(relay);
         return;
+    }
     pthread_mutex_lock(&relay->lock);
     for (size_t i = 0; i < relay->backend_count; i++) {
         if (!is_listed_before(relay->backends, i))
@@ -558,6 +607,7 @@ int main(int argc, char **argv)
         .start = relay_in_start,
         .service_new = relay_in_service,
         .measure = relay_in_measure,
+        .request = relay_in_answer,
         .stop = relay_in_stop,
     };
     return daemon_main(&program, argc, argv);

@@ -72,6 +72,11 @@ const struct event_row event_rows[] = {
      N_("status=down: the backend cannot be reached, or does not serve us; senders get 451 and "
         "come again. status=up: it serves us, again or for the first time. The relay looks by "
         "itself when there is no mail: a change is said within 30 seconds.")},
+    {EVENTS_IN, "outage", "notice",
+     N_("status=over: the backend is up again after so many seconds, and missed senders and "
+        "recipients were put off meanwhile; relayctl missed says who has come back.")},
+    {EVENTS_IN, "missed", "warning",
+     N_("status=memory: the ledger of missed mail cannot be written to its file, and why.")},
     {EVENTS_IN, "backend-unknown", "warning",
      N_("The backend has not been reached since the start, so what it offers is not known.")},
     {EVENTS_IN, "backend-unreachable", "warning", N_("A session could not reach the backend.")},

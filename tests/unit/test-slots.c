@@ -52,7 +52,7 @@ static void bed_open(struct bed *bed)
     g_unlink(file);
     bed->census = backend_census_new();
     bed->backend =
-        backend_new(bed->config, &bed->config->in.backend, false, bed->census, NULL, &err);
+        backend_new(bed->config, &bed->config->in.backend, false, bed->census, NULL, NULL, &err);
     g_assert_nonnull(bed->backend);
     for (int i = 0; i < WAITING; i++)
         bed->all[i].wakeup.wake = wake;
