@@ -480,8 +480,8 @@ static const struct option all_rows[] = {
     {"out.live_deadline", OPTION_DURATION, offsetof(struct config, out.live_deadline_ms), "120s",
      1000, 600000, NULL,
      N_("Where a message goes to several next hops: time for them to answer the end of the mail "
-        "data. For who has not answered by then it is stored. A single next hop has "
-        "timeouts.final.")},
+        "data. The message is stored then, and their answers are waited for from there on, "
+        "until timeouts.final, which a single next hop has at once.")},
     {"out.spool", OPTION_FOLDER, offsetof(struct config, out.spool), SPOOLDIR, 0, 0, NULL,
      N_("The folder of stored mail. Its parent must be there. Empty means that nothing is ever "
         "stored: then a message has one next hop, and recipients of further ones get 452 4.5.3.")},

@@ -502,6 +502,33 @@ def slow(world):
     assert len(hops[0].messages) == 1
 
 
+@scenario("next hops slower than the live deadline: one copy at each, whatever they answer in the end")
+def slow(world):
+    hops = world.hops(4)
+    for hop, said in zip(hops, ("250 2.0.0 taken", "250 2.0.0 taken", "550 5.7.1 no", "451 4.7.1 later")):
+        hop.pause, hop.dots = 3, [said]
+    relay = world.out(hops, 'live_deadline = "1s"; retry = [ "200ms" ];')
+    assert send("slow", *(f"x@d{i}.test" for i in range(4)))[0] == 250
+    for hop in hops:
+        hop.pause = 0
+    _, blocks, _ = report_of(world)
+    assert [b["Final-Recipient"] for b in blocks[1:]] == ["rfc822; x@d2.test"], blocks
+    relay.wait_empty()
+    assert [len(hop.messages) for hop in hops] == [1, 1, 0, 1], [len(hop.messages) for hop in hops]
+    # Only the one that said "later" was given it again.
+    assert [hop.bodies for hop in hops] == [1, 1, 1, 2], [hop.bodies for hop in hops]
+
+
+@scenario("SIGTERM waits for next hops that have not answered a message that was stored meanwhile")
+def ended_pending(world):
+    hops = world.hops(2)
+    hops[0].pause = hops[1].pause = 3
+    relay = world.out(hops, 'live_deadline = "1s"; retry = [ "200ms" ];')
+    assert send("pending", "x@d0.test", "y@d1.test")[0] == 250
+    relay.stop()
+    assert [len(hop.messages) for hop in hops] == [1, 1] and not glob.glob(f"{relay.spool}/*/*.env")
+
+
 @scenario("SIGHUP: what waits goes by the new routes")
 def reloaded(world):
     hops = world.hops(2)

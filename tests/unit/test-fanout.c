@@ -6,6 +6,7 @@
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,8 @@
 #define HOPS 4
 #define LINE_MAX_OCTETS 4096
 
-/* What it answers; NULL: what is usual. "close", "stall"; "bye TEXT": says that and closes. */
+/* What it answers; NULL: what is usual. "close", "stall"; "bye TEXT": says that and closes; "late TEXT":
+ * after the live deadline; "deaf TEXT": and reads nothing any more. */
 struct script {
     const char *banner, *ehlo, *mail, *rcpt, *data, *dot, *rset;
 };
@@ -49,9 +51,17 @@ static bool say(int fd, const char *script, const char *usual)
             ;
         return false;
     }
-    bool leaves = strncmp(text, "bye ", 4) == 0;
-    int len = snprintf(line, sizeof line, "%s\r\n", leaves ? text + 4 : text);
-    return send(fd, line, (size_t)len, MSG_NOSIGNAL) == len && !leaves;
+    bool leaves = strncmp(text, "bye ", 4) == 0, deaf = strncmp(text, "deaf ", 5) == 0;
+    bool late = strncmp(text, "late ", 5) == 0;
+    if (late)
+        g_usleep(1500000);
+    int len = snprintf(line, sizeof line, "%s\r\n", text + (leaves ? 4 : deaf || late ? 5 : 0));
+    bool sent = send(fd, line, (size_t)len, MSG_NOSIGNAL) == len;
+    if (deaf) {
+        struct pollfd poll_fd = {.fd = fd, .events = POLLRDHUP};
+        poll(&poll_fd, 1, 30000);
+    }
+    return sent && !leaves && !deaf;
 }
 
 static bool take_data(struct hop *hop, FILE *in)
@@ -206,9 +216,11 @@ static struct config *make_config(const char *more)
 struct out_stored {
     GString *data;
     GString *results;
-    int file;           /* what was written, to be read */
-    unsigned syncs;     /* that go well */
-    unsigned pending;   /* legs that were handed over */
+    int file;         /* what was written, to be read */
+    unsigned syncs;   /* that go well */
+    unsigned pending; /* legs that were handed over */
+    struct leg *legs[HOPS];
+    bool keeps; /* these; else they are ended at once */
     bool begins, commits;
     unsigned begun, aborted;
 };
@@ -248,8 +260,9 @@ static int store_commit(struct out_stored *stored, const struct out_result *resu
                                results[i].delivered ? "delivered" : "left", results[i].reply->code);
     for (size_t i = 0; stored->commits && i < count; i++) {
         if (results[i].pending != NULL) {
-            stored->pending++;
-            leg_free(results[i].pending); /* one recipient each */
+            stored->legs[stored->pending++] = results[i].pending; /* one recipient each */
+            if (!stored->keeps)
+                leg_free(results[i].pending);
         }
     }
     return stored->commits ? 0 : -1;
@@ -292,9 +305,8 @@ static void open_world(struct world *world, const struct script *scripts, const 
     world->out = outbound_new(config, world->remotes, NULL, &err);
     g_assert_cmpstr(err.text, ==, "");
     world->stored = roomy_new();
-    world->store =
-        (struct out_store){world->stored, store_begin,  store_write, store_file,
-                           store_sync,    store_commit, store_abort};
+    world->store = (struct out_store){world->stored, store_begin,  store_write, store_file,
+                                      store_sync,    store_commit, store_abort};
     if (config->out.spool[0] != '\0')
         world->out->store = &world->store;
     config_unref(config);
@@ -872,12 +884,13 @@ static void test_needs(void)
         bool asked, utf8;
         uint64_t size;
         const char *recipients, *codes, *enhanced;
-    } needs[] = {{true, true, 0, "a@hop0.example", "553 / 554", "5.6.7"},
-                 {true, false, 0, "a@hop0.example", "250 / 354 / 250", ""},
-                 {true, false, 0, "\xc3\xa4@hop0.example", "553 / 554", "5.6.7"},
-                 {true, false, 0, "\xc3\xa4@hop0.example b@hop0.example", "553 250 / 354 / 250", "5.6.7"},
-                 {false, false, 1001, "a@hop0.example", "552 / 554", "5.3.4"},
-                 {false, false, 1000, "a@hop0.example", "250 / 354 / 250", ""}};
+    } needs[] = {
+        {true, true, 0, "a@hop0.example", "553 / 554", "5.6.7"},
+        {true, false, 0, "a@hop0.example", "250 / 354 / 250", ""},
+        {true, false, 0, "\xc3\xa4@hop0.example", "553 / 554", "5.6.7"},
+        {true, false, 0, "\xc3\xa4@hop0.example b@hop0.example", "553 250 / 354 / 250", "5.6.7"},
+        {false, false, 1001, "a@hop0.example", "552 / 554", "5.3.4"},
+        {false, false, 1000, "a@hop0.example", "250 / 354 / 250", ""}};
     for (size_t i = 0; i < G_N_ELEMENTS(needs); i++) {
         struct world world;
         open_world(&world, NULL, "");
@@ -897,7 +910,8 @@ static void test_header_needs(void)
 {
     struct world world;
     struct reply reply;
-    struct iovec iov = {(void *)"Subject: x\r\n", 12}, more = {(void *)"To: \xc3\xa4\r\n\r\nx\r\n", 13};
+    struct iovec iov = {(void *)"Subject: x\r\n", 12},
+                 more = {(void *)"To: \xc3\xa4\r\n\r\nx\r\n", 13};
 
     open_world(&world, NULL, "");
     world.envelope.smtputf8 = true;
@@ -978,6 +992,118 @@ static void test_store(void)
         g_assert_cmpint(stored->aborted, ==, tries[i].begins && tries[i].results[0] == '\0');
         close_world(&world);
     }
+}
+
+/* The disk fails before DATA, before the end of data, or when what is left is to be stored. */
+static void test_disk(void)
+{
+    static const struct {
+        const char *name;
+        struct script first;
+        unsigned syncs;
+        bool commits;
+        const char *codes;
+        unsigned dots;
+    } tries[] = {
+        {"before DATA", {0}, 0, true, "250 250 / 451", 0},
+        {"before the end", {0}, 1, true, "250 250 / 354 / 451", 0},
+        {"before the end, one refused DATA",
+         {.data = "554 5.7.1 no"},
+         1,
+         true,
+         "250 250 / 354 / 451",
+         0},
+        {"after it, and all agree", {0}, 2, false, "250 250 / 354 / 250", 1},
+        {"after it, and all agree in the end",
+         {.dot = "late 250 2.0.0 ok"},
+         2,
+         false,
+         "250 250 / 354 / 250",
+         1},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(tries); i++) {
+        struct script scripts[HOPS] = {tries[i].first};
+        struct world world;
+        g_test_message("%s", tries[i].name);
+        open_world(&world, scripts, "live_deadline = 1;");
+        world.stored->syncs = tries[i].syncs;
+        world.stored->commits = tries[i].commits;
+        g_autofree char *codes = transact(&world, "a@hop0.example b@hop1.example");
+        g_assert_cmpstr(codes, ==, tries[i].codes);
+        close_world(&world);
+        for (int k = 0; k < 2; k++)
+            g_assert_cmpint(hops[k].dots, ==, tries[i].dots);
+    }
+}
+
+/* One that has not answered is handed over with the message, and may still answer. */
+static void test_pending(void)
+{
+    static const struct script scripts[HOPS] = {{.dot = "late 250 2.0.0 ok"},
+                                                {.dot = "late 550 5.7.1 no"}};
+    struct world world;
+    struct reply reply;
+
+    open_world(&world, scripts, "live_deadline = 1;");
+    world.stored->keeps = true;
+    g_autofree char *codes = transact(&world, "a@hop0.example b@hop1.example c@hop2.example");
+    g_assert_cmpstr(codes, ==, "250 250 250 / 354 / 250");
+    g_assert_cmpstr(
+        world.stored->results->str, ==,
+        "a@hop0.example left 451;b@hop1.example left 451;c@hop2.example delivered 250;");
+    g_assert_cmpint(world.stored->pending, ==, 2);
+    for (int i = 0; i < 2; i++) {
+        struct leg *leg = world.stored->legs[i];
+        g_assert_true(leg_wait(leg, deadline_in_ms(10000)));
+        reply = *leg_verdict(leg);
+        g_assert_cmpint(reply.code, ==, i == 0 ? 250 : 550);
+        leg_free(leg);
+    }
+    close_world(&world);
+    for (int k = 0; k < 3; k++)
+        g_assert_cmpint(hops[k].dots, ==, 1);
+}
+
+/* One that reads nothing holds up neither the client nor another. */
+static void test_stalled(void)
+{
+    static const struct script scripts[HOPS] = {{.data = "deaf 354 go"}};
+    static char block[65536];
+    struct iovec iov = {block, sizeof block};
+    struct world world;
+    struct reply reply;
+
+    for (size_t i = 0; i < sizeof block; i++)
+        block[i] = i % 64 == 62 ? '\r' : i % 64 == 63 ? '\n' : 'x';
+    open_world(&world, scripts, "live_deadline = 1;");
+    add(&world, "a@hop0.example");
+    add(&world, "b@hop1.example");
+    const struct courier_ops *ops = world.courier->ops;
+    ops->send(world.courier, &world.envelope, world.recipients, 2, COURIER_DATA);
+    ops->recipient_reply(world.courier, &reply);
+    ops->recipient_reply(world.courier, &reply);
+    ops->data_reply(world.courier, &reply);
+    g_assert_cmpint(reply.code, ==, 354);
+    world.stored->keeps = true;
+    for (int i = 0; i < 256; i++) /* more than the buffers of a connection hold */
+        g_assert_cmpint(ops->write(world.courier, &iov, 1), ==, 0);
+    ops->end(world.courier, &reply);
+    g_assert_cmpint(reply.code, ==, 250);
+    /* The other has all of it in time or, on a slow machine, while this one still reads nothing. */
+    g_assert_true(g_str_has_prefix(world.stored->results->str, "a@hop0.example left 451;"));
+    for (unsigned i = world.stored->pending; i > 0; i--) {
+        struct leg *leg = world.stored->legs[i - 1];
+        if (i == 2) {
+            g_assert_true(leg_wait(leg, deadline_in_ms(60000)));
+            g_assert_cmpint(leg_verdict(leg)->code, ==, 250);
+        } else {
+            g_assert_false(leg_wait(leg, deadline_in_ms(0)));
+        }
+        leg_free(leg);
+    }
+    close_world(&world);
+    g_assert_cmpint(hops[0].dots, ==, 0);
+    g_assert_cmpint(hops[1].dots, ==, 1);
 }
 
 /* The limit of sessions is kept, and a place that comes free is taken. */
@@ -1082,6 +1208,9 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/needs", test_needs);
     g_test_add_func("/fanout/header needs", test_header_needs);
     g_test_add_func("/fanout/store", test_store);
+    g_test_add_func("/fanout/disk", test_disk);
+    g_test_add_func("/fanout/pending", test_pending);
+    g_test_add_func("/fanout/stalled", test_stalled);
     g_test_add_func("/remotes/places", test_places);
     g_test_add_func("/remotes/turns", test_turns);
     g_test_add_func("/remotes/marks", test_marks);
