@@ -18,6 +18,7 @@ int import_main(int argc, char **argv);
 int password_main(int argc, char **argv);
 int queue_main(int argc, char **argv);
 int test_main(int argc, char **argv);
+int route_main(int argc, char **argv);
 int sink_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int tls_main(int argc, char **argv);

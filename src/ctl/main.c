@@ -27,6 +27,7 @@ static const struct {
     {"password", password_main, N_("set the password of a user who may log in at relay-out")},
     {"queue", queue_main, N_("show and change what relay-out keeps to deliver later")},
     {"test", test_main, N_("send a message through the relay, and show each step")},
+    {"route", route_main, N_("say what would happen to mail for an address")},
     {"sink", sink_main, N_("run a small mail server that takes mail and shows it")},
     {"status", status_main, N_("show on one screen whether all is well")},
     {"tls", tls_main, N_("show what a domain publishes about TLS, and what mail to it would meet")},

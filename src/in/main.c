@@ -29,7 +29,8 @@
 struct relay_in {
     struct counters *counters; /* borrowed */
     struct missed *missed;     /* NULL: off */
-    pthread_mutex_t lock;      /* of the next two, which the control socket looks at */
+    pthread_mutex_t lock;      /* of the next three, which the control socket looks at */
+    struct service *current;   /* a reference */
     struct backend **backends; /* the current ones; a reload keeps those that it does not change */
     size_t backend_count;
     struct backend_census *census;
@@ -99,6 +100,7 @@ static void drop_backends(struct backend **backends, size_t count)
 static void relay_in_stop(void *shared)
 {
     struct relay_in *relay = shared;
+    service_unref(relay->current);
     drop_backends(relay->backends, relay->backend_count);
     if (!backend_census_free(relay->census)) {
         /* Destructors must not run under a thread that is still at work. */
@@ -505,6 +507,11 @@ static struct service *relay_in_service(void *shared, struct config *config, str
         service_unref(&inbound->service);
         return NULL;
     }
+    pthread_mutex_lock(&relay->lock);
+    struct service *before = relay->current;
+    relay->current = service_ref(&inbound->service);
+    pthread_mutex_unlock(&relay->lock);
+    service_unref(before);
     return &inbound->service;
 }
 
@@ -549,6 +556,38 @@ static void measure_missed(struct relay_in *relay)
     counters_set(relay->counters, COUNTER_MISSED_OLDEST, age > 0 ? (uint64_t)age : 0);
 }
 
+/* "route ADDRESS" is answered by "refused REPLY", or "backend NAME, STATUS". */
+static void answer_route(struct relay_in *relay, struct control_client *client, const char *address)
+{
+    static const char *const words[] = {"not tried yet", "up", "down"};
+    char name[BACKEND_NAME_MAX], text[256];
+    struct backend_health health;
+    const void *route = NULL;
+    struct reply reply;
+    struct path path;
+    size_t used;
+
+    if (path_parse_forward(&path, address, strlen(address), &used) != PATH_OK ||
+        used != strlen(address)) {
+        control_error(client, "an address is wanted");
+        return;
+    }
+    pthread_mutex_lock(&relay->lock);
+    struct service *current = service_ref(relay->current);
+    pthread_mutex_unlock(&relay->lock);
+    control_ok(client, "%s", "");
+    enum own_reply verdict = check_recipient(current->rules.policy.context, &path, &route);
+    if (verdict == REPLY_OK) {
+        struct backend *backend = (struct backend *)route;
+        backend_health(backend, &health);
+        stats_put_line(client, "backend %s, %s", backend_name(backend, name), words[health.status]);
+    } else {
+        reply_own(&reply, verdict);
+        stats_put_line(client, "refused %s", reply_summary(&reply, text, sizeof text));
+    }
+    service_unref(current);
+}
+
 /* A control_handler: "missed" is answered by a line for each entry,
  *   missed STATE FIRST LAST SETTLED TRIES REASON NAMED SENDER RECIPIENT CLIENT
  * with "-" for no sender. */
@@ -559,6 +598,10 @@ static void relay_in_answer(void *shared, struct control_client *client, const c
     struct relay_in *relay = shared;
     unsigned entries;
 
+    if (count == 2 && strcmp(words[0], "route") == 0) {
+        answer_route(relay, client, words[1]);
+        return;
+    }
     if (count != 1 || strcmp(words[0], "missed") != 0) {
         control_error(client, "no such request");
         return;

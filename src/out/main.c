@@ -21,6 +21,7 @@
 #include "out/hosts.h"
 #include "out/orders.h"
 #include "out/refusal.h"
+#include "out/routeinfo.h"
 #include "out/stscache.h"
 #include "out/stsfetch.h"
 #include "out/tlscounts.h"
@@ -302,6 +303,14 @@ static void outbound_destroy(struct service *service)
     outbound_free((struct outbound *)service);
 }
 
+static void relay_out_answer_about_route(struct relay_out *relay, struct control_client *client,
+                                         const char *address)
+{
+    struct service *current = relay_out_take_current(relay);
+    routeinfo_handle((const struct outbound *)current, client, address);
+    service_unref(current);
+}
+
 /* Under the rules of now. */
 static void relay_out_answer_about_tls(struct relay_out *relay, struct control_client *client,
                                        const char *const *words, size_t count)
@@ -319,6 +328,8 @@ static void answer_request(void *context, struct control_client *client, const c
 
     if (count == 1 && strcmp(words[0], "hosts") == 0)
         hosts_handle(relay->remotes, client);
+    else if (count == 2 && strcmp(words[0], "route") == 0)
+        relay_out_answer_about_route(relay, client, words[1]);
     else if (count > 1 && strcmp(words[0], "tls") == 0)
         relay_out_answer_about_tls(relay, client, words + 1, count - 1);
     else

@@ -366,6 +366,36 @@ def ledger(world):
     assert result.returncode == 69 and "in.missed" in result.stderr, result
 
 
+@scenario("route: what both daemons would do with an address, by the rules of now")
+def routes(world):
+    folder = control_folder(world)
+    world.backend()
+    inbound = world.relay(backend_port=SCRIPTED_PORT, top=f'control = "{folder}";')
+    world.side = "out"
+    outbound = world.relay(listen=f'"{RELAY4}:2526"', hosts_out={"example.com": 2600, "two.example": 2601},
+                           top=f'control = "{folder}";')
+
+    def route(relay, *address):
+        return subprocess.run([f"{BUILD}/relayctl", "route", "-c", relay.conf, *address], capture_output=True,
+                              text=True, timeout=30)
+
+    wait_for("up", lambda: "event=backend status=up" in read(inbound.log))
+    result = route(inbound, "a@example.com")
+    assert result.returncode == 0 and f"goes to the backend {BACKEND}:{SCRIPTED_PORT}, up" in result.stdout, result
+    for address in ("a@elsewhere.example", "a%b.example@example.com"):
+        assert "refused: 550 5.7.1" in route(inbound, address).stdout, address
+    result = route(outbound, "x@two.example")
+    assert "goes by a route" in result.stdout and f"host {BACKEND} {BACKEND}:2601" in result.stdout, result
+    assert "refused: " in route(outbound, "x@elsewhere.example").stdout
+    assert route(outbound).returncode == 64 and route(outbound, "no address").returncode == 64
+    inbound.write_conf(domains='"example.com", "elsewhere.example"', top=f'control = "{folder}";')
+    reload(inbound)
+    assert "goes to the backend" in route(inbound, "a@elsewhere.example").stdout
+    inbound.stop()
+    result = route(inbound, "a@example.com")
+    assert result.returncode == 69 and "does not run" in result.stdout, result
+
+
 @scenario("start: a second relay-out with the same spool ends without having listened")
 def second_spool(world):
     world.side = "out"
