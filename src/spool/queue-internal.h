@@ -7,8 +7,7 @@
 #ifndef POSTERN_SPOOL_QUEUE_INTERNAL_H
 #define POSTERN_SPOOL_QUEUE_INTERNAL_H
 
-#include <pthread.h>
-
+#include "base/lock.h"
 #include "spool/queue-index.h"
 #include "spool/queue.h"
 
@@ -53,7 +52,7 @@ struct message {
 
 struct queue {
     struct queue_config config;
-    pthread_mutex_t lock;
+    struct lock lock;
     struct table messages, destinations;
     struct heap waiting, attention;
     struct destination ring, probes; /* the ends of the rings: reached last, and not */

@@ -102,6 +102,7 @@ void queue_unclaim(struct queue *queue, uint64_t id, bool gone)
 {
     queue_lock(queue);
     struct message *message = queue_find(queue, id);
+    ASSERT(message != NULL && message->in_hand && message->active == 0);
     message->in_hand = false;
     for (unsigned i = 0; i < message->count && !gone; i++)
         queue_offer(queue, &message->deliveries[i]);

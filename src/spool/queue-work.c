@@ -206,6 +206,7 @@ static void queue_finish_delivery(struct queue *queue, struct message *message, 
     if (delivery == NULL)
         return;
     delivery->active = false;
+    ASSERT(message->active > 0 && delivery->destination->active > 0);
     message->active--;
     delivery->destination->active--;
     queue->probing -= delivery->probe;
@@ -238,6 +239,7 @@ bool queue_finish(struct queue *queue, const struct queue_work *work)
     bool gone = false;
     queue_lock(queue);
     struct message *message = queue_find(queue, work->id);
+    ASSERT(queue->active > 0);
     queue->active--;
     if (message != NULL) {
         if (work->kind == QUEUE_DELIVER)

@@ -17,13 +17,13 @@
 
 void queue_lock(struct queue *queue)
 {
-    pthread_mutex_lock(&queue->lock);
+    lock_take(&queue->lock);
     queue->now = queue->config.now_ms(queue->config.context);
 }
 
 void queue_unlock(struct queue *queue)
 {
-    pthread_mutex_unlock(&queue->lock);
+    lock_drop(&queue->lock);
 }
 
 void queue_wake(const struct queue *queue)
@@ -41,7 +41,7 @@ struct queue *queue_new(const struct queue_config *config)
     queue->random = table_hash_number(config->seed + 1);
     queue->ring.next = queue->ring.previous = &queue->ring;
     queue->probes.next = queue->probes.previous = &queue->probes;
-    pthread_mutex_init(&queue->lock, NULL);
+    lock_init(&queue->lock);
     return queue;
 }
 
@@ -49,6 +49,7 @@ void queue_free(struct queue *queue)
 {
     if (queue == NULL)
         return;
+    queue_lock(queue);
     for (size_t i = 0; i < queue->messages.bucket_count; i++) {
         while (queue->messages.buckets[i] != NULL)
             queue_drop(queue, OWNER(queue->messages.buckets[i], message, by_id));
@@ -57,12 +58,14 @@ void queue_free(struct queue *queue)
     table_free(&queue->destinations);
     heap_free(&queue->waiting);
     heap_free(&queue->attention);
-    pthread_mutex_destroy(&queue->lock);
+    queue_unlock(queue);
+    lock_destroy(&queue->lock);
     free(queue);
 }
 
 struct message *queue_find(struct queue *queue, uint64_t id)
 {
+    LOCK_ASSERT(&queue->lock);
     struct table_node *node = table_find(&queue->messages, table_hash_number(id));
     return node != NULL ? OWNER(node, message, by_id) : NULL;
 }
@@ -113,6 +116,7 @@ static void queue_enter_ring(struct queue *queue, struct destination *destinatio
 
 void queue_place(struct queue *queue, struct destination *destination)
 {
+    LOCK_ASSERT(&queue->lock);
     const struct heap_node *first = heap_top(&destination->deliveries);
     /* One that could not be reached is probed by one delivery. */
     unsigned places = destination->failures > 0 ? 1 : queue->config.destination_concurrency;
@@ -133,6 +137,8 @@ void queue_place(struct queue *queue, struct destination *destination)
 
 void queue_attend(struct queue *queue, struct message *message)
 {
+    LOCK_ASSERT(&queue->lock);
+    ASSERT(message->left <= message->count && message->active <= message->left);
     int64_t when = message->expires;
     if (!message->expiring && message->notice != 0 && message->notice < when)
         when = message->notice;

@@ -44,7 +44,7 @@ static enum spool_result spool_read_file(struct spool *spool, const char *name, 
     return result;
 }
 
-static pthread_mutex_t *spool_lock_of(struct spool *spool, uint64_t id)
+static struct lock *spool_lock_of(struct spool *spool, uint64_t id)
 {
     return &spool->edit_locks[id % SPOOL_EDIT_LOCKS];
 }
@@ -149,14 +149,14 @@ enum spool_result spool_edit(struct spool *spool, uint64_t id, spool_edit_functi
                              void *context, struct error *err)
 {
     struct spool_envelope envelope;
-    pthread_mutex_t *lock = spool_lock_of(spool, id);
+    struct lock *lock = spool_lock_of(spool, id);
 
-    pthread_mutex_lock(lock);
+    lock_take(lock);
     enum spool_result result = spool_read(spool, id, &envelope, err);
     if (result == SPOOL_OK)
         result = spool_edit_envelope(spool, &envelope, edit, context, err);
     spool_envelope_clear(&envelope);
-    pthread_mutex_unlock(lock);
+    lock_drop(lock);
     return result;
 }
 
@@ -164,17 +164,17 @@ enum spool_result spool_edit_known(struct spool *spool, struct spool_envelope *e
                                    spool_edit_function *edit, void *context, struct error *err)
 {
     uint64_t id = envelope->id;
-    pthread_mutex_t *lock = spool_lock_of(spool, id);
+    struct lock *lock = spool_lock_of(spool, id);
     enum spool_result result = SPOOL_OK;
 
-    pthread_mutex_lock(lock);
+    lock_take(lock);
     if (envelope->stamp != atomic_load(spool_edits_of(spool, id))) {
         spool_envelope_clear(envelope);
         result = spool_read(spool, id, envelope, err);
     }
     if (result == SPOOL_OK)
         result = spool_edit_envelope(spool, envelope, edit, context, err);
-    pthread_mutex_unlock(lock);
+    lock_drop(lock);
     return result;
 }
 

@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include "base/deadline.h"
+#include "base/lock.h"
 #include "spool/spool.h"
 
 #define SPOOL_EDIT_LOCKS 64 /* edits of messages whose ids differ in the last bits run at once */
@@ -54,7 +55,7 @@ struct spool {
     uint64_t free_octets;       /* less what was begun since */
     uint64_t free_files, files_in_file_system;
     bool mounted_read_only;
-    pthread_mutex_t edit_locks[SPOOL_EDIT_LOCKS];
+    struct lock edit_locks[SPOOL_EDIT_LOCKS];
     _Atomic uint64_t edits[SPOOL_EDIT_STAMPS]; /* by the id's end; see spool_edits_of() */
     pthread_mutex_t sync_lock;                 /* of what follows */
     bool syncing;

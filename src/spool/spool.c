@@ -157,7 +157,7 @@ struct spool *spool_open(const struct spool_config *config, bool read_only, stru
     spool->read_only = read_only;
     spool->folder_fd = spool->queue_fd = spool->quarantine_fd = spool->lock_fd = -1;
     for (int i = 0; i < SPOOL_EDIT_LOCKS; i++)
-        pthread_mutex_init(&spool->edit_locks[i], NULL);
+        lock_init(&spool->edit_locks[i]);
     pthread_mutex_init(&spool->sync_lock, NULL);
     pthread_mutex_init(&spool->room_lock, NULL);
     spool->to_sync_end = &spool->to_sync;
@@ -184,7 +184,7 @@ void spool_close(struct spool *spool)
     spool_close_fd(spool->folder_fd);
     spool_close_fd(spool->lock_fd);
     for (int i = 0; i < SPOOL_EDIT_LOCKS; i++)
-        pthread_mutex_destroy(&spool->edit_locks[i]);
+        lock_destroy(&spool->edit_locks[i]);
     pthread_mutex_destroy(&spool->sync_lock);
     pthread_mutex_destroy(&spool->room_lock);
     free(spool->folder);
