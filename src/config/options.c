@@ -254,10 +254,11 @@ static const struct option all_rows[] = {
         "name or network, for 14 days, and no mail.")},
     {"in.missed_sender", OPTION_BOOLEAN, offsetof(struct config, in.missed_sender), "false", 0, 0,
      NULL, N_("Keep the sender's whole address in it.")},
-    {"in.workers", OPTION_INTEGER, offsetof(struct config, in.workers), "56", 1, 1024, NULL,
+    {"in.workers", OPTION_INTEGER, offsetof(struct config, in.workers), "64", 1, 1024, NULL,
      N_("Worker threads. A worker waits for the backend only, so the backend's max_sessions and "
-        "8 more leave enough to answer new clients at any time. Clients that are idle, slow, or "
-        "wait for one of max_sessions need none.")},
+        "8 more leave enough to answer new clients at any time; with stress.free_workers more it "
+        "is no stress either. Clients that are idle, slow, or wait for one of max_sessions need "
+        "none.")},
     {"in.greet_delay_ms", OPTION_INTEGER, offsetof(struct config, in.greet_delay_ms), "0", 0, 30000,
      NULL,
      N_("Milliseconds of silence before the greeting; clients that talk earlier are "
@@ -347,9 +348,10 @@ static const struct option all_rows[] = {
         "are cut with 421. 0 means no limit.")},
     {"in.limits.waiting_transactions", OPTION_INTEGER,
      offsetof(struct config, in.limits.waiting_transactions), "20", 0, 10000, NULL,
-     N_("Clients with a message under way that make us wait for them, none of which holds a "
-        "worker; of more the slow ones are cut with 421, who has sent least for its time "
-        "first, so that they cannot use up the backend's max_sessions. 0 means no limit.")},
+     N_("The most clients that may keep us waiting in the middle of a message. Beyond that those "
+        "get 421 that have done so for longest since MAIL, less what their octets have earned "
+        "at limits.min_data_rate, so that they cannot use up the backend's max_sessions. They "
+        "hold no worker. 0 means no limit.")},
     {"in.timeouts.command", OPTION_DURATION, offsetof(struct config, in.timeouts.command), "300s",
      1000, 3600000, NULL, N_("Time for the client's next command.")},
     {"in.timeouts.proxy_header", OPTION_DURATION, offsetof(struct config, in.timeouts.proxy_header),

@@ -72,6 +72,7 @@ class Client:
     def __init__(self, number):
         self.source = f"20.{number // 250}.{number % 250}.2"
         self.sent, self.refused, self.early = 0, 0, 0
+        self.said = set()  # other than that it goes on
 
     async def step(self, line):
         await asyncio.sleep(STEP_S)
@@ -80,6 +81,8 @@ class Client:
         reply = await self.reader.readline()
         while reply[3:4] == b"-":
             reply = await self.reader.readline()
+        if reply[:1] not in (b"2", b"3"):
+            self.said.add(reply.decode("latin-1").strip() or "nothing more")
         self.early += reply.startswith(b"451 4.3.2") and time.monotonic() - began < LEAST_WAIT_S
         return reply[:1] in (b"2", b"3")
 
@@ -148,6 +151,7 @@ def row(count, seconds):
     process.join()
     return {"clients": count, "rate": sum(c.sent for c in clients) / seconds,
             "refused": sum(c.refused for c in clients), "early": sum(c.early for c in clients),
+            "said": set().union(*(c.said for c in clients)),
             "p50": times[len(times) // 2], "p99": times[len(times) * 99 // 100]}
 
 
@@ -182,6 +186,8 @@ def main():
             rows.append(row(count, options.seconds))
             print("{clients:6} clients: {rate:6.1f} messages/s  {refused:4} refused  EHLO p50 {p50:6.1f} ms  "
                   "p99 {p99:6.1f} ms".format(**rows[-1]), flush=True)
+            for reply in sorted(rows[-1]["said"]):
+                print(f"        {reply}", flush=True)
     finally:
         server.stop()
         bed.close()
