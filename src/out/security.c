@@ -33,13 +33,14 @@ void security_begin(struct security *security, const struct outbound *out,
     *security = (struct security){.sts_record = STSCACHE_NO_RECORD};
     if (domain[0] == '[' || dns_name_to_ascii(domain, security->domain) != 0 ||
         !security_wants_sts(out, route, domain) ||
+        stscache_is_bare(out->stscache, security->domain) ||
         stsfetch_record_name(security->domain, name) != 0)
         return;
     question.name = name;
     security->record = resolver_begin(out->resolver, &question, 1, deadline);
 }
 
-static void security_take_record(struct security *security)
+static void security_take_record(struct security *security, const struct outbound *out)
 {
     struct resolver_question question = {.type = DNS_TYPE_TXT};
 
@@ -48,6 +49,8 @@ static void security_take_record(struct security *security)
     resolver_finish(security->record, &question, 1, deadline_in_ms(RECORD_WAIT_MS));
     security->record = NULL;
     security->sts_record = stsfetch_read_record(&question.answer, security->sts_id);
+    if (security->sts_record == STSCACHE_NO_RECORD && out != NULL)
+        stscache_note_bare(out->stscache, security->domain, question.answer.ttl);
     resolver_answer_free(&question.answer);
 }
 
@@ -254,14 +257,14 @@ int security_find(struct security *security, const struct outbound *out, const s
         security_ask_aliases(security, out, deadline);
         result = security_ask_tlsa(security, out, deadline);
     }
-    security_take_record(security);
+    security_take_record(security, out);
     security_find_policy(security, out, route, deadline);
     return result;
 }
 
 void security_clear(struct security *security)
 {
-    security_take_record(security);
+    security_take_record(security, NULL);
     stscache_policy_unref(security->sts.policy);
     security->sts.policy = NULL;
     for (size_t i = 0; i < security->count; i++)

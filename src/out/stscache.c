@@ -30,6 +30,7 @@
 #define REFRESH_WITHIN_S 43200 /* ... so long, at random */
 #define UNUSED_MAX_S 15552000  /* 180 days: not refreshed any more, and dropped */
 #define IDLE_MS 3600000
+#define BARE_MAX_S 3600
 #define HEADER_MAX 512 /* octets of a file before the policy */
 
 enum stscache_state { STSCACHE_IDLE, STSCACHE_QUEUED, STSCACHE_FETCHING };
@@ -60,6 +61,10 @@ struct stscache {
     struct stscache_entry *buckets[BUCKETS];
     size_t count;
     struct stscache_entry *first, *last; /* of the queue */
+    struct stscache_bare {
+        char *domain; /* NULL: none */
+        struct deadline until;
+    } bare[STSCACHE_BARE_MAX]; /* each has one place, and gives it up to the next */
     unsigned idle;
     unsigned thread_count;
     pthread_t threads[STSCACHE_FETCHERS];
@@ -109,12 +114,17 @@ static int64_t stscache_refresh_time(int64_t fetched_s)
 
 /* The table. All with the lock held. */
 
-static struct stscache_entry **stscache_bucket(struct stscache *cache, const char *domain)
+static unsigned stscache_hash(const char *domain)
 {
     unsigned hash = 5381;
     for (const char *at = domain; *at != '\0'; at++)
         hash = hash * 33 ^ (unsigned char)*at;
-    return &cache->buckets[hash % BUCKETS];
+    return hash;
+}
+
+static struct stscache_entry **stscache_bucket(struct stscache *cache, const char *domain)
+{
+    return &cache->buckets[stscache_hash(domain) % BUCKETS];
 }
 
 static struct stscache_entry *stscache_get(struct stscache *cache, const char *domain)
@@ -533,6 +543,32 @@ static void stscache_fold(const char *domain, char folded[DNS_NAME_MAX])
     folded[i] = '\0';
 }
 
+void stscache_note_bare(struct stscache *cache, const char *domain, unsigned ttl_s)
+{
+    char folded[DNS_NAME_MAX];
+
+    stscache_fold(domain, folded);
+    pthread_mutex_lock(&cache->lock);
+    struct stscache_bare *bare = &cache->bare[stscache_hash(folded) % STSCACHE_BARE_MAX];
+    free(bare->domain);
+    bare->domain = strdup(folded);
+    bare->until = deadline_in_ms((ttl_s < BARE_MAX_S ? ttl_s : BARE_MAX_S) * (int64_t)1000);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+bool stscache_is_bare(struct stscache *cache, const char *domain)
+{
+    char folded[DNS_NAME_MAX];
+
+    stscache_fold(domain, folded);
+    pthread_mutex_lock(&cache->lock);
+    const struct stscache_bare *bare = &cache->bare[stscache_hash(folded) % STSCACHE_BARE_MAX];
+    bool is_bare =
+        bare->domain != NULL && strcmp(bare->domain, folded) == 0 && !deadline_passed(bare->until);
+    pthread_mutex_unlock(&cache->lock);
+    return is_bare;
+}
+
 static void stscache_request(struct stscache *cache, struct stscache_entry *entry, const char *id)
 {
     snprintf(entry->id, sizeof entry->id, "%s", id);
@@ -654,6 +690,8 @@ void stscache_free(struct stscache *cache)
         while (cache->buckets[i] != NULL)
             stscache_remove(cache, cache->buckets[i]);
     }
+    for (size_t i = 0; i < STSCACHE_BARE_MAX; i++)
+        free(cache->bare[i].domain);
     pthread_cond_destroy(&cache->work);
     pthread_cond_destroy(&cache->done);
     pthread_mutex_destroy(&cache->lock);

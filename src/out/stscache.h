@@ -85,6 +85,13 @@ struct stscache *stscache_new(const char *folder, const struct stscache_source *
 /* Ends the fetches under way. NULL is fine. */
 void stscache_free(struct stscache *cache);
 
+/* Most domains announce no policy. That one of them does not is remembered as long as the DNS allows,
+ * of STSCACHE_BARE_MAX of them: to ask the resolver each time, even for what it knows, would cost more
+ * than all the rest of a short delivery that is ours. */
+#define STSCACHE_BARE_MAX 512
+void stscache_note_bare(struct stscache *cache, const char *domain, unsigned ttl_s);
+bool stscache_is_bare(struct stscache *cache, const char *domain);
+
 /* The policy that holds for `domain` (A-labels), whose record is this. Waits until `deadline` where
  * one has to be fetched; a fetch that failed is not tried again for five minutes. */
 void stscache_find(struct stscache *cache, const char *domain, enum stscache_record record,

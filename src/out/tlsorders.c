@@ -236,6 +236,8 @@ static void tlsorder_show(struct tlsorder *order)
         return;
     }
     order->route = routes_find(order->out->routes, name);
+    if (order->refresh && order->out->stscache != NULL)
+        stscache_note_bare(order->out->stscache, name, 0);
     security_begin(&order->security, order->out, order->route, name, deadline);
     enum own_reply why =
         candidates_find(order->out, order->route, name, deadline, &order->candidates);

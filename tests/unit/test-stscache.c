@@ -326,6 +326,26 @@ static void test_refresh(void)
     end(cache);
 }
 
+/* Domains without a record: known for their time, and no reason to forget a policy. */
+static void test_bare(void)
+{
+    struct stscache *cache = begin(POLICY("enforce", "86400"));
+    g_assert_false(stscache_is_bare(cache, "a.example"));
+    stscache_note_bare(cache, "a.example", 60);
+    g_assert_true(stscache_is_bare(cache, "A.Example"));
+    g_assert_false(stscache_is_bare(cache, "b.example"));
+    stscache_note_bare(cache, "a.example", 0);
+    g_assert_false(stscache_is_bare(cache, "a.example"));
+    ask(cache, STSCACHE_RECORD, "1", NULL);
+    for (int i = 0; i < 3 * STSCACHE_BARE_MAX; i++) {
+        g_autofree char *domain = g_strdup_printf("d%d.example", i);
+        stscache_note_bare(cache, domain, 60);
+        g_assert_true(stscache_is_bare(cache, domain));
+    }
+    g_assert_cmpint(ask(cache, STSCACHE_NO_RECORD, "", NULL), ==, STS_MODE_ENFORCE);
+    end(cache);
+}
+
 /* Without a folder it remembers all the same. */
 static void test_no_folder(void)
 {
@@ -376,6 +396,7 @@ int main(int argc, char **argv)
     g_test_add_func("/stscache/odd-files", test_odd_files);
     g_test_add_func("/stscache/one-at-a-time", test_one_at_a_time);
     g_test_add_func("/stscache/refresh", test_refresh);
+    g_test_add_func("/stscache/bare", test_bare);
     g_test_add_func("/stscache/no-folder", test_no_folder);
     g_test_add_func("/stscache/full", test_full);
     return g_test_run();
