@@ -484,7 +484,7 @@ enum path_result path_parse_forward(struct path *path, const char *text, size_t 
 
 static bool path_is_helo_octet(char octet)
 {
-    return octet > 0x20 && octet < 0x7f && strchr("<>()\",;\\", octet) == NULL;
+    return octet > 0x20 && octet < 0x7f && strchr("<>()\";\\@", octet) == NULL;
 }
 
 bool path_is_helo_name(const char *text, size_t len)

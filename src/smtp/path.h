@@ -64,7 +64,7 @@ enum path_result path_parse_forward(struct path *path, const char *text, size_t 
 bool path_is_domain(const char *text, size_t len);
 
 /* What may be said in EHLO as it stands: up to PATH_HELO_MAX octets of printable ASCII without
- * blanks, '<', '>', '(', ')', '"', ',', ';', '\\'. Lenient in what such names mean ('_', no dot at
+ * blanks, '<', '>', '(', ')', '"', ';', '\\', '@'. Lenient in what such names mean ('_', no dot at
  * all, bare addresses): the next hop shall see what the client is like. */
 #define PATH_HELO_MAX 255
 bool path_is_helo_name(const char *text, size_t len);

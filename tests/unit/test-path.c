@@ -259,7 +259,8 @@ static void test_helo(void)
         {"M\xc3\x9cLLER-PC", "M??LLER-PC", false},
         {"a b", "a?b", false},
         {"x> helo=<y", "x??helo=?y", false},
-        {"(x)\\;,\x01\x7f\t", "?x???????", false},
+        {"(x)\\;@\x01\x7f\t", "?x???????", false},
+        {"x,y", "x,y", true},
     };
     char out[PATH_HELO_MAX + 1];
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
