@@ -1,7 +1,7 @@
 /* out/contact.h - from a destination to a connection on which MAIL can follow
  *
- * A connection that was kept, or: DNS, one address after the other, connect, greeting, EHLO, TLS as
- * the policy wants it, EHLO, log-in. On a failure at any of these steps the next address or host is
+ * A connection that was kept, or: DNS, and one address after the other (out/attempt.h): connect,
+ * greeting, EHLO, TLS as the policy wants it, EHLO, log-in. On a failure at any of these steps the next address or host is
  * tried (RFC 5321 5.1), within one deadline; those that are known to be dead are passed over. When
  * the transaction then gets no final answer, contact_next() asks the host that comes next. Everything
  * that goes wrong is logged here.
