@@ -171,6 +171,10 @@ static void connection_take_back(struct connection *connection)
         connection_listen(connection);
     } else {
         connection_wait(connection);
+        if (session_introduced(connection->session) != NULL && !draining && !all->cut) {
+            connection->readmit(connection);
+            return;
+        }
         if (connection->granted && connection_awaits_grant(connection)) {
             connection_hand_over(connection);
             return;
@@ -234,6 +238,10 @@ static void connection_happened(struct waiter_item *item, unsigned what)
         connection->granted = true;
     if (what & CONNECTION_RETURNED) {
         connection_take_back(connection);
+        return;
+    }
+    if ((what & CONNECTION_JUDGED) && connection->stage == CONNECTION_WAITING) {
+        connection->judged(connection);
         return;
     }
     /* What happened just before it was handed over; when it comes back it is looked at again. */

@@ -76,6 +76,9 @@ struct connection {
     struct dnsbl_verdict *verdict; /* from the resolver's thread, behind CONNECTION_JUDGED; owned */
     bool awaits_verdict;           /* no greeting before it, or long after its time */
     int64_t greet_ms;              /* when the banner is due */
+    /* What the greeting does for a session whose client XCLIENT names; it sets them. */
+    void (*readmit)(struct connection *connection);
+    void (*judged)(struct connection *connection);
     uint32_t proxy_left;           /* octets of its PROXY header that are still to be read away */
     bool proxy_local;              /* which says that it speaks for itself */
 };

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "base/deadline.h"
@@ -93,14 +94,20 @@ static void greeting_log_rank(const struct connection *connection)
     log_end(&line);
 }
 
+static void greeting_make_refusal(const struct connection *connection, struct reply *reply)
+{
+    char ip[ADDRESS_TEXT_MAX];
+
+    reply_set(reply, 554, "5.7.1", "Service unavailable; client [%s] blocked using %s",
+              address_format_ip(&connection->client, ip), connection->verdict->worst);
+    admission_log_refusal(&connection->client, reply);
+}
+
 static void greeting_refuse_listed(struct connection *connection)
 {
     struct reply reply;
-    char ip[ADDRESS_TEXT_MAX];
 
-    reply_set(&reply, 554, "5.7.1", "Service unavailable; client [%s] blocked using %s",
-              address_format_ip(&connection->client, ip), connection->verdict->worst);
-    admission_log_refusal(&connection->client, &reply);
+    greeting_make_refusal(connection, &reply);
     connection_turn_away(connection, &reply);
 }
 
@@ -113,7 +120,7 @@ static bool greeting_bar(struct connection *connection)
     if (bar == NULL)
         return false;
     bar->code = 451;
-    bar->enhanced = "4.7.1";
+    strcpy(bar->enhanced, "4.7.1");
     snprintf(bar->text, sizeof bar->text,
              "Service unavailable; client [%s] blocked using %s, try again later",
              address_format_ip(&connection->client, ip), connection->verdict->worst);
@@ -208,6 +215,81 @@ static void greeting_happened(struct waiter_item *item, unsigned what)
         greeting_hear(connection);
 }
 
+/* A client that XCLIENT names. */
+
+/* What is said to a session that waits, as a bar that the connection owns; without memory for it the
+ * words are those of a busy server. */
+static const struct session_bar *greeting_keep(struct connection *connection,
+                                               const struct reply *reply)
+{
+    static const struct session_bar busy = {421, "4.3.2", "Server busy, try again later"};
+    struct session_bar *bar = malloc(sizeof *bar);
+
+    if (bar == NULL)
+        return &busy;
+    bar->code = reply->code;
+    snprintf(bar->enhanced, sizeof bar->enhanced, "%s", reply->enhanced);
+    snprintf(bar->text, sizeof bar->text, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
+    free(connection->own_bar);
+    return connection->own_bar = bar;
+}
+
+static void greeting_go_on(struct connection *connection, const struct session_bar *refusal)
+{
+    session_admit(connection->session, refusal, connection->bar, connection->allowed);
+    connection_hand_over(connection);
+}
+
+static void greeting_readmit(struct connection *connection)
+{
+    struct connections *all = connection->all;
+    struct reply reply;
+
+    ASSERT(connection->stage == CONNECTION_WAITING);
+    if (connection->counted)
+        clients_leave(all->clients, &connection->client);
+    connection->client = *session_introduced(connection->session);
+    struct admission admission = admission_judge(all, connection->service, &connection->client);
+    connection->counted = admission.why == REPLY_OK;
+    connection->allowed = admission.allowed;
+    connection->bar = admission.bar;
+    if (admission.why != REPLY_OK) {
+        reply_own(&reply, admission.why);
+        greeting_go_on(connection, greeting_keep(connection, &reply));
+    } else if (greeting_ask_lists(connection)) {
+        /* Should the verdict not come, he is welcome. */
+        waiter_set_due(&connection->item, waiter_now_ms(all->waiter) +
+                                              connection->service->dnsbl_timeout_ms +
+                                              VERDICT_GRACE_MS);
+    } else {
+        greeting_go_on(connection, NULL);
+    }
+}
+
+static void greeting_take_late_verdict(struct connection *connection)
+{
+    const struct service *service = connection->service;
+    const struct dnsbl_verdict *verdict = connection->verdict;
+    struct reply reply;
+
+    if (verdict != NULL && verdict->hits[0] != '\0')
+        greeting_log_rank(connection);
+    if (verdict == NULL || !verdict->listed) {
+        greeting_go_on(connection, NULL);
+        return;
+    }
+    atomic_fetch_add(&connection->all->counters.refused_dnsbl, 1);
+    if (service->listed == SERVICE_LISTED_TARPIT) {
+        waiter_set_due(&connection->item,
+                       waiter_now_ms(connection->all->waiter) + service->tarpit_ms);
+    } else if (service->listed == SERVICE_LISTED_TEMPFAIL && greeting_bar(connection)) {
+        greeting_go_on(connection, NULL);
+    } else {
+        greeting_make_refusal(connection, &reply);
+        greeting_go_on(connection, greeting_keep(connection, &reply));
+    }
+}
+
 /* A delay of nothing is no round through the waiter. */
 void greeting_begin(struct connection *connection, const struct admission *admission)
 {
@@ -220,6 +302,8 @@ void greeting_begin(struct connection *connection, const struct admission *admis
     connection->allowed = admission->allowed;
     connection->bar = admission->bar;
     connection->item.happened = greeting_happened;
+    connection->readmit = greeting_readmit;
+    connection->judged = greeting_take_late_verdict;
     connection_enter(connection, CONNECTION_DELAYED, WAITER_NEVER);
     if (policy->identify != NULL)
         connection->names = policy->identify(policy->context, &connection->client);

@@ -98,6 +98,8 @@ struct session {
     struct client_identity client;
     struct address peer;             /* the other end; the client but for XCLIENT */
     bool introduced;                 /* by XCLIENT */
+    bool awaits_admission;           /* of whom it was introduced as */
+    const struct session_bar *refusal; /* borrowed; NULL: he is welcome */
     char user[SESSION_USER_MAX + 1]; /* who has logged in here, not at a next hop; "" = nobody */
     unsigned offered; /* extensions, in the last EHLO: a promise for as long as no other is made */
     unsigned errors, junk, refused_recipients, transactions;
@@ -219,6 +221,8 @@ void session_check_password(struct session *session, const char *text, size_t le
 /* Log-ins that belong to the connection to the next hop end with it. */
 bool session_login_is_of_courier(const struct session *session);
 bool session_offers_xclient(const struct session *session);
+/* Who was introduced has been judged, or nobody judges. */
+void session_end_introduction(struct session *session);
 enum own_reply session_check_xclient(struct session *session, const struct command *command);
 void session_act_xclient(struct session *session, const struct command *command);
 

@@ -11,7 +11,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/assert.h"
 #include "smtp/xclient.h"
+
+#define ADMISSION_PATIENCE_MS 60000 /* for a verdict, which comes sooner */
 
 bool session_offers_xclient(const struct session *session)
 {
@@ -94,7 +97,6 @@ void session_act_xclient(struct session *session, const struct command *command)
 {
     const struct session_policy *policy = &session->rules->policy;
     struct introduction introduction = {.local = session->client.local};
-    char banner[300];
 
     parse(command, &introduction);
     session_end_transaction(session);
@@ -112,13 +114,49 @@ void session_act_xclient(struct session *session, const struct command *command)
     /* What held the other end back is not the client's. */
     session->bar = NULL;
     enum own_reply verdict = policy->serves(policy->context, &session->client.address);
-    if (verdict == REPLY_OK) {
-        session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
-    } else {
+    if (verdict != REPLY_OK) {
         struct reply *reply = &session->scratch->reply;
         reply_own(reply, verdict);
         session_log_reject(session, "CONNECT", NULL, reply);
         session_reply(session, reply);
         session->closing = true;
+        return;
     }
+    session->awaits_admission = true;
+    if (session->wakeup == NULL) {
+        session_end_introduction(session);
+        return;
+    }
+    session->awaited = SESSION_AWAITS_GRANT;
+    session->granted_at_ms = deadline_now_ms() + ADMISSION_PATIENCE_MS;
+}
+
+const struct address *session_introduced(const struct session *session)
+{
+    return session->awaits_admission ? &session->client.address : NULL;
+}
+
+void session_admit(struct session *session, const struct session_bar *refusal,
+                   const struct session_bar *bar, bool unlimited)
+{
+    ASSERT(session->awaits_admission && session->scratch == NULL);
+    session->refusal = refusal;
+    session->bar = bar;
+    session->client.unlimited = unlimited;
+}
+
+void session_end_introduction(struct session *session)
+{
+    struct reply *reply = &session->scratch->reply;
+    char banner[300];
+
+    session->awaits_admission = false;
+    if (session->refusal == NULL) {
+        session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
+        return;
+    }
+    reply_set(reply, session->refusal->code, session->refusal->enhanced, "%s",
+              session->refusal->text);
+    session_reply(session, reply);
+    session->closing = true;
 }

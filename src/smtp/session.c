@@ -423,6 +423,8 @@ enum session_result session_run(struct session *session, struct session_scratch 
     stream_lend(&session->stream, &scratch->client);
     if (session->implicit_tls && session->stream.tls == NULL)
         session_start_tls(session);
+    if (session->awaits_admission)
+        session_end_introduction(session);
     while (settle(session)) {
         if (session_await(session, &input)) {
             session_take(session, &input);

@@ -147,7 +147,7 @@ struct session_signals {
 /* What is said to every MAIL of a client that may talk, but not send (for now). */
 struct session_bar {
     int code;
-    const char *enhanced;
+    char enhanced[12];
     char text[512];
 };
 
@@ -189,6 +189,14 @@ bool session_wants_slot(const struct session *session);
 const void *session_route(const struct session *session);
 /* A client that has made its transaction wait for so long has had its time. */
 int64_t session_grace_ms(const struct session *session);
+
+/* XCLIENT has named this client, who is to be judged as one who connects himself; NULL: there is
+ * nobody to judge. The session waits for a grant, and for session_admit() before it. */
+const struct address *session_introduced(const struct session *session);
+/* The verdict: `refusal` is said, and the session ends; NULL: it goes on, with `bar` as in
+ * session_set_bar(). Both are borrowed for the session's life. */
+void session_admit(struct session *session, const struct session_bar *refusal,
+                   const struct session_bar *bar, bool unlimited);
 
 /* The same, on one that holds no next hop: says this and hangs up, without waiting. */
 void session_dismiss(struct session *session, enum own_reply why);

@@ -16,6 +16,7 @@ import time
 import tap
 from bed import (CLIENT4, CLIENT6, OTHER4, RELAY4, RELAY6, SCRIPTED_PORT, Client, can_connect, read,
                  wait_for)
+from servers import NameServer
 from tap import scenario
 
 BALANCER = "10.0.0.9"  # HAProxy's address towards the relay
@@ -139,6 +140,67 @@ def nameless(world):
         client.cmd("RCPT TO:<a@example.com>", 503)
         client.close()
     assert f"NOQUEUE: reject: MAIL from unknown[{BALANCER}]: 451 4.7.1" in read(relay.log)
+
+
+def introduce(client, address):
+    """What a relay in front says; the reply that stands for the greeting."""
+    assert client.reply()[0] == 220
+    client.cmd("EHLO front.example", 250)
+    return client.cmd(f"XCLIENT ADDR={address} NAME=[UNAVAILABLE]")
+
+
+@scenario("xclient: whom a relay in front names is judged by lists, limits and blocklists as who comes himself")
+def named_clients(world):
+    names = NameServer("127.0.0.1", 5300, {("7.0.0.203.list.example", "A"): ["127.0.0.2"]})
+    dns = 'dns = { servers = [ "127.0.0.1:5300" ]; validate = false; };'
+
+    def relay(**settings):
+        inner = settings.pop("inner", "")
+        return world.relay(inner=f'private_clients = [ "{BALANCER}" ]; xclient_hosts = [ "{BALANCER}" ]; {inner}',
+                           listen='"10.0.0.1:25"', top=dns, **settings)
+
+    def front():
+        return Client(BALANCER, "10.0.0.1")
+
+    try:
+        limited = relay(limits="connections_per_client = 2;", inner='clients = { deny = [ "203.0.0.9" ]; };')
+        held = [front() for _ in range(4)]
+        codes = [introduce(client, "203.0.0.1")[0] for client in held[:3]]
+        assert codes == [220, 220, 421], codes
+        assert introduce(held[3], "203.0.0.2")[0] == 220
+        assert introduce(front(), "203.0.0.9")[0] == 554
+        held[0].cmd("QUIT", 221)
+        held[0].close()
+        wait_for("room again", lambda: introduce(front(), "203.0.0.1")[0] == 220)
+        # the session goes on as his, and what was pipelined behind is not lost
+        last = front()
+        assert last.reply()[0] == 220
+        last.send("EHLO front.example\r\n")
+        last.reply()
+        last.send("XCLIENT ADDR=203.0.0.3 NAME=[UNAVAILABLE]\r\nEHLO client.example\r\n")
+        assert last.reply()[0] == 220 and last.reply()[0] == 250
+        assert send_one(last)[0] == 250
+        assert "client=unknown[203.0.0.3]" in read(world.postfix.log)
+        limited.stop()
+        for action, heard in (("reject", 554), ("tempfail", 220)):
+            listed = relay(inner=f'dnsbl = {{ zones = [ "list.example" ]; action = "{action}"; }};')
+            client = front()
+            code, text = introduce(client, "203.0.0.7")
+            assert code == heard, text
+            if code == 220:
+                client.cmd("EHLO client.example", 250)
+                code, text = client.cmd("MAIL FROM:<s@sender.example>")
+                assert code == 451
+            assert "list.example" in text, text
+            client = front()
+            assert introduce(client, "203.0.0.8")[0] == 220
+            client.cmd("EHLO client.example", 250)
+            assert client.envelope("a@example.com") == [250]
+            client.close()
+            assert "DNSBL rank 1 for 203.0.0.7" in read(listed.log)
+            listed.stop()
+    finally:
+        names.close()
 
 
 @scenario("proxy: others than in.proxy_hosts are closed and the log names the option; no header is no session")
