@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #define SMTP_PORT 25
+#define CANDIDATES_STEP 8 /* there is room for at one time; most destinations have fewer */
 
 struct candidates_search {
     const struct outbound *out;
@@ -20,17 +21,28 @@ struct candidates_search {
     bool unknown; /* the DNS says nothing now of one */
 };
 
+static bool candidates_make_room(struct candidates *found)
+{
+    if (found->count % CANDIDATES_STEP != 0)
+        return true;
+    struct candidate *items =
+        realloc(found->items, (found->count + CANDIDATES_STEP) * sizeof *items);
+    if (items == NULL)
+        return false;
+    found->items = items;
+    return true;
+}
+
 /* One more, zeroed but for these; NULL when there are enough of them, or no memory. */
 static struct candidate *candidates_add(struct candidates_search *search, const char *host,
                                         const struct address *address)
 {
     struct candidates *found = search->found;
 
-    if (found->items == NULL)
-        found->items = calloc(CANDIDATES_MAX, sizeof *found->items);
-    if (found->items == NULL || found->count == CANDIDATES_MAX)
+    if (found->count == CANDIDATES_MAX || !candidates_make_room(found))
         return NULL;
     struct candidate *candidate = &found->items[found->count++];
+    memset(candidate, 0, sizeof *candidate);
     snprintf(candidate->host, sizeof candidate->host, "%s", host);
     candidate->address = *address;
     candidate->route = search->route;
