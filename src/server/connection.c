@@ -137,18 +137,22 @@ static bool connection_awaits_grant(const struct connection *connection)
 void connection_hand_over(struct connection *connection)
 {
     struct connections *all = connection->all;
-    bool resumed = connection->stage == CONNECTION_WAITING;
+    enum pool_order order = POOL_LAST;
 
     ASSERT(connection->stage != CONNECTION_WORKING && connection->item.fd >= 0);
     if (all->pool == NULL) {
         connection_dismiss(connection, REPLY_SHUTTING_DOWN);
         return;
     }
+    if (connection->holds_next_hop || connection_awaits_grant(connection))
+        order = POOL_FIRST;
+    else if (connection->stage == CONNECTION_WAITING)
+        order = POOL_RESUMED;
     connection->granted = false;
     connection_enter(connection, CONNECTION_WORKING, WAITER_NEVER);
     /* Counted first, since a worker may be done with it at once. */
     connections_count_working(all, 1);
-    if (pool_submit(all->pool, &connection->job, resumed ? POOL_FIRST : POOL_LAST))
+    if (pool_submit(all->pool, &connection->job, order))
         return;
     connections_count_working(all, -1);
     connection->stage = CONNECTION_PARKED;

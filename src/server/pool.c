@@ -31,7 +31,7 @@ struct pool_queue {
 struct pool {
     struct pool_work work;
     pthread_mutex_t lock;
-    struct pool_queue queues[2]; /* by enum pool_order; empty while a worker is idle */
+    struct pool_queue first, rest; /* both empty while a worker is idle */
     unsigned queue_max, queued;
     uint64_t dequeued;      /* so many were, so far ... */
     uint64_t seen_dequeued; /* ... or when pool_is_alive() last saw it move, ... */
@@ -55,7 +55,7 @@ static struct pool_job *pool_wait_for_job(struct worker *worker)
 
 static void pool_enqueue(struct pool *pool, struct pool_job *job, enum pool_order order)
 {
-    struct pool_queue *queue = &pool->queues[order];
+    struct pool_queue *queue = order == POOL_FIRST ? &pool->first : &pool->rest;
 
     job->next = NULL;
     *queue->end = job;
@@ -65,10 +65,8 @@ static void pool_enqueue(struct pool *pool, struct pool_job *job, enum pool_orde
 
 static struct pool_job *pool_dequeue(struct pool *pool)
 {
-    struct pool_queue *queue = &pool->queues[POOL_FIRST];
+    struct pool_queue *queue = pool->first.first != NULL ? &pool->first : &pool->rest;
 
-    if (queue->first == NULL)
-        queue = &pool->queues[POOL_LAST];
     struct pool_job *job = queue->first;
     ASSERT(job != NULL && pool->queued > 0);
     queue->first = job->next;
@@ -152,8 +150,8 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
     if (pool != NULL) {
         pool->work = *work;
         pool->queue_max = queue_max;
-        for (int i = 0; i < 2; i++)
-            pool->queues[i].end = &pool->queues[i].first;
+        pool->first.end = &pool->first.first;
+        pool->rest.end = &pool->rest.first;
         pool->workers = calloc(workers, sizeof *pool->workers);
         pthread_mutex_init(&pool->lock, NULL);
     }
@@ -170,7 +168,7 @@ bool pool_submit(struct pool *pool, struct pool_job *job, enum pool_order order)
 {
     pthread_mutex_lock(&pool->lock);
     struct worker *worker = pool->idle;
-    bool fits = worker != NULL || order == POOL_FIRST || pool->queued < pool->queue_max;
+    bool fits = worker != NULL || order != POOL_LAST || pool->queued < pool->queue_max;
     ASSERT(!pool->ending);
     if (worker != NULL) {
         ASSERT(pool->queued == 0);

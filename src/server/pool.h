@@ -22,8 +22,9 @@ struct pool_job {
 };
 
 enum pool_order {
-    POOL_FIRST, /* before all of the others; has a place in any case */
-    POOL_LAST,  /* in its turn, if the queue is not full */
+    POOL_FIRST,   /* before all of the others; has a place in any case */
+    POOL_RESUMED, /* in its turn; has a place in any case */
+    POOL_LAST,    /* in its turn, if the queue is not full */
 };
 
 struct pool_work {
@@ -40,7 +41,7 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
                       struct error *err);
 
 /* Gives a job to the worker that has been idle for the shortest time, or queues it; never waits.
- * false when all are at work and `queue_max` jobs are queued (POOL_LAST only). Thread-safe, except
+ * false, of POOL_LAST only, when all are at work and `queue_max` jobs are queued. Thread-safe, except
  * against pool_free(). */
 bool pool_submit(struct pool *pool, struct pool_job *job, enum pool_order order);
 

@@ -154,7 +154,9 @@ int64_t session_due_ms(const struct session *session)
     if (session->evicted)
         return 0;
     int64_t due = awaited_due_ms(session);
-    if (rules->message_timeout_ms > 0 && session_holds_transaction(session))
+    /* Nothing else that it awaits would end by that. */
+    if (rules->message_timeout_ms > 0 && session->awaited == SESSION_AWAITS_INPUT &&
+        session_holds_transaction(session))
         due = earlier(due, session->started_ms + rules->message_timeout_ms);
     return due;
 }

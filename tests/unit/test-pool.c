@@ -79,19 +79,22 @@ static void test_order(void)
 {
     struct error err = {""};
     struct pool *pool = pool_new(1, 2, &work, &err);
-    struct job blocking = {.blocks = true}, jobs[4] = {{.ran_as = -1}};
+    struct job blocking = {.blocks = true}, jobs[5] = {{.ran_as = -1}};
     atomic_store(&release_all, 0);
     atomic_store(&blocked, 0);
     atomic_store(&ran, 0);
     g_assert_true(pool_submit(pool, &blocking.job, POOL_LAST));
     for (int i = 0; i < 2000 && atomic_load(&blocked) < 1; i++)
         g_usleep(1000);
+    static const enum pool_order orders[] = {POOL_LAST, POOL_RESUMED, POOL_FIRST, POOL_FIRST};
     for (int i = 0; i < 4; i++)
-        g_assert_true(pool_submit(pool, &jobs[i].job, i < 2 ? POOL_LAST : POOL_FIRST));
+        g_assert_true(pool_submit(pool, &jobs[i].job, orders[i]));
+    g_assert_false(pool_submit(pool, &jobs[4].job, POOL_LAST));
+    g_assert_true(pool_submit(pool, &jobs[4].job, POOL_RESUMED));
     atomic_store(&release_all, 1);
     pool_free(pool);
-    static const int order[] = {3, 4, 1, 2};
-    for (int i = 0; i < 4; i++)
+    static const int order[] = {3, 4, 1, 2, 5};
+    for (int i = 0; i < 5; i++)
         g_assert_cmpint(jobs[i].ran_as, ==, order[i]);
 }
 
