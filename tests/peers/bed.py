@@ -90,9 +90,9 @@ class Bed:
 
 
 class Postfix:
-    """A real Postfix; `extra` goes into main.cf."""
+    """A real Postfix; `extra` goes into main.cf, which lacks the usual settings `without`."""
 
-    def __init__(self, bed, name, listen, extra, services=""):
+    def __init__(self, bed, name, listen, extra, services="", without=()):
         self.dir = f"{bed.dir}/{name}"
         self.config, self.queue, self.mail = (f"{self.dir}/{d}" for d in ("etc", "queue", "mail"))
         self.log = f"{self.dir}/log"
@@ -127,7 +127,7 @@ smtpd_tls_security_level = may
 smtpd_peername_lookup = no
 smtpd_error_sleep_time = 0
 """)
-        for key in re.findall(r"^(\w+) *=", extra, re.MULTILINE):
+        for key in (*without, *re.findall(r"^(\w+) *=", extra, re.MULTILINE)):
             main = re.sub(rf"^{key} *=.*\n", "", main, flags=re.MULTILINE)
         with open(f"{self.config}/main.cf", "w") as file:
             file.write(main + extra + "\n")
