@@ -37,8 +37,8 @@ struct spool_sync {
     enum spool_sync_step failed; /* else: where it failed, and nothing behind that was done */
     /* spool/spool-sync's. */
     struct spool_sync *next;
-    sem_t told; /* of one of these: */
-    bool done, leads;
+    sem_t told;
+    bool done;
 };
 
 struct spool {

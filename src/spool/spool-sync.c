@@ -56,10 +56,8 @@ static void sync_lead(struct spool *spool)
     struct spool_sync *leader = spool->to_sync;
     spool->syncing = leader != NULL;
     pthread_mutex_unlock(&spool->sync_lock);
-    if (leader != NULL) {
-        leader->leads = true;
+    if (leader != NULL)
         sem_post(&leader->told);
-    }
     for (struct spool_sync *next; batch != NULL; batch = next) {
         next = batch->next; /* once told, it is gone */
         batch->done = true;
@@ -76,15 +74,18 @@ int spool_sync(struct spool *spool, struct spool_sync *sync)
     pthread_mutex_lock(&spool->sync_lock);
     *spool->to_sync_end = sync;
     spool->to_sync_end = &sync->next;
-    sync->leads = !spool->syncing;
+    bool leads = !spool->syncing;
     spool->syncing = true;
     pthread_mutex_unlock(&spool->sync_lock);
-    while (!sync->done) {
-        if (sync->leads)
+    /* Whoever is told, and not that it is done, is the next leader. Nothing is looked at before: the one
+     * who tells may not be through with it. */
+    do {
+        if (leads)
             sync_lead(spool);
         while (sem_wait(&sync->told) != 0)
             ; /* interrupted */
-    }
+        leads = true;
+    } while (!sync->done);
     sem_destroy(&sync->told);
     errno = sync->number;
     return sync->number == 0 ? 0 : -1;
