@@ -1,6 +1,11 @@
 # What is installed beside the programs: units, users and folders, hooks, completions, profiles, filters.
 # Included by Makefile.am. A daemon that comes along is named in daemon_units and daemon_profiles.
 daemon_units = relay-in.service relay-in.socket relay-out.service postern-doctor.service postern-doctor.timer
+if BUILD_EXPORTER
+daemon_units += postern-exporter.service
+dist_man_MANS += data/man/postern-exporter.8
+dist_doc_DATA += data/monitoring/postern.rules.yml data/monitoring/grafana-dashboard.json
+endif
 daemon_profiles = usr.sbin.relay-in usr.sbin.relay-out
 
 substitute = $(SED) -e 's|[@]sbindir[@]|$(sbindir)|g' -e 's|[@]sysconfdir[@]|$(sysconfdir)|g' \
@@ -16,6 +21,8 @@ relay-in.socket: $(srcdir)/data/units/relay-in.socket.in Makefile
 relay-out.service: $(srcdir)/data/units/relay-out.service.in $(sandbox) Makefile
 	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
 postern-doctor.service: $(srcdir)/data/units/postern-doctor.service.in $(sandbox) Makefile
+	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
+postern-exporter.service: $(srcdir)/data/units/postern-exporter.service.in $(sandbox) Makefile
 	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
 postern-doctor.timer: $(srcdir)/data/units/postern-doctor.timer.in Makefile
 	$(AM_V_GEN)$(substitute_unit) $(srcdir)/data/units/$@.in > $@
@@ -84,6 +91,7 @@ EXTRA_DIST += data/local.mk data/units/relay-in.service.in data/units/relay-in.s
   data/sysusers.conf data/tmpfiles.conf data/fail2ban/filter.conf data/fail2ban/filter-auth.conf data/fail2ban/jail.conf \
   data/completion/postern.bash
 
+EXTRA_DIST += data/units/postern-exporter.service.in data/man/postern-exporter.8 data/monitoring tests/exporter
 EXTRA_DIST += tests/tap.sh tests/install/check.sh tests/install/init.sh tests/install/translations.sh tests/install/run.sh tests/install/offenders.py
 if HAVE_GLIB
 TESTS += tests/install/check.sh tests/install/init.sh tests/install/run.sh tests/install/translations.sh

@@ -59,11 +59,11 @@ static void warn_of_few_workers(struct load *load)
     for (size_t i = 0; i < in->backends.count; i++)
         sessions = backends[i].max_sessions > sessions ? backends[i].max_sessions : sessions;
     if (in->workers < sessions + WORKERS_SPARE)
-        load_warn(load, config_lookup(&load->file, "in.workers"), "in.workers",
-                  _("%lld workers may all be waiting for a backend with max_sessions = %lld, and new "
-                    "clients then for them; %lld or more are well"),
-                  (long long)in->workers, (long long)sessions,
-                  (long long)(sessions + WORKERS_SPARE));
+        load_warn(
+            load, config_lookup(&load->file, "in.workers"), "in.workers",
+            _("%lld workers may all be waiting for a backend with max_sessions = %lld, and new "
+              "clients then for them; %lld or more are well"),
+            (long long)in->workers, (long long)sessions, (long long)(sessions + WORKERS_SPARE));
 }
 
 static void warn_of_shared_domain(struct load *load, size_t backend, size_t domain)
@@ -332,6 +332,24 @@ static void advise_on_out(struct load *load)
     }
 }
 
+/* Whoever reaches it sees who writes to whom. */
+static void check_exporter(struct load *load)
+{
+    const struct host_list *listen = &load->config->exporter.listen;
+    static const struct address any;
+    char text[ADDRESS_TEXT_MAX];
+
+    for (size_t i = 0; i < listen->count && !load->config->exporter.open; i++) {
+        bool everywhere = memcmp(listen->items[i].ip, any.ip, sizeof any.ip) == 0;
+        if (everywhere || !address_is_private(&listen->items[i]))
+            load_complain(
+                load, config_lookup(&load->file, "exporter.listen"), "exporter.listen",
+                _("%s can be reached from the internet; name an address in the tunnel, or "
+                  "set exporter.public"),
+                address_format_endpoint(&listen->items[i], text));
+    }
+}
+
 /* What no single row can say. */
 void check_settings(struct load *load)
 {
@@ -340,6 +358,7 @@ void check_settings(struct load *load)
     check_trust(load);
     check_tls_listeners(load, "in.listen", &config->in.listen, &config->tls);
     check_dnsbl(load);
+    check_exporter(load);
     if ((config->parts & CONFIG_PART_IN) && config->in.domains.count == 0 &&
         config->in.backends.count == 0 && !load_is_wrong(load, "in.domains") &&
         !load_is_wrong(load, "in.domains_file"))

@@ -296,6 +296,12 @@ struct config_out {
     struct config_out_timeouts timeouts;
 };
 
+struct config_exporter {
+    struct host_list listen;
+    bool open;   /* it may be reached from anywhere */
+    char *state; /* "" = none */
+};
+
 /* The two halves of a configuration. */
 enum { CONFIG_PART_IN = 1 << 0, CONFIG_PART_OUT = 1 << 1 };
 
@@ -309,6 +315,7 @@ struct config {
     unsigned parts; /* CONFIG_PART_...: those in the file, and those asked for */
     struct config_in in;
     struct config_out out;
+    struct config_exporter exporter;
     char *control; /* folder of the control sockets; "" = none */
     int log_level; /* enum log_level */
     struct string_list warnings; /* of loading: what is valid and hardly meant, with its place */

@@ -607,6 +607,15 @@ static const struct option all_rows[] = {
      100, 600000, NULL,
      N_("Time for a next hop to answer the end of the mail data. Keep it below the 10 minutes "
         "that clients wait.")},
+    {"exporter.listen", OPTION_HOSTS, offsetof(struct config, exporter.listen), "127.0.0.1:9925",
+     9925, 0, NULL,
+     N_("Where postern-exporter serves /metrics and its page: addresses of this host or of the "
+        "tunnel. "
+        "Nobody has to log in.")},
+    {"exporter.public", OPTION_BOOLEAN, offsetof(struct config, exporter.open), "false", 0, 0, NULL,
+     N_("Let it listen on an address that the internet can reach.")},
+    {"exporter.state", OPTION_FOLDER, offsetof(struct config, exporter.state), STATEDIR "-exporter",
+     0, 0, NULL, N_("The folder where it keeps what its plots show. Empty means in memory.")},
     {"control", OPTION_FOLDER, offsetof(struct config, control), "/run/postern", 0, 0, NULL,
      N_("The folder of the daemons' control sockets, by which relayctl speaks with them. Empty "
         "means "

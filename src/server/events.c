@@ -125,6 +125,7 @@ const struct event_row event_rows[] = {
     {EVENTS_OUT, "spool-lock", "debug", N_("The lock file could not name its owner.")},
     {EVENTS_OUT, "queue-order", "notice", N_("What an operator wanted, by relayctl(8).")},
     {EVENTS_BOTH, "start", "notice", N_("The daemon serves: its version, where it listens.")},
+    {EVENTS_EXPORTER, "listen", "info", N_("The exporter serves at this address.")},
     {EVENTS_BOTH, "stop", "notice",
      N_("The daemon has ended; the numbers are those of its whole life.")},
     {EVENTS_OUT, "stop-unfinished", "notice",
@@ -185,8 +186,10 @@ static void events_print_sentences(const char *text, FILE *out)
 
 void events_print_manual(FILE *out)
 {
-    static const char *const daemons[] = {
-        [EVENTS_IN] = "relay-in", [EVENTS_OUT] = "relay-out", [EVENTS_BOTH] = "both daemons"};
+    static const char *const daemons[] = {[EVENTS_IN] = "relay-in",
+                                          [EVENTS_OUT] = "relay-out",
+                                          [EVENTS_BOTH] = "both daemons",
+                                          [EVENTS_EXPORTER] = "postern-exporter"};
 
     for (size_t i = 0; i < event_row_count; i++) {
         const struct event_row *row = &event_rows[i];

@@ -13,7 +13,12 @@
 #include <stddef.h>
 #include <stdio.h>
 
-enum { EVENTS_IN = 1 << 0, EVENTS_OUT = 1 << 1, EVENTS_BOTH = EVENTS_IN | EVENTS_OUT };
+enum {
+    EVENTS_IN = 1 << 0,
+    EVENTS_OUT = 1 << 1,
+    EVENTS_BOTH = EVENTS_IN | EVENTS_OUT,
+    EVENTS_EXPORTER = 1 << 2
+};
 
 struct event_row {
     unsigned daemons;

@@ -40,7 +40,7 @@ if command -v systemd-analyze > /dev/null; then
     # Verified with the programs where they are now.
     mkdir "$scratch/units"
     while read -r unit; do
-        sed -E "s,^(Exec[A-Za-z]+=)(/[^ ]*/(relay-in|relay-out|relayctl)),\\1$root\\2," "$unit" > "$scratch/units/${unit##*/}"
+        sed -E "s,^(Exec[A-Za-z]+=)(/[^ ]*/(relay-in|relay-out|relayctl|postern-exporter)),\\1$root\\2," "$unit" > "$scratch/units/${unit##*/}"
     done < <(installed 'systemd/system/*')
     # relay-out's unit is judged even while relay-out is not built; relay-in stands in for its program.
     if [ ! -e "$scratch/units/relay-out.service" ] && make -s -C "$build" relay-out.service > /dev/null; then

@@ -1,0 +1,35 @@
+/* exporter/page.h - the page: how the pair is, on one look
+ *
+ * HTML made here, without a script and without anything from elsewhere; whatever comes from a daemon is
+ * escaped. Thread-safe.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_EXPORTER_PAGE_H
+#define POSTERN_EXPORTER_PAGE_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "exporter/history.h"
+#include "server/stats-read.h"
+
+struct page {
+    const char *folder;           /* of the control sockets, for what is not in the numbers */
+    const struct stats *in, *out; /* NULL: it does not answer */
+    const char *in_why, *out_why; /* then: why, or that it does not run */
+    struct history *history;
+    int64_t now; /* seconds since 1970 */
+};
+
+void page_write(FILE *out, const struct page *page);
+
+/* The style sheet, served beside it. */
+extern const char page_style[];
+
+/* For the header Content-Security-Policy. */
+#define PAGE_POLICY                                                                                \
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors "  \
+    "'none'"
+
+#endif
