@@ -21,6 +21,7 @@ int test_main(int argc, char **argv);
 int route_main(int argc, char **argv);
 int sink_main(int argc, char **argv);
 int status_main(int argc, char **argv);
+int top_main(int argc, char **argv);
 int tls_main(int argc, char **argv);
 
 #endif

@@ -31,6 +31,7 @@ static const struct {
     {"sink", sink_main, N_("run a small mail server that takes mail and shows it")},
     {"status", status_main, N_("show on one screen whether all is well")},
     {"tls", tls_main, N_("show what a domain publishes about TLS, and what mail to it would meet")},
+    {"top", top_main, N_("show live numbers and sessions, once a second")},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])

@@ -5,11 +5,15 @@
 #include "server/daemon-internal.h"
 
 #include <config.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/log.h"
 #include "server/stats.h"
+
+#define SESSIONS_SHOWN 1000
+#define SESSIONS_PATIENCE_MS 2000
 
 static unsigned daemon_kind(const struct daemon *daemon)
 {
@@ -100,6 +104,33 @@ static void daemon_put_stats(struct daemon *daemon, struct control_client *clien
     config_unref(config);
 }
 
+/* The longest there first. */
+static int daemon_compare_sessions(const void *a, const void *b)
+{
+    const struct gate_session *one = a, *other = b;
+    return one->stage_ms > other->stage_ms ? -1 : one->stage_ms < other->stage_ms;
+}
+
+static void daemon_put_sessions(struct daemon *daemon, struct control_client *client)
+{
+    struct gate_session *sessions = calloc(SESSIONS_SHOWN, sizeof *sessions);
+    char text[ADDRESS_TEXT_MAX];
+
+    if (sessions == NULL) {
+        control_error(client, "out of memory");
+        return;
+    }
+    size_t count =
+        gate_list(daemon->gate, sessions, SESSIONS_SHOWN, deadline_in_ms(SESSIONS_PATIENCE_MS));
+    qsort(sessions, count, sizeof *sessions, daemon_compare_sessions);
+    control_ok(client, "%s", "");
+    for (size_t i = 0; i < count; i++)
+        stats_put_line(client, "session %s %s %.1f",
+                       address_format_endpoint(&sessions[i].client, text), sessions[i].stage,
+                       (double)sessions[i].stage_ms / 1000);
+    free(sessions);
+}
+
 /* A control_handler. */
 static void daemon_answer(void *context, struct control_client *client, const char *const *words,
                           size_t count)
@@ -108,6 +139,8 @@ static void daemon_answer(void *context, struct control_client *client, const ch
 
     if (count == 1 && strcmp(words[0], "stats") == 0)
         daemon_put_stats(daemon, client);
+    else if (count == 1 && strcmp(words[0], "sessions") == 0)
+        daemon_put_sessions(daemon, client);
     else if (daemon->program->request != NULL)
         daemon->program->request(daemon->shared, client, words, count);
     else

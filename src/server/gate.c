@@ -5,6 +5,7 @@
 #include "server/gate.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -32,7 +33,15 @@ struct gate {
     struct service *next_service;
     bool drain_asked;
     int64_t drain_timeout_ms;
-    atomic_uint asked, answered; /* gate_is_alive() */
+    struct gate_request *request; /* NULL: none */
+    atomic_uint asked, answered;  /* gate_is_alive() */
+};
+
+/* Of gate_list(), whose stack it is on. */
+struct gate_request {
+    struct gate_session *sessions;
+    size_t max, count;
+    sem_t done;
 };
 
 static void *gate_new_scratch(void)
@@ -148,14 +157,34 @@ void gate_drain(struct gate *gate, int64_t timeout_ms)
 }
 
 /* What other threads have asked for. */
+static void gate_answer(struct gate *gate, struct gate_request *request)
+{
+    static const char *const stages[] = {
+        [CONNECTION_PROXY] = "proxy",     [CONNECTION_DELAYED] = "greeting",
+        [CONNECTION_SILENT] = "silent",   [CONNECTION_PARKED] = "parked",
+        [CONNECTION_WAITING] = "waiting", [CONNECTION_WORKING] = "working",
+    };
+    int64_t now = deadline_now_ms();
+
+    for (const struct connection *c = gate->all.first; c != NULL && request->count < request->max;
+         c = c->next)
+        request->sessions[request->count++] =
+            (struct gate_session){c->client, stages[c->stage], now - c->since_ms};
+    sem_post(&request->done);
+}
+
 static void gate_take_orders(struct gate *gate)
 {
     gate_take_service(gate);
     lock_take(&gate->lock);
     bool drain = gate->drain_asked;
+    struct gate_request *request = gate->request;
+    gate->request = NULL;
     int64_t timeout_ms = gate->drain_timeout_ms;
     gate->drain_asked = false;
     lock_drop(&gate->lock);
+    if (request != NULL)
+        gate_answer(gate, request);
     if (!drain)
         return;
     gate->draining = true;
@@ -209,6 +238,53 @@ bool gate_is_alive(struct gate *gate)
         waiter_wake(gate->all.waiter);
     }
     return answered && pool_is_alive(gate->all.pool, STUCK_MS);
+}
+
+static bool gate_await(struct gate_request *request, struct deadline deadline)
+{
+    struct timespec until;
+    int64_t ms = deadline_left_ms(deadline);
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    while (sem_timedwait(&request->done, &until) != 0) {
+        if (errno != EINTR)
+            return false;
+    }
+    return true;
+}
+
+size_t gate_list(struct gate *gate, struct gate_session *sessions, size_t max,
+                 struct deadline deadline)
+{
+    struct gate_request request = {.sessions = sessions, .max = max};
+
+    sem_init(&request.done, 0, 0);
+    lock_take(&gate->lock);
+    bool free = gate->request == NULL;
+    if (free)
+        gate->request = &request;
+    lock_drop(&gate->lock);
+    if (!free)
+        return 0;
+    waiter_wake(gate->all.waiter);
+    if (!gate_await(&request, deadline)) {
+        lock_take(&gate->lock);
+        bool taken = gate->request != &request;
+        if (!taken)
+            gate->request = NULL;
+        lock_drop(&gate->lock);
+        /* It is being answered just now, which waits for nobody. */
+        while (taken && sem_wait(&request.done) != 0)
+            ;
+    }
+    sem_destroy(&request.done);
+    return request.count;
 }
 
 struct gate_counts gate_counts(struct gate *gate)

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/deadline.h"
 #include "base/error.h"
 #include "net/listener.h"
 #include "server/service.h"
@@ -64,6 +65,18 @@ void gate_drain(struct gate *gate, int64_t timeout_ms);
 bool gate_is_alive(struct gate *gate);
 
 struct gate_counts gate_counts(struct gate *gate);
+
+/* A connection of the moment, for the control socket. */
+struct gate_session {
+    struct address client;
+    const char
+        *stage; /* static text: "proxy", "greeting", "silent", "parked", "waiting", "working" */
+    int64_t stage_ms; /* so long it has been there */
+};
+/* Up to `max` of them, in any order; the gate's thread fills them in, and is waited for until
+ * `deadline`. Returns their number; 0 also when there was no answer, or somebody else is asking. */
+size_t gate_list(struct gate *gate, struct gate_session *sessions, size_t max,
+                 struct deadline deadline);
 
 /* After gate_run() has returned and with no connection at work (see gate_counts): dismisses the
  * idle ones, joins the workers, frees. */

@@ -19,6 +19,11 @@
  *                                       commas; TEXT says what went wrong last, or "-"
  *   refusal EPOCH TEXT                  relay-out: the last final refusal by a next hop
  *
+ * "sessions" is answered by a line for each connection of a client, who has been longest in its
+ * STATE first:
+ *
+ *   session CLIENT STATE SECONDS        STATE is proxy, greeting, silent, parked, waiting or working
+ *
  * Lines of other words may come with later versions and are to be passed over.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later

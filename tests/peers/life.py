@@ -396,6 +396,27 @@ def routes(world):
     assert result.returncode == 69 and "does not run" in result.stdout, result
 
 
+@scenario("top: live numbers, and the sessions with their states")
+def live(world):
+    folder = control_folder(world)
+    world.backend()
+    relay = world.relay(backend_port=SCRIPTED_PORT, top=f'control = "{folder}";')
+    silent, parked = Client(), Client(OTHER4)
+    parked.hello()
+
+    def picture(count="1"):
+        result = subprocess.run([f"{BUILD}/relayctl", "top", "-c", relay.conf, "--count", count], capture_output=True,
+                                text=True, timeout=30)
+        assert result.returncode == 0, result
+        return result.stdout
+
+    wait_for("the states", lambda: re.search(rf"{CLIENT4}:\d+ +silent +\d", picture()) and
+             re.search(rf"{OTHER4}:\d+ +parked +\d", picture()))
+    text = picture("2")
+    assert text.count("relay-in: 2 connected, 0 at work") == 2 and f"backend {BACKEND}:{SCRIPTED_PORT} up" in text, text
+    silent.close()
+
+
 @scenario("start: a second relay-out with the same spool ends without having listened")
 def second_spool(world):
     world.side = "out"
