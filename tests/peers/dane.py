@@ -12,7 +12,7 @@ import threading
 import time
 
 import tap
-from bed import BUILD, read, wait_for
+from bed import BUILD, Postfix, read, wait_for
 from internet import Vps
 from outbound import RelayOut, open_session, send
 from published import KNOT, Certificates, Front, Knot, MailServer, PolicyHost, Unbound, run
@@ -77,6 +77,8 @@ HOSTS = {
     "none-no-tls": ("", None, "plain"),
     # TLS that is not to be had.
     "stripped": ("3 1 1 leaf", None, "deferred"),
+    "refusing": ("3 1 1 leaf", CHAIN, "deferred", "refuse"),
+    "old": ("3 1 1 leaf", CHAIN, "deferred", "old"),
     # Names that lead elsewhere; see more_records().
     "implicit": None,
     "ta-wild": None,
@@ -88,11 +90,17 @@ HOSTS = {
     "tlsa-cname": None,
     "tlsa-cname-out": None,
     "two-mx": None,
+    "second-free": None,
+    "second-answers": None,
+    "first-missing": None,
+    "host-bogus": None,
     "no-aaaa": None,
     # Name servers that fail; see RULES.
     "servfail": ("3 1 1 leaf", CHAIN, "deferred"),
     "refused": ("3 1 1 leaf", CHAIN, "deferred"),
     "silent": ("3 1 1 leaf", CHAIN, "deferred"),
+    "truncated": ("3 1 1 leaf", CHAIN, "verified"),
+    "truncated-wrong": ("3 1 1 ~leaf", CHAIN, "deferred"),
     "aaaa-servfail": ("3 1 1 leaf", CHAIN, "verified"),
 }
 
@@ -149,7 +157,7 @@ STS = {
 }
 
 RULES = {("mx-servfail", "TLSA"): "servfail", ("mx-refused", "TLSA"): "refused",
-         ("mx-silent", "TLSA"): "silent", ("mx-aaaa-servfail", "AAAA"): "servfail",
+         ("mx-silent", "TLSA"): "silent", ("mx-truncated", "TLSA"): "truncated", ("mx-aaaa-servfail", "AAAA"): "servfail",
          ("mx-unsigned-servfail", "TLSA"): "servfail", ("_mta-sts.sts-txt-fails", "TXT"): "servfail"}
 
 
@@ -183,7 +191,11 @@ class Internet:
         self.web.set("mta-sts.require-sts.ins", policy("mx-require-sts.zz"))
         for name, row in STS.items():
             self.add_sts(name, *row)
-        bogus = "@ MX 10 mx-ee11.zz.\n"
+        bogus = f"@ MX 10 mx-ee11.zz.\nhost A {self.web_address}\n"
+        # Two domains with the same host, of which one has a policy that does not name it.
+        self.add_sts("shared", policy("other.zz"), CHAIN, "deferred")
+        self.records += "sharing.zz. MX 10 mx-shared.zz.\n"
+        self.sts["sharing.zz"] = "untrusted"
         self.front = Front(dict(RULES))
         self.knot = Knot(bed, self.records, self.ins, bogus, "@ MX 10 mx-ee11.zz.\n")
 
@@ -277,6 +289,15 @@ class Internet:
         # The second of two MX hosts is right.
         self.records += add("two-mx", "verified", "two-mx.zz. MX 10 mx-ee11-wrong.zz.\ntwo-mx.zz. MX 20 mx-two-mx.zz.\n"
                             "mx-two-mx.zz. A {a}\n") + tlsa("mx-two-mx.zz", "3 1 1 leaf", "mx-two-mx.zz")
+        for name, first in (("second-free", "mx-ee11-wrong.zz"), ("second-answers", "mx-servfail.zz"),
+                            ("first-missing", "missing.zz")):
+            tls = "untrusted" if name == "second-free" else "verified"
+            self.records += add(name, tls, f"{name}.zz. MX 10 {first}\n".replace("zz\n", "zz.\n") +
+                                "{n}.zz. MX 20 mx-{n}.zz.\nmx-{n}.zz. A {a}\n")
+            if name != "second-free":
+                self.records += tlsa(f"mx-{name}.zz", "3 1 1 leaf", f"mx-{name}.zz")
+        self.records += "host-bogus.zz. MX 10 host.bogus.\n"
+        self.expected["host-bogus.zz"] = "deferred"
         self.records += add("no-aaaa", "verified", host) + tlsa("mx-no-aaaa.zz", "3 1 1 leaf", "mx-no-aaaa.zz")
         for name, records, chain in (("require-dane", "3 1 1 leaf", CHAIN), ("require-pki", "", CHAIN),
                                      ("require-self", "", "self")):
@@ -382,6 +403,8 @@ def postfix_judgement(bed, domain):
 
 # Postfix's smtp(8) differs from posttls-finger(1) here: the latter does not ask a second host, and sends no mail.
 NO_ORACLE = {"two-mx.zz": "posttls-finger tries the first host only",
+             "second-free.zz": "the same", "second-answers.zz": "the same",
+             "old.zz": "Postfix allows TLS 1.1 under DANE",
              "none-no-tls.zz": "posttls-finger delivers nothing in plain text",
              "pkix-no-tls.zz": "posttls-finger requires no TLS"}
 
@@ -459,6 +482,40 @@ def sts_lenient(world):
     for domain, expected in (("sts-self.zz", "untrusted"), ("ee11-wrong.zz", "untrusted"), ("none.zz", "deferred"),
                              ("d.ins", "deferred"), ("ta11.zz", "verified")):
         assert judgement(excepting, domain)[0] == expected, domain
+
+
+@scenario("sts: two domains at one host, and the policy of one of them")
+def sts_shared(world):
+    relay = out(world, inner='reuse_for = "10s"; timeouts = { dial = "12s"; };')
+    for domain, expected in (("sharing.zz", "250"), ("shared.zz", "451"), ("sharing.zz", "250"), ("shared.zz", "451")):
+        assert send(f"x@{domain}")[-1].startswith(expected), domain
+
+
+@scenario("dane: a Postfix as the mail server")
+def postfix(world):
+    internet = world.internet
+    address, host = internet.address(), "mx-postfix.zz"
+    cert, key = internet.chain(CHAIN, host, "postfix.zz")
+    server = Postfix(world.bed, "mx", f"{address}:25", f"""
+inet_interfaces = {address}
+virtual_mailbox_domains = postfix.zz
+virtual_mailbox_maps = inline:{{ {{ x@postfix.zz = x/ }} }}
+smtpd_tls_cert_file = {cert}
+smtpd_tls_key_file = {key}
+smtpd_tls_received_header = yes
+""")
+    records = f"postfix.zz. MX 10 {host}.\n{host}. A {address}\n"
+    try:
+        for record, expected in (("3 1 1 ~leaf", "deferred"), ("2 1 1 inter", "verified"), ("3 1 1 leaf", "verified")):
+            internet.knot.set(internet.records + records + internet.tlsa_records(f"_25._tcp.{host}.", record, host))
+            relay = out(world)
+            assert judgement(relay, "postfix.zz")[0] == expected, record
+            relay.stop()
+        mails = [server.wait_mail("x", count) for count in (1, 2)]
+        assert b"using TLSv1.3" in mails[-1]
+    finally:
+        internet.knot.set(internet.records)
+        server.stop()
 
 
 def state_folder(world):

@@ -190,8 +190,8 @@ def question_of(packet):
 
 
 class Front:
-    """What is asked: Knot, except where `rules` say {(part of the name, type): "servfail", "refused" or
-    "silent"}. Keeps all questions in `asked`."""
+    """What is asked: Knot, except where `rules` say {(part of the name, type): "servfail", "refused",
+    "silent" or "truncated"}. Keeps all questions in `asked`."""
 
     RCODES = {"servfail": 2, "refused": 5}
 
@@ -212,6 +212,8 @@ class Front:
         return None
 
     def failure(self, packet, what):
+        if what == "truncated":  # come again by TCP
+            return packet[:2] + struct.pack("!H", 0x8380) + packet[4:6] + bytes(6) + packet[12:]
         return packet[:2] + struct.pack("!H", 0x8180 | self.RCODES[what]) + packet[4:6] + bytes(6) + packet[12:]
 
     def serve_udp(self):
@@ -227,7 +229,7 @@ class Front:
         if what == "silent":
             return
         if what is not None:
-            self.udp.sendto(self.failure(packet, what)[:12] + packet[12:], client)
+            self.udp.sendto(self.failure(packet, what), client)
             return
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.settimeout(5)
@@ -257,7 +259,7 @@ class Front:
                     what = self.rule(packet)
                     if what == "silent":
                         return
-                    if what is not None:
+                    if what not in (None, "truncated"):
                         reply = self.failure(packet, what)
                     else:
                         knot.sendall(head + packet)
