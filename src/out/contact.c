@@ -11,7 +11,6 @@
 #include "out/attempt.h"
 
 #define DNS_TIMEOUT_MS 30000
-#define PLACE_WAIT_MS 20000     /* for another message to the same destination to end */
 #define REUSE_MESSAGES 100      /* of one connection */
 #define REUSE_AGE_MS 300000     /* as Postfix has it */
 #define DEFERRED_FOR_MS 3600000 /* longer than a mail server waits between its first tries */
@@ -150,6 +149,23 @@ static bool contact_is_alive(struct contact *contact)
            nexthop_reset(&remote->hop, contact->verdict, attempt_step(contact, PING_TIMEOUT_MS));
 }
 
+/* A place at the destination: the one that is held, or any; who has a claim has waited. */
+static enum remotes_place contact_enter(struct contact *contact)
+{
+    const struct outbound *out = contact->out;
+    struct deadline deadline = attempt_step(contact, REMOTES_PLACE_WAIT_MS);
+    enum remotes_place place = REMOTES_FULL;
+
+    if (contact->claim != NULL) {
+        place = remotes_redeem(out->remotes, contact->claim, contact->remote);
+        deadline = deadline_in_ms(0);
+    }
+    return place != REMOTES_FULL
+               ? place
+               : remotes_enter(out->remotes, contact->key, out->generation,
+                               contact->route->connections, deadline, contact->remote);
+}
+
 int contact_make(struct contact *contact)
 {
     const struct outbound *out = contact->out;
@@ -157,15 +173,15 @@ int contact_make(struct contact *contact)
     struct remotes *remotes = out->remotes;
 
     route_key(contact->route, contact->domain, contact->key);
-    if (contact->route->rate > 0 && !remotes_take_turn(remotes, contact->key, contact->route->rate,
-                                                       attempt_step(contact, PLACE_WAIT_MS))) {
+    if (contact->route->rate > 0 &&
+        !remotes_take_turn(remotes, contact->key, contact->route->rate,
+                           attempt_step(contact, REMOTES_PLACE_WAIT_MS))) {
         attempt_log(contact, LOG_LEVEL_WARNING, "event=busy reason=rate");
         reply_own(contact->verdict, REPLY_DESTINATION_RATE);
         contact->busy = true;
         return -1;
     }
-    switch (remotes_enter(remotes, contact->key, out->generation, contact->route->connections,
-                          attempt_step(contact, PLACE_WAIT_MS), remote)) {
+    switch (contact_enter(contact)) {
     case REMOTES_KEPT:
         if (contact_is_alive(contact))
             return 0;
@@ -222,9 +238,7 @@ static bool contact_take_place(struct contact *contact)
 {
     struct remote *remote = contact->remote;
 
-    switch (remotes_enter(contact->out->remotes, contact->key, contact->out->generation,
-                          contact->route->connections, attempt_step(contact, PLACE_WAIT_MS),
-                          remote)) {
+    switch (contact_enter(contact)) {
     case REMOTES_KEPT:
         remote_say_goodbye(remote);
         return true;

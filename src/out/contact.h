@@ -39,6 +39,7 @@ struct contact {
     struct remote *remote;    /* filled: the caller's, to be kept or ended */
     struct reply *verdict;    /* filled on failure */
     bool busy; /* set on failure, when all the destination's connections are in use */
+    struct remotes_claim *claim; /* the place, or none is waited for; NULL: contact_make() waits */
     /* Its own. */
     char key[ROUTE_KEY_MAX];
     struct candidates candidates; /* none before they were looked up */

@@ -31,6 +31,8 @@ struct out_courier {
     const struct outbound *out;
     struct leg **legs; /* limits.next_hops of them have room */
     size_t leg_count;
+    struct remotes_claim *claims[CONFIG_NEXT_HOPS_MAX]; /* of legs that there are, or will be */
+    size_t claim_count;
     struct asked **asked;
     size_t asked_count;
     const struct envelope *envelope; /* of the transaction; NULL between two */
@@ -92,6 +94,11 @@ static void forget(struct out_courier *courier)
     for (size_t i = 0; i < courier->leg_count; i++)
         leg_free(courier->legs[i]);
     courier->leg_count = 0;
+    for (size_t i = 0; i < courier->claim_count; i++) {
+        remotes_disclaim(courier->out->remotes, courier->claims[i]);
+        free(courier->claims[i]);
+    }
+    courier->claim_count = 0;
     courier->envelope = NULL;
     courier->data_asked = false;
     courier->room = REPLY_OK;
@@ -121,6 +128,47 @@ static bool has_room(const struct out_courier *courier)
     return true;
 }
 
+static struct remotes_claim *find_claim(const struct out_courier *courier, const char *key)
+{
+    for (size_t i = 0; i < courier->claim_count; i++) {
+        if (strcmp(courier->claims[i]->key, key) == 0)
+            return courier->claims[i];
+    }
+    return NULL;
+}
+
+static struct remotes_claim *new_claim(struct out_courier *courier)
+{
+    struct remotes_claim *claim =
+        courier->claim_count < CONFIG_NEXT_HOPS_MAX ? calloc(1, sizeof *claim) : NULL;
+    if (claim != NULL)
+        courier->claims[courier->claim_count++] = claim;
+    return claim;
+}
+
+/* A connection to its destination must be free, if it has no leg yet. */
+static int64_t courier_prepare(struct courier *base, const struct client_identity *client,
+                               const struct recipient *recipient, struct wakeup *wakeup)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    const struct outbound *out = courier->out;
+    char key[ROUTE_KEY_MAX];
+
+    (void)client;
+    if (recipient == NULL)
+        return 0;
+    const struct route *route = routes_find(out->routes, recipient->path.domain);
+    if (find_leg(courier, route_key(route, recipient->path.domain, key)) != NULL ||
+        !has_room(courier))
+        return 0;
+    struct remotes_claim *claim = find_claim(courier, key);
+    if (claim == NULL)
+        claim = new_claim(courier);
+    return claim == NULL ? 0
+                         : remotes_claim(out->remotes, claim, key, out->generation,
+                                         route->connections, wakeup);
+}
+
 static enum own_reply leg_for(struct out_courier *courier, const char *domain, struct leg **leg)
 {
     const struct route *route = routes_find(courier->out->routes, domain);
@@ -135,6 +183,7 @@ static enum own_reply leg_for(struct out_courier *courier, const char *domain, s
     if (*leg == NULL)
         return REPLY_BACKEND_BUSY;
     courier->legs[courier->leg_count++] = *leg;
+    leg_set_claim(*leg, find_claim(courier, key));
     if (courier->out->store == NULL)
         leg_contact(*leg, deadline_in_ms(courier->out->config->out.timeouts.dial));
     return REPLY_OK;
@@ -559,6 +608,7 @@ static void courier_free(struct courier *base)
 struct courier *courier_out_new(const struct outbound *out)
 {
     static const struct courier_ops ops = {
+        .prepare = courier_prepare,
         .send = courier_send,
         .recipient_reply = courier_recipient_reply,
         .ask_data = courier_ask_data,

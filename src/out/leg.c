@@ -173,6 +173,11 @@ void leg_free(struct leg *leg)
     free(leg);
 }
 
+void leg_set_claim(struct leg *leg, struct remotes_claim *claim)
+{
+    leg->contact.claim = claim;
+}
+
 void leg_contact(struct leg *leg, struct deadline deadline)
 {
     if (leg->contacted)

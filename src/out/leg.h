@@ -45,6 +45,9 @@ struct leg *leg_new(const struct outbound *out, const struct route *route, const
  * on which nothing is open is kept for the next message. */
 void leg_free(struct leg *leg);
 
+/* The place that leg_contact() takes, or none is waited for. The claim is the caller's. */
+void leg_set_claim(struct leg *leg, struct remotes_claim *claim);
+
 /* Connects, unless it has been tried. Several legs may do so at the same time. */
 void leg_contact(struct leg *leg, struct deadline deadline);
 

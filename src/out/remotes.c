@@ -50,6 +50,8 @@ struct remotes {
     size_t mark_count;
     struct kept kept[KEPT_MAX];
     size_t kept_count;
+    struct remotes_claim *claims; /* that want a place */
+    bool granting;
     bool ending;
     pthread_t janitor;
 };
@@ -79,18 +81,19 @@ static bool count_one(struct remotes *remotes, const char *key)
     return true;
 }
 
+static void grant(struct remotes *remotes);
+
 static void leave(struct remotes *remotes, const char *key)
 {
     struct destination **at = &remotes->destinations;
     while (*at != NULL && strcmp((*at)->key, key) != 0)
         at = &(*at)->next;
     struct destination *destination = *at;
-    if (destination == NULL || --destination->connections > 0) {
-        pthread_cond_broadcast(&remotes->place_free);
-        return;
+    if (destination != NULL && --destination->connections == 0) {
+        *at = destination->next;
+        free(destination);
     }
-    *at = destination->next;
-    free(destination);
+    grant(remotes);
     pthread_cond_broadcast(&remotes->place_free);
 }
 
@@ -209,6 +212,100 @@ enum remotes_place remotes_enter(struct remotes *remotes, const char *key, uint6
     return place;
 }
 
+/* Claims: first come, first served. */
+
+/* Under the lock. One that is stale is taken leave of, and its place goes to whoever comes next. */
+static bool grant_one(struct remotes *remotes, struct remotes_claim *claim)
+{
+    if (take_kept(remotes, claim->key, claim->generation, &claim->kept))
+        claim->place = REMOTES_KEPT;
+    else if (claim->state == REMOTES_CLAIM_WANTED && has_place(remotes, claim->key, claim->most) &&
+             count_one(remotes, claim->key))
+        claim->place = REMOTES_NEW;
+    else
+        return false;
+    claim->state = REMOTES_CLAIM_HELD;
+    return true;
+}
+
+static void grant(struct remotes *remotes)
+{
+    if (remotes->granting) /* a stale connection gives its place back */
+        return;
+    remotes->granting = true;
+    for (struct remotes_claim **at = &remotes->claims; *at != NULL;) {
+        struct remotes_claim *claim = *at;
+        if (!grant_one(remotes, claim)) {
+            at = &claim->next;
+            continue;
+        }
+        *at = claim->next;
+        wakeup_call(claim->wakeup);
+    }
+    remotes->granting = false;
+}
+
+int64_t remotes_claim(struct remotes *remotes, struct remotes_claim *claim, const char *key,
+                      uint64_t generation, unsigned most, struct wakeup *wakeup)
+{
+    pthread_mutex_lock(&remotes->lock);
+    if (claim->state == REMOTES_CLAIM_NONE) {
+        struct remotes_claim **at = &remotes->claims;
+        while (*at != NULL)
+            at = &(*at)->next;
+        *at = claim;
+        claim->state = REMOTES_CLAIM_WANTED;
+        claim->next = NULL;
+        snprintf(claim->key, sizeof claim->key, "%s", key);
+        claim->generation = generation;
+        claim->most = most;
+        claim->until_ms = deadline_in_ms(REMOTES_PLACE_WAIT_MS).at_ms;
+        claim->wakeup = NULL; /* not for what is had at once */
+        grant(remotes);
+        claim->wakeup = wakeup;
+    }
+    bool held = claim->state == REMOTES_CLAIM_HELD;
+    pthread_mutex_unlock(&remotes->lock);
+    return held || deadline_now_ms() >= claim->until_ms ? 0 : claim->until_ms;
+}
+
+/* Under the lock. */
+static void withdraw(struct remotes *remotes, const struct remotes_claim *claim)
+{
+    struct remotes_claim **at = &remotes->claims;
+    while (*at != claim)
+        at = &(*at)->next;
+    *at = claim->next;
+}
+
+enum remotes_place remotes_redeem(struct remotes *remotes, struct remotes_claim *claim,
+                                  struct remote *kept)
+{
+    enum remotes_place place = REMOTES_FULL;
+
+    pthread_mutex_lock(&remotes->lock);
+    if (claim->state == REMOTES_CLAIM_WANTED)
+        withdraw(remotes, claim);
+    if (claim->state == REMOTES_CLAIM_HELD)
+        place = claim->place;
+    claim->state = REMOTES_CLAIM_NONE;
+    pthread_mutex_unlock(&remotes->lock);
+    if (place == REMOTES_KEPT)
+        *kept = claim->kept;
+    return place;
+}
+
+void remotes_disclaim(struct remotes *remotes, struct remotes_claim *claim)
+{
+    struct remote kept;
+    enum remotes_place place = remotes_redeem(remotes, claim, &kept);
+
+    if (place == REMOTES_KEPT)
+        remote_say_goodbye(&kept);
+    if (place != REMOTES_FULL)
+        remotes_leave(remotes, claim->key);
+}
+
 void remotes_keep(struct remotes *remotes, const struct remote *remote, int64_t for_ms)
 {
     struct remote refused = *remote;
@@ -221,6 +318,7 @@ void remotes_keep(struct remotes *remotes, const struct remote *remote, int64_t 
         if (remotes->kept[remotes->kept_count - 1].until_ms < remotes->janitor_due_ms)
             pthread_cond_signal(&remotes->kept_changed);
         /* Whoever waits for a place may take this connection. */
+        grant(remotes);
         pthread_cond_broadcast(&remotes->place_free);
     }
     pthread_mutex_unlock(&remotes->lock);

@@ -16,12 +16,16 @@
 
 #include "base/address.h"
 #include "base/error.h"
+#include "base/wakeup.h"
 #include "net/dns-name.h"
 #include "out/routes.h"
 #include "smtp/nexthop.h"
 
 #define REMOTE_REASON_MAX 160
 #define REMOTE_NAME_MAX (DNS_NAME_MAX + ADDRESS_TEXT_MAX + 8)
+
+/* For another message to the same destination to end. */
+#define REMOTES_PLACE_WAIT_MS 20000
 
 struct remotes;
 
@@ -51,6 +55,29 @@ enum remotes_place { REMOTES_NEW, REMOTES_KEPT, REMOTES_FULL, REMOTES_NO_MEMORY 
 enum remotes_place remotes_enter(struct remotes *remotes, const char *key, uint64_t generation,
                                  unsigned most, struct deadline deadline, struct remote *kept);
 void remotes_leave(struct remotes *remotes, const char *key);
+
+/* The same for whoever shall not wait by itself: it asks, goes away, and asks again when it is woken. */
+struct remotes_claim {
+    enum { REMOTES_CLAIM_NONE, REMOTES_CLAIM_WANTED, REMOTES_CLAIM_HELD } state;
+    struct remotes_claim *next; /* of those that want one, in the order of asking */
+    char key[ROUTE_KEY_MAX];
+    uint64_t generation;
+    unsigned most;
+    struct wakeup *wakeup;
+    int64_t until_ms;         /* it is waited for */
+    enum remotes_place place; /* under HELD: REMOTES_NEW or REMOTES_KEPT */
+    struct remote kept;       /* under the latter */
+};
+/* Asks, unless that was done before. 0: the place is held, or the time is over. Otherwise the time until
+ * which to wait; `wakeup`, borrowed until the claim is given up, is called when it is held. */
+int64_t remotes_claim(struct remotes *remotes, struct remotes_claim *claim, const char *key,
+                      uint64_t generation, unsigned most, struct wakeup *wakeup);
+/* Takes the place that is held, to be given back as one that was entered; REMOTES_FULL when none is. The
+ * claim is over. */
+enum remotes_place remotes_redeem(struct remotes *remotes, struct remotes_claim *claim,
+                                  struct remote *kept);
+/* Gives up what is held, or asked for. */
+void remotes_disclaim(struct remotes *remotes, struct remotes_claim *claim);
 
 /* Takes the next turn at the destination, of `rate` in a minute, and waits for it. False, and none
  * taken, when it comes after the deadline. */

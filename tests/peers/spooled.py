@@ -529,6 +529,25 @@ def ended_pending(world):
     assert [len(hop.messages) for hop in hops] == [1, 1] and not glob.glob(f"{relay.spool}/*/*.env")
 
 
+@scenario("who waits for a connection to a busy destination holds no worker, and is served in time")
+def busy_destination(world):
+    hops = world.hops(2)
+    hops[0].pause = 3
+    relay = world.out(hops, "workers = 2; limits = { sessions_per_destination = 1; };")
+    replies = []
+    senders = [threading.Thread(target=lambda i=i: replies.append(send(f"busy {i}", f"x{i}@d0.test"))) for i in range(5)]
+    for sender in senders:
+        sender.start()
+    wait_for("the first", lambda: hops[0].bodies == 1)
+    began = time.monotonic()
+    assert send("quick", "y@d1.test")[0] == 250
+    assert time.monotonic() - began < 2, time.monotonic() - began
+    for sender in senders:
+        sender.join()
+    assert [code for code, _ in replies] == [250] * 5, replies
+    assert len(hops[0].messages) == 5 and relay.process.poll() is None
+
+
 @scenario("SIGHUP: what waits goes by the new routes")
 def reloaded(world):
     hops = world.hops(2)

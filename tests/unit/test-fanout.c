@@ -1127,6 +1127,45 @@ static void test_places(void)
 }
 
 /* Six hundred a minute: one in 100 ms, for each destination by itself. */
+struct waker {
+    struct wakeup base;
+    unsigned calls;
+};
+
+static void count_call(struct wakeup *wakeup)
+{
+    ((struct waker *)wakeup)->calls++;
+}
+
+/* Who asks for a place is served in the order of asking, and before anybody new who claims one. */
+static void test_claims(void)
+{
+    struct error err = {""};
+    struct remotes *remotes = remotes_new(&err);
+    struct remotes_claim claims[3] = {{0}};
+    struct waker wakers[3] = {{{count_call}, 0}, {{count_call}, 0}, {{count_call}, 0}};
+    struct deadline soon = deadline_in_ms(50);
+    struct remote kept;
+
+    g_assert_cmpint(remotes_claim(remotes, &claims[0], "a", 1, 1, &wakers[0].base), ==, 0);
+    g_assert_cmpint(remotes_redeem(remotes, &claims[0], &kept), ==, REMOTES_NEW);
+    for (int i = 0; i < 3; i++)
+        g_assert_cmpint(remotes_claim(remotes, &claims[i], "a", 1, 1, &wakers[i].base), >, 0);
+    g_assert_cmpint(remotes_enter(remotes, "b", 1, 1, soon, &kept), ==, REMOTES_NEW);
+    remotes_leave(remotes, "b");
+    remotes_disclaim(remotes, &claims[1]);
+    remotes_leave(remotes, "a");
+    g_assert_cmpint(wakers[0].calls + 2 * wakers[1].calls + 4 * wakers[2].calls, ==, 1);
+    g_assert_cmpint(remotes_claim(remotes, &claims[0], "a", 1, 1, &wakers[0].base), ==, 0);
+    g_assert_cmpint(remotes_enter(remotes, "a", 1, 1, soon, &kept), ==, REMOTES_FULL);
+    /* Given up unused: the next one has it. */
+    remotes_disclaim(remotes, &claims[0]);
+    g_assert_cmpint(wakers[2].calls, ==, 1);
+    g_assert_cmpint(remotes_redeem(remotes, &claims[2], &kept), ==, REMOTES_NEW);
+    remotes_leave(remotes, "a");
+    remotes_free(remotes);
+}
+
 static void test_turns(void)
 {
     struct error err = {""};
@@ -1212,6 +1251,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/pending", test_pending);
     g_test_add_func("/fanout/stalled", test_stalled);
     g_test_add_func("/remotes/places", test_places);
+    g_test_add_func("/remotes/claims", test_claims);
     g_test_add_func("/remotes/turns", test_turns);
     g_test_add_func("/remotes/marks", test_marks);
     int result = g_test_run();
