@@ -152,7 +152,8 @@ static size_t take_piece(struct session *session, const char *bytes, size_t len)
     size_t used = dataline_scan(&transfer->scanner, bytes, len, &output);
 
     /* A header in UTF-8 of who has not asked for SMTPUTF8 is as old as mail, and goes everywhere. */
-    session->envelope->is_utf8 |= session->envelope->smtputf8 && transfer->scanner.header_is_utf8;
+    if (session->envelope->smtputf8 && transfer->scanner.header_is_utf8)
+        session->envelope->is_utf8 = true;
     if (!transfer->refused)
         check_limits(session);
     if (transfer->refused)
