@@ -768,6 +768,30 @@ def shown(world):
     print(*(f"# {line}\n" for line in relayctl(relay, "--failures").splitlines()), sep="", end="")
 
 
+@scenario("relayctl certificate: a key that the published records do not cover is refused, with what to publish")
+def renewal(world):
+    relay, certificates = out(world), world.internet.certificates
+    chain, key = certificates.chain(*(cert(certificates, w, "mx-ee11.zz", "ee11.zz") for w in ("leaf", "inter")))
+    # a renewal with a new key; and one of a host whose anchor is published
+    other, other_key = certificates.chain(certificates.leaf("mx-ee11.zz", days=31), "inter")
+    below, below_key = certificates.chain(certificates.leaf("mx-ta11.zz", days=31), "inter")
+
+    def ask(cert, key, name, *more):
+        return subprocess.run([f"{BUILD}/relayctl", "certificate", "-c", relay.conf, "--name", name, *more, cert, key],
+                              capture_output=True, text=True, timeout=60)
+
+    assert ask(chain, key, "mx-ee11.zz").returncode == 0 and ask(below, below_key, "mx-ta11.zz").returncode == 0
+    refused = ask(other, other_key, "mx-ee11.zz")
+    wanted = certificates.tlsa(f"3 1 1 {certificates.leaf('mx-ee11.zz', days=31)}")
+    assert refused.returncode == 65 and f"_25._tcp.mx-ee11.zz. IN TLSA {wanted}" in refused.stderr, refused
+    print(*(f"# {line}\n" for line in refused.stderr.splitlines() if "event=" not in line), sep="", end="")
+    assert ask(other, other_key, "mx-ee11.zz", "--force").returncode == 0
+    # unsigned records bind nobody, and a DNS that fails keeps no renewal away
+    silent, silent_key = certificates.chain(certificates.leaf("mx-servfail.zz", days=31), "inter")
+    failing = ask(silent, silent_key, "mx-servfail.zz")
+    assert failing.returncode == 0 and "could not be asked" in failing.stderr, failing
+
+
 if __name__ == "__main__":
     tap.World = World
     sys.exit(tap.main())

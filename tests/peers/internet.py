@@ -179,6 +179,22 @@ zone:
         self.process.wait(10)
 
 
+def sign(request, cert, extensions, days, key, issuer=None):
+    """Signs by `key`, as `issuer` or by itself: valid for so many days from now, or gone by so many if they are
+    negative. (Of its commands for that only "ca" takes such dates in all versions of openssl.)"""
+    conf = f"{cert}.conf"
+    with open(conf, "w") as out:
+        out.write(f"[ca]\ndefault_ca = own\n[own]\ndatabase = {conf}.index\nrand_serial = yes\n"
+                  f"new_certs_dir = {os.path.dirname(cert)}\ndefault_md = sha256\nunique_subject = no\npolicy = any\n"
+                  "[any]\ncommonName = supplied\n")
+    with open(f"{conf}.index", "w"):
+        pass
+    start, end = (time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + 86400 * d)) for d in (min(0, days) - 1, days))
+    subprocess.run(["openssl", "ca", "-batch", "-config", conf, "-in", request, *(["-cert", issuer] if issuer else ["-selfsign"]),
+                    "-keyfile", key, "-startdate", start, "-enddate", end, "-extfile", extensions, "-notext", "-out", cert],
+                   check=True, capture_output=True)
+
+
 class Authority:
     """A CA of our own, and certificates from it."""
 
@@ -194,24 +210,13 @@ class Authority:
         subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
     def issue(self, file, name, days=30):
-        """Valid for so many days from now; gone by so many, if they are negative. (Of its commands for that
-        only "ca" has taken such dates in all versions of openssl.)"""
         cert, key, request = (f"{self.dir}/{file}.{end}" for end in ("crt", "key", "csr"))
         extensions = f"{self.dir}/{file}.ext"
         with open(extensions, "w") as out:
             out.write(f"subjectAltName=DNS:{name}\n")
         self.openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                      "-subj", f"/CN={name}", "-keyout", key, "-out", request)
-        with open(f"{self.dir}/ca.conf", "w") as out:
-            out.write(f"[ca]\ndefault_ca = own\n[own]\ndatabase = {self.dir}/ca.index\nrand_serial = yes\n"
-                      f"new_certs_dir = {self.dir}\ndefault_md = sha256\nunique_subject = no\npolicy = any\n"
-                      "[any]\ncommonName = supplied\n")
-        with open(f"{self.dir}/ca.index", "a"):
-            pass
-        start, end = (time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + 86400 * d))
-                      for d in (min(0, days) - 1, days))
-        self.openssl("ca", "-batch", "-config", f"{self.dir}/ca.conf", "-in", request, "-cert", self.cert, "-keyfile",
-                     self.key, "-startdate", start, "-enddate", end, "-extfile", extensions, "-notext", "-out", cert)
+        sign(request, cert, extensions, days, self.key, self.cert)
         os.chmod(key, 0o644)
         return cert, key
 

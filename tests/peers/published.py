@@ -14,6 +14,7 @@ import subprocess
 import threading
 
 from bed import can_connect, read, wait_for
+from internet import sign
 
 DNS, KNOT = "203.0.113.53", "203.0.113.54"
 TYPES = {1: "A", 2: "NS", 5: "CNAME", 15: "MX", 16: "TXT", 28: "AAAA", 43: "DS", 48: "DNSKEY", 52: "TLSA"}
@@ -43,10 +44,7 @@ class Certificates:
             file.write(extensions)
         run("openssl", "req", "-newkey", *key, "-nodes", "-subj", f"/CN={subject}", "-keyout",
             self.path(name, "key"), "-out", request)
-        by = ("-CA", self.path(issuer), "-CAkey", self.path(issuer, "key"), "-CAcreateserial") if issuer else \
-            ("-signkey", self.path(name, "key"))
-        run("openssl", "x509", "-req", "-in", request, *by, "-days", str(days), "-extfile", extension, "-out",
-            self.path(name))
+        sign(request, self.path(name), extension, days, self.path(issuer or name, "key"), self.path(issuer) if issuer else None)
 
     def authority(self, name, issuer=None):
         self.make(name, issuer, "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n", 30, f"{name} CA")
