@@ -47,7 +47,7 @@ PIECES = [b"\r\n", b"\r\n", b"\n", b"\r", b".", b"..", b"\0", b"\r\n.\r\n", b"\r
           b"DATA\r\n", b"QUIT\r\n", b"Received: x\r\n", b"\r\n\r\n", b"y" * 998, b"z" * 20000]
 JUNK = [b"NOOP", b"noop x", b"HELP", b"VRFY a", b"VRFY", b"RSET", b"RSET x", b"EXPN a", b"ETRN a", b"AUTH PLAIN AA==",
         b"XCLIENT NAME=a ADDR=192.0.2.1", b"XFORWARD ADDR=192.0.2.1", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2", b"WHAT",
-        b"", b" ", b"\0\1\2", b"\xff\xfe", b"EHLO", b"EHLO a b", b"HELO <>", b"MAIL", b"MAIL FROM:a@b", b"MAIL FROM:<a@b",
+        b"", b" ", b"\0\1\2", b"\xff\xfe", b"EHLO", b"EHLO a b", b"HELO <>", b"MAIL", b"MAIL FROM a@b", b"MAIL FROM:<a@b",
         b"MAIL FROM:<x@sender.example> SIZE=99999999999", b"MAIL FROM:<x@sender.example> FOO=1", b"RCPT TO:<>", b"RCPT",
         b"RCPT TO:<u@other.example>", b"RCPT TO:<u%other.example@example.com>", b"RCPT TO:<@example.com:u@other.example>",
         b"RCPT TO:<a@example.com> FOO", b"DATA x", b"STARTTLS x", b"x" * 600, b"NOOP " + b"x" * 5000]
