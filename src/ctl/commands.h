@@ -8,7 +8,16 @@
 #ifndef POSTERN_CTL_COMMANDS_H
 #define POSTERN_CTL_COMMANDS_H
 
+#include <stdbool.h>
+
+#include "config/config.h"
+
 int certificate_main(int argc, char **argv);
+/* A command that takes -c FILE, --json and --help alone: loads the configuration and shows something by
+ * it. `argv[0]` is its name. Returns the exit status. */
+int command_show(int argc, char **argv, void (*help)(void),
+                 int (*show)(const struct config *config, bool json));
+
 int check_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 int hosts_main(int argc, char **argv);

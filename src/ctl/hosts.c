@@ -2,7 +2,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -28,12 +27,6 @@ static void print_help(void)
              "  -c, --config FILE           where relay-out's socket is (default %s)\n"
              "      --json                  for programs\n"),
            config_default_file);
-}
-
-static void report(void *context, const char *text)
-{
-    (void)context;
-    fprintf(stderr, "%s\n", text);
 }
 
 static bool hosts_read(FILE *answer, struct hosts_row *row)
@@ -91,33 +84,5 @@ static int hosts_show(const struct config *config, bool json)
 
 int hosts_main(int argc, char **argv)
 {
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    const char *file = config_default_file;
-    bool json = false;
-    int letter;
-
-    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
-        if (letter == 'h') {
-            print_help();
-            return EX_OK;
-        }
-        if (letter != 'c' && letter != 'j')
-            return EX_USAGE;
-        if (letter == 'c')
-            file = optarg;
-        json |= letter == 'j';
-    }
-    if (optind < argc) {
-        fprintf(stderr, _("relayctl hosts: what is \"%s\"? See --help.\n"), argv[optind]);
-        return EX_USAGE;
-    }
-    struct config *config = config_load(file, report, NULL);
-    int status = config != NULL ? hosts_show(config, json) : EX_CONFIG;
-    config_unref(config);
-    return status;
+    return command_show(argc, argv, print_help, hosts_show);
 }

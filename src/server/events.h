@@ -24,7 +24,7 @@ struct event_row {
     unsigned daemons;
     const char *name;    /* "message", of event=message; or the line's first words */
     const char *levels;  /* "error", "notice error", ... */
-    const char *meaning; /* N_(), sentences; what each status means, too */
+    const char *meaning; /* sentences, in English; what each status means, too */
 };
 
 extern const struct event_row event_rows[];

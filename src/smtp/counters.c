@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-#include "base/i18n.h"
-
 const struct counter_row counter_rows[COUNTERS_COUNT] = {
 #define COUNTERS_ROW(id, daemons, kind, name, labels, meaning)                                     \
     {COUNTERS_##daemons, COUNTER_##kind, name, labels, meaning},

@@ -35,60 +35,60 @@ enum counter_kind {
 /* clang-format off */
 /* X(id, daemons, kind, name, labels, meaning) */
 #define COUNTERS(X) \
-    X(BUILD, BOTH, EACH, "postern_*_build_info", "version", N_("1, with the version of the daemon.")) \
-    X(STARTED, BOTH, GAUGE, "postern_*_start_time_seconds", "", N_("When the daemon started, in seconds since 1970.")) \
-    X(RELOAD_OK, BOTH, GAUGE, "postern_*_reload_success", "", N_("1 when the last reload was taken, or none was asked for; 0 when it failed.")) \
-    X(RELOADED, BOTH, GAUGE, "postern_*_reload_timestamp_seconds", "", N_("When the configuration in force was read.")) \
-    X(CERTIFICATE, BOTH, EACH, "postern_*_certificate_expiry_timestamp_seconds", "certificate", N_("When each of tls.certificates expires.")) \
-    X(CONNECTIONS, BOTH, TOTAL, "postern_*_connections_total", "", N_("Connections that clients have made.")) \
-    X(REJECTED_EARLY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"early_talker\"", N_("Of them, those that were refused before a word of the client: it talked before the greeting, stands on a blocklist or on the list of the denied, has a private address, has too many connections or makes them too often, found all connections in use, or is no load balancer.")) \
+    X(BUILD, BOTH, EACH, "postern_*_build_info", "version", "1, with the version of the daemon.") \
+    X(STARTED, BOTH, GAUGE, "postern_*_start_time_seconds", "", "When the daemon started, in seconds since 1970.") \
+    X(RELOAD_OK, BOTH, GAUGE, "postern_*_reload_success", "", "1 when the last reload was taken, or none was asked for; 0 when it failed.") \
+    X(RELOADED, BOTH, GAUGE, "postern_*_reload_timestamp_seconds", "", "When the configuration in force was read.") \
+    X(CERTIFICATE, BOTH, EACH, "postern_*_certificate_expiry_timestamp_seconds", "certificate", "When each of tls.certificates expires.") \
+    X(CONNECTIONS, BOTH, TOTAL, "postern_*_connections_total", "", "Connections that clients have made.") \
+    X(REJECTED_EARLY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"early_talker\"", "Of them, those that were refused before a word of the client: it talked before the greeting, stands on a blocklist or on the list of the denied, has a private address, has too many connections or makes them too often, found all connections in use, or is no load balancer.") \
     X(REJECTED_BLOCKLIST, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"blocklist\"", "") \
     X(REJECTED_DENIED, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"denied\"", "") \
     X(REJECTED_PRIVATE, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"private\"", "") \
     X(REJECTED_CLIENT, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"client_limit\"", "") \
     X(REJECTED_FULL, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"full\"", "") \
     X(REJECTED_PROXY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"proxy\"", "") \
-    X(DROPPED_IDLE, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"idle\"", N_("Connections that were ended because the client was silent for too long, or was the slowest when there were too many in mid-message.")) \
+    X(DROPPED_IDLE, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"idle\"", "Connections that were ended because the client was silent for too long, or was the slowest when there were too many in mid-message.") \
     X(DROPPED_SLOW, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"slow\"", "") \
-    X(OPEN_WORKING, BOTH, GAUGE, "postern_*_open_connections", "state=\"working\"", N_("Connections open now: those that a worker serves, or is to, and those whose client is waited for.")) \
+    X(OPEN_WORKING, BOTH, GAUGE, "postern_*_open_connections", "state=\"working\"", "Connections open now: those that a worker serves, or is to, and those whose client is waited for.") \
     X(OPEN_WAITING, BOTH, GAUGE, "postern_*_open_connections", "state=\"waiting\"", "") \
-    X(OPEN_LIMIT, BOTH, GAUGE, "postern_*_open_connections_limit", "", N_("As many connections may be open (limits.connections).")) \
-    X(WORKERS, BOTH, GAUGE, "postern_*_workers", "", N_("Worker threads.")) \
-    X(STRESSED, BOTH, GAUGE, "postern_*_stressed", "", N_("1 while workers or connections are few and waits for clients are short.")) \
-    X(STRESSES, BOTH, TOTAL, "postern_*_stress_total", "", N_("Times that this has set in.")) \
-    X(MESSAGES_DELIVERED, BOTH, TOTAL, "postern_*_messages_total", "result=\"delivered\"", N_("Messages whose data came, by the answer to its end: delivered (2xx by the next hop), stored (2xx by us, relay-out alone), deferred (4xx) and refused (5xx); aborted are those that broke off.")) \
+    X(OPEN_LIMIT, BOTH, GAUGE, "postern_*_open_connections_limit", "", "As many connections may be open (limits.connections).") \
+    X(WORKERS, BOTH, GAUGE, "postern_*_workers", "", "Worker threads.") \
+    X(STRESSED, BOTH, GAUGE, "postern_*_stressed", "", "1 while workers or connections are few and waits for clients are short.") \
+    X(STRESSES, BOTH, TOTAL, "postern_*_stress_total", "", "Times that this has set in.") \
+    X(MESSAGES_DELIVERED, BOTH, TOTAL, "postern_*_messages_total", "result=\"delivered\"", "Messages whose data came, by the answer to its end: delivered (2xx by the next hop), stored (2xx by us, relay-out alone), deferred (4xx) and refused (5xx); aborted are those that broke off.") \
     X(MESSAGES_STORED, OUT, TOTAL, "postern_*_messages_total", "result=\"stored\"", "") \
     X(MESSAGES_DEFERRED, BOTH, TOTAL, "postern_*_messages_total", "result=\"deferred\"", "") \
     X(MESSAGES_REFUSED, BOTH, TOTAL, "postern_*_messages_total", "result=\"refused\"", "") \
     X(MESSAGES_ABORTED, BOTH, TOTAL, "postern_*_messages_total", "result=\"aborted\"", "") \
-    X(RECIPIENTS_ACCEPTED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"accepted\"", N_("Recipients that clients have named, by the answer.")) \
+    X(RECIPIENTS_ACCEPTED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"accepted\"", "Recipients that clients have named, by the answer.") \
     X(RECIPIENTS_DEFERRED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"deferred\"", "") \
     X(RECIPIENTS_REFUSED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"refused\"", "") \
-    X(OCTETS, BOTH, TOTAL, "postern_*_message_octets_total", "", N_("Octets of mail data that have come.")) \
-    X(TLS_OK, BOTH, TOTAL, "postern_*_tls_handshakes_total", "result=\"ok\"", N_("TLS handshakes with clients.")) \
+    X(OCTETS, BOTH, TOTAL, "postern_*_message_octets_total", "", "Octets of mail data that have come.") \
+    X(TLS_OK, BOTH, TOTAL, "postern_*_tls_handshakes_total", "result=\"ok\"", "TLS handshakes with clients.") \
     X(TLS_FAILED, BOTH, TOTAL, "postern_*_tls_handshakes_total", "result=\"failed\"", "") \
-    X(LOGINS_OK, BOTH, TOTAL, "postern_*_logins_total", "result=\"ok\"", N_("Log-ins of users (AUTH): taken, refused, and put off for a reason that is not the user's.")) \
+    X(LOGINS_OK, BOTH, TOTAL, "postern_*_logins_total", "result=\"ok\"", "Log-ins of users (AUTH): taken, refused, and put off for a reason that is not the user's.") \
     X(LOGINS_REFUSED, BOTH, TOTAL, "postern_*_logins_total", "result=\"refused\"", "") \
     X(LOGINS_DEFERRED, BOTH, TOTAL, "postern_*_logins_total", "result=\"deferred\"", "") \
-    X(BACKEND_UP, IN, EACH, "postern_backend_up", "backend", N_("1 while the mail server could be reached the last time that it was tried.")) \
-    X(BACKEND_SESSIONS, IN, EACH, "postern_backend_sessions", "backend", N_("Connections to it now, spares included.")) \
-    X(BACKEND_LIMIT, IN, EACH, "postern_backend_sessions_limit", "backend", N_("As many there may be (max_sessions).")) \
-    X(BACKEND_SPARES, IN, EACH, "postern_backend_spares", "backend", N_("Of them, those that are ready for the next client.")) \
-    X(BACKEND_LATENCY, IN, EACH, "postern_backend_connect_seconds", "backend", N_("How long the last connection to it took to be made.")) \
-    X(BACKEND_UNREACHABLE, IN, TOTAL, "postern_backend_failures_total", "reason=\"unreachable\"", N_("Sessions that could not reach the mail server, found all of max_sessions in use, were not let speak for the client, had no TLS where it must be, or lost the connection.")) \
+    X(BACKEND_UP, IN, EACH, "postern_backend_up", "backend", "1 while the mail server could be reached the last time that it was tried.") \
+    X(BACKEND_SESSIONS, IN, EACH, "postern_backend_sessions", "backend", "Connections to it now, spares included.") \
+    X(BACKEND_LIMIT, IN, EACH, "postern_backend_sessions_limit", "backend", "As many there may be (max_sessions).") \
+    X(BACKEND_SPARES, IN, EACH, "postern_backend_spares", "backend", "Of them, those that are ready for the next client.") \
+    X(BACKEND_LATENCY, IN, EACH, "postern_backend_connect_seconds", "backend", "How long the last connection to it took to be made.") \
+    X(BACKEND_UNREACHABLE, IN, TOTAL, "postern_backend_failures_total", "reason=\"unreachable\"", "Sessions that could not reach the mail server, found all of max_sessions in use, were not let speak for the client, had no TLS where it must be, or lost the connection.") \
     X(BACKEND_BUSY, IN, TOTAL, "postern_backend_failures_total", "reason=\"busy\"", "") \
     X(BACKEND_IDENTITY, IN, TOTAL, "postern_backend_failures_total", "reason=\"identity\"", "") \
     X(BACKEND_TLS, IN, TOTAL, "postern_backend_failures_total", "reason=\"tls\"", "") \
     X(BACKEND_LOST, IN, TOTAL, "postern_backend_failures_total", "reason=\"lost\"", "") \
-    X(MISSED_PENDING, IN, GAUGE, "postern_missed_pending", "", N_("Messages that were answered 4xx for our own reasons and have not come back yet.")) \
-    X(MISSED_OLDEST, IN, GAUGE, "postern_missed_oldest_seconds", "", N_("How long the oldest of them is away.")) \
-    X(SENT, OUT, TOTAL, "postern_out_deliveries_total", "result=\"sent\"", N_("Recipients, by what became of them at the next hop: each try counts that was put off.")) \
+    X(MISSED_PENDING, IN, GAUGE, "postern_missed_pending", "", "Messages that were answered 4xx for our own reasons and have not come back yet.") \
+    X(MISSED_OLDEST, IN, GAUGE, "postern_missed_oldest_seconds", "", "How long the oldest of them is away.") \
+    X(SENT, OUT, TOTAL, "postern_out_deliveries_total", "result=\"sent\"", "Recipients, by what became of them at the next hop: each try counts that was put off.") \
     X(PUT_OFF, OUT, TOTAL, "postern_out_deliveries_total", "result=\"deferred\"", "") \
     X(BOUNCED, OUT, TOTAL, "postern_out_deliveries_total", "result=\"bounced\"", "") \
-    X(SPOOL_MESSAGES, OUT, GAUGE, "postern_spool_messages", "", N_("Messages in the spool.")) \
-    X(SPOOL_OLDEST, OUT, GAUGE, "postern_spool_oldest_seconds", "", N_("How long the oldest of them has been there.")) \
-    X(NOTICES_LOST, OUT, TOTAL, "postern_spool_notices_lost_total", "", N_("Notices to senders that were refused, or could not be delivered in time.")) \
-    X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", N_("What is free on the spool's file system."))
+    X(SPOOL_MESSAGES, OUT, GAUGE, "postern_spool_messages", "", "Messages in the spool.") \
+    X(SPOOL_OLDEST, OUT, GAUGE, "postern_spool_oldest_seconds", "", "How long the oldest of them has been there.") \
+    X(NOTICES_LOST, OUT, TOTAL, "postern_spool_notices_lost_total", "", "Notices to senders that were refused, or could not be delivered in time.") \
+    X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", "What is free on the spool's file system.")
 /* clang-format on */
 
 enum counter {
@@ -108,9 +108,9 @@ extern const struct counter_row counter_rows[COUNTERS_COUNT];
 /* Durations. X(id, daemons, name, meaning); as a histogram. */
 #define COUNTERS_DURATIONS(X)                                                                      \
     X(MESSAGE, BOTH, "postern_*_message_duration_seconds",                                         \
-      N_("Messages, by the time from MAIL to the answer to the end of the data."))                 \
+      "Messages, by the time from MAIL to the answer to the end of the data.")                 \
     X(BACKEND_CONNECT, IN, "postern_backend_connect_duration_seconds",                             \
-      N_("Connections to the mail server, by the time to make them."))
+      "Connections to the mail server, by the time to make them.")
 
 enum counter_duration {
 #define COUNTERS_DURATION_ID(id, daemons, name, meaning) COUNTER_DURATION_##id,
