@@ -247,7 +247,7 @@ static enum attempt_outcome attempt_handshake_failed(struct attempt *attempt, en
                      reason, attempt->need.why);
     else
         attempt_fail(contact, "4.7.5", "TLS with %s failed: %s%s", contact->remote->name, reason,
-                     plain ? "; plain text is tried for this message" : "");
+                     plain ? "; plain text is left, for this message only" : "");
     attempt_count(attempt,
                   attempt->check.result != TLS_RESULT_SUCCESS ? attempt->check.result
                                                               : TLS_RESULT_VALIDATION_FAILURE,
@@ -381,7 +381,7 @@ static bool attempt_is_refused(struct attempt *attempt)
 }
 
 enum attempt_outcome attempt_make(struct contact *contact, const struct candidate *candidate,
-                                  const struct remote_host *host)
+                                  const struct remote_host *host, bool plain)
 {
     struct attempt attempt = {
         .contact = contact, .candidate = candidate, .route = candidate->route, .host = *host};
@@ -398,11 +398,9 @@ enum attempt_outcome attempt_make(struct contact *contact, const struct candidat
     attempt_find_need(&attempt);
     if (attempt_is_refused(&attempt))
         return ATTEMPT_REFUSED;
-    enum attempt_outcome outcome = attempt_try_once(&attempt);
-    if (outcome == ATTEMPT_TLS_FAILED) {
+    if (plain) {
         attempt.need.level = CONFIG_OUT_TLS_NONE;
         remote->once = remote->tls_failed = true;
-        outcome = attempt_try_once(&attempt);
     }
-    return outcome;
+    return attempt_try_once(&attempt);
 }

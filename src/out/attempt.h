@@ -16,7 +16,7 @@ enum attempt_outcome {
     ATTEMPT_READY,      /* the contact's remote is connected, and MAIL can follow */
     ATTEMPT_NEXT,       /* this address will not do; the verdict says why */
     ATTEMPT_REFUSED,    /* nor will any other of this host: a policy forbids it */
-    ATTEMPT_TLS_FAILED, /* a fresh connection may do without, under "may"; never the end of it */
+    ATTEMPT_TLS_FAILED, /* the same as NEXT, but a fresh connection may do without TLS, under "may" */
 };
 
 struct attempt {
@@ -28,8 +28,9 @@ struct attempt {
     struct security_check check;
 };
 
+/* `plain`: its TLS has failed. */
 enum attempt_outcome attempt_make(struct contact *contact, const struct candidate *candidate,
-                                  const struct remote_host *host);
+                                  const struct remote_host *host, bool plain);
 
 /* The log-in at a smarthost, where the route has one (attempt-login.c). */
 enum attempt_outcome attempt_log_in(struct attempt *attempt);

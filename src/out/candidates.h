@@ -19,6 +19,7 @@ struct candidate {
     bool host_secure;    /* the configuration names the host, or DNSSEC has proven the MX records */
     bool address_secure; /* the same of host -> address */
     bool asked;          /* the caller's note */
+    bool tls_failed;     /* the same: it is left to be asked in plain text */
     const struct route *route; /* how it is spoken with: the one asked for, or the fallback */
     struct address address;
 };

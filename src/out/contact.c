@@ -68,6 +68,20 @@ static bool contact_is_over(struct contact *contact)
     return true;
 }
 
+static bool contact_try(struct contact *contact, struct candidate *candidate, bool plain)
+{
+    const struct remote_host host = contact_host(contact, candidate);
+
+    candidate->asked = true;
+    candidate->tls_failed = false;
+    contact->attempts++;
+    enum attempt_outcome outcome = attempt_make(contact, candidate, &host, plain);
+    if (outcome == ATTEMPT_REFUSED)
+        contact_pass_over(contact, candidate->host);
+    candidate->tls_failed = outcome == ATTEMPT_TLS_FAILED;
+    return outcome == ATTEMPT_READY;
+}
+
 /* Those that are known to be dead cost no place. */
 static int contact_try_some(struct contact *contact, bool deferred)
 {
@@ -86,22 +100,33 @@ static int contact_try_some(struct contact *contact, bool deferred)
         }
         if (contact_is_over(contact))
             return -1;
-        candidate->asked = true;
-        contact->attempts++;
-        const struct remote_host host = contact_host(contact, candidate);
-        enum attempt_outcome outcome = attempt_make(contact, candidate, &host);
-        if (outcome == ATTEMPT_READY)
+        if (contact_try(contact, candidate, false))
             return 0;
-        if (outcome == ATTEMPT_REFUSED)
-            contact_pass_over(contact, candidate->host);
     }
     return -1;
 }
 
-/* In order, but last who took no message just now. */
+/* In plain text, those whose TLS has failed. */
+static int contact_try_plain(struct contact *contact)
+{
+    for (size_t i = 0; i < contact->candidates.count; i++) {
+        struct candidate *candidate = &contact->candidates.items[i];
+        if (candidate->tls_failed && !contact_is_over(contact) &&
+            contact_try(contact, candidate, true))
+            return 0;
+    }
+    return -1;
+}
+
+/* In order, but last who took no message just now. Where no host could be spoken with otherwise, plain
+ * text does. */
 static int contact_try_all(struct contact *contact)
 {
-    return contact_try_some(contact, false) == 0 ? 0 : contact_try_some(contact, true);
+    if (contact_try_some(contact, false) == 0 || contact_try_some(contact, true) == 0) {
+        contact->met = true;
+        return 0;
+    }
+    return contact->met ? -1 : contact_try_plain(contact);
 }
 
 static int contact_look_up(struct contact *contact)
@@ -183,7 +208,8 @@ int contact_make(struct contact *contact)
     }
     switch (contact_enter(contact)) {
     case REMOTES_KEPT:
-        if (contact_is_alive(contact))
+        contact->met = contact_is_alive(contact);
+        if (contact->met)
             return 0;
         nexthop_quit(&remote->hop);
         break;

@@ -45,6 +45,7 @@ struct contact {
     struct candidates candidates; /* none before they were looked up */
     struct security security;     /* the same */
     unsigned attempts;
+    bool met; /* a host has been spoken with as it should be */
 };
 
 /* 0, or -1 with nothing left open. contact_clear() in any case. */

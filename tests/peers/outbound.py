@@ -299,7 +299,7 @@ def tls_late(world):
     relay = out(world, top=with_control(world))
     assert send("x@strict.test")[-1].startswith("250")
     wait_for("Exim's mail", lambda: len(world.exim.mails()) == before + 1)
-    assert re.search(r"TLS with mx-strict.test\[.*failed: .*[Cc]ertificate.*; plain text is tried",
+    assert re.search(r"TLS with mx-strict.test\[.*failed: .*[Cc]ertificate.*; plain text is left",
                      read(relay.log)), read(relay.log)
     assert re.match(r"strict.test: mx-strict.test\[198.51.100.33:25\] TLS failed, for \d+ s yet: ",
                     remembered(relay)), remembered(relay)
