@@ -125,7 +125,7 @@ static bool admission_is_balancer(struct connections *all, const struct service 
 /* Listeners stay open until a restart, though a reload may have taken away what they are for. */
 static bool admission_is_served(const struct service *service, const struct listen_spec *spec)
 {
-    const struct session_rules *rules = connection_rules(service, spec);
+    const struct session_rules *rules = service_rules(service, spec->submission);
     return rules->policy.check_recipient != NULL && (!spec->implicit_tls || rules->tls != NULL);
 }
 

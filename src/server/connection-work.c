@@ -11,7 +11,22 @@
 
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+/* Tried once: whoever does not take a short reply from an empty socket buffer does without. */
+bool connection_say(int fd, const char *text, size_t len)
+{
+    return send(fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)len;
+}
+
+void connection_say_own(int fd, enum own_reply which)
+{
+    struct reply reply;
+    char wire[REPLY_WIRE_MAX];
+    reply_own(&reply, which);
+    connection_say(fd, wire, reply_format(&reply, wire, sizeof wire));
+}
 
 void connection_grant(struct wakeup *wakeup)
 {
@@ -79,7 +94,8 @@ static void connection_end(struct connection *connection)
 
 static struct session *connection_begin_session(struct connection *connection)
 {
-    const struct session_rules *rules = connection_rules(connection->service, connection->spec);
+    const struct session_rules *rules =
+        service_rules(connection->service, connection->spec->submission);
     struct session *session =
         session_new(connection->item.fd, &connection->client, &connection->local,
                     connection->spec->implicit_tls, rules, &connection->all->signals);
@@ -111,6 +127,20 @@ void connection_work(struct pool_job *job, void *scratch)
         connection_end(connection);
     else
         waiter_post(&connection->item, CONNECTION_RETURNED);
+}
+
+void connection_forget(struct connection *connection)
+{
+    struct connections *all = connection->all;
+
+    ASSERT(connection->item.fd == -1);
+    waiter_remove(&connection->item);
+    if (connection->counted)
+        clients_leave(all->clients, &connection->client);
+    *(connection->previous != NULL ? &connection->previous->next : &all->first) = connection->next;
+    if (connection->next != NULL)
+        connection->next->previous = connection->previous;
+    free(connection);
 }
 
 void connections_bury(struct connections *all)

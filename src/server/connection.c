@@ -15,31 +15,11 @@
 
 #define LOG_INTERVAL_MS 1000
 
-/* Tried once: whoever does not take a short reply from an empty socket buffer does without. */
-bool connection_say(int fd, const char *text, size_t len)
-{
-    return send(fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)len;
-}
-
-void connection_say_own(int fd, enum own_reply which)
-{
-    struct reply reply;
-    char wire[REPLY_WIRE_MAX];
-    reply_own(&reply, which);
-    connection_say(fd, wire, reply_format(&reply, wire, sizeof wire));
-}
-
 void connection_refuse(int fd, const struct listen_spec *spec, enum own_reply why)
 {
     if (!spec->implicit_tls)
         connection_say_own(fd, why);
     close(fd);
-}
-
-const struct session_rules *connection_rules(const struct service *service,
-                                             const struct listen_spec *spec)
-{
-    return spec->submission ? &service->submission : &service->rules;
 }
 
 void connection_log_limit(struct refusals *refusals, const struct address *client,
@@ -301,20 +281,6 @@ struct connection *connection_open(struct connections *all, int fd, const struct
     atomic_fetch_add(&all->count, 1);
     connection_enter(connection, CONNECTION_PROXY, WAITER_NEVER);
     return connection;
-}
-
-void connection_forget(struct connection *connection)
-{
-    struct connections *all = connection->all;
-
-    ASSERT(connection->item.fd == -1);
-    waiter_remove(&connection->item);
-    if (connection->counted)
-        clients_leave(all->clients, &connection->client);
-    *(connection->previous != NULL ? &connection->previous->next : &all->first) = connection->next;
-    if (connection->next != NULL)
-        connection->next->previous = connection->previous;
-    free(connection);
 }
 
 void connection_close(struct connection *connection)

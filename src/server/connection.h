@@ -8,7 +8,7 @@
  *   admission.c        who may come in: lists, limits
  *   stress.c           when workers, connections or places at a next hop are getting few
  *   connection.c       on the gate's thread: from the banner on; hand over, take back, close
- *   connection-work.c  on a worker: run the session, give back or end
+ *   connection-work.c  on a worker: run the session, give back or end; what both threads need
  *   waiter.c, pool.c, clients.c   know nothing of all this
  *
  * A connection belongs to the gate's thread, but while its stage is CONNECTION_WORKING to the pool,
@@ -79,8 +79,8 @@ struct connection {
     /* What the greeting does for a session whose client XCLIENT names; it sets them. */
     void (*readmit)(struct connection *connection);
     void (*judged)(struct connection *connection);
-    uint32_t proxy_left;           /* octets of its PROXY header that are still to be read away */
-    bool proxy_local;              /* which says that it speaks for itself */
+    uint32_t proxy_left; /* octets of its PROXY header that are still to be read away */
+    bool proxy_local;    /* which says that it speaks for itself */
 };
 
 /* Refusals of one kind, logged once a second at most. */
@@ -135,12 +135,6 @@ void connection_turn_away(struct connection *connection, const struct reply *rep
 void connection_dismiss(struct connection *connection, enum own_reply why);
 /* The end of a socket that never became one. */
 void connection_refuse(int fd, const struct listen_spec *spec, enum own_reply why);
-/* A short text is tried once: whoever does not take it from an empty socket buffer does without. */
-bool connection_say(int fd, const char *text, size_t len);
-void connection_say_own(int fd, enum own_reply which);
-
-const struct session_rules *connection_rules(const struct service *service,
-                                             const struct listen_spec *spec);
 void connection_log_limit(struct refusals *refusals, const struct address *client,
                           const char *event);
 
@@ -154,6 +148,10 @@ void connections_dismiss_all(struct connections *all);
 void connections_cut(struct connections *all);
 
 /* connection-work.c */
+
+/* A short text is tried once: whoever does not take it from an empty socket buffer does without. */
+bool connection_say(int fd, const char *text, size_t len);
+void connection_say_own(int fd, enum own_reply which);
 
 /* The pool's job. */
 void connection_work(struct pool_job *job, void *scratch);

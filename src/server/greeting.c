@@ -23,7 +23,8 @@
 static void greeting_send_banner(struct connection *connection)
 {
     char banner[512];
-    const struct session_rules *rules = connection_rules(connection->service, connection->spec);
+    const struct session_rules *rules =
+        service_rules(connection->service, connection->spec->submission);
 
     if (!connection->spec->implicit_tls &&
         !connection_say(connection->item.fd, banner,
@@ -294,7 +295,7 @@ static void greeting_take_late_verdict(struct connection *connection)
 void greeting_begin(struct connection *connection, const struct admission *admission)
 {
     const struct session_policy *policy =
-        &connection_rules(connection->service, connection->spec)->policy;
+        &service_rules(connection->service, connection->spec->submission)->policy;
     int64_t delay_ms;
 
     ASSERT(connection->stage == CONNECTION_PROXY && admission->why == REPLY_OK);

@@ -17,6 +17,11 @@ enum own_reply service_judge(const struct service *service, const struct address
     return REPLY_OK;
 }
 
+const struct session_rules *service_rules(const struct service *service, bool submission)
+{
+    return submission ? &service->submission : &service->rules;
+}
+
 struct service *service_ref(struct service *service)
 {
     atomic_fetch_add(&service->references, 1);

@@ -69,6 +69,9 @@ struct service {
 enum own_reply service_judge(const struct service *service, const struct address *client,
                              bool *allowed);
 
+/* Of a listener that is for submission, or of one that is not. */
+const struct session_rules *service_rules(const struct service *service, bool submission);
+
 struct service *service_ref(struct service *service);
 void service_unref(struct service *service);
 
