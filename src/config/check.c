@@ -172,6 +172,8 @@ static void check_route(struct load *load, const struct config_route *route, con
 {
     if (lacks_name(&load->config->out, route))
         load_complain(load, NULL, option, _("tls = \"verify\" at an IP address needs tls_name"));
+    if (route->tls == CONFIG_OUT_TLS_DANE && !load->config->dns.validate)
+        load_complain(load, NULL, option, _("tls = \"dane\" needs dns.validate"));
     /* Else it would be said to whatever host the DNS names. */
     if (route->user[0] != '\0' && route->next_hops.count == 0)
         load_complain(load, NULL, option, _("a log-in (user) needs next_hop"));

@@ -319,7 +319,7 @@ class Internet:
 
     def stop(self):
         for server in {id(s): s for s in self.servers.values()}.values():
-            server.close()
+            server.stop()
         self.front.stop()
         self.web.stop()
         if self.knot is not None:

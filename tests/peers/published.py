@@ -272,23 +272,12 @@ class Front:
         self.tcp.close()
 
 
-class MailServer:
-    """Takes all mail. `chain` is (file, key), None for no STARTTLS; `manner` may be "refuse" for a STARTTLS
-    that is refused, "old" for nothing newer than TLS 1.1, "requiretls" for that offer. Notes the names that it was called
-    by in SNI, what came, and whether under TLS."""
+class Listener:
+    """Serves each connection on a thread of its own, by serve()."""
 
-    def __init__(self, address, chain=None, manner="", port=25):
-        self.address, self.port, self.manner = address, port, manner
-        self.names, self.mails, self.connections = [], [], 0
-        self.context = None
-        if chain is not None:
-            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self.context.load_cert_chain(*chain)
-            if manner == "old":
-                self.context.minimum_version = ssl.TLSVersion.TLSv1
-                self.context.maximum_version = ssl.TLSVersion.TLSv1_1
-                self.context.set_ciphers("ALL:@SECLEVEL=0")
-            self.context.sni_callback = lambda sock, name, context: self.names.append(name)
+    connections = 0
+
+    def listen(self, address, port):
         self.listener = socket.create_server((address, port), backlog=50)
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -299,18 +288,41 @@ class MailServer:
             except OSError:
                 return
             self.connections += 1
-            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+            threading.Thread(target=self.serve_and_close, args=(sock,), daemon=True).start()
 
-    def serve(self, sock):
+    def serve_and_close(self, sock):
         try:
             sock.settimeout(60)
-            self.dialog(sock)
-        except (OSError, ValueError):
+            self.serve(sock)
+        except (OSError, ValueError, IndexError):
             pass
         finally:
             sock.close()
 
-    def dialog(self, sock):
+    def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+class MailServer(Listener):
+    """Takes all mail. `chain` is (file, key), None for no STARTTLS; `manner` may be "refuse" for a STARTTLS
+    that is refused, "old" for nothing newer than TLS 1.1, "requiretls" for that offer. Notes the names that it was called
+    by in SNI, what came, and whether under TLS."""
+
+    def __init__(self, address, chain=None, manner="", port=25):
+        self.manner, self.names, self.mails = manner, [], []
+        self.context = None
+        if chain is not None:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(*chain)
+            if manner == "old":
+                self.context.minimum_version = ssl.TLSVersion.TLSv1
+                self.context.maximum_version = ssl.TLSVersion.TLSv1_1
+                self.context.set_ciphers("ALL:@SECLEVEL=0")
+            self.context.sni_callback = lambda sock, name, context: self.names.append(name)
+        self.listen(address, port)
+
+    def serve(self, sock):
         file, secure, envelope = sock.makefile("rb"), False, []
         sock.sendall(b"220 mx ESMTP\r\n")
         while True:
@@ -348,20 +360,15 @@ class MailServer:
                     envelope.append(line.strip().decode())
                 sock.sendall(b"250 2.0.0 Ok\r\n")
 
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
 
-
-class PolicyHost:
+class PolicyHost(Listener):
     """The web server of MTA-STS policies, for all domains. `answers` says per host name what it does: bytes are
     sent as they are, a function is called with the socket; else a policy of that text."""
 
     def __init__(self, address, certificates):
         self.answers, self.contexts, self.asked = {}, {}, []
         self.certificates = certificates
-        self.listener = socket.create_server((address, 443), backlog=50)
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.listen(address, 443)
 
     def context(self, *chain):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -372,30 +379,16 @@ class PolicyHost:
         self.answers[host] = answer
         self.contexts[host] = self.context(*(chain or (self.certificates.leaf(host), "inter")))
 
-    def accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
-
     def serve(self, sock):
         host = []
 
         def choose(tls, name, _):
             host.append(name)
             tls.context = self.contexts.get(name, tls.context)
-        try:
-            sock.settimeout(60)
-            context = self.context(self.certificates.leaf("nobody.zz", None))
-            context.sni_callback = choose
-            with context.wrap_socket(sock, server_side=True) as tls:
-                self.answer(tls, host[0])
-        except (OSError, ValueError, IndexError):
-            pass
-        finally:
-            sock.close()
+        context = self.context(self.certificates.leaf("nobody.zz", None))
+        context.sni_callback = choose
+        with context.wrap_socket(sock, server_side=True) as tls:
+            self.answer(tls, host[0])
 
     def answer(self, tls, host):
         request = b""
@@ -417,10 +410,6 @@ class PolicyHost:
     def page(text, kind="text/plain", status="200 OK", more=""):
         return (f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Content-Length: {len(text)}\r\n"
                 f"Connection: close\r\n\r\n{text}").encode()
-
-    def stop(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
 
 
 class Unbound:

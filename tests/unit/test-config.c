@@ -123,6 +123,11 @@ static const struct {
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; default_route = {\n"
               "user = \"u\"; password_file = \"host_list\"; tls = \"verify\"; }; };\n",
      "", "a log-in (user) needs next_hop", ""},
+    {"out: DANE demanded, and nothing validated",
+     "dns = { validate = false; };\n" OUT_HEAD
+     "out = { allow = [ \"10.0.0.2\" ]; routes = ( { domain = [ \"a.example\" ]; "
+     "tls = \"dane\"; } ); };\n",
+     "", "tls = \"dane\" needs dns.validate", ""},
     {"out: times to retry",
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nretry = [ \"5m\", \"soon\" ]; };\n",
      ":3:", "out.retry: found \"soon\"; expected a list of times", "from 100ms to 1d"},
