@@ -2,6 +2,7 @@
 import fcntl
 import json
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -162,6 +163,24 @@ def hold_and_release():
     assert not re.search("hold|held|next-try", envelope(FIRST) + envelope(SECOND))
     until = re.search("expires (.*)", envelope(FIRST)).group(1)
     assert stamp(400000 + 3590) <= until <= stamp(400000 + 3610), until
+
+
+@check
+def as_the_owner_of_the_spool():
+    nobody = pwd.getpwnam("nobody")
+    for folder, _, names in os.walk(FOLDER):
+        for path in [folder] + [os.path.join(folder, name) for name in names]:
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    assert run("hold", FIRST) == "1 messages changed\n"
+    status = os.stat(os.path.join(QUEUE, FIRST + ".env"))
+    assert (status.st_uid, status.st_gid) == (nobody.pw_uid, nobody.pw_gid)
+    # Root could read this; the owner cannot, and nothing is put away for it.
+    os.chown(os.path.join(QUEUE, SECOND + ".env"), 0, 0)
+    os.chmod(os.path.join(QUEUE, SECOND + ".env"), 0o600)
+    assert "chown" in run("release", "all", status=74)
+    assert len(os.listdir(QUEUE)) == 4
+    os.chown(os.path.join(QUEUE, SECOND + ".env"), nobody.pw_uid, nobody.pw_gid)
+    assert run("release", "all") == "1 messages changed\n"
 
 
 @check
