@@ -16,9 +16,12 @@
 #include "base/i18n.h"
 #include "net/dns-name.h"
 
-#define FAILURE_MS 1000           /* that a failed check takes at least */
-#define FAILURES_FOR_MS 600000    /* that a failure is remembered */
-#define CLIENTS_MAX 256           /* whose failures are remembered */
+#define FAILURE_MS 1000        /* that a failed check takes at least */
+#define FAILURES_FOR_MS 600000 /* that a failure is remembered */
+#define CLIENTS_MAX 256        /* whose failures are remembered */
+/* Passwords that are being checked, or wait for that: a hash takes a tenth of a second of a CPU, and
+ * guessers from many addresses shall have neither the CPUs nor the workers. One is computed at a time. */
+#define CHECKS_MAX 4
 #define SENDER_SEPARATORS " \t,;" /* between senders */
 
 struct user {
@@ -39,6 +42,8 @@ struct users {
     unsigned limit;
     pthread_mutex_t lock;
     struct failures failures[CLIENTS_MAX];
+    unsigned checks;           /* under the lock, too */
+    pthread_mutex_t hash_lock; /* held by the one that computes */
 };
 
 /* Takes over the line. False when it is malformed. */
@@ -97,10 +102,12 @@ struct users *users_new(const char *file, unsigned failures, struct error *err)
     FILE *stream = fopen(file, "re");
     int result = -1;
 
-    if (users == NULL)
+    if (users == NULL) {
         error_set(err, _("out of memory"));
-    else
+    } else {
         pthread_mutex_init(&users->lock, NULL);
+        pthread_mutex_init(&users->hash_lock, NULL);
+    }
     if (stream == NULL)
         error_set(err, _("cannot read %s: %s"), file, strerror(errno));
     if (users != NULL && stream != NULL) {
@@ -124,6 +131,7 @@ void users_free(struct users *users)
         free(users->items[i].line);
     }
     free(users->items);
+    pthread_mutex_destroy(&users->hash_lock);
     pthread_mutex_destroy(&users->lock);
     free(users);
 }
@@ -199,6 +207,25 @@ static bool is_password(const struct users *users, const char *name, const char 
     return same && user != NULL;
 }
 
+static bool begin_check(struct users *users)
+{
+    pthread_mutex_lock(&users->lock);
+    bool begins = users->checks < CHECKS_MAX;
+    users->checks += begins;
+    pthread_mutex_unlock(&users->lock);
+    if (begins)
+        pthread_mutex_lock(&users->hash_lock);
+    return begins;
+}
+
+static void end_check(struct users *users)
+{
+    pthread_mutex_unlock(&users->hash_lock);
+    pthread_mutex_lock(&users->lock);
+    users->checks--;
+    pthread_mutex_unlock(&users->lock);
+}
+
 enum own_reply users_check(struct users *users, const struct address *client, const char *user,
                            const char *password, int64_t *answer_at_ms)
 {
@@ -207,7 +234,11 @@ enum own_reply users_check(struct users *users, const struct address *client, co
     *answer_at_ms = 0;
     if (is_over_limit(users, client))
         return REPLY_AUTH_TOO_OFTEN;
-    if (is_password(users, user, password))
+    if (!begin_check(users))
+        return REPLY_AUTH_TEMPORARY;
+    bool right = is_password(users, user, password);
+    end_check(users);
+    if (right)
         return REPLY_OK;
     count_failure(users, client);
     *answer_at_ms = failed_ms;

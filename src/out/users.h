@@ -23,7 +23,8 @@ struct users;
 struct users *users_new(const char *file, unsigned failures, struct error *err);
 void users_free(struct users *users);
 
-/* REPLY_OK, REPLY_AUTH_FAILED or REPLY_AUTH_TOO_OFTEN. `answer_at_ms`: when that may be said, so
+/* REPLY_OK, REPLY_AUTH_FAILED, REPLY_AUTH_TOO_OFTEN, or REPLY_AUTH_TEMPORARY while too many are being
+ * checked, which may take some tenths of a second. `answer_at_ms`: when that may be said, so
  * that nobody guesses fast; 0: at once. */
 enum own_reply users_check(struct users *users, const struct address *client, const char *user,
                            const char *password, int64_t *answer_at_ms);

@@ -5,6 +5,7 @@
 #include <crypt.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/deadline.h"
@@ -83,6 +84,55 @@ static void test_limit(void)
     users_free(users);
 }
 
+#define GUESSERS 12
+
+struct guesser {
+    struct users *users;
+    pthread_barrier_t *start;
+    enum own_reply said;
+};
+
+static void *guess(void *context)
+{
+    struct guesser *guesser = context;
+    struct address client = client_of("192.0.2.1");
+    int64_t at_ms;
+
+    pthread_barrier_wait(guesser->start);
+    guesser->said = users_check(guesser->users, &client, "ann", "wrong", &at_ms);
+    return NULL;
+}
+
+/* Guessing takes no more than a few threads at a time, whoever guesses. */
+static void test_crowd(void)
+{
+    struct crypt_data data = {0};
+    /* A hash that takes longer than all of them to begin. */
+    const char *hash = crypt_r("secret", "$6$rounds=500000$saltsaltsalt", &data);
+    g_autofree char *text = g_strdup_printf("ann:%s\n", hash);
+    struct users *users = load(text, 1000);
+    struct guesser guessers[GUESSERS];
+    pthread_t threads[GUESSERS];
+    pthread_barrier_t start;
+    unsigned failed = 0, put_off = 0;
+
+    pthread_barrier_init(&start, NULL, GUESSERS);
+    for (int i = 0; i < GUESSERS; i++) {
+        guessers[i] = (struct guesser){users, &start, REPLY_OK};
+        g_assert_cmpint(pthread_create(&threads[i], NULL, guess, &guessers[i]), ==, 0);
+    }
+    for (int i = 0; i < GUESSERS; i++) {
+        pthread_join(threads[i], NULL);
+        failed += guessers[i].said == REPLY_AUTH_FAILED;
+        put_off += guessers[i].said == REPLY_AUTH_TEMPORARY;
+    }
+    pthread_barrier_destroy(&start);
+    g_assert_cmpuint(failed + put_off, ==, GUESSERS);
+    g_assert_cmpuint(failed, >, 0);
+    g_assert_cmpuint(put_off, >, 0);
+    users_free(users);
+}
+
 static void test_senders(void)
 {
     struct users *users =
@@ -147,6 +197,7 @@ int main(int argc, char **argv)
     file = g_build_filename(folder, "users", NULL);
     g_test_add_func("/users/check", test_check);
     g_test_add_func("/users/limit", test_limit);
+    g_test_add_func("/users/crowd", test_crowd);
     g_test_add_func("/users/senders", test_senders);
     g_test_add_func("/users/bad", test_bad);
     int result = g_test_run();
