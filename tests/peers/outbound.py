@@ -379,6 +379,10 @@ def disagreement(world):
     wait_for("Exim's mail", lambda: len(world.exim.mails()) == before + 1)
     assert re.search(r"to=<x@plain.test>.*status=bounced \(550 5.7.1 smells of spam", read(relay.log))
     assert world.internet.mails("plain.test") == []
+    # one line joins the session to what is in the spool, and the summary says where the message is
+    stored = re.search(r"event=stored session=(\S+) id=(\S+) spool=([0-9a-f]{16}) .*recipients=2 left=0", read(relay.log))
+    assert stored and stored[2].startswith(stored[1] + "."), read(relay.log)[-2000:]
+    assert re.search(rf"event=message status=stored session={stored[1]} .*id={re.escape(stored[2])} ", read(relay.log))
 
 
 @scenario("out: without a spool a message has one next hop")
