@@ -217,7 +217,8 @@ static const struct option all_rows[] = {
         "in.proxy_hosts); \"submission\", users log in (see in.submission).")},
     {"in.domains", OPTION_DOMAINS, offsetof(struct config, in.domains), "", 0, 0, NULL,
      N_("The domains to take mail for; a leading dot means all subdomains. Mail for any "
-        "other is refused.")},
+        "other is refused. An internationalized domain may be written in either of its forms, "
+        "and is shown as A-labels (xn--...).")},
     {"in.domains_file", OPTION_DOMAINS_FILE, offsetof(struct config, in.domains), "", 0, 0, NULL,
      N_("A file with more such domains, one a line; # begins a comment. Haraka's "
         "host_list reads as it is.")},

@@ -43,7 +43,7 @@ static const char both[] =
     "\"deep.hop\" ]; },\n"
     "             { domain = [ \"plain.example\" ]; action = \"accept\"; tls = \"encrypt\"; },\n"
     "             { domain = [ \"own.example\", \"exact.example\" ]; action = \"deny\"; },\n"
-    "             { domain = [ \"denied.example\", \".denied.example\" ]; action = \"deny\"; } "
+    "             { domain = [ \"denied.example\", \".denied.example\", \"b\xc3\xbc" "cher.example\" ]; action = \"deny\"; } "
     "%s);\n"
     "  %s };\n";
 
@@ -95,6 +95,9 @@ static void test_plain(void)
         {"denied.example", NULL, 0},
         {"a.b.denied.example", NULL, 0},
         {"notdenied.example", "", 0},
+        {"xn--bcher-kva.example", NULL, 0},
+        {"B\xc3\x9c" "CHER.example", NULL, 0},
+        {"bucher.example", "", 0},
         {"own.example", "10.0.0.2", 2525},
         {"a.own.example", "10.0.0.2", 2525},
         {"second.example", "10.0.0.3", 25},
