@@ -34,6 +34,8 @@ int dsn_output_flush(struct dsn_output *output);
  * start with `indent`. `column` is where the first line stands. No final '\n'. Without `utf8` what
  * is not ASCII becomes '?'. */
 void dsn_put_wrapped(FILE *out, size_t column, const char *indent, const char *text, bool utf8);
+/* A mailbox in a field: folded where it is longer than a line may be. */
+void dsn_put_mailbox(FILE *out, const char *mailbox);
 /* A header's text, in encoded words (RFC 2047) where it is not ASCII. */
 void dsn_put_header_text(FILE *out, const char *text);
 /* quoted-printable (RFC 2045 6.7); the text ends in '\n'. */

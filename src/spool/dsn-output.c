@@ -10,6 +10,7 @@
 #include "base/utf8.h"
 #include "spool/dsn-internal.h"
 
+#define MAILBOX_LINE_MAX 900
 #define WRAP_COLUMN 76
 #define ENCODED_WORD_TEXT 45 /* octets: with their base64 a word has 72 of at most 75 */
 
@@ -119,6 +120,18 @@ void dsn_put_wrapped(FILE *out, size_t column, const char *indent, const char *t
         column += len;
         text += len;
         first = false;
+    }
+}
+
+void dsn_put_mailbox(FILE *out, const char *mailbox)
+{
+    size_t column = 0;
+    for (; *mailbox != '\0'; mailbox++) {
+        if (++column > MAILBOX_LINE_MAX && !is_continuation(*mailbox)) {
+            fputs("\n ", out);
+            column = 1;
+        }
+        putc(*mailbox, out);
     }
 }
 

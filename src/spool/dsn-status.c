@@ -194,8 +194,9 @@ static void put_recipient_status(FILE *out, const struct dsn *dsn,
     putc('\n', out);
     if (recipient->orcpt != NULL)
         put_original_recipient(out, recipient->orcpt);
-    fprintf(out, "Final-Recipient: %s; %s\n", recipient->path.is_utf8 ? "utf-8" : "rfc822",
-            recipient->path.mailbox);
+    fprintf(out, "Final-Recipient: %s; ", recipient->path.is_utf8 ? "utf-8" : "rfc822");
+    dsn_put_mailbox(out, recipient->path.mailbox);
+    putc('\n', out);
     fprintf(out, "Action: %s\n", actions[dsn->action]);
     fprintf(out, "Status: %s\n", status_of(dsn, recipient, status));
     if (recipient->remote != NULL)

@@ -95,7 +95,9 @@ static void put_header(FILE *out, const struct dsn *dsn, const struct shape *sha
     fprintf(out, "Date: %s\nFrom: ", dsn_date(dsn->now, date));
     dsn_put_header_text(out, _("Mail delivery system"));
     fprintf(out, "\n <MAILER-DAEMON@%s>\n", dsn->hostname);
-    fprintf(out, "To: <%s>\nSubject: ", dsn->envelope->sender.mailbox);
+    fputs("To: <", out);
+    dsn_put_mailbox(out, dsn->envelope->sender.mailbox);
+    fputs(">\nSubject: ", out);
     dsn_put_header_text(out, subject(dsn->action));
     fprintf(out, "\nMessage-ID: <%016" PRIx64 ".dsn@%s>\n", dsn->unique, dsn->hostname);
     fputs("Auto-Submitted: auto-replied\nMIME-Version: 1.0\n", out);

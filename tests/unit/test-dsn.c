@@ -363,6 +363,25 @@ static void test_long_lines(void)
     }
 }
 
+/* Addresses longer than a line do not break the header of the notice. */
+static void test_long_addresses(void)
+{
+    g_autofree char *local = g_strnfill(1900, 'l');
+    g_autofree char *sender = g_strdup_printf("<%s@example.com>", local);
+    g_autofree char *recipient = g_strdup_printf("<%s@example.net>", local);
+    struct report_case test = {.name = "long addresses",
+                               .sender = sender,
+                               .recipients = {{recipient, NULL, "550 5.1.1 nobody", NULL, 0}}};
+    struct dsn_needs needs;
+    GString *text = write_report(&test, &needs);
+    assert_canonical(text);
+    const char *header_end = strstr(text->str, "\r\n\r\n");
+    const char *subject = strstr(text->str, "\r\nSubject: ");
+    g_assert_true(subject != NULL && subject < header_end);
+    g_assert_nonnull(strstr(text->str, "@example.net\r\nAction: failed\r\n"));
+    g_string_free(text, TRUE);
+}
+
 static int refuse(void *context, const struct iovec *iov, int count, struct error *err)
 {
     unsigned *left = context;
@@ -446,6 +465,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dsn/reports", test_reports);
     g_test_add_func("/dsn/wanted", test_wanted);
     g_test_add_func("/dsn/long lines", test_long_lines);
+    g_test_add_func("/dsn/long addresses", test_long_addresses);
     g_test_add_func("/dsn/failing sink", test_failing_sink);
     g_test_add_func("/dsn/many recipients", test_many_recipients);
     return g_test_run();
