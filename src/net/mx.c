@@ -33,14 +33,6 @@ struct search {
     bool temporary, private; /* what became of hosts that gave no address */
 };
 
-const char *mx_result_name(enum mx_result result)
-{
-    static const char *const names[] = {"found",      "not a domain name", "no such domain",
-                                        "null MX",    "no hosts",          "private addresses only",
-                                        "loops back", "temporary failure"};
-    return names[result];
-}
-
 __attribute__((format(printf, 3, 4))) static enum mx_result
 conclude(struct mx_route *route, enum mx_result result, const char *format, ...)
 {

@@ -81,7 +81,4 @@ enum mx_result mx_find(struct resolver *resolver, const char *domain,
                        struct mx_route *route);
 void mx_route_clear(struct mx_route *route);
 
-/* "found", "null MX", ...; static text. */
-const char *mx_result_name(enum mx_result result);
-
 #endif

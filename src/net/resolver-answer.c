@@ -9,12 +9,6 @@
 
 #define RCODE_NXDOMAIN 3
 
-const char *resolver_result_name(enum resolver_result result)
-{
-    static const char *const names[] = {"found", "no data", "no name", "temporary"};
-    return names[result];
-}
-
 static const char *rcode_name(int rcode)
 {
     static const char *const names[] = {"no answer", "FORMERR", "SERVFAIL",

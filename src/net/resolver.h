@@ -129,7 +129,4 @@ bool resolver_validates(struct resolver *resolver);
 void resolver_answer_move(struct resolver_answer *to, struct resolver_answer *from);
 void resolver_answer_free(struct resolver_answer *answer);
 
-/* "found", "no data", ... for logs and tests; static text. */
-const char *resolver_result_name(enum resolver_result result);
-
 #endif

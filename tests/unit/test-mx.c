@@ -168,8 +168,8 @@ static void test_table(void)
         enum mx_result result =
             mx_find(bed.resolver, cases[i].domain, &bed.options, deadline_in_ms(8000), &route);
         gchar *found = candidates(&route);
-        g_test_message("  %s: %s %s", mx_result_name(result), found, route.reason);
-        g_assert_cmpstr(mx_result_name(result), ==, mx_result_name(cases[i].result));
+        g_test_message("  %d: %s %s", result, found, route.reason);
+        g_assert_cmpint(result, ==, cases[i].result);
         g_assert_cmpint(route.result, ==, result);
         g_assert_cmpstr(found, ==, cases[i].candidates);
         g_assert_nonnull(strstr(route.reason, cases[i].reason));

@@ -61,9 +61,9 @@ static void test_answers(void)
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct resolver_answer answer;
         g_test_message("%s", cases[i].label);
-        g_assert_cmpstr(resolver_result_name(resolver_lookup(resolver, cases[i].name, cases[i].type,
-                                                             deadline_in_ms(5000), &answer)),
-                        ==, resolver_result_name(cases[i].result));
+        g_assert_cmpint(resolver_lookup(resolver, cases[i].name, cases[i].type,
+                                        deadline_in_ms(5000), &answer),
+                        ==, cases[i].result);
         g_assert_cmpint(answer.result, ==, cases[i].result);
         g_assert_cmpuint(answer.count, ==, cases[i].count);
         g_assert_cmpstr(answer.canonical, ==, cases[i].canonical);
@@ -378,7 +378,7 @@ static void test_secure(void)
     for (size_t i = 0; i < G_N_ELEMENTS(questions); i++) {
         struct resolver_answer answer;
         resolver_lookup(resolver, questions[i].name, DNS_TYPE_A, deadline_in_ms(10000), &answer);
-        g_test_message("%s: %s %s", questions[i].name, resolver_result_name(answer.result),
+        g_test_message("%s: %d %s", questions[i].name, answer.result,
                        answer.reason);
         g_assert_cmpint(answer.result, ==, questions[i].result);
         g_assert_cmpint(answer.secure, ==, questions[i].secure);
