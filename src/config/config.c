@@ -360,11 +360,16 @@ static int read_file(struct load *load)
 {
     static const char byte_order_mark[] = BYTE_ORDER_MARK;
     char first[sizeof byte_order_mark] = "";
-    FILE *file = source_check(load, load->name) == 0 ? fopen(load->name, "re") : NULL;
+    FILE *file;
     int result = CONFIG_FALSE;
 
-    if (file == NULL)
+    if (source_check(load, load->name) != 0)
         return -1;
+    file = fopen(load->name, "re");
+    if (file == NULL) {
+        load_complain(load, NULL, "", _("cannot be read: %s"), strerror(errno));
+        return -1;
+    }
     if (fread(first, 1, sizeof first - 1, file) != sizeof first - 1 ||
         strcmp(first, byte_order_mark) != 0)
         rewind(file);

@@ -7,6 +7,7 @@ SPDX-License-Identifier: GPL-3.0-or-later
 """
 import errno
 import os
+import re
 import resource
 import signal
 import socket
@@ -442,7 +443,8 @@ def hup_storm(world):
     assert all(a.delivered() for a in attempts), [a.last for a in attempts if not a.delivered()][:3]
     assert len(backend.messages) == len(attempts)
     wait_for("the descriptors to come back", lambda: descriptors(relay) <= before)
-    most = 36 if world.side == "in" else 36 + 18  # relay-out has deliveries
+    workers = int(re.search(r"event=start .* workers=(\d+)", read(relay.log))[1])
+    most = workers + (4 if world.side == "in" else 4 + 18)  # relay-out has deliveries
     threads = wait_for("the keepers to go", lambda: len(os.listdir(f"/proc/{relay.process.pid}/task")) <= most and
                        len(os.listdir(f"/proc/{relay.process.pid}/task")))
     print(f"# {len(attempts)} messages during {read(relay.log).count(DONE)} reloads; {threads} threads")

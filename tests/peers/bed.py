@@ -77,7 +77,7 @@ class Bed:
         cert, key = f"{self.dir}/{name}.crt", f"{self.dir}/{name}.key"
         new = {"ec": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"],
                "rsa": ["-newkey", "rsa:2048"]}[kind]
-        subprocess.run(["openssl", "req", "-x509", *new, "-nodes", "-days", "30", "-subj",
+        subprocess.run(["openssl", "req", "-x509", *new, "-nodes", "-days", "90", "-subj",
                         f"/CN={name}.example", "-keyout", key + ".new", "-out", cert + ".new"],
                        check=True, capture_output=True)
         os.chmod(key + ".new", 0o644)
