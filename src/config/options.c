@@ -649,6 +649,7 @@ static const struct {
     {"out.limits.deliveries_per_destination", CONFIG_PART_OUT},
     {"out.spool", CONFIG_PART_OUT},
     {"out.spool_reserve", CONFIG_PART_OUT},
+    {"out.state", CONFIG_PART_OUT},
     {"out.deliveries", CONFIG_PART_OUT},
     {"out.retry", CONFIG_PART_OUT},
     {"out.lifetime", CONFIG_PART_OUT},

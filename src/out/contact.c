@@ -134,8 +134,8 @@ static int contact_look_up(struct contact *contact)
     struct deadline deadline = attempt_step(contact, DNS_TIMEOUT_MS);
 
     security_clear(&contact->security);
-    if (!contact->tls_optional)
-        security_begin(&contact->security, contact->out, contact->route, contact->domain, deadline);
+    security_begin(&contact->security, contact->out, contact->route, contact->domain,
+                   !contact->tls_optional, deadline);
     enum own_reply why = candidates_find(contact->out, contact->route, contact->domain, deadline,
                                          &contact->candidates);
     if (why == REPLY_OK && !contact->tls_optional &&

@@ -25,13 +25,14 @@ static bool security_wants_sts(const struct outbound *out, const struct route *r
 }
 
 void security_begin(struct security *security, const struct outbound *out,
-                    const struct route *route, const char *domain, struct deadline deadline)
+                    const struct route *route, const char *domain, bool published,
+                    struct deadline deadline)
 {
     struct resolver_question question = {.type = DNS_TYPE_TXT};
     char name[DNS_NAME_MAX];
 
     *security = (struct security){.sts_record = STSCACHE_NO_RECORD};
-    if (domain[0] == '[' || dns_name_to_ascii(domain, security->domain) != 0 ||
+    if (domain[0] == '[' || dns_name_to_ascii(domain, security->domain) != 0 || !published ||
         !security_wants_sts(out, route, domain) ||
         stscache_is_bare(out->stscache, security->domain) ||
         stsfetch_record_name(security->domain, name) != 0)
@@ -46,7 +47,9 @@ static void security_take_record(struct security *security, const struct outboun
 
     if (security->record == NULL)
         return;
-    resolver_finish(security->record, &question, 1, deadline_in_ms(RECORD_WAIT_MS));
+    /* Where it is of no more use, what has not come is not waited for. */
+    resolver_finish(security->record, &question, 1,
+                    out != NULL ? deadline_in_ms(RECORD_WAIT_MS) : (struct deadline){0});
     security->record = NULL;
     security->sts_record = stsfetch_read_record(&question.answer, security->sts_id);
     if (security->sts_record == STSCACHE_NO_RECORD && out != NULL)
@@ -128,8 +131,8 @@ static int security_list_hosts(struct security *security, const struct outbound 
 
 /* A CNAME that leads out of what is signed may be signed itself: then the records stand there (RFC
  * 7672 2.2.2). Such hosts are few, so nobody else waits for this. */
-static void security_ask_aliases(struct security *security, const struct outbound *out,
-                                 struct deadline deadline)
+static int security_ask_aliases(struct security *security, const struct outbound *out,
+                                struct deadline deadline)
 {
     struct resolver_question *questions = calloc(security->count + 1, sizeof *questions);
     struct security_host **hosts = calloc(security->count + 1, sizeof(struct security_host *));
@@ -154,8 +157,10 @@ static void security_ask_aliases(struct security *security, const struct outboun
         }
         resolver_answer_free(&questions[i].answer);
     }
+    bool has_memory = questions != NULL && hosts != NULL;
     free(questions);
     free(hosts);
+    return has_memory ? 0 : -1;
 }
 
 /* Where the records of a host may stand, in order (RFC 7672 2.2.2). How many names. */
@@ -254,8 +259,9 @@ int security_find(struct security *security, const struct outbound *out, const s
     int result = security_list_hosts(security, out, candidates);
 
     if (result == 0 && security->count > 0) {
-        security_ask_aliases(security, out, deadline);
-        result = security_ask_tlsa(security, out, deadline);
+        result = security_ask_aliases(security, out, deadline);
+        if (result == 0)
+            result = security_ask_tlsa(security, out, deadline);
     }
     security_take_record(security, out);
     security_find_policy(security, out, route, deadline);

@@ -40,9 +40,11 @@ struct security {
     struct security_host *hosts;
 };
 
-/* Asks for what needs no host: before the hosts are looked up. security_clear() in any case. */
+/* Asks for what needs no host: before the hosts are looked up; with `published` false for nothing, as
+ * if nobody published anything. security_clear() in any case. */
 void security_begin(struct security *security, const struct outbound *out,
-                    const struct route *route, const char *domain, struct deadline deadline);
+                    const struct route *route, const char *domain, bool published,
+                    struct deadline deadline);
 
 /* The rest. Waits until `deadline`. -1: out of memory. */
 int security_find(struct security *security, const struct outbound *out, const struct route *route,

@@ -238,7 +238,7 @@ static void tlsorder_show(struct tlsorder *order)
     order->route = routes_find(order->out->routes, name);
     if (order->refresh && order->out->stscache != NULL)
         stscache_note_bare(order->out->stscache, name, 0);
-    security_begin(&order->security, order->out, order->route, name, deadline);
+    security_begin(&order->security, order->out, order->route, name, true, deadline);
     enum own_reply why =
         candidates_find(order->out, order->route, name, deadline, &order->candidates);
     if (security_find(&order->security, order->out, order->route, &order->candidates, deadline) !=
