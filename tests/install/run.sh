@@ -258,7 +258,7 @@ done
 # --- README: its configuration is one
 readme_holds() {
     mkdir -p "$scratch/readme/tls" && cp "$scratch/mail.example.com/fullchain.pem" "$scratch/mail.example.com/privkey.pem" "$scratch/readme/tls/" &&
-        sed -n '/^\*\*2\. The relay/,/^    };/s/^    //p' "$here/../../README.md" > "$scratch/readme/relay.conf" &&
+        sed -n '/^    hostname = /,/^    };/s/^    //p' "$here/../../README.md" > "$scratch/readme/relay.conf" &&
         [ -s "$scratch/readme/relay.conf" ] && "$build/relayctl" check -c "$scratch/readme/relay.conf"
 }
 check "README: the configuration of its set-up is valid" readme_holds
