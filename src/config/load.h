@@ -3,6 +3,8 @@
  * Between config.c (values), check.c (how they fit together) and source.c (the text itself, and how
  * complaints are put).
  *
+ * Internal to config/config.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_CONFIG_LOAD_H

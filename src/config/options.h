@@ -6,6 +6,8 @@
  * the rows share. Loading, --check messages, --print-config and the list in relay.conf(5) are all
  * made from these rows.
  *
+ * Internal to config/config, and for the manual.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_CONFIG_OPTIONS_H

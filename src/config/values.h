@@ -1,5 +1,7 @@
 /* config/values.h - the pieces of option values that loading needs too
  *
+ * Internal to config/config.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_CONFIG_VALUES_H

@@ -1,6 +1,6 @@
 /* net/tls-internal.h - TLS sessions, between net/tls and net/stream
  *
- * One step at a time and never waiting: a step that would block says what it waits for, and the
+ * Internal to net/stream, with tls-session.c. One step at a time and never waiting: a step that would block says what it waits for, and the
  * stream, which has the deadline, waits. Nobody else includes this or sees GnuTLS.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later

@@ -9,10 +9,16 @@
 #define POSTERN_SERVER_ACCEPTOR_H
 
 #include "base/address.h"
-#include "server/gate.h"
+#include "net/listener.h"
 #include "server/waiter.h"
 
 struct acceptor;
+
+struct gate_listener {
+    int fd;
+    struct listen_spec spec;
+    bool handed_over; /* by systemd, which keeps clients waiting in it for the next start */
+};
 
 /* Takes over `fd`. `local` is what it is connected to. */
 typedef void acceptor_callback(void *context, int fd, const struct address *peer,

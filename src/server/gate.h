@@ -23,15 +23,11 @@
 #include "base/deadline.h"
 #include "base/error.h"
 #include "net/listener.h"
+#include "server/acceptor.h"
 #include "server/service.h"
 
 struct gate;
 
-struct gate_listener {
-    int fd;
-    struct listen_spec spec;
-    bool handed_over; /* by systemd, which keeps clients waiting in it for the next start */
-};
 
 /* Numbers of the moment, for STATUS=, tests and (later) metrics. */
 struct gate_counts {

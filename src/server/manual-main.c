@@ -1,4 +1,4 @@
-/* config/manual-main.c - build-time program: what manual pages have from tables
+/* server/manual-main.c - build-time program: what manual pages have from tables
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
