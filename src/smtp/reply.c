@@ -12,6 +12,7 @@
 
 #define REPLY_LINE_READ_MAX 2048 /* of a longer line the rest is not looked at */
 #define REPLY_LINE_SENT_MAX 512  /* octets passed on of one, its CRLF included */
+#define REPLY_JOINED_MAX 240     /* octets of each of two lines that are made one */
 #define REPLY_LINE_SHOWN_MAX 120 /* octets of a line that was no reply, for the log */
 
 static const struct {
@@ -179,14 +180,32 @@ size_t reply_enhanced_length(const char *text, size_t len, int code)
     return at == len || text[at] == ' ' ? at : 0;
 }
 
+/* What was said under another code stands in one line with what comes next: under this one it was never
+ * said. */
+static void reply_join_lines(struct reply *reply)
+{
+    if (reply->len > REPLY_JOINED_MAX)
+        reply->len = REPLY_JOINED_MAX;
+    for (size_t i = 0; i < reply->len; i++)
+        reply->text[i] = reply->text[i] == '\n' ? ' ' : reply->text[i];
+    reply->line_count = 0;
+}
+
 enum reply_line_result reply_parse_line(struct reply *reply, const char *line, size_t len)
 {
     if (len < 3 || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]) ||
         (len > 3 && is_digit(line[3])))
         return REPLY_LINE_GARBAGE;
     int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
-    reply->code = code > 0 ? code : 1; /* 0 means that there is no reply */
-    add_line(reply, len > 4 ? line + 4 : "", len > 4 ? len - 4 : 0);
+    if (code == 0) /* that there is no reply */
+        code = 1;
+    size_t said = len > 4 ? len - 4 : 0;
+    if (reply->code != 0 && reply->code != code) {
+        reply_join_lines(reply);
+        said = said < REPLY_JOINED_MAX ? said : REPLY_JOINED_MAX;
+    }
+    reply->code = code;
+    add_line(reply, line + (len > 4 ? 4 : len), said);
     return len > 3 && line[3] == '-' ? REPLY_LINE_MORE : REPLY_LINE_LAST;
 }
 

@@ -22,8 +22,10 @@ static const struct {
     {"not an enhanced code", "220 1.2.3.4 ready", 220, "", "1.2.3.4 ready\n"},
     {"enhanced alone", "250 2.0.0", 250, "2.0.0", "\n"},
     {"controls cleaned", "550 a\x1b\x01\xff", 550, "", "a???\n"},
-    {"codes differ: the last line says it", "550-5.1.1 a\n554 5.1.1 b", 554, "5.1.1", "a\nb\n"},
-    {"codes differ, and so do their classes", "250-2.1.5 a\n550 5.1.1 b", 550, "", "2.1.5 a\n5.1.1 b\n"},
+    {"codes differ: the last line says it", "550-5.1.1 a\n554 5.1.1 b", 554, "5.1.1",
+     "a 5.1.1 b\n"},
+    {"codes differ, and so do their classes", "250-2.1.5 a\n550-5.1.1 b\n550 c", 550, "",
+     "2.1.5 a 5.1.1 b\nc\n"},
     {"no reply", "hello", 0, "", ""},
     {"code of no class", "150 x", 500, "5.5.0", "Protocol error, said: 150 x\n"},
     {"code of no class, several lines", "600-a\n600 b", 500, "5.5.0", "Protocol error, said: 600 a\n"},
@@ -73,7 +75,9 @@ static void test_bounds(void)
     g_autofree char *line = g_strdup_printf("550-%s", filler);
     for (int i = 0; i < 200; i++)
         reply_parse_line(&reply, line, strlen(line));
-    g_assert_cmpint(reply_parse_line(&reply, "550 end", 7), ==, REPLY_LINE_LAST);
+    line[2] = '1';
+    reply_parse_line(&reply, line, strlen(line));
+    g_assert_cmpint(reply_parse_line(&reply, "551 end", 7), ==, REPLY_LINE_LAST);
     reply_finish(&reply);
     size_t len = reply_format(&reply, wire, sizeof wire);
     g_assert_cmpuint(len, <, sizeof wire);
