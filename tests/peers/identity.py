@@ -57,9 +57,9 @@ def every_mode(world):
             backend.close()
 
 
-def proxied_postfix(bed):
+def proxied_postfix(bed, name="proxied"):
     """One Postfix with both its ways to take a PROXY header."""
-    return Postfix(bed, "proxied", f"{BACKEND}:2616", """
+    return Postfix(bed, name, f"{BACKEND}:2616", """
 postscreen_greet_wait = 1s
 postscreen_greet_action = enforce""", f"""{BACKEND}:{POSTSCREEN_PORT} inet n - n - 1 postscreen
   -o postscreen_upstream_proxy_protocol=haproxy
@@ -328,7 +328,7 @@ def xclient_in(world):
 @scenario("xclient: a front that reports clients of the other family than its socket's: every backend sees them")
 def other_family(world):
     cases = [(world.postfix, POSTFIX_PORT, "xclient")]
-    postfix = proxied_postfix(world.bed)
+    postfix = proxied_postfix(world.bed, "proxied-again")
     exim = Exim(world.bed, EXIM_PORT)
     try:
         cases += [(postfix, port, f"proxy-v{v}") for port in (PROXIED_PORT, POSTSCREEN_PORT) for v in (1, 2)]
