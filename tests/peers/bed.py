@@ -94,6 +94,9 @@ class Postfix:
 
     def __init__(self, bed, name, listen, extra, services="", without=()):
         self.dir = f"{bed.dir}/{name}"
+        if os.path.exists(self.dir):  # another scenario's, ended by now
+            bed.count += 1
+            self.dir += f"-{bed.count}"
         self.config, self.queue, self.mail = (f"{self.dir}/{d}" for d in ("etc", "queue", "mail"))
         self.log = f"{self.dir}/log"
         nobody = pwd.getpwnam("nobody")

@@ -9,6 +9,7 @@ import collections
 import os
 import random
 import re
+import subprocess
 import sys
 
 import tap
@@ -112,6 +113,11 @@ differs("hop", "out", r"^(banner: (354|600)|ehlo: ).*Postfix bounced, here defer
         "what is said before MAIL is about the host, not the message: it is tried again while it lives")
 differs("hop", "out", r"^(mail|rcpt|dot): garbage \|\| Postfix (bounced|sent), here deferred",
         "Postfix passes over a line that is no reply and takes the reply to its next command for it, QUIT's for the message's")
+POSTFIX = tuple(map(int, re.findall(r"\d+", subprocess.run(["postconf", "-dh", "mail_version"], check=True, capture_output=True,
+                                                           text=True).stdout)[:2]))
+if POSTFIX >= (3, 8):
+    differs("shape", "in out", "^mbox line, then a blank .*text: ",
+            "newer versions keep the line that goes on behind a mailbox file's, as it came")
 
 # How Postfix rewrites the text, which here goes on as it came: signatures are over what the sender wrote. The same is
 # taken off both before they are compared.
