@@ -93,6 +93,9 @@ def fail_at(relay, page, attempts, fault, place, tls):
     name = f"{call}.{errno.errorcode.get(error, 'short')}.{place}"
     page.arm(call, place, error)
     attempt = attempts.add(name, tls, pause=PARKED * (call in ("epoll_ctl", "poll")))
+    end = time.monotonic() + 1  # a spare is made anew when the keeper comes to it
+    while call in ("socket", "connect") and page.calls(call) < place and time.monotonic() < end:
+        time.sleep(0.01)
     struck = page.disarm()
     assert relay.process.poll() is None, f"{relay.program} died of {name}"
     attempts.must_deliver(f"after.{name}", tls)
