@@ -361,8 +361,10 @@ def two_relays(world):
     backend = mirror(world)
     dns = NameServer(BACKEND, DNS_PORT, records_of(CLIENT4, [NAME], "own"))
     try:
-        world.relay(backend_port=PORT, listen='"10.0.0.9:25"', inner='xclient_hosts = [ "10.0.0.0/24" ]; private_clients = '
-                    '[ "10.0.0.0/24" ];', **with_names())
+        rear = world.relay(backend_port=PORT, listen='"10.0.0.9:25"', inner='xclient_hosts = [ "10.0.0.0/24" ]; private_clients = '
+                           '[ "10.0.0.0/24" ];', **with_names())
+        # who asks before it knows its backend hears less, and asks again after a quarter of an hour
+        wait_for("the rear one's offer", lambda: "event=backend-offer" in read(rear.log))
         world.relay(hosts='"10.0.0.9:25"', listen=f'"{RELAY4}:25"', backend='source = "10.0.0.1";', **with_names())
         wait_for("the offer", lambda: "CHUNKING" in Client(CLIENT4).hello())
         client = Client()
