@@ -225,7 +225,7 @@ def one_look(world):
     result = status(relay.conf)
     assert result.returncode == 0 and result.stdout.endswith("all is well\n"), result
     for part in (f"backend      {BACKEND}:{SCRIPTED_PORT} up for", "1 delivered, 0 deferred", "1 of 1000 connected",
-                 "relay.example, 29 days left"):
+                 "relay.example, 89 days left"):
         assert part in result.stdout, result.stdout
     assert len(result.stdout.splitlines()) <= 24, result.stdout
     answer = json.loads(status(relay.conf, "--json").stdout)
