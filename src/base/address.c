@@ -103,7 +103,7 @@ int address_parse_ip(struct address *address, const char *text)
     return parse_bare(address, text);
 }
 
-static int parse_port(const char *text, uint16_t *port)
+static int address_parse_port(const char *text, uint16_t *port)
 {
     char *end;
     if (*text < '0' || *text > '9')
@@ -128,7 +128,7 @@ int address_parse_endpoint(struct address *address, const char *text, uint16_t d
         colon = NULL;
     if (cut(host, sizeof host, text, colon != NULL ? (size_t)(colon - text) : strlen(text)) != 0)
         return -1;
-    if (colon != NULL ? parse_port(colon + 1, &port) != 0 : default_port == 0)
+    if (colon != NULL ? address_parse_port(colon + 1, &port) != 0 : default_port == 0)
         return -1;
     if (address_parse_ip(address, strcmp(host, "*") == 0 ? "::" : host) != 0)
         return -1;

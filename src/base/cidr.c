@@ -53,7 +53,7 @@ static bool is_clean(const struct cidr *cidr)
     return true;
 }
 
-static int parse(struct cidr *cidr, const char *text, struct error *err)
+static int cidr_parse(struct cidr *cidr, const char *text, struct error *err)
 {
     char host[ADDRESS_TEXT_MAX];
     const char *slash = strchr(text, '/');
@@ -89,7 +89,7 @@ static int parse(struct cidr *cidr, const char *text, struct error *err)
 int cidr_set_add(struct cidr_set *set, const char *text, struct error *err)
 {
     struct cidr cidr;
-    if (parse(&cidr, text, err) != 0)
+    if (cidr_parse(&cidr, text, err) != 0)
         return -1;
     struct cidr *items = realloc(set->items, (set->count + 1) * sizeof *items);
     if (items == NULL) {

@@ -59,7 +59,7 @@ static bool add_whole(struct log_line *line, const char *bytes, size_t len)
     return true;
 }
 
-static bool is_printable(unsigned char octet)
+static bool log_is_printable(unsigned char octet)
 {
     return octet >= 0x20 && octet != 0x7f;
 }
@@ -89,7 +89,7 @@ static void add_escaped(struct log_line *line, const char *text, size_t len, boo
     for (size_t step; at < len; at += step) {
         step = utf8_character(text + at, len - at);
         if (step == 0 || is_c1(text + at, step) ||
-            (step == 1 && !is_printable((unsigned char)text[at]))) {
+            (step == 1 && !log_is_printable((unsigned char)text[at]))) {
             unit_len = (size_t)snprintf(unit, sizeof unit, "\\x%02X", (unsigned char)text[at]);
             step = 1;
         } else if (quoted && (text[at] == '"' || text[at] == '\\')) {

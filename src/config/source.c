@@ -229,7 +229,7 @@ static bool begins_with_mark(const char *text)
     return strncmp(text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0;
 }
 
-static int check_source(struct load *load, const char *file, unsigned depth);
+static int source_check_source(struct load *load, const char *file, unsigned depth);
 
 /* Of an @include line: 1 when it is none, 0 when the file is fine, else -1. */
 static int check_include(struct load *load, const char *file, unsigned line, const char *text,
@@ -254,13 +254,13 @@ static int check_include(struct load *load, const char *file, unsigned line, con
         problem = value_file_problem(path);
     if (problem != NULL)
         load_complain_at(load, file, line, name, problem);
-    int result = problem == NULL ? check_source(load, path, depth + 1) : -1;
+    int result = problem == NULL ? source_check_source(load, path, depth + 1) : -1;
     free(path);
     return result;
 }
 
 /* What libconfig 1.5 does not say, or ends the process for (a folder in place of a file). */
-static int check_source(struct load *load, const char *file, unsigned depth)
+static int source_check_source(struct load *load, const char *file, unsigned depth)
 {
     enum source_state state = SOURCE_CODE;
     const char *problem = value_file_problem(file);
@@ -297,5 +297,5 @@ static int check_source(struct load *load, const char *file, unsigned depth)
 
 int source_check(struct load *load, const char *file)
 {
-    return check_source(load, file, 0);
+    return source_check_source(load, file, 0);
 }

@@ -106,7 +106,7 @@ static const struct suffix duration_suffixes[] = {
 static const struct suffix size_suffixes[] = {
     {"", 1}, {"K", 1024}, {"M", 1024 * 1024}, {"G", 1024 * 1024 * 1024}, {NULL, 0}};
 
-static bool parse_number(const char *text, const struct suffix *suffixes, int64_t *out)
+static bool values_parse_number(const char *text, const struct suffix *suffixes, int64_t *out)
 {
     char *end;
     errno = 0;
@@ -146,7 +146,7 @@ static int set_number(const struct option *option, int64_t *place, const char *t
                       const struct suffix *suffixes, struct error *err)
 {
     int64_t value;
-    if (!parse_number(text, suffixes, &value) || value < option->min || value > option->max)
+    if (!values_parse_number(text, suffixes, &value) || value < option->min || value > option->max)
         return expected(option, text, err);
     *place = value;
     return 0;
@@ -186,7 +186,7 @@ static int check_link(const struct address *address, struct error *err)
     return -1;
 }
 
-static int add_listen(struct listen_list *list, const char *text, struct error *err)
+static int values_add_listen(struct listen_list *list, const char *text, struct error *err)
 {
     if (list->count == LISTENERS_MAX)
         return too_many(LISTENERS_MAX, err);
@@ -197,8 +197,8 @@ static int add_listen(struct listen_list *list, const char *text, struct error *
     return 0;
 }
 
-static int add_host(const struct option *option, struct host_list *list, const char *text,
-                    struct error *err)
+static int values_add_host(const struct option *option, struct host_list *list, const char *text,
+                           struct error *err)
 {
     if (list->count == CONFIG_HOSTS_MAX)
         return too_many(CONFIG_HOSTS_MAX, err);
@@ -217,7 +217,7 @@ static int add_host(const struct option *option, struct host_list *list, const c
     return 0;
 }
 
-static int add_address(struct host_list *list, const char *text, struct error *err)
+static int values_add_address(struct host_list *list, const char *text, struct error *err)
 {
     if (list->count == CONFIG_HOSTS_MAX)
         return too_many(CONFIG_HOSTS_MAX, err);
@@ -356,11 +356,11 @@ int option_set(const struct option *option, void *base, const char *text, const 
     case OPTION_BOOLEAN:
         return set_boolean(option, place, text, err);
     case OPTION_LISTEN:
-        return add_listen(place, text, err);
+        return values_add_listen(place, text, err);
     case OPTION_HOSTS:
-        return add_host(option, place, text, err);
+        return values_add_host(option, place, text, err);
     case OPTION_ADDRESSES:
-        return add_address(place, text, err);
+        return values_add_address(place, text, err);
     case OPTION_NETWORKS:
     case OPTION_NETWORKS_FILE:
         return add_network(place, text, err);

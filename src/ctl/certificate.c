@@ -200,7 +200,7 @@ static int certificate_answer(struct certificate_question *question)
     return EX_CONFIG;
 }
 
-static void print_help(void)
+static void certificate_print_help(void)
 {
     printf(
         _("Usage: relayctl certificate [OPTION...] CERT [KEY]\n"
@@ -228,7 +228,7 @@ int certificate_main(int argc, char **argv)
 
     while ((letter = getopt_long(argc, argv, "c:h", long_options, NULL)) != -1) {
         if (letter == 'h') {
-            print_help();
+            certificate_print_help();
             return EX_OK;
         }
         if (letter == '?' || question.name_count == CERTIFICATE_ASKED_MAX)

@@ -21,8 +21,8 @@
 #define TLS_HOSTS_MAX 10
 
 /* The certificate with that index; false, and the finding says why. */
-static bool tls_read(const struct doctor *doctor, size_t index, struct certificate *certificate,
-                     struct doctor_finding *finding)
+static bool doctor_tls_read(const struct doctor *doctor, size_t index,
+                            struct certificate *certificate, struct doctor_finding *finding)
 {
     const struct tls_pair *pairs = doctor->config->tls.certificates.items;
     struct error err;
@@ -142,7 +142,7 @@ static void tls_names(const struct doctor *doctor, struct doctor_finding *findin
     unsigned preferences[TLS_HOSTS_MAX];
     struct certificate certificate;
 
-    if (!tls_read(doctor, 0, &certificate, finding))
+    if (!doctor_tls_read(doctor, 0, &certificate, finding))
         return;
     if (!certificate_covers(&certificate, doctor->config->hostname))
         missing = doctor->config->hostname;
@@ -172,7 +172,7 @@ static void tls_chain(const struct doctor *doctor, struct doctor_finding *findin
     for (size_t i = 0; i < doctor->config->tls.certificates.count && finding->outcome == DOCTOR_OK;
          i++) {
         struct certificate certificate;
-        if (!tls_read(doctor, i, &certificate, finding))
+        if (!doctor_tls_read(doctor, i, &certificate, finding))
             return;
         if (certificate.state == CERTIFICATE_UNORDERED)
             doctor_say(finding, DOCTOR_FAILED, _("%s: its certificates are in the wrong order"),
@@ -195,7 +195,7 @@ static void tls_expiry(const struct doctor *doctor, struct doctor_finding *findi
 
     for (size_t i = 0; i < doctor->config->tls.certificates.count; i++) {
         struct certificate certificate;
-        if (!tls_read(doctor, i, &certificate, finding))
+        if (!doctor_tls_read(doctor, i, &certificate, finding))
             return;
         long long days = (certificate.not_after - now) / TLS_DAY;
         bool past = certificate.not_after <= now, early = certificate.not_before > now;
@@ -219,7 +219,7 @@ static void tls_key(const struct doctor *doctor, struct doctor_finding *finding)
 {
     struct certificate certificate;
 
-    if (!tls_read(doctor, 0, &certificate, finding))
+    if (!doctor_tls_read(doctor, 0, &certificate, finding))
         return;
     bool weak = strcmp(certificate.key, "RSA") == 0 && certificate.key_bits < 2048;
     doctor_say(finding, weak ? DOCTOR_FAILED : DOCTOR_OK,
@@ -249,7 +249,7 @@ static bool tls_matches(const struct doctor *doctor, const struct dane_records *
     struct certificate certificate;
     struct doctor_finding unseen;
 
-    if (!tls_read(doctor, index, &certificate, &unseen))
+    if (!doctor_tls_read(doctor, index, &certificate, &unseen))
         return true;
     struct dane_verdict verdict =
         dane_match(records, certificate.chain, certificate.chain_count, names, 1);

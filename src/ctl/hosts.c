@@ -20,7 +20,7 @@ struct hosts_row {
     int64_t left_s;
 };
 
-static void print_help(void)
+static void hosts_print_help(void)
 {
     printf(_("Usage: relayctl hosts [OPTION...]\n"
              "Shows the hosts that relay-out could not reach of late, or whose TLS failed.\n\n"
@@ -84,5 +84,5 @@ static int hosts_show(const struct config *config, bool json)
 
 int hosts_main(int argc, char **argv)
 {
-    return command_show(argc, argv, print_help, hosts_show);
+    return command_show(argc, argv, hosts_print_help, hosts_show);
 }

@@ -36,7 +36,7 @@ static const struct {
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
-static void print_help(FILE *out)
+static void relayctl_print_help(FILE *out)
 {
     fprintf(out, _("Usage: relayctl COMMAND [OPTION...]\n\nCommands:\n"));
     for (size_t i = 0; i < COMMAND_COUNT; i++)
@@ -75,14 +75,14 @@ int main(int argc, char **argv)
     i18n_init();
     signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
-        print_help(stderr);
+        relayctl_print_help(stderr);
         return EX_USAGE;
     }
     if (is_one_of(argv[1], "--help", "-h", "help")) {
         char *question[] = {argc > 2 ? argv[2] : NULL, help, NULL};
         if (argc > 2)
             return run_command(2, question);
-        print_help(stdout);
+        relayctl_print_help(stdout);
         return EX_OK;
     }
     if (is_one_of(argv[1], "--version", "-V", "version")) {

@@ -172,7 +172,7 @@ static int missed_ask(const struct config *config, int64_t since, bool all, bool
     return status;
 }
 
-static void print_help(void)
+static void missed_print_help(void)
 {
     printf(_("Usage: relayctl missed [OPTION...]\n"
              "Shows who was answered 4xx while the mail server could not be reached, and has not\n"
@@ -184,7 +184,7 @@ static void print_help(void)
            config_default_file);
 }
 
-static void report(void *context, const char *text)
+static void missed_report(void *context, const char *text)
 {
     (void)context;
     fprintf(stderr, "%s\n", text);
@@ -217,7 +217,7 @@ int missed_main(int argc, char **argv)
             since = (int64_t)time(NULL) - (int64_t)(strtod(optarg, NULL) * 3600);
             break;
         case 'h':
-            print_help();
+            missed_print_help();
             return EX_OK;
         default:
             return EX_USAGE;
@@ -227,7 +227,7 @@ int missed_main(int argc, char **argv)
         fprintf(stderr, _("relayctl missed: what is \"%s\"? See --help.\n"), argv[optind]);
         return EX_USAGE;
     }
-    struct config *config = config_load(file, report, NULL);
+    struct config *config = config_load(file, missed_report, NULL);
     int status = config != NULL ? missed_ask(config, since, all, json) : EX_CONFIG;
     config_unref(config);
     return status;

@@ -58,8 +58,8 @@ static struct queue_sum *count_find(struct queue_count *count, size_t first, con
     return sum;
 }
 
-static void count_recipient(struct queue_count *count, struct queue_sum *sum,
-                            const struct spool_recipient *recipient)
+static void queue_count_recipient(struct queue_count *count, struct queue_sum *sum,
+                                  const struct spool_recipient *recipient)
 {
     sum->recipients++;
     if (recipient->next_try < sum->next_try)
@@ -90,7 +90,7 @@ void queue_count_add(void *context, const struct spool_envelope *envelope)
         if (sum == NULL)
             count->failed = true;
         else
-            count_recipient(count, sum, recipient);
+            queue_count_recipient(count, sum, recipient);
     }
     for (size_t i = first; i < count->sum_count; i++) {
         count->sums[i].messages = 1;

@@ -87,7 +87,7 @@ static int route_show(const struct config *config, const char *address)
     return in != EX_OK ? in : out;
 }
 
-static void report(void *context, const char *text)
+static void route_report(void *context, const char *text)
 {
     (void)context;
     fprintf(stderr, "%s\n", text);
@@ -121,7 +121,7 @@ int route_main(int argc, char **argv)
         fprintf(stderr, _("relayctl route: one address is wanted. See --help.\n"));
         return EX_USAGE;
     }
-    struct config *config = config_load(file, report, NULL);
+    struct config *config = config_load(file, route_report, NULL);
     int status = config != NULL ? route_show(config, argv[optind]) : EX_CONFIG;
     config_unref(config);
     return status;

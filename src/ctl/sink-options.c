@@ -35,7 +35,7 @@ static const struct {
     {"ENHANCEDSTATUSCODES", SINK_ENHANCEDSTATUSCODES},
 };
 
-static void print_help(void)
+static void sink_print_help(void)
 {
     printf(_("Usage: relayctl sink [OPTION...]\n"
              "Takes mail over SMTP, delivers nothing, and shows what it was told and got.\n\n"
@@ -64,7 +64,7 @@ static void print_help(void)
              "(body: while mail data is coming; dot: at its end).\n"));
 }
 
-static int parse_number(const char *text, uint64_t max, uint64_t *number)
+static int sink_parse_number(const char *text, uint64_t max, uint64_t *number)
 {
     char *end;
     unsigned long long value = strtoull(text, &end, 10);
@@ -119,14 +119,14 @@ static int add_rule(struct sink_options *options, enum sink_play kind, const cha
         return -1;
     if (kind == RULE_REPLY && parse_reply(rule, equals + 1) != 0)
         return -1;
-    if (kind == RULE_DELAY && parse_number(equals + 1, DELAY_MAX_MS, &delay) != 0)
+    if (kind == RULE_DELAY && sink_parse_number(equals + 1, DELAY_MAX_MS, &delay) != 0)
         return -1;
     rule->delay_ms = (int64_t)delay;
     options->rule_count++;
     return 0;
 }
 
-static int add_listen(struct sink_options *options, const char *text)
+static int sink_add_listen(struct sink_options *options, const char *text)
 {
     struct error err;
     if (options->listen_count == LISTENERS_MAX ||
@@ -202,20 +202,20 @@ static int take_switch(struct sink_options *options, int option)
     }
 }
 
-static int take(struct sink_options *options, int option, char *value)
+static int sink_take(struct sink_options *options, int option, char *value)
 {
     switch (option) {
     case LISTEN:
-        return add_listen(options, value);
+        return sink_add_listen(options, value);
     case TLS:
         set_certificate(options, value);
         return 0;
     case NO_EXT:
         return hide_extension(options, value);
     case SIZE:
-        return parse_number(value, INT64_MAX, &options->size);
+        return sink_parse_number(value, INT64_MAX, &options->size);
     case CONNECTIONS:
-        return parse_number(value, 10000, &options->connections);
+        return sink_parse_number(value, 10000, &options->connections);
     case STORE:
         options->store = value;
         return 0;
@@ -229,9 +229,9 @@ static int take(struct sink_options *options, int option, char *value)
     case HANG_UP:
         return add_rule(options, RULE_HANG_UP, value);
     case HANG_UP_AFTER:
-        return parse_number(value, INT64_MAX, &options->hang_up_after);
+        return sink_parse_number(value, INT64_MAX, &options->hang_up_after);
     case COUNT:
-        return parse_number(value, INT64_MAX, &options->count);
+        return sink_parse_number(value, INT64_MAX, &options->count);
     case READY_FILE:
         options->ready_file = value;
         return 0;
@@ -272,12 +272,12 @@ int sink_parse_options(struct sink_options *options, int argc, char **argv)
     options->connections = CONNECTIONS_DEFAULT;
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         if (option == HELP) {
-            print_help();
+            sink_print_help();
             return EX_OK;
         }
         if (option == '?')
             return EX_USAGE;
-        if (take(options, option, optarg) != 0) {
+        if (sink_take(options, option, optarg) != 0) {
             fprintf(stderr, _("relayctl sink: \"%s\" is no valid value here; see --help\n"),
                     optarg);
             return EX_USAGE;
@@ -288,7 +288,7 @@ int sink_parse_options(struct sink_options *options, int argc, char **argv)
         return EX_USAGE;
     }
     if (options->listen_count == 0)
-        add_listen(options, "127.0.0.1:2525");
+        sink_add_listen(options, "127.0.0.1:2525");
     options->print |= options->store == NULL && !options->json;
     return -1;
 }

@@ -173,8 +173,8 @@ static void keep_header(struct sink_message *message, const char *bytes, size_t 
     }
 }
 
-static void keep(struct sink_body *body, struct sink_message *message, const char *bytes,
-                 size_t len)
+static void sink_keep(struct sink_body *body, struct sink_message *message, const char *bytes,
+                      size_t len)
 {
     keep_header(message, bytes, len);
     gnutls_hash(body->hash, bytes, len);
@@ -191,14 +191,14 @@ void sink_body_add(struct sink_body *body, struct sink_message *message, const c
 
     for (const char *at = bytes; at < end;) {
         if (body->line_start && *at == '.') {
-            keep(body, message, start, (size_t)(at - start));
+            sink_keep(body, message, start, (size_t)(at - start));
             start = at + 1;
         }
         const char *lf = memchr(at, '\n', (size_t)(end - at));
         body->line_start = lf != NULL;
         at = lf != NULL ? lf + 1 : end;
     }
-    keep(body, message, start, (size_t)(end - start));
+    sink_keep(body, message, start, (size_t)(end - start));
 }
 
 void sink_body_end(struct sink_body *body, struct sink_message *message, bool keep_file)

@@ -45,7 +45,7 @@ static void flush(struct dialog *dialog)
         dialog->over = true;
 }
 
-static enum io_result read_line(struct dialog *dialog, struct line *line)
+static enum io_result sink_read_line(struct dialog *dialog, struct line *line)
 {
     uint64_t before = dialog->stream.octets_in;
     enum io_result result = stream_read_line(&dialog->stream, line, COMMAND_LINE_MAX, limit());
@@ -144,7 +144,7 @@ static void forget_mail(struct dialog *dialog)
     message->bare_cr = message->bare_lf = message->nul = false;
 }
 
-static void set_text(char *out, size_t size, const char *text, size_t len)
+static void sink_set_text(char *out, size_t size, const char *text, size_t len)
 {
     snprintf(out, size, "%.*s", (int)len, text);
 }
@@ -188,8 +188,8 @@ static void do_hello(struct dialog *dialog, const struct command *command)
     forget_mail(dialog);
     dialog->greeted = true;
     dialog->message.esmtp = esmtp;
-    set_text(dialog->message.helo, sizeof dialog->message.helo, command->argument,
-             command->argument_len);
+    sink_set_text(dialog->message.helo, sizeof dialog->message.helo, command->argument,
+                  command->argument_len);
     if (played == PLAY_ORDINARY && esmtp)
         put_extensions(dialog);
     else if (played == PLAY_ORDINARY)
@@ -254,7 +254,7 @@ static void set_parameters(char *out, size_t size, const struct command *command
         at--;
     while (at < end && *at == ' ')
         at++;
-    set_text(out, size, at, (size_t)(end - at));
+    sink_set_text(out, size, at, (size_t)(end - at));
 }
 
 /* A parameter of an extension that was not offered. */
@@ -281,7 +281,7 @@ static void do_mail(struct dialog *dialog, const struct command *command)
         put(dialog, "552 5.3.4 Message size exceeds fixed limit\r\n");
     } else if (answer(dialog, SINK_MAIL, path.mailbox, "250 2.1.0 Ok\r\n")) {
         dialog->in_mail = true;
-        set_text(message->sender, sizeof message->sender, path.mailbox, strlen(path.mailbox));
+        sink_set_text(message->sender, sizeof message->sender, path.mailbox, strlen(path.mailbox));
         set_parameters(message->sender_parameters, sizeof message->sender_parameters, command);
     }
 }
@@ -302,7 +302,8 @@ static void do_rcpt(struct dialog *dialog, const struct command *command)
         put(dialog, "452 4.5.3 Too many recipients\r\n");
     } else if (answer(dialog, SINK_RCPT, path.mailbox, "250 2.1.5 Ok\r\n")) {
         struct sink_recipient *recipient = &message->recipients[message->recipient_count++];
-        set_text(recipient->mailbox, sizeof recipient->mailbox, path.mailbox, strlen(path.mailbox));
+        sink_set_text(recipient->mailbox, sizeof recipient->mailbox, path.mailbox,
+                      strlen(path.mailbox));
         set_parameters(recipient->parameters, sizeof recipient->parameters, command);
     }
 }
@@ -450,7 +451,7 @@ static void serve_line(struct dialog *dialog)
 
     if (!stream_line_waiting(&dialog->stream))
         flush(dialog);
-    enum io_result result = read_line(dialog, &line);
+    enum io_result result = sink_read_line(dialog, &line);
     bool may_pipeline = dialog->message.esmtp && offers(dialog, SINK_PIPELINING);
     if (result == IO_TOO_LONG)
         put(dialog, "500 5.5.2 Error: line too long\r\n");
@@ -464,7 +465,7 @@ static void serve_line(struct dialog *dialog)
         do_command(dialog, &command);
 }
 
-static void converse(struct dialog *dialog)
+static void sink_converse(struct dialog *dialog)
 {
     if (dialog->sink->options.proxy)
         expect_proxy_header(dialog);
@@ -489,7 +490,7 @@ void sink_serve(struct sink *sink, int fd, const struct address *peer)
     stream_init(&dialog->stream, fd);
     stream_lend(&dialog->stream, &dialog->buffers);
     sink_record_open(sink, &dialog->record);
-    converse(dialog);
+    sink_converse(dialog);
     sink_record_close(&dialog->record);
     stream_close(&dialog->stream);
     stream_buffers_free(&dialog->buffers);

@@ -21,7 +21,7 @@ struct visit {
     struct address peer;
 };
 
-static void leave(struct sink *sink)
+static void sink_leave(struct sink *sink)
 {
     pthread_mutex_lock(&sink->lock);
     sink->connections--;
@@ -40,7 +40,7 @@ static void *visit_main(void *argument)
     struct visit visit = *(struct visit *)argument;
     free(argument);
     sink_serve(visit.sink, visit.fd, &visit.peer);
-    leave(visit.sink);
+    sink_leave(visit.sink);
     return NULL;
 }
 
@@ -73,7 +73,7 @@ static void accept_one(struct sink *sink, int listener, const pthread_attr_t *de
     if (pthread_create(&thread, detached, visit_main, visit) != 0) {
         close(fd);
         free(visit);
-        leave(sink);
+        sink_leave(sink);
     }
 }
 
@@ -94,7 +94,7 @@ static int open_all(struct sink *sink, struct pollfd *fds)
 }
 
 /* Says where it listens. The ready file appears whole or not at all. */
-static int announce(const struct sink_options *options)
+static int sink_announce(const struct sink_options *options)
 {
     char text[ADDRESS_TEXT_MAX], unfinished[SINK_PATH_MAX];
     FILE *file = NULL;
@@ -135,14 +135,14 @@ static int load_tls(struct sink *sink)
 }
 
 /* Runs until it is ended by a signal or by options.count. */
-static int serve(struct sink *sink)
+static int ctl_sink_serve(struct sink *sink)
 {
     struct pollfd fds[LISTENERS_MAX];
     pthread_attr_t detached;
 
     if (load_tls(sink) != 0)
         return EX_CONFIG;
-    if (open_all(sink, fds) != 0 || announce(&sink->options) != 0)
+    if (open_all(sink, fds) != 0 || sink_announce(&sink->options) != 0)
         return EX_UNAVAILABLE;
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
@@ -165,5 +165,5 @@ int sink_main(int argc, char **argv)
         return status;
     pthread_mutex_init(&sink.lock, NULL);
     pthread_cond_init(&sink.changed, NULL);
-    return serve(&sink);
+    return ctl_sink_serve(&sink);
 }

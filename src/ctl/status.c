@@ -388,7 +388,7 @@ static void status_end(const struct status *status)
         printf("  ! %s\n", status->problems[i]);
 }
 
-static void print_help(void)
+static void status_print_help(void)
 {
     printf(_("Usage: relayctl status [OPTION...]\n"
              "Shows on one screen how the daemons, the mail server behind them, the tunnel, the\n"
@@ -422,5 +422,5 @@ static int status_show(const struct config *config, bool json)
 
 int status_main(int argc, char **argv)
 {
-    return command_show(argc, argv, print_help, status_show);
+    return command_show(argc, argv, status_print_help, status_show);
 }

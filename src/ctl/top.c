@@ -167,7 +167,7 @@ static bool top_draw(struct top *top)
     return fflush(stdout) == 0 && !ferror(stdout);
 }
 
-static void report(void *context, const char *text)
+static void top_report(void *context, const char *text)
 {
     (void)context;
     fprintf(stderr, "%s\n", text);
@@ -219,7 +219,7 @@ int top_main(int argc, char **argv)
                 optind < argc ? argv[optind] : "--count");
         return EX_USAGE;
     }
-    struct config *config = config_load(file, report, NULL);
+    struct config *config = config_load(file, top_report, NULL);
     int status = config != NULL ? top_run(config, count) : EX_CONFIG;
     config_unref(config);
     return status;

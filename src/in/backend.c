@@ -242,7 +242,7 @@ void backend_refused(struct backend *backend, const char *reason)
     backend_note(backend, false, reason);
 }
 
-static struct tls_client *make_tls(const struct config_backend *settings, struct error *err)
+static struct tls_client *backend_make_tls(const struct config_backend *settings, struct error *err)
 {
     /* In a private tunnel the certificate proves nothing that WireGuard has not proven. */
     const struct tls_pair pair = {settings->cert, settings->key};
@@ -288,7 +288,7 @@ struct backend *backend_new(struct config *config, const struct config_backend *
     if (backend->spares == NULL || backend->wake_fd < 0)
         error_set(err, "%s", strerror(errno));
     else
-        backend->tls = make_tls(settings, err);
+        backend->tls = backend_make_tls(settings, err);
     if (backend->tls == NULL || backend_start_keeper(backend, err) != 0) {
         backend_free(backend);
         return NULL;

@@ -119,7 +119,7 @@ static enum outcome identity_refused(struct introduction *intro, const char *rea
     return REFUSED;
 }
 
-static enum outcome send_header(struct introduction *intro)
+static enum outcome introduce_send_header(struct introduction *intro)
 {
     const struct proxy_header proxy = {.source = intro->client->address,
                                        .destination = intro->client->local};
@@ -352,7 +352,7 @@ static enum outcome hello_as_client(struct introduction *intro)
 static enum outcome open_dialog(struct introduction *intro, bool tls)
 {
     bool identify = intro->settings->identity == CONFIG_IDENTITY_XCLIENT;
-    enum outcome outcome = uses_proxy(intro) ? send_header(intro) : READY;
+    enum outcome outcome = uses_proxy(intro) ? introduce_send_header(intro) : READY;
 
     if (outcome == READY)
         outcome = greet(intro);
@@ -364,7 +364,7 @@ static enum outcome open_dialog(struct introduction *intro, bool tls)
 }
 
 /* A spare is past that already. */
-static enum outcome converse(struct introduction *intro, bool tls)
+static enum outcome introduce_converse(struct introduction *intro, bool tls)
 {
     int identity = intro->settings->identity;
     enum outcome outcome = intro->spare ? READY : open_dialog(intro, tls);
@@ -410,7 +410,7 @@ static enum outcome attempt(struct introduction *intro, struct stream_buffers *b
 {
     if (!get_connection(intro, buffers, tls, spare_too))
         return REFUSED;
-    enum outcome outcome = converse(intro, tls);
+    enum outcome outcome = introduce_converse(intro, tls);
     if (outcome != READY) {
         if (outcome == TLS_FAILED || outcome == STALE || outcome == HOST_DOWN)
             stream_abort(&intro->hop->stream);

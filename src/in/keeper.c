@@ -105,7 +105,7 @@ static bool hello(struct keeper *keeper, struct nexthop *hop)
 
 /* Where PROXY headers are expected: that this connection is for ourselves. Version 1 has no word
  * for it that Postfix takes (UNKNOWN gets 421), so it is said by our own address. */
-static bool send_header(struct keeper *keeper, struct nexthop *hop)
+static bool keeper_send_header(struct keeper *keeper, struct nexthop *hop)
 {
     const int identity = keeper->backend->settings->identity;
     struct proxy_header header = {.local = identity == CONFIG_IDENTITY_PROXY_V2};
@@ -138,7 +138,8 @@ static bool knows_offer(const struct keeper *keeper, const struct address *host)
 }
 
 /* EHLO and, where it is wanted and offered, TLS and EHLO again. */
-static bool ask(struct keeper *keeper, struct nexthop *hop, const struct address *host, bool tls)
+static bool keeper_ask(struct keeper *keeper, struct nexthop *hop, const struct address *host,
+                       bool tls)
 {
     struct backend *backend = keeper->backend;
     struct error err = {""};
@@ -165,19 +166,20 @@ static bool prepare(struct keeper *keeper, struct nexthop *hop, const struct add
                     bool spare, bool tls)
 {
     strcpy(keeper->reason, "no greeting, or no answer to EHLO");
-    if (!send_header(keeper, hop) ||
+    if (!keeper_send_header(keeper, hop) ||
         nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK)
         return false;
     reply_summary(&keeper->reply, keeper->reason, sizeof keeper->reason);
     if (!reply_is_positive(&keeper->reply))
         return false;
     if (!spare || tls || !knows_offer(keeper, host))
-        return ask(keeper, hop, host, tls);
+        return keeper_ask(keeper, hop, host, tls);
     hop->capabilities = keeper->offer.seen;
     return true;
 }
 
-static void keep(struct backend *backend, struct nexthop *hop, const struct address *host, bool tls)
+static void keeper_keep(struct backend *backend, struct nexthop *hop, const struct address *host,
+                        bool tls)
 {
     stream_reclaim(&hop->stream);
     backend_watch_idle(hop->stream.fd, true);
@@ -236,7 +238,7 @@ static void make_connection(struct keeper *keeper, bool spare, bool tls)
         return;
     }
     if (spare && (hop.stream.tls != NULL) == tls) {
-        keep(backend, &hop, &host, tls);
+        keeper_keep(backend, &hop, &host, tls);
         return;
     }
     /* Offered, but not what was wanted: no use in asking again at once. */

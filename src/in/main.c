@@ -113,8 +113,8 @@ static void relay_in_stop(void *shared)
 }
 
 /* RFC 5321 4.5.1: <postmaster> without a domain is always taken; it is the first domain's. */
-static enum own_reply complete_postmaster(const struct inbound *inbound, struct path *recipient,
-                                          unsigned *backend)
+static enum own_reply relay_in_complete_postmaster(const struct inbound *inbound,
+                                                   struct path *recipient, unsigned *backend)
 {
     const struct domain *first = &inbound->domains.first;
 
@@ -126,7 +126,8 @@ static enum own_reply complete_postmaster(const struct inbound *inbound, struct 
 
 /* Refused here are all forms by which a recipient of ours could mean somebody else's (promise
  * 4). */
-static enum own_reply check_recipient(void *context, struct path *recipient, const void **route)
+static enum own_reply relay_in_check_recipient(void *context, struct path *recipient,
+                                               const void **route)
 {
     const struct inbound *inbound = context;
     enum own_reply verdict = REPLY_OK;
@@ -135,7 +136,7 @@ static enum own_reply check_recipient(void *context, struct path *recipient, con
     if (recipient->has_source_route || recipient->has_routing_local || recipient->is_literal)
         return REPLY_RELAY_DENIED;
     if (path_is_postmaster(recipient))
-        verdict = complete_postmaster(inbound, recipient, &backend);
+        verdict = relay_in_complete_postmaster(inbound, recipient, &backend);
     else if (!domains_find(&inbound->domains, recipient->domain, &backend))
         verdict = REPLY_RELAY_DENIED;
     *route = inbound->backends[backend];
@@ -199,7 +200,7 @@ static uint64_t larger_limit(uint64_t a, uint64_t b)
 
 /* What every backend can do, and what the largest of them takes: who the recipient is tells which
  * holds (announce_route()). */
-static void announce(void *context, struct session_offer *offer)
+static void relay_in_announce(void *context, struct session_offer *offer)
 {
     const struct inbound *inbound = context;
     unsigned any;
@@ -233,7 +234,7 @@ static void announce_submission(void *context, struct session_offer *offer)
     strcpy(offer->mechanisms, seen.mechanisms);
 }
 
-static struct courier *new_courier(void *context, const void *route)
+static struct courier *relay_in_new_courier(void *context, const void *route)
 {
     (void)context;
     return courier_backend_new((struct backend *)route);
@@ -272,7 +273,7 @@ static void inbound_destroy(struct service *service)
     free(inbound);
 }
 
-static void set_rules(struct inbound *inbound)
+static void relay_in_set_rules(struct inbound *inbound)
 {
     const struct config_in *in = &inbound->config->in;
     inbound->service.rules = (struct session_rules){
@@ -304,10 +305,10 @@ static void set_rules(struct inbound *inbound)
         .xclient_hosts = in->xclient_hosts,
         .policy =
             {
-                .check_recipient = check_recipient,
-                .offer = announce,
+                .check_recipient = relay_in_check_recipient,
+                .offer = relay_in_announce,
                 .offer_route = announce_route,
-                .courier_new = new_courier,
+                .courier_new = relay_in_new_courier,
                 .identify = identify,
                 .serves = serves,
                 .context = inbound,
@@ -415,7 +416,7 @@ static int list_domains(struct inbound *inbound, struct error *err)
     return result;
 }
 
-static void set_gate(struct service *service, const struct config_in *in)
+static void relay_in_set_gate(struct service *service, const struct config_in *in)
 {
     const struct config_limits *limits = &in->limits;
     bool below = limits->connections_per_network < limits->connections_per_client;
@@ -496,8 +497,8 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     inbound->tls = tls != NULL ? tls_server_ref(tls) : NULL;
     atomic_init(&inbound->service.references, 1);
     inbound->service.destroy = inbound_destroy;
-    set_gate(&inbound->service, &config->in);
-    set_rules(inbound);
+    relay_in_set_gate(&inbound->service, &config->in);
+    relay_in_set_rules(inbound);
     if (config->in.submission.given)
         set_submission_rules(inbound);
     if (set_dnsbl(&inbound->service, relay->resolver, &config->in.dnsbl, err) != 0 ||
@@ -576,7 +577,7 @@ static void answer_route(struct relay_in *relay, struct control_client *client, 
     struct service *current = service_ref(relay->current);
     pthread_mutex_unlock(&relay->lock);
     control_ok(client, "%s", "");
-    enum own_reply verdict = check_recipient(current->rules.policy.context, &path, &route);
+    enum own_reply verdict = relay_in_check_recipient(current->rules.policy.context, &path, &route);
     if (verdict == REPLY_OK) {
         struct backend *backend = (struct backend *)route;
         backend_health(backend, &health);

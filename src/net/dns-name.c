@@ -63,7 +63,7 @@ int dns_address_read(const uint8_t *data, size_t len, struct address *address)
     return 0;
 }
 
-static bool is_digit(char octet)
+static bool dns_is_digit(char octet)
 {
     return octet >= '0' && octet <= '9';
 }
@@ -86,9 +86,9 @@ bool dns_name_is_hostname(const char *name)
             label = 0;
             continue;
         }
-        if (name[at] == '-' ? label == 0 || last : !is_digit(name[at]) && !is_letter(name[at]))
+        if (name[at] == '-' ? label == 0 || last : !dns_is_digit(name[at]) && !is_letter(name[at]))
             return false;
-        numeric = numeric && is_digit(name[at]);
+        numeric = numeric && dns_is_digit(name[at]);
         if (++label > LABEL_MAX)
             return false;
     }

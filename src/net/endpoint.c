@@ -11,7 +11,7 @@
 
 #include "base/i18n.h"
 
-static bool parse_port(const char *text, uint16_t *port)
+static bool endpoint_parse_port(const char *text, uint16_t *port)
 {
     char *end;
     unsigned long number = strtoul(text, &end, 10);
@@ -26,7 +26,7 @@ static bool parse_name(struct endpoint *endpoint, const char *text)
     char ascii[DNS_NAME_MAX];
     size_t len = strcspn(text, ":");
     if (len == 0 || len >= sizeof endpoint->host ||
-        (text[len] == ':' && !parse_port(text + len + 1, &endpoint->port)))
+        (text[len] == ':' && !endpoint_parse_port(text + len + 1, &endpoint->port)))
         return false;
     snprintf(endpoint->host, sizeof endpoint->host, "%.*s", (int)len, text);
     return dns_name_to_ascii(endpoint->host, ascii) == 0 && dns_name_is_hostname(ascii);

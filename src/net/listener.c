@@ -73,7 +73,7 @@ bool listener_is_same(const struct listen_spec *a, const struct listen_spec *b)
            a->submission == b->submission;
 }
 
-static void explain(const struct listen_spec *spec, int failure, struct error *err)
+static void listener_explain(const struct listen_spec *spec, int failure, struct error *err)
 {
     char text[ADDRESS_TEXT_MAX];
     const char *remedy = "";
@@ -94,7 +94,7 @@ static void no_delay(int fd)
 }
 
 /* 0 or an errno. */
-static int set_up(int fd, const struct listen_spec *spec)
+static int listener_set_up(int fd, const struct listen_spec *spec)
 {
     struct sockaddr_storage sockaddr;
     int on = 1, off = 0;
@@ -125,14 +125,14 @@ static int listener_bind_ipv4(const struct listen_spec *spec, int *failure)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     any.address.family = AF_INET;
-    *failure = fd < 0 ? errno : set_up(fd, &any);
+    *failure = fd < 0 ? errno : listener_set_up(fd, &any);
     return fd;
 }
 
 int listener_bind(const struct listen_spec *spec, struct error *err)
 {
     int fd = socket(spec->address.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int failure = fd < 0 ? errno : set_up(fd, spec);
+    int failure = fd < 0 ? errno : listener_set_up(fd, spec);
 
     if (fd < 0 && failure == EAFNOSUPPORT && is_wildcard(&spec->address))
         fd = listener_bind_ipv4(spec, &failure);
@@ -140,7 +140,7 @@ int listener_bind(const struct listen_spec *spec, struct error *err)
         return fd;
     if (fd >= 0)
         close(fd);
-    explain(spec, failure, err);
+    listener_explain(spec, failure, err);
     return -1;
 }
 
@@ -148,7 +148,7 @@ int listener_listen(int fd, const struct listen_spec *spec, struct error *err)
 {
     if (listen(fd, LISTENER_BACKLOG) == 0)
         return 0;
-    explain(spec, errno, err);
+    listener_explain(spec, errno, err);
     return -1;
 }
 

@@ -63,7 +63,7 @@ static int compare_hosts(const void *a, const void *b)
 
 /* Hosts. */
 
-static void add_host(struct search *search, const char *name, unsigned preference)
+static void mx_add_host(struct search *search, const char *name, unsigned preference)
 {
     struct host *host = &search->hosts[search->count++];
     snprintf(host->name, sizeof host->name, "%s", name);
@@ -84,7 +84,7 @@ static enum mx_result read_hosts(struct search *search, const struct resolver_an
         if (name[0] == '\0' && answer->count == 1)
             return conclude(search->route, MX_NULL, "%s has a null MX", search->route->domain);
         if (dns_name_is_hostname(name))
-            add_host(search, name, preference);
+            mx_add_host(search, name, preference);
     }
     if (search->count == 0)
         return conclude(search->route, MX_NO_HOSTS, "no MX record of %s names a host",
@@ -106,7 +106,7 @@ static enum mx_result find_hosts(struct search *search)
         break;
     case RESOLVER_NO_DATA: /* RFC 5321 5.1: the implicit MX */
         route->implicit = true;
-        add_host(search, route->domain, 0);
+        mx_add_host(search, route->domain, 0);
         break;
     case RESOLVER_NO_NAME:
         result = conclude(route, MX_NO_DOMAIN, "%s does not exist", route->domain);
@@ -138,7 +138,7 @@ static bool is_own_address(const struct search *search, const struct address *ad
 }
 
 /* The address in record `i` of an answer. */
-static bool read_address(const struct resolver_answer *answer, size_t i, struct address *address)
+static bool mx_read_address(const struct resolver_answer *answer, size_t i, struct address *address)
 {
     return dns_address_read((const uint8_t *)answer->data[i], (size_t)answer->lengths[i],
                             address) == 0;
@@ -153,7 +153,7 @@ static bool is_ourselves(const struct search *search, const struct host *host)
     for (int family = IPV6; family <= IPV4; family++) {
         const struct resolver_answer *answer = &host->questions[family].answer;
         for (size_t i = 0; i < answer->count; i++) {
-            if (read_address(answer, i, &address) && is_own_address(search, &address))
+            if (mx_read_address(answer, i, &address) && is_own_address(search, &address))
                 return true;
         }
     }
@@ -218,7 +218,7 @@ static size_t usable_addresses(struct search *search, const struct resolver_ques
                  answer->reason);
     }
     for (size_t i = 0; i < answer->count && count < MX_ADDRESSES_MAX; i++) {
-        if (!read_address(answer, (start + i) % answer->count, &address))
+        if (!mx_read_address(answer, (start + i) % answer->count, &address))
             continue;
         address.port = SMTP_PORT;
         if (!address_is_private(&address) ||

@@ -19,7 +19,7 @@ static bool begins_like(const char *bytes, size_t len, const char *what, size_t 
     return memcmp(bytes, what, len < what_len ? len : what_len) == 0;
 }
 
-static bool parse_port(const char *text, uint16_t *port)
+static bool proxy_parse_port(const char *text, uint16_t *port)
 {
     char *end;
     unsigned long value = strtoul(text, &end, 10);
@@ -50,8 +50,8 @@ static enum proxy_result parse_v1_line(char *line, struct proxy_header *header)
     if (source_v6 != v6 || destination_v6 != v6 ||
         address_parse_ip(&header->source, words[2]) != 0 ||
         address_parse_ip(&header->destination, words[3]) != 0 ||
-        !parse_port(words[4], &header->source.port) ||
-        !parse_port(words[5], &header->destination.port))
+        !proxy_parse_port(words[4], &header->source.port) ||
+        !proxy_parse_port(words[5], &header->destination.port))
         return PROXY_BAD;
     return PROXY_DONE;
 }
@@ -74,8 +74,8 @@ static enum proxy_result parse_v1(const char *bytes, size_t len, struct proxy_he
     return parse_v1_line(line, header);
 }
 
-static void read_address(struct address *address, int family, const uint8_t *ip,
-                         const uint8_t *port)
+static void proxy_read_address(struct address *address, int family, const uint8_t *ip,
+                               const uint8_t *port)
 {
     struct sockaddr_storage storage;
     struct address raw = {.family = family, .port = (uint16_t)(port[0] << 8 | port[1])};
@@ -107,8 +107,8 @@ static enum proxy_result parse_v2(const char *bytes, size_t len, struct proxy_he
     if (len < V2_FIXED + addresses)
         return PROXY_MORE;
     const uint8_t *ips = octets + V2_FIXED, *ports = ips + 2 * ip_len;
-    read_address(&header->source, family, ips, ports);
-    read_address(&header->destination, family, ips + ip_len, ports + 2);
+    proxy_read_address(&header->source, family, ips, ports);
+    proxy_read_address(&header->destination, family, ips + ip_len, ports + 2);
     return PROXY_DONE;
 }
 

@@ -209,7 +209,8 @@ static void ignore_result(void *context, int error, struct ub_result *result)
         ub_resolve_free(result);
 }
 
-static int set_up(struct ub_ctx *ctx, const struct resolver_config *config, struct error *err)
+static int resolver_set_up(struct ub_ctx *ctx, const struct resolver_config *config,
+                           struct error *err)
 {
     const char *anchor;
 
@@ -252,7 +253,7 @@ static void *make(void *argument)
 
     if (ctx == NULL) {
         error_set(making->err, _("out of memory"));
-    } else if (set_up(ctx, making->config, making->err) == 0) {
+    } else if (resolver_set_up(ctx, making->config, making->err) == 0) {
         making->ctx = ctx;
     } else {
         ub_ctx_delete(ctx);

@@ -248,7 +248,7 @@ static void renew(struct resolver *resolver)
         ask_waiting(resolver);
 }
 
-static void *serve(void *argument)
+static void *resolver_serve(void *argument)
 {
     struct resolver *resolver = argument;
     struct pollfd fds[] = {{.fd = resolver->wake_fd, .events = POLLIN},
@@ -281,5 +281,5 @@ static void *serve(void *argument)
 
 int resolver_thread_start(struct resolver *resolver)
 {
-    return resolver_start_thread(&resolver->thread, STACK_SIZE, serve, resolver);
+    return resolver_start_thread(&resolver->thread, STACK_SIZE, resolver_serve, resolver);
 }

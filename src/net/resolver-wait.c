@@ -53,7 +53,7 @@ static void pending_leave(struct resolver_pending *pending)
     free(pending);
 }
 
-static void take_answer(void *context, struct resolver_answer *answer)
+static void resolver_take_answer(void *context, struct resolver_answer *answer)
 {
     struct slot *slot = context;
     struct resolver_pending *pending = slot->pending;
@@ -65,15 +65,15 @@ static void take_answer(void *context, struct resolver_answer *answer)
 }
 
 /* With the waiter's lock held, so that no answer comes before all is counted. */
-static void ask_all(struct resolver_pending *pending, struct resolver *resolver,
-                    const struct resolver_question *questions, struct deadline deadline)
+static void resolver_ask_all(struct resolver_pending *pending, struct resolver *resolver,
+                             const struct resolver_question *questions, struct deadline deadline)
 {
     for (size_t i = 0; i < pending->count; i++) {
         struct slot *slot = &pending->slots[i];
         slot->pending = pending;
         resolver_answer_temporary(&slot->answer, "timeout");
-        if (resolver_ask(resolver, questions[i].name, questions[i].type, deadline, take_answer,
-                         slot) == 0) {
+        if (resolver_ask(resolver, questions[i].name, questions[i].type, deadline,
+                         resolver_take_answer, slot) == 0) {
             pending->references++;
             pending->open++;
         } else {
@@ -91,7 +91,7 @@ struct resolver_pending *resolver_begin(struct resolver *resolver,
     if (pending == NULL)
         return NULL;
     pthread_mutex_lock(&pending->lock);
-    ask_all(pending, resolver, questions, deadline);
+    resolver_ask_all(pending, resolver, questions, deadline);
     pthread_mutex_unlock(&pending->lock);
     return pending;
 }

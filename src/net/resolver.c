@@ -45,7 +45,7 @@ static void wake(struct resolver *resolver)
 }
 
 /* With the lock held. */
-static int start(struct resolver *resolver)
+static int resolver_start(struct resolver *resolver)
 {
     struct error err;
     int failure = 0;
@@ -127,7 +127,7 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
     memcpy(question->name, name, name_size);
     pthread_mutex_lock(&resolver->lock);
     if (!resolver->ending && resolver->question_count < RESOLVER_QUESTIONS_MAX &&
-        start(resolver) == 0) {
+        resolver_start(resolver) == 0) {
         look_at_files(resolver);
         enter(resolver, question);
         /* What the old context remembers of old servers is no answer any more. */

@@ -62,7 +62,8 @@ void reverse_unref(struct reverse_lookup *lookup)
     free(lookup);
 }
 
-static void finish(struct reverse_lookup *lookup, enum reverse_status status, const char *name)
+static void reverse_finish(struct reverse_lookup *lookup, enum reverse_status status,
+                           const char *name)
 {
     pthread_mutex_lock(&lookup->lock);
     if (!lookup->done) {
@@ -94,7 +95,7 @@ static bool has_address(const struct resolver_answer *answer, const struct addre
 static void finish_unverified(struct reverse_lookup *lookup)
 {
     if (lookup->open == 0)
-        finish(lookup, lookup->temporary ? REVERSE_TEMPORARY : REVERSE_UNAVAILABLE, NULL);
+        reverse_finish(lookup, lookup->temporary ? REVERSE_TEMPORARY : REVERSE_UNAVAILABLE, NULL);
 }
 
 static void take_forward(void *context, struct resolver_answer *answer)
@@ -104,7 +105,7 @@ static void take_forward(void *context, struct resolver_answer *answer)
 
     lookup->open--;
     if (has_address(answer, &lookup->address))
-        finish(lookup, REVERSE_VERIFIED, candidate->name);
+        reverse_finish(lookup, REVERSE_VERIFIED, candidate->name);
     else if (answer->result == RESOLVER_TEMPORARY)
         lookup->temporary = true;
     finish_unverified(lookup);
@@ -156,9 +157,9 @@ static void take_ptr(void *context, struct resolver_answer *answer)
     unsigned count = answer->result == RESOLVER_FOUND ? read_candidates(lookup, answer) : 0;
 
     if (answer->result == RESOLVER_TEMPORARY)
-        finish(lookup, REVERSE_TEMPORARY, NULL);
+        reverse_finish(lookup, REVERSE_TEMPORARY, NULL);
     else if (count == 0)
-        finish(lookup, REVERSE_UNAVAILABLE, NULL);
+        reverse_finish(lookup, REVERSE_UNAVAILABLE, NULL);
     else
         confirm(lookup, count);
     reverse_unref(lookup);
@@ -181,7 +182,7 @@ struct reverse_lookup *reverse_start(struct resolver *resolver, const struct add
     if (dns_name_of_address(address, NULL, question) == 0 &&
         resolver_ask(resolver, question, DNS_TYPE_PTR, lookup->deadline, take_ptr, lookup) == 0)
         return lookup;
-    finish(lookup, REVERSE_TEMPORARY, NULL);
+    reverse_finish(lookup, REVERSE_TEMPORARY, NULL);
     reverse_unref(lookup);
     return lookup;
 }

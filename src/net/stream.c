@@ -50,7 +50,7 @@ bool stream_line_waiting(const struct stream *stream)
     return memchr(input(stream), '\n', stream->in_end - stream->in_start) != NULL;
 }
 
-static enum io_result fail(struct stream *stream)
+static enum io_result stream_fail(struct stream *stream)
 {
     stream->broken = true;
     return IO_FAILED;
@@ -88,7 +88,7 @@ static enum io_result wait_for_any(struct stream *stream, short *events, struct 
         if (ready == 0)
             stream_keep_alive(stream);
         else if (errno != EINTR)
-            return fail(stream);
+            return stream_fail(stream);
     }
 }
 
@@ -126,7 +126,7 @@ static enum io_result receive_once(struct stream *stream, char *bytes, size_t si
             return IO_TIMEOUT;
     }
     if (result < 0)
-        return fail(stream);
+        return stream_fail(stream);
     *got = (size_t)result;
     return result == 0 ? IO_EOF : IO_OK;
 }
@@ -223,8 +223,8 @@ static enum io_result take_cut_line(struct stream *stream, struct line *line, si
 
 typedef enum io_result take_function(struct stream *stream, struct line *line, size_t max);
 
-static enum io_result read_line(struct stream *stream, struct line *line, size_t max,
-                                struct deadline deadline, take_function *take)
+static enum io_result net_stream_read_line(struct stream *stream, struct line *line, size_t max,
+                                           struct deadline deadline, take_function *take)
 {
     for (;;) {
         enum io_result result = take(stream, line, max);
@@ -244,13 +244,13 @@ static enum io_result read_line(struct stream *stream, struct line *line, size_t
 enum io_result stream_read_line(struct stream *stream, struct line *line, size_t max,
                                 struct deadline deadline)
 {
-    return read_line(stream, line, max, deadline, take_line);
+    return net_stream_read_line(stream, line, max, deadline, take_line);
 }
 
 enum io_result stream_read_cut_line(struct stream *stream, struct line *line, size_t max,
                                     struct deadline deadline)
 {
-    return read_line(stream, line, max, deadline, take_cut_line);
+    return net_stream_read_line(stream, line, max, deadline, take_cut_line);
 }
 
 void stream_unread_line(struct stream *stream)
@@ -287,7 +287,7 @@ static enum io_result wait_to_write(struct stream *stream, struct deadline deadl
         if (result != IO_OK || (events & POLLIN) == 0 || !stream->heeds_input)
             return result;
         if (stream_hears(stream))
-            return fail(stream);
+            return stream_fail(stream);
         if (events & POLLOUT)
             return IO_OK;
     }
@@ -370,7 +370,7 @@ static enum io_result wait_for_tls(struct stream *stream, ssize_t step, const st
                                    int count, struct deadline deadline)
 {
     if (step == TLS_BROKEN)
-        return fail(stream);
+        return stream_fail(stream);
     return wait_to_send(stream, step == TLS_WANT_READ ? POLLIN : POLLOUT, iov, count, deadline);
 }
 
@@ -423,7 +423,7 @@ static enum io_result writev_plain(struct stream *stream, struct iovec *iov, int
         if (errno == EINTR)
             continue;
         if (errno != EAGAIN && errno != EWOULDBLOCK)
-            return fail(stream);
+            return stream_fail(stream);
         enum io_result result = wait_to_send(stream, POLLOUT, iov, count, deadline);
         if (result != IO_OK)
             return result;
@@ -439,7 +439,7 @@ enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int
     int used = 0;
 
     if (stream->broken || stream->mute || count >= IOV_MAX_HERE)
-        return fail(stream);
+        return stream_fail(stream);
     all[0] = (struct iovec){NULL, 0};
     if (before > 0)
         all[used++] = (struct iovec){stream->unsent, before};
@@ -496,7 +496,7 @@ static enum io_result begin_handshake(struct stream *stream)
 {
     stream->in_start = stream->in_end = 0;
     stream->handshaking = true;
-    return stream->tls != NULL && !stream->broken ? IO_OK : fail(stream);
+    return stream->tls != NULL && !stream->broken ? IO_OK : stream_fail(stream);
 }
 
 enum io_result stream_begin_tls_server(struct stream *stream, struct tls_server *server,
@@ -516,7 +516,7 @@ enum io_result stream_continue_tls(struct stream *stream, struct deadline patien
     while (result == IO_OK &&
            (step = tls_session_handshake(stream->tls, may_wait(stream, patience), err)) != 0) {
         if (step == TLS_BROKEN)
-            result = fail(stream);
+            result = stream_fail(stream);
         else if (step == TLS_WANT_READ)
             result = wait_for(stream, POLLIN, patience);
         else

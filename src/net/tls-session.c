@@ -188,7 +188,7 @@ static int judge_client(struct tls_session *session, struct error *err)
 }
 
 /* Why a certificate was not accepted is what its owner must know. */
-static void explain(struct tls_session *session, int result, struct error *err)
+static void tls_explain(struct tls_session *session, int result, struct error *err)
 {
     if (session->judgement == REFUSED)
         return;
@@ -233,7 +233,7 @@ int tls_session_handshake(struct tls_session *session, bool wait, struct error *
         error_set(err, "the peer's alert: %s", alert != NULL ? alert : "unknown");
         return TLS_BROKEN;
     }
-    explain(session, result, err);
+    tls_explain(session, result, err);
     gnutls_alert_send_appropriate(session->gnutls, result);
     return TLS_BROKEN;
 }

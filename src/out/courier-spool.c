@@ -30,7 +30,7 @@ static struct spool_courier *of(struct courier *base)
     return (struct spool_courier *)base;
 }
 
-static void forget(struct spool_courier *courier)
+static void courier_forget(struct spool_courier *courier)
 {
     spool_abort(courier->message);
     courier->message = NULL;
@@ -39,8 +39,8 @@ static void forget(struct spool_courier *courier)
 }
 
 /* What is certain to fail is refused now: a reply is better than a notice. */
-static enum own_reply judge(const struct outbound *out, const char *domain,
-                            struct deadline deadline)
+static enum own_reply courier_judge(const struct outbound *out, const char *domain,
+                                    struct deadline deadline)
 {
     const struct route *route = routes_find(out->routes, domain);
     struct candidates found;
@@ -68,7 +68,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     }
     courier->next = 0;
     for (size_t i = 0; i < count; i++) {
-        enum own_reply why = judge(courier->out, recipients[i].path.domain, deadline);
+        enum own_reply why = courier_judge(courier->out, recipients[i].path.domain, deadline);
         if (why == REPLY_OK && !depot_add(&courier->envelope, &recipients[i]))
             why = REPLY_TOO_MANY_RECIPIENTS;
         if (why != REPLY_OK) {
@@ -135,17 +135,17 @@ static void courier_end(struct courier *base, struct reply *reply)
     } else {
         reply_own(reply, courier->failure);
     }
-    forget(courier);
+    courier_forget(courier);
 }
 
 static void courier_reset(struct courier *base)
 {
-    forget(of(base));
+    courier_forget(of(base));
 }
 
 static void courier_free(struct courier *base)
 {
-    forget(of(base));
+    courier_forget(of(base));
     free(base);
 }
 

@@ -81,7 +81,7 @@ static void log_outcome(const struct out_courier *courier, const struct path *pa
     courier_out_log(courier->out, courier->envelope, path, relay, courier->started_ms, reply);
 }
 
-static void forget(struct out_courier *courier)
+static void out_courier_forget(struct out_courier *courier)
 {
     if (courier->stored != NULL)
         courier->out->store->abort(courier->stored);
@@ -189,8 +189,8 @@ static enum own_reply leg_for(struct out_courier *courier, const char *domain, s
     return REPLY_OK;
 }
 
-static enum own_reply ask(struct out_courier *courier, const struct recipient *recipient,
-                          struct asked **out)
+static enum own_reply courier_ask(struct out_courier *courier, const struct recipient *recipient,
+                                  struct asked **out)
 {
     struct asked **list =
         realloc(courier->asked, (courier->asked_count + 1) * sizeof *courier->asked);
@@ -227,7 +227,7 @@ static void *run_batch(void *context)
 }
 
 /* Side by side, so that one that does not answer costs the others nothing. */
-static void ask_all(struct out_courier *courier)
+static void courier_ask_all(struct out_courier *courier)
 {
     struct batch_job jobs[CONFIG_NEXT_HOPS_MAX];
     size_t count = 0;
@@ -275,10 +275,10 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
         leg_begin_batch(courier->legs[i]);
     for (size_t i = 0; i < count; i++) {
         courier->batch[i].asked = NULL;
-        courier->batch[i].why = ask(courier, &recipients[i], &courier->batch[i].asked);
+        courier->batch[i].why = courier_ask(courier, &recipients[i], &courier->batch[i].asked);
     }
     set_patience(courier, until);
-    ask_all(courier);
+    courier_ask_all(courier);
 }
 
 static void take_off(struct out_courier *courier, const struct asked *asked)
@@ -555,7 +555,7 @@ static void settle_unstored(struct out_courier *courier, struct leg *const *legs
         reply_own(reply, REPLY_BACKEND_BUSY);
 }
 
-static void settle(struct out_courier *courier, struct reply *reply)
+static void courier_settle(struct out_courier *courier, struct reply *reply)
 {
     struct leg *legs[CONFIG_NEXT_HOPS_MAX];
     size_t count = list_legs(courier, legs);
@@ -584,23 +584,23 @@ static void courier_end(struct courier *base, struct reply *reply)
             give_up_store(courier, why);
     }
     if (courier->room == REPLY_OK) {
-        settle(courier, reply);
+        courier_settle(courier, reply);
     } else {
         reply_own(reply, courier->room);
         log_refused(courier, reply);
     }
-    forget(courier);
+    out_courier_forget(courier);
 }
 
 static void courier_reset(struct courier *base)
 {
-    forget((struct out_courier *)base);
+    out_courier_forget((struct out_courier *)base);
 }
 
 static void courier_free(struct courier *base)
 {
     struct out_courier *courier = (struct out_courier *)base;
-    forget(courier);
+    out_courier_forget(courier);
     free(courier->legs);
     free(courier);
 }

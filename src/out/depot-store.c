@@ -17,7 +17,7 @@ struct out_stored {
     struct spool_envelope envelope;
 };
 
-static enum own_reply judge(enum spool_result result, const struct error *err)
+static enum own_reply depot_judge(enum spool_result result, const struct error *err)
 {
     struct log_line line;
 
@@ -64,13 +64,13 @@ bool depot_add(struct spool_envelope *envelope, const struct recipient *recipien
 enum own_reply depot_begin(struct depot *depot, uint64_t expected, struct spool_message **message)
 {
     struct error err = {""};
-    return judge(spool_begin(depot->spool, SPOOL_FOR_CLIENT, expected, message, &err), &err);
+    return depot_judge(spool_begin(depot->spool, SPOOL_FOR_CLIENT, expected, message, &err), &err);
 }
 
 enum own_reply depot_write(struct spool_message *message, const struct iovec *iov, int count)
 {
     struct error err = {""};
-    return judge(spool_write(message, iov, count, &err), &err);
+    return depot_judge(spool_write(message, iov, count, &err), &err);
 }
 
 /* The line that joins a session to what is tried later: the transaction's id is the session's with a
@@ -100,7 +100,7 @@ enum own_reply depot_commit(struct depot *depot, struct spool_message *message,
 
     /* Known now that the header has been seen. */
     envelope->smtputf8 = from->is_utf8;
-    result = judge(delivery_store(depot->pool, message, envelope, &err), &err);
+    result = depot_judge(delivery_store(depot->pool, message, envelope, &err), &err);
     if (result == REPLY_OK)
         log_stored(envelope);
     return result;
@@ -108,8 +108,8 @@ enum own_reply depot_commit(struct depot *depot, struct spool_message *message,
 
 /* For the live courier. */
 
-static enum own_reply begin(void *context, const struct envelope *envelope,
-                            struct out_stored **stored)
+static enum own_reply depot_store_begin(void *context, const struct envelope *envelope,
+                                        struct out_stored **stored)
 {
     struct depot *depot = context;
     struct outbound *out = depot_snapshot(depot);
@@ -145,7 +145,7 @@ static int reader(struct out_stored *stored)
 static enum own_reply sync_data(struct out_stored *stored)
 {
     struct error err = {""};
-    return judge(spool_sync_data(stored->message, &err), &err);
+    return depot_judge(spool_sync_data(stored->message, &err), &err);
 }
 
 static void free_stored(struct out_stored *stored)
@@ -234,7 +234,7 @@ void depot_make_store(struct depot *depot)
 {
     depot->store = (struct out_store){
         .context = depot,
-        .begin = begin,
+        .begin = depot_store_begin,
         .write = write_data,
         .file = reader,
         .sync = sync_data,

@@ -129,7 +129,7 @@ static bool wait_for_threads(struct depot *depot, struct deadline deadline)
     return true;
 }
 
-static void forget(struct outbound *out)
+static void depot_forget(struct outbound *out)
 {
     if (out != NULL)
         service_unref(&out->service);
@@ -144,8 +144,8 @@ bool depot_close(struct depot *depot, struct deadline deadline)
     depot_free_awaited(depot);
     if (depot->spool != NULL)
         spool_close(depot->spool);
-    forget(depot->current);
-    forget(depot->first);
+    depot_forget(depot->current);
+    depot_forget(depot->first);
     pthread_mutex_destroy(&depot->lock);
     free(depot->folder);
     free(depot);

@@ -175,7 +175,8 @@ static void *relay_out_start(const struct config *config, struct counters *count
 }
 
 /* RFC 5321 4.5.1: <postmaster> without a domain is always taken; it is the first own domain's. */
-static enum own_reply complete_postmaster(const struct outbound *out, struct path *recipient)
+static enum own_reply relay_out_complete_postmaster(const struct outbound *out,
+                                                    struct path *recipient)
 {
     const char *domain = routes_own_domain(out->routes);
 
@@ -186,7 +187,8 @@ static enum own_reply complete_postmaster(const struct outbound *out, struct pat
 
 /* What needs no contact with a next hop. Source routes are refused in all forms; a local part that
  * looks like one is the next hop's own affair, unless that is our backend, which may trust us. */
-static enum own_reply check_recipient(void *context, struct path *recipient, const void **route)
+static enum own_reply relay_out_check_recipient(void *context, struct path *recipient,
+                                                const void **route)
 {
     const struct outbound *out = context;
 
@@ -194,7 +196,7 @@ static enum own_reply check_recipient(void *context, struct path *recipient, con
     if (recipient->has_source_route)
         return REPLY_RELAY_DENIED;
     if (path_is_postmaster(recipient))
-        return complete_postmaster(out, recipient);
+        return relay_out_complete_postmaster(out, recipient);
     if (recipient->is_literal && !out->config->out.address_literals)
         return REPLY_LITERAL_DENIED;
     if (routes_is_own(out->routes, recipient->domain))
@@ -211,7 +213,8 @@ static enum own_reply check_password(void *context, const struct address *client
     return users_check(out->users, client, user, password, answer_at_ms);
 }
 
-static enum own_reply check_sender(void *context, const char *user, const struct path *sender)
+static enum own_reply relay_out_check_sender(void *context, const char *user,
+                                             const struct path *sender)
 {
     const struct outbound *out = context;
     return user == NULL || users_may_send(out->users, user, sender) ? REPLY_OK
@@ -225,7 +228,7 @@ static bool stores_all(const struct outbound *out)
 
 /* DSN is offered only where everything is stored: it obliges us to send "relayed" notices where the
  * next hop lacks it (RFC 3461 5.2.2); the client does that itself when we do not offer it. */
-static void announce(void *context, struct session_offer *offer)
+static void relay_out_announce(void *context, struct session_offer *offer)
 {
     const struct outbound *out = context;
     offer->extensions = EXTENSION_8BITMIME | EXTENSION_SMTPUTF8 | EXTENSION_ENHANCEDSTATUSCODES |
@@ -235,14 +238,14 @@ static void announce(void *context, struct session_offer *offer)
     strcpy(offer->mechanisms, out->users != NULL ? "PLAIN LOGIN" : "");
 }
 
-static struct courier *new_courier(void *context, const void *route)
+static struct courier *relay_out_new_courier(void *context, const void *route)
 {
     const struct outbound *out = context;
     (void)route;
     return stores_all(out) ? courier_spool_new(out) : courier_out_new(out);
 }
 
-static void set_rules(struct outbound *out)
+static void relay_out_set_rules(struct outbound *out)
 {
     const struct config_out *config = &out->config->out;
     out->service.rules = (struct session_rules){
@@ -270,11 +273,11 @@ static void set_rules(struct outbound *out)
         .counters = out->counters,
         .policy =
             {
-                .check_recipient = check_recipient,
-                .offer = announce,
-                .courier_new = new_courier,
+                .check_recipient = relay_out_check_recipient,
+                .offer = relay_out_announce,
+                .courier_new = relay_out_new_courier,
                 .check_password = check_password,
-                .check_sender = check_sender,
+                .check_sender = relay_out_check_sender,
                 .context = out,
             },
     };
@@ -284,7 +287,7 @@ static void set_rules(struct outbound *out)
 }
 
 /* Who is allowed has no limit but that of all, so that the mail server is always greeted. */
-static void set_gate(struct outbound *out)
+static void relay_out_set_gate(struct outbound *out)
 {
     const struct config_out *config = &out->config->out;
     struct service *service = &out->service;
@@ -373,8 +376,8 @@ static struct service *relay_out_service(void *shared, struct config *config,
     stsfetch_use(relay->stsfetch, config->out.tls.ca_file);
     atomic_init(&out->service.references, 1);
     out->service.destroy = outbound_destroy;
-    set_rules(out);
-    set_gate(out);
+    relay_out_set_rules(out);
+    relay_out_set_gate(out);
     if (relay->depot != NULL) {
         out->depot = relay->depot;
         out->store = depot_store(relay->depot);

@@ -7,7 +7,7 @@
 #include <ifaddrs.h>
 #include <string.h>
 
-static void add_address(struct ourselves *ours, const struct address *address)
+static void ourselves_add_address(struct ourselves *ours, const struct address *address)
 {
     if (address->family != AF_UNSPEC && ours->address_count < OWN_ADDRESSES_MAX &&
         !ourselves_has_address(ours, address))
@@ -25,7 +25,7 @@ static void add_interfaces(struct ourselves *ours)
         if (item->ifa_addr == NULL)
             continue;
         address_from_sockaddr(&address, item->ifa_addr);
-        add_address(ours, &address);
+        ourselves_add_address(ours, &address);
     }
     freeifaddrs(list);
 }
@@ -34,7 +34,7 @@ static void add_listeners(struct ourselves *ours, const struct listen_list *list
 {
     for (size_t i = 0; i < list->count; i++) {
         ours->ports[ours->port_count++] = list->items[i].address.port;
-        add_address(ours, &list->items[i].address);
+        ourselves_add_address(ours, &list->items[i].address);
     }
 }
 
@@ -45,7 +45,7 @@ void ourselves_find(struct ourselves *ours, const struct config *config)
     if (config->out.hello[0] != '\0')
         ours->names[ours->name_count++] = config->out.hello;
     for (size_t i = 0; i < config->out.own_addresses.count; i++)
-        add_address(ours, &config->out.own_addresses.items[i]);
+        ourselves_add_address(ours, &config->out.own_addresses.items[i]);
     if (config->parts & CONFIG_PART_IN)
         add_listeners(ours, &config->in.listen);
     add_listeners(ours, &config->out.listen);

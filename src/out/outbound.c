@@ -37,7 +37,7 @@ static void set_mx(struct outbound *out)
     };
 }
 
-static int make_tls(struct outbound *out, struct error *err)
+static int outbound_make_tls(struct outbound *out, struct error *err)
 {
     const struct config_out_tls_options *tls = &out->config->out.tls;
     const struct tls_pair pair = {tls->cert, tls->key};
@@ -64,7 +64,7 @@ static int load_parts(struct outbound *out, struct error *err)
             return -1;
     }
     out->routes = routes_new(out->config, err);
-    return out->routes != NULL ? make_tls(out, err) : -1;
+    return out->routes != NULL ? outbound_make_tls(out, err) : -1;
 }
 
 struct outbound *outbound_new(struct config *config, struct remotes *remotes,

@@ -83,7 +83,7 @@ static bool count_one(struct remotes *remotes, const char *key)
 
 static void grant(struct remotes *remotes);
 
-static void leave(struct remotes *remotes, const char *key)
+static void out_remotes_leave(struct remotes *remotes, const char *key)
 {
     struct destination **at = &remotes->destinations;
     while (*at != NULL && strcmp((*at)->key, key) != 0)
@@ -100,7 +100,7 @@ static void leave(struct remotes *remotes, const char *key)
 void remotes_leave(struct remotes *remotes, const char *key)
 {
     pthread_mutex_lock(&remotes->lock);
-    leave(remotes, key);
+    out_remotes_leave(remotes, key);
     pthread_mutex_unlock(&remotes->lock);
 }
 
@@ -182,7 +182,7 @@ static bool take_kept(struct remotes *remotes, const char *key, uint64_t generat
         if (!is_stale(remote) && remote->generation == generation)
             return true;
         stream_abort(&remote->hop.stream);
-        leave(remotes, key);
+        out_remotes_leave(remotes, key);
     }
     return false;
 }
@@ -338,7 +338,7 @@ static bool dismiss_one(struct remotes *remotes, bool all)
         pthread_mutex_unlock(&remotes->lock);
         remote_say_goodbye(&remote);
         pthread_mutex_lock(&remotes->lock);
-        leave(remotes, remote.key);
+        out_remotes_leave(remotes, remote.key);
         return true;
     }
     return false;

@@ -35,7 +35,7 @@ struct routes {
     const char *own_domain;
 };
 
-static int compare(const void *a, const void *b)
+static int routes_compare(const void *a, const void *b)
 {
     return strcmp(((const struct pattern *)a)->text, ((const struct pattern *)b)->text);
 }
@@ -55,11 +55,11 @@ static int add_patterns(struct patterns *patterns, const struct string_list *lis
     patterns->sorted = sorted;
     for (size_t i = 0; i < list->count; i++) {
         const struct pattern given = {list->items[i], route};
-        if (known == 0 || bsearch(&given, sorted, known, sizeof *sorted, compare) == NULL)
+        if (known == 0 || bsearch(&given, sorted, known, sizeof *sorted, routes_compare) == NULL)
             sorted[known + added++] = given;
     }
     patterns->count += added;
-    qsort(sorted, patterns->count, sizeof *sorted, compare);
+    qsort(sorted, patterns->count, sizeof *sorted, routes_compare);
     return 0;
 }
 
@@ -67,8 +67,9 @@ static const struct route *lookup(const struct patterns *patterns, const char *t
 {
     const struct pattern key = {.text = text};
     const struct pattern *found =
-        patterns->count > 0 ? bsearch(&key, patterns->sorted, patterns->count, sizeof key, compare)
-                            : NULL;
+        patterns->count > 0
+            ? bsearch(&key, patterns->sorted, patterns->count, sizeof key, routes_compare)
+            : NULL;
     return found != NULL ? found->route : NULL;
 }
 

@@ -57,7 +57,8 @@ static struct address range_of(const struct address *address, bool is_network)
 }
 
 /* The place that points to the node, or would. */
-static struct node **find(struct clients *clients, const struct address *range, bool is_network)
+static struct node **clients_find(struct clients *clients, const struct address *range,
+                                  bool is_network)
 {
     uint64_t hash = clients->seed + is_network;
     for (size_t i = 0; i < sizeof range->ip; i++)
@@ -99,7 +100,7 @@ static void sweep(struct clients *clients, int64_t now_ms)
 static struct node *get(struct clients *clients, const struct address *address, bool is_network)
 {
     struct address range = range_of(address, is_network);
-    struct node **place = find(clients, &range, is_network);
+    struct node **place = clients_find(clients, &range, is_network);
 
     if (*place != NULL || clients->count >= CLIENTS_NODES_MAX)
         return *place;
@@ -160,7 +161,7 @@ void clients_leave(struct clients *clients, const struct address *address)
 {
     for (int is_network = 0; is_network < 2; is_network++) {
         struct address range = range_of(address, is_network != 0);
-        struct node **place = find(clients, &range, is_network != 0);
+        struct node **place = clients_find(clients, &range, is_network != 0);
         if (*place == NULL)
             continue;
         (*place)->connections--;
@@ -173,7 +174,7 @@ unsigned clients_refusals_to_log(struct clients *clients, const struct address *
                                  int64_t now_ms, int64_t interval_ms)
 {
     struct address range = range_of(address, false);
-    struct node *client = *find(clients, &range, false);
+    struct node *client = *clients_find(clients, &range, false);
 
     if (client == NULL || client->log_due_ms > now_ms)
         return 0;

@@ -72,8 +72,7 @@ int control_write(struct control_client *client, const char *octets, size_t len)
 int control_flush(struct control_client *client)
 {
     if (!client->failed)
-        client->failed =
-            stream_flush(&client->stream, deadline_in_ms(ANSWER_TIMEOUT_MS)) != IO_OK;
+        client->failed = stream_flush(&client->stream, deadline_in_ms(ANSWER_TIMEOUT_MS)) != IO_OK;
     return client->failed ? -1 : 0;
 }
 
@@ -152,7 +151,7 @@ static void handle(struct control_client *client, char *request)
         client->control->handler(client->control->context, client, words, count);
 }
 
-static void serve(struct control_client *client)
+static void control_serve(struct control_client *client)
 {
     char request[CONTROL_REQUEST_MAX];
     struct line line;
@@ -181,7 +180,7 @@ static void *run_client(void *context)
     if (stream_buffers_init(&buffers, IN_BUFFER, OUT_BUFFER) == 0) {
         stream_init_borrowed(&client->stream, client->fd);
         stream_lend(&client->stream, &buffers);
-        serve(client);
+        control_serve(client);
         stream_close(&client->stream);
         shutdown(client->fd, SHUT_RDWR); /* it is closed when the next one comes */
         stream_buffers_free(&buffers);
@@ -216,7 +215,7 @@ static bool may_ask(int fd, long *uid)
            is_member(fd, getegid());
 }
 
-static void refuse(int fd, const char *text)
+static void control_refuse(int fd, const char *text)
 {
     if (send(fd, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         log_write(LOG_LEVEL_DEBUG, "event=control status=gone");
@@ -264,11 +263,11 @@ static void admit(struct control *control, int fd)
     long uid = -1;
 
     if (!may_ask(fd, &uid)) {
-        refuse(fd, "error only root, the daemon's user and its group may ask\n");
+        control_refuse(fd, "error only root, the daemon's user and its group may ask\n");
         return;
     }
     if (client == NULL) {
-        refuse(fd, "error busy, try again\n");
+        control_refuse(fd, "error busy, try again\n");
         return;
     }
     client->control = control;
@@ -277,7 +276,7 @@ static void admit(struct control *control, int fd)
     client->failed = client->refused = false;
     atomic_store(&client->done, false);
     if (start_thread(&client->thread, run_client, client) != 0)
-        refuse(fd, "error no thread to be had, try again\n");
+        control_refuse(fd, "error no thread to be had, try again\n");
     else
         atomic_store(&client->used, true);
 }
@@ -302,7 +301,7 @@ static void *run(void *context)
 
 /* The socket. */
 
-static int fail(struct error *err, const char *path)
+static int control_fail(struct error *err, const char *path)
 {
     error_set(err, "%s: %s", path, strerror(errno));
     return -1;
@@ -313,7 +312,7 @@ static int clear_path(const struct sockaddr_un *address, struct error *err)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return fail(err, address->sun_path);
+        return control_fail(err, address->sun_path);
     int result = connect(fd, (const struct sockaddr *)address, sizeof *address);
     int reason = result == 0 ? 0 : errno;
     close(fd);
@@ -325,7 +324,7 @@ static int clear_path(const struct sockaddr_un *address, struct error *err)
     }
     errno = reason;
     if (reason != ECONNREFUSED || unlink(address->sun_path) != 0)
-        return fail(err, address->sun_path);
+        return control_fail(err, address->sun_path);
     return 0;
 }
 
@@ -340,7 +339,7 @@ static int open_socket(struct control *control, struct error *err)
     if (control->fd < 0 ||
         bind(control->fd, (const struct sockaddr *)&address, sizeof address) != 0 ||
         chmod(control->path, 0660) != 0 || listen(control->fd, BACKLOG) != 0)
-        return fail(err, control->path);
+        return control_fail(err, control->path);
     return 0;
 }
 
@@ -369,7 +368,7 @@ struct control *control_start(const char *folder, const char *program, control_h
     if (control_path(folder, program, control->path) != 0) {
         error_set(err, _("%s: the name is too long for a socket"), folder);
     } else if (control->stop_fd < 0) {
-        fail(err, "eventfd");
+        control_fail(err, "eventfd");
     } else if (open_socket(control, err) == 0) {
         errno = start_thread(&control->thread, run, control);
         if (errno == 0)

@@ -11,7 +11,7 @@
 #include "base/i18n.h"
 #include "base/log.h"
 
-static void print_help(const struct daemon_program *program)
+static void daemon_print_help(const struct daemon_program *program)
 {
     printf(_("Usage: %s [-c FILE] [--check | --print-config]\n"), program->name);
     printf("%s\n\n", _(program->summary));
@@ -54,7 +54,7 @@ struct daemon_options daemon_parse_options(const struct daemon_program *program,
             options.action = DAEMON_DONE;
             return options;
         case 'h':
-            print_help(program);
+            daemon_print_help(program);
             options.action = DAEMON_DONE;
             return options;
         default:

@@ -168,7 +168,7 @@ static int start_gate(struct daemon *daemon, struct error *err)
 
 /* What a program owns (a spool) is its own before anybody is listened to: a second instance fails
  * without having taken a client. */
-static int start(struct daemon *daemon, struct error *err)
+static int daemon_start(struct daemon *daemon, struct error *err)
 {
     int status = open_signals(daemon, err);
 
@@ -205,8 +205,8 @@ static void log_start(const struct daemon *daemon)
 }
 
 /* New connections get the new snapshot. 0, or -1 with a reason and nothing changed. */
-static int serve(struct daemon *daemon, struct config *config, struct tls_server *tls,
-                 struct error *err)
+static int daemon_serve(struct daemon *daemon, struct config *config, struct tls_server *tls,
+                        struct error *err)
 {
     struct service *service = daemon->program->service_new(daemon->shared, config, tls, err);
     if (service == NULL)
@@ -270,7 +270,7 @@ static void reload(struct daemon *daemon)
 
     if (config != NULL &&
         daemon_load_tls(daemon_tls_settings(daemon, config), daemon->tickets, &tls, &err) == 0 &&
-        serve(daemon, config, tls, &err) == 0) {
+        daemon_serve(daemon, config, tls, &err) == 0) {
         log_set_level((enum log_level)config->log_level);
         config_report_restarts(daemon->first, config, daemon->program->part, log_restart, NULL);
         adopt(daemon, config, tls);
@@ -325,7 +325,7 @@ static void reread_certificates(struct daemon *daemon)
         certificates_failed(daemon, &err);
         return;
     }
-    if (serve(daemon, daemon->config, tls, &err) != 0) {
+    if (daemon_serve(daemon, daemon->config, tls, &err) != 0) {
         certificates_failed(daemon, &err);
         tls_server_unref(tls);
         return;
@@ -431,7 +431,7 @@ static void tell_stopping(int64_t drain_ms)
 }
 
 /* Open transactions may finish; then all is taken down. */
-static void finish(struct daemon *daemon)
+static void daemon_finish(struct daemon *daemon)
 {
     struct daemon_shape shape;
     daemon->program->shape(daemon->config, &shape);
@@ -483,7 +483,7 @@ static int act(struct daemon *daemon, enum daemon_action action)
     else if (status == EX_OK && action == DAEMON_PRINT)
         config_print(daemon->config, stdout);
     else if (status == EX_OK)
-        status = start(daemon, &err);
+        status = daemon_start(daemon, &err);
     if (err.text[0] != '\0')
         log_write(LOG_LEVEL_ERROR, "%s: %s", daemon->program->name, err.text);
     if (status == EX_OK && action == DAEMON_RUN) {
@@ -491,7 +491,7 @@ static int act(struct daemon *daemon, enum daemon_action action)
         log_start(daemon);
         sdnotify_send("READY=1");
         watch(daemon);
-        finish(daemon);
+        daemon_finish(daemon);
     }
     clean_up(daemon);
     return status;

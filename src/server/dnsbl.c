@@ -161,7 +161,7 @@ static bool same_zone(const struct dnsbl *dnsbl, size_t a, size_t b)
 }
 
 /* With the lock held, which is gone afterwards. */
-static void leave(struct dnsbl_check *check)
+static void dnsbl_leave(struct dnsbl_check *check)
 {
     bool last = --check->references == 0;
     pthread_mutex_unlock(&check->lock);
@@ -172,7 +172,7 @@ static void leave(struct dnsbl_check *check)
     free(check);
 }
 
-static void take_answer(void *context, struct resolver_answer *answer)
+static void dnsbl_take_answer(void *context, struct resolver_answer *answer)
 {
     const struct question *question = context;
     struct dnsbl_check *check = question->check;
@@ -190,7 +190,7 @@ static void take_answer(void *context, struct resolver_answer *answer)
         check->callback(check->context, &check->verdict);
         check->callback = NULL;
     }
-    leave(check);
+    dnsbl_leave(check);
 }
 
 /* Asking. */
@@ -205,8 +205,8 @@ static bool asked_before(const struct dnsbl *dnsbl, size_t zone)
 }
 
 /* With the lock held. */
-static void ask_all(struct dnsbl_check *check, struct resolver *resolver,
-                    const struct address *client)
+static void dnsbl_ask_all(struct dnsbl_check *check, struct resolver *resolver,
+                          const struct address *client)
 {
     struct deadline deadline = deadline_in_ms(check->dnsbl->timeout_ms);
     char name[DNS_NAME_MAX];
@@ -216,8 +216,8 @@ static void ask_all(struct dnsbl_check *check, struct resolver *resolver,
             continue;
         check->questions[i] = (struct question){check, i};
         if (dns_name_of_address(client, check->dnsbl->zones[i].name, name) == 0 &&
-            resolver_ask(resolver, name, DNS_TYPE_A, deadline, take_answer, &check->questions[i]) ==
-                0) {
+            resolver_ask(resolver, name, DNS_TYPE_A, deadline, dnsbl_take_answer,
+                         &check->questions[i]) == 0) {
             check->references++;
             check->open++;
         } else {
@@ -243,12 +243,12 @@ struct dnsbl_check *dnsbl_start(struct dnsbl *dnsbl, struct resolver *resolver,
     check->callback = callback;
     check->context = context;
     pthread_mutex_lock(&check->lock);
-    ask_all(check, resolver, client);
+    dnsbl_ask_all(check, resolver, client);
     if (check->open > 0) {
         pthread_mutex_unlock(&check->lock);
         return check;
     }
-    leave(check);
+    dnsbl_leave(check);
     return NULL;
 }
 
@@ -258,5 +258,5 @@ void dnsbl_end(struct dnsbl_check *check)
         return;
     pthread_mutex_lock(&check->lock);
     check->callback = NULL;
-    leave(check);
+    dnsbl_leave(check);
 }

@@ -83,7 +83,7 @@ static void note_line_end(struct dataline *scanner)
     scanner->match = 0;
 }
 
-static void end_line(struct dataline *scanner, enum state next)
+static void dataline_end_line(struct dataline *scanner, enum state next)
 {
     note_line_end(scanner);
     scanner->state = next;
@@ -99,7 +99,7 @@ static void take_text(struct dataline *scanner, const char *at, struct dataline_
         break;
     case '\n':
         replace(scanner, output, "\r\n");
-        end_line(scanner, AT_LOOSE_LINE);
+        dataline_end_line(scanner, AT_LOOSE_LINE);
         break;
     case '\0':
         note_text(scanner, " ", 1);
@@ -123,7 +123,7 @@ static void take_after_dot(struct dataline *scanner, const char *at, bool strict
     if (*at == '\n') {
         /* A false end of data: the dot is stuffed, so that nobody behind us takes it for one. */
         replace(scanner, output, "..\r\n");
-        end_line(scanner, AT_LOOSE_LINE);
+        dataline_end_line(scanner, AT_LOOSE_LINE);
         return;
     }
     emit(scanner, output, ".", 1);
@@ -140,7 +140,7 @@ static void take_after_dot_cr(struct dataline *scanner, const char *at, bool str
     note_text(scanner, ".", 1);
     if (*at == '\n') {
         replace(scanner, output, "..\r\n");
-        end_line(scanner, AT_LINE);
+        dataline_end_line(scanner, AT_LINE);
         return;
     }
     replace(scanner, output, ". ");
@@ -165,7 +165,7 @@ static void take_octet(struct dataline *scanner, const char *at, struct dataline
     case AFTER_CR:
         if (*at == '\n') {
             emit(scanner, output, "\r\n", 2);
-            end_line(scanner, AT_LINE);
+            dataline_end_line(scanner, AT_LINE);
         } else {
             note_text(scanner, " ", 1);
             replace(scanner, output, " ");
@@ -198,7 +198,7 @@ static size_t take_canonical(struct dataline *scanner, const char *bytes, size_t
         if (memchr(line, '\r', text_len) != NULL || memchr(line, '\0', text_len) != NULL)
             break;
         note_text(scanner, line, text_len);
-        end_line(scanner, AT_LINE);
+        dataline_end_line(scanner, AT_LINE);
         line = lf + 1;
     }
     emit(scanner, output, bytes, (size_t)(line - bytes));

@@ -17,7 +17,7 @@ static void add_clean(struct buffer *out, const char *text)
     }
 }
 
-static void add_client(struct buffer *out, const struct received *received)
+static void received_add_client(struct buffer *out, const struct received *received)
 {
     char ip[ADDRESS_TEXT_MAX];
     buffer_puts(out, "from ");
@@ -29,7 +29,7 @@ static void add_client(struct buffer *out, const struct received *received)
 }
 
 /* RFC 3848 and, for internationalized mail, RFC 6531 4.3. */
-static const char *protocol(const struct received *received)
+static const char *received_protocol(const struct received *received)
 {
     if (received->utf8 && received->authenticated)
         return received->tls != NULL ? "UTF8SMTPSA" : "UTF8SMTPA";
@@ -73,12 +73,12 @@ size_t received_format(const struct received *received, char out[RECEIVED_MAX])
     buffer_init(&header, out, RECEIVED_MAX);
     buffer_puts(&header, "Received: ");
     if (!received->hide_client)
-        add_client(&header, received);
+        received_add_client(&header, received);
     if (received->tls != NULL && !received->hide_client)
         buffer_join(&header, "(using ", received->tls->version, " with cipher ",
                     received->tls->cipher, ")\r\n\t", NULL);
-    buffer_join(&header, "by ", received->hostname, " (Postern) with ", protocol(received), " id ",
-                received->id, NULL);
+    buffer_join(&header, "by ", received->hostname, " (Postern) with ", received_protocol(received),
+                " id ", received->id, NULL);
     /* One recipient at most: two would tell each of the other. */
     if (received->recipient != NULL && !received->utf8)
         buffer_join(&header, "\r\n\tfor <", received->recipient, ">", NULL);

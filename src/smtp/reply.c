@@ -127,7 +127,7 @@ static void add_line(struct reply *reply, const char *text, size_t len)
     reply->line_count++;
 }
 
-static void set_text(struct reply *reply, int code, const char *enhanced, const char *text)
+static void reply_set_text(struct reply *reply, int code, const char *enhanced, const char *text)
 {
     struct buffer copy;
 
@@ -150,15 +150,15 @@ void reply_set(struct reply *reply, int code, const char *enhanced, const char *
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    set_text(reply, code, enhanced, text);
+    reply_set_text(reply, code, enhanced, text);
 }
 
 void reply_own(struct reply *reply, enum own_reply which)
 {
-    set_text(reply, own[which].code, own[which].enhanced, own[which].text);
+    reply_set_text(reply, own[which].code, own[which].enhanced, own[which].text);
 }
 
-static bool is_digit(char octet)
+static bool reply_is_digit(char octet)
 {
     return octet >= '0' && octet <= '9';
 }
@@ -172,7 +172,7 @@ size_t reply_enhanced_length(const char *text, size_t len, int code)
         size_t digits = 0;
         if (at >= len || text[at++] != '.')
             return 0;
-        while (at < len && is_digit(text[at]) && digits < 4)
+        while (at < len && reply_is_digit(text[at]) && digits < 4)
             at++, digits++;
         if (digits == 0 || digits > 3)
             return 0;
@@ -193,8 +193,8 @@ static void reply_join_lines(struct reply *reply)
 
 enum reply_line_result reply_parse_line(struct reply *reply, const char *line, size_t len)
 {
-    if (len < 3 || !is_digit(line[0]) || !is_digit(line[1]) || !is_digit(line[2]) ||
-        (len > 3 && is_digit(line[3])))
+    if (len < 3 || !reply_is_digit(line[0]) || !reply_is_digit(line[1]) ||
+        !reply_is_digit(line[2]) || (len > 3 && reply_is_digit(line[3])))
         return REPLY_LINE_GARBAGE;
     int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
     if (code == 0) /* that there is no reply */

@@ -59,7 +59,8 @@ static void note_recipient(struct session *session, const char *mailbox)
     session->recipient_is_cut = (size_t)len >= sizeof session->recipient;
 }
 
-static void count_recipient(struct session *session, const char *mailbox, const struct reply *reply)
+static void session_batch_count_recipient(struct session *session, const char *mailbox,
+                                          const struct reply *reply)
 {
     session_count_recipient(session, reply);
     if (reply_is_positive(reply)) {
@@ -93,7 +94,7 @@ static void answer_slots(struct session *session, bool data)
         if (batch->slots[i] == SLOT_ASK) {
             const char *mailbox = session->scratch->recipients[asked++].path.mailbox;
             session->courier->ops->recipient_reply(session->courier, reply);
-            count_recipient(session, mailbox, reply);
+            session_batch_count_recipient(session, mailbox, reply);
         } else {
             reply_own(reply, (enum own_reply)batch->slots[i]);
         }

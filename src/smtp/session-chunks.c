@@ -72,7 +72,7 @@ static void skip_out_of_sequence(struct session *session, uint64_t octets)
 
 /* The first chunk: the next hop is asked for everything before it. False when the chunk has been
  * answered already. */
-static bool begin(struct session *session, uint64_t octets)
+static bool session_begin(struct session *session, uint64_t octets)
 {
     bool binary = session->envelope->body == MAIL_BODY_BINARYMIME;
 
@@ -128,7 +128,7 @@ void session_act_bdat(struct session *session, const struct command *command)
             skip_out_of_sequence(session, octets);
             return;
         }
-        if (!begin(session, octets))
+        if (!session_begin(session, octets))
             return;
         session_enter_data(session, PHASE_CHUNK);
     }

@@ -175,7 +175,7 @@ static bool must_log_in(const struct session *session)
            !cidr_set_contains(session->rules->trusted, &session->client.address);
 }
 
-static enum own_reply check_sender(const struct session *session)
+static enum own_reply session_check_sender(const struct session *session)
 {
     const struct session_policy *policy = &session->rules->policy;
     if (policy->check_sender == NULL)
@@ -208,7 +208,7 @@ static enum own_reply check_mail(struct session *session, const struct command *
     if (reply == REPLY_OK && !complete_path(session, &envelope->sender))
         reply = REPLY_BAD_SENDER;
     if (reply == REPLY_OK)
-        reply = check_sender(session);
+        reply = session_check_sender(session);
     return reply == REPLY_OK ? check_parameters(session, &parameters) : reply;
 }
 
@@ -249,8 +249,9 @@ static void act_mail(struct session *session, const struct command *command)
 
 /* Each route has limits of its own, within what was offered. Where that has changed since, it is the
  * next EHLO that tells. */
-static enum own_reply check_route(const struct session *session, const struct path *recipient,
-                                  const struct session_offer *offer, const void *route)
+static enum own_reply session_check_route(const struct session *session,
+                                          const struct path *recipient,
+                                          const struct session_offer *offer, const void *route)
 {
     const struct envelope *envelope = session->envelope;
     struct session_offer own;
@@ -278,7 +279,7 @@ static enum own_reply judge_recipient(struct session *session, struct path *reci
         return verdict;
     if (recipient->is_utf8 && !(session->offered & EXTENSION_SMTPUTF8))
         return REPLY_UTF8_UNSUPPORTED;
-    verdict = check_route(session, recipient, offer, *route);
+    verdict = session_check_route(session, recipient, offer, *route);
     if (verdict != REPLY_OK)
         return verdict;
     if (session->refused_recipients >= rules->refused_recipients)

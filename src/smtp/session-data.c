@@ -38,7 +38,7 @@ static size_t trace_header(struct session *session, char out[RECEIVED_MAX])
     return received_format(&received, out);
 }
 
-static void refuse(struct session *session, enum own_reply why)
+static void session_data_refuse(struct session *session, enum own_reply why)
 {
     struct transfer *transfer = &session->transfer;
     if (transfer->refused)
@@ -117,7 +117,7 @@ static void forward(struct session *session, const struct dataline_output *outpu
         pieces.iov[pieces.count++] = output->iov[i];
     if (pieces.count > 0 &&
         session->courier->ops->write(session->courier, pieces.iov, pieces.count) != 0)
-        refuse(session, REPLY_OK);
+        session_data_refuse(session, REPLY_OK);
 }
 
 static void check_limits(struct session *session)
@@ -125,11 +125,11 @@ static void check_limits(struct session *session)
     const struct dataline *scanner = &session->transfer.scanner;
 
     if (scanner->offence)
-        refuse(session, REPLY_BARE_NEWLINE);
+        session_data_refuse(session, REPLY_BARE_NEWLINE);
     else if (scanner->octets > session->transfer.size_limit)
-        refuse(session, REPLY_TOO_BIG);
+        session_data_refuse(session, REPLY_TOO_BIG);
     else if (scanner->received_count > session->rules->received_headers)
-        refuse(session, REPLY_TOO_MANY_HOPS);
+        session_data_refuse(session, REPLY_TOO_MANY_HOPS);
 }
 
 void session_transfer_begin(struct session *session, enum dataline_form form)
@@ -240,7 +240,7 @@ static void hear_next_hop(struct session *session)
     session->unheard = false;
     session->courier->ops->data_reply(session->courier, reply);
     if (reply->code != 354)
-        refuse(session, REPLY_OK);
+        session_data_refuse(session, REPLY_OK);
     session->heard_ms = deadline_now_ms();
     session->data_since_ms += session->heard_ms - since;
 }

@@ -13,12 +13,12 @@
 #include "base/buffer.h"
 #include "base/log.h"
 
-static const char *protocol(const struct session *session)
+static const char *session_protocol(const struct session *session)
 {
     return session->client.esmtp ? "ESMTP" : "SMTP";
 }
 
-static void add_client(struct log_line *line, const struct session *session)
+static void session_add_client(struct log_line *line, const struct session *session)
 {
     char address[ADDRESS_TEXT_MAX];
     log_str(line, "session", session->id);
@@ -64,7 +64,7 @@ void session_log_reject(const struct session *session, const char *command, cons
         log_text(&line, " from=%s", shown_path(session->envelope->sender.mailbox, sender));
     if (recipient != NULL)
         log_text(&line, " to=%s", subject);
-    log_text(&line, " proto=%s helo=<%s>", protocol(session), session->helo);
+    log_text(&line, " proto=%s helo=<%s>", session_protocol(session), session->helo);
     log_str(&line, "session", session->id);
     log_end(&line);
 }
@@ -105,7 +105,7 @@ void session_end_message(const struct session *session, enum session_outcome out
         return;
     log_begin(&line, LOG_LEVEL_INFO, "event=message");
     log_str(&line, "status", session_outcomes[outcome].status);
-    add_client(&line, session);
+    session_add_client(&line, session);
     log_str(&line, "id", session->transaction_id);
     log_str(&line, "helo", session->helo);
     log_str(&line, "from", shown_path(session->envelope->sender.mailbox, sender));
@@ -145,7 +145,7 @@ void session_log_auth(const struct session *session, const char *mechanism,
     reply_summary(reply, text, sizeof text);
     if (reply->code == 235) {
         log_begin(&line, LOG_LEVEL_INFO, "event=auth status=ok");
-        add_client(&line, session);
+        session_add_client(&line, session);
         log_str(&line, "mechanism", mechanism);
     } else {
         log_begin(&line, LOG_LEVEL_WARNING, "warning: ");
@@ -160,7 +160,7 @@ void session_log_end(const struct session *session, const char *reason)
 {
     struct log_line line;
     log_begin(&line, LOG_LEVEL_DEBUG, "event=disconnect");
-    add_client(&line, session);
+    session_add_client(&line, session);
     log_str(&line, "reason", reason);
     log_int(&line, "messages", session->transactions);
     log_int(&line, "errors", session->errors);
@@ -172,7 +172,7 @@ void session_log_tls_failure(const struct session *session, const char *reason)
     struct log_line line;
     counters_add(session->rules->counters, COUNTER_TLS_FAILED, 1);
     log_begin(&line, LOG_LEVEL_INFO, "event=tls-failed");
-    add_client(&line, session);
+    session_add_client(&line, session);
     log_str(&line, "reason", reason);
     log_end(&line);
 }

@@ -30,8 +30,8 @@ static bool decode(struct credentials *out, const char *text, size_t len)
     return got >= 0;
 }
 
-static void judge(struct session *session, const char *user, const char *password,
-                  struct reply *reply)
+static void session_judge(struct session *session, const char *user, const char *password,
+                          struct reply *reply)
 {
     const struct session_policy *policy = &session->rules->policy;
     int64_t answer_at_ms = 0;
@@ -64,7 +64,7 @@ static void judge_plain(struct session *session, const struct credentials *said,
     if (said->bytes[0] != '\0' && strcmp(said->bytes, user + 1) != 0)
         reply_own(reply, REPLY_AUTH_FAILED);
     else
-        judge(session, user + 1, password + 1, reply);
+        session_judge(session, user + 1, password + 1, reply);
 }
 
 static void challenge(struct session *session, enum session_login next, const char *text,
@@ -75,7 +75,8 @@ static void challenge(struct session *session, enum session_login next, const ch
 }
 
 /* A NUL in a name or password of LOGIN would hide what stands behind it. */
-static void take(struct session *session, const struct credentials *said, struct reply *reply)
+static void session_password_take(struct session *session, const struct credentials *said,
+                                  struct reply *reply)
 {
     bool whole = strlen(said->bytes) == said->len;
 
@@ -91,7 +92,7 @@ static void take(struct session *session, const struct credentials *said, struct
         break;
     case LOGIN_PASSWORD:
         if (whole)
-            judge(session, session->user, said->bytes, reply);
+            session_judge(session, session->user, said->bytes, reply);
         break;
     case LOGIN_BEGINS:
         break;
@@ -99,8 +100,8 @@ static void take(struct session *session, const struct credentials *said, struct
 }
 
 /* "AUTH mechanism [initial]": the first challenge, or what answers it already. */
-static const char *begin(struct session *session, const char *text, size_t *len,
-                         struct reply *reply)
+static const char *session_password_begin(struct session *session, const char *text, size_t *len,
+                                          struct reply *reply)
 {
     bool plain = strcasecmp(session->mechanism, "PLAIN") == 0;
     size_t used = strlen("AUTH ") + strlen(session->mechanism);
@@ -122,13 +123,13 @@ void session_check_password(struct session *session, const char *text, size_t le
     struct credentials said;
 
     if (session->login == LOGIN_BEGINS)
-        text = begin(session, text, &len, reply);
+        text = session_password_begin(session, text, &len, reply);
     if (text == NULL)
         return;
     /* Unless something better is found. */
     reply_own(reply, REPLY_AUTH_CANCELLED);
     if (decode(&said, text, len))
-        take(session, &said, reply);
+        session_password_take(session, &said, reply);
     if (reply->code != 334 && reply->code != 235)
         session->user[0] = '\0';
     explicit_bzero(&said, sizeof said);

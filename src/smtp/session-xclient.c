@@ -48,7 +48,8 @@ static bool take_port(struct address *address, const char *value)
     return true;
 }
 
-static bool take(struct introduction *introduction, const struct xclient_attribute *attribute)
+static bool session_xclient_take(struct introduction *introduction,
+                                 const struct xclient_attribute *attribute)
 {
     switch (attribute->name) {
     case XCLIENT_ADDR:
@@ -66,14 +67,14 @@ static bool take(struct introduction *introduction, const struct xclient_attribu
     }
 }
 
-static bool parse(const struct command *command, struct introduction *introduction)
+static bool session_parse(const struct command *command, struct introduction *introduction)
 {
     const char *at = command->argument, *end = at + command->argument_len;
     struct xclient_attribute attribute;
     int got;
 
     while ((got = xclient_next(&at, end, &attribute)) > 0) {
-        if (!take(introduction, &attribute))
+        if (!session_xclient_take(introduction, &attribute))
             return false;
     }
     return got == 0 && introduction->client.family != AF_UNSPEC;
@@ -89,7 +90,7 @@ enum own_reply session_check_xclient(struct session *session, const struct comma
         return REPLY_XCLIENT_DENIED;
     if (session->state & (STATE_MAIL | STATE_RCPT | STATE_CHUNKS))
         return REPLY_NOT_IN_TRANSACTION;
-    return parse(command, &introduction) ? REPLY_OK : REPLY_BAD_ARGUMENT;
+    return session_parse(command, &introduction) ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
 
 /* The session is back at its greeting, for somebody else. */
@@ -98,7 +99,7 @@ void session_act_xclient(struct session *session, const struct command *command)
     const struct session_policy *policy = &session->rules->policy;
     struct introduction introduction = {.local = session->client.local};
 
-    parse(command, &introduction);
+    session_parse(command, &introduction);
     session_end_transaction(session);
     session_drop_courier(session);
     session->introduced = true;

@@ -128,7 +128,7 @@ size_t session_banner(const struct session_rules *rules, char *out, size_t size)
     return len > 0 && (size_t)len < size ? (size_t)len : 0;
 }
 
-/* What does not leave the stream keeps; settle() sees to it. */
+/* What does not leave the stream keeps; session_settle() sees to it. */
 void session_put(struct session *session, const char *bytes, size_t len)
 {
     stream_put(&session->stream, bytes, len, session_reply_deadline(session));
@@ -354,7 +354,7 @@ static void count_out(struct session *session)
 
 /* Before any wait all that is owed is said, and who does not listen is not heard. False: it is the
  * end. */
-static bool settle(struct session *session)
+static bool session_settle(struct session *session)
 {
     if (session->awaited == SESSION_AWAITS_GRANT || stream_owes_output(&session->stream) ||
         !stream_line_waiting(&session->stream)) {
@@ -378,7 +378,7 @@ static bool keeps_next_hop(const struct session *session)
            (courier->ops->is_wanted == NULL || !courier->ops->is_wanted(courier));
 }
 
-static enum session_result leave(struct session *session)
+static enum session_result session_leave(struct session *session)
 {
     bool idle = session->phase == PHASE_COMMAND && session->awaited == SESSION_AWAITS_INPUT &&
                 !session_holds_transaction(session);
@@ -425,12 +425,12 @@ enum session_result session_run(struct session *session, struct session_scratch 
         session_start_tls(session);
     if (session->awaits_admission)
         session_end_introduction(session);
-    while (settle(session)) {
+    while (session_settle(session)) {
         if (session_await(session, &input)) {
             session_take(session, &input);
             count_out(session);
         } else if (stream_park(&session->stream) == 0) {
-            return leave(session);
+            return session_leave(session);
         } else {
             session->vanished = true;
         }

@@ -67,7 +67,8 @@ static void add_text(struct buffer *line, const char *name, const char *value)
         buffer_printf(line, " %s=%s", name, encoded);
 }
 
-static void add_address(struct buffer *line, const char *name, const struct address *address)
+static void xclient_add_address(struct buffer *line, const char *name,
+                                const struct address *address)
 {
     char ip[ADDRESS_TEXT_MAX];
     buffer_printf(line, " %s=%s%s", name, address->family == AF_INET6 ? "IPV6:" : "",
@@ -89,11 +90,11 @@ size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
     if (identity->name == NULL && (offered & XCLIENT_REVERSE_NAME))
         add_text(&line, "REVERSE_NAME",
                  identity->reverse_name != NULL ? identity->reverse_name : unknown);
-    add_address(&line, "ADDR", &identity->client);
+    xclient_add_address(&line, "ADDR", &identity->client);
     if (offered & XCLIENT_PORT)
         buffer_printf(&line, " PORT=%u", identity->client.port);
     if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTADDR))
-        add_address(&line, "DESTADDR", &identity->local);
+        xclient_add_address(&line, "DESTADDR", &identity->local);
     if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTPORT))
         buffer_printf(&line, " DESTPORT=%u", identity->local.port);
     buffer_puts(&line, "\r\n");

@@ -36,7 +36,7 @@ static void put_octet(struct dsn_output *output, char octet)
     output->data[output->used++] = octet;
 }
 
-static void end_line(struct dsn_output *output)
+static void dsn_end_line(struct dsn_output *output)
 {
     put_octet(output, '\r');
     put_octet(output, '\n');
@@ -57,13 +57,13 @@ static ssize_t write_text(void *cookie, const char *text, size_t len)
         if (output->used + 6 > sizeof output->data && dsn_output_flush(output) != 0)
             return 0;
         if (octet == '\n') {
-            end_line(output);
+            dsn_end_line(output);
             continue;
         }
         /* No character is cut, unless it is none: of UTF-8, three octets continue one at most. */
         if (output->column >= DSN_LINE_MAX + 3 ||
             (output->column >= DSN_LINE_MAX && !is_continuation(octet))) {
-            end_line(output);
+            dsn_end_line(output);
             put_octet(output, ' ');
             output->column = 1;
         }

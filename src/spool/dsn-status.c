@@ -17,8 +17,8 @@
 
 /* The enhanced code of the reply where it fits the action, else one that says no more than the
  * reply's class; "5.4.7" for what has expired, whatever the last reply was. */
-static const char *status_of(const struct dsn *dsn, const struct spool_recipient *recipient,
-                             char out[STATUS_MAX])
+static const char *dsn_status_of(const struct dsn *dsn, const struct spool_recipient *recipient,
+                                 char out[STATUS_MAX])
 {
     static const char *const fallback[] = {
         [DSN_FAILED] = "5.0.0", [DSN_DELAYED] = "4.4.7", [DSN_RELAYED] = "2.0.0"};
@@ -139,7 +139,7 @@ char *dsn_prose(const struct dsn *dsn, bool headers_follow)
 
 /* Fields (RFC 3464 2.2, 2.3). */
 
-static bool is_printable(const char *text)
+static bool dsn_is_printable(const char *text)
 {
     for (; *text != '\0'; text++) {
         if (*text < 0x20 || *text > 0x7e)
@@ -153,7 +153,7 @@ static bool is_printable(const char *text)
 static void put_xtext(FILE *out, const char *text)
 {
     char decoded[ENVELOPE_REPLY_MAX];
-    if (xtext_decode(text, strlen(text), decoded, sizeof decoded) > 0 && is_printable(decoded))
+    if (xtext_decode(text, strlen(text), decoded, sizeof decoded) > 0 && dsn_is_printable(decoded))
         text = decoded;
     fputs(text, out);
 }
@@ -161,7 +161,7 @@ static void put_xtext(FILE *out, const char *text)
 static void put_original_recipient(FILE *out, const char *orcpt)
 {
     const char *semicolon = strchr(orcpt, ';');
-    if (semicolon == NULL || !is_printable(orcpt))
+    if (semicolon == NULL || !dsn_is_printable(orcpt))
         return;
     fprintf(out, "Original-Recipient: %.*s; ", (int)(semicolon - orcpt), orcpt);
     /* RFC 6533 3: its own encoding, which is legal here as it stands. */
@@ -176,7 +176,7 @@ static void put_original_recipient(FILE *out, const char *orcpt)
 static void put_remote(FILE *out, const char *remote)
 {
     const char *blank = strchr(remote, ' ');
-    if (!is_printable(remote) || strpbrk(remote, "()\\") != NULL)
+    if (!dsn_is_printable(remote) || strpbrk(remote, "()\\") != NULL)
         return;
     if (blank == NULL)
         fprintf(out, "Remote-MTA: dns; %s\n", remote);
@@ -198,7 +198,7 @@ static void put_recipient_status(FILE *out, const struct dsn *dsn,
     dsn_put_mailbox(out, recipient->path.mailbox);
     putc('\n', out);
     fprintf(out, "Action: %s\n", actions[dsn->action]);
-    fprintf(out, "Status: %s\n", status_of(dsn, recipient, status));
+    fprintf(out, "Status: %s\n", dsn_status_of(dsn, recipient, status));
     if (recipient->remote != NULL)
         put_remote(out, recipient->remote);
     if (recipient->reply != NULL) {

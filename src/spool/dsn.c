@@ -139,7 +139,7 @@ static void put_reports(FILE *out, const struct dsn *dsn, const struct shape *sh
     put_part(out, shape, type, shape->original_eight_bit ? "8bit" : NULL);
 }
 
-static int finish(FILE *out, struct dsn_output *output, const struct shape *shape)
+static int dsn_finish(FILE *out, struct dsn_output *output, const struct shape *shape)
 {
     fprintf(out, "\n--%s--\n", shape->boundary);
     return fflush(out) == 0 ? dsn_output_flush(output) : -1;
@@ -155,7 +155,7 @@ static int write_report(FILE *out, struct dsn_output *output, const struct dsn *
     if (dsn->original_fd >= 0 &&
         dsn_original_copy(dsn->original_fd, shape->limit, !shape->full, output) != 0)
         return -1;
-    return finish(out, output, shape);
+    return dsn_finish(out, output, shape);
 }
 
 int dsn_write(const struct dsn *dsn, dsn_sink *sink, void *context, struct dsn_needs *needs,
