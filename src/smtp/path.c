@@ -43,6 +43,15 @@ bool path_add_domain(struct path *path, const char *domain)
     return true;
 }
 
+void path_clear(struct path *path)
+{
+    path->mailbox[0] = '\0';
+    path->domain = path->mailbox;
+    path->local_len = 0;
+    path->is_null = path->is_literal = path->is_utf8 = false;
+    path->has_source_route = path->has_routing_local = false;
+}
+
 bool path_is_postmaster(const struct path *path)
 {
     return path->domain[0] == '\0' && strcasecmp(path->mailbox, "postmaster") == 0;
@@ -446,19 +455,51 @@ static enum path_result path_store_plain(struct path *path, const struct path_pl
     return path_store(path, local, (size_t)(at - local), domain, domain_len);
 }
 
+/* May stand in a local part without quotes, and means nothing to whoever routes mail. */
+static bool path_is_simple(char octet)
+{
+    return path_is_alnum(octet) || octet == '-' || octet == '_' || octet == '+' || octet == '=';
+}
+
+/* Nearly all there are: "<local@domain>" in simple octets. It saves them the grammar, which would say the
+ * same. False: it has to be asked. `path` is clear. */
+static bool path_parse_simple(struct path *path, const char *text, size_t len, size_t *used)
+{
+    const char *local = text + 1, *end = text + len, *at = local;
+
+    if (len < 2 || *text != '<')
+        return false;
+    while (at < end && (path_is_simple(*at) || (*at == '.' && at > local && at[-1] != '.')))
+        at++;
+    if (at == end || *at != '@' || at == local || at[-1] == '.')
+        return false;
+    const char *domain = at + 1, *close = memchr(domain, '>', (size_t)(end - domain));
+    if (close == NULL || (close + 1 < end && !path_is_blank(close[1])) ||
+        close - local > PATH_MAX_OCTETS || !path_is_domain(domain, (size_t)(close - domain)))
+        return false;
+    memcpy(path->mailbox, local, (size_t)(close - local));
+    path->mailbox[close - local] = '\0';
+    if (path_is_utf8(path->mailbox + (domain - local))) {
+        path->mailbox[0] = '\0';
+        return false;
+    }
+    path->local_len = (size_t)(at - local);
+    path->domain = path->mailbox + path->local_len + 1;
+    *used = (size_t)(close + 1 - text);
+    return true;
+}
+
 static enum path_result path_parse(struct path *path, const char *text, size_t len, size_t *used,
                                    bool forward)
 {
-    size_t word_len = path_word_len(text, len);
     struct path_reader address;
     struct path_plain plain;
     bool has_name;
 
-    path->mailbox[0] = '\0';
-    path->domain = path->mailbox;
-    path->local_len = 0;
-    path->is_null = path->is_literal = path->is_utf8 = false;
-    path->has_source_route = path->has_routing_local = false;
+    path_clear(path);
+    if (path_parse_simple(path, text, len, used))
+        return PATH_OK;
+    size_t word_len = path_word_len(text, len);
     *used = word_len;
     if (word_len == 0 || !utf8_is_valid(text, word_len) ||
         !path_find_address(text, word_len, &address, &has_name) ||

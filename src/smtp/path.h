@@ -39,6 +39,9 @@ enum path_result {
 /* struct path holds a pointer into itself: copy it only with this. */
 void path_copy(struct path *to, const struct path *from);
 
+/* Nothing has been read. Of the mailbox only the first octet is written. */
+void path_clear(struct path *path);
+
 /* Puts a domain behind a path that has none ("postmaster"). False when it gets too long. */
 bool path_add_domain(struct path *path, const char *domain);
 
