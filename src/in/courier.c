@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/log.h"
 #include "in/introduce.h"
 #include "smtp/transaction.h"
@@ -194,11 +195,12 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
 {
     struct backend_courier *courier = (struct backend_courier *)base;
     struct transaction *transaction = &courier->transaction;
+    struct buffer id;
 
     if (!courier->in_transaction) {
         courier->in_transaction = true;
-        snprintf(courier->session_id, sizeof courier->session_id, "%s",
-                 envelope->client->session_id);
+        buffer_init(&id, courier->session_id, sizeof courier->session_id);
+        buffer_puts(&id, envelope->client->session_id);
         transaction_begin(transaction, envelope);
         courier_connect(courier, envelope->client);
         courier->taken_len = 0;
@@ -251,7 +253,7 @@ static void courier_end(struct courier *base, struct reply *reply)
     transaction_send_end(transaction);
     transaction_final_reply(transaction,
                             deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms));
-    *reply = transaction->verdict;
+    reply_copy(reply, &transaction->verdict);
     courier_note_message(courier, reply);
     courier_give_slot(courier);
 }

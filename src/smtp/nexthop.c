@@ -180,9 +180,14 @@ void nexthop_parse_capabilities(const struct reply *reply, struct nexthop_capabi
 static enum io_result say_hello(struct nexthop *hop, const char *verb, const char *name,
                                 struct reply *reply, struct deadline deadline)
 {
-    char line[300];
-    snprintf(line, sizeof line, "%s %.255s\r\n", verb, name);
-    return nexthop_command(hop, line, reply, deadline);
+    char text[300];
+    struct buffer line;
+
+    buffer_init(&line, text, sizeof text);
+    buffer_join(&line, verb, " ", NULL);
+    buffer_add(&line, name, strnlen(name, PATH_HELO_MAX));
+    buffer_puts(&line, "\r\n");
+    return nexthop_command(hop, line.data, reply, deadline);
 }
 
 enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const char *name,

@@ -113,6 +113,11 @@ void reply_clear(struct reply *reply)
     reply->text[0] = '\0';
 }
 
+void reply_copy(struct reply *to, const struct reply *from)
+{
+    memmove(to, from, offsetof(struct reply, text) + from->len + 1);
+}
+
 /* Cleaned, and cut to what is looked at. */
 static void add_line(struct reply *reply, const char *text, size_t len)
 {
@@ -120,10 +125,12 @@ static void add_line(struct reply *reply, const char *text, size_t len)
         len = REPLY_LINE_READ_MAX;
     if (reply->line_count == REPLY_LINES_MAX || len + 2 > sizeof reply->text - reply->len)
         return;
+    char *out = reply->text + reply->len;
     for (size_t i = 0; i < len; i++)
-        reply->text[reply->len++] = text[i] >= 0x20 && text[i] < 0x7f ? text[i] : '?';
-    reply->text[reply->len++] = '\n';
-    reply->text[reply->len] = '\0';
+        out[i] = text[i] >= 0x20 && text[i] < 0x7f ? text[i] : '?';
+    out[len] = '\n';
+    out[len + 1] = '\0';
+    reply->len += len + 1;
     reply->line_count++;
 }
 

@@ -67,6 +67,9 @@ void reply_finish(struct reply *reply);
 /* None came. */
 void reply_clear(struct reply *reply);
 
+/* As an assignment, without the octets behind the text. */
+void reply_copy(struct reply *to, const struct reply *from);
+
 /* The octets of the enhanced code at text[0..len): class "." subject "." detail (RFC 3463 2), the class
  * that of the reply's code. 0: there is none. */
 size_t reply_enhanced_length(const char *text, size_t len, int code);

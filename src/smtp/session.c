@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/buffer.h"
 
 #define CLIENT_IN_BUFFER (64 * 1024)
 #define CLIENT_OUT_BUFFER (2 * REPLY_WIRE_MAX)
@@ -124,8 +125,11 @@ void session_free(struct session *session)
 
 size_t session_banner(const struct session_rules *rules, char *out, size_t size)
 {
-    int len = snprintf(out, size, "220 %s ESMTP\r\n", rules->hostname);
-    return len > 0 && (size_t)len < size ? (size_t)len : 0;
+    struct buffer banner;
+
+    buffer_init(&banner, out, size);
+    buffer_join(&banner, "220 ", rules->hostname, " ESMTP\r\n", NULL);
+    return banner.len;
 }
 
 /* What does not leave the stream keeps; session_settle() sees to it. */

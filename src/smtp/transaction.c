@@ -62,7 +62,7 @@ static void transaction_judge_by(struct transaction *transaction, const struct r
 {
     if (transaction->judged)
         return;
-    transaction->verdict = *reply;
+    reply_copy(&transaction->verdict, reply);
     transaction->judged = true;
     transaction->ours = false;
 }
@@ -329,7 +329,7 @@ static void transaction_settle_rcpt(struct transaction *transaction, size_t whic
         !transaction_read(transaction, STEP_RCPT, 2, lone, reply,
                           transaction_deadline(transaction)) ||
         judged)
-        *reply = transaction->verdict;
+        reply_copy(reply, &transaction->verdict);
 }
 
 /* The batch so far, once more, on a fresh connection. Who was accepted must be so again, since our
@@ -361,7 +361,7 @@ static void transaction_try_renewed(struct transaction *transaction, size_t whic
     const bool garbled = transaction->garbled;
 
     if (!transaction->judged)
-        transaction->verdict = *reply;
+        reply_copy(&transaction->verdict, reply);
     if (transaction->owner->renew == NULL || !transaction->owner->renew(transaction))
         return;
     if (garbled)
@@ -378,7 +378,7 @@ void transaction_recipient_reply(struct transaction *transaction, struct reply *
     if (transaction->batch[which] == NULL) {
         transaction_settle_mail(transaction, reply);
         if (transaction->judged)
-            *reply = transaction->verdict;
+            reply_copy(reply, &transaction->verdict);
         else
             reply_own(reply, transaction_lack(transaction, REPLY_UTF8_UNSUPPORTED));
         return;
@@ -417,7 +417,7 @@ static void transaction_take_data(struct transaction *transaction, bool judged, 
     if (reply->code / 100 == 3)
         transaction_abort(transaction);
     transaction_judge_by(transaction, reply);
-    *reply = transaction->verdict;
+    reply_copy(reply, &transaction->verdict);
 }
 
 void transaction_data_reply(struct transaction *transaction, struct reply *reply)
@@ -438,7 +438,7 @@ void transaction_data_reply(struct transaction *transaction, struct reply *reply
         transaction_read(transaction, STEP_DATA, 3, true, reply, deadline))
         transaction_take_data(transaction, judged, reply);
     else
-        *reply = transaction->verdict;
+        reply_copy(reply, &transaction->verdict);
 }
 
 static size_t transaction_total(const struct iovec *iov, int count)

@@ -64,15 +64,21 @@ static void add_text(struct buffer *line, const char *name, const char *value)
     if (xtext_encode(value, strlen(value), encoded, sizeof encoded) < 0)
         line->overflow = true;
     else
-        buffer_printf(line, " %s=%s", name, encoded);
+        buffer_join(line, " ", name, "=", encoded, NULL);
 }
 
 static void xclient_add_address(struct buffer *line, const char *name,
                                 const struct address *address)
 {
     char ip[ADDRESS_TEXT_MAX];
-    buffer_printf(line, " %s=%s%s", name, address->family == AF_INET6 ? "IPV6:" : "",
-                  address_format_ip(address, ip));
+    buffer_join(line, " ", name, address->family == AF_INET6 ? "=IPV6:" : "=",
+                address_format_ip(address, ip), NULL);
+}
+
+static void add_port(struct buffer *line, const char *name, uint16_t port)
+{
+    buffer_join(line, " ", name, "=", NULL);
+    buffer_number(line, port, 1);
 }
 
 size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
@@ -92,11 +98,11 @@ size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
                  identity->reverse_name != NULL ? identity->reverse_name : unknown);
     xclient_add_address(&line, "ADDR", &identity->client);
     if (offered & XCLIENT_PORT)
-        buffer_printf(&line, " PORT=%u", identity->client.port);
+        add_port(&line, "PORT", identity->client.port);
     if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTADDR))
         xclient_add_address(&line, "DESTADDR", &identity->local);
     if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTPORT))
-        buffer_printf(&line, " DESTPORT=%u", identity->local.port);
+        add_port(&line, "DESTPORT", identity->local.port);
     buffer_puts(&line, "\r\n");
     return line.overflow || !(offered & XCLIENT_ADDR) ? 0 : line.len;
 }
