@@ -4,7 +4,25 @@
  */
 #include "smtp/courier.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+struct envelope *envelope_new(void)
+{
+    struct envelope *envelope = malloc(sizeof *envelope);
+
+    if (envelope == NULL)
+        return NULL;
+    envelope->client = NULL;
+    path_clear(&envelope->sender);
+    envelope->size = 0;
+    envelope->body = MAIL_BODY_7BIT;
+    envelope->smtputf8 = envelope->is_utf8 = false;
+    envelope->requiretls = envelope->tls_optional = false;
+    envelope->ret[0] = envelope->envid[0] = '\0';
+    envelope->id = NULL;
+    return envelope;
+}
 
 void recipient_copy(struct recipient *to, const struct recipient *from)
 {

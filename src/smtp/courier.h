@@ -55,6 +55,9 @@ struct envelope {
     const char *id;            /* transaction id */
 };
 
+/* Says nothing yet; the room for its texts is left as it is. To be freed with free(). NULL: no memory. */
+struct envelope *envelope_new(void);
+
 struct recipient {
     struct path path;
     char notify[NOTIFY_MAX + 1]; /* NOTIFY=, "" = not said (RFC 3461 4.1) */

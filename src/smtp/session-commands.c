@@ -95,8 +95,9 @@ static void act_ehlo(struct session *session, const struct command *command)
     greet_anew(session, command, true);
     session_offer(session, &offer);
     buffer_init(&text, storage, sizeof storage);
-    buffer_printf(&text, "250-%s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n", session->rules->hostname,
-                  (unsigned long long)offer.size_limit);
+    buffer_join(&text, "250-", session->rules->hostname, "\r\n250-PIPELINING\r\n250-SIZE ", NULL);
+    buffer_number(&text, offer.size_limit, 1);
+    buffer_puts(&text, "\r\n");
     if (offers_tls(session))
         buffer_puts(&text, "250-STARTTLS\r\n");
     if (session_offers_auth(session, &offer))
@@ -106,9 +107,11 @@ static void act_ehlo(struct session *session, const struct command *command)
                            "\r\n");
     for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++) {
         if (offer.extensions & keywords[i].extension)
-            buffer_printf(&text, "250-%s\r\n", keywords[i].keyword);
+            buffer_join(&text, "250-", keywords[i].keyword, "\r\n", NULL);
     }
-    buffer_printf(&text, "250-LIMITS RCPTMAX=%u\r\n250 HELP\r\n", offer.recipients);
+    buffer_puts(&text, "250-LIMITS RCPTMAX=");
+    buffer_number(&text, offer.recipients, 1);
+    buffer_puts(&text, "\r\n250 HELP\r\n");
     session_put(session, text.data, text.len);
 }
 
@@ -193,7 +196,7 @@ static bool complete_path(const struct session *session, struct path *path)
 
 static enum own_reply check_mail(struct session *session, const struct command *command)
 {
-    struct envelope *envelope = calloc(1, sizeof *envelope);
+    struct envelope *envelope = envelope_new();
     struct mail_parameters parameters;
     enum own_reply reply = REPLY_SERVER_BUSY;
 
