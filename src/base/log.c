@@ -70,23 +70,32 @@ static bool is_c1(const char *text, size_t len)
     return len == 2 && (unsigned char)text[0] == 0xc2 && (unsigned char)text[1] < 0xa0;
 }
 
-/* How much of it can stand as it is; nearly always all. */
-static size_t plain_length(const char *text, size_t len)
+/* What an octet does to the value that it stands in. */
+enum { LOG_ESCAPED = 1, LOG_QUOTED = 2 };
+static const unsigned char log_octets[256] = {
+    [0x00 ... 0x1f] = LOG_ESCAPED,
+    [' '] = LOG_QUOTED,
+    ['"'] = LOG_ESCAPED | LOG_QUOTED,
+    ['='] = LOG_QUOTED,
+    ['\\'] = LOG_ESCAPED,
+    [0x7f ... 0xff] = LOG_ESCAPED,
+};
+
+/* All of them together. */
+static unsigned log_look_at(const char *text, size_t len)
 {
-    size_t at = 0;
-    while (at < len && text[at] >= 0x20 && text[at] < 0x7f && text[at] != '"' && text[at] != '\\')
-        at++;
-    return at;
+    unsigned found = 0;
+    for (const char *end = text + len; text < end; text++)
+        found |= log_octets[(unsigned char)*text];
+    return found;
 }
 
 static void add_escaped(struct log_line *line, const char *text, size_t len, bool quoted)
 {
     char unit[5]; /* a character, or what stands for it */
     size_t unit_len;
-    size_t at = plain_length(text, len);
 
-    add_raw(line, text, at);
-    for (size_t step; at < len; at += step) {
+    for (size_t at = 0, step; at < len; at += step) {
         step = utf8_character(text + at, len - at);
         if (step == 0 || is_c1(text + at, step) ||
             (step == 1 && !log_is_printable((unsigned char)text[at]))) {
@@ -120,12 +129,6 @@ void log_begin(struct log_line *line, enum log_level level, const char *text)
     add_raw(line, text, strlen(text));
 }
 
-static bool needs_quotes(const char *value, size_t len)
-{
-    return len == 0 || memchr(value, ' ', len) != NULL || memchr(value, '"', len) != NULL ||
-           memchr(value, '=', len) != NULL;
-}
-
 void log_strn(struct log_line *line, const char *key, const char *value, size_t len)
 {
     if (!line->enabled)
@@ -137,10 +140,14 @@ void log_strn(struct log_line *line, const char *key, const char *value, size_t 
         add_raw(line, "-", 1);
         return;
     }
-    bool quotes = needs_quotes(value, len);
+    unsigned found = log_look_at(value, len);
+    bool quotes = len == 0 || (found & LOG_QUOTED);
     if (quotes)
         add_raw(line, "\"", 1);
-    add_escaped(line, value, len, quotes);
+    if (found & LOG_ESCAPED)
+        add_escaped(line, value, len, quotes);
+    else
+        add_raw(line, value, len);
     if (quotes)
         add_raw(line, "\"", 1);
 }
@@ -165,7 +172,11 @@ static void add_formatted(struct log_line *line, const char *format, va_list arg
 {
     char text[LOG_LINE_MAX];
     vsnprintf(text, sizeof text, format, arguments);
-    add_escaped(line, text, strlen(text), false);
+    size_t len = strlen(text);
+    if (log_look_at(text, len) & LOG_ESCAPED)
+        add_escaped(line, text, len, false);
+    else
+        add_raw(line, text, len);
 }
 
 void log_text(struct log_line *line, const char *format, ...)

@@ -34,9 +34,13 @@ static const char *shown_name(const struct session *session, struct reverse_name
 /* A mailbox in brackets, cut where it would leave no room for the rest of the line. */
 static const char *shown_path(const char *mailbox, char out[SESSION_RECIPIENT_MAX + 8])
 {
-    bool cut = strlen(mailbox) > SESSION_RECIPIENT_MAX;
-    snprintf(out, SESSION_RECIPIENT_MAX + 8, "<%.*s%s>", SESSION_RECIPIENT_MAX, mailbox,
-             cut ? "..." : "");
+    size_t len = strlen(mailbox);
+    struct buffer shown;
+
+    buffer_init(&shown, out, SESSION_RECIPIENT_MAX + 8);
+    buffer_add(&shown, "<", 1);
+    buffer_add(&shown, mailbox, len < SESSION_RECIPIENT_MAX ? len : SESSION_RECIPIENT_MAX);
+    buffer_puts(&shown, len > SESSION_RECIPIENT_MAX ? "...>" : ">");
     return out;
 }
 
