@@ -58,13 +58,25 @@ static void replace(struct dataline *scanner, struct dataline_output *output, co
     emit(scanner, output, bytes, strlen(bytes));
 }
 
+static bool has_high_octet(const char *bytes, size_t len)
+{
+    uint64_t eight, all = 0;
+
+    for (; len >= sizeof eight; bytes += sizeof eight, len -= sizeof eight) {
+        memcpy(&eight, bytes, sizeof eight);
+        all |= eight;
+    }
+    for (; len > 0; bytes++, len--)
+        all |= (unsigned char)*bytes;
+    return (all & 0x8080808080808080u) != 0;
+}
+
 /* Octets of a header line, to find "Received:". Nothing matched at a line's end: an empty line. */
 static void note_text(struct dataline *scanner, const char *bytes, size_t len)
 {
     if (!scanner->in_header)
         return;
-    for (size_t i = 0; i < len && !scanner->header_is_utf8; i++)
-        scanner->header_is_utf8 = (unsigned char)bytes[i] >= 0x80;
+    scanner->header_is_utf8 |= has_high_octet(bytes, len);
     for (size_t i = 0; i < len && scanner->match != NO_MATCH; i++) {
         char octet = bytes[i] >= 'A' && bytes[i] <= 'Z' ? (char)(bytes[i] + 32) : bytes[i];
         if (octet != trace_name[scanner->match]) {
