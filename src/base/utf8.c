@@ -4,6 +4,8 @@
  */
 #include "base/utf8.h"
 
+#include <string.h>
+
 size_t utf8_character(const char *text, size_t len)
 {
     const unsigned char *octets = (const unsigned char *)text;
@@ -29,8 +31,23 @@ size_t utf8_character(const char *text, size_t len)
     return want;
 }
 
+bool utf8_is_ascii(const char *text, size_t len)
+{
+    uint64_t eight, all = 0;
+
+    for (; len >= sizeof eight; text += sizeof eight, len -= sizeof eight) {
+        memcpy(&eight, text, sizeof eight);
+        all |= eight;
+    }
+    for (; len > 0; text++, len--)
+        all |= (unsigned char)*text;
+    return (all & 0x8080808080808080u) == 0;
+}
+
 bool utf8_is_valid(const char *text, size_t len)
 {
+    if (utf8_is_ascii(text, len))
+        return true;
     for (size_t at = 0, step; at < len; at += step) {
         step = utf8_character(text + at, len - at);
         if (step == 0)

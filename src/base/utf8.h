@@ -16,6 +16,9 @@ size_t utf8_character(const char *text, size_t len);
 
 bool utf8_is_valid(const char *text, size_t len);
 
+/* No octet over 127. */
+bool utf8_is_ascii(const char *text, size_t len);
+
 /* The character there; *step is its length, 0 when there is none. */
 uint32_t utf8_decode(const char *text, size_t len, size_t *step);
 

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/utf8.h"
+
 enum state {
     AT_LINE,       /* after CRLF, or at the very start: a dot here may be the end */
     AT_LOOSE_LINE, /* after an LF that was made a CRLF: a lone dot here is a false end */
@@ -58,25 +60,12 @@ static void replace(struct dataline *scanner, struct dataline_output *output, co
     emit(scanner, output, bytes, strlen(bytes));
 }
 
-static bool has_high_octet(const char *bytes, size_t len)
-{
-    uint64_t eight, all = 0;
-
-    for (; len >= sizeof eight; bytes += sizeof eight, len -= sizeof eight) {
-        memcpy(&eight, bytes, sizeof eight);
-        all |= eight;
-    }
-    for (; len > 0; bytes++, len--)
-        all |= (unsigned char)*bytes;
-    return (all & 0x8080808080808080u) != 0;
-}
-
 /* Octets of a header line, to find "Received:". Nothing matched at a line's end: an empty line. */
 static void note_text(struct dataline *scanner, const char *bytes, size_t len)
 {
     if (!scanner->in_header)
         return;
-    scanner->header_is_utf8 |= has_high_octet(bytes, len);
+    scanner->header_is_utf8 |= !utf8_is_ascii(bytes, len);
     for (size_t i = 0; i < len && scanner->match != NO_MATCH; i++) {
         char octet = bytes[i] >= 'A' && bytes[i] <= 'Z' ? (char)(bytes[i] + 32) : bytes[i];
         if (octet != trace_name[scanner->match]) {
@@ -195,8 +184,8 @@ static void take_octet(struct dataline *scanner, const char *at, struct dataline
     }
 }
 
-/* Takes canonical text from a place where no dot is special, up to the last CRLF of it or to the
- * end; returns how many octets, 0 when the next line is not canonical or not whole. */
+/* Takes canonical text, without a NUL, from a place where no dot is special, up to the last CRLF of it or
+ * to the end; returns how many octets, 0 when the next line is not canonical or not whole. */
 static size_t take_canonical(struct dataline *scanner, const char *bytes, size_t len,
                              struct dataline_output *output)
 {
@@ -207,7 +196,7 @@ static size_t take_canonical(struct dataline *scanner, const char *bytes, size_t
         if (lf == NULL || lf == line || lf[-1] != '\r')
             break;
         size_t text_len = (size_t)(lf - 1 - line);
-        if (memchr(line, '\r', text_len) != NULL || memchr(line, '\0', text_len) != NULL)
+        if (memchr(line, '\r', text_len) != NULL)
             break;
         note_text(scanner, line, text_len);
         dataline_end_line(scanner, AT_LINE);
@@ -258,7 +247,7 @@ static size_t take_binary(struct dataline *scanner, const char *bytes, size_t le
 size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
                      struct dataline_output *output)
 {
-    size_t at = 0;
+    size_t at = 0, whole = 0; /* up to there is no NUL */
 
     output->count = 0;
     if (scanner->form == DATALINE_BINARY)
@@ -266,7 +255,9 @@ size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
     /* One octet yields at most two ranges. */
     while (at < len && !scanner->ended && output->count <= DATALINE_IOV - 2) {
         if (!dot_is_special(scanner, bytes[at])) {
-            size_t taken = take_canonical(scanner, bytes + at, len - at, output);
+            if (whole <= at)
+                whole = at + strnlen(bytes + at, len - at);
+            size_t taken = take_canonical(scanner, bytes + at, whole - at, output);
             if (taken == 0)
                 taken = take_open_line(scanner, bytes + at, len - at, output);
             at += taken;
