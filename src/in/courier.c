@@ -23,7 +23,6 @@ struct backend_courier {
     struct backend *backend;
     struct stream_buffers buffers;
     struct nexthop hop;
-    struct transaction transaction;
     struct backend_slot slot; /* held from prepare() on, until it is known that none is needed */
     bool in_transaction;      /* MAIL has gone out, or was about to when the verdict fell */
     bool challenged;          /* in mid-AUTH: the next line is for this connection only */
@@ -33,6 +32,7 @@ struct backend_courier {
     size_t answered;
     char *taken; /* their mailboxes, each with a NUL behind it; owned */
     size_t taken_len, taken_size;
+    struct transaction transaction;
 };
 
 static struct backend_courier *courier_of(struct transaction *transaction)
@@ -338,10 +338,12 @@ struct courier *courier_backend_new(struct backend *backend)
         .closed = courier_closed,
         .renew = courier_renew,
     };
-    struct backend_courier *courier = calloc(1, sizeof *courier);
+    struct backend_courier *courier = malloc(sizeof *courier);
 
     if (courier == NULL)
         return NULL;
+    memset(courier, 0, offsetof(struct backend_courier, transaction.verdict));
+    reply_clear(&courier->transaction.verdict);
     if (stream_buffers_init(&courier->buffers, IN_BUFFER, OUT_BUFFER) != 0) {
         free(courier);
         return NULL;

@@ -69,7 +69,6 @@ struct transaction {
     bool open;    /* MAIL has gone out, and no final reply has come: RSET is due */
     const struct envelope *envelope;
     bool judged, ours; /* ours: the verdict is in our words, not the next hop's */
-    struct reply verdict;
     /* The batch that is being asked about. Its recipients are the caller's; NULL: refused. */
     const struct recipient *batch[SESSION_BATCH_MAX];
     size_t batch_count, next;
@@ -84,6 +83,7 @@ struct transaction {
     bool chunks;         /* mail data goes out by BDAT */
     unsigned chunks_due; /* whose replies are still to be had */
     bool unconfirmed;    /* the end of data went out, and no reply to it has come */
+    struct reply verdict; /* the last, so that who makes one need not clear all of it */
 };
 
 /* A new one, on the connection that there is, or on one that the owner makes before the first batch is
