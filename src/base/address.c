@@ -136,19 +136,27 @@ int address_parse_endpoint(struct address *address, const char *text, uint16_t d
     return 0;
 }
 
+/* By far the most, and inet_ntop's way is a long one. */
+static void address_format_v4(const uint8_t ip[4], char *out)
+{
+    for (int i = 0; i < 4; i++) {
+        unsigned value = ip[i];
+        if (value >= 100)
+            *out++ = (char)('0' + value / 100);
+        if (value >= 10)
+            *out++ = (char)('0' + value / 10 % 10);
+        *out++ = (char)('0' + value % 10);
+        *out++ = i < 3 ? '.' : '\0';
+    }
+}
+
 const char *address_format_ip(const struct address *address, char out[ADDRESS_TEXT_MAX])
 {
-    struct buffer text;
-
-    buffer_init(&text, out, ADDRESS_TEXT_MAX);
-    if (address->family == AF_INET) /* by far the most, and inet_ntop's way is a long one */
-        for (int i = 0; i < 4; i++) {
-            buffer_puts(&text, i > 0 ? "." : "");
-            buffer_number(&text, address->ip[i], 1);
-        }
+    if (address->family == AF_INET)
+        address_format_v4(address->ip, out);
     else if (address->family != AF_INET6 ||
              inet_ntop(AF_INET6, address->ip, out, ADDRESS_TEXT_MAX) == NULL)
-        buffer_puts(&text, "unknown");
+        strcpy(out, "unknown");
     return out;
 }
 

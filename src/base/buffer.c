@@ -56,10 +56,13 @@ int buffer_number(struct buffer *buffer, uint64_t value, unsigned digits)
     char text[BUFFER_NUMBER_MAX];
     size_t at = sizeof text;
 
-    do {
+    for (; value > UINT32_MAX; value /= 10)
         text[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
+    uint32_t rest = (uint32_t)value;
+    do {
+        text[--at] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest > 0);
     while (at > 0 && sizeof text - at < digits)
         text[--at] = '0';
     return buffer_add(buffer, text + at, sizeof text - at);

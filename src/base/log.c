@@ -114,6 +114,19 @@ static void add_escaped(struct log_line *line, const char *text, size_t len, boo
     }
 }
 
+/* Looked up once: it is there from the start of the program, or never. */
+static bool log_is_of_journal(void)
+{
+    static atomic_int known; /* 0: not yet; 1: it is not; 2: it is */
+    int journal = atomic_load_explicit(&known, memory_order_relaxed);
+
+    if (journal == 0) {
+        journal = getenv("JOURNAL_STREAM") != NULL ? 2 : 1;
+        atomic_store_explicit(&known, journal, memory_order_relaxed);
+    }
+    return journal == 2;
+}
+
 void log_begin(struct log_line *line, enum log_level level, const char *text)
 {
     char priority[] = "<0>";
@@ -122,7 +135,7 @@ void log_begin(struct log_line *line, enum log_level level, const char *text)
     line->enabled = log_enabled(level);
     if (!line->enabled)
         return;
-    if (getenv("JOURNAL_STREAM") != NULL) {
+    if (log_is_of_journal()) {
         priority[1] = (char)('0' + level);
         add_raw(line, priority, 3);
     }
