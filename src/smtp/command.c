@@ -30,7 +30,8 @@ static enum command_verb command_find_verb(const char *text, size_t len)
 {
     static const char *const http[] = {"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS"};
     for (int verb = 0; verb < COMMAND_HTTP; verb++) {
-        if (command_is_word(text, len, command_names[verb]))
+        if (len > 0 && (*text & ~32) == *command_names[verb] &&
+            command_is_word(text, len, command_names[verb]))
             return (enum command_verb)verb;
     }
     for (size_t i = 0; i < sizeof http / sizeof http[0]; i++) {

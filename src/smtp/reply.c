@@ -241,7 +241,8 @@ void reply_finish(struct reply *reply)
         return;
     memcpy(reply->enhanced, reply->text, len);
     reply->enhanced[len] = '\0';
-    for (const char *line = reply->text; *line != '\0'; line += line_length(line) + 1) {
+    for (const char *line = reply->text; reply->line_count > 1 && *line != '\0';
+         line += line_length(line) + 1) {
         if (reply_enhanced_length(line, line_length(line), reply->code) != len ||
             memcmp(line, reply->enhanced, len) != 0) {
             reply->enhanced[0] = '\0';

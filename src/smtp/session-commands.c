@@ -45,10 +45,9 @@ static enum own_reply check_hello(struct session *session, const struct command 
 
 /* RFC 5321 4.1.4: a new EHLO or HELO ends the transaction. It may also name another client, which
  * the next hop must then hear of from the start. */
-static void greet_anew(struct session *session, const struct command *command, bool esmtp)
+static void greet_anew(struct session *session, const struct command *command, bool esmtp,
+                       struct session_offer *offer)
 {
-    struct session_offer offer;
-
     session_end_transaction(session);
     if (!session_login_is_of_courier(session))
         session_drop_courier(session);
@@ -56,14 +55,16 @@ static void greet_anew(struct session *session, const struct command *command, b
         path_clean_helo(command->argument, command->argument_len, session->helo);
     session->client.esmtp = esmtp;
     session->state = STATE_READY;
-    session_offer(session, &offer);
-    session->offered = offer.extensions;
+    session_offer(session, offer);
+    session->offered = offer->extensions;
 }
 
 static void act_helo(struct session *session, const struct command *command)
 {
     struct reply *reply = &session->scratch->reply;
-    greet_anew(session, command, false);
+    struct session_offer offer;
+
+    greet_anew(session, command, false, &offer);
     reply_set(reply, 250, "", "%s", session->rules->hostname);
     session_reply(session, reply);
 }
@@ -92,8 +93,7 @@ static void act_ehlo(struct session *session, const struct command *command)
     struct buffer text;
     struct session_offer offer;
 
-    greet_anew(session, command, true);
-    session_offer(session, &offer);
+    greet_anew(session, command, true, &offer);
     buffer_init(&text, storage, sizeof storage);
     buffer_join(&text, "250-", session->rules->hostname, "\r\n250-PIPELINING\r\n250-SIZE ", NULL);
     buffer_number(&text, offer.size_limit, 1);
