@@ -17,6 +17,7 @@
 #include "base/condition.h"
 #include "base/i18n.h"
 #include "ctl/commands.h"
+#include "ctl/doctor-last.h"
 #include "ctl/json.h"
 
 #define DOCTOR_THREADS 24
@@ -24,7 +25,6 @@
 #define DOCTOR_TIME_MS 20000
 #define DOCTOR_CHECKS_MAX 160
 #define DOCTOR_ONLY_MAX 64
-#define DOCTOR_STATE_FILE STATEDIR "/doctor"
 
 static const struct doctor_group *const doctor_groups[] = {
     &doctor_ground, &doctor_dns, &doctor_name, &doctor_tls, &doctor_backend, &doctor_home,

@@ -14,6 +14,7 @@
 #include "base/i18n.h"
 #include "config/config.h"
 #include "ctl/commands.h"
+#include "ctl/doctor-last.h"
 #include "ctl/json.h"
 #include "server/stats-read.h"
 #include "ctl/tunnel.h"
@@ -370,6 +371,22 @@ static void status_of(struct status *status, unsigned daemon)
     stats_free(&stats);
 }
 
+/* Findings may have been mended since: they are shown, and change nothing of the status. */
+static void status_doctor(const struct status *status)
+{
+    struct doctor_last last;
+    char span[32];
+
+    if (!doctor_last_read(DOCTOR_STATE_FILE, &last))
+        return;
+    if (status->json)
+        printf(", \"doctor\": {\"time\": %" PRId64 ", \"failed\": %u, \"warnings\": %u}", last.at,
+               last.failed, last.warnings);
+    else
+        status_row(_("last doctor"), _("%s ago: %u failed, %u warnings"),
+                   status_span(status->now - last.at, span), last.failed, last.warnings);
+}
+
 static void status_end(const struct status *status)
 {
     static const char *const levels[] = {N_("all is well"), N_("warnings"), N_("FAILURES")};
@@ -414,6 +431,7 @@ static int status_show(const struct config *config, bool json)
         status_of(status, COUNTERS_IN);
     if (config->parts & CONFIG_PART_OUT)
         status_of(status, COUNTERS_OUT);
+    status_doctor(status);
     status_end(status);
     int level = (int)status->level;
     free(status);

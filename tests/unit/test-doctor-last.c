@@ -1,0 +1,45 @@
+/* tests/unit/test-doctor-last.c - ctl/doctor-last
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <glib.h>
+#include <glib/gstdio.h>
+#include <utime.h>
+
+#include "ctl/doctor-last.h"
+
+static void test_counts(void)
+{
+    static const struct {
+        const char *text;
+        unsigned failed, warnings;
+    } cases[] = {
+        {"", 0, 0},
+        {"ptr4 ok\nspf unknown\n", 0, 0},
+        {"ptr4 failed\nspf warning\nmx failed\ndkim ok\n", 2, 1},
+        {"failed\n\nwarning ok\nptr4 failed", 1, 0},
+    };
+    g_autofree char *folder = g_dir_make_tmp("doctor-XXXXXX", NULL);
+    g_autofree char *file = g_build_filename(folder, "doctor", NULL);
+    const struct utimbuf times = {1000000, 1000000};
+    struct doctor_last last;
+
+    g_assert_false(doctor_last_read(file, &last));
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_assert_true(g_file_set_contents(file, cases[i].text, -1, NULL));
+        g_assert_cmpint(utime(file, &times), ==, 0);
+        g_assert_true(doctor_last_read(file, &last));
+        g_assert_cmpint(last.at, ==, 1000000);
+        g_assert_cmpuint(last.failed, ==, cases[i].failed);
+        g_assert_cmpuint(last.warnings, ==, cases[i].warnings);
+    }
+    g_assert_cmpint(g_unlink(file), ==, 0);
+    g_assert_cmpint(g_rmdir(folder), ==, 0);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/doctor-last/counts", test_counts);
+    return g_test_run();
+}
