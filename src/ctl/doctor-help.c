@@ -182,7 +182,7 @@ size_t doctor_domains(const struct doctor *doctor, const char **out, size_t max)
 }
 
 /* The address that mail to the internet leaves from; no packet is sent for that. */
-static bool doctor_source(int family, struct address *own)
+bool doctor_source(int family, struct address *own)
 {
     struct address far;
     struct sockaddr_storage sockaddr;

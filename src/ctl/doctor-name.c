@@ -184,18 +184,9 @@ static void name_ehlo(const struct doctor *doctor, struct doctor_finding *findin
 static void name_route(const struct doctor *doctor, struct doctor_finding *finding, int family)
 {
     char ip[ADDRESS_TEXT_MAX];
-    struct address far, own;
-    struct sockaddr_storage sockaddr;
+    struct address own;
 
-    address_parse_endpoint(&far, family == AF_INET ? "198.41.0.4:25" : "[2001:503:ba3e::2:30]:25",
-                           0);
-    int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    socklen_t len = address_to_sockaddr(&far, &sockaddr);
-    bool known = fd >= 0 && connect(fd, (struct sockaddr *)&sockaddr, len) == 0 &&
-                 address_of_socket(&own, fd);
-    if (fd >= 0)
-        close(fd);
-    if (!known) {
+    if (!doctor_source(family, &own)) {
         doctor_say(finding, family == AF_INET6 ? DOCTOR_SKIPPED : DOCTOR_FAILED,
                    _("there is no route to the internet"));
         return;

@@ -107,6 +107,8 @@ int doctor_addresses(const struct doctor *doctor, const char *name, int family, 
 /* The hosts of the MX record of a domain by preference; -1: the DNS does not say now. */
 int doctor_mx(const struct doctor *doctor, const char *domain, char hosts[][DNS_NAME_MAX],
               unsigned *preferences, size_t max);
+/* The address that would be used towards the internet; no packet is sent. False: there is no route. */
+bool doctor_source(int family, struct address *own);
 /* Fills in this host's public addresses: out.source, or the one towards the internet (no packet is
  * sent), or out.own_addresses. */
 void doctor_learn_own(struct doctor *doctor);
