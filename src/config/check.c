@@ -317,6 +317,24 @@ static void advise_on_in(struct load *load)
                       "greylisting judge it instead"));
 }
 
+/* The mail server behind relay-in is who sends by relay-out. */
+static void advise_on_allow(struct load *load)
+{
+    const struct config *config = load->config;
+    const struct host_list *hosts = &config->in.backend.hosts;
+    char text[ADDRESS_TEXT_MAX];
+
+    if (!(config->parts & CONFIG_PART_IN) || config->out.users_file[0] != '\0' ||
+        config->out.open_relay || config->out.allow == NULL)
+        return;
+    for (size_t i = 0; i < hosts->count; i++) {
+        if (!cidr_set_contains(config->out.allow, &hosts->items[i]))
+            load_advise(load, config_lookup(&load->file, "out.allow"), "out.allow",
+                        _("%s, the mail server of in.backend, is not in it: its mail is refused"),
+                        address_format_ip(&hosts->items[i], text));
+    }
+}
+
 /* A listener that the internet can reach. */
 static void advise_on_out(struct load *load)
 {
@@ -378,6 +396,7 @@ void check_settings(struct load *load)
     if (config->parts & CONFIG_PART_OUT) {
         check_out(load);
         advise_on_out(load);
+        advise_on_allow(load);
     }
     if (strchr(config->hostname, '.') == NULL && !load_is_wrong(load, "hostname"))
         load_advise(load, config_lookup(&load->file, "hostname"), "hostname",

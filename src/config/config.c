@@ -356,6 +356,22 @@ static unsigned find_parts(struct load *load, unsigned parts)
     return parts != 0 ? parts : CONFIG_PART_IN;
 }
 
+/* Editors of documents make them, and all of them begin with these octets in UTF-8. */
+static bool has_typographic_marks(const char *name, unsigned number)
+{
+    FILE *file = fopen(name, "re");
+    char *line = NULL;
+    size_t size = 0;
+    bool found = false;
+
+    for (unsigned i = 1; file != NULL && i <= number && getline(&line, &size, file) >= 0; i++)
+        found = i == number && strstr(line, "\xe2\x80") != NULL;
+    free(line);
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
+
 static int read_file(struct load *load)
 {
     static const char byte_order_mark[] = BYTE_ORDER_MARK;
@@ -378,8 +394,12 @@ static int read_file(struct load *load)
     fclose(file);
     if (result == CONFIG_TRUE)
         return 0;
-    load_complain_at(load, config_error_file(&load->file), (unsigned)config_error_line(&load->file),
-                     "", config_error_text(&load->file));
+    const char *wrong = config_error_file(&load->file);
+    unsigned line = (unsigned)config_error_line(&load->file);
+    load_complain_at(load, wrong, line, "",
+                     has_typographic_marks(wrong != NULL ? wrong : load->name, line)
+                         ? _("syntax error: the quotation marks are not plain ones (\")")
+                         : config_error_text(&load->file));
     return -1;
 }
 

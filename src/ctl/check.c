@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -137,13 +138,28 @@ static void check_advise_listeners(const struct config *config, const char *opti
     }
 }
 
+/* relay-out makes the spool's last folder by itself, and no other. */
+static bool check_has_parent(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char parent[PATH_MAX];
+
+    snprintf(parent, sizeof parent, "%.*s", slash != NULL ? (int)(slash - path) : 0, path);
+    return parent[0] == '\0' || access(parent, F_OK) == 0;
+}
+
 static void check_advise_spool(const struct config *config, const struct passwd *user)
 {
     const char *spool = config->out.spool;
     struct stat facts;
     struct statvfs room;
 
-    if (spool[0] == '\0' || stat(spool, &facts) != 0 || statvfs(spool, &room) != 0)
+    if (spool[0] == '\0')
+        return;
+    if (!check_has_parent(spool))
+        check_say(config, "out.spool", "%s: %s: install -d -m 700 -o %s %s", spool,
+                  strerror(ENOENT), config->user, spool);
+    if (stat(spool, &facts) != 0 || statvfs(spool, &room) != 0)
         return;
     if (user != NULL && facts.st_uid != user->pw_uid)
         check_say(config, "out.spool", _("%s does not belong to %s: chown -R %s: %s"), spool,

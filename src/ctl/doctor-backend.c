@@ -40,6 +40,24 @@ static void backend_client(struct address *client, const char *text)
     client->port = 40000;
 }
 
+/* Postfix's words for smtpd_client_connection_count_limit. */
+static bool backend_is_full(const struct doctor_hop *hop)
+{
+    return strstr(hop->trouble, "too many connections") != NULL;
+}
+
+/* What to do when it is not open. */
+static void backend_advise_away(const struct config_backend *backend, const struct doctor_hop *hop,
+                                struct doctor_finding *finding)
+{
+    if (backend_is_full(hop))
+        doctor_advise(finding, "smtpd_client_connection_count_limit = %" PRId64,
+                      backend->max_sessions);
+    else
+        doctor_advise(finding, _("wg show; ping the mail server; is it running, does its firewall "
+                                 "let this host in?"));
+}
+
 /* The first host of the backend that answers; false, and the finding cannot tell. */
 static bool backend_open(const struct doctor *doctor, struct doctor_hop *hop,
                          const struct address *client, struct doctor_finding *finding)
@@ -50,7 +68,12 @@ static bool backend_open(const struct doctor *doctor, struct doctor_hop *hop,
         if (doctor_hop_open(doctor, hop, backend, &backend->hosts.items[i], client))
             return true;
     }
-    doctor_say(finding, DOCTOR_UNKNOWN, _("the mail server was not got to: %s"), hop->trouble);
+    /* The checks are many at once, as clients are; whichever meets the limit tells. */
+    bool full = backend_is_full(hop);
+    doctor_say(finding, full ? DOCTOR_WARNING : DOCTOR_UNKNOWN,
+               _("the mail server was not got to: %s"), hop->trouble);
+    if (full)
+        backend_advise_away(backend, hop, finding);
     return false;
 }
 
@@ -65,9 +88,7 @@ static void backend_up(const struct doctor *doctor, struct doctor_finding *findi
         address_format_endpoint(&backend->hosts.items[i], host);
         if (!open) {
             doctor_say(finding, DOCTOR_FAILED, "%s: %s", host, hop.trouble);
-            doctor_advise(finding,
-                          _("wg show; ping the mail server; is it running, does its firewall "
-                            "let this host in?"));
+            backend_advise_away(backend, &hop, finding);
             return;
         }
         if (hop.greeting_ms > BACKEND_SLOW_MS) {
@@ -160,7 +181,7 @@ static void backend_introduces(const struct doctor *doctor, struct doctor_findin
     else
         doctor_advise(finding,
                       _("at the mail server: smtpd_authorized_xclient_hosts = %s; postscreen "
-                        "must list it too"),
+                        "must list it too; Docker may show it as another: see the server's log"),
                       own);
 }
 

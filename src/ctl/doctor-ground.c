@@ -19,6 +19,7 @@
 
 #include "base/i18n.h"
 #include "ctl/ports.h"
+#include "server/stats-read.h"
 
 #define GROUND_FULL_PERCENT 80
 
@@ -75,12 +76,37 @@ static void ground_keep_warning(void *context, const char *text)
         doctor_say(finding, DOCTOR_WARNING, "%s", text);
 }
 
+/* Edited, and not reloaded. A daemon that does not run is another check's. */
+static void ground_newer(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    static const unsigned daemons[] = {COUNTERS_IN, COUNTERS_OUT};
+    static const unsigned parts[] = {CONFIG_PART_IN, CONFIG_PART_OUT};
+    struct stats stats;
+    struct error err;
+
+    for (size_t i = 0; i < 2 && finding->outcome == DOCTOR_OK; i++) {
+        if (!(doctor->config->parts & parts[i]) ||
+            stats_ask(&stats, doctor->config->control, daemons[i], &err) != CONTROL_ANSWERED)
+            continue;
+        const char *file = stats_newer_file(&stats), *program = stats_program(daemons[i]);
+        if (file != NULL) {
+            doctor_say(finding, DOCTOR_WARNING,
+                       _("%s: %s is newer than what runs: systemctl reload %s"), program, file,
+                       program);
+            doctor_advise(finding, "systemctl reload %s", program);
+        }
+        stats_free(&stats);
+    }
+}
+
 static void ground_config(const struct doctor *doctor, struct doctor_finding *finding)
 {
     doctor_say(finding, DOCTOR_OK, _("%s is valid"), doctor->config_file);
     config_warn(doctor->config, ground_keep_warning, finding);
     if (finding->outcome != DOCTOR_OK)
         doctor_advise(finding, "relayctl check -c %s", doctor->config_file);
+    else
+        ground_newer(doctor, finding);
 }
 
 /* "Name=value" lines of systemctl show. */

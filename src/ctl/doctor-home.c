@@ -73,13 +73,15 @@ static void home_2526(const struct doctor *doctor, struct doctor_finding *findin
 
     if (!home_address(doctor, AF_INET, &address, finding))
         return;
-    if (address_is_private(&address)) {
-        doctor_say(finding, DOCTOR_UNKNOWN,
-                   _("name the relay's public name, not its tunnel address"));
-        return;
-    }
     address.port = 2526;
-    if (doctor_hop_greet(doctor, &hop, &address, NULL)) {
+    bool open = doctor_hop_greet(doctor, &hop, &address, NULL);
+    if (address_is_private(&address) && open) {
+        doctor_say(finding, DOCTOR_OK, _("port 2526 answers in the tunnel"));
+    } else if (address_is_private(&address)) {
+        doctor_say(finding, DOCTOR_FAILED, _("port 2526 does not answer in the tunnel: %s"),
+                   hop.trouble);
+        doctor_advise(finding, "iifname \"wg0\" tcp dport 2526 accept; systemctl status relay-out");
+    } else if (open) {
         doctor_say(finding, DOCTOR_FAILED, _("port 2526 of %s is open to the internet"),
                    doctor->home_target);
         doctor_advise(finding, "iifname \"wg0\" tcp dport 2526 accept");
@@ -110,8 +112,9 @@ static const struct doctor_check home_checks[] = {
      N_("no mail comes in")},
     {"home-25-6", DOCTOR_NEEDS_HOME, home_port25_6, N_("Is the relay reached by IPv6?"),
      N_("senders that take IPv6 first wait in vain")},
-    {"home-2526", DOCTOR_NEEDS_HOME, home_2526, N_("Is relay-out closed to the internet?"),
-     N_("strangers can try it")},
+    {"home-2526", DOCTOR_NEEDS_HOME, home_2526,
+     N_("Is relay-out closed to the internet, and open in the tunnel?"),
+     N_("strangers can try it, or the mail server cannot send")},
     {"home-keepalive", DOCTOR_NEEDS_HOME | DOCTOR_NEEDS_ROOT, home_keepalive,
      N_("Does the tunnel stay open when idle?"),
      N_("the router forgets it, and mail cannot come in")},

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 
@@ -89,12 +88,11 @@ static unsigned long long whole(double value)
 static void status_head(struct status *status, const struct stats *stats)
 {
     const char *program = stats_program(stats->daemon), *line = stats_line(stats, "config", 0);
+    const char *newer = stats_newer_file(stats);
     const char *version = stats_line(stats, "daemon", 0), *since = stats_line(stats, "since", 0);
     int64_t read_at = line != NULL ? strtoll(line, NULL, 10) : 0;
-    const char *file = line != NULL ? strchr(line, ' ') : NULL;
     char span[32], at[64] = "?";
     struct tm tm;
-    struct stat st;
     time_t when = (time_t)read_at;
 
     if (localtime_r(&when, &tm) != NULL)
@@ -107,9 +105,9 @@ static void status_head(struct status *status, const struct stats *stats)
                         _("%s: the last reload failed, the old configuration is in force; relayctl "
                           "check says why"),
                         program);
-    else if (file != NULL && stat(file + 1, &st) == 0 && st.st_mtim.tv_sec > read_at)
+    else if (newer != NULL)
         status_complain(status, STATUS_WARNING,
-                        _("%s: %s is newer than what runs: systemctl reload %s"), program, file + 1,
+                        _("%s: %s is newer than what runs: systemctl reload %s"), program, newer,
                         program);
 }
 

@@ -109,8 +109,12 @@ static int load_pair(struct tls_server *server, const struct tls_pair *pair, str
                                                        GNUTLS_X509_FMT_PEM, NULL, 0);
     if (result >= 0)
         return 0;
-    error_set(err, _("cannot load the certificate %s with the key %s: %s"), pair->cert, key,
-              gnutls_strerror(result));
+    if (result == GNUTLS_E_DECRYPTION_FAILED)
+        error_set(err, _("the key %s is encrypted: openssl pkey -in %s -out %s.plain"), key, key,
+                  key);
+    else
+        error_set(err, _("cannot load the certificate %s with the key %s: %s"), pair->cert, key,
+                  gnutls_strerror(result));
     return -1;
 }
 

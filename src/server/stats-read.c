@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/i18n.h"
 
@@ -37,7 +38,7 @@ static int stats_read(struct stats *out, FILE *answer)
 }
 
 enum control_result stats_ask(struct stats *out, const char *folder, unsigned daemon,
-                           struct error *err)
+                              struct error *err)
 {
     FILE *answer;
 
@@ -104,4 +105,16 @@ double stats_value(const struct stats *stats, enum counter which, const char *la
 double stats_today(const struct stats *stats, enum counter which)
 {
     return stats_find(stats, "today", which, NULL);
+}
+
+const char *stats_newer_file(const struct stats *stats)
+{
+    const char *line = stats_line(stats, "config", 0);
+    const char *file = line != NULL ? strchr(line, ' ') : NULL;
+    struct stat facts;
+
+    return file != NULL && stat(file + 1, &facts) == 0 &&
+                   facts.st_mtim.tv_sec > strtoll(line, NULL, 10)
+               ? file + 1
+               : NULL;
 }

@@ -31,6 +31,8 @@ const char *stats_program(unsigned daemon);
 
 /* What stands behind this word in the `index`th line (from 0) that begins with it; NULL: none. */
 const char *stats_line(const struct stats *stats, const char *word, size_t index);
+/* The configuration file when it was changed after the daemon read it; else NULL. */
+const char *stats_newer_file(const struct stats *stats);
 
 /* A sample's value, and of a counter that of today; 0 when it is not there. `label` is the value of the
  * label of a COUNTER_EACH, or NULL. */
