@@ -30,12 +30,18 @@ static bool home_address(const struct doctor *doctor, int family, struct address
 
 static void home_port25(const struct doctor *doctor, struct doctor_finding *finding, int family)
 {
-    struct address address;
+    struct address address, target;
     struct doctor_hop hop;
     char words[300];
+    bool by_name = address_parse_ip(&target, doctor->home_target) != 0;
 
     if (!home_address(doctor, family, &address, finding))
         return;
+    /* By the tunnel, it is not as a stranger that one comes. */
+    if (address_is_private(&address)) {
+        finding->outcome = DOCTOR_SKIPPED;
+        return;
+    }
     address.port = 25;
     if (!doctor_hop_greet(doctor, &hop, &address, NULL)) {
         doctor_say(finding, DOCTOR_UNKNOWN,
@@ -46,7 +52,7 @@ static void home_port25(const struct doctor *doctor, struct doctor_finding *find
     doctor_hop_words(&hop, words, sizeof words);
     if (!reply_is_positive(&hop.reply))
         doctor_say(finding, DOCTOR_WARNING, _("it turns this line away: %s"), words);
-    else if (strstr(words, doctor->home_target) == NULL)
+    else if (by_name && strstr(words, doctor->home_target) == NULL)
         doctor_say(finding, DOCTOR_WARNING,
                    _("another name greets: %s (does the line's provider "
                      "intercept port 25?)"),
