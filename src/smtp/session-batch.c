@@ -8,10 +8,10 @@
  */
 #include "smtp/session-internal.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/buffer.h"
 
 #define EARLY_DATA_MAX (1024 * 1024) /* octets: seconds of a slow line, not minutes */
 
@@ -55,8 +55,11 @@ void session_batch_add(struct session *session, const struct recipient *recipien
 
 static void note_recipient(struct session *session, const char *mailbox)
 {
-    int len = snprintf(session->recipient, sizeof session->recipient, "%s", mailbox);
-    session->recipient_is_cut = (size_t)len >= sizeof session->recipient;
+    struct buffer recipient;
+
+    buffer_init(&recipient, session->recipient, sizeof session->recipient);
+    buffer_add_some(&recipient, mailbox, strlen(mailbox));
+    session->recipient_is_cut = mailbox[recipient.len] != '\0';
 }
 
 static void session_batch_count_recipient(struct session *session, const char *mailbox,

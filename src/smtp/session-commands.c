@@ -253,16 +253,16 @@ static void act_mail(struct session *session, const struct command *command)
 /* Each route has limits of its own, within what was offered. Where that has changed since, it is the
  * next EHLO that tells. */
 static enum own_reply session_check_route(const struct session *session,
-                                          const struct path *recipient,
-                                          const struct session_offer *offer, const void *route)
+                                          const struct path *recipient, const void *route)
 {
     const struct envelope *envelope = session->envelope;
-    struct session_offer own;
+    struct session_offer own, all;
 
     session_offer_route(session, route, &own);
-    if ((recipient->is_utf8 || envelope->is_utf8) && !(own.extensions & EXTENSION_SMTPUTF8))
-        return offer->extensions & EXTENSION_SMTPUTF8 ? REPLY_UTF8_UNSUPPORTED
-                                                      : REPLY_BACKEND_LACKS;
+    if ((recipient->is_utf8 || envelope->is_utf8) && !(own.extensions & EXTENSION_SMTPUTF8)) {
+        session_offer(session, &all);
+        return all.extensions & EXTENSION_SMTPUTF8 ? REPLY_UTF8_UNSUPPORTED : REPLY_BACKEND_LACKS;
+    }
     if (envelope->size > own.size_limit)
         return REPLY_TOO_BIG;
     return session->accepted + session->batch.ask_count >= own.recipients
@@ -271,7 +271,7 @@ static enum own_reply session_check_route(const struct session *session,
 }
 
 static enum own_reply judge_recipient(struct session *session, struct path *recipient,
-                                      const struct session_offer *offer, const void **route)
+                                      const void **route)
 {
     const struct session_rules *rules = session->rules;
     enum own_reply verdict = REPLY_BAD_RECIPIENT;
@@ -282,7 +282,7 @@ static enum own_reply judge_recipient(struct session *session, struct path *reci
         return verdict;
     if (recipient->is_utf8 && !(session->offered & EXTENSION_SMTPUTF8))
         return REPLY_UTF8_UNSUPPORTED;
-    verdict = session_check_route(session, recipient, offer, *route);
+    verdict = session_check_route(session, recipient, *route);
     if (verdict != REPLY_OK)
         return verdict;
     if (session->refused_recipients >= rules->refused_recipients)
@@ -303,18 +303,16 @@ static void act_rcpt(struct session *session, const struct command *command)
 {
     struct rcpt_parameters parameters;
     struct recipient recipient;
-    struct session_offer offer;
     const void *route = NULL;
     struct reply *reply = &session->scratch->reply;
     enum own_reply verdict = parameter_reply(
         command_parse_rcpt(command, &recipient.path, &parameters), REPLY_BAD_RECIPIENT);
     bool parsed = verdict == REPLY_OK;
 
-    session_offer(session, &offer);
     if (parsed && parameters.dsn && !(session->offered & EXTENSION_DSN))
         verdict = REPLY_UNKNOWN_PARAMETER;
     if (verdict == REPLY_OK)
-        verdict = judge_recipient(session, &recipient.path, &offer, &route);
+        verdict = judge_recipient(session, &recipient.path, &route);
     if (verdict == REPLY_OK) {
         strcpy(recipient.notify, parameters.notify);
         strcpy(recipient.orcpt, parameters.orcpt);
