@@ -25,7 +25,7 @@ struct question {
     void *context;
     bool asked; /* libunbound has it; else it waits for another context */
     int type;
-    char name[]; /* to be asked again when the servers have changed */
+    char *name; /* behind the struct; to be asked again when the servers have changed */
 };
 
 /* A file as it was when it was read; all zero: it was not there. */

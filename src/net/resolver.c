@@ -123,7 +123,8 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
                                   .deadline = deadline,
                                   .callback = callback,
                                   .context = context,
-                                  .type = type};
+                                  .type = type,
+                                  .name = (char *)(question + 1)};
     memcpy(question->name, name, name_size);
     pthread_mutex_lock(&resolver->lock);
     if (!resolver->ending && resolver->question_count < RESOLVER_QUESTIONS_MAX &&

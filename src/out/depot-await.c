@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/condition.h"
 #include "out/depot-internal.h"
 #include "out/leg.h"
 
@@ -84,8 +85,25 @@ struct awaited *depot_take_awaited(struct depot *depot, uint64_t id, const char 
         awaited = awaited->next;
     if (awaited != NULL)
         awaited->taken = true;
+    pthread_cond_broadcast(&depot->taken);
     pthread_mutex_unlock(&depot->lock);
     return awaited;
+}
+
+void depot_see_awaited_taken(struct depot *depot, struct deadline deadline)
+{
+    bool in_time = true;
+
+    pthread_mutex_lock(&depot->lock);
+    for (const struct awaited *one = depot->awaited; one != NULL && in_time;) {
+        if (one->taken) {
+            one = one->next;
+            continue;
+        }
+        in_time = condition_wait(&depot->taken, &depot->lock, deadline);
+        one = depot->awaited; /* the list may be another one now */
+    }
+    pthread_mutex_unlock(&depot->lock);
 }
 
 static void awaited_unlink(struct depot *depot, const struct awaited *awaited)
@@ -115,6 +133,7 @@ void depot_unawait(struct depot *depot, uint64_t id)
         service_unref(&((struct outbound *)one->leg->out)->service);
         free(one);
     }
+    pthread_cond_broadcast(&depot->taken);
     pthread_mutex_unlock(&depot->lock);
 }
 

@@ -29,6 +29,8 @@ struct depot {
     pthread_mutex_t lock;
     struct outbound *current; /* a reference, under the lock */
     struct awaited *awaited;  /* under the lock */
+    pthread_cond_t taken;     /* one of them was taken, or taken out */
+    bool winding_down;
 };
 
 /* The message is about to be stored, and this leg to be its next hop's. False when out of memory. */
@@ -39,6 +41,8 @@ struct awaited *depot_take_awaited(struct depot *depot, uint64_t id, const char 
 void depot_drop_awaited(struct depot *depot, struct awaited *awaited);
 /* Takes those of a message out again, which are the caller's as before. */
 void depot_unawait(struct depot *depot, uint64_t id);
+/* Until a delivery waits for each of them, which is at once where a thread is free. */
+void depot_see_awaited_taken(struct depot *depot, struct deadline deadline);
 /* What has not got as far as the end of its data is given up. */
 void depot_stop_awaited(struct depot *depot);
 void depot_free_awaited(struct depot *depot);

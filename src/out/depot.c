@@ -8,6 +8,7 @@
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
 #include "out/depot-internal.h"
@@ -28,7 +29,7 @@ struct depot *depot_open(const struct config *config, struct error *err)
         .reserve_files = RESERVE_FILES,
     };
 
-    if (depot == NULL || folder == NULL) {
+    if (depot == NULL || folder == NULL || condition_init(&depot->taken) != 0) {
         error_set(err, _("out of memory"));
         free(folder);
         free(depot);
@@ -109,6 +110,11 @@ int depot_use(struct depot *depot, struct outbound *out, struct error *err)
 
 void depot_wind_down(struct depot *depot)
 {
+    /* A message that was stored a moment ago is still to be taken up by the delivery that waits for its
+     * next hops: they would be given it again otherwise. */
+    if (depot->pool != NULL && !depot->winding_down)
+        depot_see_awaited_taken(depot, deadline_in_ms(RECORDING_MS));
+    depot->winding_down = true;
     if (depot->pool != NULL)
         delivery_wind_down(depot->pool);
     depot_stop_awaited(depot);
@@ -147,6 +153,7 @@ bool depot_close(struct depot *depot, struct deadline deadline)
     depot_forget(depot->current);
     depot_forget(depot->first);
     pthread_mutex_destroy(&depot->lock);
+    pthread_cond_destroy(&depot->taken);
     free(depot->folder);
     free(depot);
     return true;
