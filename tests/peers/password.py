@@ -28,12 +28,17 @@ def wait_for(condition):
         time.sleep(0.01)
 
 
+def heed_signals():
+    """Whoever started this may ignore some of them (nohup, a shell's background)."""
+    for number in ENDING + (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def at_terminal():
     """The process and the terminal's end, with the echo off: it asks."""
     pid, terminal = pty.fork()
     if pid == 0:
-        for number in ENDING:  # whoever started this may ignore some of them (nohup)
-            signal.signal(number, signal.SIG_DFL)
+        heed_signals()
         os.execv(RELAYCTL, ["relayctl", "password", "-c", CONFIG, USERS, "ann"])
     wait_for(lambda: not echoes(terminal))
     return pid, terminal
@@ -80,6 +85,7 @@ def stopped_and_continued():
     # A process group of its own in the session: one without a parent there is not stopped.
     shell, terminal = pty.fork()
     if shell == 0:
+        heed_signals()
         os.execv("/bin/bash", ["bash", "--norc", "-im", "-c",
                                f"{RELAYCTL} password -c {CONFIG} {USERS} ann; fg"])
     wait_for(lambda: not echoes(terminal))
