@@ -115,7 +115,7 @@ differs("hop", "out", r"^(mail|rcpt|dot): garbage \|\| Postfix (bounced|sent), h
         "Postfix passes over a line that is no reply and takes the reply to its next command for it, QUIT's for the message's")
 POSTFIX = tuple(map(int, re.findall(r"\d+", subprocess.run(["postconf", "-dh", "mail_version"], check=True, capture_output=True,
                                                            text=True).stdout)[:2]))
-if POSTFIX >= (3, 8):
+if POSTFIX >= (3, 9):
     differs("shape", "in out", "^mbox line, then a blank .*text: ",
             "newer versions keep the line that goes on behind a mailbox file's, as it came")
 
