@@ -13,7 +13,7 @@
 #include "base/lock.h"
 #include "spool/spool.h"
 
-#define SPOOL_EDIT_LOCKS 64 /* edits of messages whose ids differ in the last bits run at once */
+#define SPOOL_EDIT_LOCKS 32 /* edits of messages whose ids differ in the last bits run at once */
 #define SPOOL_EDIT_STAMPS 1024
 
 #define SPOOL_RENAMES_MAX 2
