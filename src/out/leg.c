@@ -265,16 +265,6 @@ static void leg_ask(struct leg *leg, const struct recipient *const *who, size_t 
     transaction_send_batch(&leg->transaction, COURIER_NOTHING);
 }
 
-/* No longer than it is; NULL when out of memory. */
-static struct reply *leg_copy_reply(const struct reply *reply)
-{
-    size_t size = offsetof(struct reply, text) + reply->len + 1;
-    struct reply *copy = malloc(size);
-    if (copy != NULL)
-        memcpy(copy, reply, size);
-    return copy;
-}
-
 static void leg_hear(struct leg *leg, const size_t *which, size_t count)
 {
     struct reply reply;
@@ -283,7 +273,7 @@ static void leg_hear(struct leg *leg, const size_t *which, size_t count)
         transaction_recipient_reply(&leg->transaction, &reply);
         leg_heed_tls(leg, &reply);
         free(leg->replies[which[i]]);
-        leg->replies[which[i]] = leg_copy_reply(&reply);
+        leg->replies[which[i]] = reply_dup(&reply);
     }
     if (leg->transaction.judged)
         leg_heed_tls(leg, &leg->transaction.verdict);
@@ -339,7 +329,7 @@ void leg_ask_batch(struct leg *leg)
     for (size_t i = 0; i < leg->batch_count; i++) {
         if (leg->replies[i] != NULL && reply_is_positive(leg->replies[i])) {
             free(leg->replies[i]);
-            leg->replies[i] = leg_copy_reply(&leg->transaction.verdict);
+            leg->replies[i] = reply_dup(&leg->transaction.verdict);
         }
     }
 }
@@ -364,7 +354,7 @@ void leg_recipient_reply(struct leg *leg, struct reply *reply)
         reply_own(reply, REPLY_BACKEND_BUSY);
         return;
     }
-    memcpy(reply, heard, offsetof(struct reply, text) + heard->len + 1);
+    reply_copy(reply, heard);
     leg_soften(leg, reply);
 }
 

@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buffer.h"
@@ -113,9 +114,23 @@ void reply_clear(struct reply *reply)
     reply->text[0] = '\0';
 }
 
+/* Octets of it that are in use. */
+static size_t reply_size(const struct reply *reply)
+{
+    return offsetof(struct reply, text) + reply->len + 1;
+}
+
 void reply_copy(struct reply *to, const struct reply *from)
 {
-    memmove(to, from, offsetof(struct reply, text) + from->len + 1);
+    memmove(to, from, reply_size(from));
+}
+
+struct reply *reply_dup(const struct reply *reply)
+{
+    struct reply *copy = malloc(reply_size(reply));
+    if (copy != NULL)
+        memcpy(copy, reply, reply_size(reply));
+    return copy;
 }
 
 /* Cleaned, and cut to what is looked at. */

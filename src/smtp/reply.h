@@ -69,6 +69,8 @@ void reply_clear(struct reply *reply);
 
 /* As an assignment, without the octets behind the text. */
 void reply_copy(struct reply *to, const struct reply *from);
+/* A copy no longer than the text needs, for reading only, to be freed by free(); NULL when out of memory. */
+struct reply *reply_dup(const struct reply *reply);
 
 /* The octets of the enhanced code at text[0..len): class "." subject "." detail (RFC 3463 2), the class
  * that of the reply's code. 0: there is none. */
