@@ -82,7 +82,7 @@ uninstall-local:
 	  rm -f '$(DESTDIR)$(sysconfdir)/postern/relay.conf'; fi
 
 dist_doc_DATA += data/units/socket-activation.conf
-CLEANFILES += relay-in.service relay-in.socket relay-out.service usr.sbin.relay-in usr.sbin.relay-out \
+CLEANFILES += $(daemon_units) $(daemon_profiles) \
   install-certificate certbot-hook acme.sh/postern.sh
 EXTRA_DIST += data/local.mk data/units/relay-in.service.in data/units/relay-in.socket.in \
   data/units/relay-out.service.in data/units/sandbox.conf \
