@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/i18n.h"
-#include "net/dnsbl-zone.h"
+#include "dns/dnsbl-zone.h"
 #include "net/endpoint.h"
 
 #define WORKERS_SPARE 8 /* for those who have no session with the backend (yet) */

@@ -21,7 +21,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "net/listener.h"
-#include "net/resolver.h"
+#include "dns/resolver.h"
 #include "net/tls.h"
 
 #define CONFIG_HOSTS_MAX 8

@@ -14,7 +14,7 @@
 #include "base/i18n.h"
 #include "base/utf8.h"
 #include "config/values.h"
-#include "net/dns-name.h"
+#include "dns/name.h"
 #include "net/endpoint.h"
 #include "smtp/path.h"
 

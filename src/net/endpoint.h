@@ -12,7 +12,7 @@
 
 #include "base/address.h"
 #include "base/error.h"
-#include "net/dns-name.h"
+#include "dns/name.h"
 
 struct endpoint {
     char host[DNS_NAME_MAX]; /* as it was written, without brackets and port */

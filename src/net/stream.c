@@ -506,7 +506,7 @@ enum io_result stream_begin_tls_server(struct stream *stream, struct tls_server 
     return begin_handshake(stream);
 }
 
-enum io_result stream_continue_tls(struct stream *stream, struct deadline patience,
+enum io_result stream_continue_tls(struct stream *stream, struct deadline linger,
                                    struct deadline deadline, struct error *err)
 {
     enum io_result result = stream->broken ? IO_FAILED : IO_OK;
@@ -514,13 +514,13 @@ enum io_result stream_continue_tls(struct stream *stream, struct deadline patien
 
     stream->wants_output = false;
     while (result == IO_OK &&
-           (step = tls_session_handshake(stream->tls, may_wait(stream, patience), err)) != 0) {
+           (step = tls_session_handshake(stream->tls, may_wait(stream, linger), err)) != 0) {
         if (step == TLS_BROKEN)
             result = stream_fail(stream);
         else if (step == TLS_WANT_READ)
-            result = wait_for(stream, POLLIN, patience);
+            result = wait_for(stream, POLLIN, linger);
         else
-            result = wait_for(stream, POLLOUT, stream->keeps_output ? patience : deadline);
+            result = wait_for(stream, POLLOUT, stream->keeps_output ? linger : deadline);
         stream->wants_output = result == IO_TIMEOUT && step == TLS_WANT_WRITE;
     }
     if (result == IO_OK)

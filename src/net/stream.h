@@ -171,11 +171,11 @@ bool stream_has_injected_input(const struct stream *stream);
 enum io_result stream_start_tls_server(struct stream *stream, struct tls_server *server,
                                        struct deadline deadline, struct error *err);
 /* The same in steps: begin once, then go on until it is not IO_TIMEOUT. Each step waits for the
- * client until `patience` at most, and to write until `deadline`; on a stream that keeps its output
- * for both until `patience`, and `wants_output` says for which. IO_TIMEOUT breaks nothing. */
+ * client until `linger` at most, and to write until `deadline`; on a stream that keeps its output
+ * for both until `linger`, and `wants_output` says for which. IO_TIMEOUT breaks nothing. */
 enum io_result stream_begin_tls_server(struct stream *stream, struct tls_server *server,
                                        struct error *err);
-enum io_result stream_continue_tls(struct stream *stream, struct deadline patience,
+enum io_result stream_continue_tls(struct stream *stream, struct deadline linger,
                                    struct deadline deadline, struct error *err);
 /* `server_name` goes out as SNI and is what a certificate is checked against; NULL: none. `judge`
  * checks instead of that, where it is not NULL. */

@@ -47,7 +47,7 @@ static void admission_log_over(struct connections *all, const struct address *cl
 static void admission_count(struct connections *all, const struct service *service,
                             const struct address *client, struct admission *admission)
 {
-    static const struct session_bar later = {
+    static const struct session_deferral later = {
         451, "4.7.1", "Too many connections from your network, try again later"};
     struct clients_limits twice = {2 * service->limits.connections,
                                    2 * service->limits.network_connections, 0, 0};
@@ -63,7 +63,7 @@ static void admission_count(struct connections *all, const struct service *servi
     admission_log_over(all, client, result);
     if (service->over_limit == SERVICE_OVER_TEMPFAIL && result != CLIENTS_NO_MEMORY &&
         clients_enter(all->clients, client, &twice, now) == CLIENTS_OK)
-        admission->bar = &later;
+        admission->deferral = &later;
     else if (result == CLIENTS_CONNECTIONS || result == CLIENTS_RATE)
         admission->why = REPLY_CLIENT_LIMIT;
     else
@@ -92,9 +92,9 @@ struct admission admission_judge(struct connections *all, const struct service *
 struct admission admission_judge_balancer(struct connections *all, const struct service *service,
                                           const struct address *balancer)
 {
-    static const struct session_bar nameless = {
+    static const struct session_deferral nameless = {
         451, "4.7.1", "The load balancer names no client, and may not send mail itself"};
-    struct admission admission = {.why = REPLY_OK, .allowed = true, .bar = &nameless};
+    struct admission admission = {.why = REPLY_OK, .allowed = true, .deferral = &nameless};
 
     admission_count(all, service, balancer, &admission);
     return admission;

@@ -14,7 +14,7 @@
 struct admission {
     enum own_reply why; /* it may not come in; has been logged */
     bool allowed;       /* no limits hold for it */
-    const struct session_bar *bar;
+    const struct session_deferral *deferral;
 };
 
 struct admission admission_judge(struct connections *all, const struct service *service,

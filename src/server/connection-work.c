@@ -43,7 +43,7 @@ static void connections_change_working(struct connections *all, int change)
     LOCK_ASSERT(&all->lock);
     ASSERT(change > 0 || working + 1 > working);
     atomic_store(&all->working, working);
-    atomic_store(&all->signals.crowded, 2 * working > all->workers);
+    atomic_store(&all->signals.half_busy, 2 * working > all->workers);
 }
 
 void connections_count_working(struct connections *all, int change)
@@ -67,7 +67,7 @@ void connection_release(struct connection *connection)
     dnsbl_end(connection->check);
     free(connection->verdict);
     reverse_leave(connection->names);
-    free(connection->own_bar);
+    free(connection->own_deferral);
     service_unref(connection->service);
     lock_take(&all->lock);
     connection->item.fd = -1;
@@ -101,7 +101,7 @@ static struct session *connection_begin_session(struct connection *connection)
                     connection->spec->implicit_tls, rules, &connection->all->signals);
     if (session == NULL)
         return NULL;
-    session_set_bar(session, connection->bar);
+    session_set_deferral(session, connection->deferral);
     session_set_wakeup(session, &connection->wakeup);
     session_set_names(session, connection->names);
     connection->names = NULL;

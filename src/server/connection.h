@@ -68,8 +68,8 @@ struct connection {
     bool holds_next_hop; /* CONNECTION_WAITING: it has begun something there */
     bool is_waited_for;  /* ... and its client makes it wait: counted in waiting_transactions */
     bool wants_slot;     /* ... or it waits for a place there: counted in waiting_slots */
-    const struct session_bar *bar; /* may talk, but not send; NULL: it may */
-    struct session_bar *own_bar;   /* it is this one; owned */
+    const struct session_deferral *deferral; /* may talk, but not send; NULL: it may */
+    struct session_deferral *own_deferral;   /* it is this one; owned */
     /* Of the greeting. */
     struct reverse_lookup *names;  /* of the client, until there is a session */
     struct dnsbl_check *check;     /* under way or done */

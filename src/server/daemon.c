@@ -22,7 +22,7 @@
 #include "base/deadline.h"
 #include "base/i18n.h"
 #include "base/log.h"
-#include "net/resolver.h"
+#include "dns/resolver.h"
 #include "server/daemon-internal.h"
 #include "server/gate.h"
 #include "server/privileges.h"

@@ -21,8 +21,8 @@
 
 #include "base/address.h"
 #include "base/error.h"
-#include "net/dnsbl-zone.h"
-#include "net/resolver.h"
+#include "dns/dnsbl-zone.h"
+#include "dns/resolver.h"
 
 #define DNSBL_TIMEOUT_MS 3000 /* default */
 #define DNSBL_ZONES_MAX 32

@@ -116,16 +116,16 @@ static void greeting_refuse_listed(struct connection *connection)
 static bool greeting_bar(struct connection *connection)
 {
     char ip[ADDRESS_TEXT_MAX];
-    struct session_bar *bar = malloc(sizeof *bar);
+    struct session_deferral *deferral = malloc(sizeof *deferral);
 
-    if (bar == NULL)
+    if (deferral == NULL)
         return false;
-    bar->code = 451;
-    strcpy(bar->enhanced, "4.7.1");
-    snprintf(bar->text, sizeof bar->text,
+    deferral->code = 451;
+    strcpy(deferral->enhanced, "4.7.1");
+    snprintf(deferral->text, sizeof deferral->text,
              "Service unavailable; client [%s] blocked using %s, try again later",
              address_format_ip(&connection->client, ip), connection->verdict->worst);
-    connection->bar = connection->own_bar = bar;
+    connection->deferral = connection->own_deferral = deferral;
     return true;
 }
 
@@ -218,26 +218,27 @@ static void greeting_happened(struct waiter_item *item, unsigned what)
 
 /* A client that XCLIENT names. */
 
-/* What is said to a session that waits, as a bar that the connection owns; without memory for it the
+/* What is said to a session that waits, as a deferral that the connection owns; without memory for it the
  * words are those of a busy server. */
-static const struct session_bar *greeting_keep(struct connection *connection,
-                                               const struct reply *reply)
+static const struct session_deferral *greeting_keep(struct connection *connection,
+                                                    const struct reply *reply)
 {
-    static const struct session_bar busy = {421, "4.3.2", "Server busy, try again later"};
-    struct session_bar *bar = malloc(sizeof *bar);
+    static const struct session_deferral busy = {421, "4.3.2", "Server busy, try again later"};
+    struct session_deferral *deferral = malloc(sizeof *deferral);
 
-    if (bar == NULL)
+    if (deferral == NULL)
         return &busy;
-    bar->code = reply->code;
-    snprintf(bar->enhanced, sizeof bar->enhanced, "%s", reply->enhanced);
-    snprintf(bar->text, sizeof bar->text, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
-    free(connection->own_bar);
-    return connection->own_bar = bar;
+    deferral->code = reply->code;
+    snprintf(deferral->enhanced, sizeof deferral->enhanced, "%s", reply->enhanced);
+    snprintf(deferral->text, sizeof deferral->text, "%.*s", (int)strcspn(reply->text, "\n"),
+             reply->text);
+    free(connection->own_deferral);
+    return connection->own_deferral = deferral;
 }
 
-static void greeting_go_on(struct connection *connection, const struct session_bar *refusal)
+static void greeting_go_on(struct connection *connection, const struct session_deferral *refusal)
 {
-    session_admit(connection->session, refusal, connection->bar, connection->allowed);
+    session_admit(connection->session, refusal, connection->deferral, connection->allowed);
     connection_hand_over(connection);
 }
 
@@ -253,7 +254,7 @@ static void greeting_readmit(struct connection *connection)
     struct admission admission = admission_judge(all, connection->service, &connection->client);
     connection->counted = admission.why == REPLY_OK;
     connection->allowed = admission.allowed;
-    connection->bar = admission.bar;
+    connection->deferral = admission.deferral;
     if (admission.why != REPLY_OK) {
         reply_own(&reply, admission.why);
         greeting_go_on(connection, greeting_keep(connection, &reply));
@@ -301,7 +302,7 @@ void greeting_begin(struct connection *connection, const struct admission *admis
     ASSERT(connection->stage == CONNECTION_PROXY && admission->why == REPLY_OK);
     connection->counted = true;
     connection->allowed = admission->allowed;
-    connection->bar = admission->bar;
+    connection->deferral = admission->deferral;
     connection->item.happened = greeting_happened;
     connection->readmit = greeting_readmit;
     connection->judged = greeting_take_late_verdict;

@@ -19,7 +19,7 @@
 
 #include "base/address.h"
 #include "base/wakeup.h"
-#include "net/reverse.h"
+#include "dns/reverse.h"
 #include "net/stream.h"
 #include "smtp/command.h"
 #include "smtp/path.h"

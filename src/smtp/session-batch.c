@@ -79,7 +79,7 @@ static void session_batch_count_recipient(struct session *session, const char *m
     session_log_reject(session, "RCPT", mailbox, reply);
 }
 
-/* A next hop's 421 is passed on, and ends the session, only where no further reply is owed. */
+/* A next hop's 421 is passed on, and ends the session, only where no further reply is pending_reply. */
 static void put_in_order(struct session *session, struct reply *reply, bool last)
 {
     if (reply->code == 421 && !last)
@@ -125,8 +125,8 @@ static bool await_data(struct session *session, enum courier_data data)
     struct reply *reply = &session->scratch->reply;
     struct courier *courier = session->courier;
 
-    session->unheard = data == COURIER_DATA && may_begin_early(session);
-    if (session->unheard)
+    session->data_reply_due = data == COURIER_DATA && may_begin_early(session);
+    if (session->data_reply_due)
         return true;
     courier->ops->data_reply(courier, reply);
     if (session->accepted > 0)

@@ -31,12 +31,12 @@ void session_skip_chunk(struct session *session, uint64_t octets, const struct r
         session_reply(session, why);
         return;
     }
-    session->owed = malloc(sizeof *session->owed);
-    if (octets > session->rules->drain_octets || session->owed == NULL) {
+    session->pending_reply = malloc(sizeof *session->pending_reply);
+    if (octets > session->rules->drain_octets || session->pending_reply == NULL) {
         session_reply_own(session, REPLY_DRAIN_LIMIT);
         return;
     }
-    *session->owed = *why;
+    *session->pending_reply = *why;
     session->chunk_left = octets;
     session_enter_data(session, PHASE_SKIP);
 }
@@ -49,15 +49,15 @@ void session_take_skipped(struct session *session, const struct session_input *i
         session_consume(session, (size_t)(left - session->chunk_left));
         if (session->chunk_left > 0)
             return;
-        session_reply(session, session->owed);
+        session_reply(session, session->pending_reply);
     } else if (input->result == IO_TIMEOUT) {
         session_reply_own(session, REPLY_DRAIN_LIMIT);
     } else {
         session->vanished = true;
     }
     session_enter(session, PHASE_COMMAND);
-    free(session->owed);
-    session->owed = NULL;
+    free(session->pending_reply);
+    session->pending_reply = NULL;
 }
 
 static void skip_out_of_sequence(struct session *session, uint64_t octets)

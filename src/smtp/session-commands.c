@@ -219,7 +219,8 @@ static enum own_reply check_mail(struct session *session, const struct command *
 static void refuse_barred(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
-    reply_set(reply, session->bar->code, session->bar->enhanced, "%s", session->bar->text);
+    reply_set(reply, session->deferral->code, session->deferral->enhanced, "%s",
+              session->deferral->text);
     session->state = STATE_MAIL;
     session_log_reject(session, "MAIL", NULL, reply);
     session_end_transaction(session);
@@ -233,7 +234,7 @@ static void act_mail(struct session *session, const struct command *command)
     struct buffer id;
 
     (void)command;
-    if (session->bar != NULL) {
+    if (session->deferral != NULL) {
         refuse_barred(session);
         return;
     }

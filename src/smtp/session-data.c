@@ -237,7 +237,7 @@ static void hear_next_hop(struct session *session)
     struct reply *reply = &session->scratch->reply;
     int64_t since = deadline_now_ms();
 
-    session->unheard = false;
+    session->data_reply_due = false;
     session->courier->ops->data_reply(session->courier, reply);
     if (reply->code != 354)
         session_data_refuse(session, REPLY_OK);
@@ -255,7 +255,7 @@ void session_take_data(struct session *session, const struct session_input *inpu
 {
     const struct dataline *scanner = &session->transfer.scanner;
 
-    if (input->result == IO_OK && session->unheard)
+    if (input->result == IO_OK && session->data_reply_due)
         hear_next_hop(session);
     if (input->result == IO_OK)
         session_consume(session, take_piece(session, input->line.text, input->line.len));

@@ -81,13 +81,13 @@ struct transfer {
 
 struct session {
     struct stream stream;
-    const struct session_rules *rules; /* borrowed */
-    struct session_signals *signals;   /* borrowed */
-    const struct session_bar *bar;     /* borrowed; NULL: welcome */
-    struct session_scratch *scratch;   /* while session_run() runs, else NULL */
-    struct wakeup *wakeup;             /* borrowed; NULL: none */
-    struct courier *courier;           /* owned; NULL until the first recipient */
-    const void *route;                 /* the courier's */
+    const struct session_rules *rules;       /* borrowed */
+    struct session_signals *signals;         /* borrowed */
+    const struct session_deferral *deferral; /* borrowed; NULL: welcome */
+    struct session_scratch *scratch;         /* while session_run() runs, else NULL */
+    struct wakeup *wakeup;                   /* borrowed; NULL: none */
+    struct courier *courier;                 /* owned; NULL until the first recipient */
+    const void *route;                       /* the courier's */
     char id[20];
     enum session_state state;
     bool implicit_tls;            /* the banner is still to come, behind the handshake */
@@ -96,10 +96,10 @@ struct session {
     bool vanished;                /* nothing can be written any more */
     char helo[PATH_HELO_MAX + 1]; /* cleaned */
     struct client_identity client;
-    struct address peer;             /* the other end; the client but for XCLIENT */
-    bool introduced;                 /* by XCLIENT */
-    bool awaits_admission;           /* of whom it was introduced as */
-    const struct session_bar *refusal; /* borrowed; NULL: he is welcome */
+    struct address peer;                    /* the other end; the client but for XCLIENT */
+    bool introduced;                        /* by XCLIENT */
+    bool awaits_admission;                  /* of whom it was introduced as */
+    const struct session_deferral *refusal; /* borrowed; NULL: he is welcome */
     char user[SESSION_USER_MAX + 1]; /* who has logged in here, not at a next hop; "" = nobody */
     unsigned offered; /* extensions, in the last EHLO: a promise for as long as no other is made */
     unsigned errors, junk, refused_recipients, transactions;
@@ -125,8 +125,8 @@ struct session {
     uint64_t data_octets;
     uint64_t chunk_left;
     bool chunk_last;
-    struct reply *owed; /* said behind a skipped chunk; owned */
-    char mechanism[32]; /* of the AUTH under way */
+    struct reply *pending_reply; /* said behind a skipped chunk; owned */
+    char mechanism[32];          /* of the AUTH under way */
     unsigned auth_rounds;
     enum session_login login;
     /* The transaction. */
@@ -136,7 +136,7 @@ struct session {
     unsigned accepted, refused;                /* recipients */
     char recipient[SESSION_RECIPIENT_MAX + 1]; /* the first accepted one, cut if it is longer */
     bool recipient_is_cut;
-    bool unheard; /* the client has its 354 before the next hop's was read */
+    bool data_reply_due; /* the client has its 354 before the next hop's was read */
     struct transfer transfer;
 };
 
@@ -189,7 +189,7 @@ enum own_reply session_bind_route(struct session *session, const void *route);
 void session_batch_add(struct session *session, const struct recipient *recipient,
                        enum own_reply verdict);
 /* Hands the batch over, with what shall follow it, and puts the replies to the recipients. True
- * when the client may send mail data: the next hop waits for it, or is `unheard`. Otherwise, if any
+ * when the client may send mail data: the next hop waits for it, or is `data_reply_due`. Otherwise, if any
  * was asked for, the reply that says why is left in the scratch, not yet put, and the transaction is
  * still to be ended. */
 bool session_batch_flush(struct session *session, enum courier_data data);

@@ -2,7 +2,7 @@
  *
  * Here, and only here, a session waits for its client; who takes the input never hears of it.
  *
- * A worker waits for a client only as long as it hopes for a quick answer (its patience, next to
+ * A worker waits for a client only as long as it hopes for a quick answer (its linger, next to
  * nothing when workers are few); then the session goes back to the gate in the middle of whatever
  * it is doing, a command line, a TLS handshake, a transaction or mail data, and is resumed when
  * octets come or when it is due. So no number of slow clients holds a worker. Each kind of wait has
@@ -15,8 +15,8 @@
 #include "base/assert.h"
 
 #define REPLY_TIMEOUT_MS 60000 /* for a client to take a reply */
-#define PATIENCE_MAX_MS 250    /* a worker's */
-#define PATIENCE_CROWDED_MS 2  /* going to the gate and back costs more than a quick answer */
+#define LINGER_MAX_MS 250      /* a worker's */
+#define LINGER_CROWDED_MS 2    /* going to the gate and back costs more than a quick answer */
 #define IMPATIENT_MS 1000 /* a client that has kept its transaction waiting for so long has none */
 #define GOOD_PIECE (4 * 1024) /* octets of mail data by which a client earns patience */
 
@@ -199,16 +199,16 @@ bool session_may_speak(struct session *session)
 }
 
 /* So long a worker waits for the client. */
-static int64_t patience_ms(const struct session *session)
+static int64_t linger_ms(const struct session *session)
 {
-    bool crowded = is_stressed(session) ||
-                   atomic_load_explicit(&session->signals->crowded, memory_order_relaxed);
-    return earlier(session->rules->park_after_ms, crowded ? PATIENCE_CROWDED_MS : PATIENCE_MAX_MS);
+    bool half_busy = is_stressed(session) ||
+                     atomic_load_explicit(&session->signals->half_busy, memory_order_relaxed);
+    return earlier(session->rules->park_after_ms, half_busy ? LINGER_CROWDED_MS : LINGER_MAX_MS);
 }
 
-static struct deadline patience(const struct session *session, int64_t now)
+static struct deadline linger(const struct session *session, int64_t now)
 {
-    int64_t ms = patience_ms(session);
+    int64_t ms = linger_ms(session);
 
     if ((session->resumed && !session->progressed) ||
         (session->client_ms > IMPATIENT_MS && session_slowness_ms(session, now) > IMPATIENT_MS))
@@ -220,7 +220,7 @@ static struct deadline patience(const struct session *session, int64_t now)
 static bool should_yield(const struct session *session, int64_t now)
 {
     return now - session->run_since_ms >= SESSION_SLICE_MS &&
-           atomic_load_explicit(&session->signals->crowded, memory_order_relaxed);
+           atomic_load_explicit(&session->signals->half_busy, memory_order_relaxed);
 }
 
 static enum io_result read_unit(struct session *session, struct session_input *input,
@@ -300,7 +300,7 @@ bool session_await(struct session *session, struct session_input *input)
     if (octets && should_yield(session, now) && !stream_has_input(&session->stream))
         return false;
     atomic_fetch_add_explicit(&session->signals->patient, 1, memory_order_relaxed);
-    input->result = read_unit(session, input, patience(session, now));
+    input->result = read_unit(session, input, linger(session, now));
     atomic_fetch_sub_explicit(&session->signals->patient, 1, memory_order_relaxed);
     count_wait(session, now, octets && input->result == IO_OK);
     if (input->result != IO_TIMEOUT || is_overdue(session))
@@ -322,7 +322,7 @@ struct deadline session_reply_deadline(const struct session *session)
 {
     /* Once it did not take something in time nobody waits for it here. */
     bool waits = !stream_owes_output(&session->stream);
-    return deadline_in_ms(waits ? patience_ms(session) : 0);
+    return deadline_in_ms(waits ? linger_ms(session) : 0);
 }
 
 bool session_watch_output(struct session *session)

@@ -113,7 +113,7 @@ void session_act_xclient(struct session *session, const struct command *command)
     session->helo[0] = '\0';
     session->state = STATE_CONNECTED;
     /* What held the other end back is not the client's. */
-    session->bar = NULL;
+    session->deferral = NULL;
     enum own_reply verdict = policy->serves(policy->context, &session->client.address);
     if (verdict != REPLY_OK) {
         struct reply *reply = &session->scratch->reply;
@@ -137,12 +137,12 @@ const struct address *session_introduced(const struct session *session)
     return session->awaits_admission ? &session->client.address : NULL;
 }
 
-void session_admit(struct session *session, const struct session_bar *refusal,
-                   const struct session_bar *bar, bool unlimited)
+void session_admit(struct session *session, const struct session_deferral *refusal,
+                   const struct session_deferral *deferral, bool unlimited)
 {
     ASSERT(session->awaits_admission && session->scratch == NULL);
     session->refusal = refusal;
-    session->bar = bar;
+    session->deferral = deferral;
     session->client.unlimited = unlimited;
 }
 

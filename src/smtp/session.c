@@ -75,9 +75,9 @@ struct session *session_new(int fd, const struct address *client, const struct a
     return session;
 }
 
-void session_set_bar(struct session *session, const struct session_bar *bar)
+void session_set_deferral(struct session *session, const struct session_deferral *deferral)
 {
-    session->bar = bar;
+    session->deferral = deferral;
 }
 
 void session_set_wakeup(struct session *session, struct wakeup *wakeup)
@@ -119,7 +119,7 @@ void session_free(struct session *session)
     session_drop_courier(session);
     stream_close(&session->stream);
     reverse_leave(session->client.names);
-    free(session->owed);
+    free(session->pending_reply);
     free(session->envelope);
     free(session);
 }
@@ -195,7 +195,7 @@ void session_end_transaction(struct session *session)
     memset(&session->batch, 0, sizeof session->batch);
     memset(&session->transfer, 0, sizeof session->transfer);
     session->accepted = session->refused = 0;
-    session->unheard = false;
+    session->data_reply_due = false;
     if (session->state != STATE_CONNECTED)
         session->state = STATE_READY;
 }

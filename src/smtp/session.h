@@ -138,14 +138,14 @@ enum session_awaited {
 
 /* What the gate and all its sessions tell each other. */
 struct session_signals {
-    atomic_bool draining; /* the daemon shuts down: nothing new begins */
-    atomic_bool stressed; /* workers or connections are getting few */
-    atomic_bool crowded;  /* more than half of the workers are taken at this moment */
-    atomic_uint patient;  /* told by them: workers that only wait for a client, not for long */
+    atomic_bool draining;  /* the daemon shuts down: nothing new begins */
+    atomic_bool stressed;  /* workers or connections are getting few */
+    atomic_bool half_busy; /* more than half of the workers are taken at this moment */
+    atomic_uint patient;   /* told by them: workers that only wait for a client, not for long */
 };
 
 /* What is said to every MAIL of a client that may talk, but not send (for now). */
-struct session_bar {
+struct session_deferral {
     int code;
     char enhanced[12];
     char text[512];
@@ -160,8 +160,8 @@ struct session *session_new(int fd, const struct address *client, const struct a
                             bool implicit_tls, const struct session_rules *rules,
                             struct session_signals *signals);
 
-/* Borrows `bar` for the session's life. Before the first session_run(). */
-void session_set_bar(struct session *session, const struct session_bar *bar);
+/* Borrows `deferral` for the session's life. Before the first session_run(). */
+void session_set_deferral(struct session *session, const struct session_deferral *deferral);
 
 /* The same: called when what it awaits is granted. NULL: it is looked after at its time only. */
 void session_set_wakeup(struct session *session, struct wakeup *wakeup);
@@ -193,10 +193,10 @@ int64_t session_grace_ms(const struct session *session);
 /* XCLIENT has named this client, who is to be judged as one who connects himself; NULL: there is
  * nobody to judge. The session waits for a grant, and for session_admit() before it. */
 const struct address *session_introduced(const struct session *session);
-/* The verdict: `refusal` is said, and the session ends; NULL: it goes on, with `bar` as in
- * session_set_bar(). Both are borrowed for the session's life. */
-void session_admit(struct session *session, const struct session_bar *refusal,
-                   const struct session_bar *bar, bool unlimited);
+/* The verdict: `refusal` is said, and the session ends; NULL: it goes on, with `deferral` as in
+ * session_set_deferral(). Both are borrowed for the session's life. */
+void session_admit(struct session *session, const struct session_deferral *refusal,
+                   const struct session_deferral *deferral, bool unlimited);
 
 /* The same, on one that holds no next hop: says this and hangs up, without waiting. */
 void session_dismiss(struct session *session, enum own_reply why);

@@ -34,7 +34,7 @@ struct delivery_pool {
     pthread_t *threads;
     unsigned started;
     atomic_bool stopping;
-    atomic_uint owed; /* jobs that have an end of data out there, and no record of it yet */
+    atomic_uint unconfirmed; /* jobs that have an end of data out there, and no record of it yet */
     atomic_uint lost_notices;
     pthread_mutex_t lock; /* of what follows */
     uint64_t wakes;       /* how often something may have become due */

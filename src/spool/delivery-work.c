@@ -189,7 +189,7 @@ static void delivery_settle(struct delivery_pool *pool, const struct queue_work 
 void delivery_owe(struct delivery_job *job)
 {
     if (!job->owes)
-        atomic_fetch_add(job->owed, 1);
+        atomic_fetch_add(job->unconfirmed, 1);
     job->owes = true;
 }
 
@@ -204,7 +204,7 @@ static void delivery_take_results(struct delivery_pool *pool, const struct queue
     delivery_tell_sender(pool, work, envelope, bench, job->count);
     delivery_settle(pool, work, job, envelope, bench);
     if (job->owes)
-        atomic_fetch_sub(&pool->owed, 1);
+        atomic_fetch_sub(&pool->unconfirmed, 1);
 }
 
 static void delivery_run_job(struct delivery_pool *pool, const struct queue_work *work,
@@ -267,7 +267,7 @@ static void delivery_deliver(struct delivery_pool *pool, const struct queue_work
                                .envelope = envelope,
                                .data_fd = -1,
                                .stopping = &pool->stopping,
-                               .owed = &pool->owed};
+                               .unconfirmed = &pool->unconfirmed};
     size_t left = spool_envelope_left(envelope);
 
     if (delivery_bench_init(&bench, envelope->recipient_count, left > 0 ? left : 1) != 0) {

@@ -115,9 +115,9 @@ unsigned delivery_lost_notices(struct delivery_pool *pool)
     return atomic_load(&pool->lost_notices);
 }
 
-unsigned delivery_owed(struct delivery_pool *pool)
+unsigned delivery_unconfirmed(struct delivery_pool *pool)
 {
-    return atomic_load(&pool->owed);
+    return atomic_load(&pool->unconfirmed);
 }
 
 static void delivery_wait_as_timer(struct delivery_pool *pool, uint64_t seen, struct deadline due)

@@ -54,7 +54,7 @@ struct delivery_job {
                                         for a while, and result 0's reply says why */
     const atomic_bool *stopping;     /* set when the daemon shuts down: come to an end */
     bool interrupted;                /* for that: who is deferred has not been tried */
-    atomic_uint *owed;               /* the pool's count; see delivery_owe() */
+    atomic_uint *unconfirmed;               /* the pool's count; see delivery_owe() */
     bool owes;
 };
 
@@ -101,7 +101,7 @@ void delivery_wind_down(struct delivery_pool *pool);
 bool delivery_wait(struct delivery_pool *pool, struct deadline deadline);
 /* Of what is under way, that which a next hop may have, without its being recorded: if the process
  * ended now it would go out a second time. */
-unsigned delivery_owed(struct delivery_pool *pool);
+unsigned delivery_unconfirmed(struct delivery_pool *pool);
 
 /* Notices to senders that came to nothing since the start: refused, expired, lost by the disk. */
 unsigned delivery_lost_notices(struct delivery_pool *pool);

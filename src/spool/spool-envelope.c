@@ -11,7 +11,7 @@
 #include <strings.h>
 #include <time.h>
 
-#include "net/dns-name.h"
+#include "dns/name.h"
 
 static const struct {
     const char *name;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/dns-name.h"
+#include "dns/name.h"
 #include "server/dnsbl.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

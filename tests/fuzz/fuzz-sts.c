@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/dns-name.h"
-#include "out/sts.h"
+#include "dns/name.h"
+#include "relay-out/sts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

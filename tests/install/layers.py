@@ -13,15 +13,16 @@ SRC = sys.argv[1]
 # What each folder may include beside itself. Lower layers know nothing of upper ones, programs nothing of each other.
 LAYERS = {
     "base": [],
-    "net": ["base"],
-    "smtp": ["base", "net"],
-    "config": ["base", "net", "smtp"],
-    "spool": ["base", "net", "smtp"],
-    "server": ["base", "net", "smtp", "config"],
-    "in": ["base", "net", "smtp", "config", "server"],
-    "out": ["base", "net", "smtp", "config", "spool", "server"],
-    "ctl": ["base", "net", "smtp", "config", "spool", "server"],
-    "exporter": ["base", "net", "smtp", "config", "server"],
+    "dns": ["base"],
+    "net": ["base", "dns"],
+    "smtp": ["base", "dns", "net"],
+    "config": ["base", "dns", "net", "smtp"],
+    "spool": ["base", "dns", "net", "smtp"],
+    "server": ["base", "dns", "net", "smtp", "config"],
+    "relay-in": ["base", "dns", "net", "smtp", "config", "server"],
+    "relay-out": ["base", "dns", "net", "smtp", "config", "spool", "server"],
+    "relayctl": ["base", "dns", "net", "smtp", "config", "spool", "server"],
+    "exporter": ["base", "dns", "net", "smtp", "config", "server"],
 }
 
 
@@ -29,7 +30,7 @@ def includes():
     for path in sorted(glob.glob(f"{SRC}/*/*.[ch]")):
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                found = re.match(r'#include "([a-z]+)/([a-z0-9-]+)\.h"', line)
+                found = re.match(r'#include "([a-z-]+)/([a-z0-9-]+)\.h"', line)
                 if found:
                     yield os.path.relpath(path, SRC), number, f"{found[1]}/{found[2]}"
 
@@ -40,7 +41,7 @@ def internal(files):
     for name in files:
         with open(f"{SRC}/{name}", encoding="utf-8") as file:
             head = re.sub(r"\n \*", "", file.read(3000).split("*/")[0])
-        found = re.search(r"Internal to ([a-z]+/[a-z-]+)((?:, with [a-z-]+\.c)?)", head)
+        found = re.search(r"Internal to ([a-z-]+/[a-z-]+)((?:, with [a-z-]+\.c)?)", head)
         if name.endswith(".h") and found:
             said[os.path.splitext(name)[0]] = found[1]
             if found[2]:

@@ -1,10 +1,10 @@
-/* tests/model/decisions.c - writes the table of out/decide as the model reads it
+/* tests/model/decisions.c - writes the table of relay-out/decide as the model reads it
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <stdio.h>
 
-#include "out/decide.h"
+#include "relay-out/decide.h"
 
 /* A list of outcomes of which each one that is present stands once. */
 static enum decision ask(unsigned present)

@@ -13,7 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "net/dns-name.h"
+#include "dns/name.h"
 
 #define MESSAGE_MAX 16384
 #define UDP_MAX 1232

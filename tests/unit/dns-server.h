@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "net/resolver.h"
+#include "dns/resolver.h"
 
 struct dns_row {
     const char *name;

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "net/dns-name.h"
+#include "dns/name.h"
 
 #define TYPE_RRSIG 46
 #define TYPE_DNSKEY 48

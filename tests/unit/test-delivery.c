@@ -618,11 +618,11 @@ static void test_owed(struct fixture *f, gconstpointer data)
         g_usleep(1000);
     delivery_wind_down(f->pool);
     g_assert_false(delivery_wait(f->pool, deadline_in_ms(200)));
-    g_assert_cmpuint(delivery_owed(f->pool), ==, 1);
+    g_assert_cmpuint(delivery_unconfirmed(f->pool), ==, 1);
     for (int i = 0; i < SPOOL_EDIT_LOCKS; i++)
         lock_drop(&f->spool->edit_locks[i]);
     g_assert_true(delivery_wait(f->pool, deadline_in_ms(5000)));
-    g_assert_cmpuint(delivery_owed(f->pool), ==, 0);
+    g_assert_cmpuint(delivery_unconfirmed(f->pool), ==, 0);
     g_assert_cmpuint(queue_files(f), ==, 0);
 }
 

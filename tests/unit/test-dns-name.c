@@ -1,11 +1,11 @@
-/* tests/unit/test-dns-name.c - net/dns-name
+/* tests/unit/test-dns-name.c - dns/name
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <glib.h>
 #include <string.h>
 
-#include "net/dns-name.h"
+#include "dns/name.h"
 
 static void test_read(void)
 {

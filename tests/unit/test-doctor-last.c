@@ -1,4 +1,4 @@
-/* tests/unit/test-doctor-last.c - ctl/doctor-last
+/* tests/unit/test-doctor-last.c - relayctl/doctor-last
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -6,7 +6,7 @@
 #include <glib/gstdio.h>
 #include <utime.h>
 
-#include "ctl/doctor-last.h"
+#include "relayctl/doctor-last.h"
 
 static void test_counts(void)
 {

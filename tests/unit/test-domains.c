@@ -1,10 +1,10 @@
-/* tests/unit/test-domains.c - in/domains: which domains are ours, and whose
+/* tests/unit/test-domains.c - relay-in/domains: which domains are ours, and whose
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <glib.h>
 
-#include "in/domains.h"
+#include "relay-in/domains.h"
 
 static const struct {
     const char *domain;

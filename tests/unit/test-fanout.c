@@ -15,8 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "out/courier.h"
-#include "out/leg.h"
+#include "relay-out/courier.h"
+#include "relay-out/target.h"
 
 #define HOPS 4
 #define LINE_MAX_OCTETS 4096
@@ -39,7 +39,8 @@ struct hop {
 
 static struct hop hops[HOPS];
 static char *folder;
-static atomic_uint stalled, stalled_most; /* next hops that say nothing: now, and at most at one time */
+static atomic_uint stalled,
+    stalled_most; /* next hops that say nothing: now, and at most at one time */
 
 static bool say(int fd, const char *script, const char *usual)
 {
@@ -172,7 +173,7 @@ static void stop_hop(struct hop *hop)
 
 /* The world of one test: hops, the snapshot, a courier, a transaction. */
 struct world {
-    struct remotes *remotes;
+    struct host_cache *host_cache;
     struct outbound *out;
     struct courier *courier;
     struct client_identity client;
@@ -191,7 +192,7 @@ static void collect(void *context, const char *text)
 }
 
 /* Domains hop0.example, hop1.example ... go to the hops; dead.example to a port where nobody is, loop
- * to ourselves, two.example to hop 0 and then hop 1. */
+ * to own_addresses, two.example to hop 0 and then hop 1. */
 static struct config *make_config(const char *more)
 {
     g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
@@ -224,8 +225,8 @@ struct out_stored {
     GString *results;
     int file;         /* what was written, to be read */
     unsigned syncs;   /* that go well */
-    unsigned pending; /* legs that were handed over */
-    struct leg *legs[HOPS];
+    unsigned pending; /* targets that were handed over */
+    struct target *targets[HOPS];
     bool keeps; /* these; else they are ended at once */
     bool begins, commits;
     unsigned begun, aborted;
@@ -266,9 +267,9 @@ static int store_commit(struct out_stored *stored, const struct out_result *resu
                                results[i].delivered ? "delivered" : "left", results[i].reply->code);
     for (size_t i = 0; stored->commits && i < count; i++) {
         if (results[i].pending != NULL) {
-            stored->legs[stored->pending++] = results[i].pending; /* one recipient each */
+            stored->targets[stored->pending++] = results[i].pending; /* one recipient each */
             if (!stored->keeps)
-                leg_free(results[i].pending);
+                target_free(results[i].pending);
         }
     }
     return stored->commits ? 0 : -1;
@@ -307,8 +308,8 @@ static void open_world(struct world *world, const struct script *scripts, const 
     for (int i = 0; i < HOPS; i++)
         start_hop(&hops[i], scripts != NULL ? &scripts[i] : &usual);
     struct config *config = make_config(more);
-    world->remotes = remotes_new(&err);
-    world->out = outbound_new(config, world->remotes, NULL, &err);
+    world->host_cache = host_cache_new(&err);
+    world->out = outbound_new(config, world->host_cache, NULL, &err);
     g_assert_cmpstr(err.text, ==, "");
     world->stored = roomy_new();
     world->store = (struct out_store){world->stored, store_begin,  store_write, store_file,
@@ -327,7 +328,7 @@ static void close_world(struct world *world)
 {
     world->courier->ops->free(world->courier);
     outbound_free(world->out);
-    remotes_free(world->remotes);
+    host_cache_free(world->host_cache);
     stored_free(world->stored);
     for (int i = 0; i < HOPS; i++)
         stop_hop(&hops[i]);
@@ -1063,11 +1064,11 @@ static void test_pending(void)
         "a@hop0.example left 451;b@hop1.example left 451;c@hop2.example delivered 250;");
     g_assert_cmpint(world.stored->pending, ==, 2);
     for (int i = 0; i < 2; i++) {
-        struct leg *leg = world.stored->legs[i];
-        g_assert_true(leg_wait(leg, deadline_in_ms(10000)));
-        reply = *leg_verdict(leg);
+        struct target *target = world.stored->targets[i];
+        g_assert_true(target_wait(target, deadline_in_ms(10000)));
+        reply = *target_verdict(target);
         g_assert_cmpint(reply.code, ==, i == 0 ? 250 : 550);
-        leg_free(leg);
+        target_free(target);
     }
     close_world(&world);
     for (int k = 0; k < 3; k++)
@@ -1102,14 +1103,14 @@ static void test_stalled(void)
     /* The other has all of it in time or, on a slow machine, while this one still reads nothing. */
     g_assert_true(g_str_has_prefix(world.stored->results->str, "a@hop0.example left 451;"));
     for (unsigned i = world.stored->pending; i > 0; i--) {
-        struct leg *leg = world.stored->legs[i - 1];
+        struct target *target = world.stored->targets[i - 1];
         if (i == 2) {
-            g_assert_true(leg_wait(leg, deadline_in_ms(60000)));
-            g_assert_cmpint(leg_verdict(leg)->code, ==, 250);
+            g_assert_true(target_wait(target, deadline_in_ms(60000)));
+            g_assert_cmpint(target_verdict(target)->code, ==, 250);
         } else {
-            g_assert_false(leg_wait(leg, deadline_in_ms(0)));
+            g_assert_false(target_wait(target, deadline_in_ms(0)));
         }
-        leg_free(leg);
+        target_free(target);
     }
     close_world(&world);
     g_assert_cmpint(hops[0].dots, ==, 0);
@@ -1120,20 +1121,20 @@ static void test_stalled(void)
 static void test_places(void)
 {
     struct error err = {""};
-    struct remotes *remotes = remotes_new(&err);
+    struct host_cache *host_cache = host_cache_new(&err);
     struct remote kept;
     struct deadline soon = deadline_in_ms(50);
 
-    g_assert_cmpint(remotes_enter(remotes, "a", 1, 2, soon, &kept), ==, REMOTES_NEW);
-    g_assert_cmpint(remotes_enter(remotes, "a", 1, 2, soon, &kept), ==, REMOTES_NEW);
-    g_assert_cmpint(remotes_enter(remotes, "b", 1, 2, soon, &kept), ==, REMOTES_NEW);
-    g_assert_cmpint(remotes_enter(remotes, "a", 1, 2, soon, &kept), ==, REMOTES_FULL);
-    remotes_leave(remotes, "a");
-    g_assert_cmpint(remotes_enter(remotes, "a", 1, 2, soon, &kept), ==, REMOTES_NEW);
-    remotes_leave(remotes, "a");
-    remotes_leave(remotes, "a");
-    remotes_leave(remotes, "b");
-    remotes_free(remotes);
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 2, soon, &kept), ==, HOST_CACHE_NEW);
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 2, soon, &kept), ==, HOST_CACHE_NEW);
+    g_assert_cmpint(host_cache_enter(host_cache, "b", 1, 2, soon, &kept), ==, HOST_CACHE_NEW);
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 2, soon, &kept), ==, HOST_CACHE_FULL);
+    host_cache_leave(host_cache, "a");
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 2, soon, &kept), ==, HOST_CACHE_NEW);
+    host_cache_leave(host_cache, "a");
+    host_cache_leave(host_cache, "a");
+    host_cache_leave(host_cache, "b");
+    host_cache_free(host_cache);
 }
 
 /* Six hundred a minute: one in 100 ms, for each destination by itself. */
@@ -1151,47 +1152,47 @@ static void count_call(struct wakeup *wakeup)
 static void test_claims(void)
 {
     struct error err = {""};
-    struct remotes *remotes = remotes_new(&err);
-    struct remotes_claim claims[3] = {{0}};
+    struct host_cache *host_cache = host_cache_new(&err);
+    struct host_cache_claim claims[3] = {{0}};
     struct waker wakers[3] = {{{count_call}, 0}, {{count_call}, 0}, {{count_call}, 0}};
     struct deadline soon = deadline_in_ms(50);
     struct remote kept;
 
-    g_assert_cmpint(remotes_claim(remotes, &claims[0], "a", 1, 1, &wakers[0].base), ==, 0);
-    g_assert_cmpint(remotes_redeem(remotes, &claims[0], &kept), ==, REMOTES_NEW);
+    g_assert_cmpint(host_cache_claim(host_cache, &claims[0], "a", 1, 1, &wakers[0].base), ==, 0);
+    g_assert_cmpint(host_cache_redeem(host_cache, &claims[0], &kept), ==, HOST_CACHE_NEW);
     for (int i = 0; i < 3; i++)
-        g_assert_cmpint(remotes_claim(remotes, &claims[i], "a", 1, 1, &wakers[i].base), >, 0);
-    g_assert_cmpint(remotes_enter(remotes, "b", 1, 1, soon, &kept), ==, REMOTES_NEW);
-    remotes_leave(remotes, "b");
-    remotes_disclaim(remotes, &claims[1]);
-    remotes_leave(remotes, "a");
+        g_assert_cmpint(host_cache_claim(host_cache, &claims[i], "a", 1, 1, &wakers[i].base), >, 0);
+    g_assert_cmpint(host_cache_enter(host_cache, "b", 1, 1, soon, &kept), ==, HOST_CACHE_NEW);
+    host_cache_leave(host_cache, "b");
+    host_cache_disclaim(host_cache, &claims[1]);
+    host_cache_leave(host_cache, "a");
     g_assert_cmpint(wakers[0].calls + 2 * wakers[1].calls + 4 * wakers[2].calls, ==, 1);
-    g_assert_cmpint(remotes_claim(remotes, &claims[0], "a", 1, 1, &wakers[0].base), ==, 0);
-    g_assert_cmpint(remotes_enter(remotes, "a", 1, 1, soon, &kept), ==, REMOTES_FULL);
+    g_assert_cmpint(host_cache_claim(host_cache, &claims[0], "a", 1, 1, &wakers[0].base), ==, 0);
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 1, soon, &kept), ==, HOST_CACHE_FULL);
     /* Given up unused: the next one has it. */
-    remotes_disclaim(remotes, &claims[0]);
+    host_cache_disclaim(host_cache, &claims[0]);
     g_assert_cmpint(wakers[2].calls, ==, 1);
-    g_assert_cmpint(remotes_redeem(remotes, &claims[2], &kept), ==, REMOTES_NEW);
-    remotes_leave(remotes, "a");
-    remotes_free(remotes);
+    g_assert_cmpint(host_cache_redeem(host_cache, &claims[2], &kept), ==, HOST_CACHE_NEW);
+    host_cache_leave(host_cache, "a");
+    host_cache_free(host_cache);
 }
 
 static void test_turns(void)
 {
     struct error err = {""};
-    struct remotes *remotes = remotes_new(&err);
+    struct host_cache *host_cache = host_cache_new(&err);
     struct deadline late = deadline_in_ms(60000);
     int64_t began_ms = deadline_now_ms();
 
     for (int i = 0; i < 3; i++)
-        g_assert_true(remotes_take_turn(remotes, "a", 600, late));
+        g_assert_true(host_cache_take_turn(host_cache, "a", 600, late));
     g_assert_cmpint(deadline_now_ms() - began_ms, >=, 200);
     /* Not in time: none is taken, so who asks later waits no longer for that. */
-    g_assert_false(remotes_take_turn(remotes, "a", 1, deadline_in_ms(0)));
-    g_assert_true(remotes_take_turn(remotes, "b", 1, deadline_in_ms(0)));
-    g_assert_false(remotes_take_turn(remotes, "b", 1, deadline_in_ms(50000)));
-    g_assert_true(remotes_take_turn(remotes, "a", 600, late));
-    remotes_free(remotes);
+    g_assert_false(host_cache_take_turn(host_cache, "a", 1, deadline_in_ms(0)));
+    g_assert_true(host_cache_take_turn(host_cache, "b", 1, deadline_in_ms(0)));
+    g_assert_false(host_cache_take_turn(host_cache, "b", 1, deadline_in_ms(50000)));
+    g_assert_true(host_cache_take_turn(host_cache, "a", 600, late));
+    host_cache_free(host_cache);
 }
 
 static void count_notes(void *context, const struct remote_note *note)
@@ -1203,41 +1204,41 @@ static void count_notes(void *context, const struct remote_note *note)
 static void test_marks(void)
 {
     struct error err = {""};
-    struct remotes *remotes = remotes_new(&err);
+    struct host_cache *host_cache = host_cache_new(&err);
     char reason[REMOTE_REASON_MAX];
     struct address address;
     struct remote_host host = {"a.example", "mx.example", &address};
     unsigned notes = 0;
 
     g_assert_cmpint(address_parse_endpoint(&address, "192.0.2.1:25", 25), ==, 0);
-    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &host, reason));
-    remotes_mark(remotes, REMOTE_DEAD, &host, "no route", 60000);
-    g_assert_true(remotes_is_marked(remotes, REMOTE_DEAD, &host, reason));
+    g_assert_false(host_cache_is_marked(host_cache, REMOTE_DEAD, &host, reason));
+    host_cache_mark(host_cache, REMOTE_DEAD, &host, "no route", 60000);
+    g_assert_true(host_cache_is_marked(host_cache, REMOTE_DEAD, &host, reason));
     g_assert_cmpstr(reason, ==, "no route");
-    g_assert_false(remotes_is_marked(remotes, REMOTE_TLS_FAILED, &host, NULL));
+    g_assert_false(host_cache_is_marked(host_cache, REMOTE_TLS_FAILED, &host, NULL));
     /* Somebody else's destination with the same host. */
     host.destination = "b.example";
-    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &host, NULL));
+    g_assert_false(host_cache_is_marked(host_cache, REMOTE_DEAD, &host, NULL));
     host.destination = "a.example";
     address.port = 26;
-    g_assert_false(remotes_is_marked(remotes, REMOTE_DEAD, &host, NULL));
-    remotes_list(remotes, count_notes, &notes);
+    g_assert_false(host_cache_is_marked(host_cache, REMOTE_DEAD, &host, NULL));
+    host_cache_list(host_cache, count_notes, &notes);
     g_assert_cmpuint(notes, ==, 1);
     /* More than there is room for: the oldest go, nothing breaks. */
     for (unsigned i = 0; i < 3000; i++) {
         address.ip[2] = (uint8_t)(i >> 8);
         address.ip[3] = (uint8_t)i;
-        remotes_mark(remotes, REMOTE_DEAD, &host, "x", 60000 + i);
-        g_assert_true(remotes_is_marked(remotes, REMOTE_DEAD, &host, NULL));
+        host_cache_mark(host_cache, REMOTE_DEAD, &host, "x", 60000 + i);
+        g_assert_true(host_cache_is_marked(host_cache, REMOTE_DEAD, &host, NULL));
     }
-    remotes_mark(remotes, REMOTE_TLS_FAILED, &host, "x", 1);
+    host_cache_mark(host_cache, REMOTE_TLS_FAILED, &host, "x", 1);
     g_usleep(5000);
-    g_assert_false(remotes_is_marked(remotes, REMOTE_TLS_FAILED, &host, NULL));
-    remotes_forget_dead(remotes);
+    g_assert_false(host_cache_is_marked(host_cache, REMOTE_TLS_FAILED, &host, NULL));
+    host_cache_forget_dead(host_cache);
     notes = 0;
-    remotes_list(remotes, count_notes, &notes);
+    host_cache_list(host_cache, count_notes, &notes);
     g_assert_cmpuint(notes, ==, 0);
-    remotes_free(remotes);
+    host_cache_free(host_cache);
 }
 
 int main(int argc, char **argv)
@@ -1260,10 +1261,10 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/disk", test_disk);
     g_test_add_func("/fanout/pending", test_pending);
     g_test_add_func("/fanout/stalled", test_stalled);
-    g_test_add_func("/remotes/places", test_places);
-    g_test_add_func("/remotes/claims", test_claims);
-    g_test_add_func("/remotes/turns", test_turns);
-    g_test_add_func("/remotes/marks", test_marks);
+    g_test_add_func("/host_cache/places", test_places);
+    g_test_add_func("/host_cache/claims", test_claims);
+    g_test_add_func("/host_cache/turns", test_turns);
+    g_test_add_func("/host_cache/marks", test_marks);
     int result = g_test_run();
     g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
     g_remove(file);

@@ -34,7 +34,7 @@ static const struct {
     {"", 0},
 };
 
-/* As the session does it, in pieces of `size`; a bar is put where the message proper begins. */
+/* As the session does it, in pieces of `size`; a deferral is put where the message proper begins. */
 static char *put_bar(const char *text, size_t size)
 {
     struct mbox_lines lines = {.over = false};

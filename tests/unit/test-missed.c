@@ -1,4 +1,4 @@
-/* tests/unit/test-missed.c - in/missed
+/* tests/unit/test-missed.c - relay-in/missed
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -6,7 +6,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
-#include "in/missed.h"
+#include "relay-in/missed.h"
 
 static char *folder;
 

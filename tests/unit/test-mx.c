@@ -1,4 +1,4 @@
-/* tests/unit/test-mx.c - net/mx against a scripted name server
+/* tests/unit/test-mx.c - dns/mx against a scripted name server
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -7,7 +7,7 @@
 
 #include "dns-server.h"
 #include "dns-sign.h"
-#include "net/mx.h"
+#include "dns/mx.h"
 
 #define BIG_ADDRESSES 8 /* of big.example */
 

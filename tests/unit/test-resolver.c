@@ -1,4 +1,4 @@
-/* tests/unit/test-resolver.c - net/resolver against a scripted name server
+/* tests/unit/test-resolver.c - dns/resolver against a scripted name server
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,8 +11,8 @@
 
 #include "dns-server.h"
 #include "dns-sign.h"
-#include "net/dns-name.h"
-#include "net/resolver-internal.h"
+#include "dns/name.h"
+#include "dns/resolver-internal.h"
 
 static const struct dns_row rows[] = {
     {"a.example", DNS_TYPE_A, "192.0.2.1|192.0.2.2"},

@@ -1,4 +1,4 @@
-/* tests/unit/test-reverse.c - net/reverse against a scripted name server
+/* tests/unit/test-reverse.c - dns/reverse against a scripted name server
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "dns-server.h"
-#include "net/reverse.h"
+#include "dns/reverse.h"
 
 #define V4(last) last ".2.0.192.in-addr.arpa"
 #define V6(last) last ".0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"

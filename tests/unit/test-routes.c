@@ -6,10 +6,10 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
-#include "out/decide.h"
-#include "out/ourselves.h"
-#include "out/routes.h"
-#include "out/tlspolicy.h"
+#include "relay-out/decide.h"
+#include "relay-out/own-addresses.h"
+#include "relay-out/routes.h"
+#include "relay-out/tlspolicy.h"
 
 static char *folder;
 
@@ -272,7 +272,7 @@ static void test_ourselves(void)
 {
     g_autofree char *text = g_strdup_printf(both, "", "hello = \"hello.example\";");
     struct config *config = load(text);
-    struct ourselves ours;
+    struct own_addresses ours;
     static const struct {
         const char *ip;
         unsigned port;
@@ -281,17 +281,17 @@ static void test_ourselves(void)
         {"127.0.0.1", 25, true},    {"127.0.0.1", 2526, true}, {"127.9.9.9", 25, true},
         {"127.0.0.1", 2525, false}, {"192.0.2.1", 25, false},
     };
-    ourselves_find(&ours, config);
+    own_addresses_find(&ours, config);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct address address;
         g_assert_cmpint(address_parse_ip(&address, cases[i].ip), ==, 0);
         g_test_message("%s:%u", cases[i].ip, cases[i].port);
-        g_assert_cmpint(ourselves_listen(&ours, &address, (uint16_t)cases[i].port), ==,
+        g_assert_cmpint(own_addresses_listen(&ours, &address, (uint16_t)cases[i].port), ==,
                         cases[i].own);
     }
-    g_assert_true(ourselves_has_name(&ours, "RELAY.example"));
-    g_assert_true(ourselves_has_name(&ours, "hello.example"));
-    g_assert_false(ourselves_has_name(&ours, "relay.example.org"));
+    g_assert_true(own_addresses_has_name(&ours, "RELAY.example"));
+    g_assert_true(own_addresses_has_name(&ours, "hello.example"));
+    g_assert_false(own_addresses_has_name(&ours, "relay.example.org"));
     config_unref(config);
 }
 

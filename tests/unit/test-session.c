@@ -1073,7 +1073,7 @@ static void test_eviction(void)
     scene_close(&scene);
 
     scene_open(&scene);
-    atomic_store(&scene.signals.crowded, true);
+    atomic_store(&scene.signals.half_busy, true);
     scene.rules.park_after_ms = 60000; /* it keeps its next hop so long, but for the eviction */
     say(&scene, EHLO MAIL RCPT("unknown"), strlen(EHLO MAIL RCPT("unknown")));
     g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);

@@ -1,11 +1,11 @@
-/* tests/unit/test-slots.c - in/backend: who gets which of max_sessions, and when
+/* tests/unit/test-slots.c - relay-in/backend: who gets which of max_sessions, and when
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <glib.h>
 #include <glib/gstdio.h>
 
-#include "in/backend.h"
+#include "relay-in/backend.h"
 
 enum { SESSIONS = 4, WAITING = 8 };
 
@@ -18,7 +18,7 @@ struct waiting {
 struct bed {
     char *folder;
     struct config *config;
-    struct backend_census *census;
+    struct backend_live_count *live_count;
     struct backend *backend;
     struct waiting all[WAITING];
 };
@@ -50,9 +50,9 @@ static void bed_open(struct bed *bed)
     bed->config = config_load(file, complain, NULL);
     g_assert_nonnull(bed->config);
     g_unlink(file);
-    bed->census = backend_census_new();
+    bed->live_count = backend_live_count_new();
     bed->backend =
-        backend_new(bed->config, &bed->config->in.backend, false, bed->census, NULL, NULL, &err);
+        backend_new(bed->config, &bed->config->in.backend, false, bed->live_count, NULL, NULL, &err);
     g_assert_nonnull(bed->backend);
     for (int i = 0; i < WAITING; i++)
         bed->all[i].wakeup.wake = wake;
@@ -63,7 +63,7 @@ static void bed_close(struct bed *bed)
     for (int i = 0; i < WAITING; i++)
         backend_give_slot(bed->backend, &bed->all[i].slot);
     backend_unref(bed->backend);
-    g_assert_true(backend_census_free(bed->census));
+    g_assert_true(backend_live_count_free(bed->live_count));
     config_unref(bed->config);
     g_rmdir(bed->folder);
     g_free(bed->folder);

@@ -1,4 +1,4 @@
-/* tests/unit/test-sts.c - out/sts
+/* tests/unit/test-sts.c - relay-out/sts
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "out/sts.h"
+#include "relay-out/sts.h"
 
 /* Strings of one record apart by "|", records by "\n". */
 static enum sts_record read_record(const char *text, char id[STS_ID_MAX + 1])

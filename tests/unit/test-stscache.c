@@ -1,4 +1,4 @@
-/* tests/unit/test-stscache.c - out/stscache
+/* tests/unit/test-stscache.c - relay-out/stscache
  *
  * Fetches are answered by the test, which also says what time it is and what the records are.
  *
@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "out/stscache.h"
+#include "relay-out/stscache.h"
 
 #define POLICY(mode, age) "version: STSv1\nmode: " mode "\nmx: mx.example\nmax_age: " age "\n"
 #define DAY 86400

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/deadline.h"
-#include "out/users.h"
+#include "relay-out/users.h"
 
 static char *file;
 

@@ -1,0 +1,291 @@
+/* dns/resolver-context.c - libunbound set up small
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "dns/resolver-internal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unbound.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "base/log.h"
+#include "dns/name.h"
+
+#define DEFAULT_RESOLV_CONF "/etc/resolv.conf"
+#define DNS_PORT 53
+#define MAKING_STACK_SIZE (2 * 1024 * 1024)
+
+/* Upper bounds for a machine of 1 GB that also does other things; memory is taken as it is used.
+ * "outgoing-range" is how many questions can be on the wire, each on a port of its own: while it is
+ * too small, a few domains with dead name servers hold up all others. It costs 1 KiB each. */
+static const struct setting {
+    const char *name, *value;
+} settings[] = {
+    {"msg-cache-size:", "512k"},
+    {"msg-cache-slabs:", "1"},
+    {"rrset-cache-size:", "1m"},
+    {"rrset-cache-slabs:", "1"},
+    {"key-cache-size:", "256k"},
+    {"key-cache-slabs:", "1"},
+    {"neg-cache-size:", "128k"},
+    {"infra-cache-numhosts:", "1000"},
+    {"infra-cache-slabs:", "1"},
+    {"outgoing-range:", "512"},
+    {"outgoing-num-tcp:", "8"},
+    {"num-queries-per-thread:", "1024"},
+    /* The local stub of systemd-resolved, and private clients' own reverse zones. */
+    {"do-not-query-localhost:", "no"},
+    {"unblock-lan-zones:", "yes"},
+    {"insecure-lan-zones:", "yes"},
+};
+
+int resolver_trust_anchor(const struct resolver_config *config, const char **file,
+                          struct error *err)
+{
+    static const char *const standard[] = {"/usr/share/dns/root.key", "/var/lib/unbound/root.key"};
+
+    *file = NULL;
+    if (config->trust_anchor_file == NULL) {
+        for (size_t i = 0; i < sizeof standard / sizeof standard[0] && *file == NULL; i++)
+            *file = access(standard[i], R_OK) == 0 ? standard[i] : NULL;
+        return 0;
+    }
+    if (config->trust_anchor_file[0] == '\0')
+        return 0;
+    if (access(config->trust_anchor_file, R_OK) != 0) {
+        error_set(err,
+                  _("trust anchor %s cannot be read: %s; install dns-root-data or name a file "
+                    "with the root's keys"),
+                  config->trust_anchor_file, strerror(errno));
+        return -1;
+    }
+    *file = config->trust_anchor_file;
+    return 0;
+}
+
+bool resolver_may_downgrade(const struct resolver_config *config)
+{
+    return !config->recurse && (config->trust_anchor_optional || config->trust_anchor_file == NULL);
+}
+
+static int failed(int result, const char *what, struct error *err)
+{
+    if (result == 0)
+        return 0;
+    error_set(err, _("the DNS resolver does not take %s: %s"), what, ub_strerror(result));
+    return -1;
+}
+
+static const char *resolv_conf_of(const struct resolver_config *config)
+{
+    return config->resolv_conf != NULL ? config->resolv_conf : DEFAULT_RESOLV_CONF;
+}
+
+static struct resolver_file look_at(const char *path)
+{
+    struct stat st;
+    if (path == NULL || stat(path, &st) != 0)
+        return (struct resolver_file){.size = 0};
+    return (struct resolver_file){st.st_mtim, st.st_size, st.st_ino};
+}
+
+void resolver_look_at_files(const struct resolver_config *config, struct resolver_file *resolv_conf,
+                            struct resolver_file *anchor)
+{
+    bool asks_file = config->server_count == 0 && !config->recurse;
+    const char *path = NULL;
+    struct error err;
+
+    if (resolver_trust_anchor(config, &path, &err) != 0)
+        path = NULL;
+    *resolv_conf = look_at(asks_file ? resolv_conf_of(config) : NULL);
+    *anchor = look_at(path);
+}
+
+bool resolver_same_file(const struct resolver_file *a, const struct resolver_file *b)
+{
+    return a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec &&
+           a->size == b->size && a->inode == b->inode;
+}
+
+/* The scope of a link-local address is the C library's affair. */
+static bool is_server(const char *text)
+{
+    char ip[ADDRESS_TEXT_MAX];
+    struct address address;
+    size_t len = strcspn(text, "%");
+
+    if (len >= sizeof ip || strlen(text) >= RESOLVER_SERVER_TEXT)
+        return false;
+    memcpy(ip, text, len);
+    ip[len] = '\0';
+    return address_parse_ip(&address, ip) == 0;
+}
+
+static void take_server(const char *file, const char *text, struct resolver_servers *servers)
+{
+    struct log_line line;
+
+    if (servers->count == RESOLVER_SERVERS_MAX)
+        return;
+    if (is_server(text)) {
+        strcpy(servers->items[servers->count++], text);
+        return;
+    }
+    log_begin(&line, LOG_LEVEL_WARNING, "event=dns-server-ignored");
+    log_str(&line, "file", file);
+    log_str(&line, "nameserver", text);
+    log_str(&line, "hint", "an IP address is expected");
+    log_end(&line);
+}
+
+int resolver_read_servers(const char *file, struct resolver_servers *servers)
+{
+    static const char blank[] = " \t\r\n";
+    char *line = NULL, *rest;
+    size_t size = 0;
+    FILE *in = fopen(file, "re");
+
+    servers->count = 0;
+    if (in == NULL)
+        return -1;
+    while (getline(&line, &size, in) >= 0) {
+        const char *keyword = strtok_r(line, blank, &rest);
+        const char *value = strtok_r(NULL, blank, &rest);
+        if (keyword != NULL && value != NULL && strcmp(keyword, "nameserver") == 0)
+            take_server(file, value, servers);
+    }
+    free(line);
+    int result = ferror(in) ? -1 : 0;
+    fclose(in);
+    return result;
+}
+
+static int set_resolv_conf(struct ub_ctx *ctx, const char *file, struct error *err)
+{
+    struct resolver_servers servers;
+
+    if (resolver_read_servers(file, &servers) != 0) {
+        error_set(err, "%s: %s", file, strerror(errno));
+        return -1;
+    }
+    if (servers.count == 0)
+        strcpy(servers.items[servers.count++], "127.0.0.1");
+    for (size_t i = 0; i < servers.count; i++) {
+        if (failed(ub_ctx_set_fwd(ctx, servers.items[i]), servers.items[i], err) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int set_servers(struct ub_ctx *ctx, const struct resolver_config *config, struct error *err)
+{
+    const char *file = resolv_conf_of(config);
+    char ip[ADDRESS_TEXT_MAX], server[ADDRESS_TEXT_MAX + 8];
+
+    for (size_t i = 0; i < config->server_count; i++) {
+        const struct address *address = &config->servers[i];
+        snprintf(server, sizeof server, "%s@%u", address_format_ip(address, ip),
+                 address->port != 0 ? address->port : DNS_PORT);
+        if (failed(ub_ctx_set_fwd(ctx, server), server, err) != 0)
+            return -1;
+    }
+    if (config->server_count > 0 || config->recurse || access(file, F_OK) != 0)
+        return 0;
+    return set_resolv_conf(ctx, file, err);
+}
+
+static void ignore_result(void *context, int error, struct ub_result *result)
+{
+    (void)context, (void)error;
+    if (result != NULL)
+        ub_resolve_free(result);
+}
+
+static int resolver_set_up(struct ub_ctx *ctx, const struct resolver_config *config,
+                           struct error *err)
+{
+    const char *anchor;
+
+    /* What it has to say comes back as results; standard error belongs to base/log. */
+    ub_ctx_debugout(ctx, NULL);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        if (failed(ub_ctx_set_option(ctx, settings[i].name, settings[i].value), settings[i].name,
+                   err) != 0)
+            return -1;
+    }
+    if (set_servers(ctx, config, err) != 0 || resolver_trust_anchor(config, &anchor, err) != 0)
+        return -1;
+    if (anchor != NULL && failed(ub_ctx_add_ta_file(ctx, anchor), anchor, err) != 0)
+        return -1;
+    if (failed(ub_ctx_async(ctx, 1), "threads", err) != 0)
+        return -1;
+    /* This finishes the context, which reads the files. "test." may be a zone of the operator's
+     * own name servers (RFC 6761 6.2). */
+    if (failed(ub_ctx_zone_remove(ctx, "test."), anchor != NULL ? anchor : "its settings", err) !=
+        0)
+        return -1;
+    /* The first question makes libunbound's thread. This one is answered without a server. */
+    return failed(ub_resolve_async(ctx, "localhost.", DNS_TYPE_A, 1, NULL, ignore_result, NULL),
+                  "questions", err);
+}
+
+/* libunbound wants some 200 KiB of stack here, which is more than a worker can spare, and makes its
+ * own thread with the signal mask that it finds. So this runs in a thread with room and without
+ * signals; what it waits for is the reading of local files. */
+struct making {
+    const struct resolver_config *config;
+    struct ub_ctx *ctx;
+    struct error *err;
+};
+
+static void *make(void *argument)
+{
+    struct making *making = argument;
+    struct ub_ctx *ctx = ub_ctx_create();
+
+    if (ctx == NULL) {
+        error_set(making->err, _("out of memory"));
+    } else if (resolver_set_up(ctx, making->config, making->err) == 0) {
+        making->ctx = ctx;
+    } else {
+        ub_ctx_delete(ctx);
+    }
+    return NULL;
+}
+
+int resolver_start_thread(pthread_t *thread, size_t stack_size, void *(*run)(void *),
+                          void *argument)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, stack_size);
+    int result = pthread_create(thread, &attributes, run, argument);
+    pthread_attr_destroy(&attributes);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return result;
+}
+
+struct ub_ctx *resolver_context_new(const struct resolver_config *config, struct error *err)
+{
+    struct making making = {.config = config, .err = err};
+    pthread_t thread;
+    int failure = resolver_start_thread(&thread, MAKING_STACK_SIZE, make, &making);
+
+    if (failure == 0)
+        pthread_join(thread, NULL);
+    else
+        error_set(err, _("cannot start a thread: %s"), strerror(failure));
+    return making.ctx;
+}

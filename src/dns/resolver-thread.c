@@ -1,0 +1,285 @@
+/* dns/resolver-thread.c - the thread that hands answers out and keeps the deadlines
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "dns/resolver-internal.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <unbound.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define STACK_SIZE (256 * 1024)
+#define BOGUS_LOG_MS 60000
+#define PROBE_TIMEOUT_MS 5000
+#define TYPE_SOA 6
+
+static void note_probe(void *context, struct resolver_answer *answer)
+{
+    struct resolver *resolver = context;
+    resolver->validation_fails = answer->bogus;
+}
+
+/* Something forged, or name servers that take signatures off? Those of the root tell. */
+static void look_into_bogus(struct resolver *resolver, const struct ub_result *result)
+{
+    int64_t now = deadline_now_ms();
+    struct log_line line;
+
+    if (resolver->bogus_logged_ms != 0 && now - resolver->bogus_logged_ms < BOGUS_LOG_MS)
+        return;
+    resolver->bogus_logged_ms = now;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=dns-bogus");
+    log_str(&line, "name", result->qname);
+    log_int(&line, "type", result->qtype);
+    log_str(&line, "reason", result->why_bogus);
+    log_str(&line, "hint",
+            "if every name is reported, the name servers do not pass DNSSEC records on: "
+            "use others, or recurse");
+    log_end(&line);
+    if (resolver_may_downgrade(&resolver->config))
+        resolver_ask(resolver, ".", TYPE_SOA, deadline_in_ms(PROBE_TIMEOUT_MS), note_probe,
+                     resolver);
+}
+
+/* Runs inside ub_process(). */
+void resolver_take_result(void *data, int error, struct ub_result *result)
+{
+    struct question *question = data;
+    struct resolver *resolver = question->resolver;
+    struct resolver_answer answer;
+
+    pthread_mutex_lock(&resolver->lock);
+    resolver_ring_remove(question);
+    resolver->question_count--;
+    pthread_mutex_unlock(&resolver->lock);
+    if (error == 0 && result != NULL && result->bogus)
+        look_into_bogus(resolver, result);
+    resolver_answer_fill(&answer, error, result);
+    if (question->callback != NULL)
+        question->callback(question->context, &answer);
+    resolver_answer_free(&answer);
+    free(question);
+}
+
+/* Answers "not now" to what is due, or to all. */
+static void give_up(struct resolver *resolver, bool all)
+{
+    struct resolver_answer answer;
+
+    pthread_mutex_lock(&resolver->lock);
+    while (resolver->open.next != &resolver->open) {
+        struct question *question = resolver->open.next;
+        resolver_callback *callback = question->callback;
+        if (!all && !deadline_passed(question->deadline))
+            break;
+        resolver_ring_remove(question);
+        resolver_ring_insert_after(&resolver->late, question);
+        question->callback = NULL;
+        pthread_mutex_unlock(&resolver->lock);
+        resolver_answer_temporary(&answer, all ? "shutting down" : "timeout");
+        callback(question->context, &answer);
+        pthread_mutex_lock(&resolver->lock);
+        if (!question->asked) { /* then there is nothing to wait for */
+            resolver_ring_remove(question);
+            resolver->question_count--;
+            free(question);
+        }
+    }
+    pthread_mutex_unlock(&resolver->lock);
+}
+
+/* Milliseconds until something is due, -1 for none; false when the resolver is being freed. */
+static bool next_wait(struct resolver *resolver, int *timeout_ms)
+{
+    pthread_mutex_lock(&resolver->lock);
+    bool ending = resolver->ending;
+    const struct question *first = resolver->open.next;
+    *timeout_ms = first != &resolver->open ? deadline_left_ms(first->deadline) : -1;
+    pthread_mutex_unlock(&resolver->lock);
+    return !ending;
+}
+
+static void mark_broken(struct resolver *resolver, int result)
+{
+    log_write(LOG_LEVEL_ERROR, "event=dns-broken reason=\"%s\" hint=\"restart the daemon\"",
+              ub_strerror(result));
+    pthread_mutex_lock(&resolver->lock);
+    resolver->broken = true;
+    pthread_mutex_unlock(&resolver->lock);
+}
+
+/* Asks what is in the ring, once more or at last; what can't be is left in it. With the lock
+ * held. */
+static void ask_again(struct resolver *resolver, struct question *ring)
+{
+    struct question *next;
+
+    for (struct question *question = ring->next; question != ring; question = next) {
+        next = question->next;
+        if (resolver_put_question(resolver, question) != 0)
+            continue;
+        resolver_ring_remove(question);
+        resolver_ring_insert_after(resolver->open.previous, question);
+    }
+}
+
+/* There is no other context after all. */
+static void ask_waiting(struct resolver *resolver)
+{
+    struct question *next;
+
+    pthread_mutex_lock(&resolver->lock);
+    for (struct question *question = resolver->open.next; question != &resolver->open;
+         question = next) {
+        next = question->next;
+        if (question->asked || resolver_put_question(resolver, question) == 0)
+            continue;
+        question->deadline = deadline_in_ms(0);
+        resolver_ring_remove(question);
+        resolver_ring_insert_after(&resolver->open, question);
+    }
+    pthread_mutex_unlock(&resolver->lock);
+}
+
+static void drop_all(struct question *ring)
+{
+    struct resolver_answer answer;
+
+    while (ring->next != ring) {
+        struct question *question = ring->next;
+        resolver_ring_remove(question);
+        resolver_answer_temporary(&answer, "the name servers have changed");
+        if (question->callback != NULL)
+            question->callback(question->context, &answer);
+        free(question);
+    }
+}
+
+static void move_ring(struct question *to, struct question *from)
+{
+    resolver_ring_init(to);
+    while (from->next != from) {
+        struct question *question = from->next;
+        resolver_ring_remove(question);
+        resolver_ring_insert_after(to->previous, question);
+    }
+}
+
+static unsigned count_ring(const struct question *ring)
+{
+    unsigned count = 0;
+    for (const struct question *question = ring->next; question != ring; question = question->next)
+        count++;
+    return count;
+}
+
+/* Goes on with another context, in which all that is open is asked again. */
+static void change_context(struct resolver *resolver, struct ub_ctx *context, bool downgraded)
+{
+    struct ub_ctx *old = resolver->context;
+    struct question open, late;
+
+    pthread_mutex_lock(&resolver->lock);
+    resolver->context = context;
+    resolver->downgraded = downgraded;
+    resolver->broken = false;
+    move_ring(&open, &resolver->open);
+    move_ring(&late, &resolver->late);
+    ask_again(resolver, &open);
+    resolver->question_count -= count_ring(&open) + count_ring(&late);
+    pthread_mutex_unlock(&resolver->lock);
+    /* No more results of theirs come: the old context is processed by this thread only. */
+    ub_ctx_delete(old);
+    drop_all(&open);
+    drop_all(&late);
+}
+
+/* Goes on without validation: better than to be without mail until an operator reads the log. */
+static void downgrade(struct resolver *resolver)
+{
+    struct resolver_config plain = resolver->config;
+    struct error err;
+
+    resolver->validation_fails = false;
+    plain.trust_anchor_file = "";
+    struct ub_ctx *context = resolver_context_new(&plain, &err);
+    if (context == NULL)
+        return;
+    log_write(LOG_LEVEL_ERROR,
+              "event=dns-validation-off reason=\"the name servers pass no DNSSEC records on\" "
+              "hint=\"use others, or recurse; without DNSSEC there is no DANE\"");
+    change_context(resolver, context, true);
+}
+
+static bool is_to_be_renewed(struct resolver *resolver)
+{
+    pthread_mutex_lock(&resolver->lock);
+    bool renew = resolver->renew;
+    if (renew) {
+        resolver_take_config(resolver);
+        resolver_look_at_files(&resolver->config, &resolver->resolv_conf, &resolver->anchor);
+    }
+    resolver->renew = false;
+    pthread_mutex_unlock(&resolver->lock);
+    return renew;
+}
+
+/* Takes up what the configuration and its files say now. */
+static void renew(struct resolver *resolver)
+{
+    struct error err;
+    struct log_line line;
+    struct ub_ctx *context = resolver_context_new(&resolver->config, &err);
+
+    log_begin(&line, context != NULL ? LOG_LEVEL_NOTICE : LOG_LEVEL_ERROR, "event=dns-settings");
+    log_str(&line, "status", context != NULL ? "reread" : "failed");
+    if (context == NULL) {
+        log_str(&line, "reason", err.text);
+        log_str(&line, "effect", "the old ones stay in use");
+    }
+    log_end(&line);
+    resolver->validation_fails = false;
+    if (context != NULL)
+        change_context(resolver, context, false);
+    else
+        ask_waiting(resolver);
+}
+
+static void *resolver_serve(void *argument)
+{
+    struct resolver *resolver = argument;
+    struct pollfd fds[] = {{.fd = resolver->wake_fd, .events = POLLIN},
+                           {.fd = ub_fd(resolver->context), .events = POLLIN}};
+    int timeout_ms, result;
+    uint64_t count;
+
+    while (next_wait(resolver, &timeout_ms)) {
+        if (poll(fds, 2, timeout_ms) < 0)
+            fds[0].revents = fds[1].revents = 0;
+        if (fds[0].revents != 0 && read(resolver->wake_fd, &count, sizeof count) < 0)
+            fds[0].revents = 0;
+        if (fds[1].revents != 0 && (result = ub_process(resolver->context)) != 0) {
+            mark_broken(resolver, result);
+            fds[1].fd = -1;
+        }
+        if (is_to_be_renewed(resolver)) {
+            renew(resolver);
+            fds[1].fd = ub_fd(resolver->context);
+        }
+        if (resolver->validation_fails && resolver_may_downgrade(&resolver->config)) {
+            downgrade(resolver);
+            fds[1].fd = ub_fd(resolver->context);
+        }
+        give_up(resolver, false);
+    }
+    give_up(resolver, true);
+    return NULL;
+}
+
+int resolver_thread_start(struct resolver *resolver)
+{
+    return resolver_start_thread(&resolver->thread, STACK_SIZE, resolver_serve, resolver);
+}

@@ -1,0 +1,458 @@
+/* relay-in/backend-connect.c - a fresh backend connection brought to where MAIL can follow
+ *
+ * The order (protocol facts: XCLIENT is lock-step; it may be the first command after the greeting,
+ * and what it resets must come after it):
+ *   a spare                   XCLIENT | EHLO client
+ *   plain, attributes known   greeting | XCLIENT | EHLO client
+ *   plain, not known          greeting | EHLO us | XCLIENT | EHLO client
+ *   TLS                       greeting | EHLO us | STARTTLS | XCLIENT | EHLO client
+ *   PROXY                     header, greeting | EHLO client
+ *   PROXY, TLS                header, greeting | EHLO us | STARTTLS | EHLO client
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-in/backend-connect.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "net/proxy.h"
+
+#define TOTAL_TIMEOUT_MS 180000 /* all of it: below the 300 s that a client waits for RCPT */
+
+enum outcome {
+    READY,
+    REFUSED,    /* the verdict is for the client */
+    TLS_FAILED, /* the handshake failed; a fresh connection may do without, if the rules allow */
+    STALE,     /* a spare that was dead, or what was taken for known no longer holds: it is a matter
+                   of when, and a fresh connection may do */
+    HOST_DOWN, /* it greeted nobody; another host may. The verdict is set all the same */
+};
+
+struct introduction {
+    struct backend *backend;
+    const struct config_backend *settings;
+    const struct client_identity *client;
+    struct nexthop *hop;
+    struct reply *verdict;
+    struct address host;
+    size_t next_host; /* to be tried, should this one serve nobody */
+    struct deadline deadline;
+    unsigned offered; /* XCLIENT attributes */
+    bool spare;       /* the connection is one: greeted, and nothing said to it for the client */
+    bool assumed;     /* the attributes are what was announced on another connection, or earlier */
+    bool again;       /* a connection was STALE */
+    bool introduced;  /* XCLIENT was taken */
+    char reason[200]; /* what was logged last */
+};
+
+static struct deadline step(const struct introduction *intro)
+{
+    return deadline_earlier(deadline_in_ms(intro->settings->command_timeout_ms), intro->deadline);
+}
+
+enum problem {
+    PROBLEM_UNREACHABLE,
+    PROBLEM_GREETING,
+    PROBLEM_HELLO,
+    PROBLEM_IDENTITY,
+    PROBLEM_TLS,
+    PROBLEM_LOST
+};
+
+/* Logs and counts it. */
+static void log_problem(struct introduction *intro, enum log_level level, enum problem problem,
+                        const char *reason)
+{
+    static const struct {
+        const char *event;
+        enum counter counter;
+    } problems[] = {
+        [PROBLEM_UNREACHABLE] = {"event=backend-unreachable", COUNTER_BACKEND_UNREACHABLE},
+        [PROBLEM_GREETING] = {"event=backend-greeting", COUNTER_BACKEND_UNREACHABLE},
+        [PROBLEM_HELLO] = {"event=backend-hello", COUNTER_BACKEND_UNREACHABLE},
+        [PROBLEM_IDENTITY] = {"event=backend-identity", COUNTER_BACKEND_IDENTITY},
+        [PROBLEM_TLS] = {"event=backend-tls", COUNTER_BACKEND_TLS},
+        [PROBLEM_LOST] = {"event=backend-lost", COUNTER_BACKEND_LOST},
+    };
+    struct log_line line;
+    char host[ADDRESS_TEXT_MAX];
+
+    snprintf(intro->reason, sizeof intro->reason, "%s", reason);
+    counters_add(backend_counters(intro->backend), problems[problem].counter, 1);
+    log_begin(&line, level, problems[problem].event);
+    log_str(&line, "session", intro->client->session_id);
+    log_str(&line, "backend", address_format_endpoint(&intro->host, host));
+    log_str(&line, "reason", reason);
+    log_end(&line);
+}
+
+static enum outcome lost(struct introduction *intro, const char *at, enum io_result result)
+{
+    char reason[128];
+
+    if (intro->spare && (result != IO_TIMEOUT || !intro->introduced))
+        return STALE;
+    snprintf(reason, sizeof reason, "%s: %s", at, io_result_name(result));
+    log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_LOST, reason);
+    reply_own(intro->verdict, REPLY_BACKEND_LOST);
+    return REFUSED;
+}
+
+static bool uses_proxy(const struct introduction *intro)
+{
+    return intro->settings->identity == CONFIG_IDENTITY_PROXY_V1 ||
+           intro->settings->identity == CONFIG_IDENTITY_PROXY_V2;
+}
+
+static enum outcome identity_refused(struct introduction *intro, const char *reason)
+{
+    char text[500];
+    snprintf(text, sizeof text, "%s; nothing is delivered until %s", reason,
+             uses_proxy(intro) ? "the backend's port expects PROXY headers from this host (or "
+                                 "backend.identity is changed)"
+                               : "this host's address stands in the backend's "
+                                 "smtpd_authorized_xclient_hosts (or backend.identity is changed)");
+    log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_IDENTITY, text);
+    reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
+    return REFUSED;
+}
+
+static enum outcome backend_introduce_send_header(struct introduction *intro)
+{
+    const struct proxy_header proxy = {.source = intro->client->address,
+                                       .destination = intro->client->local};
+    const bool first = intro->settings->identity == CONFIG_IDENTITY_PROXY_V1;
+
+    enum io_result result =
+        nexthop_send_proxy(intro->hop, &proxy, first ? PROXY_V1 : PROXY_V2, step(intro));
+    return result == IO_OK ? READY : lost(intro, "PROXY header", result);
+}
+
+/* Behind a PROXY header the greeting is about the client, but for what shows that the header was
+ * not understood. */
+static bool judges_client(const struct introduction *intro)
+{
+    return uses_proxy(intro) && intro->verdict->code >= 400 && intro->verdict->code != 554 &&
+           strncmp(intro->verdict->enhanced, "5.5.", 4) != 0;
+}
+
+static enum outcome greet(struct introduction *intro)
+{
+    char text[256];
+    enum io_result result = nexthop_greeting(intro->hop, intro->verdict, step(intro));
+    if (result != IO_OK) {
+        lost(intro, "greeting", result);
+        return HOST_DOWN;
+    }
+    if (reply_is_positive(intro->verdict) || judges_client(intro))
+        return reply_is_positive(intro->verdict) ? READY : REFUSED;
+    if (uses_proxy(intro) && reply_is_permanent(intro->verdict))
+        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+    /* This judges us, not the client, who must never see it as a final refusal. */
+    log_problem(intro, reply_is_permanent(intro->verdict) ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+                PROBLEM_GREETING, reply_summary(intro->verdict, text, sizeof text));
+    reply_own(intro->verdict, REPLY_BACKEND_BUSY);
+    return HOST_DOWN;
+}
+
+/* 500 to 503: the command itself was not understood. */
+static bool refuses_command(const struct reply *reply)
+{
+    return reply->code >= 500 && reply->code <= 503;
+}
+
+static enum nexthop_hello hello_form(const struct introduction *intro, bool esmtp)
+{
+    if (!esmtp)
+        return NEXTHOP_HELO;
+    return uses_proxy(intro) ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO;
+}
+
+/* EHLO under our own name, to learn what the backend offers us. What it offers before STARTTLS is
+ * not what counts behind it: log-ins most of all. */
+static enum outcome hello_ourselves(struct introduction *intro, bool tls)
+{
+    enum io_result result =
+        nexthop_hello(intro->hop, hello_form(intro, true), backend_hostname(intro->backend),
+                      intro->verdict, step(intro));
+    char text[256];
+    if (result != IO_OK)
+        return lost(intro, "EHLO", result);
+    /* Where a PROXY header was not understood, its error is what comes here. */
+    if (uses_proxy(intro) && refuses_command(intro->verdict))
+        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+    if (!reply_is_positive(intro->verdict)) {
+        log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_HELLO,
+                    reply_summary(intro->verdict, text, sizeof text));
+        reply_own(intro->verdict, REPLY_BACKEND_BUSY);
+        return HOST_DOWN;
+    }
+    if (!tls || !(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS))
+        backend_learn(intro->backend, &intro->hop->capabilities, true);
+    intro->offered = intro->hop->capabilities.xclient;
+    intro->assumed = false;
+    return READY;
+}
+
+static bool wants_tls(const struct introduction *intro)
+{
+    switch ((enum config_backend_tls)intro->settings->tls) {
+    case CONFIG_TLS_MIRROR:
+        return intro->client->tls;
+    case CONFIG_TLS_MAY:
+    case CONFIG_TLS_ENCRYPT:
+    case CONFIG_TLS_VERIFY:
+        return true;
+    case CONFIG_TLS_NONE:
+        break;
+    }
+    return false;
+}
+
+/* Says what the operator can do. */
+static void log_tls_failure(struct introduction *intro, const char *reason)
+{
+    static const char *const remedies[] = {
+        [CONFIG_TLS_MIRROR] =
+            "mail that comes under TLS gets 451 until the backend's TLS works, or "
+            "backend.tls is changed",
+        [CONFIG_TLS_MAY] = "going on in plain text",
+        [CONFIG_TLS_ENCRYPT] = "all mail gets 451 until the backend's TLS works, or backend.tls is "
+                               "changed",
+        [CONFIG_TLS_VERIFY] = "all mail gets 451 until its certificate is for backend.tls_name and "
+                              "comes from a CA in backend.ca_file",
+    };
+    char text[ERROR_TEXT_MAX + 200];
+    bool may = intro->settings->tls == CONFIG_TLS_MAY;
+    snprintf(text, sizeof text, "%s; %s", reason, remedies[intro->settings->tls]);
+    log_problem(intro, may ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, PROBLEM_TLS, text);
+}
+
+static enum outcome start_tls(struct introduction *intro)
+{
+    bool must = backend_must_tls(intro->backend);
+    struct error err = {""};
+
+    if (!(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
+        if (!must)
+            return READY;
+        log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_TLS,
+                    "STARTTLS is not offered, and backend.tls asks for it");
+        reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
+        return REFUSED;
+    }
+    enum io_result result =
+        nexthop_starttls(intro->hop, backend_tls(intro->backend), backend_tls_name(intro->backend),
+                         intro->verdict, step(intro), &err);
+    if (result == IO_OK)
+        return READY;
+    log_tls_failure(intro, err.text);
+    if (!must)
+        return TLS_FAILED;
+    reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
+    return REFUSED;
+}
+
+/* 500, 501, 502, 503 and 550 5.7.0 are about XCLIENT itself, and so may be a 550 that does not say
+ * what it is about; any other refusal in place of its 220 is the backend's verdict on the real
+ * client. */
+static bool refuses_xclient(const struct reply *reply)
+{
+    return refuses_command(reply) ||
+           (reply->code == 550 &&
+            (reply->enhanced[0] == '\0' || strcmp(reply->enhanced, "5.7.0") == 0));
+}
+
+static enum outcome send_identity(struct introduction *intro)
+{
+    char line[XCLIENT_LINE_MAX + 1], text[256];
+    struct reverse_names names = {.status = REVERSE_UNAVAILABLE};
+    if (intro->client->names != NULL)
+        reverse_peek(intro->client->names, &names);
+    const struct xclient_identity identity = {
+        .name = names.status == REVERSE_VERIFIED ? names.name : NULL,
+        .reverse_name = names.reverse_name[0] != '\0' ? names.reverse_name : NULL,
+        .name_temporary = names.status == REVERSE_TEMPORARY,
+        .client = intro->client->address,
+        .local = intro->client->local,
+    };
+    if (intro->offered == 0)
+        return intro->spare ? STALE : identity_refused(intro, "XCLIENT is not offered to us");
+    if (xclient_format(&identity, intro->offered, line) == 0)
+        return identity_refused(intro,
+                                "the XCLIENT line would be too long, or ADDR is not offered");
+    /* A spare has been silent for long; whether it still lives shows now. */
+    struct deadline deadline = step(intro);
+    if (intro->spare)
+        deadline = deadline_earlier(deadline, deadline_in_ms(intro->settings->connect_timeout_ms));
+    enum io_result result = nexthop_command(intro->hop, line, intro->verdict, deadline);
+    if (result != IO_OK)
+        return lost(intro, "XCLIENT", result);
+    intro->introduced = true;
+    if (intro->verdict->code == 220)
+        return READY;
+    if (refuses_xclient(intro->verdict) || intro->verdict->code < 400) {
+        /* What was learned of XCLIENT no longer holds: ask by EHLO next time, which is now where this
+         * connection was not asked itself. */
+        struct nexthop_capabilities seen;
+        backend_capabilities(intro->backend, &seen);
+        seen.xclient = 0;
+        backend_learn(intro->backend, &seen, true);
+        return intro->assumed
+                   ? STALE
+                   : identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+    }
+    return intro->spare && intro->verdict->code == 421 ? STALE : REFUSED;
+}
+
+/* What the client has said, or its address where nobody else would take that (RFC 5321 4.1.4). */
+static const char *name_of_client(const struct client_identity *client,
+                                  char literal[ADDRESS_TEXT_MAX + 8])
+{
+    char ip[ADDRESS_TEXT_MAX];
+
+    if (client->helo_is_valid)
+        return client->helo;
+    snprintf(literal, ADDRESS_TEXT_MAX + 8, "[%s%s]",
+             client->address.family == AF_INET6 ? "IPv6:" : "",
+             address_format_ip(&client->address, ip));
+    return literal;
+}
+
+/* The client's own EHLO or HELO. A backend that knows no EHLO gets HELO. */
+static enum outcome hello_as_client(struct introduction *intro)
+{
+    bool named = intro->settings->identity == CONFIG_IDENTITY_NONE;
+    char literal[ADDRESS_TEXT_MAX + 8];
+    const char *name =
+        named ? backend_hostname(intro->backend) : name_of_client(intro->client, literal);
+    bool esmtp = intro->client->esmtp || named;
+    char text[256];
+
+    enum io_result result =
+        nexthop_hello(intro->hop, hello_form(intro, esmtp), name, intro->verdict, step(intro));
+
+    /* As above. */
+    if (result == IO_OK && uses_proxy(intro) && refuses_command(intro->verdict))
+        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+    if (result != IO_OK || intro->verdict->code / 100 == 3)
+        return lost(intro, "EHLO", result != IO_OK ? result : IO_FAILED);
+    if (intro->spare && intro->verdict->code == 421)
+        return STALE;
+    if (!reply_is_positive(intro->verdict))
+        return REFUSED;
+    if (esmtp)
+        backend_learn(intro->backend, &intro->hop->capabilities, named);
+    return READY;
+}
+
+/* Asks under our own name what is offered, where that must be known first, and starts TLS. */
+static enum outcome open_dialog(struct introduction *intro, bool tls)
+{
+    bool identify = intro->settings->identity == CONFIG_IDENTITY_XCLIENT;
+    enum outcome outcome = uses_proxy(intro) ? backend_introduce_send_header(intro) : READY;
+
+    if (outcome == READY)
+        outcome = greet(intro);
+    if (outcome == READY && (tls || (identify && intro->offered == 0)))
+        outcome = hello_ourselves(intro, tls);
+    if (outcome == READY && tls)
+        outcome = start_tls(intro);
+    return outcome;
+}
+
+/* A spare is past that already. */
+static enum outcome backend_introduce_converse(struct introduction *intro, bool tls)
+{
+    int identity = intro->settings->identity;
+    enum outcome outcome = intro->spare ? READY : open_dialog(intro, tls);
+
+    if (outcome == READY && identity == CONFIG_IDENTITY_XCLIENT)
+        outcome = send_identity(intro);
+    /* Under our own name a spare has said EHLO already. */
+    if (outcome == READY && !(intro->spare && identity == CONFIG_IDENTITY_NONE))
+        outcome = hello_as_client(intro);
+    return outcome;
+}
+
+/* A connection from the store, or a fresh one. */
+static bool get_connection(struct introduction *intro, struct stream_buffers *buffers, bool tls,
+                           bool spare_too)
+{
+    struct nexthop_capabilities known;
+    enum own_reply why;
+    struct error err;
+
+    intro->spare = spare_too && backend_take_spare(intro->backend, tls, intro->hop, &intro->host);
+    if (intro->spare) {
+        stream_lend(&intro->hop->stream, buffers);
+        intro->offered = intro->hop->capabilities.xclient;
+        intro->assumed = true;
+        return true;
+    }
+    int fd = backend_connect(intro->backend, &intro->next_host, &intro->host, &why, &err);
+    if (fd < 0) {
+        log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_UNREACHABLE, err.text);
+        reply_own(intro->verdict, why);
+        return false;
+    }
+    backend_capabilities(intro->backend, &known);
+    intro->offered = known.xclient;
+    intro->assumed = !intro->again;
+    nexthop_init(intro->hop, fd, buffers);
+    return true;
+}
+
+static enum outcome attempt(struct introduction *intro, struct stream_buffers *buffers, bool tls,
+                            bool spare_too)
+{
+    if (!get_connection(intro, buffers, tls, spare_too))
+        return REFUSED;
+    enum outcome outcome = backend_introduce_converse(intro, tls);
+    if (outcome != READY) {
+        if (outcome == TLS_FAILED || outcome == STALE || outcome == HOST_DOWN)
+            stream_abort(&intro->hop->stream);
+        else
+            nexthop_quit(intro->hop);
+    }
+    return outcome;
+}
+
+int backend_introduce(struct backend *backend, const struct client_identity *client,
+                      struct nexthop *hop, struct stream_buffers *buffers, struct reply *verdict)
+{
+    struct introduction intro = {
+        .backend = backend,
+        .settings = backend_settings(backend),
+        .client = client,
+        .hop = hop,
+        .verdict = verdict,
+        .deadline = deadline_in_ms(TOTAL_TIMEOUT_MS),
+    };
+    bool tls = wants_tls(&intro);
+    enum outcome outcome = attempt(&intro, buffers, tls, true);
+
+    if (outcome == STALE) {
+        /* The other spares are likely to be of no use either. */
+        if (intro.spare)
+            backend_doubt_spares(backend);
+        intro.again = true;
+        intro.next_host = 0;
+        outcome = attempt(&intro, buffers, tls, false);
+    }
+    while (outcome == HOST_DOWN && backend_try_next(backend, intro.next_host))
+        outcome = attempt(&intro, buffers, tls, false);
+    if (outcome == HOST_DOWN)
+        backend_refused(backend, intro.reason);
+    /* After a failed handshake only a fresh connection may go on in plain text, and only under
+     * "may": a mirrored session must not lose the TLS that the backend's rules may ask for. */
+    if (outcome == TLS_FAILED && intro.settings->tls == CONFIG_TLS_MAY) {
+        intro.next_host = 0;
+        outcome = attempt(&intro, buffers, false, false);
+    } else if (outcome == TLS_FAILED) {
+        reply_own(verdict, REPLY_BACKEND_CONFIG);
+    }
+    return outcome == READY ? 0 : -1;
+}

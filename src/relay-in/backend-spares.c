@@ -1,0 +1,468 @@
+/* relay-in/backend-spares.c - the thread that keeps a backend's spare connections, and knows what it offers
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-in/backend-internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "base/log.h"
+#include "relay-in/remembered.h"
+#include "net/proxy.h"
+
+#define SPARE_LIFE_MS 240000    /* Postfix ends silent sessions after 300 s */
+#define SPARE_FAILED_MS 10000   /* one that ends sooner was not wanted there */
+#define RETRY_MS 15000          /* after a failure */
+#define REFRESH_MS (15 * 60000) /* what is offered */
+#define LOOK_MS 20000           /* whether it is there, where no spare tells */
+/* How long a host that has been asked is taken to offer the same, so that a spare needs no EHLO. A
+ * change that it hides costs a 451 at most: the refusal of XCLIENT makes us ask again. */
+#define FRESH_MS 60000
+/* Between two spares. Where they go faster, making them one by one costs more than it saves. */
+#define PACE_MS 10
+#define STEP_MS 10000 /* each step of the keeper's dialogs */
+#define BUFFER_SIZE 4096
+
+/* What a host announced to us in plain text, and when; 0: never. */
+struct offer {
+    struct address host;
+    int64_t at_ms;
+    struct nexthop_capabilities seen;
+};
+
+/* What the keeper has in hand. */
+struct keeper {
+    struct backend *backend;
+    struct stream_buffers buffers;
+    struct reply reply;
+    char reason[200];                         /* why a host serves us not */
+    struct offer offer;                       /* the last */
+    struct pollfd fds[CONFIG_SPARES_MAX + 1]; /* of the wait for work */
+    bool stirred;          /* in it a spare had a word to say, which can only mean its end */
+    int64_t next_try_ms;   /* no connection is made before */
+    int64_t next_spare_ms; /* and no spare */
+    bool save_failed;      /* that was said */
+    bool told;             /* that the backend offers no XCLIENT, or no STARTTLS */
+};
+
+static bool is_wanted(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool wanted = backend->references > 0;
+    pthread_mutex_unlock(&backend->lock);
+    return wanted;
+}
+
+static void log_lack(struct keeper *keeper, const char *event, const char *error)
+{
+    struct log_line line;
+    if (!keeper->told) {
+        log_begin(&line, LOG_LEVEL_ERROR, event);
+        log_str(&line, "error", error);
+        log_end(&line);
+    }
+    keeper->told = true;
+}
+
+/* Says once what the operator must know of the backend's answer to EHLO. */
+static void judge_offer(struct keeper *keeper, const struct nexthop_capabilities *seen, bool tls)
+{
+    const struct config_backend *settings = keeper->backend->settings;
+    if (settings->identity == CONFIG_IDENTITY_XCLIENT && !(seen->extensions & NEXTHOP_XCLIENT))
+        log_lack(keeper, "event=backend-identity",
+                 "the backend does not offer XCLIENT to this host: add our address to its "
+                 "smtpd_authorized_xclient_hosts; until then all mail gets 451");
+    else if (tls && !(seen->extensions & NEXTHOP_STARTTLS))
+        log_lack(
+            keeper, "event=backend-tls",
+            backend_must_tls(keeper->backend)
+                ? "the backend does not offer STARTTLS; until it does, or backend.tls is "
+                  "changed, all mail gets 451"
+                : "the backend does not offer STARTTLS, so mail that came under TLS reaches it "
+                  "in plain text");
+    else
+        keeper->told = false;
+}
+
+/* EHLO under our own name. */
+static bool hello(struct keeper *keeper, struct nexthop *hop)
+{
+    const int identity = keeper->backend->settings->identity;
+    const bool proxy = identity == CONFIG_IDENTITY_PROXY_V1 || identity == CONFIG_IDENTITY_PROXY_V2;
+
+    return nexthop_hello(hop, proxy ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO,
+                         backend_hostname(keeper->backend), &keeper->reply,
+                         deadline_in_ms(STEP_MS)) == IO_OK &&
+           reply_is_positive(&keeper->reply);
+}
+
+/* Where PROXY headers are expected: that this connection is for ourselves. Version 1 has no word
+ * for it that Postfix takes (UNKNOWN gets 421), so it is said by our own address. */
+static bool spares_send_header(struct keeper *keeper, struct nexthop *hop)
+{
+    const int identity = keeper->backend->settings->identity;
+    struct proxy_header header = {.local = identity == CONFIG_IDENTITY_PROXY_V2};
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+
+    if (identity != CONFIG_IDENTITY_PROXY_V1 && identity != CONFIG_IDENTITY_PROXY_V2)
+        return true;
+    if (!address_of_socket(&header.source, hop->stream.fd) ||
+        getpeername(hop->stream.fd, (struct sockaddr *)&peer, &len) != 0)
+        return false;
+    address_from_sockaddr(&header.destination, (struct sockaddr *)&peer);
+    return nexthop_send_proxy(hop, &header, header.local ? PROXY_V2 : PROXY_V1,
+                              deadline_in_ms(STEP_MS)) == IO_OK;
+}
+
+/* Is it known what a plain spare with this host would be told in answer to EHLO? It may do without
+ * where XCLIENT comes next and an EHLO behind it; under our own name the spare's EHLO is the
+ * session's. */
+static bool knows_offer(const struct keeper *keeper, const struct address *host)
+{
+    const struct offer *offer = &keeper->offer;
+    struct nexthop_capabilities learned;
+
+    /* After a refusal of XCLIENT nothing is learned of it. */
+    return keeper->backend->settings->identity == CONFIG_IDENTITY_XCLIENT && offer->at_ms != 0 &&
+           deadline_now_ms() - offer->at_ms < FRESH_MS && offer->host.port == host->port &&
+           address_same_ip(&offer->host, host) && offer->seen.xclient != 0 &&
+           backend_capabilities(keeper->backend, &learned) && learned.xclient != 0;
+}
+
+/* EHLO and, where it is wanted and offered, TLS and EHLO again. */
+static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct address *host,
+                       bool tls)
+{
+    struct backend *backend = keeper->backend;
+    struct error err = {""};
+
+    if (!hello(keeper, hop))
+        return false;
+    keeper->offer = (struct offer){*host, deadline_now_ms(), hop->capabilities};
+    judge_offer(keeper, &hop->capabilities, tls);
+    if (tls && (hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
+        if (nexthop_starttls(hop, backend->tls, backend_tls_name(backend), &keeper->reply,
+                             deadline_in_ms(STEP_MS), &err) != IO_OK) {
+            log_write(LOG_LEVEL_ERROR, "event=backend-tls error=\"%s\"", err.text);
+            return false;
+        }
+        if (!hello(keeper, hop))
+            return false;
+    }
+    backend_learn(backend, &hop->capabilities, true);
+    return true;
+}
+
+/* Up to where a session can go on. False when the connection is of no use as a spare. */
+static bool prepare(struct keeper *keeper, struct nexthop *hop, const struct address *host,
+                    bool spare, bool tls)
+{
+    strcpy(keeper->reason, "no greeting, or no answer to EHLO");
+    if (!spares_send_header(keeper, hop) ||
+        nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK)
+        return false;
+    reply_summary(&keeper->reply, keeper->reason, sizeof keeper->reason);
+    if (!reply_is_positive(&keeper->reply))
+        return false;
+    if (!spare || tls || !knows_offer(keeper, host))
+        return spares_ask(keeper, hop, host, tls);
+    hop->capabilities = keeper->offer.seen;
+    return true;
+}
+
+static void spares_keep(struct backend *backend, struct nexthop *hop, const struct address *host,
+                        bool tls)
+{
+    stream_reclaim(&hop->stream);
+    backend_watch_idle(hop->stream.fd, true);
+    backend_note(backend, true, NULL);
+    pthread_mutex_lock(&backend->lock);
+    backend->spares[backend->spare_count++] =
+        (struct spare){.hop = *hop, .host = *host, .tls = tls, .since_ms = deadline_now_ms()};
+    pthread_mutex_unlock(&backend->lock);
+}
+
+/* Connects to the first host that serves us. 0; or -1, with the reason logged where nothing is
+ * known of the backend. */
+static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct address *host,
+                            bool spare, bool tls)
+{
+    struct backend *backend = keeper->backend;
+    enum own_reply why;
+    struct error err;
+    struct nexthop_capabilities known;
+    size_t next = 0;
+    bool failed = false; /* the last host answered, but not as it should */
+
+    if (!backend_reserve(backend))
+        return -1;
+    do {
+        int fd = backend_connect_keeper(backend, &next, host, &why, &err);
+        if (fd < 0) {
+            if (is_wanted(backend) && !backend_capabilities(backend, &known))
+                log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
+            failed = false;
+            break;
+        }
+        nexthop_init(hop, fd, &keeper->buffers);
+        bool ready = prepare(keeper, hop, host, spare, tls);
+        backend_hide(backend);
+        if (ready)
+            return 0;
+        nexthop_quit(hop);
+        failed = true;
+    } while (is_wanted(backend) && backend_try_next(backend, next));
+    if (failed)
+        backend_note(backend, false, keeper->reason);
+    backend_disconnected(backend);
+    return -1;
+}
+
+/* One connection: a spare if `spare`, else only to hear what is offered. */
+static void make_connection(struct keeper *keeper, bool spare, bool tls)
+{
+    struct backend *backend = keeper->backend;
+    struct address host;
+    struct nexthop hop;
+
+    if (connect_prepared(keeper, &hop, &host, spare, tls) != 0) {
+        keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+        return;
+    }
+    if (spare && (hop.stream.tls != NULL) == tls) {
+        spares_keep(backend, &hop, &host, tls);
+        return;
+    }
+    /* Offered, but not what was wanted: no use in asking again at once. */
+    if (spare)
+        keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+    nexthop_quit(&hop);
+    backend_disconnected(backend);
+}
+
+/* The spares into the set to be polled, from `first` on; the number of all. Under the lock. */
+static nfds_t list_spares(struct keeper *keeper, nfds_t first)
+{
+    const struct backend *backend = keeper->backend;
+    for (unsigned i = 0; i < backend->spare_count; i++)
+        keeper->fds[first + i] =
+            (struct pollfd){.fd = backend->spares[i].hop.stream.fd, .events = POLLIN};
+    return first + backend->spare_count;
+}
+
+/* Asks all spares which of them are dead, after one seemed to be. Under the lock. */
+static void doubt_dead(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+    nfds_t count = list_spares(keeper, 0);
+
+    keeper->stirred = false;
+    if (poll(keeper->fds, count, 0) <= 0)
+        return;
+    for (nfds_t i = 0; i < count; i++) {
+        struct spare *spare = &backend->spares[i];
+        if (keeper->fds[i].revents == 0)
+            continue;
+        spare->doubtful = true;
+        if (deadline_now_ms() - spare->since_ms < SPARE_FAILED_MS)
+            keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+    }
+}
+
+/* Takes a spare out that is too old, doubtful or too many. Under the lock; false when all are
+ * well. */
+static bool take_unfit(struct keeper *keeper, struct spare *out)
+{
+    struct backend *backend = keeper->backend;
+    int64_t oldest_ms = deadline_now_ms() - SPARE_LIFE_MS;
+    unsigned seen[2] = {0, 0};
+
+    if (keeper->stirred)
+        doubt_dead(keeper);
+    for (unsigned i = 0; i < backend->spare_count; i++) {
+        struct spare *spare = &backend->spares[i];
+        if (spare->doubtful || spare->since_ms <= oldest_ms ||
+            ++seen[spare->tls] > backend_spares_wanted(backend, spare->tls)) {
+            *out = *spare;
+            *spare = backend->spares[--backend->spare_count];
+            return true;
+        }
+    }
+    return false;
+}
+
+static void drop_unfit(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+    struct spare spare;
+    bool found = true;
+
+    while (found) {
+        pthread_mutex_lock(&backend->lock);
+        found = take_unfit(keeper, &spare);
+        pthread_mutex_unlock(&backend->lock);
+        if (found) {
+            stream_lend(&spare.hop.stream, &keeper->buffers);
+            nexthop_quit(&spare.hop);
+            backend_disconnected(backend);
+        }
+    }
+}
+
+/* Is a spare missing, and of which kind? Under the lock. */
+static bool lacks_spare(const struct backend *backend, bool *tls)
+{
+    unsigned have[2] = {0, 0};
+
+    if (backend->sessions >= (unsigned)backend->settings->max_sessions ||
+        backend->wanted.next != &backend->wanted)
+        return false;
+    for (unsigned i = 0; i < backend->spare_count; i++)
+        have[backend->spares[i].tls]++;
+    for (int kind = 0; kind < 2; kind++) {
+        *tls = kind == 1;
+        if (have[kind] < backend_spares_wanted(backend, *tls))
+            return true;
+    }
+    return false;
+}
+
+/* Writes down what the backend offers, for the next start. */
+static void spares_save(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+    struct nexthop_capabilities offered;
+    struct error err = {""};
+    struct log_line line;
+
+    if (!backend_take_unsaved(backend, &offered) ||
+        remembered_write(backend->config->in.state, backend->settings, backend->submission,
+                         &offered, &err) == 0 ||
+        keeper->save_failed)
+        return;
+    keeper->save_failed = true;
+    log_begin(&line, LOG_LEVEL_NOTICE, "event=state-failed");
+    log_str(&line, "reason", err.text);
+    log_str(&line, "effect",
+            "at the next start it is not known what the backend offers before it is seen");
+    log_end(&line);
+}
+
+/* Does what is due. Returns when to look again, in ms; -1: only when woken. */
+static int tend(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+    int64_t now = deadline_now_ms();
+    bool tls = false;
+
+    drop_unfit(keeper);
+    spares_save(keeper);
+    pthread_mutex_lock(&backend->lock);
+    bool spare = lacks_spare(backend, &tls);
+    int64_t look_ms = backend->spare_count == 0 ? LOOK_MS - (now - backend->seen_ms) : RETRY_MS;
+    bool stale =
+        backend->learned_at_ms == 0 || now - backend->learned_at_ms >= REFRESH_MS || look_ms <= 0;
+    backend->keeper_rests = !spare && !stale;
+    pthread_mutex_unlock(&backend->lock);
+    if (spare || stale) {
+        if (now < keeper->next_try_ms)
+            return (int)(keeper->next_try_ms - now);
+        if (spare && now < keeper->next_spare_ms)
+            return (int)(keeper->next_spare_ms - now);
+        keeper->next_spare_ms = now + PACE_MS;
+        if (!spare)
+            keeper->next_try_ms = now + RETRY_MS;
+        make_connection(keeper, spare,
+                        spare ? tls : backend->submission || backend_must_tls(backend));
+        return 0;
+    }
+    return look_ms < RETRY_MS ? (int)look_ms : RETRY_MS;
+}
+
+/* Waits for work, for the end, or for a word from a spare. A spare may be taken and its descriptor
+ * used again meanwhile; the keeper then only asks them all once too often. */
+static void wait_for_work(struct keeper *keeper, int timeout_ms)
+{
+    struct backend *backend = keeper->backend;
+    uint64_t counter;
+
+    keeper->fds[0] = (struct pollfd){.fd = backend->wake_fd, .events = POLLIN};
+    pthread_mutex_lock(&backend->lock);
+    nfds_t count = list_spares(keeper, 1);
+    pthread_mutex_unlock(&backend->lock);
+    int ready = poll(keeper->fds, count, timeout_ms);
+    if (ready <= 0)
+        return;
+    bool woken = keeper->fds[0].revents != 0;
+    keeper->stirred = ready > (woken ? 1 : 0);
+    if (woken && read(backend->wake_fd, &counter, sizeof counter) < 0)
+        return;
+}
+
+static void spares_leave(struct keeper *keeper)
+{
+    struct backend *backend = keeper->backend;
+
+    for (unsigned i = 0; i < backend->spare_count; i++) {
+        stream_lend(&backend->spares[i].hop.stream, &keeper->buffers);
+        nexthop_quit(&backend->spares[i].hop);
+    }
+    stream_buffers_free(&keeper->buffers);
+    free(keeper);
+    backend_live_count_end(backend);
+}
+
+static void *spares_main(void *argument)
+{
+    struct keeper *keeper = argument;
+
+    while (is_wanted(keeper->backend)) {
+        int timeout_ms = tend(keeper);
+        if (timeout_ms != 0)
+            wait_for_work(keeper, timeout_ms);
+    }
+    spares_leave(keeper);
+    return NULL;
+}
+
+static int spares_start(struct keeper *keeper)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int result = pthread_create(&keeper->backend->keeper, &attributes, spares_main, keeper);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return result;
+}
+
+int backend_start_keeper(struct backend *backend, struct error *err)
+{
+    struct keeper *keeper = calloc(1, sizeof *keeper);
+
+    if (keeper == NULL || stream_buffers_init(&keeper->buffers, BUFFER_SIZE, BUFFER_SIZE) != 0) {
+        error_set(err, _("out of memory"));
+        free(keeper);
+        return -1;
+    }
+    keeper->backend = backend;
+    int result = spares_start(keeper);
+    if (result == 0)
+        return 0;
+    stream_buffers_free(&keeper->buffers);
+    free(keeper);
+    error_set(err, _("cannot start a thread: %s"), strerror(result));
+    return -1;
+}

@@ -1,0 +1,358 @@
+/* relay-in/courier.c - relay-in's courier: the same transaction, with the backend, at the same time
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-in/courier.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buffer.h"
+#include "base/log.h"
+#include "relay-in/backend-connect.h"
+#include "smtp/transaction.h"
+
+#define IN_BUFFER (8 * 1024)         /* replies */
+#define OUT_BUFFER (16 * 1024)       /* a batch of commands, or a small message */
+#define DATA_WRITE_TIMEOUT_MS 180000 /* RFC 5321 4.5.3.2.5 */
+
+struct backend_courier {
+    struct courier base;
+    struct backend *backend;
+    struct stream_buffers buffers;
+    struct nexthop hop;
+    struct backend_slot slot; /* held from prepare() on, until it is known that none is needed */
+    bool in_transaction;      /* MAIL has gone out, or was about to when the verdict fell */
+    bool challenged;          /* in mid-AUTH: the next line is for this connection only */
+    char session_id[32];
+    /* For the ledger of missed mail: the batch that is being answered, and who was taken. */
+    const struct recipient *batch;
+    size_t answered;
+    char *taken; /* their mailboxes, each with a NUL behind it; owned */
+    size_t taken_len, taken_size;
+    struct transaction transaction;
+};
+
+static struct backend_courier *courier_of(struct transaction *transaction)
+{
+    return (struct backend_courier *)((char *)transaction -
+                                      offsetof(struct backend_courier, transaction));
+}
+
+/* Without memory the ledger knows one less. */
+static void courier_note_taken(struct backend_courier *courier, const char *mailbox)
+{
+    size_t len = strlen(mailbox) + 1;
+
+    if (courier->taken_len + len > courier->taken_size) {
+        size_t size = 2 * courier->taken_size + 512 + len;
+        char *taken = realloc(courier->taken, size);
+        if (taken == NULL)
+            return;
+        courier->taken = taken;
+        courier->taken_size = size;
+    }
+    memcpy(courier->taken + courier->taken_len, mailbox, len);
+    courier->taken_len += len;
+}
+
+/* A recipient has its answer. */
+static void courier_note_recipient(struct backend_courier *courier, const struct reply *reply)
+{
+    struct missed *missed = backend_missed(courier->backend);
+    const char *mailbox = courier->batch[courier->answered++].path.mailbox;
+
+    if (missed == NULL)
+        return;
+    missed_note(missed, courier->transaction.envelope, mailbox, reply, false);
+    if (reply_is_positive(reply))
+        courier_note_taken(courier, mailbox);
+}
+
+/* And now all of them that were taken. */
+static void courier_note_message(struct backend_courier *courier, const struct reply *reply)
+{
+    const char *end = courier->taken + courier->taken_len;
+
+    for (const char *at = courier->taken; courier->taken_len > 0 && at < end; at += strlen(at) + 1)
+        missed_note(backend_missed(courier->backend), courier->transaction.envelope, at, reply,
+                    true);
+    courier->taken_len = 0;
+}
+
+static struct deadline courier_step(const struct backend_courier *courier)
+{
+    return deadline_in_ms(courier->transaction.reply_ms);
+}
+
+static void courier_log_lost(struct transaction *transaction, const char *step, const char *reason,
+                             const char *said)
+{
+    struct log_line line;
+    counters_add(backend_counters(courier_of(transaction)->backend), COUNTER_BACKEND_LOST, 1);
+    log_begin(&line, LOG_LEVEL_WARNING, "event=backend-lost");
+    log_str(&line, "session", courier_of(transaction)->session_id);
+    log_str(&line, "at", step);
+    log_str(&line, "reason", reason);
+    if (*said != '\0')
+        log_str(&line, "line", said);
+    log_end(&line);
+}
+
+/* The slot stays, for a new connection. */
+static void courier_closed(struct transaction *transaction)
+{
+    (void)transaction;
+}
+
+/* Unless there is a connection. */
+static void courier_give_slot(struct backend_courier *courier)
+{
+    if (!courier->transaction.connected)
+        backend_give_slot(courier->backend, &courier->slot);
+}
+
+/* What the backend is told of the client must be known, and one of its sessions be free. */
+static int64_t courier_prepare(struct courier *base, const struct client_identity *client,
+                               const struct recipient *recipient, struct wakeup *wakeup)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    const struct backend *backend = courier->backend;
+    int64_t until_ms = 0;
+
+    (void)recipient;
+    base->wants_slot = false;
+    if (courier->transaction.connected || (courier->in_transaction && courier->transaction.judged))
+        return 0;
+    if (backend_settings(backend)->identity == CONFIG_IDENTITY_XCLIENT)
+        until_ms = reverse_await(client->names, wakeup);
+    if (until_ms != 0)
+        return until_ms;
+    base->wants_slot = true;
+    return backend_ask_slot(courier->backend, &courier->slot, &client->address,
+                            !client->unlimited && backend_limits_networks(backend), wakeup);
+}
+
+static bool courier_is_wanted(struct courier *base)
+{
+    return backend_is_wanted(((struct backend_courier *)base)->backend);
+}
+
+static void courier_log_busy(const struct backend_courier *courier,
+                             const struct client_identity *client)
+{
+    struct log_line line;
+    counters_add(backend_counters(courier->backend), COUNTER_BACKEND_BUSY, 1);
+    log_begin(&line, LOG_LEVEL_WARNING, "event=backend-busy");
+    log_str(&line, "session", client->session_id);
+    log_str(&line, "reason", "all max_sessions are in use");
+    log_end(&line);
+}
+
+/* Connects, unless a connection that was kept will do: such a one may have been closed by the backend
+ * meanwhile, and then the socket is readable. */
+static void courier_connect(struct backend_courier *courier, const struct client_identity *client)
+{
+    struct transaction *transaction = &courier->transaction;
+    struct stream *stream = &courier->hop.stream;
+
+    transaction->kept = transaction->connected;
+    if (transaction->connected &&
+        (stream->broken || stream_hears(stream) || !transaction_reset(transaction)))
+        transaction_abort(transaction);
+    if (transaction->connected)
+        return;
+    /* Only the connection that was logged in on knows the client. */
+    if (client->authenticated) {
+        transaction_judge(transaction, REPLY_AUTH_LOST);
+        return;
+    }
+    if (courier->slot.state != BACKEND_SLOT_HELD) {
+        courier_log_busy(courier, client);
+        transaction_judge(transaction, REPLY_BACKEND_BUSY);
+        return;
+    }
+    transaction->connected = backend_introduce(courier->backend, client, &courier->hop,
+                                               &courier->buffers, &transaction->verdict) == 0;
+    transaction->judged = !transaction->connected;
+    courier_give_slot(courier);
+}
+
+/* What a backend refuses stays refused; one that has gone may only have had its time. */
+static bool courier_renew(struct transaction *transaction)
+{
+    if (transaction->connected)
+        return false;
+    transaction->judged = false;
+    courier_connect(courier_of(transaction), transaction->envelope->client);
+    return true;
+}
+
+static void courier_send(struct courier *base, const struct envelope *envelope,
+                         const struct recipient *recipients, size_t count, enum courier_data data)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    struct transaction *transaction = &courier->transaction;
+    struct buffer id;
+
+    if (!courier->in_transaction) {
+        courier->in_transaction = true;
+        buffer_init(&id, courier->session_id, sizeof courier->session_id);
+        buffer_puts(&id, envelope->client->session_id);
+        transaction_begin(transaction, envelope);
+        courier_connect(courier, envelope->client);
+        courier->taken_len = 0;
+    }
+    courier->batch = recipients;
+    courier->answered = 0;
+    transaction_begin_batch(transaction);
+    for (size_t i = 0; i < count; i++)
+        transaction_add(transaction, &recipients[i]);
+    transaction_send_batch(transaction, data);
+}
+
+static void courier_recipient_reply(struct courier *base, struct reply *reply)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+
+    transaction_recipient_reply(&courier->transaction, reply);
+    courier_note_recipient(courier, reply);
+}
+
+/* Where DATA went out together with recipients, its reply comes with theirs. Its time runs from here,
+ * and what has come within it can still be read when the client has taken longer. */
+static bool courier_ask_data(struct courier *base)
+{
+    return transaction_send_data(&((struct backend_courier *)base)->transaction);
+}
+
+static void courier_data_reply(struct courier *base, struct reply *reply)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    struct transaction *transaction = &courier->transaction;
+
+    base->form = transaction->chunks ? COURIER_CHUNKS : COURIER_LINES;
+    transaction_data_reply(transaction, reply);
+    if (reply->code >= 400)
+        courier_note_message(courier, reply);
+}
+
+static int courier_write(struct courier *base, const struct iovec *iov, int count)
+{
+    return transaction_write(&((struct backend_courier *)base)->transaction, iov, count);
+}
+
+static void courier_end(struct courier *base, struct reply *reply)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    struct transaction *transaction = &courier->transaction;
+
+    courier->in_transaction = false;
+    transaction_send_end(transaction);
+    transaction_final_reply(transaction,
+                            deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms));
+    reply_copy(reply, &transaction->verdict);
+    courier_note_message(courier, reply);
+    courier_give_slot(courier);
+}
+
+static void courier_reset(struct courier *base)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    courier->in_transaction = false;
+    courier_give_slot(courier);
+}
+
+static void courier_abort(struct courier *base)
+{
+    transaction_abort(&((struct backend_courier *)base)->transaction);
+    courier_reset(base);
+}
+
+static void courier_authenticate(struct courier *base, const struct client_identity *client,
+                                 const char *line, size_t len, struct reply *reply)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    struct transaction *transaction = &courier->transaction;
+    struct deadline deadline = courier_step(courier);
+    enum io_result result = IO_FAILED;
+
+    snprintf(courier->session_id, sizeof courier->session_id, "%s", client->session_id);
+    if (!courier->challenged)
+        courier_connect(courier, client);
+    courier->challenged = false;
+    if (transaction->connected) {
+        result = stream_put(&courier->hop.stream, line, len, deadline);
+        if (result == IO_OK)
+            result = nexthop_command(&courier->hop, "\r\n", reply, deadline);
+        stream_wipe(&courier->hop.stream);
+        if (result == IO_OK && reply->code < 400 && reply->code != 334 && reply->code != 235)
+            result = IO_FAILED;
+        if (result != IO_OK)
+            courier_log_lost(transaction, "AUTH", io_result_name(result), "");
+    }
+    /* RFC 4954 6: that the server cannot be asked is 454. */
+    if (result != IO_OK)
+        reply_own(reply, REPLY_AUTH_TEMPORARY);
+    if (result != IO_OK || reply->code == 421)
+        transaction_abort(transaction);
+    courier_give_slot(courier);
+    courier->challenged = reply->code == 334;
+}
+
+static void courier_free(struct courier *base)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+
+    if (courier->transaction.connected)
+        nexthop_quit(&courier->hop);
+    backend_give_slot(courier->backend, &courier->slot);
+    stream_buffers_free(&courier->buffers);
+    free(courier->taken);
+    backend_unref(courier->backend);
+    free(courier);
+}
+
+struct courier *courier_backend_new(struct backend *backend)
+{
+    static const struct courier_ops ops = {
+        .prepare = courier_prepare,
+        .is_wanted = courier_is_wanted,
+        .send = courier_send,
+        .recipient_reply = courier_recipient_reply,
+        .ask_data = courier_ask_data,
+        .data_reply = courier_data_reply,
+        .write = courier_write,
+        .end = courier_end,
+        .reset = courier_reset,
+        .abort = courier_abort,
+        .authenticate = courier_authenticate,
+        .free = courier_free,
+    };
+    static const struct transaction_owner owner = {
+        .lost = REPLY_BACKEND_LOST,
+        .lacks = REPLY_BACKEND_LACKS,
+        .lost_at = courier_log_lost,
+        .closed = courier_closed,
+        .renew = courier_renew,
+    };
+    struct backend_courier *courier = malloc(sizeof *courier);
+
+    if (courier == NULL)
+        return NULL;
+    memset(courier, 0, offsetof(struct backend_courier, transaction.verdict));
+    reply_clear(&courier->transaction.verdict);
+    if (stream_buffers_init(&courier->buffers, IN_BUFFER, OUT_BUFFER) != 0) {
+        free(courier);
+        return NULL;
+    }
+    courier->base.ops = &ops;
+    courier->backend = backend_ref(backend);
+    courier->transaction.owner = &owner;
+    courier->transaction.hop = &courier->hop;
+    courier->transaction.reply_ms = backend_settings(backend)->command_timeout_ms;
+    courier->transaction.block_ms = DATA_WRITE_TIMEOUT_MS;
+    return &courier->base;
+}

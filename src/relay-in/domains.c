@@ -1,0 +1,68 @@
+/* relay-in/domains.c - the domains that relay-in takes mail for, and which backend each belongs to
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-in/domains.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "dns/name.h"
+
+static int domains_compare(const void *a, const void *b)
+{
+    return strcmp(((const struct domain *)a)->name, ((const struct domain *)b)->name);
+}
+
+static struct domain *in_domains_find(const struct domains *domains, const char *name)
+{
+    const struct domain key = {.name = name};
+    if (domains->count == 0)
+        return NULL;
+    return bsearch(&key, domains->sorted, domains->count, sizeof *domains->sorted, domains_compare);
+}
+
+int domains_add(struct domains *domains, const struct string_list *list, unsigned backend)
+{
+    struct domain *sorted =
+        realloc(domains->sorted, (domains->count + list->count + 1) * sizeof *sorted);
+    size_t known = domains->count, added = 0;
+
+    if (sorted == NULL)
+        return -1;
+    domains->sorted = sorted;
+    for (size_t i = 0; i < list->count; i++) {
+        const struct domain given = {list->items[i], backend};
+        struct domain *there = in_domains_find(domains, given.name);
+        if (there != NULL)
+            there->backend = backend;
+        else
+            sorted[known + added++] = given;
+        if (domains->first.name == NULL && given.name[0] != '.')
+            domains->first = given;
+    }
+    domains->count += added;
+    qsort(sorted, domains->count, sizeof *sorted, domains_compare);
+    return 0;
+}
+
+void domains_free(struct domains *domains)
+{
+    free(domains->sorted);
+    memset(domains, 0, sizeof *domains);
+}
+
+bool domains_find(const struct domains *domains, const char *domain, unsigned *backend)
+{
+    char folded[DNS_NAME_MAX];
+
+    if (!dns_name_fold(domain, folded))
+        return false;
+    const struct domain *found = in_domains_find(domains, folded);
+    for (const char *dot = strchr(folded, '.'); found == NULL && dot != NULL;
+         dot = strchr(dot + 1, '.'))
+        found = in_domains_find(domains, dot);
+    if (found != NULL)
+        *backend = found->backend;
+    return found != NULL;
+}

@@ -1,0 +1,100 @@
+/* relay-out/attempt-login.c - the log-in at a smarthost
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base64.h"
+#include "relay-out/attempt.h"
+
+#define AUTH_COMMAND_MAX 512 /* RFC 4954 4: of a command with an initial response */
+
+/* The word or nothing, and the octets in base64. */
+static enum io_result attempt_say_secret(struct attempt *attempt, const char *word,
+                                         const char *octets, size_t len)
+{
+    struct connect *connect = attempt->connect;
+    size_t start = strlen(word), size = start + BASE64_SIZE(len) + 2;
+
+    char *line = malloc(size);
+    if (line == NULL)
+        return IO_FAILED;
+    memcpy(line, word, start);
+    base64_encode(octets, len, line + start);
+    strcat(line, "\r\n");
+    enum io_result result =
+        nexthop_command(&connect->remote->hop, line, connect->verdict, attempt_reply_step(connect));
+    explicit_bzero(line, size);
+    free(line);
+    return result;
+}
+
+/* In one line where it is short enough for that, else in answer to a 334. */
+static enum io_result attempt_log_in_plain(struct attempt *attempt, const struct route *route)
+{
+    struct connect *connect = attempt->connect;
+    size_t user_len = strlen(route->user), len = user_len + strlen(route->password) + 2;
+    enum io_result result = IO_OK;
+    const char *word = "AUTH PLAIN ";
+
+    char *said = calloc(1, len + 1);
+    if (said == NULL)
+        return IO_FAILED;
+    memcpy(said + 1, route->user, user_len);
+    strcpy(said + user_len + 2, route->password);
+    if (strlen(word) + BASE64_SIZE(len) + 1 > AUTH_COMMAND_MAX) {
+        word = "";
+        result = nexthop_command(&connect->remote->hop, "AUTH PLAIN\r\n", connect->verdict,
+                                 attempt_reply_step(connect));
+    }
+    if (word[0] != '\0' || (result == IO_OK && connect->verdict->code == 334))
+        result = attempt_say_secret(attempt, word, said, len);
+    explicit_bzero(said, len);
+    free(said);
+    return result;
+}
+
+static enum io_result attempt_log_in_login(struct attempt *attempt, const struct route *route)
+{
+    struct connect *connect = attempt->connect;
+    const char *answers[] = {route->user, route->password};
+
+    enum io_result result = nexthop_command(&connect->remote->hop, "AUTH LOGIN\r\n",
+                                            connect->verdict, attempt_reply_step(connect));
+    for (int i = 0; i < 2 && result == IO_OK && connect->verdict->code == 334; i++)
+        result = attempt_say_secret(attempt, "", answers[i], strlen(answers[i]));
+    return result;
+}
+
+enum attempt_outcome attempt_log_in(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    const struct route *route = attempt->route;
+    struct nexthop *hop = &connect->remote->hop;
+    enum io_result result;
+    char text[400];
+
+    if (route->user[0] == '\0')
+        return ATTEMPT_READY;
+    /* The configuration has seen to it; a password is worth a second look. */
+    if (route->hop_count == 0 || attempt->need.level != CONFIG_OUT_TLS_VERIFY ||
+        hop->stream.tls == NULL)
+        return attempt_fail(connect, "4.7.8", "no log-in at %s without verified TLS",
+                            connect->remote->name);
+    if (hop->capabilities.extensions & NEXTHOP_AUTH_PLAIN)
+        result = attempt_log_in_plain(attempt, route);
+    else if (hop->capabilities.extensions & NEXTHOP_AUTH_LOGIN)
+        result = attempt_log_in_login(attempt, route);
+    else
+        return attempt_fail(connect, "4.7.8", "host %s offers neither AUTH PLAIN nor LOGIN",
+                            connect->remote->name);
+    stream_wipe(&hop->stream);
+    if (result != IO_OK)
+        return attempt_fail_io(attempt, "logging in", result);
+    if (connect->verdict->code == 235)
+        return ATTEMPT_READY;
+    return attempt_fail(connect, "4.7.8", "host %s does not accept our log-in: %s",
+                        connect->remote->name, reply_summary(connect->verdict, text, sizeof text));
+}

@@ -1,0 +1,406 @@
+/* relay-out/attempt.c - one address of a destination: connect, greeting, EHLO, TLS, EHLO, log-in
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/attempt.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "net/dial.h"
+
+#define USER_TIMEOUT_MS 120000
+
+/* What a step may take. Only one that had all of its own time says anything of the host: the rest of
+ * the time to dial may be short because of somebody else. */
+struct limit {
+    struct deadline deadline;
+    bool whole;
+};
+
+static const struct config_out_timeouts *attempt_timeouts(const struct connect *connect)
+{
+    return &connect->out->config->out.timeouts;
+}
+
+struct deadline attempt_step(const struct connect *connect, int64_t ms)
+{
+    return deadline_earlier(deadline_in_ms(ms), connect->deadline);
+}
+
+static struct limit attempt_limit(const struct connect *connect, int64_t ms)
+{
+    return (struct limit){attempt_step(connect, ms),
+                          deadline_left_ms(connect->deadline) >= (int)ms};
+}
+
+struct deadline attempt_reply_step(const struct connect *connect)
+{
+    return attempt_step(connect, attempt_timeouts(connect)->reply);
+}
+
+void attempt_log(const struct connect *connect, enum log_level level, const char *text)
+{
+    struct log_line line;
+    log_begin(&line, level, "");
+    log_text(&line, "%s", text);
+    log_str(&line, "session", connect->session);
+    log_end(&line);
+}
+
+enum attempt_outcome attempt_fail(struct connect *connect, const char *enhanced, const char *format,
+                                  ...)
+{
+    char text[600];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    attempt_log(connect, LOG_LEVEL_INFO, text);
+    reply_set(connect->verdict, 451, enhanced, "%.480s", text);
+    return ATTEMPT_NEXT;
+}
+
+enum attempt_outcome attempt_fail_io(struct attempt *attempt, const char *at, enum io_result result)
+{
+    return attempt_fail(attempt->connect, "4.4.2", "%s while %s with %s",
+                        result == IO_FAILED ? "lost connection or garbage" : io_result_name(result),
+                        at, attempt->connect->remote->name);
+}
+
+static enum attempt_outcome attempt_fail_reply(struct attempt *attempt, const char *to)
+{
+    char text[400];
+    return attempt_fail(attempt->connect, "4.4.1", "host %s said: %s (in reply to %s)",
+                        attempt->connect->remote->name,
+                        reply_summary(attempt->connect->verdict, text, sizeof text), to);
+}
+
+/* Left alone for a while: nobody else's time shall be spent on it. */
+static void attempt_mark_dead(struct attempt *attempt, const char *reason)
+{
+    host_cache_mark(attempt->connect->out->host_cache, REMOTE_DEAD, &attempt->host, reason,
+                    attempt->connect->out->config->out.dead_for_ms);
+}
+
+static const struct address *attempt_source_for(const struct config_out *config, int family)
+{
+    for (size_t i = 0; i < config->source.count; i++) {
+        if (config->source.items[i].family == family)
+            return &config->source.items[i];
+    }
+    return NULL;
+}
+
+static enum attempt_outcome attempt_open_connection(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    const struct address *address = &attempt->candidate->address;
+    struct error err;
+
+    struct limit limit = attempt_limit(connect, attempt_timeouts(connect)->connect);
+    int fd = dial_connect(address, attempt_source_for(&connect->out->config->out, address->family),
+                          USER_TIMEOUT_MS, limit.deadline, &err);
+    if (fd < 0) {
+        if (!dial_failed_here(errno) && (errno != ETIMEDOUT || limit.whole))
+            attempt_mark_dead(attempt, err.text);
+        return attempt_fail(connect, "4.4.1", "%s (%s)", err.text, attempt->candidate->host);
+    }
+    nexthop_init(&connect->remote->hop, fd, connect->buffers);
+    connect->remote->since_ms = deadline_now_ms();
+    connect->remote->messages = 0;
+    return ATTEMPT_READY;
+}
+
+/* A backend that takes relay-in's PROXY headers waits for one from us, too. It says what the connection
+ * says: LOCAL and UNKNOWN, meant for this, are not known everywhere (Postfix refuses the latter). */
+static enum attempt_outcome attempt_send_proxy_header(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    struct nexthop *hop = &connect->remote->hop;
+    struct proxy_header header = {.destination = attempt->candidate->address};
+
+    if (attempt->route->proxy == 0)
+        return ATTEMPT_READY;
+    address_of_socket(&header.source, hop->stream.fd);
+    enum io_result result =
+        nexthop_send_proxy(hop, &header, attempt->route->proxy, attempt_reply_step(connect));
+    return result == IO_OK ? ATTEMPT_READY
+                           : attempt_fail_io(attempt, "sending the PROXY header", result);
+}
+
+/* RFC 5321 4.2.1 would have a 5xx here be final; but it judges this host and this moment, not the
+ * mail, and another host may think otherwise. */
+static enum attempt_outcome attempt_greet(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    struct limit limit = attempt_limit(connect, attempt_timeouts(connect)->greeting);
+    enum io_result result =
+        nexthop_greeting(&connect->remote->hop, connect->verdict, limit.deadline);
+    if (result == IO_OK)
+        return reply_is_positive(connect->verdict) ? ATTEMPT_READY
+                                                   : attempt_fail_reply(attempt, "the connection");
+    if (result == IO_TIMEOUT && limit.whole)
+        attempt_mark_dead(attempt, "no greeting");
+    return attempt_fail_io(attempt, "receiving the greeting", result);
+}
+
+static enum io_result attempt_put_hello(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    struct nexthop *hop = &connect->remote->hop;
+    const char *name = outbound_hello(connect->out);
+
+    enum io_result result = nexthop_hello(hop, NEXTHOP_EHLO_OR_HELO, name, connect->verdict,
+                                          attempt_reply_step(connect));
+    /* As Postfix has it, who refuses EHLO for now may take HELO as well. */
+    if (result == IO_OK && reply_is_transient(connect->verdict) && connect->verdict->code != 421 &&
+        hop->stream.tls == NULL)
+        result =
+            nexthop_hello(hop, NEXTHOP_HELO, name, connect->verdict, attempt_reply_step(connect));
+    return result;
+}
+
+static enum attempt_outcome attempt_say_hello(struct attempt *attempt)
+{
+    enum io_result result = attempt_put_hello(attempt);
+    if (result != IO_OK)
+        return attempt_fail_io(attempt, "greeting by EHLO", result);
+    return reply_is_positive(attempt->connect->verdict) ? ATTEMPT_READY
+                                                        : attempt_fail_reply(attempt, "EHLO");
+}
+
+/* In Postfix's words: "Trusted" is who is proven, but not to be the domain's host. */
+static const char *attempt_trust_name(const struct tls_need *need)
+{
+    if (need->level < CONFIG_OUT_TLS_VERIFY)
+        return "Untrusted";
+    return need->unproven ? "Trusted" : "Verified";
+}
+
+static void attempt_log_tls(const struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    struct tls_info info;
+    struct log_line line;
+
+    if (!stream_tls_info(&connect->remote->hop.stream, &info))
+        return;
+    log_begin(&line, LOG_LEVEL_INFO, "");
+    log_text(&line, "%s TLS connection established to %s: %s with cipher %s",
+             attempt_trust_name(&attempt->need), connect->remote->name, info.version, info.cipher);
+    log_str(&line, "policy", attempt->need.why);
+    if (attempt->check.matched[0] != '\0')
+        log_str(&line, "matched", attempt->check.matched);
+    log_str(&line, "session", connect->session);
+    log_end(&line);
+}
+
+/* What a policy had to say to this host; the first failure of a day is worth a line of its own. */
+static void attempt_count(const struct attempt *attempt, enum tls_result result, const char *reason)
+{
+    const struct connect *connect = attempt->connect;
+    const struct tls_need *need = &attempt->need;
+    struct log_line line;
+
+    if (connect->out->tlscounts == NULL ||
+        (need->policy == TLS_POLICY_NONE && result == TLS_RESULT_SUCCESS))
+        return;
+    if (!tlscounts_add(connect->out->tlscounts, need->policy_domain, need->policy, result,
+                       attempt->candidate->host, reason) ||
+        need->policy == TLS_POLICY_NONE)
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=tls-policy");
+    log_str(&line, "domain", need->policy_domain);
+    log_str(&line, "policy", tls_policy_type_name(need->policy));
+    log_str(&line, "host", attempt->candidate->host);
+    log_str(&line, "result", tls_result_name(result));
+    log_str(&line, "reason", reason);
+    log_str(&line, "effect", need->watched ? "none, it is only watched" : "the host is not used");
+    log_end(&line);
+}
+
+static struct tls_client *attempt_tls_client_for(const struct attempt *attempt)
+{
+    const struct connect *connect = attempt->connect;
+    /* DANE asks no CA. */
+    if (attempt->need.level == CONFIG_OUT_TLS_DANE ||
+        (attempt->need.level != CONFIG_OUT_TLS_VERIFY && !security_is_judged(&attempt->need)))
+        return connect->out->tls_any;
+    return attempt->route->tls_client != NULL ? attempt->route->tls_client
+                                              : connect->out->tls_verify;
+}
+
+/* Plain text only where the failure was the peer's word: silence may be anybody's. And then for this
+ * message only, with the next one TLS is tried again. */
+static enum attempt_outcome attempt_handshake_failed(struct attempt *attempt, enum io_result result,
+                                                     const char *reason)
+{
+    struct connect *connect = attempt->connect;
+    bool plain = attempt->need.level == CONFIG_OUT_TLS_MAY && result != IO_TIMEOUT;
+    bool is_published = attempt->need.policy != TLS_POLICY_NONE && !attempt->need.watched;
+
+    if (is_published)
+        attempt_fail(connect, "4.7.5", "TLS with %s failed: %s (policy: %s)", connect->remote->name,
+                     reason, attempt->need.why);
+    else
+        attempt_fail(connect, "4.7.5", "TLS with %s failed: %s%s", connect->remote->name, reason,
+                     plain ? "; plain text is left, for this message only" : "");
+    attempt_count(attempt,
+                  attempt->check.result != TLS_RESULT_SUCCESS ? attempt->check.result
+                                                              : TLS_RESULT_VALIDATION_FAILURE,
+                  reason);
+    if (result != IO_TIMEOUT && !is_published)
+        host_cache_mark(connect->out->host_cache, REMOTE_TLS_FAILED, &attempt->host, reason,
+                        connect->out->config->out.tls.failures_for_ms);
+    return plain ? ATTEMPT_TLS_FAILED : ATTEMPT_NEXT;
+}
+
+static enum attempt_outcome attempt_tls_refused(struct attempt *attempt)
+{
+    attempt_count(attempt, TLS_RESULT_STARTTLS_NOT_SUPPORTED, "STARTTLS was refused");
+    if (attempt->need.level != CONFIG_OUT_TLS_MAY)
+        return attempt_fail_reply(attempt, "STARTTLS");
+    attempt->connect->remote->once = attempt->connect->remote->tls_failed = true;
+    return ATTEMPT_READY;
+}
+
+/* With TLS 1.3 our side of the handshake is through before the server has seen our certificate, or
+ * that there is none: its refusal comes in the place of the reply to EHLO. */
+static enum attempt_outcome attempt_hello_under_tls(struct attempt *attempt)
+{
+    enum io_result result = attempt_put_hello(attempt);
+    if (result == IO_EOF || result == IO_FAILED) {
+        const char *refusal = stream_tls_refusal(&attempt->connect->remote->hop.stream);
+        return attempt_handshake_failed(
+            attempt, result, refusal != NULL ? refusal : "it hung up right behind the handshake");
+    }
+    if (result != IO_OK)
+        return attempt_fail_io(attempt, "greeting by EHLO", result);
+    return reply_is_positive(attempt->connect->verdict) ? ATTEMPT_READY
+                                                        : attempt_fail_reply(attempt, "EHLO");
+}
+
+static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    struct nexthop *hop = &connect->remote->hop;
+    struct error err = {""};
+
+    if (attempt->need.level == CONFIG_OUT_TLS_NONE)
+        return ATTEMPT_READY;
+    if (!(hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
+        attempt_count(attempt, TLS_RESULT_STARTTLS_NOT_SUPPORTED, "STARTTLS was not offered");
+        return attempt->need.level == CONFIG_OUT_TLS_MAY
+                   ? ATTEMPT_READY
+                   : attempt_fail(connect, "4.7.4",
+                                  "TLS is required (%s), but was not offered by host %s",
+                                  attempt->need.why, connect->remote->name);
+    }
+    if (attempt->need.level == CONFIG_OUT_TLS_VERIFY && attempt->need.name == NULL)
+        return attempt_fail(connect, "4.7.5",
+                            "there is no name for the certificate of %s to be checked against; set "
+                            "tls_name",
+                            connect->remote->name);
+    attempt->check = (struct security_check){.need = &attempt->need};
+    const struct tls_judge judge = {security_accepts, &attempt->check};
+    enum io_result result = nexthop_starttls_judged(
+        hop, attempt_tls_client_for(attempt), attempt->need.name,
+        security_is_judged(&attempt->need) ? &judge : NULL, connect->verdict,
+        attempt_step(connect, attempt_timeouts(connect)->handshake), &err);
+    if (result == IO_OK) {
+        connect->remote->proven =
+            attempt->need.level >= CONFIG_OUT_TLS_VERIFY && !attempt->need.unproven;
+        attempt_log_tls(attempt);
+        attempt_count(attempt, attempt->check.result, attempt->check.reason.text);
+        return attempt_hello_under_tls(attempt);
+    }
+    if (connect->verdict->code >= 400 && !hop->stream.broken)
+        return attempt_tls_refused(attempt);
+    return attempt_handshake_failed(attempt, result,
+                                    err.text[0] != '\0' ? err.text : io_result_name(result));
+}
+
+/* One address. */
+
+static enum attempt_outcome attempt_converse(struct attempt *attempt)
+{
+    enum attempt_outcome outcome = attempt_send_proxy_header(attempt);
+    if (outcome == ATTEMPT_READY)
+        outcome = attempt_greet(attempt);
+    if (outcome == ATTEMPT_READY)
+        outcome = attempt_say_hello(attempt);
+    if (outcome == ATTEMPT_READY)
+        outcome = attempt_start_tls(attempt);
+    return outcome == ATTEMPT_READY ? attempt_log_in(attempt) : outcome;
+}
+
+static enum attempt_outcome attempt_try_once(struct attempt *attempt)
+{
+    enum attempt_outcome outcome = attempt_open_connection(attempt);
+    if (outcome != ATTEMPT_READY)
+        return outcome;
+    outcome = attempt_converse(attempt);
+    if (outcome == ATTEMPT_NEXT)
+        nexthop_quit(&attempt->connect->remote->hop);
+    else if (outcome == ATTEMPT_TLS_FAILED)
+        stream_abort(&attempt->connect->remote->hop.stream);
+    return outcome;
+}
+
+static void attempt_find_need(struct attempt *attempt)
+{
+    const struct connect *connect = attempt->connect;
+    security_need(&connect->security, connect->out, connect->domain, attempt->candidate,
+                  connect->require_tls, &attempt->need);
+}
+
+/* Not to be used at all, whatever it would answer. Nothing is remembered of it: what is published
+ * may be mended any moment. */
+static bool attempt_is_refused(struct attempt *attempt)
+{
+    const struct tls_need *need = &attempt->need;
+
+    if (need->unusable && attempt->connect->out->tlscounts != NULL)
+        tlscounts_add(attempt->connect->out->tlscounts, attempt->candidate->host, TLS_POLICY_TLSA,
+                      TLS_RESULT_TLSA_INVALID, attempt->candidate->host,
+                      "none of its TLSA records can be used");
+    if (need->refusal == NULL)
+        return false;
+    attempt_count(attempt, need->refusal_result, need->refusal);
+    if (need->watched)
+        return false;
+    attempt_fail(attempt->connect, "4.7.5", "host %s is not used: %s (policy: %s)",
+                 attempt->candidate->host, need->refusal, tls_policy_type_name(need->policy));
+    /* That will not be another in an hour (RFC 8689 4.2.1). */
+    if (attempt->connect->require_tls && need->unproven)
+        reply_own(attempt->connect->verdict, REPLY_REQUIRETLS_UNSUPPORTED);
+    return true;
+}
+
+enum attempt_outcome attempt_make(struct connect *connect, const struct candidate *candidate,
+                                  const struct remote_host *host, bool plain)
+{
+    struct attempt attempt = {
+        .connect = connect, .candidate = candidate, .route = candidate->route, .host = *host};
+    struct remote *remote = connect->remote;
+    char ip[ADDRESS_TEXT_MAX];
+
+    remote->address = candidate->address;
+    /* What was made without heeding what is published is for no other message. */
+    remote->once = candidate->route != connect->route || connect->tls_optional;
+    remote->proven = false;
+    remote->tls_failed = false;
+    snprintf(remote->name, sizeof remote->name, "%s[%s]:%u", candidate->host,
+             address_format_ip(&candidate->address, ip), candidate->address.port);
+    attempt_find_need(&attempt);
+    if (attempt_is_refused(&attempt))
+        return ATTEMPT_REFUSED;
+    if (plain) {
+        attempt.need.level = CONFIG_OUT_TLS_NONE;
+        remote->once = remote->tls_failed = true;
+    }
+    return attempt_try_once(&attempt);
+}

@@ -1,0 +1,341 @@
+/* relay-out/connect.c - from a destination to a connection on which MAIL can follow
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/connect.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "relay-out/attempt.h"
+
+#define DNS_TIMEOUT_MS 30000
+#define REUSE_MESSAGES 100      /* of one connection */
+#define REUSE_AGE_MS 300000     /* as Postfix has it */
+#define DEFERRED_FOR_MS 3600000 /* longer than a mail server waits between its first tries */
+#define PING_TIMEOUT_MS 10000   /* for RSET on a connection that was kept */
+
+/* Addresses in one try: a stranger's zone must not send us through the whole internet. */
+#define CONNECT_ATTEMPTS_MAX 20
+/* Where there was no time for all hosts, the dead ones are left alone for so many times dead_for, or
+ * the next try would meet the same again. */
+#define CONNECT_TURNS 4
+
+/* The fallback is a destination of its own, the same for all that fall back to it. */
+static struct remote_host connect_host(const struct connect *connect,
+                                       const struct candidate *candidate)
+{
+    const char *key = candidate->route == connect->route ? connect->key : candidate->route->name;
+    return (struct remote_host){key, candidate->host, &candidate->address};
+}
+
+static void connect_pass_over(struct connect *connect, const char *host)
+{
+    for (size_t i = 0; i < connect->hosts.count; i++) {
+        struct candidate *other = &connect->hosts.items[i];
+        other->asked |= strcasecmp(other->host, host) == 0;
+    }
+}
+
+/* There was no time for all of them. */
+static void connect_leave_dead_alone(struct connect *connect)
+{
+    struct host_cache *host_cache = connect->out->host_cache;
+    char reason[REMOTE_REASON_MAX];
+
+    for (size_t i = 0; i < connect->hosts.count; i++) {
+        struct remote_host host = connect_host(connect, &connect->hosts.items[i]);
+        if (host_cache_is_marked(host_cache, REMOTE_DEAD, &host, reason))
+            host_cache_mark(host_cache, REMOTE_DEAD, &host, reason,
+                            CONNECT_TURNS * connect->out->config->out.dead_for_ms);
+    }
+}
+
+static bool connect_is_marked(const struct connect *connect, enum remote_mark mark,
+                              const struct candidate *candidate, char reason[REMOTE_REASON_MAX])
+{
+    const struct remote_host host = connect_host(connect, candidate);
+    return host_cache_is_marked(connect->out->host_cache, mark, &host, reason);
+}
+
+/* There is no time for the others. */
+static bool connect_is_over(struct connect *connect)
+{
+    if (!deadline_passed(connect->deadline) && connect->attempts < CONNECT_ATTEMPTS_MAX)
+        return false;
+    connect_leave_dead_alone(connect);
+    return true;
+}
+
+static bool connect_try(struct connect *connect, struct candidate *candidate, bool plain)
+{
+    const struct remote_host host = connect_host(connect, candidate);
+
+    candidate->asked = true;
+    candidate->tls_failed = false;
+    connect->attempts++;
+    enum attempt_outcome outcome = attempt_make(connect, candidate, &host, plain);
+    if (outcome == ATTEMPT_REFUSED)
+        connect_pass_over(connect, candidate->host);
+    candidate->tls_failed = outcome == ATTEMPT_TLS_FAILED;
+    return outcome == ATTEMPT_READY;
+}
+
+/* Those that are known to be dead cost no place. */
+static int connect_try_some(struct connect *connect, bool deferred)
+{
+    char reason[REMOTE_REASON_MAX];
+
+    for (size_t i = 0; i < connect->hosts.count; i++) {
+        struct candidate *candidate = &connect->hosts.items[i];
+        if (candidate->asked ||
+            connect_is_marked(connect, REMOTE_DEFERRED, candidate, NULL) != deferred)
+            continue;
+        if (connect_is_marked(connect, REMOTE_DEAD, candidate, reason)) {
+            if (connect->attempts == 0)
+                reply_set(connect->verdict, 451, "4.4.1",
+                          "%s; not tried again for a while (host %.200s)", reason, candidate->host);
+            continue;
+        }
+        if (connect_is_over(connect))
+            return -1;
+        if (connect_try(connect, candidate, false))
+            return 0;
+    }
+    return -1;
+}
+
+/* In plain text, those whose TLS has failed. */
+static int connect_try_plain(struct connect *connect)
+{
+    for (size_t i = 0; i < connect->hosts.count; i++) {
+        struct candidate *candidate = &connect->hosts.items[i];
+        if (candidate->tls_failed && !connect_is_over(connect) &&
+            connect_try(connect, candidate, true))
+            return 0;
+    }
+    return -1;
+}
+
+/* In order, but last who took no message just now. Where no host could be spoken with otherwise, plain
+ * text does. */
+static int connect_try_all(struct connect *connect)
+{
+    if (connect_try_some(connect, false) == 0 || connect_try_some(connect, true) == 0) {
+        connect->met = true;
+        return 0;
+    }
+    return connect->met ? -1 : connect_try_plain(connect);
+}
+
+static int connect_look_up(struct connect *connect)
+{
+    struct deadline deadline = attempt_step(connect, DNS_TIMEOUT_MS);
+
+    security_clear(&connect->security);
+    security_begin(&connect->security, connect->out, connect->route, connect->domain,
+                   !connect->tls_optional, deadline);
+    enum own_reply why =
+        hosts_find(connect->out, connect->route, connect->domain, deadline, &connect->hosts);
+    if (why == REPLY_OK && !connect->tls_optional &&
+        security_find(&connect->security, connect->out, connect->route, &connect->hosts,
+                      attempt_step(connect, DNS_TIMEOUT_MS)) != 0)
+        why = REPLY_SERVER_BUSY;
+    if (why == REPLY_OK)
+        return 0;
+    attempt_log(connect, LOG_LEVEL_INFO, connect->hosts.reason);
+    reply_own(connect->verdict, why);
+    return -1;
+}
+
+static int connect_dial(struct connect *connect)
+{
+    if (connect->hosts.items == NULL && connect_look_up(connect) != 0)
+        return -1;
+    reply_set(connect->verdict, 451, "4.4.1", "No time left to reach a mail server of %s",
+              connect->domain);
+    if (connect_try_all(connect) != 0)
+        return -1;
+    memcpy(connect->remote->key, connect->key, sizeof connect->key);
+    connect->remote->generation = connect->out->generation;
+    return 0;
+}
+
+/* A connection kept from a message before. It may have died without our hearing of it, or not be good
+ * enough for this one. */
+static bool connect_is_alive(struct connect *connect)
+{
+    struct remote *remote = connect->remote;
+
+    stream_lend(&remote->hop.stream, connect->buffers);
+    return (remote->proven || !connect->require_tls) && remote->messages < REUSE_MESSAGES &&
+           deadline_now_ms() - remote->since_ms < REUSE_AGE_MS &&
+           nexthop_reset(&remote->hop, connect->verdict, attempt_step(connect, PING_TIMEOUT_MS));
+}
+
+/* A place at the destination: the one that is held, or any; who has a claim has waited. */
+static enum host_cache_place connect_enter(struct connect *connect)
+{
+    const struct outbound *out = connect->out;
+    struct deadline deadline = attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS);
+    enum host_cache_place place = HOST_CACHE_FULL;
+
+    if (connect->claim != NULL) {
+        place = host_cache_redeem(out->host_cache, connect->claim, connect->remote);
+        deadline = deadline_in_ms(0);
+    }
+    return place != HOST_CACHE_FULL
+               ? place
+               : host_cache_enter(out->host_cache, connect->key, out->generation,
+                                  connect->route->connections, deadline, connect->remote);
+}
+
+int connect_make(struct connect *connect)
+{
+    const struct outbound *out = connect->out;
+    struct remote *remote = connect->remote;
+    struct host_cache *host_cache = out->host_cache;
+
+    route_key(connect->route, connect->domain, connect->key);
+    if (connect->route->rate > 0 &&
+        !host_cache_take_turn(host_cache, connect->key, connect->route->rate,
+                              attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS))) {
+        attempt_log(connect, LOG_LEVEL_WARNING, "event=busy reason=rate");
+        reply_own(connect->verdict, REPLY_DESTINATION_RATE);
+        connect->busy = true;
+        return -1;
+    }
+    switch (connect_enter(connect)) {
+    case HOST_CACHE_KEPT:
+        connect->met = connect_is_alive(connect);
+        if (connect->met)
+            return 0;
+        nexthop_quit(&remote->hop);
+        break;
+    case HOST_CACHE_NEW:
+        break;
+    case HOST_CACHE_NO_MEMORY:
+        reply_own(connect->verdict, REPLY_SERVER_BUSY);
+        return -1;
+    case HOST_CACHE_FULL:
+        attempt_log(connect, LOG_LEVEL_WARNING, "event=busy reason=connections");
+        reply_own(connect->verdict, REPLY_DESTINATION_BUSY);
+        connect->busy = true;
+        return -1;
+    }
+    if (connect_dial(connect) == 0)
+        return 0;
+    host_cache_leave(host_cache, connect->key);
+    return -1;
+}
+
+static bool connect_is_same(const struct address *a, const struct address *b)
+{
+    return address_same_ip(a, b) && a->port == b->port;
+}
+
+/* The one that the connection is with. */
+static const struct candidate *connect_current(const struct connect *connect)
+{
+    const struct candidate *items = connect->hosts.items;
+    for (size_t i = 0; i < connect->hosts.count; i++) {
+        if (connect_is_same(&items[i].address, &connect->remote->address))
+            return &items[i];
+    }
+    return NULL;
+}
+
+/* The host that has answered has answered for all of its addresses, and an address for all of its
+ * names. */
+static void connect_pass_over_host(struct connect *connect)
+{
+    const struct candidate *current = connect_current(connect);
+    for (size_t i = 0; current != NULL && i < connect->hosts.count; i++) {
+        struct candidate *other = &connect->hosts.items[i];
+        other->asked |= other->address.port == current->address.port &&
+                        (strcasecmp(other->host, current->host) == 0 ||
+                         address_same_ip(&other->address, &current->address));
+    }
+}
+
+/* Only a connection of its own will do. */
+static bool connect_take_place(struct connect *connect)
+{
+    struct remote *remote = connect->remote;
+
+    switch (connect_enter(connect)) {
+    case HOST_CACHE_KEPT:
+        remote_say_goodbye(remote);
+        return true;
+    case HOST_CACHE_NEW:
+        return true;
+    case HOST_CACHE_FULL:
+    case HOST_CACHE_NO_MEMORY:
+        break;
+    }
+    return false;
+}
+
+int connect_renew(struct connect *connect, bool connected)
+{
+    struct remote *remote = connect->remote, before = *remote;
+    const struct reply verdict = *connect->verdict;
+
+    if (connected)
+        stream_reclaim(&before.hop.stream);
+    else if (!connect_take_place(connect))
+        return -1;
+    if (connect_dial(connect) == 0) {
+        if (connected)
+            remote_say_goodbye(&before);
+        return 0;
+    }
+    *remote = before;
+    *connect->verdict = verdict;
+    if (connected)
+        stream_lend(&remote->hop.stream, connect->buffers);
+    else
+        host_cache_leave(connect->out->host_cache, connect->key);
+    return -1;
+}
+
+int connect_next(struct connect *connect, bool connected)
+{
+    const struct reply verdict = *connect->verdict;
+
+    if (connect->hosts.items == NULL && connect_look_up(connect) != 0) {
+        *connect->verdict = verdict;
+        return -1;
+    }
+    connect_pass_over_host(connect);
+    return connect_renew(connect, connected);
+}
+
+void connect_defer(const struct connect *connect, const char *reason)
+{
+    const struct remote *remote = connect->remote;
+    const struct candidate *current = connect_current(connect);
+    char name[DNS_NAME_MAX];
+
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(remote->name, "["), remote->name);
+    const struct remote_host host =
+        current != NULL ? connect_host(connect, current)
+                        : (struct remote_host){connect->key, name, &remote->address};
+    host_cache_mark(connect->out->host_cache, REMOTE_DEFERRED, &host, reason, DEFERRED_FOR_MS);
+}
+
+void connect_clear(struct connect *connect)
+{
+    hosts_clear(&connect->hosts);
+    security_clear(&connect->security);
+}
+
+void connect_end(const struct outbound *out, struct remote *remote, bool orderly)
+{
+    if (orderly)
+        nexthop_quit(&remote->hop);
+    else
+        stream_abort(&remote->hop.stream);
+    host_cache_leave(out->host_cache, remote->key);
+}

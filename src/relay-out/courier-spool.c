@@ -1,0 +1,172 @@
+/* relay-out/courier-spool.c - the courier of delivery = "spool": every message is stored, then delivered
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/courier-spool.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "relay-out/hosts.h"
+#include "relay-out/courier.h"
+
+#define DNS_PATIENCE_MS 5000 /* for a batch of recipients */
+
+struct spool_courier {
+    struct courier base;
+    const struct outbound *out;
+    bool in_transaction;
+    const struct envelope *from;    /* while in it */
+    struct spool_envelope envelope; /* with the recipients accepted */
+    uint64_t expected;              /* octets */
+    enum own_reply batch[SESSION_BATCH_MAX];
+    size_t next;
+    struct spool_message *message; /* NULL: no data yet, or it failed */
+    enum own_reply failure;        /* of storing it */
+};
+
+static struct spool_courier *of(struct courier *base)
+{
+    return (struct spool_courier *)base;
+}
+
+static void courier_forget(struct spool_courier *courier)
+{
+    spool_abort(courier->message);
+    courier->message = NULL;
+    spool_envelope_clear(&courier->envelope);
+    courier->in_transaction = false;
+}
+
+/* What is certain to fail is refused now: a reply is better than a notice. */
+static enum own_reply courier_judge(const struct outbound *out, const char *domain,
+                                    struct deadline deadline)
+{
+    const struct route *route = routes_find(out->routes, domain);
+    struct hosts found;
+
+    if (route->hop_count > 0 || deadline_passed(deadline))
+        return REPLY_OK;
+    enum own_reply why = hosts_find(out, route, domain, deadline, &found);
+    return why == REPLY_DNS_TEMPORARY ? REPLY_OK : why;
+}
+
+static void courier_send(struct courier *base, const struct envelope *envelope,
+                         const struct recipient *recipients, size_t count, enum courier_data data)
+{
+    struct spool_courier *courier = of(base);
+    struct deadline deadline = deadline_in_ms(DNS_PATIENCE_MS);
+    int64_t now_ms = deadline_now_ms();
+    struct reply reply;
+
+    (void)data;
+    if (!courier->in_transaction) {
+        spooler_envelope(courier->out, envelope, &courier->envelope);
+        courier->from = envelope;
+        courier->expected = envelope->size;
+        courier->in_transaction = true;
+    }
+    courier->next = 0;
+    for (size_t i = 0; i < count; i++) {
+        enum own_reply why = courier_judge(courier->out, recipients[i].path.domain, deadline);
+        if (why == REPLY_OK && !spooler_add(&courier->envelope, &recipients[i]))
+            why = REPLY_TOO_MANY_RECIPIENTS;
+        if (why != REPLY_OK) {
+            reply_own(&reply, why);
+            courier_out_log(courier->out, envelope, &recipients[i].path, "none", now_ms, &reply);
+        }
+        courier->batch[i] = why;
+    }
+}
+
+static void courier_recipient_reply(struct courier *base, struct reply *reply)
+{
+    struct spool_courier *courier = of(base);
+    enum own_reply why = courier->batch[courier->next++];
+
+    if (why == REPLY_OK)
+        reply_set(reply, 250, "2.1.5", "Ok");
+    else
+        reply_own(reply, why);
+}
+
+static void courier_data_reply(struct courier *base, struct reply *reply)
+{
+    struct spool_courier *courier = of(base);
+
+    base->form = COURIER_LINES;
+    if (courier->envelope.recipient_count == 0) {
+        reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
+        return;
+    }
+    courier->failure = spooler_begin(courier->out->spooler, courier->expected, &courier->message);
+    if (courier->failure != REPLY_OK)
+        courier->message = NULL;
+    reply_own(reply, courier->failure == REPLY_OK ? REPLY_START_DATA : courier->failure);
+}
+
+static int courier_write(struct courier *base, const struct iovec *iov, int count)
+{
+    struct spool_courier *courier = of(base);
+
+    if (courier->message == NULL)
+        return -1;
+    courier->failure = spooler_write(courier->message, iov, count);
+    if (courier->failure == REPLY_OK)
+        return 0;
+    spool_abort(courier->message);
+    courier->message = NULL;
+    return -1;
+}
+
+static void courier_end(struct courier *base, struct reply *reply)
+{
+    struct spool_courier *courier = of(base);
+    char id[SPOOL_ID_LEN + 1];
+
+    if (courier->message != NULL)
+        courier->failure = spooler_commit(courier->out->spooler, courier->message, courier->from,
+                                          &courier->envelope);
+    courier->message = NULL;
+    base->stored = courier->failure == REPLY_OK;
+    if (courier->failure == REPLY_OK) {
+        reply_set(reply, 250, "2.0.0", "Ok: queued as %s",
+                  spool_id_format(courier->envelope.id, id));
+    } else {
+        reply_own(reply, courier->failure);
+    }
+    courier_forget(courier);
+}
+
+static void courier_reset(struct courier *base)
+{
+    courier_forget(of(base));
+}
+
+static void courier_free(struct courier *base)
+{
+    courier_forget(of(base));
+    free(base);
+}
+
+struct courier *courier_spool_new(const struct outbound *out)
+{
+    static const struct courier_ops ops = {
+        .send = courier_send,
+        .recipient_reply = courier_recipient_reply,
+        .data_reply = courier_data_reply,
+        .write = courier_write,
+        .end = courier_end,
+        .reset = courier_reset,
+        .abort = courier_reset,
+        .free = courier_free,
+    };
+    struct spool_courier *courier = calloc(1, sizeof *courier);
+
+    if (courier == NULL)
+        return NULL;
+    courier->base.ops = &ops;
+    courier->out = out;
+    spool_envelope_init(&courier->envelope);
+    return &courier->base;
+}

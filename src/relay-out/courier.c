@@ -1,0 +1,638 @@
+/* relay-out/courier.c - relay-out's courier: the same transaction, with every next hop it needs
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/courier.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "relay-out/decide.h"
+#include "relay-out/target.h"
+#include "relay-out/refusal.h"
+#include "server/pool.h"
+
+/* What the client hears comes after all replies of a batch: below the 300 s that clients wait for
+ * MAIL and RCPT, and the 120 s for DATA (RFC 5321 4.5.3.2), whatever a next hop takes for each. */
+#define BATCH_PATIENCE_MS 240000
+#define DATA_PATIENCE_MS 110000
+
+/* A recipient that has been asked for; those refused are taken off again. */
+struct asked {
+    struct recipient recipient;
+    struct target *target;
+};
+
+struct out_courier {
+    struct courier base;
+    const struct outbound *out;
+    struct target **targets; /* limits.next_hops of them have room */
+    size_t target_count;
+    struct host_cache_claim
+        *claims[CONFIG_NEXT_HOPS_MAX]; /* of targets that there are, or will be */
+    size_t claim_count;
+    struct asked **asked;
+    size_t asked_count;
+    const struct envelope *envelope; /* of the transaction; NULL between two */
+    int64_t started_ms;
+    /* The batch that is being answered. */
+    struct {
+        struct asked *asked; /* NULL: refused here, for this reason */
+        enum own_reply why;
+    } batch[SESSION_BATCH_MAX];
+    size_t batch_next;
+    const struct recipient *recipients; /* the caller's */
+    struct out_stored *stored;          /* NULL: nothing is being stored */
+    uint64_t octets;                    /* of it */
+    bool data_asked;                    /* ask_data() came first */
+    enum own_reply room; /* in the store, where one is needed; else why nobody gets it */
+    struct reply slow;   /* of targets that are pending */
+};
+
+void courier_out_log(const struct outbound *out, const struct envelope *envelope,
+                     const struct path *path, const char *relay, int64_t since_ms,
+                     const struct reply *reply)
+{
+    struct log_line line;
+    char text[512];
+    const char *status = reply_is_positive(reply)    ? "sent"
+                         : reply_is_transient(reply) ? "deferred"
+                                                     : "bounced";
+
+    log_begin(&line, LOG_LEVEL_INFO, "");
+    log_text(&line, "%s: to=<%s>, relay=%s, delay=%.2f, dsn=%s, status=%s (%s)", envelope->id,
+             path->mailbox, relay, (double)(deadline_now_ms() - since_ms) / 1000,
+             reply->enhanced[0] != '\0' ? reply->enhanced : "-", status,
+             reply_summary(reply, text, sizeof text));
+    log_str(&line, "session", envelope->client->session_id);
+    log_end(&line);
+    refusal_note(out,
+                 reply_is_positive(reply)    ? REFUSAL_SENT
+                 : reply_is_transient(reply) ? REFUSAL_PUT_OFF
+                                             : REFUSAL_BOUNCED,
+                 path->domain, relay, text);
+}
+
+static void log_outcome(const struct out_courier *courier, const struct path *path,
+                        const char *relay, const struct reply *reply)
+{
+    courier_out_log(courier->out, courier->envelope, path, relay, courier->started_ms, reply);
+}
+
+static void out_courier_forget(struct out_courier *courier)
+{
+    if (courier->stored != NULL)
+        courier->out->store->abort(courier->stored);
+    courier->stored = NULL;
+    for (size_t i = 0; i < courier->asked_count; i++)
+        free(courier->asked[i]);
+    free(courier->asked);
+    courier->asked = NULL;
+    courier->asked_count = 0;
+    for (size_t i = 0; i < courier->target_count; i++)
+        target_free(courier->targets[i]);
+    courier->target_count = 0;
+    for (size_t i = 0; i < courier->claim_count; i++) {
+        host_cache_disclaim(courier->out->host_cache, courier->claims[i]);
+        free(courier->claims[i]);
+    }
+    courier->claim_count = 0;
+    courier->envelope = NULL;
+    courier->data_asked = false;
+    courier->room = REPLY_OK;
+}
+
+/* Recipients find their next hops. */
+
+static struct target *find_leg(const struct out_courier *courier, const char *key)
+{
+    for (size_t i = 0; i < courier->target_count; i++) {
+        if (strcmp(courier->targets[i]->key, key) == 0)
+            return courier->targets[i];
+    }
+    return NULL;
+}
+
+/* Without a store nothing could be done for those of several next hops that refuse in the end: the
+ * first one that is there takes the message, the rest gets 452. */
+static bool has_room(const struct out_courier *courier)
+{
+    if (courier->target_count == (size_t)courier->out->config->out.limits.next_hops)
+        return false;
+    for (size_t i = 0; i < courier->target_count && courier->out->store == NULL; i++) {
+        if (!courier->targets[i]->transaction.judged)
+            return false;
+    }
+    return true;
+}
+
+static struct host_cache_claim *find_claim(const struct out_courier *courier, const char *key)
+{
+    for (size_t i = 0; i < courier->claim_count; i++) {
+        if (strcmp(courier->claims[i]->key, key) == 0)
+            return courier->claims[i];
+    }
+    return NULL;
+}
+
+static struct host_cache_claim *new_claim(struct out_courier *courier)
+{
+    struct host_cache_claim *claim =
+        courier->claim_count < CONFIG_NEXT_HOPS_MAX ? calloc(1, sizeof *claim) : NULL;
+    if (claim != NULL)
+        courier->claims[courier->claim_count++] = claim;
+    return claim;
+}
+
+/* A connection to its destination must be free, if it has no target yet. */
+static int64_t courier_prepare(struct courier *base, const struct client_identity *client,
+                               const struct recipient *recipient, struct wakeup *wakeup)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    const struct outbound *out = courier->out;
+    char key[ROUTE_KEY_MAX];
+
+    (void)client;
+    if (recipient == NULL)
+        return 0;
+    const struct route *route = routes_find(out->routes, recipient->path.domain);
+    if (find_leg(courier, route_key(route, recipient->path.domain, key)) != NULL ||
+        !has_room(courier))
+        return 0;
+    struct host_cache_claim *claim = find_claim(courier, key);
+    if (claim == NULL)
+        claim = new_claim(courier);
+    return claim == NULL ? 0
+                         : host_cache_claim(out->host_cache, claim, key, out->generation,
+                                            route->connections, wakeup);
+}
+
+static enum own_reply target_for(struct out_courier *courier, const char *domain,
+                                 struct target **target)
+{
+    const struct route *route = routes_find(courier->out->routes, domain);
+    char key[ROUTE_KEY_MAX];
+
+    *target = find_leg(courier, route_key(route, domain, key));
+    if (*target != NULL)
+        return REPLY_OK;
+    if (!has_room(courier))
+        return REPLY_TOO_MANY_NEXT_HOPS;
+    *target = target_new(courier->out, route, domain, courier->envelope);
+    if (*target == NULL)
+        return REPLY_BACKEND_BUSY;
+    courier->targets[courier->target_count++] = *target;
+    target_set_claim(*target, find_claim(courier, key));
+    if (courier->out->store == NULL)
+        target_contact(*target, deadline_in_ms(courier->out->config->out.timeouts.dial));
+    return REPLY_OK;
+}
+
+static enum own_reply courier_ask(struct out_courier *courier, const struct recipient *recipient,
+                                  struct asked **out)
+{
+    struct asked **list =
+        realloc(courier->asked, (courier->asked_count + 1) * sizeof *courier->asked);
+    struct target *target;
+
+    if (list == NULL)
+        return REPLY_BACKEND_BUSY;
+    courier->asked = list;
+    enum own_reply why = target_for(courier, recipient->path.domain, &target);
+    struct asked *asked = why == REPLY_OK ? malloc(sizeof *asked) : NULL;
+    if (asked == NULL)
+        return why != REPLY_OK ? why : REPLY_BACKEND_BUSY;
+    recipient_copy(&asked->recipient, recipient);
+    asked->target = target;
+    list[courier->asked_count++] = asked;
+    target_add(target, &asked->recipient);
+    *out = asked;
+    return REPLY_OK;
+}
+
+struct batch_job {
+    struct target *target;
+    struct deadline deadline;
+    pthread_t thread;
+    bool on_thread;
+};
+
+static void *run_batch(void *context)
+{
+    const struct batch_job *job = context;
+    target_contact(job->target, job->deadline);
+    target_ask_batch(job->target);
+    return NULL;
+}
+
+/* Side by side, so that one that does not answer costs the others nothing. */
+static void courier_ask_all(struct out_courier *courier)
+{
+    struct batch_job jobs[CONFIG_NEXT_HOPS_MAX];
+    size_t count = 0;
+    pthread_attr_t attributes;
+    struct deadline deadline = deadline_in_ms(courier->out->config->out.timeouts.dial);
+
+    for (size_t i = 0; i < courier->target_count; i++) {
+        if (courier->targets[i]->batch_count > 0)
+            jobs[count++] = (struct batch_job){courier->targets[i], deadline, 0, false};
+    }
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
+    for (size_t i = 1; i < count; i++)
+        jobs[i].on_thread = pthread_create(&jobs[i].thread, &attributes, run_batch, &jobs[i]) == 0;
+    pthread_attr_destroy(&attributes);
+    for (size_t i = 0; i < count; i++) {
+        if (!jobs[i].on_thread)
+            run_batch(&jobs[i]);
+    }
+    for (size_t i = 1; i < count; i++) {
+        if (jobs[i].on_thread)
+            pthread_join(jobs[i].thread, NULL);
+    }
+}
+
+static void set_patience(struct out_courier *courier, struct deadline until)
+{
+    for (size_t i = 0; i < courier->target_count; i++)
+        courier->targets[i]->transaction.until = until;
+}
+
+static void courier_send(struct courier *base, const struct envelope *envelope,
+                         const struct recipient *recipients, size_t count, enum courier_data data)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    struct deadline until = deadline_in_ms(BATCH_PATIENCE_MS);
+
+    (void)data; /* DATA goes out when it is known which next hops it is for */
+    if (courier->envelope == NULL)
+        courier->started_ms = deadline_now_ms();
+    courier->envelope = envelope;
+    courier->recipients = recipients;
+    courier->batch_next = 0;
+    for (size_t i = 0; i < courier->target_count; i++)
+        target_begin_batch(courier->targets[i]);
+    for (size_t i = 0; i < count; i++) {
+        courier->batch[i].asked = NULL;
+        courier->batch[i].why = courier_ask(courier, &recipients[i], &courier->batch[i].asked);
+    }
+    set_patience(courier, until);
+    courier_ask_all(courier);
+}
+
+static void take_off(struct out_courier *courier, const struct asked *asked)
+{
+    size_t i = 0;
+    while (courier->asked[i] != asked)
+        i++;
+    free(courier->asked[i]);
+    memmove(&courier->asked[i], &courier->asked[i + 1],
+            (--courier->asked_count - i) * sizeof *courier->asked);
+}
+
+static void courier_recipient_reply(struct courier *base, struct reply *reply)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    size_t index = courier->batch_next++;
+    struct asked *asked = courier->batch[index].asked;
+
+    if (asked == NULL) {
+        reply_own(reply, courier->batch[index].why);
+        log_outcome(courier, &courier->recipients[index].path, "none", reply);
+        return;
+    }
+    target_recipient_reply(asked->target, reply);
+    if (reply_is_positive(reply))
+        return;
+    log_outcome(courier, &asked->recipient.path, target_relay(asked->target), reply);
+    take_off(courier, asked);
+}
+
+/* Mail data. */
+
+/* The targets that anybody was accepted for. */
+static size_t list_legs(const struct out_courier *courier, struct target *out[CONFIG_NEXT_HOPS_MAX])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < courier->target_count; i++) {
+        if (courier->targets[i]->accepted_count > 0)
+            out[count++] = courier->targets[i];
+    }
+    return count;
+}
+
+static const struct reply *verdict_of(const struct out_courier *courier,
+                                      const struct target *target)
+{
+    return target->pending ? &courier->slow : target_verdict(target);
+}
+
+static void log_all(const struct out_courier *courier)
+{
+    for (size_t i = 0; i < courier->asked_count; i++) {
+        const struct target *target = courier->asked[i]->target;
+        log_outcome(courier, &courier->asked[i]->recipient.path, target_relay(target),
+                    verdict_of(courier, target));
+    }
+}
+
+static void log_refused(const struct out_courier *courier, const struct reply *reply)
+{
+    for (size_t i = 0; i < courier->asked_count; i++)
+        log_outcome(courier, &courier->asked[i]->recipient.path, "none", reply);
+}
+
+/* Every target is judged, or pending. */
+static enum decision decide(const struct out_courier *courier, struct target *const *targets,
+                            size_t count, struct reply *reply)
+{
+    enum hop_outcome outcomes[CONFIG_NEXT_HOPS_MAX];
+    size_t which;
+
+    for (size_t i = 0; i < count; i++) {
+        const struct reply *verdict = verdict_of(courier, targets[i]);
+        outcomes[i] = targets[i]->pending || targets[i]->transaction.unconfirmed ? HOP_UNDECIDED
+                      : reply_is_positive(verdict)                               ? HOP_TAKEN
+                      : reply_is_permanent(verdict)                              ? HOP_REFUSED
+                                                                                 : HOP_DEFERRED;
+    }
+    enum decision decision = decide_final(outcomes, count, &which);
+    *reply = *verdict_of(courier, targets[which]);
+    return decision;
+}
+
+/* DATA goes out to the targets, unless the disk does not take what may be left over: then nobody gets it
+ * now, since half a delivery and a 4xx would bring the message to the other half again and again. */
+static enum own_reply send_data(struct out_courier *courier, int64_t patience_ms)
+{
+    const struct out_store *store = courier->out->store;
+    struct target *targets[CONFIG_NEXT_HOPS_MAX];
+    size_t count = list_legs(courier, targets);
+
+    set_patience(courier, deadline_in_ms(patience_ms));
+    courier->room = REPLY_OK;
+    courier->octets = 0;
+    if (store != NULL && count > 1)
+        courier->room = store->begin(store->context, courier->envelope, &courier->stored);
+    if (courier->stored != NULL)
+        courier->room = store->sync(courier->stored);
+    for (size_t i = 0; i < count && courier->room == REPLY_OK; i++)
+        transaction_send_data(&targets[i]->transaction);
+    return courier->room;
+}
+
+/* While the replies come, so does the message. Their time runs from here, and what has come within it
+ * can still be read when the client has taken longer. */
+static bool courier_ask_data(struct courier *base)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    int64_t patience = courier->out->config->out.timeouts.reply;
+
+    if (patience > DATA_PATIENCE_MS)
+        patience = DATA_PATIENCE_MS;
+    courier->data_asked = true;
+    return send_data(courier, patience) == REPLY_OK;
+}
+
+static void courier_data_reply(struct courier *base, struct reply *reply)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    struct target *targets[CONFIG_NEXT_HOPS_MAX];
+    size_t count = list_legs(courier, targets), ready = 0;
+    bool asked = courier->data_asked;
+
+    base->form = COURIER_LINES;
+    enum own_reply room = asked ? courier->room : send_data(courier, DATA_PATIENCE_MS);
+    if (room != REPLY_OK) {
+        reply_own(reply, room);
+        log_refused(courier, reply);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        ready += target_data_reply_anywhere(targets[i]);
+    for (size_t i = 0; i < count && courier->stored != NULL; i++) {
+        if (target_in_data(targets[i]))
+            target_start_sending(targets[i], courier->out->store->file(courier->stored));
+    }
+    if (ready > 0) {
+        reply_own(reply, REPLY_START_DATA);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        target_remember_deferral(targets[i]);
+    if (count > 0) {
+        decide(courier, targets, count, reply);
+        if (!asked) /* else end() is still to come */
+            log_all(courier);
+    } else {
+        reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
+    }
+}
+
+/* To the one next hop that there is. */
+static int write_through(struct out_courier *courier, const struct iovec *iov, int count)
+{
+    int result = -1;
+
+    for (size_t i = 0; i < courier->target_count; i++) {
+        if (target_in_data(courier->targets[i]))
+            result = transaction_write(&courier->targets[i]->transaction, iov, count);
+    }
+    return result;
+}
+
+static void give_up_store(struct out_courier *courier, enum own_reply why)
+{
+    courier->room = why;
+    courier->out->store->abort(courier->stored);
+    courier->stored = NULL;
+    for (size_t i = 0; i < courier->target_count; i++) {
+        if (courier->targets[i]->pending)
+            sender_stop(courier->targets[i]->sender, false);
+    }
+}
+
+static int courier_write(struct courier *base, const struct iovec *iov, int count)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    bool any = false;
+
+    if (courier->stored == NULL)
+        return courier->room == REPLY_OK ? write_through(courier, iov, count) : -1;
+    if (courier->out->store->write(courier->stored, iov, count) != 0) {
+        give_up_store(courier, REPLY_STORE_FULL);
+        return -1;
+    }
+    for (int i = 0; i < count; i++)
+        courier->octets += iov[i].iov_len;
+    for (size_t i = 0; i < courier->target_count; i++) {
+        if (courier->targets[i]->pending)
+            sender_advance(courier->targets[i]->sender, courier->octets);
+        any |= !target_wait(courier->targets[i], (struct deadline){0});
+    }
+    return any ? 0 : -1;
+}
+
+/* The end of data to all, and their replies as far as they come in time. */
+static void finish_legs(struct out_courier *courier)
+{
+    const struct config_out *config = &courier->out->config->out;
+    int64_t patience = courier->stored != NULL ? config->live_deadline_ms : config->timeouts.final;
+
+    for (size_t i = 0; i < courier->target_count; i++) {
+        struct target *target = courier->targets[i];
+        if (target->pending)
+            sender_finish(target->sender);
+        else if (target_in_data(target))
+            transaction_send_end(&target->transaction);
+    }
+    struct deadline deadline = deadline_in_ms(patience);
+    for (size_t i = 0; i < courier->target_count; i++) {
+        struct target *target = courier->targets[i];
+        if (!target->pending && target_in_data(target))
+            target_final_reply(target, deadline);
+        if (target_wait(target, deadline))
+            target_remember_deferral(target);
+    }
+}
+
+/* Those that are pending to the end of the list; the number of the others. */
+static size_t part_pending(struct out_courier *courier)
+{
+    size_t others = 0;
+
+    for (size_t i = 0; i < courier->target_count; i++) {
+        struct target *target = courier->targets[i];
+        if (target->pending)
+            continue;
+        courier->targets[i] = courier->targets[others];
+        courier->targets[others++] = target;
+    }
+    return others;
+}
+
+/* 0 when what is not delivered is safe. */
+static int store_rest(struct out_courier *courier)
+{
+    struct out_result *results = calloc(courier->asked_count, sizeof *results);
+    const size_t others = part_pending(courier);
+    int result = -1;
+
+    for (size_t i = 0; results != NULL && i < courier->asked_count; i++) {
+        const struct target *target = courier->asked[i]->target;
+        const struct reply *verdict = verdict_of(courier, target);
+        results[i] = (struct out_result){
+            .recipient = &courier->asked[i]->recipient,
+            .delivered = reply_is_positive(verdict),
+            .reply = verdict,
+            .ours = target->pending || target->transaction.ours,
+            .relay = target_relay(target),
+            .pending = target->pending ? courier->asked[i]->target : NULL,
+        };
+    }
+    if (results != NULL)
+        result = courier->out->store->commit(courier->stored, results, courier->asked_count);
+    else
+        courier->out->store->abort(courier->stored);
+    courier->stored = NULL;
+    free(results);
+    /* They are the store's, and may be gone. */
+    if (result == 0)
+        courier->target_count = others;
+    return result;
+}
+
+/* Nothing could be stored, although the disk took the message: then all next hops are waited for, and
+ * where they do not agree, twice is better than never. */
+static void settle_unstored(struct out_courier *courier, struct target *const *targets,
+                            size_t count, struct reply *reply)
+{
+    struct deadline deadline = deadline_in_ms(courier->out->config->out.timeouts.final);
+
+    for (size_t i = 0; i < count; i++)
+        target_wait(targets[i], deadline);
+    if (decide(courier, targets, count, reply) == DECISION_STORE && reply_is_positive(reply))
+        reply_own(reply, REPLY_BACKEND_BUSY);
+}
+
+static void courier_settle(struct out_courier *courier, struct reply *reply)
+{
+    struct target *targets[CONFIG_NEXT_HOPS_MAX];
+    size_t count = list_legs(courier, targets);
+
+    finish_legs(courier);
+    enum decision decision = decide(courier, targets, count, reply);
+    log_all(courier);
+    if (decision != DECISION_STORE)
+        return;
+    courier->base.stored = courier->stored != NULL && store_rest(courier) == 0;
+    if (courier->base.stored)
+        reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
+    else
+        settle_unstored(courier, targets, count, reply);
+}
+
+/* Before any end of data it must be certain that what is left over can be stored. */
+static void courier_end(struct courier *base, struct reply *reply)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+
+    base->stored = false;
+    if (courier->stored != NULL) {
+        enum own_reply why = courier->out->store->sync(courier->stored);
+        if (why != REPLY_OK)
+            give_up_store(courier, why);
+    }
+    if (courier->room == REPLY_OK) {
+        courier_settle(courier, reply);
+    } else {
+        reply_own(reply, courier->room);
+        log_refused(courier, reply);
+    }
+    out_courier_forget(courier);
+}
+
+static void courier_reset(struct courier *base)
+{
+    out_courier_forget((struct out_courier *)base);
+}
+
+static void courier_free(struct courier *base)
+{
+    struct out_courier *courier = (struct out_courier *)base;
+    out_courier_forget(courier);
+    free(courier->targets);
+    free(courier);
+}
+
+struct courier *courier_out_new(const struct outbound *out)
+{
+    static const struct courier_ops ops = {
+        .prepare = courier_prepare,
+        .send = courier_send,
+        .recipient_reply = courier_recipient_reply,
+        .ask_data = courier_ask_data,
+        .data_reply = courier_data_reply,
+        .write = courier_write,
+        .end = courier_end,
+        .reset = courier_reset,
+        .abort = courier_reset, /* a target in data is dropped without an end, whoever asks */
+        .free = courier_free,
+    };
+    struct out_courier *courier = calloc(1, sizeof *courier);
+
+    if (courier == NULL)
+        return NULL;
+    courier->targets = calloc((size_t)out->config->out.limits.next_hops, sizeof(struct target *));
+    if (courier->targets == NULL) {
+        free(courier);
+        return NULL;
+    }
+    courier->base.ops = &ops;
+    courier->out = out;
+    reply_own(&courier->slow, REPLY_REMOTE_SLOW);
+    return &courier->base;
+}

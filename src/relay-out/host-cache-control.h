@@ -1,0 +1,19 @@
+/* relay-out/host-cache-control.h - what relay-out tells relayctl of the hosts out there, by its control socket
+ *
+ *   hosts                                 ok, for each host that something is remembered of
+ *                                         "host MARK SECONDS DESTINATION NAME ADDRESS REASON"
+ *
+ * MARK is "dead", "deferred" or "tls-failed", SECONDS how long it is remembered yet. REASON is the rest of the
+ * line.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_RELAY_OUT_HOST_CACHE_CONTROL_H
+#define POSTERN_RELAY_OUT_HOST_CACHE_CONTROL_H
+
+#include "relay-out/host-cache.h"
+#include "server/control.h"
+
+void host_cache_control_handle(struct host_cache *host_cache, struct control_client *client);
+
+#endif

@@ -1,0 +1,512 @@
+/* relay-out/host-cache.c - what all sessions know together of the hosts out there
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/host-cache.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/condition.h"
+#include "base/i18n.h"
+
+#define MARKS_MAX 1024
+#define KEPT_MAX 128
+
+struct mark {
+    struct remote_note note; /* but for the time left */
+    int64_t until_ms;
+};
+
+struct kept {
+    struct remote remote;
+    int64_t until_ms;
+};
+
+/* Only those with a connection. */
+struct destination {
+    struct destination *next;
+    unsigned connections;
+    char key[ROUTE_KEY_MAX];
+};
+
+/* Of destinations with a rate. */
+struct pace {
+    struct pace *next;
+    int64_t next_ms; /* the next turn */
+    char key[ROUTE_KEY_MAX];
+};
+
+struct host_cache {
+    pthread_mutex_t lock;
+    pthread_cond_t place_free, kept_changed;
+    int64_t janitor_due_ms; /* when the janitor looks again; what ends later need not wake it */
+    struct destination *destinations;
+    struct pace *paces;
+    struct mark marks[MARKS_MAX];
+    size_t mark_count;
+    struct kept kept[KEPT_MAX];
+    size_t kept_count;
+    struct host_cache_claim *claims; /* that want a place */
+    bool granting;
+    bool ending;
+    pthread_t janitor;
+};
+
+/* Connections. */
+
+static struct destination *find_destination(const struct host_cache *host_cache, const char *key)
+{
+    struct destination *at = host_cache->destinations;
+    while (at != NULL && strcmp(at->key, key) != 0)
+        at = at->next;
+    return at;
+}
+
+static bool count_one(struct host_cache *host_cache, const char *key)
+{
+    struct destination *destination = find_destination(host_cache, key);
+    if (destination == NULL) {
+        destination = calloc(1, sizeof *destination);
+        if (destination == NULL)
+            return false;
+        snprintf(destination->key, sizeof destination->key, "%s", key);
+        destination->next = host_cache->destinations;
+        host_cache->destinations = destination;
+    }
+    destination->connections++;
+    return true;
+}
+
+static void grant(struct host_cache *host_cache);
+
+static void out_remotes_leave(struct host_cache *host_cache, const char *key)
+{
+    struct destination **at = &host_cache->destinations;
+    while (*at != NULL && strcmp((*at)->key, key) != 0)
+        at = &(*at)->next;
+    struct destination *destination = *at;
+    if (destination != NULL && --destination->connections == 0) {
+        *at = destination->next;
+        free(destination);
+    }
+    grant(host_cache);
+    pthread_cond_broadcast(&host_cache->place_free);
+}
+
+void host_cache_leave(struct host_cache *host_cache, const char *key)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    out_remotes_leave(host_cache, key);
+    pthread_mutex_unlock(&host_cache->lock);
+}
+
+/* Turns. */
+
+/* Its own, or a new one; those whose next turn has come are as good as none. */
+static struct pace *find_pace(struct host_cache *host_cache, const char *key, int64_t now_ms)
+{
+    struct pace **at = &host_cache->paces;
+
+    while (*at != NULL && strcmp((*at)->key, key) != 0) {
+        struct pace *over = *at;
+        if (over->next_ms > now_ms) {
+            at = &over->next;
+            continue;
+        }
+        *at = over->next;
+        free(over);
+    }
+    if (*at == NULL && (*at = calloc(1, sizeof **at)) != NULL)
+        snprintf((*at)->key, sizeof(*at)->key, "%s", key);
+    return *at;
+}
+
+bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
+                          struct deadline deadline)
+{
+    struct deadline turn = deadline_in_ms(0);
+    bool taken = false;
+
+    pthread_mutex_lock(&host_cache->lock);
+    struct pace *pace = find_pace(host_cache, key, turn.at_ms);
+    if (pace != NULL && pace->next_ms > turn.at_ms)
+        turn.at_ms = pace->next_ms;
+    taken = pace != NULL && turn.at_ms <= deadline.at_ms;
+    if (taken)
+        pace->next_ms = turn.at_ms + 60000 / rate;
+    while (taken && !deadline_passed(turn))
+        condition_wait(&host_cache->place_free, &host_cache->lock, turn);
+    pthread_mutex_unlock(&host_cache->lock);
+    return taken;
+}
+
+/* Kept connections. */
+
+/* QUIT is written without buffers of its own only in plain text: lend it small ones. */
+void remote_say_goodbye(struct remote *remote)
+{
+    char in[16], out[64];
+    struct stream_buffers buffers = {in, sizeof in, out, sizeof out};
+    stream_lend(&remote->hop.stream, &buffers);
+    nexthop_quit(&remote->hop);
+}
+
+static struct remote take_out(struct host_cache *host_cache, size_t index)
+{
+    struct remote remote = host_cache->kept[index].remote;
+    host_cache->kept[index] = host_cache->kept[--host_cache->kept_count];
+    return remote;
+}
+
+/* Closed by the other end meanwhile, or with something to say that nobody asked for. */
+static bool is_stale(const struct remote *remote)
+{
+    struct pollfd poll_fd = {.fd = remote->hop.stream.fd, .events = POLLIN};
+    return remote->hop.stream.broken || poll(&poll_fd, 1, 0) != 0;
+}
+
+/* Under the lock. */
+static bool take_kept(struct host_cache *host_cache, const char *key, uint64_t generation,
+                      struct remote *remote)
+{
+    for (size_t i = 0; i < host_cache->kept_count;) {
+        if (strcmp(host_cache->kept[i].remote.key, key) != 0) {
+            i++;
+            continue;
+        }
+        *remote = take_out(host_cache, i);
+        if (!is_stale(remote) && remote->generation == generation)
+            return true;
+        stream_abort(&remote->hop.stream);
+        out_remotes_leave(host_cache, key);
+    }
+    return false;
+}
+
+static bool has_place(const struct host_cache *host_cache, const char *key, unsigned most)
+{
+    const struct destination *destination = find_destination(host_cache, key);
+    return destination == NULL || destination->connections < most;
+}
+
+enum host_cache_place host_cache_enter(struct host_cache *host_cache, const char *key,
+                                       uint64_t generation, unsigned most, struct deadline deadline,
+                                       struct remote *kept)
+{
+    enum host_cache_place place = HOST_CACHE_FULL;
+
+    pthread_mutex_lock(&host_cache->lock);
+    for (;;) {
+        if (take_kept(host_cache, key, generation, kept))
+            place = HOST_CACHE_KEPT;
+        else if (has_place(host_cache, key, most))
+            place = count_one(host_cache, key) ? HOST_CACHE_NEW : HOST_CACHE_NO_MEMORY;
+        if (place != HOST_CACHE_FULL || deadline_passed(deadline))
+            break;
+        condition_wait(&host_cache->place_free, &host_cache->lock, deadline);
+    }
+    pthread_mutex_unlock(&host_cache->lock);
+    return place;
+}
+
+/* Claims: first come, first served. */
+
+/* Under the lock. One that is stale is taken leave of, and its place goes to whoever comes next. */
+static bool grant_one(struct host_cache *host_cache, struct host_cache_claim *claim)
+{
+    if (take_kept(host_cache, claim->key, claim->generation, &claim->kept))
+        claim->place = HOST_CACHE_KEPT;
+    else if (claim->state == HOST_CACHE_CLAIM_WANTED &&
+             has_place(host_cache, claim->key, claim->most) && count_one(host_cache, claim->key))
+        claim->place = HOST_CACHE_NEW;
+    else
+        return false;
+    claim->state = HOST_CACHE_CLAIM_HELD;
+    return true;
+}
+
+static void grant(struct host_cache *host_cache)
+{
+    if (host_cache->granting) /* a stale connection gives its place back */
+        return;
+    host_cache->granting = true;
+    for (struct host_cache_claim **at = &host_cache->claims; *at != NULL;) {
+        struct host_cache_claim *claim = *at;
+        if (!grant_one(host_cache, claim)) {
+            at = &claim->next;
+            continue;
+        }
+        *at = claim->next;
+        wakeup_call(claim->wakeup);
+    }
+    host_cache->granting = false;
+}
+
+int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim *claim,
+                         const char *key, uint64_t generation, unsigned most, struct wakeup *wakeup)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    if (claim->state == HOST_CACHE_CLAIM_NONE) {
+        struct host_cache_claim **at = &host_cache->claims;
+        while (*at != NULL)
+            at = &(*at)->next;
+        *at = claim;
+        claim->state = HOST_CACHE_CLAIM_WANTED;
+        claim->next = NULL;
+        snprintf(claim->key, sizeof claim->key, "%s", key);
+        claim->generation = generation;
+        claim->most = most;
+        claim->until_ms = deadline_in_ms(HOST_CACHE_PLACE_WAIT_MS).at_ms;
+        claim->wakeup = NULL; /* not for what is had at once */
+        grant(host_cache);
+        claim->wakeup = wakeup;
+    }
+    bool held = claim->state == HOST_CACHE_CLAIM_HELD;
+    pthread_mutex_unlock(&host_cache->lock);
+    return held || deadline_now_ms() >= claim->until_ms ? 0 : claim->until_ms;
+}
+
+/* Under the lock. */
+static void withdraw(struct host_cache *host_cache, const struct host_cache_claim *claim)
+{
+    struct host_cache_claim **at = &host_cache->claims;
+    while (*at != claim)
+        at = &(*at)->next;
+    *at = claim->next;
+}
+
+enum host_cache_place host_cache_redeem(struct host_cache *host_cache,
+                                        struct host_cache_claim *claim, struct remote *kept)
+{
+    enum host_cache_place place = HOST_CACHE_FULL;
+
+    pthread_mutex_lock(&host_cache->lock);
+    if (claim->state == HOST_CACHE_CLAIM_WANTED)
+        withdraw(host_cache, claim);
+    if (claim->state == HOST_CACHE_CLAIM_HELD)
+        place = claim->place;
+    claim->state = HOST_CACHE_CLAIM_NONE;
+    pthread_mutex_unlock(&host_cache->lock);
+    if (place == HOST_CACHE_KEPT)
+        *kept = claim->kept;
+    return place;
+}
+
+void host_cache_disclaim(struct host_cache *host_cache, struct host_cache_claim *claim)
+{
+    struct remote kept;
+    enum host_cache_place place = host_cache_redeem(host_cache, claim, &kept);
+
+    if (place == HOST_CACHE_KEPT)
+        remote_say_goodbye(&kept);
+    if (place != HOST_CACHE_FULL)
+        host_cache_leave(host_cache, claim->key);
+}
+
+void host_cache_keep(struct host_cache *host_cache, const struct remote *remote, int64_t for_ms)
+{
+    struct remote refused = *remote;
+    bool kept = false;
+
+    pthread_mutex_lock(&host_cache->lock);
+    if (for_ms > 0 && !remote->once && !host_cache->ending && host_cache->kept_count < KEPT_MAX) {
+        host_cache->kept[host_cache->kept_count++] =
+            (struct kept){*remote, deadline_in_ms(for_ms).at_ms};
+        kept = true;
+        if (host_cache->kept[host_cache->kept_count - 1].until_ms < host_cache->janitor_due_ms)
+            pthread_cond_signal(&host_cache->kept_changed);
+        /* Whoever waits for a place may take this connection. */
+        grant(host_cache);
+        pthread_cond_broadcast(&host_cache->place_free);
+    }
+    pthread_mutex_unlock(&host_cache->lock);
+    if (kept)
+        return;
+    remote_say_goodbye(&refused);
+    host_cache_leave(host_cache, refused.key);
+}
+
+/* Takes leave, outside the lock, of one whose time is over. Under the lock. */
+static bool dismiss_one(struct host_cache *host_cache, bool all)
+{
+    for (size_t i = 0; i < host_cache->kept_count; i++) {
+        if (!all && host_cache->kept[i].until_ms > deadline_now_ms())
+            continue;
+        struct remote remote = take_out(host_cache, i);
+        pthread_mutex_unlock(&host_cache->lock);
+        remote_say_goodbye(&remote);
+        pthread_mutex_lock(&host_cache->lock);
+        out_remotes_leave(host_cache, remote.key);
+        return true;
+    }
+    return false;
+}
+
+static struct deadline next_due(const struct host_cache *host_cache)
+{
+    struct deadline due = deadline_in_ms(3600000);
+    for (size_t i = 0; i < host_cache->kept_count; i++)
+        due = deadline_earlier(due, (struct deadline){host_cache->kept[i].until_ms});
+    return due;
+}
+
+static void *keep_order(void *context)
+{
+    struct host_cache *host_cache = context;
+
+    pthread_mutex_lock(&host_cache->lock);
+    while (!host_cache->ending) {
+        if (dismiss_one(host_cache, false))
+            continue;
+        struct deadline due = next_due(host_cache);
+        host_cache->janitor_due_ms = due.at_ms;
+        condition_wait(&host_cache->kept_changed, &host_cache->lock, due);
+    }
+    while (dismiss_one(host_cache, true))
+        ;
+    pthread_mutex_unlock(&host_cache->lock);
+    return NULL;
+}
+
+/* Marks. */
+
+static bool is_of(const struct mark *mark, enum remote_mark what, const struct remote_host *host)
+{
+    const struct remote_note *note = &mark->note;
+    return note->mark == what && note->address.port == host->address->port &&
+           address_same_ip(&note->address, host->address) &&
+           strcmp(note->destination, host->destination) == 0;
+}
+
+/* Its own place, or a free one: one whose time is over, or the one that ends first. */
+static struct mark *place_for(struct host_cache *host_cache, enum remote_mark what,
+                              const struct remote_host *host)
+{
+    struct mark *first = &host_cache->marks[0];
+    for (size_t i = 0; i < host_cache->mark_count; i++) {
+        struct mark *mark = &host_cache->marks[i];
+        if (is_of(mark, what, host))
+            return mark;
+        if (mark->until_ms < first->until_ms)
+            first = mark;
+    }
+    if (host_cache->mark_count == 0 ||
+        (host_cache->mark_count < MARKS_MAX && first->until_ms > deadline_now_ms()))
+        return &host_cache->marks[host_cache->mark_count++];
+    return first;
+}
+
+void host_cache_mark(struct host_cache *host_cache, enum remote_mark what,
+                     const struct remote_host *host, const char *reason, int64_t for_ms)
+{
+    if (for_ms <= 0)
+        return;
+    pthread_mutex_lock(&host_cache->lock);
+    struct mark *mark = place_for(host_cache, what, host);
+    struct remote_note *note = &mark->note;
+    note->mark = what;
+    note->address = *host->address;
+    snprintf(note->destination, sizeof note->destination, "%s", host->destination);
+    snprintf(note->name, sizeof note->name, "%s", host->name);
+    snprintf(note->reason, sizeof note->reason, "%s", reason);
+    mark->until_ms = deadline_in_ms(for_ms).at_ms;
+    pthread_mutex_unlock(&host_cache->lock);
+}
+
+bool host_cache_is_marked(struct host_cache *host_cache, enum remote_mark what,
+                          const struct remote_host *host, char reason[REMOTE_REASON_MAX])
+{
+    bool found = false;
+
+    pthread_mutex_lock(&host_cache->lock);
+    for (size_t i = 0; i < host_cache->mark_count && !found; i++) {
+        const struct mark *mark = &host_cache->marks[i];
+        found = mark->until_ms > deadline_now_ms() && is_of(mark, what, host);
+        if (found && reason != NULL)
+            memcpy(reason, mark->note.reason, sizeof mark->note.reason);
+    }
+    pthread_mutex_unlock(&host_cache->lock);
+    return found;
+}
+
+int host_cache_list(struct host_cache *host_cache,
+                    void (*take)(void *context, const struct remote_note *note), void *context)
+{
+    int64_t now_ms = deadline_now_ms();
+    size_t count = 0;
+
+    struct remote_note *notes = calloc(MARKS_MAX, sizeof *notes);
+    if (notes == NULL)
+        return -1;
+    pthread_mutex_lock(&host_cache->lock);
+    for (size_t i = 0; i < host_cache->mark_count; i++) {
+        const struct mark *mark = &host_cache->marks[i];
+        if (mark->until_ms <= now_ms)
+            continue;
+        notes[count] = mark->note;
+        notes[count++].left_ms = mark->until_ms - now_ms;
+    }
+    pthread_mutex_unlock(&host_cache->lock);
+    for (size_t i = 0; i < count; i++)
+        take(context, &notes[i]);
+    free(notes);
+    return 0;
+}
+
+struct host_cache *host_cache_new(struct error *err)
+{
+    struct host_cache *host_cache = calloc(1, sizeof *host_cache);
+
+    if (host_cache == NULL || condition_init(&host_cache->place_free) != 0 ||
+        condition_init(&host_cache->kept_changed) != 0) {
+        error_set(err, _("out of memory"));
+        free(host_cache);
+        return NULL;
+    }
+    pthread_mutex_init(&host_cache->lock, NULL);
+    int result = pthread_create(&host_cache->janitor, NULL, keep_order, host_cache);
+    if (result == 0)
+        return host_cache;
+    error_set(err, _("cannot start a thread: %s"), strerror(result));
+    free(host_cache);
+    return NULL;
+}
+
+void host_cache_free(struct host_cache *host_cache)
+{
+    if (host_cache == NULL)
+        return;
+    pthread_mutex_lock(&host_cache->lock);
+    host_cache->ending = true;
+    pthread_cond_signal(&host_cache->kept_changed);
+    pthread_mutex_unlock(&host_cache->lock);
+    pthread_join(host_cache->janitor, NULL);
+    while (host_cache->destinations != NULL) {
+        struct destination *destination = host_cache->destinations;
+        host_cache->destinations = destination->next;
+        free(destination);
+    }
+    while (host_cache->paces != NULL) {
+        struct pace *pace = host_cache->paces;
+        host_cache->paces = pace->next;
+        free(pace);
+    }
+    pthread_cond_destroy(&host_cache->place_free);
+    pthread_cond_destroy(&host_cache->kept_changed);
+    pthread_mutex_destroy(&host_cache->lock);
+    free(host_cache);
+}
+
+void host_cache_forget_dead(struct host_cache *host_cache)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    for (size_t i = 0; i < host_cache->mark_count; i++) {
+        if (host_cache->marks[i].note.mark != REMOTE_TLS_FAILED)
+            host_cache->marks[i].until_ms = 0;
+    }
+    pthread_mutex_unlock(&host_cache->lock);
+}

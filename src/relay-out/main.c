@@ -1,0 +1,408 @@
+/* relay-out/main.c - relay-out: the daemon on the tunnel's side
+ *
+ * Policy and wiring only: who may send, to whom, and a courier that runs the same transaction with
+ * the next hops. The life of the daemon is server/daemon.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "base/log.h"
+#include "relay-out/courier-spool.h"
+#include "relay-out/courier.h"
+#include "relay-out/spooler.h"
+#include "relay-out/host-cache-control.h"
+#include "relay-out/queue-control.h"
+#include "relay-out/refusal.h"
+#include "relay-out/routeinfo.h"
+#include "relay-out/stscache.h"
+#include "relay-out/stsfetch.h"
+#include "relay-out/tlscounts.h"
+#include "relay-out/tlsorders.h"
+#include "server/daemon.h"
+#include "server/stats.h"
+
+/* Refused mail data is read away so far, so that the client hears the refusal and does not come back
+ * with the same message again and again. */
+#define DRAIN_TIMEOUT_MS 60000
+#define DRAIN_OCTETS_MORE (64 * 1024 * 1024)
+#define REFUSED_RECIPIENTS_MAX 1000000 /* of a session: the client is trusted */
+
+/* Lives as long as the process. Changed by the main thread only. */
+struct relay_out {
+    struct counters *counters; /* borrowed */
+    struct refusal refusal;    /* the last */
+    struct host_cache *host_cache;
+    struct resolver *resolver;
+    struct stsfetch *stsfetch;
+    struct stscache *stscache;
+    struct tlscounts *tlscounts;
+    pthread_mutex_t lock;
+    struct service *current;  /* a reference, for the control socket; under `lock` */
+    struct spooler *spooler;  /* NULL: nothing is ever stored */
+    struct deadline patience; /* at the end, for what next hops still owe */
+    uint64_t generation;
+};
+
+static void relay_out_shape(const struct config *config, struct daemon_shape *shape)
+{
+    const struct config_out *out = &config->out;
+    *shape = (struct daemon_shape){
+        .listen = out->listen.items,
+        .listen_count = out->listen.count,
+        .workers = (unsigned)out->workers,
+        /* A full queue would be answered 421, which Postfix takes for the end of this host. */
+        .queue = (unsigned)out->limits.connections,
+        .connections = (unsigned)(out->limits.connections + out->workers * out->limits.next_hops +
+                                  out->deliveries),
+        .drain_ms = out->timeouts.drain,
+    };
+}
+
+/* Deliveries come to an end beside the sessions. */
+static void relay_out_stopping(void *shared, int64_t drain_ms)
+{
+    struct relay_out *relay = shared;
+    relay->patience = deadline_in_ms(drain_ms);
+    if (relay->spooler != NULL)
+        spooler_wind_down(relay->spooler);
+}
+
+static struct service *relay_out_take_current(struct relay_out *relay)
+{
+    pthread_mutex_lock(&relay->lock);
+    struct service *current = service_ref(relay->current);
+    pthread_mutex_unlock(&relay->lock);
+    return current;
+}
+
+static void relay_out_set_current(struct relay_out *relay, struct service *next)
+{
+    pthread_mutex_lock(&relay->lock);
+    struct service *before = relay->current;
+    relay->current = next != NULL ? service_ref(next) : NULL;
+    pthread_mutex_unlock(&relay->lock);
+    if (before != NULL)
+        service_unref(before);
+}
+
+static void relay_out_stop(void *shared)
+{
+    struct relay_out *relay = shared;
+
+    relay_out_set_current(relay, NULL);
+    if (relay->spooler != NULL && !spooler_close(relay->spooler, relay->patience)) {
+        /* As with sessions that are not over in time: what is left is in the spool. */
+        log_write(LOG_LEVEL_NOTICE, "event=stop-unfinished hint=\"deliveries under way are tried "
+                                    "again after the next start\"");
+        fflush(NULL);
+        _exit(EX_OK);
+    }
+    host_cache_free(relay->host_cache);
+    stscache_free(relay->stscache);
+    stsfetch_free(relay->stsfetch);
+    tlscounts_free(relay->tlscounts);
+    resolver_free(relay->resolver);
+    pthread_mutex_destroy(&relay->lock);
+    free(relay);
+}
+
+/* What is known of other people's policies. */
+static int relay_out_start_policies(struct relay_out *relay, const struct config *config,
+                                    struct error *err)
+{
+    char folder[PATH_MAX] = "";
+
+    relay->tlscounts = tlscounts_new(err);
+    relay->stsfetch = relay->tlscounts != NULL ? stsfetch_new(relay->resolver, err) : NULL;
+    if (relay->stsfetch == NULL)
+        return -1;
+    if (config->out.state[0] != '\0' &&
+        snprintf(folder, sizeof folder, "%s/mta-sts", config->out.state) >= (int)sizeof folder)
+        folder[0] = '\0';
+    stsfetch_use(relay->stsfetch, config->out.tls.ca_file);
+    const struct stscache_source source = stsfetch_source(relay->stsfetch);
+    relay->stscache = stscache_new(folder, &source, err);
+    return relay->stscache != NULL ? 0 : -1;
+}
+
+/* "Nothing can be proven" is not the same as "everything is forged": mail goes on, without DANE. */
+static void relay_out_check_validation(const struct relay_out *relay, const struct config *config)
+{
+    struct log_line line;
+
+    if (!config->out.tls.dane || resolver_validates(relay->resolver))
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=dane status=off");
+    log_str(&line, "reason", "the DNS resolver has no trust anchor, or may not validate");
+    log_str(&line, "hint",
+            "install dns-root-data and leave dns.validate on; or set out.tls.dane to false");
+    log_end(&line);
+}
+
+static void *relay_out_start(const struct config *config, struct counters *counters,
+                             struct error *err)
+{
+    struct relay_out *relay = calloc(1, sizeof *relay);
+    struct resolver_config resolver;
+
+    if (relay == NULL) {
+        error_set(err, _("out of memory"));
+        return NULL;
+    }
+    pthread_mutex_init(&relay->lock, NULL);
+    relay->counters = counters;
+    refusal_init(&relay->refusal);
+    config_resolver(config, &resolver);
+    relay->resolver = resolver_new(&resolver, err);
+    if (relay->resolver != NULL && relay_out_start_policies(relay, config, err) == 0)
+        relay->host_cache = host_cache_new(err);
+    if (relay->host_cache != NULL && config->out.spool[0] != '\0')
+        relay->spooler = spooler_open(config, err);
+    if (relay->host_cache != NULL && (relay->spooler != NULL || config->out.spool[0] == '\0')) {
+        relay_out_check_validation(relay, config);
+        return relay;
+    }
+    relay_out_stop(relay);
+    return NULL;
+}
+
+/* RFC 5321 4.5.1: <postmaster> without a domain is always taken; it is the first own domain's. */
+static enum own_reply relay_out_complete_postmaster(const struct outbound *out,
+                                                    struct path *recipient)
+{
+    const char *domain = routes_own_domain(out->routes);
+
+    if (domain == NULL)
+        return REPLY_RELAY_DENIED;
+    return path_add_domain(recipient, domain) ? REPLY_OK : REPLY_BAD_RECIPIENT;
+}
+
+/* What needs no contact with a next hop. Source routes are refused in all forms; a local part that
+ * looks like one is the next hop's own affair, unless that is our backend, which may trust us. */
+static enum own_reply relay_out_check_recipient(void *context, struct path *recipient,
+                                                const void **route)
+{
+    const struct outbound *out = context;
+
+    *route = NULL;
+    if (recipient->has_source_route)
+        return REPLY_RELAY_DENIED;
+    if (path_is_postmaster(recipient))
+        return relay_out_complete_postmaster(out, recipient);
+    if (recipient->is_literal && !out->config->out.address_literals)
+        return REPLY_LITERAL_DENIED;
+    if (routes_is_own(out->routes, recipient->domain))
+        return recipient->has_routing_local ? REPLY_RELAY_DENIED : REPLY_OK;
+    if (own_addresses_has_name(&out->ours, recipient->domain))
+        return REPLY_LOOP;
+    return routes_find(out->routes, recipient->domain)->denied ? REPLY_RELAY_DENIED : REPLY_OK;
+}
+
+static enum own_reply check_password(void *context, const struct address *client, const char *user,
+                                     const char *password, int64_t *answer_at_ms)
+{
+    const struct outbound *out = context;
+    return users_check(out->users, client, user, password, answer_at_ms);
+}
+
+static enum own_reply relay_out_check_sender(void *context, const char *user,
+                                             const struct path *sender)
+{
+    const struct outbound *out = context;
+    return user == NULL || users_may_send(out->users, user, sender) ? REPLY_OK
+                                                                    : REPLY_SENDER_DENIED;
+}
+
+static bool stores_all(const struct outbound *out)
+{
+    return out->spooler != NULL && out->config->out.delivery == CONFIG_DELIVERY_SPOOL;
+}
+
+/* DSN is offered only where everything is stored: it obliges us to send "relayed" notices where the
+ * next hop lacks it (RFC 3461 5.2.2); the client does that itself when we do not offer it. */
+static void relay_out_announce(void *context, struct session_offer *offer)
+{
+    const struct outbound *out = context;
+    offer->extensions = EXTENSION_8BITMIME | EXTENSION_SMTPUTF8 | EXTENSION_ENHANCEDSTATUSCODES |
+                        EXTENSION_REQUIRETLS;
+    if (stores_all(out))
+        offer->extensions |= EXTENSION_DSN;
+    strcpy(offer->mechanisms, out->users != NULL ? "PLAIN LOGIN" : "");
+}
+
+static struct courier *relay_out_new_courier(void *context, const void *route)
+{
+    const struct outbound *out = context;
+    (void)route;
+    return stores_all(out) ? courier_spool_new(out) : courier_out_new(out);
+}
+
+static void relay_out_set_rules(struct outbound *out)
+{
+    const struct config_out *config = &out->config->out;
+    out->service.rules = (struct session_rules){
+        .hostname = out->config->hostname,
+        .message_size = (uint64_t)config->limits.message_size,
+        .recipients = (unsigned)config->limits.recipients,
+        .errors = (unsigned)config->limits.errors,
+        .junk_commands = (unsigned)config->limits.junk_commands,
+        .refused_recipients = REFUSED_RECIPIENTS_MAX,
+        .received_headers = (unsigned)config->limits.received_headers,
+        .bare_newlines =
+            config->bare_newlines == CONFIG_NEWLINES_REJECT ? DATALINE_REJECT : DATALINE_NORMALIZE,
+        .park_after_ms = config->timeouts.park_after,
+        .command_timeout_ms = config->timeouts.command,
+        .line_timeout_ms = config->timeouts.line,
+        .handshake_timeout_ms = config->timeouts.handshake,
+        .data_timeout_ms = config->timeouts.data,
+        .drain_octets = 2 * (uint64_t)config->limits.message_size + DRAIN_OCTETS_MORE,
+        .drain_timeout_ms = DRAIN_TIMEOUT_MS,
+        .tls = out->tls,
+        .no_tls = config->no_tls_hosts,
+        .submission = out->users != NULL && !config->open_relay,
+        .trusted = config->allow,
+        .hide_client = !config->received_client,
+        .counters = out->counters,
+        .policy =
+            {
+                .check_recipient = relay_out_check_recipient,
+                .offer = relay_out_announce,
+                .courier_new = relay_out_new_courier,
+                .check_password = check_password,
+                .check_sender = relay_out_check_sender,
+                .context = out,
+            },
+    };
+    out->service.submission = out->service.rules;
+    out->service.submission.submission = true;
+    out->service.submission.trusted = NULL;
+}
+
+/* Who is allowed has no limit but that of all, so that the mail server is always greeted. */
+static void relay_out_set_gate(struct outbound *out)
+{
+    const struct config_out *config = &out->config->out;
+    struct service *service = &out->service;
+
+    service->connections = (unsigned)config->limits.connections;
+    service->limits = (struct clients_limits){
+        .connections = (unsigned)config->limits.connections_per_client,
+    };
+    service->allow = config->allow;
+    service->only_allowed = out->users == NULL && !config->open_relay;
+    service->idle_timeout_ms = config->timeouts.command;
+}
+
+static void outbound_destroy(struct service *service)
+{
+    outbound_free((struct outbound *)service);
+}
+
+static void relay_out_answer_about_route(struct relay_out *relay, struct control_client *client,
+                                         const char *address)
+{
+    struct service *current = relay_out_take_current(relay);
+    routeinfo_handle((const struct outbound *)current, client, address);
+    service_unref(current);
+}
+
+/* Under the rules of now. */
+static void relay_out_answer_about_tls(struct relay_out *relay, struct control_client *client,
+                                       const char *const *words, size_t count)
+{
+    struct service *current = relay_out_take_current(relay);
+    tlsorders_handle((const struct outbound *)current, client, words, count);
+    service_unref(current);
+}
+
+/* A control_handler. */
+static void answer_request(void *context, struct control_client *client, const char *const *words,
+                           size_t count)
+{
+    struct relay_out *relay = context;
+
+    if (count == 1 && strcmp(words[0], "hosts") == 0)
+        host_cache_control_handle(relay->host_cache, client);
+    else if (count == 2 && strcmp(words[0], "route") == 0)
+        relay_out_answer_about_route(relay, client, words[1]);
+    else if (count > 1 && strcmp(words[0], "tls") == 0)
+        relay_out_answer_about_tls(relay, client, words + 1, count - 1);
+    else
+        queue_control_handle(relay->spooler, client, words, count);
+}
+
+static void relay_out_measure(void *shared, struct control_client *client)
+{
+    struct relay_out *relay = shared;
+    char text[REFUSAL_TEXT_MAX];
+    int64_t at;
+
+    if (client == NULL) {
+        if (relay->spooler != NULL)
+            spooler_measure(relay->spooler, relay->counters);
+    } else if (refusal_get(&relay->refusal, &at, text)) {
+        stats_put_line(client, "refusal %lld %s", (long long)at, text);
+    }
+}
+
+static struct service *relay_out_service(void *shared, struct config *config,
+                                         struct tls_server *tls, struct error *err)
+{
+    struct relay_out *relay = shared;
+    struct outbound *out = outbound_new(config, relay->host_cache, relay->resolver, err);
+    struct resolver_config resolver;
+
+    if (out == NULL)
+        return NULL;
+    config_resolver(config, &resolver);
+    if (resolver_configure(relay->resolver, &resolver, err) != 0) {
+        outbound_free(out);
+        return NULL;
+    }
+    out->tls = tls != NULL ? tls_server_ref(tls) : NULL;
+    out->counters = relay->counters;
+    out->refusal = &relay->refusal;
+    out->generation = ++relay->generation;
+    out->stscache = relay->stscache;
+    out->tlscounts = relay->tlscounts;
+    stsfetch_use(relay->stsfetch, config->out.tls.ca_file);
+    atomic_init(&out->service.references, 1);
+    out->service.destroy = outbound_destroy;
+    relay_out_set_rules(out);
+    relay_out_set_gate(out);
+    if (relay->spooler != NULL) {
+        out->spooler = relay->spooler;
+        out->store = spooler_store(relay->spooler);
+        if (spooler_use(relay->spooler, out, err) != 0) {
+            service_unref(&out->service);
+            return NULL;
+        }
+    }
+    relay_out_set_current(relay, &out->service);
+    return &out->service;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct daemon_program program = {
+        .name = "relay-out",
+        .summary = N_("takes mail from the mail server and delivers it to the internet"),
+        .part = CONFIG_PART_OUT,
+        .shape = relay_out_shape,
+        .start = relay_out_start,
+        .service_new = relay_out_service,
+        .stopping = relay_out_stopping,
+        .measure = relay_out_measure,
+        .request = answer_request,
+        .stop = relay_out_stop,
+    };
+    return daemon_main(&program, argc, argv);
+}

@@ -1,0 +1,36 @@
+/* relay-out/own-addresses.h - what mail must not be sent to: this host
+ *
+ * The addresses of all interfaces and those that the configuration adds, our name, and the ports on
+ * which relay-in and relay-out listen. Looked up once when it is made; then only read: thread-safe.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_RELAY_OUT_OWN_ADDRESSES_H
+#define POSTERN_RELAY_OUT_OWN_ADDRESSES_H
+
+#include <stdbool.h>
+
+#include "config/config.h"
+#include "net/endpoint.h"
+
+#define OWN_ADDRESSES_MAX 128
+
+struct own_addresses {
+    struct address addresses[OWN_ADDRESSES_MAX];
+    size_t address_count;
+    uint16_t ports[2 * LISTENERS_MAX];
+    size_t port_count;
+    const char *names[2]; /* hostname, and the one of EHLO */
+    size_t name_count;
+};
+
+/* Borrows the names from the configuration. */
+void own_addresses_find(struct own_addresses *ours, const struct config *config);
+
+bool own_addresses_has_address(const struct own_addresses *ours, const struct address *address);
+bool own_addresses_has_name(const struct own_addresses *ours, const char *name);
+/* Is one of our ports there? */
+bool own_addresses_listen(const struct own_addresses *ours, const struct address *address,
+                          uint16_t port);
+
+#endif

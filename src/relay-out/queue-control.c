@@ -1,0 +1,342 @@
+/* relay-out/queue-control.c - what relay-out does for relayctl, by its control socket
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/queue-control.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "relay-out/spooler.h"
+
+#define BLOCK_OCTETS 16384
+#define HANDS 8 /* threads that carry out an order for many messages */
+#define HAND_STACK_SIZE (256 * 1024)
+#define PROGRESS_MS 1000 /* so often whoever waits is told how far it is */
+
+/* One request. */
+struct order {
+    struct spooler *spooler;
+    struct control_client *client;
+    const char *verb;
+    const char *which; /* NULL: none was named */
+    struct spool_selection selection;
+    bool bounce, header_only;
+    struct spool *spool; /* the files, for reading */
+    struct deadline progress;
+    bool gone;            /* nobody hears us any more */
+    pthread_mutex_t lock; /* of what follows */
+    unsigned changed, busy;
+    /* Messages that are to be changed: several at a time, so that they share what they wait for, the
+     * disk. */
+    pthread_cond_t moved; /* one came, or one was taken */
+    uint64_t ids[HANDS * 4];
+    size_t first, count;
+    bool ended;
+    pthread_t hands[HANDS];
+    size_t hand_count;
+};
+
+/* Looking. */
+
+static void put_envelope(void *context, const struct spool_envelope *envelope)
+{
+    struct order *order = context;
+    size_t len;
+    char *text = order->gone ? NULL : spool_envelope_format(envelope, &len);
+
+    if (text == NULL)
+        return;
+    order->gone = control_printf(order->client, "message %zu\n", len) != 0 ||
+                  control_write(order->client, text, len) != 0;
+    free(text);
+}
+
+static void list(struct order *order)
+{
+    struct spool_scan_counts counts;
+    struct error err;
+
+    /* What goes wrong in the middle is told by the end that does not come. */
+    control_ok(order->client, "%s", "");
+    if (spool_scan(order->spool, put_envelope, order, &counts, &err) != 0)
+        control_printf(order->client, "error %s\n", err.text);
+    else
+        control_printf(order->client, "lost %u\n",
+                       delivery_lost_notices(spooler_pool(order->spooler)));
+}
+
+static void put_data(struct order *order, int fd, uint64_t left)
+{
+    char block[BLOCK_OCTETS];
+
+    order->gone = control_printf(order->client, "data %" PRIu64 "\n", left) != 0;
+    while (left > 0 && !order->gone) {
+        ssize_t got = read(fd, block, left < sizeof block ? (size_t)left : sizeof block);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return;
+        left -= (uint64_t)got;
+        order->gone = control_write(order->client, block, (size_t)got) != 0;
+    }
+}
+
+static bool find_id(const struct order *order, uint64_t *id)
+{
+    if (order->which != NULL && spool_id_parse(order->which, strlen(order->which), id))
+        return true;
+    control_error(order->client, "an ID is wanted");
+    return false;
+}
+
+static void show(struct order *order)
+{
+    struct spool_envelope envelope;
+    struct error err;
+    uint64_t id;
+
+    if (!find_id(order, &id))
+        return;
+    enum spool_result result = spool_read(order->spool, id, &envelope, &err);
+    uint64_t size = envelope.size;
+    int fd;
+    if (result == SPOOL_OK)
+        result = spool_open_data(order->spool, &envelope, &fd, &err);
+    if (result == SPOOL_OK) {
+        control_ok(order->client, "%s", "");
+        put_envelope(order, &envelope);
+        if (order->header_only && spool_header_size(fd, &size) != 0)
+            size = 0;
+        put_data(order, fd, size);
+        close(fd);
+    } else {
+        control_error(order->client, "%s", err.text);
+    }
+    spool_envelope_clear(&envelope);
+}
+
+/* Changing. */
+
+static enum queue_answer change(struct order *order, uint64_t id, struct error *err)
+{
+    struct delivery_pool *pool = spooler_pool(order->spooler);
+    enum queue_answer answer;
+
+    if (strcmp(order->verb, "hold") == 0)
+        answer = delivery_hold(pool, id, err);
+    else if (strcmp(order->verb, "release") == 0)
+        answer = delivery_release(pool, id, err);
+    else if (strcmp(order->verb, "retry") == 0)
+        answer = spooler_retry(order->spooler, id);
+    else
+        answer = delivery_discard(pool, id, order->selection.domain, order->bounce, err);
+    pthread_mutex_lock(&order->lock);
+    order->changed += answer == QUEUE_DONE;
+    order->busy += answer == QUEUE_BUSY;
+    pthread_mutex_unlock(&order->lock);
+    return answer;
+}
+
+static void tell_progress(struct order *order)
+{
+    pthread_mutex_lock(&order->lock);
+    unsigned changed = order->changed, busy = order->busy;
+    pthread_mutex_unlock(&order->lock);
+    order->gone = control_printf(order->client, "done %u %u\n", changed, busy) != 0 ||
+                  control_flush(order->client) != 0;
+    order->progress = deadline_in_ms(PROGRESS_MS);
+}
+
+static bool take_id(struct order *order, uint64_t *id)
+{
+    pthread_mutex_lock(&order->lock);
+    while (order->count == 0 && !order->ended)
+        pthread_cond_wait(&order->moved, &order->lock);
+    bool taken = order->count > 0;
+    if (taken) {
+        *id = order->ids[order->first];
+        order->first = (order->first + 1) % (HANDS * 4);
+        order->count--;
+        pthread_cond_broadcast(&order->moved);
+    }
+    pthread_mutex_unlock(&order->lock);
+    return taken;
+}
+
+static void *run_hand(void *context)
+{
+    struct order *order = context;
+    struct error err;
+    uint64_t id;
+    while (take_id(order, &id))
+        change(order, id, &err);
+    return NULL;
+}
+
+static void start_hands(struct order *order)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, HAND_STACK_SIZE);
+    while (order->hand_count < HANDS &&
+           pthread_create(&order->hands[order->hand_count], &attributes, run_hand, order) == 0)
+        order->hand_count++;
+    pthread_attr_destroy(&attributes);
+}
+
+static void end_hands(struct order *order)
+{
+    pthread_mutex_lock(&order->lock);
+    order->ended = true;
+    pthread_cond_broadcast(&order->moved);
+    pthread_mutex_unlock(&order->lock);
+    for (size_t i = 0; i < order->hand_count; i++)
+        pthread_join(order->hands[i], NULL);
+}
+
+static void hand_over(struct order *order, uint64_t id)
+{
+    pthread_mutex_lock(&order->lock);
+    while (order->count == HANDS * 4)
+        pthread_cond_wait(&order->moved, &order->lock);
+    order->ids[(order->first + order->count++) % (HANDS * 4)] = id;
+    pthread_cond_broadcast(&order->moved);
+    pthread_mutex_unlock(&order->lock);
+}
+
+static void change_found(void *context, const struct spool_envelope *envelope)
+{
+    struct order *order = context;
+    struct error err;
+    if (order->gone || !spool_envelope_is_selected(envelope, &order->selection))
+        return;
+    if (order->hand_count > 0)
+        hand_over(order, envelope->id);
+    else
+        change(order, envelope->id, &err);
+    if (deadline_passed(order->progress))
+        tell_progress(order);
+}
+
+static void change_one(struct order *order, uint64_t id)
+{
+    struct error err = {"it is being worked on just now"};
+    switch (change(order, id, &err)) {
+    case QUEUE_DONE:
+        control_ok(order->client, "%s", "");
+        tell_progress(order);
+        break;
+    case QUEUE_NO_SUCH:
+        control_error(order->client, "there is no message %s", order->which);
+        break;
+    case QUEUE_BUSY:
+        control_error(order->client, "%s", err.text);
+        break;
+    }
+}
+
+static void change_some(struct order *order)
+{
+    struct spool_scan_counts counts;
+    struct error err = {""};
+    uint64_t id;
+
+    if (order->which == NULL) {
+        control_error(order->client, "an ID, a domain or \"all\" is wanted");
+        return;
+    }
+    if (spool_id_parse(order->which, strlen(order->which), &id)) {
+        change_one(order, id);
+        return;
+    }
+    if (strcmp(order->which, "all") != 0) {
+        order->selection.domain = order->which;
+    } else if (strcmp(order->verb, "remove") == 0 && order->selection.sender == NULL) {
+        control_error(order->client, "all messages are not removed at once");
+        return;
+    }
+    control_ok(order->client, "%s", "");
+    tell_progress(order);
+    start_hands(order);
+    int result = spool_scan(order->spool, change_found, order, &counts, &err);
+    end_hands(order);
+    if (result != 0)
+        control_printf(order->client, "error %s\n", err.text);
+    tell_progress(order);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(struct order *order);
+} verbs[] = {
+    {"list", list},         {"show", show},           {"hold", change_some},
+    {"retry", change_some}, {"release", change_some}, {"remove", change_some},
+};
+
+static void run_order(struct order *order)
+{
+    struct error err = {""};
+    const struct spool_config config = {.folder = spooler_folder(order->spooler)};
+
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        if (strcmp(verbs[i].name, order->verb) != 0)
+            continue;
+        order->spool = spool_open(&config, true, &err);
+        if (order->spool == NULL) {
+            control_error(order->client, "%s", err.text);
+            return;
+        }
+        verbs[i].run(order);
+        spool_close(order->spool);
+        return;
+    }
+    control_error(order->client, "no such request");
+}
+
+/* The words behind ID, domain or "all". Returns the first one that makes no sense there, or NULL. */
+static const char *take_options(struct order *order, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool known = true;
+        if (strcmp(words[i], "bounce") == 0)
+            order->bounce = known = strcmp(order->verb, "remove") == 0;
+        else if (strcmp(words[i], "header") == 0)
+            order->header_only = known = strcmp(order->verb, "show") == 0;
+        else if (strncmp(words[i], "from=", 5) == 0)
+            order->selection.sender = words[i] + 5;
+        else
+            known = false;
+        if (!known)
+            return words[i];
+    }
+    return NULL;
+}
+
+void queue_control_handle(void *context, struct control_client *client, const char *const *words,
+                          size_t count)
+{
+    struct order order = {.spooler = context, .client = client, .progress = deadline_in_ms(0)};
+
+    pthread_mutex_init(&order.lock, NULL);
+    pthread_cond_init(&order.moved, NULL);
+    if (count < 2 || strcmp(words[0], "queue") != 0) {
+        control_error(client, "no such request");
+    } else if (order.spooler == NULL) {
+        control_error(client, "nothing is stored here (out.spool)");
+    } else {
+        order.verb = words[1];
+        order.which = words[2];
+        const char *odd = count > 3 ? take_options(&order, words + 3, count - 3) : NULL;
+        if (odd != NULL)
+            control_error(client, "\"%s\" makes no sense in this request", odd);
+        else
+            run_order(&order);
+    }
+    pthread_cond_destroy(&order.moved);
+    pthread_mutex_destroy(&order.lock);
+}

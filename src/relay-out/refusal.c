@@ -1,0 +1,42 @@
+/* relay-out/refusal.c - what became of recipients at next hops, counted, and the last final refusal kept
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/refusal.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "relay-out/outbound.h"
+
+void refusal_init(struct refusal *refusal)
+{
+    memset(refusal, 0, sizeof *refusal);
+    pthread_mutex_init(&refusal->lock, NULL);
+}
+
+void refusal_note(const struct outbound *out, enum refusal_outcome outcome, const char *domain,
+                  const char *relay, const char *reply)
+{
+    static const enum counter counters[] = {COUNTER_SENT, COUNTER_PUT_OFF, COUNTER_BOUNCED};
+    struct refusal *refusal = out->refusal;
+
+    counters_add(out->counters, counters[outcome], 1);
+    if (outcome != REFUSAL_BOUNCED || refusal == NULL)
+        return;
+    pthread_mutex_lock(&refusal->lock);
+    refusal->at = (int64_t)time(NULL);
+    /* Of the recipient the domain says enough. */
+    snprintf(refusal->text, sizeof refusal->text, "%.64s for %.64s: %.400s", relay, domain, reply);
+    pthread_mutex_unlock(&refusal->lock);
+}
+
+bool refusal_get(struct refusal *refusal, int64_t *at, char out[REFUSAL_TEXT_MAX])
+{
+    pthread_mutex_lock(&refusal->lock);
+    *at = refusal->at;
+    memcpy(out, refusal->text, REFUSAL_TEXT_MAX);
+    pthread_mutex_unlock(&refusal->lock);
+    return *at != 0;
+}

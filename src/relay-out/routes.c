@@ -1,0 +1,362 @@
+/* relay-out/routes.c - from a recipient's domain to what happens with its mail
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/routes.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/i18n.h"
+#include "dns/name.h"
+
+#define SMTP_PORT 25
+
+struct pattern {
+    const char *text; /* "example.com", ".example.com", "*" */
+    const struct route *route;
+};
+
+struct patterns {
+    struct pattern *sorted;
+    size_t count;
+};
+
+struct routes {
+    const struct config *config;
+    struct route *routes; /* all of them; never moved */
+    size_t count;
+    struct patterns own, listed;
+    const struct route *fallback; /* NULL: none */
+    const struct route *others;   /* the default route, or one without next hops */
+    const struct route *bounces;  /* out.bounce_route; NULL: notices go as any other mail */
+    const char *own_domain;
+};
+
+static int routes_compare(const void *a, const void *b)
+{
+    return strcmp(((const struct pattern *)a)->text, ((const struct pattern *)b)->text);
+}
+
+/* A pattern that is there twice: the first counts. */
+static int add_patterns(struct patterns *patterns, const struct string_list *list,
+                        const struct route *route, struct error *err)
+{
+    struct pattern *sorted =
+        realloc(patterns->sorted, (patterns->count + list->count + 1) * sizeof *sorted);
+    size_t known = patterns->count, added = 0;
+
+    if (sorted == NULL) {
+        error_set(err, _("out of memory"));
+        return -1;
+    }
+    patterns->sorted = sorted;
+    for (size_t i = 0; i < list->count; i++) {
+        const struct pattern given = {list->items[i], route};
+        if (known == 0 || bsearch(&given, sorted, known, sizeof *sorted, routes_compare) == NULL)
+            sorted[known + added++] = given;
+    }
+    patterns->count += added;
+    qsort(sorted, patterns->count, sizeof *sorted, routes_compare);
+    return 0;
+}
+
+static const struct route *lookup(const struct patterns *patterns, const char *text)
+{
+    const struct pattern key = {.text = text};
+    const struct pattern *found =
+        patterns->count > 0
+            ? bsearch(&key, patterns->sorted, patterns->count, sizeof key, routes_compare)
+            : NULL;
+    return found != NULL ? found->route : NULL;
+}
+
+static const struct route *match(const struct patterns *patterns, const char *domain)
+{
+    char folded[DNS_NAME_MAX];
+
+    if (!dns_name_fold(domain, folded))
+        return NULL;
+    const struct route *found = lookup(patterns, folded);
+    for (const char *dot = strchr(folded, '.'); found == NULL && dot != NULL;
+         dot = strchr(dot + 1, '.'))
+        found = lookup(patterns, dot);
+    return found != NULL ? found : lookup(patterns, "*");
+}
+
+static struct route *next_route(struct routes *routes, const char *name)
+{
+    struct route *route = &routes->routes[routes->count++];
+    snprintf(route->name, sizeof route->name, "%s", name);
+    route->tls_name = route->user = "";
+    route->family = (enum config_family)routes->config->out.family;
+    route->connections = (unsigned)routes->config->out.limits.sessions_per_destination;
+    return route;
+}
+
+static void forget_password(char *line, size_t size)
+{
+    if (line != NULL)
+        explicit_bzero(line, size);
+    free(line);
+}
+
+/* The first line of a file, which some editors begin with a byte order mark. */
+static int read_password(struct route *route, const char *file, struct error *err)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    FILE *stream = fopen(file, "re");
+    char *line = NULL;
+    size_t size = 0;
+    ssize_t len = stream != NULL ? getline(&line, &size, stream) : -1;
+    int result = -1;
+
+    if (len >= 3 && memcmp(line, mark, 3) == 0) {
+        len -= 3;
+        memmove(line, line + 3, (size_t)len + 1);
+    }
+    while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r'))
+        line[--len] = '\0';
+    if (stream == NULL || (len < 0 && ferror(stream))) {
+        error_set(err, _("cannot read %s: %s"), file, strerror(errno));
+    } else if (len <= 0 || len > ROUTE_PASSWORD_MAX || strlen(line) != (size_t)len) {
+        error_set(err, _("the first line of %s is no password (1 to %d octets)"), file,
+                  ROUTE_PASSWORD_MAX);
+    } else if ((route->password = strdup(line)) == NULL) {
+        error_set(err, _("out of memory"));
+    } else {
+        result = 0;
+    }
+    forget_password(line, size);
+    if (stream != NULL)
+        fclose(stream);
+    return result;
+}
+
+/* A client that trusts the route's own CAs; else it is as the configuration's. */
+static int routes_set_tls(struct route *route, const char *ca_file,
+                          const struct config_out_tls_options *options, struct error *err)
+{
+    const struct tls_pair pair = {options->cert, options->key};
+    const struct tls_client_config tls = {
+        .priority = options->priority,
+        .verify = true,
+        .ca_file = ca_file,
+        .pair = options->cert[0] != '\0' ? &pair : NULL,
+    };
+
+    route->tls_client = tls_client_new(&tls, err);
+    return route->tls_client != NULL ? 0 : -1;
+}
+
+static int fill_route(struct route *route, const struct config_route *settings, bool use_hops,
+                      const struct config_out_tls_options *tls, struct error *err)
+{
+    route->denied = settings->action == CONFIG_ACTION_DENY;
+    /* What stands beside next hops that are not used is for nobody else, least of all a password. */
+    if (settings->next_hops.count > 0 && !use_hops)
+        return 0;
+    route->tls = (enum config_out_tls)settings->tls;
+    route->tls_name = settings->tls_name;
+    route->user = settings->user;
+    if (settings->family != CONFIG_FAMILY_DEFAULT)
+        route->family = (enum config_family)settings->family;
+    if (settings->connections > 0)
+        route->connections = (unsigned)settings->connections;
+    route->rate = (unsigned)settings->rate;
+    for (size_t i = 0; i < settings->next_hops.count; i++) {
+        if (i == CONFIG_HOSTS_MAX) {
+            error_set(err, _("more than %d next hops in one route"), CONFIG_HOSTS_MAX);
+            return -1;
+        }
+        if (endpoint_parse(&route->hops[route->hop_count++], settings->next_hops.items[i],
+                           SMTP_PORT, err) != 0)
+            return -1;
+    }
+    if (settings->ca_file[0] != '\0' && routes_set_tls(route, settings->ca_file, tls, err) != 0)
+        return -1;
+    return settings->user[0] != '\0' ? read_password(route, settings->password_file, err) : 0;
+}
+
+static enum config_out_tls backend_level(const struct config_backend *backend)
+{
+    switch ((enum config_backend_tls)backend->tls) {
+    case CONFIG_TLS_NONE:
+        return CONFIG_OUT_TLS_NONE;
+    case CONFIG_TLS_ENCRYPT:
+        return CONFIG_OUT_TLS_ENCRYPT;
+    case CONFIG_TLS_VERIFY:
+        return CONFIG_OUT_TLS_VERIFY;
+    case CONFIG_TLS_MIRROR:
+    case CONFIG_TLS_MAY:
+        break;
+    }
+    return CONFIG_OUT_TLS_MAY;
+}
+
+/* Our own domains' mail is never looked for in the DNS, which would lead it back to relay-in. */
+static int add_backend(struct routes *routes, const struct config_backend *backend,
+                       const struct string_list *domains, size_t number, struct error *err)
+{
+    char name[32];
+    const struct tls_pair pair = {backend->cert, backend->key};
+    const struct tls_client_config tls = {
+        .verify = true,
+        .ca_file = backend->ca_file[0] != '\0' ? backend->ca_file : NULL,
+        .pair = backend->cert[0] != '\0' ? &pair : NULL,
+    };
+
+    snprintf(name, sizeof name, "backend:%zu", number);
+    struct route *route = next_route(routes, name);
+    route->tls = backend_level(backend);
+    if (backend->identity == CONFIG_IDENTITY_PROXY_V1)
+        route->proxy = PROXY_V1;
+    if (backend->identity == CONFIG_IDENTITY_PROXY_V2)
+        route->proxy = PROXY_V2;
+    route->tls_name = backend->tls_name;
+    if (route->tls == CONFIG_OUT_TLS_VERIFY && (tls.ca_file != NULL || tls.pair != NULL) &&
+        (route->tls_client = tls_client_new(&tls, err)) == NULL)
+        return -1;
+    for (size_t i = 0; i < backend->hosts.count; i++) {
+        struct endpoint *hop = &route->hops[route->hop_count++];
+        char ip[ADDRESS_TEXT_MAX];
+        hop->address = backend->hosts.items[i];
+        hop->port = backend->hosts.items[i].port;
+        snprintf(hop->host, sizeof hop->host, "%s", address_format_ip(&hop->address, ip));
+    }
+    return add_patterns(&routes->own, domains, route, err);
+}
+
+static void find_own_domain(struct routes *routes, const struct string_list *domains)
+{
+    for (size_t i = 0; i < domains->count && routes->own_domain == NULL; i++) {
+        if (domains->items[i][0] != '.')
+            routes->own_domain = domains->items[i];
+    }
+}
+
+static int add_own(struct routes *routes, struct error *err)
+{
+    const struct config_in *in = &routes->config->in;
+    const struct config_backend *backends = in->backends.items;
+
+    if (!(routes->config->parts & CONFIG_PART_IN))
+        return 0;
+    find_own_domain(routes, &in->domains);
+    for (size_t i = 0; i < in->backends.count; i++)
+        find_own_domain(routes, &backends[i].domains);
+    /* As in relay-in, a single domain's own backend goes first. */
+    for (size_t i = 0; i < in->backends.count; i++) {
+        if (add_backend(routes, &backends[i], &backends[i].domains, i + 1, err) != 0)
+            return -1;
+    }
+    return add_backend(routes, &in->backend, &in->domains, 0, err);
+}
+
+/* One of which there is none unless it is in the configuration. */
+static int add_special(struct routes *routes, const char *name, const struct config_route *settings,
+                       const struct route **out, struct error *err)
+{
+    if (!settings->given)
+        return 0;
+    struct route *route = next_route(routes, name);
+    *out = route;
+    return fill_route(route, settings, true, &routes->config->out.tls, err);
+}
+
+static int add_listed(struct routes *routes, struct error *err)
+{
+    const struct config_out *out = &routes->config->out;
+    const struct config_route *settings = out->routes.items;
+    char name[32];
+
+    for (size_t i = 0; i < out->routes.count; i++) {
+        snprintf(name, sizeof name, "route:%zu", i);
+        struct route *route = next_route(routes, name);
+        if (fill_route(route, &settings[i], out->force_routing, &out->tls, err) != 0 ||
+            add_patterns(&routes->listed, &settings[i].domains, route, err) != 0)
+            return -1;
+    }
+    struct route *others = next_route(routes, "default");
+    routes->others = others;
+    if (out->default_route.given &&
+        fill_route(others, &out->default_route, true, &out->tls, err) != 0)
+        return -1;
+    return add_special(routes, "bounces", &out->bounce_route, &routes->bounces, err) == 0 &&
+                   add_special(routes, "fallback", &out->fallback_route, &routes->fallback, err) ==
+                       0
+               ? 0
+               : -1;
+}
+
+struct routes *routes_new(const struct config *config, struct error *err)
+{
+    struct routes *routes = calloc(1, sizeof *routes);
+
+    if (routes != NULL) {
+        routes->config = config;
+        routes->routes = calloc(config->in.backends.count + config->out.routes.count + 4,
+                                sizeof *routes->routes);
+    }
+    if (routes == NULL || routes->routes == NULL)
+        error_set(err, _("out of memory"));
+    else if (add_own(routes, err) == 0 && add_listed(routes, err) == 0)
+        return routes;
+    routes_free(routes);
+    return NULL;
+}
+
+void routes_free(struct routes *routes)
+{
+    if (routes == NULL)
+        return;
+    for (size_t i = 0; i < routes->count; i++) {
+        char *password = routes->routes[i].password;
+        forget_password(password, password != NULL ? strlen(password) : 0);
+        tls_client_free(routes->routes[i].tls_client);
+    }
+    free(routes->routes);
+    free(routes->own.sorted);
+    free(routes->listed.sorted);
+    free(routes);
+}
+
+/* A route that says nothing of where the mail goes leaves that, and how, to the others'. */
+const struct route *routes_find(const struct routes *routes, const char *domain)
+{
+    const struct route *found = match(&routes->own, domain);
+    if (found == NULL)
+        found = match(&routes->listed, domain);
+    if (found == NULL || (found->hop_count == 0 && !found->denied && routes->others->hop_count > 0))
+        return routes->others;
+    return found;
+}
+
+const struct route *routes_bounce(const struct routes *routes, const char *domain)
+{
+    return routes->bounces != NULL ? routes->bounces : routes_find(routes, domain);
+}
+
+const struct route *routes_fallback(const struct routes *routes)
+{
+    return routes->fallback;
+}
+
+const char *route_key(const struct route *route, const char *domain, char out[ROUTE_KEY_MAX])
+{
+    if (route->hop_count > 0 || !dns_name_fold(domain, out))
+        snprintf(out, ROUTE_KEY_MAX, "%s", route->name);
+    return out;
+}
+
+const char *routes_own_domain(const struct routes *routes)
+{
+    return routes->own_domain;
+}
+
+bool routes_is_own(const struct routes *routes, const char *domain)
+{
+    return match(&routes->own, domain) != NULL;
+}

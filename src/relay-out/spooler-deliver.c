@@ -1,0 +1,361 @@
+/* relay-out/spooler-deliver.c - a message from the spool goes to its next hop, as a live one would
+ *
+ * The same contacts and targets, so the same memory of dead hosts, the same TLS and the same limit of
+ * connections to a destination. The mail data comes from the file, block by block.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "relay-out/spooler-internal.h"
+#include "relay-out/target.h"
+#include "relay-out/refusal.h"
+
+#define HEADER_SCAN_OCTETS 65536 /* in which TLS-Required is looked for */
+#define BLOCK_OCTETS 32768
+#define STOP_TIMEOUT_MS 5000 /* for a thread that was told to end */
+
+/* The recipients of a job that go in one transaction. */
+struct part {
+    struct spooler *spooler;
+    struct delivery_job *job;
+    const struct outbound *out;
+    const struct route *route;
+    struct target *target;
+    struct client_identity client;
+    struct envelope envelope;
+    struct recipient recipients[SESSION_BATCH_MAX];
+    size_t results[SESSION_BATCH_MAX]; /* their indexes in the job */
+    bool accepted[SESSION_BATCH_MAX];
+    size_t count;
+    char id[SPOOL_ID_LEN + 1];
+};
+
+const char *spooler_reply_text(const struct reply *reply, char out[ENVELOPE_REPLY_MAX + 1])
+{
+    size_t len =
+        reply->len > 0 && reply->text[reply->len - 1] == '\n' ? reply->len - 1 : reply->len;
+    snprintf(out, ENVELOPE_REPLY_MAX + 1, "%03d %s%s%.*s", reply->code, reply->enhanced,
+             reply->enhanced[0] != '\0' ? " " : "", (int)len, reply->text);
+    return out;
+}
+
+const char *spooler_remote_name(const char *relay, char out[DELIVERY_REMOTE_MAX + 1])
+{
+    const char *open = strchr(relay, '['), *close = open != NULL ? strchr(open, ']') : NULL;
+    out[0] = '\0';
+    if (close != NULL)
+        snprintf(out, DELIVERY_REMOTE_MAX + 1, "%.*s [%.*s]", (int)(open - relay), relay,
+                 (int)(close - open - 1), open + 1);
+    return out;
+}
+
+static const struct route *route_of(const struct outbound *out,
+                                    const struct spool_envelope *envelope, const struct path *path)
+{
+    return envelope->report ? routes_bounce(out->routes, path->domain)
+                            : routes_find(out->routes, path->domain);
+}
+
+void spooler_destination(void *context, const struct spool_envelope *envelope,
+                         const struct path *recipient, char out[QUEUE_DESTINATION_MAX + 1])
+{
+    const struct spooler *spooler = context;
+    char key[ROUTE_KEY_MAX];
+    const struct route *route = route_of(spooler->first, envelope, recipient);
+    snprintf(out, QUEUE_DESTINATION_MAX + 1, "%.*s", QUEUE_DESTINATION_MAX,
+             route_key(route, recipient->domain, key));
+}
+
+static void set_result(struct part *part, size_t i, const struct reply *reply, bool ours)
+{
+    struct delivery_result *result = &part->job->results[part->results[i]];
+
+    result->outcome = reply_is_positive(reply)    ? DELIVERY_DONE
+                      : reply_is_permanent(reply) ? DELIVERY_REFUSED
+                                                  : DELIVERY_DEFERRED;
+    spooler_reply_text(reply, result->reply);
+    result->remote[0] = '\0';
+    if (!ours)
+        spooler_remote_name(target_relay(part->target), result->remote);
+}
+
+static bool stops(const struct part *part)
+{
+    return atomic_load(part->job->stopping);
+}
+
+static bool send_recipients(struct part *part)
+{
+    const struct transaction *transaction = &part->target->transaction;
+    struct reply reply;
+
+    target_begin_batch(part->target);
+    for (size_t i = 0; i < part->count; i++)
+        target_add(part->target, &part->recipients[i]);
+    target_ask_batch(part->target);
+    for (size_t i = 0; i < part->count; i++) {
+        target_recipient_reply(part->target, &reply);
+        part->accepted[i] = reply_is_positive(&reply);
+        set_result(part, i, &reply, transaction->judged && transaction->ours);
+    }
+    return part->target->accepted_count > 0;
+}
+
+/* 0; -1 when the file failed, or time is up. The target knows by itself when it failed. */
+static int send_file(struct part *part)
+{
+    char block[BLOCK_OCTETS];
+    uint64_t done = 0, size = part->job->envelope->size;
+
+    while (done < size && target_in_data(part->target) && !stops(part)) {
+        ssize_t got = pread(part->job->data_fd, block, sizeof block, (off_t)done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return -1;
+        const struct iovec piece = {block, (size_t)got};
+        transaction_write(&part->target->transaction, &piece, 1);
+        done += (uint64_t)got;
+    }
+    return done == size ? 0 : -1;
+}
+
+static void send_message(struct part *part)
+{
+    struct target *target = part->target;
+    struct transaction *transaction = &target->transaction;
+
+    if (!target_data_reply(target))
+        return;
+    if (send_file(part) != 0) {
+        if (target_in_data(target)) /* left without an end of data by target_free() */
+            reply_set(&transaction->verdict, 451, "4.3.0", "The delivery was interrupted here");
+        transaction->ours = true;
+        return;
+    }
+    delivery_owe(part->job);
+    if (target_in_data(target))
+        transaction_send_end(transaction);
+    if (target_in_data(target))
+        target_final_reply(target, deadline_in_ms(part->out->config->out.timeouts.final));
+}
+
+/* With the host that there is a connection to. */
+static void run_transaction(struct part *part)
+{
+    struct target *target = part->target;
+
+    if (!send_recipients(part) || stops(part)) {
+        for (size_t i = 0; i < part->count; i++) {
+            if (part->accepted[i]) /* stopped */
+                part->job->results[part->results[i]].outcome = DELIVERY_DEFERRED;
+        }
+        return;
+    }
+    bool gives_notices = target->remote.hop.capabilities.extensions & NEXTHOP_DSN;
+    send_message(part);
+    for (size_t i = 0; i < part->count; i++) {
+        if (!part->accepted[i])
+            continue;
+        set_result(part, i, target_verdict(target), target->transaction.ours);
+        part->job->results[part->results[i]].relayed = !gives_notices;
+    }
+}
+
+/* Keeps of the part who may be said to another host. */
+static bool keep_undecided(struct part *part)
+{
+    size_t kept = 0;
+
+    if (stops(part) || part->target->transaction.unconfirmed)
+        return false;
+    for (size_t i = 0; i < part->count; i++) {
+        if (part->job->results[part->results[i]].outcome != DELIVERY_DEFERRED)
+            continue;
+        if (kept != i)
+            recipient_copy(&part->recipients[kept], &part->recipients[i]);
+        part->results[kept++] = part->results[i];
+    }
+    part->count = kept;
+    return kept > 0;
+}
+
+static void run_part(struct part *part)
+{
+    struct target *target = part->target;
+
+    target_contact(target, deadline_in_ms(part->out->config->out.timeouts.dial));
+    part->job->reached |= !target->unreachable;
+    do {
+        run_transaction(part);
+    } while (keep_undecided(part) && target_next_transaction(target));
+}
+
+static void fill_recipient(struct recipient *to, const struct spool_recipient *from)
+{
+    path_copy(&to->path, &from->path);
+    spool_notify_format(from->notify, to->notify);
+    snprintf(to->orcpt, sizeof to->orcpt, "%s", from->orcpt != NULL ? from->orcpt : "");
+}
+
+/* Is this line of a header the field "TLS-Required: No" (RFC 8689 5)? */
+static bool part_line_frees_tls(const char *line, size_t len)
+{
+    static const char name[] = "TLS-Required:";
+    size_t at = sizeof name - 1;
+
+    if (len < at || strncasecmp(line, name, at) != 0)
+        return false;
+    while (at < len && (line[at] == ' ' || line[at] == '\t'))
+        at++;
+    while (len > at && strchr(" \t\r", line[len - 1]) != NULL)
+        len--;
+    return len - at == 2 && strncasecmp(line + at, "No", 2) == 0;
+}
+
+/* Whether the sender wants it delivered whatever TLS there is. Without memory: no. */
+static bool part_tls_is_optional(const struct part *part)
+{
+    char *header = malloc(HEADER_SCAN_OCTETS);
+    ssize_t got = header != NULL ? pread(part->job->data_fd, header, HEADER_SCAN_OCTETS, 0) : -1;
+    const char *line = header, *end = header + (got > 0 ? got : 0), *next;
+    bool is_optional = false;
+
+    while (got > 0 && !is_optional && (next = memchr(line, '\n', (size_t)(end - line))) != NULL) {
+        if (next - line < 2) /* the end of the header */
+            break;
+        is_optional = part_line_frees_tls(line, (size_t)(next - line));
+        line = next + 1;
+        if (line == end)
+            break;
+    }
+    free(header);
+    return is_optional;
+}
+
+static void fill_envelope(struct part *part)
+{
+    static const char *const rets[] = {"", "FULL", "HDRS"};
+    const struct spool_envelope *from = part->job->envelope;
+    struct envelope *to = &part->envelope;
+
+    spool_id_format(from->id, part->id);
+    part->client.session_id = part->id;
+    to->client = &part->client;
+    path_copy(&to->sender, &from->sender);
+    to->size = from->size;
+    to->body = from->body;
+    to->smtputf8 = to->is_utf8 = from->smtputf8;
+    to->requiretls = from->requiretls;
+    to->tls_optional = part_tls_is_optional(part);
+    snprintf(to->ret, sizeof to->ret, "%s", rets[from->ret]);
+    snprintf(to->envid, sizeof to->envid, "%s", from->envid != NULL ? from->envid : "");
+    to->id = part->id;
+}
+
+/* Those not yet done that go where recipient `first` goes, as many as one transaction takes. */
+static const char *collect(struct part *part, size_t first, bool *done)
+{
+    const struct delivery_job *job = part->job;
+    const struct spool_recipient *all = job->envelope->recipients;
+    const char *domain = all[job->recipients[first]].path.domain;
+    char key[ROUTE_KEY_MAX], other[ROUTE_KEY_MAX];
+
+    part->count = 0;
+    part->route = route_of(part->out, job->envelope, &all[job->recipients[first]].path);
+    route_key(part->route, domain, key);
+    for (size_t i = first; i < job->count && part->count < SESSION_BATCH_MAX; i++) {
+        const struct spool_recipient *recipient = &all[job->recipients[i]];
+        const struct route *route = route_of(part->out, job->envelope, &recipient->path);
+        if (done[i] || strcmp(key, route_key(route, recipient->path.domain, other)) != 0)
+            continue;
+        done[i] = true;
+        part->results[part->count] = i;
+        part->envelope.smtputf8 |= recipient->path.is_utf8;
+        fill_recipient(&part->recipients[part->count++], recipient);
+    }
+    return domain;
+}
+
+static void note_results(const struct part *part)
+{
+    for (size_t i = 0; i < part->count; i++) {
+        const struct delivery_result *result = &part->job->results[part->results[i]];
+        refusal_note(part->out,
+                     result->outcome == DELIVERY_DONE      ? REFUSAL_SENT
+                     : result->outcome == DELIVERY_REFUSED ? REFUSAL_BOUNCED
+                                                           : REFUSAL_PUT_OFF,
+                     part->recipients[i].path.domain, target_relay(part->target), result->reply);
+    }
+}
+
+/* The live courier gave it the message, and its answer is what there is to wait for. False when there is
+ * no such next hop. */
+static bool await_part(struct part *part, const char *domain)
+{
+    struct awaited *awaited = spooler_take_awaited(part->spooler, part->job->envelope->id, domain);
+
+    if (awaited == NULL)
+        return false;
+    delivery_owe(part->job);
+    part->job->reached = true;
+    part->target = awaited->target;
+    if (!target_wait(part->target, awaited->until)) {
+        sender_stop(part->target->sender, false);
+        target_wait(part->target, deadline_in_ms(STOP_TIMEOUT_MS));
+    }
+    for (size_t i = 0; i < part->count && !part->target->pending; i++) {
+        const struct transaction *transaction = &part->target->transaction;
+        set_result(part, i, &transaction->verdict, transaction->ours);
+        part->job->results[part->results[i]].relayed =
+            !(part->target->remote.hop.capabilities.extensions & NEXTHOP_DSN);
+    }
+    note_results(part);
+    spooler_drop_awaited(part->spooler, awaited);
+    return true;
+}
+
+static void deliver_all(struct part *part, bool *done)
+{
+    fill_envelope(part);
+    for (size_t first = 0; first < part->job->count; first++) {
+        if (done[first] || stops(part))
+            continue;
+        const char *domain = collect(part, first, done);
+        if (await_part(part, domain))
+            continue;
+        part->target = target_new(part->out, part->route, domain, &part->envelope);
+        if (part->target == NULL) {
+            part->job->reached = true;
+            return;
+        }
+        run_part(part);
+        note_results(part);
+        target_free(part->target);
+    }
+    part->job->interrupted = stops(part);
+}
+
+/* What it does not come to stays as it was: deferred, and nothing said against the destination. */
+void spooler_deliver(void *context, struct delivery_job *job)
+{
+    struct part *part = calloc(1, sizeof *part);
+    bool *done = calloc(job->count, sizeof *done);
+
+    if (part != NULL && done != NULL) {
+        part->spooler = context;
+        part->job = job;
+        part->out = spooler_snapshot(context);
+        deliver_all(part, done);
+        service_unref(&((struct outbound *)part->out)->service);
+    } else {
+        job->reached = true;
+    }
+    free(part);
+    free(done);
+}

@@ -1,0 +1,246 @@
+/* relay-out/spooler-store.c - transactions become messages in the spool
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "relay-out/spooler-internal.h"
+
+struct out_stored {
+    struct spooler *spooler;
+    struct spool_message *message;
+    const struct envelope *from; /* of the transaction that is being stored */
+    struct spool_envelope envelope;
+};
+
+static enum own_reply spooler_judge(enum spool_result result, const struct error *err)
+{
+    struct log_line line;
+
+    if (result == SPOOL_OK)
+        return REPLY_OK;
+    log_begin(&line, LOG_LEVEL_ERROR, "event=spool-failed");
+    log_str(&line, "reason", err->text);
+    log_str(&line, "effect", "mail that would have to be stored is refused with a 4xx reply");
+    log_end(&line);
+    return result == SPOOL_FULL ? REPLY_STORE_FULL : REPLY_STORE_FAILED;
+}
+
+void spooler_envelope(const struct outbound *out, const struct envelope *from,
+                      struct spool_envelope *envelope)
+{
+    spool_envelope_init(envelope);
+    envelope->arrived = (int64_t)time(NULL);
+    envelope->expires = envelope->arrived + out->config->out.lifetime_ms / 1000;
+    path_copy(&envelope->sender, &from->sender);
+    envelope->body = from->body;
+    envelope->requiretls = from->requiretls;
+    spool_ret_parse(from->ret, strlen(from->ret), &envelope->ret);
+    /* A notice may have to go where nothing is proven: it shall not carry the text (RFC 8689 5). */
+    if (from->requiretls)
+        envelope->ret = ENVELOPE_RET_HDRS;
+    /* Memory for these may fail: the message counts for more. */
+    if (from->envid[0] != '\0')
+        spool_envelope_set_text(&envelope->envid, from->envid, ENVID_MAX);
+    spool_envelope_set_text(&envelope->origin, from->id, strlen(from->id));
+}
+
+bool spooler_add(struct spool_envelope *envelope, const struct recipient *recipient)
+{
+    struct spool_recipient *added = spool_envelope_add(envelope, &recipient->path);
+    if (added == NULL)
+        return false;
+    if (recipient->notify[0] != '\0')
+        spool_notify_parse(recipient->notify, strlen(recipient->notify), &added->notify);
+    if (recipient->orcpt[0] != '\0')
+        spool_envelope_set_text(&added->orcpt, recipient->orcpt, ORCPT_MAX);
+    return true;
+}
+
+enum own_reply spooler_begin(struct spooler *spooler, uint64_t expected,
+                             struct spool_message **message)
+{
+    struct error err = {""};
+    return spooler_judge(spool_begin(spooler->spool, SPOOL_FOR_CLIENT, expected, message, &err),
+                         &err);
+}
+
+enum own_reply spooler_write(struct spool_message *message, const struct iovec *iov, int count)
+{
+    struct error err = {""};
+    return spooler_judge(spool_write(message, iov, count, &err), &err);
+}
+
+/* The line that joins a session to what is tried later: the transaction's id is the session's with a
+ * number behind it. */
+static void log_stored(const struct spool_envelope *envelope)
+{
+    const char *origin = envelope->origin != NULL ? envelope->origin : "-";
+    char id[SPOOL_ID_LEN + 1];
+    struct log_line line;
+
+    log_begin(&line, LOG_LEVEL_INFO, "event=stored");
+    log_strn(&line, "session", origin, strcspn(origin, "."));
+    log_str(&line, "id", origin);
+    log_str(&line, "spool", spool_id_format(envelope->id, id));
+    log_str(&line, "from", envelope->sender.mailbox);
+    log_int(&line, "recipients", (int64_t)envelope->recipient_count);
+    log_int(&line, "left", (int64_t)spool_envelope_left(envelope));
+    log_int(&line, "size", (int64_t)envelope->size);
+    log_end(&line);
+}
+
+enum own_reply spooler_commit(struct spooler *spooler, struct spool_message *message,
+                              const struct envelope *from, struct spool_envelope *envelope)
+{
+    struct error err = {""};
+    enum own_reply result;
+
+    /* Known now that the header has been seen. */
+    envelope->smtputf8 = from->is_utf8;
+    result = spooler_judge(delivery_store(spooler->pool, message, envelope, &err), &err);
+    if (result == REPLY_OK)
+        log_stored(envelope);
+    return result;
+}
+
+/* For the live courier. */
+
+static enum own_reply spooler_store_begin(void *context, const struct envelope *envelope,
+                                          struct out_stored **stored)
+{
+    struct spooler *spooler = context;
+    struct outbound *out = spooler_snapshot(spooler);
+    enum own_reply result = REPLY_STORE_FAILED;
+
+    *stored = calloc(1, sizeof **stored);
+    if (*stored == NULL)
+        goto out;
+    (*stored)->spooler = spooler;
+    result = spooler_begin(spooler, envelope->size, &(*stored)->message);
+    if (result == REPLY_OK) {
+        (*stored)->from = envelope;
+        spooler_envelope(out, envelope, &(*stored)->envelope);
+    } else {
+        free(*stored);
+        *stored = NULL;
+    }
+out:
+    service_unref(&out->service);
+    return result;
+}
+
+static int write_data(struct out_stored *stored, const struct iovec *iov, int count)
+{
+    return spooler_write(stored->message, iov, count) == REPLY_OK ? 0 : -1;
+}
+
+static int reader(struct out_stored *stored)
+{
+    return spool_reader(stored->message);
+}
+
+static enum own_reply sync_data(struct out_stored *stored)
+{
+    struct error err = {""};
+    return spooler_judge(spool_sync_data(stored->message, &err), &err);
+}
+
+static void free_stored(struct out_stored *stored)
+{
+    spool_envelope_clear(&stored->envelope);
+    free(stored);
+}
+
+static void abort_stored(struct out_stored *stored)
+{
+    spool_abort(stored->message);
+    free_stored(stored);
+}
+
+/* As in the queue, up to a fifth is taken off, so that not all come back at once. */
+static int64_t first_retry(const struct out_stored *stored, int64_t now)
+{
+    struct outbound *out = spooler_snapshot(stored->spooler);
+    int64_t wait_ms = out->config->out.retry.items[0];
+    service_unref(&out->service);
+    wait_ms -= wait_ms / 5 * (int64_t)(spool_message_id(stored->message) % 64) / 64;
+    return now + wait_ms / 1000;
+}
+
+static bool add_result(struct out_stored *stored, const struct out_result *result, int64_t now)
+{
+    char reply[ENVELOPE_REPLY_MAX + 1], remote[DELIVERY_REMOTE_MAX + 1];
+    struct spool_envelope *envelope = &stored->envelope;
+
+    if (!spooler_add(envelope, result->recipient))
+        return false;
+    struct spool_recipient *recipient = &envelope->recipients[envelope->recipient_count - 1];
+    recipient->state = result->delivered                   ? RECIPIENT_DELIVERED
+                       : reply_is_permanent(result->reply) ? RECIPIENT_FAILED
+                                                           : RECIPIENT_QUEUED;
+    recipient->attempts = result->pending == NULL;
+    recipient->last_try = now;
+    if (recipient->state == RECIPIENT_QUEUED)
+        recipient->next_try = result->pending == NULL ? first_retry(stored, now) : now;
+    spooler_reply_text(result->reply, reply);
+    spool_envelope_set_text(&recipient->reply, reply, ENVELOPE_REPLY_MAX);
+    if (!result->ours && spooler_remote_name(result->relay, remote)[0] != '\0')
+        spool_envelope_set_text(&recipient->remote, remote, DELIVERY_REMOTE_MAX);
+    return true;
+}
+
+/* Before the message is to be had: it may be taken at once. */
+static bool await_pending(struct out_stored *stored, const struct out_result *results, size_t count)
+{
+    const uint64_t id = spool_message_id(stored->message);
+
+    for (size_t i = 0; i < count; i++) {
+        size_t first = 0;
+        while (results[first].pending != results[i].pending)
+            first++;
+        if (results[i].pending != NULL && first == i &&
+            !spooler_await(stored->spooler, id, results[i].pending))
+            return false;
+    }
+    return true;
+}
+
+static int commit(struct out_stored *stored, const struct out_result *results, size_t count)
+{
+    struct spooler *spooler = stored->spooler;
+    const uint64_t id = spool_message_id(stored->message);
+    enum own_reply result = REPLY_OK;
+    int64_t now = (int64_t)time(NULL);
+
+    bool added = await_pending(stored, results, count);
+    for (size_t i = 0; i < count && added; i++)
+        added = add_result(stored, &results[i], now);
+    if (!added) {
+        spooler_unawait(spooler, id);
+        abort_stored(stored);
+        return -1;
+    }
+    result = spooler_commit(spooler, stored->message, stored->from, &stored->envelope);
+    if (result != REPLY_OK)
+        spooler_unawait(spooler, id);
+    free_stored(stored);
+    return result == REPLY_OK ? 0 : -1;
+}
+
+void spooler_make_store(struct spooler *spooler)
+{
+    spooler->store = (struct out_store){
+        .context = spooler,
+        .begin = spooler_store_begin,
+        .write = write_data,
+        .file = reader,
+        .sync = sync_data,
+        .commit = commit,
+        .abort = abort_stored,
+    };
+}

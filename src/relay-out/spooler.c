@@ -1,0 +1,196 @@
+/* relay-out/spooler.c - the life of relay-out's spool and its delivery
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+#include "base/condition.h"
+#include "base/i18n.h"
+#include "base/log.h"
+#include "relay-out/spooler-internal.h"
+
+#define RESERVE_FILES 1000 /* inodes: a message needs two */
+#define WAIT_STEP_MS 100
+#define RECORDING_MS 1000 /* at the end, for what needs no next hop any more */
+
+_Static_assert((int)CONFIG_DURATIONS_MAX == (int)QUEUE_RETRY_MAX, "a list fits the queue");
+
+struct spooler *spooler_open(const struct config *config, struct error *err)
+{
+    struct spooler *spooler = calloc(1, sizeof *spooler);
+    char *folder = strdup(config->out.spool);
+    const struct spool_config spool = {
+        .folder = folder,
+        .reserve_octets = (uint64_t)config->out.spool_reserve,
+        .reserve_files = RESERVE_FILES,
+    };
+
+    if (spooler == NULL || folder == NULL || condition_init(&spooler->taken) != 0) {
+        error_set(err, _("out of memory"));
+        free(folder);
+        free(spooler);
+        return NULL;
+    }
+    spooler->folder = folder;
+    pthread_mutex_init(&spooler->lock, NULL);
+    spooler_make_store(spooler);
+    spooler->spool = spool_open(&spool, false, err);
+    if (spooler->spool != NULL)
+        return spooler;
+    spooler_close(spooler, deadline_in_ms(0));
+    return NULL;
+}
+
+struct outbound *spooler_snapshot(struct spooler *spooler)
+{
+    pthread_mutex_lock(&spooler->lock);
+    struct outbound *out = spooler->current;
+    service_ref(&out->service);
+    pthread_mutex_unlock(&spooler->lock);
+    return out;
+}
+
+static void log_found(const struct spooler *spooler, const struct spool_scan_counts *counts)
+{
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_NOTICE, "event=spool");
+    log_str(&line, "folder", spooler->folder);
+    log_int(&line, "messages", counts->messages);
+    log_int(&line, "removed", counts->removed);
+    log_int(&line, "quarantined", counts->quarantined);
+    log_end(&line);
+}
+
+static int start_delivery(struct spooler *spooler, struct error *err)
+{
+    const struct config_out *out = &spooler->first->config->out;
+    struct delivery_config config = {
+        .spool = spooler->spool,
+        .threads = (unsigned)out->deliveries,
+        .destination_concurrency = (unsigned)out->limits.deliveries_per_destination,
+        .retry_count = out->retry.count,
+        .lifetime_ms = out->lifetime_ms,
+        .notice_ms = out->delay_notice_ms,
+        .return_max = (uint64_t)out->bounce_size,
+        .hostname = spooler->first->config->hostname,
+        .hooks = {.deliver = spooler_deliver, .destination = spooler_destination},
+        .context = spooler,
+    };
+    struct spool_scan_counts counts;
+
+    memcpy(config.retry_ms, out->retry.items, sizeof config.retry_ms);
+    spooler->pool = delivery_start(&config, &counts, err);
+    if (spooler->pool == NULL)
+        return -1;
+    log_found(spooler, &counts);
+    return 0;
+}
+
+int spooler_use(struct spooler *spooler, struct outbound *out, struct error *err)
+{
+    struct outbound *before;
+
+    service_ref(&out->service);
+    pthread_mutex_lock(&spooler->lock);
+    before = spooler->current;
+    spooler->current = out;
+    pthread_mutex_unlock(&spooler->lock);
+    if (before != NULL) {
+        service_unref(&before->service);
+        return 0;
+    }
+    service_ref(&out->service);
+    spooler->first = out;
+    return start_delivery(spooler, err);
+}
+
+void spooler_wind_down(struct spooler *spooler)
+{
+    /* A message that was stored a moment ago is still to be taken up by the delivery that waits for its
+     * next hops: they would be given it again otherwise. */
+    if (spooler->pool != NULL && !spooler->winding_down)
+        spooler_see_awaited_taken(spooler, deadline_in_ms(RECORDING_MS));
+    spooler->winding_down = true;
+    if (spooler->pool != NULL)
+        delivery_wind_down(spooler->pool);
+    spooler_stop_awaited(spooler);
+}
+
+/* Threads that only try to reach somebody need not be waited for: nothing has happened yet. */
+static bool wait_for_threads(struct spooler *spooler, struct deadline deadline)
+{
+    struct deadline recording = deadline_in_ms(RECORDING_MS);
+
+    while (!delivery_wait(spooler->pool, deadline_in_ms(WAIT_STEP_MS))) {
+        bool unconfirmed = delivery_unconfirmed(spooler->pool) > 0;
+        if (unconfirmed ? deadline_passed(deadline) : deadline_passed(recording))
+            return false;
+        if (unconfirmed)
+            recording = deadline_in_ms(RECORDING_MS);
+    }
+    return true;
+}
+
+static void spooler_forget(struct outbound *out)
+{
+    if (out != NULL)
+        service_unref(&out->service);
+}
+
+bool spooler_close(struct spooler *spooler, struct deadline deadline)
+{
+    spooler_wind_down(spooler);
+    if (spooler->pool != NULL && !wait_for_threads(spooler, deadline))
+        return false;
+    delivery_stop(spooler->pool);
+    spooler_free_awaited(spooler);
+    if (spooler->spool != NULL)
+        spool_close(spooler->spool);
+    spooler_forget(spooler->current);
+    spooler_forget(spooler->first);
+    pthread_mutex_destroy(&spooler->lock);
+    pthread_cond_destroy(&spooler->taken);
+    free(spooler->folder);
+    free(spooler);
+    return true;
+}
+
+const struct out_store *spooler_store(struct spooler *spooler)
+{
+    return &spooler->store;
+}
+
+void spooler_measure(struct spooler *spooler, struct counters *counters)
+{
+    struct queue_counts counts;
+    struct statvfs room;
+    int64_t now = (int64_t)time(NULL);
+
+    queue_count(delivery_queue(spooler->pool), &counts);
+    int64_t oldest = counts.messages > 0 ? now - spool_id_time(counts.first_id) : 0;
+    counters_set(counters, COUNTER_SPOOL_MESSAGES, counts.messages);
+    counters_set(counters, COUNTER_NOTICES_LOST, delivery_lost_notices(spooler->pool));
+    counters_set(counters, COUNTER_SPOOL_OLDEST, oldest > 0 ? (uint64_t)oldest : 0);
+    if (statvfs(spooler->folder, &room) == 0)
+        counters_set(counters, COUNTER_SPOOL_FREE, (uint64_t)room.f_bavail * room.f_frsize);
+}
+
+struct delivery_pool *spooler_pool(struct spooler *spooler)
+{
+    return spooler->pool;
+}
+
+enum queue_answer spooler_retry(struct spooler *spooler, uint64_t id)
+{
+    host_cache_forget_dead(spooler->first->host_cache);
+    return queue_retry(delivery_queue(spooler->pool), id);
+}
+
+const char *spooler_folder(const struct spooler *spooler)
+{
+    return spooler->folder;
+}

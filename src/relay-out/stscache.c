@@ -1,0 +1,700 @@
+/* relay-out/stscache.c - the MTA-STS policies of the domains that mail goes to
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/stscache.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/condition.h"
+#include "base/i18n.h"
+#include "base/log.h"
+
+#define BUCKETS 1024
+#define FETCHER_STACK_SIZE (512 * 1024) /* GnuTLS and libcurl */
+#define RETRY_MS 300000                 /* after a fetch that failed (RFC 8461 3.3) */
+#define REFRESH_RETRY_S 3600
+#define REFRESH_AFTER_S 43200  /* from then on, within ... */
+#define REFRESH_WITHIN_S 43200 /* ... so long, at random */
+#define UNUSED_MAX_S 15552000  /* 180 days: not refreshed any more, and dropped */
+#define IDLE_MS 3600000
+#define BARE_MAX_S 3600
+#define HEADER_MAX 512 /* octets of a file before the policy */
+
+enum stscache_state { STSCACHE_IDLE, STSCACHE_QUEUED, STSCACHE_FETCHING };
+
+struct stscache_entry {
+    struct stscache_entry *next;   /* in its bucket */
+    struct stscache_entry *behind; /* in the queue */
+    enum stscache_state state;
+    unsigned waiters;
+    bool is_refresh;          /* nobody waits: look the record up first */
+    char id[STS_ID_MAX + 1];  /* that the fetch is for */
+    struct deadline retry_at; /* after a failure */
+    int64_t refresh_s, used_s;
+    struct stscache_policy *policy;
+    enum stscache_failure failure;
+    char why[STSCACHE_WHY_MAX];
+    char domain[];
+};
+
+struct stscache {
+    struct stscache_source source;
+    char *path; /* of the folder; "": none */
+    int folder; /* a descriptor; -1: none */
+    atomic_bool warned;
+    atomic_bool ending;
+    pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    struct stscache_entry *buckets[BUCKETS];
+    size_t count;
+    struct stscache_entry *first, *last; /* of the queue */
+    struct stscache_bare {
+        char *domain; /* NULL: none */
+        struct deadline until;
+    } bare[STSCACHE_BARE_MAX]; /* each has one place, and gives it up to the next */
+    unsigned idle;
+    unsigned thread_count;
+    pthread_t threads[STSCACHE_FETCHERS];
+};
+
+/* Policies. */
+
+void stscache_policy_unref(struct stscache_policy *policy)
+{
+    if (policy == NULL || atomic_fetch_sub(&policy->references, 1) > 1)
+        return;
+    free(policy->policy);
+    free(policy);
+}
+
+/* Takes the parsed policy. */
+static struct stscache_policy *stscache_policy_new(struct sts_policy *parsed, const char *id,
+                                                   int64_t fetched_s)
+{
+    struct stscache_policy *policy = calloc(1, sizeof *policy);
+
+    if (policy == NULL) {
+        free(parsed);
+        return NULL;
+    }
+    atomic_init(&policy->references, 1);
+    policy->policy = parsed;
+    snprintf(policy->id, sizeof policy->id, "%s", id);
+    policy->fetched_s = fetched_s;
+    policy->expires_s = fetched_s + parsed->max_age_s;
+    return policy;
+}
+
+static int64_t stscache_now(const struct stscache *cache)
+{
+    return cache->source.now_s(cache->source.context);
+}
+
+/* Refreshes of many domains shall not come together. */
+static int64_t stscache_refresh_time(int64_t fetched_s)
+{
+    unsigned number = 0;
+    if (getrandom(&number, sizeof number, GRND_NONBLOCK) != (ssize_t)sizeof number)
+        number = 0;
+    return fetched_s + REFRESH_AFTER_S + number % REFRESH_WITHIN_S;
+}
+
+/* The table. All with the lock held. */
+
+static unsigned stscache_hash(const char *domain)
+{
+    unsigned hash = 5381;
+    for (const char *at = domain; *at != '\0'; at++)
+        hash = hash * 33 ^ (unsigned char)*at;
+    return hash;
+}
+
+static struct stscache_entry **stscache_bucket(struct stscache *cache, const char *domain)
+{
+    return &cache->buckets[stscache_hash(domain) % BUCKETS];
+}
+
+static struct stscache_entry *stscache_get(struct stscache *cache, const char *domain)
+{
+    struct stscache_entry *entry = *stscache_bucket(cache, domain);
+    while (entry != NULL && strcmp(entry->domain, domain) != 0)
+        entry = entry->next;
+    return entry;
+}
+
+static void stscache_remove(struct stscache *cache, struct stscache_entry *entry)
+{
+    struct stscache_entry **at = stscache_bucket(cache, entry->domain);
+
+    while (*at != entry)
+        at = &(*at)->next;
+    *at = entry->next;
+    cache->count--;
+    if (cache->folder >= 0 && entry->policy != NULL)
+        unlinkat(cache->folder, entry->domain, 0);
+    stscache_policy_unref(entry->policy);
+    free(entry);
+}
+
+static bool stscache_is_free(const struct stscache_entry *entry)
+{
+    return entry->state == STSCACHE_IDLE && entry->waiters == 0;
+}
+
+/* False when there is none to be done without. */
+static bool stscache_make_room(struct stscache *cache)
+{
+    struct stscache_entry *oldest = NULL;
+
+    if (cache->count < STSCACHE_DOMAINS_MAX)
+        return true;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (struct stscache_entry *entry = cache->buckets[i]; entry != NULL; entry = entry->next) {
+            if (stscache_is_free(entry) && (oldest == NULL || entry->used_s < oldest->used_s))
+                oldest = entry;
+        }
+    }
+    if (oldest != NULL)
+        stscache_remove(cache, oldest);
+    return oldest != NULL;
+}
+
+static struct stscache_entry *stscache_add(struct stscache *cache, const char *domain)
+{
+    size_t len = strlen(domain) + 1;
+    struct stscache_entry *entry =
+        stscache_make_room(cache) ? calloc(1, sizeof *entry + len) : NULL;
+
+    if (entry == NULL)
+        return NULL;
+    memcpy(entry->domain, domain, len);
+    struct stscache_entry **bucket = stscache_bucket(cache, domain);
+    entry->next = *bucket;
+    *bucket = entry;
+    cache->count++;
+    return entry;
+}
+
+/* Files: a header of lines, an empty one, and the policy as it came. */
+
+static void stscache_warn(struct stscache *cache)
+{
+    struct log_line line;
+
+    if (cache->path[0] == '\0' || atomic_exchange(&cache->warned, true))
+        return;
+    log_begin(&line, LOG_LEVEL_WARNING, "event=mta-sts status=forgetful");
+    log_str(&line, "folder", cache->path);
+    log_str(&line, "effect", "policies are fetched again after each start");
+    log_str(&line, "hint", "make the folder of out.state, for the user that this runs as");
+    log_end(&line);
+}
+
+static void stscache_write(struct stscache *cache, const char *domain,
+                           const struct stscache_policy *policy, int64_t used_s, const char *text,
+                           size_t len)
+{
+    char header[HEADER_MAX], name[DNS_NAME_MAX + 8];
+    int size = snprintf(header, sizeof header,
+                        "id: %s\nfetched: %" PRId64 "\nexpires: %" PRId64 "\nused: %" PRId64 "\n\n",
+                        policy->id, policy->fetched_s, policy->expires_s, used_s);
+
+    if (cache->folder < 0) {
+        stscache_warn(cache);
+        return;
+    }
+    snprintf(name, sizeof name, ".%s", domain);
+    int fd =
+        openat(cache->folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        stscache_warn(cache);
+        return;
+    }
+    bool is_whole = write(fd, header, (size_t)size) == size && write(fd, text, len) == (ssize_t)len;
+    /* Else the new name could come to the disk before what it names. */
+    is_whole = fdatasync(fd) == 0 && is_whole;
+    is_whole = close(fd) == 0 && is_whole;
+    if (!is_whole || renameat(cache->folder, name, cache->folder, domain) != 0) {
+        unlinkat(cache->folder, name, 0);
+        stscache_warn(cache);
+    }
+}
+
+/* The whole of a file, with a NUL behind it; NULL when there is no reading it. */
+static char *stscache_read(const struct stscache *cache, const char *name, size_t *len)
+{
+    size_t size = HEADER_MAX + STS_POLICY_MAX + 1;
+    char *text = malloc(size + 1);
+    int fd = openat(cache->folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    ssize_t got = 1;
+
+    *len = 0;
+    while (text != NULL && fd >= 0 && *len < size && got > 0) {
+        got = read(fd, text + *len, size - *len);
+        *len += got > 0 ? (size_t)got : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (text == NULL || fd < 0 || got < 0 || *len == size) {
+        free(text);
+        return NULL;
+    }
+    text[*len] = '\0';
+    return text;
+}
+
+static bool stscache_is_id(const char *id)
+{
+    size_t len = strspn(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    return len > 0 && len <= STS_ID_MAX && id[len] == '\0';
+}
+
+/* Whatever is odd about it, it is as if it were not there. */
+static void stscache_load_file(struct stscache *cache, const char *domain)
+{
+    int64_t fetched_s = 0, expires_s = 0, used_s = 0;
+    struct sts_policy *parsed = NULL;
+    char id[STS_ID_MAX + 2] = "";
+    const char *why;
+    size_t len;
+    char *text = stscache_read(cache, domain, &len), *body = NULL;
+
+    if (text != NULL && (body = strstr(text, "\n\n")) != NULL &&
+        sscanf(text, "id: %33s\nfetched: %" SCNd64 "\nexpires: %" SCNd64 "\nused: %" SCNd64, id,
+               &fetched_s, &expires_s, &used_s) == 4 &&
+        stscache_is_id(id))
+        parsed = sts_read_policy(body + 2, len - (size_t)(body + 2 - text), &why);
+    struct stscache_policy *policy =
+        parsed != NULL ? stscache_policy_new(parsed, id, fetched_s) : NULL;
+    free(text);
+    if (policy == NULL)
+        return;
+    struct stscache_entry *entry = expires_s == policy->expires_s && expires_s > stscache_now(cache)
+                                       ? stscache_add(cache, domain)
+                                       : NULL;
+    if (entry == NULL) {
+        stscache_policy_unref(policy);
+        return;
+    }
+    entry->policy = policy;
+    entry->used_s = used_s;
+    entry->refresh_s = stscache_refresh_time(fetched_s);
+}
+
+static void stscache_load(struct stscache *cache)
+{
+    int fd = dup(cache->folder);
+    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    const struct dirent *file;
+
+    if (folder == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    while ((file = readdir(folder)) != NULL && cache->count < STSCACHE_DOMAINS_MAX) {
+        char name[DNS_NAME_MAX];
+        if (dns_name_is_hostname(file->d_name) && dns_name_to_ascii(file->d_name, name) == 0 &&
+            strcmp(name, file->d_name) == 0)
+            stscache_load_file(cache, file->d_name);
+        else if (file->d_name[0] == '.' && strchr(file->d_name + 1, '.') != file->d_name + 1)
+            unlinkat(cache->folder, file->d_name, 0); /* cut short; "." is a folder, and stays */
+    }
+    closedir(folder);
+}
+
+/* Fetches. */
+
+/* The reference of the caller's becomes the entry's. */
+static void stscache_take(struct stscache *cache, struct stscache_entry *entry,
+                          struct stscache_policy *policy, const struct stscache_fetched *fetched)
+{
+    int64_t now_s = stscache_now(cache);
+
+    entry->failure = fetched->failure;
+    snprintf(entry->why, sizeof entry->why, "%s", fetched->why);
+    if (policy == NULL) {
+        entry->retry_at = deadline_in_ms(RETRY_MS);
+        entry->refresh_s = now_s + REFRESH_RETRY_S;
+        return;
+    }
+    stscache_policy_unref(entry->policy);
+    entry->policy = policy;
+    entry->refresh_s = stscache_refresh_time(now_s);
+    entry->retry_at = deadline_in_ms(0);
+}
+
+static void stscache_log_failure(const char *domain, const struct stscache_fetched *fetched)
+{
+    struct log_line line;
+    log_begin(&line, LOG_LEVEL_NOTICE, "event=mta-sts");
+    log_str(&line, "domain", domain);
+    log_str(&line, "status", "no policy fetched");
+    log_str(&line, "reason", fetched->why);
+    log_end(&line);
+}
+
+/* A record that is gone is no reason to drop a policy, nor to fetch it again. */
+static bool stscache_is_worth_fetching(struct stscache *cache, struct stscache_entry *entry)
+{
+    char id[STS_ID_MAX + 1];
+
+    if (!entry->is_refresh)
+        return true;
+    if (cache->source.record(cache->source.context, entry->domain, id) != STSCACHE_RECORD)
+        return false;
+    memcpy(entry->id, id, sizeof entry->id);
+    return true;
+}
+
+/* Without the lock: while it is FETCHING, id and domain of the entry are the fetcher's. */
+static struct stscache_policy *stscache_fetch(struct stscache *cache, struct stscache_entry *entry,
+                                              int64_t used_s, struct stscache_fetched *fetched)
+{
+    struct stscache_policy *policy = NULL;
+    const char *why = "";
+
+    *fetched = (struct stscache_fetched){.failure = STSCACHE_FETCH_FAILED};
+    if (!stscache_is_worth_fetching(cache, entry)) {
+        fetched->failure = STSCACHE_NOTHING_FAILED;
+        return NULL;
+    }
+    cache->source.fetch(cache->source.context, entry->domain, &cache->ending, fetched);
+    if (fetched->failure == STSCACHE_NOTHING_FAILED) {
+        struct sts_policy *parsed = sts_read_policy(fetched->text, fetched->len, &why);
+        if (parsed != NULL) {
+            policy = stscache_policy_new(parsed, entry->id, stscache_now(cache));
+        } else {
+            fetched->failure = STSCACHE_POLICY_INVALID;
+            snprintf(fetched->why, sizeof fetched->why, "the policy is invalid: %s", why);
+        }
+    }
+    if (policy != NULL)
+        stscache_write(cache, entry->domain, policy, used_s, fetched->text, fetched->len);
+    else if (!atomic_load(&cache->ending))
+        stscache_log_failure(entry->domain, fetched);
+    free(fetched->text);
+    return policy;
+}
+
+static void stscache_work_on(struct stscache *cache, struct stscache_entry *entry)
+{
+    struct stscache_fetched fetched;
+    int64_t used_s = entry->used_s;
+
+    entry->state = STSCACHE_FETCHING;
+    pthread_mutex_unlock(&cache->lock);
+    struct stscache_policy *policy = stscache_fetch(cache, entry, used_s, &fetched);
+    pthread_mutex_lock(&cache->lock);
+    stscache_take(cache, entry, policy, &fetched);
+    entry->state = STSCACHE_IDLE;
+    pthread_cond_broadcast(&cache->done);
+}
+
+static void *stscache_run(void *argument);
+
+static void stscache_start_thread(struct stscache *cache)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+
+    if (cache->thread_count == STSCACHE_FETCHERS || pthread_attr_init(&attributes) != 0)
+        return;
+    pthread_attr_setstacksize(&attributes, FETCHER_STACK_SIZE);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&cache->threads[cache->thread_count], &attributes, stscache_run, cache) == 0)
+        cache->thread_count++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+static void stscache_append(struct stscache *cache, struct stscache_entry *entry, bool is_refresh)
+{
+    entry->is_refresh = is_refresh;
+    entry->state = STSCACHE_QUEUED;
+    entry->behind = NULL;
+    if (cache->first == NULL)
+        cache->first = entry;
+    else
+        cache->last->behind = entry;
+    cache->last = entry;
+}
+
+static struct stscache_entry *stscache_dequeue(struct stscache *cache)
+{
+    struct stscache_entry *entry = cache->first;
+    if (entry != NULL)
+        cache->first = entry->behind;
+    return entry;
+}
+
+/* The policy that has to be refreshed first; NULL: none. What nobody has used for long is dropped,
+ * and what no fetch has renewed in time. */
+static struct stscache_entry *stscache_next_refresh(struct stscache *cache, int64_t now_s)
+{
+    struct stscache_entry *soonest = NULL;
+
+    for (size_t i = 0; i < BUCKETS; i++) {
+        for (struct stscache_entry *entry = cache->buckets[i], *next; entry != NULL; entry = next) {
+            next = entry->next;
+            if (!stscache_is_free(entry) || entry->policy == NULL)
+                continue;
+            if (now_s - entry->used_s > UNUSED_MAX_S || entry->policy->expires_s <= now_s)
+                stscache_remove(cache, entry);
+            else if (soonest == NULL || entry->refresh_s < soonest->refresh_s)
+                soonest = entry;
+        }
+    }
+    return soonest;
+}
+
+static void stscache_rest(struct stscache *cache)
+{
+    int64_t now_s = stscache_now(cache), wait_ms = IDLE_MS;
+    struct stscache_entry *soonest = stscache_next_refresh(cache, now_s);
+
+    if (soonest != NULL && soonest->refresh_s <= now_s) {
+        stscache_append(cache, soonest, true);
+        return;
+    }
+    if (soonest != NULL && soonest->refresh_s - now_s < IDLE_MS / 1000)
+        wait_ms = (soonest->refresh_s - now_s) * 1000;
+    cache->idle++;
+    condition_wait(&cache->work, &cache->lock, deadline_in_ms(wait_ms));
+    cache->idle--;
+}
+
+static void *stscache_run(void *argument)
+{
+    struct stscache *cache = argument;
+
+    pthread_mutex_lock(&cache->lock);
+    while (!atomic_load(&cache->ending)) {
+        struct stscache_entry *entry = stscache_dequeue(cache);
+        if (entry != NULL)
+            stscache_work_on(cache, entry);
+        else
+            stscache_rest(cache);
+    }
+    pthread_mutex_unlock(&cache->lock);
+    return NULL;
+}
+
+/* Questions. */
+
+static bool stscache_holds(const struct stscache *cache, const struct stscache_entry *entry)
+{
+    return entry->policy != NULL && entry->policy->expires_s > stscache_now(cache);
+}
+
+static void stscache_fill(struct stscache *cache, struct stscache_entry *entry,
+                          struct stscache_answer *answer)
+{
+    if (entry == NULL)
+        return;
+    answer->failure = entry->failure;
+    snprintf(answer->why, sizeof answer->why, "%s", entry->why);
+    if (!stscache_holds(cache, entry))
+        return;
+    atomic_fetch_add(&entry->policy->references, 1);
+    answer->policy = entry->policy;
+}
+
+/* With the lock held. */
+static void stscache_await(struct stscache *cache, struct stscache_entry *entry,
+                           struct deadline deadline)
+{
+    entry->waiters++;
+    while (entry->state != STSCACHE_IDLE && !atomic_load(&cache->ending) &&
+           condition_wait(&cache->done, &cache->lock, deadline))
+        ;
+    entry->waiters--;
+}
+
+static bool stscache_needs_fetch(const struct stscache *cache, const struct stscache_entry *entry,
+                                 const char *id)
+{
+    if (entry->state != STSCACHE_IDLE || !deadline_passed(entry->retry_at))
+        return false;
+    return !stscache_holds(cache, entry) || strcmp(entry->policy->id, id) != 0;
+}
+
+/* Names are kept in lower case. */
+static void stscache_fold(const char *domain, char folded[DNS_NAME_MAX])
+{
+    size_t i = 0;
+    for (; domain[i] != '\0' && i < DNS_NAME_MAX - 1; i++)
+        folded[i] =
+            domain[i] >= 'A' && domain[i] <= 'Z' ? (char)(domain[i] - 'A' + 'a') : domain[i];
+    folded[i] = '\0';
+}
+
+void stscache_note_bare(struct stscache *cache, const char *domain, unsigned ttl_s)
+{
+    char folded[DNS_NAME_MAX];
+
+    stscache_fold(domain, folded);
+    pthread_mutex_lock(&cache->lock);
+    struct stscache_bare *bare = &cache->bare[stscache_hash(folded) % STSCACHE_BARE_MAX];
+    free(bare->domain);
+    bare->domain = strdup(folded);
+    bare->until = deadline_in_ms((ttl_s < BARE_MAX_S ? ttl_s : BARE_MAX_S) * (int64_t)1000);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+bool stscache_is_bare(struct stscache *cache, const char *domain)
+{
+    char folded[DNS_NAME_MAX];
+
+    stscache_fold(domain, folded);
+    pthread_mutex_lock(&cache->lock);
+    const struct stscache_bare *bare = &cache->bare[stscache_hash(folded) % STSCACHE_BARE_MAX];
+    bool is_bare =
+        bare->domain != NULL && strcmp(bare->domain, folded) == 0 && !deadline_passed(bare->until);
+    pthread_mutex_unlock(&cache->lock);
+    return is_bare;
+}
+
+static void stscache_request(struct stscache *cache, struct stscache_entry *entry, const char *id)
+{
+    snprintf(entry->id, sizeof entry->id, "%s", id);
+    stscache_append(cache, entry, false);
+    if (cache->idle > 0)
+        pthread_cond_signal(&cache->work);
+    else
+        stscache_start_thread(cache);
+}
+
+void stscache_find(struct stscache *cache, const char *domain, enum stscache_record record,
+                   const char *id, struct deadline deadline, struct stscache_answer *answer)
+{
+    char folded[DNS_NAME_MAX];
+
+    *answer = (struct stscache_answer){.policy = NULL};
+    stscache_fold(domain, folded);
+    pthread_mutex_lock(&cache->lock);
+    struct stscache_entry *entry = stscache_get(cache, folded);
+    if (entry == NULL && record == STSCACHE_RECORD)
+        entry = stscache_add(cache, folded);
+    if (entry != NULL) {
+        entry->used_s = stscache_now(cache);
+        if (record == STSCACHE_RECORD && stscache_needs_fetch(cache, entry, id))
+            stscache_request(cache, entry, id);
+        /* A daily fetch is nothing to wait for while there is a policy. */
+        if (entry->state != STSCACHE_IDLE && !(entry->is_refresh && stscache_holds(cache, entry)))
+            stscache_await(cache, entry, deadline);
+    }
+    stscache_fill(cache, entry, answer);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+void stscache_peek(struct stscache *cache, const char *domain, struct stscache_answer *answer)
+{
+    char folded[DNS_NAME_MAX];
+
+    *answer = (struct stscache_answer){.policy = NULL};
+    stscache_fold(domain, folded);
+    pthread_mutex_lock(&cache->lock);
+    stscache_fill(cache, stscache_get(cache, folded), answer);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+void stscache_refresh(struct stscache *cache, const char *domain, const char *id,
+                      struct deadline deadline, struct stscache_answer *answer)
+{
+    char folded[DNS_NAME_MAX];
+
+    *answer = (struct stscache_answer){.policy = NULL};
+    stscache_fold(domain, folded);
+    pthread_mutex_lock(&cache->lock);
+    struct stscache_entry *entry = stscache_get(cache, folded);
+    if (entry == NULL)
+        entry = stscache_add(cache, folded);
+    if (entry != NULL) {
+        entry->used_s = stscache_now(cache);
+        stscache_await(cache, entry, deadline);
+        if (entry->state == STSCACHE_IDLE)
+            stscache_request(cache, entry, id);
+        stscache_await(cache, entry, deadline);
+    }
+    stscache_fill(cache, entry, answer);
+    pthread_mutex_unlock(&cache->lock);
+}
+
+/* Life. */
+
+/* "STATE/mta-sts"; -1: there is no reading and writing there. */
+static int stscache_open_folder(const char *path)
+{
+    if (path[0] == '\0' || (mkdir(path, 0700) != 0 && errno != EEXIST) ||
+        access(path, R_OK | W_OK | X_OK) != 0)
+        return -1;
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+struct stscache *stscache_new(const char *folder, const struct stscache_source *source,
+                              struct error *err)
+{
+    struct stscache *cache = calloc(1, sizeof *cache);
+    char *path = strdup(folder);
+
+    if (cache == NULL || path == NULL || condition_init(&cache->work) != 0 ||
+        condition_init(&cache->done) != 0) {
+        error_set(err, _("out of memory"));
+        free(path);
+        free(cache);
+        return NULL;
+    }
+    cache->source = *source;
+    cache->path = path;
+    pthread_mutex_init(&cache->lock, NULL);
+    cache->folder = stscache_open_folder(path);
+    pthread_mutex_lock(&cache->lock);
+    if (cache->folder >= 0)
+        stscache_load(cache);
+    if (cache->count > 0)
+        stscache_start_thread(cache);
+    pthread_mutex_unlock(&cache->lock);
+    return cache;
+}
+
+void stscache_free(struct stscache *cache)
+{
+    if (cache == NULL)
+        return;
+    pthread_mutex_lock(&cache->lock);
+    atomic_store(&cache->ending, true);
+    pthread_cond_broadcast(&cache->work);
+    pthread_cond_broadcast(&cache->done);
+    pthread_mutex_unlock(&cache->lock);
+    for (unsigned i = 0; i < cache->thread_count; i++)
+        pthread_join(cache->threads[i], NULL);
+    if (cache->folder >= 0)
+        close(cache->folder);
+    cache->folder = -1; /* what is removed now stays on the disk */
+    for (size_t i = 0; i < BUCKETS; i++) {
+        while (cache->buckets[i] != NULL)
+            stscache_remove(cache, cache->buckets[i]);
+    }
+    for (size_t i = 0; i < STSCACHE_BARE_MAX; i++)
+        free(cache->bare[i].domain);
+    pthread_cond_destroy(&cache->work);
+    pthread_cond_destroy(&cache->done);
+    pthread_mutex_destroy(&cache->lock);
+    free(cache->path);
+    free(cache);
+}

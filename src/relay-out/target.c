@@ -1,0 +1,480 @@
+/* relay-out/target.c - one next hop of a message: its destination, its connection, its transaction
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/target.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define IN_BUFFER (8 * 1024)   /* replies */
+#define OUT_BUFFER (16 * 1024) /* a batch of commands, or a small message */
+
+static struct target *target_of(struct transaction *transaction)
+{
+    return (struct target *)((char *)transaction - offsetof(struct target, transaction));
+}
+
+static void target_log_lost(struct transaction *transaction, const char *step, const char *reason,
+                            const char *said)
+{
+    struct target *target = target_of(transaction);
+    struct log_line line;
+
+    log_begin(&line, LOG_LEVEL_INFO, "");
+    log_text(&line, "%s while sending %s%s with %s", reason, step,
+             transaction->unconfirmed ? " -- message may be sent more than once" : "",
+             target->remote.name);
+    if (*said != '\0')
+        log_str(&line, "line", said);
+    log_str(&line, "session", target->session);
+    log_end(&line);
+}
+
+static void target_closed(struct transaction *transaction)
+{
+    const struct target *target = target_of(transaction);
+    host_cache_leave(target->out->host_cache, target->remote.key);
+}
+
+/* A client of ours may wait for ENHANCEDSTATUSCODES on every reply (RFC 2034 4), and must never hear
+ * 421, which Postfix takes for this host's own. */
+static void target_adapt(struct reply *reply)
+{
+    if (reply->code == 421)
+        reply->code = 451;
+    if (reply->enhanced[0] == '\0' && reply->code != 354)
+        snprintf(reply->enhanced, sizeof reply->enhanced, "%c.0.0", '0' + reply->code / 100 % 10);
+}
+
+/* A connection, or the verdict. */
+static void target_take(struct target *target, int result)
+{
+    struct transaction *transaction = &target->transaction;
+
+    transaction->connected = result == 0;
+    transaction->judged = transaction->ours = !transaction->connected;
+    transaction->kept = transaction->connected && target->remote.messages > 0;
+    target->met |= transaction->connected;
+    target->unreachable = !transaction->connected && !target->connect.busy;
+}
+
+static void target_set_contact_deadline(struct target *target)
+{
+    struct deadline deadline = deadline_in_ms(target->out->config->out.timeouts.dial);
+    const struct transaction *transaction = &target->transaction;
+
+    target->connect.deadline =
+        transaction->until.at_ms != 0 ? deadline_earlier(deadline, transaction->until) : deadline;
+}
+
+/* A next hop may have a limit for what comes over one connection, or have had its time. */
+static bool target_renew(struct transaction *transaction)
+{
+    struct target *target = target_of(transaction);
+
+    if (transaction->garbled) /* the same hosts again */
+        connect_clear(&target->connect);
+    target_set_contact_deadline(target);
+    if (connect_renew(&target->connect, transaction->connected) == 0) {
+        target_take(target, 0);
+        return true;
+    }
+    transaction_abort(transaction);
+    target->unreachable = true;
+    transaction->judged = false;
+    transaction_judge(transaction, REPLY_REMOTE_LOST);
+    return true;
+}
+
+struct target *target_new(const struct outbound *out, const struct route *route, const char *domain,
+                          const struct envelope *envelope)
+{
+    static const struct transaction_owner owner = {
+        .lost = REPLY_REMOTE_LOST,
+        .lost_at = target_log_lost,
+        .closed = target_closed,
+        .adapt = target_adapt,
+        .renew = target_renew,
+    };
+    struct target *target = calloc(1, sizeof *target);
+
+    if (target == NULL)
+        return NULL;
+    if (stream_buffers_init(&target->buffers, IN_BUFFER, OUT_BUFFER) != 0) {
+        free(target);
+        return NULL;
+    }
+    target->out = out;
+    target->route = route;
+    target->session = envelope->client->session_id;
+    snprintf(target->domain, sizeof target->domain, "%s", domain);
+    route_key(route, domain, target->key);
+    target->transaction.owner = &owner;
+    target->transaction.hop = &target->remote.hop;
+    target->transaction.reply_ms = out->config->out.timeouts.reply;
+    target->transaction.block_ms = out->config->out.timeouts.data_block;
+    transaction_begin(&target->transaction, envelope);
+    target->connect = (struct connect){
+        .out = out,
+        .route = route,
+        .domain = target->domain,
+        .session = target->session,
+        .require_tls = envelope->requiretls,
+        .tls_optional = envelope->tls_optional && !envelope->requiretls,
+        .buffers = &target->buffers,
+        .remote = &target->remote,
+        .verdict = &target->transaction.verdict,
+    };
+    return target;
+}
+
+/* For the next message, which begins with RSET. */
+static void target_keep(struct target *target)
+{
+    struct stream *stream = &target->remote.hop.stream;
+
+    target->remote.messages++;
+    if (stream_has_input(stream) || stream->broken) {
+        transaction_abort(&target->transaction);
+        return;
+    }
+    stream_reclaim(stream);
+    target->transaction.connected = false;
+    host_cache_keep(target->out->host_cache, &target->remote,
+                    target->out->config->out.reuse_for_ms);
+}
+
+static void target_drop_replies(struct target *target)
+{
+    for (size_t i = 0; i < target->batch_count; i++) {
+        free(target->replies[i]);
+        target->replies[i] = NULL;
+    }
+}
+
+void target_free(struct target *target)
+{
+    if (target == NULL)
+        return;
+    struct transaction *transaction = &target->transaction;
+    sender_free(target->sender);
+    if (transaction_is_clean(transaction) && !transaction->mail_due)
+        target_keep(target);
+    if (transaction->connected)
+        connect_end(target->out, &target->remote, transaction->data == TRANSACTION_NO_DATA);
+    connect_clear(&target->connect);
+    target_drop_replies(target);
+    free(target->accepted);
+    stream_buffers_free(&target->buffers);
+    free(target);
+}
+
+void target_set_claim(struct target *target, struct host_cache_claim *claim)
+{
+    target->connect.claim = claim;
+}
+
+void target_contact(struct target *target, struct deadline deadline)
+{
+    if (target->contacted)
+        return;
+    target->contacted = true;
+    target->connect.deadline = deadline;
+    target_take(target, connect_make(&target->connect));
+}
+
+/* The next host. */
+
+/* A host that wants TLS and does not get it working has not refused the mail. */
+static void target_heed_tls(const struct target *target, struct reply *reply)
+{
+    if (!target->remote.tls_failed ||
+        (reply->code != 530 && strcmp(reply->enhanced, "5.7.10") != 0))
+        return;
+    reply->code = 451;
+    reply->enhanced[0] = '4';
+}
+
+/* As the client is to hear it. */
+static void target_soften(const struct target *target, struct reply *reply)
+{
+    if (!target->out->config->out.soft_bounce || !reply_is_permanent(reply))
+        return;
+    /* 421 would be taken for a word about this host. */
+    reply->code = reply->code == 521 ? 451 : reply->code - 100;
+    if (reply->enhanced[0] == '5')
+        reply->enhanced[0] = '4';
+}
+
+static void target_log_next(const struct target *target, const char *name)
+{
+    struct log_line line;
+
+    log_begin(&line, LOG_LEVEL_INFO, "");
+    log_text(&line, "no final answer from %s; asking %s", name, target->remote.name);
+    log_str(&line, "session", target->session);
+    log_end(&line);
+}
+
+static bool target_next_host(struct target *target)
+{
+    struct transaction *transaction = &target->transaction;
+    char name[REMOTE_NAME_MAX];
+
+    memcpy(name, target->remote.name, sizeof name);
+    target_set_contact_deadline(target);
+    if (!target->met || transaction->unconfirmed ||
+        connect_next(&target->connect, transaction->connected) != 0)
+        return false;
+    target_log_next(target, name);
+    transaction_begin(transaction, transaction->envelope);
+    transaction->connected = true;
+    transaction->kept = transaction->open = false;
+    return true;
+}
+
+bool target_next_transaction(struct target *target)
+{
+    if (target_in_data(target))
+        return false;
+    target->accepted_count = 0;
+    return target_next_host(target);
+}
+
+/* Batches. */
+
+void target_begin_batch(struct target *target)
+{
+    target_drop_replies(target);
+    target->batch_count = target->told = 0;
+}
+
+void target_add(struct target *target, const struct recipient *recipient)
+{
+    target->batch[target->batch_count++] = recipient;
+}
+
+static void target_ask(struct target *target, const struct recipient *const *who, size_t count)
+{
+    transaction_begin_batch(&target->transaction);
+    for (size_t i = 0; i < count; i++)
+        transaction_add(&target->transaction, who[i]);
+    transaction_send_batch(&target->transaction, COURIER_NOTHING);
+}
+
+static void target_hear(struct target *target, const size_t *which, size_t count)
+{
+    struct reply reply;
+
+    for (size_t i = 0; i < count; i++) {
+        transaction_recipient_reply(&target->transaction, &reply);
+        target_heed_tls(target, &reply);
+        free(target->replies[which[i]]);
+        target->replies[which[i]] = reply_dup(&reply);
+    }
+    if (target->transaction.judged)
+        target_heed_tls(target, &target->transaction.verdict);
+}
+
+/* Those of the batch that have no final answer: refused for now, or accepted by a host that was lost
+ * since. */
+static size_t target_list_open(const struct target *target, size_t which[SESSION_BATCH_MAX])
+{
+    const struct transaction *transaction = &target->transaction;
+    const bool lost = transaction->judged && !reply_is_permanent(&transaction->verdict);
+    size_t count = 0;
+
+    for (size_t i = 0; i < target->batch_count; i++) {
+        const struct reply *reply = target->replies[i];
+        if (reply != NULL && (reply_is_transient(reply) || (lost && reply_is_positive(reply))))
+            which[count++] = i;
+    }
+    return count;
+}
+
+static bool target_has_accepted_none(const struct target *target)
+{
+    return target->accepted_count == 0 &&
+           (target->transaction.judged || target->transaction.accepted == 0);
+}
+
+static void target_ask_others(struct target *target)
+{
+    const struct recipient *who[SESSION_BATCH_MAX];
+    size_t which[SESSION_BATCH_MAX], count;
+
+    while (target_has_accepted_none(target) && (count = target_list_open(target, which)) > 0 &&
+           target_next_host(target)) {
+        for (size_t i = 0; i < count; i++)
+            who[i] = target->batch[which[i]];
+        target_ask(target, who, count);
+        target_hear(target, which, count);
+    }
+}
+
+/* What is told stands: who was accepted by a host that was lost since is not accepted. */
+void target_ask_batch(struct target *target)
+{
+    size_t which[SESSION_BATCH_MAX];
+
+    for (size_t i = 0; i < target->batch_count; i++)
+        which[i] = i;
+    target_ask(target, target->batch, target->batch_count);
+    target_hear(target, which, target->batch_count);
+    target_ask_others(target);
+    if (!target_has_accepted_none(target))
+        return;
+    for (size_t i = 0; i < target->batch_count; i++) {
+        if (target->replies[i] != NULL && reply_is_positive(target->replies[i])) {
+            free(target->replies[i]);
+            target->replies[i] = reply_dup(&target->transaction.verdict);
+        }
+    }
+}
+
+static bool target_note_accepted(struct target *target, const struct recipient *recipient)
+{
+    const struct recipient **list =
+        realloc(target->accepted, (target->accepted_count + 1) * sizeof *target->accepted);
+    if (list == NULL)
+        return false;
+    target->accepted = list;
+    list[target->accepted_count++] = recipient;
+    return true;
+}
+
+void target_recipient_reply(struct target *target, struct reply *reply)
+{
+    const size_t which = target->told++;
+    struct reply *heard = target->replies[which];
+
+    if (heard == NULL ||
+        (reply_is_positive(heard) && !target_note_accepted(target, target->batch[which]))) {
+        reply_own(reply, REPLY_BACKEND_BUSY);
+        return;
+    }
+    reply_copy(reply, heard);
+    target_soften(target, reply);
+}
+
+/* DATA and its end. */
+
+bool target_in_data(const struct target *target)
+{
+    return target->transaction.data == TRANSACTION_IN_DATA && target->transaction.connected;
+}
+
+static bool target_is_open(const struct target *target)
+{
+    const struct transaction *transaction = &target->transaction;
+    return transaction->judged && !transaction->unconfirmed &&
+           reply_is_transient(&transaction->verdict);
+}
+
+bool target_data_reply(struct target *target)
+{
+    struct reply reply;
+
+    transaction_data_reply(&target->transaction, &reply);
+    if (target_in_data(target))
+        return true;
+    target_heed_tls(target, &target->transaction.verdict);
+    target_soften(target, &target->transaction.verdict);
+    return false;
+}
+
+/* All who were accepted, and DATA. */
+static bool target_repeat(struct target *target)
+{
+    bool all = true;
+
+    for (size_t at = 0; at < target->accepted_count && all; at += SESSION_BATCH_MAX) {
+        size_t left = target->accepted_count - at;
+        size_t count = left < SESSION_BATCH_MAX ? left : SESSION_BATCH_MAX;
+        struct reply reply;
+        target_ask(target, target->accepted + at, count);
+        for (size_t i = 0; i < count; i++) {
+            transaction_recipient_reply(&target->transaction, &reply);
+            all &= reply_is_positive(&reply);
+        }
+    }
+    return all && target_data_reply(target);
+}
+
+bool target_data_reply_anywhere(struct target *target)
+{
+    struct transaction *transaction = &target->transaction;
+
+    if (target_data_reply(target))
+        return true;
+    const struct reply verdict = transaction->verdict;
+    const bool ours = transaction->ours;
+    if (!target_is_open(target))
+        return false;
+    while (target_next_host(target)) {
+        if (target_repeat(target))
+            return true;
+        transaction_abort(transaction);
+    }
+    transaction->verdict = verdict;
+    transaction->judged = true;
+    transaction->ours = ours;
+    return false;
+}
+
+void target_final_reply(struct target *target, struct deadline deadline)
+{
+    transaction_final_reply(&target->transaction, deadline);
+    target_soften(target, &target->transaction.verdict);
+    if (target->transaction.connected)
+        target_keep(target);
+}
+
+static void target_conclude(struct transaction *transaction)
+{
+    struct target *target = target_of(transaction);
+    target_final_reply(target, deadline_in_ms(target->out->config->out.timeouts.final));
+}
+
+void target_start_sending(struct target *target, int file)
+{
+    struct transaction *transaction = &target->transaction;
+
+    snprintf(target->own_session, sizeof target->own_session, "%s", target->session);
+    target->session = target->connect.session = target->own_session;
+    target->sender = sender_start(transaction, file, target_conclude);
+    target->pending = target->sender != NULL;
+    if (target->pending)
+        return;
+    transaction_abort(transaction);
+    transaction_judge(transaction, REPLY_BACKEND_BUSY);
+}
+
+bool target_wait(struct target *target, struct deadline deadline)
+{
+    target->pending = target->pending && !sender_wait(target->sender, deadline);
+    return !target->pending;
+}
+
+void target_remember_deferral(struct target *target)
+{
+    char text[REMOTE_REASON_MAX];
+
+    if (target->accepted_count > 0 && target_is_open(target))
+        connect_defer(&target->connect, reply_summary(target_verdict(target), text, sizeof text));
+}
+
+const struct reply *target_verdict(const struct target *target)
+{
+    return &target->transaction.verdict;
+}
+
+const char *target_relay(const struct target *target)
+{
+    return target->remote.name[0] != '\0' ? target->remote.name : "none";
+}

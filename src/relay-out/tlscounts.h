@@ -1,0 +1,69 @@
+/* relay-out/tlscounts.h - how TLS sessions went, for each policy that domains publish (RFC 8460)
+ *
+ * Counts since the start, by policy domain and policy, in the terms of RFC 8460: what relayctl shows,
+ * and what reports are made of. Bounded: of more than TLSCOUNTS_MAX policies the one that was counted
+ * longest ago goes. Lives as long as the process; thread-safe.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#ifndef POSTERN_RELAY_OUT_TLSCOUNTS_H
+#define POSTERN_RELAY_OUT_TLSCOUNTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "dns/name.h"
+
+#define TLSCOUNTS_MAX 1000
+#define TLSCOUNTS_REASON_MAX 200
+
+/* RFC 8460 4.2. */
+enum tls_policy_type { TLS_POLICY_NONE, TLS_POLICY_TLSA, TLS_POLICY_STS };
+
+/* RFC 8460 4.3. */
+enum tls_result {
+    TLS_RESULT_SUCCESS,
+    TLS_RESULT_STARTTLS_NOT_SUPPORTED,
+    TLS_RESULT_CERTIFICATE_HOST_MISMATCH,
+    TLS_RESULT_CERTIFICATE_EXPIRED,
+    TLS_RESULT_CERTIFICATE_NOT_TRUSTED,
+    TLS_RESULT_VALIDATION_FAILURE,
+    TLS_RESULT_TLSA_INVALID,
+    TLS_RESULT_DNSSEC_INVALID,
+    TLS_RESULT_DANE_REQUIRED,
+    TLS_RESULT_STS_POLICY_FETCH_ERROR,
+    TLS_RESULT_STS_POLICY_INVALID,
+    TLS_RESULT_STS_WEBPKI_INVALID,
+    TLS_RESULTS, /* how many there are */
+};
+
+/* "no-policy-found", "tlsa", "sts"; and "starttls-not-supported", ... ; static text. */
+const char *tls_policy_type_name(enum tls_policy_type type);
+const char *tls_result_name(enum tls_result result);
+
+struct tlscounts;
+struct tlscounts *tlscounts_new(struct error *err);
+void tlscounts_free(struct tlscounts *counts);
+
+/* One session, or one attempt at it: `domain` is the TLSA base domain under DANE, the recipient's
+ * otherwise. `host` and `reason` are of a failure. Returns whether it is the first failure of that
+ * policy in a day: worth a line in the log. */
+bool tlscounts_add(struct tlscounts *counts, const char *domain, enum tls_policy_type type,
+                   enum tls_result result, const char *host, const char *reason);
+
+struct tlscounts_row {
+    char domain[DNS_NAME_MAX];
+    enum tls_policy_type type;
+    uint64_t counts[TLS_RESULTS];
+    int64_t changed_s;                 /* seconds since the epoch */
+    char host[DNS_NAME_MAX];           /* of the last failure; "" = none */
+    char reason[TLSCOUNTS_REASON_MAX]; /* of that */
+};
+
+/* Hands out all rows, the last counted first, on this thread and without a lock. -1: out of
+ * memory. */
+int tlscounts_list(struct tlscounts *counts,
+                   void (*take)(void *context, const struct tlscounts_row *row), void *context);
+
+#endif

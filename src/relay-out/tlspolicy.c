@@ -1,0 +1,185 @@
+/* relay-out/tlspolicy.c - what TLS does this next hop need?
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/tlspolicy.h"
+
+#include <string.h>
+#include <strings.h>
+
+static bool tls_policy_fits(const char *pattern, const char *name)
+{
+    if (strcmp(pattern, "*") == 0)
+        return true;
+    if (pattern[0] != '.')
+        return strcasecmp(pattern, name) == 0;
+    size_t pattern_len = strlen(pattern), len = strlen(name);
+    return len > pattern_len && strcasecmp(name + len - pattern_len, pattern) == 0;
+}
+
+static bool tls_policy_excepts(const struct string_list *patterns,
+                               const struct tls_question *question)
+{
+    for (size_t i = 0; i < patterns->count; i++) {
+        if (tls_policy_fits(patterns->items[i], question->domain) ||
+            tls_policy_fits(patterns->items[i], question->host))
+            return true;
+    }
+    return false;
+}
+
+/* The name for SNI and certificate. Under VERIFY a host that anybody may have put into the DNS does not
+ * stand for the domain: the certificate must. */
+static const char *tls_policy_name(const struct tls_question *question, enum config_out_tls level)
+{
+    if (question->route->tls_name[0] != '\0')
+        return question->route->tls_name;
+    if (level == CONFIG_OUT_TLS_VERIFY && !question->host_secure)
+        return question->ascii;
+    return question->host_is_address ? NULL : question->host; /* RFC 6066 3: never an address */
+}
+
+static void tls_policy_raise(struct tls_need *need, enum config_out_tls level, const char *why)
+{
+    if (need->level >= level)
+        return;
+    need->level = level;
+    need->why = why;
+}
+
+static void tls_policy_refuse(struct tls_need *need, enum tls_result result, const char *why)
+{
+    need->refusal = why;
+    need->refusal_result = result;
+}
+
+/* RFC 7672 3.2.3, and 8.1 for the name in SNI. */
+static void tls_policy_use_dane(const struct tls_question *question, struct tls_need *need)
+{
+    need->level = CONFIG_OUT_TLS_DANE;
+    need->policy = TLS_POLICY_TLSA;
+    need->policy_domain = question->dane_base;
+    need->why = question->host_secure ? "dane" : "dane, MX unsigned";
+    need->name = question->dane_base;
+    need->records = question->records;
+    need->names[need->name_count++] = question->dane_base;
+    if (strcasecmp(question->dane_base, question->host) != 0)
+        need->names[need->name_count++] = question->host;
+    if (question->host_secure && question->ascii != NULL)
+        need->names[need->name_count++] = question->ascii;
+}
+
+/* A policy that is only watched changes nothing else. */
+static void tls_policy_use_sts(const struct config_out *config, const struct tls_question *question,
+                               struct tls_need *need)
+{
+    bool is_enforced =
+        question->sts->mode == STS_MODE_ENFORCE && config->tls.mta_sts == CONFIG_MTA_STS_ENFORCE;
+
+    need->policy = TLS_POLICY_STS;
+    need->watched = !is_enforced;
+    if (is_enforced) {
+        tls_policy_raise(need, CONFIG_OUT_TLS_VERIFY, "mta-sts");
+        need->name = question->host; /* RFC 8461 7.1 */
+    }
+    if (!sts_allows(question->sts, question->host))
+        tls_policy_refuse(need, TLS_RESULT_VALIDATION_FAILURE,
+                          "the MTA-STS policy of its domain does not name it");
+}
+
+static bool tls_policy_is_published_sts(const struct tls_question *question)
+{
+    return question->sts != NULL && question->sts->mode != STS_MODE_NONE;
+}
+
+/* Of a route: nothing but DANE will do, and all of it. */
+static void tls_policy_demand_dane(const struct tls_question *question, struct tls_need *need)
+{
+    need->level = CONFIG_OUT_TLS_DANE;
+    need->policy = TLS_POLICY_TLSA;
+    if (question->dane == TLS_DANE_USABLE && question->host_secure)
+        tls_policy_use_dane(question, need);
+    else
+        tls_policy_refuse(
+            need, TLS_RESULT_DANE_REQUIRED,
+            question->dane == TLS_DANE_USABLE
+                ? "its route demands DANE, and the MX records of its domain are not "
+                  "signed"
+                : "its route demands DANE, and it has no TLSA record that can be used");
+}
+
+static void tls_policy_use_published(const struct config_out *config,
+                                     const struct tls_question *question, struct tls_need *need)
+{
+    if (question->dane == TLS_DANE_USABLE) {
+        tls_policy_use_dane(question, need);
+        /* DANE has proven the host alone: whether it is one of the domain's, the other must say. */
+        if (!question->host_secure && tls_policy_is_published_sts(question) &&
+            question->sts->mode == STS_MODE_ENFORCE &&
+            config->tls.mta_sts == CONFIG_MTA_STS_ENFORCE &&
+            !sts_allows(question->sts, question->host)) {
+            need->policy = TLS_POLICY_STS;
+            need->policy_domain = question->ascii;
+            tls_policy_refuse(need, TLS_RESULT_VALIDATION_FAILURE,
+                              "the MTA-STS policy of its domain does not name it");
+        }
+        return;
+    }
+    need->unusable = question->dane == TLS_DANE_UNUSABLE;
+    if (need->unusable)
+        tls_policy_raise(need, CONFIG_OUT_TLS_ENCRYPT, "dane, records unusable");
+    if (tls_policy_is_published_sts(question))
+        tls_policy_use_sts(config, question, need);
+}
+
+void tls_policy_find(const struct config_out *config, const struct tls_question *question,
+                     struct tls_need *need)
+{
+    const struct route *route = question->route;
+    bool is_explicit = route->tls != CONFIG_OUT_TLS_DEFAULT;
+
+    *need = (struct tls_need){.level = route->tls,
+                              .why = "route",
+                              .unproven = !question->host_secure,
+                              .policy_domain =
+                                  question->ascii != NULL ? question->ascii : question->domain};
+    if (!is_explicit) {
+        need->level = (enum config_out_tls)config->tls.level;
+        need->why = "out.tls.level";
+    }
+    need->name = tls_policy_name(question, need->level);
+    if (question->dane == TLS_DANE_FAILED) {
+        need->policy = TLS_POLICY_TLSA;
+        need->why = "dane";
+        tls_policy_refuse(need, TLS_RESULT_DNSSEC_INVALID, question->dane_reason);
+    } else if (route->tls == CONFIG_OUT_TLS_DANE) {
+        tls_policy_demand_dane(question, need);
+    } else if (!is_explicit) {
+        tls_policy_use_published(config, question, need);
+    }
+    if (need->level == CONFIG_OUT_TLS_MAY && tls_policy_excepts(&config->tls.no_tls, question)) {
+        need->level = CONFIG_OUT_TLS_NONE;
+        need->why = "out.tls.no_tls";
+    }
+    /* The name that it must be for is the domain's, or of a host that is proven. */
+    if (need->level == CONFIG_OUT_TLS_VERIFY)
+        need->unproven = false;
+}
+
+void tls_policy_require(const struct tls_question *question, struct tls_need *need)
+{
+    if (need->refusal != NULL && !need->watched)
+        return;
+    if (need->unproven || question->host_is_address) {
+        need->watched = false;
+        tls_policy_refuse(need, TLS_RESULT_VALIDATION_FAILURE,
+                          "REQUIRETLS is wanted, and nothing proves that it is the domain's host");
+        return;
+    }
+    if (need->level >= CONFIG_OUT_TLS_VERIFY)
+        return;
+    need->level = CONFIG_OUT_TLS_VERIFY;
+    need->why = "requiretls";
+    if (need->name == NULL)
+        need->name = question->host;
+}

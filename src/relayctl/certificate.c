@@ -1,0 +1,257 @@
+/* relayctl/certificate.c - relayctl certificate: may this certificate come into use?
+ *
+ * Asked by install-certificate before it puts anything in place. What would leave the relay without a
+ * certificate is refused in any case; what would only leave clients displeased, unless --force.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <getopt.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+
+#include "base/i18n.h"
+#include "config/config.h"
+#include "relayctl/commands.h"
+#include "net/certificate.h"
+#include "net/dane.h"
+#include "dns/name.h"
+#include "dns/resolver.h"
+
+#define CERTIFICATE_DNS_MS 10000 /* for the records of one name */
+#define CERTIFICATE_ASKED_MAX 16 /* names that --name gives */
+
+struct certificate_question {
+    const char *names[CERTIFICATE_ASKED_MAX]; /* what the relay is called */
+    size_t name_count;
+    const char *file, *key_file;
+    bool force;
+    bool refused;          /* by what --force overrules */
+    struct config *config; /* NULL: there is none that can be read */
+    struct certificate certificate;
+};
+
+static void ignore_report(void *context, const char *text)
+{
+    (void)context;
+    (void)text;
+}
+
+/* One finding; with --force it is only told. */
+static void certificate_object(struct certificate_question *question, const char *text)
+{
+    question->refused |= !question->force;
+    fprintf(stderr, "%s: %s\n", question->file, text);
+}
+
+/* The way the daemons will load it: what fails here, fails there. */
+static int certificate_load(const struct certificate_question *question)
+{
+    struct tls_pair pair = {question->file, question->key_file};
+    const struct tls_server_config config = {.pairs = &pair,
+                                             .pair_count = 1,
+                                             .priority = "NORMAL",
+                                             .minimum_version = TLS_MIN_1_2,
+                                             .client_certificates = TLS_CLIENT_NONE};
+    struct error err;
+    struct tls_server *tls = tls_server_new(&config, NULL, &err);
+
+    if (tls == NULL)
+        fprintf(stderr, "%s\n", err.text);
+    tls_server_unref(tls);
+    return tls != NULL ? 0 : -1;
+}
+
+static void certificate_check_dates(struct certificate_question *question)
+{
+    long long now = time(NULL);
+
+    if (question->certificate.not_after <= now)
+        certificate_object(question, _("it has expired"));
+    else if (question->certificate.not_before > now)
+        certificate_object(question, _("it is not valid yet (is the clock right?)"));
+}
+
+static void certificate_check_chain(struct certificate_question *question)
+{
+    const struct certificate *certificate = &question->certificate;
+
+    if (certificate->state == CERTIFICATE_UNORDERED)
+        certificate_object(question, _("its certificates are in the wrong order"));
+    else if (certificate->state == CERTIFICATE_INCOMPLETE && certificate->chain_count == 1)
+        certificate_object(question, _("the certificate of its issuer is missing: take "
+                                       "fullchain.pem, not cert.pem"));
+}
+
+static bool certificate_is_ours(const struct certificate_question *question)
+{
+    for (size_t i = 0; i < question->name_count; i++) {
+        if (certificate_covers(&question->certificate, question->names[i]))
+            return true;
+    }
+    return false;
+}
+
+static void certificate_tell_stranger(const struct certificate_question *question)
+{
+    const struct certificate *certificate = &question->certificate;
+
+    fprintf(stderr, _("%s: it is for %s, not for %s\n"), question->file,
+            certificate->name_count > 0 ? certificate->names[0] : "?", question->names[0]);
+}
+
+/* The record that covers this key, and any later certificate with it (RFC 7671 5.1). */
+static int certificate_record(const struct certificate_question *question, char *out, size_t size)
+{
+    struct tls_certificate key;
+    unsigned char digest[32];
+
+    if (dane_public_key(&question->certificate.chain[0], &key) != 0 ||
+        gnutls_hash_fast(GNUTLS_DIG_SHA256, key.der, key.len, digest) != 0)
+        return -1;
+    size_t at = (size_t)snprintf(out, size, "3 1 1 ");
+    for (size_t i = 0; i < sizeof digest && at < size; i++)
+        at += (size_t)snprintf(out + at, size - at, "%02x", digest[i]);
+    return 0;
+}
+
+static void certificate_compare(struct certificate_question *question, const char *host,
+                                const struct resolver_answer *answer)
+{
+    char text[512], record[80] = "";
+    struct dane_records *records =
+        dane_records_new((const char *const *)answer->data, answer->lengths, answer->count);
+    const struct certificate *certificate = &question->certificate;
+
+    /* Unsigned ones bind nobody; neither do those that nobody can use (RFC 7672 2.2). */
+    if (records != NULL && records->count > 0 && answer->secure &&
+        dane_match(records, certificate->chain, certificate->chain_count, &host, 1).result !=
+            DANE_MATCH) {
+        certificate_record(question, record, sizeof record);
+        snprintf(text, sizeof text,
+                 _("the TLSA records of %s do not cover it; publish first, beside the old one:\n"
+                   "    _25._tcp.%s. IN TLSA %s\n"
+                   "and call again when %u seconds have passed"),
+                 host, host, record, answer->ttl);
+        certificate_object(question, text);
+    }
+    free(records);
+}
+
+/* A name server that does not answer keeps no renewal away. */
+static void certificate_check_tlsa(struct certificate_question *question)
+{
+    struct resolver_config config;
+    struct resolver *resolver;
+    struct error err;
+
+    if (question->config == NULL)
+        return;
+    config_resolver(question->config, &config);
+    resolver = resolver_new(&config, &err);
+    for (size_t i = 0; i < question->name_count && resolver != NULL; i++) {
+        const char *host = question->names[i];
+        char name[DNS_NAME_MAX + 20];
+        struct resolver_answer answer;
+
+        if (!certificate_covers(&question->certificate, host))
+            continue;
+        snprintf(name, sizeof name, "_25._tcp.%s", host);
+        enum resolver_result result = resolver_lookup(resolver, name, DNS_TYPE_TLSA,
+                                                      deadline_in_ms(CERTIFICATE_DNS_MS), &answer);
+        if (result == RESOLVER_FOUND)
+            certificate_compare(question, host, &answer);
+        else if (result == RESOLVER_TEMPORARY)
+            fprintf(stderr, _("%s: whether there are TLSA records could not be asked: %s\n"), name,
+                    answer.reason);
+        resolver_answer_free(&answer);
+    }
+    resolver_free(resolver);
+}
+
+static int certificate_answer(struct certificate_question *question)
+{
+    struct error err;
+
+    if (certificate_load(question) != 0)
+        return EX_DATAERR;
+    if (certificate_read(&question->certificate, question->file, NULL, &err) != 0) {
+        fprintf(stderr, "%s\n", err.text);
+        return EX_DATAERR;
+    }
+    certificate_check_dates(question);
+    certificate_check_chain(question);
+    if (question->name_count > 0 && !certificate_is_ours(question)) {
+        certificate_tell_stranger(question);
+        if (!question->force)
+            return EX_NOHOST;
+    }
+    certificate_check_tlsa(question);
+    if (question->refused)
+        return EX_DATAERR;
+    if (question->name_count > 0)
+        return EX_OK;
+    fprintf(stderr, _("%s: whether it is for this relay is not known: no hostname in relay.conf\n"),
+            question->file);
+    return EX_CONFIG;
+}
+
+static void certificate_print_help(void)
+{
+    printf(
+        _("Usage: relayctl certificate [OPTION...] CERT [KEY]\n"
+          "Says whether a certificate (with its chain, PEM) may come into use here: whether the\n"
+          "daemons can load it, its dates, chain and name, and the TLSA records of that name.\n\n"
+          "  -c, --config FILE           hostname and DNS servers are from there (default %s)\n"
+          "      --name NAME             it may be for this name, too; again for more\n"
+          "      --force                 only what nobody could use is refused\n\n"
+          "Exit status: 0 yes, 65 no, 68 it is another host's, 78 yes, but whose is not known.\n"),
+        config_default_file);
+}
+
+int certificate_main(int argc, char **argv)
+{
+    static const struct option long_options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"name", required_argument, NULL, 'n'},
+        {"force", no_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    struct certificate_question question = {.name_count = 1};
+    const char *file = config_default_file;
+    int letter;
+
+    while ((letter = getopt_long(argc, argv, "c:h", long_options, NULL)) != -1) {
+        if (letter == 'h') {
+            certificate_print_help();
+            return EX_OK;
+        }
+        if (letter == '?' || question.name_count == CERTIFICATE_ASKED_MAX)
+            return EX_USAGE;
+        if (letter == 'c')
+            file = optarg;
+        if (letter == 'n')
+            question.names[question.name_count++] = optarg;
+        question.force |= letter == 'f';
+    }
+    if (argc - optind < 1 || argc - optind > 2) {
+        fprintf(stderr, _("relayctl certificate: name one certificate and its key. See --help.\n"));
+        return EX_USAGE;
+    }
+    question.file = argv[optind];
+    question.key_file = argv[argc - 1];
+    question.config = config_load(file, ignore_report, NULL);
+    if (question.config != NULL)
+        question.names[0] = question.config->hostname;
+    else
+        question.names[0] = question.names[--question.name_count];
+    int status = certificate_answer(&question);
+    certificate_clear(&question.certificate);
+    config_unref(question.config);
+    return status;
+}

@@ -1,0 +1,684 @@
+/* relayctl/doctor-backend.c - checks of the tunnel and of the mail server behind it
+ *
+ * First among them the proofs that nobody can relay through: neither as this host itself nor as an
+ * introduced client is a foreign recipient taken.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relayctl/doctor.h"
+
+#include <inttypes.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "net/dial.h"
+
+#define BACKEND_SLOW_MS 3000
+#define BACKEND_FAR_MS 300
+#define BACKEND_SLOW_RCPT_MS 5000
+#define BACKEND_HANDSHAKE_S 180 /* WireGuard makes a new one every two minutes of traffic */
+
+/* A domain that nobody's mail server is responsible for (RFC 2606), and a client's address that is
+ * nobody's (RFC 5737, RFC 3849). */
+#define BACKEND_FOREIGN "postern-doctor@example.net"
+#define BACKEND_CLIENT4 "192.0.2.25"
+#define BACKEND_CLIENT6 "2001:db8::25"
+
+static const struct config_backend *backend_main(const struct doctor *doctor)
+{
+    return &doctor->config->in.backend;
+}
+
+static void backend_client(struct address *client, const char *text)
+{
+    address_parse_ip(client, text);
+    client->port = 40000;
+}
+
+/* Postfix's words for smtpd_client_connection_count_limit. */
+static bool backend_is_full(const struct doctor_hop *hop)
+{
+    return strstr(hop->trouble, "too many connections") != NULL;
+}
+
+/* What to do when it is not open. */
+static void backend_advise_away(const struct config_backend *backend, const struct doctor_hop *hop,
+                                struct doctor_finding *finding)
+{
+    if (backend_is_full(hop))
+        doctor_advise(finding, "smtpd_client_connection_count_limit = %" PRId64,
+                      backend->max_sessions);
+    else
+        doctor_advise(finding, _("wg show; ping the mail server; is it running, does its firewall "
+                                 "let this host in?"));
+}
+
+/* The first host of the backend that answers; false, and the finding cannot tell. */
+static bool backend_open(const struct doctor *doctor, struct doctor_hop *hop,
+                         const struct address *client, struct doctor_finding *finding)
+{
+    const struct config_backend *backend = backend_main(doctor);
+
+    for (size_t i = 0; i < backend->hosts.count; i++) {
+        if (doctor_hop_open(doctor, hop, backend, &backend->hosts.items[i], client))
+            return true;
+    }
+    /* The checks are many at once, as clients are; whichever meets the limit tells. */
+    bool full = backend_is_full(hop);
+    doctor_say(finding, full ? DOCTOR_WARNING : DOCTOR_UNKNOWN,
+               _("the mail server was not got to: %s"), hop->trouble);
+    if (full)
+        backend_advise_away(backend, hop, finding);
+    return false;
+}
+
+static void backend_up(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    const struct config_backend *backend = backend_main(doctor);
+    struct doctor_hop hop;
+    char host[ADDRESS_TEXT_MAX];
+
+    for (size_t i = 0; i < backend->hosts.count; i++) {
+        bool open = doctor_hop_open(doctor, &hop, backend, &backend->hosts.items[i], NULL);
+        address_format_endpoint(&backend->hosts.items[i], host);
+        if (!open) {
+            doctor_say(finding, DOCTOR_FAILED, "%s: %s", host, hop.trouble);
+            backend_advise_away(backend, &hop, finding);
+            return;
+        }
+        if (hop.greeting_ms > BACKEND_SLOW_MS) {
+            doctor_say(finding, DOCTOR_WARNING, _("%s took %" PRId64 " ms to greet"), host,
+                       hop.greeting_ms);
+            doctor_advise(finding, _("at the mail server: name this host in /etc/hosts and on "
+                                     "postscreen's list"));
+        } else if (finding->outcome != DOCTOR_WARNING) {
+            doctor_say(finding, DOCTOR_OK, _("%s greeted after %" PRId64 " ms"), host,
+                       hop.connect_ms + hop.greeting_ms);
+        }
+        doctor_hop_close(&hop);
+    }
+}
+
+static void backend_latency(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    const struct config_backend *backend = backend_main(doctor);
+    int64_t worst = 0, least = INT64_MAX;
+    struct error err;
+
+    for (int i = 0; i < 5; i++) {
+        int64_t began = deadline_now_ms();
+        int fd = dial_connect(&backend->hosts.items[0], NULL, 0,
+                              deadline_earlier(doctor->deadline, deadline_in_ms(2000)), &err);
+        if (fd < 0) {
+            doctor_say(finding, i == 0 ? DOCTOR_UNKNOWN : DOCTOR_FAILED,
+                       i == 0 ? "%s" : _("not every connection comes to be: %s"), err.text);
+            return;
+        }
+        close(fd);
+        int64_t took = deadline_now_ms() - began;
+        worst = took > worst ? took : worst;
+        least = took < least ? took : least;
+    }
+    doctor_say(finding, worst > BACKEND_FAR_MS ? DOCTOR_WARNING : DOCTOR_OK,
+               _("a round trip takes %" PRId64 " to %" PRId64 " ms"), least, worst);
+    if (finding->outcome == DOCTOR_WARNING)
+        doctor_advise(finding, _("look at home's uplink; raise in.workers, see relay.conf(5)"));
+}
+
+static void backend_identity(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    int identity = backend_main(doctor)->identity;
+
+    if (identity == CONFIG_IDENTITY_NONE) {
+        doctor_say(finding, DOCTOR_WARNING,
+                   _("identity is \"none\": every client looks like this host"));
+        doctor_advise(finding, "identity = \"xclient\";");
+    } else {
+        doctor_say(finding, DOCTOR_OK, "%s",
+                   identity == CONFIG_IDENTITY_XCLIENT ? "XCLIENT" : "PROXY");
+    }
+}
+
+static void backend_introduces(const struct doctor *doctor, struct doctor_finding *finding,
+                               const char *client_text)
+{
+    const struct config_backend *backend = backend_main(doctor);
+    struct address client;
+    struct doctor_hop hop;
+    char own[ADDRESS_TEXT_MAX] = "10.0.0.1";
+
+    if (backend->identity == CONFIG_IDENTITY_NONE) {
+        finding->outcome = DOCTOR_SKIPPED;
+        return;
+    }
+    backend_client(&client, client_text);
+    if (doctor_hop_open(doctor, &hop, backend, &backend->hosts.items[0], &client)) {
+        doctor_say(finding, DOCTOR_OK, _("the mail server takes the identity of %s"), client_text);
+        doctor_hop_close(&hop);
+        return;
+    }
+    struct doctor_hop plain;
+    bool up = backend->identity != CONFIG_IDENTITY_XCLIENT ||
+              doctor_hop_open(doctor, &plain, backend, &backend->hosts.items[0], NULL);
+    if (backend->identity == CONFIG_IDENTITY_XCLIENT) {
+        struct address local;
+        if (up && address_of_socket(&local, plain.hop.stream.fd))
+            address_format_ip(&local, own);
+        doctor_hop_close(&plain);
+    }
+    doctor_say(finding, up ? DOCTOR_FAILED : DOCTOR_UNKNOWN, "%s", hop.trouble);
+    if (backend->identity != CONFIG_IDENTITY_XCLIENT)
+        doctor_advise(finding, _("let that port expect PROXY headers from this host"));
+    else if (client.family == AF_INET6 && strstr(hop.trouble, "XCLIENT: 5") != NULL)
+        doctor_advise(finding,
+                      _("at the mail server: inet_protocols = all; or here: in = { listen = [ "
+                        "\"0.0.0.0:25\" ]; };"));
+    else
+        doctor_advise(finding,
+                      _("at the mail server: smtpd_authorized_xclient_hosts = %s; postscreen "
+                        "must list it too; Docker may show it as another: see the server's log"),
+                      own);
+}
+
+static void backend_xclient4(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    backend_introduces(doctor, finding, BACKEND_CLIENT4);
+}
+
+static void backend_xclient6(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    for (size_t i = 0; i < doctor->config->in.listen.count; i++) {
+        if (doctor->config->in.listen.items[i].address.family == AF_INET6) {
+            backend_introduces(doctor, finding, BACKEND_CLIENT6);
+            return;
+        }
+    }
+    finding->outcome = DOCTOR_SKIPPED;
+}
+
+/* A foreign recipient must get 5xx; 4xx tells nothing. */
+static void backend_judge_relay(const struct doctor_hop *hop, int code, const char *what,
+                                struct doctor_finding *finding, const char *fix)
+{
+    char words[300];
+
+    doctor_hop_words(hop, words, sizeof words);
+    if (code >= 200 && code < 300) {
+        doctor_say(finding, DOCTOR_FAILED, _("%s is taken: %s"), what, words);
+        doctor_advise(finding, "%s", fix);
+    } else if (code >= 500) {
+        doctor_say(finding, DOCTOR_OK, _("%s is refused: %s"), what, words);
+    } else {
+        doctor_say(finding, DOCTOR_UNKNOWN, "%s: %s", what, code == 0 ? hop->trouble : words);
+    }
+}
+
+static void backend_relay_as_us(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    struct doctor_hop hop;
+
+    if (!backend_open(doctor, &hop, NULL, finding))
+        return;
+    int code = doctor_hop_recipient(doctor, &hop, "", BACKEND_FOREIGN);
+    backend_judge_relay(&hop, code, BACKEND_FOREIGN, finding,
+                        _("take this host's tunnel address out of the mail server's mynetworks and "
+                          "forwarding hosts (mynetworks_style = subnet holds it too)"));
+    doctor_hop_close(&hop);
+}
+
+static void backend_relay_as_client(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    static const char *const clients[] = {BACKEND_CLIENT4, BACKEND_CLIENT6};
+    struct address client;
+    struct doctor_hop hop;
+
+    if (backend_main(doctor)->identity == CONFIG_IDENTITY_NONE) {
+        finding->outcome = DOCTOR_SKIPPED;
+        return;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        struct doctor_finding one = {.outcome = DOCTOR_UNKNOWN};
+        backend_client(&client, clients[i]);
+        if (backend_open(doctor, &hop, &client, &one)) {
+            int code = doctor_hop_recipient(doctor, &hop, "", BACKEND_FOREIGN);
+            backend_judge_relay(
+                &hop, code, BACKEND_FOREIGN, &one,
+                _("the mail server relays for strangers: reject_unauth_destination in its "
+                  "smtpd_relay_restrictions"));
+            doctor_hop_close(&hop);
+        }
+        if (i == 0 || one.outcome == DOCTOR_FAILED)
+            *finding = one;
+        if (one.outcome == DOCTOR_FAILED)
+            return;
+    }
+}
+
+static void backend_relay_tricks(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    static const char *const forms[] = {
+        "postern-doctor%%example.net@%s", "example.net!postern-doctor@%s",
+        "\"postern-doctor@example.net\"@%s", "@%s:postern-doctor@example.net"};
+    const char *domains[1];
+    struct address client;
+    struct doctor_hop hop;
+
+    if (doctor_domains(doctor, domains, 1) == 0 ||
+        backend_main(doctor)->identity == CONFIG_IDENTITY_NONE) {
+        finding->outcome = DOCTOR_SKIPPED;
+        return;
+    }
+    backend_client(&client, BACKEND_CLIENT4);
+    if (!backend_open(doctor, &hop, &client, finding))
+        return;
+    doctor_say(finding, DOCTOR_OK, _("none of the old forms is taken"));
+    for (size_t i = 0; i < sizeof forms / sizeof *forms && finding->outcome == DOCTOR_OK; i++) {
+        char recipient[400];
+        snprintf(recipient, sizeof recipient, forms[i], domains[0]);
+        int code = doctor_hop_recipient(doctor, &hop, "", recipient);
+        if (code >= 200 && code < 300) {
+            doctor_say(finding, DOCTOR_WARNING, _("the mail server takes %s"), recipient);
+            doctor_advise(finding,
+                          _("right only if it delivers that at home; relay-in refuses it"));
+        } else if (code == 0) {
+            doctor_say(finding, DOCTOR_UNKNOWN, "%s", hop.trouble);
+        }
+    }
+    doctor_hop_close(&hop);
+}
+
+static void backend_unknown(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    const char *domains[DOCTOR_DOMAINS_MAX];
+    size_t count = doctor_domains(doctor, domains, 1);
+    struct address client;
+    struct doctor_hop hop;
+    char recipient[400], words[300];
+
+    if (count == 0) {
+        finding->outcome = DOCTOR_SKIPPED;
+        return;
+    }
+    backend_client(&client, BACKEND_CLIENT4);
+    bool introduced = backend_main(doctor)->identity != CONFIG_IDENTITY_NONE;
+    if (!backend_open(doctor, &hop, introduced ? &client : NULL, finding))
+        return;
+    snprintf(recipient, sizeof recipient, "postern-doctor-%lx@%s", (unsigned long)time(NULL),
+             domains[0]);
+    int64_t began = deadline_now_ms();
+    int code = doctor_hop_recipient(doctor, &hop, "", recipient);
+    int64_t took = deadline_now_ms() - began;
+    doctor_hop_words(&hop, words, sizeof words);
+    if (code >= 200 && code < 300) {
+        doctor_say(finding, DOCTOR_WARNING, _("an unknown recipient of %s is taken"), domains[0]);
+        doctor_advise(finding,
+                      _("right if a catch-all is meant; else the mail server will bounce, and be "
+                        "blocklisted for it"));
+    } else if (code == 0) {
+        doctor_say(finding, DOCTOR_UNKNOWN, "%s", hop.trouble);
+    } else if (took > BACKEND_SLOW_RCPT_MS) {
+        doctor_say(finding, DOCTOR_WARNING, _("the answer to a recipient took %" PRId64 " ms"),
+                   took);
+        doctor_advise(finding, _("look at the DNS that the mail server asks"));
+    } else {
+        doctor_say(finding, DOCTOR_OK, _("refused after %" PRId64 " ms: %s"), took, words);
+    }
+    doctor_hop_close(&hop);
+}
+
+/* postmaster (RFC 5321 4.5.1) or abuse (RFC 2142) of every domain. */
+static void backend_knows(const struct doctor *doctor, struct doctor_finding *finding,
+                          const char *local, enum doctor_outcome when_not)
+{
+    const char *domains[DOCTOR_DOMAINS_MAX];
+    size_t count = doctor_domains(doctor, domains, DOCTOR_DOMAINS_MAX);
+    const struct config_backend *backend = backend_main(doctor);
+    struct address client;
+    struct doctor_hop hop;
+    char recipient[400], words[300];
+
+    backend_client(&client, BACKEND_CLIENT4);
+    bool introduced = backend->identity != CONFIG_IDENTITY_NONE;
+    if (count == 0 || doctor->config->in.backends.count > 0) {
+        finding->outcome = DOCTOR_SKIPPED;
+        return;
+    }
+    if (!backend_open(doctor, &hop, introduced ? &client : NULL, finding))
+        return;
+    doctor_say(finding, DOCTOR_OK, _("taken for each of %zu domains"), count);
+    for (size_t i = 0; i < count && finding->outcome == DOCTOR_OK; i++) {
+        snprintf(recipient, sizeof recipient, "%s@%s", local, domains[i]);
+        int code = doctor_hop_recipient(doctor, &hop, "", recipient);
+        doctor_hop_words(&hop, words, sizeof words);
+        if (code >= 500) {
+            doctor_say(finding, when_not, "%s: %s", recipient, words);
+            doctor_advise(finding, _("add the domain, or an alias %s, at the mail server"),
+                          recipient);
+        } else if (code == 0 || code >= 400) {
+            doctor_say(finding, DOCTOR_UNKNOWN, "%s: %s", recipient,
+                       code == 0 ? hop.trouble : words);
+        }
+    }
+    doctor_hop_close(&hop);
+}
+
+static void backend_postmaster(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    backend_knows(doctor, finding, "postmaster", DOCTOR_FAILED);
+}
+
+static void backend_abuse(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    backend_knows(doctor, finding, "abuse", DOCTOR_WARNING);
+}
+
+static void backend_size(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    struct doctor_hop hop;
+
+    if (!backend_open(doctor, &hop, NULL, finding))
+        return;
+    uint64_t theirs = hop.hop.capabilities.size_limit;
+    uint64_t ours = (uint64_t)doctor->config->in.limits.message_size;
+    doctor_hop_close(&hop);
+    if (theirs == 0 || theirs >= ours) {
+        doctor_say(finding, DOCTOR_OK, _("messages up to %" PRIu64 " MB"), ours >> 20);
+    } else {
+        doctor_say(finding, theirs < (10 << 20) ? DOCTOR_WARNING : DOCTOR_OK,
+                   _("messages up to %" PRIu64 " MB, as the mail server says"), theirs >> 20);
+        if (finding->outcome == DOCTOR_WARNING)
+            doctor_advise(finding, _("at the mail server: message_size_limit = %" PRIu64), ours);
+    }
+}
+
+static void backend_tls(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    struct doctor_hop hop;
+    int level = backend_main(doctor)->tls;
+
+    if (!backend_open(doctor, &hop, NULL, finding))
+        return;
+    bool offers = (hop.hop.capabilities.extensions & NEXTHOP_STARTTLS) != 0;
+    doctor_hop_close(&hop);
+    if (!offers && (level == CONFIG_TLS_ENCRYPT || level == CONFIG_TLS_VERIFY)) {
+        doctor_say(finding, DOCTOR_FAILED,
+                   _("the mail server offers no STARTTLS, in.backend.tls wants it"));
+        doctor_advise(finding, _("give the mail server a certificate, or: tls = \"mirror\";"));
+    } else {
+        doctor_say(finding, DOCTOR_OK,
+                   offers ? _("the mail server offers STARTTLS")
+                          : _("plain text in the tunnel, which encrypts"));
+    }
+}
+
+/* What a tunnel does with packets that are full: 20 KB of commands and of their replies. */
+static void backend_mtu(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    struct doctor_hop hop;
+    char command[1000];
+
+    if (!backend_open(doctor, &hop, NULL, finding))
+        return;
+    memset(command, 'x', sizeof command);
+    memcpy(command, "NOOP ", 5);
+    strcpy(command + 900, "\r\n");
+    enum io_result result = IO_OK;
+    struct deadline deadline = deadline_earlier(doctor->deadline, deadline_in_ms(5000));
+    for (int i = 0; i < 20 && result == IO_OK; i++)
+        result = nexthop_put(&hop.hop, command, deadline);
+    if (result == IO_OK)
+        result = stream_flush(&hop.hop.stream, deadline);
+    for (int i = 0; i < 20 && result == IO_OK; i++)
+        result = reply_read(&hop.hop.stream, &hop.reply, false, deadline);
+    /* Postfix 3.9 and newer hang up on so much at once: that, too, is an answer to full packets. */
+    if (result != IO_TIMEOUT) {
+        doctor_say(finding, DOCTOR_OK, _("full packets come through"));
+    } else {
+        doctor_say(finding, DOCTOR_FAILED, _("18 KB at once did not come through: %s"),
+                   io_result_name(result));
+        doctor_advise(finding, _("MTU = 1380 in the [Interface] of both ends of the tunnel"));
+    }
+    doctor_hop_close(&hop);
+}
+
+/* By which interface packets to the backend leave; "" when that cannot be seen. */
+static void backend_interface(const struct doctor *doctor, char out[IF_NAMESIZE])
+{
+    char text[600], host[ADDRESS_TEXT_MAX];
+    const char *const command[] = {
+        "ip", "-o", "route", "get", address_format_ip(&backend_main(doctor)->hosts.items[0], host),
+        NULL};
+
+    out[0] = '\0';
+    if (!doctor_command(command, 5, text, sizeof text))
+        return;
+    const char *at = strstr(text, " dev ");
+    if (at != NULL)
+        snprintf(out, IF_NAMESIZE, "%.*s", (int)strcspn(at + 5, " \n"), at + 5);
+}
+
+static void backend_route(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    char tunnel[IF_NAMESIZE], text[600] = "";
+    const char *const command[] = {"ip", "-o", "route", "show", "default", NULL};
+    char host[ADDRESS_TEXT_MAX], mark[IF_NAMESIZE + 8];
+
+    backend_interface(doctor, tunnel);
+    if (tunnel[0] == '\0') {
+        doctor_say(finding, DOCTOR_UNKNOWN, _("the routes cannot be seen (package iproute2)"));
+        return;
+    }
+    doctor_command(command, 5, text, sizeof text);
+    snprintf(mark, sizeof mark, " dev %s ", tunnel);
+    address_format_ip(&backend_main(doctor)->hosts.items[0], host);
+    if (strstr(text, mark) != NULL && address_is_private(&backend_main(doctor)->hosts.items[0])) {
+        doctor_say(finding, DOCTOR_WARNING, _("%s is looked for by %s, the way to the internet"),
+                   host, tunnel);
+        doctor_advise(finding, _("is the tunnel up? AllowedIPs = %s/32"), host);
+    } else {
+        doctor_say(finding, DOCTOR_OK, _("%s is behind %s"), host, tunnel);
+    }
+}
+
+/* The age in seconds of the last handshake with the peer that has the backend; -1: not seen. */
+static long backend_handshake(const struct doctor *doctor, bool *allowed)
+{
+    static const char *const command[] = {"wg", "show", "all", "dump", NULL};
+    char text[8192], host[ADDRESS_TEXT_MAX], *save = NULL;
+    long age = -1;
+
+    *allowed = false;
+    address_format_ip(&backend_main(doctor)->hosts.items[0], host);
+    if (!doctor_command(command, 5, text, sizeof text))
+        return -1;
+    /* A peer: interface, key, preshared, endpoint, allowed-ips, handshake, rx, tx, keepalive. */
+    for (char *line = strtok_r(text, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        char ips[1024];
+        long long handshake;
+        if (sscanf(line, "%*s %*s %*s %*s %1023s %lld", ips, &handshake) != 2)
+            continue;
+        size_t len = strlen(host);
+        const char *at = strstr(ips, host);
+        if (at != NULL && (at[len] == '/' || at[len] == ',' || at[len] == '\0')) {
+            *allowed = true;
+            age = handshake == 0 ? -1 : (long)(time(NULL) - handshake);
+        }
+    }
+    return age;
+}
+
+static bool backend_has_wireguard(void)
+{
+    return access("/sys/class/net", R_OK) == 0 &&
+           (access("/usr/bin/wg", X_OK) == 0 || access("/usr/local/bin/wg", X_OK) == 0);
+}
+
+static void backend_wireguard(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    bool allowed;
+
+    if (!backend_has_wireguard()) {
+        finding->outcome = DOCTOR_SKIPPED;
+        return;
+    }
+    long age = backend_handshake(doctor, &allowed);
+    if (!allowed)
+        doctor_say(finding, DOCTOR_UNKNOWN,
+                   _("no WireGuard peer lists the mail server's address alone"));
+    else if (age < 0 || age > BACKEND_HANDSHAKE_S)
+        doctor_say(finding, DOCTOR_FAILED,
+                   age < 0 ? _("there has been no handshake with home")
+                           : _("the last handshake with home was %ld s ago"),
+                   age);
+    else
+        doctor_say(finding, DOCTOR_OK, _("the last handshake with home was %ld s ago"), age);
+    if (finding->outcome == DOCTOR_FAILED)
+        doctor_advise(
+            finding,
+            _("at home: Endpoint, key, PersistentKeepalive = 25; is UDP 51820 open here?"));
+}
+
+static void backend_wireguard_boot(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    char tunnel[IF_NAMESIZE], unit[64], text[200], kind[64];
+
+    backend_interface(doctor, tunnel);
+    snprintf(kind, sizeof kind, "/etc/wireguard/%s.conf", tunnel);
+    if (!backend_has_wireguard() || tunnel[0] == '\0' || access(kind, F_OK) != 0) {
+        finding->outcome = DOCTOR_SKIPPED;
+        return;
+    }
+    snprintf(unit, sizeof unit, "wg-quick@%s", tunnel);
+    const char *const command[] = {"systemctl", "is-enabled", unit, NULL};
+    if (doctor_command(command, 5, text, sizeof text)) {
+        doctor_say(finding, DOCTOR_OK, _("%s is started at boot"), unit);
+    } else {
+        doctor_say(finding, DOCTOR_WARNING, _("%s is not started at boot"), unit);
+        doctor_advise(finding, "systemctl enable %s", unit);
+    }
+}
+
+static void backend_out_listen(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    const struct listen_list *listen = &doctor->config->out.listen;
+    char text[ADDRESS_TEXT_MAX];
+
+    doctor_say(finding, DOCTOR_OK, _("it listens in the tunnel only"));
+    for (size_t i = 0; i < listen->count; i++) {
+        const struct listen_spec *spec = &listen->items[i];
+        if (!address_is_private(&spec->address) && !spec->submission) {
+            doctor_say(finding, DOCTOR_WARNING, _("it listens on %s, which others can reach"),
+                       address_format_endpoint(&spec->address, text));
+            doctor_advise(finding, "out = { listen = [ \"10.0.0.1:2526\" ]; };");
+        }
+    }
+}
+
+static void backend_loop(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    const struct string_list *hops = &doctor->config->out.default_route.next_hops;
+    struct address found[4];
+
+    doctor_say(finding, DOCTOR_OK, _("no next hop of relay.conf is this host"));
+    for (size_t i = 0; i < hops->count; i++) {
+        char host[DNS_NAME_MAX];
+        snprintf(host, sizeof host, "%.*s", (int)strcspn(hops->items[i], ":"), hops->items[i]);
+        int count = doctor_addresses(doctor, host, AF_INET, found, 4);
+        for (int n = 0; n < count; n++) {
+            if (doctor_is_own(doctor, &found[n])) {
+                doctor_say(finding, DOCTOR_FAILED, _("the smarthost %s is this host itself"), host);
+                doctor_advise(finding, _("name the provider's host in out.default_route.next_hop"));
+            }
+        }
+    }
+}
+
+static void backend_smarthost(const struct doctor *doctor, struct doctor_finding *finding)
+{
+    const struct string_list *hops = &doctor->config->out.default_route.next_hops;
+    struct doctor_hop hop;
+    struct address address;
+    char host[DNS_NAME_MAX], words[300];
+
+    if (!doctor->config->out.default_route.given || hops->count == 0) {
+        finding->outcome = DOCTOR_SKIPPED;
+        return;
+    }
+    const char *colon = strrchr(hops->items[0], ':');
+    snprintf(host, sizeof host, "%.*s",
+             (int)(colon != NULL ? (size_t)(colon - hops->items[0]) : strlen(hops->items[0])),
+             hops->items[0]);
+    if (address_parse_endpoint(&address, hops->items[0], 25) != 0) {
+        if (doctor_addresses(doctor, host, AF_INET, &address, 1) != 1) {
+            doctor_say(finding, DOCTOR_FAILED, _("%s has no address in the DNS"), host);
+            return;
+        }
+        address.port = colon != NULL ? (uint16_t)strtoul(colon + 1, NULL, 10) : 25;
+    }
+    if (!doctor_hop_greet(doctor, &hop, &address, NULL))
+        doctor_say(finding, DOCTOR_FAILED, "%s", hop.trouble);
+    else
+        doctor_say(finding, reply_is_positive(&hop.reply) ? DOCTOR_OK : DOCTOR_FAILED, "%s: %s",
+                   host, doctor_hop_words(&hop, words, sizeof words));
+    if (finding->outcome == DOCTOR_FAILED)
+        doctor_advise(finding, _("see out.default_route, and the provider's page"));
+    doctor_hop_close(&hop);
+}
+
+static const struct doctor_check backend_checks[] = {
+    {"relay-as-us", DOCTOR_NEEDS_IN, backend_relay_as_us,
+     N_("Does the mail server refuse to relay what comes from this host itself?"),
+     N_("whoever finds a way around relay-in sends spam in your name")},
+    {"relay-as-client", DOCTOR_NEEDS_IN, backend_relay_as_client,
+     N_("Does the mail server refuse to relay for a stranger whom relay-in introduces?"),
+     N_("it is an open relay, through this host")},
+    {"relay-tricks", DOCTOR_NEEDS_IN, backend_relay_tricks,
+     N_("Does the mail server refuse the old forms of relaying?"),
+     N_("some servers still follow them")},
+    {"backend-up", DOCTOR_NEEDS_IN, backend_up, N_("Does the mail server answer, and soon?"),
+     N_("all mail is put off with 451 meanwhile")},
+    {"identity", DOCTOR_NEEDS_IN, backend_identity,
+     N_("Is the mail server told who the client is?"),
+     N_("SPF, blocklists and greylisting judge this host instead")},
+    {"introduce4", DOCTOR_NEEDS_IN, backend_xclient4,
+     N_("Does it take the identity of an IPv4 client?"), N_("all mail gets 451 while it does not")},
+    {"introduce6", DOCTOR_NEEDS_IN, backend_xclient6,
+     N_("Does it take the identity of an IPv6 client?"), N_("mail from IPv6 clients gets 451")},
+    {"unknown-rcpt", DOCTOR_NEEDS_IN, backend_unknown,
+     N_("Does it refuse unknown recipients, and soon?"),
+     N_("what is taken and bounced later goes to forged senders")},
+    {"domains-known", DOCTOR_NEEDS_IN, backend_postmaster,
+     N_("Does it know each domain, and its postmaster?"), N_("mail for that domain is refused")},
+    {"abuse", DOCTOR_NEEDS_IN, backend_abuse, N_("Does it take mail for abuse@ of each domain?"),
+     N_("complaints are lost, and blocklisting is the next step")},
+    {"size", DOCTOR_NEEDS_IN, backend_size, N_("How large may messages be?"),
+     N_("larger ones are refused")},
+    {"backend-tls", DOCTOR_NEEDS_IN, backend_tls, N_("Does it offer the TLS that is wanted?"),
+     N_("all mail gets 451 while it does not")},
+    {"latency", DOCTOR_NEEDS_IN, backend_latency, N_("How far away is the mail server?"),
+     N_("each message takes several round trips")},
+    {"mtu", DOCTOR_NEEDS_IN, backend_mtu, N_("Do full packets come through the tunnel?"),
+     N_("small messages arrive and large ones do not")},
+    {"route", DOCTOR_NEEDS_IN, backend_route, N_("Is the mail server behind the tunnel?"),
+     N_("mail would go to the internet in clear")},
+    {"wg-handshake", DOCTOR_NEEDS_IN | DOCTOR_NEEDS_ROOT, backend_wireguard,
+     N_("Has WireGuard spoken with home lately?"), N_("the tunnel is down")},
+    {"wg-boot", DOCTOR_NEEDS_IN, backend_wireguard_boot, N_("Does the tunnel come up at boot?"),
+     N_("no mail after the next reboot")},
+    {"out-listen", DOCTOR_NEEDS_OUT, backend_out_listen,
+     N_("Is relay-out reached from the tunnel only?"),
+     N_("others can try passwords, or more if out.allow is wide")},
+    {"loop", DOCTOR_NEEDS_OUT, backend_loop, N_("Does mail never come back to this host?"),
+     N_("it would go in a circle")},
+    {"smarthost", DOCTOR_NEEDS_OUT, backend_smarthost, N_("Does the smarthost greet this host?"),
+     N_("no mail leaves without it")},
+};
+
+const struct doctor_group doctor_backend = {"backend", backend_checks,
+                                            sizeof backend_checks / sizeof *backend_checks};

@@ -1,0 +1,88 @@
+/* relayctl/hosts.c - relayctl hosts: what relay-out remembers of the hosts that it delivers to
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "base/i18n.h"
+#include "config/config.h"
+#include "relayctl/commands.h"
+#include "relayctl/json.h"
+#include "relayctl/queue-live.h"
+
+/* One line of relay-out/host-cache-control.h; the widths are those of the longest that can come. */
+struct hosts_row {
+    char mark[16], destination[300], name[256], address[64], reason[200];
+    int64_t left_s;
+};
+
+static void hosts_print_help(void)
+{
+    printf(_("Usage: relayctl hosts [OPTION...]\n"
+             "Shows the hosts that relay-out could not reach of late, or whose TLS failed.\n\n"
+             "  -c, --config FILE           where relay-out's socket is (default %s)\n"
+             "      --json                  for programs\n"),
+           config_default_file);
+}
+
+static bool hosts_read(FILE *answer, struct hosts_row *row)
+{
+    row->reason[0] = '\0';
+    return fscanf(answer, " host %15s %" SCNd64 " %299s %255s %63s%*[ ]%199[^\n]", row->mark,
+                  &row->left_s, row->destination, row->name, row->address, row->reason) >= 5;
+}
+
+static void hosts_print_json(const struct hosts_row *row)
+{
+    printf("{\"remembered\": ");
+    json_string(stdout, row->mark, strlen(row->mark));
+    json_member(stdout, "destination", row->destination);
+    json_member(stdout, "host", row->name);
+    json_member(stdout, "address", row->address);
+    json_member(stdout, "reason", row->reason);
+    printf(", \"seconds_left\": %" PRId64 "}\n", row->left_s);
+}
+
+static const char *hosts_word(const char *mark)
+{
+    if (strcmp(mark, "dead") == 0)
+        return _("not reached");
+    return strcmp(mark, "deferred") == 0 ? _("took no message") : _("TLS failed");
+}
+
+static void hosts_print(const struct hosts_row *row)
+{
+    printf(_("%s: %s[%s] %s, for %" PRId64 " s yet: %s\n"), row->destination, row->name,
+           row->address, hosts_word(row->mark), row->left_s, row->reason);
+}
+
+static int hosts_show(const struct config *config, bool json)
+{
+    struct hosts_row row;
+    struct error err;
+    FILE *answer;
+
+    switch (live_ask(config->control, &answer, &err, "hosts")) {
+    case CONTROL_ANSWERED:
+        break;
+    case CONTROL_DOWN:
+        fprintf(stderr, _("relayctl hosts: relay-out does not run\n"));
+        return EX_UNAVAILABLE;
+    case CONTROL_REFUSED:
+        fprintf(stderr, "relayctl hosts: %s\n", err.text);
+        return EX_UNAVAILABLE;
+    }
+    while (hosts_read(answer, &row))
+        json ? hosts_print_json(&row) : hosts_print(&row);
+    fclose(answer);
+    return EX_OK;
+}
+
+int hosts_main(int argc, char **argv)
+{
+    return command_show(argc, argv, hosts_print_help, hosts_show);
+}

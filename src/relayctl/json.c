@@ -1,0 +1,33 @@
+/* relayctl/json.c - JSON for programs that read what relayctl prints
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relayctl/json.h"
+
+#include <string.h>
+
+#include "base/utf8.h"
+
+void json_string(FILE *out, const char *text, size_t len)
+{
+    fputc('"', out);
+    for (size_t at = 0, step; at < len; at += step) {
+        step = utf8_character(text + at, len - at);
+        unsigned char octet = (unsigned char)text[at];
+        if (step == 0 || octet < 0x20 || octet == 0x7f) {
+            fprintf(out, "\\u%04x", octet);
+            step = 1;
+            continue;
+        }
+        if (octet == '"' || octet == '\\')
+            fputc('\\', out);
+        fwrite(text + at, 1, step, out);
+    }
+    fputc('"', out);
+}
+
+void json_member(FILE *out, const char *name, const char *text)
+{
+    fprintf(out, ", \"%s\": ", name);
+    json_string(out, text, strlen(text));
+}

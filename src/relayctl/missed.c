@@ -1,0 +1,234 @@
+/* relayctl/missed.c - relayctl missed: who was asked to come back, and who has
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+
+#include "base/i18n.h"
+#include "config/config.h"
+#include "relayctl/commands.h"
+#include "relayctl/json.h"
+#include "server/control-client.h"
+
+#define GIVEN_UP_S (5 * 86400) /* senders try for so long (RFC 5321 4.5.4.1) */
+
+/* One line of relay-in's answer (relay-in/main.c); the widths are those of the longest that can come. */
+struct missed_row {
+    char state[16], reason[16], sender[128], recipient[128], client[128];
+    int64_t first, last, settled;
+    unsigned tries;
+    int named;
+};
+
+/* What all of the rows come to. */
+struct missed_sum {
+    unsigned all, came_back, refused, pending, given_up;
+    int64_t first, last, last_back;
+};
+
+static bool missed_read(FILE *answer, struct missed_row *row)
+{
+    return fscanf(answer,
+                  " missed %15s %" SCNd64 " %" SCNd64 " %" SCNd64 " %u %15s %d %127s %127s %127s",
+                  row->state, &row->first, &row->last, &row->settled, &row->tries, row->reason,
+                  &row->named, row->sender, row->recipient, row->client) == 10;
+}
+
+static const char *missed_time(int64_t seconds, char out[32])
+{
+    time_t when = (time_t)seconds;
+    struct tm tm;
+    if (localtime_r(&when, &tm) == NULL || strftime(out, 32, "%Y-%m-%d %H:%M", &tm) == 0)
+        strcpy(out, "?");
+    return out;
+}
+
+/* Who tried once and has no name is hardly a mail server. */
+static bool missed_is_doubtful(const struct missed_row *row)
+{
+    return row->tries == 1 && !row->named;
+}
+
+/* "given-up" is a matter of time. */
+static const char *missed_state(const struct missed_row *row, int64_t now)
+{
+    bool old = strcmp(row->state, "pending") == 0 && now - row->first > GIVEN_UP_S;
+    return old ? "given-up" : row->state;
+}
+
+static void missed_add(struct missed_sum *sum, const struct missed_row *row, int64_t now)
+{
+    const char *state = missed_state(row, now);
+
+    sum->all++;
+    sum->came_back += strcmp(state, "came-back") == 0;
+    sum->refused += strcmp(state, "refused") == 0;
+    sum->pending += strcmp(state, "pending") == 0;
+    sum->given_up += strcmp(state, "given-up") == 0;
+    if (sum->first == 0 || row->first < sum->first)
+        sum->first = row->first;
+    if (row->last > sum->last)
+        sum->last = row->last;
+    if (row->settled > sum->last_back)
+        sum->last_back = row->settled;
+}
+
+static void missed_print_json(const struct missed_row *row, int64_t now)
+{
+    printf("{\"state\": ");
+    json_string(stdout, missed_state(row, now), strlen(missed_state(row, now)));
+    json_member(stdout, "sender", row->sender);
+    json_member(stdout, "recipient", row->recipient);
+    json_member(stdout, "client", row->client);
+    json_member(stdout, "reason", row->reason);
+    printf(", \"first\": %" PRId64 ", \"last\": %" PRId64 ", \"settled\": %" PRId64
+           ", \"tries\": %u, \"probably_spam\": %s}\n",
+           row->first, row->last, row->settled, row->tries,
+           missed_is_doubtful(row) ? "true" : "false");
+}
+
+static void missed_print(const struct missed_row *row, int64_t now)
+{
+    char first[32];
+    printf(_("  %s  %s to %s, from %s, %u tries%s%s\n"), missed_time(row->first, first),
+           strcmp(row->sender, "-") == 0 ? _("a notice") : row->sender, row->recipient, row->client,
+           row->tries,
+           strcmp(missed_state(row, now), "given-up") == 0 ? _(", given up by now") : "",
+           missed_is_doubtful(row) ? _(", probably spam") : "");
+}
+
+static void missed_print_sum(const struct missed_sum *sum)
+{
+    char first[32], last[32], back[32];
+
+    if (sum->all == 0) {
+        printf(_("Nobody was put off for our reasons in the last 14 days.\n"));
+        return;
+    }
+    printf(_("From %s to %s, %u messages to single recipients were asked to come back: "),
+           missed_time(sum->first, first), missed_time(sum->last, last), sum->all);
+    if (sum->last_back != 0)
+        printf(_("%u have (last %s), "), sum->came_back, missed_time(sum->last_back, back));
+    else
+        printf(_("%u have, "), sum->came_back);
+    printf(_("%u were refused then, %u have not%s\n"), sum->refused, sum->pending + sum->given_up,
+           sum->pending + sum->given_up > 0 ? ":" : ".");
+}
+
+/* The sum comes first, so the rows that are shown are kept. */
+static int missed_show(FILE *answer, int64_t since, bool all, bool json)
+{
+    struct missed_row row, *rows = NULL;
+    struct missed_sum sum = {.all = 0};
+    size_t count = 0;
+    int64_t now = (int64_t)time(NULL);
+
+    while (missed_read(answer, &row)) {
+        if (row.last < since)
+            continue;
+        missed_add(&sum, &row, now);
+        if (json) {
+            missed_print_json(&row, now);
+        } else if (all || strcmp(row.state, "pending") == 0) {
+            struct missed_row *more = realloc(rows, (count + 1) * sizeof *rows);
+            if (more == NULL)
+                break;
+            rows = more;
+            rows[count++] = row;
+        }
+    }
+    if (!json)
+        missed_print_sum(&sum);
+    for (size_t i = 0; i < count; i++)
+        missed_print(&rows[i], now);
+    free(rows);
+    return EX_OK;
+}
+
+static int missed_ask(const struct config *config, int64_t since, bool all, bool json)
+{
+    struct error err;
+    FILE *answer;
+
+    switch (control_ask(config->control, "relay-in", "missed", &answer, &err)) {
+    case CONTROL_ANSWERED:
+        break;
+    case CONTROL_DOWN:
+        fprintf(stderr, _("relayctl missed: relay-in does not run\n"));
+        return EX_UNAVAILABLE;
+    case CONTROL_REFUSED:
+        fprintf(stderr, "relayctl missed: %s\n", err.text);
+        return EX_UNAVAILABLE;
+    }
+    int status = missed_show(answer, since, all, json);
+    fclose(answer);
+    return status;
+}
+
+static void missed_print_help(void)
+{
+    printf(_("Usage: relayctl missed [OPTION...]\n"
+             "Shows who was answered 4xx while the mail server could not be reached, and has not\n"
+             "come back.\n\n"
+             "  -c, --config FILE           where relay-in's socket is (default %s)\n"
+             "      --all                   those that have come back, too\n"
+             "      --since HOURS           put off within so many hours\n"
+             "      --json                  all of them, for programs\n"),
+           config_default_file);
+}
+
+static void missed_report(void *context, const char *text)
+{
+    (void)context;
+    fprintf(stderr, "%s\n", text);
+}
+
+int missed_main(int argc, char **argv)
+{
+    static const struct option long_options[] = {
+        {"config", required_argument, NULL, 'c'}, {"all", no_argument, NULL, 'a'},
+        {"since", required_argument, NULL, 's'},  {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+    };
+    const char *file = config_default_file;
+    bool json = false, all = false;
+    int64_t since = 0;
+    int letter;
+
+    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
+        switch (letter) {
+        case 'c':
+            file = optarg;
+            break;
+        case 'a':
+            all = true;
+            break;
+        case 'j':
+            json = true;
+            break;
+        case 's':
+            since = (int64_t)time(NULL) - (int64_t)(strtod(optarg, NULL) * 3600);
+            break;
+        case 'h':
+            missed_print_help();
+            return EX_OK;
+        default:
+            return EX_USAGE;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, _("relayctl missed: what is \"%s\"? See --help.\n"), argv[optind]);
+        return EX_USAGE;
+    }
+    struct config *config = config_load(file, missed_report, NULL);
+    int status = config != NULL ? missed_ask(config, since, all, json) : EX_CONFIG;
+    config_unref(config);
+    return status;
+}

@@ -1,0 +1,385 @@
+/* relayctl/password.c - relayctl password: who may log in at relay-out
+ *
+ * Writes the file of out.users_file: a line NAME:HASH or NAME:HASH:SENDERS each. The new file takes
+ * the place of the old one in one step, so that a reload never finds half of it.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <crypt.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/i18n.h"
+#include "config/config.h"
+#include "relayctl/commands.h"
+#include "server/privileges.h"
+
+#define PASSWORD_MAX 255
+#define NEW_FILE_MODE 0640
+#define DEFAULT_USER "postern"
+
+struct password_order {
+    const char *config; /* NULL: the default one, if it is there */
+    const char *file, *user;
+    char **senders;
+    int sender_count;
+    bool remove;
+};
+
+static void password_print_help(void)
+{
+    printf(_("Usage: relayctl password [OPTION...] FILE USER [SENDER...]\n"
+             "Sets the password of a user who may log in at relay-out, in FILE (out.users_file).\n"
+             "It is asked for on a terminal, and otherwise read from standard input, a line.\n"
+             "\n"
+             "  SENDER     addresses that the user may send from: user@example.com, or\n"
+             "             @example.com for all of a domain, or \"*\"; none given: those\n"
+             "             that the user has, of a new user any\n"
+             "  --delete   take the user out\n"
+             "  -c, --config FILE  names the user and group that must be able to read it\n"
+             "             (default %s)\n"
+             "\n"
+             "Then: systemctl reload relay-out\n"),
+           config_default_file);
+}
+
+/* One line; without its end. */
+static bool password_read_line(char *out, size_t size)
+{
+    if (fgets(out, (int)size, stdin) == NULL)
+        return false;
+    size_t len = strcspn(out, "\r\n");
+    bool whole = out[len] != '\0' || feof(stdin);
+    out[len] = '\0';
+    return whole;
+}
+
+/* The terminal must not stay without its echo, however the prompt ends. */
+static const int ending_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGALRM,
+                                     SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
+#define ENDING_SIGNALS (sizeof ending_signals / sizeof *ending_signals)
+
+static volatile sig_atomic_t caught_signal;
+
+static void password_note_signal(int number)
+{
+    caught_signal = number;
+}
+
+/* One line from the terminal; they come while it waits, and then only. */
+static bool password_wait_for_line(const sigset_t *open, char *out, size_t size)
+{
+    struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
+    int ready;
+    do
+        ready = ppoll(&terminal, 1, NULL, open);
+    while (ready < 0 && errno == EINTR && caught_signal == 0);
+    return ready > 0 && password_read_line(out, size);
+}
+
+static bool password_ask_terminal(const char *prompt, const struct termios *before, char *out,
+                                  size_t size)
+{
+    const struct sigaction action = {.sa_handler = password_note_signal};
+    struct sigaction former[ENDING_SIGNALS];
+    struct termios quiet = *before;
+    sigset_t blocked, open;
+
+    caught_signal = 0;
+    sigemptyset(&blocked);
+    for (size_t i = 0; i < ENDING_SIGNALS; i++)
+        sigaddset(&blocked, ending_signals[i]);
+    sigprocmask(SIG_BLOCK, &blocked, &open);
+    for (size_t i = 0; i < ENDING_SIGNALS; i++)
+        sigaction(ending_signals[i], &action, &former[i]);
+    fprintf(stderr, "%s", prompt);
+    quiet.c_lflag &= ~(tcflag_t)ECHO;
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+    bool read = password_wait_for_line(&open, out, size);
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, before);
+    fprintf(stderr, "\n");
+    for (size_t i = 0; i < ENDING_SIGNALS; i++)
+        sigaction(ending_signals[i], &former[i], NULL);
+    sigprocmask(SIG_SETMASK, &open, NULL);
+    return read;
+}
+
+static bool password_ask_quietly(const char *prompt, char *out, size_t size)
+{
+    struct termios before;
+    bool read;
+
+    if (tcgetattr(STDIN_FILENO, &before) != 0)
+        return password_read_line(out, size);
+    do {
+        read = password_ask_terminal(prompt, &before, out, size);
+        /* What it was to do: end us, or stop us until the terminal is ours again. */
+        if (caught_signal != 0)
+            raise(caught_signal);
+    } while (!read && caught_signal != 0);
+    return read;
+}
+
+static bool password_ask_password(char out[PASSWORD_MAX + 2])
+{
+    char again[PASSWORD_MAX + 2];
+    bool same = true;
+
+    if (!password_ask_quietly(_("Password: "), out, PASSWORD_MAX + 2) || out[0] == '\0') {
+        fprintf(stderr, _("relayctl password: a password of 1 to %d octets is needed\n"),
+                PASSWORD_MAX);
+        return false;
+    }
+    if (isatty(STDIN_FILENO)) {
+        same = password_ask_quietly(_("Again: "), again, sizeof again) && strcmp(out, again) == 0;
+        explicit_bzero(again, sizeof again);
+    }
+    if (!same)
+        fprintf(stderr, _("relayctl password: these two are not the same\n"));
+    return same;
+}
+
+static bool password_is_of_user(const char *line, const char *user)
+{
+    size_t len = strlen(user);
+    return strncmp(line, user, len) == 0 && line[len] == ':';
+}
+
+/* What stands behind the hash, its colon included; to be freed. NULL: nothing. */
+static char *password_old_senders(const struct password_order *order)
+{
+    FILE *stream = fopen(order->file, "re");
+    char *line = NULL, *found = NULL;
+    size_t size = 0;
+
+    while (stream != NULL && found == NULL && getline(&line, &size, stream) >= 0) {
+        line[strcspn(line, "\r\n")] = '\0';
+        const char *hash =
+            password_is_of_user(line, order->user) ? line + strlen(order->user) + 1 : "";
+        const char *senders = strchr(hash, ':');
+        if (senders != NULL)
+            found = strdup(senders);
+    }
+    free(line);
+    if (stream != NULL)
+        fclose(stream);
+    return found;
+}
+
+static void password_put_senders(const struct password_order *order, FILE *stream)
+{
+    char *old = order->sender_count == 0 ? password_old_senders(order) : NULL;
+    for (int i = 0; i < order->sender_count; i++)
+        fprintf(stream, "%s%s", i == 0 ? ":" : " ", order->senders[i]);
+    fprintf(stream, "%s\n", old != NULL ? old : "");
+    free(old);
+}
+
+/* The user's new line, to be freed; NULL with a message on failure. */
+static char *password_make_line(const struct password_order *order)
+{
+    char password[PASSWORD_MAX + 2], salt[CRYPT_GENSALT_OUTPUT_SIZE];
+    struct crypt_data *data = calloc(1, sizeof *data);
+    char *line = NULL;
+    size_t size;
+
+    /* NULL: the best method that libcrypt knows, with its own randomness. */
+    const char *hash = NULL;
+    if (data != NULL && crypt_gensalt_rn(NULL, 0, NULL, 0, salt, sizeof salt) != NULL &&
+        password_ask_password(password))
+        hash = crypt_r(password, salt, data);
+    explicit_bzero(password, sizeof password);
+    FILE *stream = hash != NULL && hash[0] != '*' ? open_memstream(&line, &size) : NULL;
+    if (stream != NULL) {
+        fprintf(stream, "%s:%s", order->user, hash);
+        password_put_senders(order, stream);
+        fclose(stream);
+    }
+    free(data);
+    return line;
+}
+
+/* All lines of the old file but the user's. True when that was there. */
+static bool password_copy_others(FILE *from, FILE *to, const char *user)
+{
+    char *line = NULL;
+    size_t size = 0;
+    bool found = false;
+
+    while (from != NULL && getline(&line, &size, from) >= 0) {
+        if (password_is_of_user(line, user))
+            found = true;
+        else
+            fputs(line, to);
+        if (line[strcspn(line, "\n")] == '\0')
+            fputc('\n', to);
+    }
+    free(line);
+    return found;
+}
+
+static void password_drop_report(void *context, const char *text)
+{
+    (void)context;
+    (void)text;
+}
+
+/* Whom relay-out runs as. A configuration with mistakes, which this may be a part of mending, counts
+ * for none. */
+static bool password_find_reader(const struct password_order *order, uid_t *uid, gid_t *gid)
+{
+    struct error err;
+    const char *file = order->config != NULL ? order->config : config_default_file;
+    struct config *config =
+        access(file, R_OK) == 0 ? config_load(file, password_drop_report, NULL) : NULL;
+    bool found = config != NULL ? privileges_find(config->user, config->group, uid, gid, &err) == 0
+                                : privileges_find(DEFAULT_USER, "", uid, gid, &err) == 0;
+    config_unref(config);
+    return found;
+}
+
+/* Owner and mode are the old one's, so far as the daemon can read the file: it is of no use else. */
+static void password_choose_rights(const struct password_order *order, struct stat *rights)
+{
+    uid_t uid;
+    gid_t gid;
+
+    if (geteuid() != 0 || !password_find_reader(order, &uid, &gid))
+        return;
+    mode_t mode = rights->st_mode;
+    if ((mode & S_IROTH) || (rights->st_uid == uid && (mode & S_IRUSR)) ||
+        (rights->st_gid == gid && (mode & S_IRGRP)))
+        return;
+    rights->st_gid = gid;
+    rights->st_mode |= S_IRGRP;
+}
+
+static int password_open_new(const char *path, const struct stat *rights)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -1;
+    if (fchown(fd, rights->st_uid, rights->st_gid) == 0 && fchmod(fd, rights->st_mode & 07777) == 0)
+        return fd;
+    close(fd);
+    unlink(path);
+    return -1;
+}
+
+static int password_replace(const struct password_order *order, const char *line, const char *path)
+{
+    struct stat status;
+    bool had_old = stat(order->file, &status) == 0;
+    if (!had_old)
+        status = (struct stat){.st_uid = geteuid(), .st_gid = getegid(), .st_mode = NEW_FILE_MODE};
+    password_choose_rights(order, &status);
+    FILE *from = had_old ? fopen(order->file, "re") : NULL;
+    int fd = (had_old && from == NULL) ? -1 : password_open_new(path, &status);
+    FILE *to = fd >= 0 ? fdopen(fd, "w") : NULL;
+    int result = -1;
+
+    if (to != NULL) {
+        bool found = password_copy_others(from, to, order->user);
+        if (line != NULL)
+            fputs(line, to);
+        /* What could not be read or written are users that would be gone. */
+        bool whole = (from == NULL || !ferror(from)) && fflush(to) == 0 && !ferror(to);
+        result = order->remove && !found ? EX_NOUSER : EX_OK;
+        if (!whole || fsync(fd) != 0 || fclose(to) != 0 ||
+            (result == EX_OK && rename(path, order->file) != 0))
+            result = -1;
+    }
+    if (from != NULL)
+        fclose(from);
+    return result;
+}
+
+static int password_write_file(const struct password_order *order, const char *line)
+{
+    char *path = NULL;
+    int result =
+        asprintf(&path, "%s.new", order->file) >= 0 ? password_replace(order, line, path) : -1;
+
+    if (result == EX_NOUSER)
+        fprintf(stderr, _("relayctl password: there is no user \"%s\" in %s\n"), order->user,
+                order->file);
+    else if (result != EX_OK && errno == EEXIST)
+        fprintf(stderr,
+                _("relayctl password: %s is there: another relayctl is at work, or one was "
+                  "interrupted; then remove it\n"),
+                path);
+    else if (result != EX_OK)
+        fprintf(stderr, _("relayctl password: cannot write %s: %s\n"), path, strerror(errno));
+    if (result != EX_OK && path != NULL && errno != EEXIST)
+        unlink(path);
+    free(path);
+    return result < 0 ? EX_CANTCREAT : result;
+}
+
+static bool password_is_usable(const struct password_order *order)
+{
+    if (order->user[0] == '\0' || strpbrk(order->user, ":\r\n#") != NULL) {
+        fprintf(stderr, _("relayctl password: a user's name has no ':', '#' or line end in it\n"));
+        return false;
+    }
+    for (int i = 0; i < order->sender_count; i++) {
+        if (strcmp(order->senders[i], "*") == 0)
+            continue;
+        if (strchr(order->senders[i], '@') == NULL || strpbrk(order->senders[i], ": \t\r\n,;")) {
+            fprintf(stderr, _("relayctl password: \"%s\" is no address and no @domain\n"),
+                    order->senders[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+int password_main(int argc, char **argv)
+{
+    static const struct option long_options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"delete", no_argument, NULL, 'd'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    struct password_order order = {.remove = false};
+    int letter;
+
+    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
+        if (letter == 'h') {
+            password_print_help();
+            return EX_OK;
+        }
+        if (letter != 'd' && letter != 'c')
+            return EX_USAGE;
+        if (letter == 'd')
+            order.remove = true;
+        else
+            order.config = optarg;
+    }
+    if (argc - optind < 2) {
+        fprintf(stderr, _("relayctl password: FILE and USER are needed; see --help\n"));
+        return EX_USAGE;
+    }
+    order.file = argv[optind];
+    order.user = argv[optind + 1];
+    order.senders = argv + optind + 2;
+    order.sender_count = argc - optind - 2;
+    if (!password_is_usable(&order))
+        return EX_USAGE;
+    char *line = order.remove ? NULL : password_make_line(&order);
+    int status = line != NULL || order.remove ? password_write_file(&order, line) : EX_DATAERR;
+    free(line);
+    return status;
+}

@@ -1,0 +1,128 @@
+/* relayctl/route.c - relayctl route: what would happen to mail for an address
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "base/i18n.h"
+#include "config/config.h"
+#include "relayctl/commands.h"
+#include "server/control-client.h"
+
+/* The words of relay-in/main.c and relay-out/routeinfo.h, and how they are put to people. */
+static void route_print(const char *word, const char *text)
+{
+    static const struct {
+        const char *word, *format;
+    } lines[] = {
+        {"refused", N_("  refused: %s\n")},       {"backend", N_("  goes to the backend %s\n")},
+        {"login", N_("  with a log-in as %s\n")}, {"host", N_("  host %s\n")},
+        {"problem", N_("  no host: %s\n")},
+    };
+    static const struct {
+        const char *by, *text;
+    } ways[] = {
+        {"own", N_("  goes home: a domain of relay-in (in.domains, in.backends)\n")},
+        {"route", N_("  goes by a route (out.routes)\n")},
+        {"default_route", N_("  goes by out.default_route\n")},
+        {"mx", N_("  goes to the MX hosts of the domain\n")},
+    };
+
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        if (strcmp(word, "by") == 0 && strcmp(text, ways[i].by) == 0)
+            fputs(_(ways[i].text), stdout);
+    }
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        if (strcmp(word, lines[i].word) == 0)
+            printf(_(lines[i].format), text); /* each has one %s */
+    }
+}
+
+static int route_ask(const struct config *config, const char *program, const char *title,
+                     const char *address)
+{
+    char request[1024], *line = NULL;
+    size_t size = 0;
+    struct error err;
+    FILE *answer;
+
+    printf("%s\n", title);
+    snprintf(request, sizeof request, "route %s", address);
+    switch (control_ask(config->control, program, request, &answer, &err)) {
+    case CONTROL_ANSWERED:
+        break;
+    case CONTROL_DOWN:
+        printf(_("  %s does not run, or has no control socket\n"), program);
+        return EX_UNAVAILABLE;
+    case CONTROL_REFUSED:
+        printf("  %s\n", err.text);
+        return EX_DATAERR;
+    }
+    while (getline(&line, &size, answer) >= 0) {
+        line[strcspn(line, "\n")] = '\0';
+        char *text = strchr(line, ' ');
+        if (text == NULL)
+            continue;
+        *text = '\0';
+        route_print(line, text + 1);
+    }
+    free(line);
+    fclose(answer);
+    return EX_OK;
+}
+
+static int route_show(const struct config *config, const char *address)
+{
+    int in = EX_OK, out = EX_OK;
+
+    if (config->parts & CONFIG_PART_IN)
+        in = route_ask(config, "relay-in", _("From the internet, by relay-in:"), address);
+    if (config->parts & CONFIG_PART_OUT)
+        out = route_ask(config, "relay-out", _("From the mail server, by relay-out:"), address);
+    return in != EX_OK ? in : out;
+}
+
+static void route_report(void *context, const char *text)
+{
+    (void)context;
+    fprintf(stderr, "%s\n", text);
+}
+
+int route_main(int argc, char **argv)
+{
+    static const struct option long_options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    const char *file = config_default_file;
+    int letter;
+
+    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
+        if (letter == 'h') {
+            printf(
+                _("Usage: relayctl route [-c FILE] ADDRESS\n"
+                  "Says what the daemons would do with mail for this address, and to which hosts "
+                  "it\nwould go. The DNS is asked; nobody is connected to.\n\n"
+                  "  -c, --config FILE           where the daemons' sockets are (default %s)\n"),
+                config_default_file);
+            return EX_OK;
+        }
+        if (letter != 'c')
+            return EX_USAGE;
+        file = optarg;
+    }
+    if (optind + 1 != argc || strchr(argv[optind], ' ') != NULL) {
+        fprintf(stderr, _("relayctl route: one address is wanted. See --help.\n"));
+        return EX_USAGE;
+    }
+    struct config *config = config_load(file, route_report, NULL);
+    int status = config != NULL ? route_show(config, argv[optind]) : EX_CONFIG;
+    config_unref(config);
+    return status;
+}

@@ -1,0 +1,320 @@
+/* relayctl/tls.c - relayctl tls: what domains publish about TLS, and what mail to them would meet
+ *
+ * relay-out looks; what it says (relay-out/tlsorders.h) is put into words, or into JSON, by one table.
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+
+#include "base/i18n.h"
+#include "config/config.h"
+#include "relayctl/commands.h"
+#include "relayctl/json.h"
+#include "relayctl/queue-live.h"
+
+#define LINE_MAX_OCTETS 1024
+
+enum tls_kind {
+    TLS_TEXT,
+    TLS_YES, /* yes or no */
+    TLS_NUMBER,
+    TLS_TIME,  /* seconds since the epoch */
+    TLS_LIST,  /* one of several of the same */
+    TLS_GROUP, /* what follows is about it */
+};
+
+/* What relay-out says, and how people and programs are told. */
+static const struct tls_key {
+    const char *key, *json;
+    enum tls_kind kind;
+    const char *label;
+} tls_keys[] = {
+    {"domain", "domain", TLS_TEXT, N_("Domain")},
+    {"validation", "dnssec_validation", TLS_YES, N_("DNSSEC is validated")},
+    {"route", "route", TLS_TEXT, N_("Route of the configuration")},
+    {"sts-record", "mta_sts_record", TLS_TEXT, N_("MTA-STS record, id")},
+    {"sts-failure", "mta_sts_failure", TLS_TEXT, N_("MTA-STS policy not fetched")},
+    {"sts-mode", "mta_sts_mode", TLS_TEXT, N_("MTA-STS policy")},
+    {"sts-id", "mta_sts_id", TLS_TEXT, N_("  its id")},
+    {"sts-fetched", "mta_sts_fetched", TLS_TIME, N_("  fetched")},
+    {"sts-expires", "mta_sts_expires", TLS_TIME, N_("  holds until")},
+    {"sts-mx", "mta_sts_mx", TLS_LIST, N_("  allows")},
+    {"no-hosts", "no_hosts", TLS_TEXT, N_("No hosts")},
+    {"host", "host", TLS_GROUP, N_("Host")},
+    {"port", "port", TLS_NUMBER, N_("  port")},
+    {"address", "addresses", TLS_LIST, N_("  address")},
+    {"named-by-proof", "host_proven", TLS_YES, N_("  is proven to be the domain's")},
+    {"addresses-proven", "addresses_proven", TLS_YES, N_("  its addresses are proven")},
+    {"alias-of", "alias_of", TLS_TEXT, N_("  is an alias of")},
+    {"dane", "dane", TLS_TEXT, N_("  TLSA records")},
+    {"tlsa-at", "tlsa_base", TLS_TEXT, N_("  they stand at")},
+    {"tlsa", "tlsa", TLS_LIST, N_("  record")},
+    {"dane-reason", "dane_reason", TLS_TEXT, N_("  because of")},
+    {"level", "level", TLS_TEXT, N_("  TLS that is needed")},
+    {"policy", "policy", TLS_TEXT, N_("  as is said by")},
+    {"watched", "watched", TLS_YES, N_("  its policy is only watched")},
+    {"would-be-refused", "would_be_refused", TLS_TEXT, N_("  would not be used")},
+    {"refused", "refused", TLS_TEXT, N_("  is not used")},
+    {"shown", "shown", TLS_TEXT, N_("  connected to")},
+};
+
+static void tls_help(void)
+{
+    printf(_("Usage: relayctl tls [OPTION...] DOMAIN\n"
+             "       relayctl tls [OPTION...] --failures\n"
+             "Shows what a domain and its mail hosts publish about TLS (DANE, MTA-STS), and what "
+             "mail\n"
+             "to it would meet; or how TLS went since relay-out started.\n\n"
+             "  -c, --config FILE           where relay-out's socket is (default %s)\n"
+             "      --connect               connect to each host, and look at what it shows\n"
+             "      --refresh               fetch the domain's MTA-STS policy anew\n"
+             "      --failures              count sessions and failures of all policies met\n"
+             "      --json                  for programs\n"),
+           config_default_file);
+}
+
+static void tls_report(void *context, const char *text)
+{
+    (void)context;
+    fprintf(stderr, "%s\n", text);
+}
+
+/* "KEY TEXT"; what comes at the end of the line is cut off. False at the end of the answer. */
+static bool ctl_tls_tls_read(FILE *answer, char line[LINE_MAX_OCTETS], char **text)
+{
+    if (fgets(line, LINE_MAX_OCTETS, answer) == NULL)
+        return false;
+    line[strcspn(line, "\n")] = '\0';
+    *text = strchr(line, ' ');
+    if (*text == NULL)
+        return line[0] == '\0' && ctl_tls_tls_read(answer, line, text);
+    *(*text)++ = '\0';
+    return true;
+}
+
+static const struct tls_key *tls_find_key(const char *name)
+{
+    for (size_t i = 0; i < sizeof tls_keys / sizeof *tls_keys; i++) {
+        if (strcmp(tls_keys[i].key, name) == 0)
+            return &tls_keys[i];
+    }
+    return NULL;
+}
+
+static void tls_print_time(const char *text)
+{
+    time_t at = (time_t)strtoll(text, NULL, 10);
+    struct tm parts;
+    char words[64] = "?";
+
+    if (localtime_r(&at, &parts) != NULL)
+        strftime(words, sizeof words, "%Y-%m-%d %H:%M:%S", &parts);
+    printf("%s\n", words);
+}
+
+static void tls_show_text(FILE *answer)
+{
+    char line[LINE_MAX_OCTETS], *text;
+
+    while (ctl_tls_tls_read(answer, line, &text)) {
+        const struct tls_key *key = tls_find_key(line);
+        if (key == NULL)
+            continue;
+        printf("%s: ", _(key->label));
+        if (key->kind == TLS_TIME)
+            tls_print_time(text);
+        else if (key->kind == TLS_YES)
+            printf("%s\n", strcmp(text, "yes") == 0 ? _("yes") : _("no"));
+        else
+            printf("%s\n", text);
+    }
+}
+
+static void tls_put_json_value(const struct tls_key *key, const char *text)
+{
+    if (key->kind == TLS_YES)
+        printf("%s", strcmp(text, "yes") == 0 ? "true" : "false");
+    else if (key->kind == TLS_TIME || key->kind == TLS_NUMBER)
+        printf("%lld", strtoll(text, NULL, 10));
+    else
+        json_string(stdout, text, strlen(text));
+}
+
+/* One object, with a list of hosts; members that come several times are lists. */
+static void tls_show_json(FILE *answer)
+{
+    char line[LINE_MAX_OCTETS], *text;
+    const struct tls_key *list = NULL; /* that is open */
+    bool has_hosts = false, has_members = false;
+
+    printf("{");
+    while (ctl_tls_tls_read(answer, line, &text)) {
+        const struct tls_key *key = tls_find_key(line);
+        if (key == NULL)
+            continue;
+        if (list != NULL && key != list)
+            printf("]");
+        if (key->kind == TLS_GROUP) {
+            printf("%s", has_hosts ? "}, {" : has_members ? ", \"hosts\": [{" : "\"hosts\": [{");
+            has_hosts = true;
+            has_members = false;
+        }
+        if (key->kind != TLS_LIST || key != list)
+            printf("%s\"%s\": %s", has_members ? ", " : "", key->json,
+                   key->kind == TLS_LIST ? "[" : "");
+        else
+            printf(", ");
+        tls_put_json_value(key, text);
+        has_members = true;
+        list = key->kind == TLS_LIST ? key : NULL;
+    }
+    printf("%s%s}\n", list != NULL ? "]" : "", has_hosts ? "}]" : "");
+}
+
+/* Failures: a line a policy. */
+
+struct tls_policy_line {
+    char domain[256], type[32], host[256];
+    long long changed_s;
+};
+
+static void tls_begin_policy(const struct tls_policy_line *policy, bool json)
+{
+    if (json) {
+        printf("{\"domain\": ");
+        json_string(stdout, policy->domain, strlen(policy->domain));
+        json_member(stdout, "policy", policy->type);
+        printf(", \"changed\": %lld", policy->changed_s);
+    } else {
+        printf("%s (%s):", policy->domain, policy->type);
+    }
+}
+
+static void tls_show_failures(FILE *answer, bool json)
+{
+    char line[LINE_MAX_OCTETS], *text, name[64];
+    struct tls_policy_line policy;
+    unsigned long long number;
+    bool is_open = false;
+
+    while (ctl_tls_tls_read(answer, line, &text)) {
+        if (strcmp(line, "policy") == 0 &&
+            sscanf(text, "%255s %31s %lld", policy.domain, policy.type, &policy.changed_s) == 3) {
+            if (is_open)
+                puts(json ? "}" : "");
+            tls_begin_policy(&policy, json);
+            is_open = true;
+        } else if (strcmp(line, "count") == 0 && sscanf(text, "%63s %llu", name, &number) == 2) {
+            printf(json ? ", \"%s\": %llu" : " %s=%llu", name, number);
+        } else if (strcmp(line, "last") == 0 && sscanf(text, "%255s", policy.host) == 1) {
+            const char *reason = strchr(text, ' ') != NULL ? strchr(text, ' ') + 1 : "";
+            if (json) {
+                json_member(stdout, "last_host", policy.host);
+                json_member(stdout, "last_reason", reason);
+            } else {
+                printf(_("; the last failure: %s: %s"), policy.host, reason);
+            }
+        }
+    }
+    if (is_open)
+        puts(json ? "}" : "");
+}
+
+struct tls_options {
+    const char *file, *domain;
+    bool json, connect, refresh, failures;
+};
+
+static int tls_run(const struct config *config, const struct tls_options *options)
+{
+    struct error err;
+    FILE *answer;
+    enum control_result result =
+        options->failures
+            ? live_ask(config->control, &answer, &err, "tls failures")
+            : live_ask(config->control, &answer, &err, "tls show %s%s%s", options->domain,
+                       options->connect ? " connect" : "", options->refresh ? " refresh" : "");
+
+    if (result != CONTROL_ANSWERED) {
+        fprintf(stderr, "relayctl tls: %s\n",
+                result == CONTROL_DOWN ? _("relay-out does not run") : err.text);
+        return EX_UNAVAILABLE;
+    }
+    if (options->failures)
+        tls_show_failures(answer, options->json);
+    else if (options->json)
+        tls_show_json(answer);
+    else
+        tls_show_text(answer);
+    fclose(answer);
+    return EX_OK;
+}
+
+/* 0, or the exit status of who has been told all he wanted. */
+static int tls_parse(int argc, char **argv, struct tls_options *options, bool *done)
+{
+    static const struct option long_options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"json", no_argument, NULL, 'j'},
+        {"connect", no_argument, NULL, 'C'},
+        {"refresh", no_argument, NULL, 'r'},
+        {"failures", no_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int letter;
+
+    *done = true;
+    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
+        switch (letter) {
+        case 'c':
+            options->file = optarg;
+            break;
+        case 'j':
+            options->json = true;
+            break;
+        case 'C':
+            options->connect = true;
+            break;
+        case 'r':
+            options->refresh = true;
+            break;
+        case 'f':
+            options->failures = true;
+            break;
+        case 'h':
+            tls_help();
+            return EX_OK;
+        default:
+            return EX_USAGE;
+        }
+    }
+    options->domain = argv[optind];
+    if (argc - optind != !options->failures ||
+        (options->domain != NULL && strpbrk(options->domain, " \n") != NULL)) {
+        fprintf(stderr, _("relayctl tls: a domain is wanted, or --failures. See --help.\n"));
+        return EX_USAGE;
+    }
+    *done = false;
+    return EX_OK;
+}
+
+int tls_main(int argc, char **argv)
+{
+    struct tls_options options = {.file = config_default_file};
+    bool done;
+    int status = tls_parse(argc, argv, &options, &done);
+
+    if (done)
+        return status;
+    struct config *config = config_load(options.file, tls_report, NULL);
+    status = config != NULL ? tls_run(config, &options) : EX_CONFIG;
+    config_unref(config);
+    return status;
+}
