@@ -12,7 +12,7 @@
 
 static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-static void set_v6(struct address *address, const uint8_t ip[16])
+static void address_set_v6(struct address *address, const uint8_t ip[16])
 {
     memset(address, 0, sizeof *address);
     if (memcmp(ip, mapped_prefix, sizeof mapped_prefix) == 0) {
@@ -36,7 +36,7 @@ void address_from_sockaddr(struct address *address, const struct sockaddr *socka
     } else if (sockaddr->sa_family == AF_INET6) {
         struct sockaddr_in6 in6;
         memcpy(&in6, sockaddr, sizeof in6);
-        set_v6(address, in6.sin6_addr.s6_addr);
+        address_set_v6(address, in6.sin6_addr.s6_addr);
         address->port = ntohs(in6.sin6_port);
     }
 }
@@ -67,7 +67,7 @@ socklen_t address_to_sockaddr(const struct address *address, struct sockaddr_sto
     return sizeof in6;
 }
 
-static int parse_bare(struct address *address, const char *text)
+static int address_parse_bare(struct address *address, const char *text)
 {
     uint8_t ip[16];
     memset(address, 0, sizeof *address);
@@ -78,12 +78,12 @@ static int parse_bare(struct address *address, const char *text)
     }
     if (inet_pton(AF_INET6, text, ip) != 1)
         return -1;
-    set_v6(address, ip);
+    address_set_v6(address, ip);
     return 0;
 }
 
 /* Copies text[0..len) as a string of its own, when that fits. */
-static int cut(char *out, size_t size, const char *text, size_t len)
+static int address_cut(char *out, size_t size, const char *text, size_t len)
 {
     if (len >= size)
         return -1;
@@ -97,10 +97,10 @@ int address_parse_ip(struct address *address, const char *text)
     char bare[ADDRESS_TEXT_MAX];
     size_t len = strlen(text);
     if (len > 2 && text[0] == '[' && text[len - 1] == ']')
-        return cut(bare, sizeof bare, text + 1, len - 2) == 0 && strchr(bare, ':') != NULL
-                   ? parse_bare(address, bare)
+        return address_cut(bare, sizeof bare, text + 1, len - 2) == 0 && strchr(bare, ':') != NULL
+                   ? address_parse_bare(address, bare)
                    : -1;
-    return parse_bare(address, text);
+    return address_parse_bare(address, text);
 }
 
 static int address_parse_port(const char *text, uint16_t *port)
@@ -126,7 +126,8 @@ int address_parse_endpoint(struct address *address, const char *text, uint16_t d
     /* Several colons without brackets: an IPv6 address without a port. */
     if (colon != NULL && text[0] != '[' && strchr(colon + 1, ':') != NULL)
         colon = NULL;
-    if (cut(host, sizeof host, text, colon != NULL ? (size_t)(colon - text) : strlen(text)) != 0)
+    if (address_cut(host, sizeof host, text,
+                    colon != NULL ? (size_t)(colon - text) : strlen(text)) != 0)
         return -1;
     if (colon != NULL ? address_parse_port(colon + 1, &port) != 0 : default_port == 0)
         return -1;
@@ -182,7 +183,7 @@ struct network {
     unsigned bits;
 };
 
-static bool has_prefix(const uint8_t *ip, const uint8_t *prefix, unsigned bits)
+static bool address_has_prefix(const uint8_t *ip, const uint8_t *prefix, unsigned bits)
 {
     unsigned whole = bits / 8, rest = bits % 8;
     if (memcmp(ip, prefix, whole) != 0)
@@ -190,10 +191,11 @@ static bool has_prefix(const uint8_t *ip, const uint8_t *prefix, unsigned bits)
     return rest == 0 || ((ip[whole] ^ prefix[whole]) >> (8 - rest)) == 0;
 }
 
-static bool in_any(const struct address *address, const struct network *networks, size_t count)
+static bool address_in_any(const struct address *address, const struct network *networks,
+                           size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (has_prefix(address->ip, networks[i].prefix, networks[i].bits))
+        if (address_has_prefix(address->ip, networks[i].prefix, networks[i].bits))
             return true;
     }
     return false;
@@ -214,13 +216,13 @@ bool address_is_private(const struct address *address)
     static const uint8_t zero[15];
 
     if (address->family == AF_INET)
-        return in_any(address, v4, sizeof v4 / sizeof v4[0]);
+        return address_in_any(address, v4, sizeof v4 / sizeof v4[0]);
     if (address->family != AF_INET6)
         return true;
     /* "::" and "::1" */
     if (memcmp(address->ip, zero, sizeof zero) == 0 && address->ip[15] <= 1)
         return true;
-    return in_any(address, v6, sizeof v6 / sizeof v6[0]);
+    return address_in_any(address, v6, sizeof v6 / sizeof v6[0]);
 }
 
 struct address address_client_network(const struct address *address)

@@ -33,20 +33,20 @@ void cidr_set_free(struct cidr_set *set)
     free(set);
 }
 
-static unsigned family_bits(const struct address *address)
+static unsigned cidr_family_bits(const struct address *address)
 {
     return address->family == AF_INET ? 32 : 128;
 }
 
-static bool same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
+static bool cidr_same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
 {
     unsigned whole = bits / 8, rest = bits % 8;
     return memcmp(a, b, whole) == 0 && (rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0);
 }
 
-static bool is_clean(const struct cidr *cidr)
+static bool cidr_is_clean(const struct cidr *cidr)
 {
-    for (unsigned bit = cidr->bits; bit < family_bits(&cidr->network); bit++) {
+    for (unsigned bit = cidr->bits; bit < cidr_family_bits(&cidr->network); bit++) {
         if (cidr->network.ip[bit / 8] & (0x80 >> bit % 8))
             return false;
     }
@@ -68,7 +68,7 @@ static int cidr_parse(struct cidr *cidr, const char *text, struct error *err)
                   text);
         return -1;
     }
-    cidr->bits = family_bits(&cidr->network);
+    cidr->bits = cidr_family_bits(&cidr->network);
     if (slash == NULL)
         return 0;
     char *end;
@@ -79,7 +79,7 @@ static int cidr_parse(struct cidr *cidr, const char *text, struct error *err)
         return -1;
     }
     cidr->bits = (unsigned)bits;
-    if (!is_clean(cidr)) {
+    if (!cidr_is_clean(cidr)) {
         error_set(err, _("\"%s\": the address has bits set behind the prefix"), text);
         return -1;
     }
@@ -125,7 +125,7 @@ bool cidr_set_contains(const struct cidr_set *set, const struct address *address
     for (size_t i = 0; set != NULL && i < set->count; i++) {
         const struct cidr *item = &set->items[i];
         if (item->network.family == address->family &&
-            same_prefix(item->network.ip, address->ip, item->bits))
+            cidr_same_prefix(item->network.ip, address->ip, item->bits))
             return true;
     }
     return false;

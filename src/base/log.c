@@ -42,7 +42,7 @@ bool log_enabled(enum log_level level)
 }
 
 /* Room is always kept for the final newline. */
-static void add_raw(struct log_line *line, const char *bytes, size_t len)
+static void log_add_raw(struct log_line *line, const char *bytes, size_t len)
 {
     if (len > LOG_LINE_MAX - 1 - line->len)
         len = LOG_LINE_MAX - 1 - line->len;
@@ -51,11 +51,11 @@ static void add_raw(struct log_line *line, const char *bytes, size_t len)
 }
 
 /* All of it or nothing: a cut character or escape would be a forged one. */
-static bool add_whole(struct log_line *line, const char *bytes, size_t len)
+static bool log_add_whole(struct log_line *line, const char *bytes, size_t len)
 {
     if (len > LOG_LINE_MAX - 1 - line->len)
         return false;
-    add_raw(line, bytes, len);
+    log_add_raw(line, bytes, len);
     return true;
 }
 
@@ -65,7 +65,7 @@ static bool log_is_printable(unsigned char octet)
 }
 
 /* C1 controls (U+0080..U+009F) steer terminals as well as C0 ones do. */
-static bool is_c1(const char *text, size_t len)
+static bool log_is_c1(const char *text, size_t len)
 {
     return len == 2 && (unsigned char)text[0] == 0xc2 && (unsigned char)text[1] < 0xa0;
 }
@@ -90,14 +90,14 @@ static unsigned log_look_at(const char *text, size_t len)
     return found;
 }
 
-static void add_escaped(struct log_line *line, const char *text, size_t len, bool quoted)
+static void log_add_escaped(struct log_line *line, const char *text, size_t len, bool quoted)
 {
     char unit[5]; /* a character, or what stands for it */
     size_t unit_len;
 
     for (size_t at = 0, step; at < len; at += step) {
         step = utf8_character(text + at, len - at);
-        if (step == 0 || is_c1(text + at, step) ||
+        if (step == 0 || log_is_c1(text + at, step) ||
             (step == 1 && !log_is_printable((unsigned char)text[at]))) {
             unit_len = (size_t)snprintf(unit, sizeof unit, "\\x%02X", (unsigned char)text[at]);
             step = 1;
@@ -109,7 +109,7 @@ static void add_escaped(struct log_line *line, const char *text, size_t len, boo
             memcpy(unit, text + at, step);
             unit_len = step;
         }
-        if (!add_whole(line, unit, unit_len))
+        if (!log_add_whole(line, unit, unit_len))
             return;
     }
 }
@@ -137,32 +137,32 @@ void log_begin(struct log_line *line, enum log_level level, const char *text)
         return;
     if (log_is_of_journal()) {
         priority[1] = (char)('0' + level);
-        add_raw(line, priority, 3);
+        log_add_raw(line, priority, 3);
     }
-    add_raw(line, text, strlen(text));
+    log_add_raw(line, text, strlen(text));
 }
 
 void log_strn(struct log_line *line, const char *key, const char *value, size_t len)
 {
     if (!line->enabled)
         return;
-    add_raw(line, " ", 1);
-    add_raw(line, key, strlen(key));
-    add_raw(line, "=", 1);
+    log_add_raw(line, " ", 1);
+    log_add_raw(line, key, strlen(key));
+    log_add_raw(line, "=", 1);
     if (value == NULL) {
-        add_raw(line, "-", 1);
+        log_add_raw(line, "-", 1);
         return;
     }
     unsigned found = log_look_at(value, len);
     bool quotes = len == 0 || (found & LOG_QUOTED);
     if (quotes)
-        add_raw(line, "\"", 1);
+        log_add_raw(line, "\"", 1);
     if (found & LOG_ESCAPED)
-        add_escaped(line, value, len, quotes);
+        log_add_escaped(line, value, len, quotes);
     else
-        add_raw(line, value, len);
+        log_add_raw(line, value, len);
     if (quotes)
-        add_raw(line, "\"", 1);
+        log_add_raw(line, "\"", 1);
 }
 
 void log_str(struct log_line *line, const char *key, const char *value)
@@ -181,15 +181,15 @@ void log_int(struct log_line *line, const char *key, int64_t value)
     log_strn(line, key, number.data, number.len);
 }
 
-static void add_formatted(struct log_line *line, const char *format, va_list arguments)
+static void log_add_formatted(struct log_line *line, const char *format, va_list arguments)
 {
     char text[LOG_LINE_MAX];
     vsnprintf(text, sizeof text, format, arguments);
     size_t len = strlen(text);
     if (log_look_at(text, len) & LOG_ESCAPED)
-        add_escaped(line, text, len, false);
+        log_add_escaped(line, text, len, false);
     else
-        add_raw(line, text, len);
+        log_add_raw(line, text, len);
 }
 
 void log_text(struct log_line *line, const char *format, ...)
@@ -198,7 +198,7 @@ void log_text(struct log_line *line, const char *format, ...)
     if (!line->enabled)
         return;
     va_start(arguments, format);
-    add_formatted(line, format, arguments);
+    log_add_formatted(line, format, arguments);
     va_end(arguments);
 }
 
@@ -279,7 +279,7 @@ void log_write(enum log_level level, const char *format, ...)
     if (!line.enabled)
         return;
     va_start(arguments, format);
-    add_formatted(&line, format, arguments);
+    log_add_formatted(&line, format, arguments);
     va_end(arguments);
     log_end(&line);
 }

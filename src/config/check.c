@@ -13,7 +13,7 @@
 
 #define WORKERS_SPARE 8 /* for those who have no session with the backend (yet) */
 
-static bool has_family(const struct host_list *list, int family, size_t from)
+static bool check_has_family(const struct host_list *list, int family, size_t from)
 {
     for (size_t i = from; i < list->count; i++) {
         if (list->items[i].family == family)
@@ -25,7 +25,7 @@ static bool has_family(const struct host_list *list, int family, size_t from)
 static void check_source(struct load *load, const struct host_list *source, const char *option)
 {
     for (size_t i = 0; i < source->count; i++) {
-        if (has_family(source, source->items[i].family, i + 1))
+        if (check_has_family(source, source->items[i].family, i + 1))
             load_complain(load, NULL, option,
                           _("source takes one IPv4 and one IPv6 address at most"));
     }
@@ -39,7 +39,7 @@ static void check_backend(struct load *load, const struct config_backend *backen
     check_source(load, &backend->source, option);
 }
 
-static bool has_string(const struct string_list *list, const char *text)
+static bool check_has_string(const struct string_list *list, const char *text)
 {
     for (size_t i = 0; i < list->count; i++) {
         if (strcmp(list->items[i], text) == 0)
@@ -50,7 +50,7 @@ static bool has_string(const struct string_list *list, const char *text)
 
 /* Of several backends for one domain the last one has it. */
 /* While the backend answers all of its sessions slowly nobody new would be greeted. */
-static void warn_of_few_workers(struct load *load)
+static void check_warn_of_few_workers(struct load *load)
 {
     const struct config_in *in = &load->config->in;
     const struct config_backend *backends = in->backends.items;
@@ -66,16 +66,16 @@ static void warn_of_few_workers(struct load *load)
             (long long)in->workers, (long long)sessions, (long long)(sessions + WORKERS_SPARE));
 }
 
-static void warn_of_shared_domain(struct load *load, size_t backend, size_t domain)
+static void check_warn_of_shared_domain(struct load *load, size_t backend, size_t domain)
 {
     const struct config_in *in = &load->config->in;
     const struct config_backend *backends = in->backends.items;
     const char *name = backends[backend].domains.items[domain];
     char option[64], place[80];
-    bool shared = has_string(&in->domains, name);
+    bool shared = check_has_string(&in->domains, name);
 
     for (size_t i = 0; i < backend && !shared; i++)
-        shared = has_string(&backends[i].domains, name);
+        shared = check_has_string(&backends[i].domains, name);
     if (!shared)
         return;
     snprintf(option, sizeof option, "in.backends[%zu].domains", backend);
@@ -89,13 +89,13 @@ static void warn_of_shared_domain(struct load *load, size_t backend, size_t doma
               name);
 }
 
-static void warn_of_shared_domains(struct load *load)
+static void check_warn_of_shared_domains(struct load *load)
 {
     const struct config_backend *backends = load->config->in.backends.items;
 
     for (size_t i = 0; i < load->config->in.backends.count; i++) {
         for (size_t j = 0; j < backends[i].domains.count; j++)
-            warn_of_shared_domain(load, i, j);
+            check_warn_of_shared_domain(load, i, j);
     }
 }
 
@@ -152,7 +152,7 @@ static void check_backends(struct load *load)
 }
 
 /* A certificate is for a name; few are for an address. */
-static bool lacks_name(const struct config_out *out, const struct config_route *route)
+static bool check_lacks_name(const struct config_out *out, const struct config_route *route)
 {
     struct endpoint endpoint;
     struct error err;
@@ -170,7 +170,7 @@ static bool lacks_name(const struct config_out *out, const struct config_route *
 
 static void check_route(struct load *load, const struct config_route *route, const char *option)
 {
-    if (lacks_name(&load->config->out, route))
+    if (check_lacks_name(&load->config->out, route))
         load_complain(load, NULL, option, _("tls = \"verify\" at an IP address needs tls_name"));
     if (route->tls == CONFIG_OUT_TLS_DANE && !load->config->dns.validate)
         load_complain(load, NULL, option, _("tls = \"dane\" needs dns.validate"));
@@ -307,7 +307,7 @@ static void check_dnsbl(struct load *load)
     }
 }
 
-static void advise_on_in(struct load *load)
+static void check_advise_on_in(struct load *load)
 {
     const struct config_in *in = &load->config->in;
 
@@ -318,7 +318,7 @@ static void advise_on_in(struct load *load)
 }
 
 /* The mail server behind relay-in is who sends by relay-out. */
-static void advise_on_allow(struct load *load)
+static void check_advise_on_allow(struct load *load)
 {
     const struct config *config = load->config;
     const struct host_list *hosts = &config->in.backend.hosts;
@@ -336,7 +336,7 @@ static void advise_on_allow(struct load *load)
 }
 
 /* A listener that the internet can reach. */
-static void advise_on_out(struct load *load)
+static void check_advise_on_out(struct load *load)
 {
     const struct listen_list *listen = &load->config->out.listen;
     char text[ADDRESS_TEXT_MAX];
@@ -389,14 +389,14 @@ void check_settings(struct load *load)
         check_tls(load, "out.listen_tls", &config->out.listen_tls.tls, NULL);
     if (config->parts & CONFIG_PART_IN) {
         check_backends(load);
-        warn_of_few_workers(load);
-        warn_of_shared_domains(load);
-        advise_on_in(load);
+        check_warn_of_few_workers(load);
+        check_warn_of_shared_domains(load);
+        check_advise_on_in(load);
     }
     if (config->parts & CONFIG_PART_OUT) {
         check_out(load);
-        advise_on_out(load);
-        advise_on_allow(load);
+        check_advise_on_out(load);
+        check_advise_on_allow(load);
     }
     if (strchr(config->hostname, '.') == NULL && !load_is_wrong(load, "hostname"))
         load_advise(load, config_lookup(&load->file, "hostname"), "hostname",

@@ -36,14 +36,14 @@ struct rows {
     const char *prefix;
 };
 
-static const char *full_path(const struct rows *rows, const struct option *option,
-                             char out[OPTION_PATH_MAX])
+static const char *config_full_path(const struct rows *rows, const struct option *option,
+                                    char out[OPTION_PATH_MAX])
 {
     snprintf(out, OPTION_PATH_MAX, "%s%s", rows->prefix, option->path);
     return out;
 }
 
-static const char *type_name(const config_setting_t *setting)
+static const char *config_type_name(const config_setting_t *setting)
 {
     switch (config_setting_type(setting)) {
     case CONFIG_TYPE_GROUP:
@@ -62,23 +62,23 @@ static const char *type_name(const config_setting_t *setting)
     }
 }
 
-static void complain_type(struct load *load, const struct rows *rows,
-                          const config_setting_t *setting, const struct option *option)
+static void config_complain_type(struct load *load, const struct rows *rows,
+                                 const config_setting_t *setting, const struct option *option)
 {
     char wanted[256], path[OPTION_PATH_MAX];
-    load_complain(load, setting, full_path(rows, option, path), _("found %s; expected %s"),
-                  type_name(setting), option_expected(option, wanted, sizeof wanted));
+    load_complain(load, setting, config_full_path(rows, option, path), _("found %s; expected %s"),
+                  config_type_name(setting), option_expected(option, wanted, sizeof wanted));
 }
 
-static bool takes_number(const struct option *option)
+static bool config_takes_number(const struct option *option)
 {
     return option->type == OPTION_INTEGER || option->type == OPTION_DURATION ||
            option->type == OPTION_SIZE || option->type == OPTION_DURATIONS;
 }
 
 /* The value as option_set() wants it: text. NULL when the type does not fit. */
-static const char *scalar_text(const config_setting_t *setting, const struct option *option,
-                               char *out, size_t size)
+static const char *config_scalar_text(const config_setting_t *setting, const struct option *option,
+                                      char *out, size_t size)
 {
     switch (config_setting_type(setting)) {
     case CONFIG_TYPE_STRING:
@@ -89,7 +89,7 @@ static const char *scalar_text(const config_setting_t *setting, const struct opt
         return config_setting_get_bool(setting) == CONFIG_TRUE ? "true" : "false";
     case CONFIG_TYPE_INT:
     case CONFIG_TYPE_INT64:
-        if (!takes_number(option))
+        if (!config_takes_number(option))
             return NULL;
         snprintf(out, size, "%lld", config_setting_get_int64(setting));
         return out;
@@ -100,8 +100,9 @@ static const char *scalar_text(const config_setting_t *setting, const struct opt
 
 /* `prefix` is what the names of `table` start with there, `before` what stands before them in the
  * file. */
-static void check_names(struct load *load, config_setting_t *group, const struct option_rows *table,
-                        const char *prefix, const char *before)
+static void config_check_names(struct load *load, config_setting_t *group,
+                               const struct option_rows *table, const char *prefix,
+                               const char *before)
 {
     char path[OPTION_PATH_MAX], near[OPTION_PATH_MAX], shown[2 * OPTION_PATH_MAX];
     for (int i = 0; i < config_setting_length(group); i++) {
@@ -114,10 +115,10 @@ static void check_names(struct load *load, config_setting_t *group, const struct
         case OPTION_KIND_GROUP:
             if (config_setting_is_group(setting)) {
                 strncat(path, ".", sizeof path - strlen(path) - 1);
-                check_names(load, setting, table, path, before);
+                config_check_names(load, setting, table, path, before);
             } else {
                 load_complain(load, setting, shown, _("found %s; expected a group in braces"),
-                              type_name(setting));
+                              config_type_name(setting));
             }
             break;
         case OPTION_KIND_NONE:
@@ -131,8 +132,8 @@ static void check_names(struct load *load, config_setting_t *group, const struct
 }
 
 /* ".com" takes mail for more domains than anybody has. */
-static void warn_of_domain(struct load *load, const struct option *option, const char *text,
-                           const char *file, unsigned line, const char *path)
+static void config_warn_of_domain(struct load *load, const struct option *option, const char *text,
+                                  const char *file, unsigned line, const char *path)
 {
     char reason[ERROR_TEXT_MAX];
 
@@ -143,31 +144,32 @@ static void warn_of_domain(struct load *load, const struct option *option, const
     load_warn_at(load, file, line, path, reason);
 }
 
-static void load_value(struct load *load, const struct rows *rows, const config_setting_t *setting,
-                       const struct option *option)
+static void config_load_value(struct load *load, const struct rows *rows,
+                              const config_setting_t *setting, const struct option *option)
 {
     char number[32], path[OPTION_PATH_MAX];
     struct error err;
-    const char *text = scalar_text(setting, option, number, sizeof number);
+    const char *text = config_scalar_text(setting, option, number, sizeof number);
     if (text == NULL)
-        complain_type(load, rows, setting, option);
+        config_complain_type(load, rows, setting, option);
     else if (option_set(option, rows->base, text, load->folder, &err) != 0)
-        load_complain(load, setting, full_path(rows, option, path), "%s", err.text);
+        load_complain(load, setting, config_full_path(rows, option, path), "%s", err.text);
     else
-        warn_of_domain(load, option, text, config_setting_source_file(setting),
-                       config_setting_source_line(setting), full_path(rows, option, path));
+        config_warn_of_domain(load, option, text, config_setting_source_file(setting),
+                              config_setting_source_line(setting),
+                              config_full_path(rows, option, path));
 }
 
 /* A value a line, comments from '#': Haraka's host_list and ACL files as they are. */
-static void read_lines(struct load *load, const struct rows *rows, FILE *file, const char *name,
-                       const struct option *option)
+static void config_read_lines(struct load *load, const struct rows *rows, FILE *file,
+                              const char *name, const struct option *option)
 {
     char *line = NULL, path[OPTION_PATH_MAX];
     size_t size = 0;
     ssize_t len;
     struct error err;
 
-    full_path(rows, option, path);
+    config_full_path(rows, option, path);
     for (unsigned number = 1; (len = getline(&line, &size, file)) >= 0; number++) {
         const char *problem = source_line_problem(line, (size_t)len);
         const char *text = value_trim(line);
@@ -176,28 +178,28 @@ static void read_lines(struct load *load, const struct rows *rows, FILE *file, c
         else if (text[0] != '\0' && option_set(option, rows->base, text, load->folder, &err) != 0)
             load_complain_at(load, name, number, path, err.text);
         else
-            warn_of_domain(load, option, text, name, number, path);
+            config_warn_of_domain(load, option, text, name, number, path);
     }
     free(line);
 }
 
-static void load_file_of_lines(struct load *load, const struct rows *rows,
-                               const config_setting_t *setting, const struct option *option)
+static void config_load_file_of_lines(struct load *load, const struct rows *rows,
+                                      const config_setting_t *setting, const struct option *option)
 {
     char *name = NULL, path[OPTION_PATH_MAX];
     struct error err;
     const char *text = config_setting_get_string(setting);
     FILE *file = NULL;
 
-    full_path(rows, option, path);
+    config_full_path(rows, option, path);
     if (text == NULL) {
-        complain_type(load, rows, setting, option);
+        config_complain_type(load, rows, setting, option);
     } else if (value_set_file(&name, text, load->folder, &err) != 0) {
         load_complain(load, setting, path, "%s", err.text);
     } else if (text[0] != '\0' && (file = fopen(name, "re")) == NULL) {
         load_complain(load, setting, path, _("cannot read %s: %s"), name, strerror(errno));
     } else if (file != NULL) {
-        read_lines(load, rows, file, name, option);
+        config_read_lines(load, rows, file, name, option);
         if (ferror(file))
             load_complain(load, setting, path, _("cannot read %s: %s"), name, strerror(errno));
         fclose(file);
@@ -205,43 +207,43 @@ static void load_file_of_lines(struct load *load, const struct rows *rows,
     free(name);
 }
 
-static void load_rows(struct load *load, const struct rows *rows);
+static void config_load_rows(struct load *load, const struct rows *rows);
 
 /* Checks that follow may look at every text. */
-static void fill_text(const struct option *option, void *place)
+static void config_fill_text(const struct option *option, void *place)
 {
     if (option->type <= OPTION_FOLDER && *(char **)place == NULL)
         *(char **)place = strdup("");
 }
 
-static void fill_texts(const struct option_rows *rows, void *base)
+static void config_fill_texts(const struct option_rows *rows, void *base)
 {
     for (size_t i = 0; i < rows->count; i++)
-        fill_text(&rows->rows[i], option_place(&rows->rows[i], base));
+        config_fill_text(&rows->rows[i], option_place(&rows->rows[i], base));
 }
 
 /* A group of names that are checked here, because they are only known by the row. */
-static void load_group(struct load *load, const struct rows *rows, config_setting_t *setting,
-                       const struct option *option, void *place, const char *suffix)
+static void config_load_group(struct load *load, const struct rows *rows, config_setting_t *setting,
+                              const struct option *option, void *place, const char *suffix)
 {
     char path[OPTION_PATH_MAX], prefix[OPTION_PATH_MAX + 16];
 
     if (!config_setting_is_group(setting)) {
         /* The look at its names may have said it already. */
-        if (!load_is_wrong(load, full_path(rows, option, path)))
-            complain_type(load, rows, setting, option);
-        fill_texts(option_rows(option), place);
+        if (!load_is_wrong(load, config_full_path(rows, option, path)))
+            config_complain_type(load, rows, setting, option);
+        config_fill_texts(option_rows(option), place);
         return;
     }
-    snprintf(prefix, sizeof prefix, "%s%s.", full_path(rows, option, path), suffix);
+    snprintf(prefix, sizeof prefix, "%s%s.", config_full_path(rows, option, path), suffix);
     const struct rows below = {option_rows(option), place, setting, prefix};
     if (option->type == OPTION_GROUPS)
-        check_names(load, setting, below.table, "", prefix);
-    load_rows(load, &below);
+        config_check_names(load, setting, below.table, "", prefix);
+    config_load_rows(load, &below);
 }
 
-static void load_groups_item(struct load *load, const struct rows *rows, config_setting_t *item,
-                             const struct option *option)
+static void config_load_groups_item(struct load *load, const struct rows *rows,
+                                    config_setting_t *item, const struct option *option)
 {
     char suffix[16];
     const struct config_list *list = option_place(option, rows->base);
@@ -249,33 +251,33 @@ static void load_groups_item(struct load *load, const struct rows *rows, config_
 
     snprintf(suffix, sizeof suffix, "[%zu]", list->count - 1);
     if (place != NULL)
-        load_group(load, rows, item, option, place, suffix);
+        config_load_group(load, rows, item, option, place, suffix);
     else
         load_complain(load, item, option->path, "%s", _("out of memory"));
 }
 
-static void load_list(struct load *load, const struct rows *rows, config_setting_t *setting,
-                      const struct option *option)
+static void config_load_list(struct load *load, const struct rows *rows, config_setting_t *setting,
+                             const struct option *option)
 {
     char path[OPTION_PATH_MAX];
 
     if (config_setting_type(setting) == CONFIG_TYPE_STRING && option->type != OPTION_GROUPS) {
-        load_value(load, rows, setting, option);
+        config_load_value(load, rows, setting, option);
         return;
     }
     if (!config_setting_is_array(setting) && !config_setting_is_list(setting)) {
-        complain_type(load, rows, setting, option);
+        config_complain_type(load, rows, setting, option);
         return;
     }
     if (config_setting_length(setting) == 0 && !option_may_be_empty(option))
-        load_complain(load, setting, full_path(rows, option, path),
+        load_complain(load, setting, config_full_path(rows, option, path),
                       _("the list is empty; at least one is needed"));
     for (int i = 0; i < config_setting_length(setting); i++) {
         config_setting_t *item = config_setting_get_elem(setting, (unsigned)i);
         if (option->type == OPTION_GROUPS)
-            load_groups_item(load, rows, item, option);
+            config_load_groups_item(load, rows, item, option);
         else
-            load_value(load, rows, item, option);
+            config_load_value(load, rows, item, option);
     }
 }
 
@@ -287,25 +289,26 @@ unsigned config_part_of(const char *path)
                                            : 0;
 }
 
-static bool is_demanded(const struct load *load, const struct rows *rows,
-                        const struct option *option)
+static bool config_is_demanded(const struct load *load, const struct rows *rows,
+                               const struct option *option)
 {
     unsigned part = rows->prefix[0] == '\0' ? config_part_of(option->path) : 0;
     return part == 0 || (load->config->parts & part);
 }
 
-static void load_default(struct load *load, const struct rows *rows, const struct option *option)
+static void config_load_default(struct load *load, const struct rows *rows,
+                                const struct option *option)
 {
     char path[OPTION_PATH_MAX], wanted[256];
     struct error err;
 
-    full_path(rows, option, path);
-    if (option->fallback == NULL && !is_demanded(load, rows, option))
+    config_full_path(rows, option, path);
+    if (option->fallback == NULL && !config_is_demanded(load, rows, option))
         return;
     if (option->fallback == NULL && option->type == OPTION_GROUP) {
         const struct rows below = {option_rows(option), option_place(option, rows->base), NULL,
                                    strcat(path, ".")};
-        load_rows(load, &below);
+        config_load_rows(load, &below);
     } else if (option->fallback == NULL) {
         load_complain(load, rows->group, path, _("it must be set; expected %s"),
                       option_expected(option, wanted, sizeof wanted));
@@ -315,39 +318,40 @@ static void load_default(struct load *load, const struct rows *rows, const struc
     }
 }
 
-static void load_option(struct load *load, const struct rows *rows, const struct option *option)
+static void config_load_option(struct load *load, const struct rows *rows,
+                               const struct option *option)
 {
     config_setting_t *setting =
         rows->group != NULL ? config_setting_lookup(rows->group, option->path) : NULL;
     void *place = option_place(option, rows->base);
 
     if (setting == NULL) {
-        load_default(load, rows, option);
+        config_load_default(load, rows, option);
     } else if (option->type == OPTION_GROUP) {
         *(bool *)place = true;
-        load_group(load, rows, setting, option, place, "");
+        config_load_group(load, rows, setting, option, place, "");
     } else if (option_is_file_of_lines(option)) {
-        load_file_of_lines(load, rows, setting, option);
+        config_load_file_of_lines(load, rows, setting, option);
     } else if (option_is_list(option)) {
-        load_list(load, rows, setting, option);
+        config_load_list(load, rows, setting, option);
     } else {
-        load_value(load, rows, setting, option);
+        config_load_value(load, rows, setting, option);
     }
 }
 
-static void load_rows(struct load *load, const struct rows *rows)
+static void config_load_rows(struct load *load, const struct rows *rows)
 {
     for (size_t i = 0; i < rows->table->count; i++) {
         const struct option *option = &rows->table->rows[i];
         unsigned before = load->errors + load->overlooked;
-        load_option(load, rows, option);
+        config_load_option(load, rows, option);
         if (load->errors + load->overlooked > before)
-            fill_text(option, option_place(option, rows->base));
+            config_fill_text(option, option_place(option, rows->base));
     }
 }
 
 /* Those asked for, and those that are there. */
-static unsigned find_parts(struct load *load, unsigned parts)
+static unsigned config_find_parts(struct load *load, unsigned parts)
 {
     if (config_lookup(&load->file, "in") != NULL)
         parts |= CONFIG_PART_IN;
@@ -357,7 +361,7 @@ static unsigned find_parts(struct load *load, unsigned parts)
 }
 
 /* Editors of documents make them, and all of them begin with these octets in UTF-8. */
-static bool has_typographic_marks(const char *name, unsigned number)
+static bool config_has_typographic_marks(const char *name, unsigned number)
 {
     FILE *file = fopen(name, "re");
     char *line = NULL;
@@ -372,7 +376,7 @@ static bool has_typographic_marks(const char *name, unsigned number)
     return found;
 }
 
-static int read_file(struct load *load)
+static int config_parse_file(struct load *load)
 {
     static const char byte_order_mark[] = BYTE_ORDER_MARK;
     char first[sizeof byte_order_mark] = "";
@@ -397,20 +401,20 @@ static int read_file(struct load *load)
     const char *wrong = config_error_file(&load->file);
     unsigned line = (unsigned)config_error_line(&load->file);
     load_complain_at(load, wrong, line, "",
-                     has_typographic_marks(wrong != NULL ? wrong : load->name, line)
+                     config_has_typographic_marks(wrong != NULL ? wrong : load->name, line)
                          ? _("syntax error: the quotation marks are not plain ones (\")")
                          : config_error_text(&load->file));
     return -1;
 }
 
-static char *folder_of(const char *file)
+static char *config_folder_of(const char *file)
 {
     const char *slash = strrchr(file, '/');
     return slash != NULL && slash != file ? strndup(file, (size_t)(slash - file)) : strdup("/");
 }
 
 /* Symbolic links stay: what stands beside the link is meant, not beside what it points to. */
-static char *absolute_name(const char *file)
+static char *config_absolute_name(const char *file)
 {
     char *folder = file[0] != '/' ? getcwd(NULL, 0) : NULL;
     char *name = folder != NULL || file[0] == '/' ? value_absolute(file, folder) : NULL;
@@ -423,7 +427,7 @@ struct config *config_load(const char *file, config_report *report, void *contex
     return config_load_for(file, 0, report, context);
 }
 
-static void free_texts(struct string_list *list)
+static void config_free_texts(struct string_list *list)
 {
     for (size_t i = 0; i < list->count; i++)
         free(list->items[i]);
@@ -431,7 +435,7 @@ static void free_texts(struct string_list *list)
 }
 
 /* "FILE:LINE" of a setting; NULL when it is not there. The caller frees it. */
-static char *place_of(const struct load *load, const char *path)
+static char *config_place_of(const struct load *load, const char *path)
 {
     const config_setting_t *setting = config_lookup(&load->file, path);
     char *place = NULL;
@@ -457,22 +461,22 @@ struct config *config_load_for(const char *file, unsigned parts, config_report *
     }
     atomic_init(&counted->references, 1);
     load.config = &counted->config;
-    load.config->file = absolute_name(file);
-    load.folder = load.config->file != NULL ? folder_of(load.config->file) : NULL;
+    load.config->file = config_absolute_name(file);
+    load.folder = load.config->file != NULL ? config_folder_of(load.config->file) : NULL;
     config_init(&load.file);
     if (load.folder == NULL) {
         load_complain(&load, NULL, "", "%s", strerror(errno));
-    } else if (read_file(&load) == 0) {
+    } else if (config_parse_file(&load) == 0) {
         const struct rows rows = {&options, load.config, config_root_setting(&load.file), ""};
-        load.config->parts = find_parts(&load, parts);
-        check_names(&load, rows.group, &options, "", "");
-        load_rows(&load, &rows);
-        load.config->certificates_place = place_of(&load, "tls.certificates");
+        load.config->parts = config_find_parts(&load, parts);
+        config_check_names(&load, rows.group, &options, "", "");
+        config_load_rows(&load, &rows);
+        load.config->certificates_place = config_place_of(&load, "tls.certificates");
         check_settings(&load);
     }
     config_destroy(&load.file);
     free(load.folder);
-    free_texts(&load.wrong);
+    config_free_texts(&load.wrong);
     if (load.errors == 0)
         return load.config;
     config_unref(load.config);
@@ -491,8 +495,8 @@ void config_unref(struct config *config)
     if (config == NULL || atomic_fetch_sub(&counted->references, 1) != 1)
         return;
     option_free_rows(&options, config);
-    free_texts(&config->warnings);
-    free_texts(&config->advice);
+    config_free_texts(&config->warnings);
+    config_free_texts(&config->advice);
     free(config->certificates_place);
     free(config->file);
     free(counted);

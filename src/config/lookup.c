@@ -58,14 +58,14 @@ enum option_kind option_kind_of(const struct option_rows *rows, const char *path
     return OPTION_KIND_NONE;
 }
 
-static size_t smallest(size_t a, size_t b, size_t c)
+static size_t lookup_smallest(size_t a, size_t b, size_t c)
 {
     size_t ab = a < b ? a : b;
     return ab < c ? ab : c;
 }
 
 /* Levenshtein's distance. */
-static size_t distance(const char *a, const char *b)
+static size_t lookup_distance(const char *a, const char *b)
 {
     size_t row[OPTION_PATH_MAX], b_len = strlen(b);
     if (b_len >= OPTION_PATH_MAX)
@@ -77,7 +77,8 @@ static size_t distance(const char *a, const char *b)
         row[0] = i;
         for (size_t j = 1; j <= b_len; j++) {
             size_t above = row[j];
-            row[j] = smallest(above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1] ? 1 : 0));
+            row[j] = lookup_smallest(above + 1, row[j - 1] + 1,
+                                     diagonal + (a[i - 1] != b[j - 1] ? 1 : 0));
             diagonal = above;
         }
     }
@@ -85,27 +86,27 @@ static size_t distance(const char *a, const char *b)
 }
 
 /* The best so far, over all rows below `prefix`. */
-static void seek_nearest(const struct option_rows *rows, const char *prefix, const char *path,
-                         size_t *best, char out[OPTION_PATH_MAX])
+static void lookup_seek_nearest(const struct option_rows *rows, const char *prefix,
+                                const char *path, size_t *best, char out[OPTION_PATH_MAX])
 {
     for (size_t i = 0; i < rows->count; i++) {
         const struct option *row = &rows->rows[i];
         char candidate[OPTION_PATH_MAX], below[OPTION_PATH_MAX];
         snprintf(candidate, sizeof candidate, "%s%s", prefix, row->path);
-        size_t edits = distance(path, candidate);
+        size_t edits = lookup_distance(path, candidate);
         if (edits < *best) {
             *best = edits;
             snprintf(out, OPTION_PATH_MAX, "%s", candidate);
         }
         if (row->type == OPTION_GROUP &&
             snprintf(below, sizeof below, "%s.", candidate) < OPTION_PATH_MAX)
-            seek_nearest(option_rows(row), below, path, best, out);
+            lookup_seek_nearest(option_rows(row), below, path, best, out);
     }
 }
 
 bool option_nearest(const struct option_rows *rows, const char *path, char out[OPTION_PATH_MAX])
 {
     size_t best = NEAR_ENOUGH + 1;
-    seek_nearest(rows, "", path, &best, out);
+    lookup_seek_nearest(rows, "", path, &best, out);
     return best <= NEAR_ENOUGH;
 }

@@ -61,7 +61,7 @@ static void print_durations(const struct duration_list *list, FILE *out)
 }
 
 /* Files of lines stand in the list that they add to; a group that is not there is left out. */
-static bool is_printed(const struct option *option, const void *base)
+static bool print_is_printed(const struct option *option, const void *base)
 {
     return !option_is_file_of_lines(option) &&
            (option->type != OPTION_GROUP || *(const bool *)option_place(option, base));
@@ -70,7 +70,7 @@ static bool is_printed(const struct option *option, const void *base)
 static void print_rows(const struct option_rows *rows, const void *base, FILE *out)
 {
     for (size_t i = 0; i < rows->count; i++) {
-        if (!is_printed(&rows->rows[i], base))
+        if (!print_is_printed(&rows->rows[i], base))
             continue;
         fprintf(out, "%s = ", rows->rows[i].path);
         option_print(&rows->rows[i], base, out);
@@ -154,7 +154,7 @@ void option_print(const struct option *option, const void *base, FILE *out)
 }
 
 /* Octets of the group that both paths begin with, its last dot included. */
-static size_t shared_group(const char *a, const char *b)
+static size_t print_shared_group(const char *a, const char *b)
 {
     size_t shared = 0;
     for (size_t i = 0; a[i] != '\0' && a[i] == b[i]; i++) {
@@ -164,7 +164,7 @@ static size_t shared_group(const char *a, const char *b)
     return shared;
 }
 
-static int count_dots(const char *text)
+static int print_count_dots(const char *text)
 {
     int dots = 0;
     for (; *text != '\0'; text++)
@@ -173,11 +173,11 @@ static int count_dots(const char *text)
 }
 
 /* Closes the groups of `before` that `path` is not in, and opens those of `path`. */
-static void change_groups(const char *before, const char *path, FILE *out)
+static void print_change_groups(const char *before, const char *path, FILE *out)
 {
-    size_t shared = shared_group(before, path);
-    int depth = count_dots(before);
-    for (int close = count_dots(before + shared); close > 0; close--)
+    size_t shared = print_shared_group(before, path);
+    int depth = print_count_dots(before);
+    for (int close = print_count_dots(before + shared); close > 0; close--)
         fprintf(out, "%*s};\n", 2 * --depth, "");
     for (const char *at = path + shared, *dot; (dot = strchr(at, '.')) != NULL; at = dot + 1)
         fprintf(out, "%*s%.*s = {\n", 2 * depth++, "", (int)(dot - at), at);
@@ -190,15 +190,15 @@ void config_print(const struct config *config, FILE *out)
         const struct option *option = &options.rows[i];
         const char *path = option->path, *name = strrchr(path, '.');
         unsigned part = config_part_of(path);
-        if (!is_printed(option, config) || (part != 0 && !(config->parts & part)))
+        if (!print_is_printed(option, config) || (part != 0 && !(config->parts & part)))
             continue;
-        change_groups(before, path, out);
-        fprintf(out, "%*s%s = ", 2 * count_dots(path), "", name != NULL ? name + 1 : path);
+        print_change_groups(before, path, out);
+        fprintf(out, "%*s%s = ", 2 * print_count_dots(path), "", name != NULL ? name + 1 : path);
         option_print(option, config, out);
         fputs(";\n", out);
         before = path;
     }
-    change_groups(before, "", out);
+    print_change_groups(before, "", out);
 }
 
 static char *print_value(const struct option *option, const void *base)
@@ -239,7 +239,7 @@ void config_print_changed(const struct config *config, FILE *out)
     for (size_t i = 0; i < options.count; i++) {
         const struct option *option = &options.rows[i];
         unsigned part = config_part_of(option->path);
-        if (!is_printed(option, config) || (part != 0 && !(config->parts & part)))
+        if (!print_is_printed(option, config) || (part != 0 && !(config->parts & part)))
             continue;
         char *is = print_value(option, config), *was = print_default(option, "/");
         if (is != NULL && (was == NULL || strcmp(is, was) != 0))
@@ -264,7 +264,7 @@ void config_report_restarts(const struct config *before, const struct config *af
     }
 }
 
-static bool is_row_of(const struct option *row, const struct option *group)
+static bool print_is_row_of(const struct option *row, const struct option *group)
 {
     if (group->type != OPTION_GROUP && group->type != OPTION_GROUPS)
         return false;
@@ -273,10 +273,10 @@ static bool is_row_of(const struct option *row, const struct option *group)
 }
 
 /* The first group that has this row, so that shared ones are explained once. */
-static const struct option *first_with_row(const struct option *row)
+static const struct option *print_first_with_row(const struct option *row)
 {
     for (size_t i = 0; i < options.count; i++) {
-        if (is_row_of(row, &options.rows[i]))
+        if (print_is_row_of(row, &options.rows[i]))
             return &options.rows[i];
     }
     return NULL;
@@ -290,7 +290,7 @@ static void print_sentences(const char *text, FILE *out)
     fprintf(out, "%s\n", text);
 }
 
-static void describe(const struct option *option, const char *prefix, FILE *out)
+static void print_describe(const struct option *option, const char *prefix, FILE *out)
 {
     char wanted[256];
     fprintf(out, ".It Cm %s%s\n", prefix, option->path);
@@ -307,7 +307,7 @@ static void describe(const struct option *option, const char *prefix, FILE *out)
                     : "");
 }
 
-static void describe_group(const struct option *group, FILE *out)
+static void print_describe_group(const struct option *group, FILE *out)
 {
     const struct option_rows *rows = option_rows(group);
     const struct option *shared = NULL;
@@ -315,15 +315,15 @@ static void describe_group(const struct option *group, FILE *out)
 
     snprintf(prefix, sizeof prefix, "%s.", group->path);
     for (size_t i = 0; i < rows->count; i++) {
-        const struct option *first = first_with_row(&rows->rows[i]);
+        const struct option *first = print_first_with_row(&rows->rows[i]);
         if (first != group)
             shared = first;
     }
     if (shared != NULL)
         fprintf(out, "The settings of %s hold here as well.\n", shared->path);
     for (size_t i = 0; i < rows->count; i++) {
-        if (first_with_row(&rows->rows[i]) == group)
-            describe(&rows->rows[i], prefix, out);
+        if (print_first_with_row(&rows->rows[i]) == group)
+            print_describe(&rows->rows[i], prefix, out);
     }
 }
 
@@ -331,8 +331,8 @@ void config_print_manual(FILE *out)
 {
     for (size_t i = 0; i < options.count; i++) {
         const struct option *option = &options.rows[i];
-        describe(option, "", out);
+        print_describe(option, "", out);
         if (option->type == OPTION_GROUP || option->type == OPTION_GROUPS)
-            describe_group(option, out);
+            print_describe_group(option, out);
     }
 }

@@ -162,7 +162,8 @@ void load_advise(struct load *load, const config_setting_t *setting, const char 
 }
 
 /* libconfig 1.5 cuts plain numbers to 32 bits without a word. */
-static const char *check_number(struct load *load, const char *file, unsigned line, const char *at)
+static const char *load_check_number(struct load *load, const char *file, unsigned line,
+                                     const char *at)
 {
     char *end, text[64];
     errno = 0;
@@ -178,8 +179,8 @@ static const char *check_number(struct load *load, const char *file, unsigned li
 
 enum source_state { SOURCE_CODE, SOURCE_STRING, SOURCE_COMMENT };
 
-static enum source_state check_line(struct load *load, const char *file, unsigned line,
-                                    const char *at, enum source_state state)
+static enum source_state load_check_line(struct load *load, const char *file, unsigned line,
+                                         const char *at, enum source_state state)
 {
     while (*at != '\0') {
         if (state == SOURCE_STRING) {
@@ -201,7 +202,7 @@ static enum source_state check_line(struct load *load, const char *file, unsigne
             state = SOURCE_STRING;
             at++;
         } else if (*at >= '0' && *at <= '9') {
-            at = check_number(load, file, line, at);
+            at = load_check_number(load, file, line, at);
         } else {
             size_t name = strspn(at, NAME_OCTETS);
             at += name > 0 ? name + strspn(at + name, NAME_OCTETS "0123456789-") : 1;
@@ -224,7 +225,7 @@ const char *source_line_problem(const char *text, size_t len)
 }
 
 /* libconfig skips no byte order mark; that of the main file is taken off for it. */
-static bool begins_with_mark(const char *text)
+static bool load_begins_with_mark(const char *text)
 {
     return strncmp(text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0;
 }
@@ -232,8 +233,8 @@ static bool begins_with_mark(const char *text)
 static int source_check_source(struct load *load, const char *file, unsigned depth);
 
 /* Of an @include line: 1 when it is none, 0 when the file is fine, else -1. */
-static int check_include(struct load *load, const char *file, unsigned line, const char *text,
-                         unsigned depth)
+static int load_check_include(struct load *load, const char *file, unsigned line, const char *text,
+                              unsigned depth)
 {
     char name[PATH_MAX];
     int used = 0;
@@ -277,16 +278,16 @@ static int source_check_source(struct load *load, const char *file, unsigned dep
     }
     for (unsigned line = 1; result == 0 && (len = getline(&text, &size, stream)) >= 0; line++) {
         problem = source_line_problem(text, (size_t)len);
-        if (line == 1 && depth > 0 && begins_with_mark(text))
+        if (line == 1 && depth > 0 && load_begins_with_mark(text))
             problem = _("the file begins with a byte order mark; save it without");
         if (problem != NULL) {
             load_complain_at(load, file, line, "", problem);
             result = -1;
             continue;
         }
-        int include = state == SOURCE_CODE ? check_include(load, file, line, text, depth) : 1;
+        int include = state == SOURCE_CODE ? load_check_include(load, file, line, text, depth) : 1;
         if (include > 0)
-            state = check_line(load, file, line, text, state);
+            state = load_check_line(load, file, line, text, state);
         else
             result = include;
     }

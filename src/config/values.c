@@ -23,22 +23,22 @@
 #define LABEL_MAX 63
 #define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-static int out_of_memory(struct error *err)
+static int values_out_of_memory(struct error *err)
 {
     error_set(err, _("out of memory"));
     return -1;
 }
 
-static int set_string(char **place, const char *text, struct error *err)
+static int values_set_string(char **place, const char *text, struct error *err)
 {
     free(*place);
     *place = strdup(text);
-    return *place != NULL ? 0 : out_of_memory(err);
+    return *place != NULL ? 0 : values_out_of_memory(err);
 }
 
 /* RFC 1123 2.1: letters, digits and hyphens, the last label no number (that is an address). A name
  * with UTF-8 or '_' in it is not understood by every next hop in EHLO. */
-static bool is_hostname(const char *text)
+static bool values_is_hostname(const char *text)
 {
     size_t whole = strlen(text), len;
     if (whole == 0 || whole > HOSTNAME_MAX)
@@ -53,10 +53,10 @@ static bool is_hostname(const char *text)
     }
 }
 
-static int set_hostname(char **place, const char *text, struct error *err)
+static int values_set_hostname(char **place, const char *text, struct error *err)
 {
-    if (is_hostname(text))
-        return set_string(place, text, err);
+    if (values_is_hostname(text))
+        return values_set_string(place, text, err);
     error_set(err, _("found \"%s\"; expected a host name like mail.example.com"), text);
     return -1;
 }
@@ -87,7 +87,7 @@ int value_set_file(char **place, const char *text, const char *folder, struct er
     free(*place);
     *place = value_absolute(text, folder);
     if (*place == NULL)
-        return out_of_memory(err);
+        return values_out_of_memory(err);
     const char *problem = text[0] != '\0' ? value_file_problem(*place) : NULL;
     if (problem == NULL)
         return 0;
@@ -134,7 +134,7 @@ const char *value_format_duration(int64_t ms, char *out, size_t size)
     return out;
 }
 
-static int expected(const struct option *option, const char *text, struct error *err)
+static int values_expected(const struct option *option, const char *text, struct error *err)
 {
     char wanted[256];
     error_set(err, _("found \"%s\"; expected %s"), text,
@@ -142,17 +142,18 @@ static int expected(const struct option *option, const char *text, struct error 
     return -1;
 }
 
-static int set_number(const struct option *option, int64_t *place, const char *text,
-                      const struct suffix *suffixes, struct error *err)
+static int values_set_number(const struct option *option, int64_t *place, const char *text,
+                             const struct suffix *suffixes, struct error *err)
 {
     int64_t value;
     if (!values_parse_number(text, suffixes, &value) || value < option->min || value > option->max)
-        return expected(option, text, err);
+        return values_expected(option, text, err);
     *place = value;
     return 0;
 }
 
-static int set_enum(const struct option *option, int *place, const char *text, struct error *err)
+static int values_set_enum(const struct option *option, int *place, const char *text,
+                           struct error *err)
 {
     const char *const *names = option_names(option);
     for (int i = 0; names[i] != NULL; i++) {
@@ -161,17 +162,17 @@ static int set_enum(const struct option *option, int *place, const char *text, s
             return 0;
         }
     }
-    return expected(option, text, err);
+    return values_expected(option, text, err);
 }
 
-static int too_many(size_t most, struct error *err)
+static int values_too_many(size_t most, struct error *err)
 {
     error_set(err, _("more than %zu of them"), most);
     return -1;
 }
 
 /* Only means something on one link, which nothing here can name. */
-static int check_link(const struct address *address, struct error *err)
+static int values_check_link(const struct address *address, struct error *err)
 {
     char text[ADDRESS_TEXT_MAX];
     bool is_link_local =
@@ -189,9 +190,9 @@ static int check_link(const struct address *address, struct error *err)
 static int values_add_listen(struct listen_list *list, const char *text, struct error *err)
 {
     if (list->count == LISTENERS_MAX)
-        return too_many(LISTENERS_MAX, err);
+        return values_too_many(LISTENERS_MAX, err);
     if (listener_parse(&list->items[list->count], text, err) != 0 ||
-        check_link(&list->items[list->count].address, err) != 0)
+        values_check_link(&list->items[list->count].address, err) != 0)
         return -1;
     list->count++;
     return 0;
@@ -201,7 +202,7 @@ static int values_add_host(const struct option *option, struct host_list *list, 
                            struct error *err)
 {
     if (list->count == CONFIG_HOSTS_MAX)
-        return too_many(CONFIG_HOSTS_MAX, err);
+        return values_too_many(CONFIG_HOSTS_MAX, err);
     struct address *host = &list->items[list->count];
     if (text[0] == '*' || address_parse_endpoint(host, text, (uint16_t)option->min) != 0 ||
         host->port == 0) {
@@ -211,7 +212,7 @@ static int values_add_host(const struct option *option, struct host_list *list, 
                   text);
         return -1;
     }
-    if (check_link(host, err) != 0)
+    if (values_check_link(host, err) != 0)
         return -1;
     list->count++;
     return 0;
@@ -220,24 +221,24 @@ static int values_add_host(const struct option *option, struct host_list *list, 
 static int values_add_address(struct host_list *list, const char *text, struct error *err)
 {
     if (list->count == CONFIG_HOSTS_MAX)
-        return too_many(CONFIG_HOSTS_MAX, err);
+        return values_too_many(CONFIG_HOSTS_MAX, err);
     if (address_parse_ip(&list->items[list->count], text) != 0) {
         error_set(err, _("found \"%s\"; expected an IP address without a port"), text);
         return -1;
     }
-    if (check_link(&list->items[list->count], err) != 0)
+    if (values_check_link(&list->items[list->count], err) != 0)
         return -1;
     list->count++;
     return 0;
 }
 
 /* Takes over `item`, which may be NULL. */
-static int add_string(struct string_list *list, char *item, struct error *err)
+static int values_add_string(struct string_list *list, char *item, struct error *err)
 {
     char **items = item != NULL ? realloc(list->items, (list->count + 1) * sizeof *items) : NULL;
     if (items == NULL) {
         free(item);
-        return out_of_memory(err);
+        return values_out_of_memory(err);
     }
     list->items = items;
     items[list->count++] = item;
@@ -245,7 +246,7 @@ static int add_string(struct string_list *list, char *item, struct error *err)
 }
 
 /* Kept in the form in which domains are compared, whatever it is written in. */
-static int add_domain(struct string_list *list, const char *text, struct error *err)
+static int values_add_domain(struct string_list *list, const char *text, struct error *err)
 {
     const char *domain = text[0] == '.' ? text + 1 : text;
     char folded[1 + DNS_NAME_MAX] = ".";
@@ -258,22 +259,22 @@ static int add_domain(struct string_list *list, const char *text, struct error *
                   text);
         return -1;
     }
-    return add_string(list, strdup(text[0] == '.' ? folded : folded + 1), err);
+    return values_add_string(list, strdup(text[0] == '.' ? folded : folded + 1), err);
 }
 
-/* "*" besides what add_domain() takes. */
-static int add_pattern(struct string_list *list, const char *text, struct error *err)
+/* "*" besides what values_add_domain() takes. */
+static int values_add_pattern(struct string_list *list, const char *text, struct error *err)
 {
-    return strcmp(text, "*") == 0 ? add_string(list, strdup(text), err)
-                                  : add_domain(list, text, err);
+    return strcmp(text, "*") == 0 ? values_add_string(list, strdup(text), err)
+                                  : values_add_domain(list, text, err);
 }
 
-static int add_next_hop(struct string_list *list, const char *text, struct error *err)
+static int values_add_next_hop(struct string_list *list, const char *text, struct error *err)
 {
     struct endpoint endpoint;
     return endpoint_parse(&endpoint, text, SMTP_PORT, err) == 0 &&
-                   check_link(&endpoint.address, err) == 0
-               ? add_string(list, strdup(text), err)
+                   values_check_link(&endpoint.address, err) == 0
+               ? values_add_string(list, strdup(text), err)
                : -1;
 }
 
@@ -289,43 +290,43 @@ char *value_trim(char *line)
     return line;
 }
 
-static int add_network(struct cidr_set **set, const char *text, struct error *err)
+static int values_add_network(struct cidr_set **set, const char *text, struct error *err)
 {
     if (*set == NULL)
         *set = cidr_set_new();
-    return *set != NULL ? cidr_set_add(*set, text, err) : out_of_memory(err);
+    return *set != NULL ? cidr_set_add(*set, text, err) : values_out_of_memory(err);
 }
 
 /* Several may stand in one text, parted by spaces. */
-static int add_durations(const struct option *option, struct duration_list *list, const char *text,
-                         struct error *err)
+static int values_add_durations(const struct option *option, struct duration_list *list,
+                                const char *text, struct error *err)
 {
     char word[32];
     for (size_t len; text[strspn(text, " ")] != '\0'; text += len) {
         text += strspn(text, " ");
         len = strcspn(text, " ");
         if (list->count == CONFIG_DURATIONS_MAX)
-            return too_many(CONFIG_DURATIONS_MAX, err);
+            return values_too_many(CONFIG_DURATIONS_MAX, err);
         snprintf(word, sizeof word, "%.*s", (int)(len < sizeof word ? len : sizeof word), text);
-        if (set_number(option, &list->items[list->count], word, duration_suffixes, err) != 0)
+        if (values_set_number(option, &list->items[list->count], word, duration_suffixes, err) != 0)
             return -1;
         list->count++;
     }
     return 0;
 }
 
-static int set_folder(char **place, const char *text, const char *folder, struct error *err)
+static int values_set_folder(char **place, const char *text, const char *folder, struct error *err)
 {
     free(*place);
     *place = value_absolute(text, folder);
-    return *place != NULL ? 0 : out_of_memory(err);
+    return *place != NULL ? 0 : values_out_of_memory(err);
 }
 
-static int set_boolean(const struct option *option, bool *place, const char *text,
-                       struct error *err)
+static int values_set_boolean(const struct option *option, bool *place, const char *text,
+                              struct error *err)
 {
     *place = strcmp(text, "true") == 0;
-    return *place || strcmp(text, "false") == 0 ? 0 : expected(option, text, err);
+    return *place || strcmp(text, "false") == 0 ? 0 : values_expected(option, text, err);
 }
 
 int option_set(const struct option *option, void *base, const char *text, const char *folder,
@@ -335,26 +336,26 @@ int option_set(const struct option *option, void *base, const char *text, const 
 
     switch (option->type) {
     case OPTION_STRING:
-        return set_string(place, text, err);
+        return values_set_string(place, text, err);
     case OPTION_HOSTNAME:
-        return text[0] == '\0' && option->fallback != NULL ? set_string(place, text, err)
-                                                           : set_hostname(place, text, err);
+        return text[0] == '\0' && option->fallback != NULL ? values_set_string(place, text, err)
+                                                           : values_set_hostname(place, text, err);
     case OPTION_FILE:
         if (text[0] == '\0' && option->fallback == NULL)
-            return expected(option, text, err);
+            return values_expected(option, text, err);
         return value_set_file(place, text, folder, err);
     case OPTION_FOLDER:
-        return set_folder(place, text, folder, err);
+        return values_set_folder(place, text, folder, err);
     case OPTION_INTEGER:
-        return set_number(option, place, text, no_suffixes, err);
+        return values_set_number(option, place, text, no_suffixes, err);
     case OPTION_DURATION:
-        return set_number(option, place, text, duration_suffixes, err);
+        return values_set_number(option, place, text, duration_suffixes, err);
     case OPTION_SIZE:
-        return set_number(option, place, text, size_suffixes, err);
+        return values_set_number(option, place, text, size_suffixes, err);
     case OPTION_ENUM:
-        return set_enum(option, place, text, err);
+        return values_set_enum(option, place, text, err);
     case OPTION_BOOLEAN:
-        return set_boolean(option, place, text, err);
+        return values_set_boolean(option, place, text, err);
     case OPTION_LISTEN:
         return values_add_listen(place, text, err);
     case OPTION_HOSTS:
@@ -363,23 +364,23 @@ int option_set(const struct option *option, void *base, const char *text, const 
         return values_add_address(place, text, err);
     case OPTION_NETWORKS:
     case OPTION_NETWORKS_FILE:
-        return add_network(place, text, err);
+        return values_add_network(place, text, err);
     case OPTION_DOMAINS:
     case OPTION_DOMAINS_FILE:
-        return add_domain(place, text, err);
+        return values_add_domain(place, text, err);
     case OPTION_STRINGS:
-        return add_string(place, strdup(text), err);
+        return values_add_string(place, strdup(text), err);
     case OPTION_PATTERNS:
-        return add_pattern(place, text, err);
+        return values_add_pattern(place, text, err);
     case OPTION_NEXT_HOPS:
-        return add_next_hop(place, text, err);
+        return values_add_next_hop(place, text, err);
     case OPTION_DURATIONS:
-        return add_durations(option, place, text, err);
+        return values_add_durations(option, place, text, err);
     case OPTION_GROUP:
     case OPTION_GROUPS:
         break;
     }
-    return expected(option, text, err);
+    return values_expected(option, text, err);
 }
 
 void *option_add_group(const struct option *option, void *base)
@@ -393,7 +394,7 @@ void *option_add_group(const struct option *option, void *base)
     return memset(items + list->count++ * size, 0, size);
 }
 
-static void list_names(const struct option *option, struct buffer *buffer)
+static void values_list_names(const struct option *option, struct buffer *buffer)
 {
     const char *separator = "";
     const char *const *names = option_names(option);
@@ -440,7 +441,7 @@ const char *option_expected(const struct option *option, char *out, size_t size)
         break;
     case OPTION_ENUM:
         buffer_puts(&buffer, _("one of "));
-        list_names(option, &buffer);
+        values_list_names(option, &buffer);
         break;
     case OPTION_LISTEN:
         buffer_puts(&buffer, _("a list of addresses with ports"));
@@ -482,21 +483,21 @@ const char *option_expected(const struct option *option, char *out, size_t size)
     return out;
 }
 
-static void free_strings(struct string_list *list)
+static void values_free_strings(struct string_list *list)
 {
     for (size_t i = 0; i < list->count; i++)
         free(list->items[i]);
     free(list->items);
 }
 
-static void free_groups(const struct option_rows *rows, struct config_list *list)
+static void values_free_groups(const struct option_rows *rows, struct config_list *list)
 {
     for (size_t i = 0; i < list->count; i++)
         option_free_rows(rows, (char *)list->items + i * rows->size);
     free(list->items);
 }
 
-static void free_option(const struct option *option, void *base)
+static void values_free_option(const struct option *option, void *base)
 {
     void *place = option_place(option, base);
     switch (option->type) {
@@ -513,13 +514,13 @@ static void free_option(const struct option *option, void *base)
     case OPTION_STRINGS:
     case OPTION_PATTERNS:
     case OPTION_NEXT_HOPS:
-        free_strings(place);
+        values_free_strings(place);
         break;
     case OPTION_GROUP:
         option_free_rows(option_rows(option), place);
         break;
     case OPTION_GROUPS:
-        free_groups(option_rows(option), place);
+        values_free_groups(option_rows(option), place);
         break;
     default:
         break;
@@ -529,5 +530,5 @@ static void free_option(const struct option *option, void *base)
 void option_free_rows(const struct option_rows *rows, void *base)
 {
     for (size_t i = 0; i < rows->count; i++)
-        free_option(&rows->rows[i], base);
+        values_free_option(&rows->rows[i], base);
 }

@@ -12,7 +12,7 @@
 #define NAME_MAX_OCTETS (253 - 64) /* the nibbles of an IPv6 address stand before it */
 #define OCTETS 4
 
-static void want(struct dnsbl_zone *zone, unsigned octet, unsigned value)
+static void dnsbl_zone_want(struct dnsbl_zone *zone, unsigned octet, unsigned value)
 {
     zone->wanted[octet][value / 64] |= UINT64_C(1) << value % 64;
 }
@@ -27,7 +27,7 @@ bool dnsbl_fits(const struct dnsbl_zone *zone, const uint8_t answer[4])
 }
 
 /* A number from 0 to 255; *cursor moves behind it. */
-static int read_number(const char **cursor, unsigned *value)
+static int dnsbl_zone_read_number(const char **cursor, unsigned *value)
 {
     const char *at = *cursor;
     *value = 0;
@@ -40,53 +40,53 @@ static int read_number(const char **cursor, unsigned *value)
 }
 
 /* "2" or "2..11" */
-static int read_range(struct dnsbl_zone *zone, unsigned octet, const char **cursor)
+static int dnsbl_zone_read_range(struct dnsbl_zone *zone, unsigned octet, const char **cursor)
 {
     unsigned first, last;
-    if (read_number(cursor, &first) != 0)
+    if (dnsbl_zone_read_number(cursor, &first) != 0)
         return -1;
     last = first;
     if ((*cursor)[0] == '.' && (*cursor)[1] == '.') {
         *cursor += 2;
-        if (read_number(cursor, &last) != 0 || last < first)
+        if (dnsbl_zone_read_number(cursor, &last) != 0 || last < first)
             return -1;
     }
     for (unsigned value = first; value <= last; value++)
-        want(zone, octet, value);
+        dnsbl_zone_want(zone, octet, value);
     return 0;
 }
 
 /* "2" or "[2;4..8]" */
-static int read_octet(struct dnsbl_zone *zone, unsigned octet, const char **cursor)
+static int dnsbl_zone_read_octet(struct dnsbl_zone *zone, unsigned octet, const char **cursor)
 {
     unsigned value;
     if (**cursor != '[') {
-        if (read_number(cursor, &value) != 0)
+        if (dnsbl_zone_read_number(cursor, &value) != 0)
             return -1;
-        want(zone, octet, value);
+        dnsbl_zone_want(zone, octet, value);
         return 0;
     }
     do {
         ++*cursor;
-        if (read_range(zone, octet, cursor) != 0)
+        if (dnsbl_zone_read_range(zone, octet, cursor) != 0)
             return -1;
     } while (**cursor == ';');
     return *(*cursor)++ == ']' ? 0 : -1;
 }
 
-static int read_filter(struct dnsbl_zone *zone, const char **cursor)
+static int dnsbl_zone_read_filter(struct dnsbl_zone *zone, const char **cursor)
 {
     zone->filtered = true;
     for (unsigned octet = 0; octet < OCTETS; octet++) {
         if (octet > 0 && *(*cursor)++ != '.')
             return -1;
-        if (read_octet(zone, octet, cursor) != 0)
+        if (dnsbl_zone_read_octet(zone, octet, cursor) != 0)
             return -1;
     }
     return 0;
 }
 
-static int read_weight(struct dnsbl_zone *zone, const char **cursor)
+static int dnsbl_zone_read_weight(struct dnsbl_zone *zone, const char **cursor)
 {
     char *end;
     const char *digits = **cursor == '-' || **cursor == '+' ? *cursor + 1 : *cursor;
@@ -99,7 +99,7 @@ static int read_weight(struct dnsbl_zone *zone, const char **cursor)
     return 0;
 }
 
-static bool may_answer_127(const struct dnsbl_zone *zone)
+static bool dnsbl_zone_may_answer_127(const struct dnsbl_zone *zone)
 {
     return !zone->filtered || zone->wanted[0][127 / 64] >> 127 % 64 & 1;
 }
@@ -124,14 +124,15 @@ int dnsbl_parse(const char *text, struct dnsbl_zone *zone, struct error *err)
                   text);
         return -1;
     }
-    if (*cursor == '=' && (++cursor, read_filter(zone, &cursor) != 0 || !may_answer_127(zone))) {
+    if (*cursor == '=' && (++cursor, dnsbl_zone_read_filter(zone, &cursor) != 0 ||
+                                         !dnsbl_zone_may_answer_127(zone))) {
         error_set(err,
                   _("\"%s\": the answers are four numbers of 0 to 255, or [lists;and..ranges] "
                     "of them, like 127.0.0.[2;4..11], and they begin with 127"),
                   text);
         return -1;
     }
-    if (*cursor == '*' && (++cursor, read_weight(zone, &cursor) != 0)) {
+    if (*cursor == '*' && (++cursor, dnsbl_zone_read_weight(zone, &cursor) != 0)) {
         error_set(err, _("\"%s\": the weight is a number from -%d to %d, not 0"), text,
                   DNSBL_WEIGHT_MAX, DNSBL_WEIGHT_MAX);
         return -1;

@@ -34,7 +34,7 @@ struct search {
 };
 
 __attribute__((format(printf, 3, 4))) static enum mx_result
-conclude(struct mx_route *route, enum mx_result result, const char *format, ...)
+mx_conclude(struct mx_route *route, enum mx_result result, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -44,7 +44,7 @@ conclude(struct mx_route *route, enum mx_result result, const char *format, ...)
     return result;
 }
 
-static unsigned random_number(void)
+static unsigned mx_random_number(void)
 {
     unsigned number = 0;
     /* Of no weight for security: without randomness the order is that of the answer. */
@@ -53,7 +53,7 @@ static unsigned random_number(void)
     return number;
 }
 
-static int compare_hosts(const void *a, const void *b)
+static int mx_compare_hosts(const void *a, const void *b)
 {
     const struct host *first = a, *second = b;
     if (first->preference != second->preference)
@@ -68,11 +68,11 @@ static void mx_add_host(struct search *search, const char *name, unsigned prefer
     struct host *host = &search->hosts[search->count++];
     snprintf(host->name, sizeof host->name, "%s", name);
     host->preference = preference;
-    host->order = random_number();
+    host->order = mx_random_number();
 }
 
 /* Names that are no host's are passed over: a "." among others, addresses, odd octets. */
-static enum mx_result read_hosts(struct search *search, const struct resolver_answer *answer)
+static enum mx_result mx_read_hosts(struct search *search, const struct resolver_answer *answer)
 {
     char name[DNS_NAME_MAX];
     unsigned preference;
@@ -82,17 +82,17 @@ static enum mx_result read_hosts(struct search *search, const struct resolver_an
                         name) != 0)
             continue;
         if (name[0] == '\0' && answer->count == 1)
-            return conclude(search->route, MX_NULL, "%s has a null MX", search->route->domain);
+            return mx_conclude(search->route, MX_NULL, "%s has a null MX", search->route->domain);
         if (dns_name_is_hostname(name))
             mx_add_host(search, name, preference);
     }
     if (search->count == 0)
-        return conclude(search->route, MX_NO_HOSTS, "no MX record of %s names a host",
-                        search->route->domain);
+        return mx_conclude(search->route, MX_NO_HOSTS, "no MX record of %s names a host",
+                           search->route->domain);
     return MX_FOUND;
 }
 
-static enum mx_result find_hosts(struct search *search)
+static enum mx_result mx_find_hosts(struct search *search)
 {
     struct mx_route *route = search->route;
     struct resolver_answer answer;
@@ -102,24 +102,24 @@ static enum mx_result find_hosts(struct search *search)
     route->mx_secure = answer.secure;
     switch (answer.result) {
     case RESOLVER_FOUND:
-        result = read_hosts(search, &answer);
+        result = mx_read_hosts(search, &answer);
         break;
     case RESOLVER_NO_DATA: /* RFC 5321 5.1: the implicit MX */
         route->implicit = true;
         mx_add_host(search, route->domain, 0);
         break;
     case RESOLVER_NO_NAME:
-        result = conclude(route, MX_NO_DOMAIN, "%s does not exist", route->domain);
+        result = mx_conclude(route, MX_NO_DOMAIN, "%s does not exist", route->domain);
         break;
     case RESOLVER_TEMPORARY:
-        result = conclude(route, MX_TEMPORARY, "MX of %s: %s", route->domain, answer.reason);
+        result = mx_conclude(route, MX_TEMPORARY, "MX of %s: %s", route->domain, answer.reason);
         break;
     }
     resolver_answer_free(&answer);
     return result;
 }
 
-static bool is_own_name(const struct search *search, const char *name)
+static bool mx_is_own_name(const struct search *search, const char *name)
 {
     for (size_t i = 0; i < search->options->own_name_count; i++) {
         if (dns_name_equal(search->options->own_names[i], name))
@@ -128,7 +128,7 @@ static bool is_own_name(const struct search *search, const char *name)
     return false;
 }
 
-static bool is_own_address(const struct search *search, const struct address *address)
+static bool mx_is_own_address(const struct search *search, const struct address *address)
 {
     for (size_t i = 0; i < search->options->own_address_count; i++) {
         if (address_same_ip(&search->options->own_addresses[i], address))
@@ -144,16 +144,16 @@ static bool mx_read_address(const struct resolver_answer *answer, size_t i, stru
                             address) == 0;
 }
 
-static bool is_ourselves(const struct search *search, const struct host *host)
+static bool mx_is_ourselves(const struct search *search, const struct host *host)
 {
     struct address address;
 
-    if (is_own_name(search, host->name))
+    if (mx_is_own_name(search, host->name))
         return true;
     for (int family = IPV6; family <= IPV4; family++) {
         const struct resolver_answer *answer = &host->questions[family].answer;
         for (size_t i = 0; i < answer->count; i++) {
-            if (mx_read_address(answer, i, &address) && is_own_address(search, &address))
+            if (mx_read_address(answer, i, &address) && mx_is_own_address(search, &address))
                 return true;
         }
     }
@@ -162,17 +162,17 @@ static bool is_ourselves(const struct search *search, const struct host *host)
 
 /* RFC 5321 5.1: from our own preference on all hosts are dropped, or mail would go round. `count`
  * is how many of the sorted hosts are looked at. */
-static enum mx_result drop_from_ourselves(struct search *search, size_t *count)
+static enum mx_result mx_drop_from_ourselves(struct search *search, size_t *count)
 {
     for (size_t i = 0; i < *count; i++) {
-        if (!is_ourselves(search, &search->hosts[i]))
+        if (!mx_is_ourselves(search, &search->hosts[i]))
             continue;
         size_t keep = i;
         while (keep > 0 && search->hosts[keep - 1].preference == search->hosts[i].preference)
             keep--;
         if (keep == 0)
-            return conclude(search->route, MX_LOOP, "the best MX host of %s is this host (%s)",
-                            search->route->domain, search->hosts[i].name);
+            return mx_conclude(search->route, MX_LOOP, "the best MX host of %s is this host (%s)",
+                               search->route->domain, search->hosts[i].name);
         *count = keep;
         break;
     }
@@ -181,7 +181,7 @@ static enum mx_result drop_from_ourselves(struct search *search, size_t *count)
 
 /* Addresses. */
 
-static void ask_addresses(struct search *search, size_t count)
+static void mx_ask_addresses(struct search *search, size_t count)
 {
     static const int types[] = {DNS_TYPE_AAAA, DNS_TYPE_A};
     struct resolver_question questions[2 * MX_HOSTS_MAX], *from[2 * MX_HOSTS_MAX];
@@ -205,17 +205,17 @@ static void ask_addresses(struct search *search, size_t count)
 }
 
 /* What this family of the host has to offer, in a random order. Returns how many. */
-static size_t usable_addresses(struct search *search, const struct resolver_question *question,
-                               struct address out[MX_ADDRESSES_MAX])
+static size_t mx_usable_addresses(struct search *search, const struct resolver_question *question,
+                                  struct address out[MX_ADDRESSES_MAX])
 {
     const struct resolver_answer *answer = &question->answer;
-    size_t count = 0, start = answer->count > 0 ? random_number() % answer->count : 0;
+    size_t count = 0, start = answer->count > 0 ? mx_random_number() % answer->count : 0;
     struct address address;
 
     if (question->name != NULL && answer->result == RESOLVER_TEMPORARY) {
         search->temporary = true;
-        conclude(search->route, MX_TEMPORARY, "addresses of %s: %s", question->name,
-                 answer->reason);
+        mx_conclude(search->route, MX_TEMPORARY, "addresses of %s: %s", question->name,
+                    answer->reason);
     }
     for (size_t i = 0; i < answer->count && count < MX_ADDRESSES_MAX; i++) {
         if (!mx_read_address(answer, (start + i) % answer->count, &address))
@@ -230,8 +230,8 @@ static size_t usable_addresses(struct search *search, const struct resolver_ques
     return count;
 }
 
-static void add_candidate(struct mx_route *route, const struct host *host, int family,
-                          const struct address *address)
+static void mx_add_candidate(struct mx_route *route, const struct host *host, int family,
+                             const struct address *address)
 {
     const struct resolver_answer *answer = &host->questions[family].answer;
     struct mx_candidate *candidate = &route->candidates[route->count++];
@@ -244,7 +244,7 @@ static void add_candidate(struct mx_route *route, const struct host *host, int f
 }
 
 /* IPv6 and IPv4 by turns, so that one broken family costs one attempt. */
-static void add_candidates(struct search *search, const struct host *host, size_t most)
+static void mx_add_candidates(struct search *search, const struct host *host, size_t most)
 {
     struct address addresses[2][MX_ADDRESSES_MAX];
     size_t counts[2], next[2] = {0, 0};
@@ -252,27 +252,27 @@ static void add_candidates(struct search *search, const struct host *host, size_
     int family = search->options->family == MX_PREFER_IPV4 ? IPV4 : IPV6;
 
     for (int i = IPV6; i <= IPV4; i++)
-        counts[i] = usable_addresses(search, &host->questions[i], addresses[i]);
+        counts[i] = mx_usable_addresses(search, &host->questions[i], addresses[i]);
     for (size_t i = 0; i < most && route->count < MX_ADDRESSES_MAX; i++) {
         if (next[family] == counts[family])
             family = IPV6 + IPV4 - family;
         if (next[family] == counts[family])
             return;
-        add_candidate(route, host, family, &addresses[family][next[family]++]);
+        mx_add_candidate(route, host, family, &addresses[family][next[family]++]);
         family = IPV6 + IPV4 - family;
     }
 }
 
-static enum mx_result choose(struct search *search, size_t count)
+static enum mx_result mx_choose(struct search *search, size_t count)
 {
     struct mx_route *route = search->route;
     size_t most = count > 1 ? MX_ADDRESSES_PER_HOST : MX_ADDRESSES_MAX;
 
     route->candidates = calloc(count * most, sizeof *route->candidates);
     if (route->candidates == NULL)
-        return conclude(route, MX_TEMPORARY, "out of memory");
+        return mx_conclude(route, MX_TEMPORARY, "out of memory");
     for (size_t i = 0; i < count; i++)
-        add_candidates(search, &search->hosts[i], most);
+        mx_add_candidates(search, &search->hosts[i], most);
     if (route->count > 0) {
         route->reason[0] = '\0';
         return route->result = MX_FOUND;
@@ -280,29 +280,29 @@ static enum mx_result choose(struct search *search, size_t count)
     if (search->temporary)
         return MX_TEMPORARY; /* as concluded where it was seen */
     if (search->private)
-        return conclude(route, MX_PRIVATE, "the hosts of %s have private addresses only",
-                        route->domain);
-    return conclude(route, MX_NO_HOSTS, "no host of %s has an address", route->domain);
+        return mx_conclude(route, MX_PRIVATE, "the hosts of %s have private addresses only",
+                           route->domain);
+    return mx_conclude(route, MX_NO_HOSTS, "no host of %s has an address", route->domain);
 }
 
-static enum mx_result search_hosts(struct search *search)
+static enum mx_result mx_search_hosts(struct search *search)
 {
-    enum mx_result result = find_hosts(search);
+    enum mx_result result = mx_find_hosts(search);
     size_t count;
 
     if (result != MX_FOUND)
         return result;
-    qsort(search->hosts, search->count, sizeof *search->hosts, compare_hosts);
+    qsort(search->hosts, search->count, sizeof *search->hosts, mx_compare_hosts);
     count = search->count;
     /* By name first: no need to ask for addresses of what is dropped anyway. */
-    if (drop_from_ourselves(search, &count) != MX_FOUND)
+    if (mx_drop_from_ourselves(search, &count) != MX_FOUND)
         return MX_LOOP;
     if (count > MX_HOSTS_MAX)
         count = MX_HOSTS_MAX;
-    ask_addresses(search, count);
-    if (drop_from_ourselves(search, &count) != MX_FOUND)
+    mx_ask_addresses(search, count);
+    if (mx_drop_from_ourselves(search, &count) != MX_FOUND)
         return MX_LOOP;
-    return choose(search, count);
+    return mx_choose(search, count);
 }
 
 enum mx_result mx_find(struct resolver *resolver, const char *domain,
@@ -314,11 +314,11 @@ enum mx_result mx_find(struct resolver *resolver, const char *domain,
 
     memset(route, 0, sizeof *route);
     if (dns_name_to_ascii(domain, route->domain) != 0)
-        return conclude(route, MX_BAD_DOMAIN, "%.200s is not a domain name", domain);
+        return mx_conclude(route, MX_BAD_DOMAIN, "%.200s is not a domain name", domain);
     search.hosts = calloc(RECORDS_MAX, sizeof *search.hosts);
     if (search.hosts == NULL)
-        return conclude(route, MX_TEMPORARY, "out of memory");
-    enum mx_result result = search_hosts(&search);
+        return mx_conclude(route, MX_TEMPORARY, "out of memory");
+    enum mx_result result = mx_search_hosts(&search);
     for (size_t i = 0; i < search.count; i++) {
         resolver_answer_free(&search.hosts[i].questions[IPV6].answer);
         resolver_answer_free(&search.hosts[i].questions[IPV4].answer);

@@ -12,7 +12,7 @@
 #define LABEL_MAX 63
 #define TEXT_MAX 253 /* octets of text that are 255 on the wire (RFC 1035 2.3.4) */
 
-static bool is_plain(uint8_t octet)
+static bool dns_name_is_plain(uint8_t octet)
 {
     return octet > ' ' && octet < 0x7f && octet != '.' && octet != '\\';
 }
@@ -28,7 +28,7 @@ int dns_name_read(const uint8_t *data, size_t len, char name[DNS_NAME_MAX])
         if (out > 0)
             name[out++] = '.';
         for (size_t i = 0; i < label; i++) {
-            if (!is_plain(data[at + i]))
+            if (!dns_name_is_plain(data[at + i]))
                 return -1;
             name[out++] = (char)data[at + i];
         }
@@ -68,7 +68,7 @@ static bool dns_is_digit(char octet)
     return octet >= '0' && octet <= '9';
 }
 
-static bool is_letter(char octet)
+static bool dns_name_is_letter(char octet)
 {
     return (octet >= 'a' && octet <= 'z') || (octet >= 'A' && octet <= 'Z') || octet == '_';
 }
@@ -86,7 +86,8 @@ bool dns_name_is_hostname(const char *name)
             label = 0;
             continue;
         }
-        if (name[at] == '-' ? label == 0 || last : !dns_is_digit(name[at]) && !is_letter(name[at]))
+        if (name[at] == '-' ? label == 0 || last
+                            : !dns_is_digit(name[at]) && !dns_name_is_letter(name[at]))
             return false;
         numeric = numeric && dns_is_digit(name[at]);
         if (++label > LABEL_MAX)
@@ -95,7 +96,7 @@ bool dns_name_is_hostname(const char *name)
     return !numeric && at < DNS_NAME_MAX;
 }
 
-static bool is_ascii(const char *text)
+static bool dns_name_is_ascii(const char *text)
 {
     while (*text != '\0' && (unsigned char)*text < 0x80)
         text++;
@@ -108,7 +109,7 @@ int dns_name_to_ascii(const char *domain, char name[DNS_NAME_MAX])
     const char *ascii = domain;
     int result = -1;
 
-    if (!is_ascii(domain) &&
+    if (!dns_name_is_ascii(domain) &&
         idn2_to_ascii_8z(domain, &converted, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK)
         ascii = converted;
     if (strlen(ascii) <= TEXT_MAX && dns_name_is_hostname(ascii)) {
@@ -125,7 +126,7 @@ bool dns_name_fold(const char *domain, char name[DNS_NAME_MAX])
     const char *form = domain;
     size_t len;
 
-    if (!is_ascii(domain) &&
+    if (!dns_name_is_ascii(domain) &&
         idn2_to_ascii_8z(domain, &converted, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK)
         form = converted;
     len = strlen(form);
@@ -141,7 +142,7 @@ bool dns_name_equal(const char *a, const char *b)
 
     if (strcasecmp(a, b) == 0)
         return true;
-    return !(is_ascii(a) && is_ascii(b)) && dns_name_fold(a, folded_a) &&
+    return !(dns_name_is_ascii(a) && dns_name_is_ascii(b)) && dns_name_fold(a, folded_a) &&
            dns_name_fold(b, folded_b) && strcmp(folded_a, folded_b) == 0;
 }
 

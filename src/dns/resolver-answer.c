@@ -9,7 +9,7 @@
 
 #define RCODE_NXDOMAIN 3
 
-static const char *rcode_name(int rcode)
+static const char *resolver_rcode_name(int rcode)
 {
     static const char *const names[] = {"no answer", "FORMERR", "SERVFAIL",
                                         "NXDOMAIN",  "NOTIMP",  "REFUSED"};
@@ -21,7 +21,7 @@ void resolver_answer_temporary(struct resolver_answer *answer, const char *reaso
     *answer = (struct resolver_answer){.result = RESOLVER_TEMPORARY, .reason = reason};
 }
 
-static const char *without_final_dot(char *name)
+static const char *resolver_without_final_dot(char *name)
 {
     size_t len = strlen(name);
     if (len > 1 && name[len - 1] == '.')
@@ -29,11 +29,11 @@ static const char *without_final_dot(char *name)
     return name;
 }
 
-static void fill_records(struct resolver_answer *answer, struct ub_result *result)
+static void resolver_fill_records(struct resolver_answer *answer, struct ub_result *result)
 {
     answer->result = RESOLVER_FOUND;
     answer->canonical =
-        without_final_dot(result->canonname != NULL ? result->canonname : result->qname);
+        resolver_without_final_dot(result->canonname != NULL ? result->canonname : result->qname);
     answer->data = result->data;
     answer->lengths = result->len;
     while (result->data[answer->count] != NULL)
@@ -48,12 +48,12 @@ void resolver_answer_fill(struct resolver_answer *answer, int error, struct ub_r
         resolver_answer_temporary(answer, result->why_bogus != NULL ? result->why_bogus : "bogus");
         answer->bogus = true;
     } else if (result->rcode != 0 && result->rcode != RCODE_NXDOMAIN) {
-        resolver_answer_temporary(answer, rcode_name(result->rcode));
+        resolver_answer_temporary(answer, resolver_rcode_name(result->rcode));
     } else {
         *answer = (struct resolver_answer){.reason = "", .secure = result->secure};
         answer->ttl = result->ttl > 0 ? (unsigned)result->ttl : 0;
         if (result->havedata && !result->nxdomain)
-            fill_records(answer, result);
+            resolver_fill_records(answer, result);
         else
             answer->result = result->nxdomain ? RESOLVER_NO_NAME : RESOLVER_NO_DATA;
     }

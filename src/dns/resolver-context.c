@@ -75,7 +75,7 @@ bool resolver_may_downgrade(const struct resolver_config *config)
     return !config->recurse && (config->trust_anchor_optional || config->trust_anchor_file == NULL);
 }
 
-static int failed(int result, const char *what, struct error *err)
+static int resolver_failed(int result, const char *what, struct error *err)
 {
     if (result == 0)
         return 0;
@@ -83,12 +83,12 @@ static int failed(int result, const char *what, struct error *err)
     return -1;
 }
 
-static const char *resolv_conf_of(const struct resolver_config *config)
+static const char *resolver_resolv_conf_of(const struct resolver_config *config)
 {
     return config->resolv_conf != NULL ? config->resolv_conf : DEFAULT_RESOLV_CONF;
 }
 
-static struct resolver_file look_at(const char *path)
+static struct resolver_file resolver_look_at(const char *path)
 {
     struct stat st;
     if (path == NULL || stat(path, &st) != 0)
@@ -105,8 +105,8 @@ void resolver_look_at_files(const struct resolver_config *config, struct resolve
 
     if (resolver_trust_anchor(config, &path, &err) != 0)
         path = NULL;
-    *resolv_conf = look_at(asks_file ? resolv_conf_of(config) : NULL);
-    *anchor = look_at(path);
+    *resolv_conf = resolver_look_at(asks_file ? resolver_resolv_conf_of(config) : NULL);
+    *anchor = resolver_look_at(path);
 }
 
 bool resolver_same_file(const struct resolver_file *a, const struct resolver_file *b)
@@ -116,7 +116,7 @@ bool resolver_same_file(const struct resolver_file *a, const struct resolver_fil
 }
 
 /* The scope of a link-local address is the C library's affair. */
-static bool is_server(const char *text)
+static bool resolver_is_server(const char *text)
 {
     char ip[ADDRESS_TEXT_MAX];
     struct address address;
@@ -129,13 +129,14 @@ static bool is_server(const char *text)
     return address_parse_ip(&address, ip) == 0;
 }
 
-static void take_server(const char *file, const char *text, struct resolver_servers *servers)
+static void resolver_take_server(const char *file, const char *text,
+                                 struct resolver_servers *servers)
 {
     struct log_line line;
 
     if (servers->count == RESOLVER_SERVERS_MAX)
         return;
-    if (is_server(text)) {
+    if (resolver_is_server(text)) {
         strcpy(servers->items[servers->count++], text);
         return;
     }
@@ -160,7 +161,7 @@ int resolver_read_servers(const char *file, struct resolver_servers *servers)
         const char *keyword = strtok_r(line, blank, &rest);
         const char *value = strtok_r(NULL, blank, &rest);
         if (keyword != NULL && value != NULL && strcmp(keyword, "nameserver") == 0)
-            take_server(file, value, servers);
+            resolver_take_server(file, value, servers);
     }
     free(line);
     int result = ferror(in) ? -1 : 0;
@@ -168,7 +169,7 @@ int resolver_read_servers(const char *file, struct resolver_servers *servers)
     return result;
 }
 
-static int set_resolv_conf(struct ub_ctx *ctx, const char *file, struct error *err)
+static int resolver_set_resolv_conf(struct ub_ctx *ctx, const char *file, struct error *err)
 {
     struct resolver_servers servers;
 
@@ -179,30 +180,31 @@ static int set_resolv_conf(struct ub_ctx *ctx, const char *file, struct error *e
     if (servers.count == 0)
         strcpy(servers.items[servers.count++], "127.0.0.1");
     for (size_t i = 0; i < servers.count; i++) {
-        if (failed(ub_ctx_set_fwd(ctx, servers.items[i]), servers.items[i], err) != 0)
+        if (resolver_failed(ub_ctx_set_fwd(ctx, servers.items[i]), servers.items[i], err) != 0)
             return -1;
     }
     return 0;
 }
 
-static int set_servers(struct ub_ctx *ctx, const struct resolver_config *config, struct error *err)
+static int resolver_set_servers(struct ub_ctx *ctx, const struct resolver_config *config,
+                                struct error *err)
 {
-    const char *file = resolv_conf_of(config);
+    const char *file = resolver_resolv_conf_of(config);
     char ip[ADDRESS_TEXT_MAX], server[ADDRESS_TEXT_MAX + 8];
 
     for (size_t i = 0; i < config->server_count; i++) {
         const struct address *address = &config->servers[i];
         snprintf(server, sizeof server, "%s@%u", address_format_ip(address, ip),
                  address->port != 0 ? address->port : DNS_PORT);
-        if (failed(ub_ctx_set_fwd(ctx, server), server, err) != 0)
+        if (resolver_failed(ub_ctx_set_fwd(ctx, server), server, err) != 0)
             return -1;
     }
     if (config->server_count > 0 || config->recurse || access(file, F_OK) != 0)
         return 0;
-    return set_resolv_conf(ctx, file, err);
+    return resolver_set_resolv_conf(ctx, file, err);
 }
 
-static void ignore_result(void *context, int error, struct ub_result *result)
+static void resolver_ignore_result(void *context, int error, struct ub_result *result)
 {
     (void)context, (void)error;
     if (result != NULL)
@@ -217,24 +219,26 @@ static int resolver_set_up(struct ub_ctx *ctx, const struct resolver_config *con
     /* What it has to say comes back as results; standard error belongs to base/log. */
     ub_ctx_debugout(ctx, NULL);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
-        if (failed(ub_ctx_set_option(ctx, settings[i].name, settings[i].value), settings[i].name,
-                   err) != 0)
+        if (resolver_failed(ub_ctx_set_option(ctx, settings[i].name, settings[i].value),
+                            settings[i].name, err) != 0)
             return -1;
     }
-    if (set_servers(ctx, config, err) != 0 || resolver_trust_anchor(config, &anchor, err) != 0)
+    if (resolver_set_servers(ctx, config, err) != 0 ||
+        resolver_trust_anchor(config, &anchor, err) != 0)
         return -1;
-    if (anchor != NULL && failed(ub_ctx_add_ta_file(ctx, anchor), anchor, err) != 0)
+    if (anchor != NULL && resolver_failed(ub_ctx_add_ta_file(ctx, anchor), anchor, err) != 0)
         return -1;
-    if (failed(ub_ctx_async(ctx, 1), "threads", err) != 0)
+    if (resolver_failed(ub_ctx_async(ctx, 1), "threads", err) != 0)
         return -1;
     /* This finishes the context, which reads the files. "test." may be a zone of the operator's
      * own name servers (RFC 6761 6.2). */
-    if (failed(ub_ctx_zone_remove(ctx, "test."), anchor != NULL ? anchor : "its settings", err) !=
-        0)
+    if (resolver_failed(ub_ctx_zone_remove(ctx, "test."), anchor != NULL ? anchor : "its settings",
+                        err) != 0)
         return -1;
     /* The first question makes libunbound's thread. This one is answered without a server. */
-    return failed(ub_resolve_async(ctx, "localhost.", DNS_TYPE_A, 1, NULL, ignore_result, NULL),
-                  "questions", err);
+    return resolver_failed(
+        ub_resolve_async(ctx, "localhost.", DNS_TYPE_A, 1, NULL, resolver_ignore_result, NULL),
+        "questions", err);
 }
 
 /* libunbound wants some 200 KiB of stack here, which is more than a worker can spare, and makes its
@@ -246,7 +250,7 @@ struct making {
     struct error *err;
 };
 
-static void *make(void *argument)
+static void *resolver_make(void *argument)
 {
     struct making *making = argument;
     struct ub_ctx *ctx = ub_ctx_create();
@@ -281,7 +285,7 @@ struct ub_ctx *resolver_context_new(const struct resolver_config *config, struct
 {
     struct making making = {.config = config, .err = err};
     pthread_t thread;
-    int failure = resolver_start_thread(&thread, MAKING_STACK_SIZE, make, &making);
+    int failure = resolver_start_thread(&thread, MAKING_STACK_SIZE, resolver_make, &making);
 
     if (failure == 0)
         pthread_join(thread, NULL);

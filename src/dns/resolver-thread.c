@@ -16,14 +16,14 @@
 #define PROBE_TIMEOUT_MS 5000
 #define TYPE_SOA 6
 
-static void note_probe(void *context, struct resolver_answer *answer)
+static void resolver_note_probe(void *context, struct resolver_answer *answer)
 {
     struct resolver *resolver = context;
     resolver->validation_fails = answer->bogus;
 }
 
 /* Something forged, or name servers that take signatures off? Those of the root tell. */
-static void look_into_bogus(struct resolver *resolver, const struct ub_result *result)
+static void resolver_look_into_bogus(struct resolver *resolver, const struct ub_result *result)
 {
     int64_t now = deadline_now_ms();
     struct log_line line;
@@ -40,7 +40,7 @@ static void look_into_bogus(struct resolver *resolver, const struct ub_result *r
             "use others, or recurse");
     log_end(&line);
     if (resolver_may_downgrade(&resolver->config))
-        resolver_ask(resolver, ".", TYPE_SOA, deadline_in_ms(PROBE_TIMEOUT_MS), note_probe,
+        resolver_ask(resolver, ".", TYPE_SOA, deadline_in_ms(PROBE_TIMEOUT_MS), resolver_note_probe,
                      resolver);
 }
 
@@ -56,7 +56,7 @@ void resolver_take_result(void *data, int error, struct ub_result *result)
     resolver->question_count--;
     pthread_mutex_unlock(&resolver->lock);
     if (error == 0 && result != NULL && result->bogus)
-        look_into_bogus(resolver, result);
+        resolver_look_into_bogus(resolver, result);
     resolver_answer_fill(&answer, error, result);
     if (question->callback != NULL)
         question->callback(question->context, &answer);
@@ -65,7 +65,7 @@ void resolver_take_result(void *data, int error, struct ub_result *result)
 }
 
 /* Answers "not now" to what is due, or to all. */
-static void give_up(struct resolver *resolver, bool all)
+static void resolver_give_up(struct resolver *resolver, bool all)
 {
     struct resolver_answer answer;
 
@@ -92,7 +92,7 @@ static void give_up(struct resolver *resolver, bool all)
 }
 
 /* Milliseconds until something is due, -1 for none; false when the resolver is being freed. */
-static bool next_wait(struct resolver *resolver, int *timeout_ms)
+static bool resolver_next_wait(struct resolver *resolver, int *timeout_ms)
 {
     pthread_mutex_lock(&resolver->lock);
     bool ending = resolver->ending;
@@ -102,7 +102,7 @@ static bool next_wait(struct resolver *resolver, int *timeout_ms)
     return !ending;
 }
 
-static void mark_broken(struct resolver *resolver, int result)
+static void resolver_mark_broken(struct resolver *resolver, int result)
 {
     log_write(LOG_LEVEL_ERROR, "event=dns-broken reason=\"%s\" hint=\"restart the daemon\"",
               ub_strerror(result));
@@ -113,7 +113,7 @@ static void mark_broken(struct resolver *resolver, int result)
 
 /* Asks what is in the ring, once more or at last; what can't be is left in it. With the lock
  * held. */
-static void ask_again(struct resolver *resolver, struct question *ring)
+static void resolver_ask_again(struct resolver *resolver, struct question *ring)
 {
     struct question *next;
 
@@ -127,7 +127,7 @@ static void ask_again(struct resolver *resolver, struct question *ring)
 }
 
 /* There is no other context after all. */
-static void ask_waiting(struct resolver *resolver)
+static void resolver_ask_waiting(struct resolver *resolver)
 {
     struct question *next;
 
@@ -144,7 +144,7 @@ static void ask_waiting(struct resolver *resolver)
     pthread_mutex_unlock(&resolver->lock);
 }
 
-static void drop_all(struct question *ring)
+static void resolver_drop_all(struct question *ring)
 {
     struct resolver_answer answer;
 
@@ -158,7 +158,7 @@ static void drop_all(struct question *ring)
     }
 }
 
-static void move_ring(struct question *to, struct question *from)
+static void resolver_move_ring(struct question *to, struct question *from)
 {
     resolver_ring_init(to);
     while (from->next != from) {
@@ -168,7 +168,7 @@ static void move_ring(struct question *to, struct question *from)
     }
 }
 
-static unsigned count_ring(const struct question *ring)
+static unsigned resolver_count_ring(const struct question *ring)
 {
     unsigned count = 0;
     for (const struct question *question = ring->next; question != ring; question = question->next)
@@ -177,7 +177,8 @@ static unsigned count_ring(const struct question *ring)
 }
 
 /* Goes on with another context, in which all that is open is asked again. */
-static void change_context(struct resolver *resolver, struct ub_ctx *context, bool downgraded)
+static void resolver_change_context(struct resolver *resolver, struct ub_ctx *context,
+                                    bool downgraded)
 {
     struct ub_ctx *old = resolver->context;
     struct question open, late;
@@ -186,19 +187,19 @@ static void change_context(struct resolver *resolver, struct ub_ctx *context, bo
     resolver->context = context;
     resolver->downgraded = downgraded;
     resolver->broken = false;
-    move_ring(&open, &resolver->open);
-    move_ring(&late, &resolver->late);
-    ask_again(resolver, &open);
-    resolver->question_count -= count_ring(&open) + count_ring(&late);
+    resolver_move_ring(&open, &resolver->open);
+    resolver_move_ring(&late, &resolver->late);
+    resolver_ask_again(resolver, &open);
+    resolver->question_count -= resolver_count_ring(&open) + resolver_count_ring(&late);
     pthread_mutex_unlock(&resolver->lock);
     /* No more results of theirs come: the old context is processed by this thread only. */
     ub_ctx_delete(old);
-    drop_all(&open);
-    drop_all(&late);
+    resolver_drop_all(&open);
+    resolver_drop_all(&late);
 }
 
 /* Goes on without validation: better than to be without mail until an operator reads the log. */
-static void downgrade(struct resolver *resolver)
+static void resolver_downgrade(struct resolver *resolver)
 {
     struct resolver_config plain = resolver->config;
     struct error err;
@@ -211,10 +212,10 @@ static void downgrade(struct resolver *resolver)
     log_write(LOG_LEVEL_ERROR,
               "event=dns-validation-off reason=\"the name servers pass no DNSSEC records on\" "
               "hint=\"use others, or recurse; without DNSSEC there is no DANE\"");
-    change_context(resolver, context, true);
+    resolver_change_context(resolver, context, true);
 }
 
-static bool is_to_be_renewed(struct resolver *resolver)
+static bool resolver_is_to_be_renewed(struct resolver *resolver)
 {
     pthread_mutex_lock(&resolver->lock);
     bool renew = resolver->renew;
@@ -228,7 +229,7 @@ static bool is_to_be_renewed(struct resolver *resolver)
 }
 
 /* Takes up what the configuration and its files say now. */
-static void renew(struct resolver *resolver)
+static void resolver_renew(struct resolver *resolver)
 {
     struct error err;
     struct log_line line;
@@ -243,9 +244,9 @@ static void renew(struct resolver *resolver)
     log_end(&line);
     resolver->validation_fails = false;
     if (context != NULL)
-        change_context(resolver, context, false);
+        resolver_change_context(resolver, context, false);
     else
-        ask_waiting(resolver);
+        resolver_ask_waiting(resolver);
 }
 
 static void *resolver_serve(void *argument)
@@ -256,26 +257,26 @@ static void *resolver_serve(void *argument)
     int timeout_ms, result;
     uint64_t count;
 
-    while (next_wait(resolver, &timeout_ms)) {
+    while (resolver_next_wait(resolver, &timeout_ms)) {
         if (poll(fds, 2, timeout_ms) < 0)
             fds[0].revents = fds[1].revents = 0;
         if (fds[0].revents != 0 && read(resolver->wake_fd, &count, sizeof count) < 0)
             fds[0].revents = 0;
         if (fds[1].revents != 0 && (result = ub_process(resolver->context)) != 0) {
-            mark_broken(resolver, result);
+            resolver_mark_broken(resolver, result);
             fds[1].fd = -1;
         }
-        if (is_to_be_renewed(resolver)) {
-            renew(resolver);
+        if (resolver_is_to_be_renewed(resolver)) {
+            resolver_renew(resolver);
             fds[1].fd = ub_fd(resolver->context);
         }
         if (resolver->validation_fails && resolver_may_downgrade(&resolver->config)) {
-            downgrade(resolver);
+            resolver_downgrade(resolver);
             fds[1].fd = ub_fd(resolver->context);
         }
-        give_up(resolver, false);
+        resolver_give_up(resolver, false);
     }
-    give_up(resolver, true);
+    resolver_give_up(resolver, true);
     return NULL;
 }
 

@@ -24,7 +24,7 @@ struct resolver_pending {
     } slots[];
 };
 
-static struct resolver_pending *pending_new(size_t count)
+static struct resolver_pending *resolver_pending_new(size_t count)
 {
     struct resolver_pending *pending =
         calloc(1, sizeof *pending + count * sizeof pending->slots[0]);
@@ -40,7 +40,7 @@ static struct resolver_pending *pending_new(size_t count)
 }
 
 /* With its lock held, which is gone afterwards. */
-static void pending_leave(struct resolver_pending *pending)
+static void resolver_pending_leave(struct resolver_pending *pending)
 {
     bool last = --pending->references == 0;
     pthread_mutex_unlock(&pending->lock);
@@ -61,7 +61,7 @@ static void resolver_take_answer(void *context, struct resolver_answer *answer)
     resolver_answer_move(&slot->answer, answer);
     if (--pending->open == 0)
         pthread_cond_signal(&pending->ready);
-    pending_leave(pending);
+    resolver_pending_leave(pending);
 }
 
 /* With the waiter's lock held, so that no answer comes before all is counted. */
@@ -86,7 +86,7 @@ struct resolver_pending *resolver_begin(struct resolver *resolver,
                                         const struct resolver_question *questions, size_t count,
                                         struct deadline deadline)
 {
-    struct resolver_pending *pending = pending_new(count);
+    struct resolver_pending *pending = resolver_pending_new(count);
 
     if (pending == NULL)
         return NULL;
@@ -111,7 +111,7 @@ void resolver_finish(struct resolver_pending *pending, struct resolver_question 
         in_time = condition_wait(&pending->ready, &pending->lock, until);
     for (size_t i = 0; i < count; i++)
         resolver_answer_move(&questions[i].answer, &pending->slots[i].answer);
-    pending_leave(pending);
+    resolver_pending_leave(pending);
 }
 
 void resolver_lookup_all(struct resolver *resolver, struct resolver_question *questions,

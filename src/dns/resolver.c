@@ -37,7 +37,7 @@ void resolver_ring_remove(struct question *question)
     question->next->previous = question->previous;
 }
 
-static void wake(struct resolver *resolver)
+static void resolver_wake(struct resolver *resolver)
 {
     uint64_t one = 1;
     if (write(resolver->wake_fd, &one, sizeof one) < 0)
@@ -74,7 +74,7 @@ static int resolver_start(struct resolver *resolver)
 }
 
 /* A machine may get its name servers after its daemons, or others. With the lock held. */
-static void look_at_files(struct resolver *resolver)
+static void resolver_watch_files(struct resolver *resolver)
 {
     struct resolver_file resolv_conf, anchor;
     int64_t now = deadline_now_ms();
@@ -87,11 +87,11 @@ static void look_at_files(struct resolver *resolver)
         resolver_same_file(&resolver->anchor, &anchor))
         return;
     resolver->renew = true;
-    wake(resolver);
+    resolver_wake(resolver);
 }
 
 /* With the lock held. Deadlines mostly come in order, so the place is near the end. */
-static void enter(struct resolver *resolver, struct question *question)
+static void resolver_enter(struct resolver *resolver, struct question *question)
 {
     struct question *before = resolver->open.previous;
     while (before != &resolver->open && before->deadline.at_ms > question->deadline.at_ms)
@@ -99,7 +99,7 @@ static void enter(struct resolver *resolver, struct question *question)
     resolver_ring_insert_after(before, question);
     resolver->question_count++;
     if (before == &resolver->open)
-        wake(resolver);
+        resolver_wake(resolver);
 }
 
 int resolver_put_question(struct resolver *resolver, struct question *question)
@@ -129,8 +129,8 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
     pthread_mutex_lock(&resolver->lock);
     if (!resolver->ending && resolver->question_count < RESOLVER_QUESTIONS_MAX &&
         resolver_start(resolver) == 0) {
-        look_at_files(resolver);
-        enter(resolver, question);
+        resolver_watch_files(resolver);
+        resolver_enter(resolver, question);
         /* What the old context remembers of old servers is no answer any more. */
         result = resolver->renew ? 0 : resolver_put_question(resolver, question);
         if (result != 0) {
@@ -147,13 +147,13 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
 
 /* Life. */
 
-static int copy_text(const char **to, const char *text)
+static int resolver_copy_text(const char **to, const char *text)
 {
     *to = text != NULL ? strdup(text) : NULL;
     return *to != NULL || text == NULL ? 0 : -1;
 }
 
-static void free_config(struct resolver_config *config)
+static void resolver_free_config(struct resolver_config *config)
 {
     free((void *)config->servers);
     free((void *)config->resolv_conf);
@@ -161,7 +161,7 @@ static void free_config(struct resolver_config *config)
 }
 
 /* To be freed also when it fails. */
-static int copy_config(struct resolver_config *own, const struct resolver_config *config)
+static int resolver_copy_config(struct resolver_config *own, const struct resolver_config *config)
 {
     struct address *servers = calloc(config->server_count + 1, sizeof *servers);
 
@@ -175,23 +175,23 @@ static int copy_config(struct resolver_config *own, const struct resolver_config
     own->server_count = config->server_count;
     for (size_t i = 0; i < config->server_count; i++)
         servers[i] = config->servers[i];
-    return copy_text(&own->resolv_conf, config->resolv_conf) == 0 &&
-                   copy_text(&own->trust_anchor_file, config->trust_anchor_file) == 0
+    return resolver_copy_text(&own->resolv_conf, config->resolv_conf) == 0 &&
+                   resolver_copy_text(&own->trust_anchor_file, config->trust_anchor_file) == 0
                ? 0
                : -1;
 }
 
-static bool same_text(const char *a, const char *b)
+static bool resolver_same_text(const char *a, const char *b)
 {
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-static bool same_config(const struct resolver_config *a, const struct resolver_config *b)
+static bool resolver_same_config(const struct resolver_config *a, const struct resolver_config *b)
 {
     bool same = a->server_count == b->server_count && a->recurse == b->recurse &&
                 a->trust_anchor_optional == b->trust_anchor_optional &&
-                same_text(a->resolv_conf, b->resolv_conf) &&
-                same_text(a->trust_anchor_file, b->trust_anchor_file);
+                resolver_same_text(a->resolv_conf, b->resolv_conf) &&
+                resolver_same_text(a->trust_anchor_file, b->trust_anchor_file);
     for (size_t i = 0; same && i < a->server_count; i++)
         same = address_same_ip(&a->servers[i], &b->servers[i]) &&
                a->servers[i].port == b->servers[i].port;
@@ -199,14 +199,15 @@ static bool same_config(const struct resolver_config *a, const struct resolver_c
 }
 
 /* The same settings, and files that have not changed. With the lock held. */
-static bool changes_nothing(struct resolver *resolver, const struct resolver_config *config)
+static bool resolver_changes_nothing(struct resolver *resolver,
+                                     const struct resolver_config *config)
 {
-    if (resolver->next != NULL || !same_config(&resolver->config, config))
+    if (resolver->next != NULL || !resolver_same_config(&resolver->config, config))
         return false;
     if (!resolver->started)
         return true;
     resolver->look_ms = 0;
-    look_at_files(resolver);
+    resolver_watch_files(resolver);
     return !resolver->renew;
 }
 
@@ -214,7 +215,7 @@ void resolver_take_config(struct resolver *resolver)
 {
     if (resolver->next == NULL)
         return;
-    free_config(&resolver->config);
+    resolver_free_config(&resolver->config);
     resolver->config = *resolver->next;
     free(resolver->next);
     resolver->next = NULL;
@@ -229,28 +230,28 @@ int resolver_configure(struct resolver *resolver, const struct resolver_config *
     if (resolver_trust_anchor(config, &anchor, err) != 0)
         return -1;
     next = calloc(1, sizeof *next);
-    if (next == NULL || copy_config(next, config) != 0) {
+    if (next == NULL || resolver_copy_config(next, config) != 0) {
         error_set(err, _("out of memory"));
         if (next != NULL)
-            free_config(next);
+            resolver_free_config(next);
         free(next);
         return -1;
     }
     pthread_mutex_lock(&resolver->lock);
     struct resolver_config *unused = next;
-    if (!changes_nothing(resolver, config)) {
+    if (!resolver_changes_nothing(resolver, config)) {
         unused = resolver->next;
         resolver->next = next;
         resolver->renew = resolver->started;
         resolver->retry_ms = 0;
         if (resolver->started)
-            wake(resolver);
+            resolver_wake(resolver);
         else
             resolver_take_config(resolver);
     }
     pthread_mutex_unlock(&resolver->lock);
     if (unused != NULL)
-        free_config(unused);
+        resolver_free_config(unused);
     free(unused);
     return 0;
 }
@@ -273,7 +274,7 @@ struct resolver *resolver_new(const struct resolver_config *config, struct error
     resolver->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (resolver->wake_fd < 0)
         error_set(err, _("cannot set up the DNS resolver: %s"), strerror(errno));
-    else if (copy_config(&resolver->config, config) != 0)
+    else if (resolver_copy_config(&resolver->config, config) != 0)
         error_set(err, _("out of memory"));
     else
         return resolver;
@@ -301,7 +302,7 @@ void resolver_free(struct resolver *resolver)
     bool started = resolver->started;
     pthread_mutex_unlock(&resolver->lock);
     if (started) {
-        wake(resolver);
+        resolver_wake(resolver);
         pthread_join(resolver->thread, NULL);
         ub_ctx_delete(resolver->context);
     }
@@ -314,8 +315,8 @@ void resolver_free(struct resolver *resolver)
         close(resolver->wake_fd);
     pthread_mutex_destroy(&resolver->lock);
     if (resolver->next != NULL)
-        free_config(resolver->next);
+        resolver_free_config(resolver->next);
     free(resolver->next);
-    free_config(&resolver->config);
+    resolver_free_config(&resolver->config);
     free(resolver);
 }

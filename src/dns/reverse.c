@@ -79,7 +79,7 @@ static void reverse_finish(struct reverse_lookup *lookup, enum reverse_status st
     pthread_mutex_unlock(&lookup->lock);
 }
 
-static bool has_address(const struct resolver_answer *answer, const struct address *address)
+static bool reverse_has_address(const struct resolver_answer *answer, const struct address *address)
 {
     for (size_t i = 0; i < answer->count; i++) {
         struct address found;
@@ -92,28 +92,29 @@ static bool has_address(const struct resolver_answer *answer, const struct addre
 }
 
 /* No more answers to come: the names are not verified. */
-static void finish_unverified(struct reverse_lookup *lookup)
+static void reverse_finish_unverified(struct reverse_lookup *lookup)
 {
     if (lookup->open == 0)
         reverse_finish(lookup, lookup->temporary ? REVERSE_TEMPORARY : REVERSE_UNAVAILABLE, NULL);
 }
 
-static void take_forward(void *context, struct resolver_answer *answer)
+static void reverse_take_forward(void *context, struct resolver_answer *answer)
 {
     struct candidate *candidate = context;
     struct reverse_lookup *lookup = candidate->lookup;
 
     lookup->open--;
-    if (has_address(answer, &lookup->address))
+    if (reverse_has_address(answer, &lookup->address))
         reverse_finish(lookup, REVERSE_VERIFIED, candidate->name);
     else if (answer->result == RESOLVER_TEMPORARY)
         lookup->temporary = true;
-    finish_unverified(lookup);
+    reverse_finish_unverified(lookup);
     reverse_unref(lookup);
 }
 
 /* The host names among the PTR records. */
-static unsigned read_candidates(struct reverse_lookup *lookup, const struct resolver_answer *answer)
+static unsigned reverse_read_candidates(struct reverse_lookup *lookup,
+                                        const struct resolver_answer *answer)
 {
     unsigned count = 0;
 
@@ -131,7 +132,7 @@ static unsigned read_candidates(struct reverse_lookup *lookup, const struct reso
     return count;
 }
 
-static void confirm(struct reverse_lookup *lookup, unsigned count)
+static void reverse_confirm(struct reverse_lookup *lookup, unsigned count)
 {
     int type = lookup->address.family == AF_INET6 ? DNS_TYPE_AAAA : DNS_TYPE_A;
 
@@ -142,26 +143,26 @@ static void confirm(struct reverse_lookup *lookup, unsigned count)
         reverse_ref(lookup);
         lookup->open++;
         if (resolver_ask(lookup->resolver, lookup->candidates[i].name, type, lookup->deadline,
-                         take_forward, &lookup->candidates[i]) == 0)
+                         reverse_take_forward, &lookup->candidates[i]) == 0)
             continue;
         lookup->open--;
         lookup->temporary = true;
         reverse_unref(lookup);
     }
-    finish_unverified(lookup);
+    reverse_finish_unverified(lookup);
 }
 
-static void take_ptr(void *context, struct resolver_answer *answer)
+static void reverse_take_ptr(void *context, struct resolver_answer *answer)
 {
     struct reverse_lookup *lookup = context;
-    unsigned count = answer->result == RESOLVER_FOUND ? read_candidates(lookup, answer) : 0;
+    unsigned count = answer->result == RESOLVER_FOUND ? reverse_read_candidates(lookup, answer) : 0;
 
     if (answer->result == RESOLVER_TEMPORARY)
         reverse_finish(lookup, REVERSE_TEMPORARY, NULL);
     else if (count == 0)
         reverse_finish(lookup, REVERSE_UNAVAILABLE, NULL);
     else
-        confirm(lookup, count);
+        reverse_confirm(lookup, count);
     reverse_unref(lookup);
 }
 
@@ -180,7 +181,8 @@ struct reverse_lookup *reverse_start(struct resolver *resolver, const struct add
     lookup->address = *address;
     lookup->deadline = deadline_in_ms(REVERSE_TIMEOUT_MS);
     if (dns_name_of_address(address, NULL, question) == 0 &&
-        resolver_ask(resolver, question, DNS_TYPE_PTR, lookup->deadline, take_ptr, lookup) == 0)
+        resolver_ask(resolver, question, DNS_TYPE_PTR, lookup->deadline, reverse_take_ptr,
+                     lookup) == 0)
         return lookup;
     reverse_finish(lookup, REVERSE_TEMPORARY, NULL);
     reverse_unref(lookup);

@@ -12,7 +12,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-static int await_connected(int fd, struct deadline deadline)
+static int dial_await_connected(int fd, struct deadline deadline)
 {
     struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
     int failure = 0, ready;
@@ -29,7 +29,7 @@ static int await_connected(int fd, struct deadline deadline)
 }
 
 /* The time that connect(2) may take by itself. */
-static bool limit_connect(int fd, struct deadline deadline)
+static bool dial_limit_connect(int fd, struct deadline deadline)
 {
     int left_ms = deadline_left_ms(deadline);
     const struct timeval limit = {left_ms / 1000, left_ms % 1000 * 1000};
@@ -57,12 +57,12 @@ static int dial_connect_on(int fd, const struct address *to, struct deadline dea
 {
     struct sockaddr_storage sockaddr;
 
-    if (!limit_connect(fd, deadline))
+    if (!dial_limit_connect(fd, deadline))
         return ETIMEDOUT;
     socklen_t len = address_to_sockaddr(to, &sockaddr);
     if (connect(fd, (struct sockaddr *)&sockaddr, len) == 0)
         return 0;
-    return errno == EINPROGRESS || errno == EINTR ? await_connected(fd, deadline) : errno;
+    return errno == EINPROGRESS || errno == EINTR ? dial_await_connected(fd, deadline) : errno;
 }
 
 static int dial_fail(const struct address *to, int failure, struct error *err)

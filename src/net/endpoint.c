@@ -21,7 +21,7 @@ static bool endpoint_parse_port(const char *text, uint16_t *port)
     return true;
 }
 
-static bool parse_name(struct endpoint *endpoint, const char *text)
+static bool endpoint_parse_name(struct endpoint *endpoint, const char *text)
 {
     char ascii[DNS_NAME_MAX];
     size_t len = strcspn(text, ":");
@@ -46,7 +46,7 @@ int endpoint_parse(struct endpoint *endpoint, const char *text, uint16_t default
         return 0;
     }
     endpoint->address.family = AF_UNSPEC;
-    if (parse_name(endpoint, text))
+    if (endpoint_parse_name(endpoint, text))
         return 0;
     error_set(err,
               _("found \"%s\"; expected a host name or an IP address, with or without a port, like "

@@ -18,7 +18,7 @@
 
 #define FIRST_INHERITED 3 /* SD_LISTEN_FDS_START */
 
-static int take_word(struct listen_spec *spec, const char *word, size_t len)
+static int listener_take_word(struct listen_spec *spec, const char *word, size_t len)
 {
     static const char *const words[] = {"tls", "proxy", "submission"};
     bool *const places[] = {&spec->implicit_tls, &spec->proxy, &spec->submission};
@@ -48,7 +48,7 @@ int listener_parse(struct listen_spec *spec, const char *text, struct error *err
         len = strcspn(word, " ");
         if (len == 0)
             return 0;
-        if (take_word(spec, word, len) != 0)
+        if (listener_take_word(spec, word, len) != 0)
             break;
     }
     error_set(err,
@@ -87,7 +87,7 @@ static void listener_explain(const struct listen_spec *spec, int failure, struct
 
 /* Connections inherit it. Nagle's algorithm would hold back each reply until the one before is
  * acknowledged. */
-static void no_delay(int fd)
+static void listener_no_delay(int fd)
 {
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -99,7 +99,7 @@ static int listener_set_up(int fd, const struct listen_spec *spec)
     struct sockaddr_storage sockaddr;
     int on = 1, off = 0;
 
-    no_delay(fd);
+    listener_no_delay(fd);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     /* The address may come up later (a tunnel's). */
     if (spec->address.family == AF_INET) {
@@ -112,7 +112,7 @@ static int listener_set_up(int fd, const struct listen_spec *spec)
     return bind(fd, (struct sockaddr *)&sockaddr, len) == 0 ? 0 : errno;
 }
 
-static bool is_wildcard(const struct address *address)
+static bool listener_is_wildcard(const struct address *address)
 {
     static const uint8_t zeros[sizeof address->ip];
     return memcmp(address->ip, zeros, sizeof zeros) == 0;
@@ -134,7 +134,7 @@ int listener_bind(const struct listen_spec *spec, struct error *err)
     int fd = socket(spec->address.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int failure = fd < 0 ? errno : listener_set_up(fd, spec);
 
-    if (fd < 0 && failure == EAFNOSUPPORT && is_wildcard(&spec->address))
+    if (fd < 0 && failure == EAFNOSUPPORT && listener_is_wildcard(&spec->address))
         fd = listener_bind_ipv4(spec, &failure);
     if (failure == 0)
         return fd;
@@ -161,7 +161,7 @@ int listener_open(const struct listen_spec *spec, struct error *err)
     return -1;
 }
 
-static bool is_transparent(int fd)
+static bool listener_is_transparent(int fd)
 {
     int on = 0;
     socklen_t len = sizeof on;
@@ -170,8 +170,8 @@ static bool is_transparent(int fd)
 
 bool listener_local_address(int fd, struct address *local)
 {
-    return address_of_socket(local, fd) && local->family != AF_UNSPEC && !is_wildcard(local) &&
-           !is_transparent(fd);
+    return address_of_socket(local, fd) && local->family != AF_UNSPEC &&
+           !listener_is_wildcard(local) && !listener_is_transparent(fd);
 }
 
 size_t listener_inherited(int *fds, size_t max)
@@ -184,7 +184,7 @@ size_t listener_inherited(int *fds, size_t max)
         for (int fd = FIRST_INHERITED; fd < FIRST_INHERITED + handed && count < max; fd++) {
             fcntl(fd, F_SETFD, FD_CLOEXEC);
             fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-            no_delay(fd);
+            listener_no_delay(fd);
             fds[count++] = fd;
         }
     }

@@ -14,7 +14,7 @@
 
 static const char v2_signature[12] = "\r\n\r\n\0\r\nQUIT\n";
 
-static bool begins_like(const char *bytes, size_t len, const char *what, size_t what_len)
+static bool proxy_begins_like(const char *bytes, size_t len, const char *what, size_t what_len)
 {
     return memcmp(bytes, what, len < what_len ? len : what_len) == 0;
 }
@@ -30,7 +30,7 @@ static bool proxy_parse_port(const char *text, uint16_t *port)
 }
 
 /* "PROXY TCP4 1.2.3.4 5.6.7.8 111 222", without its CRLF. One blank between words, no more. */
-static enum proxy_result parse_v1_line(char *line, struct proxy_header *header)
+static enum proxy_result proxy_parse_v1_line(char *line, struct proxy_header *header)
 {
     char *words[6];
     int count = 0;
@@ -56,8 +56,8 @@ static enum proxy_result parse_v1_line(char *line, struct proxy_header *header)
     return PROXY_DONE;
 }
 
-static enum proxy_result parse_v1(const char *bytes, size_t len, struct proxy_header *header,
-                                  size_t *used)
+static enum proxy_result proxy_parse_v1(const char *bytes, size_t len, struct proxy_header *header,
+                                        size_t *used)
 {
     char line[V1_MAX + 1];
     size_t limit = len < V1_MAX ? len : V1_MAX;
@@ -71,7 +71,7 @@ static enum proxy_result parse_v1(const char *bytes, size_t len, struct proxy_he
     memcpy(line, bytes, line_len - 1);
     line[line_len - 1] = '\0';
     *used = line_len + 1;
-    return parse_v1_line(line, header);
+    return proxy_parse_v1_line(line, header);
 }
 
 static void proxy_read_address(struct address *address, int family, const uint8_t *ip,
@@ -85,8 +85,8 @@ static void proxy_read_address(struct address *address, int family, const uint8_
     address_from_sockaddr(address, (struct sockaddr *)&storage);
 }
 
-static enum proxy_result parse_v2(const char *bytes, size_t len, struct proxy_header *header,
-                                  size_t *used)
+static enum proxy_result proxy_parse_v2(const char *bytes, size_t len, struct proxy_header *header,
+                                        size_t *used)
 {
     const uint8_t *octets = (const uint8_t *)bytes;
 
@@ -116,14 +116,14 @@ enum proxy_result proxy_parse(const char *bytes, size_t len, struct proxy_header
                               size_t *used)
 {
     memset(header, 0, sizeof *header);
-    if (begins_like(bytes, len, v2_signature, sizeof v2_signature))
-        return parse_v2(bytes, len, header, used);
-    if (begins_like(bytes, len, "PROXY ", 6))
-        return len < 6 ? PROXY_MORE : parse_v1(bytes, len, header, used);
+    if (proxy_begins_like(bytes, len, v2_signature, sizeof v2_signature))
+        return proxy_parse_v2(bytes, len, header, used);
+    if (proxy_begins_like(bytes, len, "PROXY ", 6))
+        return len < 6 ? PROXY_MORE : proxy_parse_v1(bytes, len, header, used);
     return PROXY_BAD;
 }
 
-static size_t format_v1(const struct proxy_header *header, char *out, size_t size)
+static size_t proxy_format_v1(const struct proxy_header *header, char *out, size_t size)
 {
     char source[ADDRESS_TEXT_MAX], destination[ADDRESS_TEXT_MAX];
 
@@ -136,7 +136,7 @@ static size_t format_v1(const struct proxy_header *header, char *out, size_t siz
                             header->source.port, header->destination.port);
 }
 
-static size_t format_v2(const struct proxy_header *header, uint8_t *out)
+static size_t proxy_format_v2(const struct proxy_header *header, uint8_t *out)
 {
     size_t ip_len = header->source.family == AF_INET ? 4 : 16;
     size_t body = header->local ? 0 : 2 * ip_len + 4;
@@ -181,6 +181,6 @@ size_t proxy_format(const struct proxy_header *header, enum proxy_version versio
     if (!header->local && family != AF_INET && family != AF_INET6)
         return 0;
     said.destination = proxy_in_family(&header->destination, family);
-    return version == PROXY_V1 ? format_v1(&said, out, PROXY_HEADER_MAX)
-                               : format_v2(&said, (uint8_t *)out);
+    return version == PROXY_V1 ? proxy_format_v1(&said, out, PROXY_HEADER_MAX)
+                               : proxy_format_v2(&said, (uint8_t *)out);
 }

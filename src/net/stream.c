@@ -34,7 +34,7 @@ const char *io_result_name(enum io_result result)
     return names[result];
 }
 
-static const char *input(const struct stream *stream)
+static const char *stream_input(const struct stream *stream)
 {
     return stream->buffers->in + stream->in_start;
 }
@@ -47,7 +47,7 @@ bool stream_has_input(const struct stream *stream)
 
 bool stream_line_waiting(const struct stream *stream)
 {
-    return memchr(input(stream), '\n', stream->in_end - stream->in_start) != NULL;
+    return memchr(stream_input(stream), '\n', stream->in_end - stream->in_start) != NULL;
 }
 
 static enum io_result stream_fail(struct stream *stream)
@@ -73,7 +73,8 @@ void stream_keep_alive(struct stream *stream)
 }
 
 /* The one wait of all IO. `events` becomes what has come of them. */
-static enum io_result wait_for_any(struct stream *stream, short *events, struct deadline deadline)
+static enum io_result stream_wait_for_any(struct stream *stream, short *events,
+                                          struct deadline deadline)
 {
     struct pollfd poll_fd = {.fd = stream->fd, .events = *events};
     for (;;) {
@@ -92,22 +93,22 @@ static enum io_result wait_for_any(struct stream *stream, short *events, struct 
     }
 }
 
-static enum io_result wait_for(struct stream *stream, short events, struct deadline deadline)
+static enum io_result stream_wait_for(struct stream *stream, short events, struct deadline deadline)
 {
-    return wait_for_any(stream, &events, deadline);
+    return stream_wait_for_any(stream, &events, deadline);
 }
 
 /* Where there is time enough, the first recv(2) of a wait waits a moment by itself: most answers
  * come within it, and then cost one system call instead of three. */
-static bool may_wait(const struct stream *stream, struct deadline deadline)
+static bool stream_may_wait(const struct stream *stream, struct deadline deadline)
 {
     return stream->momentary && deadline_left_ms(deadline) >= STREAM_MOMENT_MS;
 }
 
 /* What a plain or TLS system call came to: IO_OK = moved something, IO_TIMEOUT = would block (and
  * `events` says on what). */
-static enum io_result receive_once(struct stream *stream, char *bytes, size_t size, size_t *got,
-                                   short *events, bool wait)
+static enum io_result stream_receive_once(struct stream *stream, char *bytes, size_t size,
+                                          size_t *got, short *events, bool wait)
 {
     ssize_t result;
 
@@ -132,7 +133,7 @@ static enum io_result receive_once(struct stream *stream, char *bytes, size_t si
 }
 
 /* Reads once into the free part of the buffer, waiting until something is there. */
-static enum io_result fill(struct stream *stream, struct deadline deadline)
+static enum io_result stream_fill(struct stream *stream, struct deadline deadline)
 {
     struct stream_buffers *buffers = stream->buffers;
     size_t got = 0;
@@ -143,21 +144,21 @@ static enum io_result fill(struct stream *stream, struct deadline deadline)
     if (stream->in_start == stream->in_end) {
         stream->in_start = stream->in_end = 0;
     } else if (stream->in_end == buffers->in_size) {
-        memmove(buffers->in, input(stream), stream->in_end - stream->in_start);
+        memmove(buffers->in, stream_input(stream), stream->in_end - stream->in_start);
         stream->in_end -= stream->in_start;
         stream->in_start = 0;
     }
     for (;;) {
-        enum io_result result =
-            receive_once(stream, buffers->in + stream->in_end, buffers->in_size - stream->in_end,
-                         &got, &events, may_wait(stream, deadline));
+        enum io_result result = stream_receive_once(stream, buffers->in + stream->in_end,
+                                                    buffers->in_size - stream->in_end, &got,
+                                                    &events, stream_may_wait(stream, deadline));
         if (result == IO_OK) {
             stream->in_end += got;
             stream->octets_in += got;
         }
         if (result != IO_TIMEOUT || deadline_passed(deadline))
             return result;
-        result = wait_for(stream, events, deadline);
+        result = stream_wait_for(stream, events, deadline);
         if (result != IO_OK)
             return result;
     }
@@ -165,7 +166,7 @@ static enum io_result fill(struct stream *stream, struct deadline deadline)
 
 bool stream_hears(struct stream *stream)
 {
-    return stream_has_input(stream) || fill(stream, (struct deadline){0}) != IO_TIMEOUT;
+    return stream_has_input(stream) || stream_fill(stream, (struct deadline){0}) != IO_TIMEOUT;
 }
 
 void stream_hear_out(struct stream *stream)
@@ -177,9 +178,9 @@ void stream_hear_out(struct stream *stream)
 }
 
 /* Takes a whole line from the buffer: IO_OK, IO_TOO_LONG, or IO_TIMEOUT when there is none yet. */
-static enum io_result take_line(struct stream *stream, struct line *line, size_t max)
+static enum io_result stream_take_line(struct stream *stream, struct line *line, size_t max)
 {
-    const char *start = input(stream);
+    const char *start = stream_input(stream);
     size_t len = stream->in_end - stream->in_start;
     const char *lf = memchr(start, '\n', len);
     size_t line_len = lf != NULL ? (size_t)(lf - start) + 1 : len;
@@ -204,9 +205,9 @@ static enum io_result take_line(struct stream *stream, struct line *line, size_t
 
 /* The same; of a line that is too long the first `max` octets are kept, and the rest gives way to what
  * comes behind it. */
-static enum io_result take_cut_line(struct stream *stream, struct line *line, size_t max)
+static enum io_result stream_take_cut_line(struct stream *stream, struct line *line, size_t max)
 {
-    const char *start = input(stream);
+    const char *start = stream_input(stream);
     size_t len = stream->in_end - stream->in_start;
     const char *lf = memchr(start, '\n', len);
 
@@ -215,7 +216,7 @@ static enum io_result take_cut_line(struct stream *stream, struct line *line, si
     if (lf == NULL)
         return IO_TIMEOUT;
     if ((size_t)(lf - start) < max)
-        return take_line(stream, line, max);
+        return stream_take_line(stream, line, max);
     stream_consume(stream, (size_t)(lf - start) + 1);
     *line = (struct line){.text = start, .len = max};
     return IO_OK;
@@ -223,17 +224,17 @@ static enum io_result take_cut_line(struct stream *stream, struct line *line, si
 
 typedef enum io_result take_function(struct stream *stream, struct line *line, size_t max);
 
-static enum io_result net_stream_read_line(struct stream *stream, struct line *line, size_t max,
-                                           struct deadline deadline, take_function *take)
+static enum io_result stream_take_line_by(struct stream *stream, struct line *line, size_t max,
+                                          struct deadline deadline, take_function *take)
 {
     for (;;) {
         enum io_result result = take(stream, line, max);
         if (result != IO_TIMEOUT)
             return result;
-        result = fill(stream, deadline);
+        result = stream_fill(stream, deadline);
         if (result != IO_OK)
             return result;
-        /* A trickle of octets keeps fill() from ever waiting long: look at the clock as well. What
+        /* A trickle of octets keeps stream_fill() from ever waiting long: look at the clock as well. What
          * TLS has inside no poll(2) would tell of. */
         if (!stream_line_waiting(stream) && deadline_passed(deadline) &&
             !(stream->tls != NULL && tls_session_has_pending(stream->tls)))
@@ -244,13 +245,13 @@ static enum io_result net_stream_read_line(struct stream *stream, struct line *l
 enum io_result stream_read_line(struct stream *stream, struct line *line, size_t max,
                                 struct deadline deadline)
 {
-    return net_stream_read_line(stream, line, max, deadline, take_line);
+    return stream_take_line_by(stream, line, max, deadline, stream_take_line);
 }
 
 enum io_result stream_read_cut_line(struct stream *stream, struct line *line, size_t max,
                                     struct deadline deadline)
 {
-    return net_stream_read_line(stream, line, max, deadline, take_cut_line);
+    return stream_take_line_by(stream, line, max, deadline, stream_take_cut_line);
 }
 
 void stream_unread_line(struct stream *stream)
@@ -263,11 +264,11 @@ enum io_result stream_read(struct stream *stream, const char **bytes, size_t *le
                            struct deadline deadline)
 {
     if (stream->in_start == stream->in_end) {
-        enum io_result result = fill(stream, deadline);
+        enum io_result result = stream_fill(stream, deadline);
         if (result != IO_OK)
             return result;
     }
-    *bytes = input(stream);
+    *bytes = stream_input(stream);
     *len = stream->in_end - stream->in_start;
     return IO_OK;
 }
@@ -279,11 +280,11 @@ void stream_consume(struct stream *stream, size_t len)
 }
 
 /* Until something can be written or, where that is heeded, the peer has spoken. */
-static enum io_result wait_to_write(struct stream *stream, struct deadline deadline)
+static enum io_result stream_wait_to_write(struct stream *stream, struct deadline deadline)
 {
     for (;;) {
         short events = stream->heeds_input ? POLLIN | POLLOUT : POLLOUT;
-        enum io_result result = wait_for_any(stream, &events, deadline);
+        enum io_result result = stream_wait_for_any(stream, &events, deadline);
         if (result != IO_OK || (events & POLLIN) == 0 || !stream->heeds_input)
             return result;
         if (stream_hears(stream))
@@ -294,7 +295,7 @@ static enum io_result wait_to_write(struct stream *stream, struct deadline deadl
 }
 
 /* Moves the vector behind what was sent. */
-static void advance(struct iovec **iov, int *count, size_t sent)
+static void stream_advance(struct iovec **iov, int *count, size_t sent)
 {
     while (*count > 0 && sent >= (*iov)->iov_len) {
         sent -= (*iov)->iov_len;
@@ -312,7 +313,7 @@ bool stream_owes_output(const struct stream *stream)
     return stream->unsent_len > 0 || stream->uncorking;
 }
 
-static void forget_unsent(struct stream *stream)
+static void stream_forget_unsent(struct stream *stream)
 {
     free(stream->unsent);
     stream->unsent = NULL;
@@ -321,7 +322,7 @@ static void forget_unsent(struct stream *stream)
 
 /* These become what is unsent; parts of what was so may be among them. False when they are too many
  * or there is no memory for them. */
-static bool keep_unsent(struct stream *stream, const struct iovec *iov, int count)
+static bool stream_keep_unsent(struct stream *stream, const struct iovec *iov, int count)
 {
     size_t len = 0;
 
@@ -337,7 +338,7 @@ static bool keep_unsent(struct stream *stream, const struct iovec *iov, int coun
         memcpy(end, iov[i].iov_base, iov[i].iov_len);
         end += iov[i].iov_len;
     }
-    forget_unsent(stream);
+    stream_forget_unsent(stream);
     stream->unsent = unsent;
     stream->unsent_len = len;
     return true;
@@ -347,7 +348,7 @@ bool stream_hold_output(struct stream *stream)
 {
     const struct iovec all[] = {{stream->unsent, stream->unsent_len},
                                 {stream->buffers->out, stream->out_len}};
-    if (!keep_unsent(stream, all, 2))
+    if (!stream_keep_unsent(stream, all, 2))
         return false;
     stream->octets_out += stream->out_len;
     stream->out_len = 0;
@@ -356,33 +357,36 @@ bool stream_hold_output(struct stream *stream)
 
 /* Waits for room; IO_TIMEOUT leaves these over. Part of them may be out: where they are not kept
  * nothing sensible can follow. */
-static enum io_result wait_to_send(struct stream *stream, short events, const struct iovec *iov,
-                                   int count, struct deadline deadline)
+static enum io_result stream_wait_to_send(struct stream *stream, short events,
+                                          const struct iovec *iov, int count,
+                                          struct deadline deadline)
 {
-    enum io_result result =
-        events == POLLIN ? wait_for(stream, POLLIN, deadline) : wait_to_write(stream, deadline);
-    if (result == IO_TIMEOUT && (!stream->keeps_output || !keep_unsent(stream, iov, count)))
+    enum io_result result = events == POLLIN ? stream_wait_for(stream, POLLIN, deadline)
+                                             : stream_wait_to_write(stream, deadline);
+    if (result == IO_TIMEOUT && (!stream->keeps_output || !stream_keep_unsent(stream, iov, count)))
         stream->broken = true;
     return result;
 }
 
-static enum io_result wait_for_tls(struct stream *stream, ssize_t step, const struct iovec *iov,
-                                   int count, struct deadline deadline)
+static enum io_result stream_wait_for_tls(struct stream *stream, ssize_t step,
+                                          const struct iovec *iov, int count,
+                                          struct deadline deadline)
 {
     if (step == TLS_BROKEN)
         return stream_fail(stream);
-    return wait_to_send(stream, step == TLS_WANT_READ ? POLLIN : POLLOUT, iov, count, deadline);
+    return stream_wait_to_send(stream, step == TLS_WANT_READ ? POLLIN : POLLOUT, iov, count,
+                               deadline);
 }
 
 /* Sends what TLS has gathered; these come behind it. */
-static enum io_result uncork(struct stream *stream, const struct iovec *iov, int count,
-                             struct deadline deadline)
+static enum io_result stream_uncork(struct stream *stream, const struct iovec *iov, int count,
+                                    struct deadline deadline)
 {
     int step;
 
     stream->uncorking = true;
     while ((step = tls_session_uncork(stream->tls)) != 0) {
-        enum io_result result = wait_for_tls(stream, step, iov, count, deadline);
+        enum io_result result = stream_wait_for_tls(stream, step, iov, count, deadline);
         if (result != IO_OK)
             return result;
     }
@@ -392,39 +396,39 @@ static enum io_result uncork(struct stream *stream, const struct iovec *iov, int
 
 /* After a wait that ended too early GnuTLS wants the same octets again, and gets them from what was
  * kept. */
-static enum io_result writev_tls(struct stream *stream, struct iovec *iov, int count, size_t total,
-                                 struct deadline deadline)
+static enum io_result stream_writev_tls(struct stream *stream, struct iovec *iov, int count,
+                                        size_t total, struct deadline deadline)
 {
     bool cork = count > 1 && total <= TLS_RECORD && !stream_owes_output(stream);
-    enum io_result result = stream->uncorking ? uncork(stream, iov, count, deadline) : IO_OK;
+    enum io_result result = stream->uncorking ? stream_uncork(stream, iov, count, deadline) : IO_OK;
 
     if (cork)
         tls_session_cork(stream->tls);
     while (count > 0 && result == IO_OK) {
         ssize_t sent = tls_session_send(stream->tls, iov->iov_base, iov->iov_len);
         if (sent >= 0)
-            advance(&iov, &count, (size_t)sent);
+            stream_advance(&iov, &count, (size_t)sent);
         else
-            result = wait_for_tls(stream, sent, iov, count, deadline);
+            result = stream_wait_for_tls(stream, sent, iov, count, deadline);
     }
-    return result == IO_OK && cork ? uncork(stream, NULL, 0, deadline) : result;
+    return result == IO_OK && cork ? stream_uncork(stream, NULL, 0, deadline) : result;
 }
 
-static enum io_result writev_plain(struct stream *stream, struct iovec *iov, int count,
-                                   struct deadline deadline)
+static enum io_result stream_writev_plain(struct stream *stream, struct iovec *iov, int count,
+                                          struct deadline deadline)
 {
     while (count > 0) {
         struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)count};
         ssize_t sent = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent >= 0) {
-            advance(&iov, &count, (size_t)sent);
+            stream_advance(&iov, &count, (size_t)sent);
             continue;
         }
         if (errno == EINTR)
             continue;
         if (errno != EAGAIN && errno != EWOULDBLOCK)
             return stream_fail(stream);
-        enum io_result result = wait_to_send(stream, POLLOUT, iov, count, deadline);
+        enum io_result result = stream_wait_to_send(stream, POLLOUT, iov, count, deadline);
         if (result != IO_OK)
             return result;
     }
@@ -453,10 +457,11 @@ enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int
         total += all[i].iov_len;
     stream->out_len = 0;
     stream->octets_out += total - before;
-    enum io_result result = stream->tls != NULL ? writev_tls(stream, all, used, total, deadline)
-                                                : writev_plain(stream, all, used, deadline);
+    enum io_result result = stream->tls != NULL
+                                ? stream_writev_tls(stream, all, used, total, deadline)
+                                : stream_writev_plain(stream, all, used, deadline);
     if (result == IO_OK && before > 0)
-        forget_unsent(stream);
+        stream_forget_unsent(stream);
     return result;
 }
 
@@ -492,7 +497,7 @@ bool stream_has_injected_input(const struct stream *stream)
            (ioctl(stream->fd, FIONREAD, &waiting) == 0 && waiting > 0);
 }
 
-static enum io_result begin_handshake(struct stream *stream)
+static enum io_result stream_begin_handshake(struct stream *stream)
 {
     stream->in_start = stream->in_end = 0;
     stream->handshaking = true;
@@ -503,7 +508,7 @@ enum io_result stream_begin_tls_server(struct stream *stream, struct tls_server 
                                        struct error *err)
 {
     stream->tls = tls_session_new_server(server, stream->fd, err);
-    return begin_handshake(stream);
+    return stream_begin_handshake(stream);
 }
 
 enum io_result stream_continue_tls(struct stream *stream, struct deadline linger,
@@ -514,13 +519,13 @@ enum io_result stream_continue_tls(struct stream *stream, struct deadline linger
 
     stream->wants_output = false;
     while (result == IO_OK &&
-           (step = tls_session_handshake(stream->tls, may_wait(stream, linger), err)) != 0) {
+           (step = tls_session_handshake(stream->tls, stream_may_wait(stream, linger), err)) != 0) {
         if (step == TLS_BROKEN)
             result = stream_fail(stream);
         else if (step == TLS_WANT_READ)
-            result = wait_for(stream, POLLIN, linger);
+            result = stream_wait_for(stream, POLLIN, linger);
         else
-            result = wait_for(stream, POLLOUT, stream->keeps_output ? linger : deadline);
+            result = stream_wait_for(stream, POLLOUT, stream->keeps_output ? linger : deadline);
         stream->wants_output = result == IO_TIMEOUT && step == TLS_WANT_WRITE;
     }
     if (result == IO_OK)
@@ -529,9 +534,10 @@ enum io_result stream_continue_tls(struct stream *stream, struct deadline linger
 }
 
 /* In one go. */
-static enum io_result handshake(struct stream *stream, struct deadline deadline, struct error *err)
+static enum io_result stream_handshake(struct stream *stream, struct deadline deadline,
+                                       struct error *err)
 {
-    enum io_result result = begin_handshake(stream);
+    enum io_result result = stream_begin_handshake(stream);
     if (result == IO_OK)
         result = stream_continue_tls(stream, deadline, deadline, err);
     if (result == IO_TIMEOUT) {
@@ -545,7 +551,7 @@ enum io_result stream_start_tls_server(struct stream *stream, struct tls_server 
                                        struct deadline deadline, struct error *err)
 {
     stream->tls = tls_session_new_server(server, stream->fd, err);
-    return handshake(stream, deadline, err);
+    return stream_handshake(stream, deadline, err);
 }
 
 enum io_result stream_start_tls_client(struct stream *stream, struct tls_client *client,
@@ -553,7 +559,7 @@ enum io_result stream_start_tls_client(struct stream *stream, struct tls_client 
                                        struct deadline deadline, struct error *err)
 {
     stream->tls = tls_session_new_client(client, stream->fd, server_name, judge, err);
-    return handshake(stream, deadline, err);
+    return stream_handshake(stream, deadline, err);
 }
 
 bool stream_tls_info(const struct stream *stream, struct tls_info *info)
@@ -569,13 +575,13 @@ const char *stream_tls_refusal(const struct stream *stream)
     return stream->tls != NULL ? tls_session_refusal(stream->tls) : NULL;
 }
 
-static void release(struct stream *stream)
+static void stream_release(struct stream *stream)
 {
     if (stream->tls != NULL)
         tls_session_free(stream->tls);
     stream->tls = NULL;
     stream_forget_input(stream);
-    forget_unsent(stream);
+    stream_forget_unsent(stream);
     if (!stream->borrowed)
         close(stream->fd);
     stream->fd = -1;
@@ -584,7 +590,7 @@ static void release(struct stream *stream)
 
 /* A socket closed with unread input sends RST, which may overtake our last reply: take the input
  * that is there first. A piece that leaves room was the last. */
-static void discard_input(struct stream *stream)
+static void stream_discard_input(struct stream *stream)
 {
     char waste[4096];
     for (int i = 0; i < CLOSE_READS; i++) {
@@ -599,8 +605,8 @@ void stream_close(struct stream *stream)
         return;
     if (stream->tls != NULL && !stream->broken && !stream->handshaking)
         tls_session_bye(stream->tls);
-    discard_input(stream);
-    release(stream);
+    stream_discard_input(stream);
+    stream_release(stream);
 }
 
 void stream_abort(struct stream *stream)
@@ -609,5 +615,5 @@ void stream_abort(struct stream *stream)
     if (stream->fd < 0)
         return;
     setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    release(stream);
+    stream_release(stream);
 }

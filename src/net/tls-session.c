@@ -24,9 +24,9 @@ struct tls_session {
     struct tls_transport transport;
 };
 
-static struct tls_session *new_session(unsigned flags, gnutls_priority_t priority,
-                                       gnutls_certificate_credentials_t credentials, int fd,
-                                       struct error *err)
+static struct tls_session *tls_new_session(unsigned flags, gnutls_priority_t priority,
+                                           gnutls_certificate_credentials_t credentials, int fd,
+                                           struct error *err)
 {
     struct tls_session *session = calloc(1, sizeof *session);
     int result = GNUTLS_E_MEMORY_ERROR;
@@ -56,7 +56,7 @@ struct tls_session *tls_session_new_server(struct tls_server *server, int fd, st
         [TLS_CLIENT_REQUIRE] = GNUTLS_CERT_REQUIRE,
     };
     struct tls_session *session =
-        new_session(GNUTLS_SERVER, server->priority, server->credentials, fd, err);
+        tls_new_session(GNUTLS_SERVER, server->priority, server->credentials, fd, err);
     if (session == NULL)
         return NULL;
     session->server = tls_server_ref(server);
@@ -127,7 +127,7 @@ struct tls_session *tls_session_new_client(struct tls_client *client, int fd, co
                                            const struct tls_judge *judge, struct error *err)
 {
     struct tls_session *session =
-        new_session(GNUTLS_CLIENT, client->priority, client->credentials, fd, err);
+        tls_new_session(GNUTLS_CLIENT, client->priority, client->credentials, fd, err);
     if (session == NULL)
         return NULL;
     if (name != NULL)
@@ -153,7 +153,7 @@ void tls_session_free(struct tls_session *session)
     free(session);
 }
 
-static int wanted(const struct tls_session *session)
+static int tls_wanted(const struct tls_session *session)
 {
     return gnutls_record_get_direction(session->gnutls) == 0 &&
                    !tls_transport_has_output(&session->transport)
@@ -163,14 +163,14 @@ static int wanted(const struct tls_session *session)
 
 /* GnuTLS gives up for now behind some records that are not the application's: no reason to wait
  * while the next ones have been read ahead. */
-static bool has_more_to_see(const struct tls_session *session, ssize_t result)
+static bool tls_has_more_to_see(const struct tls_session *session, ssize_t result)
 {
     return result == GNUTLS_E_AGAIN && session->transport.pulled &&
            tls_transport_has_input(&session->transport);
 }
 
 /* Also on a resumed session, whose ticket carries the certificate: the CA may be another now. */
-static int judge_client(struct tls_session *session, struct error *err)
+static int tls_judge_client(struct tls_session *session, struct error *err)
 {
     unsigned status = 0;
     unsigned count = 0;
@@ -217,17 +217,17 @@ int tls_session_handshake(struct tls_session *session, bool wait, struct error *
         session->transport.pulled = false;
         result = gnutls_handshake(session->gnutls);
     } while (result == GNUTLS_E_INTERRUPTED || result == GNUTLS_E_WARNING_ALERT_RECEIVED ||
-             has_more_to_see(session, result));
+             tls_has_more_to_see(session, result));
     session->transport.holding = false;
     if (result == 0) {
         /* Up to TLS 1.2 it is often the other side that waits for the end of it. */
         if (gnutls_protocol_get_version(session->gnutls) != GNUTLS_TLS1_3)
             tls_transport_flush(&session->transport);
-        return session->server != NULL ? judge_client(session, err)
+        return session->server != NULL ? tls_judge_client(session, err)
                                        : tls_session_check_judged(session, err);
     }
     if (result == GNUTLS_E_AGAIN)
-        return wanted(session);
+        return tls_wanted(session);
     if (result == GNUTLS_E_FATAL_ALERT_RECEIVED) {
         const char *alert = gnutls_alert_get_name(gnutls_alert_get(session->gnutls));
         error_set(err, "the peer's alert: %s", alert != NULL ? alert : "unknown");
@@ -239,11 +239,11 @@ int tls_session_handshake(struct tls_session *session, bool wait, struct error *
 }
 
 /* Renegotiation (GNUTLS_E_REHANDSHAKE) is among what breaks a session here. */
-static ssize_t outcome(const struct tls_session *session, ssize_t result)
+static ssize_t tls_outcome(const struct tls_session *session, ssize_t result)
 {
     if (result >= 0)
         return result;
-    return result == GNUTLS_E_AGAIN || result == GNUTLS_E_INTERRUPTED ? wanted(session)
+    return result == GNUTLS_E_AGAIN || result == GNUTLS_E_INTERRUPTED ? tls_wanted(session)
                                                                       : TLS_BROKEN;
 }
 
@@ -254,13 +254,13 @@ ssize_t tls_session_receive(struct tls_session *session, char *bytes, size_t len
     do {
         session->transport.pulled = false;
         result = gnutls_record_recv(session->gnutls, bytes, len);
-    } while (has_more_to_see(session, result));
-    return outcome(session, result);
+    } while (tls_has_more_to_see(session, result));
+    return tls_outcome(session, result);
 }
 
 ssize_t tls_session_send(struct tls_session *session, const char *bytes, size_t len)
 {
-    return outcome(session, gnutls_record_send(session->gnutls, bytes, len));
+    return tls_outcome(session, gnutls_record_send(session->gnutls, bytes, len));
 }
 
 void tls_session_cork(struct tls_session *session)
@@ -271,7 +271,7 @@ void tls_session_cork(struct tls_session *session)
 int tls_session_uncork(struct tls_session *session)
 {
     int result = gnutls_record_uncork(session->gnutls, 0);
-    return result >= 0 ? 0 : (int)outcome(session, result);
+    return result >= 0 ? 0 : (int)tls_outcome(session, result);
 }
 
 bool tls_session_has_pending(const struct tls_session *session)
@@ -280,7 +280,7 @@ bool tls_session_has_pending(const struct tls_session *session)
            tls_transport_has_input(&session->transport);
 }
 
-static const char *version_name(gnutls_protocol_t version)
+static const char *tls_version_name(gnutls_protocol_t version)
 {
     switch (version) {
     case GNUTLS_TLS1_3:
@@ -296,7 +296,7 @@ static const char *version_name(gnutls_protocol_t version)
     }
 }
 
-static const char *cipher_name(gnutls_session_t session)
+static const char *tls_cipher_name(gnutls_session_t session)
 {
 #if GNUTLS_VERSION_NUMBER >= 0x030704
     const char *name = gnutls_ciphersuite_get(session); /* as IANA registers it */
@@ -306,7 +306,7 @@ static const char *cipher_name(gnutls_session_t session)
     return name != NULL ? name : "unknown";
 }
 
-static void peer_subject(gnutls_session_t session, char *out, size_t size)
+static void tls_peer_subject(gnutls_session_t session, char *out, size_t size)
 {
     unsigned count = 0;
     const gnutls_datum_t *raw = gnutls_certificate_get_peers(session, &count);
@@ -327,12 +327,12 @@ void tls_session_info(const struct tls_session *session, struct tls_info *info)
 {
     memset(info, 0, sizeof *info);
     snprintf(info->version, sizeof info->version, "%s",
-             version_name(gnutls_protocol_get_version(session->gnutls)));
-    snprintf(info->cipher, sizeof info->cipher, "%s", cipher_name(session->gnutls));
+             tls_version_name(gnutls_protocol_get_version(session->gnutls)));
+    snprintf(info->cipher, sizeof info->cipher, "%s", tls_cipher_name(session->gnutls));
     info->resumed = gnutls_session_is_resumed(session->gnutls) != 0;
     info->peer_verified = session->peer_verified;
     if (session->server != NULL)
-        peer_subject(session->gnutls, info->peer_subject, sizeof info->peer_subject);
+        tls_peer_subject(session->gnutls, info->peer_subject, sizeof info->peer_subject);
 }
 
 const char *tls_session_refusal(const struct tls_session *session)

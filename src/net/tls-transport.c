@@ -14,14 +14,14 @@
 #define HELD_MAX 8192   /* a flight with a chain of certificates */
 #define IOV_MAX_HERE 32 /* what GnuTLS hands over at most; more it would hand over again */
 
-static ssize_t send_vector(const struct tls_transport *transport, const struct iovec *iov,
-                           size_t count)
+static ssize_t tls_transport_send_vector(const struct tls_transport *transport,
+                                         const struct iovec *iov, size_t count)
 {
     struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = count};
     return sendmsg(transport->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-static void drop_held(struct tls_transport *transport, size_t len)
+static void tls_transport_drop_held(struct tls_transport *transport, size_t len)
 {
     transport->held_len -= len;
     if (transport->held_len == 0)
@@ -31,8 +31,8 @@ static void drop_held(struct tls_transport *transport, size_t len)
 }
 
 /* What is held, and then these; returns how much of these has gone. */
-static ssize_t send_behind_held(struct tls_transport *transport, const struct iovec *iov,
-                                size_t count)
+static ssize_t tls_transport_send_behind_held(struct tls_transport *transport,
+                                              const struct iovec *iov, size_t count)
 {
     struct iovec all[1 + IOV_MAX_HERE] = {{transport->held, transport->held_len}};
 
@@ -40,11 +40,11 @@ static ssize_t send_behind_held(struct tls_transport *transport, const struct io
         count = IOV_MAX_HERE;
     for (size_t i = 0; i < count; i++)
         all[1 + i] = iov[i];
-    ssize_t sent = send_vector(transport, all, 1 + count);
+    ssize_t sent = tls_transport_send_vector(transport, all, 1 + count);
     if (sent < 0)
         return -1;
     size_t of_held = (size_t)sent < transport->held_len ? (size_t)sent : transport->held_len;
-    drop_held(transport, of_held);
+    tls_transport_drop_held(transport, of_held);
     sent -= (ssize_t)of_held;
     if (transport->held_len == 0 && (sent > 0 || count == 0))
         return sent;
@@ -53,7 +53,8 @@ static ssize_t send_behind_held(struct tls_transport *transport, const struct io
 }
 
 /* False when it does not fit. */
-static bool hold(struct tls_transport *transport, const struct iovec *iov, int count, size_t total)
+static bool tls_transport_hold(struct tls_transport *transport, const struct iovec *iov, int count,
+                               size_t total)
 {
     if (total > HELD_MAX - transport->held_len)
         return false;
@@ -66,7 +67,7 @@ static bool hold(struct tls_transport *transport, const struct iovec *iov, int c
     return true;
 }
 
-static ssize_t push(gnutls_transport_ptr_t argument, const giovec_t *iov, int count)
+static ssize_t tls_transport_push(gnutls_transport_ptr_t argument, const giovec_t *iov, int count)
 {
     struct tls_transport *transport = argument;
     size_t total = 0;
@@ -74,16 +75,16 @@ static ssize_t push(gnutls_transport_ptr_t argument, const giovec_t *iov, int co
     if (transport->holding) {
         for (int i = 0; i < count; i++)
             total += iov[i].iov_len;
-        if (hold(transport, iov, count, total))
+        if (tls_transport_hold(transport, iov, count, total))
             return (ssize_t)total;
     }
-    return transport->held_len > 0 ? send_behind_held(transport, iov, (size_t)count)
-                                   : send_vector(transport, iov, (size_t)count);
+    return transport->held_len > 0 ? tls_transport_send_behind_held(transport, iov, (size_t)count)
+                                   : tls_transport_send_vector(transport, iov, (size_t)count);
 }
 
 /* Nobody waits before all is said. When a handshake is through, input that is there comes first:
  * what is held then, a ticket, leaves with the answer to it. */
-static ssize_t receive(struct tls_transport *transport, char *bytes, size_t len)
+static ssize_t tls_transport_receive(struct tls_transport *transport, char *bytes, size_t len)
 {
     bool wait = transport->may_wait;
 
@@ -92,14 +93,14 @@ static ssize_t receive(struct tls_transport *transport, char *bytes, size_t len)
         if (got >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
             return got;
     }
-    if (transport->held_len > 0 && send_behind_held(transport, NULL, 0) < 0)
+    if (transport->held_len > 0 && tls_transport_send_behind_held(transport, NULL, 0) < 0)
         return -1;
     /* Only once: a record that trickles in must not hold us beyond the deadline. */
     transport->may_wait = false;
     return recv(transport->fd, bytes, len, wait ? 0 : MSG_DONTWAIT);
 }
 
-static ssize_t take_ahead(struct tls_transport *transport, void *bytes, size_t len)
+static ssize_t tls_transport_take_ahead(struct tls_transport *transport, void *bytes, size_t len)
 {
     size_t there = transport->ahead_end - transport->ahead_start;
     if (len > there)
@@ -111,29 +112,29 @@ static ssize_t take_ahead(struct tls_transport *transport, void *bytes, size_t l
 
 /* Read ahead is only where a record begins. The rest of one, its header's too, is read as asked
  * for, so that a flood of records cannot keep `ahead` filled for ever. */
-static ssize_t pull(gnutls_transport_ptr_t argument, void *bytes, size_t len)
+static ssize_t tls_transport_pull(gnutls_transport_ptr_t argument, void *bytes, size_t len)
 {
     struct tls_transport *transport = argument;
 
     transport->pulled = true;
     if (tls_transport_has_input(transport))
-        return take_ahead(transport, bytes, len);
+        return tls_transport_take_ahead(transport, bytes, len);
     if (len != RECORD_HEADER)
-        return receive(transport, bytes, len);
-    ssize_t got = receive(transport, transport->ahead, sizeof transport->ahead);
+        return tls_transport_receive(transport, bytes, len);
+    ssize_t got = tls_transport_receive(transport, transport->ahead, sizeof transport->ahead);
     if (got <= 0)
         return got;
     transport->ahead_start = 0;
     transport->ahead_end = (size_t)got;
-    return take_ahead(transport, bytes, len);
+    return tls_transport_take_ahead(transport, bytes, len);
 }
 
 void tls_transport_attach(struct tls_transport *transport, gnutls_session_t gnutls, int fd)
 {
     transport->fd = fd;
     gnutls_transport_set_ptr(gnutls, transport);
-    gnutls_transport_set_pull_function(gnutls, pull);
-    gnutls_transport_set_vec_push_function(gnutls, push);
+    gnutls_transport_set_pull_function(gnutls, tls_transport_pull);
+    gnutls_transport_set_vec_push_function(gnutls, tls_transport_push);
 }
 
 void tls_transport_clear(struct tls_transport *transport)
@@ -146,7 +147,7 @@ void tls_transport_clear(struct tls_transport *transport)
 void tls_transport_flush(struct tls_transport *transport)
 {
     if (transport->held_len > 0)
-        send_behind_held(transport, NULL, 0);
+        tls_transport_send_behind_held(transport, NULL, 0);
 }
 
 bool tls_transport_has_input(const struct tls_transport *transport)

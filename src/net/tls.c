@@ -37,7 +37,7 @@ struct tls_tickets *tls_tickets_new(struct error *err)
     return NULL;
 }
 
-static void forget_key(gnutls_datum_t *key)
+static void tls_forget_key(gnutls_datum_t *key)
 {
     if (key->data != NULL)
         gnutls_memset(key->data, 0, key->size);
@@ -48,8 +48,8 @@ void tls_tickets_free(struct tls_tickets *tickets)
 {
     if (tickets == NULL)
         return;
-    forget_key(&tickets->key);
-    forget_key(&tickets->key_for_require);
+    tls_forget_key(&tickets->key);
+    tls_forget_key(&tickets->key_for_require);
     free(tickets);
 }
 
@@ -98,7 +98,7 @@ static void tls_files_free(struct tls_files *files)
     free(files->items);
 }
 
-static int load_pair(struct tls_server *server, const struct tls_pair *pair, struct error *err)
+static int tls_load_pair(struct tls_server *server, const struct tls_pair *pair, struct error *err)
 {
     const char *key = pair->key != NULL && pair->key[0] != '\0' ? pair->key : pair->cert;
 
@@ -159,8 +159,8 @@ static const char *tls_files_find(const struct tls_files *files, const char *pat
     return "?";
 }
 
-static int load_pairs(struct tls_server *server, const struct tls_server_config *config,
-                      struct error *err)
+static int tls_load_pairs(struct tls_server *server, const struct tls_server_config *config,
+                          struct error *err)
 {
     server->certificates = calloc(config->pair_count + 1, sizeof *server->certificates);
     if (server->certificates == NULL) {
@@ -168,7 +168,7 @@ static int load_pairs(struct tls_server *server, const struct tls_server_config 
         return -1;
     }
     for (size_t i = 0; i < config->pair_count; i++) {
-        if (load_pair(server, &config->pairs[i], err) != 0)
+        if (tls_load_pair(server, &config->pairs[i], err) != 0)
             return -1;
         struct tls_server_certificate *certificate =
             &server->certificates[server->certificate_count++];
@@ -178,7 +178,7 @@ static int load_pairs(struct tls_server *server, const struct tls_server_config 
     return 0;
 }
 
-static int load_ca(struct tls_server *server, const char *ca_file, struct error *err)
+static int tls_load_ca(struct tls_server *server, const char *ca_file, struct error *err)
 {
     if (ca_file == NULL || ca_file[0] == '\0')
         return 0;
@@ -235,7 +235,7 @@ static int tls_import_x942(gnutls_dh_params_t dh, const gnutls_datum_t *pem)
     return result;
 }
 
-static int load_dh(struct tls_server *server, const char *file, struct error *err)
+static int tls_load_dh(struct tls_server *server, const char *file, struct error *err)
 {
     gnutls_datum_t pem = {0};
 
@@ -349,8 +349,9 @@ struct tls_server *tls_server_new(const struct tls_server_config *config,
                                  ? &tickets->key_for_require
                                  : &tickets->key;
     if (tls_init_priority(&server->priority, config->priority, config->minimum_version, err) == 0 &&
-        load_pairs(server, config, err) == 0 && load_ca(server, config->ca_file, err) == 0 &&
-        load_dh(server, config->dh_params, err) == 0)
+        tls_load_pairs(server, config, err) == 0 &&
+        tls_load_ca(server, config->ca_file, err) == 0 &&
+        tls_load_dh(server, config->dh_params, err) == 0)
         return server;
     tls_server_unref(server);
     return NULL;

@@ -47,7 +47,7 @@ struct introduction {
     char reason[200]; /* what was logged last */
 };
 
-static struct deadline step(const struct introduction *intro)
+static struct deadline backend_step(const struct introduction *intro)
 {
     return deadline_earlier(deadline_in_ms(intro->settings->command_timeout_ms), intro->deadline);
 }
@@ -62,8 +62,8 @@ enum problem {
 };
 
 /* Logs and counts it. */
-static void log_problem(struct introduction *intro, enum log_level level, enum problem problem,
-                        const char *reason)
+static void backend_log_problem(struct introduction *intro, enum log_level level,
+                                enum problem problem, const char *reason)
 {
     static const struct {
         const char *event;
@@ -88,33 +88,34 @@ static void log_problem(struct introduction *intro, enum log_level level, enum p
     log_end(&line);
 }
 
-static enum outcome lost(struct introduction *intro, const char *at, enum io_result result)
+static enum outcome backend_lost(struct introduction *intro, const char *at, enum io_result result)
 {
     char reason[128];
 
     if (intro->spare && (result != IO_TIMEOUT || !intro->introduced))
         return STALE;
     snprintf(reason, sizeof reason, "%s: %s", at, io_result_name(result));
-    log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_LOST, reason);
+    backend_log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_LOST, reason);
     reply_own(intro->verdict, REPLY_BACKEND_LOST);
     return REFUSED;
 }
 
-static bool uses_proxy(const struct introduction *intro)
+static bool backend_uses_proxy(const struct introduction *intro)
 {
     return intro->settings->identity == CONFIG_IDENTITY_PROXY_V1 ||
            intro->settings->identity == CONFIG_IDENTITY_PROXY_V2;
 }
 
-static enum outcome identity_refused(struct introduction *intro, const char *reason)
+static enum outcome backend_identity_refused(struct introduction *intro, const char *reason)
 {
     char text[500];
     snprintf(text, sizeof text, "%s; nothing is delivered until %s", reason,
-             uses_proxy(intro) ? "the backend's port expects PROXY headers from this host (or "
-                                 "backend.identity is changed)"
-                               : "this host's address stands in the backend's "
-                                 "smtpd_authorized_xclient_hosts (or backend.identity is changed)");
-    log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_IDENTITY, text);
+             backend_uses_proxy(intro)
+                 ? "the backend's port expects PROXY headers from this host (or "
+                   "backend.identity is changed)"
+                 : "this host's address stands in the backend's "
+                   "smtpd_authorized_xclient_hosts (or backend.identity is changed)");
+    backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_IDENTITY, text);
     reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
     return REFUSED;
 }
@@ -126,66 +127,67 @@ static enum outcome backend_introduce_send_header(struct introduction *intro)
     const bool first = intro->settings->identity == CONFIG_IDENTITY_PROXY_V1;
 
     enum io_result result =
-        nexthop_send_proxy(intro->hop, &proxy, first ? PROXY_V1 : PROXY_V2, step(intro));
-    return result == IO_OK ? READY : lost(intro, "PROXY header", result);
+        nexthop_send_proxy(intro->hop, &proxy, first ? PROXY_V1 : PROXY_V2, backend_step(intro));
+    return result == IO_OK ? READY : backend_lost(intro, "PROXY header", result);
 }
 
 /* Behind a PROXY header the greeting is about the client, but for what shows that the header was
  * not understood. */
-static bool judges_client(const struct introduction *intro)
+static bool backend_judges_client(const struct introduction *intro)
 {
-    return uses_proxy(intro) && intro->verdict->code >= 400 && intro->verdict->code != 554 &&
-           strncmp(intro->verdict->enhanced, "5.5.", 4) != 0;
+    return backend_uses_proxy(intro) && intro->verdict->code >= 400 &&
+           intro->verdict->code != 554 && strncmp(intro->verdict->enhanced, "5.5.", 4) != 0;
 }
 
-static enum outcome greet(struct introduction *intro)
+static enum outcome backend_greet(struct introduction *intro)
 {
     char text[256];
-    enum io_result result = nexthop_greeting(intro->hop, intro->verdict, step(intro));
+    enum io_result result = nexthop_greeting(intro->hop, intro->verdict, backend_step(intro));
     if (result != IO_OK) {
-        lost(intro, "greeting", result);
+        backend_lost(intro, "greeting", result);
         return HOST_DOWN;
     }
-    if (reply_is_positive(intro->verdict) || judges_client(intro))
+    if (reply_is_positive(intro->verdict) || backend_judges_client(intro))
         return reply_is_positive(intro->verdict) ? READY : REFUSED;
-    if (uses_proxy(intro) && reply_is_permanent(intro->verdict))
-        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+    if (backend_uses_proxy(intro) && reply_is_permanent(intro->verdict))
+        return backend_identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     /* This judges us, not the client, who must never see it as a final refusal. */
-    log_problem(intro, reply_is_permanent(intro->verdict) ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
-                PROBLEM_GREETING, reply_summary(intro->verdict, text, sizeof text));
+    backend_log_problem(intro,
+                        reply_is_permanent(intro->verdict) ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+                        PROBLEM_GREETING, reply_summary(intro->verdict, text, sizeof text));
     reply_own(intro->verdict, REPLY_BACKEND_BUSY);
     return HOST_DOWN;
 }
 
 /* 500 to 503: the command itself was not understood. */
-static bool refuses_command(const struct reply *reply)
+static bool backend_refuses_command(const struct reply *reply)
 {
     return reply->code >= 500 && reply->code <= 503;
 }
 
-static enum nexthop_hello hello_form(const struct introduction *intro, bool esmtp)
+static enum nexthop_hello backend_hello_form(const struct introduction *intro, bool esmtp)
 {
     if (!esmtp)
         return NEXTHOP_HELO;
-    return uses_proxy(intro) ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO;
+    return backend_uses_proxy(intro) ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO;
 }
 
 /* EHLO under our own name, to learn what the backend offers us. What it offers before STARTTLS is
  * not what counts behind it: log-ins most of all. */
-static enum outcome hello_ourselves(struct introduction *intro, bool tls)
+static enum outcome backend_hello_ourselves(struct introduction *intro, bool tls)
 {
     enum io_result result =
-        nexthop_hello(intro->hop, hello_form(intro, true), backend_hostname(intro->backend),
-                      intro->verdict, step(intro));
+        nexthop_hello(intro->hop, backend_hello_form(intro, true), backend_hostname(intro->backend),
+                      intro->verdict, backend_step(intro));
     char text[256];
     if (result != IO_OK)
-        return lost(intro, "EHLO", result);
+        return backend_lost(intro, "EHLO", result);
     /* Where a PROXY header was not understood, its error is what comes here. */
-    if (uses_proxy(intro) && refuses_command(intro->verdict))
-        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+    if (backend_uses_proxy(intro) && backend_refuses_command(intro->verdict))
+        return backend_identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     if (!reply_is_positive(intro->verdict)) {
-        log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_HELLO,
-                    reply_summary(intro->verdict, text, sizeof text));
+        backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_HELLO,
+                            reply_summary(intro->verdict, text, sizeof text));
         reply_own(intro->verdict, REPLY_BACKEND_BUSY);
         return HOST_DOWN;
     }
@@ -196,7 +198,7 @@ static enum outcome hello_ourselves(struct introduction *intro, bool tls)
     return READY;
 }
 
-static bool wants_tls(const struct introduction *intro)
+static bool backend_wants_tls(const struct introduction *intro)
 {
     switch ((enum config_backend_tls)intro->settings->tls) {
     case CONFIG_TLS_MIRROR:
@@ -212,7 +214,7 @@ static bool wants_tls(const struct introduction *intro)
 }
 
 /* Says what the operator can do. */
-static void log_tls_failure(struct introduction *intro, const char *reason)
+static void backend_log_tls_failure(struct introduction *intro, const char *reason)
 {
     static const char *const remedies[] = {
         [CONFIG_TLS_MIRROR] =
@@ -227,10 +229,10 @@ static void log_tls_failure(struct introduction *intro, const char *reason)
     char text[ERROR_TEXT_MAX + 200];
     bool may = intro->settings->tls == CONFIG_TLS_MAY;
     snprintf(text, sizeof text, "%s; %s", reason, remedies[intro->settings->tls]);
-    log_problem(intro, may ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, PROBLEM_TLS, text);
+    backend_log_problem(intro, may ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, PROBLEM_TLS, text);
 }
 
-static enum outcome start_tls(struct introduction *intro)
+static enum outcome backend_start_tls(struct introduction *intro)
 {
     bool must = backend_must_tls(intro->backend);
     struct error err = {""};
@@ -238,17 +240,17 @@ static enum outcome start_tls(struct introduction *intro)
     if (!(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
         if (!must)
             return READY;
-        log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_TLS,
-                    "STARTTLS is not offered, and backend.tls asks for it");
+        backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_TLS,
+                            "STARTTLS is not offered, and backend.tls asks for it");
         reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
         return REFUSED;
     }
     enum io_result result =
         nexthop_starttls(intro->hop, backend_tls(intro->backend), backend_tls_name(intro->backend),
-                         intro->verdict, step(intro), &err);
+                         intro->verdict, backend_step(intro), &err);
     if (result == IO_OK)
         return READY;
-    log_tls_failure(intro, err.text);
+    backend_log_tls_failure(intro, err.text);
     if (!must)
         return TLS_FAILED;
     reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
@@ -258,14 +260,14 @@ static enum outcome start_tls(struct introduction *intro)
 /* 500, 501, 502, 503 and 550 5.7.0 are about XCLIENT itself, and so may be a 550 that does not say
  * what it is about; any other refusal in place of its 220 is the backend's verdict on the real
  * client. */
-static bool refuses_xclient(const struct reply *reply)
+static bool backend_refuses_xclient(const struct reply *reply)
 {
-    return refuses_command(reply) ||
+    return backend_refuses_command(reply) ||
            (reply->code == 550 &&
             (reply->enhanced[0] == '\0' || strcmp(reply->enhanced, "5.7.0") == 0));
 }
 
-static enum outcome send_identity(struct introduction *intro)
+static enum outcome backend_send_identity(struct introduction *intro)
 {
     char line[XCLIENT_LINE_MAX + 1], text[256];
     struct reverse_names names = {.status = REVERSE_UNAVAILABLE};
@@ -279,37 +281,38 @@ static enum outcome send_identity(struct introduction *intro)
         .local = intro->client->local,
     };
     if (intro->offered == 0)
-        return intro->spare ? STALE : identity_refused(intro, "XCLIENT is not offered to us");
+        return intro->spare ? STALE
+                            : backend_identity_refused(intro, "XCLIENT is not offered to us");
     if (xclient_format(&identity, intro->offered, line) == 0)
-        return identity_refused(intro,
-                                "the XCLIENT line would be too long, or ADDR is not offered");
+        return backend_identity_refused(
+            intro, "the XCLIENT line would be too long, or ADDR is not offered");
     /* A spare has been silent for long; whether it still lives shows now. */
-    struct deadline deadline = step(intro);
+    struct deadline deadline = backend_step(intro);
     if (intro->spare)
         deadline = deadline_earlier(deadline, deadline_in_ms(intro->settings->connect_timeout_ms));
     enum io_result result = nexthop_command(intro->hop, line, intro->verdict, deadline);
     if (result != IO_OK)
-        return lost(intro, "XCLIENT", result);
+        return backend_lost(intro, "XCLIENT", result);
     intro->introduced = true;
     if (intro->verdict->code == 220)
         return READY;
-    if (refuses_xclient(intro->verdict) || intro->verdict->code < 400) {
+    if (backend_refuses_xclient(intro->verdict) || intro->verdict->code < 400) {
         /* What was learned of XCLIENT no longer holds: ask by EHLO next time, which is now where this
          * connection was not asked itself. */
         struct nexthop_capabilities seen;
         backend_capabilities(intro->backend, &seen);
         seen.xclient = 0;
         backend_learn(intro->backend, &seen, true);
-        return intro->assumed
-                   ? STALE
-                   : identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+        return intro->assumed ? STALE
+                              : backend_identity_refused(
+                                    intro, reply_summary(intro->verdict, text, sizeof text));
     }
     return intro->spare && intro->verdict->code == 421 ? STALE : REFUSED;
 }
 
 /* What the client has said, or its address where nobody else would take that (RFC 5321 4.1.4). */
-static const char *name_of_client(const struct client_identity *client,
-                                  char literal[ADDRESS_TEXT_MAX + 8])
+static const char *backend_name_of_client(const struct client_identity *client,
+                                          char literal[ADDRESS_TEXT_MAX + 8])
 {
     char ip[ADDRESS_TEXT_MAX];
 
@@ -322,23 +325,23 @@ static const char *name_of_client(const struct client_identity *client,
 }
 
 /* The client's own EHLO or HELO. A backend that knows no EHLO gets HELO. */
-static enum outcome hello_as_client(struct introduction *intro)
+static enum outcome backend_hello_as_client(struct introduction *intro)
 {
     bool named = intro->settings->identity == CONFIG_IDENTITY_NONE;
     char literal[ADDRESS_TEXT_MAX + 8];
     const char *name =
-        named ? backend_hostname(intro->backend) : name_of_client(intro->client, literal);
+        named ? backend_hostname(intro->backend) : backend_name_of_client(intro->client, literal);
     bool esmtp = intro->client->esmtp || named;
     char text[256];
 
-    enum io_result result =
-        nexthop_hello(intro->hop, hello_form(intro, esmtp), name, intro->verdict, step(intro));
+    enum io_result result = nexthop_hello(intro->hop, backend_hello_form(intro, esmtp), name,
+                                          intro->verdict, backend_step(intro));
 
     /* As above. */
-    if (result == IO_OK && uses_proxy(intro) && refuses_command(intro->verdict))
-        return identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+    if (result == IO_OK && backend_uses_proxy(intro) && backend_refuses_command(intro->verdict))
+        return backend_identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
     if (result != IO_OK || intro->verdict->code / 100 == 3)
-        return lost(intro, "EHLO", result != IO_OK ? result : IO_FAILED);
+        return backend_lost(intro, "EHLO", result != IO_OK ? result : IO_FAILED);
     if (intro->spare && intro->verdict->code == 421)
         return STALE;
     if (!reply_is_positive(intro->verdict))
@@ -349,17 +352,17 @@ static enum outcome hello_as_client(struct introduction *intro)
 }
 
 /* Asks under our own name what is offered, where that must be known first, and starts TLS. */
-static enum outcome open_dialog(struct introduction *intro, bool tls)
+static enum outcome backend_open_dialog(struct introduction *intro, bool tls)
 {
     bool identify = intro->settings->identity == CONFIG_IDENTITY_XCLIENT;
-    enum outcome outcome = uses_proxy(intro) ? backend_introduce_send_header(intro) : READY;
+    enum outcome outcome = backend_uses_proxy(intro) ? backend_introduce_send_header(intro) : READY;
 
     if (outcome == READY)
-        outcome = greet(intro);
+        outcome = backend_greet(intro);
     if (outcome == READY && (tls || (identify && intro->offered == 0)))
-        outcome = hello_ourselves(intro, tls);
+        outcome = backend_hello_ourselves(intro, tls);
     if (outcome == READY && tls)
-        outcome = start_tls(intro);
+        outcome = backend_start_tls(intro);
     return outcome;
 }
 
@@ -367,19 +370,19 @@ static enum outcome open_dialog(struct introduction *intro, bool tls)
 static enum outcome backend_introduce_converse(struct introduction *intro, bool tls)
 {
     int identity = intro->settings->identity;
-    enum outcome outcome = intro->spare ? READY : open_dialog(intro, tls);
+    enum outcome outcome = intro->spare ? READY : backend_open_dialog(intro, tls);
 
     if (outcome == READY && identity == CONFIG_IDENTITY_XCLIENT)
-        outcome = send_identity(intro);
+        outcome = backend_send_identity(intro);
     /* Under our own name a spare has said EHLO already. */
     if (outcome == READY && !(intro->spare && identity == CONFIG_IDENTITY_NONE))
-        outcome = hello_as_client(intro);
+        outcome = backend_hello_as_client(intro);
     return outcome;
 }
 
 /* A connection from the store, or a fresh one. */
-static bool get_connection(struct introduction *intro, struct stream_buffers *buffers, bool tls,
-                           bool spare_too)
+static bool backend_get_connection(struct introduction *intro, struct stream_buffers *buffers,
+                                   bool tls, bool spare_too)
 {
     struct nexthop_capabilities known;
     enum own_reply why;
@@ -394,7 +397,7 @@ static bool get_connection(struct introduction *intro, struct stream_buffers *bu
     }
     int fd = backend_connect(intro->backend, &intro->next_host, &intro->host, &why, &err);
     if (fd < 0) {
-        log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_UNREACHABLE, err.text);
+        backend_log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_UNREACHABLE, err.text);
         reply_own(intro->verdict, why);
         return false;
     }
@@ -405,10 +408,10 @@ static bool get_connection(struct introduction *intro, struct stream_buffers *bu
     return true;
 }
 
-static enum outcome attempt(struct introduction *intro, struct stream_buffers *buffers, bool tls,
-                            bool spare_too)
+static enum outcome backend_attempt(struct introduction *intro, struct stream_buffers *buffers,
+                                    bool tls, bool spare_too)
 {
-    if (!get_connection(intro, buffers, tls, spare_too))
+    if (!backend_get_connection(intro, buffers, tls, spare_too))
         return REFUSED;
     enum outcome outcome = backend_introduce_converse(intro, tls);
     if (outcome != READY) {
@@ -431,8 +434,8 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
         .verdict = verdict,
         .deadline = deadline_in_ms(TOTAL_TIMEOUT_MS),
     };
-    bool tls = wants_tls(&intro);
-    enum outcome outcome = attempt(&intro, buffers, tls, true);
+    bool tls = backend_wants_tls(&intro);
+    enum outcome outcome = backend_attempt(&intro, buffers, tls, true);
 
     if (outcome == STALE) {
         /* The other spares are likely to be of no use either. */
@@ -440,17 +443,17 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
             backend_doubt_spares(backend);
         intro.again = true;
         intro.next_host = 0;
-        outcome = attempt(&intro, buffers, tls, false);
+        outcome = backend_attempt(&intro, buffers, tls, false);
     }
     while (outcome == HOST_DOWN && backend_try_next(backend, intro.next_host))
-        outcome = attempt(&intro, buffers, tls, false);
+        outcome = backend_attempt(&intro, buffers, tls, false);
     if (outcome == HOST_DOWN)
         backend_refused(backend, intro.reason);
     /* After a failed handshake only a fresh connection may go on in plain text, and only under
      * "may": a mirrored session must not lose the TLS that the backend's rules may ask for. */
     if (outcome == TLS_FAILED && intro.settings->tls == CONFIG_TLS_MAY) {
         intro.next_host = 0;
-        outcome = attempt(&intro, buffers, false, false);
+        outcome = backend_attempt(&intro, buffers, false, false);
     } else if (outcome == TLS_FAILED) {
         reply_own(verdict, REPLY_BACKEND_CONFIG);
     }

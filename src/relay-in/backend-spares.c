@@ -52,7 +52,7 @@ struct keeper {
     bool told;             /* that the backend offers no XCLIENT, or no STARTTLS */
 };
 
-static bool is_wanted(struct backend *backend)
+static bool spares_is_wanted(struct backend *backend)
 {
     pthread_mutex_lock(&backend->lock);
     bool wanted = backend->references > 0;
@@ -60,7 +60,7 @@ static bool is_wanted(struct backend *backend)
     return wanted;
 }
 
-static void log_lack(struct keeper *keeper, const char *event, const char *error)
+static void spares_log_lack(struct keeper *keeper, const char *event, const char *error)
 {
     struct log_line line;
     if (!keeper->told) {
@@ -72,15 +72,16 @@ static void log_lack(struct keeper *keeper, const char *event, const char *error
 }
 
 /* Says once what the operator must know of the backend's answer to EHLO. */
-static void judge_offer(struct keeper *keeper, const struct nexthop_capabilities *seen, bool tls)
+static void spares_judge_offer(struct keeper *keeper, const struct nexthop_capabilities *seen,
+                               bool tls)
 {
     const struct config_backend *settings = keeper->backend->settings;
     if (settings->identity == CONFIG_IDENTITY_XCLIENT && !(seen->extensions & NEXTHOP_XCLIENT))
-        log_lack(keeper, "event=backend-identity",
-                 "the backend does not offer XCLIENT to this host: add our address to its "
-                 "smtpd_authorized_xclient_hosts; until then all mail gets 451");
+        spares_log_lack(keeper, "event=backend-identity",
+                        "the backend does not offer XCLIENT to this host: add our address to its "
+                        "smtpd_authorized_xclient_hosts; until then all mail gets 451");
     else if (tls && !(seen->extensions & NEXTHOP_STARTTLS))
-        log_lack(
+        spares_log_lack(
             keeper, "event=backend-tls",
             backend_must_tls(keeper->backend)
                 ? "the backend does not offer STARTTLS; until it does, or backend.tls is "
@@ -92,7 +93,7 @@ static void judge_offer(struct keeper *keeper, const struct nexthop_capabilities
 }
 
 /* EHLO under our own name. */
-static bool hello(struct keeper *keeper, struct nexthop *hop)
+static bool spares_hello(struct keeper *keeper, struct nexthop *hop)
 {
     const int identity = keeper->backend->settings->identity;
     const bool proxy = identity == CONFIG_IDENTITY_PROXY_V1 || identity == CONFIG_IDENTITY_PROXY_V2;
@@ -125,7 +126,7 @@ static bool spares_send_header(struct keeper *keeper, struct nexthop *hop)
 /* Is it known what a plain spare with this host would be told in answer to EHLO? It may do without
  * where XCLIENT comes next and an EHLO behind it; under our own name the spare's EHLO is the
  * session's. */
-static bool knows_offer(const struct keeper *keeper, const struct address *host)
+static bool spares_knows_offer(const struct keeper *keeper, const struct address *host)
 {
     const struct offer *offer = &keeper->offer;
     struct nexthop_capabilities learned;
@@ -144,17 +145,17 @@ static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct 
     struct backend *backend = keeper->backend;
     struct error err = {""};
 
-    if (!hello(keeper, hop))
+    if (!spares_hello(keeper, hop))
         return false;
     keeper->offer = (struct offer){*host, deadline_now_ms(), hop->capabilities};
-    judge_offer(keeper, &hop->capabilities, tls);
+    spares_judge_offer(keeper, &hop->capabilities, tls);
     if (tls && (hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
         if (nexthop_starttls(hop, backend->tls, backend_tls_name(backend), &keeper->reply,
                              deadline_in_ms(STEP_MS), &err) != IO_OK) {
             log_write(LOG_LEVEL_ERROR, "event=backend-tls error=\"%s\"", err.text);
             return false;
         }
-        if (!hello(keeper, hop))
+        if (!spares_hello(keeper, hop))
             return false;
     }
     backend_learn(backend, &hop->capabilities, true);
@@ -162,8 +163,8 @@ static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct 
 }
 
 /* Up to where a session can go on. False when the connection is of no use as a spare. */
-static bool prepare(struct keeper *keeper, struct nexthop *hop, const struct address *host,
-                    bool spare, bool tls)
+static bool spares_prepare(struct keeper *keeper, struct nexthop *hop, const struct address *host,
+                           bool spare, bool tls)
 {
     strcpy(keeper->reason, "no greeting, or no answer to EHLO");
     if (!spares_send_header(keeper, hop) ||
@@ -172,7 +173,7 @@ static bool prepare(struct keeper *keeper, struct nexthop *hop, const struct add
     reply_summary(&keeper->reply, keeper->reason, sizeof keeper->reason);
     if (!reply_is_positive(&keeper->reply))
         return false;
-    if (!spare || tls || !knows_offer(keeper, host))
+    if (!spare || tls || !spares_knows_offer(keeper, host))
         return spares_ask(keeper, hop, host, tls);
     hop->capabilities = keeper->offer.seen;
     return true;
@@ -192,8 +193,8 @@ static void spares_keep(struct backend *backend, struct nexthop *hop, const stru
 
 /* Connects to the first host that serves us. 0; or -1, with the reason logged where nothing is
  * known of the backend. */
-static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct address *host,
-                            bool spare, bool tls)
+static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, struct address *host,
+                                   bool spare, bool tls)
 {
     struct backend *backend = keeper->backend;
     enum own_reply why;
@@ -207,19 +208,19 @@ static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct a
     do {
         int fd = backend_connect_keeper(backend, &next, host, &why, &err);
         if (fd < 0) {
-            if (is_wanted(backend) && !backend_capabilities(backend, &known))
+            if (spares_is_wanted(backend) && !backend_capabilities(backend, &known))
                 log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
             failed = false;
             break;
         }
         nexthop_init(hop, fd, &keeper->buffers);
-        bool ready = prepare(keeper, hop, host, spare, tls);
+        bool ready = spares_prepare(keeper, hop, host, spare, tls);
         backend_hide(backend);
         if (ready)
             return 0;
         nexthop_quit(hop);
         failed = true;
-    } while (is_wanted(backend) && backend_try_next(backend, next));
+    } while (spares_is_wanted(backend) && backend_try_next(backend, next));
     if (failed)
         backend_note(backend, false, keeper->reason);
     backend_disconnected(backend);
@@ -227,13 +228,13 @@ static int connect_prepared(struct keeper *keeper, struct nexthop *hop, struct a
 }
 
 /* One connection: a spare if `spare`, else only to hear what is offered. */
-static void make_connection(struct keeper *keeper, bool spare, bool tls)
+static void spares_make_connection(struct keeper *keeper, bool spare, bool tls)
 {
     struct backend *backend = keeper->backend;
     struct address host;
     struct nexthop hop;
 
-    if (connect_prepared(keeper, &hop, &host, spare, tls) != 0) {
+    if (spares_connect_prepared(keeper, &hop, &host, spare, tls) != 0) {
         keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
         return;
     }
@@ -249,7 +250,7 @@ static void make_connection(struct keeper *keeper, bool spare, bool tls)
 }
 
 /* The spares into the set to be polled, from `first` on; the number of all. Under the lock. */
-static nfds_t list_spares(struct keeper *keeper, nfds_t first)
+static nfds_t spares_list_spares(struct keeper *keeper, nfds_t first)
 {
     const struct backend *backend = keeper->backend;
     for (unsigned i = 0; i < backend->spare_count; i++)
@@ -259,10 +260,10 @@ static nfds_t list_spares(struct keeper *keeper, nfds_t first)
 }
 
 /* Asks all spares which of them are dead, after one seemed to be. Under the lock. */
-static void doubt_dead(struct keeper *keeper)
+static void spares_doubt_dead(struct keeper *keeper)
 {
     struct backend *backend = keeper->backend;
-    nfds_t count = list_spares(keeper, 0);
+    nfds_t count = spares_list_spares(keeper, 0);
 
     keeper->stirred = false;
     if (poll(keeper->fds, count, 0) <= 0)
@@ -279,14 +280,14 @@ static void doubt_dead(struct keeper *keeper)
 
 /* Takes a spare out that is too old, doubtful or too many. Under the lock; false when all are
  * well. */
-static bool take_unfit(struct keeper *keeper, struct spare *out)
+static bool spares_take_unfit(struct keeper *keeper, struct spare *out)
 {
     struct backend *backend = keeper->backend;
     int64_t oldest_ms = deadline_now_ms() - SPARE_LIFE_MS;
     unsigned seen[2] = {0, 0};
 
     if (keeper->stirred)
-        doubt_dead(keeper);
+        spares_doubt_dead(keeper);
     for (unsigned i = 0; i < backend->spare_count; i++) {
         struct spare *spare = &backend->spares[i];
         if (spare->doubtful || spare->since_ms <= oldest_ms ||
@@ -299,7 +300,7 @@ static bool take_unfit(struct keeper *keeper, struct spare *out)
     return false;
 }
 
-static void drop_unfit(struct keeper *keeper)
+static void spares_drop_unfit(struct keeper *keeper)
 {
     struct backend *backend = keeper->backend;
     struct spare spare;
@@ -307,7 +308,7 @@ static void drop_unfit(struct keeper *keeper)
 
     while (found) {
         pthread_mutex_lock(&backend->lock);
-        found = take_unfit(keeper, &spare);
+        found = spares_take_unfit(keeper, &spare);
         pthread_mutex_unlock(&backend->lock);
         if (found) {
             stream_lend(&spare.hop.stream, &keeper->buffers);
@@ -318,7 +319,7 @@ static void drop_unfit(struct keeper *keeper)
 }
 
 /* Is a spare missing, and of which kind? Under the lock. */
-static bool lacks_spare(const struct backend *backend, bool *tls)
+static bool spares_lacks_spare(const struct backend *backend, bool *tls)
 {
     unsigned have[2] = {0, 0};
 
@@ -357,16 +358,16 @@ static void spares_save(struct keeper *keeper)
 }
 
 /* Does what is due. Returns when to look again, in ms; -1: only when woken. */
-static int tend(struct keeper *keeper)
+static int spares_tend(struct keeper *keeper)
 {
     struct backend *backend = keeper->backend;
     int64_t now = deadline_now_ms();
     bool tls = false;
 
-    drop_unfit(keeper);
+    spares_drop_unfit(keeper);
     spares_save(keeper);
     pthread_mutex_lock(&backend->lock);
-    bool spare = lacks_spare(backend, &tls);
+    bool spare = spares_lacks_spare(backend, &tls);
     int64_t look_ms = backend->spare_count == 0 ? LOOK_MS - (now - backend->seen_ms) : RETRY_MS;
     bool stale =
         backend->learned_at_ms == 0 || now - backend->learned_at_ms >= REFRESH_MS || look_ms <= 0;
@@ -380,8 +381,8 @@ static int tend(struct keeper *keeper)
         keeper->next_spare_ms = now + PACE_MS;
         if (!spare)
             keeper->next_try_ms = now + RETRY_MS;
-        make_connection(keeper, spare,
-                        spare ? tls : backend->submission || backend_must_tls(backend));
+        spares_make_connection(keeper, spare,
+                               spare ? tls : backend->submission || backend_must_tls(backend));
         return 0;
     }
     return look_ms < RETRY_MS ? (int)look_ms : RETRY_MS;
@@ -389,14 +390,14 @@ static int tend(struct keeper *keeper)
 
 /* Waits for work, for the end, or for a word from a spare. A spare may be taken and its descriptor
  * used again meanwhile; the keeper then only asks them all once too often. */
-static void wait_for_work(struct keeper *keeper, int timeout_ms)
+static void spares_wait_for_work(struct keeper *keeper, int timeout_ms)
 {
     struct backend *backend = keeper->backend;
     uint64_t counter;
 
     keeper->fds[0] = (struct pollfd){.fd = backend->wake_fd, .events = POLLIN};
     pthread_mutex_lock(&backend->lock);
-    nfds_t count = list_spares(keeper, 1);
+    nfds_t count = spares_list_spares(keeper, 1);
     pthread_mutex_unlock(&backend->lock);
     int ready = poll(keeper->fds, count, timeout_ms);
     if (ready <= 0)
@@ -424,10 +425,10 @@ static void *spares_main(void *argument)
 {
     struct keeper *keeper = argument;
 
-    while (is_wanted(keeper->backend)) {
-        int timeout_ms = tend(keeper);
+    while (spares_is_wanted(keeper->backend)) {
+        int timeout_ms = spares_tend(keeper);
         if (timeout_ms != 0)
-            wait_for_work(keeper, timeout_ms);
+            spares_wait_for_work(keeper, timeout_ms);
     }
     spares_leave(keeper);
     return NULL;

@@ -319,7 +319,7 @@ void backend_unref(struct backend *backend)
     pthread_mutex_unlock(&backend->lock);
 }
 
-static bool same_hosts(const struct host_list *a, const struct host_list *b)
+static bool backend_same_hosts(const struct host_list *a, const struct host_list *b)
 {
     if (a->count != b->count)
         return false;
@@ -335,11 +335,12 @@ bool backend_serves(const struct backend *backend, const struct config *config,
 {
     const struct config_backend *a = backend->settings;
     return strcmp(backend->config->hostname, config->hostname) == 0 &&
-           backend->submission == submission && same_hosts(&a->hosts, &b->hosts) &&
-           same_hosts(&a->source, &b->source) && a->identity == b->identity && a->tls == b->tls &&
-           strcmp(a->tls_name, b->tls_name) == 0 && strcmp(a->ca_file, b->ca_file) == 0 &&
-           !tls_client_files_changed(backend->tls) && a->spares == b->spares &&
-           a->max_sessions == b->max_sessions && a->connect_timeout_ms == b->connect_timeout_ms &&
+           backend->submission == submission && backend_same_hosts(&a->hosts, &b->hosts) &&
+           backend_same_hosts(&a->source, &b->source) && a->identity == b->identity &&
+           a->tls == b->tls && strcmp(a->tls_name, b->tls_name) == 0 &&
+           strcmp(a->ca_file, b->ca_file) == 0 && !tls_client_files_changed(backend->tls) &&
+           a->spares == b->spares && a->max_sessions == b->max_sessions &&
+           a->connect_timeout_ms == b->connect_timeout_ms &&
            a->command_timeout_ms == b->command_timeout_ms &&
            a->reply_timeout_ms == b->reply_timeout_ms && a->retry_after_ms == b->retry_after_ms;
 }
@@ -532,7 +533,7 @@ static void backend_end_dialling(struct backend *backend, size_t index, bool ans
     pthread_mutex_unlock(&backend->lock);
 }
 
-static const struct address *source_for(const struct config_backend *settings, int family)
+static const struct address *backend_source_for(const struct config_backend *settings, int family)
 {
     for (size_t i = 0; i < settings->source.count; i++) {
         if (settings->source.items[i].family == family)
@@ -585,7 +586,7 @@ static int backend_dial(struct backend *backend, const struct address *host, boo
     const struct config_backend *settings = backend->settings;
     struct deadline deadline = deadline_in_ms(settings->connect_timeout_ms);
     int64_t began_ms = deadline_now_ms();
-    int fd = dial_open(host, source_for(settings, host->family), USER_TIMEOUT_MS, err);
+    int fd = dial_open(host, backend_source_for(settings, host->family), USER_TIMEOUT_MS, err);
 
     if (fd >= 0 && (!keeper || backend_show(backend, fd)) &&
         dial_finish(fd, host, deadline, err) == 0) {
@@ -714,7 +715,7 @@ void backend_watch_idle(int fd, bool on)
 }
 
 /* Dead ones are left for the keeper. Under the lock. */
-static bool find_spare(struct backend *backend, bool tls, struct spare *out)
+static bool backend_find_spare(struct backend *backend, bool tls, struct spare *out)
 {
     for (unsigned i = 0; i < backend->spare_count; i++) {
         struct spare *spare = &backend->spares[i];
@@ -744,7 +745,7 @@ bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
 
     pthread_mutex_lock(&backend->lock);
     backend->demand = (uint8_t)(backend->demand << 1 | tls);
-    bool found = find_spare(backend, tls, &spare);
+    bool found = backend_find_spare(backend, tls, &spare);
     bool short_of_spares = backend->spare_count < backend_spares_wanted(backend, false) +
                                                       backend_spares_wanted(backend, true);
     bool wake = backend->keeper_rests && short_of_spares;

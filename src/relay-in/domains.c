@@ -14,7 +14,7 @@ static int domains_compare(const void *a, const void *b)
     return strcmp(((const struct domain *)a)->name, ((const struct domain *)b)->name);
 }
 
-static struct domain *in_domains_find(const struct domains *domains, const char *name)
+static struct domain *domains_find_name(const struct domains *domains, const char *name)
 {
     const struct domain key = {.name = name};
     if (domains->count == 0)
@@ -33,7 +33,7 @@ int domains_add(struct domains *domains, const struct string_list *list, unsigne
     domains->sorted = sorted;
     for (size_t i = 0; i < list->count; i++) {
         const struct domain given = {list->items[i], backend};
-        struct domain *there = in_domains_find(domains, given.name);
+        struct domain *there = domains_find_name(domains, given.name);
         if (there != NULL)
             there->backend = backend;
         else
@@ -58,10 +58,10 @@ bool domains_find(const struct domains *domains, const char *domain, unsigned *b
 
     if (!dns_name_fold(domain, folded))
         return false;
-    const struct domain *found = in_domains_find(domains, folded);
+    const struct domain *found = domains_find_name(domains, folded);
     for (const char *dot = strchr(folded, '.'); found == NULL && dot != NULL;
          dot = strchr(dot + 1, '.'))
-        found = in_domains_find(domains, dot);
+        found = domains_find_name(domains, dot);
     if (found != NULL)
         *backend = found->backend;
     return found != NULL;

@@ -90,7 +90,7 @@ static void *relay_in_start(const struct config *config, struct counters *counte
     return NULL;
 }
 
-static void drop_backends(struct backend **backends, size_t count)
+static void relay_in_drop_backends(struct backend **backends, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         backend_unref(backends[i]);
@@ -101,7 +101,7 @@ static void relay_in_stop(void *shared)
 {
     struct relay_in *relay = shared;
     service_unref(relay->current);
-    drop_backends(relay->backends, relay->backend_count);
+    relay_in_drop_backends(relay->backends, relay->backend_count);
     if (!backend_live_count_free(relay->live_count)) {
         /* Destructors must not run under a thread that is still at work. */
         fflush(NULL);
@@ -144,7 +144,8 @@ static enum own_reply relay_in_check_recipient(void *context, struct path *recip
 }
 
 /* Whoever has logged in at the backend may send to whom the backend lets them. */
-static enum own_reply check_submitted(void *context, struct path *recipient, const void **route)
+static enum own_reply relay_in_check_submitted(void *context, struct path *recipient,
+                                               const void **route)
 {
     (void)context;
     (void)recipient;
@@ -153,8 +154,8 @@ static enum own_reply check_submitted(void *context, struct path *recipient, con
     return REPLY_OK;
 }
 
-static unsigned offered_extensions(const struct backend *backend,
-                                   const struct nexthop_capabilities *seen)
+static unsigned relay_in_offered_extensions(const struct backend *backend,
+                                            const struct nexthop_capabilities *seen)
 {
     static const struct {
         unsigned seen, extension;
@@ -179,12 +180,12 @@ static unsigned offered_extensions(const struct backend *backend,
     return extensions;
 }
 
-static void offer_of(struct backend *backend, struct session_offer *offer)
+static void relay_in_offer_of(struct backend *backend, struct session_offer *offer)
 {
     struct nexthop_capabilities seen;
 
     backend_offer(backend, &seen);
-    offer->extensions = offered_extensions(backend, &seen);
+    offer->extensions = relay_in_offered_extensions(backend, &seen);
     offer->size_limit = seen.size_limit;
     offer->recipients = seen.recipients;
 }
@@ -193,43 +194,43 @@ static void offer_of(struct backend *backend, struct session_offer *offer)
  * whom it does not fit, and chunks are put together again. */
 #define OFFERED_FOR_ANY (EXTENSION_SMTPUTF8 | EXTENSION_CHUNKING)
 
-static uint64_t larger_limit(uint64_t a, uint64_t b)
+static uint64_t relay_in_larger_limit(uint64_t a, uint64_t b)
 {
     return a == 0 || b == 0 ? 0 : a > b ? a : b; /* 0: none */
 }
 
 /* What every backend can do, and what the largest of them takes: who the recipient is tells which
- * holds (announce_route()). */
+ * holds (relay_in_announce_route()). */
 static void relay_in_announce(void *context, struct session_offer *offer)
 {
     const struct inbound *inbound = context;
     unsigned any;
 
-    offer_of(inbound->backends[0], offer);
+    relay_in_offer_of(inbound->backends[0], offer);
     any = offer->extensions & OFFERED_FOR_ANY;
     for (size_t i = 1; i < inbound->backend_count; i++) {
         struct session_offer other = {.extensions = 0};
-        offer_of(inbound->backends[i], &other);
+        relay_in_offer_of(inbound->backends[i], &other);
         offer->extensions &= other.extensions;
         any |= other.extensions & OFFERED_FOR_ANY;
-        offer->size_limit = larger_limit(offer->size_limit, other.size_limit);
-        offer->recipients = (unsigned)larger_limit(offer->recipients, other.recipients);
+        offer->size_limit = relay_in_larger_limit(offer->size_limit, other.size_limit);
+        offer->recipients = (unsigned)relay_in_larger_limit(offer->recipients, other.recipients);
     }
     offer->extensions |= any;
 }
 
-static void announce_route(void *context, const void *route, struct session_offer *offer)
+static void relay_in_announce_route(void *context, const void *route, struct session_offer *offer)
 {
     const struct inbound *inbound = context;
-    offer_of(route != NULL ? (struct backend *)route : inbound->submission, offer);
+    relay_in_offer_of(route != NULL ? (struct backend *)route : inbound->submission, offer);
 }
 
-static void announce_submission(void *context, struct session_offer *offer)
+static void relay_in_announce_submission(void *context, struct session_offer *offer)
 {
     const struct inbound *inbound = context;
     struct nexthop_capabilities seen;
 
-    offer_of(inbound->submission, offer);
+    relay_in_offer_of(inbound->submission, offer);
     backend_offer(inbound->submission, &seen);
     strcpy(offer->mechanisms, seen.mechanisms);
 }
@@ -240,21 +241,21 @@ static struct courier *relay_in_new_courier(void *context, const void *route)
     return courier_backend_new((struct backend *)route);
 }
 
-static struct courier *new_submission(void *context, const void *route)
+static struct courier *relay_in_new_submission(void *context, const void *route)
 {
     const struct inbound *inbound = context;
     (void)route;
     return courier_backend_new(inbound->submission);
 }
 
-static struct reverse_lookup *identify(void *context, const struct address *client)
+static struct reverse_lookup *relay_in_identify(void *context, const struct address *client)
 {
     const struct inbound *inbound = context;
     return inbound->config->in.reverse_dns ? reverse_start(inbound->resolver, client) : NULL;
 }
 
 /* As the gate judges those that connect themselves. */
-static enum own_reply serves(void *context, const struct address *client)
+static enum own_reply relay_in_serves(void *context, const struct address *client)
 {
     const struct inbound *inbound = context;
     bool allowed;
@@ -264,7 +265,7 @@ static enum own_reply serves(void *context, const struct address *client)
 static void inbound_destroy(struct service *service)
 {
     struct inbound *inbound = (struct inbound *)service;
-    drop_backends(inbound->backends, inbound->backend_count);
+    relay_in_drop_backends(inbound->backends, inbound->backend_count);
     backend_unref(inbound->submission);
     tls_server_unref(inbound->tls);
     dnsbl_unref(inbound->service.dnsbl);
@@ -307,30 +308,30 @@ static void relay_in_set_rules(struct inbound *inbound)
             {
                 .check_recipient = relay_in_check_recipient,
                 .offer = relay_in_announce,
-                .offer_route = announce_route,
+                .offer_route = relay_in_announce_route,
                 .courier_new = relay_in_new_courier,
-                .identify = identify,
-                .serves = serves,
+                .identify = relay_in_identify,
+                .serves = relay_in_serves,
                 .context = inbound,
             },
         .counters = inbound->counters,
     };
 }
 
-static void set_submission_rules(struct inbound *inbound)
+static void relay_in_set_submission_rules(struct inbound *inbound)
 {
     struct session_rules *submission = &inbound->service.submission;
     *submission = inbound->service.rules;
     submission->submission = true;
     submission->no_tls = NULL;
-    submission->policy.check_recipient = check_submitted;
-    submission->policy.offer = announce_submission;
-    submission->policy.courier_new = new_submission;
+    submission->policy.check_recipient = relay_in_check_submitted;
+    submission->policy.offer = relay_in_announce_submission;
+    submission->policy.courier_new = relay_in_new_submission;
 }
 
-static struct backend *find_backend(struct backend *const *backends, size_t count,
-                                    const struct config *config,
-                                    const struct config_backend *settings, bool submission)
+static struct backend *relay_in_find_backend(struct backend *const *backends, size_t count,
+                                             const struct config *config,
+                                             const struct config_backend *settings, bool submission)
 {
     for (size_t i = 0; i < count; i++) {
         if (backend_serves(backends[i], config, settings, submission))
@@ -341,22 +342,24 @@ static struct backend *find_backend(struct backend *const *backends, size_t coun
 
 /* One that is known already, from before the reload or from another group of this configuration, if
  * the settings mean the same. So groups with one mail server share its sessions and spares. */
-static struct backend *backend_for(struct relay_in *relay, const struct inbound *inbound,
-                                   const struct config_backend *settings, bool submission,
-                                   struct error *err)
+static struct backend *relay_in_backend_for(struct relay_in *relay, const struct inbound *inbound,
+                                            const struct config_backend *settings, bool submission,
+                                            struct error *err)
 {
     struct config *config = inbound->config;
-    struct backend *backend =
-        find_backend(inbound->backends, inbound->backend_count, config, settings, submission);
+    struct backend *backend = relay_in_find_backend(inbound->backends, inbound->backend_count,
+                                                    config, settings, submission);
 
     if (backend == NULL)
-        backend = find_backend(relay->backends, relay->backend_count, config, settings, submission);
+        backend = relay_in_find_backend(relay->backends, relay->backend_count, config, settings,
+                                        submission);
     return backend != NULL ? backend
                            : backend_new(config, settings, submission, relay->live_count,
                                          relay->counters, relay->missed, err);
 }
 
-static int find_backends(struct inbound *inbound, struct relay_in *relay, struct error *err)
+static int relay_in_find_backends(struct inbound *inbound, struct relay_in *relay,
+                                  struct error *err)
 {
     const struct config_in *in = &inbound->config->in;
     const struct config_backend *of_domains = in->backends.items;
@@ -367,21 +370,21 @@ static int find_backends(struct inbound *inbound, struct relay_in *relay, struct
         return -1;
     }
     for (size_t i = 0; i <= in->backends.count; i++) {
-        struct backend *backend =
-            backend_for(relay, inbound, i == 0 ? &in->backend : &of_domains[i - 1], false, err);
+        struct backend *backend = relay_in_backend_for(
+            relay, inbound, i == 0 ? &in->backend : &of_domains[i - 1], false, err);
         if (backend == NULL)
             return -1;
         inbound->backends[inbound->backend_count++] = backend;
     }
     if (!in->submission.given)
         return 0;
-    inbound->submission = backend_for(relay, inbound, &in->submission, true, err);
+    inbound->submission = relay_in_backend_for(relay, inbound, &in->submission, true, err);
     return inbound->submission != NULL ? 0 : -1;
 }
 
 /* For the next reload to find. */
-static int remember_backends(struct relay_in *relay, const struct inbound *inbound,
-                             struct error *err)
+static int relay_in_remember_backends(struct relay_in *relay, const struct inbound *inbound,
+                                      struct error *err)
 {
     size_t count = inbound->backend_count + (inbound->submission != NULL);
     struct backend **backends = calloc(count, sizeof *backends);
@@ -399,11 +402,11 @@ static int remember_backends(struct relay_in *relay, const struct inbound *inbou
     relay->backends = backends;
     relay->backend_count = count;
     pthread_mutex_unlock(&relay->lock);
-    drop_backends(old, old_count);
+    relay_in_drop_backends(old, old_count);
     return 0;
 }
 
-static int list_domains(struct inbound *inbound, struct error *err)
+static int relay_in_list_domains(struct inbound *inbound, struct error *err)
 {
     const struct config_in *in = &inbound->config->in;
     const struct config_backend *backends = in->backends.items;
@@ -451,8 +454,8 @@ static void relay_in_set_gate(struct service *service, const struct config_in *i
 }
 
 /* The zones have been checked with the configuration. */
-static int set_dnsbl(struct service *service, struct resolver *resolver,
-                     const struct config_dnsbl *config, struct error *err)
+static int relay_in_set_dnsbl(struct service *service, struct resolver *resolver,
+                              const struct config_dnsbl *config, struct error *err)
 {
     static const enum service_listed actions[] = {
         [CONFIG_DNSBL_REJECT] = SERVICE_LISTED_REJECT,
@@ -500,11 +503,12 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     relay_in_set_gate(&inbound->service, &config->in);
     relay_in_set_rules(inbound);
     if (config->in.submission.given)
-        set_submission_rules(inbound);
-    if (set_dnsbl(&inbound->service, relay->resolver, &config->in.dnsbl, err) != 0 ||
-        list_domains(inbound, err) != 0 || find_backends(inbound, relay, err) != 0 ||
+        relay_in_set_submission_rules(inbound);
+    if (relay_in_set_dnsbl(&inbound->service, relay->resolver, &config->in.dnsbl, err) != 0 ||
+        relay_in_list_domains(inbound, err) != 0 ||
+        relay_in_find_backends(inbound, relay, err) != 0 ||
         resolver_configure(relay->resolver, &resolver, err) != 0 ||
-        remember_backends(relay, inbound, err) != 0) {
+        relay_in_remember_backends(relay, inbound, err) != 0) {
         service_unref(&inbound->service);
         return NULL;
     }
@@ -517,7 +521,7 @@ static struct service *relay_in_service(void *shared, struct config *config, str
 }
 
 /* Groups may share one. */
-static bool is_listed_before(struct backend *const *backends, size_t which)
+static bool relay_in_is_listed_before(struct backend *const *backends, size_t which)
 {
     for (size_t i = 0; i < which; i++) {
         if (backends[i] == backends[which])
@@ -526,7 +530,8 @@ static bool is_listed_before(struct backend *const *backends, size_t which)
     return false;
 }
 
-static void measure_backend(struct backend *backend, unsigned index, struct control_client *client)
+static void relay_in_measure_backend(struct backend *backend, unsigned index,
+                                     struct control_client *client)
 {
     static const char *const words[] = {"unknown", "up", "down"};
     struct backend_health health;
@@ -547,7 +552,7 @@ static void measure_backend(struct backend *backend, unsigned index, struct cont
                    backend_name(backend, name), health.reason[0] != '\0' ? health.reason : "-");
 }
 
-static void measure_missed(struct relay_in *relay)
+static void relay_in_measure_missed(struct relay_in *relay)
 {
     struct missed_counts counts;
 
@@ -558,7 +563,8 @@ static void measure_missed(struct relay_in *relay)
 }
 
 /* "route ADDRESS" is answered by "refused REPLY", or "backend NAME, STATUS". */
-static void answer_route(struct relay_in *relay, struct control_client *client, const char *address)
+static void relay_in_answer_route(struct relay_in *relay, struct control_client *client,
+                                  const char *address)
 {
     static const char *const words[] = {"not tried yet", "up", "down"};
     char name[BACKEND_NAME_MAX], text[256];
@@ -600,7 +606,7 @@ static void relay_in_answer(void *shared, struct control_client *client, const c
     unsigned entries;
 
     if (count == 2 && strcmp(words[0], "route") == 0) {
-        answer_route(relay, client, words[1]);
+        relay_in_answer_route(relay, client, words[1]);
         return;
     }
     if (count != 1 || strcmp(words[0], "missed") != 0) {
@@ -630,13 +636,13 @@ static void relay_in_measure(void *shared, struct control_client *client)
     unsigned index = 0;
 
     if (client == NULL) {
-        measure_missed(relay);
+        relay_in_measure_missed(relay);
         return;
     }
     pthread_mutex_lock(&relay->lock);
     for (size_t i = 0; i < relay->backend_count; i++) {
-        if (!is_listed_before(relay->backends, i))
-            measure_backend(relay->backends[i], index++, client);
+        if (!relay_in_is_listed_before(relay->backends, i))
+            relay_in_measure_backend(relay->backends[i], index++, client);
     }
     pthread_mutex_unlock(&relay->lock);
 }

@@ -25,12 +25,12 @@ struct spool_courier {
     enum own_reply failure;        /* of storing it */
 };
 
-static struct spool_courier *of(struct courier *base)
+static struct spool_courier *courier_spool_of(struct courier *base)
 {
     return (struct spool_courier *)base;
 }
 
-static void courier_forget(struct spool_courier *courier)
+static void courier_spool_forget(struct spool_courier *courier)
 {
     spool_abort(courier->message);
     courier->message = NULL;
@@ -39,8 +39,8 @@ static void courier_forget(struct spool_courier *courier)
 }
 
 /* What is certain to fail is refused now: a reply is better than a notice. */
-static enum own_reply courier_judge(const struct outbound *out, const char *domain,
-                                    struct deadline deadline)
+static enum own_reply courier_spool_judge(const struct outbound *out, const char *domain,
+                                          struct deadline deadline)
 {
     const struct route *route = routes_find(out->routes, domain);
     struct hosts found;
@@ -51,10 +51,11 @@ static enum own_reply courier_judge(const struct outbound *out, const char *doma
     return why == REPLY_DNS_TEMPORARY ? REPLY_OK : why;
 }
 
-static void courier_send(struct courier *base, const struct envelope *envelope,
-                         const struct recipient *recipients, size_t count, enum courier_data data)
+static void courier_spool_send(struct courier *base, const struct envelope *envelope,
+                               const struct recipient *recipients, size_t count,
+                               enum courier_data data)
 {
-    struct spool_courier *courier = of(base);
+    struct spool_courier *courier = courier_spool_of(base);
     struct deadline deadline = deadline_in_ms(DNS_PATIENCE_MS);
     int64_t now_ms = deadline_now_ms();
     struct reply reply;
@@ -68,7 +69,7 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     }
     courier->next = 0;
     for (size_t i = 0; i < count; i++) {
-        enum own_reply why = courier_judge(courier->out, recipients[i].path.domain, deadline);
+        enum own_reply why = courier_spool_judge(courier->out, recipients[i].path.domain, deadline);
         if (why == REPLY_OK && !spooler_add(&courier->envelope, &recipients[i]))
             why = REPLY_TOO_MANY_RECIPIENTS;
         if (why != REPLY_OK) {
@@ -79,9 +80,9 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
     }
 }
 
-static void courier_recipient_reply(struct courier *base, struct reply *reply)
+static void courier_spool_recipient_reply(struct courier *base, struct reply *reply)
 {
-    struct spool_courier *courier = of(base);
+    struct spool_courier *courier = courier_spool_of(base);
     enum own_reply why = courier->batch[courier->next++];
 
     if (why == REPLY_OK)
@@ -90,9 +91,9 @@ static void courier_recipient_reply(struct courier *base, struct reply *reply)
         reply_own(reply, why);
 }
 
-static void courier_data_reply(struct courier *base, struct reply *reply)
+static void courier_spool_data_reply(struct courier *base, struct reply *reply)
 {
-    struct spool_courier *courier = of(base);
+    struct spool_courier *courier = courier_spool_of(base);
 
     base->form = COURIER_LINES;
     if (courier->envelope.recipient_count == 0) {
@@ -105,9 +106,9 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     reply_own(reply, courier->failure == REPLY_OK ? REPLY_START_DATA : courier->failure);
 }
 
-static int courier_write(struct courier *base, const struct iovec *iov, int count)
+static int courier_spool_write(struct courier *base, const struct iovec *iov, int count)
 {
-    struct spool_courier *courier = of(base);
+    struct spool_courier *courier = courier_spool_of(base);
 
     if (courier->message == NULL)
         return -1;
@@ -119,9 +120,9 @@ static int courier_write(struct courier *base, const struct iovec *iov, int coun
     return -1;
 }
 
-static void courier_end(struct courier *base, struct reply *reply)
+static void courier_spool_end(struct courier *base, struct reply *reply)
 {
-    struct spool_courier *courier = of(base);
+    struct spool_courier *courier = courier_spool_of(base);
     char id[SPOOL_ID_LEN + 1];
 
     if (courier->message != NULL)
@@ -135,31 +136,31 @@ static void courier_end(struct courier *base, struct reply *reply)
     } else {
         reply_own(reply, courier->failure);
     }
-    courier_forget(courier);
+    courier_spool_forget(courier);
 }
 
-static void courier_reset(struct courier *base)
+static void courier_spool_reset(struct courier *base)
 {
-    courier_forget(of(base));
+    courier_spool_forget(courier_spool_of(base));
 }
 
-static void courier_free(struct courier *base)
+static void courier_spool_free(struct courier *base)
 {
-    courier_forget(of(base));
+    courier_spool_forget(courier_spool_of(base));
     free(base);
 }
 
 struct courier *courier_spool_new(const struct outbound *out)
 {
     static const struct courier_ops ops = {
-        .send = courier_send,
-        .recipient_reply = courier_recipient_reply,
-        .data_reply = courier_data_reply,
-        .write = courier_write,
-        .end = courier_end,
-        .reset = courier_reset,
-        .abort = courier_reset,
-        .free = courier_free,
+        .send = courier_spool_send,
+        .recipient_reply = courier_spool_recipient_reply,
+        .data_reply = courier_spool_data_reply,
+        .write = courier_spool_write,
+        .end = courier_spool_end,
+        .reset = courier_spool_reset,
+        .abort = courier_spool_reset,
+        .free = courier_spool_free,
     };
     struct spool_courier *courier = calloc(1, sizeof *courier);
 

@@ -76,13 +76,13 @@ void courier_out_log(const struct outbound *out, const struct envelope *envelope
                  path->domain, relay, text);
 }
 
-static void log_outcome(const struct out_courier *courier, const struct path *path,
-                        const char *relay, const struct reply *reply)
+static void courier_out_log_outcome(const struct out_courier *courier, const struct path *path,
+                                    const char *relay, const struct reply *reply)
 {
     courier_out_log(courier->out, courier->envelope, path, relay, courier->started_ms, reply);
 }
 
-static void out_courier_forget(struct out_courier *courier)
+static void courier_out_forget(struct out_courier *courier)
 {
     if (courier->stored != NULL)
         courier->out->store->abort(courier->stored);
@@ -107,7 +107,7 @@ static void out_courier_forget(struct out_courier *courier)
 
 /* Recipients find their next hops. */
 
-static struct target *find_leg(const struct out_courier *courier, const char *key)
+static struct target *courier_out_find_leg(const struct out_courier *courier, const char *key)
 {
     for (size_t i = 0; i < courier->target_count; i++) {
         if (strcmp(courier->targets[i]->key, key) == 0)
@@ -118,7 +118,7 @@ static struct target *find_leg(const struct out_courier *courier, const char *ke
 
 /* Without a store nothing could be done for those of several next hops that refuse in the end: the
  * first one that is there takes the message, the rest gets 452. */
-static bool has_room(const struct out_courier *courier)
+static bool courier_out_has_room(const struct out_courier *courier)
 {
     if (courier->target_count == (size_t)courier->out->config->out.limits.next_hops)
         return false;
@@ -129,7 +129,8 @@ static bool has_room(const struct out_courier *courier)
     return true;
 }
 
-static struct host_cache_claim *find_claim(const struct out_courier *courier, const char *key)
+static struct host_cache_claim *courier_out_find_claim(const struct out_courier *courier,
+                                                       const char *key)
 {
     for (size_t i = 0; i < courier->claim_count; i++) {
         if (strcmp(courier->claims[i]->key, key) == 0)
@@ -138,7 +139,7 @@ static struct host_cache_claim *find_claim(const struct out_courier *courier, co
     return NULL;
 }
 
-static struct host_cache_claim *new_claim(struct out_courier *courier)
+static struct host_cache_claim *courier_out_new_claim(struct out_courier *courier)
 {
     struct host_cache_claim *claim =
         courier->claim_count < CONFIG_NEXT_HOPS_MAX ? calloc(1, sizeof *claim) : NULL;
@@ -148,8 +149,8 @@ static struct host_cache_claim *new_claim(struct out_courier *courier)
 }
 
 /* A connection to its destination must be free, if it has no target yet. */
-static int64_t courier_prepare(struct courier *base, const struct client_identity *client,
-                               const struct recipient *recipient, struct wakeup *wakeup)
+static int64_t courier_out_prepare(struct courier *base, const struct client_identity *client,
+                                   const struct recipient *recipient, struct wakeup *wakeup)
 {
     struct out_courier *courier = (struct out_courier *)base;
     const struct outbound *out = courier->out;
@@ -159,40 +160,40 @@ static int64_t courier_prepare(struct courier *base, const struct client_identit
     if (recipient == NULL)
         return 0;
     const struct route *route = routes_find(out->routes, recipient->path.domain);
-    if (find_leg(courier, route_key(route, recipient->path.domain, key)) != NULL ||
-        !has_room(courier))
+    if (courier_out_find_leg(courier, route_key(route, recipient->path.domain, key)) != NULL ||
+        !courier_out_has_room(courier))
         return 0;
-    struct host_cache_claim *claim = find_claim(courier, key);
+    struct host_cache_claim *claim = courier_out_find_claim(courier, key);
     if (claim == NULL)
-        claim = new_claim(courier);
+        claim = courier_out_new_claim(courier);
     return claim == NULL ? 0
                          : host_cache_claim(out->host_cache, claim, key, out->generation,
                                             route->connections, wakeup);
 }
 
-static enum own_reply target_for(struct out_courier *courier, const char *domain,
-                                 struct target **target)
+static enum own_reply courier_out_target_for(struct out_courier *courier, const char *domain,
+                                             struct target **target)
 {
     const struct route *route = routes_find(courier->out->routes, domain);
     char key[ROUTE_KEY_MAX];
 
-    *target = find_leg(courier, route_key(route, domain, key));
+    *target = courier_out_find_leg(courier, route_key(route, domain, key));
     if (*target != NULL)
         return REPLY_OK;
-    if (!has_room(courier))
+    if (!courier_out_has_room(courier))
         return REPLY_TOO_MANY_NEXT_HOPS;
     *target = target_new(courier->out, route, domain, courier->envelope);
     if (*target == NULL)
         return REPLY_BACKEND_BUSY;
     courier->targets[courier->target_count++] = *target;
-    target_set_claim(*target, find_claim(courier, key));
+    target_set_claim(*target, courier_out_find_claim(courier, key));
     if (courier->out->store == NULL)
         target_contact(*target, deadline_in_ms(courier->out->config->out.timeouts.dial));
     return REPLY_OK;
 }
 
-static enum own_reply courier_ask(struct out_courier *courier, const struct recipient *recipient,
-                                  struct asked **out)
+static enum own_reply courier_out_ask(struct out_courier *courier,
+                                      const struct recipient *recipient, struct asked **out)
 {
     struct asked **list =
         realloc(courier->asked, (courier->asked_count + 1) * sizeof *courier->asked);
@@ -201,7 +202,7 @@ static enum own_reply courier_ask(struct out_courier *courier, const struct reci
     if (list == NULL)
         return REPLY_BACKEND_BUSY;
     courier->asked = list;
-    enum own_reply why = target_for(courier, recipient->path.domain, &target);
+    enum own_reply why = courier_out_target_for(courier, recipient->path.domain, &target);
     struct asked *asked = why == REPLY_OK ? malloc(sizeof *asked) : NULL;
     if (asked == NULL)
         return why != REPLY_OK ? why : REPLY_BACKEND_BUSY;
@@ -220,7 +221,7 @@ struct batch_job {
     bool on_thread;
 };
 
-static void *run_batch(void *context)
+static void *courier_out_run_batch(void *context)
 {
     const struct batch_job *job = context;
     target_contact(job->target, job->deadline);
@@ -229,7 +230,7 @@ static void *run_batch(void *context)
 }
 
 /* Side by side, so that one that does not answer costs the others nothing. */
-static void courier_ask_all(struct out_courier *courier)
+static void courier_out_ask_all(struct out_courier *courier)
 {
     struct batch_job jobs[CONFIG_NEXT_HOPS_MAX];
     size_t count = 0;
@@ -243,11 +244,12 @@ static void courier_ask_all(struct out_courier *courier)
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
     for (size_t i = 1; i < count; i++)
-        jobs[i].on_thread = pthread_create(&jobs[i].thread, &attributes, run_batch, &jobs[i]) == 0;
+        jobs[i].on_thread =
+            pthread_create(&jobs[i].thread, &attributes, courier_out_run_batch, &jobs[i]) == 0;
     pthread_attr_destroy(&attributes);
     for (size_t i = 0; i < count; i++) {
         if (!jobs[i].on_thread)
-            run_batch(&jobs[i]);
+            courier_out_run_batch(&jobs[i]);
     }
     for (size_t i = 1; i < count; i++) {
         if (jobs[i].on_thread)
@@ -255,14 +257,15 @@ static void courier_ask_all(struct out_courier *courier)
     }
 }
 
-static void set_patience(struct out_courier *courier, struct deadline until)
+static void courier_out_set_patience(struct out_courier *courier, struct deadline until)
 {
     for (size_t i = 0; i < courier->target_count; i++)
         courier->targets[i]->transaction.until = until;
 }
 
-static void courier_send(struct courier *base, const struct envelope *envelope,
-                         const struct recipient *recipients, size_t count, enum courier_data data)
+static void courier_out_send(struct courier *base, const struct envelope *envelope,
+                             const struct recipient *recipients, size_t count,
+                             enum courier_data data)
 {
     struct out_courier *courier = (struct out_courier *)base;
     struct deadline until = deadline_in_ms(BATCH_PATIENCE_MS);
@@ -277,13 +280,13 @@ static void courier_send(struct courier *base, const struct envelope *envelope,
         target_begin_batch(courier->targets[i]);
     for (size_t i = 0; i < count; i++) {
         courier->batch[i].asked = NULL;
-        courier->batch[i].why = courier_ask(courier, &recipients[i], &courier->batch[i].asked);
+        courier->batch[i].why = courier_out_ask(courier, &recipients[i], &courier->batch[i].asked);
     }
-    set_patience(courier, until);
-    courier_ask_all(courier);
+    courier_out_set_patience(courier, until);
+    courier_out_ask_all(courier);
 }
 
-static void take_off(struct out_courier *courier, const struct asked *asked)
+static void courier_out_take_off(struct out_courier *courier, const struct asked *asked)
 {
     size_t i = 0;
     while (courier->asked[i] != asked)
@@ -293,7 +296,7 @@ static void take_off(struct out_courier *courier, const struct asked *asked)
             (--courier->asked_count - i) * sizeof *courier->asked);
 }
 
-static void courier_recipient_reply(struct courier *base, struct reply *reply)
+static void courier_out_recipient_reply(struct courier *base, struct reply *reply)
 {
     struct out_courier *courier = (struct out_courier *)base;
     size_t index = courier->batch_next++;
@@ -301,20 +304,21 @@ static void courier_recipient_reply(struct courier *base, struct reply *reply)
 
     if (asked == NULL) {
         reply_own(reply, courier->batch[index].why);
-        log_outcome(courier, &courier->recipients[index].path, "none", reply);
+        courier_out_log_outcome(courier, &courier->recipients[index].path, "none", reply);
         return;
     }
     target_recipient_reply(asked->target, reply);
     if (reply_is_positive(reply))
         return;
-    log_outcome(courier, &asked->recipient.path, target_relay(asked->target), reply);
-    take_off(courier, asked);
+    courier_out_log_outcome(courier, &asked->recipient.path, target_relay(asked->target), reply);
+    courier_out_take_off(courier, asked);
 }
 
 /* Mail data. */
 
 /* The targets that anybody was accepted for. */
-static size_t list_legs(const struct out_courier *courier, struct target *out[CONFIG_NEXT_HOPS_MAX])
+static size_t courier_out_list_legs(const struct out_courier *courier,
+                                    struct target *out[CONFIG_NEXT_HOPS_MAX])
 {
     size_t count = 0;
     for (size_t i = 0; i < courier->target_count; i++) {
@@ -324,55 +328,56 @@ static size_t list_legs(const struct out_courier *courier, struct target *out[CO
     return count;
 }
 
-static const struct reply *verdict_of(const struct out_courier *courier,
-                                      const struct target *target)
+static const struct reply *courier_out_verdict_of(const struct out_courier *courier,
+                                                  const struct target *target)
 {
     return target->pending ? &courier->slow : target_verdict(target);
 }
 
-static void log_all(const struct out_courier *courier)
+static void courier_out_log_all(const struct out_courier *courier)
 {
     for (size_t i = 0; i < courier->asked_count; i++) {
         const struct target *target = courier->asked[i]->target;
-        log_outcome(courier, &courier->asked[i]->recipient.path, target_relay(target),
-                    verdict_of(courier, target));
+        courier_out_log_outcome(courier, &courier->asked[i]->recipient.path, target_relay(target),
+                                courier_out_verdict_of(courier, target));
     }
 }
 
-static void log_refused(const struct out_courier *courier, const struct reply *reply)
+static void courier_out_log_refused(const struct out_courier *courier, const struct reply *reply)
 {
     for (size_t i = 0; i < courier->asked_count; i++)
-        log_outcome(courier, &courier->asked[i]->recipient.path, "none", reply);
+        courier_out_log_outcome(courier, &courier->asked[i]->recipient.path, "none", reply);
 }
 
 /* Every target is judged, or pending. */
-static enum decision decide(const struct out_courier *courier, struct target *const *targets,
-                            size_t count, struct reply *reply)
+static enum decision courier_out_decide(const struct out_courier *courier,
+                                        struct target *const *targets, size_t count,
+                                        struct reply *reply)
 {
     enum hop_outcome outcomes[CONFIG_NEXT_HOPS_MAX];
     size_t which;
 
     for (size_t i = 0; i < count; i++) {
-        const struct reply *verdict = verdict_of(courier, targets[i]);
+        const struct reply *verdict = courier_out_verdict_of(courier, targets[i]);
         outcomes[i] = targets[i]->pending || targets[i]->transaction.unconfirmed ? HOP_UNDECIDED
                       : reply_is_positive(verdict)                               ? HOP_TAKEN
                       : reply_is_permanent(verdict)                              ? HOP_REFUSED
                                                                                  : HOP_DEFERRED;
     }
     enum decision decision = decide_final(outcomes, count, &which);
-    *reply = *verdict_of(courier, targets[which]);
+    *reply = *courier_out_verdict_of(courier, targets[which]);
     return decision;
 }
 
 /* DATA goes out to the targets, unless the disk does not take what may be left over: then nobody gets it
  * now, since half a delivery and a 4xx would bring the message to the other half again and again. */
-static enum own_reply send_data(struct out_courier *courier, int64_t patience_ms)
+static enum own_reply courier_out_send_data(struct out_courier *courier, int64_t patience_ms)
 {
     const struct out_store *store = courier->out->store;
     struct target *targets[CONFIG_NEXT_HOPS_MAX];
-    size_t count = list_legs(courier, targets);
+    size_t count = courier_out_list_legs(courier, targets);
 
-    set_patience(courier, deadline_in_ms(patience_ms));
+    courier_out_set_patience(courier, deadline_in_ms(patience_ms));
     courier->room = REPLY_OK;
     courier->octets = 0;
     if (store != NULL && count > 1)
@@ -386,7 +391,7 @@ static enum own_reply send_data(struct out_courier *courier, int64_t patience_ms
 
 /* While the replies come, so does the message. Their time runs from here, and what has come within it
  * can still be read when the client has taken longer. */
-static bool courier_ask_data(struct courier *base)
+static bool courier_out_ask_data(struct courier *base)
 {
     struct out_courier *courier = (struct out_courier *)base;
     int64_t patience = courier->out->config->out.timeouts.reply;
@@ -394,21 +399,21 @@ static bool courier_ask_data(struct courier *base)
     if (patience > DATA_PATIENCE_MS)
         patience = DATA_PATIENCE_MS;
     courier->data_asked = true;
-    return send_data(courier, patience) == REPLY_OK;
+    return courier_out_send_data(courier, patience) == REPLY_OK;
 }
 
-static void courier_data_reply(struct courier *base, struct reply *reply)
+static void courier_out_data_reply(struct courier *base, struct reply *reply)
 {
     struct out_courier *courier = (struct out_courier *)base;
     struct target *targets[CONFIG_NEXT_HOPS_MAX];
-    size_t count = list_legs(courier, targets), ready = 0;
+    size_t count = courier_out_list_legs(courier, targets), ready = 0;
     bool asked = courier->data_asked;
 
     base->form = COURIER_LINES;
-    enum own_reply room = asked ? courier->room : send_data(courier, DATA_PATIENCE_MS);
+    enum own_reply room = asked ? courier->room : courier_out_send_data(courier, DATA_PATIENCE_MS);
     if (room != REPLY_OK) {
         reply_own(reply, room);
-        log_refused(courier, reply);
+        courier_out_log_refused(courier, reply);
         return;
     }
     for (size_t i = 0; i < count; i++)
@@ -424,16 +429,17 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     for (size_t i = 0; i < count; i++)
         target_remember_deferral(targets[i]);
     if (count > 0) {
-        decide(courier, targets, count, reply);
+        courier_out_decide(courier, targets, count, reply);
         if (!asked) /* else end() is still to come */
-            log_all(courier);
+            courier_out_log_all(courier);
     } else {
         reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
     }
 }
 
 /* To the one next hop that there is. */
-static int write_through(struct out_courier *courier, const struct iovec *iov, int count)
+static int courier_out_write_through(struct out_courier *courier, const struct iovec *iov,
+                                     int count)
 {
     int result = -1;
 
@@ -444,7 +450,7 @@ static int write_through(struct out_courier *courier, const struct iovec *iov, i
     return result;
 }
 
-static void give_up_store(struct out_courier *courier, enum own_reply why)
+static void courier_out_give_up_store(struct out_courier *courier, enum own_reply why)
 {
     courier->room = why;
     courier->out->store->abort(courier->stored);
@@ -455,15 +461,15 @@ static void give_up_store(struct out_courier *courier, enum own_reply why)
     }
 }
 
-static int courier_write(struct courier *base, const struct iovec *iov, int count)
+static int courier_out_write(struct courier *base, const struct iovec *iov, int count)
 {
     struct out_courier *courier = (struct out_courier *)base;
     bool any = false;
 
     if (courier->stored == NULL)
-        return courier->room == REPLY_OK ? write_through(courier, iov, count) : -1;
+        return courier->room == REPLY_OK ? courier_out_write_through(courier, iov, count) : -1;
     if (courier->out->store->write(courier->stored, iov, count) != 0) {
-        give_up_store(courier, REPLY_STORE_FULL);
+        courier_out_give_up_store(courier, REPLY_STORE_FULL);
         return -1;
     }
     for (int i = 0; i < count; i++)
@@ -477,7 +483,7 @@ static int courier_write(struct courier *base, const struct iovec *iov, int coun
 }
 
 /* The end of data to all, and their replies as far as they come in time. */
-static void finish_legs(struct out_courier *courier)
+static void courier_out_finish_legs(struct out_courier *courier)
 {
     const struct config_out *config = &courier->out->config->out;
     int64_t patience = courier->stored != NULL ? config->live_deadline_ms : config->timeouts.final;
@@ -500,7 +506,7 @@ static void finish_legs(struct out_courier *courier)
 }
 
 /* Those that are pending to the end of the list; the number of the others. */
-static size_t part_pending(struct out_courier *courier)
+static size_t courier_out_part_pending(struct out_courier *courier)
 {
     size_t others = 0;
 
@@ -515,15 +521,15 @@ static size_t part_pending(struct out_courier *courier)
 }
 
 /* 0 when what is not delivered is safe. */
-static int store_rest(struct out_courier *courier)
+static int courier_out_store_rest(struct out_courier *courier)
 {
     struct out_result *results = calloc(courier->asked_count, sizeof *results);
-    const size_t others = part_pending(courier);
+    const size_t others = courier_out_part_pending(courier);
     int result = -1;
 
     for (size_t i = 0; results != NULL && i < courier->asked_count; i++) {
         const struct target *target = courier->asked[i]->target;
-        const struct reply *verdict = verdict_of(courier, target);
+        const struct reply *verdict = courier_out_verdict_of(courier, target);
         results[i] = (struct out_result){
             .recipient = &courier->asked[i]->recipient,
             .delivered = reply_is_positive(verdict),
@@ -547,36 +553,37 @@ static int store_rest(struct out_courier *courier)
 
 /* Nothing could be stored, although the disk took the message: then all next hops are waited for, and
  * where they do not agree, twice is better than never. */
-static void settle_unstored(struct out_courier *courier, struct target *const *targets,
-                            size_t count, struct reply *reply)
+static void courier_out_settle_unstored(struct out_courier *courier, struct target *const *targets,
+                                        size_t count, struct reply *reply)
 {
     struct deadline deadline = deadline_in_ms(courier->out->config->out.timeouts.final);
 
     for (size_t i = 0; i < count; i++)
         target_wait(targets[i], deadline);
-    if (decide(courier, targets, count, reply) == DECISION_STORE && reply_is_positive(reply))
+    if (courier_out_decide(courier, targets, count, reply) == DECISION_STORE &&
+        reply_is_positive(reply))
         reply_own(reply, REPLY_BACKEND_BUSY);
 }
 
-static void courier_settle(struct out_courier *courier, struct reply *reply)
+static void courier_out_settle(struct out_courier *courier, struct reply *reply)
 {
     struct target *targets[CONFIG_NEXT_HOPS_MAX];
-    size_t count = list_legs(courier, targets);
+    size_t count = courier_out_list_legs(courier, targets);
 
-    finish_legs(courier);
-    enum decision decision = decide(courier, targets, count, reply);
-    log_all(courier);
+    courier_out_finish_legs(courier);
+    enum decision decision = courier_out_decide(courier, targets, count, reply);
+    courier_out_log_all(courier);
     if (decision != DECISION_STORE)
         return;
-    courier->base.stored = courier->stored != NULL && store_rest(courier) == 0;
+    courier->base.stored = courier->stored != NULL && courier_out_store_rest(courier) == 0;
     if (courier->base.stored)
         reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
     else
-        settle_unstored(courier, targets, count, reply);
+        courier_out_settle_unstored(courier, targets, count, reply);
 }
 
 /* Before any end of data it must be certain that what is left over can be stored. */
-static void courier_end(struct courier *base, struct reply *reply)
+static void courier_out_end(struct courier *base, struct reply *reply)
 {
     struct out_courier *courier = (struct out_courier *)base;
 
@@ -584,26 +591,26 @@ static void courier_end(struct courier *base, struct reply *reply)
     if (courier->stored != NULL) {
         enum own_reply why = courier->out->store->sync(courier->stored);
         if (why != REPLY_OK)
-            give_up_store(courier, why);
+            courier_out_give_up_store(courier, why);
     }
     if (courier->room == REPLY_OK) {
-        courier_settle(courier, reply);
+        courier_out_settle(courier, reply);
     } else {
         reply_own(reply, courier->room);
-        log_refused(courier, reply);
+        courier_out_log_refused(courier, reply);
     }
-    out_courier_forget(courier);
+    courier_out_forget(courier);
 }
 
-static void courier_reset(struct courier *base)
+static void courier_out_reset(struct courier *base)
 {
-    out_courier_forget((struct out_courier *)base);
+    courier_out_forget((struct out_courier *)base);
 }
 
-static void courier_free(struct courier *base)
+static void courier_out_free(struct courier *base)
 {
     struct out_courier *courier = (struct out_courier *)base;
-    out_courier_forget(courier);
+    courier_out_forget(courier);
     free(courier->targets);
     free(courier);
 }
@@ -611,16 +618,16 @@ static void courier_free(struct courier *base)
 struct courier *courier_out_new(const struct outbound *out)
 {
     static const struct courier_ops ops = {
-        .prepare = courier_prepare,
-        .send = courier_send,
-        .recipient_reply = courier_recipient_reply,
-        .ask_data = courier_ask_data,
-        .data_reply = courier_data_reply,
-        .write = courier_write,
-        .end = courier_end,
-        .reset = courier_reset,
-        .abort = courier_reset, /* a target in data is dropped without an end, whoever asks */
-        .free = courier_free,
+        .prepare = courier_out_prepare,
+        .send = courier_out_send,
+        .recipient_reply = courier_out_recipient_reply,
+        .ask_data = courier_out_ask_data,
+        .data_reply = courier_out_data_reply,
+        .write = courier_out_write,
+        .end = courier_out_end,
+        .reset = courier_out_reset,
+        .abort = courier_out_reset, /* a target in data is dropped without an end, whoever asks */
+        .free = courier_out_free,
     };
     struct out_courier *courier = calloc(1, sizeof *courier);
 

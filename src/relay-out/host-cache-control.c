@@ -12,21 +12,21 @@ struct host_cache_control_answer {
     bool begun;
 };
 
-static void hosts_begin(struct host_cache_control_answer *answer)
+static void host_cache_begin(struct host_cache_control_answer *answer)
 {
     if (!answer->begun)
         control_ok(answer->client, "%s", "");
     answer->begun = true;
 }
 
-static void hosts_put(void *context, const struct remote_note *note)
+static void host_cache_put(void *context, const struct remote_note *note)
 {
     static const char *const marks[] = {
         [REMOTE_DEAD] = "dead", [REMOTE_DEFERRED] = "deferred", [REMOTE_TLS_FAILED] = "tls-failed"};
     struct host_cache_control_answer *answer = context;
     char address[ADDRESS_TEXT_MAX];
 
-    hosts_begin(answer);
+    host_cache_begin(answer);
     control_printf(answer->client, "host %s %" PRId64 " %s %s %s %s\n", marks[note->mark],
                    note->left_ms / 1000, note->destination, note->name,
                    address_format_endpoint(&note->address, address), note->reason);
@@ -36,8 +36,8 @@ void host_cache_control_handle(struct host_cache *host_cache, struct control_cli
 {
     struct host_cache_control_answer answer = {.client = client};
 
-    if (host_cache_list(host_cache, hosts_put, &answer) != 0)
+    if (host_cache_list(host_cache, host_cache_put, &answer) != 0)
         control_error(client, "out of memory");
     else
-        hosts_begin(&answer);
+        host_cache_begin(&answer);
 }

@@ -58,7 +58,8 @@ struct host_cache {
 
 /* Connections. */
 
-static struct destination *find_destination(const struct host_cache *host_cache, const char *key)
+static struct destination *host_cache_find_destination(const struct host_cache *host_cache,
+                                                       const char *key)
 {
     struct destination *at = host_cache->destinations;
     while (at != NULL && strcmp(at->key, key) != 0)
@@ -66,9 +67,9 @@ static struct destination *find_destination(const struct host_cache *host_cache,
     return at;
 }
 
-static bool count_one(struct host_cache *host_cache, const char *key)
+static bool host_cache_count_one(struct host_cache *host_cache, const char *key)
 {
-    struct destination *destination = find_destination(host_cache, key);
+    struct destination *destination = host_cache_find_destination(host_cache, key);
     if (destination == NULL) {
         destination = calloc(1, sizeof *destination);
         if (destination == NULL)
@@ -81,9 +82,9 @@ static bool count_one(struct host_cache *host_cache, const char *key)
     return true;
 }
 
-static void grant(struct host_cache *host_cache);
+static void host_cache_grant(struct host_cache *host_cache);
 
-static void out_remotes_leave(struct host_cache *host_cache, const char *key)
+static void host_cache_leave_one(struct host_cache *host_cache, const char *key)
 {
     struct destination **at = &host_cache->destinations;
     while (*at != NULL && strcmp((*at)->key, key) != 0)
@@ -93,21 +94,22 @@ static void out_remotes_leave(struct host_cache *host_cache, const char *key)
         *at = destination->next;
         free(destination);
     }
-    grant(host_cache);
+    host_cache_grant(host_cache);
     pthread_cond_broadcast(&host_cache->place_free);
 }
 
 void host_cache_leave(struct host_cache *host_cache, const char *key)
 {
     pthread_mutex_lock(&host_cache->lock);
-    out_remotes_leave(host_cache, key);
+    host_cache_leave_one(host_cache, key);
     pthread_mutex_unlock(&host_cache->lock);
 }
 
 /* Turns. */
 
 /* Its own, or a new one; those whose next turn has come are as good as none. */
-static struct pace *find_pace(struct host_cache *host_cache, const char *key, int64_t now_ms)
+static struct pace *host_cache_find_pace(struct host_cache *host_cache, const char *key,
+                                         int64_t now_ms)
 {
     struct pace **at = &host_cache->paces;
 
@@ -132,7 +134,7 @@ bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsign
     bool taken = false;
 
     pthread_mutex_lock(&host_cache->lock);
-    struct pace *pace = find_pace(host_cache, key, turn.at_ms);
+    struct pace *pace = host_cache_find_pace(host_cache, key, turn.at_ms);
     if (pace != NULL && pace->next_ms > turn.at_ms)
         turn.at_ms = pace->next_ms;
     taken = pace != NULL && turn.at_ms <= deadline.at_ms;
@@ -155,7 +157,7 @@ void remote_say_goodbye(struct remote *remote)
     nexthop_quit(&remote->hop);
 }
 
-static struct remote take_out(struct host_cache *host_cache, size_t index)
+static struct remote host_cache_take_out(struct host_cache *host_cache, size_t index)
 {
     struct remote remote = host_cache->kept[index].remote;
     host_cache->kept[index] = host_cache->kept[--host_cache->kept_count];
@@ -163,33 +165,34 @@ static struct remote take_out(struct host_cache *host_cache, size_t index)
 }
 
 /* Closed by the other end meanwhile, or with something to say that nobody asked for. */
-static bool is_stale(const struct remote *remote)
+static bool host_cache_is_stale(const struct remote *remote)
 {
     struct pollfd poll_fd = {.fd = remote->hop.stream.fd, .events = POLLIN};
     return remote->hop.stream.broken || poll(&poll_fd, 1, 0) != 0;
 }
 
 /* Under the lock. */
-static bool take_kept(struct host_cache *host_cache, const char *key, uint64_t generation,
-                      struct remote *remote)
+static bool host_cache_take_kept(struct host_cache *host_cache, const char *key,
+                                 uint64_t generation, struct remote *remote)
 {
     for (size_t i = 0; i < host_cache->kept_count;) {
         if (strcmp(host_cache->kept[i].remote.key, key) != 0) {
             i++;
             continue;
         }
-        *remote = take_out(host_cache, i);
-        if (!is_stale(remote) && remote->generation == generation)
+        *remote = host_cache_take_out(host_cache, i);
+        if (!host_cache_is_stale(remote) && remote->generation == generation)
             return true;
         stream_abort(&remote->hop.stream);
-        out_remotes_leave(host_cache, key);
+        host_cache_leave_one(host_cache, key);
     }
     return false;
 }
 
-static bool has_place(const struct host_cache *host_cache, const char *key, unsigned most)
+static bool host_cache_has_place(const struct host_cache *host_cache, const char *key,
+                                 unsigned most)
 {
-    const struct destination *destination = find_destination(host_cache, key);
+    const struct destination *destination = host_cache_find_destination(host_cache, key);
     return destination == NULL || destination->connections < most;
 }
 
@@ -201,10 +204,10 @@ enum host_cache_place host_cache_enter(struct host_cache *host_cache, const char
 
     pthread_mutex_lock(&host_cache->lock);
     for (;;) {
-        if (take_kept(host_cache, key, generation, kept))
+        if (host_cache_take_kept(host_cache, key, generation, kept))
             place = HOST_CACHE_KEPT;
-        else if (has_place(host_cache, key, most))
-            place = count_one(host_cache, key) ? HOST_CACHE_NEW : HOST_CACHE_NO_MEMORY;
+        else if (host_cache_has_place(host_cache, key, most))
+            place = host_cache_count_one(host_cache, key) ? HOST_CACHE_NEW : HOST_CACHE_NO_MEMORY;
         if (place != HOST_CACHE_FULL || deadline_passed(deadline))
             break;
         condition_wait(&host_cache->place_free, &host_cache->lock, deadline);
@@ -216,12 +219,13 @@ enum host_cache_place host_cache_enter(struct host_cache *host_cache, const char
 /* Claims: first come, first served. */
 
 /* Under the lock. One that is stale is taken leave of, and its place goes to whoever comes next. */
-static bool grant_one(struct host_cache *host_cache, struct host_cache_claim *claim)
+static bool host_cache_grant_one(struct host_cache *host_cache, struct host_cache_claim *claim)
 {
-    if (take_kept(host_cache, claim->key, claim->generation, &claim->kept))
+    if (host_cache_take_kept(host_cache, claim->key, claim->generation, &claim->kept))
         claim->place = HOST_CACHE_KEPT;
     else if (claim->state == HOST_CACHE_CLAIM_WANTED &&
-             has_place(host_cache, claim->key, claim->most) && count_one(host_cache, claim->key))
+             host_cache_has_place(host_cache, claim->key, claim->most) &&
+             host_cache_count_one(host_cache, claim->key))
         claim->place = HOST_CACHE_NEW;
     else
         return false;
@@ -229,14 +233,14 @@ static bool grant_one(struct host_cache *host_cache, struct host_cache_claim *cl
     return true;
 }
 
-static void grant(struct host_cache *host_cache)
+static void host_cache_grant(struct host_cache *host_cache)
 {
     if (host_cache->granting) /* a stale connection gives its place back */
         return;
     host_cache->granting = true;
     for (struct host_cache_claim **at = &host_cache->claims; *at != NULL;) {
         struct host_cache_claim *claim = *at;
-        if (!grant_one(host_cache, claim)) {
+        if (!host_cache_grant_one(host_cache, claim)) {
             at = &claim->next;
             continue;
         }
@@ -262,7 +266,7 @@ int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim 
         claim->most = most;
         claim->until_ms = deadline_in_ms(HOST_CACHE_PLACE_WAIT_MS).at_ms;
         claim->wakeup = NULL; /* not for what is had at once */
-        grant(host_cache);
+        host_cache_grant(host_cache);
         claim->wakeup = wakeup;
     }
     bool held = claim->state == HOST_CACHE_CLAIM_HELD;
@@ -271,7 +275,7 @@ int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim 
 }
 
 /* Under the lock. */
-static void withdraw(struct host_cache *host_cache, const struct host_cache_claim *claim)
+static void host_cache_withdraw(struct host_cache *host_cache, const struct host_cache_claim *claim)
 {
     struct host_cache_claim **at = &host_cache->claims;
     while (*at != claim)
@@ -286,7 +290,7 @@ enum host_cache_place host_cache_redeem(struct host_cache *host_cache,
 
     pthread_mutex_lock(&host_cache->lock);
     if (claim->state == HOST_CACHE_CLAIM_WANTED)
-        withdraw(host_cache, claim);
+        host_cache_withdraw(host_cache, claim);
     if (claim->state == HOST_CACHE_CLAIM_HELD)
         place = claim->place;
     claim->state = HOST_CACHE_CLAIM_NONE;
@@ -320,7 +324,7 @@ void host_cache_keep(struct host_cache *host_cache, const struct remote *remote,
         if (host_cache->kept[host_cache->kept_count - 1].until_ms < host_cache->janitor_due_ms)
             pthread_cond_signal(&host_cache->kept_changed);
         /* Whoever waits for a place may take this connection. */
-        grant(host_cache);
+        host_cache_grant(host_cache);
         pthread_cond_broadcast(&host_cache->place_free);
     }
     pthread_mutex_unlock(&host_cache->lock);
@@ -331,22 +335,22 @@ void host_cache_keep(struct host_cache *host_cache, const struct remote *remote,
 }
 
 /* Takes leave, outside the lock, of one whose time is over. Under the lock. */
-static bool dismiss_one(struct host_cache *host_cache, bool all)
+static bool host_cache_dismiss_one(struct host_cache *host_cache, bool all)
 {
     for (size_t i = 0; i < host_cache->kept_count; i++) {
         if (!all && host_cache->kept[i].until_ms > deadline_now_ms())
             continue;
-        struct remote remote = take_out(host_cache, i);
+        struct remote remote = host_cache_take_out(host_cache, i);
         pthread_mutex_unlock(&host_cache->lock);
         remote_say_goodbye(&remote);
         pthread_mutex_lock(&host_cache->lock);
-        out_remotes_leave(host_cache, remote.key);
+        host_cache_leave_one(host_cache, remote.key);
         return true;
     }
     return false;
 }
 
-static struct deadline next_due(const struct host_cache *host_cache)
+static struct deadline host_cache_next_due(const struct host_cache *host_cache)
 {
     struct deadline due = deadline_in_ms(3600000);
     for (size_t i = 0; i < host_cache->kept_count; i++)
@@ -354,19 +358,19 @@ static struct deadline next_due(const struct host_cache *host_cache)
     return due;
 }
 
-static void *keep_order(void *context)
+static void *host_cache_keep_order(void *context)
 {
     struct host_cache *host_cache = context;
 
     pthread_mutex_lock(&host_cache->lock);
     while (!host_cache->ending) {
-        if (dismiss_one(host_cache, false))
+        if (host_cache_dismiss_one(host_cache, false))
             continue;
-        struct deadline due = next_due(host_cache);
+        struct deadline due = host_cache_next_due(host_cache);
         host_cache->janitor_due_ms = due.at_ms;
         condition_wait(&host_cache->kept_changed, &host_cache->lock, due);
     }
-    while (dismiss_one(host_cache, true))
+    while (host_cache_dismiss_one(host_cache, true))
         ;
     pthread_mutex_unlock(&host_cache->lock);
     return NULL;
@@ -374,7 +378,8 @@ static void *keep_order(void *context)
 
 /* Marks. */
 
-static bool is_of(const struct mark *mark, enum remote_mark what, const struct remote_host *host)
+static bool host_cache_is_of(const struct mark *mark, enum remote_mark what,
+                             const struct remote_host *host)
 {
     const struct remote_note *note = &mark->note;
     return note->mark == what && note->address.port == host->address->port &&
@@ -383,13 +388,13 @@ static bool is_of(const struct mark *mark, enum remote_mark what, const struct r
 }
 
 /* Its own place, or a free one: one whose time is over, or the one that ends first. */
-static struct mark *place_for(struct host_cache *host_cache, enum remote_mark what,
-                              const struct remote_host *host)
+static struct mark *host_cache_place_for(struct host_cache *host_cache, enum remote_mark what,
+                                         const struct remote_host *host)
 {
     struct mark *first = &host_cache->marks[0];
     for (size_t i = 0; i < host_cache->mark_count; i++) {
         struct mark *mark = &host_cache->marks[i];
-        if (is_of(mark, what, host))
+        if (host_cache_is_of(mark, what, host))
             return mark;
         if (mark->until_ms < first->until_ms)
             first = mark;
@@ -406,7 +411,7 @@ void host_cache_mark(struct host_cache *host_cache, enum remote_mark what,
     if (for_ms <= 0)
         return;
     pthread_mutex_lock(&host_cache->lock);
-    struct mark *mark = place_for(host_cache, what, host);
+    struct mark *mark = host_cache_place_for(host_cache, what, host);
     struct remote_note *note = &mark->note;
     note->mark = what;
     note->address = *host->address;
@@ -425,7 +430,7 @@ bool host_cache_is_marked(struct host_cache *host_cache, enum remote_mark what,
     pthread_mutex_lock(&host_cache->lock);
     for (size_t i = 0; i < host_cache->mark_count && !found; i++) {
         const struct mark *mark = &host_cache->marks[i];
-        found = mark->until_ms > deadline_now_ms() && is_of(mark, what, host);
+        found = mark->until_ms > deadline_now_ms() && host_cache_is_of(mark, what, host);
         if (found && reason != NULL)
             memcpy(reason, mark->note.reason, sizeof mark->note.reason);
     }
@@ -468,7 +473,7 @@ struct host_cache *host_cache_new(struct error *err)
         return NULL;
     }
     pthread_mutex_init(&host_cache->lock, NULL);
-    int result = pthread_create(&host_cache->janitor, NULL, keep_order, host_cache);
+    int result = pthread_create(&host_cache->janitor, NULL, host_cache_keep_order, host_cache);
     if (result == 0)
         return host_cache;
     error_set(err, _("cannot start a thread: %s"), strerror(result));

@@ -206,8 +206,9 @@ static enum own_reply relay_out_check_recipient(void *context, struct path *reci
     return routes_find(out->routes, recipient->domain)->denied ? REPLY_RELAY_DENIED : REPLY_OK;
 }
 
-static enum own_reply check_password(void *context, const struct address *client, const char *user,
-                                     const char *password, int64_t *answer_at_ms)
+static enum own_reply relay_out_check_password(void *context, const struct address *client,
+                                               const char *user, const char *password,
+                                               int64_t *answer_at_ms)
 {
     const struct outbound *out = context;
     return users_check(out->users, client, user, password, answer_at_ms);
@@ -221,7 +222,7 @@ static enum own_reply relay_out_check_sender(void *context, const char *user,
                                                                     : REPLY_SENDER_DENIED;
 }
 
-static bool stores_all(const struct outbound *out)
+static bool relay_out_stores_all(const struct outbound *out)
 {
     return out->spooler != NULL && out->config->out.delivery == CONFIG_DELIVERY_SPOOL;
 }
@@ -233,7 +234,7 @@ static void relay_out_announce(void *context, struct session_offer *offer)
     const struct outbound *out = context;
     offer->extensions = EXTENSION_8BITMIME | EXTENSION_SMTPUTF8 | EXTENSION_ENHANCEDSTATUSCODES |
                         EXTENSION_REQUIRETLS;
-    if (stores_all(out))
+    if (relay_out_stores_all(out))
         offer->extensions |= EXTENSION_DSN;
     strcpy(offer->mechanisms, out->users != NULL ? "PLAIN LOGIN" : "");
 }
@@ -242,7 +243,7 @@ static struct courier *relay_out_new_courier(void *context, const void *route)
 {
     const struct outbound *out = context;
     (void)route;
-    return stores_all(out) ? courier_spool_new(out) : courier_out_new(out);
+    return relay_out_stores_all(out) ? courier_spool_new(out) : courier_out_new(out);
 }
 
 static void relay_out_set_rules(struct outbound *out)
@@ -276,7 +277,7 @@ static void relay_out_set_rules(struct outbound *out)
                 .check_recipient = relay_out_check_recipient,
                 .offer = relay_out_announce,
                 .courier_new = relay_out_new_courier,
-                .check_password = check_password,
+                .check_password = relay_out_check_password,
                 .check_sender = relay_out_check_sender,
                 .context = out,
             },
@@ -324,8 +325,8 @@ static void relay_out_answer_about_tls(struct relay_out *relay, struct control_c
 }
 
 /* A control_handler. */
-static void answer_request(void *context, struct control_client *client, const char *const *words,
-                           size_t count)
+static void relay_out_answer_request(void *context, struct control_client *client,
+                                     const char *const *words, size_t count)
 {
     struct relay_out *relay = context;
 
@@ -401,7 +402,7 @@ int main(int argc, char **argv)
         .service_new = relay_out_service,
         .stopping = relay_out_stopping,
         .measure = relay_out_measure,
-        .request = answer_request,
+        .request = relay_out_answer_request,
         .stop = relay_out_stop,
     };
     return daemon_main(&program, argc, argv);

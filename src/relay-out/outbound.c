@@ -25,7 +25,7 @@ enum mx_family outbound_family(enum config_family family)
     return families[family];
 }
 
-static void set_mx(struct outbound *out)
+static void outbound_set_mx(struct outbound *out)
 {
     own_addresses_find(&out->ours, out->config);
     out->mx = (struct mx_options){
@@ -54,7 +54,7 @@ static int outbound_make_tls(struct outbound *out, struct error *err)
     return out->tls_verify != NULL ? 0 : -1;
 }
 
-static int load_parts(struct outbound *out, struct error *err)
+static int outbound_load_parts(struct outbound *out, struct error *err)
 {
     const struct config_out *config = &out->config->out;
 
@@ -79,8 +79,8 @@ struct outbound *outbound_new(struct config *config, struct host_cache *host_cac
     out->config = config_ref(config);
     out->host_cache = host_cache;
     out->resolver = resolver;
-    set_mx(out);
-    if (load_parts(out, err) == 0)
+    outbound_set_mx(out);
+    if (outbound_load_parts(out, err) == 0)
         return out;
     outbound_free(out);
     return NULL;

@@ -14,7 +14,7 @@ static void own_addresses_add_address(struct own_addresses *ours, const struct a
         ours->addresses[ours->address_count++] = *address;
 }
 
-static void add_interfaces(struct own_addresses *ours)
+static void own_addresses_add_interfaces(struct own_addresses *ours)
 {
     struct ifaddrs *list;
 
@@ -30,7 +30,7 @@ static void add_interfaces(struct own_addresses *ours)
     freeifaddrs(list);
 }
 
-static void add_listeners(struct own_addresses *ours, const struct listen_list *list)
+static void own_addresses_add_listeners(struct own_addresses *ours, const struct listen_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
         ours->ports[ours->port_count++] = list->items[i].address.port;
@@ -47,9 +47,9 @@ void own_addresses_find(struct own_addresses *ours, const struct config *config)
     for (size_t i = 0; i < config->out.own_addresses.count; i++)
         own_addresses_add_address(ours, &config->out.own_addresses.items[i]);
     if (config->parts & CONFIG_PART_IN)
-        add_listeners(ours, &config->in.listen);
-    add_listeners(ours, &config->out.listen);
-    add_interfaces(ours);
+        own_addresses_add_listeners(ours, &config->in.listen);
+    own_addresses_add_listeners(ours, &config->out.listen);
+    own_addresses_add_interfaces(ours);
 }
 
 bool own_addresses_has_address(const struct own_addresses *ours, const struct address *address)
@@ -71,7 +71,7 @@ bool own_addresses_has_name(const struct own_addresses *ours, const char *name)
 }
 
 /* All of 127.0.0.0/8 is this host. */
-static bool is_loopback(const struct address *address)
+static bool own_addresses_is_loopback(const struct address *address)
 {
     return address->family == AF_INET && address->ip[0] == 127;
 }
@@ -79,7 +79,7 @@ static bool is_loopback(const struct address *address)
 bool own_addresses_listen(const struct own_addresses *ours, const struct address *address,
                           uint16_t port)
 {
-    if (!is_loopback(address) && !own_addresses_has_address(ours, address))
+    if (!own_addresses_is_loopback(address) && !own_addresses_has_address(ours, address))
         return false;
     for (size_t i = 0; i < ours->port_count; i++) {
         if (ours->ports[i] == port)

@@ -43,7 +43,7 @@ struct order {
 
 /* Looking. */
 
-static void put_envelope(void *context, const struct spool_envelope *envelope)
+static void queue_control_put_envelope(void *context, const struct spool_envelope *envelope)
 {
     struct order *order = context;
     size_t len;
@@ -56,21 +56,21 @@ static void put_envelope(void *context, const struct spool_envelope *envelope)
     free(text);
 }
 
-static void list(struct order *order)
+static void queue_control_list(struct order *order)
 {
     struct spool_scan_counts counts;
     struct error err;
 
     /* What goes wrong in the middle is told by the end that does not come. */
     control_ok(order->client, "%s", "");
-    if (spool_scan(order->spool, put_envelope, order, &counts, &err) != 0)
+    if (spool_scan(order->spool, queue_control_put_envelope, order, &counts, &err) != 0)
         control_printf(order->client, "error %s\n", err.text);
     else
         control_printf(order->client, "lost %u\n",
                        delivery_lost_notices(spooler_pool(order->spooler)));
 }
 
-static void put_data(struct order *order, int fd, uint64_t left)
+static void queue_control_put_data(struct order *order, int fd, uint64_t left)
 {
     char block[BLOCK_OCTETS];
 
@@ -86,7 +86,7 @@ static void put_data(struct order *order, int fd, uint64_t left)
     }
 }
 
-static bool find_id(const struct order *order, uint64_t *id)
+static bool queue_control_find_id(const struct order *order, uint64_t *id)
 {
     if (order->which != NULL && spool_id_parse(order->which, strlen(order->which), id))
         return true;
@@ -94,13 +94,13 @@ static bool find_id(const struct order *order, uint64_t *id)
     return false;
 }
 
-static void show(struct order *order)
+static void queue_control_show(struct order *order)
 {
     struct spool_envelope envelope;
     struct error err;
     uint64_t id;
 
-    if (!find_id(order, &id))
+    if (!queue_control_find_id(order, &id))
         return;
     enum spool_result result = spool_read(order->spool, id, &envelope, &err);
     uint64_t size = envelope.size;
@@ -109,10 +109,10 @@ static void show(struct order *order)
         result = spool_open_data(order->spool, &envelope, &fd, &err);
     if (result == SPOOL_OK) {
         control_ok(order->client, "%s", "");
-        put_envelope(order, &envelope);
+        queue_control_put_envelope(order, &envelope);
         if (order->header_only && spool_header_size(fd, &size) != 0)
             size = 0;
-        put_data(order, fd, size);
+        queue_control_put_data(order, fd, size);
         close(fd);
     } else {
         control_error(order->client, "%s", err.text);
@@ -122,7 +122,7 @@ static void show(struct order *order)
 
 /* Changing. */
 
-static enum queue_answer change(struct order *order, uint64_t id, struct error *err)
+static enum queue_answer queue_control_change(struct order *order, uint64_t id, struct error *err)
 {
     struct delivery_pool *pool = spooler_pool(order->spooler);
     enum queue_answer answer;
@@ -142,7 +142,7 @@ static enum queue_answer change(struct order *order, uint64_t id, struct error *
     return answer;
 }
 
-static void tell_progress(struct order *order)
+static void queue_control_tell_progress(struct order *order)
 {
     pthread_mutex_lock(&order->lock);
     unsigned changed = order->changed, busy = order->busy;
@@ -152,7 +152,7 @@ static void tell_progress(struct order *order)
     order->progress = deadline_in_ms(PROGRESS_MS);
 }
 
-static bool take_id(struct order *order, uint64_t *id)
+static bool queue_control_take_id(struct order *order, uint64_t *id)
 {
     pthread_mutex_lock(&order->lock);
     while (order->count == 0 && !order->ended)
@@ -168,28 +168,29 @@ static bool take_id(struct order *order, uint64_t *id)
     return taken;
 }
 
-static void *run_hand(void *context)
+static void *queue_control_run_hand(void *context)
 {
     struct order *order = context;
     struct error err;
     uint64_t id;
-    while (take_id(order, &id))
-        change(order, id, &err);
+    while (queue_control_take_id(order, &id))
+        queue_control_change(order, id, &err);
     return NULL;
 }
 
-static void start_hands(struct order *order)
+static void queue_control_start_hands(struct order *order)
 {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, HAND_STACK_SIZE);
     while (order->hand_count < HANDS &&
-           pthread_create(&order->hands[order->hand_count], &attributes, run_hand, order) == 0)
+           pthread_create(&order->hands[order->hand_count], &attributes, queue_control_run_hand,
+                          order) == 0)
         order->hand_count++;
     pthread_attr_destroy(&attributes);
 }
 
-static void end_hands(struct order *order)
+static void queue_control_end_hands(struct order *order)
 {
     pthread_mutex_lock(&order->lock);
     order->ended = true;
@@ -199,7 +200,7 @@ static void end_hands(struct order *order)
         pthread_join(order->hands[i], NULL);
 }
 
-static void hand_over(struct order *order, uint64_t id)
+static void queue_control_hand_over(struct order *order, uint64_t id)
 {
     pthread_mutex_lock(&order->lock);
     while (order->count == HANDS * 4)
@@ -209,27 +210,27 @@ static void hand_over(struct order *order, uint64_t id)
     pthread_mutex_unlock(&order->lock);
 }
 
-static void change_found(void *context, const struct spool_envelope *envelope)
+static void queue_control_change_found(void *context, const struct spool_envelope *envelope)
 {
     struct order *order = context;
     struct error err;
     if (order->gone || !spool_envelope_is_selected(envelope, &order->selection))
         return;
     if (order->hand_count > 0)
-        hand_over(order, envelope->id);
+        queue_control_hand_over(order, envelope->id);
     else
-        change(order, envelope->id, &err);
+        queue_control_change(order, envelope->id, &err);
     if (deadline_passed(order->progress))
-        tell_progress(order);
+        queue_control_tell_progress(order);
 }
 
-static void change_one(struct order *order, uint64_t id)
+static void queue_control_change_one(struct order *order, uint64_t id)
 {
     struct error err = {"it is being worked on just now"};
-    switch (change(order, id, &err)) {
+    switch (queue_control_change(order, id, &err)) {
     case QUEUE_DONE:
         control_ok(order->client, "%s", "");
-        tell_progress(order);
+        queue_control_tell_progress(order);
         break;
     case QUEUE_NO_SUCH:
         control_error(order->client, "there is no message %s", order->which);
@@ -240,7 +241,7 @@ static void change_one(struct order *order, uint64_t id)
     }
 }
 
-static void change_some(struct order *order)
+static void queue_control_change_some(struct order *order)
 {
     struct spool_scan_counts counts;
     struct error err = {""};
@@ -251,7 +252,7 @@ static void change_some(struct order *order)
         return;
     }
     if (spool_id_parse(order->which, strlen(order->which), &id)) {
-        change_one(order, id);
+        queue_control_change_one(order, id);
         return;
     }
     if (strcmp(order->which, "all") != 0) {
@@ -261,24 +262,25 @@ static void change_some(struct order *order)
         return;
     }
     control_ok(order->client, "%s", "");
-    tell_progress(order);
-    start_hands(order);
-    int result = spool_scan(order->spool, change_found, order, &counts, &err);
-    end_hands(order);
+    queue_control_tell_progress(order);
+    queue_control_start_hands(order);
+    int result = spool_scan(order->spool, queue_control_change_found, order, &counts, &err);
+    queue_control_end_hands(order);
     if (result != 0)
         control_printf(order->client, "error %s\n", err.text);
-    tell_progress(order);
+    queue_control_tell_progress(order);
 }
 
 static const struct {
     const char *name;
     void (*run)(struct order *order);
 } verbs[] = {
-    {"list", list},         {"show", show},           {"hold", change_some},
-    {"retry", change_some}, {"release", change_some}, {"remove", change_some},
+    {"list", queue_control_list},           {"show", queue_control_show},
+    {"hold", queue_control_change_some},    {"retry", queue_control_change_some},
+    {"release", queue_control_change_some}, {"remove", queue_control_change_some},
 };
 
-static void run_order(struct order *order)
+static void queue_control_run_order(struct order *order)
 {
     struct error err = {""};
     const struct spool_config config = {.folder = spooler_folder(order->spooler)};
@@ -299,7 +301,8 @@ static void run_order(struct order *order)
 }
 
 /* The words behind ID, domain or "all". Returns the first one that makes no sense there, or NULL. */
-static const char *take_options(struct order *order, const char *const *words, size_t count)
+static const char *queue_control_take_options(struct order *order, const char *const *words,
+                                              size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         bool known = true;
@@ -331,11 +334,12 @@ void queue_control_handle(void *context, struct control_client *client, const ch
     } else {
         order.verb = words[1];
         order.which = words[2];
-        const char *odd = count > 3 ? take_options(&order, words + 3, count - 3) : NULL;
+        const char *odd =
+            count > 3 ? queue_control_take_options(&order, words + 3, count - 3) : NULL;
         if (odd != NULL)
             control_error(client, "\"%s\" makes no sense in this request", odd);
         else
-            run_order(&order);
+            queue_control_run_order(&order);
     }
     pthread_cond_destroy(&order.moved);
     pthread_mutex_destroy(&order.lock);

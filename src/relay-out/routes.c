@@ -41,8 +41,8 @@ static int routes_compare(const void *a, const void *b)
 }
 
 /* A pattern that is there twice: the first counts. */
-static int add_patterns(struct patterns *patterns, const struct string_list *list,
-                        const struct route *route, struct error *err)
+static int routes_add_patterns(struct patterns *patterns, const struct string_list *list,
+                               const struct route *route, struct error *err)
 {
     struct pattern *sorted =
         realloc(patterns->sorted, (patterns->count + list->count + 1) * sizeof *sorted);
@@ -63,7 +63,7 @@ static int add_patterns(struct patterns *patterns, const struct string_list *lis
     return 0;
 }
 
-static const struct route *lookup(const struct patterns *patterns, const char *text)
+static const struct route *routes_lookup(const struct patterns *patterns, const char *text)
 {
     const struct pattern key = {.text = text};
     const struct pattern *found =
@@ -73,20 +73,20 @@ static const struct route *lookup(const struct patterns *patterns, const char *t
     return found != NULL ? found->route : NULL;
 }
 
-static const struct route *match(const struct patterns *patterns, const char *domain)
+static const struct route *routes_match(const struct patterns *patterns, const char *domain)
 {
     char folded[DNS_NAME_MAX];
 
     if (!dns_name_fold(domain, folded))
         return NULL;
-    const struct route *found = lookup(patterns, folded);
+    const struct route *found = routes_lookup(patterns, folded);
     for (const char *dot = strchr(folded, '.'); found == NULL && dot != NULL;
          dot = strchr(dot + 1, '.'))
-        found = lookup(patterns, dot);
-    return found != NULL ? found : lookup(patterns, "*");
+        found = routes_lookup(patterns, dot);
+    return found != NULL ? found : routes_lookup(patterns, "*");
 }
 
-static struct route *next_route(struct routes *routes, const char *name)
+static struct route *routes_next_route(struct routes *routes, const char *name)
 {
     struct route *route = &routes->routes[routes->count++];
     snprintf(route->name, sizeof route->name, "%s", name);
@@ -96,7 +96,7 @@ static struct route *next_route(struct routes *routes, const char *name)
     return route;
 }
 
-static void forget_password(char *line, size_t size)
+static void routes_forget_password(char *line, size_t size)
 {
     if (line != NULL)
         explicit_bzero(line, size);
@@ -104,7 +104,7 @@ static void forget_password(char *line, size_t size)
 }
 
 /* The first line of a file, which some editors begin with a byte order mark. */
-static int read_password(struct route *route, const char *file, struct error *err)
+static int routes_read_password(struct route *route, const char *file, struct error *err)
 {
     static const char mark[] = "\xef\xbb\xbf";
     FILE *stream = fopen(file, "re");
@@ -129,7 +129,7 @@ static int read_password(struct route *route, const char *file, struct error *er
     } else {
         result = 0;
     }
-    forget_password(line, size);
+    routes_forget_password(line, size);
     if (stream != NULL)
         fclose(stream);
     return result;
@@ -151,8 +151,9 @@ static int routes_set_tls(struct route *route, const char *ca_file,
     return route->tls_client != NULL ? 0 : -1;
 }
 
-static int fill_route(struct route *route, const struct config_route *settings, bool use_hops,
-                      const struct config_out_tls_options *tls, struct error *err)
+static int routes_fill_route(struct route *route, const struct config_route *settings,
+                             bool use_hops, const struct config_out_tls_options *tls,
+                             struct error *err)
 {
     route->denied = settings->action == CONFIG_ACTION_DENY;
     /* What stands beside next hops that are not used is for nobody else, least of all a password. */
@@ -177,10 +178,11 @@ static int fill_route(struct route *route, const struct config_route *settings, 
     }
     if (settings->ca_file[0] != '\0' && routes_set_tls(route, settings->ca_file, tls, err) != 0)
         return -1;
-    return settings->user[0] != '\0' ? read_password(route, settings->password_file, err) : 0;
+    return settings->user[0] != '\0' ? routes_read_password(route, settings->password_file, err)
+                                     : 0;
 }
 
-static enum config_out_tls backend_level(const struct config_backend *backend)
+static enum config_out_tls routes_backend_level(const struct config_backend *backend)
 {
     switch ((enum config_backend_tls)backend->tls) {
     case CONFIG_TLS_NONE:
@@ -197,8 +199,8 @@ static enum config_out_tls backend_level(const struct config_backend *backend)
 }
 
 /* Our own domains' mail is never looked for in the DNS, which would lead it back to relay-in. */
-static int add_backend(struct routes *routes, const struct config_backend *backend,
-                       const struct string_list *domains, size_t number, struct error *err)
+static int routes_add_backend(struct routes *routes, const struct config_backend *backend,
+                              const struct string_list *domains, size_t number, struct error *err)
 {
     char name[32];
     const struct tls_pair pair = {backend->cert, backend->key};
@@ -209,8 +211,8 @@ static int add_backend(struct routes *routes, const struct config_backend *backe
     };
 
     snprintf(name, sizeof name, "backend:%zu", number);
-    struct route *route = next_route(routes, name);
-    route->tls = backend_level(backend);
+    struct route *route = routes_next_route(routes, name);
+    route->tls = routes_backend_level(backend);
     if (backend->identity == CONFIG_IDENTITY_PROXY_V1)
         route->proxy = PROXY_V1;
     if (backend->identity == CONFIG_IDENTITY_PROXY_V2)
@@ -226,10 +228,10 @@ static int add_backend(struct routes *routes, const struct config_backend *backe
         hop->port = backend->hosts.items[i].port;
         snprintf(hop->host, sizeof hop->host, "%s", address_format_ip(&hop->address, ip));
     }
-    return add_patterns(&routes->own, domains, route, err);
+    return routes_add_patterns(&routes->own, domains, route, err);
 }
 
-static void find_own_domain(struct routes *routes, const struct string_list *domains)
+static void routes_find_own_domain(struct routes *routes, const struct string_list *domains)
 {
     for (size_t i = 0; i < domains->count && routes->own_domain == NULL; i++) {
         if (domains->items[i][0] != '.')
@@ -237,36 +239,37 @@ static void find_own_domain(struct routes *routes, const struct string_list *dom
     }
 }
 
-static int add_own(struct routes *routes, struct error *err)
+static int routes_add_own(struct routes *routes, struct error *err)
 {
     const struct config_in *in = &routes->config->in;
     const struct config_backend *backends = in->backends.items;
 
     if (!(routes->config->parts & CONFIG_PART_IN))
         return 0;
-    find_own_domain(routes, &in->domains);
+    routes_find_own_domain(routes, &in->domains);
     for (size_t i = 0; i < in->backends.count; i++)
-        find_own_domain(routes, &backends[i].domains);
+        routes_find_own_domain(routes, &backends[i].domains);
     /* As in relay-in, a single domain's own backend goes first. */
     for (size_t i = 0; i < in->backends.count; i++) {
-        if (add_backend(routes, &backends[i], &backends[i].domains, i + 1, err) != 0)
+        if (routes_add_backend(routes, &backends[i], &backends[i].domains, i + 1, err) != 0)
             return -1;
     }
-    return add_backend(routes, &in->backend, &in->domains, 0, err);
+    return routes_add_backend(routes, &in->backend, &in->domains, 0, err);
 }
 
 /* One of which there is none unless it is in the configuration. */
-static int add_special(struct routes *routes, const char *name, const struct config_route *settings,
-                       const struct route **out, struct error *err)
+static int routes_add_special(struct routes *routes, const char *name,
+                              const struct config_route *settings, const struct route **out,
+                              struct error *err)
 {
     if (!settings->given)
         return 0;
-    struct route *route = next_route(routes, name);
+    struct route *route = routes_next_route(routes, name);
     *out = route;
-    return fill_route(route, settings, true, &routes->config->out.tls, err);
+    return routes_fill_route(route, settings, true, &routes->config->out.tls, err);
 }
 
-static int add_listed(struct routes *routes, struct error *err)
+static int routes_add_listed(struct routes *routes, struct error *err)
 {
     const struct config_out *out = &routes->config->out;
     const struct config_route *settings = out->routes.items;
@@ -274,19 +277,19 @@ static int add_listed(struct routes *routes, struct error *err)
 
     for (size_t i = 0; i < out->routes.count; i++) {
         snprintf(name, sizeof name, "route:%zu", i);
-        struct route *route = next_route(routes, name);
-        if (fill_route(route, &settings[i], out->force_routing, &out->tls, err) != 0 ||
-            add_patterns(&routes->listed, &settings[i].domains, route, err) != 0)
+        struct route *route = routes_next_route(routes, name);
+        if (routes_fill_route(route, &settings[i], out->force_routing, &out->tls, err) != 0 ||
+            routes_add_patterns(&routes->listed, &settings[i].domains, route, err) != 0)
             return -1;
     }
-    struct route *others = next_route(routes, "default");
+    struct route *others = routes_next_route(routes, "default");
     routes->others = others;
     if (out->default_route.given &&
-        fill_route(others, &out->default_route, true, &out->tls, err) != 0)
+        routes_fill_route(others, &out->default_route, true, &out->tls, err) != 0)
         return -1;
-    return add_special(routes, "bounces", &out->bounce_route, &routes->bounces, err) == 0 &&
-                   add_special(routes, "fallback", &out->fallback_route, &routes->fallback, err) ==
-                       0
+    return routes_add_special(routes, "bounces", &out->bounce_route, &routes->bounces, err) == 0 &&
+                   routes_add_special(routes, "fallback", &out->fallback_route, &routes->fallback,
+                                      err) == 0
                ? 0
                : -1;
 }
@@ -302,7 +305,7 @@ struct routes *routes_new(const struct config *config, struct error *err)
     }
     if (routes == NULL || routes->routes == NULL)
         error_set(err, _("out of memory"));
-    else if (add_own(routes, err) == 0 && add_listed(routes, err) == 0)
+    else if (routes_add_own(routes, err) == 0 && routes_add_listed(routes, err) == 0)
         return routes;
     routes_free(routes);
     return NULL;
@@ -314,7 +317,7 @@ void routes_free(struct routes *routes)
         return;
     for (size_t i = 0; i < routes->count; i++) {
         char *password = routes->routes[i].password;
-        forget_password(password, password != NULL ? strlen(password) : 0);
+        routes_forget_password(password, password != NULL ? strlen(password) : 0);
         tls_client_free(routes->routes[i].tls_client);
     }
     free(routes->routes);
@@ -326,9 +329,9 @@ void routes_free(struct routes *routes)
 /* A route that says nothing of where the mail goes leaves that, and how, to the others'. */
 const struct route *routes_find(const struct routes *routes, const char *domain)
 {
-    const struct route *found = match(&routes->own, domain);
+    const struct route *found = routes_match(&routes->own, domain);
     if (found == NULL)
-        found = match(&routes->listed, domain);
+        found = routes_match(&routes->listed, domain);
     if (found == NULL || (found->hop_count == 0 && !found->denied && routes->others->hop_count > 0))
         return routes->others;
     return found;
@@ -358,5 +361,5 @@ const char *routes_own_domain(const struct routes *routes)
 
 bool routes_is_own(const struct routes *routes, const char *domain)
 {
-    return match(&routes->own, domain) != NULL;
+    return routes_match(&routes->own, domain) != NULL;
 }

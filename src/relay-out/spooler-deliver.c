@@ -54,8 +54,9 @@ const char *spooler_remote_name(const char *relay, char out[DELIVERY_REMOTE_MAX 
     return out;
 }
 
-static const struct route *route_of(const struct outbound *out,
-                                    const struct spool_envelope *envelope, const struct path *path)
+static const struct route *spooler_route_of(const struct outbound *out,
+                                            const struct spool_envelope *envelope,
+                                            const struct path *path)
 {
     return envelope->report ? routes_bounce(out->routes, path->domain)
                             : routes_find(out->routes, path->domain);
@@ -66,12 +67,12 @@ void spooler_destination(void *context, const struct spool_envelope *envelope,
 {
     const struct spooler *spooler = context;
     char key[ROUTE_KEY_MAX];
-    const struct route *route = route_of(spooler->first, envelope, recipient);
+    const struct route *route = spooler_route_of(spooler->first, envelope, recipient);
     snprintf(out, QUEUE_DESTINATION_MAX + 1, "%.*s", QUEUE_DESTINATION_MAX,
              route_key(route, recipient->domain, key));
 }
 
-static void set_result(struct part *part, size_t i, const struct reply *reply, bool ours)
+static void spooler_set_result(struct part *part, size_t i, const struct reply *reply, bool ours)
 {
     struct delivery_result *result = &part->job->results[part->results[i]];
 
@@ -84,12 +85,12 @@ static void set_result(struct part *part, size_t i, const struct reply *reply, b
         spooler_remote_name(target_relay(part->target), result->remote);
 }
 
-static bool stops(const struct part *part)
+static bool spooler_stops(const struct part *part)
 {
     return atomic_load(part->job->stopping);
 }
 
-static bool send_recipients(struct part *part)
+static bool spooler_send_recipients(struct part *part)
 {
     const struct transaction *transaction = &part->target->transaction;
     struct reply reply;
@@ -101,18 +102,18 @@ static bool send_recipients(struct part *part)
     for (size_t i = 0; i < part->count; i++) {
         target_recipient_reply(part->target, &reply);
         part->accepted[i] = reply_is_positive(&reply);
-        set_result(part, i, &reply, transaction->judged && transaction->ours);
+        spooler_set_result(part, i, &reply, transaction->judged && transaction->ours);
     }
     return part->target->accepted_count > 0;
 }
 
 /* 0; -1 when the file failed, or time is up. The target knows by itself when it failed. */
-static int send_file(struct part *part)
+static int spooler_send_file(struct part *part)
 {
     char block[BLOCK_OCTETS];
     uint64_t done = 0, size = part->job->envelope->size;
 
-    while (done < size && target_in_data(part->target) && !stops(part)) {
+    while (done < size && target_in_data(part->target) && !spooler_stops(part)) {
         ssize_t got = pread(part->job->data_fd, block, sizeof block, (off_t)done);
         if (got < 0 && errno == EINTR)
             continue;
@@ -125,14 +126,14 @@ static int send_file(struct part *part)
     return done == size ? 0 : -1;
 }
 
-static void send_message(struct part *part)
+static void spooler_send_message(struct part *part)
 {
     struct target *target = part->target;
     struct transaction *transaction = &target->transaction;
 
     if (!target_data_reply(target))
         return;
-    if (send_file(part) != 0) {
+    if (spooler_send_file(part) != 0) {
         if (target_in_data(target)) /* left without an end of data by target_free() */
             reply_set(&transaction->verdict, 451, "4.3.0", "The delivery was interrupted here");
         transaction->ours = true;
@@ -146,11 +147,11 @@ static void send_message(struct part *part)
 }
 
 /* With the host that there is a connection to. */
-static void run_transaction(struct part *part)
+static void spooler_run_transaction(struct part *part)
 {
     struct target *target = part->target;
 
-    if (!send_recipients(part) || stops(part)) {
+    if (!spooler_send_recipients(part) || spooler_stops(part)) {
         for (size_t i = 0; i < part->count; i++) {
             if (part->accepted[i]) /* stopped */
                 part->job->results[part->results[i]].outcome = DELIVERY_DEFERRED;
@@ -158,21 +159,21 @@ static void run_transaction(struct part *part)
         return;
     }
     bool gives_notices = target->remote.hop.capabilities.extensions & NEXTHOP_DSN;
-    send_message(part);
+    spooler_send_message(part);
     for (size_t i = 0; i < part->count; i++) {
         if (!part->accepted[i])
             continue;
-        set_result(part, i, target_verdict(target), target->transaction.ours);
+        spooler_set_result(part, i, target_verdict(target), target->transaction.ours);
         part->job->results[part->results[i]].relayed = !gives_notices;
     }
 }
 
 /* Keeps of the part who may be said to another host. */
-static bool keep_undecided(struct part *part)
+static bool spooler_keep_undecided(struct part *part)
 {
     size_t kept = 0;
 
-    if (stops(part) || part->target->transaction.unconfirmed)
+    if (spooler_stops(part) || part->target->transaction.unconfirmed)
         return false;
     for (size_t i = 0; i < part->count; i++) {
         if (part->job->results[part->results[i]].outcome != DELIVERY_DEFERRED)
@@ -185,18 +186,18 @@ static bool keep_undecided(struct part *part)
     return kept > 0;
 }
 
-static void run_part(struct part *part)
+static void spooler_run_part(struct part *part)
 {
     struct target *target = part->target;
 
     target_contact(target, deadline_in_ms(part->out->config->out.timeouts.dial));
     part->job->reached |= !target->unreachable;
     do {
-        run_transaction(part);
-    } while (keep_undecided(part) && target_next_transaction(target));
+        spooler_run_transaction(part);
+    } while (spooler_keep_undecided(part) && target_next_transaction(target));
 }
 
-static void fill_recipient(struct recipient *to, const struct spool_recipient *from)
+static void spooler_fill_recipient(struct recipient *to, const struct spool_recipient *from)
 {
     path_copy(&to->path, &from->path);
     spool_notify_format(from->notify, to->notify);
@@ -204,7 +205,7 @@ static void fill_recipient(struct recipient *to, const struct spool_recipient *f
 }
 
 /* Is this line of a header the field "TLS-Required: No" (RFC 8689 5)? */
-static bool part_line_frees_tls(const char *line, size_t len)
+static bool spooler_part_line_frees_tls(const char *line, size_t len)
 {
     static const char name[] = "TLS-Required:";
     size_t at = sizeof name - 1;
@@ -219,7 +220,7 @@ static bool part_line_frees_tls(const char *line, size_t len)
 }
 
 /* Whether the sender wants it delivered whatever TLS there is. Without memory: no. */
-static bool part_tls_is_optional(const struct part *part)
+static bool spooler_part_tls_is_optional(const struct part *part)
 {
     char *header = malloc(HEADER_SCAN_OCTETS);
     ssize_t got = header != NULL ? pread(part->job->data_fd, header, HEADER_SCAN_OCTETS, 0) : -1;
@@ -229,7 +230,7 @@ static bool part_tls_is_optional(const struct part *part)
     while (got > 0 && !is_optional && (next = memchr(line, '\n', (size_t)(end - line))) != NULL) {
         if (next - line < 2) /* the end of the header */
             break;
-        is_optional = part_line_frees_tls(line, (size_t)(next - line));
+        is_optional = spooler_part_line_frees_tls(line, (size_t)(next - line));
         line = next + 1;
         if (line == end)
             break;
@@ -238,7 +239,7 @@ static bool part_tls_is_optional(const struct part *part)
     return is_optional;
 }
 
-static void fill_envelope(struct part *part)
+static void spooler_fill_envelope(struct part *part)
 {
     static const char *const rets[] = {"", "FULL", "HDRS"};
     const struct spool_envelope *from = part->job->envelope;
@@ -252,14 +253,14 @@ static void fill_envelope(struct part *part)
     to->body = from->body;
     to->smtputf8 = to->is_utf8 = from->smtputf8;
     to->requiretls = from->requiretls;
-    to->tls_optional = part_tls_is_optional(part);
+    to->tls_optional = spooler_part_tls_is_optional(part);
     snprintf(to->ret, sizeof to->ret, "%s", rets[from->ret]);
     snprintf(to->envid, sizeof to->envid, "%s", from->envid != NULL ? from->envid : "");
     to->id = part->id;
 }
 
 /* Those not yet done that go where recipient `first` goes, as many as one transaction takes. */
-static const char *collect(struct part *part, size_t first, bool *done)
+static const char *spooler_collect(struct part *part, size_t first, bool *done)
 {
     const struct delivery_job *job = part->job;
     const struct spool_recipient *all = job->envelope->recipients;
@@ -267,22 +268,22 @@ static const char *collect(struct part *part, size_t first, bool *done)
     char key[ROUTE_KEY_MAX], other[ROUTE_KEY_MAX];
 
     part->count = 0;
-    part->route = route_of(part->out, job->envelope, &all[job->recipients[first]].path);
+    part->route = spooler_route_of(part->out, job->envelope, &all[job->recipients[first]].path);
     route_key(part->route, domain, key);
     for (size_t i = first; i < job->count && part->count < SESSION_BATCH_MAX; i++) {
         const struct spool_recipient *recipient = &all[job->recipients[i]];
-        const struct route *route = route_of(part->out, job->envelope, &recipient->path);
+        const struct route *route = spooler_route_of(part->out, job->envelope, &recipient->path);
         if (done[i] || strcmp(key, route_key(route, recipient->path.domain, other)) != 0)
             continue;
         done[i] = true;
         part->results[part->count] = i;
         part->envelope.smtputf8 |= recipient->path.is_utf8;
-        fill_recipient(&part->recipients[part->count++], recipient);
+        spooler_fill_recipient(&part->recipients[part->count++], recipient);
     }
     return domain;
 }
 
-static void note_results(const struct part *part)
+static void spooler_note_results(const struct part *part)
 {
     for (size_t i = 0; i < part->count; i++) {
         const struct delivery_result *result = &part->job->results[part->results[i]];
@@ -296,7 +297,7 @@ static void note_results(const struct part *part)
 
 /* The live courier gave it the message, and its answer is what there is to wait for. False when there is
  * no such next hop. */
-static bool await_part(struct part *part, const char *domain)
+static bool spooler_await_part(struct part *part, const char *domain)
 {
     struct awaited *awaited = spooler_take_awaited(part->spooler, part->job->envelope->id, domain);
 
@@ -311,34 +312,34 @@ static bool await_part(struct part *part, const char *domain)
     }
     for (size_t i = 0; i < part->count && !part->target->pending; i++) {
         const struct transaction *transaction = &part->target->transaction;
-        set_result(part, i, &transaction->verdict, transaction->ours);
+        spooler_set_result(part, i, &transaction->verdict, transaction->ours);
         part->job->results[part->results[i]].relayed =
             !(part->target->remote.hop.capabilities.extensions & NEXTHOP_DSN);
     }
-    note_results(part);
+    spooler_note_results(part);
     spooler_drop_awaited(part->spooler, awaited);
     return true;
 }
 
-static void deliver_all(struct part *part, bool *done)
+static void spooler_deliver_all(struct part *part, bool *done)
 {
-    fill_envelope(part);
+    spooler_fill_envelope(part);
     for (size_t first = 0; first < part->job->count; first++) {
-        if (done[first] || stops(part))
+        if (done[first] || spooler_stops(part))
             continue;
-        const char *domain = collect(part, first, done);
-        if (await_part(part, domain))
+        const char *domain = spooler_collect(part, first, done);
+        if (spooler_await_part(part, domain))
             continue;
         part->target = target_new(part->out, part->route, domain, &part->envelope);
         if (part->target == NULL) {
             part->job->reached = true;
             return;
         }
-        run_part(part);
-        note_results(part);
+        spooler_run_part(part);
+        spooler_note_results(part);
         target_free(part->target);
     }
-    part->job->interrupted = stops(part);
+    part->job->interrupted = spooler_stops(part);
 }
 
 /* What it does not come to stays as it was: deferred, and nothing said against the destination. */
@@ -351,7 +352,7 @@ void spooler_deliver(void *context, struct delivery_job *job)
         part->spooler = context;
         part->job = job;
         part->out = spooler_snapshot(context);
-        deliver_all(part, done);
+        spooler_deliver_all(part, done);
         service_unref(&((struct outbound *)part->out)->service);
     } else {
         job->reached = true;

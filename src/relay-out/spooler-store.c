@@ -77,7 +77,7 @@ enum own_reply spooler_write(struct spool_message *message, const struct iovec *
 
 /* The line that joins a session to what is tried later: the transaction's id is the session's with a
  * number behind it. */
-static void log_stored(const struct spool_envelope *envelope)
+static void spooler_log_stored(const struct spool_envelope *envelope)
 {
     const char *origin = envelope->origin != NULL ? envelope->origin : "-";
     char id[SPOOL_ID_LEN + 1];
@@ -104,7 +104,7 @@ enum own_reply spooler_commit(struct spooler *spooler, struct spool_message *mes
     envelope->smtputf8 = from->is_utf8;
     result = spooler_judge(delivery_store(spooler->pool, message, envelope, &err), &err);
     if (result == REPLY_OK)
-        log_stored(envelope);
+        spooler_log_stored(envelope);
     return result;
 }
 
@@ -134,36 +134,36 @@ out:
     return result;
 }
 
-static int write_data(struct out_stored *stored, const struct iovec *iov, int count)
+static int spooler_write_data(struct out_stored *stored, const struct iovec *iov, int count)
 {
     return spooler_write(stored->message, iov, count) == REPLY_OK ? 0 : -1;
 }
 
-static int reader(struct out_stored *stored)
+static int spooler_reader(struct out_stored *stored)
 {
     return spool_reader(stored->message);
 }
 
-static enum own_reply sync_data(struct out_stored *stored)
+static enum own_reply spooler_sync_data(struct out_stored *stored)
 {
     struct error err = {""};
     return spooler_judge(spool_sync_data(stored->message, &err), &err);
 }
 
-static void free_stored(struct out_stored *stored)
+static void spooler_free_stored(struct out_stored *stored)
 {
     spool_envelope_clear(&stored->envelope);
     free(stored);
 }
 
-static void abort_stored(struct out_stored *stored)
+static void spooler_abort_stored(struct out_stored *stored)
 {
     spool_abort(stored->message);
-    free_stored(stored);
+    spooler_free_stored(stored);
 }
 
 /* As in the queue, up to a fifth is taken off, so that not all come back at once. */
-static int64_t first_retry(const struct out_stored *stored, int64_t now)
+static int64_t spooler_first_retry(const struct out_stored *stored, int64_t now)
 {
     struct outbound *out = spooler_snapshot(stored->spooler);
     int64_t wait_ms = out->config->out.retry.items[0];
@@ -172,7 +172,8 @@ static int64_t first_retry(const struct out_stored *stored, int64_t now)
     return now + wait_ms / 1000;
 }
 
-static bool add_result(struct out_stored *stored, const struct out_result *result, int64_t now)
+static bool spooler_add_result(struct out_stored *stored, const struct out_result *result,
+                               int64_t now)
 {
     char reply[ENVELOPE_REPLY_MAX + 1], remote[DELIVERY_REMOTE_MAX + 1];
     struct spool_envelope *envelope = &stored->envelope;
@@ -186,7 +187,7 @@ static bool add_result(struct out_stored *stored, const struct out_result *resul
     recipient->attempts = result->pending == NULL;
     recipient->last_try = now;
     if (recipient->state == RECIPIENT_QUEUED)
-        recipient->next_try = result->pending == NULL ? first_retry(stored, now) : now;
+        recipient->next_try = result->pending == NULL ? spooler_first_retry(stored, now) : now;
     spooler_reply_text(result->reply, reply);
     spool_envelope_set_text(&recipient->reply, reply, ENVELOPE_REPLY_MAX);
     if (!result->ours && spooler_remote_name(result->relay, remote)[0] != '\0')
@@ -195,7 +196,8 @@ static bool add_result(struct out_stored *stored, const struct out_result *resul
 }
 
 /* Before the message is to be had: it may be taken at once. */
-static bool await_pending(struct out_stored *stored, const struct out_result *results, size_t count)
+static bool spooler_await_pending(struct out_stored *stored, const struct out_result *results,
+                                  size_t count)
 {
     const uint64_t id = spool_message_id(stored->message);
 
@@ -210,25 +212,26 @@ static bool await_pending(struct out_stored *stored, const struct out_result *re
     return true;
 }
 
-static int commit(struct out_stored *stored, const struct out_result *results, size_t count)
+static int spooler_commit_stored(struct out_stored *stored, const struct out_result *results,
+                                 size_t count)
 {
     struct spooler *spooler = stored->spooler;
     const uint64_t id = spool_message_id(stored->message);
     enum own_reply result = REPLY_OK;
     int64_t now = (int64_t)time(NULL);
 
-    bool added = await_pending(stored, results, count);
+    bool added = spooler_await_pending(stored, results, count);
     for (size_t i = 0; i < count && added; i++)
-        added = add_result(stored, &results[i], now);
+        added = spooler_add_result(stored, &results[i], now);
     if (!added) {
         spooler_unawait(spooler, id);
-        abort_stored(stored);
+        spooler_abort_stored(stored);
         return -1;
     }
     result = spooler_commit(spooler, stored->message, stored->from, &stored->envelope);
     if (result != REPLY_OK)
         spooler_unawait(spooler, id);
-    free_stored(stored);
+    spooler_free_stored(stored);
     return result == REPLY_OK ? 0 : -1;
 }
 
@@ -237,10 +240,10 @@ void spooler_make_store(struct spooler *spooler)
     spooler->store = (struct out_store){
         .context = spooler,
         .begin = spooler_store_begin,
-        .write = write_data,
-        .file = reader,
-        .sync = sync_data,
-        .commit = commit,
-        .abort = abort_stored,
+        .write = spooler_write_data,
+        .file = spooler_reader,
+        .sync = spooler_sync_data,
+        .commit = spooler_commit_stored,
+        .abort = spooler_abort_stored,
     };
 }

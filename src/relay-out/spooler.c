@@ -54,7 +54,7 @@ struct outbound *spooler_snapshot(struct spooler *spooler)
     return out;
 }
 
-static void log_found(const struct spooler *spooler, const struct spool_scan_counts *counts)
+static void spooler_log_found(const struct spooler *spooler, const struct spool_scan_counts *counts)
 {
     struct log_line line;
     log_begin(&line, LOG_LEVEL_NOTICE, "event=spool");
@@ -65,7 +65,7 @@ static void log_found(const struct spooler *spooler, const struct spool_scan_cou
     log_end(&line);
 }
 
-static int start_delivery(struct spooler *spooler, struct error *err)
+static int spooler_start_delivery(struct spooler *spooler, struct error *err)
 {
     const struct config_out *out = &spooler->first->config->out;
     struct delivery_config config = {
@@ -86,7 +86,7 @@ static int start_delivery(struct spooler *spooler, struct error *err)
     spooler->pool = delivery_start(&config, &counts, err);
     if (spooler->pool == NULL)
         return -1;
-    log_found(spooler, &counts);
+    spooler_log_found(spooler, &counts);
     return 0;
 }
 
@@ -105,7 +105,7 @@ int spooler_use(struct spooler *spooler, struct outbound *out, struct error *err
     }
     service_ref(&out->service);
     spooler->first = out;
-    return start_delivery(spooler, err);
+    return spooler_start_delivery(spooler, err);
 }
 
 void spooler_wind_down(struct spooler *spooler)
@@ -121,7 +121,7 @@ void spooler_wind_down(struct spooler *spooler)
 }
 
 /* Threads that only try to reach somebody need not be waited for: nothing has happened yet. */
-static bool wait_for_threads(struct spooler *spooler, struct deadline deadline)
+static bool spooler_wait_for_threads(struct spooler *spooler, struct deadline deadline)
 {
     struct deadline recording = deadline_in_ms(RECORDING_MS);
 
@@ -144,7 +144,7 @@ static void spooler_forget(struct outbound *out)
 bool spooler_close(struct spooler *spooler, struct deadline deadline)
 {
     spooler_wind_down(spooler);
-    if (spooler->pool != NULL && !wait_for_threads(spooler, deadline))
+    if (spooler->pool != NULL && !spooler_wait_for_threads(spooler, deadline))
         return false;
     delivery_stop(spooler->pool);
     spooler_free_awaited(spooler);

@@ -47,7 +47,7 @@ struct users {
 };
 
 /* Takes over the line. False when it is malformed. */
-static bool add_user(struct users *users, char *line)
+static bool users_add_user(struct users *users, char *line)
 {
     struct user user = {.line = line, .name = line, .senders = ""};
     char *hash = strchr(line, ':');
@@ -71,7 +71,7 @@ static bool add_user(struct users *users, char *line)
     return hash[0] != '\0';
 }
 
-static int read_users(struct users *users, FILE *stream, const char *file, struct error *err)
+static int users_read_users(struct users *users, FILE *stream, const char *file, struct error *err)
 {
     char *line = NULL;
     size_t size = 0;
@@ -83,7 +83,7 @@ static int read_users(struct users *users, FILE *stream, const char *file, struc
         if (len == 0 || line[0] == '#')
             continue;
         char *copy = strdup(line);
-        if (copy == NULL || !add_user(users, copy)) {
+        if (copy == NULL || !users_add_user(users, copy)) {
             error_set(err,
                       _("%s:%u: expected NAME:HASH or NAME:HASH:SENDERS, as relayctl "
                         "password writes it"),
@@ -112,7 +112,7 @@ struct users *users_new(const char *file, unsigned failures, struct error *err)
         error_set(err, _("cannot read %s: %s"), file, strerror(errno));
     if (users != NULL && stream != NULL) {
         users->limit = failures;
-        result = read_users(users, stream, file, err);
+        result = users_read_users(users, stream, file, err);
     }
     if (stream != NULL)
         fclose(stream);
@@ -136,7 +136,7 @@ void users_free(struct users *users)
     free(users);
 }
 
-static const struct user *find_user(const struct users *users, const char *name)
+static const struct user *users_find_user(const struct users *users, const char *name)
 {
     for (size_t i = 0; i < users->count; i++) {
         if (strcmp(users->items[i].name, name) == 0)
@@ -146,7 +146,7 @@ static const struct user *find_user(const struct users *users, const char *name)
 }
 
 /* The client's place, or the one that ends first. Under the lock. */
-static struct failures *failures_of(struct users *users, const struct address *client)
+static struct failures *users_failures_of(struct users *users, const struct address *client)
 {
     struct address network = address_client_network(client);
     struct failures *first = &users->failures[0];
@@ -163,25 +163,25 @@ static struct failures *failures_of(struct users *users, const struct address *c
     return first;
 }
 
-static bool is_over_limit(struct users *users, const struct address *client)
+static bool users_is_over_limit(struct users *users, const struct address *client)
 {
     pthread_mutex_lock(&users->lock);
-    bool over = failures_of(users, client)->count >= users->limit;
+    bool over = users_failures_of(users, client)->count >= users->limit;
     pthread_mutex_unlock(&users->lock);
     return over;
 }
 
-static void count_failure(struct users *users, const struct address *client)
+static void users_count_failure(struct users *users, const struct address *client)
 {
     pthread_mutex_lock(&users->lock);
-    struct failures *failures = failures_of(users, client);
+    struct failures *failures = users_failures_of(users, client);
     failures->count++;
     failures->until_ms = deadline_in_ms(FAILURES_FOR_MS).at_ms;
     pthread_mutex_unlock(&users->lock);
 }
 
 /* In a time that does not tell where they differ. */
-static bool is_same(const char *a, const char *b)
+static bool users_is_same(const char *a, const char *b)
 {
     size_t len = strlen(a);
     unsigned char differ = strlen(b) != len;
@@ -191,23 +191,23 @@ static bool is_same(const char *a, const char *b)
 }
 
 /* Somebody who is not there costs as much as the first one who is. */
-static bool is_password(const struct users *users, const char *name, const char *password)
+static bool users_is_password(const struct users *users, const char *name, const char *password)
 {
-    const struct user *user = find_user(users, name);
+    const struct user *user = users_find_user(users, name);
     const struct user *model = user != NULL ? user : users->count > 0 ? &users->items[0] : NULL;
     struct crypt_data *data = calloc(1, sizeof *data);
     bool same = false;
 
     if (data != NULL && model != NULL) {
         const char *hash = crypt_r(password, model->hash, data);
-        same = hash != NULL && hash[0] != '*' && is_same(hash, model->hash);
+        same = hash != NULL && hash[0] != '*' && users_is_same(hash, model->hash);
         explicit_bzero(data, sizeof *data);
     }
     free(data);
     return same && user != NULL;
 }
 
-static bool begin_check(struct users *users)
+static bool users_begin_check(struct users *users)
 {
     pthread_mutex_lock(&users->lock);
     bool begins = users->checks < CHECKS_MAX;
@@ -218,7 +218,7 @@ static bool begin_check(struct users *users)
     return begins;
 }
 
-static void end_check(struct users *users)
+static void users_end_check(struct users *users)
 {
     pthread_mutex_unlock(&users->hash_lock);
     pthread_mutex_lock(&users->lock);
@@ -232,21 +232,21 @@ enum own_reply users_check(struct users *users, const struct address *client, co
     int64_t failed_ms = deadline_now_ms() + FAILURE_MS;
 
     *answer_at_ms = 0;
-    if (is_over_limit(users, client))
+    if (users_is_over_limit(users, client))
         return REPLY_AUTH_TOO_OFTEN;
-    if (!begin_check(users))
+    if (!users_begin_check(users))
         return REPLY_AUTH_TEMPORARY;
-    bool right = is_password(users, user, password);
-    end_check(users);
+    bool right = users_is_password(users, user, password);
+    users_end_check(users);
     if (right)
         return REPLY_OK;
-    count_failure(users, client);
+    users_count_failure(users, client);
     *answer_at_ms = failed_ms;
     return REPLY_AUTH_FAILED;
 }
 
 /* "*", "@domain" or a mailbox. */
-static bool sender_fits(const char *pattern, size_t len, const struct path *sender)
+static bool users_sender_fits(const char *pattern, size_t len, const struct path *sender)
 {
     const char *at = memrchr(pattern, '@', len);
     char domain[PATH_DOMAIN_MAX + 1];
@@ -264,7 +264,7 @@ static bool sender_fits(const char *pattern, size_t len, const struct path *send
 
 bool users_may_send(const struct users *users, const char *name, const struct path *sender)
 {
-    const struct user *user = find_user(users, name);
+    const struct user *user = users_find_user(users, name);
 
     if (user == NULL || sender->is_null || user->senders[0] == '\0')
         return user != NULL;
@@ -272,7 +272,7 @@ bool users_may_send(const struct users *users, const char *name, const struct pa
         return false;
     for (const char *at = user->senders; *at != '\0';) {
         size_t len = strcspn(at, SENDER_SEPARATORS);
-        if (len > 0 && sender_fits(at, len, sender))
+        if (len > 0 && users_sender_fits(at, len, sender))
             return true;
         at += len + strspn(at + len, SENDER_SEPARATORS);
     }

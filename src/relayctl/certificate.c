@@ -35,7 +35,7 @@ struct certificate_question {
     struct certificate certificate;
 };
 
-static void ignore_report(void *context, const char *text)
+static void certificate_ignore_report(void *context, const char *text)
 {
     (void)context;
     (void)text;
@@ -245,7 +245,7 @@ int certificate_main(int argc, char **argv)
     }
     question.file = argv[optind];
     question.key_file = argv[argc - 1];
-    question.config = config_load(file, ignore_report, NULL);
+    question.config = config_load(file, certificate_ignore_report, NULL);
     if (question.config != NULL)
         question.names[0] = question.config->hostname;
     else

@@ -44,7 +44,7 @@ static void relayctl_print_help(FILE *out)
     fprintf(out, _("\nrelayctl COMMAND --help says more.\n"));
 }
 
-static int run_command(int argc, char **argv)
+static int relayctl_run_command(int argc, char **argv)
 {
     static char help[] = "--help";
 
@@ -63,7 +63,7 @@ static int run_command(int argc, char **argv)
     return EX_USAGE;
 }
 
-static bool is_one_of(const char *argument, const char *a, const char *b, const char *c)
+static bool relayctl_is_one_of(const char *argument, const char *a, const char *b, const char *c)
 {
     return strcmp(argument, a) == 0 || strcmp(argument, b) == 0 || strcmp(argument, c) == 0;
 }
@@ -78,16 +78,16 @@ int main(int argc, char **argv)
         relayctl_print_help(stderr);
         return EX_USAGE;
     }
-    if (is_one_of(argv[1], "--help", "-h", "help")) {
+    if (relayctl_is_one_of(argv[1], "--help", "-h", "help")) {
         char *question[] = {argc > 2 ? argv[2] : NULL, help, NULL};
         if (argc > 2)
-            return run_command(2, question);
+            return relayctl_run_command(2, question);
         relayctl_print_help(stdout);
         return EX_OK;
     }
-    if (is_one_of(argv[1], "--version", "-V", "version")) {
+    if (relayctl_is_one_of(argv[1], "--version", "-V", "version")) {
         printf("relayctl (Postern) %s\n", PACKAGE_VERSION);
         return EX_OK;
     }
-    return run_command(argc - 1, argv + 1);
+    return relayctl_run_command(argc - 1, argv + 1);
 }

@@ -33,7 +33,7 @@ struct missed_sum {
     int64_t first, last, last_back;
 };
 
-static bool missed_read(FILE *answer, struct missed_row *row)
+static bool missed_read_row(FILE *answer, struct missed_row *row)
 {
     return fscanf(answer,
                   " missed %15s %" SCNd64 " %" SCNd64 " %" SCNd64 " %u %15s %d %127s %127s %127s",
@@ -130,7 +130,7 @@ static int missed_show(FILE *answer, int64_t since, bool all, bool json)
     size_t count = 0;
     int64_t now = (int64_t)time(NULL);
 
-    while (missed_read(answer, &row)) {
+    while (missed_read_row(answer, &row)) {
         if (row.last < since)
             continue;
         missed_add(&sum, &row, now);

@@ -75,7 +75,7 @@ static int sink_parse_number(const char *text, uint64_t max, uint64_t *number)
 }
 
 /* "rcpt:user@example.com" or "mail", `len` octets of it. */
-static int parse_step(struct sink_rule *rule, const char *text, size_t len)
+static int sink_parse_step(struct sink_rule *rule, const char *text, size_t len)
 {
     const char *colon = memchr(text, ':', len);
     size_t step_len = colon != NULL ? (size_t)(colon - text) : len;
@@ -95,7 +95,7 @@ static int parse_step(struct sink_rule *rule, const char *text, size_t len)
 }
 
 /* "550 5.1.1 No": three digits, and a text behind a blank. */
-static int parse_reply(struct sink_rule *rule, const char *text)
+static int sink_parse_reply(struct sink_rule *rule, const char *text)
 {
     size_t digits = strspn(text, "0123456789");
     if (digits != 3 || (text[3] != ' ' && text[3] != '\0') || *text < '2' || *text > '5')
@@ -105,7 +105,7 @@ static int parse_reply(struct sink_rule *rule, const char *text)
     return 0;
 }
 
-static int add_rule(struct sink_options *options, enum sink_play kind, const char *text)
+static int sink_add_rule(struct sink_options *options, enum sink_play kind, const char *text)
 {
     const char *equals = strchr(text, '=');
     struct sink_rule *rule = &options->rules[options->rule_count];
@@ -115,9 +115,9 @@ static int add_rule(struct sink_options *options, enum sink_play kind, const cha
         return -1;
     memset(rule, 0, sizeof *rule);
     rule->kind = kind;
-    if (parse_step(rule, text, equals != NULL ? (size_t)(equals - text) : strlen(text)) != 0)
+    if (sink_parse_step(rule, text, equals != NULL ? (size_t)(equals - text) : strlen(text)) != 0)
         return -1;
-    if (kind == RULE_REPLY && parse_reply(rule, equals + 1) != 0)
+    if (kind == RULE_REPLY && sink_parse_reply(rule, equals + 1) != 0)
         return -1;
     if (kind == RULE_DELAY && sink_parse_number(equals + 1, DELAY_MAX_MS, &delay) != 0)
         return -1;
@@ -137,7 +137,7 @@ static int sink_add_listen(struct sink_options *options, const char *text)
     return 0;
 }
 
-static int hide_extension(struct sink_options *options, const char *name)
+static int sink_hide_extension(struct sink_options *options, const char *name)
 {
     for (size_t i = 0; i < sizeof extensions / sizeof extensions[0]; i++) {
         if (strcasecmp(extensions[i].name, name) == 0) {
@@ -148,7 +148,7 @@ static int hide_extension(struct sink_options *options, const char *name)
     return -1;
 }
 
-static void set_certificate(struct sink_options *options, char *text)
+static void sink_set_certificate(struct sink_options *options, char *text)
 {
     char *colon = strchr(text, ':');
     if (colon != NULL)
@@ -180,7 +180,7 @@ enum {
 };
 
 /* Options without a value. */
-static int take_switch(struct sink_options *options, int option)
+static int sink_take_switch(struct sink_options *options, int option)
 {
     switch (option) {
     case PROXY:
@@ -190,7 +190,7 @@ static int take_switch(struct sink_options *options, int option)
         options->no_xclient = true;
         return 0;
     case NO_PIPELINING:
-        return hide_extension(options, "PIPELINING");
+        return sink_hide_extension(options, "PIPELINING");
     case PRINT:
         options->print = true;
         return 0;
@@ -208,10 +208,10 @@ static int sink_take(struct sink_options *options, int option, char *value)
     case LISTEN:
         return sink_add_listen(options, value);
     case TLS:
-        set_certificate(options, value);
+        sink_set_certificate(options, value);
         return 0;
     case NO_EXT:
-        return hide_extension(options, value);
+        return sink_hide_extension(options, value);
     case SIZE:
         return sink_parse_number(value, INT64_MAX, &options->size);
     case CONNECTIONS:
@@ -223,11 +223,11 @@ static int sink_take(struct sink_options *options, int option, char *value)
         options->record = value;
         return 0;
     case REPLY:
-        return add_rule(options, RULE_REPLY, value);
+        return sink_add_rule(options, RULE_REPLY, value);
     case DELAY:
-        return add_rule(options, RULE_DELAY, value);
+        return sink_add_rule(options, RULE_DELAY, value);
     case HANG_UP:
-        return add_rule(options, RULE_HANG_UP, value);
+        return sink_add_rule(options, RULE_HANG_UP, value);
     case HANG_UP_AFTER:
         return sink_parse_number(value, INT64_MAX, &options->hang_up_after);
     case COUNT:
@@ -236,7 +236,7 @@ static int sink_take(struct sink_options *options, int option, char *value)
         options->ready_file = value;
         return 0;
     default:
-        return take_switch(options, option);
+        return sink_take_switch(options, option);
     }
 }
 

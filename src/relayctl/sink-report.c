@@ -14,7 +14,7 @@
 
 /* Octet by octet. */
 
-static FILE *open_numbered(const char *folder, uint64_t number, const char *suffix)
+static FILE *sink_open_numbered(const char *folder, uint64_t number, const char *suffix)
 {
     char path[SINK_PATH_MAX];
     snprintf(path, sizeof path, "%s/%06llu.%s", folder, (unsigned long long)number, suffix);
@@ -32,8 +32,8 @@ void sink_record_open(struct sink *sink, struct sink_record *record)
     pthread_mutex_unlock(&sink->lock);
     if (sink->options.record == NULL)
         return;
-    record->input = open_numbered(sink->options.record, number, "in");
-    record->flights = open_numbered(sink->options.record, number, "flights");
+    record->input = sink_open_numbered(sink->options.record, number, "in");
+    record->flights = sink_open_numbered(sink->options.record, number, "flights");
 }
 
 void sink_record_input(struct sink_record *record, const struct stream *stream, uint64_t before)
@@ -68,7 +68,7 @@ void sink_record_close(struct sink_record *record)
 
 /* Identity. */
 
-static unsigned bit_number(unsigned bit)
+static unsigned sink_bit_number(unsigned bit)
 {
     unsigned number = 0;
     while (bit >>= 1)
@@ -76,14 +76,14 @@ static unsigned bit_number(unsigned bit)
     return number;
 }
 
-static bool is_port(const char *text)
+static bool sink_is_port(const char *text)
 {
     size_t len = strlen(text);
     return len > 0 && len <= 5 && strspn(text, "0123456789") == len;
 }
 
 /* What Postfix takes: IPv6 only with its prefix, IPv4 only without. */
-static bool is_xclient_address(const char *text)
+static bool sink_is_xclient_address(const char *text)
 {
     static const char prefix[] = "IPV6:";
     struct address address;
@@ -95,7 +95,7 @@ static bool is_xclient_address(const char *text)
            address_parse_ip(&address, text) == 0;
 }
 
-static bool is_valid(const struct xclient_attribute *attribute)
+static bool sink_is_valid(const struct xclient_attribute *attribute)
 {
     const char *value = attribute->value;
     struct address address;
@@ -105,10 +105,10 @@ static bool is_valid(const struct xclient_attribute *attribute)
     switch (attribute->name) {
     case XCLIENT_ADDR:
     case XCLIENT_DESTADDR:
-        return is_xclient_address(value);
+        return sink_is_xclient_address(value);
     case XCLIENT_PORT:
     case XCLIENT_DESTPORT:
-        return is_port(value);
+        return sink_is_port(value);
     case XCLIENT_PROTO:
         return strcasecmp(value, "SMTP") == 0 || strcasecmp(value, "ESMTP") == 0;
     case XCLIENT_NAME:
@@ -126,9 +126,9 @@ bool sink_take_xclient(struct sink_message *message, const char *arguments, size
     int got = len > 0 ? 1 : -1;
 
     while (got == 1 && (got = xclient_next(&at, end, &attribute)) == 1) {
-        if (!is_valid(&attribute))
+        if (!sink_is_valid(&attribute))
             return false;
-        memcpy(message->xclient[bit_number(attribute.name)], attribute.value,
+        memcpy(message->xclient[sink_bit_number(attribute.name)], attribute.value,
                sizeof attribute.value);
     }
     return got == 0;
@@ -162,7 +162,7 @@ void sink_body_inspect(struct sink_body *body, struct sink_message *message, con
     }
 }
 
-static void keep_header(struct sink_message *message, const char *bytes, size_t len)
+static void sink_keep_header(struct sink_message *message, const char *bytes, size_t len)
 {
     for (size_t i = 0; i < len && !message->header_done; i++) {
         message->header[message->header_len++] = bytes[i];
@@ -176,7 +176,7 @@ static void keep_header(struct sink_message *message, const char *bytes, size_t 
 static void sink_keep(struct sink_body *body, struct sink_message *message, const char *bytes,
                       size_t len)
 {
-    keep_header(message, bytes, len);
+    sink_keep_header(message, bytes, len);
     gnutls_hash(body->hash, bytes, len);
     if (body->file != NULL)
         fwrite(bytes, 1, len, body->file);
@@ -218,7 +218,7 @@ void sink_body_end(struct sink_body *body, struct sink_message *message, bool ke
 
 /* Reports. */
 
-static void json_identity(FILE *out, const struct sink_message *message)
+static void sink_json_identity(FILE *out, const struct sink_message *message)
 {
     char text[ADDRESS_TEXT_MAX];
     const char *separator = "";
@@ -245,7 +245,7 @@ static void json_identity(FILE *out, const struct sink_message *message)
     fprintf(out, ", \"esmtp\": %s", message->esmtp ? "true" : "false");
 }
 
-static void json_recipients(FILE *out, const struct sink_message *message)
+static void sink_json_recipients(FILE *out, const struct sink_message *message)
 {
     fputs(", \"to\": [", out);
     for (size_t i = 0; i < message->recipient_count; i++) {
@@ -261,8 +261,8 @@ static void json_recipients(FILE *out, const struct sink_message *message)
     fputs("]", out);
 }
 
-static const char *violations(const struct sink_message *message, char *out, size_t size,
-                              const char *quote)
+static const char *sink_violations(const struct sink_message *message, char *out, size_t size,
+                                   const char *quote)
 {
     static const char *const names[] = {"bare CR", "bare LF", "NUL"};
     const bool found[] = {message->bare_cr, message->bare_lf, message->nul};
@@ -277,18 +277,18 @@ static const char *violations(const struct sink_message *message, char *out, siz
     return out;
 }
 
-static void json_message(FILE *out, const struct sink_message *message)
+static void sink_json_message(FILE *out, const struct sink_message *message)
 {
     char text[64];
 
     fputs("{", out);
-    json_identity(out, message);
+    sink_json_identity(out, message);
     json_member(out, "from", message->sender);
     json_member(out, "from_parameters", message->sender_parameters);
-    json_recipients(out, message);
+    sink_json_recipients(out, message);
     fprintf(out, ", \"size\": %llu", (unsigned long long)message->size);
     json_member(out, "sha256", message->sha256);
-    violations(message, text, sizeof text, "\"");
+    sink_violations(message, text, sizeof text, "\"");
     fprintf(out, ", \"violation\": %s, \"violations\": [%s], \"header\": ",
             text[0] != '\0' ? "true" : "false", text);
     json_string(out, message->header, message->header_len);
@@ -296,7 +296,7 @@ static void json_message(FILE *out, const struct sink_message *message)
 }
 
 /* What a client said must not steer the terminal. */
-static void print_safely(FILE *out, const char *text, size_t len)
+static void sink_print_safely(FILE *out, const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned char octet = (unsigned char)text[i];
@@ -306,61 +306,63 @@ static void print_safely(FILE *out, const char *text, size_t len)
     }
 }
 
-static void print_line(FILE *out, const char *name, const char *text, const char *more)
+static void sink_print_line(FILE *out, const char *name, const char *text, const char *more)
 {
     fprintf(out, "%-15s ", name);
-    print_safely(out, text, strlen(text));
+    sink_print_safely(out, text, strlen(text));
     if (more[0] != '\0')
         fputc(' ', out);
-    print_safely(out, more, strlen(more));
+    sink_print_safely(out, more, strlen(more));
     fputc('\n', out);
 }
 
-static void print_identity(FILE *out, const struct sink_message *message)
+static void sink_print_identity(FILE *out, const struct sink_message *message)
 {
     char text[ADDRESS_TEXT_MAX], attribute[320];
 
-    print_line(out, "connection from", address_format_endpoint(&message->peer, text), "");
+    sink_print_line(out, "connection from", address_format_endpoint(&message->peer, text), "");
     if (message->proxied) {
-        print_line(out, "PROXY source", address_format_endpoint(&message->proxy_source, text), "");
-        print_line(out, "PROXY to", address_format_endpoint(&message->proxy_destination, text), "");
+        sink_print_line(out, "PROXY source", address_format_endpoint(&message->proxy_source, text),
+                        "");
+        sink_print_line(out, "PROXY to", address_format_endpoint(&message->proxy_destination, text),
+                        "");
     }
     for (unsigned i = 0; i < SINK_XCLIENT_ATTRIBUTES; i++) {
         if (message->xclient[i][0] == '\0')
             continue;
         snprintf(attribute, sizeof attribute, "%s=%s", xclient_attribute_name(1u << i),
                  message->xclient[i]);
-        print_line(out, "XCLIENT", attribute, "");
+        sink_print_line(out, "XCLIENT", attribute, "");
     }
     if (message->has_tls)
-        print_line(out, "TLS", message->tls.version, message->tls.cipher);
-    print_line(out, message->esmtp ? "EHLO" : "HELO", message->helo, "");
+        sink_print_line(out, "TLS", message->tls.version, message->tls.cipher);
+    sink_print_line(out, message->esmtp ? "EHLO" : "HELO", message->helo, "");
 }
 
-static void print_message(FILE *out, const struct sink_message *message)
+static void sink_print_message(FILE *out, const struct sink_message *message)
 {
     char text[64], path[PATH_MAX_OCTETS + 3];
 
-    print_identity(out, message);
+    sink_print_identity(out, message);
     snprintf(path, sizeof path, "<%s>", message->sender);
-    print_line(out, "MAIL FROM", path, message->sender_parameters);
+    sink_print_line(out, "MAIL FROM", path, message->sender_parameters);
     for (size_t i = 0; i < message->recipient_count; i++) {
         snprintf(path, sizeof path, "<%s>", message->recipients[i].mailbox);
-        print_line(out, "RCPT TO", path, message->recipients[i].parameters);
+        sink_print_line(out, "RCPT TO", path, message->recipients[i].parameters);
     }
     fprintf(out, "%-15s %llu octets, SHA-256 %s\n", "message", (unsigned long long)message->size,
             message->sha256);
-    violations(message, text, sizeof text, "");
+    sink_violations(message, text, sizeof text, "");
     if (text[0] != '\0')
-        print_line(out, "VIOLATIONS", text, "");
-    print_safely(out, message->header, message->header_len);
+        sink_print_line(out, "VIOLATIONS", text, "");
+    sink_print_safely(out, message->header, message->header_len);
     if (!message->header_done)
         fputs("\n", out);
 }
 
 /* Whoever waits for the .json finds it whole, and the .eml beside it. */
-static void store(struct sink *sink, const struct sink_message *message,
-                  const struct sink_body *body)
+static void sink_store(struct sink *sink, const struct sink_message *message,
+                       const struct sink_body *body)
 {
     const char *folder = sink->options.store;
     unsigned long long number = sink->messages;
@@ -369,10 +371,10 @@ static void store(struct sink *sink, const struct sink_message *message,
     snprintf(path, sizeof path, "%s/%06llu.eml", folder, number);
     if (rename(body->path, path) != 0)
         perror(path);
-    FILE *file = open_numbered(folder, number, "new");
+    FILE *file = sink_open_numbered(folder, number, "new");
     if (file == NULL)
         return;
-    json_message(file, message);
+    sink_json_message(file, message);
     snprintf(unfinished, sizeof unfinished, "%s/%06llu.new", folder, number);
     snprintf(path, sizeof path, "%s/%06llu.json", folder, number);
     if (fclose(file) != 0 || rename(unfinished, path) != 0)
@@ -385,11 +387,11 @@ void sink_report(struct sink *sink, const struct sink_message *message,
     pthread_mutex_lock(&sink->lock);
     sink->messages++;
     if (sink->options.store != NULL)
-        store(sink, message, body);
+        sink_store(sink, message, body);
     if (sink->options.json)
-        json_message(stdout, message);
+        sink_json_message(stdout, message);
     if (sink->options.print)
-        print_message(stdout, message);
+        sink_print_message(stdout, message);
     fflush(stdout);
     pthread_mutex_unlock(&sink->lock);
 }

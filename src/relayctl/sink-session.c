@@ -26,55 +26,55 @@ struct dialog {
     bool over, greeted, in_mail, xclient_used;
 };
 
-static struct deadline limit(void)
+static struct deadline sink_limit(void)
 {
     return deadline_in_ms(TIMEOUT_MS);
 }
 
-static void put(struct dialog *dialog, const char *text)
+static void sink_put(struct dialog *dialog, const char *text)
 {
-    if (stream_put(&dialog->stream, text, strlen(text), limit()) != IO_OK)
+    if (stream_put(&dialog->stream, text, strlen(text), sink_limit()) != IO_OK)
         dialog->over = true;
 }
 
-static void flush(struct dialog *dialog)
+static void sink_flush(struct dialog *dialog)
 {
     if (dialog->stream.out_len > 0)
         sink_record_end_flight(&dialog->record);
-    if (stream_flush(&dialog->stream, limit()) != IO_OK)
+    if (stream_flush(&dialog->stream, sink_limit()) != IO_OK)
         dialog->over = true;
 }
 
 static enum io_result sink_read_line(struct dialog *dialog, struct line *line)
 {
     uint64_t before = dialog->stream.octets_in;
-    enum io_result result = stream_read_line(&dialog->stream, line, COMMAND_LINE_MAX, limit());
+    enum io_result result = stream_read_line(&dialog->stream, line, COMMAND_LINE_MAX, sink_limit());
     sink_record_input(&dialog->record, &dialog->stream, before);
     return result;
 }
 
-static enum io_result read_bytes(struct dialog *dialog, const char **bytes, size_t *len)
+static enum io_result sink_read_bytes(struct dialog *dialog, const char **bytes, size_t *len)
 {
     uint64_t before = dialog->stream.octets_in;
-    enum io_result result = stream_read(&dialog->stream, bytes, len, limit());
+    enum io_result result = stream_read(&dialog->stream, bytes, len, sink_limit());
     sink_record_input(&dialog->record, &dialog->stream, before);
     return result;
 }
 
-static bool rule_fits(const struct sink_rule *rule, enum sink_step step, const char *recipient)
+static bool sink_rule_fits(const struct sink_rule *rule, enum sink_step step, const char *recipient)
 {
     return rule->step == step &&
            (rule->recipient[0] == '\0' || strcasecmp(rule->recipient, recipient) == 0);
 }
 
-static void delay(struct dialog *dialog, enum sink_step step, const char *recipient)
+static void sink_delay(struct dialog *dialog, enum sink_step step, const char *recipient)
 {
     const struct sink_options *options = &dialog->sink->options;
     for (size_t i = 0; i < options->rule_count; i++) {
         const struct sink_rule *rule = &options->rules[i];
-        if (rule->kind != RULE_DELAY || !rule_fits(rule, step, recipient))
+        if (rule->kind != RULE_DELAY || !sink_rule_fits(rule, step, recipient))
             continue;
-        flush(dialog);
+        sink_flush(dialog);
         poll(NULL, 0, (int)rule->delay_ms);
     }
 }
@@ -86,19 +86,19 @@ enum play {
 };
 
 /* Plays what is ordered for this step. */
-static enum play play(struct dialog *dialog, enum sink_step step, const char *recipient)
+static enum play sink_play_rule(struct dialog *dialog, enum sink_step step, const char *recipient)
 {
     const struct sink_options *options = &dialog->sink->options;
     char text[sizeof options->rules[0].text + 8];
 
-    delay(dialog, step, recipient);
+    sink_delay(dialog, step, recipient);
     for (size_t i = 0; i < options->rule_count; i++) {
         const struct sink_rule *rule = &options->rules[i];
-        if (rule->kind == RULE_DELAY || !rule_fits(rule, step, recipient))
+        if (rule->kind == RULE_DELAY || !sink_rule_fits(rule, step, recipient))
             continue;
         if (rule->kind == RULE_REPLY) {
             snprintf(text, sizeof text, "%d %s\r\n", rule->code, rule->text);
-            put(dialog, text);
+            sink_put(dialog, text);
         }
         dialog->over |= rule->kind == RULE_HANG_UP || rule->code == 421;
         return rule->kind == RULE_REPLY && rule->code < 400 ? PLAY_ACCEPTED : PLAY_REFUSED;
@@ -107,32 +107,32 @@ static enum play play(struct dialog *dialog, enum sink_step step, const char *re
 }
 
 /* The answer to a step, ordered or ordinary. True when positive. */
-static bool answer(struct dialog *dialog, enum sink_step step, const char *recipient,
-                   const char *ordinary)
+static bool sink_answer(struct dialog *dialog, enum sink_step step, const char *recipient,
+                        const char *ordinary)
 {
-    enum play played = play(dialog, step, recipient);
+    enum play played = sink_play_rule(dialog, step, recipient);
     if (played == PLAY_ORDINARY)
-        put(dialog, ordinary);
+        sink_put(dialog, ordinary);
     return played != PLAY_REFUSED;
 }
 
-static bool offers(const struct dialog *dialog, unsigned extension)
+static bool sink_offers(const struct dialog *dialog, unsigned extension)
 {
     return (dialog->sink->options.hidden & extension) == 0;
 }
 
 /* Postfix (3.9 and later) ends a session in which something comes behind a command that must be
  * the last of a group. */
-static bool out_of_step(struct dialog *dialog)
+static bool sink_out_of_step(struct dialog *dialog)
 {
     if (!stream_has_input(&dialog->stream))
         return false;
-    put(dialog, "554 5.5.0 Error: SMTP protocol synchronization\r\n");
+    sink_put(dialog, "554 5.5.0 Error: SMTP protocol synchronization\r\n");
     dialog->over = true;
     return true;
 }
 
-static void forget_mail(struct dialog *dialog)
+static void sink_forget_mail(struct dialog *dialog)
 {
     struct sink_message *message = &dialog->message;
     dialog->in_mail = false;
@@ -149,105 +149,105 @@ static void sink_set_text(char *out, size_t size, const char *text, size_t len)
     snprintf(out, size, "%.*s", (int)len, text);
 }
 
-static void put_extensions(struct dialog *dialog)
+static void sink_put_extensions(struct dialog *dialog)
 {
     const struct sink_options *options = &dialog->sink->options;
     char line[64];
 
-    put(dialog, "250-sink\r\n");
-    if (offers(dialog, SINK_PIPELINING))
-        put(dialog, "250-PIPELINING\r\n");
+    sink_put(dialog, "250-sink\r\n");
+    if (sink_offers(dialog, SINK_PIPELINING))
+        sink_put(dialog, "250-PIPELINING\r\n");
     snprintf(line, sizeof line, "250-SIZE %llu\r\n", (unsigned long long)options->size);
-    if (offers(dialog, SINK_SIZE))
-        put(dialog, line);
+    if (sink_offers(dialog, SINK_SIZE))
+        sink_put(dialog, line);
     if (!options->no_xclient && !dialog->xclient_used)
-        put(dialog, "250-XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR "
-                    "DESTPORT\r\n");
+        sink_put(dialog, "250-XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR "
+                         "DESTPORT\r\n");
     if (dialog->sink->tls != NULL && dialog->stream.tls == NULL)
-        put(dialog, "250-STARTTLS\r\n");
-    if (offers(dialog, SINK_ENHANCEDSTATUSCODES))
-        put(dialog, "250-ENHANCEDSTATUSCODES\r\n");
-    if (offers(dialog, SINK_8BITMIME))
-        put(dialog, "250-8BITMIME\r\n");
-    if (offers(dialog, SINK_DSN))
-        put(dialog, "250-DSN\r\n");
-    if (offers(dialog, SINK_SMTPUTF8))
-        put(dialog, "250-SMTPUTF8\r\n");
-    put(dialog, "250 HELP\r\n");
+        sink_put(dialog, "250-STARTTLS\r\n");
+    if (sink_offers(dialog, SINK_ENHANCEDSTATUSCODES))
+        sink_put(dialog, "250-ENHANCEDSTATUSCODES\r\n");
+    if (sink_offers(dialog, SINK_8BITMIME))
+        sink_put(dialog, "250-8BITMIME\r\n");
+    if (sink_offers(dialog, SINK_DSN))
+        sink_put(dialog, "250-DSN\r\n");
+    if (sink_offers(dialog, SINK_SMTPUTF8))
+        sink_put(dialog, "250-SMTPUTF8\r\n");
+    sink_put(dialog, "250 HELP\r\n");
 }
 
-static void do_hello(struct dialog *dialog, const struct command *command)
+static void sink_do_hello(struct dialog *dialog, const struct command *command)
 {
     bool esmtp = command->verb == COMMAND_EHLO;
 
-    if (out_of_step(dialog))
+    if (sink_out_of_step(dialog))
         return;
-    enum play played = play(dialog, esmtp ? SINK_EHLO : SINK_HELO, "");
+    enum play played = sink_play_rule(dialog, esmtp ? SINK_EHLO : SINK_HELO, "");
     if (played == PLAY_REFUSED)
         return;
-    forget_mail(dialog);
+    sink_forget_mail(dialog);
     dialog->greeted = true;
     dialog->message.esmtp = esmtp;
     sink_set_text(dialog->message.helo, sizeof dialog->message.helo, command->argument,
                   command->argument_len);
     if (played == PLAY_ORDINARY && esmtp)
-        put_extensions(dialog);
+        sink_put_extensions(dialog);
     else if (played == PLAY_ORDINARY)
-        put(dialog, "250 sink\r\n");
+        sink_put(dialog, "250 sink\r\n");
 }
 
 /* As Postfix does it: also before EHLO, once, and back to the greeting. */
-static void do_xclient(struct dialog *dialog, const struct command *command)
+static void sink_do_xclient(struct dialog *dialog, const struct command *command)
 {
-    if (out_of_step(dialog))
+    if (sink_out_of_step(dialog))
         return;
     if (dialog->in_mail) {
-        put(dialog, "503 5.5.1 Error: MAIL transaction in progress\r\n");
+        sink_put(dialog, "503 5.5.1 Error: MAIL transaction in progress\r\n");
         return;
     }
     if (dialog->sink->options.no_xclient || dialog->xclient_used) {
-        put(dialog, "550 5.7.0 Error: insufficient authorization\r\n");
+        sink_put(dialog, "550 5.7.0 Error: insufficient authorization\r\n");
         return;
     }
-    enum play played = play(dialog, SINK_XCLIENT, "");
+    enum play played = sink_play_rule(dialog, SINK_XCLIENT, "");
     if (played == PLAY_REFUSED)
         return;
     if (!sink_take_xclient(&dialog->message, command->argument, command->argument_len)) {
-        put(dialog, "501 5.5.4 Bad XCLIENT attribute\r\n");
+        sink_put(dialog, "501 5.5.4 Bad XCLIENT attribute\r\n");
         return;
     }
     dialog->xclient_used = true;
     dialog->greeted = false;
     dialog->message.helo[0] = '\0';
-    forget_mail(dialog);
+    sink_forget_mail(dialog);
     if (played == PLAY_ORDINARY)
-        put(dialog, "220 sink ESMTP\r\n");
+        sink_put(dialog, "220 sink ESMTP\r\n");
 }
 
-static void do_starttls(struct dialog *dialog)
+static void sink_do_starttls(struct dialog *dialog)
 {
     struct error err;
-    if (out_of_step(dialog))
+    if (sink_out_of_step(dialog))
         return;
     if (dialog->sink->tls == NULL || dialog->stream.tls != NULL) {
-        put(dialog, "502 5.5.1 STARTTLS not available\r\n");
+        sink_put(dialog, "502 5.5.1 STARTTLS not available\r\n");
         return;
     }
-    if (!answer(dialog, SINK_STARTTLS, "", "220 2.0.0 Ready to start TLS\r\n"))
+    if (!sink_answer(dialog, SINK_STARTTLS, "", "220 2.0.0 Ready to start TLS\r\n"))
         return;
-    flush(dialog);
-    if (stream_start_tls_server(&dialog->stream, dialog->sink->tls, limit(), &err) != IO_OK) {
+    sink_flush(dialog);
+    if (stream_start_tls_server(&dialog->stream, dialog->sink->tls, sink_limit(), &err) != IO_OK) {
         fprintf(stderr, "relayctl sink: TLS: %s\n", err.text);
         dialog->over = true;
         return;
     }
     dialog->greeted = false;
     dialog->message.has_tls = stream_tls_info(&dialog->stream, &dialog->message.tls);
-    forget_mail(dialog);
+    sink_forget_mail(dialog);
 }
 
 /* What stands behind "<path>". Local parts may hold a quoted '>', paths are valid here. */
-static void set_parameters(char *out, size_t size, const struct command *command)
+static void sink_set_parameters(char *out, size_t size, const struct command *command)
 {
     const char *end = command->argument + command->argument_len, *at = end;
     while (at > command->argument && at[-1] != '>')
@@ -258,58 +258,59 @@ static void set_parameters(char *out, size_t size, const struct command *command
 }
 
 /* A parameter of an extension that was not offered. */
-static bool has_foreign_parameter(const struct dialog *dialog, const struct mail_parameters *p)
+static bool sink_has_foreign_parameter(const struct dialog *dialog, const struct mail_parameters *p)
 {
-    return (p->size > 0 && !offers(dialog, SINK_SIZE)) ||
-           (p->body != MAIL_BODY_NONE && !offers(dialog, SINK_8BITMIME)) ||
-           (p->smtputf8 && !offers(dialog, SINK_SMTPUTF8)) || (p->dsn && !offers(dialog, SINK_DSN));
+    return (p->size > 0 && !sink_offers(dialog, SINK_SIZE)) ||
+           (p->body != MAIL_BODY_NONE && !sink_offers(dialog, SINK_8BITMIME)) ||
+           (p->smtputf8 && !sink_offers(dialog, SINK_SMTPUTF8)) ||
+           (p->dsn && !sink_offers(dialog, SINK_DSN));
 }
 
-static void do_mail(struct dialog *dialog, const struct command *command)
+static void sink_do_mail(struct dialog *dialog, const struct command *command)
 {
     struct sink_message *message = &dialog->message;
     struct mail_parameters parameters;
     struct path path;
 
     if (!dialog->greeted || dialog->in_mail) {
-        put(dialog, "503 5.5.1 Error: bad sequence\r\n");
+        sink_put(dialog, "503 5.5.1 Error: bad sequence\r\n");
     } else if (command_parse_mail(command, &path, &parameters) != PARAMETER_OK) {
-        put(dialog, "501 5.5.4 Syntax: MAIL FROM:<address>\r\n");
-    } else if (has_foreign_parameter(dialog, &parameters)) {
-        put(dialog, "555 5.5.4 Unsupported option\r\n");
+        sink_put(dialog, "501 5.5.4 Syntax: MAIL FROM:<address>\r\n");
+    } else if (sink_has_foreign_parameter(dialog, &parameters)) {
+        sink_put(dialog, "555 5.5.4 Unsupported option\r\n");
     } else if (parameters.size > dialog->sink->options.size) {
-        put(dialog, "552 5.3.4 Message size exceeds fixed limit\r\n");
-    } else if (answer(dialog, SINK_MAIL, path.mailbox, "250 2.1.0 Ok\r\n")) {
+        sink_put(dialog, "552 5.3.4 Message size exceeds fixed limit\r\n");
+    } else if (sink_answer(dialog, SINK_MAIL, path.mailbox, "250 2.1.0 Ok\r\n")) {
         dialog->in_mail = true;
         sink_set_text(message->sender, sizeof message->sender, path.mailbox, strlen(path.mailbox));
-        set_parameters(message->sender_parameters, sizeof message->sender_parameters, command);
+        sink_set_parameters(message->sender_parameters, sizeof message->sender_parameters, command);
     }
 }
 
-static void do_rcpt(struct dialog *dialog, const struct command *command)
+static void sink_do_rcpt(struct dialog *dialog, const struct command *command)
 {
     struct sink_message *message = &dialog->message;
     struct rcpt_parameters parameters;
     struct path path;
 
     if (!dialog->in_mail) {
-        put(dialog, "503 5.5.1 Error: need MAIL command\r\n");
+        sink_put(dialog, "503 5.5.1 Error: need MAIL command\r\n");
     } else if (command_parse_rcpt(command, &path, &parameters) != PARAMETER_OK) {
-        put(dialog, "501 5.5.4 Syntax: RCPT TO:<address>\r\n");
-    } else if (parameters.dsn && !offers(dialog, SINK_DSN)) {
-        put(dialog, "555 5.5.4 Unsupported option\r\n");
+        sink_put(dialog, "501 5.5.4 Syntax: RCPT TO:<address>\r\n");
+    } else if (parameters.dsn && !sink_offers(dialog, SINK_DSN)) {
+        sink_put(dialog, "555 5.5.4 Unsupported option\r\n");
     } else if (message->recipient_count == SINK_RECIPIENTS_MAX) {
-        put(dialog, "452 4.5.3 Too many recipients\r\n");
-    } else if (answer(dialog, SINK_RCPT, path.mailbox, "250 2.1.5 Ok\r\n")) {
+        sink_put(dialog, "452 4.5.3 Too many recipients\r\n");
+    } else if (sink_answer(dialog, SINK_RCPT, path.mailbox, "250 2.1.5 Ok\r\n")) {
         struct sink_recipient *recipient = &message->recipients[message->recipient_count++];
         sink_set_text(recipient->mailbox, sizeof recipient->mailbox, path.mailbox,
                       strlen(path.mailbox));
-        set_parameters(recipient->parameters, sizeof recipient->parameters, command);
+        sink_set_parameters(recipient->parameters, sizeof recipient->parameters, command);
     }
 }
 
 /* False when the client went away, or was told to. */
-static bool read_body(struct dialog *dialog, struct sink_body *body)
+static bool sink_read_body(struct dialog *dialog, struct sink_body *body)
 {
     struct sink_message *message = &dialog->message;
     struct dataline scanner;
@@ -319,7 +320,7 @@ static bool read_body(struct dialog *dialog, struct sink_body *body)
     while (!scanner.ended) {
         const char *bytes;
         size_t len;
-        if (read_bytes(dialog, &bytes, &len) != IO_OK)
+        if (sink_read_bytes(dialog, &bytes, &len) != IO_OK)
             return false;
         size_t used = dataline_scan(&scanner, bytes, len, &output);
         sink_body_inspect(body, message, bytes, used);
@@ -327,7 +328,7 @@ static bool read_body(struct dialog *dialog, struct sink_body *body)
             sink_body_add(body, message, output.iov[i].iov_base, output.iov[i].iov_len);
         stream_consume(&dialog->stream, used);
         if (message->size >= dialog->sink->options.hang_up_after &&
-            play(dialog, SINK_BODY, "") != PLAY_ORDINARY) {
+            sink_play_rule(dialog, SINK_BODY, "") != PLAY_ORDINARY) {
             dialog->over = true;
             return false;
         }
@@ -335,78 +336,78 @@ static bool read_body(struct dialog *dialog, struct sink_body *body)
     return true;
 }
 
-static bool take_message(struct dialog *dialog)
+static bool sink_take_message(struct dialog *dialog)
 {
     if (dialog->message.size <= dialog->sink->options.size)
-        return answer(dialog, SINK_DOT, "", "250 2.0.0 Ok: taken\r\n");
-    put(dialog, "552 5.3.4 Error: message file too big\r\n");
+        return sink_answer(dialog, SINK_DOT, "", "250 2.0.0 Ok: taken\r\n");
+    sink_put(dialog, "552 5.3.4 Error: message file too big\r\n");
     return false;
 }
 
-static void do_data(struct dialog *dialog)
+static void sink_do_data(struct dialog *dialog)
 {
     struct sink_body body;
 
-    if (out_of_step(dialog))
+    if (sink_out_of_step(dialog))
         return;
     if (dialog->message.recipient_count == 0) {
-        put(dialog, dialog->in_mail ? "554 5.5.1 Error: no valid recipients\r\n"
-                                    : "503 5.5.1 Error: need RCPT command\r\n");
+        sink_put(dialog, dialog->in_mail ? "554 5.5.1 Error: no valid recipients\r\n"
+                                         : "503 5.5.1 Error: need RCPT command\r\n");
         return;
     }
-    if (!answer(dialog, SINK_DATA, "", "354 End data with <CR><LF>.<CR><LF>\r\n"))
+    if (!sink_answer(dialog, SINK_DATA, "", "354 End data with <CR><LF>.<CR><LF>\r\n"))
         return;
-    flush(dialog);
+    sink_flush(dialog);
     sink_body_begin(dialog->sink, &body);
-    bool whole = read_body(dialog, &body);
-    bool taken = whole && take_message(dialog);
+    bool whole = sink_read_body(dialog, &body);
+    bool taken = whole && sink_take_message(dialog);
     sink_body_end(&body, &dialog->message, taken);
     if (taken)
         sink_report(dialog->sink, &dialog->message, &body);
     dialog->over |= !whole;
-    forget_mail(dialog);
+    sink_forget_mail(dialog);
 }
 
-static void do_command(struct dialog *dialog, const struct command *command)
+static void sink_do_command(struct dialog *dialog, const struct command *command)
 {
     switch (command->verb) {
     case COMMAND_EHLO:
     case COMMAND_HELO:
-        do_hello(dialog, command);
+        sink_do_hello(dialog, command);
         break;
     case COMMAND_XCLIENT:
-        do_xclient(dialog, command);
+        sink_do_xclient(dialog, command);
         break;
     case COMMAND_STARTTLS:
-        do_starttls(dialog);
+        sink_do_starttls(dialog);
         break;
     case COMMAND_MAIL:
-        do_mail(dialog, command);
+        sink_do_mail(dialog, command);
         break;
     case COMMAND_RCPT:
-        do_rcpt(dialog, command);
+        sink_do_rcpt(dialog, command);
         break;
     case COMMAND_DATA:
-        do_data(dialog);
+        sink_do_data(dialog);
         break;
     case COMMAND_RSET:
-        forget_mail(dialog);
-        answer(dialog, SINK_RSET, "", "250 2.0.0 Ok\r\n");
+        sink_forget_mail(dialog);
+        sink_answer(dialog, SINK_RSET, "", "250 2.0.0 Ok\r\n");
         break;
     case COMMAND_NOOP:
-        put(dialog, "250 2.0.0 Ok\r\n");
+        sink_put(dialog, "250 2.0.0 Ok\r\n");
         break;
     case COMMAND_QUIT:
-        answer(dialog, SINK_QUIT, "", "221 2.0.0 Bye\r\n");
+        sink_answer(dialog, SINK_QUIT, "", "221 2.0.0 Bye\r\n");
         dialog->over = true;
         break;
     default:
-        put(dialog, "502 5.5.1 Error: command not implemented\r\n");
+        sink_put(dialog, "502 5.5.1 Error: command not implemented\r\n");
     }
 }
 
 /* Takes what belongs to the header and nothing more, in however many pieces it comes. */
-static enum proxy_result read_proxy_header(struct dialog *dialog, struct proxy_header *header)
+static enum proxy_result sink_read_proxy_header(struct dialog *dialog, struct proxy_header *header)
 {
     char all[PROXY_HEADER_MAX];
     enum proxy_result result = PROXY_MORE;
@@ -414,7 +415,7 @@ static enum proxy_result read_proxy_header(struct dialog *dialog, struct proxy_h
     const char *bytes;
 
     while ((result == PROXY_MORE || (result == PROXY_DONE && have < used)) &&
-           read_bytes(dialog, &bytes, &len) == IO_OK) {
+           sink_read_bytes(dialog, &bytes, &len) == IO_OK) {
         if (result == PROXY_MORE) {
             size_t kept = len < sizeof all - have ? len : sizeof all - have;
             memcpy(all + have, bytes, kept);
@@ -428,14 +429,14 @@ static enum proxy_result read_proxy_header(struct dialog *dialog, struct proxy_h
     return result;
 }
 
-static void expect_proxy_header(struct dialog *dialog)
+static void sink_expect_proxy_header(struct dialog *dialog)
 {
     struct proxy_header header;
 
-    if (read_proxy_header(dialog, &header) != PROXY_DONE) {
-        put(dialog, "421 4.3.2 No PROXY protocol header\r\n");
+    if (sink_read_proxy_header(dialog, &header) != PROXY_DONE) {
+        sink_put(dialog, "421 4.3.2 No PROXY protocol header\r\n");
         dialog->over = true;
-    } else if (!out_of_step(dialog) && !header.local) {
+    } else if (!sink_out_of_step(dialog) && !header.local) {
         dialog->message.proxied = true;
         dialog->message.proxy_source = header.source;
         dialog->message.proxy_destination = header.destination;
@@ -444,36 +445,36 @@ static void expect_proxy_header(struct dialog *dialog)
 
 /* Answers are sent when the client has nothing more waiting (RFC 2920 3.2). Without PIPELINING,
  * and after HELO, it may not have. */
-static void serve_line(struct dialog *dialog)
+static void sink_serve_line(struct dialog *dialog)
 {
     struct line line;
     struct command command;
 
     if (!stream_line_waiting(&dialog->stream))
-        flush(dialog);
+        sink_flush(dialog);
     enum io_result result = sink_read_line(dialog, &line);
-    bool may_pipeline = dialog->message.esmtp && offers(dialog, SINK_PIPELINING);
+    bool may_pipeline = dialog->message.esmtp && sink_offers(dialog, SINK_PIPELINING);
     if (result == IO_TOO_LONG)
-        put(dialog, "500 5.5.2 Error: line too long\r\n");
+        sink_put(dialog, "500 5.5.2 Error: line too long\r\n");
     else if (result != IO_OK)
         dialog->over = true;
-    else if (dialog->greeted && !may_pipeline && out_of_step(dialog))
+    else if (dialog->greeted && !may_pipeline && sink_out_of_step(dialog))
         return;
     else if (command_parse(&command, line.text, line.len) != COMMAND_OK)
-        put(dialog, "500 5.5.2 Error: bad syntax\r\n");
+        sink_put(dialog, "500 5.5.2 Error: bad syntax\r\n");
     else
-        do_command(dialog, &command);
+        sink_do_command(dialog, &command);
 }
 
 static void sink_converse(struct dialog *dialog)
 {
     if (dialog->sink->options.proxy)
-        expect_proxy_header(dialog);
-    if (!dialog->over && !answer(dialog, SINK_BANNER, "", "220 sink ESMTP\r\n"))
+        sink_expect_proxy_header(dialog);
+    if (!dialog->over && !sink_answer(dialog, SINK_BANNER, "", "220 sink ESMTP\r\n"))
         dialog->over = true;
     while (!dialog->over)
-        serve_line(dialog);
-    flush(dialog);
+        sink_serve_line(dialog);
+    sink_flush(dialog);
 }
 
 void sink_serve(struct sink *sink, int fd, const struct address *peer)

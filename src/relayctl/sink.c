@@ -35,7 +35,7 @@ static void sink_leave(struct sink *sink)
     }
 }
 
-static void *visit_main(void *argument)
+static void *sink_visit_main(void *argument)
 {
     struct visit visit = *(struct visit *)argument;
     free(argument);
@@ -45,7 +45,7 @@ static void *visit_main(void *argument)
 }
 
 /* Above the limit new connections wait in the backlog. */
-static void await_room(struct sink *sink)
+static void sink_await_room(struct sink *sink)
 {
     pthread_mutex_lock(&sink->lock);
     while (sink->connections >= sink->options.connections)
@@ -54,7 +54,7 @@ static void await_room(struct sink *sink)
     pthread_mutex_unlock(&sink->lock);
 }
 
-static void accept_one(struct sink *sink, int listener, const pthread_attr_t *detached)
+static void sink_accept_one(struct sink *sink, int listener, const pthread_attr_t *detached)
 {
     struct sockaddr_storage sockaddr;
     socklen_t len = sizeof sockaddr;
@@ -69,15 +69,15 @@ static void accept_one(struct sink *sink, int listener, const pthread_attr_t *de
     }
     *visit = (struct visit){.sink = sink, .fd = fd};
     address_from_sockaddr(&visit->peer, (struct sockaddr *)&sockaddr);
-    await_room(sink);
-    if (pthread_create(&thread, detached, visit_main, visit) != 0) {
+    sink_await_room(sink);
+    if (pthread_create(&thread, detached, sink_visit_main, visit) != 0) {
         close(fd);
         free(visit);
         sink_leave(sink);
     }
 }
 
-static int open_all(struct sink *sink, struct pollfd *fds)
+static int sink_open_all(struct sink *sink, struct pollfd *fds)
 {
     struct sink_options *options = &sink->options;
     struct error err;
@@ -116,7 +116,7 @@ static int sink_announce(const struct sink_options *options)
     return -1;
 }
 
-static int load_tls(struct sink *sink)
+static int sink_load_tls(struct sink *sink)
 {
     struct tls_pair pair = {sink->options.certificate, sink->options.key};
     struct tls_server_config config = {
@@ -135,14 +135,14 @@ static int load_tls(struct sink *sink)
 }
 
 /* Runs until it is ended by a signal or by options.count. */
-static int ctl_sink_serve(struct sink *sink)
+static int sink_loop(struct sink *sink)
 {
     struct pollfd fds[LISTENERS_MAX];
     pthread_attr_t detached;
 
-    if (load_tls(sink) != 0)
+    if (sink_load_tls(sink) != 0)
         return EX_CONFIG;
-    if (open_all(sink, fds) != 0 || sink_announce(&sink->options) != 0)
+    if (sink_open_all(sink, fds) != 0 || sink_announce(&sink->options) != 0)
         return EX_UNAVAILABLE;
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
@@ -151,7 +151,7 @@ static int ctl_sink_serve(struct sink *sink)
             return EX_OSERR;
         for (size_t i = 0; i < sink->options.listen_count; i++) {
             if (fds[i].revents != 0)
-                accept_one(sink, fds[i].fd, &detached);
+                sink_accept_one(sink, fds[i].fd, &detached);
         }
     }
 }
@@ -165,5 +165,5 @@ int sink_main(int argc, char **argv)
         return status;
     pthread_mutex_init(&sink.lock, NULL);
     pthread_cond_init(&sink.changed, NULL);
-    return ctl_sink_serve(&sink);
+    return sink_loop(&sink);
 }

@@ -79,7 +79,7 @@ __attribute__((format(printf, 2, 3))) static void status_row(const char *what, c
     printf("\n");
 }
 
-static unsigned long long whole(double value)
+static unsigned long long status_whole(double value)
 {
     return (unsigned long long)(value + 0.5);
 }
@@ -129,19 +129,19 @@ static void status_traffic(struct status *status, const struct stats *stats)
                         stats_program(stats->daemon));
     if (status->json)
         return;
-    status_row(_("clients"), _("%llu of %llu connected, %llu at work of %llu workers"), whole(open),
-               whole(stats_value(stats, COUNTER_OPEN_LIMIT, NULL)), whole(working),
-               whole(stats_value(stats, COUNTER_WORKERS, NULL)));
+    status_row(_("clients"), _("%llu of %llu connected, %llu at work of %llu workers"),
+               status_whole(open), status_whole(stats_value(stats, COUNTER_OPEN_LIMIT, NULL)),
+               status_whole(working), status_whole(stats_value(stats, COUNTER_WORKERS, NULL)));
     if (stats->daemon == COUNTERS_OUT)
         snprintf(stored, sizeof stored, _(", %llu stored"),
-                 whole(stats_today(stats, COUNTER_MESSAGES_STORED)));
+                 status_whole(stats_today(stats, COUNTER_MESSAGES_STORED)));
     status_row(_("today"),
                _("%llu delivered%s, %llu deferred, %llu refused, %llu broken off; %llu clients "
                  "turned away"),
-               whole(stats_today(stats, COUNTER_MESSAGES_DELIVERED)), stored,
-               whole(stats_today(stats, COUNTER_MESSAGES_DEFERRED)),
-               whole(stats_today(stats, COUNTER_MESSAGES_REFUSED)),
-               whole(stats_today(stats, COUNTER_MESSAGES_ABORTED)), whole(refused));
+               status_whole(stats_today(stats, COUNTER_MESSAGES_DELIVERED)), stored,
+               status_whole(stats_today(stats, COUNTER_MESSAGES_DEFERRED)),
+               status_whole(stats_today(stats, COUNTER_MESSAGES_REFUSED)),
+               status_whole(stats_today(stats, COUNTER_MESSAGES_ABORTED)), status_whole(refused));
 }
 
 /* "INDEX STATUS EPOCH MS NAME TEXT". */
@@ -169,9 +169,9 @@ static void status_backend(struct status *status, const struct stats *stats, con
                up                          ? _("up")
                : strcmp(word, "down") == 0 ? _("DOWN")
                                            : _("not tried yet"),
-               span, latency, whole(stats_value(stats, COUNTER_BACKEND_SESSIONS, index)),
-               whole(stats_value(stats, COUNTER_BACKEND_LIMIT, index)),
-               whole(stats_value(stats, COUNTER_BACKEND_SPARES, index)), reason);
+               span, latency, status_whole(stats_value(stats, COUNTER_BACKEND_SESSIONS, index)),
+               status_whole(stats_value(stats, COUNTER_BACKEND_LIMIT, index)),
+               status_whole(stats_value(stats, COUNTER_BACKEND_SPARES, index)), reason);
 }
 
 static void status_tunnel(struct status *status)
@@ -233,10 +233,10 @@ static void status_missed(struct status *status, const struct stats *stats)
         status_complain(status, STATUS_WARNING,
                         _("%llu messages that were asked to come back have not, the oldest for %s: "
                           "relayctl missed"),
-                        whole(pending), status_span((int64_t)oldest, span));
+                        status_whole(pending), status_span((int64_t)oldest, span));
     if (!status->json && pending > 0)
-        status_row(_("missed"), _("%llu asked to come back, the oldest %s ago"), whole(pending),
-                   status_span((int64_t)oldest, span));
+        status_row(_("missed"), _("%llu asked to come back, the oldest %s ago"),
+                   status_whole(pending), status_span((int64_t)oldest, span));
 }
 
 static void status_spool(struct status *status, const struct stats *stats)
@@ -259,8 +259,8 @@ static void status_spool(struct status *status, const struct stats *stats)
     if (status->json)
         return;
     if (messages > 0)
-        status_row(_("spool"), _("%llu messages, the oldest for %s; %.1f GB free"), whole(messages),
-                   status_span((int64_t)oldest, span), room / 1e9);
+        status_row(_("spool"), _("%llu messages, the oldest for %s; %.1f GB free"),
+                   status_whole(messages), status_span((int64_t)oldest, span), room / 1e9);
     else
         status_row(_("spool"), _("empty; %.1f GB free"), room / 1e9);
 }
@@ -280,7 +280,7 @@ static void status_deliveries(struct status *status, const struct stats *stats)
     if (status->json)
         return;
     status_row(_("deliveries"), _("today %llu sent, %llu put off (%.0f %%), %llu refused"),
-               whole(sent), whole(put_off), share, whole(bounced));
+               status_whole(sent), status_whole(put_off), share, status_whole(bounced));
     if (refusal != NULL && strchr(refusal, ' ') != NULL)
         status_row(_("last refusal"), _("%s ago: %s"),
                    status_span(status->now - strtoll(refusal, NULL, 10), span),

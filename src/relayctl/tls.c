@@ -86,14 +86,14 @@ static void tls_report(void *context, const char *text)
 }
 
 /* "KEY TEXT"; what comes at the end of the line is cut off. False at the end of the answer. */
-static bool ctl_tls_tls_read(FILE *answer, char line[LINE_MAX_OCTETS], char **text)
+static bool tls_read_field(FILE *answer, char line[LINE_MAX_OCTETS], char **text)
 {
     if (fgets(line, LINE_MAX_OCTETS, answer) == NULL)
         return false;
     line[strcspn(line, "\n")] = '\0';
     *text = strchr(line, ' ');
     if (*text == NULL)
-        return line[0] == '\0' && ctl_tls_tls_read(answer, line, text);
+        return line[0] == '\0' && tls_read_field(answer, line, text);
     *(*text)++ = '\0';
     return true;
 }
@@ -122,7 +122,7 @@ static void tls_show_text(FILE *answer)
 {
     char line[LINE_MAX_OCTETS], *text;
 
-    while (ctl_tls_tls_read(answer, line, &text)) {
+    while (tls_read_field(answer, line, &text)) {
         const struct tls_key *key = tls_find_key(line);
         if (key == NULL)
             continue;
@@ -154,7 +154,7 @@ static void tls_show_json(FILE *answer)
     bool has_hosts = false, has_members = false;
 
     printf("{");
-    while (ctl_tls_tls_read(answer, line, &text)) {
+    while (tls_read_field(answer, line, &text)) {
         const struct tls_key *key = tls_find_key(line);
         if (key == NULL)
             continue;
@@ -203,7 +203,7 @@ static void tls_show_failures(FILE *answer, bool json)
     unsigned long long number;
     bool is_open = false;
 
-    while (ctl_tls_tls_read(answer, line, &text)) {
+    while (tls_read_field(answer, line, &text)) {
         if (strcmp(line, "policy") == 0 &&
             sscanf(text, "%255s %31s %lld", policy.domain, policy.type, &policy.changed_s) == 3) {
             if (is_open)

@@ -51,7 +51,7 @@ void clients_free(struct clients *clients)
     free(clients);
 }
 
-static struct address range_of(const struct address *address, bool is_network)
+static struct address clients_range_of(const struct address *address, bool is_network)
 {
     return is_network ? address_site_network(address) : address_client_network(address);
 }
@@ -70,7 +70,7 @@ static struct node **clients_find(struct clients *clients, const struct address 
     return place;
 }
 
-static void drop(struct clients *clients, struct node **place)
+static void clients_drop(struct clients *clients, struct node **place)
 {
     struct node *node = *place;
     *place = node->next;
@@ -78,28 +78,29 @@ static void drop(struct clients *clients, struct node **place)
     free(node);
 }
 
-static bool is_over(const struct node *node, int64_t now_ms)
+static bool clients_is_over(const struct node *node, int64_t now_ms)
 {
     return node->connections == 0 && node->rate_due_us <= now_ms * 1000 &&
            node->log_due_ms <= now_ms;
 }
 
 /* Nodes that have nothing more to say go, a bucket at each new connection. */
-static void sweep(struct clients *clients, int64_t now_ms)
+static void clients_sweep(struct clients *clients, int64_t now_ms)
 {
     clients->swept = (clients->swept + 1) % BUCKETS;
     struct node **place = &clients->buckets[clients->swept];
     while (*place != NULL) {
-        if (is_over(*place, now_ms))
-            drop(clients, place);
+        if (clients_is_over(*place, now_ms))
+            clients_drop(clients, place);
         else
             place = &(*place)->next;
     }
 }
 
-static struct node *get(struct clients *clients, const struct address *address, bool is_network)
+static struct node *clients_get(struct clients *clients, const struct address *address,
+                                bool is_network)
 {
-    struct address range = range_of(address, is_network);
+    struct address range = clients_range_of(address, is_network);
     struct node **place = clients_find(clients, &range, is_network);
 
     if (*place != NULL || clients->count >= CLIENTS_NODES_MAX)
@@ -113,21 +114,22 @@ static struct node *get(struct clients *clients, const struct address *address, 
     return *place;
 }
 
-static int64_t later(int64_t a, int64_t b)
+static int64_t clients_later(int64_t a, int64_t b)
 {
     return a > b ? a : b;
 }
 
-static bool exceeds_rate(const struct node *node, unsigned rate, int64_t now_us)
+static bool clients_exceeds_rate(const struct node *node, unsigned rate, int64_t now_us)
 {
-    return rate > 0 && later(node->rate_due_us, now_us) + MINUTE_US / rate - now_us > MINUTE_US;
+    return rate > 0 &&
+           clients_later(node->rate_due_us, now_us) + MINUTE_US / rate - now_us > MINUTE_US;
 }
 
-static void count(struct node *node, unsigned rate, int64_t now_us)
+static void clients_count(struct node *node, unsigned rate, int64_t now_us)
 {
     node->connections++;
     if (rate > 0)
-        node->rate_due_us = later(node->rate_due_us, now_us) + MINUTE_US / rate;
+        node->rate_due_us = clients_later(node->rate_due_us, now_us) + MINUTE_US / rate;
 }
 
 enum clients_result clients_enter(struct clients *clients, const struct address *address,
@@ -136,21 +138,22 @@ enum clients_result clients_enter(struct clients *clients, const struct address 
     int64_t now_us = now_ms * 1000;
     enum clients_result result = CLIENTS_OK;
 
-    sweep(clients, now_ms);
-    struct node *client = get(clients, address, false), *network = get(clients, address, true);
+    clients_sweep(clients, now_ms);
+    struct node *client = clients_get(clients, address, false),
+                *network = clients_get(clients, address, true);
     if (client == NULL || network == NULL)
         return CLIENTS_NO_MEMORY;
     if (limits->connections > 0 && client->connections >= limits->connections)
         result = CLIENTS_CONNECTIONS;
     else if (limits->network_connections > 0 && network->connections >= limits->network_connections)
         result = CLIENTS_NETWORK_CONNECTIONS;
-    else if (exceeds_rate(client, limits->rate, now_us))
+    else if (clients_exceeds_rate(client, limits->rate, now_us))
         result = CLIENTS_RATE;
-    else if (exceeds_rate(network, limits->network_rate, now_us))
+    else if (clients_exceeds_rate(network, limits->network_rate, now_us))
         result = CLIENTS_NETWORK_RATE;
     if (result == CLIENTS_OK) {
-        count(client, limits->rate, now_us);
-        count(network, limits->network_rate, now_us);
+        clients_count(client, limits->rate, now_us);
+        clients_count(network, limits->network_rate, now_us);
     } else {
         client->refused++;
     }
@@ -160,20 +163,20 @@ enum clients_result clients_enter(struct clients *clients, const struct address 
 void clients_leave(struct clients *clients, const struct address *address)
 {
     for (int is_network = 0; is_network < 2; is_network++) {
-        struct address range = range_of(address, is_network != 0);
+        struct address range = clients_range_of(address, is_network != 0);
         struct node **place = clients_find(clients, &range, is_network != 0);
         if (*place == NULL)
             continue;
         (*place)->connections--;
-        if (is_over(*place, 0))
-            drop(clients, place);
+        if (clients_is_over(*place, 0))
+            clients_drop(clients, place);
     }
 }
 
 unsigned clients_refusals_to_log(struct clients *clients, const struct address *address,
                                  int64_t now_ms, int64_t interval_ms)
 {
-    struct address range = range_of(address, false);
+    struct address range = clients_range_of(address, false);
     struct node *client = *clients_find(clients, &range, false);
 
     if (client == NULL || client->log_due_ms > now_ms)

@@ -76,8 +76,8 @@ int control_flush(struct control_client *client)
     return client->failed ? -1 : 0;
 }
 
-__attribute__((format(printf, 2, 0))) static int put(struct control_client *client,
-                                                     const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static int control_put(struct control_client *client,
+                                                             const char *format, va_list arguments)
 {
     char text[CONTROL_REQUEST_MAX];
     int len = vsnprintf(text, sizeof text, format, arguments);
@@ -90,7 +90,7 @@ int control_printf(struct control_client *client, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    int result = put(client, format, arguments);
+    int result = control_put(client, format, arguments);
     va_end(arguments);
     return result;
 }
@@ -100,7 +100,7 @@ int control_ok(struct control_client *client, const char *format, ...)
     va_list arguments;
     va_start(arguments, format);
     control_printf(client, format[0] != '\0' ? "ok " : "ok");
-    put(client, format, arguments);
+    control_put(client, format, arguments);
     va_end(arguments);
     return control_printf(client, "\n");
 }
@@ -111,14 +111,14 @@ int control_error(struct control_client *client, const char *format, ...)
     va_start(arguments, format);
     client->refused = true;
     control_printf(client, "error ");
-    put(client, format, arguments);
+    control_put(client, format, arguments);
     va_end(arguments);
     return control_printf(client, "\n");
 }
 
 /* One connection. */
 
-static void log_request(const struct control_client *client, const char *request)
+static void control_log_request(const struct control_client *client, const char *request)
 {
     struct log_line line;
     /* This one comes every few seconds, and changes nothing. */
@@ -129,13 +129,13 @@ static void log_request(const struct control_client *client, const char *request
     log_end(&line);
 }
 
-static void handle(struct control_client *client, char *request)
+static void control_handle(struct control_client *client, char *request)
 {
     const char *words[CONTROL_WORDS_MAX + 1];
     char *rest = NULL;
     size_t count = 0;
 
-    log_request(client, request);
+    control_log_request(client, request);
     for (char *word = strtok_r(request, " ", &rest); word != NULL;
          word = strtok_r(NULL, " ", &rest)) {
         if (count == CONTROL_WORDS_MAX) {
@@ -162,7 +162,7 @@ static void control_serve(struct control_client *client)
         control_error(client, "not a request");
     } else if (result == IO_OK) {
         snprintf(request, sizeof request, "%.*s", (int)line.len, line.text);
-        handle(client, request);
+        control_handle(client, request);
     } else {
         return;
     }
@@ -172,7 +172,7 @@ static void control_serve(struct control_client *client)
         stream_flush(&client->stream, deadline_in_ms(ANSWER_TIMEOUT_MS));
 }
 
-static void *run_client(void *context)
+static void *control_run_client(void *context)
 {
     struct control_client *client = context;
     struct stream_buffers buffers;
@@ -191,7 +191,7 @@ static void *run_client(void *context)
 
 /* Who is there. */
 
-static bool is_member(int fd, gid_t group)
+static bool control_is_member(int fd, gid_t group)
 {
     gid_t groups[GROUPS_MAX];
     socklen_t size = sizeof groups;
@@ -204,7 +204,7 @@ static bool is_member(int fd, gid_t group)
     return false;
 }
 
-static bool may_ask(int fd, long *uid)
+static bool control_may_ask(int fd, long *uid)
 {
     struct ucred peer;
     socklen_t size = sizeof peer;
@@ -212,7 +212,7 @@ static bool may_ask(int fd, long *uid)
         return false;
     *uid = (long)peer.uid;
     return peer.uid == 0 || peer.uid == geteuid() || peer.gid == getegid() ||
-           is_member(fd, getegid());
+           control_is_member(fd, getegid());
 }
 
 static void control_refuse(int fd, const char *text)
@@ -222,27 +222,27 @@ static void control_refuse(int fd, const char *text)
     close(fd);
 }
 
-static void reap(struct control_client *client)
+static void control_reap(struct control_client *client)
 {
     pthread_join(client->thread, NULL);
     close(client->fd);
     atomic_store(&client->used, false);
 }
 
-static struct control_client *find_place(struct control *control)
+static struct control_client *control_find_place(struct control *control)
 {
     struct control_client *place = NULL;
     for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
         struct control_client *client = &control->clients[i];
         if (atomic_load(&client->used) && atomic_load(&client->done))
-            reap(client);
+            control_reap(client);
         if (!atomic_load(&client->used))
             place = client;
     }
     return place;
 }
 
-static int start_thread(pthread_t *thread, void *(*run)(void *), void *context)
+static int control_start_thread(pthread_t *thread, void *(*run)(void *), void *context)
 {
     pthread_attr_t attributes;
     sigset_t all, before;
@@ -257,12 +257,12 @@ static int start_thread(pthread_t *thread, void *(*run)(void *), void *context)
     return result;
 }
 
-static void admit(struct control *control, int fd)
+static void control_admit(struct control *control, int fd)
 {
-    struct control_client *client = find_place(control);
+    struct control_client *client = control_find_place(control);
     long uid = -1;
 
-    if (!may_ask(fd, &uid)) {
+    if (!control_may_ask(fd, &uid)) {
         control_refuse(fd, "error only root, the daemon's user and its group may ask\n");
         return;
     }
@@ -275,13 +275,13 @@ static void admit(struct control *control, int fd)
     client->uid = uid;
     client->failed = client->refused = false;
     atomic_store(&client->done, false);
-    if (start_thread(&client->thread, run_client, client) != 0)
+    if (control_start_thread(&client->thread, control_run_client, client) != 0)
         control_refuse(fd, "error no thread to be had, try again\n");
     else
         atomic_store(&client->used, true);
 }
 
-static void *run(void *context)
+static void *control_run(void *context)
 {
     struct control *control = context;
     struct pollfd fds[] = {{.fd = control->fd, .events = POLLIN},
@@ -292,7 +292,7 @@ static void *run(void *context)
             break;
         int fd = fds[0].revents != 0 ? accept4(control->fd, NULL, NULL, SOCK_CLOEXEC) : -1;
         if (fd >= 0)
-            admit(control, fd);
+            control_admit(control, fd);
         else if (fds[0].revents != 0 && errno != EAGAIN && errno != ECONNABORTED)
             poll(&fds[1], 1, 100); /* no descriptors left: not again at once */
     }
@@ -308,7 +308,7 @@ static int control_fail(struct error *err, const char *path)
 }
 
 /* A socket that nobody listens on is a rest of a daemon that was killed. */
-static int clear_path(const struct sockaddr_un *address, struct error *err)
+static int control_clear_path(const struct sockaddr_un *address, struct error *err)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
@@ -328,12 +328,12 @@ static int clear_path(const struct sockaddr_un *address, struct error *err)
     return 0;
 }
 
-static int open_socket(struct control *control, struct error *err)
+static int control_open_socket(struct control *control, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     memcpy(address.sun_path, control->path, sizeof address.sun_path);
-    if (clear_path(&address, err) != 0)
+    if (control_clear_path(&address, err) != 0)
         return -1;
     control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (control->fd < 0 ||
@@ -343,7 +343,7 @@ static int open_socket(struct control *control, struct error *err)
     return 0;
 }
 
-static void free_control(struct control *control)
+static void control_free_control(struct control *control)
 {
     if (control->fd >= 0)
         close(control->fd);
@@ -369,14 +369,14 @@ struct control *control_start(const char *folder, const char *program, control_h
         error_set(err, _("%s: the name is too long for a socket"), folder);
     } else if (control->stop_fd < 0) {
         control_fail(err, "eventfd");
-    } else if (open_socket(control, err) == 0) {
-        errno = start_thread(&control->thread, run, control);
+    } else if (control_open_socket(control, err) == 0) {
+        errno = control_start_thread(&control->thread, control_run, control);
         if (errno == 0)
             return control;
         error_set(err, _("cannot start a thread: %s"), strerror(errno));
         unlink(control->path);
     }
-    free_control(control);
+    control_free_control(control);
     return NULL;
 }
 
@@ -395,7 +395,7 @@ void control_stop(struct control *control)
         if (!atomic_load(&client->used))
             continue;
         shutdown(client->fd, SHUT_RDWR);
-        reap(client);
+        control_reap(client);
     }
-    free_control(control);
+    control_free_control(control);
 }

@@ -39,7 +39,7 @@ static const struct config_tls *daemon_tls_settings(const struct daemon *daemon,
     return config_tls_of(config, daemon->program->part);
 }
 
-static int load(struct daemon *daemon, struct error *err)
+static int daemon_load(struct daemon *daemon, struct error *err)
 {
     daemon->config = config_load_for(daemon->file, daemon->program->part, daemon_report, NULL);
     if (daemon->config == NULL)
@@ -57,7 +57,7 @@ static int load(struct daemon *daemon, struct error *err)
 }
 
 /* Nobody is listened to yet. */
-static int bind_listeners(struct daemon *daemon, struct error *err)
+static int daemon_bind_listeners(struct daemon *daemon, struct error *err)
 {
     struct daemon_shape shape;
     int inherited[LISTENERS_MAX];
@@ -84,7 +84,7 @@ static int bind_listeners(struct daemon *daemon, struct error *err)
     return EX_OK;
 }
 
-static int listen_to_all(const struct daemon *daemon, struct error *err)
+static int daemon_listen_to_all(const struct daemon *daemon, struct error *err)
 {
     for (size_t i = 0; i < daemon->listener_count; i++) {
         const struct gate_listener *listener = &daemon->listeners[i];
@@ -94,7 +94,7 @@ static int listen_to_all(const struct daemon *daemon, struct error *err)
     return 0;
 }
 
-static void raise_descriptor_limit(const struct daemon_shape *shape)
+static void daemon_raise_descriptor_limit(const struct daemon_shape *shape)
 {
     struct rlimit limit;
     rlim_t wanted = 2 * (rlim_t)shape->connections + shape->workers + RESOLVER_DESCRIPTORS_MAX +
@@ -111,7 +111,7 @@ static void raise_descriptor_limit(const struct daemon_shape *shape)
                   (unsigned long long)limit.rlim_max, (unsigned long long)wanted);
 }
 
-static int open_signals(struct daemon *daemon, struct error *err)
+static int daemon_open_signals(struct daemon *daemon, struct error *err)
 {
     sigset_t set;
     sigemptyset(&set);
@@ -127,7 +127,7 @@ static int open_signals(struct daemon *daemon, struct error *err)
     return EX_UNAVAILABLE;
 }
 
-static void *gate_main(void *argument)
+static void *daemon_gate_main(void *argument)
 {
     struct daemon *daemon = argument;
     uint64_t one = 1;
@@ -137,7 +137,7 @@ static void *gate_main(void *argument)
     return NULL;
 }
 
-static int start_gate(struct daemon *daemon, struct error *err)
+static int daemon_start_gate(struct daemon *daemon, struct error *err)
 {
     struct daemon_shape shape;
     struct service *service =
@@ -146,7 +146,7 @@ static int start_gate(struct daemon *daemon, struct error *err)
     if (service == NULL)
         return EX_UNAVAILABLE;
     daemon->program->shape(daemon->config, &shape);
-    raise_descriptor_limit(&shape);
+    daemon_raise_descriptor_limit(&shape);
     daemon->gate = gate_new(daemon->listeners, daemon->listener_count, service, shape.workers,
                             shape.queue, err);
     service_unref(service);
@@ -154,8 +154,8 @@ static int start_gate(struct daemon *daemon, struct error *err)
         return EX_UNAVAILABLE;
     daemon->gate_ended_fd = eventfd(0, EFD_CLOEXEC);
     int result = daemon->gate_ended_fd < 0 ? errno : 0;
-    if (result == 0 && listen_to_all(daemon, err) == 0) {
-        result = pthread_create(&daemon->gate_thread, NULL, gate_main, daemon);
+    if (result == 0 && daemon_listen_to_all(daemon, err) == 0) {
+        result = pthread_create(&daemon->gate_thread, NULL, daemon_gate_main, daemon);
         if (result == 0)
             return EX_OK;
     }
@@ -170,7 +170,7 @@ static int start_gate(struct daemon *daemon, struct error *err)
  * without having taken a client. */
 static int daemon_start(struct daemon *daemon, struct error *err)
 {
-    int status = open_signals(daemon, err);
+    int status = daemon_open_signals(daemon, err);
 
     daemon->counters = calloc(1, sizeof *daemon->counters);
     if (daemon->counters == NULL) {
@@ -178,17 +178,17 @@ static int daemon_start(struct daemon *daemon, struct error *err)
         return EX_UNAVAILABLE;
     }
     if (status == EX_OK)
-        status = bind_listeners(daemon, err);
+        status = daemon_bind_listeners(daemon, err);
     if (status == EX_OK && privileges_drop(daemon->config->user, daemon->config->group, err) != 0)
         status = EX_CONFIG;
     if (status == EX_OK) {
         daemon->shared = daemon->program->start(daemon->config, daemon->counters, err);
         status = daemon->shared != NULL ? EX_OK : EX_UNAVAILABLE;
     }
-    return status == EX_OK ? start_gate(daemon, err) : status;
+    return status == EX_OK ? daemon_start_gate(daemon, err) : status;
 }
 
-static void log_start(const struct daemon *daemon)
+static void daemon_log_start(const struct daemon *daemon)
 {
     struct daemon_shape shape;
     struct log_line line;
@@ -216,7 +216,7 @@ static int daemon_serve(struct daemon *daemon, struct config *config, struct tls
     return 0;
 }
 
-static void log_restart(void *context, const char *option)
+static void daemon_log_restart(void *context, const char *option)
 {
     struct log_line line;
     (void)context;
@@ -226,7 +226,7 @@ static void log_restart(void *context, const char *option)
     log_end(&line);
 }
 
-static void log_config_error(void *context, const char *text)
+static void daemon_log_config_error(void *context, const char *text)
 {
     struct log_line line;
     (void)context;
@@ -235,7 +235,7 @@ static void log_config_error(void *context, const char *text)
     log_end(&line);
 }
 
-static void log_config_warning(void *context, const char *text)
+static void daemon_log_config_warning(void *context, const char *text)
 {
     struct log_line line;
     (void)context;
@@ -245,7 +245,7 @@ static void log_config_warning(void *context, const char *text)
 }
 
 /* Takes over both references. */
-static void adopt(struct daemon *daemon, struct config *config, struct tls_server *tls)
+static void daemon_adopt(struct daemon *daemon, struct config *config, struct tls_server *tls)
 {
     struct config *old_config = daemon->config;
     struct tls_server *old_tls = daemon->tls;
@@ -261,33 +261,34 @@ static void adopt(struct daemon *daemon, struct config *config, struct tls_serve
     expiry_look(&daemon->expiry, tls, (long long)time(NULL));
 }
 
-static void reload(struct daemon *daemon)
+static void daemon_reload(struct daemon *daemon)
 {
     struct error err = {""};
     struct tls_server *tls = NULL;
     struct config *config =
-        config_load_for(daemon->file, daemon->program->part, log_config_error, NULL);
+        config_load_for(daemon->file, daemon->program->part, daemon_log_config_error, NULL);
 
     if (config != NULL &&
         daemon_load_tls(daemon_tls_settings(daemon, config), daemon->tickets, &tls, &err) == 0 &&
         daemon_serve(daemon, config, tls, &err) == 0) {
         log_set_level((enum log_level)config->log_level);
-        config_report_restarts(daemon->first, config, daemon->program->part, log_restart, NULL);
-        adopt(daemon, config, tls);
+        config_report_restarts(daemon->first, config, daemon->program->part, daemon_log_restart,
+                               NULL);
+        daemon_adopt(daemon, config, tls);
         log_write(LOG_LEVEL_NOTICE, "event=reload status=done");
         daemon_note_reload(daemon, true);
         return;
     }
     daemon_note_reload(daemon, false);
     if (err.text[0] != '\0')
-        log_config_error(NULL, err.text);
+        daemon_log_config_error(NULL, err.text);
     log_write(LOG_LEVEL_ERROR, "event=reload status=failed effect=\"the old configuration stays "
                                "in force\"");
     tls_server_unref(tls);
     config_unref(config);
 }
 
-static void reload_by_signal(struct daemon *daemon)
+static void daemon_reload_by_signal(struct daemon *daemon)
 {
     char state[64];
     struct timespec now;
@@ -295,12 +296,12 @@ static void reload_by_signal(struct daemon *daemon)
     snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%lld",
              (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
     sdnotify_send(state);
-    reload(daemon);
+    daemon_reload(daemon);
     sdnotify_send("READY=1");
 }
 
 /* Said once for each state of the files. */
-static void certificates_failed(struct daemon *daemon, const struct error *err)
+static void daemon_certificates_failed(struct daemon *daemon, const struct error *err)
 {
     struct log_line line;
     if (daemon->tls_failed)
@@ -313,7 +314,7 @@ static void certificates_failed(struct daemon *daemon, const struct error *err)
 }
 
 /* A renewal writes several files: as long as they do not fit each other, the old ones serve. */
-static void reread_certificates(struct daemon *daemon)
+static void daemon_reread_certificates(struct daemon *daemon)
 {
     struct error err;
     struct tls_server *tls;
@@ -322,20 +323,20 @@ static void reread_certificates(struct daemon *daemon)
         return;
     if (daemon_load_tls(daemon_tls_settings(daemon, daemon->config), daemon->tickets, &tls, &err) !=
         0) {
-        certificates_failed(daemon, &err);
+        daemon_certificates_failed(daemon, &err);
         return;
     }
     if (daemon_serve(daemon, daemon->config, tls, &err) != 0) {
-        certificates_failed(daemon, &err);
+        daemon_certificates_failed(daemon, &err);
         tls_server_unref(tls);
         return;
     }
-    adopt(daemon, config_ref(daemon->config), tls);
+    daemon_adopt(daemon, config_ref(daemon->config), tls);
     log_write(LOG_LEVEL_NOTICE, "event=certificates status=reread");
 }
 
 /* One line for `systemctl status`, sent when the numbers have changed. */
-static void tell_status(struct daemon *daemon)
+static void daemon_tell_status(struct daemon *daemon)
 {
     struct gate_counts counts = gate_counts(daemon->gate);
     char status[sizeof daemon->status];
@@ -357,14 +358,14 @@ static void tell_status(struct daemon *daemon)
 
 /* What systemd wants to hear regularly, to the end of the drain: not that this thread is well, but that
  * clients are served. */
-static void tell_alive(struct daemon *daemon)
+static void daemon_tell_alive(struct daemon *daemon)
 {
     if (sdnotify_watchdog_ms() > 0 && gate_is_alive(daemon->gate))
         sdnotify_send("WATCHDOG=1");
-    tell_status(daemon);
+    daemon_tell_status(daemon);
 }
 
-static int tick_ms(void)
+static int daemon_tick_ms(void)
 {
     int64_t watchdog_ms = sdnotify_watchdog_ms();
     return watchdog_ms > 0 && watchdog_ms < WATCH_INTERVAL_MS ? (int)watchdog_ms
@@ -372,9 +373,9 @@ static int tick_ms(void)
 }
 
 /* Until a signal asks for the end. */
-static void watch(struct daemon *daemon)
+static void daemon_watch(struct daemon *daemon)
 {
-    int wait_ms = tick_ms();
+    int wait_ms = daemon_tick_ms();
     for (;;) {
         struct pollfd poll_fd = {.fd = daemon->signal_fd, .events = POLLIN};
         struct signalfd_siginfo info;
@@ -382,26 +383,26 @@ static void watch(struct daemon *daemon)
         while (read(daemon->signal_fd, &info, sizeof info) == sizeof info) {
             if (info.ssi_signo != SIGHUP)
                 return;
-            reload_by_signal(daemon);
+            daemon_reload_by_signal(daemon);
         }
-        reread_certificates(daemon);
+        daemon_reread_certificates(daemon);
         expiry_look(&daemon->expiry, daemon->tls, (long long)time(NULL));
         daemon_begin_day(daemon);
-        tell_alive(daemon);
+        daemon_tell_alive(daemon);
     }
 }
 
-static void join_gate(struct daemon *daemon)
+static void daemon_join_gate(struct daemon *daemon)
 {
     struct pollfd poll_fd = {.fd = daemon->gate_ended_fd, .events = POLLIN};
-    int wait_ms = tick_ms();
+    int wait_ms = daemon_tick_ms();
     do {
-        tell_alive(daemon);
+        daemon_tell_alive(daemon);
     } while (poll(&poll_fd, 1, wait_ms) == 0);
     pthread_join(daemon->gate_thread, NULL);
 }
 
-static void log_stop(const struct daemon *daemon)
+static void daemon_log_stop(const struct daemon *daemon)
 {
     struct gate_counts counts = gate_counts(daemon->gate);
     struct log_line line;
@@ -421,7 +422,7 @@ static void log_stop(const struct daemon *daemon)
 }
 
 /* systemd must not lose patience before the drain is over, however long an operator made it. */
-static void tell_stopping(int64_t drain_ms)
+static void daemon_tell_stopping(int64_t drain_ms)
 {
     char state[64];
     sdnotify_send("STOPPING=1");
@@ -435,14 +436,14 @@ static void daemon_finish(struct daemon *daemon)
 {
     struct daemon_shape shape;
     daemon->program->shape(daemon->config, &shape);
-    tell_stopping(shape.drain_ms);
+    daemon_tell_stopping(shape.drain_ms);
     if (daemon->program->stopping != NULL)
         daemon->program->stopping(daemon->shared, shape.drain_ms);
     gate_drain(daemon->gate, shape.drain_ms);
-    join_gate(daemon);
+    daemon_join_gate(daemon);
     control_stop(daemon->control);
     daemon->control = NULL;
-    log_stop(daemon);
+    daemon_log_stop(daemon);
     if (gate_counts(daemon->gate).working > 0) {
         /* Workers that still wait for the backend cannot be joined in time. What they carry has
          * not been acknowledged, so nothing is lost by leaving. */
@@ -452,7 +453,7 @@ static void daemon_finish(struct daemon *daemon)
     gate_free(daemon->gate);
 }
 
-static void clean_up(struct daemon *daemon)
+static void daemon_clean_up(struct daemon *daemon)
 {
     if (daemon->shared != NULL)
         daemon->program->stop(daemon->shared);
@@ -470,13 +471,13 @@ static void clean_up(struct daemon *daemon)
         close(daemon->gate_ended_fd);
 }
 
-static int act(struct daemon *daemon, enum daemon_action action)
+static int daemon_act(struct daemon *daemon, enum daemon_action action)
 {
     struct error err = {""};
-    int status = load(daemon, &err);
+    int status = daemon_load(daemon, &err);
 
     if (status == EX_OK && action != DAEMON_PRINT &&
-        !config_warn(daemon->config, log_config_warning, NULL) && action == DAEMON_CHECK)
+        !config_warn(daemon->config, daemon_log_config_warning, NULL) && action == DAEMON_CHECK)
         status = EX_CONFIG;
     if (status == EX_OK && action == DAEMON_CHECK)
         printf(_("%s: the configuration is valid\n"), daemon->file);
@@ -488,12 +489,12 @@ static int act(struct daemon *daemon, enum daemon_action action)
         log_write(LOG_LEVEL_ERROR, "%s: %s", daemon->program->name, err.text);
     if (status == EX_OK && action == DAEMON_RUN) {
         daemon_start_control(daemon);
-        log_start(daemon);
+        daemon_log_start(daemon);
         sdnotify_send("READY=1");
-        watch(daemon);
+        daemon_watch(daemon);
         daemon_finish(daemon);
     }
-    clean_up(daemon);
+    daemon_clean_up(daemon);
     return status;
 }
 
@@ -510,5 +511,5 @@ int daemon_main(const struct daemon_program *program, int argc, char **argv)
     if (options.action == DAEMON_USAGE)
         return EX_USAGE;
     daemon.file = options.file;
-    return act(&daemon, options.action);
+    return daemon_act(&daemon, options.action);
 }

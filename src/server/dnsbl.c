@@ -83,16 +83,16 @@ void dnsbl_unref(struct dnsbl *dnsbl)
 
 /* 127.255.255.0/24 by agreement; 127.0.0.1 from lists that have no other way (RFC 5782 2.1: no
  * list means an entry by it). */
-static bool is_refusal(const uint8_t answer[4])
+static bool dnsbl_is_refusal(const uint8_t answer[4])
 {
     static const uint8_t not_an_entry[4] = {127, 0, 0, 1};
     return (answer[0] == 127 && answer[1] == 255 && answer[2] == 255) ||
            memcmp(answer, not_an_entry, sizeof not_an_entry) == 0;
 }
 
-static const char *odd_answer_hint(const uint8_t answer[4])
+static const char *dnsbl_odd_answer_hint(const uint8_t answer[4])
 {
-    if (!is_refusal(answer))
+    if (!dnsbl_is_refusal(answer))
         return "no blocklist answers that: the zone was given up, or the name servers make answers "
                "up; take the zone out, or use other name servers";
     if (answer[3] == 252)
@@ -101,7 +101,7 @@ static const char *odd_answer_hint(const uint8_t answer[4])
            "shared one, or register with it; until then it counts for nothing";
 }
 
-static void log_odd(struct dnsbl *dnsbl, size_t zone, const struct address *answer)
+static void dnsbl_log_odd(struct dnsbl *dnsbl, size_t zone, const struct address *answer)
 {
     int64_t now = deadline_now_ms(), before = atomic_load(&dnsbl->logged_ms[zone]);
     char text[ADDRESS_TEXT_MAX];
@@ -113,12 +113,12 @@ static void log_odd(struct dnsbl *dnsbl, size_t zone, const struct address *answ
     log_begin(&line, LOG_LEVEL_ERROR, "event=dnsbl-unusable");
     log_str(&line, "zone", dnsbl->zones[zone].name);
     log_str(&line, "answer", address_format_ip(answer, text));
-    log_str(&line, "hint", odd_answer_hint(answer->ip));
+    log_str(&line, "hint", dnsbl_odd_answer_hint(answer->ip));
     log_end(&line);
 }
 
-static void add_hit(struct dnsbl_check *check, const struct dnsbl_zone *zone,
-                    const struct address *answer)
+static void dnsbl_add_hit(struct dnsbl_check *check, const struct dnsbl_zone *zone,
+                          const struct address *answer)
 {
     struct dnsbl_verdict *verdict = &check->verdict;
     char ip[ADDRESS_TEXT_MAX], text[DNS_NAME_MAX + ADDRESS_TEXT_MAX + 16];
@@ -136,8 +136,8 @@ static void add_hit(struct dnsbl_check *check, const struct dnsbl_zone *zone,
 }
 
 /* One zone of the configuration and the answer to its name: the first address that fits counts. */
-static void score_zone(struct dnsbl_check *check, size_t index,
-                       const struct resolver_answer *answer)
+static void dnsbl_score_zone(struct dnsbl_check *check, size_t index,
+                             const struct resolver_answer *answer)
 {
     const struct dnsbl_zone *zone = &check->dnsbl->zones[index];
     struct address address;
@@ -146,16 +146,16 @@ static void score_zone(struct dnsbl_check *check, size_t index,
         if (dns_address_read((const uint8_t *)answer->data[i], (size_t)answer->lengths[i],
                              &address) != 0)
             continue;
-        if (address.family != AF_INET || address.ip[0] != 127 || is_refusal(address.ip)) {
-            log_odd(check->dnsbl, index, &address);
+        if (address.family != AF_INET || address.ip[0] != 127 || dnsbl_is_refusal(address.ip)) {
+            dnsbl_log_odd(check->dnsbl, index, &address);
         } else if (dnsbl_fits(zone, address.ip)) {
-            add_hit(check, zone, &address);
+            dnsbl_add_hit(check, zone, &address);
             return;
         }
     }
 }
 
-static bool same_zone(const struct dnsbl *dnsbl, size_t a, size_t b)
+static bool dnsbl_same_zone(const struct dnsbl *dnsbl, size_t a, size_t b)
 {
     return dns_name_equal(dnsbl->zones[a].name, dnsbl->zones[b].name);
 }
@@ -181,8 +181,8 @@ static void dnsbl_take_answer(void *context, struct resolver_answer *answer)
     if (answer->result == RESOLVER_TEMPORARY)
         check->verdict.unanswered++;
     for (size_t i = question->zone; answer->count > 0 && i < check->dnsbl->count; i++) {
-        if (same_zone(check->dnsbl, question->zone, i))
-            score_zone(check, i, answer);
+        if (dnsbl_same_zone(check->dnsbl, question->zone, i))
+            dnsbl_score_zone(check, i, answer);
     }
     /* With the lock held, so that dnsbl_end() can promise that it is over. */
     if (--check->open == 0 && check->callback != NULL) {
@@ -195,10 +195,10 @@ static void dnsbl_take_answer(void *context, struct resolver_answer *answer)
 
 /* Asking. */
 
-static bool asked_before(const struct dnsbl *dnsbl, size_t zone)
+static bool dnsbl_asked_before(const struct dnsbl *dnsbl, size_t zone)
 {
     for (size_t i = 0; i < zone; i++) {
-        if (same_zone(dnsbl, i, zone))
+        if (dnsbl_same_zone(dnsbl, i, zone))
             return true;
     }
     return false;
@@ -212,7 +212,7 @@ static void dnsbl_ask_all(struct dnsbl_check *check, struct resolver *resolver,
     char name[DNS_NAME_MAX];
 
     for (size_t i = 0; i < check->dnsbl->count; i++) {
-        if (asked_before(check->dnsbl, i))
+        if (dnsbl_asked_before(check->dnsbl, i))
             continue;
         check->questions[i] = (struct question){check, i};
         if (dns_name_of_address(client, check->dnsbl->zones[i].name, name) == 0 &&

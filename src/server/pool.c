@@ -94,7 +94,7 @@ static struct pool_job *pool_take_job(struct worker *worker)
     return must_wait ? pool_wait_for_job(worker) : job;
 }
 
-static void *worker_main(void *argument)
+static void *pool_worker_main(void *argument)
 {
     struct worker *worker = argument;
     struct pool_job *job;
@@ -104,7 +104,7 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-static int start_worker(struct pool *pool, struct error *err)
+static int pool_start_worker(struct pool *pool, struct error *err)
 {
     struct worker *worker = &pool->workers[pool->started];
     pthread_attr_t attributes;
@@ -118,7 +118,7 @@ static int start_worker(struct pool *pool, struct error *err)
     sem_init(&worker->wake, 0, 0);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
-    int result = pthread_create(&worker->thread, &attributes, worker_main, worker);
+    int result = pthread_create(&worker->thread, &attributes, pool_worker_main, worker);
     pthread_attr_destroy(&attributes);
     if (result != 0) {
         error_set(err, _("cannot start worker thread %u: %s"), pool->started + 1, strerror(result));
@@ -130,7 +130,7 @@ static int start_worker(struct pool *pool, struct error *err)
     return 0;
 }
 
-static int start_workers(struct pool *pool, unsigned workers, struct error *err)
+static int pool_start_workers(struct pool *pool, unsigned workers, struct error *err)
 {
     sigset_t all, before;
     int result = 0;
@@ -138,7 +138,7 @@ static int start_workers(struct pool *pool, unsigned workers, struct error *err)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     for (unsigned i = 0; i < workers && result == 0; i++)
-        result = start_worker(pool, err);
+        result = pool_start_worker(pool, err);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return result;
 }
@@ -157,7 +157,7 @@ struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_wo
     }
     if (pool == NULL || pool->workers == NULL)
         error_set(err, _("out of memory"));
-    else if (start_workers(pool, workers, err) == 0)
+    else if (pool_start_workers(pool, workers, err) == 0)
         return pool;
     if (pool != NULL)
         pool_free(pool);

@@ -14,7 +14,7 @@
 
 #include "base/i18n.h"
 
-static int become(const char *user, uid_t uid, gid_t gid, struct error *err)
+static int privileges_become(const char *user, uid_t uid, gid_t gid, struct error *err)
 {
     if (initgroups(user, gid) == 0 && setgid(gid) == 0 && setuid(uid) == 0)
         return 0;
@@ -58,5 +58,7 @@ int privileges_drop(const char *user, const char *group, struct error *err)
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (geteuid() != 0 || strcmp(user, "root") == 0)
         return 0;
-    return privileges_find(user, group, &uid, &gid, err) == 0 ? become(user, uid, gid, err) : -1;
+    return privileges_find(user, group, &uid, &gid, err) == 0
+               ? privileges_become(user, uid, gid, err)
+               : -1;
 }

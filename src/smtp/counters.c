@@ -79,14 +79,14 @@ const char *counter_name(const struct counter_row *row, unsigned daemon, char ou
 }
 
 /* mdoc(7) wants each sentence on a line of its own. */
-static void print_meaning(const char *text, FILE *out)
+static void counters_print_meaning(const char *text, FILE *out)
 {
     for (const char *end; (end = strstr(text, ". ")) != NULL; text = end + 2)
         fprintf(out, "%.*s.\n", (int)(end - text), text);
     fprintf(out, "%s\n", text);
 }
 
-static void print_names(const struct counter_row *row, FILE *out)
+static void counters_print_names(const struct counter_row *row, FILE *out)
 {
     char name[COUNTER_NAME_MAX];
     const char *comma = "";
@@ -109,8 +109,8 @@ void counters_print_manual(FILE *out)
         const struct counter_row *row = &counter_rows[i];
         bool first = i == 0 || strcmp(row->name, row[-1].name) != 0;
         if (first) {
-            print_names(row, out);
-            print_meaning(row->meaning, out);
+            counters_print_names(row, out);
+            counters_print_meaning(row->meaning, out);
             if (row->labels[0] != '\0')
                 fprintf(out, ".br\nLabels: %s", row->labels);
         } else {
@@ -121,8 +121,8 @@ void counters_print_manual(FILE *out)
             fputs(row->kind == COUNTER_EACH ? " (one for each)\n" : "\n", out);
     }
     for (size_t i = 0; i < COUNTER_DURATIONS_COUNT; i++) {
-        print_names(&counter_durations[i], out);
-        print_meaning(counter_durations[i].meaning, out);
+        counters_print_names(&counter_durations[i], out);
+        counters_print_meaning(counter_durations[i].meaning, out);
         fputs("A histogram.\n", out);
     }
 }

@@ -36,8 +36,8 @@ void dataline_init(struct dataline *scanner, enum dataline_mode mode, enum datal
 }
 
 /* Ranges that follow each other become one. */
-static void emit(struct dataline *scanner, struct dataline_output *output, const char *bytes,
-                 size_t len)
+static void dataline_emit(struct dataline *scanner, struct dataline_output *output,
+                          const char *bytes, size_t len)
 {
     if (scanner->offence || len == 0)
         return;
@@ -52,16 +52,17 @@ static void emit(struct dataline *scanner, struct dataline_output *output, const
 }
 
 /* Something that is not canonical is about to be replaced. */
-static void replace(struct dataline *scanner, struct dataline_output *output, const char *bytes)
+static void dataline_replace(struct dataline *scanner, struct dataline_output *output,
+                             const char *bytes)
 {
     scanner->changed = true;
     if (scanner->mode == DATALINE_REJECT)
         scanner->offence = true;
-    emit(scanner, output, bytes, strlen(bytes));
+    dataline_emit(scanner, output, bytes, strlen(bytes));
 }
 
 /* Octets of a header line, to find "Received:". Nothing matched at a line's end: an empty line. */
-static void note_text(struct dataline *scanner, const char *bytes, size_t len)
+static void dataline_note_text(struct dataline *scanner, const char *bytes, size_t len)
 {
     if (!scanner->in_header)
         return;
@@ -77,7 +78,7 @@ static void note_text(struct dataline *scanner, const char *bytes, size_t len)
     }
 }
 
-static void note_line_end(struct dataline *scanner)
+static void dataline_note_line_end(struct dataline *scanner)
 {
     if (scanner->match == 0)
         scanner->in_header = false;
@@ -86,12 +87,13 @@ static void note_line_end(struct dataline *scanner)
 
 static void dataline_end_line(struct dataline *scanner, enum state next)
 {
-    note_line_end(scanner);
+    dataline_note_line_end(scanner);
     scanner->state = next;
 }
 
 /* An octet where no dot is special. `at` points to it in the input. */
-static void take_text(struct dataline *scanner, const char *at, struct dataline_output *output)
+static void dataline_take_text(struct dataline *scanner, const char *at,
+                               struct dataline_output *output)
 {
     scanner->state = IN_LINE;
     switch (*at) {
@@ -99,95 +101,96 @@ static void take_text(struct dataline *scanner, const char *at, struct dataline_
         scanner->state = AFTER_CR;
         break;
     case '\n':
-        replace(scanner, output, "\r\n");
+        dataline_replace(scanner, output, "\r\n");
         dataline_end_line(scanner, AT_LOOSE_LINE);
         break;
     case '\0':
-        note_text(scanner, " ", 1);
-        replace(scanner, output, " ");
+        dataline_note_text(scanner, " ", 1);
+        dataline_replace(scanner, output, " ");
         break;
     default:
-        note_text(scanner, at, 1);
-        emit(scanner, output, at, 1);
+        dataline_note_text(scanner, at, 1);
+        dataline_emit(scanner, output, at, 1);
     }
 }
 
 /* Behind a dot at the start of a line; `strict`: the line began after a CRLF. */
-static void take_after_dot(struct dataline *scanner, const char *at, bool strict,
-                           struct dataline_output *output)
+static void dataline_take_after_dot(struct dataline *scanner, const char *at, bool strict,
+                                    struct dataline_output *output)
 {
     if (*at == '\r') {
         scanner->state = strict ? AFTER_DOT_CR : AFTER_LOOSE_DOT_CR;
         return;
     }
-    note_text(scanner, ".", 1);
+    dataline_note_text(scanner, ".", 1);
     if (*at == '\n') {
         /* A false end of data: the dot is stuffed, so that nobody behind us takes it for one. */
-        replace(scanner, output, "..\r\n");
+        dataline_replace(scanner, output, "..\r\n");
         dataline_end_line(scanner, AT_LOOSE_LINE);
         return;
     }
-    emit(scanner, output, ".", 1);
-    take_text(scanner, at, output);
+    dataline_emit(scanner, output, ".", 1);
+    dataline_take_text(scanner, at, output);
 }
 
-static void take_after_dot_cr(struct dataline *scanner, const char *at, bool strict,
-                              struct dataline_output *output)
+static void dataline_take_after_dot_cr(struct dataline *scanner, const char *at, bool strict,
+                                       struct dataline_output *output)
 {
     if (*at == '\n' && strict) {
         scanner->ended = true;
         return;
     }
-    note_text(scanner, ".", 1);
+    dataline_note_text(scanner, ".", 1);
     if (*at == '\n') {
-        replace(scanner, output, "..\r\n");
+        dataline_replace(scanner, output, "..\r\n");
         dataline_end_line(scanner, AT_LINE);
         return;
     }
-    replace(scanner, output, ". ");
-    take_text(scanner, at, output);
+    dataline_replace(scanner, output, ". ");
+    dataline_take_text(scanner, at, output);
 }
 
-static void take_octet(struct dataline *scanner, const char *at, struct dataline_output *output)
+static void dataline_take_octet(struct dataline *scanner, const char *at,
+                                struct dataline_output *output)
 {
     switch ((enum state)scanner->state) {
     case AT_LINE:
     case AT_LOOSE_LINE:
         if (*at == '.' && scanner->form == DATALINE_STUFF)
-            emit(scanner, output, ".", 1);
+            dataline_emit(scanner, output, ".", 1);
         if (*at != '.' || scanner->form != DATALINE_LINES)
-            take_text(scanner, at, output);
+            dataline_take_text(scanner, at, output);
         else
             scanner->state = scanner->state == AT_LINE ? AFTER_DOT : AFTER_LOOSE_DOT;
         break;
     case IN_LINE:
-        take_text(scanner, at, output);
+        dataline_take_text(scanner, at, output);
         break;
     case AFTER_CR:
         if (*at == '\n') {
-            emit(scanner, output, "\r\n", 2);
+            dataline_emit(scanner, output, "\r\n", 2);
             dataline_end_line(scanner, AT_LINE);
         } else {
-            note_text(scanner, " ", 1);
-            replace(scanner, output, " ");
-            take_text(scanner, at, output);
+            dataline_note_text(scanner, " ", 1);
+            dataline_replace(scanner, output, " ");
+            dataline_take_text(scanner, at, output);
         }
         break;
     case AFTER_DOT:
     case AFTER_LOOSE_DOT:
-        take_after_dot(scanner, at, scanner->state == AFTER_DOT, output);
+        dataline_take_after_dot(scanner, at, scanner->state == AFTER_DOT, output);
         break;
     case AFTER_DOT_CR:
     case AFTER_LOOSE_DOT_CR:
-        take_after_dot_cr(scanner, at, scanner->state == AFTER_DOT_CR, output);
+        dataline_take_after_dot_cr(scanner, at, scanner->state == AFTER_DOT_CR, output);
         break;
     }
 }
 
 /* Takes canonical text, without a NUL, from a place where no dot is special, up to the last CRLF of it or
  * to the end; returns how many octets, 0 when the next line is not canonical or not whole. */
-static size_t take_canonical(struct dataline *scanner, const char *bytes, size_t len,
-                             struct dataline_output *output)
+static size_t dataline_take_canonical(struct dataline *scanner, const char *bytes, size_t len,
+                                      struct dataline_output *output)
 {
     const char *line = bytes, *end = bytes + len;
 
@@ -198,48 +201,48 @@ static size_t take_canonical(struct dataline *scanner, const char *bytes, size_t
         size_t text_len = (size_t)(lf - 1 - line);
         if (memchr(line, '\r', text_len) != NULL)
             break;
-        note_text(scanner, line, text_len);
+        dataline_note_text(scanner, line, text_len);
         dataline_end_line(scanner, AT_LINE);
         line = lf + 1;
     }
-    emit(scanner, output, bytes, (size_t)(line - bytes));
+    dataline_emit(scanner, output, bytes, (size_t)(line - bytes));
     return (size_t)(line - bytes);
 }
 
 /* The same for the beginning of a line whose end is not here yet. */
-static size_t take_open_line(struct dataline *scanner, const char *bytes, size_t len,
-                             struct dataline_output *output)
+static size_t dataline_take_open_line(struct dataline *scanner, const char *bytes, size_t len,
+                                      struct dataline_output *output)
 {
     if (memchr(bytes, '\n', len) != NULL || memchr(bytes, '\r', len) != NULL ||
         memchr(bytes, '\0', len) != NULL)
         return 0;
-    note_text(scanner, bytes, len);
-    emit(scanner, output, bytes, len);
+    dataline_note_text(scanner, bytes, len);
+    dataline_emit(scanner, output, bytes, len);
     scanner->state = IN_LINE;
     return len;
 }
 
-static bool dot_is_special(const struct dataline *scanner, char next)
+static bool dataline_dot_is_special(const struct dataline *scanner, char next)
 {
     return scanner->state > IN_LINE ||
            (scanner->state != IN_LINE && next == '.' && scanner->form != DATALINE_CHUNKS);
 }
 
 /* Only the header is looked at, for its trace. A CR counts for nothing, wherever a piece ends. */
-static size_t take_binary(struct dataline *scanner, const char *bytes, size_t len,
-                          struct dataline_output *output)
+static size_t dataline_take_binary(struct dataline *scanner, const char *bytes, size_t len,
+                                   struct dataline_output *output)
 {
     for (const char *at = bytes, *end = bytes + len; scanner->in_header && at < end;) {
         const char *lf = memchr(at, '\n', (size_t)(end - at));
         const char *line_end = lf != NULL ? lf : end;
         for (; at < line_end; at++)
-            note_text(scanner, at, *at != '\r');
+            dataline_note_text(scanner, at, *at != '\r');
         if (lf == NULL)
             break;
-        note_line_end(scanner);
+        dataline_note_line_end(scanner);
         at = lf + 1;
     }
-    emit(scanner, output, bytes, len);
+    dataline_emit(scanner, output, bytes, len);
     scanner->octets += len;
     return len;
 }
@@ -251,20 +254,20 @@ size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
 
     output->count = 0;
     if (scanner->form == DATALINE_BINARY)
-        return take_binary(scanner, bytes, len, output);
+        return dataline_take_binary(scanner, bytes, len, output);
     /* One octet yields at most two ranges. */
     while (at < len && !scanner->ended && output->count <= DATALINE_IOV - 2) {
-        if (!dot_is_special(scanner, bytes[at])) {
+        if (!dataline_dot_is_special(scanner, bytes[at])) {
             if (whole <= at)
                 whole = at + strnlen(bytes + at, len - at);
-            size_t taken = take_canonical(scanner, bytes + at, whole - at, output);
+            size_t taken = dataline_take_canonical(scanner, bytes + at, whole - at, output);
             if (taken == 0)
-                taken = take_open_line(scanner, bytes + at, len - at, output);
+                taken = dataline_take_open_line(scanner, bytes + at, len - at, output);
             at += taken;
             if (taken > 0)
                 continue;
         }
-        take_octet(scanner, bytes + at, output);
+        dataline_take_octet(scanner, bytes + at, output);
         at++;
     }
     scanner->octets += at;
@@ -277,10 +280,10 @@ void dataline_finish(struct dataline *scanner, struct dataline_output *output)
 {
     output->count = 0;
     if (scanner->state == AFTER_CR) {
-        replace(scanner, output, " ");
+        dataline_replace(scanner, output, " ");
         scanner->state = IN_LINE;
     }
     if (scanner->form == DATALINE_STUFF && scanner->state == IN_LINE)
-        emit(scanner, output, "\r\n", 2);
+        dataline_emit(scanner, output, "\r\n", 2);
     scanner->ended = true;
 }

@@ -59,7 +59,7 @@ bool nexthop_reset(struct nexthop *hop, struct reply *reply, struct deadline dea
     return nexthop_command(hop, "RSET\r\n", reply, deadline) == IO_OK && reply_is_positive(reply);
 }
 
-static size_t word_length(const char *text, size_t len)
+static size_t nexthop_word_length(const char *text, size_t len)
 {
     size_t word = 0;
     while (word < len && text[word] != ' ')
@@ -69,7 +69,7 @@ static size_t word_length(const char *text, size_t len)
 
 /* Channel binding and EXTERNAL prove something of the TLS connection, which is ours, not the
  * client's: such mechanisms can't be passed on. */
-static bool is_relayable(const char *mechanism, size_t len)
+static bool nexthop_is_relayable(const char *mechanism, size_t len)
 {
     static const char plus[] = "-PLUS";
     return strncasecmp(mechanism, "EXTERNAL", len > 8 ? len : 8) != 0 &&
@@ -95,17 +95,17 @@ static void nexthop_add_mechanism(const char *word, size_t len, struct nexthop_c
         out->extensions |= NEXTHOP_AUTH_PLAIN;
     if (nexthop_is_listed("LOGIN", word, len))
         out->extensions |= NEXTHOP_AUTH_LOGIN;
-    if (is_relayable(word, len) && !nexthop_is_listed(out->mechanisms, word, len) &&
+    if (nexthop_is_relayable(word, len) && !nexthop_is_listed(out->mechanisms, word, len) &&
         used + len + 2 <= sizeof out->mechanisms)
         snprintf(out->mechanisms + used, sizeof out->mechanisms - used, "%s%.*s",
                  used > 0 ? " " : "", (int)len, word);
 }
 
 /* Of one line, behind "AUTH". Servers give several, and some one for very old clients: "AUTH=LOGIN". */
-static void parse_mechanisms(const char *text, size_t len, struct nexthop_capabilities *out)
+static void nexthop_parse_mechanisms(const char *text, size_t len, struct nexthop_capabilities *out)
 {
     while (len > 0) {
-        size_t word = word_length(text, len);
+        size_t word = nexthop_word_length(text, len);
         if (word > 0)
             nexthop_add_mechanism(text, word, out);
         size_t used = word < len ? word + 1 : word;
@@ -117,10 +117,10 @@ static void parse_mechanisms(const char *text, size_t len, struct nexthop_capabi
 }
 
 /* RFC 9422 4: "LIMITS RCPTMAX=100 MAILMAX=10". */
-static void parse_limits(const char *text, size_t len, struct nexthop_capabilities *out)
+static void nexthop_parse_limits(const char *text, size_t len, struct nexthop_capabilities *out)
 {
     while (len > 0) {
-        size_t word = word_length(text, len);
+        size_t word = nexthop_word_length(text, len);
         if (word > 8 && strncasecmp(text, "RCPTMAX=", 8) == 0)
             out->recipients = (unsigned)strtoul(text + 8, NULL, 10);
         size_t used = word < len ? word + 1 : word;
@@ -129,7 +129,7 @@ static void parse_limits(const char *text, size_t len, struct nexthop_capabiliti
     }
 }
 
-static void parse_keyword(const char *line, size_t len, struct nexthop_capabilities *out)
+static void nexthop_parse_keyword(const char *line, size_t len, struct nexthop_capabilities *out)
 {
     static const struct {
         const char *keyword;
@@ -147,12 +147,12 @@ static void parse_keyword(const char *line, size_t len, struct nexthop_capabilit
         {"BINARYMIME", NEXTHOP_BINARYMIME},
         {"REQUIRETLS", NEXTHOP_REQUIRETLS},
     };
-    size_t keyword_len = word_length(line, len);
+    size_t keyword_len = nexthop_word_length(line, len);
     if (keyword_len >= 4 && strncasecmp(line, "AUTH", 4) == 0 &&
         (keyword_len == 4 || line[4] == '='))
-        parse_mechanisms(line + 4 + (keyword_len > 4), len - 4 - (keyword_len > 4), out);
+        nexthop_parse_mechanisms(line + 4 + (keyword_len > 4), len - 4 - (keyword_len > 4), out);
     if (keyword_len == 6 && strncasecmp(line, "LIMITS", 6) == 0)
-        parse_limits(line + 6, len - 6, out);
+        nexthop_parse_limits(line + 6, len - 6, out);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strlen(known[i].keyword) != keyword_len ||
             strncasecmp(line, known[i].keyword, keyword_len) != 0)
@@ -172,13 +172,13 @@ void nexthop_parse_capabilities(const struct reply *reply, struct nexthop_capabi
     const char *line = strchr(reply->text, '\n');
     while (line != NULL && *++line != '\0') {
         const char *end = strchr(line, '\n');
-        parse_keyword(line, end != NULL ? (size_t)(end - line) : strlen(line), out);
+        nexthop_parse_keyword(line, end != NULL ? (size_t)(end - line) : strlen(line), out);
         line = end;
     }
 }
 
-static enum io_result say_hello(struct nexthop *hop, const char *verb, const char *name,
-                                struct reply *reply, struct deadline deadline)
+static enum io_result nexthop_say_hello(struct nexthop *hop, const char *verb, const char *name,
+                                        struct reply *reply, struct deadline deadline)
 {
     char text[300];
     struct buffer line;
@@ -195,15 +195,15 @@ enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const 
 {
     memset(&hop->capabilities, 0, sizeof hop->capabilities);
     if (how == NEXTHOP_HELO)
-        return say_hello(hop, "HELO", name, reply, deadline);
-    enum io_result result = say_hello(hop, "EHLO", name, reply, deadline);
+        return nexthop_say_hello(hop, "HELO", name, reply, deadline);
+    enum io_result result = nexthop_say_hello(hop, "EHLO", name, reply, deadline);
     if (result == IO_OK && reply_is_positive(reply))
         nexthop_parse_capabilities(reply, &hop->capabilities);
     if (result != IO_OK || reply_is_positive(reply) || reply_is_transient(reply) ||
         how == NEXTHOP_EHLO || hop->stream.tls != NULL)
         return result;
     const struct reply refusal = *reply;
-    if (say_hello(hop, "HELO", name, reply, deadline) != IO_OK)
+    if (nexthop_say_hello(hop, "HELO", name, reply, deadline) != IO_OK)
         *reply = refusal;
     return IO_OK;
 }

@@ -9,7 +9,7 @@
 #include "base/buffer.h"
 
 /* Nothing that a client says may open a comment, close one, or begin a line of its own. */
-static void add_clean(struct buffer *out, const char *text)
+static void received_add_clean(struct buffer *out, const char *text)
 {
     for (; *text != '\0'; text++) {
         bool safe = *text > 0x20 && *text < 0x7f && strchr("()\\<>;\"", *text) == NULL;
@@ -21,9 +21,9 @@ static void received_add_client(struct buffer *out, const struct received *recei
 {
     char ip[ADDRESS_TEXT_MAX];
     buffer_puts(out, "from ");
-    add_clean(out, received->helo[0] != '\0' ? received->helo : "unknown");
+    received_add_clean(out, received->helo[0] != '\0' ? received->helo : "unknown");
     buffer_puts(out, " (");
-    add_clean(out, received->client_name != NULL ? received->client_name : "unknown");
+    received_add_clean(out, received->client_name != NULL ? received->client_name : "unknown");
     buffer_join(out, received->client.family == AF_INET6 ? " [IPv6:" : " [",
                 address_format_ip(&received->client, ip), "])\r\n\t", NULL);
 }
@@ -42,27 +42,27 @@ static const char *received_protocol(const struct received *received)
     return received->esmtp ? "ESMTP" : "SMTP";
 }
 
-static void add_number(struct buffer *out, const char *before, int number, unsigned digits)
+static void received_add_number(struct buffer *out, const char *before, int number, unsigned digits)
 {
     buffer_puts(out, before);
     buffer_number(out, (uint64_t)number, digits);
 }
 
 /* RFC 5322 3.3, in UTC and whatever the locale says. */
-static void add_date(struct buffer *out, time_t when)
+static void received_add_date(struct buffer *out, time_t when)
 {
     static const char days[] = "SunMonTueWedThuFriSat";
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     struct tm tm;
     gmtime_r(&when, &tm);
     buffer_add(out, days + 3 * tm.tm_wday, 3);
-    add_number(out, ", ", tm.tm_mday, 1);
+    received_add_number(out, ", ", tm.tm_mday, 1);
     buffer_puts(out, " ");
     buffer_add(out, months + 3 * tm.tm_mon, 3);
-    add_number(out, " ", tm.tm_year + 1900, 4);
-    add_number(out, " ", tm.tm_hour, 2);
-    add_number(out, ":", tm.tm_min, 2);
-    add_number(out, ":", tm.tm_sec, 2);
+    received_add_number(out, " ", tm.tm_year + 1900, 4);
+    received_add_number(out, " ", tm.tm_hour, 2);
+    received_add_number(out, ":", tm.tm_min, 2);
+    received_add_number(out, ":", tm.tm_sec, 2);
     buffer_puts(out, " +0000");
 }
 
@@ -83,7 +83,7 @@ size_t received_format(const struct received *received, char out[RECEIVED_MAX])
     if (received->recipient != NULL && !received->utf8)
         buffer_join(&header, "\r\n\tfor <", received->recipient, ">", NULL);
     buffer_puts(&header, "; ");
-    add_date(&header, received->when);
+    received_add_date(&header, received->when);
     buffer_puts(&header, "\r\n");
     return header.overflow ? 0 : header.len;
 }

@@ -134,7 +134,7 @@ struct reply *reply_dup(const struct reply *reply)
 }
 
 /* Cleaned, and cut to what is looked at. */
-static void add_line(struct reply *reply, const char *text, size_t len)
+static void reply_add_line(struct reply *reply, const char *text, size_t len)
 {
     if (len > REPLY_LINE_READ_MAX)
         len = REPLY_LINE_READ_MAX;
@@ -159,7 +159,7 @@ static void reply_set_text(struct reply *reply, int code, const char *enhanced, 
     buffer_add_some(&copy, enhanced, strlen(enhanced));
     for (const char *line = text; line != NULL;) {
         const char *end = strchr(line, '\n');
-        add_line(reply, line, end != NULL ? (size_t)(end - line) : strlen(line));
+        reply_add_line(reply, line, end != NULL ? (size_t)(end - line) : strlen(line));
         line = end != NULL && end[1] != '\0' ? end + 1 : NULL;
     }
 }
@@ -227,11 +227,11 @@ enum reply_line_result reply_parse_line(struct reply *reply, const char *line, s
         said = said < REPLY_JOINED_MAX ? said : REPLY_JOINED_MAX;
     }
     reply->code = code;
-    add_line(reply, line + (len > 4 ? 4 : len), said);
+    reply_add_line(reply, line + (len > 4 ? 4 : len), said);
     return len > 3 && line[3] == '-' ? REPLY_LINE_MORE : REPLY_LINE_LAST;
 }
 
-static size_t line_length(const char *line)
+static size_t reply_line_length(const char *line)
 {
     return strcspn(line, "\n");
 }
@@ -251,14 +251,14 @@ void reply_finish(struct reply *reply)
         reply_misplaced(reply);
         return;
     }
-    size_t len = reply_enhanced_length(reply->text, line_length(reply->text), reply->code);
+    size_t len = reply_enhanced_length(reply->text, reply_line_length(reply->text), reply->code);
     if (len == 0 || len >= sizeof reply->enhanced)
         return;
     memcpy(reply->enhanced, reply->text, len);
     reply->enhanced[len] = '\0';
     for (const char *line = reply->text; reply->line_count > 1 && *line != '\0';
-         line += line_length(line) + 1) {
-        if (reply_enhanced_length(line, line_length(line), reply->code) != len ||
+         line += reply_line_length(line) + 1) {
+        if (reply_enhanced_length(line, reply_line_length(line), reply->code) != len ||
             memcmp(line, reply->enhanced, len) != 0) {
             reply->enhanced[0] = '\0';
             return;
@@ -266,7 +266,7 @@ void reply_finish(struct reply *reply)
     }
     char *to = reply->text;
     for (const char *line = reply->text; *line != '\0';) {
-        const char *next = line + line_length(line) + 1;
+        const char *next = line + reply_line_length(line) + 1;
         const char *from = line[len] == ' ' ? line + len + 1 : line + len;
         memmove(to, from, (size_t)(next - from));
         to += next - from;
@@ -277,12 +277,12 @@ void reply_finish(struct reply *reply)
 }
 
 /* Nothing but, for the log, the last line that was no reply. */
-static enum io_result fail_reading(struct reply *reply, const char *shown, size_t len,
-                                   enum io_result result)
+static enum io_result reply_fail_reading(struct reply *reply, const char *shown, size_t len,
+                                         enum io_result result)
 {
     reply_clear(reply);
     if (len > 0)
-        add_line(reply, shown, len);
+        reply_add_line(reply, shown, len);
     return result;
 }
 
@@ -298,13 +298,13 @@ enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
     do {
         enum io_result result = stream_read_cut_line(stream, &line, REPLY_LINE_READ_MAX, deadline);
         if (result != IO_OK)
-            return fail_reading(reply, shown, shown_len, result);
+            return reply_fail_reading(reply, shown, shown_len, result);
         what = reply_parse_line(reply, line.text, line.len);
         if (what == REPLY_LINE_GARBAGE) {
             shown_len = line.len < sizeof shown ? line.len : sizeof shown;
             memcpy(shown, line.text, shown_len);
             if (!lone)
-                return fail_reading(reply, shown, shown_len, IO_FAILED);
+                return reply_fail_reading(reply, shown, shown_len, IO_FAILED);
         }
     } while (what != REPLY_LINE_LAST);
     reply_finish(reply);
@@ -312,10 +312,10 @@ enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
 }
 
 /* A line without its end, and no longer than a client must be able to take (RFC 5321 4.5.3.1.5). */
-static void put_line(struct buffer *buffer, const struct reply *reply, char separator,
-                     const char *line)
+static void reply_put_line(struct buffer *buffer, const struct reply *reply, char separator,
+                           const char *line)
 {
-    size_t before = buffer->len, len = line_length(line);
+    size_t before = buffer->len, len = reply_line_length(line);
 
     buffer_number(buffer, (uint64_t)reply->code, 3);
     buffer_add_some(buffer, &separator, 1);
@@ -331,10 +331,10 @@ size_t reply_format(const struct reply *reply, char *out, size_t size)
     unsigned left = reply->line_count;
 
     buffer_init(&buffer, out, size);
-    for (const char *line = reply->text; left > 0; line += line_length(line) + 1) {
+    for (const char *line = reply->text; left > 0; line += reply_line_length(line) + 1) {
         size_t before = buffer.len;
         left--;
-        put_line(&buffer, reply, left > 0 ? '-' : ' ', line);
+        reply_put_line(&buffer, reply, left > 0 ? '-' : ' ', line);
         buffer_puts(&buffer, "\r\n");
         if (buffer.overflow) /* a whole line or none */
             buffer.len = before;
@@ -348,6 +348,6 @@ const char *reply_summary(const struct reply *reply, char *out, size_t size)
     struct buffer buffer;
 
     buffer_init(&buffer, out, size);
-    put_line(&buffer, reply, ' ', reply->text);
+    reply_put_line(&buffer, reply, ' ', reply->text);
     return out;
 }

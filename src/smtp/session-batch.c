@@ -53,7 +53,7 @@ void session_batch_add(struct session *session, const struct recipient *recipien
         session_batch_flush(session, COURIER_NOTHING);
 }
 
-static void note_recipient(struct session *session, const char *mailbox)
+static void session_note_recipient(struct session *session, const char *mailbox)
 {
     struct buffer recipient;
 
@@ -68,7 +68,7 @@ static void session_batch_count_recipient(struct session *session, const char *m
     session_count_recipient(session, reply);
     if (reply_is_positive(reply)) {
         if (session->accepted++ == 0)
-            note_recipient(session, mailbox);
+            session_note_recipient(session, mailbox);
         return;
     }
     session->refused++;
@@ -80,14 +80,14 @@ static void session_batch_count_recipient(struct session *session, const char *m
 }
 
 /* A next hop's 421 is passed on, and ends the session, only where no further reply is pending_reply. */
-static void put_in_order(struct session *session, struct reply *reply, bool last)
+static void session_put_in_order(struct session *session, struct reply *reply, bool last)
 {
     if (reply->code == 421 && !last)
         reply_own(reply, REPLY_BACKEND_LOST);
     session_reply(session, reply);
 }
 
-static void answer_slots(struct session *session, bool data)
+static void session_answer_slots(struct session *session, bool data)
 {
     struct session_batch *batch = &session->batch;
     struct reply *reply = &session->scratch->reply;
@@ -101,7 +101,7 @@ static void answer_slots(struct session *session, bool data)
         } else {
             reply_own(reply, (enum own_reply)batch->slots[i]);
         }
-        put_in_order(session, reply, i + 1 == batch->slot_count && !data);
+        session_put_in_order(session, reply, i + 1 == batch->slot_count && !data);
     }
     batch->slot_count = 0;
     batch->ask_count = 0;
@@ -110,7 +110,7 @@ static void answer_slots(struct session *session, bool data)
 /* While its message is on its way to us the next hop's 354 comes, too: a client that waits for ours
  * waits a round trip less, of the shorter line. Where the next hop refuses, which is rare at DATA,
  * the message has come for nothing: never one that says it is big. */
-static bool may_begin_early(const struct session *session)
+static bool session_may_begin_early(const struct session *session)
 {
     const struct courier_ops *ops = session->courier->ops;
     return session->accepted > 0 && session->envelope->size <= EARLY_DATA_MAX &&
@@ -120,12 +120,12 @@ static bool may_begin_early(const struct session *session)
 
 /* 354 is passed on only with a recipient behind it: a pipelining client would otherwise send a lone
  * dot that some next hops take for an empty message. */
-static bool await_data(struct session *session, enum courier_data data)
+static bool session_await_data(struct session *session, enum courier_data data)
 {
     struct reply *reply = &session->scratch->reply;
     struct courier *courier = session->courier;
 
-    session->data_reply_due = data == COURIER_DATA && may_begin_early(session);
+    session->data_reply_due = data == COURIER_DATA && session_may_begin_early(session);
     if (session->data_reply_due)
         return true;
     courier->ops->data_reply(courier, reply);
@@ -155,11 +155,11 @@ bool session_batch_flush(struct session *session, enum courier_data data)
     if (ask)
         session->courier->ops->send(session->courier, session->envelope,
                                     session->scratch->recipients, batch->ask_count, data);
-    answer_slots(session, data != COURIER_NOTHING);
+    session_answer_slots(session, data != COURIER_NOTHING);
     if (data == COURIER_NOTHING)
         return false;
     if (ask)
-        return await_data(session, data);
+        return session_await_data(session, data);
     reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
     session_count_error(session);
     return false;

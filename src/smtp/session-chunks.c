@@ -60,7 +60,7 @@ void session_take_skipped(struct session *session, const struct session_input *i
     session->pending_reply = NULL;
 }
 
-static void skip_out_of_sequence(struct session *session, uint64_t octets)
+static void session_skip_out_of_sequence(struct session *session, uint64_t octets)
 {
     struct reply reply;
     reply_own(&reply, session->state == STATE_CONNECTED ? REPLY_HELO_FIRST
@@ -89,7 +89,7 @@ static bool session_begin(struct session *session, uint64_t octets)
     return true;
 }
 
-static void answer_chunk(struct session *session)
+static void session_answer_chunk(struct session *session)
 {
     session_enter(session, PHASE_COMMAND);
     if (session->chunk_last)
@@ -114,7 +114,7 @@ void session_take_chunk(struct session *session, const struct session_input *inp
     if (input->result != IO_OK || (session->chunk_left > 0 && session_drained_enough(session)))
         session_transfer_give_up(session, input->result);
     else if (session->chunk_left == 0)
-        answer_chunk(session);
+        session_answer_chunk(session);
 }
 
 void session_act_bdat(struct session *session, const struct command *command)
@@ -125,7 +125,7 @@ void session_act_bdat(struct session *session, const struct command *command)
     if (session->state != STATE_CHUNKS) {
         if (session->state != STATE_RCPT) {
             session_batch_flush(session, COURIER_NOTHING);
-            skip_out_of_sequence(session, octets);
+            session_skip_out_of_sequence(session, octets);
             return;
         }
         if (!session_begin(session, octets))
@@ -136,5 +136,5 @@ void session_act_bdat(struct session *session, const struct command *command)
     session->heard_ms = deadline_now_ms();
     session_enter(session, PHASE_CHUNK);
     if (octets == 0)
-        answer_chunk(session);
+        session_answer_chunk(session);
 }

@@ -37,7 +37,7 @@ struct command_row {
     void (*act)(struct session *session, const struct command *command);
 };
 
-static enum own_reply check_hello(struct session *session, const struct command *command)
+static enum own_reply session_check_hello(struct session *session, const struct command *command)
 {
     (void)session;
     return command->argument_len > 0 ? REPLY_OK : REPLY_HELO_SYNTAX;
@@ -45,8 +45,8 @@ static enum own_reply check_hello(struct session *session, const struct command 
 
 /* RFC 5321 4.1.4: a new EHLO or HELO ends the transaction. It may also name another client, which
  * the next hop must then hear of from the start. */
-static void greet_anew(struct session *session, const struct command *command, bool esmtp,
-                       struct session_offer *offer)
+static void session_greet_anew(struct session *session, const struct command *command, bool esmtp,
+                               struct session_offer *offer)
 {
     session_end_transaction(session);
     if (!session_login_is_of_courier(session))
@@ -59,23 +59,23 @@ static void greet_anew(struct session *session, const struct command *command, b
     session->offered = offer->extensions;
 }
 
-static void act_helo(struct session *session, const struct command *command)
+static void session_act_helo(struct session *session, const struct command *command)
 {
     struct reply *reply = &session->scratch->reply;
     struct session_offer offer;
 
-    greet_anew(session, command, false, &offer);
+    session_greet_anew(session, command, false, &offer);
     reply_set(reply, 250, "", "%s", session->rules->hostname);
     session_reply(session, reply);
 }
 
-static bool offers_tls(const struct session *session)
+static bool session_offers_tls(const struct session *session)
 {
     return session->rules->tls != NULL && session->stream.tls == NULL &&
            !cidr_set_contains(session->rules->no_tls, &session->client.address);
 }
 
-static void act_ehlo(struct session *session, const struct command *command)
+static void session_act_ehlo(struct session *session, const struct command *command)
 {
     static const struct {
         unsigned extension;
@@ -93,12 +93,12 @@ static void act_ehlo(struct session *session, const struct command *command)
     struct buffer text;
     struct session_offer offer;
 
-    greet_anew(session, command, true, &offer);
+    session_greet_anew(session, command, true, &offer);
     buffer_init(&text, storage, sizeof storage);
     buffer_join(&text, "250-", session->rules->hostname, "\r\n250-PIPELINING\r\n250-SIZE ", NULL);
     buffer_number(&text, offer.size_limit, 1);
     buffer_puts(&text, "\r\n");
-    if (offers_tls(session))
+    if (session_offers_tls(session))
         buffer_puts(&text, "250-STARTTLS\r\n");
     if (session_offers_auth(session, &offer))
         buffer_printf(&text, "250-AUTH %s\r\n", offer.mechanisms);
@@ -115,7 +115,7 @@ static void act_ehlo(struct session *session, const struct command *command)
     session_put(session, text.data, text.len);
 }
 
-static enum own_reply parameter_reply(enum parameter_result result, enum own_reply bad_path)
+static enum own_reply session_parameter_reply(enum parameter_result result, enum own_reply bad_path)
 {
     switch (result) {
     case PARAMETER_OK:
@@ -132,7 +132,8 @@ static enum own_reply parameter_reply(enum parameter_result result, enum own_rep
     return REPLY_BAD_ARGUMENT;
 }
 
-static bool are_offered(const struct session *session, const struct mail_parameters *parameters)
+static bool session_are_offered(const struct session *session,
+                                const struct mail_parameters *parameters)
 {
     unsigned needed = 0;
     if (parameters->dsn)
@@ -145,14 +146,14 @@ static bool are_offered(const struct session *session, const struct mail_paramet
 }
 
 /* Takes the parameters of MAIL into the envelope. */
-static enum own_reply check_parameters(struct session *session,
-                                       const struct mail_parameters *parameters)
+static enum own_reply session_check_parameters(struct session *session,
+                                               const struct mail_parameters *parameters)
 {
     struct envelope *envelope = session->envelope;
     struct session_offer offer;
 
     session_offer(session, &offer);
-    if (!are_offered(session, parameters))
+    if (!session_are_offered(session, parameters))
         return REPLY_UNKNOWN_PARAMETER;
     /* An address says as well as the parameter that it is needed. */
     if (envelope->sender.is_utf8 && !(session->offered & EXTENSION_SMTPUTF8))
@@ -172,7 +173,7 @@ static enum own_reply check_parameters(struct session *session,
     return REPLY_OK;
 }
 
-static bool must_log_in(const struct session *session)
+static bool session_must_log_in(const struct session *session)
 {
     return session->rules->submission && !session->client.authenticated &&
            !cidr_set_contains(session->rules->trusted, &session->client.address);
@@ -188,13 +189,13 @@ static enum own_reply session_check_sender(const struct session *session)
 }
 
 /* A bare name is one of this host, as if it had been said by a program here. */
-static bool complete_path(const struct session *session, struct path *path)
+static bool session_complete_path(const struct session *session, struct path *path)
 {
     return path->is_null || path->domain[0] != '\0' ||
            path_add_domain(path, session->rules->hostname);
 }
 
-static enum own_reply check_mail(struct session *session, const struct command *command)
+static enum own_reply session_check_mail(struct session *session, const struct command *command)
 {
     struct envelope *envelope = envelope_new();
     struct mail_parameters parameters;
@@ -204,19 +205,19 @@ static enum own_reply check_mail(struct session *session, const struct command *
     session->envelope = envelope;
     if (envelope == NULL)
         return reply;
-    if (must_log_in(session))
+    if (session_must_log_in(session))
         return session->stream.tls != NULL ? REPLY_AUTH_REQUIRED : REPLY_TLS_REQUIRED;
-    reply = parameter_reply(command_parse_mail(command, &envelope->sender, &parameters),
-                            REPLY_BAD_SENDER);
-    if (reply == REPLY_OK && !complete_path(session, &envelope->sender))
+    reply = session_parameter_reply(command_parse_mail(command, &envelope->sender, &parameters),
+                                    REPLY_BAD_SENDER);
+    if (reply == REPLY_OK && !session_complete_path(session, &envelope->sender))
         reply = REPLY_BAD_SENDER;
     if (reply == REPLY_OK)
         reply = session_check_sender(session);
-    return reply == REPLY_OK ? check_parameters(session, &parameters) : reply;
+    return reply == REPLY_OK ? session_check_parameters(session, &parameters) : reply;
 }
 
 /* Said at MAIL, so that sender and HELO are in the log, and without a word to the next hop. */
-static void refuse_barred(struct session *session)
+static void session_refuse_barred(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
     reply_set(reply, session->deferral->code, session->deferral->enhanced, "%s",
@@ -229,13 +230,13 @@ static void refuse_barred(struct session *session)
 }
 
 /* Held here: the next hop is not asked before a recipient is acceptable. */
-static void act_mail(struct session *session, const struct command *command)
+static void session_act_mail(struct session *session, const struct command *command)
 {
     struct buffer id;
 
     (void)command;
     if (session->deferral != NULL) {
-        refuse_barred(session);
+        session_refuse_barred(session);
         return;
     }
     session->started_ms = deadline_now_ms();
@@ -271,13 +272,13 @@ static enum own_reply session_check_route(const struct session *session,
                : REPLY_OK;
 }
 
-static enum own_reply judge_recipient(struct session *session, struct path *recipient,
-                                      const void **route)
+static enum own_reply session_judge_recipient(struct session *session, struct path *recipient,
+                                              const void **route)
 {
     const struct session_rules *rules = session->rules;
     enum own_reply verdict = REPLY_BAD_RECIPIENT;
 
-    if (path_is_postmaster(recipient) || complete_path(session, recipient))
+    if (path_is_postmaster(recipient) || session_complete_path(session, recipient))
         verdict = rules->policy.check_recipient(rules->policy.context, recipient, route);
     if (verdict != REPLY_OK)
         return verdict;
@@ -293,27 +294,27 @@ static enum own_reply judge_recipient(struct session *session, struct path *reci
 
 /* Recipients that are put off are no errors as long as they come quickly; after that they only keep
  * the next hop waiting. */
-static bool is_abuse(struct session *session)
+static bool session_is_abuse(struct session *session)
 {
     return ++session->overshoot > OVERSHOOT_MAX ||
            session_slowness_ms(session, session->run_since_ms) > OVERSHOOT_SLOWNESS_MS;
 }
 
 /* Has no check of its own: a refusal too must take its place in the order of the batch. */
-static void act_rcpt(struct session *session, const struct command *command)
+static void session_act_rcpt(struct session *session, const struct command *command)
 {
     struct rcpt_parameters parameters;
     struct recipient recipient;
     const void *route = NULL;
     struct reply *reply = &session->scratch->reply;
-    enum own_reply verdict = parameter_reply(
+    enum own_reply verdict = session_parameter_reply(
         command_parse_rcpt(command, &recipient.path, &parameters), REPLY_BAD_RECIPIENT);
     bool parsed = verdict == REPLY_OK;
 
     if (parsed && parameters.dsn && !(session->offered & EXTENSION_DSN))
         verdict = REPLY_UNKNOWN_PARAMETER;
     if (verdict == REPLY_OK)
-        verdict = judge_recipient(session, &recipient.path, &route);
+        verdict = session_judge_recipient(session, &recipient.path, &route);
     if (verdict == REPLY_OK) {
         strcpy(recipient.notify, parameters.notify);
         strcpy(recipient.orcpt, parameters.orcpt);
@@ -328,20 +329,20 @@ static void act_rcpt(struct session *session, const struct command *command)
         reply_own(reply, verdict);
         session_count_recipient(session, reply);
         session_log_reject(session, "RCPT", parsed ? recipient.path.mailbox : NULL, reply);
-        if (reply_is_permanent(reply) || is_abuse(session))
+        if (reply_is_permanent(reply) || session_is_abuse(session))
             session_count_error(session);
     }
     session_batch_add(session, &recipient, verdict);
 }
 
 /* RFC 3030 3: a binary message needs BDAT. */
-static enum own_reply check_data(struct session *session, const struct command *command)
+static enum own_reply session_check_data(struct session *session, const struct command *command)
 {
     (void)command;
     return session->envelope->body == MAIL_BODY_BINARYMIME ? REPLY_NOT_CHUNKED : REPLY_OK;
 }
 
-static void act_data(struct session *session, const struct command *command)
+static void session_act_data(struct session *session, const struct command *command)
 {
     struct reply *reply = &session->scratch->reply;
 
@@ -357,39 +358,39 @@ static void act_data(struct session *session, const struct command *command)
     session_end_transaction(session);
 }
 
-static void act_rset(struct session *session, const struct command *command)
+static void session_act_rset(struct session *session, const struct command *command)
 {
     (void)command;
     session_end_transaction(session);
     session_reply_own(session, REPLY_OK);
 }
 
-static void act_noop(struct session *session, const struct command *command)
+static void session_act_noop(struct session *session, const struct command *command)
 {
     (void)command;
     session_reply_own(session, REPLY_OK);
 }
 
-static void act_help(struct session *session, const struct command *command)
+static void session_act_help(struct session *session, const struct command *command)
 {
     (void)command;
     session_reply_own(session, REPLY_HELP);
 }
 
-static enum own_reply check_vrfy(struct session *session, const struct command *command)
+static enum own_reply session_check_vrfy(struct session *session, const struct command *command)
 {
     (void)session;
     return command->argument_len > 0 ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
 
 /* RFC 5321 7.3: whether an address exists is told to nobody but by RCPT. */
-static void act_vrfy(struct session *session, const struct command *command)
+static void session_act_vrfy(struct session *session, const struct command *command)
 {
     (void)command;
     session_reply_own(session, REPLY_VRFY);
 }
 
-static void act_quit(struct session *session, const struct command *command)
+static void session_act_quit(struct session *session, const struct command *command)
 {
     (void)command;
     session_end_transaction(session);
@@ -397,18 +398,18 @@ static void act_quit(struct session *session, const struct command *command)
     session->closing = true;
 }
 
-static enum own_reply check_starttls(struct session *session, const struct command *command)
+static enum own_reply session_check_starttls(struct session *session, const struct command *command)
 {
     (void)command;
     if (session->stream.tls != NULL)
         return REPLY_TLS_ACTIVE;
-    return offers_tls(session) ? REPLY_OK : REPLY_NOT_IMPLEMENTED;
+    return session_offers_tls(session) ? REPLY_OK : REPLY_NOT_IMPLEMENTED;
 }
 
 /* Whatever came in plain text behind STARTTLS would be taken for part of the protected dialog
  * (CVE-2011-0411): it is thrown away with the session. After the handshake all that the client said
  * before is forgotten (RFC 3207 4.2). */
-static void act_starttls(struct session *session, const struct command *command)
+static void session_act_starttls(struct session *session, const struct command *command)
 {
     (void)command;
     if (stream_has_injected_input(&session->stream)) {
@@ -431,14 +432,15 @@ static void act_starttls(struct session *session, const struct command *command)
     session_start_tls(session);
 }
 
-static enum own_reply check_not_implemented(struct session *session, const struct command *command)
+static enum own_reply session_check_not_implemented(struct session *session,
+                                                    const struct command *command)
 {
     (void)session;
     (void)command;
     return REPLY_NOT_IMPLEMENTED;
 }
 
-static enum own_reply check_unknown(struct session *session, const struct command *command)
+static enum own_reply session_check_unknown(struct session *session, const struct command *command)
 {
     (void)session;
     (void)command;
@@ -446,32 +448,33 @@ static enum own_reply check_unknown(struct session *session, const struct comman
 }
 
 static const struct command_row table[] = {
-    [COMMAND_HELO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, check_hello, act_helo},
-    [COMMAND_EHLO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, check_hello, act_ehlo},
-    [COMMAND_MAIL] = {STATE_READY, REPLY_NESTED_MAIL, 0, check_mail, act_mail},
-    [COMMAND_RCPT] = {STATE_MAIL | STATE_RCPT, REPLY_MAIL_FIRST, FLAG_KEEPS_BATCH, NULL, act_rcpt},
-    [COMMAND_DATA] = {STATE_RCPT, REPLY_RCPT_FIRST, FLAG_KEEPS_BATCH | FLAG_NO_ARGUMENT, check_data,
-                      act_data},
-    [COMMAND_RSET] = {ANY_STATE, REPLY_OK, FLAG_JUNK | FLAG_NO_ARGUMENT, NULL, act_rset},
-    [COMMAND_NOOP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, act_noop},
-    [COMMAND_QUIT] = {ANY_STATE, REPLY_OK, FLAG_NO_ARGUMENT, NULL, act_quit},
-    [COMMAND_VRFY] = {ANY_STATE, REPLY_OK, FLAG_JUNK, check_vrfy, act_vrfy},
-    [COMMAND_HELP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, act_help},
+    [COMMAND_HELO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, session_check_hello, session_act_helo},
+    [COMMAND_EHLO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, session_check_hello, session_act_ehlo},
+    [COMMAND_MAIL] = {STATE_READY, REPLY_NESTED_MAIL, 0, session_check_mail, session_act_mail},
+    [COMMAND_RCPT] = {STATE_MAIL | STATE_RCPT, REPLY_MAIL_FIRST, FLAG_KEEPS_BATCH, NULL,
+                      session_act_rcpt},
+    [COMMAND_DATA] = {STATE_RCPT, REPLY_RCPT_FIRST, FLAG_KEEPS_BATCH | FLAG_NO_ARGUMENT,
+                      session_check_data, session_act_data},
+    [COMMAND_RSET] = {ANY_STATE, REPLY_OK, FLAG_JUNK | FLAG_NO_ARGUMENT, NULL, session_act_rset},
+    [COMMAND_NOOP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, session_act_noop},
+    [COMMAND_QUIT] = {ANY_STATE, REPLY_OK, FLAG_NO_ARGUMENT, NULL, session_act_quit},
+    [COMMAND_VRFY] = {ANY_STATE, REPLY_OK, FLAG_JUNK, session_check_vrfy, session_act_vrfy},
+    [COMMAND_HELP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, session_act_help},
     [COMMAND_STARTTLS] = {STATE_CONNECTED | STATE_READY, REPLY_NOT_IN_TRANSACTION, FLAG_NO_ARGUMENT,
-                          check_starttls, act_starttls},
+                          session_check_starttls, session_act_starttls},
     [COMMAND_XCLIENT] = {ANY_STATE, REPLY_OK, 0, session_check_xclient, session_act_xclient},
     [COMMAND_BDAT] = {ANY_STATE, REPLY_OK, FLAG_KEEPS_BATCH | FLAG_CLOSES, session_check_bdat,
                       session_act_bdat},
     [COMMAND_AUTH] = {STATE_READY, REPLY_NOT_IN_TRANSACTION, 0, session_check_auth,
                       session_act_auth},
-    [COMMAND_EXPN] = {ANY_STATE, REPLY_OK, 0, check_not_implemented, NULL},
-    [COMMAND_ETRN] = {ANY_STATE, REPLY_OK, 0, check_not_implemented, NULL},
-    [COMMAND_HTTP] = {ANY_STATE, REPLY_OK, FLAG_CLOSES, check_unknown, NULL},
-    [COMMAND_UNKNOWN] = {ANY_STATE, REPLY_OK, 0, check_unknown, NULL},
+    [COMMAND_EXPN] = {ANY_STATE, REPLY_OK, 0, session_check_not_implemented, NULL},
+    [COMMAND_ETRN] = {ANY_STATE, REPLY_OK, 0, session_check_not_implemented, NULL},
+    [COMMAND_HTTP] = {ANY_STATE, REPLY_OK, FLAG_CLOSES, session_check_unknown, NULL},
+    [COMMAND_UNKNOWN] = {ANY_STATE, REPLY_OK, 0, session_check_unknown, NULL},
 };
 
 /* MAIL and RCPT before EHLO, and DATA before MAIL, deserve the more exact answer. */
-static enum own_reply sequence_reply(const struct session *session, enum command_verb verb)
+static enum own_reply session_sequence_reply(const struct session *session, enum command_verb verb)
 {
     if (session->state == STATE_CONNECTED && verb != COMMAND_STARTTLS)
         return REPLY_HELO_FIRST;
@@ -482,20 +485,20 @@ static enum own_reply sequence_reply(const struct session *session, enum command
     return table[verb].out_of_sequence;
 }
 
-static enum own_reply check_row(struct session *session, const struct command *command)
+static enum own_reply session_check_row(struct session *session, const struct command *command)
 {
     const struct command_row *row = &table[command->verb];
 
     if ((row->flags & FLAG_NO_ARGUMENT) && command->argument_len > 0)
         return REPLY_NO_ARGUMENT_ALLOWED;
     if (!(row->states & session->state))
-        return sequence_reply(session, command->verb);
+        return session_sequence_reply(session, command->verb);
     return row->check != NULL ? row->check(session, command) : REPLY_OK;
 }
 
 /* A shutdown, or a session that has lasted too long, lets a transaction finish, and nothing new
  * begin. */
-static bool may_not_go_on(struct session *session, enum command_verb verb)
+static bool session_may_not_go_on(struct session *session, enum command_verb verb)
 {
     int64_t most = session->rules->session_timeout_ms;
     bool draining = atomic_load(&session->signals->draining);
@@ -507,7 +510,7 @@ static bool may_not_go_on(struct session *session, enum command_verb verb)
     return true;
 }
 
-static unsigned junk_limit(const struct session *session)
+static unsigned session_junk_limit(const struct session *session)
 {
     const struct session_rules *rules = session->rules;
     return session_limit(session, rules->junk_commands, rules->stress_junk_commands);
@@ -528,9 +531,9 @@ void session_command(struct session *session, const struct line *line)
         session_batch_flush(session, COURIER_NOTHING);
     if (session->closing)
         return;
-    if (may_not_go_on(session, command.verb))
+    if (session_may_not_go_on(session, command.verb))
         return;
-    enum own_reply verdict = check_row(session, &command);
+    enum own_reply verdict = session_check_row(session, &command);
     if (verdict != REPLY_OK) {
         session_batch_flush(session, COURIER_NOTHING);
         session_refuse(session, verdict);
@@ -540,7 +543,7 @@ void session_command(struct session *session, const struct line *line)
             stream_wipe(&session->stream);
         return;
     }
-    if ((row->flags & FLAG_JUNK) && ++session->junk > junk_limit(session)) {
+    if ((row->flags & FLAG_JUNK) && ++session->junk > session_junk_limit(session)) {
         session_give_up(session);
         return;
     }

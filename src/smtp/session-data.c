@@ -15,7 +15,7 @@
 
 #include "smtp/received.h"
 
-static size_t trace_header(struct session *session, char out[RECEIVED_MAX])
+static size_t session_trace_header(struct session *session, char out[RECEIVED_MAX])
 {
     struct tls_info tls;
     struct reverse_names names;
@@ -57,7 +57,7 @@ struct forward_pieces {
     int count;
 };
 
-static void forward_add(struct forward_pieces *pieces, const char *bytes, size_t len)
+static void session_forward_add(struct forward_pieces *pieces, const char *bytes, size_t len)
 {
     if (len > 0)
         pieces->iov[pieces->count++] = (struct iovec){(void *)bytes, len};
@@ -66,19 +66,19 @@ static void forward_add(struct forward_pieces *pieces, const char *bytes, size_t
 /* Our field, and then the message from here on. Where it begins with a blank it has no header: an
  * empty line keeps what it says from becoming part of our field, as a continuation (RFC 5322
  * 2.2.3). */
-static void forward_add_trace(struct session *session, struct forward_pieces *pieces,
-                              char trace[RECEIVED_MAX], char first)
+static void session_forward_add_trace(struct session *session, struct forward_pieces *pieces,
+                                      char trace[RECEIVED_MAX], char first)
 {
-    forward_add(pieces, trace, trace_header(session, trace));
+    session_forward_add(pieces, trace, session_trace_header(session, trace));
     if (first == ' ' || first == '\t')
-        forward_add(pieces, "\r\n", 2);
+        session_forward_add(pieces, "\r\n", 2);
     session->transfer.trace_sent = true;
 }
 
 /* A piece from before it is known where the message proper begins: lines of a mailbox file go
  * before our field. */
-static void forward_first(struct session *session, struct forward_pieces *pieces,
-                          const struct iovec *piece, char trace[RECEIVED_MAX])
+static void session_forward_first(struct session *session, struct forward_pieces *pieces,
+                                  const struct iovec *piece, char trace[RECEIVED_MAX])
 {
     struct mbox_lines *mbox = &session->transfer.mbox;
     const char *bytes = piece->iov_base;
@@ -87,18 +87,18 @@ static void forward_first(struct session *session, struct forward_pieces *pieces
 
     sure = mbox_take(mbox, bytes, piece->iov_len);
     if (sure > 0) {
-        forward_add(pieces, held, held_len);
-        forward_add(pieces, bytes, sure);
+        session_forward_add(pieces, held, held_len);
+        session_forward_add(pieces, bytes, sure);
         held_len = 0;
     }
     if (!mbox->over)
         return;
-    forward_add_trace(session, pieces, trace, held_len > 0 ? *held : bytes[sure]);
-    forward_add(pieces, held, held_len);
-    forward_add(pieces, bytes + sure, piece->iov_len - sure);
+    session_forward_add_trace(session, pieces, trace, held_len > 0 ? *held : bytes[sure]);
+    session_forward_add(pieces, held, held_len);
+    session_forward_add(pieces, bytes + sure, piece->iov_len - sure);
 }
 
-static void forward(struct session *session, const struct dataline_output *output)
+static void session_forward(struct session *session, const struct dataline_output *output)
 {
     struct transfer *transfer = &session->transfer;
     struct forward_pieces pieces = {.count = 0};
@@ -106,12 +106,12 @@ static void forward(struct session *session, const struct dataline_output *outpu
     int i = 0;
 
     while (i < output->count && !transfer->trace_sent)
-        forward_first(session, &pieces, &output->iov[i++], trace);
+        session_forward_first(session, &pieces, &output->iov[i++], trace);
     if (transfer->scanner.ended && !transfer->trace_sent) {
         size_t held_len;
         const char *held = mbox_held(&transfer->mbox, &held_len);
-        forward_add_trace(session, &pieces, trace, '\0');
-        forward_add(&pieces, held, held_len);
+        session_forward_add_trace(session, &pieces, trace, '\0');
+        session_forward_add(&pieces, held, held_len);
     }
     for (; i < output->count; i++)
         pieces.iov[pieces.count++] = output->iov[i];
@@ -120,7 +120,7 @@ static void forward(struct session *session, const struct dataline_output *outpu
         session_data_refuse(session, REPLY_OK);
 }
 
-static void check_limits(struct session *session)
+static void session_check_limits(struct session *session)
 {
     const struct dataline *scanner = &session->transfer.scanner;
 
@@ -145,7 +145,7 @@ void session_transfer_begin(struct session *session, enum dataline_form form)
 /* Takes what the scanner will of it, which ends at the end of data. The checks come before the
  * piece goes out, so that an end of data found in it is never reached by a message that failed
  * one. */
-static size_t take_piece(struct session *session, const char *bytes, size_t len)
+static size_t session_take_piece(struct session *session, const char *bytes, size_t len)
 {
     struct transfer *transfer = &session->transfer;
     struct dataline_output output;
@@ -155,18 +155,18 @@ static size_t take_piece(struct session *session, const char *bytes, size_t len)
     if (session->envelope->smtputf8 && transfer->scanner.header_is_utf8)
         session->envelope->is_utf8 = true;
     if (!transfer->refused)
-        check_limits(session);
+        session_check_limits(session);
     if (transfer->refused)
         transfer->drained += used;
     else
-        forward(session, &output);
+        session_forward(session, &output);
     return used;
 }
 
 void session_transfer_take(struct session *session, const char *bytes, size_t len)
 {
     for (size_t used = 0; used < len && !session->transfer.scanner.ended;)
-        used += take_piece(session, bytes + used, len - used);
+        used += session_take_piece(session, bytes + used, len - used);
 }
 
 void session_transfer_finish(struct session *session)
@@ -174,9 +174,9 @@ void session_transfer_finish(struct session *session)
     struct dataline_output output;
     dataline_finish(&session->transfer.scanner, &output);
     if (!session->transfer.refused)
-        check_limits(session);
+        session_check_limits(session);
     if (!session->transfer.refused)
-        forward(session, &output);
+        session_forward(session, &output);
 }
 
 void session_transfer_answer(struct session *session)
@@ -232,7 +232,7 @@ bool session_drained_enough(const struct session *session)
 }
 
 /* Now its answer to DATA matters. What it takes is not the client's time. */
-static void hear_next_hop(struct session *session)
+static void session_hear_next_hop(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
     int64_t since = deadline_now_ms();
@@ -256,9 +256,9 @@ void session_take_data(struct session *session, const struct session_input *inpu
     const struct dataline *scanner = &session->transfer.scanner;
 
     if (input->result == IO_OK && session->data_reply_due)
-        hear_next_hop(session);
+        session_hear_next_hop(session);
     if (input->result == IO_OK)
-        session_consume(session, take_piece(session, input->line.text, input->line.len));
+        session_consume(session, session_take_piece(session, input->line.text, input->line.len));
     if (input->result != IO_OK || (!scanner->ended && session_drained_enough(session)))
         session_transfer_give_up(session, input->result);
     else if (scanner->ended)

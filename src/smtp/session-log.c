@@ -25,14 +25,14 @@ static void session_add_client(struct log_line *line, const struct session *sess
     log_str(line, "client", address_format_endpoint(&session->client.address, address));
 }
 
-static const char *shown_name(const struct session *session, struct reverse_names *names)
+static const char *session_shown_name(const struct session *session, struct reverse_names *names)
 {
     const char *name = session_client_name(session, names);
     return name != NULL ? name : "unknown";
 }
 
 /* A mailbox in brackets, cut where it would leave no room for the rest of the line. */
-static const char *shown_path(const char *mailbox, char out[SESSION_RECIPIENT_MAX + 8])
+static const char *session_shown_path(const char *mailbox, char out[SESSION_RECIPIENT_MAX + 8])
 {
     size_t len = strlen(mailbox);
     struct buffer shown;
@@ -56,16 +56,16 @@ void session_log_reject(const struct session *session, const char *command, cons
     if (!log_enabled(LOG_LEVEL_INFO))
         return;
     log_begin(&line, LOG_LEVEL_INFO, "NOQUEUE: reject: ");
-    log_text(&line, "%s from %s[%s]: %d %s%s", command, shown_name(session, &names),
+    log_text(&line, "%s from %s[%s]: %d %s%s", command, session_shown_name(session, &names),
              address_format_ip(&session->client.address, address), reply->code, reply->enhanced,
              reply->enhanced[0] != '\0' ? " " : "");
     snprintf(text, sizeof text, "%.*s", (int)strcspn(reply->text, "\n"), reply->text);
-    shown_path(recipient != NULL ? recipient : "", subject);
+    session_shown_path(recipient != NULL ? recipient : "", subject);
     if (recipient != NULL && strchr(text, '<') == NULL)
         log_text(&line, "%s: ", subject);
     log_text(&line, "%s;", text);
     if (session->state & (STATE_MAIL | STATE_RCPT))
-        log_text(&line, " from=%s", shown_path(session->envelope->sender.mailbox, sender));
+        log_text(&line, " from=%s", session_shown_path(session->envelope->sender.mailbox, sender));
     if (recipient != NULL)
         log_text(&line, " to=%s", subject);
     log_text(&line, " proto=%s helo=<%s>", session_protocol(session), session->helo);
@@ -112,8 +112,9 @@ void session_end_message(const struct session *session, enum session_outcome out
     session_add_client(&line, session);
     log_str(&line, "id", session->transaction_id);
     log_str(&line, "helo", session->helo);
-    log_str(&line, "from", shown_path(session->envelope->sender.mailbox, sender));
-    log_str(&line, "to", session->accepted > 0 ? shown_path(session->recipient, recipient) : NULL);
+    log_str(&line, "from", session_shown_path(session->envelope->sender.mailbox, sender));
+    log_str(&line, "to",
+            session->accepted > 0 ? session_shown_path(session->recipient, recipient) : NULL);
     log_int(&line, "accepted", session->accepted);
     log_int(&line, "refused", session->refused);
     log_int(&line, "size", (int64_t)octets);
@@ -153,8 +154,8 @@ void session_log_auth(const struct session *session, const char *mechanism,
         log_str(&line, "mechanism", mechanism);
     } else {
         log_begin(&line, LOG_LEVEL_WARNING, "warning: ");
-        log_text(&line, "%s[%s]: SASL %s authentication failed: %s", shown_name(session, &names),
-                 address, mechanism, text);
+        log_text(&line, "%s[%s]: SASL %s authentication failed: %s",
+                 session_shown_name(session, &names), address, mechanism, text);
         log_str(&line, "session", session->id);
     }
     log_end(&line);

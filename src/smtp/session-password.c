@@ -19,7 +19,7 @@ struct credentials {
 };
 
 /* False when it is malformed or too long, or the client has given up ("*"). */
-static bool decode(struct credentials *out, const char *text, size_t len)
+static bool session_decode(struct credentials *out, const char *text, size_t len)
 {
     /* RFC 4954 4: "=" is an empty initial response. */
     if (len == 1 && *text == '=')
@@ -52,8 +52,8 @@ static void session_judge(struct session *session, const char *user, const char 
 }
 
 /* "authorize-id NUL authenticate-id NUL password" (RFC 4616 2). Nobody may act for another. */
-static void judge_plain(struct session *session, const struct credentials *said,
-                        struct reply *reply)
+static void session_judge_plain(struct session *session, const struct credentials *said,
+                                struct reply *reply)
 {
     const char *end = said->bytes + said->len;
     const char *user = memchr(said->bytes, '\0', said->len);
@@ -67,8 +67,8 @@ static void judge_plain(struct session *session, const struct credentials *said,
         session_judge(session, user + 1, password + 1, reply);
 }
 
-static void challenge(struct session *session, enum session_login next, const char *text,
-                      struct reply *reply)
+static void session_challenge(struct session *session, enum session_login next, const char *text,
+                              struct reply *reply)
 {
     session->login = next;
     reply_set(reply, 334, "", "%s", text);
@@ -82,13 +82,13 @@ static void session_password_take(struct session *session, const struct credenti
 
     switch (session->login) {
     case LOGIN_PLAIN:
-        judge_plain(session, said, reply);
+        session_judge_plain(session, said, reply);
         break;
     case LOGIN_USER:
         if (!whole || said->len > SESSION_USER_MAX)
             break;
         memcpy(session->user, said->bytes, said->len + 1);
-        challenge(session, LOGIN_PASSWORD, "UGFzc3dvcmQ6", reply); /* "Password:" */
+        session_challenge(session, LOGIN_PASSWORD, "UGFzc3dvcmQ6", reply); /* "Password:" */
         break;
     case LOGIN_PASSWORD:
         if (whole)
@@ -109,8 +109,8 @@ static const char *session_password_begin(struct session *session, const char *t
     while (used < *len && text[used] == ' ')
         used++;
     session->user[0] = '\0';
-    challenge(session, plain ? LOGIN_PLAIN : LOGIN_USER, plain ? "" : "VXNlcm5hbWU6",
-              reply); /* "Username:" */
+    session_challenge(session, plain ? LOGIN_PLAIN : LOGIN_USER, plain ? "" : "VXNlcm5hbWU6",
+                      reply); /* "Username:" */
     if (used == *len)
         return NULL;
     *len -= used;
@@ -128,7 +128,7 @@ void session_check_password(struct session *session, const char *text, size_t le
         return;
     /* Unless something better is found. */
     reply_own(reply, REPLY_AUTH_CANCELLED);
-    if (decode(&said, text, len))
+    if (session_decode(&said, text, len))
         session_password_take(session, &said, reply);
     if (reply->code != 334 && reply->code != 235)
         session->user[0] = '\0';

@@ -20,26 +20,27 @@
 #define IMPATIENT_MS 1000 /* a client that has kept its transaction waiting for so long has none */
 #define GOOD_PIECE (4 * 1024) /* octets of mail data by which a client earns patience */
 
-static int64_t earlier(int64_t a, int64_t b)
+static int64_t session_earlier(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-static bool is_stressed(const struct session *session)
+static bool session_is_stressed(const struct session *session)
 {
     return atomic_load_explicit(&session->signals->stressed, memory_order_relaxed);
 }
 
 unsigned session_limit(const struct session *session, unsigned usual, unsigned under_stress)
 {
-    return under_stress > 0 && under_stress < usual && is_stressed(session) ? under_stress : usual;
+    return under_stress > 0 && under_stress < usual && session_is_stressed(session) ? under_stress
+                                                                                    : usual;
 }
 
 /* A wait of so long, or what may be of it under stress. */
-static int64_t bounded(const struct session *session, int64_t ms)
+static int64_t session_bounded(const struct session *session, int64_t ms)
 {
     int64_t stress = session->rules->stress_timeout_ms;
-    return stress > 0 && is_stressed(session) ? earlier(ms, stress) : ms;
+    return stress > 0 && session_is_stressed(session) ? session_earlier(ms, stress) : ms;
 }
 
 void session_enter(struct session *session, enum session_phase phase)
@@ -57,25 +58,25 @@ void session_enter_data(struct session *session, enum session_phase phase)
 }
 
 /* Without a transaction only the next hop's connection is still to be let go. */
-static int64_t command_due_ms(const struct session *session)
+static int64_t session_command_due_ms(const struct session *session)
 {
     const struct session_rules *rules = session->rules;
     return session->wait_since_ms + (session_holds_transaction(session)
-                                         ? bounded(session, rules->command_timeout_ms)
+                                         ? session_bounded(session, rules->command_timeout_ms)
                                          : rules->park_after_ms);
 }
 
-static int64_t line_due_ms(const struct session *session)
+static int64_t session_line_due_ms(const struct session *session)
 {
-    return session->wait_since_ms + bounded(session, session->rules->line_timeout_ms);
+    return session->wait_since_ms + session_bounded(session, session->rules->line_timeout_ms);
 }
 
-static int64_t handshake_due_ms(const struct session *session)
+static int64_t session_handshake_due_ms(const struct session *session)
 {
-    return session->wait_since_ms + bounded(session, session->rules->handshake_timeout_ms);
+    return session->wait_since_ms + session_bounded(session, session->rules->handshake_timeout_ms);
 }
 
-static int64_t drain_due_ms(const struct session *session)
+static int64_t session_drain_due_ms(const struct session *session)
 {
     if (session->phase == PHASE_SKIP)
         return session->data_since_ms + session->rules->drain_timeout_ms;
@@ -83,7 +84,7 @@ static int64_t drain_due_ms(const struct session *session)
 }
 
 /* The time that the mail data would have taken at the least rate. */
-static int64_t earned_ms(const struct session *session)
+static int64_t session_earned_ms(const struct session *session)
 {
     uint64_t rate = session->rules->min_data_rate;
     return rate > 0 ? (int64_t)(session->data_octets * 1000 / rate) : 0;
@@ -91,16 +92,18 @@ static int64_t earned_ms(const struct session *session)
 
 /* The mail data has its time and what its octets add to it (Postfix's deadline per request), and no
  * gap may be long. */
-static int64_t data_due_ms(const struct session *session)
+static int64_t session_data_due_ms(const struct session *session)
 {
     const struct session_rules *rules = session->rules;
-    int64_t due = earlier(drain_due_ms(session),
-                          session->heard_ms + bounded(session, rules->data_timeout_ms));
+    int64_t due =
+        session_earlier(session_drain_due_ms(session),
+                        session->heard_ms + session_bounded(session, rules->data_timeout_ms));
 
     if (rules->min_data_rate == 0)
         return due;
-    return earlier(due, session->data_since_ms + bounded(session, rules->data_grace_ms) +
-                            earned_ms(session));
+    return session_earlier(due, session->data_since_ms +
+                                    session_bounded(session, rules->data_grace_ms) +
+                                    session_earned_ms(session));
 }
 
 /* What the client sends, as one piece. */
@@ -111,13 +114,13 @@ static const struct phase {
     int64_t (*due_ms)(const struct session *session);
     void (*take)(struct session *session, const struct session_input *input);
 } phases[] = {
-    [PHASE_COMMAND] = {UNIT_LINE, command_due_ms, session_take_command},
-    [PHASE_LINE] = {UNIT_LINE, line_due_ms, session_take_command},
-    [PHASE_HANDSHAKE] = {UNIT_HANDSHAKE, handshake_due_ms, session_take_handshake},
-    [PHASE_ANSWER] = {UNIT_LINE, line_due_ms, session_take_answer},
-    [PHASE_DATA] = {UNIT_OCTETS, data_due_ms, session_take_data},
-    [PHASE_CHUNK] = {UNIT_OCTETS, data_due_ms, session_take_chunk},
-    [PHASE_SKIP] = {UNIT_OCTETS, data_due_ms, session_take_skipped},
+    [PHASE_COMMAND] = {UNIT_LINE, session_command_due_ms, session_take_command},
+    [PHASE_LINE] = {UNIT_LINE, session_line_due_ms, session_take_command},
+    [PHASE_HANDSHAKE] = {UNIT_HANDSHAKE, session_handshake_due_ms, session_take_handshake},
+    [PHASE_ANSWER] = {UNIT_LINE, session_line_due_ms, session_take_answer},
+    [PHASE_DATA] = {UNIT_OCTETS, session_data_due_ms, session_take_data},
+    [PHASE_CHUNK] = {UNIT_OCTETS, session_data_due_ms, session_take_chunk},
+    [PHASE_SKIP] = {UNIT_OCTETS, session_data_due_ms, session_take_skipped},
 };
 
 void session_take(struct session *session, const struct session_input *input)
@@ -132,7 +135,7 @@ enum session_awaited session_awaits(const struct session *session)
     return session->awaited;
 }
 
-static int64_t awaited_due_ms(const struct session *session)
+static int64_t session_awaited_due_ms(const struct session *session)
 {
     switch (session->awaited) {
     case SESSION_AWAITS_GRANT:
@@ -140,7 +143,7 @@ static int64_t awaited_due_ms(const struct session *session)
     case SESSION_AWAITS_OUTPUT:
         if (session->unsent_since_ms == 0)
             break; /* a handshake's */
-        return session->unsent_since_ms + bounded(session, REPLY_TIMEOUT_MS);
+        return session->unsent_since_ms + session_bounded(session, REPLY_TIMEOUT_MS);
     case SESSION_AWAITS_INPUT:
         break;
     }
@@ -153,11 +156,11 @@ int64_t session_due_ms(const struct session *session)
 
     if (session->evicted)
         return 0;
-    int64_t due = awaited_due_ms(session);
+    int64_t due = session_awaited_due_ms(session);
     /* Nothing else that it awaits would end by that. */
     if (rules->message_timeout_ms > 0 && session->awaited == SESSION_AWAITS_INPUT &&
         session_holds_transaction(session))
-        due = earlier(due, session->started_ms + rules->message_timeout_ms);
+        due = session_earlier(due, session->started_ms + rules->message_timeout_ms);
     return due;
 }
 
@@ -166,7 +169,8 @@ int64_t session_due_ms(const struct session *session)
 int64_t session_slowness_ms(const struct session *session, int64_t now_ms)
 {
     bool waits = session->scratch == NULL && session->awaited != SESSION_AWAITS_GRANT;
-    return session->client_ms + (waits ? now_ms - session->parked_ms : 0) - earned_ms(session);
+    return session->client_ms + (waits ? now_ms - session->parked_ms : 0) -
+           session_earned_ms(session);
 }
 
 bool session_must_wait(struct session *session, const struct recipient *recipient)
@@ -199,32 +203,33 @@ bool session_may_speak(struct session *session)
 }
 
 /* So long a worker waits for the client. */
-static int64_t linger_ms(const struct session *session)
+static int64_t session_linger_ms(const struct session *session)
 {
-    bool half_busy = is_stressed(session) ||
+    bool half_busy = session_is_stressed(session) ||
                      atomic_load_explicit(&session->signals->half_busy, memory_order_relaxed);
-    return earlier(session->rules->park_after_ms, half_busy ? LINGER_CROWDED_MS : LINGER_MAX_MS);
+    return session_earlier(session->rules->park_after_ms,
+                           half_busy ? LINGER_CROWDED_MS : LINGER_MAX_MS);
 }
 
-static struct deadline linger(const struct session *session, int64_t now)
+static struct deadline session_linger(const struct session *session, int64_t now)
 {
-    int64_t ms = linger_ms(session);
+    int64_t ms = session_linger_ms(session);
 
     if ((session->resumed && !session->progressed) ||
         (session->client_ms > IMPATIENT_MS && session_slowness_ms(session, now) > IMPATIENT_MS))
         ms = 0;
-    return (struct deadline){earlier(now + ms, session_due_ms(session))};
+    return (struct deadline){session_earlier(now + ms, session_due_ms(session))};
 }
 
 /* Workers are few, and this one has given its share. */
-static bool should_yield(const struct session *session, int64_t now)
+static bool session_should_yield(const struct session *session, int64_t now)
 {
     return now - session->run_since_ms >= SESSION_SLICE_MS &&
            atomic_load_explicit(&session->signals->half_busy, memory_order_relaxed);
 }
 
-static enum io_result read_unit(struct session *session, struct session_input *input,
-                                struct deadline until)
+static enum io_result session_read_unit(struct session *session, struct session_input *input,
+                                        struct deadline until)
 {
     struct line *line = &input->line;
     bool long_lines = session->rules->submission || session->phase == PHASE_ANSWER;
@@ -245,7 +250,7 @@ static enum io_result read_unit(struct session *session, struct session_input *i
 
 /* Nothing has come in time; how much is there of it? Part of a command line has its own time to
  * come to its end. False: the session shall be parked. */
-static bool is_overdue(struct session *session)
+static bool session_is_overdue(struct session *session)
 {
     int64_t now = deadline_now_ms();
 
@@ -259,7 +264,7 @@ static bool is_overdue(struct session *session)
 }
 
 /* What the client waits for, or what it is waited for in place of input. */
-static bool awaits_other(struct session *session)
+static bool session_awaits_other(struct session *session)
 {
     if (session->held_until_ms > 0) {
         session->awaited = SESSION_AWAITS_GRANT;
@@ -271,7 +276,7 @@ static bool awaits_other(struct session *session)
 }
 
 /* What a worker has waited for the client, since `now`; has mail data been heard? */
-static void count_wait(struct session *session, int64_t now, bool data)
+static void session_count_wait(struct session *session, int64_t now, bool data)
 {
     bool holds = session_holds_next_hop(session);
     int64_t end = data || holds ? deadline_now_ms() : 0;
@@ -287,7 +292,7 @@ bool session_await(struct session *session, struct session_input *input)
     bool octets = phases[session->phase].unit == UNIT_OCTETS;
 
     ASSERT(session->scratch != NULL && !session->vanished);
-    if (awaits_other(session))
+    if (session_awaits_other(session))
         return false;
     int64_t now = deadline_now_ms();
     if (!session->waiting)
@@ -297,13 +302,13 @@ bool session_await(struct session *session, struct session_input *input)
     /* A trickle never makes mail data wait long: the clock is looked at in any case. */
     if (octets && now >= session_due_ms(session))
         return true;
-    if (octets && should_yield(session, now) && !stream_has_input(&session->stream))
+    if (octets && session_should_yield(session, now) && !stream_has_input(&session->stream))
         return false;
     atomic_fetch_add_explicit(&session->signals->patient, 1, memory_order_relaxed);
-    input->result = read_unit(session, input, linger(session, now));
+    input->result = session_read_unit(session, input, session_linger(session, now));
     atomic_fetch_sub_explicit(&session->signals->patient, 1, memory_order_relaxed);
-    count_wait(session, now, octets && input->result == IO_OK);
-    if (input->result != IO_TIMEOUT || is_overdue(session))
+    session_count_wait(session, now, octets && input->result == IO_OK);
+    if (input->result != IO_TIMEOUT || session_is_overdue(session))
         return true;
     if (session->stream.handshaking && session->stream.wants_output)
         session->awaited = SESSION_AWAITS_OUTPUT;
@@ -322,7 +327,7 @@ struct deadline session_reply_deadline(const struct session *session)
 {
     /* Once it did not take something in time nobody waits for it here. */
     bool waits = !stream_owes_output(&session->stream);
-    return deadline_in_ms(waits ? linger_ms(session) : 0);
+    return deadline_in_ms(waits ? session_linger_ms(session) : 0);
 }
 
 bool session_watch_output(struct session *session)
@@ -334,5 +339,6 @@ bool session_watch_output(struct session *session)
     int64_t now = deadline_now_ms();
     if (session->unsent_since_ms == 0)
         session->unsent_since_ms = now;
-    return !session->evicted && now < session->unsent_since_ms + bounded(session, REPLY_TIMEOUT_MS);
+    return !session->evicted &&
+           now < session->unsent_since_ms + session_bounded(session, REPLY_TIMEOUT_MS);
 }

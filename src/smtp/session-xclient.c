@@ -25,7 +25,7 @@ struct introduction {
     struct address client, local;
 };
 
-static bool take_address(struct address *address, const char *value)
+static bool session_take_address(struct address *address, const char *value)
 {
     struct address ip;
     bool v6 = strncasecmp(value, "IPV6:", 5) == 0;
@@ -38,7 +38,7 @@ static bool take_address(struct address *address, const char *value)
     return true;
 }
 
-static bool take_port(struct address *address, const char *value)
+static bool session_take_port(struct address *address, const char *value)
 {
     char *end;
     unsigned long port = strtoul(value, &end, 10);
@@ -53,13 +53,13 @@ static bool session_xclient_take(struct introduction *introduction,
 {
     switch (attribute->name) {
     case XCLIENT_ADDR:
-        return take_address(&introduction->client, attribute->value);
+        return session_take_address(&introduction->client, attribute->value);
     case XCLIENT_PORT:
-        return take_port(&introduction->client, attribute->value);
+        return session_take_port(&introduction->client, attribute->value);
     case XCLIENT_DESTADDR:
-        return take_address(&introduction->local, attribute->value);
+        return session_take_address(&introduction->local, attribute->value);
     case XCLIENT_DESTPORT:
-        return take_port(&introduction->local, attribute->value);
+        return session_take_port(&introduction->local, attribute->value);
     case XCLIENT_LOGIN:
         return false;
     default:

@@ -38,7 +38,7 @@ void session_scratch_free(struct session_scratch *scratch)
 
 /* Unique as long as a descriptor is not used twice in one microsecond: time and descriptor, in an
  * alphabet without vowels and look-alikes. */
-static void make_id(char out[20], int fd)
+static void session_make_id(char out[20], int fd)
 {
     static const char digits[] = "0123456789BCDFGHJKLMNPQRSTVWXYZb";
     struct timespec now;
@@ -61,7 +61,7 @@ struct session *session_new(int fd, const struct address *client, const struct a
         return NULL;
     stream_init_borrowed(&session->stream, fd);
     session->stream.keeps_output = true;
-    make_id(session->id, fd);
+    session_make_id(session->id, fd);
     session->rules = rules;
     session->signals = signals;
     session->began_ms = deadline_now_ms();
@@ -173,7 +173,7 @@ void session_refuse(struct session *session, enum own_reply which)
 }
 
 /* Half a message stands at the next hop: only the loss of the connection undoes it. */
-static bool has_half_message(const struct session *session)
+static bool session_has_half_message(const struct session *session)
 {
     return (session->state == STATE_CHUNKS || session->phase == PHASE_DATA) &&
            !session->transfer.scanner.ended;
@@ -181,7 +181,7 @@ static bool has_half_message(const struct session *session)
 
 void session_end_transaction(struct session *session)
 {
-    bool half = has_half_message(session);
+    bool half = session_has_half_message(session);
 
     if (half)
         session_end_message(session, SESSION_ABORTED, session->transfer.scanner.octets,
@@ -202,7 +202,7 @@ void session_end_transaction(struct session *session)
 
 void session_drop_courier(struct session *session)
 {
-    if (session->courier != NULL && has_half_message(session))
+    if (session->courier != NULL && session_has_half_message(session))
         session->courier->ops->abort(session->courier);
     if (session->courier != NULL)
         session->courier->ops->free(session->courier);
@@ -252,7 +252,7 @@ bool session_ensure_courier(struct session *session, const void *route)
     return session->courier != NULL;
 }
 
-static void tls_failed(struct session *session, const char *reason)
+static void session_tls_failed(struct session *session, const char *reason)
 {
     session_log_tls_failure(session, reason);
     session->vanished = session->closing = true;
@@ -264,7 +264,7 @@ void session_start_tls(struct session *session)
     enum io_result result = stream_begin_tls_server(&session->stream, session->rules->tls, &err);
     session_enter(session, PHASE_HANDSHAKE);
     if (result != IO_OK)
-        tls_failed(session, err.text[0] != '\0' ? err.text : io_result_name(result));
+        session_tls_failed(session, err.text[0] != '\0' ? err.text : io_result_name(result));
 }
 
 void session_take_handshake(struct session *session, const struct session_input *input)
@@ -275,7 +275,7 @@ void session_take_handshake(struct session *session, const struct session_input 
     session_enter(session, PHASE_COMMAND);
     if (input->result != IO_OK) {
         session->stream.broken = true;
-        tls_failed(session, reason[0] != '\0' ? reason : io_result_name(input->result));
+        session_tls_failed(session, reason[0] != '\0' ? reason : io_result_name(input->result));
         return;
     }
     counters_add(session->rules->counters, COUNTER_TLS_OK, 1);
@@ -348,7 +348,7 @@ void session_take_command(struct session *session, const struct session_input *i
     }
 }
 
-static void count_out(struct session *session)
+static void session_count_out(struct session *session)
 {
     unsigned most = session_limit(session, session->rules->errors, session->rules->stress_errors);
     if (session->errors <= most || session->closing || session->vanished)
@@ -375,7 +375,7 @@ static bool session_settle(struct session *session)
 
 /* Between commands the next hop is kept a moment longer than the worker, for a next message, unless
  * others wait for it; and a log-in is worth as much as the connection that it was made on. */
-static bool keeps_next_hop(const struct session *session)
+static bool session_keeps_next_hop(const struct session *session)
 {
     struct courier *courier = session->courier;
     return courier != NULL && !session_login_is_of_courier(session) &&
@@ -393,7 +393,7 @@ static enum session_result session_leave(struct session *session)
     session->scratch = NULL;
     session->resumed = true;
     session->parked_ms = deadline_now_ms();
-    if (!idle || keeps_next_hop(session))
+    if (!idle || session_keeps_next_hop(session))
         return SESSION_WAITING;
     if (!session_login_is_of_courier(session))
         session_drop_courier(session);
@@ -401,7 +401,7 @@ static enum session_result session_leave(struct session *session)
     return SESSION_IDLE;
 }
 
-static void close_session(struct session *session)
+static void session_close(struct session *session)
 {
     if (!session->vanished)
         session_flush(session);
@@ -433,14 +433,14 @@ enum session_result session_run(struct session *session, struct session_scratch 
     while (session_settle(session)) {
         if (session_await(session, &input)) {
             session_take(session, &input);
-            count_out(session);
+            session_count_out(session);
         } else if (stream_park(&session->stream) == 0) {
             return session_leave(session);
         } else {
             session->vanished = true;
         }
     }
-    close_session(session);
+    session_close(session);
     return SESSION_CLOSED;
 }
 

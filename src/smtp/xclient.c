@@ -25,7 +25,7 @@ static const struct {
 
 #define ATTRIBUTE_COUNT (sizeof attributes / sizeof attributes[0])
 
-static unsigned find_attribute(const char *text, size_t len)
+static unsigned xclient_find_attribute(const char *text, size_t len)
 {
     for (size_t i = 0; i < ATTRIBUTE_COUNT; i++) {
         if (strlen(attributes[i].word) == len && strncasecmp(attributes[i].word, text, len) == 0)
@@ -51,14 +51,14 @@ unsigned xclient_parse_offer(const char *text, size_t len)
         const char *start = text;
         while (text < end && *text != ' ')
             text++;
-        offered |= find_attribute(start, (size_t)(text - start));
+        offered |= xclient_find_attribute(start, (size_t)(text - start));
         while (text < end && *text == ' ')
             text++;
     }
     return offered;
 }
 
-static void add_text(struct buffer *line, const char *name, const char *value)
+static void xclient_add_text(struct buffer *line, const char *name, const char *value)
 {
     char encoded[3 * 256 + 1];
     if (xtext_encode(value, strlen(value), encoded, sizeof encoded) < 0)
@@ -75,7 +75,7 @@ static void xclient_add_address(struct buffer *line, const char *name,
                 address_format_ip(address, ip), NULL);
 }
 
-static void add_port(struct buffer *line, const char *name, uint16_t port)
+static void xclient_add_port(struct buffer *line, const char *name, uint16_t port)
 {
     buffer_join(line, " ", name, "=", NULL);
     buffer_number(line, port, 1);
@@ -92,17 +92,17 @@ size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
     /* An attribute that is left out keeps the relay's own value at the backend (Postfix): the name
      * must always be said, and the reverse name whenever there is no verified one. */
     if (offered & XCLIENT_NAME)
-        add_text(&line, "NAME", identity->name != NULL ? identity->name : unknown);
+        xclient_add_text(&line, "NAME", identity->name != NULL ? identity->name : unknown);
     if (identity->name == NULL && (offered & XCLIENT_REVERSE_NAME))
-        add_text(&line, "REVERSE_NAME",
-                 identity->reverse_name != NULL ? identity->reverse_name : unknown);
+        xclient_add_text(&line, "REVERSE_NAME",
+                         identity->reverse_name != NULL ? identity->reverse_name : unknown);
     xclient_add_address(&line, "ADDR", &identity->client);
     if (offered & XCLIENT_PORT)
-        add_port(&line, "PORT", identity->client.port);
+        xclient_add_port(&line, "PORT", identity->client.port);
     if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTADDR))
         xclient_add_address(&line, "DESTADDR", &identity->local);
     if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTPORT))
-        add_port(&line, "DESTPORT", identity->local.port);
+        xclient_add_port(&line, "DESTPORT", identity->local.port);
     buffer_puts(&line, "\r\n");
     return line.overflow || !(offered & XCLIENT_ADDR) ? 0 : line.len;
 }
@@ -119,7 +119,7 @@ int xclient_next(const char **cursor, const char *end, struct xclient_attribute 
     const char *equals = memchr(start, '=', (size_t)(*cursor - start));
     if (equals == NULL || equals + 1 == *cursor)
         return -1;
-    attribute->name = find_attribute(start, (size_t)(equals - start));
+    attribute->name = xclient_find_attribute(start, (size_t)(equals - start));
     if (attribute->name == 0)
         return -1;
     return xtext_decode(equals + 1, (size_t)(*cursor - equals - 1), attribute->value,
@@ -147,7 +147,7 @@ int xtext_encode(const char *bytes, size_t len, char *out, size_t size)
     return (int)used;
 }
 
-static int hex_value(char digit)
+static int xclient_hex_value(char digit)
 {
     if (digit >= '0' && digit <= '9')
         return digit - '0';
@@ -162,8 +162,8 @@ int xtext_decode(const char *text, size_t len, char *out, size_t size)
     for (size_t i = 0; i < len; i++) {
         int octet = (unsigned char)text[i];
         if (octet == '+') {
-            int high = i + 2 < len ? hex_value(text[i + 1]) : -1;
-            int low = i + 2 < len ? hex_value(text[i + 2]) : -1;
+            int high = i + 2 < len ? xclient_hex_value(text[i + 1]) : -1;
+            int low = i + 2 < len ? xclient_hex_value(text[i + 2]) : -1;
             if (high < 0 || low < 0)
                 return -1;
             octet = high * 16 + low;

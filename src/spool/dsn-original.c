@@ -14,7 +14,7 @@
 #define BLOCK 16384
 #define LINE_LIMIT 998 /* RFC 5322 2.1.1 */
 
-static ssize_t read_block(int fd, char *block, uint64_t at, uint64_t len)
+static ssize_t dsn_read_block(int fd, char *block, uint64_t at, uint64_t len)
 {
     ssize_t got;
     do {
@@ -31,7 +31,7 @@ int dsn_original_scan(int fd, struct dsn_original *original)
     ssize_t got;
 
     memset(original, 0, sizeof *original);
-    while ((got = read_block(fd, block, original->size, BLOCK)) > 0) {
+    while ((got = dsn_read_block(fd, block, original->size, BLOCK)) > 0) {
         for (ssize_t i = 0; i < got; i++) {
             uint64_t at = original->size + (uint64_t)i;
             line++;
@@ -53,7 +53,7 @@ int dsn_original_scan(int fd, struct dsn_original *original)
 }
 
 /* Breaks what runs over into a continuation line; never within a UTF-8 character or a CRLF. */
-static int copy_folded(struct dsn_output *output, const char *block, size_t len, size_t *column)
+static int dsn_copy_folded(struct dsn_output *output, const char *block, size_t len, size_t *column)
 {
     size_t from = 0;
     for (size_t i = 0; i < len; i++) {
@@ -77,7 +77,7 @@ int dsn_original_copy(int fd, uint64_t len, bool fold, struct dsn_output *output
     size_t column = 0;
 
     for (uint64_t at = 0; at < len;) {
-        ssize_t got = read_block(fd, block, at, len - at);
+        ssize_t got = dsn_read_block(fd, block, at, len - at);
         if (got <= 0) {
             error_set(output->err, _("the message that is reported on cannot be read: %s"),
                       got < 0 ? strerror(errno) : _("it has become shorter"));
@@ -85,7 +85,7 @@ int dsn_original_copy(int fd, uint64_t len, bool fold, struct dsn_output *output
         }
         if (!fold)
             column = 0;
-        int result = fold ? copy_folded(output, block, (size_t)got, &column)
+        int result = fold ? dsn_copy_folded(output, block, (size_t)got, &column)
                           : dsn_output_raw(output, block, (size_t)got);
         if (result != 0)
             return -1;

@@ -31,24 +31,24 @@ int dsn_output_raw(struct dsn_output *output, const char *bytes, size_t len)
     return output->failed ? -1 : 0;
 }
 
-static void put_octet(struct dsn_output *output, char octet)
+static void dsn_put_octet(struct dsn_output *output, char octet)
 {
     output->data[output->used++] = octet;
 }
 
 static void dsn_end_line(struct dsn_output *output)
 {
-    put_octet(output, '\r');
-    put_octet(output, '\n');
+    dsn_put_octet(output, '\r');
+    dsn_put_octet(output, '\n');
     output->column = 0;
 }
 
-static bool is_continuation(char octet)
+static bool dsn_is_continuation(char octet)
 {
     return ((unsigned char)octet & 0xc0) == 0x80;
 }
 
-static ssize_t write_text(void *cookie, const char *text, size_t len)
+static ssize_t dsn_write_text(void *cookie, const char *text, size_t len)
 {
     struct dsn_output *output = cookie;
     for (size_t i = 0; i < len; i++) {
@@ -62,15 +62,15 @@ static ssize_t write_text(void *cookie, const char *text, size_t len)
         }
         /* No character is cut, unless it is none: of UTF-8, three octets continue one at most. */
         if (output->column >= DSN_LINE_MAX + 3 ||
-            (output->column >= DSN_LINE_MAX && !is_continuation(octet))) {
+            (output->column >= DSN_LINE_MAX && !dsn_is_continuation(octet))) {
             dsn_end_line(output);
-            put_octet(output, ' ');
+            dsn_put_octet(output, ' ');
             output->column = 1;
         }
         if (octet == '.' && output->column == 0)
-            put_octet(output, '.');
+            dsn_put_octet(output, '.');
         bool control = (unsigned char)octet < 0x20 || octet == 0x7f;
-        put_octet(output, control && octet != '\t' ? '?' : octet);
+        dsn_put_octet(output, control && octet != '\t' ? '?' : octet);
         output->column++;
     }
     return (ssize_t)len;
@@ -78,7 +78,7 @@ static ssize_t write_text(void *cookie, const char *text, size_t len)
 
 FILE *dsn_output_open(struct dsn_output *output)
 {
-    cookie_io_functions_t functions = {.write = write_text};
+    cookie_io_functions_t functions = {.write = dsn_write_text};
     return fopencookie(output, "w", functions);
 }
 
@@ -91,7 +91,7 @@ bool dsn_is_ascii(const char *text)
     return true;
 }
 
-static void put_word(FILE *out, const char *word, size_t len, bool utf8)
+static void dsn_put_word(FILE *out, const char *word, size_t len, bool utf8)
 {
     for (size_t at = 0, step; at < len; at += step) {
         step = utf8_character(word + at, len - at);
@@ -116,7 +116,7 @@ void dsn_put_wrapped(FILE *out, size_t column, const char *indent, const char *t
             putc(' ', out);
             column++;
         }
-        put_word(out, text, len, utf8);
+        dsn_put_word(out, text, len, utf8);
         column += len;
         text += len;
         first = false;
@@ -127,7 +127,7 @@ void dsn_put_mailbox(FILE *out, const char *mailbox)
 {
     size_t column = 0;
     for (; *mailbox != '\0'; mailbox++) {
-        if (++column > MAILBOX_LINE_MAX && !is_continuation(*mailbox)) {
+        if (++column > MAILBOX_LINE_MAX && !dsn_is_continuation(*mailbox)) {
             fputs("\n ", out);
             column = 1;
         }
@@ -144,7 +144,7 @@ void dsn_put_header_text(FILE *out, const char *text)
     for (size_t len = strlen(text), piece; len > 0; text += piece, len -= piece) {
         char word[BASE64_SIZE(ENCODED_WORD_TEXT)];
         piece = len < ENCODED_WORD_TEXT ? len : ENCODED_WORD_TEXT;
-        while (piece < len && is_continuation(text[piece]))
+        while (piece < len && dsn_is_continuation(text[piece]))
             piece--;
         fprintf(out, "=?UTF-8?B?%s?=%s", base64_encode(text, piece, word),
                 piece < len ? "\n " : "");

@@ -37,8 +37,8 @@ static const char *dsn_status_of(const struct dsn *dsn, const struct spool_recip
 
 /* Prose. */
 
-static void put_recipient_prose(FILE *out, const struct dsn *dsn,
-                                const struct spool_recipient *recipient)
+static void dsn_put_recipient_prose(FILE *out, const struct dsn *dsn,
+                                    const struct spool_recipient *recipient)
 {
     fprintf(out, "\n<%s>\n", recipient->path.mailbox);
     if (dsn->action == DSN_RELAYED || recipient->reply == NULL)
@@ -52,7 +52,7 @@ static void put_recipient_prose(FILE *out, const struct dsn *dsn,
     putc('\n', out);
 }
 
-static void put_opening(FILE *out, const struct dsn *dsn)
+static void dsn_put_opening(FILE *out, const struct dsn *dsn)
 {
     char date[DSN_DATE_MAX], text[1024];
     switch (dsn->action) {
@@ -83,15 +83,15 @@ static void put_opening(FILE *out, const struct dsn *dsn)
     putc('\n', out);
 }
 
-static void put_prose(FILE *out, const struct dsn *dsn, bool headers_follow)
+static void dsn_put_prose(FILE *out, const struct dsn *dsn, bool headers_follow)
 {
     size_t named = 0, more = 0;
-    put_opening(out, dsn);
+    dsn_put_opening(out, dsn);
     for (size_t i = 0; i < dsn->envelope->recipient_count; i++) {
         if (!dsn->about[i])
             continue;
         if (named++ < PROSE_RECIPIENTS_MAX)
-            put_recipient_prose(out, dsn, &dsn->envelope->recipients[i]);
+            dsn_put_recipient_prose(out, dsn, &dsn->envelope->recipients[i]);
         else
             more++;
     }
@@ -111,7 +111,7 @@ static void put_prose(FILE *out, const struct dsn *dsn, bool headers_follow)
 }
 
 /* A catalogue in another character set than UTF-8 must not spoil the report. */
-static void keep_utf8(char *text)
+static void dsn_keep_utf8(char *text)
 {
     if (utf8_is_valid(text, strlen(text)))
         return;
@@ -128,12 +128,12 @@ char *dsn_prose(const struct dsn *dsn, bool headers_follow)
     FILE *out = open_memstream(&text, &len);
     if (out == NULL)
         return NULL;
-    put_prose(out, dsn, headers_follow);
+    dsn_put_prose(out, dsn, headers_follow);
     if (fclose(out) != 0) {
         free(text);
         return NULL;
     }
-    keep_utf8(text);
+    dsn_keep_utf8(text);
     return text;
 }
 
@@ -150,7 +150,7 @@ static bool dsn_is_printable(const char *text)
 
 /* xtext is decoded where that gives something printable; else it stays as it came, which no octet
  * of it can spoil. */
-static void put_xtext(FILE *out, const char *text)
+static void dsn_put_xtext(FILE *out, const char *text)
 {
     char decoded[ENVELOPE_REPLY_MAX];
     if (xtext_decode(text, strlen(text), decoded, sizeof decoded) > 0 && dsn_is_printable(decoded))
@@ -158,7 +158,7 @@ static void put_xtext(FILE *out, const char *text)
     fputs(text, out);
 }
 
-static void put_original_recipient(FILE *out, const char *orcpt)
+static void dsn_put_original_recipient(FILE *out, const char *orcpt)
 {
     const char *semicolon = strchr(orcpt, ';');
     if (semicolon == NULL || !dsn_is_printable(orcpt))
@@ -168,12 +168,12 @@ static void put_original_recipient(FILE *out, const char *orcpt)
     if (strncasecmp(orcpt, "utf-8;", 6) == 0)
         fputs(semicolon + 1, out);
     else
-        put_xtext(out, semicolon + 1);
+        dsn_put_xtext(out, semicolon + 1);
     putc('\n', out);
 }
 
 /* "mx.example.net [192.0.2.1]": the address goes into a comment. */
-static void put_remote(FILE *out, const char *remote)
+static void dsn_put_remote(FILE *out, const char *remote)
 {
     const char *blank = strchr(remote, ' ');
     if (!dsn_is_printable(remote) || strpbrk(remote, "()\\") != NULL)
@@ -184,8 +184,8 @@ static void put_remote(FILE *out, const char *remote)
         fprintf(out, "Remote-MTA: dns; %.*s (%s)\n", (int)(blank - remote), remote, blank + 1);
 }
 
-static void put_recipient_status(FILE *out, const struct dsn *dsn,
-                                 const struct spool_recipient *recipient, bool global)
+static void dsn_put_recipient_status(FILE *out, const struct dsn *dsn,
+                                     const struct spool_recipient *recipient, bool global)
 {
     static const char *const actions[] = {
         [DSN_FAILED] = "failed", [DSN_DELAYED] = "delayed", [DSN_RELAYED] = "relayed"};
@@ -193,14 +193,14 @@ static void put_recipient_status(FILE *out, const struct dsn *dsn,
 
     putc('\n', out);
     if (recipient->orcpt != NULL)
-        put_original_recipient(out, recipient->orcpt);
+        dsn_put_original_recipient(out, recipient->orcpt);
     fprintf(out, "Final-Recipient: %s; ", recipient->path.is_utf8 ? "utf-8" : "rfc822");
     dsn_put_mailbox(out, recipient->path.mailbox);
     putc('\n', out);
     fprintf(out, "Action: %s\n", actions[dsn->action]);
     fprintf(out, "Status: %s\n", dsn_status_of(dsn, recipient, status));
     if (recipient->remote != NULL)
-        put_remote(out, recipient->remote);
+        dsn_put_remote(out, recipient->remote);
     if (recipient->reply != NULL) {
         fprintf(out, "Diagnostic-Code: %s; ", recipient->remote != NULL ? "smtp" : "X-Postern");
         dsn_put_wrapped(out, 23, " ", recipient->reply, global);
@@ -218,12 +218,12 @@ void dsn_put_status(FILE *out, const struct dsn *dsn, bool global)
     fprintf(out, "Reporting-MTA: dns; %s\n", dsn->hostname);
     if (dsn->envelope->envid != NULL) {
         fputs("Original-Envelope-Id: ", out);
-        put_xtext(out, dsn->envelope->envid);
+        dsn_put_xtext(out, dsn->envelope->envid);
         putc('\n', out);
     }
     fprintf(out, "Arrival-Date: %s\n", dsn_date(dsn->envelope->arrived, date));
     for (size_t i = 0; i < dsn->envelope->recipient_count; i++) {
         if (dsn->about[i])
-            put_recipient_status(out, dsn, &dsn->envelope->recipients[i], global);
+            dsn_put_recipient_status(out, dsn, &dsn->envelope->recipients[i], global);
     }
 }

@@ -39,7 +39,7 @@ struct shape {
     char boundary[BOUNDARY_MAX];
 };
 
-static bool names_utf8(const struct dsn *dsn)
+static bool dsn_names_utf8(const struct dsn *dsn)
 {
     bool found = dsn->envelope->smtputf8;
     for (size_t i = 0; i < dsn->envelope->recipient_count; i++)
@@ -47,7 +47,7 @@ static bool names_utf8(const struct dsn *dsn)
     return found;
 }
 
-static int find_shape(const struct dsn *dsn, struct shape *shape, struct error *err)
+static int dsn_find_shape(const struct dsn *dsn, struct shape *shape, struct error *err)
 {
     struct dsn_original original = {.size = 0};
 
@@ -55,7 +55,7 @@ static int find_shape(const struct dsn *dsn, struct shape *shape, struct error *
         error_set(err, _("the message that is reported on cannot be read: %s"), strerror(errno));
         return -1;
     }
-    shape->global = names_utf8(dsn);
+    shape->global = dsn_names_utf8(dsn);
     /* RFC 3461 4.3: RET is about failures. A line that is too long cannot be returned as it was. */
     shape->full = dsn->action == DSN_FAILED && dsn->envelope->ret == ENVELOPE_RET_FULL &&
                   dsn->original_fd >= 0 && original.size <= dsn->full_max && !original.long_lines;
@@ -72,7 +72,7 @@ static int find_shape(const struct dsn *dsn, struct shape *shape, struct error *
     return 0;
 }
 
-static const char *subject(enum dsn_action action)
+static const char *dsn_subject(enum dsn_action action)
 {
     switch (action) {
     case DSN_DELAYED:
@@ -84,12 +84,12 @@ static const char *subject(enum dsn_action action)
     }
 }
 
-static bool needs_eight_bit(const struct shape *shape)
+static bool dsn_needs_eight_bit(const struct shape *shape)
 {
     return shape->global || shape->original_eight_bit;
 }
 
-static void put_header(FILE *out, const struct dsn *dsn, const struct shape *shape)
+static void dsn_put_header(FILE *out, const struct dsn *dsn, const struct shape *shape)
 {
     char date[DSN_DATE_MAX];
     fprintf(out, "Date: %s\nFrom: ", dsn_date(dsn->now, date));
@@ -98,19 +98,20 @@ static void put_header(FILE *out, const struct dsn *dsn, const struct shape *sha
     fputs("To: <", out);
     dsn_put_mailbox(out, dsn->envelope->sender.mailbox);
     fputs(">\nSubject: ", out);
-    dsn_put_header_text(out, subject(dsn->action));
+    dsn_put_header_text(out, dsn_subject(dsn->action));
     fprintf(out, "\nMessage-ID: <%016" PRIx64 ".dsn@%s>\n", dsn->unique, dsn->hostname);
     fputs("Auto-Submitted: auto-replied\nMIME-Version: 1.0\n", out);
     fprintf(out,
             "Content-Type: multipart/report; report-type=%s;\n"
             " boundary=\"%s\"\n",
             shape->global ? "global-delivery-status" : "delivery-status", shape->boundary);
-    if (needs_eight_bit(shape))
+    if (dsn_needs_eight_bit(shape))
         fputs("Content-Transfer-Encoding: 8bit\n", out);
     fputs("\nThis is a MIME message.\n", out);
 }
 
-static void put_part(FILE *out, const struct shape *shape, const char *type, const char *encoding)
+static void dsn_put_part(FILE *out, const struct shape *shape, const char *type,
+                         const char *encoding)
 {
     fprintf(out, "\n--%s\nContent-Type: %s\n", shape->boundary, type);
     if (encoding != NULL)
@@ -118,25 +119,25 @@ static void put_part(FILE *out, const struct shape *shape, const char *type, con
     putc('\n', out);
 }
 
-static void put_reports(FILE *out, const struct dsn *dsn, const struct shape *shape)
+static void dsn_put_reports(FILE *out, const struct dsn *dsn, const struct shape *shape)
 {
     if (shape->prose_ascii) {
-        put_part(out, shape, "text/plain; charset=us-ascii", NULL);
+        dsn_put_part(out, shape, "text/plain; charset=us-ascii", NULL);
         fputs(shape->prose, out);
     } else {
-        put_part(out, shape, "text/plain; charset=utf-8", "quoted-printable");
+        dsn_put_part(out, shape, "text/plain; charset=utf-8", "quoted-printable");
         dsn_put_quoted_printable(out, shape->prose);
     }
-    put_part(out, shape,
-             shape->global ? "message/global-delivery-status" : "message/delivery-status",
-             shape->global ? "8bit" : NULL);
+    dsn_put_part(out, shape,
+                 shape->global ? "message/global-delivery-status" : "message/delivery-status",
+                 shape->global ? "8bit" : NULL);
     dsn_put_status(out, dsn, shape->global);
     if (dsn->original_fd < 0)
         return;
     const char *type = shape->full ? "message/rfc822" : "text/rfc822-headers";
     if (shape->global)
         type = shape->full ? "message/global" : "message/global-headers";
-    put_part(out, shape, type, shape->original_eight_bit ? "8bit" : NULL);
+    dsn_put_part(out, shape, type, shape->original_eight_bit ? "8bit" : NULL);
 }
 
 static int dsn_finish(FILE *out, struct dsn_output *output, const struct shape *shape)
@@ -145,11 +146,11 @@ static int dsn_finish(FILE *out, struct dsn_output *output, const struct shape *
     return fflush(out) == 0 ? dsn_output_flush(output) : -1;
 }
 
-static int write_report(FILE *out, struct dsn_output *output, const struct dsn *dsn,
-                        const struct shape *shape)
+static int dsn_write_report(FILE *out, struct dsn_output *output, const struct dsn *dsn,
+                            const struct shape *shape)
 {
-    put_header(out, dsn, shape);
-    put_reports(out, dsn, shape);
+    dsn_put_header(out, dsn, shape);
+    dsn_put_reports(out, dsn, shape);
     if (fflush(out) != 0 || dsn_output_flush(output) != 0)
         return -1;
     if (dsn->original_fd >= 0 &&
@@ -164,16 +165,16 @@ int dsn_write(const struct dsn *dsn, dsn_sink *sink, void *context, struct dsn_n
     struct shape shape = {.prose = NULL};
     struct dsn_output output = {.sink = sink, .context = context, .err = err};
 
-    if (find_shape(dsn, &shape, err) != 0)
+    if (dsn_find_shape(dsn, &shape, err) != 0)
         return -1;
     FILE *out = dsn_output_open(&output);
     if (out == NULL)
         error_set(err, _("out of memory"));
-    int result = out != NULL ? write_report(out, &output, dsn, &shape) : -1;
+    int result = out != NULL ? dsn_write_report(out, &output, dsn, &shape) : -1;
     if (out != NULL && fclose(out) != 0)
         result = -1;
     free(shape.prose);
-    needs->eight_bit = needs_eight_bit(&shape);
+    needs->eight_bit = dsn_needs_eight_bit(&shape);
     needs->smtputf8 = dsn->envelope->sender.is_utf8;
     return result;
 }

@@ -26,23 +26,23 @@ int heap_reserve(struct heap *heap, size_t count)
     return 0;
 }
 
-static void set(struct heap *heap, size_t place, struct heap_node *node)
+static void heap_set(struct heap *heap, size_t place, struct heap_node *node)
 {
     heap->nodes[place - 1] = node;
     node->place = place;
 }
 
-static void rise(struct heap *heap, struct heap_node *node)
+static void heap_rise(struct heap *heap, struct heap_node *node)
 {
     size_t place = node->place;
     while (place > 1 && heap->nodes[place / 2 - 1]->key > node->key) {
-        set(heap, place, heap->nodes[place / 2 - 1]);
+        heap_set(heap, place, heap->nodes[place / 2 - 1]);
         place /= 2;
     }
-    set(heap, place, node);
+    heap_set(heap, place, node);
 }
 
-static void sink(struct heap *heap, struct heap_node *node)
+static void heap_sink(struct heap *heap, struct heap_node *node)
 {
     size_t place = node->place, child;
     while ((child = place * 2) <= heap->count) {
@@ -50,19 +50,19 @@ static void sink(struct heap *heap, struct heap_node *node)
             child++;
         if (heap->nodes[child - 1]->key >= node->key)
             break;
-        set(heap, place, heap->nodes[child - 1]);
+        heap_set(heap, place, heap->nodes[child - 1]);
         place = child;
     }
-    set(heap, place, node);
+    heap_set(heap, place, node);
 }
 
 void heap_put(struct heap *heap, struct heap_node *node, int64_t key)
 {
     node->key = key;
     if (node->place == 0)
-        set(heap, ++heap->count, node);
-    rise(heap, node);
-    sink(heap, node);
+        heap_set(heap, ++heap->count, node);
+    heap_rise(heap, node);
+    heap_sink(heap, node);
 }
 
 void heap_remove(struct heap *heap, struct heap_node *node)
@@ -74,9 +74,9 @@ void heap_remove(struct heap *heap, struct heap_node *node)
     node->place = 0;
     if (last == node)
         return;
-    set(heap, place, last);
-    rise(heap, last);
-    sink(heap, last);
+    heap_set(heap, place, last);
+    heap_rise(heap, last);
+    heap_sink(heap, last);
 }
 
 struct heap_node *heap_top(const struct heap *heap)
@@ -90,12 +90,12 @@ void table_free(struct table *table)
     *table = (struct table){.buckets = NULL};
 }
 
-static struct table_node **bucket(const struct table *table, uint64_t hash)
+static struct table_node **table_bucket(const struct table *table, uint64_t hash)
 {
     return &table->buckets[hash & (table->bucket_count - 1)];
 }
 
-static void grow(struct table *table)
+static void table_grow(struct table *table)
 {
     struct table larger = {.count = table->count,
                            .bucket_count = table->bucket_count == 0 ? 64 : table->bucket_count * 2};
@@ -104,7 +104,7 @@ static void grow(struct table *table)
         return;
     for (size_t i = 0; i < table->bucket_count; i++) {
         for (struct table_node *node = table->buckets[i], *next; node != NULL; node = next) {
-            struct table_node **to = bucket(&larger, node->hash);
+            struct table_node **to = table_bucket(&larger, node->hash);
             next = node->next;
             node->next = *to;
             *to = node;
@@ -117,10 +117,10 @@ static void grow(struct table *table)
 int table_add(struct table *table, struct table_node *node, uint64_t hash)
 {
     if (table->count >= table->bucket_count)
-        grow(table);
+        table_grow(table);
     if (table->bucket_count == 0)
         return -1;
-    struct table_node **to = bucket(table, hash);
+    struct table_node **to = table_bucket(table, hash);
     node->hash = hash;
     node->next = *to;
     *to = node;
@@ -130,7 +130,7 @@ int table_add(struct table *table, struct table_node *node, uint64_t hash)
 
 void table_remove(struct table *table, struct table_node *node)
 {
-    struct table_node **link = bucket(table, node->hash);
+    struct table_node **link = table_bucket(table, node->hash);
     while (*link != NULL && *link != node)
         link = &(*link)->next;
     if (*link == NULL)
@@ -139,7 +139,7 @@ void table_remove(struct table *table, struct table_node *node)
     table->count--;
 }
 
-static struct table_node *of_hash(struct table_node *node, uint64_t hash)
+static struct table_node *table_of_hash(struct table_node *node, uint64_t hash)
 {
     while (node != NULL && node->hash != hash)
         node = node->next;
@@ -148,12 +148,12 @@ static struct table_node *of_hash(struct table_node *node, uint64_t hash)
 
 struct table_node *table_find(const struct table *table, uint64_t hash)
 {
-    return table->bucket_count > 0 ? of_hash(*bucket(table, hash), hash) : NULL;
+    return table->bucket_count > 0 ? table_of_hash(*table_bucket(table, hash), hash) : NULL;
 }
 
 struct table_node *table_find_next(const struct table_node *node)
 {
-    return of_hash(node->next, node->hash);
+    return table_of_hash(node->next, node->hash);
 }
 
 /* The finishing steps of splitmix64: ids differ mostly in a few bits. */
