@@ -122,6 +122,8 @@ static void config_check_names(struct load *load, config_setting_t *group,
             }
             break;
         case OPTION_KIND_NONE:
+            if (option_former_find(path) != NULL && before[0] == '\0')
+                break;
             if (option_nearest(table, path, near))
                 load_complain(load, setting, shown, _("no such option; did you mean %s%s?"), before,
                               near);
@@ -318,14 +320,54 @@ static void config_load_default(struct load *load, const struct rows *rows,
     }
 }
 
+/* A number under the option's former name. */
+static void config_load_former(struct load *load, const struct rows *rows,
+                               const config_setting_t *setting, const struct option_former *former,
+                               const struct option *option)
+{
+    char text[48];
+    struct error err;
+
+    if (config_setting_type(setting) != CONFIG_TYPE_INT) {
+        load_complain(load, setting, former->path, _("found %s; expected %s"),
+                      config_type_name(setting), _("a whole number"));
+        return;
+    }
+    snprintf(text, sizeof text, "%d%s", config_setting_get_int(setting), former->unit);
+    if (option_set(option, rows->base, text, load->folder, &err) != 0) {
+        load_complain(load, setting, former->path, "%s", err.text);
+        return;
+    }
+    value_format_duration(*(const int64_t *)option_place(option, rows->base), text, sizeof text);
+    load_warn(load, setting, former->path, _("this is its former name; write %s = \"%s\" instead"),
+              strrchr(former->now, '.') + 1, text);
+}
+
+/* The setting under its former name, if that alone is in the file. */
+static config_setting_t *config_find_former(struct load *load, const struct rows *rows,
+                                            const struct option_former *former, bool is_set)
+{
+    config_setting_t *setting = former != NULL && rows->group != NULL && rows->prefix[0] == '\0'
+                                    ? config_setting_lookup(rows->group, former->path)
+                                    : NULL;
+    if (setting == NULL || !is_set)
+        return setting;
+    load_warn(load, setting, former->path, _("ignored, because %s is set too"), former->now);
+    return NULL;
+}
+
 static void config_load_option(struct load *load, const struct rows *rows,
                                const struct option *option)
 {
     config_setting_t *setting =
         rows->group != NULL ? config_setting_lookup(rows->group, option->path) : NULL;
+    const struct option_former *former = option_former_find(option->path);
+    const config_setting_t *old = config_find_former(load, rows, former, setting != NULL);
     void *place = option_place(option, rows->base);
 
-    if (setting == NULL) {
+    if (old != NULL) {
+        config_load_former(load, rows, old, former, option);
+    } else if (setting == NULL) {
         config_load_default(load, rows, option);
     } else if (option->type == OPTION_GROUP) {
         *(bool *)place = true;

@@ -260,10 +260,10 @@ static const struct option all_rows[] = {
         "8 more leave enough to answer new clients at any time; with stress.free_workers more it "
         "is no stress either. Clients that are idle, slow, or wait for one of max_sessions need "
         "none.")},
-    {"in.greet_delay_ms", OPTION_INTEGER, offsetof(struct config, in.greet_delay_ms), "0", 0, 30000,
+    {"in.greet_delay", OPTION_DURATION, offsetof(struct config, in.greet_delay_ms), "0s", 0, 30000,
      NULL,
-     N_("Milliseconds of silence before the greeting; clients that talk earlier are "
-        "refused.")},
+     N_("Time of silence before the greeting. Clients that talk during it are refused with 554: "
+        "mail servers wait, many spam programs do not. It delays every client; 0s means none.")},
     {"in.backend", OPTION_GROUP, offsetof(struct config, in.backend), NULL, 0, 0, &backend_group,
      N_("The mail server.")},
     {"in.backends", OPTION_GROUPS, offsetof(struct config, in.backends), "", 0, 0,
@@ -627,6 +627,19 @@ static const struct option all_rows[] = {
 
 const struct option_rows options = {all_rows, sizeof all_rows / sizeof *all_rows,
                                     sizeof(struct config)};
+
+static const struct option_former formers[] = {
+    {"in.greet_delay_ms", "in.greet_delay", "ms"},
+};
+
+const struct option_former *option_former_find(const char *path)
+{
+    for (size_t i = 0; i < sizeof formers / sizeof *formers; i++) {
+        if (strcmp(path, formers[i].path) == 0 || strcmp(path, formers[i].now) == 0)
+            return &formers[i];
+    }
+    return NULL;
+}
 
 /* What a reload cannot change, and for which daemons. */
 static const struct {

@@ -70,6 +70,16 @@ struct option {
 /* All of struct config. */
 extern const struct option_rows options;
 
+/* An option's former name. It is still read, with a warning that names the new one. */
+struct option_former {
+    const char *path;
+    const char *now;  /* the option's name, a duration */
+    const char *unit; /* that the former number was in */
+};
+
+/* The row of this path, former or new; NULL: the option has always been called so. */
+const struct option_former *option_former_find(const char *path);
+
 /* What a path like "in.limits" or "in.backend.hosts" names. */
 enum option_kind { OPTION_KIND_NONE, OPTION_KIND_GROUP, OPTION_KIND_OPTION };
 enum option_kind option_kind_of(const struct option_rows *rows, const char *path);

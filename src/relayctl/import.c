@@ -492,9 +492,12 @@ static void import_early_talker(struct import *import)
                    : older != NULL ? strtod(older->key, NULL)
                                    : 0;
 
-    if (pause >= 1 && pause <= 30000)
-        import_line(import, import->in, seconds != NULL ? seconds : older, NULL,
-                    "  greet_delay_ms = %.0f;", pause);
+    if (pause < 1 || pause > 30000)
+        return;
+    int ms = (int)pause;
+    bool whole = ms % 1000 == 0;
+    import_line(import, import->in, seconds != NULL ? seconds : older, NULL,
+                "  greet_delay = \"%d%s\";", whole ? ms / 1000 : ms, whole ? "s" : "ms");
 }
 
 static void import_in(struct import *import)

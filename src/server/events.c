@@ -43,7 +43,7 @@ const struct event_row event_rows[] = {
      "A log-in was refused, in Postfix's words."},
     {EVENTS_BOTH, "auth", "info", "status=ok: a user has logged in."},
     {EVENTS_IN, "PREGREET ...", "info",
-     "A client talked before the greeting (in.greet_delay_ms), in postscreen's words."},
+     "A client talked before the greeting (in.greet_delay), in postscreen's words."},
     {EVENTS_IN, "HANGUP ...", "info", "A client left before the greeting."},
     {EVENTS_IN, "DNSBL rank ...", "info",
      "The sum of what the blocklists say of a client, and which of them (in.dnsbl)."},

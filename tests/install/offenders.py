@@ -64,7 +64,7 @@ def start():
     wait_for("the sink", lambda: ":" in read(f"{SCRATCH}/sink"))
     with open(f"{SCRATCH}/relay.conf", "w", encoding="utf-8") as file:
         file.write(f"""hostname = "relay.example"; user = "nobody";
-in = {{ listen = [ "[::]:{PORT}" ]; domains = [ "example.com" ]; greet_delay_ms = 200;
+in = {{ listen = [ "[::]:{PORT}" ]; domains = [ "example.com" ]; greet_delay = "200ms";
   backend = {{ hosts = [ "{read(f'{SCRATCH}/sink').split()[0]}" ]; identity = "xclient"; }};
   limits = {{ errors = 2; }}; }};""")
     with open(f"{SCRATCH}/stderr", "wb") as log:

@@ -522,7 +522,7 @@ def lists(world):
     path = f"{world.bed.dir}/deny"
     with open(path, "w") as file:
         file.write("# bad ones\n198.51.100.0/29 # a network\n\n2001:db8::7\n")
-    relay = world.relay(inner=f'greet_delay_ms = 1500; clients = {{ deny_file = "{path}"; '
+    relay = world.relay(inner=f'greet_delay = "1500ms"; clients = {{ deny_file = "{path}"; '
                         'allow = [ "10.0.0.9" ]; }; private_clients = [ "10.0.0.9" ];')
     for source in (CLIENT4, CLIENT6):
         code, text = Client(source).reply()

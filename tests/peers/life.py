@@ -98,7 +98,7 @@ def reload_ca(world):
 @scenario("reload: what it can't change is named, each time, until a restart")
 def reload_restart(world):
     relay = world.relay()
-    relay.write_conf(inner="workers = 7; greet_delay_ms = 1;")
+    relay.write_conf(inner='workers = 7; greet_delay = "1ms";')
     for _ in range(2):
         reload(relay)
     lines = [l for l in read(relay.log).splitlines() if "event=reload option=" in l]

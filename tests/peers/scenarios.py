@@ -571,7 +571,7 @@ def limits(world):
 
 @scenario("gate: early talkers are refused under a greet delay, others greeted after it")
 def greet_delay(world):
-    relay = world.relay(inner="greet_delay_ms = 500;")
+    relay = world.relay(inner='greet_delay = "500ms";')
     early = Client()
     early.send("EHLO early.example\r\n")
     assert early.reply()[0] == 554 and early.gone()

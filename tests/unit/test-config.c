@@ -88,8 +88,12 @@ static const struct {
     {"missing certificate", MINIMUM "}; tls = { certificates = ( { cert = \"no.pem\"; } ); };\n",
      ":4:", "tls.certificates", "no.pem: No such file"},
     {"group expected", MINIMUM "limits = 3; };\n", ":4:", "in.limits", "braces"},
-    {"two errors", MINIMUM "workers = 0; greet_delay_ms = -1; };\n", ":4:", "in.workers",
-     "in.greet_delay_ms"},
+    {"two errors", MINIMUM "workers = 0; greet_delay = -1; };\n", ":4:", "in.workers",
+     "in.greet_delay"},
+    {"a former name", MINIMUM "greet_delay_ms = 30001; };\n", ":4: in.greet_delay_ms: found \"30001ms\"",
+     "from 0s to 30s", ""},
+    {"a former name's type", MINIMUM "greet_delay_ms = \"3s\"; };\n",
+     ":4: in.greet_delay_ms: found a string; expected a whole number", "", ""},
     {"out: nobody may send", OUT_HEAD "out = { };\n", ":2:", "out.allow: nobody may send", ""},
     {"out: everybody may send", OUT_HEAD "out = { allow = [ \"10.0.0.2\", \"0.0.0.0/0\" ]; };\n",
      ":2:", "out.allow: 0.0.0.0/0 makes an open relay", ""},
@@ -327,6 +331,11 @@ static void test_warnings(void)
                  "hosts = [ \"10.0.0.3\" ]; identity = \"none\"; },\n"
                  "{ domains = \"one.example\"; hosts = [ \"10.0.0.4\" ]; identity = \"none\"; } ); };\n",
          ":7: in.backends[1].domains: ", "one.example is another backend's, too"},
+        {MINIMUM "greet_delay = \"3s\"; };\n", NULL, NULL},
+        {MINIMUM "greet_delay_ms = 2500; };\n", ":4: in.greet_delay_ms: ",
+         "write greet_delay = \"2500ms\" instead"},
+        {MINIMUM "greet_delay_ms = 2500;\ngreet_delay = \"3s\"; };\n", ":4: in.greet_delay_ms: ",
+         "ignored, because in.greet_delay is set too"},
         {MINIMUM "};\ntls = {\ncertificates = ( { cert = \"host_list\"; } ); };\n", NULL, NULL},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -344,6 +353,27 @@ static void test_warnings(void)
         config_unref(config);
         g_string_free(errors, TRUE);
         g_string_free(warnings, TRUE);
+    }
+}
+
+/* The former name gives the value, unless the option is there by its own. */
+static void test_former_name(void)
+{
+    static const struct {
+        const char *text;
+        int64_t delay_ms;
+    } cases[] = {
+        {MINIMUM "greet_delay_ms = 2500; };\n", 2500},
+        {MINIMUM "greet_delay_ms = 2500;\ngreet_delay = \"3s\"; };\n", 3000},
+        {MINIMUM "};\n", 0},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        GString *errors = g_string_new(NULL);
+        struct config *config = load_text(cases[i].text, errors);
+        g_assert_cmpstr(errors->str, ==, "");
+        g_assert_cmpint(config->in.greet_delay_ms, ==, cases[i].delay_ms);
+        config_unref(config);
+        g_string_free(errors, TRUE);
     }
 }
 
@@ -553,7 +583,7 @@ static void test_restarts(void)
 {
     static const char before[] = MINIMUM "workers = 4; }; out = { allow = [ \"10.0.0.2\" ]; };\n";
     static const char after[] =
-        MINIMUM "workers = 5; greet_delay_ms = 1; listen = [ \"[::]:26\" ]; };\n"
+        MINIMUM "workers = 5; greet_delay = \"1ms\"; listen = [ \"[::]:26\" ]; };\n"
                 "out = { allow = [ \"10.0.0.3\" ]; retry = [ \"1m\" ]; }; user = \"me\";\n";
     GString *errors = g_string_new(NULL), *in = g_string_new(NULL), *out = g_string_new(NULL);
     struct config *a = load_text(before, errors), *b = load_text(after, errors);
@@ -634,6 +664,7 @@ int main(int argc, char **argv)
     g_test_add_func("/config/domains file", test_domains_file);
     g_test_add_func("/config/other forms", test_other_forms);
     g_test_add_func("/config/warnings", test_warnings);
+    g_test_add_func("/config/former-name", test_former_name);
     g_test_add_func("/config/round trip", test_round_trip);
     g_test_add_func("/config/table", test_table);
     g_test_add_func("/config/link", test_link);
