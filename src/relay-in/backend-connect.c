@@ -23,11 +23,11 @@
 
 enum outcome {
     READY,
-    REFUSED,    /* the verdict is for the client */
+    REFUSED,    /* the reply is for the client */
     TLS_FAILED, /* the handshake failed; a fresh connection may do without, if the rules allow */
     STALE,     /* a spare that was dead, or what was taken for known no longer holds: it is a matter
                    of when, and a fresh connection may do */
-    HOST_DOWN, /* it greeted nobody; another host may. The verdict is set all the same */
+    HOST_DOWN, /* it greeted nobody; another host may. The reply is set all the same */
 };
 
 struct introduction {
@@ -35,7 +35,7 @@ struct introduction {
     const struct config_backend *settings;
     const struct client_identity *client;
     struct nexthop *hop;
-    struct reply *verdict;
+    struct reply *reply;
     struct address host;
     size_t next_host; /* to be tried, should this one serve nobody */
     struct deadline deadline;
@@ -96,7 +96,7 @@ static enum outcome backend_lost(struct introduction *intro, const char *at, enu
         return STALE;
     snprintf(reason, sizeof reason, "%s: %s", at, io_result_name(result));
     backend_log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_LOST, reason);
-    reply_own(intro->verdict, REPLY_BACKEND_LOST);
+    reply_own(intro->reply, REPLY_BACKEND_LOST);
     return REFUSED;
 }
 
@@ -116,7 +116,7 @@ static enum outcome backend_identity_refused(struct introduction *intro, const c
                  : "this host's address stands in the backend's "
                    "smtpd_authorized_xclient_hosts (or backend.identity is changed)");
     backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_IDENTITY, text);
-    reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
+    reply_own(intro->reply, REPLY_BACKEND_CONFIG);
     return REFUSED;
 }
 
@@ -135,27 +135,27 @@ static enum outcome backend_introduce_send_header(struct introduction *intro)
  * not understood. */
 static bool backend_judges_client(const struct introduction *intro)
 {
-    return backend_uses_proxy(intro) && intro->verdict->code >= 400 &&
-           intro->verdict->code != 554 && strncmp(intro->verdict->enhanced, "5.5.", 4) != 0;
+    return backend_uses_proxy(intro) && intro->reply->code >= 400 && intro->reply->code != 554 &&
+           strncmp(intro->reply->enhanced, "5.5.", 4) != 0;
 }
 
 static enum outcome backend_greet(struct introduction *intro)
 {
     char text[256];
-    enum io_result result = nexthop_greeting(intro->hop, intro->verdict, backend_step(intro));
+    enum io_result result = nexthop_greeting(intro->hop, intro->reply, backend_step(intro));
     if (result != IO_OK) {
         backend_lost(intro, "greeting", result);
         return HOST_DOWN;
     }
-    if (reply_is_positive(intro->verdict) || backend_judges_client(intro))
-        return reply_is_positive(intro->verdict) ? READY : REFUSED;
-    if (backend_uses_proxy(intro) && reply_is_permanent(intro->verdict))
-        return backend_identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
+    if (reply_is_positive(intro->reply) || backend_judges_client(intro))
+        return reply_is_positive(intro->reply) ? READY : REFUSED;
+    if (backend_uses_proxy(intro) && reply_is_permanent(intro->reply))
+        return backend_identity_refused(intro, reply_summary(intro->reply, text, sizeof text));
     /* This judges us, not the client, who must never see it as a final refusal. */
     backend_log_problem(intro,
-                        reply_is_permanent(intro->verdict) ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
-                        PROBLEM_GREETING, reply_summary(intro->verdict, text, sizeof text));
-    reply_own(intro->verdict, REPLY_BACKEND_BUSY);
+                        reply_is_permanent(intro->reply) ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+                        PROBLEM_GREETING, reply_summary(intro->reply, text, sizeof text));
+    reply_own(intro->reply, REPLY_BACKEND_BUSY);
     return HOST_DOWN;
 }
 
@@ -178,17 +178,17 @@ static enum outcome backend_hello_ourselves(struct introduction *intro, bool tls
 {
     enum io_result result =
         nexthop_hello(intro->hop, backend_hello_form(intro, true), backend_hostname(intro->backend),
-                      intro->verdict, backend_step(intro));
+                      intro->reply, backend_step(intro));
     char text[256];
     if (result != IO_OK)
         return backend_lost(intro, "EHLO", result);
     /* Where a PROXY header was not understood, its error is what comes here. */
-    if (backend_uses_proxy(intro) && backend_refuses_command(intro->verdict))
-        return backend_identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
-    if (!reply_is_positive(intro->verdict)) {
+    if (backend_uses_proxy(intro) && backend_refuses_command(intro->reply))
+        return backend_identity_refused(intro, reply_summary(intro->reply, text, sizeof text));
+    if (!reply_is_positive(intro->reply)) {
         backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_HELLO,
-                            reply_summary(intro->verdict, text, sizeof text));
-        reply_own(intro->verdict, REPLY_BACKEND_BUSY);
+                            reply_summary(intro->reply, text, sizeof text));
+        reply_own(intro->reply, REPLY_BACKEND_BUSY);
         return HOST_DOWN;
     }
     if (!tls || !(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS))
@@ -242,18 +242,18 @@ static enum outcome backend_start_tls(struct introduction *intro)
             return READY;
         backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_TLS,
                             "STARTTLS is not offered, and backend.tls asks for it");
-        reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
+        reply_own(intro->reply, REPLY_BACKEND_CONFIG);
         return REFUSED;
     }
     enum io_result result =
         nexthop_starttls(intro->hop, backend_tls(intro->backend), backend_tls_name(intro->backend),
-                         intro->verdict, backend_step(intro), &err);
+                         intro->reply, backend_step(intro), &err);
     if (result == IO_OK)
         return READY;
     backend_log_tls_failure(intro, err.text);
     if (!must)
         return TLS_FAILED;
-    reply_own(intro->verdict, REPLY_BACKEND_CONFIG);
+    reply_own(intro->reply, REPLY_BACKEND_CONFIG);
     return REFUSED;
 }
 
@@ -290,13 +290,13 @@ static enum outcome backend_send_identity(struct introduction *intro)
     struct deadline deadline = backend_step(intro);
     if (intro->spare)
         deadline = deadline_earlier(deadline, deadline_in_ms(intro->settings->connect_timeout_ms));
-    enum io_result result = nexthop_command(intro->hop, line, intro->verdict, deadline);
+    enum io_result result = nexthop_command(intro->hop, line, intro->reply, deadline);
     if (result != IO_OK)
         return backend_lost(intro, "XCLIENT", result);
     intro->introduced = true;
-    if (intro->verdict->code == 220)
+    if (intro->reply->code == 220)
         return READY;
-    if (backend_refuses_xclient(intro->verdict) || intro->verdict->code < 400) {
+    if (backend_refuses_xclient(intro->reply) || intro->reply->code < 400) {
         /* What was learned of XCLIENT no longer holds: ask by EHLO next time, which is now where this
          * connection was not asked itself. */
         struct nexthop_capabilities seen;
@@ -305,9 +305,9 @@ static enum outcome backend_send_identity(struct introduction *intro)
         backend_learn(intro->backend, &seen, true);
         return intro->assumed ? STALE
                               : backend_identity_refused(
-                                    intro, reply_summary(intro->verdict, text, sizeof text));
+                                    intro, reply_summary(intro->reply, text, sizeof text));
     }
-    return intro->spare && intro->verdict->code == 421 ? STALE : REFUSED;
+    return intro->spare && intro->reply->code == 421 ? STALE : REFUSED;
 }
 
 /* What the client has said, or its address where nobody else would take that (RFC 5321 4.1.4). */
@@ -335,16 +335,16 @@ static enum outcome backend_hello_as_client(struct introduction *intro)
     char text[256];
 
     enum io_result result = nexthop_hello(intro->hop, backend_hello_form(intro, esmtp), name,
-                                          intro->verdict, backend_step(intro));
+                                          intro->reply, backend_step(intro));
 
     /* As above. */
-    if (result == IO_OK && backend_uses_proxy(intro) && backend_refuses_command(intro->verdict))
-        return backend_identity_refused(intro, reply_summary(intro->verdict, text, sizeof text));
-    if (result != IO_OK || intro->verdict->code / 100 == 3)
+    if (result == IO_OK && backend_uses_proxy(intro) && backend_refuses_command(intro->reply))
+        return backend_identity_refused(intro, reply_summary(intro->reply, text, sizeof text));
+    if (result != IO_OK || intro->reply->code / 100 == 3)
         return backend_lost(intro, "EHLO", result != IO_OK ? result : IO_FAILED);
-    if (intro->spare && intro->verdict->code == 421)
+    if (intro->spare && intro->reply->code == 421)
         return STALE;
-    if (!reply_is_positive(intro->verdict))
+    if (!reply_is_positive(intro->reply))
         return REFUSED;
     if (esmtp)
         backend_learn(intro->backend, &intro->hop->capabilities, named);
@@ -398,7 +398,7 @@ static bool backend_get_connection(struct introduction *intro, struct stream_buf
     int fd = backend_connect(intro->backend, &intro->next_host, &intro->host, &why, &err);
     if (fd < 0) {
         backend_log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_UNREACHABLE, err.text);
-        reply_own(intro->verdict, why);
+        reply_own(intro->reply, why);
         return false;
     }
     backend_capabilities(intro->backend, &known);
@@ -424,14 +424,14 @@ static enum outcome backend_attempt(struct introduction *intro, struct stream_bu
 }
 
 int backend_introduce(struct backend *backend, const struct client_identity *client,
-                      struct nexthop *hop, struct stream_buffers *buffers, struct reply *verdict)
+                      struct nexthop *hop, struct stream_buffers *buffers, struct reply *reply)
 {
     struct introduction intro = {
         .backend = backend,
         .settings = backend_settings(backend),
         .client = client,
         .hop = hop,
-        .verdict = verdict,
+        .reply = reply,
         .deadline = deadline_in_ms(TOTAL_TIMEOUT_MS),
     };
     bool tls = backend_wants_tls(&intro);
@@ -455,7 +455,7 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
         intro.next_host = 0;
         outcome = backend_attempt(&intro, buffers, false, false);
     } else if (outcome == TLS_FAILED) {
-        reply_own(verdict, REPLY_BACKEND_CONFIG);
+        reply_own(reply, REPLY_BACKEND_CONFIG);
     }
     return outcome == READY ? 0 : -1;
 }

@@ -13,8 +13,8 @@
 #include "smtp/nexthop.h"
 
 /* 0 with `hop` ready (end it with nexthop_quit() or stream_abort(), then backend_disconnected());
- * or -1 with `verdict` the reply to pass to the client, everything closed and given back. */
+ * or -1 with `reply` the reply to pass to the client, everything closed and given back. */
 int backend_introduce(struct backend *backend, const struct client_identity *client,
-                      struct nexthop *hop, struct stream_buffers *buffers, struct reply *verdict);
+                      struct nexthop *hop, struct stream_buffers *buffers, struct reply *reply);
 
 #endif

@@ -24,7 +24,7 @@ struct backend_courier {
     struct stream_buffers buffers;
     struct nexthop hop;
     struct backend_slot slot; /* held from prepare() on, until it is known that none is needed */
-    bool in_transaction;      /* MAIL has gone out, or was about to when the verdict fell */
+    bool in_transaction;      /* MAIL has gone out, or was about to when it was decided */
     bool challenged;          /* in mid-AUTH: the next line is for this connection only */
     char session_id[32];
     /* For the ledger of missed mail: the batch that is being answered, and who was taken. */
@@ -124,7 +124,7 @@ static int64_t courier_prepare(struct courier *base, const struct client_identit
 
     (void)recipient;
     base->wants_slot = false;
-    if (courier->transaction.connected || (courier->in_transaction && courier->transaction.judged))
+    if (courier->transaction.connected || (courier->in_transaction && courier->transaction.decided))
         return 0;
     if (backend_settings(backend)->identity == CONFIG_IDENTITY_XCLIENT)
         until_ms = reverse_await(client->names, wakeup);
@@ -166,17 +166,17 @@ static void courier_connect(struct backend_courier *courier, const struct client
         return;
     /* Only the connection that was logged in on knows the client. */
     if (client->authenticated) {
-        transaction_judge(transaction, REPLY_AUTH_LOST);
+        transaction_decide(transaction, REPLY_AUTH_LOST);
         return;
     }
     if (courier->slot.state != BACKEND_SLOT_HELD) {
         courier_log_busy(courier, client);
-        transaction_judge(transaction, REPLY_BACKEND_BUSY);
+        transaction_decide(transaction, REPLY_BACKEND_BUSY);
         return;
     }
     transaction->connected = backend_introduce(courier->backend, client, &courier->hop,
-                                               &courier->buffers, &transaction->verdict) == 0;
-    transaction->judged = !transaction->connected;
+                                               &courier->buffers, &transaction->final_reply) == 0;
+    transaction->decided = !transaction->connected;
     courier_give_slot(courier);
 }
 
@@ -185,7 +185,7 @@ static bool courier_renew(struct transaction *transaction)
 {
     if (transaction->connected)
         return false;
-    transaction->judged = false;
+    transaction->decided = false;
     courier_connect(courier_of(transaction), transaction->envelope->client);
     return true;
 }
@@ -251,9 +251,9 @@ static void courier_end(struct courier *base, struct reply *reply)
 
     courier->in_transaction = false;
     transaction_send_end(transaction);
-    transaction_final_reply(transaction,
-                            deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms));
-    reply_copy(reply, &transaction->verdict);
+    transaction_read_final_reply(
+        transaction, deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms));
+    reply_copy(reply, &transaction->final_reply);
     courier_note_message(courier, reply);
     courier_give_slot(courier);
 }
@@ -342,8 +342,8 @@ struct courier *courier_backend_new(struct backend *backend)
 
     if (courier == NULL)
         return NULL;
-    memset(courier, 0, offsetof(struct backend_courier, transaction.verdict));
-    reply_clear(&courier->transaction.verdict);
+    memset(courier, 0, offsetof(struct backend_courier, transaction.final_reply));
+    reply_clear(&courier->transaction.final_reply);
     if (stream_buffers_init(&courier->buffers, IN_BUFFER, OUT_BUFFER) != 0) {
         free(courier);
         return NULL;

@@ -25,7 +25,7 @@ static enum io_result attempt_say_secret(struct attempt *attempt, const char *wo
     base64_encode(octets, len, line + start);
     strcat(line, "\r\n");
     enum io_result result =
-        nexthop_command(&connect->remote->hop, line, connect->verdict, attempt_reply_step(connect));
+        nexthop_command(&connect->remote->hop, line, connect->reply, attempt_reply_step(connect));
     explicit_bzero(line, size);
     free(line);
     return result;
@@ -46,10 +46,10 @@ static enum io_result attempt_log_in_plain(struct attempt *attempt, const struct
     strcpy(said + user_len + 2, route->password);
     if (strlen(word) + BASE64_SIZE(len) + 1 > AUTH_COMMAND_MAX) {
         word = "";
-        result = nexthop_command(&connect->remote->hop, "AUTH PLAIN\r\n", connect->verdict,
+        result = nexthop_command(&connect->remote->hop, "AUTH PLAIN\r\n", connect->reply,
                                  attempt_reply_step(connect));
     }
-    if (word[0] != '\0' || (result == IO_OK && connect->verdict->code == 334))
+    if (word[0] != '\0' || (result == IO_OK && connect->reply->code == 334))
         result = attempt_say_secret(attempt, word, said, len);
     explicit_bzero(said, len);
     free(said);
@@ -61,9 +61,9 @@ static enum io_result attempt_log_in_login(struct attempt *attempt, const struct
     struct connect *connect = attempt->connect;
     const char *answers[] = {route->user, route->password};
 
-    enum io_result result = nexthop_command(&connect->remote->hop, "AUTH LOGIN\r\n",
-                                            connect->verdict, attempt_reply_step(connect));
-    for (int i = 0; i < 2 && result == IO_OK && connect->verdict->code == 334; i++)
+    enum io_result result = nexthop_command(&connect->remote->hop, "AUTH LOGIN\r\n", connect->reply,
+                                            attempt_reply_step(connect));
+    for (int i = 0; i < 2 && result == IO_OK && connect->reply->code == 334; i++)
         result = attempt_say_secret(attempt, "", answers[i], strlen(answers[i]));
     return result;
 }
@@ -93,8 +93,8 @@ enum attempt_outcome attempt_log_in(struct attempt *attempt)
     stream_wipe(&hop->stream);
     if (result != IO_OK)
         return attempt_fail_io(attempt, "logging in", result);
-    if (connect->verdict->code == 235)
+    if (connect->reply->code == 235)
         return ATTEMPT_READY;
     return attempt_fail(connect, "4.7.8", "host %s does not accept our log-in: %s",
-                        connect->remote->name, reply_summary(connect->verdict, text, sizeof text));
+                        connect->remote->name, reply_summary(connect->reply, text, sizeof text));
 }

@@ -59,7 +59,7 @@ enum attempt_outcome attempt_fail(struct connect *connect, const char *enhanced,
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     attempt_log(connect, LOG_LEVEL_INFO, text);
-    reply_set(connect->verdict, 451, enhanced, "%.480s", text);
+    reply_set(connect->reply, 451, enhanced, "%.480s", text);
     return ATTEMPT_NEXT;
 }
 
@@ -75,7 +75,7 @@ static enum attempt_outcome attempt_fail_reply(struct attempt *attempt, const ch
     char text[400];
     return attempt_fail(attempt->connect, "4.4.1", "host %s said: %s (in reply to %s)",
                         attempt->connect->remote->name,
-                        reply_summary(attempt->connect->verdict, text, sizeof text), to);
+                        reply_summary(attempt->connect->reply, text, sizeof text), to);
 }
 
 /* Left alone for a while: nobody else's time shall be spent on it. */
@@ -137,11 +137,10 @@ static enum attempt_outcome attempt_greet(struct attempt *attempt)
 {
     struct connect *connect = attempt->connect;
     struct limit limit = attempt_limit(connect, attempt_timeouts(connect)->greeting);
-    enum io_result result =
-        nexthop_greeting(&connect->remote->hop, connect->verdict, limit.deadline);
+    enum io_result result = nexthop_greeting(&connect->remote->hop, connect->reply, limit.deadline);
     if (result == IO_OK)
-        return reply_is_positive(connect->verdict) ? ATTEMPT_READY
-                                                   : attempt_fail_reply(attempt, "the connection");
+        return reply_is_positive(connect->reply) ? ATTEMPT_READY
+                                                 : attempt_fail_reply(attempt, "the connection");
     if (result == IO_TIMEOUT && limit.whole)
         attempt_mark_dead(attempt, "no greeting");
     return attempt_fail_io(attempt, "receiving the greeting", result);
@@ -153,13 +152,13 @@ static enum io_result attempt_put_hello(struct attempt *attempt)
     struct nexthop *hop = &connect->remote->hop;
     const char *name = outbound_hello(connect->out);
 
-    enum io_result result = nexthop_hello(hop, NEXTHOP_EHLO_OR_HELO, name, connect->verdict,
-                                          attempt_reply_step(connect));
+    enum io_result result =
+        nexthop_hello(hop, NEXTHOP_EHLO_OR_HELO, name, connect->reply, attempt_reply_step(connect));
     /* As Postfix has it, who refuses EHLO for now may take HELO as well. */
-    if (result == IO_OK && reply_is_transient(connect->verdict) && connect->verdict->code != 421 &&
+    if (result == IO_OK && reply_is_transient(connect->reply) && connect->reply->code != 421 &&
         hop->stream.tls == NULL)
         result =
-            nexthop_hello(hop, NEXTHOP_HELO, name, connect->verdict, attempt_reply_step(connect));
+            nexthop_hello(hop, NEXTHOP_HELO, name, connect->reply, attempt_reply_step(connect));
     return result;
 }
 
@@ -168,8 +167,8 @@ static enum attempt_outcome attempt_say_hello(struct attempt *attempt)
     enum io_result result = attempt_put_hello(attempt);
     if (result != IO_OK)
         return attempt_fail_io(attempt, "greeting by EHLO", result);
-    return reply_is_positive(attempt->connect->verdict) ? ATTEMPT_READY
-                                                        : attempt_fail_reply(attempt, "EHLO");
+    return reply_is_positive(attempt->connect->reply) ? ATTEMPT_READY
+                                                      : attempt_fail_reply(attempt, "EHLO");
 }
 
 /* In Postfix's words: "Trusted" is who is proven, but not to be the domain's host. */
@@ -279,8 +278,8 @@ static enum attempt_outcome attempt_hello_under_tls(struct attempt *attempt)
     }
     if (result != IO_OK)
         return attempt_fail_io(attempt, "greeting by EHLO", result);
-    return reply_is_positive(attempt->connect->verdict) ? ATTEMPT_READY
-                                                        : attempt_fail_reply(attempt, "EHLO");
+    return reply_is_positive(attempt->connect->reply) ? ATTEMPT_READY
+                                                      : attempt_fail_reply(attempt, "EHLO");
 }
 
 static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
@@ -306,10 +305,10 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
                             connect->remote->name);
     attempt->check = (struct security_check){.need = &attempt->need};
     const struct tls_judge judge = {security_accepts, &attempt->check};
-    enum io_result result = nexthop_starttls_judged(
-        hop, attempt_tls_client_for(attempt), attempt->need.name,
-        security_is_judged(&attempt->need) ? &judge : NULL, connect->verdict,
-        attempt_step(connect, attempt_timeouts(connect)->handshake), &err);
+    enum io_result result =
+        nexthop_starttls_judged(hop, attempt_tls_client_for(attempt), attempt->need.name,
+                                security_is_judged(&attempt->need) ? &judge : NULL, connect->reply,
+                                attempt_step(connect, attempt_timeouts(connect)->handshake), &err);
     if (result == IO_OK) {
         connect->remote->proven =
             attempt->need.level >= CONFIG_OUT_TLS_VERIFY && !attempt->need.unproven;
@@ -317,7 +316,7 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
         attempt_count(attempt, attempt->check.result, attempt->check.reason.text);
         return attempt_hello_under_tls(attempt);
     }
-    if (connect->verdict->code >= 400 && !hop->stream.broken)
+    if (connect->reply->code >= 400 && !hop->stream.broken)
         return attempt_tls_refused(attempt);
     return attempt_handshake_failed(attempt, result,
                                     err.text[0] != '\0' ? err.text : io_result_name(result));
@@ -376,7 +375,7 @@ static bool attempt_is_refused(struct attempt *attempt)
                  attempt->candidate->host, need->refusal, tls_policy_type_name(need->policy));
     /* That will not be another in an hour (RFC 8689 4.2.1). */
     if (attempt->connect->require_tls && need->unproven)
-        reply_own(attempt->connect->verdict, REPLY_REQUIRETLS_UNSUPPORTED);
+        reply_own(attempt->connect->reply, REPLY_REQUIRETLS_UNSUPPORTED);
     return true;
 }
 

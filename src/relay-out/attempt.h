@@ -1,7 +1,7 @@
 /* relay-out/attempt.h - one address of a destination: connect, greeting, EHLO, TLS, EHLO, log-in
  *
  * What connect does with one candidate after the other. Whatever goes wrong is logged here, and is
- * connect's verdict unless a later candidate does better; hosts that cannot be reached, or whose TLS
+ * connect's reply unless a later candidate does better; hosts that cannot be reached, or whose TLS
  * fails, are marked. Internal to relay-out/connect.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -14,7 +14,7 @@
 
 enum attempt_outcome {
     ATTEMPT_READY,      /* its remote is connected, and MAIL can follow */
-    ATTEMPT_NEXT,       /* this address will not do; the verdict says why */
+    ATTEMPT_NEXT,       /* this address will not do; connect's reply says why */
     ATTEMPT_REFUSED,    /* nor will any other of this host: a policy forbids it */
     ATTEMPT_TLS_FAILED, /* the same as NEXT, but a fresh connection may do without TLS, under "may" */
 };
@@ -39,7 +39,7 @@ enum attempt_outcome attempt_log_in(struct attempt *attempt);
 struct deadline attempt_step(const struct connect *connect, int64_t ms);
 struct deadline attempt_reply_step(const struct connect *connect);
 void attempt_log(const struct connect *connect, enum log_level level, const char *text);
-/* ATTEMPT_NEXT, with a line in the log and the verdict: 451, this code, this text. */
+/* ATTEMPT_NEXT, with a line in the log and connect's reply: 451, this code, this text. */
 enum attempt_outcome attempt_fail(struct connect *connect, const char *enhanced, const char *format,
                                   ...) __attribute__((format(printf, 3, 4)));
 enum attempt_outcome attempt_fail_io(struct attempt *attempt, const char *at,

@@ -94,7 +94,7 @@ static int connect_try_some(struct connect *connect, bool deferred)
             continue;
         if (connect_is_marked(connect, REMOTE_DEAD, candidate, reason)) {
             if (connect->attempts == 0)
-                reply_set(connect->verdict, 451, "4.4.1",
+                reply_set(connect->reply, 451, "4.4.1",
                           "%s; not tried again for a while (host %.200s)", reason, candidate->host);
             continue;
         }
@@ -145,7 +145,7 @@ static int connect_look_up(struct connect *connect)
     if (why == REPLY_OK)
         return 0;
     attempt_log(connect, LOG_LEVEL_INFO, connect->hosts.reason);
-    reply_own(connect->verdict, why);
+    reply_own(connect->reply, why);
     return -1;
 }
 
@@ -153,7 +153,7 @@ static int connect_dial(struct connect *connect)
 {
     if (connect->hosts.items == NULL && connect_look_up(connect) != 0)
         return -1;
-    reply_set(connect->verdict, 451, "4.4.1", "No time left to reach a mail server of %s",
+    reply_set(connect->reply, 451, "4.4.1", "No time left to reach a mail server of %s",
               connect->domain);
     if (connect_try_all(connect) != 0)
         return -1;
@@ -171,7 +171,7 @@ static bool connect_is_alive(struct connect *connect)
     stream_lend(&remote->hop.stream, connect->buffers);
     return (remote->proven || !connect->require_tls) && remote->messages < REUSE_MESSAGES &&
            deadline_now_ms() - remote->since_ms < REUSE_AGE_MS &&
-           nexthop_reset(&remote->hop, connect->verdict, attempt_step(connect, PING_TIMEOUT_MS));
+           nexthop_reset(&remote->hop, connect->reply, attempt_step(connect, PING_TIMEOUT_MS));
 }
 
 /* A place at the destination: the one that is held, or any; who has a claim has waited. */
@@ -202,7 +202,7 @@ int connect_make(struct connect *connect)
         !host_cache_take_turn(host_cache, connect->key, connect->route->rate,
                               attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS))) {
         attempt_log(connect, LOG_LEVEL_WARNING, "event=busy reason=rate");
-        reply_own(connect->verdict, REPLY_DESTINATION_RATE);
+        reply_own(connect->reply, REPLY_DESTINATION_RATE);
         connect->busy = true;
         return -1;
     }
@@ -216,11 +216,11 @@ int connect_make(struct connect *connect)
     case HOST_CACHE_NEW:
         break;
     case HOST_CACHE_NO_MEMORY:
-        reply_own(connect->verdict, REPLY_SERVER_BUSY);
+        reply_own(connect->reply, REPLY_SERVER_BUSY);
         return -1;
     case HOST_CACHE_FULL:
         attempt_log(connect, LOG_LEVEL_WARNING, "event=busy reason=connections");
-        reply_own(connect->verdict, REPLY_DESTINATION_BUSY);
+        reply_own(connect->reply, REPLY_DESTINATION_BUSY);
         connect->busy = true;
         return -1;
     }
@@ -280,7 +280,7 @@ static bool connect_take_place(struct connect *connect)
 int connect_renew(struct connect *connect, bool connected)
 {
     struct remote *remote = connect->remote, before = *remote;
-    const struct reply verdict = *connect->verdict;
+    const struct reply reply = *connect->reply;
 
     if (connected)
         stream_reclaim(&before.hop.stream);
@@ -292,7 +292,7 @@ int connect_renew(struct connect *connect, bool connected)
         return 0;
     }
     *remote = before;
-    *connect->verdict = verdict;
+    *connect->reply = reply;
     if (connected)
         stream_lend(&remote->hop.stream, connect->buffers);
     else
@@ -302,10 +302,10 @@ int connect_renew(struct connect *connect, bool connected)
 
 int connect_next(struct connect *connect, bool connected)
 {
-    const struct reply verdict = *connect->verdict;
+    const struct reply before = *connect->reply;
 
     if (connect->hosts.items == NULL && connect_look_up(connect) != 0) {
-        *connect->verdict = verdict;
+        *connect->reply = before;
         return -1;
     }
     connect_pass_over_host(connect);

@@ -37,7 +37,7 @@ struct connect {
     struct stream_buffers *buffers;
     struct deadline deadline; /* of connect_make() or connect_next() */
     struct remote *remote;    /* filled: the caller's, to be kept or ended */
-    struct reply *verdict;    /* filled on failure */
+    struct reply *reply;      /* filled on failure */
     bool busy; /* set on failure, when all the destination's connections are in use */
     struct host_cache_claim
         *claim; /* the place, or none is waited for; NULL: connect_make() waits */
@@ -54,7 +54,7 @@ int connect_make(struct connect *connect);
 
 /* The host gave no final answer and has accepted nothing: makes a connection to one that was not asked
  * yet, and then ends the one that there is, if it is `connected`. -1: there is no such host, and the
- * verdict, the remote and its connection are as before. */
+ * reply, the remote and its connection are as before. */
 int connect_next(struct connect *connect, bool connected);
 
 /* The same where the connection was kept from before, which says nothing of its host: any that was not

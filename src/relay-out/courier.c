@@ -123,7 +123,7 @@ static bool courier_out_has_room(const struct out_courier *courier)
     if (courier->target_count == (size_t)courier->out->config->out.limits.next_hops)
         return false;
     for (size_t i = 0; i < courier->target_count && courier->out->store == NULL; i++) {
-        if (!courier->targets[i]->transaction.judged)
+        if (!courier->targets[i]->transaction.decided)
             return false;
     }
     return true;
@@ -328,10 +328,10 @@ static size_t courier_out_list_legs(const struct out_courier *courier,
     return count;
 }
 
-static const struct reply *courier_out_verdict_of(const struct out_courier *courier,
-                                                  const struct target *target)
+static const struct reply *courier_out_final_reply_of(const struct out_courier *courier,
+                                                      const struct target *target)
 {
-    return target->pending ? &courier->slow : target_verdict(target);
+    return target->pending ? &courier->slow : target_final_reply(target);
 }
 
 static void courier_out_log_all(const struct out_courier *courier)
@@ -339,7 +339,7 @@ static void courier_out_log_all(const struct out_courier *courier)
     for (size_t i = 0; i < courier->asked_count; i++) {
         const struct target *target = courier->asked[i]->target;
         courier_out_log_outcome(courier, &courier->asked[i]->recipient.path, target_relay(target),
-                                courier_out_verdict_of(courier, target));
+                                courier_out_final_reply_of(courier, target));
     }
 }
 
@@ -349,7 +349,7 @@ static void courier_out_log_refused(const struct out_courier *courier, const str
         courier_out_log_outcome(courier, &courier->asked[i]->recipient.path, "none", reply);
 }
 
-/* Every target is judged, or pending. */
+/* Every target is decided, or pending. */
 static enum decision courier_out_decide(const struct out_courier *courier,
                                         struct target *const *targets, size_t count,
                                         struct reply *reply)
@@ -358,14 +358,14 @@ static enum decision courier_out_decide(const struct out_courier *courier,
     size_t which;
 
     for (size_t i = 0; i < count; i++) {
-        const struct reply *verdict = courier_out_verdict_of(courier, targets[i]);
+        const struct reply *final = courier_out_final_reply_of(courier, targets[i]);
         outcomes[i] = targets[i]->pending || targets[i]->transaction.unconfirmed ? HOP_UNDECIDED
-                      : reply_is_positive(verdict)                               ? HOP_TAKEN
-                      : reply_is_permanent(verdict)                              ? HOP_REFUSED
+                      : reply_is_positive(final)                                 ? HOP_TAKEN
+                      : reply_is_permanent(final)                                ? HOP_REFUSED
                                                                                  : HOP_DEFERRED;
     }
     enum decision decision = decide_final(outcomes, count, &which);
-    *reply = *courier_out_verdict_of(courier, targets[which]);
+    *reply = *courier_out_final_reply_of(courier, targets[which]);
     return decision;
 }
 
@@ -499,7 +499,7 @@ static void courier_out_finish_legs(struct out_courier *courier)
     for (size_t i = 0; i < courier->target_count; i++) {
         struct target *target = courier->targets[i];
         if (!target->pending && target_in_data(target))
-            target_final_reply(target, deadline);
+            target_read_final_reply(target, deadline);
         if (target_wait(target, deadline))
             target_remember_deferral(target);
     }
@@ -529,11 +529,11 @@ static int courier_out_store_rest(struct out_courier *courier)
 
     for (size_t i = 0; results != NULL && i < courier->asked_count; i++) {
         const struct target *target = courier->asked[i]->target;
-        const struct reply *verdict = courier_out_verdict_of(courier, target);
+        const struct reply *final = courier_out_final_reply_of(courier, target);
         results[i] = (struct out_result){
             .recipient = &courier->asked[i]->recipient,
-            .delivered = reply_is_positive(verdict),
-            .reply = verdict,
+            .delivered = reply_is_positive(final),
+            .reply = final,
             .ours = target->pending || target->transaction.ours,
             .relay = target_relay(target),
             .pending = target->pending ? courier->asked[i]->target : NULL,

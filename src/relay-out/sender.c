@@ -84,7 +84,7 @@ static void *sender_main(void *argument)
         sender->conclude(transaction);
     } else {
         transaction_abort(transaction);
-        transaction_judge(transaction, transaction->owner->lost);
+        transaction_decide(transaction, transaction->owner->lost);
     }
     sender_leave(sender);
     return NULL;

@@ -27,7 +27,7 @@ void sender_advance(struct sender *sender, uint64_t octets);
 /* That is all of it. */
 void sender_finish(struct sender *sender);
 
-/* True when it is done: the transaction is judged, or was left without an end of data. */
+/* True when it is done: the transaction is decided, or was left without an end of data. */
 bool sender_wait(struct sender *sender, struct deadline deadline);
 
 /* Breaks the connection off; `unended`: unless the end of data has gone out. It is done soon. */

@@ -102,7 +102,7 @@ static bool spooler_send_recipients(struct part *part)
     for (size_t i = 0; i < part->count; i++) {
         target_recipient_reply(part->target, &reply);
         part->accepted[i] = reply_is_positive(&reply);
-        spooler_set_result(part, i, &reply, transaction->judged && transaction->ours);
+        spooler_set_result(part, i, &reply, transaction->decided && transaction->ours);
     }
     return part->target->accepted_count > 0;
 }
@@ -135,7 +135,7 @@ static void spooler_send_message(struct part *part)
         return;
     if (spooler_send_file(part) != 0) {
         if (target_in_data(target)) /* left without an end of data by target_free() */
-            reply_set(&transaction->verdict, 451, "4.3.0", "The delivery was interrupted here");
+            reply_set(&transaction->final_reply, 451, "4.3.0", "The delivery was interrupted here");
         transaction->ours = true;
         return;
     }
@@ -143,7 +143,7 @@ static void spooler_send_message(struct part *part)
     if (target_in_data(target))
         transaction_send_end(transaction);
     if (target_in_data(target))
-        target_final_reply(target, deadline_in_ms(part->out->config->out.timeouts.final));
+        target_read_final_reply(target, deadline_in_ms(part->out->config->out.timeouts.final));
 }
 
 /* With the host that there is a connection to. */
@@ -163,7 +163,7 @@ static void spooler_run_transaction(struct part *part)
     for (size_t i = 0; i < part->count; i++) {
         if (!part->accepted[i])
             continue;
-        spooler_set_result(part, i, target_verdict(target), target->transaction.ours);
+        spooler_set_result(part, i, target_final_reply(target), target->transaction.ours);
         part->job->results[part->results[i]].relayed = !gives_notices;
     }
 }
@@ -312,7 +312,7 @@ static bool spooler_await_part(struct part *part, const char *domain)
     }
     for (size_t i = 0; i < part->count && !part->target->pending; i++) {
         const struct transaction *transaction = &part->target->transaction;
-        spooler_set_result(part, i, &transaction->verdict, transaction->ours);
+        spooler_set_result(part, i, &transaction->final_reply, transaction->ours);
         part->job->results[part->results[i]].relayed =
             !(part->target->remote.hop.capabilities.extensions & NEXTHOP_DSN);
     }

@@ -51,13 +51,13 @@ static void target_adapt(struct reply *reply)
         snprintf(reply->enhanced, sizeof reply->enhanced, "%c.0.0", '0' + reply->code / 100 % 10);
 }
 
-/* A connection, or the verdict. */
+/* A connection, or the final reply. */
 static void target_take(struct target *target, int result)
 {
     struct transaction *transaction = &target->transaction;
 
     transaction->connected = result == 0;
-    transaction->judged = transaction->ours = !transaction->connected;
+    transaction->decided = transaction->ours = !transaction->connected;
     transaction->kept = transaction->connected && target->remote.messages > 0;
     target->met |= transaction->connected;
     target->unreachable = !transaction->connected && !target->connect.busy;
@@ -86,8 +86,8 @@ static bool target_renew(struct transaction *transaction)
     }
     transaction_abort(transaction);
     target->unreachable = true;
-    transaction->judged = false;
-    transaction_judge(transaction, REPLY_REMOTE_LOST);
+    transaction->decided = false;
+    transaction_decide(transaction, REPLY_REMOTE_LOST);
     return true;
 }
 
@@ -128,7 +128,7 @@ struct target *target_new(const struct outbound *out, const struct route *route,
         .tls_optional = envelope->tls_optional && !envelope->requiretls,
         .buffers = &target->buffers,
         .remote = &target->remote,
-        .verdict = &target->transaction.verdict,
+        .reply = &target->transaction.final_reply,
     };
     return target;
 }
@@ -277,8 +277,8 @@ static void target_hear(struct target *target, const size_t *which, size_t count
         free(target->replies[which[i]]);
         target->replies[which[i]] = reply_dup(&reply);
     }
-    if (target->transaction.judged)
-        target_heed_tls(target, &target->transaction.verdict);
+    if (target->transaction.decided)
+        target_heed_tls(target, &target->transaction.final_reply);
 }
 
 /* Those of the batch that have no final answer: refused for now, or accepted by a host that was lost
@@ -286,7 +286,7 @@ static void target_hear(struct target *target, const size_t *which, size_t count
 static size_t target_list_open(const struct target *target, size_t which[SESSION_BATCH_MAX])
 {
     const struct transaction *transaction = &target->transaction;
-    const bool lost = transaction->judged && !reply_is_permanent(&transaction->verdict);
+    const bool lost = transaction->decided && !reply_is_permanent(&transaction->final_reply);
     size_t count = 0;
 
     for (size_t i = 0; i < target->batch_count; i++) {
@@ -300,7 +300,7 @@ static size_t target_list_open(const struct target *target, size_t which[SESSION
 static bool target_has_accepted_none(const struct target *target)
 {
     return target->accepted_count == 0 &&
-           (target->transaction.judged || target->transaction.accepted == 0);
+           (target->transaction.decided || target->transaction.accepted == 0);
 }
 
 static void target_ask_others(struct target *target)
@@ -332,7 +332,7 @@ void target_ask_batch(struct target *target)
     for (size_t i = 0; i < target->batch_count; i++) {
         if (target->replies[i] != NULL && reply_is_positive(target->replies[i])) {
             free(target->replies[i]);
-            target->replies[i] = reply_dup(&target->transaction.verdict);
+            target->replies[i] = reply_dup(&target->transaction.final_reply);
         }
     }
 }
@@ -372,8 +372,8 @@ bool target_in_data(const struct target *target)
 static bool target_is_open(const struct target *target)
 {
     const struct transaction *transaction = &target->transaction;
-    return transaction->judged && !transaction->unconfirmed &&
-           reply_is_transient(&transaction->verdict);
+    return transaction->decided && !transaction->unconfirmed &&
+           reply_is_transient(&transaction->final_reply);
 }
 
 bool target_data_reply(struct target *target)
@@ -383,8 +383,8 @@ bool target_data_reply(struct target *target)
     transaction_data_reply(&target->transaction, &reply);
     if (target_in_data(target))
         return true;
-    target_heed_tls(target, &target->transaction.verdict);
-    target_soften(target, &target->transaction.verdict);
+    target_heed_tls(target, &target->transaction.final_reply);
+    target_soften(target, &target->transaction.final_reply);
     return false;
 }
 
@@ -412,7 +412,7 @@ bool target_data_reply_anywhere(struct target *target)
 
     if (target_data_reply(target))
         return true;
-    const struct reply verdict = transaction->verdict;
+    const struct reply before = transaction->final_reply;
     const bool ours = transaction->ours;
     if (!target_is_open(target))
         return false;
@@ -421,16 +421,16 @@ bool target_data_reply_anywhere(struct target *target)
             return true;
         transaction_abort(transaction);
     }
-    transaction->verdict = verdict;
-    transaction->judged = true;
+    transaction->final_reply = before;
+    transaction->decided = true;
     transaction->ours = ours;
     return false;
 }
 
-void target_final_reply(struct target *target, struct deadline deadline)
+void target_read_final_reply(struct target *target, struct deadline deadline)
 {
-    transaction_final_reply(&target->transaction, deadline);
-    target_soften(target, &target->transaction.verdict);
+    transaction_read_final_reply(&target->transaction, deadline);
+    target_soften(target, &target->transaction.final_reply);
     if (target->transaction.connected)
         target_keep(target);
 }
@@ -438,7 +438,7 @@ void target_final_reply(struct target *target, struct deadline deadline)
 static void target_conclude(struct transaction *transaction)
 {
     struct target *target = target_of(transaction);
-    target_final_reply(target, deadline_in_ms(target->out->config->out.timeouts.final));
+    target_read_final_reply(target, deadline_in_ms(target->out->config->out.timeouts.final));
 }
 
 void target_start_sending(struct target *target, int file)
@@ -452,7 +452,7 @@ void target_start_sending(struct target *target, int file)
     if (target->pending)
         return;
     transaction_abort(transaction);
-    transaction_judge(transaction, REPLY_BACKEND_BUSY);
+    transaction_decide(transaction, REPLY_BACKEND_BUSY);
 }
 
 bool target_wait(struct target *target, struct deadline deadline)
@@ -466,12 +466,13 @@ void target_remember_deferral(struct target *target)
     char text[REMOTE_REASON_MAX];
 
     if (target->accepted_count > 0 && target_is_open(target))
-        connect_defer(&target->connect, reply_summary(target_verdict(target), text, sizeof text));
+        connect_defer(&target->connect,
+                      reply_summary(target_final_reply(target), text, sizeof text));
 }
 
-const struct reply *target_verdict(const struct target *target)
+const struct reply *target_final_reply(const struct target *target)
 {
-    return &target->transaction.verdict;
+    return &target->transaction.final_reply;
 }
 
 const char *target_relay(const struct target *target)

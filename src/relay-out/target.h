@@ -32,7 +32,7 @@ struct target {
     size_t batch_count, told;
     const struct recipient **accepted; /* of all batches */
     size_t accepted_count;
-    bool unreachable;      /* judged, and that speaks against the destination, not the message */
+    bool unreachable;      /* decided, and that speaks against the destination, not the message */
     struct sender *sender; /* NULL: mail data is written by whoever has the target */
     bool pending;          /* the sender is at work: the transaction is its own */
     char own_session[40];  /* then: the client's may end before */
@@ -74,19 +74,19 @@ bool target_next_transaction(struct target *target);
 void target_remember_deferral(struct target *target);
 
 /* In data: the file, in which the message is being stored, goes out on a thread of its own, with the end
- * of data and the final reply. `pending` until target_wait() says that the transaction is judged. On failure
+ * of data and the final reply. `pending` until target_wait() says that the transaction is decided. On failure
  * it is, and left. */
 void target_start_sending(struct target *target, int file);
 bool target_wait(struct target *target, struct deadline deadline);
 
-/* The reply to the end of data into the verdict: only in data. The connection is then kept for the next
+/* The reply to the end of data as the final reply: only in data. The connection is then kept for the next
  * message or dropped. */
-void target_final_reply(struct target *target, struct deadline deadline);
+void target_read_final_reply(struct target *target, struct deadline deadline);
 
-/* What was decided; only where the transaction is judged, and not pending. */
-const struct reply *target_verdict(const struct target *target);
+/* What was decided; only where the transaction is decided, and not pending. */
+const struct reply *target_final_reply(const struct target *target);
 
-/* Whose reply the verdict is: "mx.example.net[192.0.2.1]:25", or "none". */
+/* Whose it is: "mx.example.net[192.0.2.1]:25", or "none". */
 const char *target_relay(const struct target *target);
 
 #endif

@@ -23,7 +23,7 @@ static const char *const transaction_step_names[] = {
 void transaction_begin(struct transaction *transaction, const struct envelope *envelope)
 {
     transaction->envelope = envelope;
-    transaction->judged = transaction->ours = false;
+    transaction->decided = transaction->ours = false;
     transaction->batch_count = transaction->next = transaction->accepted = 0;
     transaction->mail_due = true;
     transaction->data = TRANSACTION_NO_DATA;
@@ -58,21 +58,21 @@ void transaction_abort(struct transaction *transaction)
 }
 
 /* The first one stands. */
-static void transaction_judge_by(struct transaction *transaction, const struct reply *reply)
+static void transaction_decide_by(struct transaction *transaction, const struct reply *reply)
 {
-    if (transaction->judged)
+    if (transaction->decided)
         return;
-    reply_copy(&transaction->verdict, reply);
-    transaction->judged = true;
+    reply_copy(&transaction->final_reply, reply);
+    transaction->decided = true;
     transaction->ours = false;
 }
 
-void transaction_judge(struct transaction *transaction, enum own_reply why)
+void transaction_decide(struct transaction *transaction, enum own_reply why)
 {
-    if (transaction->judged)
+    if (transaction->decided)
         return;
-    reply_own(&transaction->verdict, why);
-    transaction->judged = transaction->ours = true;
+    reply_own(&transaction->final_reply, why);
+    transaction->decided = transaction->ours = true;
 }
 
 /* The next hop closed, stalled or talked garbage. Whatever was under way there must not end well; that
@@ -80,11 +80,11 @@ void transaction_judge(struct transaction *transaction, enum own_reply why)
 static void transaction_lose(struct transaction *transaction, enum transaction_step step,
                              enum io_result result, const char *line)
 {
-    if (!transaction->judged)
+    if (!transaction->decided)
         transaction->owner->lost_at(transaction, transaction_step_names[step],
                                     io_result_name(result), line);
     transaction_abort(transaction);
-    transaction_judge(transaction, transaction->owner->lost);
+    transaction_decide(transaction, transaction->owner->lost);
 }
 
 /* A reply that was read: a 421 ends the next hop's side of the connection (RFC 5321 3.8). */
@@ -97,7 +97,7 @@ static void transaction_heed(struct transaction *transaction, struct reply *repl
     if (!leaves)
         return;
     transaction_abort(transaction);
-    transaction_judge_by(transaction, reply);
+    transaction_decide_by(transaction, reply);
 }
 
 /* A reply that means nothing where it stands: the two sides no longer mean the same. It is a refusal,
@@ -112,13 +112,13 @@ static void transaction_misread(struct transaction *transaction, enum transactio
     reply_misplaced(reply);
     transaction_abort(transaction);
     if (step == STEP_RCPT)
-        transaction_judge(transaction, transaction->owner->lost);
+        transaction_decide(transaction, transaction->owner->lost);
     else
-        transaction_judge_by(transaction, reply);
+        transaction_decide_by(transaction, reply);
 }
 
 /* The reply to a step: a refusal, or `good`, the class of a reply that lets it go on; `lone`: no other is
- * due. False when the next hop was lost: the verdict is then set. */
+ * due. False when the next hop was lost: the final reply is then set. */
 static bool transaction_read(struct transaction *transaction, enum transaction_step step, int good,
                              bool lone, struct reply *reply, struct deadline deadline)
 {
@@ -165,7 +165,7 @@ static void transaction_fail_write(struct transaction *transaction, enum transac
     transaction->unconfirmed = false;
     transaction_heed(transaction, &reply);
     transaction_abort(transaction);
-    transaction_judge_by(transaction, &reply);
+    transaction_decide_by(transaction, &reply);
 }
 
 /* What was put is sent. */
@@ -198,7 +198,7 @@ static void transaction_write_batch(struct transaction *transaction)
     enum io_result result = IO_OK;
 
     transaction->written = false;
-    if (transaction->judged || transaction->batch_count == 0 ||
+    if (transaction->decided || transaction->batch_count == 0 ||
         !transaction_has(transaction, NEXTHOP_PIPELINING))
         return;
     if (transaction->mail_due)
@@ -242,7 +242,7 @@ static void transaction_judge_lack(struct transaction *transaction)
         !transaction_has(transaction, NEXTHOP_8BITMIME))
         why = REPLY_8BIT_UNSUPPORTED;
     if (why != REPLY_OK)
-        transaction_judge(transaction, transaction_lack(transaction, why));
+        transaction_decide(transaction, transaction_lack(transaction, why));
 }
 
 /* What MAIL can say there. */
@@ -283,14 +283,14 @@ void transaction_send_batch(struct transaction *transaction, enum courier_data d
     transaction->chunks = false;
     transaction->chunks_due = 0;
     transaction->first = transaction->mail_due;
-    if (!transaction->judged && transaction->mail_due)
+    if (!transaction->decided && transaction->mail_due)
         transaction_match(transaction);
-    for (size_t i = 0; i < transaction->batch_count && !transaction->judged; i++) {
+    for (size_t i = 0; i < transaction->batch_count && !transaction->decided; i++) {
         if (!transaction_may_name(transaction, transaction->batch[i]) ||
             !transaction_may_notify(transaction, transaction->batch[i]))
             transaction->batch[i] = NULL;
     }
-    if (!transaction->judged && data == COURIER_CHUNKED_DATA)
+    if (!transaction->decided && data == COURIER_CHUNKED_DATA)
         transaction->chunks = transaction_has(transaction, NEXTHOP_CHUNKING);
     if (data != COURIER_NOTHING && !transaction->chunks)
         transaction->data = TRANSACTION_DATA_DUE;
@@ -300,7 +300,7 @@ void transaction_send_batch(struct transaction *transaction, enum courier_data d
 /* The reply to MAIL, where that is due. Behind a refused MAIL the pipelined replies are read away. */
 static void transaction_settle_mail(struct transaction *transaction, struct reply *reply)
 {
-    if (!transaction->mail_due || transaction->judged)
+    if (!transaction->mail_due || transaction->decided)
         return;
     if (!transaction->written &&
         !transaction_flush(transaction, STEP_MAIL, transaction_put_mail(transaction),
@@ -309,7 +309,7 @@ static void transaction_settle_mail(struct transaction *transaction, struct repl
     if (transaction_read(transaction, STEP_MAIL, 2, !transaction->written, reply,
                          transaction_deadline(transaction)) &&
         !reply_is_positive(reply))
-        transaction_judge_by(transaction, reply);
+        transaction_decide_by(transaction, reply);
     transaction->mail_due = false;
 }
 
@@ -319,17 +319,17 @@ static void transaction_settle_rcpt(struct transaction *transaction, size_t whic
 {
     transaction_settle_mail(transaction, reply);
     bool out = transaction->written;
-    if (!out && !transaction->judged)
+    if (!out && !transaction->decided)
         out = transaction_flush(transaction, STEP_RCPT, transaction_put_rcpt(transaction, which),
                                 transaction_deadline(transaction));
-    const bool judged = transaction->judged;
+    const bool decided = transaction->decided;
     const bool lone = !transaction->written || (which + 1 == transaction->batch_count &&
                                                 transaction->data != TRANSACTION_DATA_SENT);
     if (!out || !transaction->connected ||
         !transaction_read(transaction, STEP_RCPT, 2, lone, reply,
                           transaction_deadline(transaction)) ||
-        judged)
-        reply_copy(reply, &transaction->verdict);
+        decided)
+        reply_copy(reply, &transaction->final_reply);
 }
 
 /* The batch so far, once more, on a fresh connection. Who was accepted must be so again, since our
@@ -339,7 +339,7 @@ static void transaction_repeat(struct transaction *transaction, size_t which, st
     transaction->mail_due = true;
     if (transaction->data == TRANSACTION_DATA_SENT)
         transaction->data = TRANSACTION_DATA_DUE;
-    if (!transaction->judged)
+    if (!transaction->decided)
         transaction_match(transaction);
     transaction_write_batch(transaction);
     for (size_t i = 0; i < which; i++) {
@@ -348,7 +348,7 @@ static void transaction_repeat(struct transaction *transaction, size_t which, st
         transaction_settle_rcpt(transaction, i, reply);
         if (!reply_is_positive(reply)) {
             transaction_abort(transaction);
-            transaction_judge(transaction, transaction->owner->lost);
+            transaction_decide(transaction, transaction->owner->lost);
         }
     }
     transaction_settle_rcpt(transaction, which, reply);
@@ -360,8 +360,8 @@ static void transaction_try_renewed(struct transaction *transaction, size_t whic
 {
     const bool garbled = transaction->garbled;
 
-    if (!transaction->judged)
-        reply_copy(&transaction->verdict, reply);
+    if (!transaction->decided)
+        reply_copy(&transaction->final_reply, reply);
     if (transaction->owner->renew == NULL || !transaction->owner->renew(transaction))
         return;
     if (garbled)
@@ -377,8 +377,8 @@ void transaction_recipient_reply(struct transaction *transaction, struct reply *
 
     if (transaction->batch[which] == NULL) {
         transaction_settle_mail(transaction, reply);
-        if (transaction->judged)
-            reply_copy(reply, &transaction->verdict);
+        if (transaction->decided)
+            reply_copy(reply, &transaction->final_reply);
         else
             reply_own(reply, transaction_lack(transaction, REPLY_UTF8_UNSUPPORTED));
         return;
@@ -396,7 +396,7 @@ void transaction_recipient_reply(struct transaction *transaction, struct reply *
 
 bool transaction_send_data(struct transaction *transaction)
 {
-    if (transaction->judged || transaction->chunks || transaction->data == TRANSACTION_DATA_SENT)
+    if (transaction->decided || transaction->chunks || transaction->data == TRANSACTION_DATA_SENT)
         return false;
     transaction->data = TRANSACTION_DATA_SENT;
     transaction->data_until = transaction_deadline(transaction);
@@ -406,9 +406,10 @@ bool transaction_send_data(struct transaction *transaction)
 }
 
 /* A reply to DATA that has come. A 354 behind a refusal leaves nothing but to go. */
-static void transaction_take_data(struct transaction *transaction, bool judged, struct reply *reply)
+static void transaction_take_data(struct transaction *transaction, bool decided,
+                                  struct reply *reply)
 {
-    if (reply->code / 100 == 3 && !judged) {
+    if (reply->code / 100 == 3 && !decided) {
         reply->code = 354;
         transaction->data = TRANSACTION_IN_DATA;
         transaction_stream(transaction)->heeds_input = true;
@@ -416,19 +417,19 @@ static void transaction_take_data(struct transaction *transaction, bool judged, 
     }
     if (reply->code / 100 == 3)
         transaction_abort(transaction);
-    transaction_judge_by(transaction, reply);
-    reply_copy(reply, &transaction->verdict);
+    transaction_decide_by(transaction, reply);
+    reply_copy(reply, &transaction->final_reply);
 }
 
 void transaction_data_reply(struct transaction *transaction, struct reply *reply)
 {
-    if (transaction->chunks && !transaction->judged) {
+    if (transaction->chunks && !transaction->decided) {
         transaction->data = TRANSACTION_IN_DATA;
         reply_own(reply, REPLY_START_DATA);
         return;
     }
     transaction_send_data(transaction);
-    const bool sent = transaction->data == TRANSACTION_DATA_SENT, judged = transaction->judged;
+    const bool sent = transaction->data == TRANSACTION_DATA_SENT, decided = transaction->decided;
     struct deadline deadline = transaction->data_until.at_ms != 0
                                    ? transaction->data_until
                                    : transaction_deadline(transaction);
@@ -436,9 +437,9 @@ void transaction_data_reply(struct transaction *transaction, struct reply *reply
     transaction->data = TRANSACTION_NO_DATA;
     if (sent && transaction->connected &&
         transaction_read(transaction, STEP_DATA, 3, true, reply, deadline))
-        transaction_take_data(transaction, judged, reply);
+        transaction_take_data(transaction, decided, reply);
     else
-        reply_copy(reply, &transaction->verdict);
+        reply_copy(reply, &transaction->final_reply);
 }
 
 static size_t transaction_total(const struct iovec *iov, int count)
@@ -463,7 +464,7 @@ static bool transaction_settle_chunks(struct transaction *transaction, unsigned 
             return false;
         if (!reply_is_positive(&reply)) {
             transaction_abort(transaction);
-            transaction_judge_by(transaction, &reply);
+            transaction_decide_by(transaction, &reply);
             return false;
         }
     }
@@ -494,12 +495,12 @@ int transaction_write(struct transaction *transaction, const struct iovec *iov, 
     const size_t total = transaction_total(iov, count);
     enum io_result result = IO_OK;
 
-    if (!transaction->connected || transaction->judged)
+    if (!transaction->connected || transaction->decided)
         return -1;
     /* The header is more than MAIL said. */
     if (transaction->envelope->is_utf8 && !transaction->smtputf8) {
         transaction_judge_lack(transaction);
-        if (transaction->judged) {
+        if (transaction->decided) {
             transaction_abort(transaction);
             return -1;
         }
@@ -525,7 +526,7 @@ void transaction_send_end(struct transaction *transaction)
     const char *end = transaction->chunks ? "BDAT 0 LAST\r\n" : ".\r\n";
     struct deadline deadline = deadline_in_ms(transaction->block_ms);
 
-    if (!transaction->connected || transaction->judged)
+    if (!transaction->connected || transaction->decided)
         return;
     struct stream *stream = transaction_stream(transaction);
     stream->heeds_input = false;
@@ -540,17 +541,17 @@ void transaction_send_end(struct transaction *transaction)
                       deadline);
 }
 
-void transaction_final_reply(struct transaction *transaction, struct deadline deadline)
+void transaction_read_final_reply(struct transaction *transaction, struct deadline deadline)
 {
     struct reply reply;
 
     transaction->data = TRANSACTION_NO_DATA;
-    if (!transaction->connected || transaction->judged ||
+    if (!transaction->connected || transaction->decided ||
         !transaction_settle_chunks(transaction, 0, deadline) ||
         !transaction_read(transaction, STEP_END, 2, true, &reply, deadline))
         return;
     transaction->unconfirmed = transaction->open = false;
-    transaction_judge_by(transaction, &reply);
+    transaction_decide_by(transaction, &reply);
 }
 
 bool transaction_is_clean(const struct transaction *transaction)
@@ -564,6 +565,6 @@ bool transaction_reset(struct transaction *transaction)
     if (!transaction->open)
         return true;
     transaction->open = false;
-    return nexthop_reset(transaction->hop, &transaction->verdict,
+    return nexthop_reset(transaction->hop, &transaction->final_reply,
                          transaction_deadline(transaction));
 }

@@ -2,7 +2,7 @@
  *
  * MAIL, RCPT in batches, DATA or BDAT, the end of data: pipelined in one write where the next hop
  * offers that, one by one elsewhere. A transaction whose next hop is lost, or which refuses it as a
- * whole, is "judged": its verdict answers everything that is left of it, and what was pipelined behind
+ * whole, is "decided": its final reply answers everything that is left of it, and what was pipelined behind
  * the refusal is read away.
  *
  * What the next hop says is the answer, at whatever moment: also where it said so in mid-data, or hung
@@ -45,7 +45,7 @@ struct transaction_owner {
     /* A connection that was kept from before has answered MAIL or RCPT by something else than 2xx, or
      * not at all, which may prove nothing; or any was `garbled`, and what was pipelined is said one by
      * one. True: it was closed, and there is a fresh one, on which all
-     * is said again, or a verdict. `verdict` is the answer. False: it stands. NULL: it
+     * is said again, or a final reply, which is the answer. False: it stands. NULL: it
      * always does. */
     bool (*renew)(struct transaction *transaction);
 };
@@ -68,7 +68,7 @@ struct transaction {
     bool garbled; /* it was lost by a line that was no reply, among several that were due */
     bool open;    /* MAIL has gone out, and no final reply has come: RSET is due */
     const struct envelope *envelope;
-    bool judged, ours; /* ours: the verdict is in our words, not the next hop's */
+    bool decided, ours; /* ours: the final reply is in our words, not the next hop's */
     /* The batch that is being asked about. Its recipients are the caller's; NULL: refused. */
     const struct recipient *batch[SESSION_BATCH_MAX];
     size_t batch_count, next;
@@ -83,15 +83,15 @@ struct transaction {
     bool chunks;         /* mail data goes out by BDAT */
     unsigned chunks_due; /* whose replies are still to be had */
     bool unconfirmed;    /* the end of data went out, and no reply to it has come */
-    struct reply verdict; /* the last, so that who makes one need not clear all of it */
+    struct reply final_reply; /* the last, so that who makes one need not clear all of it */
 };
 
 /* A new one, on the connection that there is, or on one that the owner makes before the first batch is
  * sent. The envelope lives as long. */
 void transaction_begin(struct transaction *transaction, const struct envelope *envelope);
 
-/* The owner's verdict, in our words. */
-void transaction_judge(struct transaction *transaction, enum own_reply why);
+/* The owner's decision, in our words. */
+void transaction_decide(struct transaction *transaction, enum own_reply why);
 
 /* A batch: begun, filled with SESSION_BATCH_MAX at most, and sent. COURIER_DATA behind it goes out in
  * the same write where it may. What goes wrong is told by the replies asked for next. */
@@ -106,11 +106,11 @@ bool transaction_send_data(struct transaction *transaction);
 /* The reply to it; under a 354 mail data may be written. A 354 behind a refusal ends the connection. */
 void transaction_data_reply(struct transaction *transaction, struct reply *reply);
 
-/* Mail data in the form that `chunks` says. 0; -1 when the transaction is judged. */
+/* Mail data in the form that `chunks` says. 0; -1 when the transaction is decided. */
 int transaction_write(struct transaction *transaction, const struct iovec *iov, int count);
-/* The end of data, and the final reply as the verdict. Only in data. */
+/* The end of data, and the reply to it, as the final reply. Only in data. */
 void transaction_send_end(struct transaction *transaction);
-void transaction_final_reply(struct transaction *transaction, struct deadline deadline);
+void transaction_read_final_reply(struct transaction *transaction, struct deadline deadline);
 
 /* Nothing is half said: after RSET, where it is `open`, MAIL can follow. */
 bool transaction_is_clean(const struct transaction *transaction);

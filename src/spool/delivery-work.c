@@ -15,33 +15,33 @@
 #include "spool/delivery-internal.h"
 
 /* What one delivery needs in memory, for as many recipients as the message has. */
-struct bench {
+struct delivery_arrays {
     size_t *recipients;
     struct delivery_result *results;
     struct change *changes;
     bool *refused, *relayed;
 };
 
-static void delivery_bench_free(struct bench *bench)
+static void delivery_arrays_free(struct delivery_arrays *arrays)
 {
-    free(bench->recipients);
-    free(bench->results);
-    free(bench->changes);
-    free(bench->refused);
-    free(bench->relayed);
+    free(arrays->recipients);
+    free(arrays->results);
+    free(arrays->changes);
+    free(arrays->refused);
+    free(arrays->relayed);
 }
 
-static int delivery_bench_init(struct bench *bench, size_t recipients, size_t count)
+static int delivery_arrays_init(struct delivery_arrays *arrays, size_t recipients, size_t count)
 {
-    bench->recipients = calloc(recipients, sizeof *bench->recipients);
-    bench->results = calloc(count, sizeof *bench->results);
-    bench->changes = calloc(count, sizeof *bench->changes);
-    bench->refused = calloc(recipients, sizeof *bench->refused);
-    bench->relayed = calloc(recipients, sizeof *bench->relayed);
-    if (bench->recipients != NULL && bench->results != NULL && bench->changes != NULL &&
-        bench->refused != NULL && bench->relayed != NULL)
+    arrays->recipients = calloc(recipients, sizeof *arrays->recipients);
+    arrays->results = calloc(count, sizeof *arrays->results);
+    arrays->changes = calloc(count, sizeof *arrays->changes);
+    arrays->refused = calloc(recipients, sizeof *arrays->refused);
+    arrays->relayed = calloc(recipients, sizeof *arrays->relayed);
+    if (arrays->recipients != NULL && arrays->results != NULL && arrays->changes != NULL &&
+        arrays->refused != NULL && arrays->relayed != NULL)
         return 0;
-    delivery_bench_free(bench);
+    delivery_arrays_free(arrays);
     return -1;
 }
 
@@ -96,8 +96,8 @@ static void delivery_report_lost_notice(struct delivery_pool *pool,
 
 /* Puts the result into our copy of the envelope, for the report, and into the list of changes. */
 static void delivery_take_result(struct delivery_pool *pool, const struct delivery_job *job,
-                                 size_t i, struct spool_envelope *envelope, struct bench *bench,
-                                 int64_t now)
+                                 size_t i, struct spool_envelope *envelope,
+                                 struct delivery_arrays *arrays, int64_t now)
 {
     static const enum recipient_state states[] = {
         [DELIVERY_DEFERRED] = RECIPIENT_QUEUED,
@@ -110,7 +110,7 @@ static void delivery_take_result(struct delivery_pool *pool, const struct delive
     struct spool_recipient *recipient = &envelope->recipients[index];
 
     delivery_log_result(job, i, names[result->outcome]);
-    bench->changes[i] = (struct change){
+    arrays->changes[i] = (struct change){
         .index = index,
         .state = states[result->outcome],
         .tried = true,
@@ -126,26 +126,26 @@ static void delivery_take_result(struct delivery_pool *pool, const struct delive
                                 DELIVERY_REMOTE_MAX);
     if (result->outcome == DELIVERY_REFUSED)
         delivery_report_lost_notice(pool, envelope, recipient);
-    bench->refused[index] =
+    arrays->refused[index] =
         result->outcome == DELIVERY_REFUSED && dsn_wanted(envelope, recipient, DSN_FAILED);
-    bench->relayed[index] = result->outcome == DELIVERY_DONE && result->relayed &&
-                            dsn_wanted(envelope, recipient, DSN_RELAYED);
+    arrays->relayed[index] = result->outcome == DELIVERY_DONE && result->relayed &&
+                             dsn_wanted(envelope, recipient, DSN_RELAYED);
 }
 
 /* A failure that the sender cannot be told of now stays queued, and is tried again. */
 static void delivery_tell_sender(struct delivery_pool *pool, const struct queue_work *work,
-                                 const struct spool_envelope *envelope, struct bench *bench,
-                                 size_t count)
+                                 const struct spool_envelope *envelope,
+                                 struct delivery_arrays *arrays, size_t count)
 {
     struct error err = {""};
-    if (delivery_report(pool, envelope, bench->relayed, DSN_RELAYED, false, &err) != 0)
+    if (delivery_report(pool, envelope, arrays->relayed, DSN_RELAYED, false, &err) != 0)
         delivery_log_problem(work->id, err.text, NULL);
-    if (delivery_report(pool, envelope, bench->refused, DSN_FAILED, false, &err) == 0)
+    if (delivery_report(pool, envelope, arrays->refused, DSN_FAILED, false, &err) == 0)
         return;
     delivery_log_problem(work->id, err.text, NULL);
     for (size_t i = 0; i < count; i++) {
-        if (bench->refused[bench->changes[i].index])
-            bench->changes[i].state = RECIPIENT_QUEUED;
+        if (arrays->refused[arrays->changes[i].index])
+            arrays->changes[i].state = RECIPIENT_QUEUED;
     }
 }
 
@@ -162,24 +162,24 @@ static size_t delivery_drop_deferred(struct change *changes, size_t count)
 
 static void delivery_settle(struct delivery_pool *pool, const struct queue_work *work,
                             const struct delivery_job *job, struct spool_envelope *envelope,
-                            const struct bench *bench)
+                            const struct delivery_arrays *arrays)
 {
     struct error err = {""};
     enum queue_outcome outcome = QUEUE_SETTLED;
 
     for (size_t i = 0; i < job->count; i++) {
-        if (bench->changes[i].state == RECIPIENT_QUEUED)
+        if (arrays->changes[i].state == RECIPIENT_QUEUED)
             outcome = job->reached ? QUEUE_DEFERRED : QUEUE_UNREACHABLE;
     }
     int64_t next =
         delivery_from_queue(pool, queue_judge(pool->queue, work, outcome, job->results[0].reply));
     size_t count =
-        job->interrupted ? delivery_drop_deferred(bench->changes, job->count) : job->count;
+        job->interrupted ? delivery_drop_deferred(arrays->changes, job->count) : job->count;
     if (count == 0)
         return;
     if (job->interrupted) /* what our copy says of those who were not tried is not to be recorded */
         envelope->stamp = SPOOL_STAMP_NONE;
-    enum spool_result result = delivery_record(pool, envelope, bench->changes, count, next, &err);
+    enum spool_result result = delivery_record(pool, envelope, arrays->changes, count, next, &err);
     if (result == SPOOL_OK || result == SPOOL_MISSING)
         return;
     delivery_log_problem(work->id, err.text, NULL);
@@ -196,30 +196,30 @@ void delivery_owe(struct delivery_job *job)
 /* The hook has filled in the results, or somebody for it. */
 static void delivery_take_results(struct delivery_pool *pool, const struct queue_work *work,
                                   struct delivery_job *job, struct spool_envelope *envelope,
-                                  struct bench *bench)
+                                  struct delivery_arrays *arrays)
 {
     int64_t now = delivery_now(pool);
     for (size_t i = 0; i < job->count; i++)
-        delivery_take_result(pool, job, i, envelope, bench, now);
-    delivery_tell_sender(pool, work, envelope, bench, job->count);
-    delivery_settle(pool, work, job, envelope, bench);
+        delivery_take_result(pool, job, i, envelope, arrays, now);
+    delivery_tell_sender(pool, work, envelope, arrays, job->count);
+    delivery_settle(pool, work, job, envelope, arrays);
     if (job->owes)
         atomic_fetch_sub(&pool->unconfirmed, 1);
 }
 
 static void delivery_run_job(struct delivery_pool *pool, const struct queue_work *work,
                              struct delivery_job *job, struct spool_envelope *envelope,
-                             struct bench *bench)
+                             struct delivery_arrays *arrays)
 {
     pool->config.hooks.deliver(pool->config.context, job);
-    delivery_take_results(pool, work, job, envelope, bench);
+    delivery_take_results(pool, work, job, envelope, arrays);
 }
 
 /* The mail data is gone from the disk, or is not what was stored: nobody can be sent it any more. What
  * is there of it stays, for the operator. */
 static void delivery_fail_lost(struct delivery_pool *pool, const struct queue_work *work,
                                enum spool_result found, struct delivery_job *job,
-                               struct spool_envelope *envelope, struct bench *bench,
+                               struct spool_envelope *envelope, struct delivery_arrays *arrays,
                                const char *reason)
 {
     char id[SPOOL_ID_LEN + 1];
@@ -243,7 +243,7 @@ static void delivery_fail_lost(struct delivery_pool *pool, const struct queue_wo
         snprintf(job->results[i].reply, sizeof job->results[i].reply, "%s",
                  "554 5.3.0 The message was lost on the disk of the relay");
     }
-    delivery_take_results(pool, work, job, envelope, bench);
+    delivery_take_results(pool, work, job, envelope, arrays);
 }
 
 /* Everybody there is settled already: by an operator's hand, or when that could not be recorded. */
@@ -261,7 +261,7 @@ static void delivery_record_only(struct delivery_pool *pool, const struct queue_
 static void delivery_deliver(struct delivery_pool *pool, const struct queue_work *work,
                              struct spool_envelope *envelope)
 {
-    struct bench bench = {.recipients = NULL};
+    struct delivery_arrays arrays = {.recipients = NULL};
     struct error err = {""};
     struct delivery_job job = {.destination = work->destination,
                                .envelope = envelope,
@@ -270,33 +270,33 @@ static void delivery_deliver(struct delivery_pool *pool, const struct queue_work
                                .unconfirmed = &pool->unconfirmed};
     size_t left = spool_envelope_left(envelope);
 
-    if (delivery_bench_init(&bench, envelope->recipient_count, left > 0 ? left : 1) != 0) {
+    if (delivery_arrays_init(&arrays, envelope->recipient_count, left > 0 ? left : 1) != 0) {
         delivery_log_problem(work->id, _("out of memory"), NULL);
         queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
         return;
     }
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         if (delivery_is_due_there(pool, envelope, i, work->destination))
-            bench.recipients[job.count++] = i;
+            arrays.recipients[job.count++] = i;
     }
-    job.recipients = bench.recipients;
-    job.results = bench.results;
+    job.recipients = arrays.recipients;
+    job.results = arrays.results;
     if (job.count == 0) {
         delivery_record_only(pool, work, envelope);
-        delivery_bench_free(&bench);
+        delivery_arrays_free(&arrays);
         return;
     }
     enum spool_result found = spool_open_data(pool->config.spool, envelope, &job.data_fd, &err);
     if (found == SPOOL_OK) {
-        delivery_run_job(pool, work, &job, envelope, &bench);
+        delivery_run_job(pool, work, &job, envelope, &arrays);
         close(job.data_fd);
     } else if (found == SPOOL_MISSING || found == SPOOL_SENSELESS) {
-        delivery_fail_lost(pool, work, found, &job, envelope, &bench, err.text);
+        delivery_fail_lost(pool, work, found, &job, envelope, &arrays, err.text);
     } else {
         delivery_log_problem(work->id, err.text, NULL);
         queue_judge(pool->queue, work, QUEUE_DEFERRED, NULL);
     }
-    delivery_bench_free(&bench);
+    delivery_arrays_free(&arrays);
 }
 
 /* Marks the queued recipients whose sender wants to hear it. NULL when out of memory. */

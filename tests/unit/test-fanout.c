@@ -1066,7 +1066,7 @@ static void test_pending(void)
     for (int i = 0; i < 2; i++) {
         struct target *target = world.stored->targets[i];
         g_assert_true(target_wait(target, deadline_in_ms(10000)));
-        reply = *target_verdict(target);
+        reply = *target_final_reply(target);
         g_assert_cmpint(reply.code, ==, i == 0 ? 250 : 550);
         target_free(target);
     }
@@ -1106,7 +1106,7 @@ static void test_stalled(void)
         struct target *target = world.stored->targets[i - 1];
         if (i == 2) {
             g_assert_true(target_wait(target, deadline_in_ms(60000)));
-            g_assert_cmpint(target_verdict(target)->code, ==, 250);
+            g_assert_cmpint(target_final_reply(target)->code, ==, 250);
         } else {
             g_assert_false(target_wait(target, deadline_in_ms(0)));
         }

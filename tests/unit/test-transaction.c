@@ -210,7 +210,7 @@ static bool world_renew(struct transaction *transaction)
         return false;
     if (transaction->connected)
         nexthop_quit(&world->hop);
-    transaction->judged = false;
+    transaction->decided = false;
     world_connect(world, world->fresh);
     return true;
 }
@@ -291,9 +291,9 @@ static char *world_transact(struct world *world, size_t recipients, enum courier
                 poll(&(struct pollfd){.fd = world->hop.stream.fd, .events = POLLIN}, 1, 30000), ==,
                 1);
         transaction_send_end(transaction);
-        transaction_final_reply(transaction, deadline_in_ms(5000));
-        g_assert_true(transaction->judged);
-        g_string_append_printf(codes, " / %d", transaction->verdict.code);
+        transaction_read_final_reply(transaction, deadline_in_ms(5000));
+        g_assert_true(transaction->decided);
+        g_string_append_printf(codes, " / %d", transaction->final_reply.code);
     }
     return g_string_free(codes, FALSE);
 }
@@ -540,7 +540,7 @@ static void check_case(size_t i, unsigned extensions)
 
     g_autofree char *codes = world_transact(&world, 2, COURIER_DATA, cases[i].octets);
     g_assert_cmpstr(codes, ==, cases[i].codes);
-    g_assert_cmpstr(transaction->verdict.enhanced, ==, cases[i].enhanced);
+    g_assert_cmpstr(transaction->final_reply.enhanced, ==, cases[i].enhanced);
     g_assert_cmpint(world.lost, ==, cases[i].lost_at != NULL);
     if (cases[i].lost_at != NULL)
         g_assert_cmpstr(world.step, ==, cases[i].lost_at);
@@ -579,7 +579,7 @@ static void test_long_reply(void)
         world_open(&world, &(struct script){.end = ends[i]}, NEXTHOP_PIPELINING);
         g_autofree char *codes = world_transact(&world, 1, COURIER_DATA, 64);
         g_assert_cmpstr(codes, ==, "250 / 354 / 250");
-        g_assert_cmpstr(world.transaction.verdict.enhanced, ==, "2.0.0");
+        g_assert_cmpstr(world.transaction.final_reply.enhanced, ==, "2.0.0");
         g_assert_false(stream_has_input(&world.hop.stream));
         world_close(&world);
     }
