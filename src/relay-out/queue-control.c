@@ -273,11 +273,15 @@ static void queue_control_change_some(struct order *order)
 
 static const struct {
     const char *name;
+    bool looks; /* at no more than envelopes: the group may */
     void (*run)(struct order *order);
 } verbs[] = {
-    {"list", queue_control_list},           {"show", queue_control_show},
-    {"hold", queue_control_change_some},    {"retry", queue_control_change_some},
-    {"release", queue_control_change_some}, {"remove", queue_control_change_some},
+    {"list", true, queue_control_list},
+    {"show", false, queue_control_show},
+    {"hold", false, queue_control_change_some},
+    {"retry", false, queue_control_change_some},
+    {"release", false, queue_control_change_some},
+    {"remove", false, queue_control_change_some},
 };
 
 static void queue_control_run_order(struct order *order)
@@ -288,6 +292,8 @@ static void queue_control_run_order(struct order *order)
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(verbs[i].name, order->verb) != 0)
             continue;
+        if (!verbs[i].looks && !control_permit_order(order->client))
+            return;
         order->spool = spool_open(&config, true, &err);
         if (order->spool == NULL) {
             control_error(order->client, "%s", err.text);

@@ -8,7 +8,7 @@
  *                                         ok, "done CHANGED BUSY" again and again, the last one
  *                                         at the end
  *
- * Envelopes are as postern-spool(5) has them. WHICH is an ID, a domain or "all", SENDER an address,
+ * The group of the daemon's user may only list (server/control.h). Envelopes are as postern-spool(5) has them. WHICH is an ID, a domain or "all", SENDER an address,
  * "@" and a domain, or "<>"; with "bounce" the senders of what is removed are told. BUSY are the
  * messages that are being worked on just now.
  *

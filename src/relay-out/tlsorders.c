@@ -293,6 +293,9 @@ void tlsorders_handle(const struct outbound *out, struct control_client *client,
         order.connect |= strcmp(words[i], "connect") == 0;
         order.refresh |= strcmp(words[i], "refresh") == 0;
     }
+    /* Either goes out to strangers. */
+    if ((order.connect || order.refresh) && !control_permit_order(client))
+        return;
     tlsorder_show(&order);
     hosts_clear(&order.hosts);
     security_clear(&order.security);

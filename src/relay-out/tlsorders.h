@@ -8,8 +8,8 @@
  *                                         "count RESULT NUMBER" and "last HOST REASON"
  *
  * With "connect" each host is connected to, and asked to show its certificate; with "refresh" the
- * domain's MTA-STS policy is fetched anew before. Results are those of RFC 8460, times seconds since
- * the epoch.
+ * domain's MTA-STS policy is fetched anew before: both are orders (server/control.h). Results are
+ * those of RFC 8460, times seconds since the epoch.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

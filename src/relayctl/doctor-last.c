@@ -8,6 +8,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
+void doctor_last_file(const struct config *config, char out[PATH_MAX])
+{
+    const char *folder = "";
+
+    if (config != NULL && (config->parts & CONFIG_PART_IN))
+        folder = config->in.state;
+    if (config != NULL && (config->parts & CONFIG_PART_OUT) && *folder == '\0')
+        folder = config->out.state;
+    if (*folder == '\0' || snprintf(out, PATH_MAX, "%s/doctor", folder) >= PATH_MAX)
+        snprintf(out, PATH_MAX, "%s/doctor", STATEDIR);
+}
+
 bool doctor_last_read(const char *path, struct doctor_last *last)
 {
     char line[200], outcome[50];

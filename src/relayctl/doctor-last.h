@@ -7,11 +7,16 @@
 #ifndef POSTERN_RELAYCTL_DOCTOR_LAST_H
 #define POSTERN_RELAYCTL_DOCTOR_LAST_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Where --changes keeps it, unless --state says otherwise. */
-#define DOCTOR_STATE_FILE STATEDIR "/doctor"
+#include "config/config.h"
+
+/* Where --changes keeps it, unless --state says otherwise: in the folder in which the daemons of this
+ * configuration remember things (in.state, out.state), or the one that is the default of both.
+ * `config` may be NULL. */
+void doctor_last_file(const struct config *config, char out[PATH_MAX]);
 
 struct doctor_last {
     int64_t at; /* when it ran, in seconds since the epoch */

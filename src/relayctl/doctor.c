@@ -45,7 +45,8 @@ struct doctor_run {
     struct doctor_case cases[DOCTOR_CHECKS_MAX];
     size_t count;
     atomic_size_t next; /* the first case that nobody has taken */
-    const char *state_file;
+    const char *state_file;      /* that was named, or: */
+    char state_default[PATH_MAX];
     char *only[DOCTOR_ONLY_MAX];
     size_t only_count;
     bool quiet, changes, json, list;
@@ -323,6 +324,9 @@ static int doctor_main_run(struct doctor_run *run)
         if (config == NULL)
             return EX_CONFIG;
     }
+    doctor_last_file(config, run->state_default);
+    if (run->state_file == NULL)
+        run->state_file = run->state_default;
     if (doctor_prepare(run, config) == 0) {
         doctor_choose(run);
         doctor_run_all(run);
@@ -399,7 +403,6 @@ int doctor_main(int argc, char **argv)
     int letter;
 
     run.doctor.config_file = config_default_file;
-    run.state_file = DOCTOR_STATE_FILE;
     while ((letter = getopt_long(argc, argv, "c:o:qns:jlH:N:h", long_options, NULL)) != -1) {
         switch (letter) {
         case 'c':

@@ -373,9 +373,10 @@ static void status_of(struct status *status, unsigned daemon)
 static void status_doctor(const struct status *status)
 {
     struct doctor_last last;
-    char span[32];
+    char file[PATH_MAX], span[32];
 
-    if (!doctor_last_read(DOCTOR_STATE_FILE, &last))
+    doctor_last_file(status->config, file);
+    if (!doctor_last_read(file, &last))
         return;
     if (status->json)
         printf(", \"doctor\": {\"time\": %" PRId64 ", \"failed\": %u, \"warnings\": %u}", last.at,

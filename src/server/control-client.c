@@ -48,6 +48,13 @@ static enum control_result client_dial(const char *folder, const char *program, 
                                                       : client_refuse(err, address.sun_path);
 }
 
+/* A daemon that refuses us outright may be gone before it was asked: then its word waits to be read. */
+static bool client_send(int fd, const char *line, size_t len)
+{
+    return send(fd, line, len, MSG_NOSIGNAL) == (ssize_t)len || errno == EPIPE ||
+           errno == ECONNRESET;
+}
+
 /* The whole answer into a file without a name. */
 static int client_collect(int fd, FILE *file)
 {
@@ -57,6 +64,8 @@ static int client_collect(int fd, FILE *file)
     while ((got = recv(fd, block, sizeof block, 0)) != 0) {
         if (got < 0 && errno == EINTR)
             continue;
+        if (got < 0 && errno == ECONNRESET) /* it has not read all that we said */
+            break;
         if (got < 0 || fwrite(block, 1, (size_t)got, file) != (size_t)got)
             return -1;
     }
@@ -104,8 +113,7 @@ enum control_result control_ask(const char *folder, const char *program, const c
     if (result != CONTROL_ANSWERED)
         return result;
     FILE *file = tmpfile();
-    if (file == NULL || send(fd, line, (size_t)len, MSG_NOSIGNAL) != len ||
-        client_collect(fd, file) != 0)
+    if (file == NULL || !client_send(fd, line, (size_t)len) || client_collect(fd, file) != 0)
         result = client_refuse(err, program);
     else
         result = client_judge(file, program, err);

@@ -41,6 +41,7 @@ struct control_client {
     bool failed;  /* nothing more goes there */
     bool refused; /* the answer was an error: it has no end line */
     long uid;
+    bool may_order; /* root, or the daemon's own user */
 };
 
 struct control {
@@ -114,6 +115,15 @@ int control_error(struct control_client *client, const char *format, ...)
     control_put(client, format, arguments);
     va_end(arguments);
     return control_printf(client, "\n");
+}
+
+bool control_permit_order(struct control_client *client)
+{
+    if (!client->may_order)
+        control_error(client,
+                      "not permitted: only root and the daemon's user may, its group may look at "
+                      "numbers and lists");
+    return client->may_order;
 }
 
 /* One connection. */
@@ -204,15 +214,16 @@ static bool control_is_member(int fd, gid_t group)
     return false;
 }
 
-static bool control_may_ask(int fd, long *uid)
+/* Fills who is there and what he may do. False: nothing at all. */
+static bool control_identify(int fd, long *uid, bool *may_order)
 {
     struct ucred peer;
     socklen_t size = sizeof peer;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
         return false;
     *uid = (long)peer.uid;
-    return peer.uid == 0 || peer.uid == geteuid() || peer.gid == getegid() ||
-           control_is_member(fd, getegid());
+    *may_order = peer.uid == 0 || peer.uid == geteuid();
+    return *may_order || peer.gid == getegid() || control_is_member(fd, getegid());
 }
 
 static void control_refuse(int fd, const char *text)
@@ -261,9 +272,11 @@ static void control_admit(struct control *control, int fd)
 {
     struct control_client *client = control_find_place(control);
     long uid = -1;
+    bool may_order = false;
 
-    if (!control_may_ask(fd, &uid)) {
-        control_refuse(fd, "error only root, the daemon's user and its group may ask\n");
+    if (!control_identify(fd, &uid, &may_order)) {
+        control_refuse(fd, "error not permitted: only root, the daemon's user and its group may "
+                           "ask\n");
         return;
     }
     if (client == NULL) {
@@ -273,6 +286,7 @@ static void control_admit(struct control *control, int fd)
     client->control = control;
     client->fd = fd;
     client->uid = uid;
+    client->may_order = may_order;
     client->failed = client->refused = false;
     atomic_store(&client->done, false);
     if (control_start_thread(&client->thread, control_run_client, client) != 0)

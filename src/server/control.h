@@ -1,8 +1,10 @@
 /* server/control.h - a daemon's control socket: relayctl asks, the daemon answers
  *
  * One UNIX socket for each daemon, FOLDER/PROGRAM.socket, mode 0660: root, the daemon's user and
- * the members of its group may use it; the peer's credentials are checked as well. A connection
- * carries one request:
+ * the members of its group may use it; the peer's credentials are checked as well. There are two
+ * rights: the group may look at numbers and lists (the exporter does); only root and the user may
+ * give orders and read mail. A handler asks control_permit_order() before it does the latter. A
+ * connection carries one request:
  *
  *   request   WORD WORD ... LF                  at most CONTROL_REQUEST_MAX octets
  *   answer    "ok" [ WORD ... ] LF, what the request calls for, "end" LF
@@ -20,6 +22,7 @@
 #ifndef POSTERN_SERVER_CONTROL_H
 #define POSTERN_SERVER_CONTROL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -45,6 +48,9 @@ struct control *control_start(const char *folder, const char *program, control_h
                               void *context, struct error *err);
 /* Cuts off whoever is still there, removes the socket. NULL is fine. */
 void control_stop(struct control *control);
+
+/* May this client give orders? If not it has been told so, and that was the answer. */
+bool control_permit_order(struct control_client *client);
 
 /* For the handler. -1: the client is gone, or has not taken anything for too long; the rest is then
  * in vain. */

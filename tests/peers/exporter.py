@@ -2,6 +2,7 @@
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
+import grp
 import html.parser
 import http.client
 import json
@@ -24,7 +25,7 @@ MONITORING = f"{TREE}/data/monitoring"
 
 
 class Exporter:
-    def __init__(self, world, listen="127.0.0.1:9925"):
+    def __init__(self, world, listen="127.0.0.1:9925", **who):
         world.bed.count += 1
         self.conf, self.log = f"{world.bed.dir}/exporter.conf", f"{world.bed.dir}/exporter-{world.bed.count}.log"
         self.state = f"{world.bed.dir}/exporter-state"
@@ -37,7 +38,7 @@ exporter = {{ listen = [ "{listen}" ]; state = "{self.state}"; }};
 """)
         with open(self.log, "w") as log:
             self.process = subprocess.Popen([f"{BUILD}/postern-exporter", "-c", self.conf], stderr=log,
-                                            stdin=subprocess.DEVNULL, env={"ASAN_OPTIONS": "detect_leaks=0", **os.environ})
+                                            stdin=subprocess.DEVNULL, env={"ASAN_OPTIONS": "detect_leaks=0", **os.environ}, **who)
         world.relays.append(self)
         wait_for("the exporter", lambda: "event=listen" in read(self.log) or self.process.poll() is not None)
         assert self.process.poll() is None, read(self.log)
@@ -212,6 +213,53 @@ def missed(world):
         return done
     wait_for("the backend", again, 30)
     wait_for("the end of it", lambda: "not seen since" not in get("/")[1])
+
+
+@scenario("exporter: its user may look, not give orders or read mail; who is not in the daemons' group may do neither")
+def rights(world):
+    world.backend().ordinary["rcpt"] = "451 4.7.1 later"
+    relay, out = both(world, kind=StoringOut)
+    client = Client(CLIENT4, "10.0.0.1", 2526)
+    client.hello()
+    assert client.envelope("x@far.example") == [250] and client.data("Subject: x\r\n\r\nbody\r\n")[0] == 250
+    client.close()
+    group = grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name
+    look, order = dict(user="daemon", group=group, extra_groups=[]), dict(user="nobody", group=group, extra_groups=[])
+    member, stranger = dict(user="daemon", group="daemon", extra_groups=[group]), dict(user="daemon", group="daemon", extra_groups=[])
+
+    def ask(conf, *words, **who):
+        return subprocess.run([f"{BUILD}/relayctl", words[0], *words[1:], "-c", conf], capture_output=True, text=True, timeout=20, **who)
+
+    number = wait_for("the message", lambda: json.loads(ask(out.conf, "queue", "list", "--json", **look).stdout or "{}").get("id"))
+    for who in look, member, order:
+        for conf, *words in ((relay.conf, "status"), (relay.conf, "missed"), (relay.conf, "top", "--count", "1"), (out.conf, "hosts"),
+                             (out.conf, "top", "--count", "1"), (out.conf, "route", "x@far.example"), (out.conf, "queue", "list")):
+            done = ask(conf, *words, **who)
+            assert "not permitted" not in done.stdout + done.stderr and "Permission" not in done.stdout + done.stderr, (who, words, done)
+    for words in (("queue", "hold", number), ("queue", "release", "all"), ("queue", "retry", "all"), ("queue", "remove", number),
+                  ("queue", "show", number), ("tls", "--refresh", "far.example"), ("tls", "--connect", "far.example")):
+        for who in look, member:
+            done = ask(out.conf, *words, **who)
+            assert done.returncode != 0 and "says: not permitted: only root and the daemon's user may" in done.stderr, (who, words, done)
+        done = ask(out.conf, *words, **stranger)
+        assert done.returncode != 0 and "ermission denied" in done.stderr, (words, done)
+    assert "Permission denied" in ask(relay.conf, "status", **stranger).stdout
+    for daemon in relay, out:  # whoever gets past the file's mode
+        os.chmod(f"{world.control}/{daemon.program}.socket", 0o666)
+        done = ask(daemon.conf, "status", **stranger)
+        assert "not permitted: only root, the daemon's user and its group may ask" in done.stdout, done
+    assert '"hold": false' in ask(out.conf, "queue", "list", "--json").stdout
+    assert ask(out.conf, "queue", "hold", number, **order).returncode == 0
+    assert '"hold": true' in ask(out.conf, "queue", "list", "--json").stdout
+    assert "Subject: x" in ask(out.conf, "queue", "show", number, **order).stdout
+    state = f"{world.bed.dir}/exporter-state"
+    shutil.rmtree(state, ignore_errors=True)  # another scenario's, which is root's
+    os.makedirs(state)
+    os.chown(state, pwd.getpwnam("daemon").pw_uid, -1)
+    Exporter(world, **look)
+    found = samples(get("/metrics")[1])
+    assert found['postern_exporter_daemon_up{daemon="relay-out"}'] == found['postern_exporter_daemon_up{daemon="relay-in"}'] == "1"
+    assert "far.example" in get("/")[1]
 
 
 @scenario("exporter: only GET, only its own paths, many at once and slow ones; none costs the daemons anything")

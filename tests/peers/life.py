@@ -1,6 +1,7 @@
 """Scenarios about start, reload and shutdown; speaks TAP. SPDX-License-Identifier: GPL-3.0-or-later"""
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -215,8 +216,11 @@ def status(conf, *more):
 @scenario("status: one screen; 0 when all is well, 1 with warnings, 2 with failures; all numbers as JSON")
 def one_look(world):
     folder = control_folder(world)
+    state = f"{world.bed.dir}/status-state"
+    os.makedirs(state)
+    os.chown(state, pwd.getpwnam("nobody").pw_uid, -1)
     backend = world.backend()
-    relay = world.relay(backend_port=SCRIPTED_PORT, top=f'control = "{folder}";')
+    relay = world.relay(backend_port=SCRIPTED_PORT, state=state, top=f'control = "{folder}";')
     wait_for("the backend", lambda: "event=backend status=up" in read(relay.log))
     client = Client()
     client.hello()
@@ -224,11 +228,19 @@ def one_look(world):
     assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
     result = status(relay.conf)
     assert result.returncode == 0 and result.stdout.endswith("all is well\n"), result
+    assert "last doctor" not in result.stdout, "another state folder's"
     for part in (f"backend      {BACKEND}:{SCRIPTED_PORT} up for", "1 delivered, 0 deferred", "1 of 1000 connected",
                  "relay.example, 89 days left"):
         assert part in result.stdout, result.stdout
     assert len(result.stdout.splitlines()) <= 24, result.stdout
+    # What doctor found lies where this daemon remembers things.
+    doctor = subprocess.run([f"{BUILD}/relayctl", "doctor", "-c", relay.conf, "--only", "hostname,ptr4", "--changes"],
+                            capture_output=True, text=True, timeout=60)
+    assert doctor.returncode in (0, 1, 2) and os.path.exists(f"{state}/doctor"), doctor
+    assert re.search(r"last doctor +\d+ s ago: ", status(relay.conf).stdout), status(relay.conf)
     answer = json.loads(status(relay.conf, "--json").stdout)
+    assert answer["doctor"]["failed"] + answer["doctor"]["warnings"] == len(
+        re.findall(r" (?:failed|warning)$", read(f"{state}/doctor"), re.M)), answer["doctor"]
     assert answer["status"] == 0 and answer["problems"] == [], answer
     assert answer["relay-in"]["today"]['postern_in_messages_total{result="delivered"}'] == 1, answer
     os.utime(relay.conf, (time.time() + 60,) * 2)

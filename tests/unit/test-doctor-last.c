@@ -37,9 +37,37 @@ static void test_counts(void)
     g_assert_cmpint(g_rmdir(folder), ==, 0);
 }
 
+/* relay-in's folder, relay-out's where there is no relay-in or it remembers nothing, or the usual one. */
+static void test_file(void)
+{
+    static const struct {
+        unsigned parts;
+        const char *in, *out, *file;
+    } cases[] = {
+        {CONFIG_PART_IN, "/a", "/b", "/a/doctor"},
+        {CONFIG_PART_OUT, "/a", "/b", "/b/doctor"},
+        {CONFIG_PART_IN | CONFIG_PART_OUT, "/a", "/b", "/a/doctor"},
+        {CONFIG_PART_IN | CONFIG_PART_OUT, "", "/b", "/b/doctor"},
+        {CONFIG_PART_IN | CONFIG_PART_OUT, "", "", STATEDIR "/doctor"},
+    };
+    struct config config = {0};
+    char file[PATH_MAX];
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        config.parts = cases[i].parts;
+        config.in.state = (char *)cases[i].in;
+        config.out.state = (char *)cases[i].out;
+        doctor_last_file(&config, file);
+        g_assert_cmpstr(file, ==, cases[i].file);
+    }
+    doctor_last_file(NULL, file);
+    g_assert_cmpstr(file, ==, STATEDIR "/doctor");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/doctor-last/counts", test_counts);
+    g_test_add_func("/doctor-last/file", test_file);
     return g_test_run();
 }
