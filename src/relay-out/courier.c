@@ -13,6 +13,7 @@
 #include "relay-out/decide.h"
 #include "relay-out/target.h"
 #include "relay-out/refusal.h"
+#include "relay-out/spooler.h"
 #include "server/pool.h"
 
 /* What the client hears comes after all replies of a batch: below the 300 s that clients wait for
@@ -45,10 +46,10 @@ struct out_courier {
     } batch[SESSION_BATCH_MAX];
     size_t batch_next;
     const struct recipient *recipients; /* the caller's */
-    struct out_stored *stored;          /* NULL: nothing is being stored */
+    struct spool_message *stored;       /* NULL: nothing is being stored */
     uint64_t octets;                    /* of it */
     bool data_asked;                    /* ask_data() came first */
-    enum own_reply room; /* in the store, where one is needed; else why nobody gets it */
+    enum own_reply room; /* in the spool, where one is needed; else why nobody gets it */
     struct reply slow;   /* of targets that are pending */
 };
 
@@ -84,8 +85,7 @@ static void courier_out_log_outcome(const struct out_courier *courier, const str
 
 static void courier_out_forget(struct out_courier *courier)
 {
-    if (courier->stored != NULL)
-        courier->out->store->abort(courier->stored);
+    spool_abort(courier->stored);
     courier->stored = NULL;
     for (size_t i = 0; i < courier->asked_count; i++)
         free(courier->asked[i]);
@@ -116,13 +116,13 @@ static struct target *courier_out_find_leg(const struct out_courier *courier, co
     return NULL;
 }
 
-/* Without a store nothing could be done for those of several next hops that refuse in the end: the
+/* Without a spool nothing could be done for those of several next hops that refuse in the end: the
  * first one that is there takes the message, the rest gets 452. */
 static bool courier_out_has_room(const struct out_courier *courier)
 {
     if (courier->target_count == (size_t)courier->out->config->out.limits.next_hops)
         return false;
-    for (size_t i = 0; i < courier->target_count && courier->out->store == NULL; i++) {
+    for (size_t i = 0; i < courier->target_count && courier->out->spooler == NULL; i++) {
         if (!courier->targets[i]->transaction.decided)
             return false;
     }
@@ -187,7 +187,7 @@ static enum own_reply courier_out_target_for(struct out_courier *courier, const 
         return REPLY_BACKEND_BUSY;
     courier->targets[courier->target_count++] = *target;
     target_set_claim(*target, courier_out_find_claim(courier, key));
-    if (courier->out->store == NULL)
+    if (courier->out->spooler == NULL)
         target_contact(*target, deadline_in_ms(courier->out->config->out.timeouts.dial));
     return REPLY_OK;
 }
@@ -373,17 +373,17 @@ static enum decision courier_out_decide(const struct out_courier *courier,
  * now, since half a delivery and a 4xx would bring the message to the other half again and again. */
 static enum own_reply courier_out_send_data(struct out_courier *courier, int64_t patience_ms)
 {
-    const struct out_store *store = courier->out->store;
+    struct spooler *spooler = courier->out->spooler;
     struct target *targets[CONFIG_NEXT_HOPS_MAX];
     size_t count = courier_out_list_legs(courier, targets);
 
     courier_out_set_patience(courier, deadline_in_ms(patience_ms));
     courier->room = REPLY_OK;
     courier->octets = 0;
-    if (store != NULL && count > 1)
-        courier->room = store->begin(store->context, courier->envelope, &courier->stored);
+    if (spooler != NULL && count > 1)
+        courier->room = spooler_begin(spooler, courier->envelope->size, &courier->stored);
     if (courier->stored != NULL)
-        courier->room = store->sync(courier->stored);
+        courier->room = spooler_sync(courier->stored);
     for (size_t i = 0; i < count && courier->room == REPLY_OK; i++)
         transaction_send_data(&targets[i]->transaction);
     return courier->room;
@@ -420,7 +420,7 @@ static void courier_out_data_reply(struct courier *base, struct reply *reply)
         ready += target_data_reply_anywhere(targets[i]);
     for (size_t i = 0; i < count && courier->stored != NULL; i++) {
         if (target_in_data(targets[i]))
-            target_start_sending(targets[i], courier->out->store->file(courier->stored));
+            target_start_sending(targets[i], spool_reader(courier->stored));
     }
     if (ready > 0) {
         reply_own(reply, REPLY_START_DATA);
@@ -453,7 +453,7 @@ static int courier_out_write_through(struct out_courier *courier, const struct i
 static void courier_out_give_up_store(struct out_courier *courier, enum own_reply why)
 {
     courier->room = why;
-    courier->out->store->abort(courier->stored);
+    spool_abort(courier->stored);
     courier->stored = NULL;
     for (size_t i = 0; i < courier->target_count; i++) {
         if (courier->targets[i]->pending)
@@ -468,8 +468,9 @@ static int courier_out_write(struct courier *base, const struct iovec *iov, int 
 
     if (courier->stored == NULL)
         return courier->room == REPLY_OK ? courier_out_write_through(courier, iov, count) : -1;
-    if (courier->out->store->write(courier->stored, iov, count) != 0) {
-        courier_out_give_up_store(courier, REPLY_STORE_FULL);
+    enum own_reply why = spooler_write(courier->stored, iov, count);
+    if (why != REPLY_OK) {
+        courier_out_give_up_store(courier, why);
         return -1;
     }
     for (int i = 0; i < count; i++)
@@ -520,17 +521,17 @@ static size_t courier_out_part_pending(struct out_courier *courier)
     return others;
 }
 
-/* 0 when what is not delivered is safe. */
-static int courier_out_store_rest(struct out_courier *courier)
+/* True when what is not delivered is safe. */
+static bool courier_out_store_rest(struct out_courier *courier)
 {
-    struct out_result *results = calloc(courier->asked_count, sizeof *results);
+    struct spooler_result *results = calloc(courier->asked_count, sizeof *results);
     const size_t others = courier_out_part_pending(courier);
-    int result = -1;
+    enum own_reply result = REPLY_STORE_FAILED;
 
     for (size_t i = 0; results != NULL && i < courier->asked_count; i++) {
         const struct target *target = courier->asked[i]->target;
         const struct reply *final = courier_out_final_reply_of(courier, target);
-        results[i] = (struct out_result){
+        results[i] = (struct spooler_result){
             .recipient = &courier->asked[i]->recipient,
             .delivered = reply_is_positive(final),
             .reply = final,
@@ -540,15 +541,16 @@ static int courier_out_store_rest(struct out_courier *courier)
         };
     }
     if (results != NULL)
-        result = courier->out->store->commit(courier->stored, results, courier->asked_count);
+        result = spooler_commit_rest(courier->out->spooler, courier->out, courier->stored,
+                                     courier->envelope, results, courier->asked_count);
     else
-        courier->out->store->abort(courier->stored);
+        spool_abort(courier->stored);
     courier->stored = NULL;
     free(results);
-    /* They are the store's, and may be gone. */
-    if (result == 0)
+    /* They are the spooler's, and may be gone. */
+    if (result == REPLY_OK)
         courier->target_count = others;
-    return result;
+    return result == REPLY_OK;
 }
 
 /* Nothing could be stored, although the disk took the message: then all next hops are waited for, and
@@ -575,7 +577,7 @@ static void courier_out_settle(struct out_courier *courier, struct reply *reply)
     courier_out_log_all(courier);
     if (decision != DECISION_STORE)
         return;
-    courier->base.stored = courier->stored != NULL && courier_out_store_rest(courier) == 0;
+    courier->base.stored = courier->stored != NULL && courier_out_store_rest(courier);
     if (courier->base.stored)
         reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
     else
@@ -589,7 +591,7 @@ static void courier_out_end(struct courier *base, struct reply *reply)
 
     base->stored = false;
     if (courier->stored != NULL) {
-        enum own_reply why = courier->out->store->sync(courier->stored);
+        enum own_reply why = spooler_sync(courier->stored);
         if (why != REPLY_OK)
             courier_out_give_up_store(courier, why);
     }

@@ -3,7 +3,7 @@
  * At RCPT the recipient's next hop is contacted, and its own answer passed back; several new ones of
  * a batch are contacted side by side. The mail data goes to all of them as it comes. Where all agree
  * at the end, their answer is the answer; where they do not, the rest is stored before the 250 (see
- * relay-out/store.h). Without a store a message has one next hop only.
+ * relay-out/spooler.h). Without a spool a message has one next hop only.
  *
  * Each outcome is a log line in Postfix's words.
  *

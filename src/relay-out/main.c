@@ -381,7 +381,6 @@ static struct service *relay_out_service(void *shared, struct config *config,
     relay_out_set_gate(out);
     if (relay->spooler != NULL) {
         out->spooler = relay->spooler;
-        out->store = spooler_store(relay->spooler);
         if (spooler_use(relay->spooler, out, err) != 0) {
             service_unref(&out->service);
             return NULL;

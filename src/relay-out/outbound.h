@@ -16,7 +16,6 @@
 #include "relay-out/own-addresses.h"
 #include "relay-out/host-cache.h"
 #include "relay-out/routes.h"
-#include "relay-out/store.h"
 #include "relay-out/users.h"
 #include "server/service.h"
 
@@ -43,11 +42,10 @@ struct outbound {
     struct tlscounts *tlscounts; /* NULL: nothing is counted */
     struct counters *counters;
     struct refusal *refusal;
-    struct spooler *spooler;       /* NULL: nothing can be stored */
-    const struct out_store *store; /* the same */
+    struct spooler *spooler; /* NULL: nothing can be stored */
 };
 
-/* All but the service, the client side's TLS, the store, policies and counts, which are the caller's to fill. Takes a
+/* All but the service, the client side's TLS, the spooler, policies and counts, which are the caller's to fill. Takes a
  * reference of the configuration. NULL with a reason. */
 struct outbound *outbound_new(struct config *config, struct host_cache *host_cache,
                               struct resolver *resolver, struct error *err);

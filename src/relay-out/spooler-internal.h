@@ -24,8 +24,7 @@ struct spooler {
     char *folder;
     struct spool *spool;
     struct delivery_pool *pool; /* NULL before the first spooler_use() */
-    struct out_store store;
-    struct outbound *first; /* a reference: for the names of destinations */
+    struct outbound *first;     /* a reference: for the names of destinations */
     pthread_mutex_t lock;
     struct outbound *current; /* a reference, under the lock */
     struct awaited *awaited;  /* under the lock */
@@ -49,9 +48,6 @@ void spooler_free_awaited(struct spooler *spooler);
 
 /* The newest snapshot; to be given back by service_unref(). */
 struct outbound *spooler_snapshot(struct spooler *spooler);
-
-/* The store for the live courier. */
-void spooler_make_store(struct spooler *spooler);
 
 /* A reply as envelopes have it: "550 5.1.1 text", lines parted by '\n'. */
 const char *spooler_reply_text(const struct reply *reply, char out[ENVELOPE_REPLY_MAX + 1]);

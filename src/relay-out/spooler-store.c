@@ -10,13 +10,6 @@
 #include "base/log.h"
 #include "relay-out/spooler-internal.h"
 
-struct out_stored {
-    struct spooler *spooler;
-    struct spool_message *message;
-    const struct envelope *from; /* of the transaction that is being stored */
-    struct spool_envelope envelope;
-};
-
 static enum own_reply spooler_judge(enum spool_result result, const struct error *err)
 {
     struct log_line line;
@@ -108,75 +101,27 @@ enum own_reply spooler_commit(struct spooler *spooler, struct spool_message *mes
     return result;
 }
 
-/* For the live courier. */
+/* What is left over. */
 
-static enum own_reply spooler_store_begin(void *context, const struct envelope *envelope,
-                                          struct out_stored **stored)
-{
-    struct spooler *spooler = context;
-    struct outbound *out = spooler_snapshot(spooler);
-    enum own_reply result = REPLY_STORE_FAILED;
-
-    *stored = calloc(1, sizeof **stored);
-    if (*stored == NULL)
-        goto out;
-    (*stored)->spooler = spooler;
-    result = spooler_begin(spooler, envelope->size, &(*stored)->message);
-    if (result == REPLY_OK) {
-        (*stored)->from = envelope;
-        spooler_envelope(out, envelope, &(*stored)->envelope);
-    } else {
-        free(*stored);
-        *stored = NULL;
-    }
-out:
-    service_unref(&out->service);
-    return result;
-}
-
-static int spooler_write_data(struct out_stored *stored, const struct iovec *iov, int count)
-{
-    return spooler_write(stored->message, iov, count) == REPLY_OK ? 0 : -1;
-}
-
-static int spooler_reader(struct out_stored *stored)
-{
-    return spool_reader(stored->message);
-}
-
-static enum own_reply spooler_sync_data(struct out_stored *stored)
+enum own_reply spooler_sync(struct spool_message *message)
 {
     struct error err = {""};
-    return spooler_judge(spool_sync_data(stored->message, &err), &err);
-}
-
-static void spooler_free_stored(struct out_stored *stored)
-{
-    spool_envelope_clear(&stored->envelope);
-    free(stored);
-}
-
-static void spooler_abort_stored(struct out_stored *stored)
-{
-    spool_abort(stored->message);
-    spooler_free_stored(stored);
+    return spooler_judge(spool_sync_data(message, &err), &err);
 }
 
 /* As in the queue, up to a fifth is taken off, so that not all come back at once. */
-static int64_t spooler_first_retry(const struct out_stored *stored, int64_t now)
+static int64_t spooler_first_retry(const struct outbound *out, uint64_t id, int64_t now)
 {
-    struct outbound *out = spooler_snapshot(stored->spooler);
     int64_t wait_ms = out->config->out.retry.items[0];
-    service_unref(&out->service);
-    wait_ms -= wait_ms / 5 * (int64_t)(spool_message_id(stored->message) % 64) / 64;
+    wait_ms -= wait_ms / 5 * (int64_t)(id % 64) / 64;
     return now + wait_ms / 1000;
 }
 
-static bool spooler_add_result(struct out_stored *stored, const struct out_result *result,
-                               int64_t now)
+/* `retry` is when who was put off is tried again. */
+static bool spooler_add_result(struct spool_envelope *envelope, const struct spooler_result *result,
+                               int64_t now, int64_t retry)
 {
     char reply[ENVELOPE_REPLY_MAX + 1], remote[DELIVERY_REMOTE_MAX + 1];
-    struct spool_envelope *envelope = &stored->envelope;
 
     if (!spooler_add(envelope, result->recipient))
         return false;
@@ -187,7 +132,7 @@ static bool spooler_add_result(struct out_stored *stored, const struct out_resul
     recipient->attempts = result->pending == NULL;
     recipient->last_try = now;
     if (recipient->state == RECIPIENT_QUEUED)
-        recipient->next_try = result->pending == NULL ? spooler_first_retry(stored, now) : now;
+        recipient->next_try = result->pending == NULL ? retry : now;
     spooler_reply_text(result->reply, reply);
     spool_envelope_set_text(&recipient->reply, reply, ENVELOPE_REPLY_MAX);
     if (!result->ours && spooler_remote_name(result->relay, remote)[0] != '\0')
@@ -196,54 +141,39 @@ static bool spooler_add_result(struct out_stored *stored, const struct out_resul
 }
 
 /* Before the message is to be had: it may be taken at once. */
-static bool spooler_await_pending(struct out_stored *stored, const struct out_result *results,
-                                  size_t count)
+static bool spooler_await_pending(struct spooler *spooler, uint64_t id,
+                                  const struct spooler_result *results, size_t count)
 {
-    const uint64_t id = spool_message_id(stored->message);
-
     for (size_t i = 0; i < count; i++) {
         size_t first = 0;
         while (results[first].pending != results[i].pending)
             first++;
         if (results[i].pending != NULL && first == i &&
-            !spooler_await(stored->spooler, id, results[i].pending))
+            !spooler_await(spooler, id, results[i].pending))
             return false;
     }
     return true;
 }
 
-static int spooler_commit_stored(struct out_stored *stored, const struct out_result *results,
-                                 size_t count)
+enum own_reply spooler_commit_rest(struct spooler *spooler, const struct outbound *out,
+                                   struct spool_message *message, const struct envelope *from,
+                                   const struct spooler_result *results, size_t count)
 {
-    struct spooler *spooler = stored->spooler;
-    const uint64_t id = spool_message_id(stored->message);
-    enum own_reply result = REPLY_OK;
-    int64_t now = (int64_t)time(NULL);
+    const uint64_t id = spool_message_id(message);
+    const int64_t now = (int64_t)time(NULL), retry = spooler_first_retry(out, id, now);
+    enum own_reply result = REPLY_STORE_FAILED;
+    struct spool_envelope envelope;
 
-    bool added = spooler_await_pending(stored, results, count);
+    spooler_envelope(out, from, &envelope);
+    bool added = spooler_await_pending(spooler, id, results, count);
     for (size_t i = 0; i < count && added; i++)
-        added = spooler_add_result(stored, &results[i], now);
-    if (!added) {
-        spooler_unawait(spooler, id);
-        spooler_abort_stored(stored);
-        return -1;
-    }
-    result = spooler_commit(spooler, stored->message, stored->from, &stored->envelope);
+        added = spooler_add_result(&envelope, &results[i], now, retry);
+    if (added)
+        result = spooler_commit(spooler, message, from, &envelope);
+    else
+        spool_abort(message);
     if (result != REPLY_OK)
         spooler_unawait(spooler, id);
-    spooler_free_stored(stored);
-    return result == REPLY_OK ? 0 : -1;
-}
-
-void spooler_make_store(struct spooler *spooler)
-{
-    spooler->store = (struct out_store){
-        .context = spooler,
-        .begin = spooler_store_begin,
-        .write = spooler_write_data,
-        .file = spooler_reader,
-        .sync = spooler_sync_data,
-        .commit = spooler_commit_stored,
-        .abort = spooler_abort_stored,
-    };
+    spool_envelope_clear(&envelope);
+    return result;
 }

@@ -37,7 +37,6 @@ struct spooler *spooler_open(const struct config *config, struct error *err)
     }
     spooler->folder = folder;
     pthread_mutex_init(&spooler->lock, NULL);
-    spooler_make_store(spooler);
     spooler->spool = spool_open(&spool, false, err);
     if (spooler->spool != NULL)
         return spooler;
@@ -157,11 +156,6 @@ bool spooler_close(struct spooler *spooler, struct deadline deadline)
     free(spooler->folder);
     free(spooler);
     return true;
-}
-
-const struct out_store *spooler_store(struct spooler *spooler)
-{
-    return &spooler->store;
 }
 
 void spooler_measure(struct spooler *spooler, struct counters *counters)

@@ -1,8 +1,7 @@
 /* relay-out/spooler.h - what relay-out keeps and how it leaves again: spool and delivery of the daemon
  *
  * Brings the spool and its delivery, which know nothing of next hops, together with routes, contacts
- * and targets, which know nothing of files. Owns both. It stores for the live courier (relay-out/store.h) and
- * for the storing one, and delivers by the newest snapshot of the configuration; how recipients are
+ * and targets, which know nothing of files. Owns both. It stores for both couriers, and delivers by the newest snapshot of the configuration; how recipients are
  * grouped in the queue is settled by the first one, for good.
  *
  * Lives as long as the process. All functions are thread-safe but spooler_open() and spooler_close().
@@ -17,6 +16,7 @@
 #include "relay-out/outbound.h"
 
 struct spooler;
+struct target;
 
 /* Opens and locks the spool of this configuration. NULL with a reason. */
 struct spooler *spooler_open(const struct config *config, struct error *err);
@@ -32,7 +32,6 @@ void spooler_wind_down(struct spooler *spooler);
  * message, or the disk its record: the threads cannot be ended then, only the process can. */
 bool spooler_close(struct spooler *spooler, struct deadline deadline);
 
-const struct out_store *spooler_store(struct spooler *spooler);
 struct delivery_pool *spooler_pool(struct spooler *spooler);
 /* Puts what there is in the spool into its gauges. */
 void spooler_measure(struct spooler *spooler, struct counters *counters);
@@ -53,5 +52,28 @@ enum own_reply spooler_begin(struct spooler *spooler, uint64_t expected,
 enum own_reply spooler_write(struct spool_message *message, const struct iovec *iov, int count);
 enum own_reply spooler_commit(struct spooler *spooler, struct spool_message *message,
                               const struct envelope *from, struct spool_envelope *envelope);
+
+/* Storing what is left over of a transaction that was delivered live: where its next hops do not agree,
+ * that must be safe before the 250 which those earned that took it. Begun and written as above. */
+
+/* What has been written is on disk, and so would be the rest: before the mail data is passed on, and
+ * again before any end of data. REPLY_OK, or what the client is told. */
+enum own_reply spooler_sync(struct spool_message *message);
+
+/* What became of a recipient that was accepted. */
+struct spooler_result {
+    const struct recipient *recipient;
+    bool delivered;
+    const struct reply *reply; /* the next hop's, or ours about it; code never 0 */
+    bool ours;                 /* the reply is in our words */
+    const char *relay;         /* "mx.example.net[192.0.2.1]:25"; "none" when none was reached */
+    struct target *pending;    /* not delivered yet: what this one hears counts */
+};
+/* Keeps the message for all that are not delivered: those with a 4xx to be tried again, those with a 5xx
+ * to be reported to the sender. Targets that are pending are the spooler's from here on, when the answer
+ * is REPLY_OK, and else still the caller's. The message is ended. */
+enum own_reply spooler_commit_rest(struct spooler *spooler, const struct outbound *out,
+                                   struct spool_message *message, const struct envelope *from,
+                                   const struct spooler_result *results, size_t count);
 
 #endif
