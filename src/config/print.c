@@ -1,4 +1,4 @@
-/* config/print.c - options as text: --print-config and the manual
+/* config/print.c - options as text: --print-config, what is changed, what needs a restart
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -261,78 +261,5 @@ void config_report_restarts(const struct config *before, const struct config *af
             report(context, option->path);
         free(was);
         free(is);
-    }
-}
-
-static bool print_is_row_of(const struct option *row, const struct option *group)
-{
-    if (group->type != OPTION_GROUP && group->type != OPTION_GROUPS)
-        return false;
-    const struct option_rows *rows = option_rows(group);
-    return row >= rows->rows && row < rows->rows + rows->count;
-}
-
-/* The first group that has this row, so that shared ones are explained once. */
-static const struct option *print_first_with_row(const struct option *row)
-{
-    for (size_t i = 0; i < options.count; i++) {
-        if (print_is_row_of(row, &options.rows[i]))
-            return &options.rows[i];
-    }
-    return NULL;
-}
-
-/* Each sentence begins a line, as mdoc(7) wants it. */
-static void print_sentences(const char *text, FILE *out)
-{
-    for (const char *end; (end = strstr(text, ". ")) != NULL; text = end + 2)
-        fprintf(out, "%.*s.\n", (int)(end - text), text);
-    fprintf(out, "%s\n", text);
-}
-
-static void print_describe(const struct option *option, const char *prefix, FILE *out)
-{
-    char wanted[256];
-    fprintf(out, ".It Cm %s%s\n", prefix, option->path);
-    print_sentences(option->help, out);
-    fprintf(out, ".Pp\nValue: %s.\n", option_expected(option, wanted, sizeof wanted));
-    if (option->fallback == NULL)
-        fputs("It must be set.\n", out);
-    else if (option->fallback[0] != '\0')
-        fprintf(out, "Default: %s.\n", option->fallback);
-    if (option_restarts(option) != 0)
-        fprintf(out, "A new value is in force after a restart%s.\n",
-                option_restarts(option) == CONFIG_PART_OUT && config_part_of(option->path) == 0
-                    ? " of relay-out"
-                    : "");
-}
-
-static void print_describe_group(const struct option *group, FILE *out)
-{
-    const struct option_rows *rows = option_rows(group);
-    const struct option *shared = NULL;
-    char prefix[OPTION_PATH_MAX];
-
-    snprintf(prefix, sizeof prefix, "%s.", group->path);
-    for (size_t i = 0; i < rows->count; i++) {
-        const struct option *first = print_first_with_row(&rows->rows[i]);
-        if (first != group)
-            shared = first;
-    }
-    if (shared != NULL)
-        fprintf(out, "The settings of %s hold here as well.\n", shared->path);
-    for (size_t i = 0; i < rows->count; i++) {
-        if (print_first_with_row(&rows->rows[i]) == group)
-            print_describe(&rows->rows[i], prefix, out);
-    }
-}
-
-void config_print_manual(FILE *out)
-{
-    for (size_t i = 0; i < options.count; i++) {
-        const struct option *option = &options.rows[i];
-        print_describe(option, "", out);
-        if (option->type == OPTION_GROUP || option->type == OPTION_GROUPS)
-            print_describe_group(option, out);
     }
 }

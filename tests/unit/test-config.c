@@ -490,7 +490,17 @@ static void test_round_trip(void)
     g_string_free(errors, TRUE);
 }
 
-/* The manual has every option, and no line that mdoc(7) would take for a request. */
+static bool is_request_of_ours(const char *line)
+{
+    static const char *const requests[] = {".It Cm ", ".Pp", ".Ss ", ".Bl -tag -width Ds", ".El"};
+    for (size_t i = 0; i < G_N_ELEMENTS(requests); i++) {
+        if (g_str_has_prefix(line, requests[i]))
+            return true;
+    }
+    return false;
+}
+
+/* The manual has every option once, and no line that mdoc(7) would take for another request. */
 static void test_manual(void)
 {
     char *text = NULL;
@@ -501,15 +511,18 @@ static void test_manual(void)
     check_holds(text, ".It Cm in.backend.spares\n");
     check_holds(text, ".It Cm in.backends.domains\n");
     check_holds(text, ".It Cm tls.certificates.cert\n");
-    check_holds(text, "The settings of in.backend hold here as well.\n");
+    check_holds(text, "The settings of in.backend apply here as well.\n");
     for (size_t i = 0; i < options.count; i++) {
         g_autofree char *item = g_strdup_printf(".It Cm %s\n", options.rows[i].path);
-        check_holds(text, item);
+        const char *first = strstr(text, item);
+        g_test_message("%s", options.rows[i].path);
+        g_assert_nonnull(first);
+        g_assert_null(strstr(first + 1, item));
     }
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
     for (char **line = lines; *line != NULL; line++) {
-        if (((*line)[0] == '.' || (*line)[0] == '\'') && strncmp(*line, ".It Cm ", 7) != 0)
-            g_assert_cmpstr(*line, ==, ".Pp");
+        g_test_message("%s", *line);
+        g_assert_true(((*line)[0] != '.' && (*line)[0] != '\'') || is_request_of_ours(*line));
     }
     free(text);
 }
