@@ -81,20 +81,18 @@ enum attempt_outcome attempt_log_in(struct attempt *attempt)
     /* The configuration has seen to it; a password is worth a second look. */
     if (route->hop_count == 0 || attempt->need.level != CONFIG_OUT_TLS_VERIFY ||
         hop->stream.tls == NULL)
-        return attempt_fail(connect, "4.7.8", "no log-in at %s without verified TLS",
-                            connect->remote->name);
+        return attempt_fail(connect, REPLY_REMOTE_LOGIN_UNPROVEN, connect->remote->name);
     if (hop->capabilities.extensions & NEXTHOP_AUTH_PLAIN)
         result = attempt_log_in_plain(attempt, route);
     else if (hop->capabilities.extensions & NEXTHOP_AUTH_LOGIN)
         result = attempt_log_in_login(attempt, route);
     else
-        return attempt_fail(connect, "4.7.8", "host %s offers neither AUTH PLAIN nor LOGIN",
-                            connect->remote->name);
+        return attempt_fail(connect, REPLY_REMOTE_LOGIN_LACKING, connect->remote->name);
     stream_wipe(&hop->stream);
     if (result != IO_OK)
         return attempt_fail_io(attempt, "logging in", result);
     if (connect->reply->code == 235)
         return ATTEMPT_READY;
-    return attempt_fail(connect, "4.7.8", "host %s does not accept our log-in: %s",
-                        connect->remote->name, reply_summary(connect->reply, text, sizeof text));
+    return attempt_fail(connect, REPLY_REMOTE_LOGIN_REFUSED, connect->remote->name,
+                        reply_summary(connect->reply, text, sizeof text));
 }

@@ -5,8 +5,8 @@
 #include "relay-out/attempt.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "net/dial.h"
 
@@ -49,23 +49,21 @@ void attempt_log(const struct connect *connect, enum log_level level, const char
     log_end(&line);
 }
 
-enum attempt_outcome attempt_fail(struct connect *connect, const char *enhanced, const char *format,
-                                  ...)
+enum attempt_outcome attempt_fail_list(struct connect *connect, enum own_reply why,
+                                       const char *const *arguments)
 {
     char text[600];
-    va_list arguments;
 
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
+    reply_own_list(connect->reply, why, arguments);
+    snprintf(text, sizeof text, "%.*s", (int)strcspn(connect->reply->text, "\n"),
+             connect->reply->text);
     attempt_log(connect, LOG_LEVEL_INFO, text);
-    reply_set(connect->reply, 451, enhanced, "%.480s", text);
     return ATTEMPT_NEXT;
 }
 
 enum attempt_outcome attempt_fail_io(struct attempt *attempt, const char *at, enum io_result result)
 {
-    return attempt_fail(attempt->connect, "4.4.2", "%s while %s with %s",
+    return attempt_fail(attempt->connect, REPLY_REMOTE_BROKEN,
                         result == IO_FAILED ? "lost connection or garbage" : io_result_name(result),
                         at, attempt->connect->remote->name);
 }
@@ -73,8 +71,7 @@ enum attempt_outcome attempt_fail_io(struct attempt *attempt, const char *at, en
 static enum attempt_outcome attempt_fail_reply(struct attempt *attempt, const char *to)
 {
     char text[400];
-    return attempt_fail(attempt->connect, "4.4.1", "host %s said: %s (in reply to %s)",
-                        attempt->connect->remote->name,
+    return attempt_fail(attempt->connect, REPLY_REMOTE_SAID, attempt->connect->remote->name,
                         reply_summary(attempt->connect->reply, text, sizeof text), to);
 }
 
@@ -106,7 +103,7 @@ static enum attempt_outcome attempt_open_connection(struct attempt *attempt)
     if (fd < 0) {
         if (!dial_failed_here(errno) && (errno != ETIMEDOUT || limit.whole))
             attempt_mark_dead(attempt, err.text);
-        return attempt_fail(connect, "4.4.1", "%s (%s)", err.text, attempt->candidate->host);
+        return attempt_fail(connect, REPLY_REMOTE_UNREACHED, err.text, attempt->candidate->host);
     }
     nexthop_init(&connect->remote->hop, fd, connect->buffers);
     connect->remote->since_ms = deadline_now_ms();
@@ -242,10 +239,10 @@ static enum attempt_outcome attempt_handshake_failed(struct attempt *attempt, en
     bool is_published = attempt->need.policy != TLS_POLICY_NONE && !attempt->need.watched;
 
     if (is_published)
-        attempt_fail(connect, "4.7.5", "TLS with %s failed: %s (policy: %s)", connect->remote->name,
-                     reason, attempt->need.why);
+        attempt_fail(connect, REPLY_REMOTE_TLS_MISSED, connect->remote->name, reason,
+                     attempt->need.why);
     else
-        attempt_fail(connect, "4.7.5", "TLS with %s failed: %s%s", connect->remote->name, reason,
+        attempt_fail(connect, REPLY_REMOTE_TLS_FAILED, connect->remote->name, reason,
                      plain ? "; plain text is left, for this message only" : "");
     attempt_count(attempt,
                   attempt->check.result != TLS_RESULT_SUCCESS ? attempt->check.result
@@ -294,15 +291,11 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
         attempt_count(attempt, TLS_RESULT_STARTTLS_NOT_SUPPORTED, "STARTTLS was not offered");
         return attempt->need.level == CONFIG_OUT_TLS_MAY
                    ? ATTEMPT_READY
-                   : attempt_fail(connect, "4.7.4",
-                                  "TLS is required (%s), but was not offered by host %s",
-                                  attempt->need.why, connect->remote->name);
+                   : attempt_fail(connect, REPLY_REMOTE_TLS_LACKING, attempt->need.why,
+                                  connect->remote->name);
     }
     if (attempt->need.level == CONFIG_OUT_TLS_VERIFY && attempt->need.name == NULL)
-        return attempt_fail(connect, "4.7.5",
-                            "there is no name for the certificate of %s to be checked against; set "
-                            "tls_name",
-                            connect->remote->name);
+        return attempt_fail(connect, REPLY_REMOTE_TLS_NAMELESS, connect->remote->name);
     attempt->check = (struct security_check){.need = &attempt->need};
     const struct tls_judge judge = {security_accepts, &attempt->check};
     enum io_result result =
@@ -371,8 +364,8 @@ static bool attempt_is_refused(struct attempt *attempt)
     attempt_count(attempt, need->refusal_result, need->refusal);
     if (need->watched)
         return false;
-    attempt_fail(attempt->connect, "4.7.5", "host %s is not used: %s (policy: %s)",
-                 attempt->candidate->host, need->refusal, tls_policy_type_name(need->policy));
+    attempt_fail(attempt->connect, REPLY_REMOTE_EXCLUDED, attempt->candidate->host, need->refusal,
+                 tls_policy_type_name(need->policy));
     /* That will not be another in an hour (RFC 8689 4.2.1). */
     if (attempt->connect->require_tls && need->unproven)
         reply_own(attempt->connect->reply, REPLY_REQUIRETLS_UNSUPPORTED);

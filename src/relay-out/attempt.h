@@ -39,9 +39,12 @@ enum attempt_outcome attempt_log_in(struct attempt *attempt);
 struct deadline attempt_step(const struct connect *connect, int64_t ms);
 struct deadline attempt_reply_step(const struct connect *connect);
 void attempt_log(const struct connect *connect, enum log_level level, const char *text);
-/* ATTEMPT_NEXT, with a line in the log and connect's reply: 451, this code, this text. */
-enum attempt_outcome attempt_fail(struct connect *connect, const char *enhanced, const char *format,
-                                  ...) __attribute__((format(printf, 3, 4)));
+/* ATTEMPT_NEXT, with this one, and its arguments as for reply_own_with(), in the log and as connect's
+ * reply. */
+#define attempt_fail(connect, why, ...)                                                            \
+    attempt_fail_list(connect, why, (const char *const[]){__VA_ARGS__, NULL})
+enum attempt_outcome attempt_fail_list(struct connect *connect, enum own_reply why,
+                                       const char *const *arguments);
 enum attempt_outcome attempt_fail_io(struct attempt *attempt, const char *at,
                                      enum io_result result);
 

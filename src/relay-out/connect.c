@@ -94,8 +94,7 @@ static int connect_try_some(struct connect *connect, bool deferred)
             continue;
         if (connect_is_marked(connect, REMOTE_DEAD, candidate, reason)) {
             if (connect->attempts == 0)
-                reply_set(connect->reply, 451, "4.4.1",
-                          "%s; not tried again for a while (host %.200s)", reason, candidate->host);
+                reply_own_with(connect->reply, REPLY_REMOTE_DEAD, reason, candidate->host);
             continue;
         }
         if (connect_is_over(connect))
@@ -153,8 +152,7 @@ static int connect_dial(struct connect *connect)
 {
     if (connect->hosts.items == NULL && connect_look_up(connect) != 0)
         return -1;
-    reply_set(connect->reply, 451, "4.4.1", "No time left to reach a mail server of %s",
-              connect->domain);
+    reply_own_with(connect->reply, REPLY_REMOTE_NO_TIME, connect->domain);
     if (connect_try_all(connect) != 0)
         return -1;
     memcpy(connect->remote->key, connect->key, sizeof connect->key);

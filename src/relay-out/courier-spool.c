@@ -85,10 +85,7 @@ static void courier_spool_recipient_reply(struct courier *base, struct reply *re
     struct spool_courier *courier = courier_spool_of(base);
     enum own_reply why = courier->batch[courier->next++];
 
-    if (why == REPLY_OK)
-        reply_set(reply, 250, "2.1.5", "Ok");
-    else
-        reply_own(reply, why);
+    reply_own(reply, why == REPLY_OK ? REPLY_RECIPIENT_OK : why);
 }
 
 static void courier_spool_data_reply(struct courier *base, struct reply *reply)
@@ -130,12 +127,10 @@ static void courier_spool_end(struct courier *base, struct reply *reply)
                                           &courier->envelope);
     courier->message = NULL;
     base->stored = courier->failure == REPLY_OK;
-    if (courier->failure == REPLY_OK) {
-        reply_set(reply, 250, "2.0.0", "Ok: queued as %s",
-                  spool_id_format(courier->envelope.id, id));
-    } else {
+    if (base->stored)
+        reply_own_with(reply, REPLY_QUEUED, spool_id_format(courier->envelope.id, id));
+    else
         reply_own(reply, courier->failure);
-    }
     courier_spool_forget(courier);
 }
 

@@ -579,7 +579,7 @@ static void courier_out_settle(struct out_courier *courier, struct reply *reply)
         return;
     courier->base.stored = courier->stored != NULL && courier_out_store_rest(courier);
     if (courier->base.stored)
-        reply_set(reply, 250, "2.0.0", "Ok, delivered in part; the rest is stored");
+        reply_own(reply, REPLY_DELIVERED_IN_PART);
     else
         courier_out_settle_unstored(courier, targets, count, reply);
 }

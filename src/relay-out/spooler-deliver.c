@@ -135,7 +135,7 @@ static void spooler_send_message(struct part *part)
         return;
     if (spooler_send_file(part) != 0) {
         if (target_in_data(target)) /* left without an end of data by target_free() */
-            reply_set(&transaction->final_reply, 451, "4.3.0", "The delivery was interrupted here");
+            reply_own(&transaction->final_reply, REPLY_REMOTE_INTERRUPTED);
         transaction->ours = true;
         return;
     }

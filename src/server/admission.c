@@ -47,8 +47,7 @@ static void admission_log_over(struct connections *all, const struct address *cl
 static void admission_count(struct connections *all, const struct service *service,
                             const struct address *client, struct admission *admission)
 {
-    static const struct session_deferral later = {
-        451, "4.7.1", "Too many connections from your network, try again later"};
+    static const struct session_deferral later = {.why = REPLY_NETWORK_LIMIT_LATER};
     struct clients_limits twice = {2 * service->limits.connections,
                                    2 * service->limits.network_connections, 0, 0};
     struct clients_limits none = {0};
@@ -92,8 +91,7 @@ struct admission admission_judge(struct connections *all, const struct service *
 struct admission admission_judge_balancer(struct connections *all, const struct service *service,
                                           const struct address *balancer)
 {
-    static const struct session_deferral nameless = {
-        451, "4.7.1", "The load balancer names no client, and may not send mail itself"};
+    static const struct session_deferral nameless = {.why = REPLY_BALANCER_UNNAMED};
     struct admission admission = {.why = REPLY_OK, .allowed = true, .deferral = &nameless};
 
     admission_count(all, service, balancer, &admission);

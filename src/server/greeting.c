@@ -99,8 +99,8 @@ static void greeting_make_refusal(const struct connection *connection, struct re
 {
     char ip[ADDRESS_TEXT_MAX];
 
-    reply_set(reply, 554, "5.7.1", "Service unavailable; client [%s] blocked using %s",
-              address_format_ip(&connection->client, ip), connection->verdict->worst);
+    reply_own_with(reply, REPLY_CLIENT_LISTED, address_format_ip(&connection->client, ip),
+                   connection->verdict->worst);
     admission_log_refusal(&connection->client, reply);
 }
 
@@ -112,21 +112,27 @@ static void greeting_refuse_listed(struct connection *connection)
     connection_turn_away(connection, &reply);
 }
 
-/* False when out of memory: it then has to be refused. */
-static bool greeting_bar(struct connection *connection)
+/* What is said to a session, as a deferral that the connection owns. NULL when out of memory. */
+static const struct session_deferral *greeting_make_deferral(struct connection *connection,
+                                                             enum own_reply why)
 {
-    char ip[ADDRESS_TEXT_MAX];
+    const struct dnsbl_verdict *verdict = connection->verdict;
     struct session_deferral *deferral = malloc(sizeof *deferral);
 
     if (deferral == NULL)
-        return false;
-    deferral->code = 451;
-    strcpy(deferral->enhanced, "4.7.1");
-    snprintf(deferral->text, sizeof deferral->text,
-             "Service unavailable; client [%s] blocked using %s, try again later",
-             address_format_ip(&connection->client, ip), connection->verdict->worst);
-    connection->deferral = connection->own_deferral = deferral;
-    return true;
+        return NULL;
+    deferral->why = why;
+    address_format_ip(&connection->client, deferral->client);
+    snprintf(deferral->list, sizeof deferral->list, "%s", verdict != NULL ? verdict->worst : "");
+    free(connection->own_deferral);
+    return connection->own_deferral = deferral;
+}
+
+/* False when out of memory: it then has to be refused. */
+static bool greeting_bar(struct connection *connection)
+{
+    connection->deferral = greeting_make_deferral(connection, REPLY_CLIENT_LISTED_LATER);
+    return connection->deferral != NULL;
 }
 
 static void greeting_take_verdict(struct connection *connection)
@@ -218,34 +224,23 @@ static void greeting_happened(struct waiter_item *item, unsigned what)
 
 /* A client that XCLIENT names. */
 
-/* What is said to a session that waits, as a deferral that the connection owns; without memory for it the
- * words are those of a busy server. */
-static const struct session_deferral *greeting_keep(struct connection *connection,
-                                                    const struct reply *reply)
-{
-    static const struct session_deferral busy = {421, "4.3.2", "Server busy, try again later"};
-    struct session_deferral *deferral = malloc(sizeof *deferral);
-
-    if (deferral == NULL)
-        return &busy;
-    deferral->code = reply->code;
-    snprintf(deferral->enhanced, sizeof deferral->enhanced, "%s", reply->enhanced);
-    snprintf(deferral->text, sizeof deferral->text, "%.*s", (int)strcspn(reply->text, "\n"),
-             reply->text);
-    free(connection->own_deferral);
-    return connection->own_deferral = deferral;
-}
-
 static void greeting_go_on(struct connection *connection, const struct session_deferral *refusal)
 {
     session_admit(connection->session, refusal, connection->deferral, connection->allowed);
     connection_hand_over(connection);
 }
 
+static void greeting_turn_away(struct connection *connection, enum own_reply why)
+{
+    static const struct session_deferral busy = {.why = REPLY_SERVER_BUSY};
+    const struct session_deferral *refusal = greeting_make_deferral(connection, why);
+
+    greeting_go_on(connection, refusal != NULL ? refusal : &busy);
+}
+
 static void greeting_readmit(struct connection *connection)
 {
     struct connections *all = connection->all;
-    struct reply reply;
 
     ASSERT(connection->stage == CONNECTION_WAITING);
     if (connection->counted)
@@ -256,8 +251,7 @@ static void greeting_readmit(struct connection *connection)
     connection->allowed = admission.allowed;
     connection->deferral = admission.deferral;
     if (admission.why != REPLY_OK) {
-        reply_own(&reply, admission.why);
-        greeting_go_on(connection, greeting_keep(connection, &reply));
+        greeting_turn_away(connection, admission.why);
     } else if (greeting_ask_lists(connection)) {
         /* Should the verdict not come, he is welcome. */
         waiter_set_due(&connection->item, waiter_now_ms(all->waiter) +
@@ -288,7 +282,7 @@ static void greeting_take_late_verdict(struct connection *connection)
         greeting_go_on(connection, NULL);
     } else {
         greeting_make_refusal(connection, &reply);
-        greeting_go_on(connection, greeting_keep(connection, &reply));
+        greeting_turn_away(connection, REPLY_CLIENT_LISTED);
     }
 }
 

@@ -4,7 +4,6 @@
  */
 #include "smtp/reply.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,89 +19,9 @@ static const struct {
     int code;
     const char *enhanced, *text;
 } own[REPLY_OWN_COUNT] = {
-    [REPLY_OK] = {250, "2.0.0", "Ok"},
-    [REPLY_CLOSING] = {221, "2.0.0", "Bye"},
-    [REPLY_HELP] = {214, "2.0.0", "See RFC 5321"},
-    [REPLY_VRFY] = {252, "2.1.5", "Send some mail, I'll try my best"},
-    [REPLY_SENDER_OK] = {250, "2.1.0", "Ok"},
-    [REPLY_START_TLS] = {220, "2.0.0", "Ready to start TLS"},
-    [REPLY_START_DATA] = {354, "", "End data with <CR><LF>.<CR><LF>"},
-    [REPLY_SYNTAX] = {500, "5.5.2", "Error: bad syntax"},
-    [REPLY_LINE_TOO_LONG] = {500, "5.5.2", "Error: line too long"},
-    [REPLY_UNKNOWN_COMMAND] = {500, "5.5.1", "Error: command not recognized"},
-    [REPLY_NOT_IMPLEMENTED] = {502, "5.5.1", "Error: command not implemented"},
-    [REPLY_NO_ARGUMENT_ALLOWED] = {501, "5.5.4", "Error: this command takes no argument"},
-    [REPLY_HELO_SYNTAX] = {501, "5.5.4", "Error: a host name is expected"},
-    [REPLY_BAD_SENDER] = {501, "5.1.7", "Error: bad sender address syntax"},
-    [REPLY_BAD_RECIPIENT] = {501, "5.1.3", "Error: bad recipient address syntax"},
-    [REPLY_BAD_ARGUMENT] = {501, "5.5.4", "Error: bad argument"},
-    [REPLY_UNKNOWN_PARAMETER] = {555, "5.5.4", "Error: unsupported parameter"},
-    [REPLY_HELO_FIRST] = {503, "5.5.1", "Error: send HELO/EHLO first"},
-    [REPLY_MAIL_FIRST] = {503, "5.5.1", "Error: need MAIL command"},
-    [REPLY_RCPT_FIRST] = {503, "5.5.1", "Error: need RCPT command"},
-    [REPLY_NESTED_MAIL] = {503, "5.5.1", "Error: nested MAIL command"},
-    [REPLY_NOT_IN_TRANSACTION] = {503, "5.5.1", "Error: not within a mail transaction"},
-    [REPLY_TLS_ACTIVE] = {503, "5.5.1", "Error: TLS already active"},
-    [REPLY_INJECTION] = {554, "5.5.0", "Error: plain text behind STARTTLS"},
-    [REPLY_NO_VALID_RECIPIENTS] = {554, "5.5.1", "Error: no valid recipients"},
-    [REPLY_RELAY_DENIED] = {550, "5.7.1", "Relay access denied"},
-    [REPLY_UTF8_UNSUPPORTED] = {553, "5.6.7", "Internationalized address not supported here"},
-    [REPLY_8BIT_UNSUPPORTED] = {554, "5.6.3", "Message body type not supported here"},
-    [REPLY_TOO_BIG] = {552, "5.3.4", "Message size exceeds limit"},
-    [REPLY_TOO_MANY_HOPS] = {554, "5.4.6", "Too many hops"},
-    [REPLY_BARE_NEWLINE] = {550, "5.5.2", "Error: bare CR, LF or NUL received"},
-    [REPLY_TOO_MANY_RECIPIENTS] = {452, "4.5.3", "Too many recipients"},
-    [REPLY_TOO_MANY_UNKNOWN] = {451, "4.7.1", "Too many refused recipients in this session"},
-    [REPLY_TOO_MANY_ERRORS] = {421, "4.7.0", "Error: too many errors"},
-    [REPLY_BACKEND_UNREACHABLE] = {451, "4.4.1", "Mail server unreachable, try again later"},
-    [REPLY_BACKEND_BUSY] = {451, "4.3.2", "Mail server busy, try again later"},
-    [REPLY_BACKEND_LOST] = {451, "4.4.2", "Lost connection to mail server, try again later"},
-    [REPLY_BACKEND_CONFIG] = {451, "4.3.5", "Mail server configuration error, try again later"},
-    [REPLY_BACKEND_LACKS] = {451, "4.3.5",
-                             "Mail server does not offer now what this message needs"},
-    [REPLY_IDLE] = {421, "4.4.2", "Error: timeout exceeded"},
-    [REPLY_SHUTTING_DOWN] = {421, "4.3.2", "Service shutting down, try again later"},
-    [REPLY_SERVER_BUSY] = {421, "4.3.2", "Too busy, try again later"},
-    [REPLY_CLIENT_LIMIT] = {421, "4.7.0", "Too many connections from your address"},
-    [REPLY_NETWORK_LIMIT] = {421, "4.7.0", "Too many connections from your network"},
-    [REPLY_CLIENT_DENIED] = {554, "5.7.1", "Access denied"},
-    [REPLY_CLIENT_REFUSED] = {554, "5.7.1", "Connections from private addresses are not accepted"},
-    [REPLY_EARLY_TALKER] = {554, "5.5.0", "Error: SMTP protocol synchronization"},
-    [REPLY_SESSION_LIMIT] = {421, "4.4.2", "Session has lasted too long, connect again"},
-    [REPLY_DATA_TIMEOUT] = {421, "4.4.2", "Error: timeout in mail data"},
-    [REPLY_CHUNK_OK] = {250, "2.0.0", "Chunk received"},
-    [REPLY_NOT_CHUNKED] = {503, "5.5.1", "Error: BDAT and DATA cannot be mixed here"},
-    [REPLY_OTHER_BACKEND] = {452, "4.5.3",
-                             "Recipient's mail server is another one: send it separately"},
-    [REPLY_REQUIRETLS_UNSUPPORTED] = {550, "5.7.30", "REQUIRETLS support required"},
-    [REPLY_AUTH_REQUIRED] = {530, "5.7.0", "Authentication required"},
-    [REPLY_TLS_REQUIRED] = {530, "5.7.0", "Must issue a STARTTLS command first"},
-    [REPLY_AUTH_ACTIVE] = {503, "5.5.1", "Error: already authenticated"},
-    [REPLY_BAD_MECHANISM] = {504, "5.5.4", "Error: unknown authentication mechanism"},
-    [REPLY_AUTH_TEMPORARY] = {454, "4.7.0", "Temporary authentication failure"},
-    [REPLY_AUTH_LOST] = {421, "4.4.2", "Lost connection to mail server, log in again"},
-    [REPLY_AUTH_FAILED] = {535, "5.7.8", "Error: authentication failed"},
-    [REPLY_AUTH_TOO_OFTEN] = {454, "4.7.0", "Too many failed log-ins, try again later"},
-    [REPLY_AUTH_CANCELLED] = {501, "5.7.0", "Error: authentication aborted or malformed"},
-    [REPLY_SENDER_DENIED] = {553, "5.7.1", "Sender address not allowed for this user"},
-    [REPLY_LITERAL_DENIED] = {550, "5.7.1", "Address literals are not accepted"},
-    [REPLY_LOOP] = {554, "5.4.6", "Mail for this domain loops back to this host"},
-    [REPLY_NO_SUCH_DOMAIN] = {550, "5.1.2", "Domain not found"},
-    [REPLY_NULL_MX] = {556, "5.1.10", "Domain does not accept mail (null MX)"},
-    [REPLY_NO_HOSTS] = {550, "5.4.4", "No mail server of the domain has a usable address"},
-    [REPLY_DNS_TEMPORARY] = {451, "4.4.3", "Temporary failure in name resolution"},
-    [REPLY_DESTINATION_BUSY] = {451, "4.3.2", "All sessions with this destination are in use"},
-    [REPLY_DESTINATION_RATE] = {451, "4.3.2",
-                                "The rate of messages to this destination is reached"},
-    [REPLY_TOO_MANY_NEXT_HOPS] = {452, "4.5.3",
-                                  "Too many destinations in one message: send it separately"},
-    [REPLY_REMOTE_TOO_BIG] = {552, "5.3.4", "Message too big for the recipient's mail server"},
-    [REPLY_STORE_FULL] = {452, "4.3.1", "No room to store the message now, try again later"},
-    [REPLY_STORE_FAILED] = {451, "4.3.0", "The message cannot be stored now, try again later"},
-    [REPLY_REMOTE_SLOW] = {451, "4.4.2", "The recipient's mail server has not answered yet"},
-    [REPLY_REMOTE_LOST] = {451, "4.4.2", "Lost connection to the recipient's mail server"},
-    [REPLY_XCLIENT_DENIED] = {550, "5.7.0", "Error: insufficient authorization"},
-    [REPLY_DRAIN_LIMIT] = {421, "4.4.2", "Mail data refused and too long, try again later"},
+#define REPLY_ROW(name, code, enhanced, text) {code, enhanced, text},
+    OWN_REPLIES(REPLY_ROW)
+#undef REPLY_ROW
 };
 
 void reply_clear(struct reply *reply)
@@ -164,20 +83,27 @@ static void reply_set_text(struct reply *reply, int code, const char *enhanced, 
     }
 }
 
-void reply_set(struct reply *reply, int code, const char *enhanced, const char *format, ...)
-{
-    char text[REPLY_TEXT_MAX];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    reply_set_text(reply, code, enhanced, text);
-}
-
 void reply_own(struct reply *reply, enum own_reply which)
 {
     reply_set_text(reply, own[which].code, own[which].enhanced, own[which].text);
+}
+
+void reply_own_list(struct reply *reply, enum own_reply which, const char *const *arguments)
+{
+    char storage[REPLY_LINE_READ_MAX];
+    struct buffer text;
+    const char *rest = own[which].text;
+
+    buffer_init(&text, storage, sizeof storage);
+    for (const char *place; (place = strstr(rest, "%s")) != NULL; rest = place + 2) {
+        buffer_add_some(&text, rest, (size_t)(place - rest));
+        if (*arguments != NULL) {
+            buffer_add_some(&text, *arguments, strlen(*arguments));
+            arguments++;
+        }
+    }
+    buffer_add_some(&text, rest, strlen(rest));
+    reply_set_text(reply, own[which].code, own[which].enhanced, storage);
 }
 
 static bool reply_is_digit(char octet)
@@ -241,7 +167,7 @@ void reply_misplaced(struct reply *reply)
     char said[REPLY_LINE_SHOWN_MAX];
 
     reply_summary(reply, said, sizeof said);
-    reply_set(reply, 500, "5.5.0", "Protocol error, said: %s", said);
+    reply_own_with(reply, REPLY_REMOTE_MISPLACED, said);
 }
 
 /* Takes the enhanced code off, when every line has the same. */

@@ -4,8 +4,7 @@
  * characters and 8-bit octets become '?', and lines over REPLY_LINES_MAX are dropped; where it is passed
  * on, its lines are cut at 512 octets. However long a reply
  * is, it is read to its end, and its last line's code is what it says (as Postfix has it).
- * All reply texts of our own stand in the table of smtp/reply.c, each with its code and enhanced
- * code. No allocation, thread-safe.
+ * All replies of our own stand in the table of smtp/replies.h. No allocation, thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,6 +16,7 @@
 
 #include "base/deadline.h"
 #include "net/stream.h"
+#include "smtp/replies.h"
 
 #define REPLY_TEXT_MAX 4096
 #define REPLY_LINES_MAX 64
@@ -76,94 +76,19 @@ struct reply *reply_dup(const struct reply *reply);
  * that of the reply's code. 0: there is none. */
 size_t reply_enhanced_length(const char *text, size_t len, int code);
 
-/* Fills it from printf: one line, or several separated by '\n'. `enhanced` "" = none. */
-void reply_set(struct reply *reply, int code, const char *enhanced, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-
-/* Our own replies; reply.c has their codes and texts. */
+/* Our own replies; smtp/replies.h has their codes and texts. */
 enum own_reply {
-    REPLY_OK,
-    REPLY_CLOSING,
-    REPLY_HELP,
-    REPLY_VRFY,
-    REPLY_SENDER_OK,
-    REPLY_START_TLS,
-    REPLY_START_DATA,
-    REPLY_SYNTAX,
-    REPLY_LINE_TOO_LONG,
-    REPLY_UNKNOWN_COMMAND,
-    REPLY_NOT_IMPLEMENTED,
-    REPLY_NO_ARGUMENT_ALLOWED,
-    REPLY_HELO_SYNTAX,
-    REPLY_BAD_SENDER,
-    REPLY_BAD_RECIPIENT,
-    REPLY_BAD_ARGUMENT,
-    REPLY_UNKNOWN_PARAMETER,
-    REPLY_HELO_FIRST,
-    REPLY_MAIL_FIRST,
-    REPLY_RCPT_FIRST,
-    REPLY_NESTED_MAIL,
-    REPLY_NOT_IN_TRANSACTION,
-    REPLY_TLS_ACTIVE,
-    REPLY_INJECTION,
-    REPLY_NO_VALID_RECIPIENTS,
-    REPLY_RELAY_DENIED,
-    REPLY_UTF8_UNSUPPORTED,
-    REPLY_8BIT_UNSUPPORTED,
-    REPLY_TOO_BIG,
-    REPLY_TOO_MANY_HOPS,
-    REPLY_BARE_NEWLINE,
-    REPLY_TOO_MANY_RECIPIENTS,
-    REPLY_TOO_MANY_UNKNOWN,
-    REPLY_TOO_MANY_ERRORS,
-    REPLY_BACKEND_UNREACHABLE,
-    REPLY_BACKEND_BUSY,
-    REPLY_BACKEND_LOST,
-    REPLY_BACKEND_CONFIG,
-    REPLY_BACKEND_LACKS,
-    REPLY_IDLE,
-    REPLY_SHUTTING_DOWN,
-    REPLY_SERVER_BUSY,
-    REPLY_CLIENT_LIMIT,
-    REPLY_CLIENT_REFUSED,
-    REPLY_EARLY_TALKER,
-    REPLY_SESSION_LIMIT, /* 421 4.4.2 the session has lasted too long */
-    REPLY_DATA_TIMEOUT,
-    REPLY_DRAIN_LIMIT,
-    REPLY_CHUNK_OK,
-    REPLY_NOT_CHUNKED,
-    REPLY_OTHER_BACKEND,
-    REPLY_REQUIRETLS_UNSUPPORTED,
-    REPLY_AUTH_REQUIRED,
-    REPLY_TLS_REQUIRED,
-    REPLY_AUTH_ACTIVE,
-    REPLY_BAD_MECHANISM,
-    REPLY_AUTH_TEMPORARY,
-    REPLY_AUTH_LOST,
-    REPLY_XCLIENT_DENIED,
-    REPLY_NETWORK_LIMIT,
-    REPLY_CLIENT_DENIED,
-    REPLY_AUTH_FAILED,
-    REPLY_AUTH_TOO_OFTEN,
-    REPLY_AUTH_CANCELLED,
-    REPLY_SENDER_DENIED,
-    REPLY_LITERAL_DENIED,
-    REPLY_LOOP,
-    REPLY_NO_SUCH_DOMAIN,
-    REPLY_NULL_MX,
-    REPLY_NO_HOSTS,
-    REPLY_DNS_TEMPORARY,
-    REPLY_DESTINATION_BUSY,
-    REPLY_DESTINATION_RATE,
-    REPLY_TOO_MANY_NEXT_HOPS,
-    REPLY_REMOTE_TOO_BIG,
-    REPLY_REMOTE_LOST,
-    REPLY_REMOTE_SLOW,
-    REPLY_STORE_FULL,
-    REPLY_STORE_FAILED,
-    REPLY_OWN_COUNT,
+#define REPLY_ROW(name, code, enhanced, text) REPLY_##name,
+    OWN_REPLIES(REPLY_ROW)
+#undef REPLY_ROW
+        REPLY_OWN_COUNT
 };
 void reply_own(struct reply *reply, enum own_reply which);
+/* The same for a text with "%s": those are replaced by the arguments (const char *), in order; one that is
+ * not given is left out. */
+#define reply_own_with(reply, which, ...)                                                          \
+    reply_own_list(reply, which, (const char *const[]){__VA_ARGS__, NULL})
+void reply_own_list(struct reply *reply, enum own_reply which, const char *const *arguments);
 
 /* The wire form ("550-5.1.1 text CRLF550 5.1.1 text CRLF") into out[0..size); returns its length.
  * Always whole lines, never more than size; REPLY_WIRE_MAX always suffices for REPLY_TEXT_MAX. */

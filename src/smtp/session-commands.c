@@ -65,7 +65,7 @@ static void session_act_helo(struct session *session, const struct command *comm
     struct session_offer offer;
 
     session_greet_anew(session, command, false, &offer);
-    reply_set(reply, 250, "", "%s", session->rules->hostname);
+    reply_own_with(reply, REPLY_HELO, session->rules->hostname);
     session_reply(session, reply);
 }
 
@@ -220,8 +220,7 @@ static enum own_reply session_check_mail(struct session *session, const struct c
 static void session_refuse_barred(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
-    reply_set(reply, session->deferral->code, session->deferral->enhanced, "%s",
-              session->deferral->text);
+    session_deferral_reply(session->deferral, reply);
     session->state = STATE_MAIL;
     session_log_reject(session, "MAIL", NULL, reply);
     session_end_transaction(session);

@@ -143,6 +143,7 @@ struct session {
 /* session.c */
 /* Puts a reply; flushed when the session next waits. A 421 also ends the session. */
 void session_reply(struct session *session, const struct reply *reply);
+void session_deferral_reply(const struct session_deferral *deferral, struct reply *reply);
 void session_reply_own(struct session *session, enum own_reply which);
 /* 421: too many errors. Commands that were held back must have been flushed. */
 void session_give_up(struct session *session);

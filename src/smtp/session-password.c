@@ -48,7 +48,7 @@ static void session_judge(struct session *session, const char *user, const char 
     }
     if (user != session->user)
         snprintf(session->user, sizeof session->user, "%s", user);
-    reply_set(reply, 235, "2.7.0", "Authentication successful");
+    reply_own(reply, REPLY_AUTH_OK);
 }
 
 /* "authorize-id NUL authenticate-id NUL password" (RFC 4616 2). Nobody may act for another. */
@@ -71,7 +71,7 @@ static void session_challenge(struct session *session, enum session_login next, 
                               struct reply *reply)
 {
     session->login = next;
-    reply_set(reply, 334, "", "%s", text);
+    reply_own_with(reply, REPLY_AUTH_CHALLENGE, text);
 }
 
 /* A NUL in a name or password of LOGIN would hide what stands behind it. */

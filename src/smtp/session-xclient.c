@@ -156,8 +156,7 @@ void session_end_introduction(struct session *session)
         session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
         return;
     }
-    reply_set(reply, session->refusal->code, session->refusal->enhanced, "%s",
-              session->refusal->text);
+    session_deferral_reply(session->refusal, reply);
     session_reply(session, reply);
     session->closing = true;
 }

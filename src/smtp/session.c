@@ -75,6 +75,11 @@ struct session *session_new(int fd, const struct address *client, const struct a
     return session;
 }
 
+void session_deferral_reply(const struct session_deferral *deferral, struct reply *reply)
+{
+    reply_own_with(reply, deferral->why, deferral->client, deferral->list);
+}
+
 void session_set_deferral(struct session *session, const struct session_deferral *deferral)
 {
     session->deferral = deferral;

@@ -23,6 +23,7 @@
 
 #include "base/address.h"
 #include "base/cidr.h"
+#include "dns/name.h"
 #include "net/stream.h"
 #include "net/tls.h"
 #include "smtp/counters.h"
@@ -146,9 +147,9 @@ struct session_signals {
 
 /* What is said to every MAIL of a client that may talk, but not send (for now). */
 struct session_deferral {
-    int code;
-    char enhanced[12];
-    char text[512];
+    enum own_reply why;
+    char client[ADDRESS_TEXT_MAX]; /* the arguments of its text, where it has some */
+    char list[DNS_NAME_MAX];
 };
 
 struct session;

@@ -12,6 +12,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
+#include "smtp/reply.h"
 #include "spool/delivery-internal.h"
 
 /* What one delivery needs in memory, for as many recipients as the message has. */
@@ -225,6 +226,7 @@ static void delivery_fail_lost(struct delivery_pool *pool, const struct queue_wo
     char id[SPOOL_ID_LEN + 1];
     struct error err = {""};
     struct log_line line;
+    struct reply reply;
 
     log_begin(&line, LOG_LEVEL_ERROR, "event=data-lost");
     log_str(&line, "id", spool_id_format(work->id, id));
@@ -238,10 +240,10 @@ static void delivery_fail_lost(struct delivery_pool *pool, const struct queue_wo
         return;
     }
     job->reached = true;
+    reply_own(&reply, REPLY_STORE_LOST);
     for (size_t i = 0; i < job->count; i++) {
         job->results[i].outcome = DELIVERY_REFUSED;
-        snprintf(job->results[i].reply, sizeof job->results[i].reply, "%s",
-                 "554 5.3.0 The message was lost on the disk of the relay");
+        reply_summary(&reply, job->results[i].reply, sizeof job->results[i].reply);
     }
     delivery_take_results(pool, work, job, envelope, arrays);
 }
@@ -459,7 +461,12 @@ enum queue_answer delivery_release(struct delivery_pool *pool, uint64_t id, stru
 static size_t delivery_choose_discarded(struct spool_envelope *envelope, const char *domain,
                                         bool *about, struct change *changes)
 {
+    struct reply reply;
+    char text[ENVELOPE_REPLY_MAX + 1];
     size_t count = 0;
+
+    reply_own(&reply, REPLY_STORE_REMOVED);
+    reply_summary(&reply, text, sizeof text);
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         struct spool_recipient *recipient = &envelope->recipients[i];
         if (!spool_recipient_waits_at(recipient, domain))
@@ -467,9 +474,7 @@ static size_t delivery_choose_discarded(struct spool_envelope *envelope, const c
         about[i] = dsn_wanted(envelope, recipient, DSN_FAILED);
         changes[count++] = (struct change){.index = i, .state = RECIPIENT_FAILED};
         if (recipient->reply == NULL)
-            spool_envelope_set_text(&recipient->reply,
-                                    "554 5.7.0 Removed from the queue by the operator",
-                                    ENVELOPE_REPLY_MAX);
+            spool_envelope_set_text(&recipient->reply, text, ENVELOPE_REPLY_MAX);
     }
     return count;
 }

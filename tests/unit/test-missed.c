@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "relay-in/missed.h"
+#include "heard.h"
 
 static char *folder;
 
@@ -34,7 +35,7 @@ static void note_backend(struct missed *missed, const char *sender, const char *
 {
     struct reply reply;
     from(sender);
-    reply_set(&reply, code, "", "the backend's own");
+    reply_hear_code(&reply, code, "the backend's own");
     missed_note(missed, &envelope, recipient, &reply, settles);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "smtp/nexthop.h"
+#include "heard.h"
 
 #define NO_AUTH 0
 #define AUTH (NEXTHOP_AUTH)
@@ -37,7 +38,11 @@ static const struct {
 static void parse(const char *lines, struct nexthop_capabilities *out)
 {
     struct reply reply;
-    reply_set(&reply, 250, "", "mx.example\n%s", lines);
+    g_auto(GStrv) keywords = g_strsplit(lines, "\n", -1);
+    g_autofree char *joined = g_strjoinv("\n250 ", keywords);
+    g_autofree char *wire = g_strconcat("250 mx.example\n250 ", joined, NULL);
+
+    reply_hear(&reply, wire);
     nexthop_parse_capabilities(&reply, out);
 }
 

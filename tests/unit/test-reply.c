@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "smtp/reply.h"
+#include "heard.h"
 
 static const struct {
     const char *name, *lines;  /* separated by '\n' */
@@ -58,10 +59,10 @@ static void test_format(void)
 {
     struct reply reply;
     char wire[REPLY_WIRE_MAX];
-    reply_set(&reply, 550, "5.1.1", "one\ntwo");
+    reply_hear(&reply, "550-5.1.1 one\n550 5.1.1 two");
     g_assert_cmpuint(reply_format(&reply, wire, sizeof wire), ==, strlen(wire));
     g_assert_cmpstr(wire, ==, "550-5.1.1 one\r\n550 5.1.1 two\r\n");
-    reply_set(&reply, 354, "", "go");
+    reply_hear(&reply, "354 go");
     reply_format(&reply, wire, sizeof wire);
     g_assert_cmpstr(wire, ==, "354 go\r\n");
 }
@@ -96,9 +97,31 @@ static void test_own(void)
         g_test_message("%d", which);
         g_assert_cmpint(reply.code, >=, 200);
         g_assert_cmpuint(reply.len, >, 1);
-        if (reply.code != 354)
+        if (reply.enhanced[0] != '\0')
             g_assert_cmpint(reply.enhanced[0], ==, '0' + reply.code / 100);
+        else /* RFC 2034 4 wants one on all others */
+            g_assert_true(reply.code / 100 == 3 || which == REPLY_HELO);
+        reply_own_with(&reply, (enum own_reply)which, "one", "two", "three");
+        g_assert_null(strstr(reply.text, "%s"));
     }
+}
+
+/* Arguments stand where the text has a place for them, and as often. */
+static void test_own_arguments(void)
+{
+    g_autofree char *filler = g_strnfill(2 * REPLY_TEXT_MAX, 'x');
+    struct reply reply;
+
+    reply_own_with(&reply, REPLY_CLIENT_LISTED, "192.0.2.1", "zen.example");
+    g_assert_cmpstr(reply.text, ==,
+                    "Service unavailable; client [192.0.2.1] blocked using zen.example\n");
+    reply_own_with(&reply, REPLY_QUEUED, "%s\t\xff", "one too many");
+    g_assert_cmpstr(reply.text, ==, "Ok: queued as %s??\n");
+    reply_own_with(&reply, REPLY_REMOTE_UNREACHED, "one too few");
+    g_assert_cmpstr(reply.text, ==, "one too few ()\n");
+    reply_own_with(&reply, REPLY_REMOTE_SAID, filler, "b", "c");
+    g_assert_cmpuint(reply.line_count, ==, 1);
+    g_assert_true(g_str_has_prefix(reply.text, "host xxx"));
 }
 
 int main(int argc, char **argv)
@@ -108,5 +131,6 @@ int main(int argc, char **argv)
     g_test_add_func("/reply/format", test_format);
     g_test_add_func("/reply/bounds", test_bounds);
     g_test_add_func("/reply/own", test_own);
+    g_test_add_func("/reply/own/arguments", test_own_arguments);
     return g_test_run();
 }

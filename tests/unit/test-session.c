@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "smtp/session-internal.h"
+#include "heard.h"
 
 struct fake_courier {
     struct courier base;
@@ -72,13 +73,13 @@ static void fake_recipient_reply(struct courier *base, struct reply *reply)
     struct fake_courier *courier = (struct fake_courier *)base;
     const char *mailbox = courier->asked[courier->next++].path.mailbox;
     if (g_str_has_prefix(mailbox, "unknown"))
-        reply_set(reply, 550, "5.1.1", "no such user");
+        reply_hear(reply, "550 5.1.1 no such user");
     else if (g_str_has_prefix(mailbox, "later"))
-        reply_set(reply, 451, "4.3.0", "later");
+        reply_hear(reply, "451 4.3.0 later");
     else if (g_str_has_prefix(mailbox, "gone"))
-        reply_set(reply, 421, "4.3.2", "gone");
+        reply_hear(reply, "421 4.3.2 gone");
     else
-        reply_set(reply, 250, "2.1.5", "Ok");
+        reply_hear(reply, "250 2.1.5 Ok");
 }
 
 static bool fake_ask_data(struct courier *base)
@@ -95,7 +96,7 @@ static void fake_data_reply(struct courier *base, struct reply *reply)
     if (early)
         g_string_append(told, "heard; ");
     g_usleep((gulong)data_takes_ms * 1000);
-    reply_set(reply, data_code, "", "data");
+    reply_hear_code(reply, data_code, "data");
 }
 
 static int fake_write(struct courier *base, const struct iovec *iov, int count)
@@ -115,7 +116,7 @@ static void fake_end(struct courier *base, struct reply *reply)
     if (fail_write_at > 0)
         reply_own(reply, REPLY_BACKEND_LOST);
     else
-        reply_set(reply, data_code != 354 ? data_code : end_code, "", "done");
+        reply_hear_code(reply, data_code != 354 ? data_code : end_code, "done");
 }
 
 static void fake_reset(struct courier *base)
@@ -142,11 +143,11 @@ static void fake_authenticate(struct courier *base, const struct client_identity
     (void)client;
     g_string_append_printf(told, "[%.*s]; ", (int)len, line);
     if (g_str_has_prefix(line, "AUTH "))
-        reply_set(reply, 334, "", "Z28=");
+        reply_hear(reply, "334 Z28=");
     else if (len == 8 && memcmp(line, "dGVzdA==", 8) == 0)
-        reply_set(reply, 235, "2.7.0", "in");
+        reply_hear(reply, "235 2.7.0 in");
     else
-        reply_set(reply, 535, "5.7.8", "no");
+        reply_hear(reply, "535 5.7.8 no");
 }
 
 static struct courier *fake_new(void *context, const void *route)
