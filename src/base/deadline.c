@@ -5,14 +5,6 @@
 #include "base/deadline.h"
 
 #include <limits.h>
-#include <time.h>
-
-int64_t deadline_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 struct deadline deadline_in_ms(int64_t ms)
 {

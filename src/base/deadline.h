@@ -15,7 +15,7 @@ struct deadline {
     int64_t at_ms; /* CLOCK_MONOTONIC, milliseconds */
 };
 
-/* Now, on CLOCK_MONOTONIC, in milliseconds. */
+/* Now, on CLOCK_MONOTONIC, in milliseconds; by base/clock.c. */
 int64_t deadline_now_ms(void);
 
 /* The point `ms` milliseconds from now. */

@@ -5,6 +5,7 @@
 #include <glib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "dns-server.h"
 #include "dns/reverse.h"
 
@@ -137,21 +138,20 @@ static void test_timeout(void)
     struct bed bed;
     struct reverse_names names;
     open_bed(&bed);
-    int64_t begin = deadline_now_ms();
     struct reverse_lookup *ptr = start(&bed, "192.0.2.8"), *forward = start(&bed, "2001:db8::9");
     g_assert_false(reverse_peek(ptr, &names));
     g_assert_cmpint(names.status, ==, REVERSE_TEMPORARY);
     g_assert_false(reverse_wait(forward, deadline_in_ms(300), &names));
     g_assert_cmpint(names.status, ==, REVERSE_TEMPORARY);
     g_assert_cmpstr(names.reverse_name, ==, "silent.example");
-    g_assert_cmpint(deadline_now_ms() - begin, <, 2000);
+    clock_advance_ms(REVERSE_TIMEOUT_MS);
+    reverse_unref(start(&bed, "192.0.2.1")); /* the resolver's thread looks at the clock */
     g_assert_true(reverse_wait(ptr, deadline_in_ms(9000), &names));
     g_assert_cmpint(names.status, ==, REVERSE_TEMPORARY);
     g_assert_cmpstr(names.reverse_name, ==, "");
     g_assert_true(reverse_wait(forward, deadline_in_ms(2000), &names));
     g_assert_cmpint(names.status, ==, REVERSE_TEMPORARY);
     g_assert_cmpstr(names.reverse_name, ==, "silent.example");
-    g_assert_cmpint(deadline_now_ms() - begin, <, REVERSE_TIMEOUT_MS + 1500);
     reverse_unref(ptr);
     reverse_unref(forward);
     close_bed(&bed);
