@@ -9,36 +9,38 @@
 /* In the order of the manual: mail, clients, the backend, the spool, the daemons. */
 const struct event_row event_rows[] = {
     {EVENTS_BOTH, "message", "info",
-     "The summary of one message: status, session, client, id, helo, from, to (the first "
-     "recipient that was taken), the numbers of recipients taken and refused, size, TLS, the "
-     "reply that was given, and the time from MAIL to it. status=delivered: the next hop has "
-     "it, and gave the 2xx. status=stored: relay-out has it, or the part that was not "
-     "delivered at once. status=deferred: the answer was 4xx, the client still has it and "
-     "comes again. status=refused: the answer was 5xx. status=aborted: its end never came, and "
+     "The summary of one message: status, session, client, id, helo, from, to (the first accepted "
+     "recipient), the numbers of recipients accepted and refused, size, TLS, the reply that was "
+     "given, and the time from MAIL to that reply. status=delivered: the next hop gave a 2xx and "
+     "has it. status=stored: relay-out has it, or the part that was not delivered at once. "
+     "status=deferred: the reply was 4xx; the client keeps the message and tries again. "
+     "status=refused: the reply was 5xx. status=aborted: the end of the message never came, and "
      "nobody has it."},
     {EVENTS_OUT, "stored", "info",
-     "Mail was stored: session and id as in the other lines of the session, spool the name in "
-     "the queue, and how many of its recipients are left to be tried."},
+     "A message was stored. session and id are as in the other lines of the session, spool is its "
+     "name in the queue; the line also tells how many recipients remain to be tried."},
     {EVENTS_OUT, "delivery", "info",
-     "What became of a stored message at one recipient: status=delivered, the next hop has it; "
-     "status=deferred, it is tried again; status=refused, its sender is told."},
+     "The result of delivering a stored message to one recipient. status=delivered: the next hop "
+     "has it. status=deferred: it will be tried again. status=refused: its sender is notified."},
     {EVENTS_OUT, "ID: to=<...>, relay=HOST[IP]:PORT, delay=..., dsn=..., status=...", "info",
-     "The same at the first try, while the client waits, in Postfix's words: sent, deferred, "
+     "The same for the first attempt, while the client waits, in Postfix's words: sent, deferred, "
      "bounced."},
     {EVENTS_OUT, "dsn", "info",
-     "A notice to a sender was stored; about is the message that it tells of."},
-    {EVENTS_OUT, "expired", "notice", "The time of a message is over, and its last try failed."},
+     "A notice to a sender was stored. about is the message that it is about."},
+    {EVENTS_OUT, "expired", "notice",
+     "A message has reached its lifetime, and its last attempt failed."},
     {EVENTS_OUT, "notice-lost", "warning",
-     "A notice to a sender could not be delivered either. Nobody else is told; relayctl "
-     "queue list counts them."},
+     "A notice to a sender could not be delivered either. Nobody else is told; relayctl queue list "
+     "counts such notices."},
     {EVENTS_OUT, "data-lost", "error",
-     "The mail data of a message is gone from the disk, or damaged. Its sender is told."},
+     "The mail data of a message has disappeared from the disk or is damaged. Its sender is "
+     "notified."},
     {EVENTS_OUT, "unrecorded", "error",
-     "At the end, deliveries could not be recorded: they are made again after the next "
-     "start."},
+     "Some deliveries could not be recorded before the daemon ended. They are repeated after the "
+     "next start."},
     {EVENTS_BOTH, "NOQUEUE: reject: ...", "info",
-     "A connection, a command or a message was refused, in Postfix's words, with client, "
-     "sender and recipient."},
+     "A connection, a command or a message was refused, in Postfix's words, with client, sender "
+     "and recipient."},
     {EVENTS_BOTH, "warning: ...: SASL ... authentication failed: ...", "warning",
      "A log-in was refused, in Postfix's words."},
     {EVENTS_BOTH, "auth", "info", "status=ok: a user has logged in."},
@@ -46,122 +48,121 @@ const struct event_row event_rows[] = {
      "A client talked before the greeting (in.greet_delay), in postscreen's words."},
     {EVENTS_IN, "HANGUP ...", "info", "A client left before the greeting."},
     {EVENTS_IN, "DNSBL rank ...", "info",
-     "The sum of what the blocklists say of a client, and which of them (in.dnsbl)."},
+     "A client's sum of blocklist weights, and the lists that it is on (in.dnsbl)."},
     {EVENTS_IN, "dnsbl-unusable", "error",
-     "A blocklist does not answer this resolver, or says yes to everything: it does not count "
-     "any more."},
-    {EVENTS_BOTH, "tls-failed", "info", "The handshake of a client failed."},
-    {EVENTS_BOTH, "busy", "warning", "A limit was reached; the line names the option."},
+     "A blocklist does not answer this resolver, or lists everything. It no longer counts."},
+    {EVENTS_BOTH, "tls-failed", "info", "A TLS handshake with a client failed."},
+    {EVENTS_BOTH, "busy", "warning", "A limit was reached. The line names the option."},
     {EVENTS_BOTH, "limited", "warning",
-     "One client or network has too many connections, or makes them too often; the line names "
-     "the option."},
+     "One client or network has too many connections or opens them too fast. The line names the "
+     "option."},
     {EVENTS_BOTH, "stress", "notice",
-     "status=begins: workers or connections are few, and waits for clients are short "
-     "(in.stress). status=ends: no longer."},
+     "status=begins: few workers or connections are free, and waits for clients are short "
+     "(in.stress). status=ends: that is over."},
     {EVENTS_IN, "proxy-refused", "warning",
-     "A connection to a listener of kind proxy that is no load balancer's (in.proxy_hosts)."},
-    {EVENTS_IN, "proxy-failed", "warning",
-     "A load balancer sent no PROXY header, or none in time."},
-    {EVENTS_IN, "proxy", "debug", "For whom a load balancer speaks."},
-    {EVENTS_BOTH, "disconnect", "debug", "A session is over."},
+     "A host that is no load balancer (in.proxy_hosts) connected to a listener marked proxy."},
+    {EVENTS_IN, "proxy-failed", "warning", "A load balancer sent no PROXY header, or not in time."},
+    {EVENTS_IN, "proxy", "debug", "The client that a load balancer speaks for."},
+    {EVENTS_BOTH, "disconnect", "debug", "A session has ended."},
     {EVENTS_BOTH, "silent", "debug", "A client was silent for too long, or left."},
     {EVENTS_IN, "backend", "error notice",
-     "status=down: the backend cannot be reached, or does not serve us; senders get 451 and "
-     "come again. status=up: it serves us, again or for the first time. The relay looks by "
-     "itself when there is no mail: a change is said within 30 seconds."},
+     "status=down: the backend cannot be reached or does not serve us; senders get 451 and try "
+     "again. status=up: it serves us, again or for the first time. The relay also checks when "
+     "there is no mail, so a change is logged within 30 seconds."},
     {EVENTS_IN, "outage", "notice",
-     "status=over: the backend is up again after so many seconds, and missed senders and "
-     "recipients were put off meanwhile; relayctl missed says who has come back."},
+     "status=over: the backend is up again after that many seconds. missed is the number of "
+     "messages put off meanwhile; relayctl missed shows which have come back."},
     {EVENTS_IN, "missed", "warning",
      "status=memory: the ledger of missed mail cannot be written to its file, and why."},
     {EVENTS_IN, "state-failed", "notice",
-     "What the backend offers could not be kept for the next start (in.state), and why."},
+     "What the backend offers could not be saved for the next start (in.state), and why."},
     {EVENTS_IN, "backend-offer", "info",
-     "What the backend offers is known now, or has changed; EHLO follows it."},
+     "What the backend offers has become known or has changed. EHLO follows it."},
     {EVENTS_IN, "backend-unknown", "warning",
-     "The backend has not been reached since the start, so what it offers is not known."},
+     "The backend has not been reached since the start, so it is not known what it offers."},
     {EVENTS_IN, "backend-unreachable", "warning", "A session could not reach the backend."},
-    {EVENTS_IN, "backend-busy", "warning", "A session has waited in vain for one of max_sessions."},
+    {EVENTS_IN, "backend-busy", "warning", "A session waited in vain for one of max_sessions."},
     {EVENTS_IN, "backend-lost", "warning",
-     "The backend went away within a dialog; with line, what it said that was no reply."},
+     "The connection to the backend broke during a dialog. If present, line is what the backend "
+     "said that was no reply."},
     {EVENTS_IN, "backend-greeting", "warning error",
-     "The backend refused the relay itself, for now or for good."},
+     "The backend refused the relay itself, temporarily or permanently."},
     {EVENTS_IN, "backend-hello", "error", "The backend refused the relay's EHLO."},
     {EVENTS_IN, "backend-identity", "error",
-     "The backend does not let us introduce clients: the reason and the remedy. Nothing is "
-     "delivered until that is done."},
+     "The backend does not let the relay introduce clients: the reason and the remedy. Nothing is "
+     "delivered until that is fixed."},
     {EVENTS_IN, "backend-tls", "warning error",
-     "The backend offers no TLS, or its handshake failed: what follows from that, and what can "
-     "be done."},
+     "The backend offers no TLS, or the handshake with it failed: the consequence and the remedy."},
     {EVENTS_OUT, "Untrusted TLS connection established to ..., Trusted TLS ..., Verified TLS ...",
      "info",
-     "What was agreed with a next hop. Verified is a host that is proven, Trusted one that is "
-     "proven, though not to be the domain's. policy says by what: dane, mta-sts, out.tls.level, "
-     "route; matched names the kind of the TLSA record."},
+     "The TLS agreed with a next hop. A Verified host is authenticated; a Trusted one is too, but "
+     "not as the domain's own. policy names the authority: dane, mta-sts, out.tls.level or route. "
+     "matched names the kind of TLSA record."},
     {EVENTS_OUT, "tls-policy", "warning",
-     "The first failure in a day of a policy that a domain publishes: policy=tlsa or sts, "
-     "result "
-     "in the terms of RFC 8460, and the effect."},
-    {EVENTS_OUT, "mta-sts", "notice warning", "A policy could not be fetched, or kept."},
+     "The first failure in a day of a policy that a domain publishes: policy=tlsa or sts, the "
+     "result in the terms of RFC 8460, and the effect."},
+    {EVENTS_OUT, "mta-sts", "notice warning", "An MTA-STS policy could not be fetched or saved."},
     {EVENTS_OUT, "dane", "warning",
-     "status=off: the resolver proves nothing, so there is no DANE."},
-    {EVENTS_OUT, "spool", "notice", "What was found in the spool at the start."},
+     "status=off: the resolver does not validate, so there is no DANE."},
+    {EVENTS_OUT, "spool", "notice", "What the spool held at the start."},
     {EVENTS_OUT, "spool-failed", "error",
-     "The disk is full or fails; mail that would have to be stored gets a 4xx reply, and "
-     "nothing is lost."},
+     "The disk is full or failing. Mail that needs the spool gets a 4xx reply, and nothing is "
+     "lost."},
     {EVENTS_OUT, "delivery-problem", "error",
-     "A message could not be worked on, for a reason of this host's."},
+     "A message could not be processed, for a reason on this host."},
     {EVENTS_OUT, "spool-quarantine", "error",
-     "A file in the spool could not be understood and was put aside; see postern-spool(5)."},
-    {EVENTS_OUT, "spool-quarantine-failed", "error", "Nor could it be put aside."},
+     "A file in the spool could not be understood and was moved aside; see postern-spool(5)."},
+    {EVENTS_OUT, "spool-quarantine-failed", "error", "Such a file could not be moved aside."},
     {EVENTS_OUT, "spool-unreadable", "warning error",
-     "The disk did not give a file of the spool; it is read again later."},
-    {EVENTS_OUT, "spool-remove", "notice", "A rest of a message was removed."},
-    {EVENTS_OUT, "spool-remove-failed", "error", "It could not be."},
-    {EVENTS_OUT, "spool-lock", "debug", "The lock file could not name its owner."},
-    {EVENTS_OUT, "queue-order", "notice", "What an operator wanted, by relayctl(8)."},
-    {EVENTS_BOTH, "start", "notice", "The daemon serves: its version, where it listens."},
+     "The disk did not return a file of the spool. It is read again later."},
+    {EVENTS_OUT, "spool-remove", "notice", "The remains of a message were removed."},
+    {EVENTS_OUT, "spool-remove-failed", "error", "They could not be removed."},
+    {EVENTS_OUT, "spool-lock", "debug",
+     "The daemon could not write its process id into the lock file."},
+    {EVENTS_OUT, "queue-order", "notice", "An operator's order, given through relayctl(8)."},
+    {EVENTS_BOTH, "start", "notice", "The daemon serves: its version and where it listens."},
     {EVENTS_EXPORTER, "listen", "info", "The exporter serves at this address."},
     {EVENTS_BOTH, "stop", "notice",
-     "The daemon has ended; the numbers are those of its whole life."},
+     "The daemon has ended. The numbers are those of its whole life."},
     {EVENTS_OUT, "stop-unfinished", "notice",
-     "Deliveries under way are tried again after the next start."},
+     "Deliveries in progress will be tried again after the next start."},
     {EVENTS_BOTH, "reload", "notice error warning",
-     "status=done: the configuration was read again. status=failed: it has errors, and the old "
-     "one stays in force. With option, one whose new value is in force only after a "
-     "restart."},
-    {EVENTS_BOTH, "config-error", "error", "What is wrong with it."},
-    {EVENTS_BOTH, "config-warning", "warning", "Something valid, but dangerous."},
+     "status=done: the configuration was reread. status=failed: it has errors, and the old one "
+     "stays in force. option, if present, names an option whose new value takes effect only after "
+     "a restart."},
+    {EVENTS_BOTH, "config-error", "error", "An error in the configuration."},
+    {EVENTS_BOTH, "config-warning", "warning",
+     "Something in the configuration that is valid but dangerous."},
     {EVENTS_BOTH, "certificates", "notice error",
-     "status=reread: renewed files are in use. status=failed: they could not be, and the old "
-     "ones stay."},
+     "status=reread: renewed files are in use. status=failed: they could not be read, and the old "
+     "ones stay in use."},
     {EVENTS_BOTH, "certificate-expires", "warning",
      "A certificate has 30, 14, 7, 3 or 1 days left: its name, file and date."},
-    {EVENTS_BOTH, "certificate-expired", "error", "It is overdue. Said every day."},
+    {EVENTS_BOTH, "certificate-expired", "error", "A certificate has expired. Logged every day."},
     {EVENTS_BOTH, "dns-settings", "notice error",
-     "Name servers or trust anchor have changed, and the new ones are in use "
-     "(status=reread), or could not be (status=failed)."},
+     "Name servers or trust anchor have changed, and the new ones are in use (status=reread) or "
+     "could not be used (status=failed)."},
     {EVENTS_BOTH, "dns-server-ignored", "warning",
-     "A line of resolv.conf names no IP address, and was passed over."},
-    {EVENTS_BOTH, "dns-bogus", "warning", "The answer to a question did not agree with DNSSEC."},
+     "A line of resolv.conf names no IP address and was skipped."},
+    {EVENTS_BOTH, "dns-bogus", "warning", "An answer failed DNSSEC validation."},
     {EVENTS_BOTH, "dns-validation-off", "error",
-     "The name servers pass no DNSSEC records on: mail goes on without validation."},
+     "The name servers do not pass DNSSEC records on. Mail goes on without validation."},
     {EVENTS_BOTH, "dns-start-failed", "error", "The resolver cannot be set up, and why."},
-    {EVENTS_BOTH, "dns-broken", "error",
-     "The resolver has failed: the daemon has to be "
-     "restarted."},
+    {EVENTS_BOTH, "dns-broken", "error", "The resolver has failed. The daemon must be restarted."},
     {EVENTS_BOTH, "control", "info debug warning",
-     "What was asked by the control socket, by whom; or, with status=off, why there is none."},
-    {EVENTS_BOTH, "accept-failed", "error", "Descriptors or memory are out: new connections wait."},
+     "A request on the control socket, and who made it; with status=off, why there is no such "
+     "socket."},
+    {EVENTS_BOTH, "accept-failed", "error",
+     "Descriptors or memory have run out. New connections wait."},
     {EVENTS_BOTH, "descriptors", "warning",
      "The limit of descriptors is below what the configuration may need."},
     {EVENTS_BOTH, "socket-unused", "warning",
-     "systemd handed over a socket that no listen option names."},
+     "systemd passed a socket that no listen option names."},
     {EVENTS_BOTH, "log-lost", "warning",
-     "So many lines could not be written, because nobody read them in time."},
+     "That many lines could not be written, because nobody read them in time."},
     {EVENTS_BOTH, "bug", "error",
-     "Something that must not be: the daemon ends, and systemd starts it again. Please report "
-     "it."},
+     "Something happened that never should. The daemon ends, and systemd starts it again. Please "
+     "report it."},
 };
 const size_t event_row_count = sizeof event_rows / sizeof *event_rows;
 

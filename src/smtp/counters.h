@@ -35,60 +35,60 @@ enum counter_kind {
 /* clang-format off */
 /* X(id, daemons, kind, name, labels, meaning) */
 #define COUNTERS(X) \
-    X(BUILD, BOTH, EACH, "postern_*_build_info", "version", "1, with the version of the daemon.") \
+    X(BUILD, BOTH, EACH, "postern_*_build_info", "version", "1, labelled with the version of the daemon.") \
     X(STARTED, BOTH, GAUGE, "postern_*_start_time_seconds", "", "When the daemon started, in seconds since 1970.") \
-    X(RELOAD_OK, BOTH, GAUGE, "postern_*_reload_success", "", "1 when the last reload was taken, or none was asked for; 0 when it failed.") \
+    X(RELOAD_OK, BOTH, GAUGE, "postern_*_reload_success", "", "1 if the last reload succeeded or there was none, 0 if it failed.") \
     X(RELOADED, BOTH, GAUGE, "postern_*_reload_timestamp_seconds", "", "When the configuration in force was read.") \
     X(CERTIFICATE, BOTH, EACH, "postern_*_certificate_expiry_timestamp_seconds", "certificate", "When each of tls.certificates expires.") \
     X(CONNECTIONS, BOTH, TOTAL, "postern_*_connections_total", "", "Connections that clients have made.") \
-    X(REJECTED_EARLY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"early_talker\"", "Of them, those that were refused before a word of the client: it talked before the greeting, stands on a blocklist or on the list of the denied, has a private address, has too many connections or makes them too often, found all connections in use, or is no load balancer.") \
+    X(REJECTED_EARLY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"early_talker\"", "Connections refused before the client's first command: it talked before the greeting, is on a blocklist or on the deny list, has a private address, has too many connections or opens them too fast, found all connections in use, or is no load balancer.") \
     X(REJECTED_BLOCKLIST, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"blocklist\"", "") \
     X(REJECTED_DENIED, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"denied\"", "") \
     X(REJECTED_PRIVATE, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"private\"", "") \
     X(REJECTED_CLIENT, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"client_limit\"", "") \
     X(REJECTED_FULL, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"full\"", "") \
     X(REJECTED_PROXY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"proxy\"", "") \
-    X(DROPPED_IDLE, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"idle\"", "Connections that were ended because the client was silent for too long, or was the slowest when there were too many in mid-message.") \
+    X(DROPPED_IDLE, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"idle\"", "Connections ended because the client was silent for too long, or was among the slowest when too many clients were in mid-message.") \
     X(DROPPED_SLOW, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"slow\"", "") \
-    X(OPEN_WORKING, BOTH, GAUGE, "postern_*_open_connections", "state=\"working\"", "Connections open now: those that a worker serves, or is to, and those whose client is waited for.") \
+    X(OPEN_WORKING, BOTH, GAUGE, "postern_*_open_connections", "state=\"working\"", "Connections open now: those that have or need a worker, and those that wait for their client.") \
     X(OPEN_WAITING, BOTH, GAUGE, "postern_*_open_connections", "state=\"waiting\"", "") \
-    X(OPEN_LIMIT, BOTH, GAUGE, "postern_*_open_connections_limit", "", "As many connections may be open (limits.connections).") \
+    X(OPEN_LIMIT, BOTH, GAUGE, "postern_*_open_connections_limit", "", "The most connections that may be open (limits.connections).") \
     X(WORKERS, BOTH, GAUGE, "postern_*_workers", "", "Worker threads.") \
-    X(STRESSED, BOTH, GAUGE, "postern_*_stressed", "", "1 while workers or connections are few and waits for clients are short.") \
-    X(STRESSES, BOTH, TOTAL, "postern_*_stress_total", "", "Times that this has set in.") \
-    X(MESSAGES_DELIVERED, BOTH, TOTAL, "postern_*_messages_total", "result=\"delivered\"", "Messages whose data came, by the answer to its end: delivered (2xx by the next hop), stored (2xx by us, relay-out alone), deferred (4xx) and refused (5xx); aborted are those that broke off.") \
+    X(STRESSED, BOTH, GAUGE, "postern_*_stressed", "", "1 under stress: few workers or connections are free, and waits for clients are short.") \
+    X(STRESSES, BOTH, TOTAL, "postern_*_stress_total", "", "How often stress has begun.") \
+    X(MESSAGES_DELIVERED, BOTH, TOTAL, "postern_*_messages_total", "result=\"delivered\"", "Messages by the reply to the end of their data: delivered (2xx by the next hop), stored (2xx by relay-out itself), deferred (4xx) and refused (5xx). aborted ones broke off before that.") \
     X(MESSAGES_STORED, OUT, TOTAL, "postern_*_messages_total", "result=\"stored\"", "") \
     X(MESSAGES_DEFERRED, BOTH, TOTAL, "postern_*_messages_total", "result=\"deferred\"", "") \
     X(MESSAGES_REFUSED, BOTH, TOTAL, "postern_*_messages_total", "result=\"refused\"", "") \
     X(MESSAGES_ABORTED, BOTH, TOTAL, "postern_*_messages_total", "result=\"aborted\"", "") \
-    X(RECIPIENTS_ACCEPTED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"accepted\"", "Recipients that clients have named, by the answer.") \
+    X(RECIPIENTS_ACCEPTED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"accepted\"", "Recipients named by clients, by the reply.") \
     X(RECIPIENTS_DEFERRED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"deferred\"", "") \
     X(RECIPIENTS_REFUSED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"refused\"", "") \
-    X(OCTETS, BOTH, TOTAL, "postern_*_message_octets_total", "", "Octets of mail data that have come.") \
+    X(OCTETS, BOTH, TOTAL, "postern_*_message_octets_total", "", "Octets of mail data received.") \
     X(TLS_OK, BOTH, TOTAL, "postern_*_tls_handshakes_total", "result=\"ok\"", "TLS handshakes with clients.") \
     X(TLS_FAILED, BOTH, TOTAL, "postern_*_tls_handshakes_total", "result=\"failed\"", "") \
-    X(LOGINS_OK, BOTH, TOTAL, "postern_*_logins_total", "result=\"ok\"", "Log-ins of users (AUTH): taken, refused, and put off for a reason that is not the user's.") \
+    X(LOGINS_OK, BOTH, TOTAL, "postern_*_logins_total", "result=\"ok\"", "Log-ins of users (AUTH): accepted, refused, and deferred for a reason that is not the user's.") \
     X(LOGINS_REFUSED, BOTH, TOTAL, "postern_*_logins_total", "result=\"refused\"", "") \
     X(LOGINS_DEFERRED, BOTH, TOTAL, "postern_*_logins_total", "result=\"deferred\"", "") \
-    X(BACKEND_UP, IN, EACH, "postern_backend_up", "backend", "1 while the mail server could be reached the last time that it was tried.") \
-    X(BACKEND_SESSIONS, IN, EACH, "postern_backend_sessions", "backend", "Connections to it now, spares included.") \
-    X(BACKEND_LIMIT, IN, EACH, "postern_backend_sessions_limit", "backend", "As many there may be (max_sessions).") \
-    X(BACKEND_SPARES, IN, EACH, "postern_backend_spares", "backend", "Of them, those that are ready for the next client.") \
-    X(BACKEND_LATENCY, IN, EACH, "postern_backend_connect_seconds", "backend", "How long the last connection to it took to be made.") \
-    X(BACKEND_UNREACHABLE, IN, TOTAL, "postern_backend_failures_total", "reason=\"unreachable\"", "Sessions that could not reach the mail server, found all of max_sessions in use, were not let speak for the client, had no TLS where it must be, or lost the connection.") \
+    X(BACKEND_UP, IN, EACH, "postern_backend_up", "backend", "1 if the last attempt to reach the mail server succeeded.") \
+    X(BACKEND_SESSIONS, IN, EACH, "postern_backend_sessions", "backend", "Connections to the mail server now, spares included.") \
+    X(BACKEND_LIMIT, IN, EACH, "postern_backend_sessions_limit", "backend", "The most there may be (max_sessions).") \
+    X(BACKEND_SPARES, IN, EACH, "postern_backend_spares", "backend", "Spare connections, ready for the next client.") \
+    X(BACKEND_LATENCY, IN, EACH, "postern_backend_connect_seconds", "backend", "How long the last connection to it took to establish.") \
+    X(BACKEND_UNREACHABLE, IN, TOTAL, "postern_backend_failures_total", "reason=\"unreachable\"", "Sessions that could not reach the mail server, found all of max_sessions in use, were not allowed to introduce the client, lacked TLS where it is required, or lost the connection.") \
     X(BACKEND_BUSY, IN, TOTAL, "postern_backend_failures_total", "reason=\"busy\"", "") \
     X(BACKEND_IDENTITY, IN, TOTAL, "postern_backend_failures_total", "reason=\"identity\"", "") \
     X(BACKEND_TLS, IN, TOTAL, "postern_backend_failures_total", "reason=\"tls\"", "") \
     X(BACKEND_LOST, IN, TOTAL, "postern_backend_failures_total", "reason=\"lost\"", "") \
-    X(MISSED_PENDING, IN, GAUGE, "postern_missed_pending", "", "Messages that were answered 4xx for our own reasons and have not come back yet.") \
-    X(MISSED_OLDEST, IN, GAUGE, "postern_missed_oldest_seconds", "", "How long the oldest of them is away.") \
-    X(SENT, OUT, TOTAL, "postern_out_deliveries_total", "result=\"sent\"", "Recipients, by what became of them at the next hop: each try counts that was put off.") \
+    X(MISSED_PENDING, IN, GAUGE, "postern_missed_pending", "", "Messages that the relay put off (4xx) for reasons of its own and that have not come back yet.") \
+    X(MISSED_OLDEST, IN, GAUGE, "postern_missed_oldest_seconds", "", "How long ago the oldest of them was put off.") \
+    X(SENT, OUT, TOTAL, "postern_out_deliveries_total", "result=\"sent\"", "Recipients by their fate at the next hop. Each deferred attempt counts.") \
     X(PUT_OFF, OUT, TOTAL, "postern_out_deliveries_total", "result=\"deferred\"", "") \
     X(BOUNCED, OUT, TOTAL, "postern_out_deliveries_total", "result=\"bounced\"", "") \
     X(SPOOL_MESSAGES, OUT, GAUGE, "postern_spool_messages", "", "Messages in the spool.") \
-    X(SPOOL_OLDEST, OUT, GAUGE, "postern_spool_oldest_seconds", "", "How long the oldest of them has been there.") \
-    X(NOTICES_LOST, OUT, TOTAL, "postern_spool_notices_lost_total", "", "Notices to senders that were refused, or could not be delivered in time.") \
-    X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", "What is free on the spool's file system.")
+    X(SPOOL_OLDEST, OUT, GAUGE, "postern_spool_oldest_seconds", "", "How long the oldest message has been in the spool.") \
+    X(NOTICES_LOST, OUT, TOTAL, "postern_spool_notices_lost_total", "", "Notices to senders that were refused or could not be delivered in time.") \
+    X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", "Free space on the spool's file system.")
 /* clang-format on */
 
 enum counter {
@@ -108,9 +108,9 @@ extern const struct counter_row counter_rows[COUNTERS_COUNT];
 /* Durations. X(id, daemons, name, meaning); as a histogram. */
 #define COUNTERS_DURATIONS(X)                                                                      \
     X(MESSAGE, BOTH, "postern_*_message_duration_seconds",                                         \
-      "Messages, by the time from MAIL to the answer to the end of the data.")                 \
+      "Time from MAIL to the reply to the end of the data.")                 \
     X(BACKEND_CONNECT, IN, "postern_backend_connect_duration_seconds",                             \
-      "Connections to the mail server, by the time to make them.")
+      "Time to connect to the mail server.")
 
 enum counter_duration {
 #define COUNTERS_DURATION_ID(id, daemons, name, meaning) COUNTER_DURATION_##id,
