@@ -82,7 +82,7 @@ static int address_parse_bare(struct address *address, const char *text)
     return 0;
 }
 
-/* Copies text[0..len) as a string of its own, when that fits. */
+/* Copies text[0..len) into `out` as a string. Returns 0, or -1 if it does not fit. */
 static int address_cut(char *out, size_t size, const char *text, size_t len)
 {
     if (len >= size)
@@ -137,7 +137,7 @@ int address_parse_endpoint(struct address *address, const char *text, uint16_t d
     return 0;
 }
 
-/* By far the most, and inet_ntop's way is a long one. */
+/* IPv4 is by far the most common, and inet_ntop() is slow. */
 static void address_format_v4(const uint8_t ip[4], char *out)
 {
     for (int i = 0; i < 4; i++) {

@@ -23,31 +23,34 @@ struct address {
     uint16_t port;  /* host order; 0 = none */
 };
 
-/* From what accept(2)/getsockname(2) gave; other families give AF_UNSPEC. */
+/* Converts what accept(2) or getsockname(2) returned. Other families become AF_UNSPEC. */
 void address_from_sockaddr(struct address *address, const struct sockaddr *sockaddr);
 
-/* The socket's address on our side. False, and nothing changed, when it has none. */
+/* The local address of the socket `fd` (getsockname(2)). False, with `address` unchanged, if it has
+ * none. */
 bool address_of_socket(struct address *address, int fd);
 
 /* For connect(2)/bind(2). Returns the length used. */
 socklen_t address_to_sockaddr(const struct address *address, struct sockaddr_storage *out);
 
-/* "198.51.100.7", "2001:db8::7" or "[2001:db8::7]"; port becomes 0. 0, or -1 when it is none. */
+/* Parses "198.51.100.7", "2001:db8::7" or "[2001:db8::7]"; the port becomes 0. Returns 0, or -1 if
+ * `text` is not an address. */
 int address_parse_ip(struct address *address, const char *text);
 
-/* "10.0.0.2:25", "[::1]:25"; without ":port", `default_port` (0: then the port must be there).
- * "*" as host is "::". 0, or -1 when malformed. */
+/* Parses "10.0.0.2:25" or "[::1]:25". Without ":port" the port is `default_port`; 0 makes the port
+ * mandatory. The host "*" means "::". Returns 0, or -1 if malformed. */
 int address_parse_endpoint(struct address *address, const char *text, uint16_t default_port);
 
-/* The bare address / "ip:port" or "[ip]:port". Both return `out`. */
+/* The bare address, and the address with its port: "ip:port" or "[ip]:port". Both return `out`. */
 const char *address_format_ip(const struct address *address, char out[ADDRESS_TEXT_MAX]);
 const char *address_format_endpoint(const struct address *address, char out[ADDRESS_TEXT_MAX]);
 
-/* Same address, ports not looked at. */
+/* Compares the addresses and ignores the ports. */
 bool address_same_ip(const struct address *a, const struct address *b);
 
-/* Not an address of a host out on the internet: loopback, private (RFC 1918), shared (RFC 6598),
- * link-local, unique-local (RFC 4193), multicast, unspecified, broadcast, "this network". */
+/* True for any address that no host on the public internet has: loopback, private (RFC 1918),
+ * shared (RFC 6598), link-local, unique-local (RFC 4193), multicast, unspecified, broadcast, "this
+ * network". */
 bool address_is_private(const struct address *address);
 
 /* What counts as one client: an IPv4 address, or the /64 of an IPv6 address (port zeroed). */

@@ -1,4 +1,4 @@
-/* base/assert.c - what can only be wrong by a fault of ours
+/* base/assert.c - conditions that only a bug of ours can break
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

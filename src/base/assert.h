@@ -1,15 +1,15 @@
-/* base/assert.h - what can only be wrong by a fault of ours
+/* base/assert.h - conditions that only a bug of ours can break
  *
- * Kept in release builds: a daemon that goes on after its locks or lists are in disorder loses or
- * doubles mail, and one that ends is started again. Only for what no input, no peer and no failure of
- * the system can bring about: those have replies and errors.
+ * Asserts stay in release builds. A daemon that continues with corrupt locks or lists loses or
+ * duplicates mail; one that aborts is restarted. Never assert what input, a peer or a system failure
+ * can cause: those get replies and errors. Owns nothing. Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_BASE_ASSERT_H
 #define POSTERN_BASE_ASSERT_H
 
-/* Says what was expected, and where, on standard error and ends the process by abort(3). */
+/* Writes the failed condition and its place to standard error, then calls abort(3). */
 _Noreturn void assert_failed(const char *condition, const char *file, int line);
 
 #define ASSERT(condition)                                                                          \

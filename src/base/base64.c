@@ -1,4 +1,4 @@
-/* base/base64.c - base64 (RFC 4648 4), as SASL wants it, by GnuTLS
+/* base/base64.c - base64 (RFC 4648 4) as SASL uses it, by GnuTLS
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,7 +22,7 @@ char *base64_encode(const void *bytes, size_t len, char *out)
     return out;
 }
 
-/* GnuTLS passes over what is not base64 here and there. */
+/* GnuTLS silently skips some characters that are not base64, so check first. */
 static bool base64_is_strict(const char *text, size_t len)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

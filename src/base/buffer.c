@@ -1,4 +1,4 @@
-/* base/buffer.c - text put together under a hard bound
+/* base/buffer.c - builds text within a hard bound
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BUFFER_NUMBER_MAX 20 /* digits of the largest */
+#define BUFFER_NUMBER_MAX 20 /* digits of UINT64_MAX */
 
 void buffer_init(struct buffer *buffer, char *storage, size_t size)
 {

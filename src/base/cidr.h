@@ -20,8 +20,8 @@ struct cidr_set;
 struct cidr_set *cidr_set_new(void);
 void cidr_set_free(struct cidr_set *set);
 
-/* Adds "10.0.0.0/8", "2001:db8::/32" or a single address. 0; -1 with a reason in `err` (not a
- * network, bits set behind the prefix, prefix too long, out of memory). */
+/* Adds "10.0.0.0/8", "2001:db8::/32" or a single address. Returns 0, or -1 with a reason in `err`
+ * (not a network, bits set after the prefix, prefix too long, out of memory). */
 int cidr_set_add(struct cidr_set *set, const char *text, struct error *err);
 
 size_t cidr_set_count(const struct cidr_set *set);
@@ -29,7 +29,7 @@ size_t cidr_set_count(const struct cidr_set *set);
 /* The network at `index`, as "address/bits". Returns `out`. */
 const char *cidr_set_format(const struct cidr_set *set, size_t index, char out[ADDRESS_TEXT_MAX]);
 
-/* Does the network at `index` hold more than one of so many bits would? */
+/* Is the prefix of the network at `index` shorter than `v4_bits` (IPv4) or `v6_bits` (IPv6)? */
 bool cidr_set_is_wider(const struct cidr_set *set, size_t index, unsigned v4_bits,
                        unsigned v6_bits);
 

@@ -1,8 +1,8 @@
 /* base/condition.h - condition variables that wait until a deadline
  *
- * pthread_cond_timedwait(3) goes by the time of day unless told otherwise, and a clock set by NTP must
- * not stretch a wait: these go by CLOCK_MONOTONIC, as deadlines do. Signalled and destroyed with the
- * pthread functions. Thread-safe as those are.
+ * By default pthread_cond_timedwait(3) uses the time of day, and a clock step by NTP would stretch
+ * the wait. These use CLOCK_MONOTONIC, as deadlines do. The caller owns the variable; signal and
+ * destroy it with the pthread functions. Thread-safe as those are.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,11 +14,11 @@
 
 #include "base/deadline.h"
 
-/* 0, or -1 when out of memory. */
+/* Returns 0, or -1 if out of memory. */
 int condition_init(pthread_cond_t *condition);
 
-/* Waits, with `lock` held. False when the deadline has passed; true otherwise, also without a reason:
- * look again at what was waited for. */
+/* Waits; the caller holds `lock`. False once the deadline has passed. True otherwise, even after a
+ * spurious wakeup: check the condition again. */
 bool condition_wait(pthread_cond_t *condition, pthread_mutex_t *lock, struct deadline deadline);
 
 #endif

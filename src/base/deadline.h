@@ -24,7 +24,7 @@ struct deadline deadline_in_ms(int64_t ms);
 /* The earlier of the two. */
 struct deadline deadline_earlier(struct deadline a, struct deadline b);
 
-/* Milliseconds left, 0 when passed, at most INT_MAX: what poll(2) wants. */
+/* Milliseconds left, as poll(2) takes them: 0 once passed, INT_MAX at most. */
 int deadline_left_ms(struct deadline deadline);
 
 bool deadline_passed(struct deadline deadline);

@@ -1,4 +1,4 @@
-/* base/i18n.c - the gettext marks for what programs say to people
+/* base/i18n.c - gettext marks for the texts that programs show to people
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,7 +11,7 @@ void i18n_init(void)
 {
     setlocale(LC_MESSAGES, "");
     bindtextdomain(PACKAGE, LOCALEDIR);
-    /* Else a text would be put into the character set of LC_CTYPE, which is ASCII here. */
+    /* Otherwise gettext would convert to the character set of LC_CTYPE, which is ASCII here. */
     bind_textdomain_codeset(PACKAGE, "UTF-8");
     bind_textdomain_codeset("libc", "UTF-8");
     textdomain(PACKAGE);

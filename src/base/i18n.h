@@ -1,7 +1,7 @@
-/* base/i18n.h - the gettext marks for what programs say to people
+/* base/i18n.h - gettext marks for the texts that programs show to people
  *
  * Texts for the operator (errors, --help, --check) go through _(); SMTP replies and log keys are
- * protocol and stay English. i18n_init() is called once, first thing in main().
+ * protocol and stay English. main() calls i18n_init() once, before anything else.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,9 +13,9 @@
 #define _(text) gettext(text)
 #define N_(text) text
 
-/* Takes the language of messages from the environment and binds the catalogue "postern", in UTF-8.
- * Nothing else of the locale is taken: letters, numbers and their order are those of the protocol,
- * whatever the operator speaks (the upper case of a Turkish i is no I). Call before threads. */
+/* Takes the message language from the environment and binds the catalogue "postern", in UTF-8. It
+ * takes nothing else from the locale: case, numbers and collation must follow the protocol in every
+ * language (in Turkish, the upper case of i is not I). Call before any thread starts. */
 void i18n_init(void);
 
 #endif

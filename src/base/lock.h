@@ -1,7 +1,8 @@
-/* base/lock.h - a mutex that knows who has it
+/* base/lock.h - a mutex that knows which thread holds it
  *
- * So that a function that needs a lock can assert it (LOCK_ASSERT), and nobody takes one twice or
- * drops another's. Where a condition variable waits on it, use a plain mutex.
+ * A function that needs a lock can assert that its thread holds it (LOCK_ASSERT), and no thread can
+ * take one twice or drop another's. Embedded in what it protects, whose owner destroys it. Use a
+ * plain mutex where a condition variable waits on it.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -15,7 +16,7 @@
 
 struct lock {
     pthread_mutex_t mutex;
-    pthread_t holder; /* while it is taken, and written under it only */
+    pthread_t holder; /* valid while `taken`; written only under the mutex */
     bool taken;
 };
 
@@ -38,7 +39,7 @@ static inline void lock_take(struct lock *lock)
     lock->taken = true;
 }
 
-/* For who has it: is it really he? */
+/* Asserts that the calling thread holds the lock. */
 #define LOCK_ASSERT(lock) ASSERT((lock)->taken &&pthread_equal((lock)->holder, pthread_self()))
 
 static inline void lock_drop(struct lock *lock)

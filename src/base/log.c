@@ -18,14 +18,14 @@
 #include "base/buffer.h"
 #include "base/utf8.h"
 
-#define PATIENCE_MS 200 /* for who reads the log; then it is without him */
+#define PATIENCE_MS 200 /* how long one line waits for a slow log reader before lines are dropped */
 
 static atomic_int current_level = LOG_LEVEL_INFO;
 
 enum log_output { LOG_OUTPUT_UNKNOWN, LOG_OUTPUT_FILE, LOG_OUTPUT_SOCKET, LOG_OUTPUT_OTHER };
 static atomic_int current_output = LOG_OUTPUT_UNKNOWN;
 
-/* Lines that went nowhere, as nobody reads the log. */
+/* Lines dropped because nobody reads the log. */
 static struct {
     pthread_mutex_t lock;
     unsigned lost;
@@ -50,7 +50,7 @@ static void log_add_raw(struct log_line *line, const char *bytes, size_t len)
     line->len += len;
 }
 
-/* All of it or nothing: a cut character or escape would be a forged one. */
+/* Adds all of it or nothing: half a character or escape would read as another one. */
 static bool log_add_whole(struct log_line *line, const char *bytes, size_t len)
 {
     if (len > LOG_LINE_MAX - 1 - line->len)
@@ -64,13 +64,13 @@ static bool log_is_printable(unsigned char octet)
     return octet >= 0x20 && octet != 0x7f;
 }
 
-/* C1 controls (U+0080..U+009F) steer terminals as well as C0 ones do. */
+/* C1 controls (U+0080..U+009F) can control a terminal just as C0 ones can. */
 static bool log_is_c1(const char *text, size_t len)
 {
     return len == 2 && (unsigned char)text[0] == 0xc2 && (unsigned char)text[1] < 0xa0;
 }
 
-/* What an octet does to the value that it stands in. */
+/* What an octet requires of the value it appears in. */
 enum { LOG_ESCAPED = 1, LOG_QUOTED = 2 };
 static const unsigned char log_octets[256] = {
     [0x00 ... 0x1f] = LOG_ESCAPED,
@@ -81,7 +81,7 @@ static const unsigned char log_octets[256] = {
     [0x7f ... 0xff] = LOG_ESCAPED,
 };
 
-/* All of them together. */
+/* What the octets of `text` require, combined. */
 static unsigned log_look_at(const char *text, size_t len)
 {
     unsigned found = 0;
@@ -92,7 +92,7 @@ static unsigned log_look_at(const char *text, size_t len)
 
 static void log_add_escaped(struct log_line *line, const char *text, size_t len, bool quoted)
 {
-    char unit[5]; /* a character, or what stands for it */
+    char unit[5]; /* a character, or its escape */
     size_t unit_len;
 
     for (size_t at = 0, step; at < len; at += step) {
@@ -114,7 +114,7 @@ static void log_add_escaped(struct log_line *line, const char *text, size_t len,
     }
 }
 
-/* Looked up once: it is there from the start of the program, or never. */
+/* Looked up once: systemd sets JOURNAL_STREAM before the program starts, or never. */
 static bool log_is_of_journal(void)
 {
     static atomic_int known; /* 0: not yet; 1: it is not; 2: it is */
@@ -218,7 +218,7 @@ static enum log_output log_find_output(void)
     return (enum log_output)output;
 }
 
-/* Room for a line: of a pipe that is ready 4 KiB are free. */
+/* Is there room for a line? A pipe that polls ready has at least 4 KiB free. */
 static bool log_has_room(int wait_ms)
 {
     struct pollfd poll_fd = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -227,7 +227,7 @@ static bool log_has_room(int wait_ms)
 
 static void log_put(const char *text, size_t len)
 {
-    /* A log that cannot be written has nowhere to say so. */
+    /* If the log cannot be written, there is nowhere to report it. */
     if (write(STDERR_FILENO, text, len) < 0)
         return;
 }
@@ -239,8 +239,8 @@ static void log_put_lost(unsigned lost)
     log_put(text, (size_t)len);
 }
 
-/* Whoever should read it may not: a pipe whose other end is stopped, a journal that hangs. One at a
- * time, so that what is ready for one line is not filled by another. */
+/* Writes the line unless the reader is stuck: a pipe whose other end is stopped, a journal that
+ * hangs. Only one thread at a time, so that no other line takes the room that poll(2) reported. */
 static void log_put_if_taken(const char *text, size_t len)
 {
     pthread_mutex_lock(&log_backlog.lock);

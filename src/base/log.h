@@ -6,10 +6,11 @@
  * not printable ASCII or valid UTF-8 become \xNN, so no input can forge a line. Never pass a
  * password, key or AUTH exchange to it.
  *
- * The level is process-wide state (an atomic set by main and by a reload), and so is how many lines
- * were lost: where nobody reads the log a line is waited for a moment, and those behind it not at
- * all, until there is room again ("event=log-lost count=N" then says so). So no log ever holds a
- * worker. All functions are thread-safe and never fail; a line longer than LOG_LINE_MAX is cut.
+ * Two things are process-wide state: the level (an atomic, set by main and by a reload) and the
+ * count of lost lines. If nobody reads the log, one line waits briefly for room and later lines do
+ * not wait at all; they are dropped until there is room again, and "event=log-lost count=N" then
+ * reports them. So the log never blocks a worker for long. All functions are thread-safe and never
+ * fail; a line longer than LOG_LINE_MAX is cut.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -41,14 +42,14 @@ struct log_line {
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
-/* A whole line by printf; what it expands to is escaped like every value. */
+/* Writes a whole line by printf; the result is escaped like every value. */
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Starts a line with `text`, a literal of ours ("event=deliver", "NOQUEUE: reject: ..."). */
 void log_begin(struct log_line *line, enum log_level level, const char *text);
 
-/* Adds " key=value"; the value is put in double quotes when it is empty or has a space, '"' or '='
- * in it ('"' and '\' are then escaped by '\'). NULL is written as "-". */
+/* Adds " key=value". The value gets double quotes if it is empty or contains a space, '"' or '=';
+ * inside them '"' and '\' are escaped by '\'. NULL is written as "-". */
 void log_str(struct log_line *line, const char *key, const char *value);
 void log_strn(struct log_line *line, const char *key, const char *value, size_t len);
 void log_int(struct log_line *line, const char *key, int64_t value);
@@ -56,7 +57,7 @@ void log_int(struct log_line *line, const char *key, int64_t value);
 /* Adds text by printf, escaped, with no space, key or quotes of its own. */
 void log_text(struct log_line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Writes the line out. The struct may then be used for the next. */
+/* Writes the line out. The struct can then be reused for the next. */
 void log_end(struct log_line *line);
 
 #endif

@@ -24,7 +24,7 @@ size_t utf8_character(const char *text, size_t len)
         if ((octets[i] & 0xc0) != 0x80)
             return 0;
     }
-    /* Overlong forms, surrogates and what lies beyond U+10FFFF show in the second octet. */
+    /* The second octet tells overlong forms, surrogates and code points beyond U+10FFFF. */
     if ((first == 0xe0 && octets[1] < 0xa0) || (first == 0xed && octets[1] > 0x9f) ||
         (first == 0xf0 && octets[1] < 0x90) || (first == 0xf4 && octets[1] > 0x8f))
         return 0;

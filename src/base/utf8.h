@@ -1,6 +1,6 @@
 /* base/utf8.h - well-formed UTF-8 (RFC 3629), octet by octet
  *
- * Stateless, thread-safe. Used by the log (to escape what is not) and by the SMTP grammar.
+ * Stateless, thread-safe. Used by the log, to escape everything else, and by the SMTP grammar.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,15 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The length (1..4) of the well-formed character at text[0..len), 0 when there is none. */
+/* The length in octets (1..4) of the well-formed character at text[0..len); 0 if there is none. */
 size_t utf8_character(const char *text, size_t len);
 
 bool utf8_is_valid(const char *text, size_t len);
 
-/* No octet over 127. */
+/* Is every octet below 128? */
 bool utf8_is_ascii(const char *text, size_t len);
 
-/* The character there; *step is its length, 0 when there is none. */
+/* The code point at text[0..len). *step is its length in octets; both are 0 if there is none. */
 uint32_t utf8_decode(const char *text, size_t len, size_t *step);
 
 #endif

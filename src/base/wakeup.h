@@ -1,9 +1,9 @@
-/* base/wakeup.h - how somebody who waits hears that what he waits for is there
+/* base/wakeup.h - tells a waiter that what it waits for is now available
  *
- * Whoever grants something that is not to be had at once (a free slot at a next hop, an answer of
- * the DNS, the end of a punishment) keeps the wakeup of those who wait, and calls it. The one who
- * is woken asks again. It is embedded in what waits, whose owner withdraws the request before he
- * frees it.
+ * A module that grants something not available at once (a free slot at a next hop, a DNS answer,
+ * the end of a penalty) keeps the wakeups of its waiters and calls them. The waiter then asks
+ * again. A wakeup is embedded in the waiting object, whose owner withdraws the request before
+ * freeing it.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,12 +13,12 @@
 #include <stddef.h>
 
 struct wakeup {
-    /* May be called by any thread, also with the locks of the granter held: it takes only locks
-     * under which nothing is granted, and never waits. A call too many does no harm. */
+    /* Any thread may call it, even while it holds the granter's locks: it never blocks and takes
+     * only locks under which nothing is granted. An extra call is harmless. */
     void (*wake)(struct wakeup *wakeup);
 };
 
-/* `wakeup` may be NULL: somebody who looks again by himself. */
+/* `wakeup` may be NULL: that waiter checks again by itself. */
 static inline void wakeup_call(struct wakeup *wakeup)
 {
     if (wakeup != NULL)

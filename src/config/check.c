@@ -1,4 +1,4 @@
-/* config/check.c - what no single row of the option table can say
+/* config/check.c - checks that involve more than one row of the option table
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,7 +11,7 @@
 #include "dns/dnsbl-zone.h"
 #include "net/endpoint.h"
 
-#define WORKERS_SPARE 8 /* for those who have no session with the backend (yet) */
+#define WORKERS_SPARE 8 /* for clients without a backend session (yet) */
 
 static bool check_has_family(const struct host_list *list, int family, size_t from)
 {
@@ -48,8 +48,8 @@ static bool check_has_string(const struct string_list *list, const char *text)
     return false;
 }
 
-/* Of several backends for one domain the last one has it. */
-/* While the backend answers all of its sessions slowly nobody new would be greeted. */
+/* With too few workers, a backend that answers all its sessions slowly would keep new clients from
+ * being greeted. */
 static void check_warn_of_few_workers(struct load *load)
 {
     const struct config_in *in = &load->config->in;
@@ -66,6 +66,7 @@ static void check_warn_of_few_workers(struct load *load)
             (long long)in->workers, (long long)sessions, (long long)(sessions + WORKERS_SPARE));
 }
 
+/* If several backends claim a domain, the last one gets it. */
 static void check_warn_of_shared_domain(struct load *load, size_t backend, size_t domain)
 {
     const struct config_in *in = &load->config->in;
@@ -82,7 +83,7 @@ static void check_warn_of_shared_domain(struct load *load, size_t backend, size_
     snprintf(place, sizeof place, "in.backends.[%zu].domains.[%zu]", backend, domain);
     config_setting_t *setting = config_lookup(&load->file, place);
     if (setting == NULL) {
-        *strrchr(place, '.') = '\0'; /* a single one, without a list */
+        *strrchr(place, '.') = '\0'; /* a single value instead of a list */
         setting = config_lookup(&load->file, place);
     }
     load_warn(load, setting, option, _("%s is another backend's, too; its mail goes to this one"),
@@ -99,7 +100,8 @@ static void check_warn_of_shared_domains(struct load *load)
     }
 }
 
-/* A group of TLS settings: "tls" or "out.listen_tls". `name` NULL: clients may take it for any name. */
+/* Checks a group of TLS settings: "tls" or "out.listen_tls". `name` is the name that clients use; NULL:
+ * any. */
 static void check_tls(struct load *load, const char *group, const struct config_tls *tls,
                       const char *name)
 {
@@ -151,7 +153,7 @@ static void check_backends(struct load *load)
     }
 }
 
-/* A certificate is for a name; few are for an address. */
+/* Certificates are for names; few are for an address. */
 static bool check_lacks_name(const struct config_out *out, const struct config_route *route)
 {
     struct endpoint endpoint;
@@ -174,7 +176,7 @@ static void check_route(struct load *load, const struct config_route *route, con
         load_complain(load, NULL, option, _("tls = \"verify\" at an IP address needs tls_name"));
     if (route->tls == CONFIG_OUT_TLS_DANE && !load->config->dns.validate)
         load_complain(load, NULL, option, _("tls = \"dane\" needs dns.validate"));
-    /* Else it would be said to whatever host the DNS names. */
+    /* Otherwise the password would go to whatever host the DNS names. */
     if (route->user[0] != '\0' && route->next_hops.count == 0)
         load_complain(load, NULL, option, _("a log-in (user) needs next_hop"));
     if (route->user[0] != '\0' && route->tls != CONFIG_OUT_TLS_VERIFY)
@@ -210,8 +212,8 @@ static void check_out_listeners(struct load *load)
     }
 }
 
-/* 10.0.0.0/8 and fc00::/7 are the largest networks that anybody has to himself; a larger one is the
- * internet. `format` says what that would mean, and has the network in it. */
+/* 10.0.0.0/8 and fc00::/7 are the largest private networks; anything wider includes the internet.
+ * `format` says what that would mean and contains a "%s" for the network. */
 __attribute__((format(printf, 4, 0))) static void check_width(struct load *load, const char *option,
                                                               const struct cidr_set *networks,
                                                               const char *format)
@@ -225,7 +227,7 @@ __attribute__((format(printf, 4, 0))) static void check_width(struct load *load,
     }
 }
 
-/* Who is believed about whom he speaks for. */
+/* Checks which hosts are believed about the clients they speak for. */
 static void check_trust(struct load *load)
 {
     const struct config_in *in = &load->config->in;
@@ -317,7 +319,7 @@ static void check_advise_on_in(struct load *load)
                       "greylisting judge it instead"));
 }
 
-/* The mail server behind relay-in is who sends by relay-out. */
+/* The mail server behind relay-in is the one that sends through relay-out. */
 static void check_advise_on_allow(struct load *load)
 {
     const struct config *config = load->config;
@@ -335,7 +337,7 @@ static void check_advise_on_allow(struct load *load)
     }
 }
 
-/* A listener that the internet can reach. */
+/* Looks for listeners that the internet can reach. */
 static void check_advise_on_out(struct load *load)
 {
     const struct listen_list *listen = &load->config->out.listen;
@@ -352,7 +354,7 @@ static void check_advise_on_out(struct load *load)
     }
 }
 
-/* Whoever reaches it sees who writes to whom. */
+/* Anybody who can reach the exporter sees who writes to whom. */
 static void check_exporter(struct load *load)
 {
     const struct host_list *listen = &load->config->exporter.listen;
@@ -370,7 +372,6 @@ static void check_exporter(struct load *load)
     }
 }
 
-/* What no single row can say. */
 void check_settings(struct load *load)
 {
     const struct config *config = load->config;

@@ -1,4 +1,4 @@
-/* config/config.c - loading and checking relay.conf
+/* config/config.c - loads and checks relay.conf
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,17 +22,18 @@
 
 const char config_default_file[] = SYSCONFDIR "/postern/relay.conf";
 
-/* A snapshot with the counter that its users do not see. */
+/* A snapshot with its reference counter, which its users do not see. */
 struct counted_config {
     struct config config;
     atomic_uint references;
 };
 
-/* The rows being loaded: what they fill, where they stand, and what their paths are preceded by. */
+/* The rows being loaded, the struct that they fill, their group in the file, and the prefix of their
+ * paths. */
 struct rows {
     const struct option_rows *table;
     void *base;
-    config_setting_t *group; /* NULL: it is not in the file */
+    config_setting_t *group; /* NULL: not in the file */
     const char *prefix;
 };
 
@@ -76,7 +77,7 @@ static bool config_takes_number(const struct option *option)
            option->type == OPTION_SIZE || option->type == OPTION_DURATIONS;
 }
 
-/* The value as option_set() wants it: text. NULL when the type does not fit. */
+/* The value as text, for option_set(). NULL if the type does not fit. */
 static const char *config_scalar_text(const config_setting_t *setting, const struct option *option,
                                       char *out, size_t size)
 {
@@ -98,8 +99,8 @@ static const char *config_scalar_text(const config_setting_t *setting, const str
     }
 }
 
-/* `prefix` is what the names of `table` start with there, `before` what stands before them in the
- * file. */
+/* Complains about names in `group` that `table` does not have. `prefix` is the start of the names in
+ * `table`; `before` comes before them in messages. */
 static void config_check_names(struct load *load, config_setting_t *group,
                                const struct option_rows *table, const char *prefix,
                                const char *before)
@@ -133,7 +134,7 @@ static void config_check_names(struct load *load, config_setting_t *group,
     }
 }
 
-/* ".com" takes mail for more domains than anybody has. */
+/* ".com" would accept mail for far more domains than anybody has. */
 static void config_warn_of_domain(struct load *load, const struct option *option, const char *text,
                                   const char *file, unsigned line, const char *path)
 {
@@ -162,7 +163,8 @@ static void config_load_value(struct load *load, const struct rows *rows,
                               config_full_path(rows, option, path));
 }
 
-/* A value a line, comments from '#': Haraka's host_list and ACL files as they are. */
+/* Reads one value per line, with comments from '#' on. Haraka's host_list and ACL files work as they
+ * are. */
 static void config_read_lines(struct load *load, const struct rows *rows, FILE *file,
                               const char *name, const struct option *option)
 {
@@ -211,7 +213,7 @@ static void config_load_file_of_lines(struct load *load, const struct rows *rows
 
 static void config_load_rows(struct load *load, const struct rows *rows);
 
-/* Checks that follow may look at every text. */
+/* Makes a missing text "", so that later checks can read every text. */
 static void config_fill_text(const struct option *option, void *place)
 {
     if (option->type <= OPTION_FOLDER && *(char **)place == NULL)
@@ -224,14 +226,14 @@ static void config_fill_texts(const struct option_rows *rows, void *base)
         config_fill_text(&rows->rows[i], option_place(&rows->rows[i], base));
 }
 
-/* A group of names that are checked here, because they are only known by the row. */
+/* Loads a group. Its names are checked here, because only the row knows them. */
 static void config_load_group(struct load *load, const struct rows *rows, config_setting_t *setting,
                               const struct option *option, void *place, const char *suffix)
 {
     char path[OPTION_PATH_MAX], prefix[OPTION_PATH_MAX + 16];
 
     if (!config_setting_is_group(setting)) {
-        /* The look at its names may have said it already. */
+        /* config_check_names() may have reported it already. */
         if (!load_is_wrong(load, config_full_path(rows, option, path)))
             config_complain_type(load, rows, setting, option);
         config_fill_texts(option_rows(option), place);
@@ -283,7 +285,6 @@ static void config_load_list(struct load *load, const struct rows *rows, config_
     }
 }
 
-/* Of which half an option is; 0: of neither. */
 unsigned config_part_of(const char *path)
 {
     return strncmp(path, "in.", 3) == 0    ? CONFIG_PART_IN
@@ -320,7 +321,7 @@ static void config_load_default(struct load *load, const struct rows *rows,
     }
 }
 
-/* A number under the option's former name. */
+/* Takes a number given under the option's former name. */
 static void config_load_former(struct load *load, const struct rows *rows,
                                const config_setting_t *setting, const struct option_former *former,
                                const struct option *option)
@@ -343,7 +344,7 @@ static void config_load_former(struct load *load, const struct rows *rows,
               strrchr(former->now, '.') + 1, text);
 }
 
-/* The setting under its former name, if that alone is in the file. */
+/* Finds the setting under its former name, if the file does not set the new one. */
 static config_setting_t *config_find_former(struct load *load, const struct rows *rows,
                                             const struct option_former *former, bool is_set)
 {
@@ -392,7 +393,7 @@ static void config_load_rows(struct load *load, const struct rows *rows)
     }
 }
 
-/* Those asked for, and those that are there. */
+/* The parts asked for, plus those in the file. */
 static unsigned config_find_parts(struct load *load, unsigned parts)
 {
     if (config_lookup(&load->file, "in") != NULL)
@@ -402,7 +403,7 @@ static unsigned config_find_parts(struct load *load, unsigned parts)
     return parts != 0 ? parts : CONFIG_PART_IN;
 }
 
-/* Editors of documents make them, and all of them begin with these octets in UTF-8. */
+/* Word processors insert typographic quotation marks. In UTF-8 all of them begin with these octets. */
 static bool config_has_typographic_marks(const char *name, unsigned number)
 {
     FILE *file = fopen(name, "re");
@@ -455,7 +456,8 @@ static char *config_folder_of(const char *file)
     return slash != NULL && slash != file ? strndup(file, (size_t)(slash - file)) : strdup("/");
 }
 
-/* Symbolic links stay: what stands beside the link is meant, not beside what it points to. */
+/* Does not resolve symbolic links: relative paths mean files next to the link, not next to its
+ * target. */
 static char *config_absolute_name(const char *file)
 {
     char *folder = file[0] != '/' ? getcwd(NULL, 0) : NULL;
@@ -476,7 +478,7 @@ static void config_free_texts(struct string_list *list)
     free(list->items);
 }
 
-/* "FILE:LINE" of a setting; NULL when it is not there. The caller frees it. */
+/* "FILE:LINE" of a setting, which the caller frees; NULL if it is not in the file. */
 static char *config_place_of(const struct load *load, const char *path)
 {
     const config_setting_t *setting = config_lookup(&load->file, path);
@@ -544,7 +546,7 @@ void config_unref(struct config *config)
     free(counted);
 }
 
-/* Its password would go nowhere, and if it went, then to the wrong host. */
+/* Without force_routing such a route's next_hop is ignored, so its password is never used. */
 static bool config_warn_of_log_ins(const struct config *config, config_report *report,
                                    void *context)
 {
@@ -565,7 +567,7 @@ static bool config_warn_of_log_ins(const struct config *config, config_report *r
     return good;
 }
 
-/* Most mail would wait for days and come back. */
+/* Most mail would wait for days and then bounce. */
 static void config_warn_of_verify(const struct config *config, config_report *report, void *context)
 {
     const struct config_out *out = &config->out;

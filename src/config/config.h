@@ -1,10 +1,10 @@
 /* config/config.h - relay.conf as a checked, immutable snapshot
  *
- * config_load() reads the file with libconfig, checks every setting against the one option table
- * (config/options.c) and either returns a complete snapshot or reports every error it found, each
- * with file, line, option, what was found and what was expected. Nothing is half applied. Relative
- * paths in the file are made absolute from the file's folder here. A snapshot is read-only after
- * loading, counted by references, and thread-safe.
+ * config_load() reads the file with libconfig and checks every setting against the one option table
+ * (config/options.c). It returns a complete snapshot, or reports every error with file, line, option,
+ * what was found and what was expected. Nothing is half applied. Relative paths in the file become
+ * absolute, starting from the file's folder. A snapshot owns all it points to. It is read-only after
+ * loading, reference-counted and thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -26,9 +26,9 @@
 
 #define CONFIG_HOSTS_MAX 8
 #define CONFIG_DNSBL_ZONES_MAX 32
-#define CONFIG_SPARES_MAX 100   /* of one backend */
-#define CONFIG_NEXT_HOPS_MAX 64 /* of one message */
-#define CONFIG_DURATIONS_MAX 32 /* of one list */
+#define CONFIG_SPARES_MAX 100   /* per backend */
+#define CONFIG_NEXT_HOPS_MAX 64 /* per message */
+#define CONFIG_DURATIONS_MAX 32 /* per list */
 
 enum config_identity {
     CONFIG_IDENTITY_UNSET,
@@ -53,7 +53,7 @@ struct string_list {
     size_t count;
 };
 
-/* A list of groups: `count` structs one behind the other. Owned by the snapshot. */
+/* A list of groups: an array of `count` structs. Owned by the snapshot. */
 struct config_list {
     void *items;
     size_t count;
@@ -83,14 +83,14 @@ struct config_tls {
     char *dh_params;         /* "" = none */
 };
 
-/* out.listen_tls: as the group tls. */
+/* out.listen_tls: the same options as the group tls. */
 struct config_listen_tls {
     bool given; /* first: see OPTION_GROUP */
     struct config_tls tls;
 };
 
 struct config_dns {
-    struct host_list servers; /* none: those of resolv.conf */
+    struct host_list servers; /* empty: those in resolv.conf */
     bool recurse;
     bool validate;
     char *trust_anchor_file; /* "" = the distribution's */
@@ -98,20 +98,20 @@ struct config_dns {
 
 struct config_backend {
     bool given;                 /* the group is in the file (first: see OPTION_GROUP) */
-    struct string_list domains; /* of in.backends: what goes there; lower case */
+    struct string_list domains; /* in.backends only: whose mail goes there; lower case */
     struct host_list hosts;     /* tried in order */
-    int identity;               /* enum config_identity; must be said */
+    int identity;               /* enum config_identity; must be set */
     int tls;                    /* enum config_backend_tls */
-    char *tls_name;             /* what its certificate must say; "" = the host's address */
+    char *tls_name;             /* the name its certificate must have; "" = the host's address */
     char *ca_file;              /* "" = the system's */
-    char *cert, *key;           /* to show to it; "" = none */
-    struct host_list source;    /* our addresses towards it, one of a family at most */
+    char *cert, *key;           /* our client certificate; "" = none */
+    struct host_list source;    /* our local addresses, at most one per family */
     int64_t spares;             /* connections kept warm */
     int64_t max_sessions;
     int64_t connect_timeout_ms;
-    int64_t command_timeout_ms; /* greeting, XCLIENT, EHLO, MAIL, RCPT, DATA: each */
+    int64_t command_timeout_ms; /* for each of greeting, XCLIENT, EHLO, MAIL, RCPT, DATA */
     int64_t reply_timeout_ms;   /* after the end of data */
-    int64_t retry_after_ms;     /* a host that failed is not tried again for so long */
+    int64_t retry_after_ms;     /* how long a host that failed is not tried again */
 };
 
 struct config_limits {
@@ -120,7 +120,7 @@ struct config_limits {
     int64_t connections_per_network;
     int64_t rate_per_client; /* new connections a minute; 0 = no limit */
     int64_t rate_per_network;
-    int64_t queue;        /* connections with work waiting for a worker */
+    int64_t queue;        /* connections waiting for a worker */
     int64_t message_size; /* octets */
     int64_t recipients;
     int64_t errors;
@@ -146,15 +146,15 @@ struct config_timeouts { /* all in milliseconds */
     int64_t line;
     int64_t handshake;
     int64_t data;
-    int64_t data_grace; /* for all mail data, beside what its octets give */
+    int64_t data_grace; /* for all mail data, on top of the time its octets earn */
     int64_t message;
     int64_t session;
     int64_t park_after;
-    int64_t drain; /* at shutdown: open transactions may take so long */
+    int64_t drain; /* for open transactions at shutdown */
 };
 
 struct config_clients {
-    struct cidr_set *allow; /* of `allow` and `allow_file` together */
+    struct cidr_set *allow; /* `allow` and `allow_file` together */
     struct cidr_set *deny;
     int over_limit; /* enum config_over_limit */
 };
@@ -169,17 +169,17 @@ struct config_dnsbl {
 
 struct config_in {
     struct listen_list listen;
-    struct string_list domains; /* of `domains` and `domains_file` together; lower case */
+    struct string_list domains; /* `domains` and `domains_file` together; lower case */
     struct config_backend backend;
-    struct config_list backends;      /* struct config_backend: those of single domains */
-    struct config_backend submission; /* where authenticated clients' mail goes */
+    struct config_list backends;      /* struct config_backend: for certain domains */
+    struct config_backend submission; /* for mail from authenticated clients */
     struct cidr_set *private_clients;
     struct cidr_set *xclient_hosts; /* who may send XCLIENT */
     struct cidr_set *proxy_hosts;   /* who may send a PROXY header */
     struct cidr_set *no_tls_hosts;
     bool reverse_dns;
     int bare_newlines; /* enum config_newlines */
-    char *state;       /* "" = nothing is remembered over a restart */
+    char *state;       /* "" = nothing survives a restart */
     bool missed;       /* keep the ledger of missed mail ... */
     bool missed_sender; /* ... with whole senders */
     int64_t workers;
@@ -196,7 +196,7 @@ enum config_family {
     CONFIG_FAMILY_IPV4,
     CONFIG_FAMILY_ONLY_IPV6,
     CONFIG_FAMILY_ONLY_IPV4,
-    CONFIG_FAMILY_DEFAULT, /* of a route: as out.family */
+    CONFIG_FAMILY_DEFAULT, /* routes only: as out.family */
 };
 
 /* What happens to mail for some domains. */
@@ -207,22 +207,22 @@ enum config_out_tls {
     CONFIG_OUT_TLS_MAY,
     CONFIG_OUT_TLS_ENCRYPT,
     CONFIG_OUT_TLS_VERIFY,
-    CONFIG_OUT_TLS_DANE, /* of a route: nothing else will do */
+    CONFIG_OUT_TLS_DANE, /* routes only: accept nothing but DANE */
 };
 enum config_mta_sts { CONFIG_MTA_STS_ENFORCE, CONFIG_MTA_STS_LOG, CONFIG_MTA_STS_OFF };
 struct config_route {
-    bool given;                   /* of out.default_route (first: see OPTION_GROUP) */
+    bool given;                   /* for out.default_route (first: see OPTION_GROUP) */
     struct string_list domains;   /* lower case */
     int action;                   /* enum config_action */
     struct string_list next_hops; /* for endpoint_parse() */
     int tls;                      /* enum config_out_tls */
     char *tls_name;               /* "" = the next hop's */
-    char *ca_file;                /* "" = that of out.tls */
-    char *user;                   /* "" = no log-in */
+    char *ca_file;                /* "" = as out.tls */
+    char *user;                   /* "" = no login */
     char *password_file;
     int family;          /* enum config_family */
-    int64_t connections; /* to a destination at one time; 0 = limits.sessions_per_destination */
-    int64_t rate;        /* messages to a destination a minute; 0 = no limit */
+    int64_t connections; /* at once per destination; 0 = limits.sessions_per_destination */
+    int64_t rate;        /* messages a minute per destination; 0 = no limit */
 };
 
 enum config_delivery { CONFIG_DELIVERY_LIVE, CONFIG_DELIVERY_SPOOL };
@@ -261,7 +261,7 @@ struct config_out_timeouts {                                   /* all in millise
 struct config_out {
     struct listen_list listen;
     struct config_listen_tls listen_tls;
-    struct cidr_set *allow; /* of `allow` and `allow_file` together */
+    struct cidr_set *allow; /* `allow` and `allow_file` together */
     char *users_file;       /* "" = none */
     bool open_relay;
     struct cidr_set *no_tls_hosts;
@@ -284,7 +284,7 @@ struct config_out {
     int64_t live_deadline_ms;
     char *spool; /* "" = nothing is stored */
     int64_t spool_reserve;
-    char *state; /* "" = nothing is remembered over a restart */
+    char *state; /* "" = nothing survives a restart */
     int64_t deliveries; /* threads */
     struct duration_list retry;
     int64_t lifetime_ms;
@@ -298,53 +298,54 @@ struct config_out {
 
 struct config_exporter {
     struct host_list listen;
-    bool open;   /* it may be reached from anywhere */
+    bool open;   /* may be reached from anywhere */
     char *state; /* "" = none */
 };
 
-/* The two halves of a configuration. */
+/* The halves of a configuration, one for each daemon. */
 enum { CONFIG_PART_IN = 1 << 0, CONFIG_PART_OUT = 1 << 1 };
 
 struct config {
-    char *file; /* absolute path it was read from */
+    char *file; /* absolute path of the file that was read */
     char *hostname;
-    char *user;  /* to become after binding, when started as root */
+    char *user;  /* to switch to after binding, if started as root */
     char *group; /* "" = the user's own */
     struct config_tls tls;
     struct config_dns dns;
-    unsigned parts; /* CONFIG_PART_...: those in the file, and those asked for */
+    unsigned parts; /* CONFIG_PART_...: those in the file and those asked for */
     struct config_in in;
     struct config_out out;
     struct config_exporter exporter;
     char *control; /* folder of the control sockets; "" = none */
     int log_level; /* enum log_level */
-    struct string_list warnings; /* of loading: what is valid and hardly meant, with its place */
+    struct string_list warnings; /* from loading: valid settings that are hardly intended */
     struct string_list advice;   /* for config_advise() */
-    char *certificates_place;    /* "FILE:LINE" of tls.certificates; NULL: it is not in the file */
+    char *certificates_place;    /* "FILE:LINE" of tls.certificates; NULL: not in the file */
 };
 
-/* Gets each error as one line of text, already with "FILE:LINE: option: ...". */
+/* Receives each error as one line of text, starting with "FILE:LINE: option: ...". */
 typedef void config_report(void *context, const char *text);
 
 /* The default configuration file, $sysconfdir/postern/relay.conf. */
 extern const char config_default_file[];
 
-/* Loads and checks. What is wrong with the half of the other daemon, where `parts` is one's own, is
- * only warned of. NULL when anything was wrong; `report` has then been called at least once. What
- * must be set of `in` and `out` is demanded only where that group is in the file or one of `parts`
- * (CONFIG_PART_...); a file with neither is taken for relay-in's. */
+/* Loads and checks `file`. `parts` (CONFIG_PART_...) names the daemon that asks; errors in the other
+ * daemon's half are then only warnings. Returns the caller's reference, or NULL if anything was
+ * wrong; `report` has then been called at least once. Mandatory options of `in` and `out` are
+ * required only if that group is in the file or in `parts`. A file with neither group is taken to be
+ * relay-in's. */
 struct config *config_load_for(const char *file, unsigned parts, config_report *report,
                                void *context);
-/* The same for whatever is in the file. */
+/* The same for everything in the file. */
 struct config *config_load(const char *file, config_report *report, void *context);
 
-/* Reports what is valid, but dangerous or without effect. False: a check refuses it. A daemon goes on
- * with it, so that nobody's mail stops by an upgrade. */
+/* Reports settings that are valid but dangerous or without effect. If it returns false, --check fails;
+ * a daemon still runs, so that an upgrade stops nobody's mail. */
 bool config_warn(const struct config *config, config_report *report, void *context);
 
-/* Reports what is valid and safe, but probably not what is wanted; for a person who asks. */
+/* Reports settings that are valid and safe but probably not intended. For a person who asks. */
 void config_advise(const struct config *config, config_report *report, void *context);
-/* Reports the paths of the options that differ and that a reload cannot change, for the daemons of
+/* Reports the paths of options that differ and that take effect only after a restart of the daemons in
  * `parts` (CONFIG_PART_...). */
 void config_report_restarts(const struct config *before, const struct config *after, unsigned parts,
                             config_report *report, void *context);
@@ -352,21 +353,21 @@ void config_report_restarts(const struct config *before, const struct config *af
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
 
-/* Every option with its value in force, in the file's own syntax (--print-config). */
+/* Prints every option with its value in force, in the file's own syntax (--print-config). */
 void config_print(const struct config *config, FILE *out);
 
-/* The options whose value is not the default, a line "option = value" each. */
+/* Prints the options whose value is not the default, one line "option = value" each. */
 void config_print_changed(const struct config *config, FILE *out);
 
-/* Every option with type, range, default and help, as mdoc(7) list items for relay.conf(5). */
+/* Prints every option with type, range, default and help, as mdoc(7) list items for relay.conf(5). */
 void config_print_manual(FILE *out);
 
-/* What the daemon of that part (CONFIG_PART_...) shows to its clients. */
+/* The TLS settings that the daemon of that part (CONFIG_PART_...) uses for its clients. */
 const struct config_tls *config_tls_of(const struct config *config, unsigned part);
-/* The same for tls_server_new(); borrows from it. */
+/* Fills `out` from `tls` for tls_server_new(). `out` borrows from the snapshot. */
 void config_tls_server(const struct config_tls *tls, struct tls_server_config *out);
 
-/* The same of its DNS part for resolver_new(). */
+/* Fills `out` from the DNS settings for resolver_new(). `out` borrows from the snapshot. */
 void config_resolver(const struct config *config, struct resolver_config *out);
 
 #endif

@@ -1,9 +1,7 @@
-/* config/load.h - what is under way while one configuration file is loaded
+/* config/load.h - the state while one configuration file is loaded
  *
- * Between config.c (values), check.c (how they fit together) and source.c (the text itself, and how
- * complaints are put).
- *
- * Internal to config/config.
+ * Shared by config.c (values), check.c (how values fit together) and source.c (the text itself, and
+ * the form of error messages). Internal to config/config. One thread.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,49 +15,50 @@
 struct load {
     struct config *config;
     config_t file;
-    const char *name; /* of the file, as the operator gave it */
+    const char *name; /* the file's, as the operator gave it */
     char *folder;
     config_report *report;
     void *context;
-    unsigned daemon;     /* who loads it (CONFIG_PART_...); 0: all of it shall be right */
-    unsigned errors;     /* for that one */
-    unsigned overlooked; /* in what it has no use for: warnings */
-    struct string_list wrong; /* the options that have had their error */
+    unsigned daemon;     /* which daemon loads it (CONFIG_PART_...); 0: everything must be right */
+    unsigned errors;     /* in what that daemon needs */
+    unsigned overlooked; /* errors elsewhere, reported as warnings */
+    struct string_list wrong; /* the options with a reported error */
 };
 
-/* Of which half (CONFIG_PART_...) the option of this path is; 0: of neither. */
+/* The half (CONFIG_PART_...) that the option of this path belongs to; 0: neither. */
 unsigned config_part_of(const char *path);
 
-/* Reports and counts an error; or, where it is in what only the other daemon needs, keeps it as a
- * warning, so that one direction of the mail does not stop for the other. `file` NULL: the main one; line 0: no line is known; `setting` NULL:
- * it is not in the file. */
+/* Report and count an error. An error in something that only the other daemon needs is kept as a
+ * warning, so that a fault in one direction does not stop the other. A NULL `file` means the main
+ * one; line 0, that no line is known; a NULL `setting`, that it is not in the file. */
 void load_complain_at(struct load *load, const char *file, unsigned line, const char *option,
                       const char *reason);
 void load_complain(struct load *load, const config_setting_t *setting, const char *option,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-/* The same for what is valid and hardly meant: kept for config_warn(). */
+/* The same for settings that are valid but hardly intended: kept for config_warn(). */
 void load_warn_at(struct load *load, const char *file, unsigned line, const char *option,
                   const char *reason);
 void load_warn(struct load *load, const config_setting_t *setting, const char *option,
                const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-/* The same for what is valid, safe and probably not what is wanted: kept for config_advise(). */
+/* The same for settings that are valid and safe but probably not intended: kept for config_advise(). */
 void load_advise(struct load *load, const config_setting_t *setting, const char *option,
                  const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-/* Has this option, or one of this group, had its error? Then nothing is said of how it fits others. */
+/* Has an error been reported for this option, or for one in this group? Then its relation to other
+ * options is not checked. */
 bool load_is_wrong(const struct load *load, const char *option);
 
-/* What libconfig 1.5 does not say, or ends the process for, in the file and those it includes. 0,
- * or -1 when reading on makes no sense. */
+/* Checks the file and those it includes for faults that libconfig 1.5 does not report, or for which it
+ * ends the process. Returns 0, or -1 if there is no point in reading further. */
 int source_check(struct load *load, const char *file);
 
-/* What editors of other systems leave in a text file: why the line (with its end) will not be read
- * as it was meant, or NULL. */
+/* Looks for what editors on other systems leave in a text file. Says why the line (with its end) would
+ * not be read as intended, or returns NULL. */
 const char *source_line_problem(const char *text, size_t len);
 
-/* What is wrong between settings that are right alone. */
+/* Checks how settings that are valid by themselves fit together. */
 void check_settings(struct load *load);
 
 #endif

@@ -1,4 +1,4 @@
-/* config/lookup.c - finding rows of the option table, and what kind they are
+/* config/lookup.c - finds rows of the option table and tells their kind
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define NEAR_ENOUGH 3 /* edits between an unknown name and the one it is likened to */
+#define NEAR_ENOUGH 3 /* most edits between an unknown name and the one suggested */
 
 bool option_is_list(const struct option *option)
 {
@@ -19,7 +19,7 @@ bool option_is_file_of_lines(const struct option *option)
     return option->type == OPTION_DOMAINS_FILE || option->type == OPTION_NETWORKS_FILE;
 }
 
-/* Lists without a default may not; in.domains may: it is judged together with its file. */
+/* A list without a default may not be empty. in.domains may: it is checked together with its file. */
 bool option_may_be_empty(const struct option *option)
 {
     return option->type != OPTION_LISTEN && option->type != OPTION_DURATIONS &&
@@ -64,7 +64,7 @@ static size_t lookup_smallest(size_t a, size_t b, size_t c)
     return ab < c ? ab : c;
 }
 
-/* Levenshtein's distance. */
+/* The Levenshtein distance. */
 static size_t lookup_distance(const char *a, const char *b)
 {
     size_t row[OPTION_PATH_MAX], b_len = strlen(b);
@@ -85,7 +85,7 @@ static size_t lookup_distance(const char *a, const char *b)
     return row[b_len];
 }
 
-/* The best so far, over all rows below `prefix`. */
+/* Updates the best match with all rows below `prefix`. */
 static void lookup_seek_nearest(const struct option_rows *rows, const char *prefix,
                                 const char *path, size_t *best, char out[OPTION_PATH_MAX])
 {

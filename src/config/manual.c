@@ -1,4 +1,4 @@
-/* config/manual.c - the options as mdoc(7), for relay.conf(5)
+/* config/manual.c - prints the options as mdoc(7), for relay.conf(5)
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -9,8 +9,7 @@
 
 #include "config/load.h"
 
-/* The manual's parts, in its order. An option stands where the longest of its path's beginnings
- * does. */
+/* The parts of the manual, in order. An option goes to the part with the longest prefix of its path. */
 static const struct manual_part {
     const char *title;
     const char *beginnings[12];
@@ -48,7 +47,7 @@ static bool manual_is_row_of(const struct option *row, const struct option *grou
     return row >= rows->rows && row < rows->rows + rows->count;
 }
 
-/* The first group that has this row, so that shared ones are explained once. */
+/* The first group that has this row, so that shared rows are explained only once. */
 static const struct option *manual_first_with_row(const struct option *row)
 {
     for (size_t i = 0; i < options.count; i++) {
@@ -58,7 +57,7 @@ static const struct option *manual_first_with_row(const struct option *row)
     return NULL;
 }
 
-/* Each sentence begins a line, as mdoc(7) wants it. */
+/* Starts each sentence on a new line, as mdoc(7) requires. */
 static void manual_sentences(const char *text, FILE *out)
 {
     for (const char *end; (end = strstr(text, ". ")) != NULL; text = end + 2)
@@ -103,7 +102,7 @@ static void manual_describe_group(const struct option *group, FILE *out)
     }
 }
 
-/* Octets of the longest beginning of `path` that the part has; -1: it has none. */
+/* The length of the part's longest prefix of `path`; -1: none. */
 static int manual_match(const struct manual_part *part, const char *path)
 {
     int best = -1;

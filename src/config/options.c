@@ -24,11 +24,11 @@ static const char *const delivery_names[] = {"live", "spool", NULL};
 static const char *const family_names[] = {"ipv6", "ipv4", "ipv6-only", "ipv4-only", NULL};
 static const char *const route_family_names[] = {"ipv6",      "ipv4",    "ipv6-only",
                                                  "ipv4-only", "default", NULL};
-/* In syslog's order, as enum log_level counts. */
+/* In syslog's order, like enum log_level. */
 static const char *const level_names[] = {"",       "",     "",      "error", "warning",
                                           "notice", "info", "debug", NULL};
 
-/* Shared by all that are backends. The first row is for in.backends only. */
+/* Shared by all backends. The first row is for in.backends only. */
 static const struct option backend_rows[] = {
     {"domains", OPTION_DOMAINS, offsetof(struct config_backend, domains), NULL, 0, 0, NULL,
      N_("The domains whose mail goes to this backend. A leading dot means all subdomains. They "
@@ -84,7 +84,7 @@ static const struct option_rows backend_group = {backend_rows + 1,
                                                  sizeof backend_rows / sizeof *backend_rows - 1,
                                                  sizeof(struct config_backend)};
 
-/* Where mail goes: of out.routes, and but for the first two of out.default_route. */
+/* Where mail goes: for out.routes, and without the first two rows for out.default_route. */
 static const struct option route_rows[] = {
     {"domain", OPTION_PATTERNS, offsetof(struct config_route, domains), NULL, 0, 0, NULL,
      N_("The recipient domains that this route is for. A name matches just that domain, a name "
@@ -136,8 +136,8 @@ static const struct option certificate_rows[] = {
 static const struct option_rows certificate_group = {
     certificate_rows, sizeof certificate_rows / sizeof *certificate_rows, sizeof(struct tls_pair)};
 
-/* What a server shows to its clients: for both daemons, and for relay-out alone. */
-/* clang-format off: a table stays a table */
+/* TLS settings towards clients: once for both daemons, once for relay-out alone. */
+/* clang-format off: keep the table's layout */
 #define TLS_ROWS(prefix, type, member)                                                             \
     {prefix "certificates",                                                                        \
      OPTION_GROUPS,                                                                                \
@@ -651,7 +651,7 @@ const struct option_former *option_former_find(const char *path)
     return NULL;
 }
 
-/* What a reload cannot change, and for which daemons. */
+/* The options that a reload cannot change, and the daemons that this holds for. */
 static const struct {
     const char *path;
     unsigned parts;

@@ -1,4 +1,4 @@
-/* config/print.c - options as text: --print-config, what is changed, what needs a restart
+/* config/print.c - prints options as text: all, those changed, those that need a restart
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -60,7 +60,8 @@ static void print_durations(const struct duration_list *list, FILE *out)
                 value_format_duration(list->items[i], text, sizeof text));
 }
 
-/* Files of lines stand in the list that they add to; a group that is not there is left out. */
+/* Skips files of values, which are printed with the list that they add to, and groups that are not
+ * given. */
 static bool print_is_printed(const struct option *option, const void *base)
 {
     return !option_is_file_of_lines(option) &&
@@ -131,7 +132,7 @@ void option_print(const struct option *option, const void *base, FILE *out)
         fprintf(out, "%lld", (long long)*(const int64_t *)place);
         break;
     case OPTION_SIZE:
-        /* libconfig keeps numbers over 31 bits only with this ending. */
+        /* libconfig keeps numbers over 31 bits only with this suffix. */
         fprintf(out, "%lldL", (long long)*(const int64_t *)place);
         break;
     case OPTION_DURATION:
@@ -153,7 +154,7 @@ void option_print(const struct option *option, const void *base, FILE *out)
     }
 }
 
-/* Octets of the group that both paths begin with, its last dot included. */
+/* The length of the group that both paths begin with, including its last dot. */
 static size_t print_shared_group(const char *a, const char *b)
 {
     size_t shared = 0;
@@ -214,7 +215,7 @@ static char *print_value(const struct option *option, const void *base)
     return text;
 }
 
-/* The value that the option has where the file does not name it; NULL: there is none. */
+/* The option's value if the file does not set it; NULL: none. */
 static char *print_default(const struct option *option, const char *folder)
 {
     struct config *scratch = calloc(1, sizeof *scratch);

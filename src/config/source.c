@@ -1,4 +1,4 @@
-/* config/source.c - the text of a configuration file: what libconfig does not say, and complaints
+/* config/source.c - checks the text of a configuration file beyond libconfig, and formats errors
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,12 +14,13 @@
 #include "config/options.h"
 #include "config/values.h"
 
-#define INCLUDES_MAX 10 /* libconfig's own depth */
+#define INCLUDES_MAX 10 /* libconfig's own limit */
 #define NAME_OCTETS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_*"
 
 #define LOAD_TEXT_MAX (ERROR_TEXT_MAX + 4 * OPTION_PATH_MAX)
 
-/* line 0: no line is known. libconfig names included files from the folder of the main one. */
+/* Line 0 means that no line is known. libconfig names included files relative to the main file's
+ * folder. */
 static void load_format(const struct load *load, const char *file, unsigned line,
                         const char *option, const char *reason, char out[LOAD_TEXT_MAX])
 {
@@ -33,7 +34,7 @@ static void load_format(const struct load *load, const char *file, unsigned line
              option[0] != '\0' ? ": " : "", reason);
 }
 
-/* Adds a copy. Without memory it is left out. */
+/* Adds a copy. If out of memory, does nothing. */
 static void load_keep(struct string_list *list, const char *text)
 {
     char **items = realloc(list->items, (list->count + 1) * sizeof *items);
@@ -52,8 +53,8 @@ static bool load_starts_with(const char *option, const char *group)
            (option[len] == '\0' || option[len] == '.' || option[len] == '[');
 }
 
-/* Has the daemon that loads the file a use for this option? relay-out takes the domains for which
- * mail goes home from relay-in's half, the way there, and what would be a loop. */
+/* Does the daemon that loads the file use this option? From relay-in's half relay-out takes the domains
+ * whose mail goes home, the way there, and the listeners that would be a loop. */
 static bool load_is_needed(const struct load *load, const char *option)
 {
     static const char *const shared[] = {"in.domains", "in.domains_file", "in.backend",
@@ -161,7 +162,7 @@ void load_advise(struct load *load, const config_setting_t *setting, const char 
     va_end(arguments);
 }
 
-/* libconfig 1.5 cuts plain numbers to 32 bits without a word. */
+/* libconfig 1.5 silently truncates plain numbers to 32 bits. */
 static const char *load_check_number(struct load *load, const char *file, unsigned line,
                                      const char *at)
 {
@@ -224,7 +225,7 @@ const char *source_line_problem(const char *text, size_t len)
     return NULL;
 }
 
-/* libconfig skips no byte order mark; that of the main file is taken off for it. */
+/* libconfig does not skip a byte order mark; the loader removes the main file's. */
 static bool load_begins_with_mark(const char *text)
 {
     return strncmp(text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0;
@@ -232,7 +233,7 @@ static bool load_begins_with_mark(const char *text)
 
 static int source_check_source(struct load *load, const char *file, unsigned depth);
 
-/* Of an @include line: 1 when it is none, 0 when the file is fine, else -1. */
+/* Checks an @include line. Returns 1 if it is none, 0 if the file is fine, -1 otherwise. */
 static int load_check_include(struct load *load, const char *file, unsigned line, const char *text,
                               unsigned depth)
 {
@@ -260,7 +261,8 @@ static int load_check_include(struct load *load, const char *file, unsigned line
     return result;
 }
 
-/* What libconfig 1.5 does not say, or ends the process for (a folder in place of a file). */
+/* Checks for faults that libconfig 1.5 does not report, or for which it ends the process (a folder in
+ * place of a file). */
 static int source_check_source(struct load *load, const char *file, unsigned depth)
 {
     enum source_state state = SOURCE_CODE;

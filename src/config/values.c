@@ -1,4 +1,4 @@
-/* config/values.c - option values from text
+/* config/values.c - parses option values
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -36,8 +36,8 @@ static int values_set_string(char **place, const char *text, struct error *err)
     return *place != NULL ? 0 : values_out_of_memory(err);
 }
 
-/* RFC 1123 2.1: letters, digits and hyphens, the last label no number (that is an address). A name
- * with UTF-8 or '_' in it is not understood by every next hop in EHLO. */
+/* RFC 1123 2.1: letters, digits and hyphens; the last label must not be a number, as in an address. Not
+ * every next hop accepts UTF-8 or '_' in EHLO. */
 static bool values_is_hostname(const char *text)
 {
     size_t whole = strlen(text), len;
@@ -76,7 +76,7 @@ const char *value_file_problem(const char *path)
         return strerror(errno);
     if (S_ISDIR(status.st_mode))
         return strerror(EISDIR);
-    /* Reading a pipe could wait for ever, and a second look at it finds nothing. */
+    /* Reading a pipe could block forever, and a second read finds nothing. */
     if (!S_ISREG(status.st_mode))
         return _("not a regular file");
     return access(path, R_OK) == 0 ? NULL : strerror(errno);
@@ -95,7 +95,7 @@ int value_set_file(char **place, const char *text, const char *folder, struct er
     return -1;
 }
 
-/* A number with one of the suffixes, each a factor. */
+/* A suffix of a number, and its factor. */
 struct suffix {
     const char *text;
     int64_t factor;
@@ -171,7 +171,7 @@ static int values_too_many(size_t most, struct error *err)
     return -1;
 }
 
-/* Only means something on one link, which nothing here can name. */
+/* Refuses link-local addresses: they need a link, which the configuration cannot name. */
 static int values_check_link(const struct address *address, struct error *err)
 {
     char text[ADDRESS_TEXT_MAX];
@@ -232,7 +232,7 @@ static int values_add_address(struct host_list *list, const char *text, struct e
     return 0;
 }
 
-/* Takes over `item`, which may be NULL. */
+/* Takes ownership of `item`, which may be NULL. */
 static int values_add_string(struct string_list *list, char *item, struct error *err)
 {
     char **items = item != NULL ? realloc(list->items, (list->count + 1) * sizeof *items) : NULL;
@@ -245,7 +245,7 @@ static int values_add_string(struct string_list *list, char *item, struct error 
     return 0;
 }
 
-/* Kept in the form in which domains are compared, whatever it is written in. */
+/* Stores the domain in the form in which domains are compared. */
 static int values_add_domain(struct string_list *list, const char *text, struct error *err)
 {
     const char *domain = text[0] == '.' ? text + 1 : text;
@@ -262,7 +262,7 @@ static int values_add_domain(struct string_list *list, const char *text, struct 
     return values_add_string(list, strdup(text[0] == '.' ? folded : folded + 1), err);
 }
 
-/* "*" besides what values_add_domain() takes. */
+/* Accepts "*" as well as what values_add_domain() accepts. */
 static int values_add_pattern(struct string_list *list, const char *text, struct error *err)
 {
     return strcmp(text, "*") == 0 ? values_add_string(list, strdup(text), err)
@@ -297,7 +297,7 @@ static int values_add_network(struct cidr_set **set, const char *text, struct er
     return *set != NULL ? cidr_set_add(*set, text, err) : values_out_of_memory(err);
 }
 
-/* Several may stand in one text, parted by spaces. */
+/* One text may hold several, separated by spaces. */
 static int values_add_durations(const struct option *option, struct duration_list *list,
                                 const char *text, struct error *err)
 {
@@ -507,7 +507,7 @@ static void values_free_option(const struct option *option, void *base)
     case OPTION_FOLDER:
         free(*(char **)place);
         break;
-    case OPTION_NETWORKS: /* the files of lines add to the same lists */
+    case OPTION_NETWORKS: /* files of networks add to the same list */
         cidr_set_free(*(struct cidr_set **)place);
         break;
     case OPTION_DOMAINS:

@@ -1,4 +1,4 @@
-/* dns/dnsbl-zone.c - how a blocklist stands in the configuration
+/* dns/dnsbl-zone.c - a blocklist as the configuration names it
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -9,7 +9,7 @@
 
 #include "base/i18n.h"
 
-#define NAME_MAX_OCTETS (253 - 64) /* the nibbles of an IPv6 address stand before it */
+#define NAME_MAX_OCTETS (253 - 64) /* leaves room for the nibbles of an IPv6 address */
 #define OCTETS 4
 
 static void dnsbl_zone_want(struct dnsbl_zone *zone, unsigned octet, unsigned value)
@@ -26,7 +26,7 @@ bool dnsbl_fits(const struct dnsbl_zone *zone, const uint8_t answer[4])
     return true;
 }
 
-/* A number from 0 to 255; *cursor moves behind it. */
+/* Reads a number from 0 to 255 and moves *cursor past it. */
 static int dnsbl_zone_read_number(const char **cursor, unsigned *value)
 {
     const char *at = *cursor;

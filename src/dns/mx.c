@@ -10,14 +10,14 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define RECORDS_MAX 100 /* MX records that are read */
+#define RECORDS_MAX 100 /* MX records read per domain */
 #define SMTP_PORT 25
 
 struct host {
     char name[DNS_NAME_MAX];
     unsigned preference;
     unsigned order; /* random: among hosts of the same preference */
-    /* For its addresses, AAAA and A; without a name: not asked. */
+    /* For its addresses, AAAA and A; a question without a name is not asked. */
     struct resolver_question questions[2];
 };
 
@@ -30,7 +30,7 @@ struct search {
     struct mx_route *route;
     struct host *hosts;
     size_t count;
-    bool temporary, private; /* what became of hosts that gave no address */
+    bool temporary, private; /* why hosts gave no usable address */
 };
 
 __attribute__((format(printf, 3, 4))) static enum mx_result
@@ -47,7 +47,7 @@ mx_conclude(struct mx_route *route, enum mx_result result, const char *format, .
 static unsigned mx_random_number(void)
 {
     unsigned number = 0;
-    /* Of no weight for security: without randomness the order is that of the answer. */
+    /* Security does not depend on it: without randomness the order is the answer's. */
     if (getrandom(&number, sizeof number, GRND_NONBLOCK) != (ssize_t)sizeof number)
         return 0;
     return number;
@@ -71,7 +71,7 @@ static void mx_add_host(struct search *search, const char *name, unsigned prefer
     host->order = mx_random_number();
 }
 
-/* Names that are no host's are passed over: a "." among others, addresses, odd octets. */
+/* Skips names that no host can have: a "." among others, addresses, odd octets. */
 static enum mx_result mx_read_hosts(struct search *search, const struct resolver_answer *answer)
 {
     char name[DNS_NAME_MAX];
@@ -137,7 +137,7 @@ static bool mx_is_own_address(const struct search *search, const struct address 
     return false;
 }
 
-/* The address in record `i` of an answer. */
+/* Reads the address in record `i` of an answer. */
 static bool mx_read_address(const struct resolver_answer *answer, size_t i, struct address *address)
 {
     return dns_address_read((const uint8_t *)answer->data[i], (size_t)answer->lengths[i],
@@ -160,8 +160,8 @@ static bool mx_is_ourselves(const struct search *search, const struct host *host
     return false;
 }
 
-/* RFC 5321 5.1: from our own preference on all hosts are dropped, or mail would go round. `count`
- * is how many of the sorted hosts are looked at. */
+/* RFC 5321 5.1: drops all hosts from our own preference on, or mail would loop. `count` is the
+ * number of sorted hosts to look at, and becomes the number left. */
 static enum mx_result mx_drop_from_ourselves(struct search *search, size_t *count)
 {
     for (size_t i = 0; i < *count; i++) {
@@ -204,7 +204,8 @@ static void mx_ask_addresses(struct search *search, size_t count)
         *from[i] = questions[i];
 }
 
-/* What this family of the host has to offer, in a random order. Returns how many. */
+/* Copies the host's usable addresses of one family to `out`, from a random start. Returns their
+ * number. */
 static size_t mx_usable_addresses(struct search *search, const struct resolver_question *question,
                                   struct address out[MX_ADDRESSES_MAX])
 {
@@ -243,7 +244,7 @@ static void mx_add_candidate(struct mx_route *route, const struct host *host, in
     candidate->address_secure = answer->secure;
 }
 
-/* IPv6 and IPv4 by turns, so that one broken family costs one attempt. */
+/* Alternates IPv6 and IPv4, so that a broken family costs only one attempt. */
 static void mx_add_candidates(struct search *search, const struct host *host, size_t most)
 {
     struct address addresses[2][MX_ADDRESSES_MAX];
@@ -278,7 +279,7 @@ static enum mx_result mx_choose(struct search *search, size_t count)
         return route->result = MX_FOUND;
     }
     if (search->temporary)
-        return MX_TEMPORARY; /* as concluded where it was seen */
+        return MX_TEMPORARY; /* mx_usable_addresses() has set the reason */
     if (search->private)
         return mx_conclude(route, MX_PRIVATE, "the hosts of %s have private addresses only",
                            route->domain);
@@ -294,7 +295,7 @@ static enum mx_result mx_search_hosts(struct search *search)
         return result;
     qsort(search->hosts, search->count, sizeof *search->hosts, mx_compare_hosts);
     count = search->count;
-    /* By name first: no need to ask for addresses of what is dropped anyway. */
+    /* Check names first: hosts dropped by name need no address look-up. */
     if (mx_drop_from_ourselves(search, &count) != MX_FOUND)
         return MX_LOOP;
     if (count > MX_HOSTS_MAX)

@@ -1,4 +1,4 @@
-/* dns/name.c - domain names: off the wire, as host names, and of addresses
+/* dns/name.c - domain names: read from records, checked as host names, made from addresses
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

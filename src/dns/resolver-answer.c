@@ -1,4 +1,4 @@
-/* dns/resolver-answer.c - libunbound's results as answers
+/* dns/resolver-answer.c - turns libunbound's results into answers
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

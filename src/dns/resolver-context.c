@@ -1,4 +1,4 @@
-/* dns/resolver-context.c - libunbound set up small
+/* dns/resolver-context.c - makes libunbound contexts, set up for a small machine
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,9 +22,9 @@
 #define DNS_PORT 53
 #define MAKING_STACK_SIZE (2 * 1024 * 1024)
 
-/* Upper bounds for a machine of 1 GB that also does other things; memory is taken as it is used.
- * "outgoing-range" is how many questions can be on the wire, each on a port of its own: while it is
- * too small, a few domains with dead name servers hold up all others. It costs 1 KiB each. */
+/* Upper bounds for a 1 GB machine that also does other work; memory is only taken as needed.
+ * "outgoing-range" is the number of questions on the wire, each from its own port. If it is too
+ * small, a few domains with dead name servers hold up all others. Each costs 1 KiB. */
 static const struct setting {
     const char *name, *value;
 } settings[] = {
@@ -115,7 +115,7 @@ bool resolver_same_file(const struct resolver_file *a, const struct resolver_fil
            a->size == b->size && a->inode == b->inode;
 }
 
-/* The scope of a link-local address is the C library's affair. */
+/* Accepts any scope after a link-local address: the C library checks it. */
 static bool resolver_is_server(const char *text)
 {
     char ip[ADDRESS_TEXT_MAX];
@@ -216,7 +216,7 @@ static int resolver_set_up(struct ub_ctx *ctx, const struct resolver_config *con
 {
     const char *anchor;
 
-    /* What it has to say comes back as results; standard error belongs to base/log. */
+    /* Failures come back as results; standard error belongs to base/log. */
     ub_ctx_debugout(ctx, NULL);
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
         if (resolver_failed(ub_ctx_set_option(ctx, settings[i].name, settings[i].value),
@@ -235,15 +235,15 @@ static int resolver_set_up(struct ub_ctx *ctx, const struct resolver_config *con
     if (resolver_failed(ub_ctx_zone_remove(ctx, "test."), anchor != NULL ? anchor : "its settings",
                         err) != 0)
         return -1;
-    /* The first question makes libunbound's thread. This one is answered without a server. */
+    /* The first question starts libunbound's thread. This one needs no server. */
     return resolver_failed(
         ub_resolve_async(ctx, "localhost.", DNS_TYPE_A, 1, NULL, resolver_ignore_result, NULL),
         "questions", err);
 }
 
-/* libunbound wants some 200 KiB of stack here, which is more than a worker can spare, and makes its
- * own thread with the signal mask that it finds. So this runs in a thread with room and without
- * signals; what it waits for is the reading of local files. */
+/* libunbound needs about 200 KiB of stack here, more than a worker can spare, and its own thread
+ * inherits our signal mask. So this runs in a thread with a large stack and all signals blocked. It
+ * waits only for local files. */
 struct making {
     const struct resolver_config *config;
     struct ub_ctx *ctx;

@@ -1,4 +1,4 @@
-/* dns/resolver-thread.c - the thread that hands answers out and keeps the deadlines
+/* dns/resolver-thread.c - the thread that hands out answers and keeps the deadlines
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,7 +22,8 @@ static void resolver_note_probe(void *context, struct resolver_answer *answer)
     resolver->validation_fails = answer->bogus;
 }
 
-/* Something forged, or name servers that take signatures off? Those of the root tell. */
+/* Reports a bogus answer. It may be forged, or the name servers may strip signatures: ask for the
+ * root's own records to tell the two apart. */
 static void resolver_look_into_bogus(struct resolver *resolver, const struct ub_result *result)
 {
     int64_t now = deadline_now_ms();
@@ -64,7 +65,7 @@ void resolver_take_result(void *data, int error, struct ub_result *result)
     free(question);
 }
 
-/* Answers "not now" to what is due, or to all. */
+/* Answers RESOLVER_TEMPORARY to the questions that are due, or to all. */
 static void resolver_give_up(struct resolver *resolver, bool all)
 {
     struct resolver_answer answer;
@@ -82,7 +83,7 @@ static void resolver_give_up(struct resolver *resolver, bool all)
         resolver_answer_temporary(&answer, all ? "shutting down" : "timeout");
         callback(question->context, &answer);
         pthread_mutex_lock(&resolver->lock);
-        if (!question->asked) { /* then there is nothing to wait for */
+        if (!question->asked) { /* libunbound does not have it: no result will come */
             resolver_ring_remove(question);
             resolver->question_count--;
             free(question);
@@ -91,7 +92,8 @@ static void resolver_give_up(struct resolver *resolver, bool all)
     pthread_mutex_unlock(&resolver->lock);
 }
 
-/* Milliseconds until something is due, -1 for none; false when the resolver is being freed. */
+/* Stores the milliseconds until the next question is due, or -1 if there is none. False if the
+ * resolver is being freed. */
 static bool resolver_next_wait(struct resolver *resolver, int *timeout_ms)
 {
     pthread_mutex_lock(&resolver->lock);
@@ -111,8 +113,8 @@ static void resolver_mark_broken(struct resolver *resolver, int result)
     pthread_mutex_unlock(&resolver->lock);
 }
 
-/* Asks what is in the ring, once more or at last; what can't be is left in it. With the lock
- * held. */
+/* Asks the questions in the ring, for the first time or again; leaves those in it that cannot be
+ * asked. The caller holds the lock. */
 static void resolver_ask_again(struct resolver *resolver, struct question *ring)
 {
     struct question *next;
@@ -126,7 +128,7 @@ static void resolver_ask_again(struct resolver *resolver, struct question *ring)
     }
 }
 
-/* There is no other context after all. */
+/* No new context could be made: asks the questions that waited for it in the old one. */
 static void resolver_ask_waiting(struct resolver *resolver)
 {
     struct question *next;
@@ -176,7 +178,7 @@ static unsigned resolver_count_ring(const struct question *ring)
     return count;
 }
 
-/* Goes on with another context, in which all that is open is asked again. */
+/* Switches to another context and asks all open questions again in it. */
 static void resolver_change_context(struct resolver *resolver, struct ub_ctx *context,
                                     bool downgraded)
 {
@@ -192,13 +194,13 @@ static void resolver_change_context(struct resolver *resolver, struct ub_ctx *co
     resolver_ask_again(resolver, &open);
     resolver->question_count -= resolver_count_ring(&open) + resolver_count_ring(&late);
     pthread_mutex_unlock(&resolver->lock);
-    /* No more results of theirs come: the old context is processed by this thread only. */
+    /* No more results come for them: only this thread processes the old context. */
     ub_ctx_delete(old);
     resolver_drop_all(&open);
     resolver_drop_all(&late);
 }
 
-/* Goes on without validation: better than to be without mail until an operator reads the log. */
+/* Continues without validation: otherwise there is no mail until an operator reads the log. */
 static void resolver_downgrade(struct resolver *resolver)
 {
     struct resolver_config plain = resolver->config;
@@ -228,7 +230,7 @@ static bool resolver_is_to_be_renewed(struct resolver *resolver)
     return renew;
 }
 
-/* Takes up what the configuration and its files say now. */
+/* Makes a context from the current configuration and files, and switches to it. */
 static void resolver_renew(struct resolver *resolver)
 {
     struct error err;

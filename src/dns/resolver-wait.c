@@ -1,4 +1,4 @@
-/* dns/resolver-wait.c - asking the DNS and waiting for what it says
+/* dns/resolver-wait.c - asks the DNS and waits for the answers
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -9,10 +9,10 @@
 
 #include "base/condition.h"
 
-/* The answering thread keeps the deadline; who waits goes on without it if it ever does not. */
+/* The answering thread keeps the deadline. If it ever fails to, the waiter gives up this much later. */
 #define GRACE_MS 200
 
-/* Shared by who waits and the open questions; the last one frees it. */
+/* Shared by the waiter and the open questions; the last of them frees it. */
 struct resolver_pending {
     pthread_mutex_t lock;
     pthread_cond_t ready;
@@ -39,7 +39,7 @@ static struct resolver_pending *resolver_pending_new(size_t count)
     return pending;
 }
 
-/* With its lock held, which is gone afterwards. */
+/* Drops a reference. The caller holds the lock, which this releases. */
 static void resolver_pending_leave(struct resolver_pending *pending)
 {
     bool last = --pending->references == 0;
@@ -64,7 +64,8 @@ static void resolver_take_answer(void *context, struct resolver_answer *answer)
     resolver_pending_leave(pending);
 }
 
-/* With the waiter's lock held, so that no answer comes before all is counted. */
+/* The caller holds the lock of `pending`, so that no answer arrives before all questions are
+ * counted. */
 static void resolver_ask_all(struct resolver_pending *pending, struct resolver *resolver,
                              const struct resolver_question *questions, struct deadline deadline)
 {

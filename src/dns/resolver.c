@@ -1,4 +1,4 @@
-/* dns/resolver.c - questions to the DNS, validated, cached, asked without waiting
+/* dns/resolver.c - asks the DNS: validated, cached, without blocking
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -41,10 +41,10 @@ static void resolver_wake(struct resolver *resolver)
 {
     uint64_t one = 1;
     if (write(resolver->wake_fd, &one, sizeof one) < 0)
-        return; /* the counter is full: it is awake */
+        return; /* the counter is full: the thread is awake anyway */
 }
 
-/* With the lock held. */
+/* The caller holds the lock. */
 static int resolver_start(struct resolver *resolver)
 {
     struct error err;
@@ -73,7 +73,8 @@ static int resolver_start(struct resolver *resolver)
     return -1;
 }
 
-/* A machine may get its name servers after its daemons, or others. With the lock held. */
+/* A machine may get its name servers after its daemons start, and they may change. The caller holds
+ * the lock. */
 static void resolver_watch_files(struct resolver *resolver)
 {
     struct resolver_file resolv_conf, anchor;
@@ -90,7 +91,8 @@ static void resolver_watch_files(struct resolver *resolver)
     resolver_wake(resolver);
 }
 
-/* With the lock held. Deadlines mostly come in order, so the place is near the end. */
+/* Adds to the ring of open questions. Deadlines mostly come in order, so the place is near the end.
+ * The caller holds the lock. */
 static void resolver_enter(struct resolver *resolver, struct question *question)
 {
     struct question *before = resolver->open.previous;
@@ -131,7 +133,7 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
         resolver_start(resolver) == 0) {
         resolver_watch_files(resolver);
         resolver_enter(resolver, question);
-        /* What the old context remembers of old servers is no answer any more. */
+        /* With a new context to come, the old one's cache is no longer valid: wait for the new. */
         result = resolver->renew ? 0 : resolver_put_question(resolver, question);
         if (result != 0) {
             resolver_ring_remove(question);
@@ -145,7 +147,7 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
     return -1;
 }
 
-/* Life. */
+/* Life cycle. */
 
 static int resolver_copy_text(const char **to, const char *text)
 {
@@ -160,7 +162,7 @@ static void resolver_free_config(struct resolver_config *config)
     free((void *)config->trust_anchor_file);
 }
 
-/* To be freed also when it fails. */
+/* The caller frees `own` even if this fails. */
 static int resolver_copy_config(struct resolver_config *own, const struct resolver_config *config)
 {
     struct address *servers = calloc(config->server_count + 1, sizeof *servers);
@@ -198,7 +200,7 @@ static bool resolver_same_config(const struct resolver_config *a, const struct r
     return same;
 }
 
-/* The same settings, and files that have not changed. With the lock held. */
+/* Are the settings the same and the files unchanged? The caller holds the lock. */
 static bool resolver_changes_nothing(struct resolver *resolver,
                                      const struct resolver_config *config)
 {

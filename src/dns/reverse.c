@@ -1,8 +1,8 @@
-/* dns/reverse.c - the name of a client: reverse DNS, confirmed forward
+/* dns/reverse.c - the name of a client: reverse DNS, confirmed by a forward look-up
  *
- * One PTR question, then the forward questions of its names at the same time. Each open question
- * holds a reference. Callbacks all run in the resolver's thread, one after the other; the lock is
- * between them and those who wait.
+ * Asks for the PTR record, then for the addresses of all its names at once. Each open question holds
+ * a reference. Callbacks run one at a time in the resolver's thread; the lock protects what they
+ * share with the waiters.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,7 +14,7 @@
 
 #include "base/condition.h"
 
-/* One PTR name on its way to be confirmed. */
+/* One PTR name that is being confirmed. */
 struct candidate {
     struct reverse_lookup *lookup;
     char name[DNS_NAME_MAX];
@@ -25,10 +25,10 @@ struct reverse_lookup {
     pthread_cond_t ready;
     int references;
     bool done;
-    struct wakeup *wakeup;      /* of who waits for it, or NULL */
+    struct wakeup *wakeup;      /* of the waiter, or NULL */
     struct reverse_names names; /* final once `done` */
 
-    /* Of the resolver's thread, once the PTR question is asked. */
+    /* Only the resolver's thread uses these once the PTR question is asked. */
     struct resolver *resolver;
     struct address address;
     struct deadline deadline;
@@ -91,7 +91,7 @@ static bool reverse_has_address(const struct resolver_answer *answer, const stru
     return false;
 }
 
-/* No more answers to come: the names are not verified. */
+/* If no more answers are to come, the names are not verified. */
 static void reverse_finish_unverified(struct reverse_lookup *lookup)
 {
     if (lookup->open == 0)
@@ -112,7 +112,7 @@ static void reverse_take_forward(void *context, struct resolver_answer *answer)
     reverse_unref(lookup);
 }
 
-/* The host names among the PTR records. */
+/* Collects the host names among the PTR records and returns their number. */
 static unsigned reverse_read_candidates(struct reverse_lookup *lookup,
                                         const struct resolver_answer *answer)
 {

@@ -1,20 +1,20 @@
-/* dns/reverse.h - the name of a client: reverse DNS, confirmed forward
+/* dns/reverse.h - the name of a client: reverse DNS, confirmed by a forward look-up
  *
- * A PTR record is written by whoever holds the address, so its name counts only when the name's own
- * A or AAAA records hold the address. The look-up runs by itself from accept on (at most
- * REVERSE_TIMEOUT_MS) and is asked for when the name is needed. Its result is what a backend must
- * be told by XCLIENT:
+ * The holder of an address can write any name into its PTR record, so the name counts only if its
+ * own A or AAAA records contain the address. The look-up starts when the client is accepted, runs
+ * in the background for at most REVERSE_TIMEOUT_MS, and is read when the name is needed. Its result
+ * is what XCLIENT tells the backend:
  *
  *   DNS says                               status       name   reverse_name
  *   PTR, and its A/AAAA has the address    VERIFIED     PTR    PTR
  *   PTR, forward mismatch or nothing       UNAVAILABLE  ""     PTR
  *   no PTR, or none that is a host name    UNAVAILABLE  ""     ""
- *   PTR not to be had now                  TEMPORARY    ""     ""
- *   PTR, forward not to be had now         TEMPORARY    ""     PTR
+ *   no answer for the PTR now              TEMPORARY    ""     ""
+ *   PTR, no answer for the forward now     TEMPORARY    ""     PTR
  *
- * NAME is `name`, [UNAVAILABLE] or [TEMPUNAVAIL] by the status; REVERSE_NAME, needed when NAME is
- * no name, is `reverse_name` or, where that is "", the same bracketed word. Nothing is cached here:
- * the resolver does. Counted by references; thread-safe.
+ * XCLIENT's NAME is `name`, [UNAVAILABLE] or [TEMPUNAVAIL], depending on the status. REVERSE_NAME,
+ * needed if NAME is a bracketed word, is `reverse_name` or, if that is "", the same word. The
+ * resolver does the caching. A look-up is reference-counted and thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,7 +30,7 @@
 #include "dns/resolver.h"
 
 #define REVERSE_TIMEOUT_MS 5000
-#define REVERSE_NAMES_MAX 5 /* PTR records that are looked at; the first host names win */
+#define REVERSE_NAMES_MAX 5 /* PTR names that are checked; the first host names count */
 
 struct reverse_lookup;
 
@@ -38,31 +38,33 @@ enum reverse_status { REVERSE_VERIFIED, REVERSE_UNAVAILABLE, REVERSE_TEMPORARY }
 
 struct reverse_names {
     enum reverse_status status;
-    char name[DNS_NAME_MAX];         /* verified; "" otherwise */
-    char reverse_name[DNS_NAME_MAX]; /* from a PTR record, a valid host name; "" = none known */
+    char name[DNS_NAME_MAX];         /* "" unless verified */
+    char reverse_name[DNS_NAME_MAX]; /* a valid host name from a PTR record; "" = none known */
 };
 
-/* Starts to look up; never waits. NULL without memory, which all functions here take for a look-up
- * with status REVERSE_TEMPORARY. The resolver must outlive the look-up's answers (resolver_free()
- * gives them). */
+/* Starts a look-up and returns the caller's reference; never waits. NULL if out of memory; all
+ * functions here treat that as a look-up with status REVERSE_TEMPORARY. The resolver must outlive
+ * the look-up's questions (resolver_free() answers them). */
 struct reverse_lookup *reverse_start(struct resolver *resolver, const struct address *address);
 
 struct reverse_lookup *reverse_ref(struct reverse_lookup *lookup);
 void reverse_unref(struct reverse_lookup *lookup);
 
-/* 0 when the names are known. Otherwise the time (on the clock of deadline_now_ms()) by which they
- * are, and `wakeup` is called when they are known before; it is borrowed until reverse_leave(). */
+/* Returns 0 if the names are known. Otherwise returns the time (in ms, on the clock of
+ * deadline_now_ms()) by which they will be, and calls `wakeup` if they are known sooner. `wakeup` is
+ * borrowed until reverse_leave(). */
 int64_t reverse_await(struct reverse_lookup *lookup, struct wakeup *wakeup);
 
-/* The end for who may have called reverse_await(): his reference goes, and nobody is woken. */
+/* Drops the reference of a caller that may have called reverse_await(). Its wakeup is not called any
+ * more. */
 void reverse_leave(struct reverse_lookup *lookup);
 
-/* Waits for the names until `deadline`. false: not known by then, `names` says TEMPORARY. Not for
- * callbacks of the resolver. */
+/* Waits for the names until `deadline`. False if they are not known by then; `names` then says
+ * REVERSE_TEMPORARY. Don't call it from a resolver callback. */
 bool reverse_wait(struct reverse_lookup *lookup, struct deadline deadline,
                   struct reverse_names *names);
 
-/* The same without waiting. */
+/* The same, without waiting. */
 bool reverse_peek(struct reverse_lookup *lookup, struct reverse_names *names);
 
 #endif

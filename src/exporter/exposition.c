@@ -1,4 +1,4 @@
-/* exporter/exposition.c - the daemons' numbers as Prometheus reads them
+/* exporter/exposition.c - the daemons' metrics in the form that Prometheus reads
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,7 +13,7 @@ bool exposition_wants_openmetrics(const char *accept)
     return accept != NULL && strstr(accept, "application/openmetrics-text") != NULL;
 }
 
-/* HELP text may not hold a backslash or a line end as it is. */
+/* HELP text may not contain an unescaped backslash or line end. */
 static void exposition_escape(FILE *out, const char *text)
 {
     for (; *text != '\0'; text++) {
@@ -24,7 +24,7 @@ static void exposition_escape(FILE *out, const char *text)
     }
 }
 
-/* OpenMetrics names a family of counters without its ending. */
+/* OpenMetrics names a counter family without its "_total". */
 static int exposition_family_length(const char *name, const char *type, bool openmetrics)
 {
     size_t len = strcspn(name, " "), ending = strlen("_total");
@@ -33,7 +33,7 @@ static int exposition_family_length(const char *name, const char *type, bool ope
     return (int)(cut ? len - ending : len);
 }
 
-/* Is the sample one of this metric? A histogram's have an ending more. */
+/* Does the sample belong to this metric? A histogram's samples have an extra suffix. */
 static bool exposition_belongs(const char *sample, const char *name, size_t len)
 {
     static const char *const endings[] = {"", "_bucket", "_sum", "_count"};

@@ -1,7 +1,8 @@
-/* exporter/exposition.h - the daemons' numbers as Prometheus reads them
+/* exporter/exposition.h - the daemons' metrics in the form that Prometheus reads
  *
- * From the answers to "stats" (server/stats.h) to the text format 0.0.4, or to OpenMetrics 1.0 where that is
- * asked for. Knows no metric by name: what a daemon tells is passed on. Thread-safe.
+ * Turns the answers to "stats" (server/stats.h) into the text format 0.0.4, or into OpenMetrics 1.0 if
+ * the client asks for it. Knows no metric by name: passes on whatever a daemon reports. Owns nothing.
+ * Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -16,13 +17,13 @@
 #define EXPOSITION_TEXT "text/plain; version=0.0.4; charset=utf-8"
 #define EXPOSITION_OPENMETRICS "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-/* Does the Accept header of a request ask for OpenMetrics? NULL: there is none. */
+/* Does the Accept header of a request ask for OpenMetrics? NULL: no header. */
 bool exposition_wants_openmetrics(const char *accept);
 
-/* All metrics that one daemon tells. */
+/* Writes all metrics that one daemon reports. */
 void exposition_write(FILE *out, const struct stats *stats, bool openmetrics);
 
-/* Whether each daemon answered, and the end. */
+/* Writes whether each daemon answered, and the end of the exposition. */
 void exposition_write_own(FILE *out, bool in_up, bool out_up, bool openmetrics);
 
 #endif

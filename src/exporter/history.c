@@ -1,4 +1,4 @@
-/* exporter/history.c - what was, for the page's plots
+/* exporter/history.c - past values for the page's plots
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -21,14 +21,14 @@
 static const struct {
     int64_t step; /* seconds */
     size_t count;
-    size_t first; /* of all steps in the file */
+    size_t first; /* index among all steps in the file */
 } history_rings[HISTORY_RINGS] = {
     [HISTORY_DAY] = {HISTORY_DAY_STEP, HISTORY_DAY_STEPS, 0},
     [HISTORY_WEEK] = {HISTORY_WEEK_STEP, HISTORY_WEEK_STEPS, HISTORY_DAY_STEPS},
 };
 
 struct history_step {
-    int64_t at; /* when it begins; 0: never */
+    int64_t at; /* start of the step, seconds since 1970; 0: unused */
     float values[HISTORY_VALUES];
 };
 
@@ -43,11 +43,11 @@ struct history {
     pthread_mutex_t lock;
     int fd; /* -1: none */
     bool seen;
-    double before[HISTORY_SUMS]; /* the counters at the last look */
+    double before[HISTORY_SUMS]; /* the counters at the previous look */
     struct history_step steps[HISTORY_STEPS];
 };
 
-/* The counters behind each sum. */
+/* The counter for each sum. */
 static const struct {
     unsigned daemon;
     enum counter counter;
@@ -119,7 +119,7 @@ static size_t history_index(enum history_ring ring, int64_t at)
            (size_t)(at / history_rings[ring].step) % history_rings[ring].count;
 }
 
-/* A step that has begun anew takes the place of the one a round ago. */
+/* Adds to the current step. A new step replaces the one from a full ring ago. */
 static void history_put(struct history *history, enum history_ring ring, int64_t now,
                         const double values[HISTORY_VALUES])
 {
@@ -133,10 +133,10 @@ static void history_put(struct history *history, enum history_ring ring, int64_t
         step->values[i] = (float)(i < HISTORY_SUMS ? step->values[i] + values[i] : values[i]);
     if (history->fd >= 0 && pwrite(history->fd, step, sizeof *step,
                                    (off_t)(sizeof(struct history_head) + index * sizeof *step)) < 0)
-        return; /* the page shows what is in memory; the next step tries again */
+        return; /* the page uses the copy in memory; the next look tries again */
 }
 
-/* What a histogram has counted, of one daemon. */
+/* The sum or the count of one daemon's histogram. */
 static double history_histogram(const struct stats *stats, enum counter_duration which,
                                 const char *ending)
 {
@@ -185,7 +185,7 @@ void history_add(struct history *history, int64_t now, const struct stats *in,
         values[i] = counted[i];
         if (i >= HISTORY_SUMS)
             continue;
-        /* A daemon that began anew counts from 0. What was before the first look is not of this step. */
+        /* A restarted daemon counts from 0. Counts from before our first look do not belong here. */
         values[i] = !history->seen                     ? 0
                     : counted[i] >= history->before[i] ? counted[i] - history->before[i]
                                                        : counted[i];

@@ -1,8 +1,8 @@
-/* exporter/main.c - postern-exporter: metrics and a page, from what the daemons tell
+/* exporter/main.c - postern-exporter: metrics and a page, from what the daemons report
  *
- * A process of its own, so that no HTTP is in the mail daemons. It asks their control sockets, and
- * nothing else. GNU libmicrohttpd serves; one more thread looks every ten seconds, for the plots. It
- * changes nothing and takes no input but the path and the Accept header of a request.
+ * A separate process, so that the mail daemons contain no HTTP. It asks their control sockets and
+ * nothing else. GNU libmicrohttpd serves requests; one more thread samples every ten seconds, for the
+ * plots. It changes nothing, and takes no input but the path and the Accept header of a request.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -44,7 +44,7 @@ struct exporter {
     bool ends;
 };
 
-/* What both daemons say now. */
+/* What both daemons report now. */
 struct exporter_look {
     struct stats in, out;
     bool in_up, out_up;
@@ -182,7 +182,7 @@ static enum MHD_Result exporter_answer(void *context, struct MHD_Connection *con
 
     (void)version;
     (void)data;
-    if (*state == NULL) { /* the headers alone, so far */
+    if (*state == NULL) { /* only the headers so far */
         *state = &seen;
         return MHD_YES;
     }
@@ -228,7 +228,7 @@ static int exporter_listen(struct exporter *exporter)
     return 0;
 }
 
-/* Until SIGTERM or SIGINT, which all threads block. */
+/* Waits for SIGTERM or SIGINT, which all threads block. */
 static void exporter_wait(const sigset_t *signals)
 {
     int number;

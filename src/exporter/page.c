@@ -1,4 +1,4 @@
-/* exporter/page.c - the page: how the pair is, on one look
+/* exporter/page.c - the page: the state of both daemons at a glance
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -16,7 +16,7 @@
 #include "server/control-client.h"
 
 #define PAGE_DAY 86400
-#define PAGE_QUEUE_MAX 5000 /* messages: more are counted, and not looked through */
+#define PAGE_QUEUE_MAX 5000 /* messages; a longer queue is counted but not listed */
 #define PAGE_DESTINATIONS_MAX 12
 #define PAGE_MISSED_MAX 20
 #define PAGE_TEXT_MAX 512
@@ -58,7 +58,7 @@ const char page_style[] =
     "td,th{text-align:left;padding:.25rem .7rem .25rem 0;border-top:1px solid var(--line);"
     "vertical-align:top}td.n,th.n{text-align:right}";
 
-/* What is wrong goes to the top of the page, so it is collected first. */
+/* Problems go to the top of the page, so they are collected first. */
 struct page_problems {
     bool failed;
     FILE *out; /* list items */
@@ -263,7 +263,7 @@ static void page_certificates(FILE *out, const struct page *page, struct page_pr
     fprintf(out, "</dl></section>\n");
 }
 
-/* One column of a plot from what was in its time. */
+/* Fills the columns of a plot from the steps in their time. */
 static void page_fill(struct plot *plot, const struct page *page, enum history_ring ring,
                       int64_t step, const enum history_value *values)
 {
@@ -358,7 +358,7 @@ static int page_compare(const void *a, const void *b)
     return (left->recipients < right->recipients) - (left->recipients > right->recipients);
 }
 
-/* Adds a recipient; more destinations than fit are left out. */
+/* Finds or adds the recipient's destination. Destinations that do not fit are left out. */
 static struct page_destination *page_destination(struct page_destination *all, size_t *count,
                                                  size_t max, const char *domain)
 {
@@ -372,7 +372,7 @@ static struct page_destination *page_destination(struct page_destination *all, s
     return &all[(*count)++];
 }
 
-/* From relay-out's answer to "queue list": envelopes as postern-spool(5) has them. */
+/* Reads relay-out's answer to "queue list": envelopes as in postern-spool(5). */
 static size_t page_read_queue(FILE *answer, struct page_destination *all, size_t max)
 {
     char *line = NULL, domain[256] = "", reply[256] = "";
@@ -451,7 +451,7 @@ static void page_queue(FILE *out, const struct page *page)
 }
 
 /* One line of relay-in's ledger: "missed STATE FIRST LAST SETTLED TRIES REASON NAMED SENDER RECIPIENT
- * CLIENT". False: it is of another kind. */
+ * CLIENT". False if it is another kind of line. */
 static bool page_missed_row(FILE *out, const struct page *page, const char *line)
 {
     char state[16], reason[32], sender[300], recipient[300], client[100], span[32];
@@ -474,7 +474,7 @@ static bool page_missed_row(FILE *out, const struct page *page, const char *line
     return true;
 }
 
-/* Those who were asked to come back, and have not. */
+/* Lists the mail whose senders were told to try again and have not. */
 static void page_missed(FILE *out, const struct page *page)
 {
     double pending = page->in != NULL ? stats_value(page->in, COUNTER_MISSED_PENDING, NULL) : 0;

@@ -1,7 +1,7 @@
-/* exporter/page.h - the page: how the pair is, on one look
+/* exporter/page.h - the page: the state of both daemons at a glance
  *
- * HTML made here, without a script and without anything from elsewhere; whatever comes from a daemon is
- * escaped. Thread-safe.
+ * Makes HTML without scripts and without anything from other servers. Escapes everything that comes
+ * from a daemon. Owns nothing. Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -15,9 +15,9 @@
 #include "server/stats-read.h"
 
 struct page {
-    const char *folder;           /* of the control sockets, for what is not in the numbers */
-    const struct stats *in, *out; /* NULL: it does not answer */
-    const char *in_why, *out_why; /* then: why, or that it does not run */
+    const char *folder;           /* of the control sockets, for what the metrics don't contain */
+    const struct stats *in, *out; /* NULL: that daemon does not answer */
+    const char *in_why, *out_why; /* then: why, or that it is not running */
     struct history *history;
     int64_t now; /* seconds since 1970 */
 };

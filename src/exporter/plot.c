@@ -10,7 +10,7 @@
 #define PLOT_TOP 8.0
 #define PLOT_BOTTOM 18.0
 
-/* What all bars of a column are together, or the highest line. */
+/* The height of a column: the sum of its bars, or the highest line. */
 static double plot_column(const struct plot *plot, size_t column)
 {
     double sum = 0;
@@ -84,7 +84,7 @@ static void plot_lines(FILE *out, const struct plot *plot, double top)
             if (plot->known[c])
                 fprintf(out, "%c%.1f %.1f", open ? 'L' : 'M', plot_x(plot, (double)c + 0.5),
                         plot_y(plot->series[s].values[c], top));
-            /* A value alone is still a mark. */
+            /* A single value still gets a mark. */
             if (plot->known[c] && !open)
                 fputs("h0.1", out);
             open = plot->known[c];

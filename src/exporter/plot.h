@@ -1,8 +1,8 @@
 /* exporter/plot.h - small plots as inline SVG
  *
- * Bars stand on each other, lines are drawn over them; the axis is linear and begins at 0. Colours come from
- * the page's style sheet by class, so that they follow its dark and light forms. Columns without a value are
- * a gap, not a 0. Thread-safe.
+ * Bars are stacked and lines are drawn over them. The axis is linear and begins at 0. Colours come from
+ * the page's style sheet by class, so they follow its dark and light modes. A column without a value is
+ * a gap, not a 0. Owns nothing. Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -24,11 +24,11 @@ struct plot_series {
 
 struct plot {
     const char *title;
-    const char *unit; /* behind the number of the axis; "" = none */
+    const char *unit; /* after the axis number; "" = none */
     bool lines;       /* instead of bars */
     size_t columns, series_count;
     bool known[PLOT_COLUMNS_MAX];
-    const char *from, *to; /* below the axis */
+    const char *from, *to; /* labels below the axis */
     struct plot_series series[PLOT_SERIES_MAX];
 };
 

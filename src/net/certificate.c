@@ -1,4 +1,4 @@
-/* net/certificate.c - what a certificate file says: dates, names, key, chain
+/* net/certificate.c - reads the facts of a certificate file: dates, names, key, chain
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -27,7 +27,7 @@ static void certificate_read_names(struct certificate *certificate, gnutls_x509_
     }
 }
 
-/* The octets of each, so that the file need not be kept. */
+/* Copies the DER of each certificate, so that the list can be freed. */
 static int certificate_keep_chain(struct certificate *certificate, const gnutls_x509_crt_t *list,
                                   unsigned count)
 {
@@ -66,7 +66,7 @@ static enum certificate_chain certificate_judge(gnutls_x509_crt_t *list, unsigne
         gnutls_x509_trust_list_add_trust_file(trusted, ca_file, NULL, GNUTLS_X509_FMT_PEM, 0, 0);
     else
         gnutls_x509_trust_list_add_system_trust(trusted, 0, 0);
-    /* Dates are judged by those who ask. */
+    /* The callers check the dates themselves. */
     int result = gnutls_x509_trust_list_verify_crt(
         trusted, list, count, GNUTLS_VERIFY_DISABLE_TIME_CHECKS, &status, NULL);
     gnutls_x509_trust_list_deinit(trusted, 1);

@@ -1,7 +1,7 @@
-/* net/certificate.h - what a certificate file says: dates, names, key, chain
+/* net/certificate.h - reads the facts of a certificate file: dates, names, key, chain
  *
- * For those who tell an operator about a certificate, not for handshakes (net/tls). A file is read
- * once, whole, and its facts are owned by the struct. Thread-safe on distinct structs.
+ * For reports to the operator, not for handshakes (net/tls). The file is read once, whole; the struct
+ * owns the facts. Thread-safe on distinct structs.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -20,9 +20,9 @@
 
 enum certificate_chain {
     CERTIFICATE_TRUSTED,     /* ends at a CA of the system */
-    CERTIFICATE_SELF_SIGNED, /* one's own, for clients that do not look */
-    CERTIFICATE_INCOMPLETE,  /* the issuer of the last one is neither there nor known */
-    CERTIFICATE_UNORDERED,   /* one is not the issuer of the one before it */
+    CERTIFICATE_SELF_SIGNED, /* good only for clients that do not verify */
+    CERTIFICATE_INCOMPLETE,  /* the last certificate's issuer is neither included nor known */
+    CERTIFICATE_UNORDERED,   /* a certificate is not the issuer of the one before it */
 };
 
 struct certificate {
@@ -32,18 +32,18 @@ struct certificate {
     enum certificate_chain state;
     struct tls_certificate chain[CERTIFICATE_CHAIN_MAX]; /* leaf first; owned */
     size_t chain_count;
-    char (*names)[CERTIFICATE_NAME_MAX]; /* of the subject alternative names; A-labels */
+    char (*names)[CERTIFICATE_NAME_MAX]; /* subject alternative names in A-labels; owned */
     size_t name_count;
 };
 
-/* Reads a PEM file: the leaf first. `ca_file` NULL: the system's CAs. 0; -1 with a reason that names
- * the file. */
+/* Reads a PEM file with the leaf first. A NULL `ca_file` means the system's CAs. Returns 0, or -1 with
+ * a reason in `err` that names the file. */
 int certificate_read(struct certificate *certificate, const char *file, const char *ca_file,
                      struct error *err);
 /* Frees what certificate_read() made; an empty struct is fine. */
 void certificate_clear(struct certificate *certificate);
 
-/* Is it for that host, by RFC 6125: a name of its own, or a wildcard of the leftmost label? */
+/* Does it cover that host by RFC 6125: by name, or by a wildcard for the leftmost label? */
 bool certificate_covers(const struct certificate *certificate, const char *host);
 
 #endif

@@ -1,4 +1,4 @@
-/* net/dane.c - does this certificate chain fit these TLSA records?
+/* net/dane.c - does this certificate chain match these TLSA records?
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define HEADER_OCTETS 3 /* usage, selector, matching type */
-#define CHAIN_MAX 16    /* certificates that are looked at, as GnuTLS has it */
+#define CHAIN_MAX 16    /* certificates read per chain, GnuTLS's own limit */
 
 /* DER, as far as needed to find the parts of a certificate (X.690 8.1, 10.1). */
 
@@ -40,7 +40,7 @@ static bool dane_read_length(struct dane_der *der, size_t *len)
     return true;
 }
 
-/* The next element, whole and what is in it. */
+/* Reads the next element: the whole of it, and its content. */
 static bool dane_next(struct dane_der *der, uint8_t *tag, struct tls_certificate *whole,
                       struct dane_der *content)
 {
@@ -58,7 +58,7 @@ static bool dane_next(struct dane_der *der, uint8_t *tag, struct tls_certificate
     return true;
 }
 
-/* A SEQUENCE that fills all there is. */
+/* Opens a SEQUENCE that fills all of `octets`. */
 static bool dane_open(const struct tls_certificate *octets, struct dane_der *content)
 {
     struct dane_der der = {octets->der, octets->der + octets->len};
@@ -91,7 +91,7 @@ int dane_public_key(const struct tls_certificate *certificate, struct tls_certif
         return -1;
     if (tag == TAG_VERSION && !dane_next(&fields, &tag, &part, &content))
         return -1;
-    /* That was the serial number. Signature, issuer, validity and subject stand before the key. */
+    /* That was the serial number. Signature, issuer, validity and subject precede the key. */
     for (int skip = 0; skip < 5; skip++) {
         if (!dane_next(&fields, &tag, key, &content) || tag != TAG_SEQUENCE)
             return -1;
@@ -99,7 +99,7 @@ int dane_public_key(const struct tls_certificate *certificate, struct tls_certif
     return 0;
 }
 
-/* SEQUENCE { algorithm SEQUENCE, key BIT STRING }: that a key of an algorithm unknown here has, too. */
+/* SEQUENCE { algorithm SEQUENCE, key BIT STRING }: keys of unknown algorithms have this form too. */
 static bool dane_is_public_key(const struct tls_certificate *octets)
 {
     struct dane_der fields, content;
@@ -111,7 +111,7 @@ static bool dane_is_public_key(const struct tls_certificate *octets)
            tag == TAG_BIT_STRING && fields.at == fields.end;
 }
 
-/* GnuTLS reads what it is handed, and changes nothing. */
+/* GnuTLS only reads the data, so dropping const is safe. */
 static gnutls_datum_t dane_datum(const uint8_t *data, size_t len)
 {
     return (gnutls_datum_t){(unsigned char *)data, (unsigned)len};
@@ -178,7 +178,7 @@ static void dane_drop_outdone(struct dane_records *records)
 {
     size_t kept = 0;
     for (size_t i = 0; i < records->count; i++) {
-        /* Those of SHA-512 all stay, so none is gone before the last of SHA-256 is looked at. */
+        /* All SHA-512 records stay, so the check of every SHA-256 record still sees them. */
         if (!dane_is_outdone(records, &records->items[i]))
             records->items[kept++] = records->items[i];
     }
@@ -241,7 +241,7 @@ static bool dane_record_fits(const struct dane_record *record,
            dane_same(record->data, record->len, digest, dane_digest_octets(record->type));
 }
 
-/* What a chain is judged by where records name anchors. */
+/* The state for judging a chain when records name anchors. */
 struct dane_chain {
     const struct tls_certificate *octets;
     size_t count;
@@ -250,7 +250,7 @@ struct dane_chain {
     const struct dane_record *record; /* the first that named one */
 };
 
-/* The list owns what is put into it. */
+/* Adds an anchor to the trust list, which then owns it. */
 static void dane_trust(struct dane_chain *chain, const struct dane_record *record,
                        const uint8_t *der, size_t len)
 {
@@ -266,7 +266,7 @@ static void dane_trust(struct dane_chain *chain, const struct dane_record *recor
         chain->record = record;
 }
 
-/* Is the last certificate of the chain signed by this key, of which no certificate was shown? */
+/* Has this key, whose certificate was not presented, signed the last certificate of the chain? */
 static bool dane_key_signed(const struct dane_record *record, gnutls_x509_crt_t certificate,
                             const struct tls_certificate *octets)
 {
@@ -291,8 +291,8 @@ static bool dane_key_signed(const struct dane_record *record, gnutls_x509_crt_t 
     return is_signed;
 }
 
-/* RFC 7672 3.1.2: an anchor is above the leaf, shown by the server or given by the record itself. The
- * leaf is none, however often it is shown. */
+/* RFC 7672 3.1.2: an anchor is above the leaf, and comes from the server or from the record itself.
+ * The leaf is never an anchor, even if it is presented twice. */
 static void dane_find_anchors(struct dane_chain *chain, const struct dane_record *record)
 {
     const struct tls_certificate *leaf = &chain->octets[0];
@@ -354,7 +354,7 @@ static void dane_close_chain(struct dane_chain *chain)
         gnutls_x509_trust_list_deinit(chain->anchors, 1);
 }
 
-/* A certificate that cannot be read ends the chain. */
+/* Imports the chain. An unreadable certificate ends it. */
 static bool dane_open_chain(struct dane_chain *chain, size_t count)
 {
     while (chain->count < count && chain->count < CHAIN_MAX) {

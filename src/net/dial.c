@@ -28,7 +28,7 @@ static int dial_await_connected(int fd, struct deadline deadline)
     return failure;
 }
 
-/* The time that connect(2) may take by itself. */
+/* Limits how long connect(2) itself may block. */
 static bool dial_limit_connect(int fd, struct deadline deadline)
 {
     int left_ms = deadline_left_ms(deadline);
@@ -36,7 +36,7 @@ static bool dial_limit_connect(int fd, struct deadline deadline)
     return left_ms > 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0;
 }
 
-/* 0 or an errno. */
+/* Returns 0 or an errno. */
 static int dial_set_up(int fd, const struct address *from, int user_timeout_ms)
 {
     struct sockaddr_storage sockaddr;
@@ -52,7 +52,7 @@ static int dial_set_up(int fd, const struct address *from, int user_timeout_ms)
     return bind(fd, (struct sockaddr *)&sockaddr, len) == 0 ? 0 : errno;
 }
 
-/* The same. */
+/* Returns 0 or an errno. */
 static int dial_connect_on(int fd, const struct address *to, struct deadline deadline)
 {
     struct sockaddr_storage sockaddr;

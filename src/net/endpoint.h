@@ -20,7 +20,8 @@ struct endpoint {
     uint16_t port;
 };
 
-/* 0, or -1 with what was expected in `err`. */
+/* Parses `text`; without a port, `default_port` is used. Returns 0, or -1 with what was expected in
+ * `err`. */
 int endpoint_parse(struct endpoint *endpoint, const char *text, uint16_t default_port,
                    struct error *err);
 

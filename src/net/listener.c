@@ -85,15 +85,15 @@ static void listener_explain(const struct listen_spec *spec, int failure, struct
               strerror(failure), remedy);
 }
 
-/* Connections inherit it. Nagle's algorithm would hold back each reply until the one before is
- * acknowledged. */
+/* Nagle's algorithm would hold back each reply until the previous one is acknowledged. Accepted
+ * connections inherit the option. */
 static void listener_no_delay(int fd)
 {
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
-/* 0 or an errno. */
+/* Returns 0 or an errno. */
 static int listener_set_up(int fd, const struct listen_spec *spec)
 {
     struct sockaddr_storage sockaddr;
@@ -101,7 +101,7 @@ static int listener_set_up(int fd, const struct listen_spec *spec)
 
     listener_no_delay(fd);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    /* The address may come up later (a tunnel's). */
+    /* The address, a tunnel's for example, may come up later. */
     if (spec->address.family == AF_INET) {
         setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof on);
     } else {
@@ -118,7 +118,7 @@ static bool listener_is_wildcard(const struct address *address)
     return memcmp(address->ip, zeros, sizeof zeros) == 0;
 }
 
-/* [::] is every address there is: on a kernel without IPv6, those of IPv4. */
+/* [::] means every address. On a kernel without IPv6 those are the IPv4 ones. */
 static int listener_bind_ipv4(const struct listen_spec *spec, int *failure)
 {
     struct listen_spec any = *spec;

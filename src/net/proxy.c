@@ -29,7 +29,7 @@ static bool proxy_parse_port(const char *text, uint16_t *port)
     return true;
 }
 
-/* "PROXY TCP4 1.2.3.4 5.6.7.8 111 222", without its CRLF. One blank between words, no more. */
+/* "PROXY TCP4 1.2.3.4 5.6.7.8 111 222", without its CRLF. Exactly one space between words. */
 static enum proxy_result proxy_parse_v1_line(char *line, struct proxy_header *header)
 {
     char *words[6];
@@ -37,7 +37,7 @@ static enum proxy_result proxy_parse_v1_line(char *line, struct proxy_header *he
 
     while (line != NULL && count < 6)
         words[count++] = strsep(&line, " ");
-    /* What follows UNKNOWN must not be looked at. */
+    /* The specification says to ignore what follows UNKNOWN. */
     if (strcmp(words[1], "UNKNOWN") == 0) {
         header->local = true;
         return PROXY_DONE;
@@ -80,7 +80,7 @@ static void proxy_read_address(struct address *address, int family, const uint8_
     struct sockaddr_storage storage;
     struct address raw = {.family = family, .port = (uint16_t)(port[0] << 8 | port[1])};
     memcpy(raw.ip, ip, family == AF_INET ? 4 : 16);
-    /* Through a sockaddr, so that IPv4-mapped addresses are treated as everywhere. */
+    /* Convert through a sockaddr, so that IPv4-mapped addresses become IPv4 as everywhere. */
     address_to_sockaddr(&raw, &storage);
     address_from_sockaddr(address, (struct sockaddr *)&storage);
 }
@@ -158,7 +158,7 @@ static size_t proxy_format_v2(const struct proxy_header *header, uint8_t *out)
     return V2_FIXED + body;
 }
 
-/* Who the client is must be right; where it came to is for the log. */
+/* The client's address must be exact; the destination is only for the log. */
 static struct address proxy_in_family(const struct address *address, int family)
 {
     struct address same = {.family = family, .port = address->port};

@@ -1,4 +1,4 @@
-/* net/stream-buffers.c - a stream's beginning, and the buffers that are lent to it
+/* net/stream-buffers.c - initializes streams, and lends and reclaims their buffers
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -43,7 +43,7 @@ void stream_init_borrowed(struct stream *stream, int fd)
 
 void stream_forget_input(struct stream *stream)
 {
-    /* It may be part of a log-in. */
+    /* It may contain a password. */
     if (stream->kept != NULL)
         explicit_bzero(stream->kept, stream->kept_len);
     free(stream->kept);

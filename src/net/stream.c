@@ -17,10 +17,10 @@
 #include "base/assert.h"
 #include "net/tls-internal.h"
 
-#define IOV_MAX_HERE 80    /* more than any caller hands over, with the output buffer in front */
-#define TLS_RECORD 16384   /* what fits one record is coalesced into one */
-#define LONG_WAIT_MS 10000 /* then TCP asks the other side whether it is still there */
-#define CLOSE_READS 16     /* pieces of unread input taken before a close, see stream_close() */
+#define IOV_MAX_HERE 80    /* more than any caller passes, plus the output buffer in front */
+#define TLS_RECORD 16384   /* output that fits one record is coalesced into one */
+#define LONG_WAIT_MS 10000 /* a wait this long turns on TCP keepalive */
+#define CLOSE_READS 16     /* most pieces of unread input read before a close; stream_close() */
 
 const char *io_result_name(enum io_result result)
 {
@@ -72,7 +72,7 @@ void stream_keep_alive(struct stream *stream)
     stream->kept_alive = true;
 }
 
-/* The one wait of all IO. `events` becomes what has come of them. */
+/* The one place where IO waits. `events` becomes the events that occurred. */
 static enum io_result stream_wait_for_any(struct stream *stream, short *events,
                                           struct deadline deadline)
 {
@@ -98,15 +98,15 @@ static enum io_result stream_wait_for(struct stream *stream, short events, struc
     return stream_wait_for_any(stream, &events, deadline);
 }
 
-/* Where there is time enough, the first recv(2) of a wait waits a moment by itself: most answers
- * come within it, and then cost one system call instead of three. */
+/* If there is enough time, the first recv(2) of a wait blocks for a moment. Most answers arrive within
+ * it and then cost one system call instead of three. */
 static bool stream_may_wait(const struct stream *stream, struct deadline deadline)
 {
     return stream->momentary && deadline_left_ms(deadline) >= STREAM_MOMENT_MS;
 }
 
-/* What a plain or TLS system call came to: IO_OK = moved something, IO_TIMEOUT = would block (and
- * `events` says on what). */
+/* Reads once, in plain text or from TLS. IO_OK: moved something. IO_TIMEOUT: would block, and `events`
+ * says on what. */
 static enum io_result stream_receive_once(struct stream *stream, char *bytes, size_t size,
                                           size_t *got, short *events, bool wait)
 {
@@ -177,7 +177,7 @@ void stream_hear_out(struct stream *stream)
         stream->broken = false;
 }
 
-/* Takes a whole line from the buffer: IO_OK, IO_TOO_LONG, or IO_TIMEOUT when there is none yet. */
+/* Takes a whole line from the buffer: IO_OK, IO_TOO_LONG, or IO_TIMEOUT if there is none yet. */
 static enum io_result stream_take_line(struct stream *stream, struct line *line, size_t max)
 {
     const char *start = stream_input(stream);
@@ -203,8 +203,8 @@ static enum io_result stream_take_line(struct stream *stream, struct line *line,
     return IO_OK;
 }
 
-/* The same; of a line that is too long the first `max` octets are kept, and the rest gives way to what
- * comes behind it. */
+/* The same, but keeps the first `max` octets of a line that is too long; later input overwrites the
+ * rest. */
 static enum io_result stream_take_cut_line(struct stream *stream, struct line *line, size_t max)
 {
     const char *start = stream_input(stream);
@@ -234,8 +234,8 @@ static enum io_result stream_take_line_by(struct stream *stream, struct line *li
         result = stream_fill(stream, deadline);
         if (result != IO_OK)
             return result;
-        /* A trickle of octets keeps stream_fill() from ever waiting long: look at the clock as well. What
-         * TLS has inside no poll(2) would tell of. */
+        /* With a trickle of octets stream_fill() never waits long, so check the clock here too. But
+         * don't stop while TLS has input inside: poll(2) would not report it. */
         if (!stream_line_waiting(stream) && deadline_passed(deadline) &&
             !(stream->tls != NULL && tls_session_has_pending(stream->tls)))
             return IO_TIMEOUT;
@@ -279,7 +279,7 @@ void stream_consume(struct stream *stream, size_t len)
     stream->in_start += len;
 }
 
-/* Until something can be written or, where that is heeded, the peer has spoken. */
+/* Waits until something can be written or, if `heeds_input`, until the peer has sent something. */
 static enum io_result stream_wait_to_write(struct stream *stream, struct deadline deadline)
 {
     for (;;) {
@@ -294,7 +294,7 @@ static enum io_result stream_wait_to_write(struct stream *stream, struct deadlin
     }
 }
 
-/* Moves the vector behind what was sent. */
+/* Advances the vector past what was sent. */
 static void stream_advance(struct iovec **iov, int *count, size_t sent)
 {
     while (*count > 0 && sent >= (*iov)->iov_len) {
@@ -320,8 +320,8 @@ static void stream_forget_unsent(struct stream *stream)
     stream->unsent_len = 0;
 }
 
-/* These become what is unsent; parts of what was so may be among them. False when they are too many
- * or there is no memory for them. */
+/* Makes these octets the unsent output; parts of the previous unsent output may be among them. False if
+ * there are too many or if out of memory. */
 static bool stream_keep_unsent(struct stream *stream, const struct iovec *iov, int count)
 {
     size_t len = 0;
@@ -355,8 +355,8 @@ bool stream_hold_output(struct stream *stream)
     return true;
 }
 
-/* Waits for room; IO_TIMEOUT leaves these over. Part of them may be out: where they are not kept
- * nothing sensible can follow. */
+/* Waits for room. On IO_TIMEOUT these octets remain unsent. Part of a record may already be out, so if
+ * they cannot be kept the stream is broken. */
 static enum io_result stream_wait_to_send(struct stream *stream, short events,
                                           const struct iovec *iov, int count,
                                           struct deadline deadline)
@@ -378,7 +378,7 @@ static enum io_result stream_wait_for_tls(struct stream *stream, ssize_t step,
                                deadline);
 }
 
-/* Sends what TLS has gathered; these come behind it. */
+/* Sends what TLS has collected. `iov` is the output that follows it. */
 static enum io_result stream_uncork(struct stream *stream, const struct iovec *iov, int count,
                                     struct deadline deadline)
 {
@@ -394,8 +394,8 @@ static enum io_result stream_uncork(struct stream *stream, const struct iovec *i
     return IO_OK;
 }
 
-/* After a wait that ended too early GnuTLS wants the same octets again, and gets them from what was
- * kept. */
+/* After a wait that timed out, GnuTLS requires the same octets again. They come from the unsent
+ * output. */
 static enum io_result stream_writev_tls(struct stream *stream, struct iovec *iov, int count,
                                         size_t total, struct deadline deadline)
 {
@@ -533,7 +533,7 @@ enum io_result stream_continue_tls(struct stream *stream, struct deadline linger
     return result;
 }
 
-/* In one go. */
+/* Does the whole handshake. */
 static enum io_result stream_handshake(struct stream *stream, struct deadline deadline,
                                        struct error *err)
 {
@@ -588,8 +588,8 @@ static void stream_release(struct stream *stream)
     stream->broken = true;
 }
 
-/* A socket closed with unread input sends RST, which may overtake our last reply: take the input
- * that is there first. A piece that leaves room was the last. */
+/* A socket closed with unread input sends RST, which may overtake our last reply. So read the input
+ * that is there first. A piece that does not fill the buffer is the last. */
 static void stream_discard_input(struct stream *stream)
 {
     char waste[4096];

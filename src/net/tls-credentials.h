@@ -1,4 +1,4 @@
-/* net/tls-credentials.h - what a tls_server and a tls_client hold, for net/tls*.c only
+/* net/tls-credentials.h - the contents of tls_server and tls_client, for net/tls*.c only
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -12,7 +12,7 @@
 
 #include "net/tls.h"
 
-/* A file as it was when it was read. */
+/* A file's state when it was read. */
 struct tls_file {
     char *path;
     struct timespec changed;
@@ -20,7 +20,7 @@ struct tls_file {
     ino_t inode;
 };
 
-/* All that something was read from. */
+/* All files that a server or a client was loaded from. */
 struct tls_files {
     struct tls_file *items;
     size_t count;

@@ -1,7 +1,9 @@
 /* net/tls-internal.h - TLS sessions, between net/tls and net/stream
  *
- * Internal to net/stream, with tls-session.c. One step at a time and never waiting: a step that would block says what it waits for, and the
- * stream, which has the deadline, waits. Nobody else includes this or sees GnuTLS.
+ * Implemented by tls-session.c; only net/stream and net/tls* include it, so that nobody else sees
+ * GnuTLS. A session works in steps that never wait on their own: a step that would block says what it
+ * waits for, and the stream, which has the deadline, waits. A stream owns its session and uses it
+ * from one thread at a time.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,37 +24,38 @@ enum {
     TLS_BROKEN = -3,
 };
 
-/* NULL with a reason. The session holds a reference of its server; a client must outlive it. */
+/* NULL with a reason on failure. The session holds a reference to its server; a client must outlive
+ * it. */
 struct tls_session *tls_session_new_server(struct tls_server *server, int fd, struct error *err);
-/* `judge` NULL: the client's own rules hold; else it must outlive the handshake. */
+/* A NULL `judge` means the client's own rules; otherwise it must outlive the handshake. */
 struct tls_session *tls_session_new_client(struct tls_client *client, int fd, const char *name,
                                            const struct tls_judge *judge, struct error *err);
 void tls_session_free(struct tls_session *session);
 
-/* Where `wait` is said, one recv(2) may wait, for as long as the socket lets it; nothing else
- * does. */
+/* With `wait`, the next two may block in one recv(2), for the socket's SO_RCVTIMEO. Nothing else
+ * blocks. */
 
-/* 0 when done; TLS_BROKEN with a reason. The last flight may still be held: it leaves with what is
- * sent next, or before the next wait for input, or with close_notify. */
+/* Returns 0 when done, or TLS_BROKEN with a reason. The last flight may still be held back: it leaves
+ * with the next output, before the next wait for input, or with close_notify. */
 int tls_session_handshake(struct tls_session *session, bool wait, struct error *err);
 
-/* Octets moved; 0 from receive is the peer's close_notify. */
+/* Return the octets moved. 0 from receive is the peer's close_notify. */
 ssize_t tls_session_receive(struct tls_session *session, char *bytes, size_t len, bool wait);
 ssize_t tls_session_send(struct tls_session *session, const char *bytes, size_t len);
 
-/* Octets collect between cork and a tls_session_uncork() that returns 0, and leave in one
+/* Output collects between the cork and a tls_session_uncork() that returns 0, and leaves in one
  * record. */
 void tls_session_cork(struct tls_session *session);
 int tls_session_uncork(struct tls_session *session);
 
-/* Octets that came and no poll(2) will tell of: decrypted, or read ahead. */
+/* Has it input that poll(2) cannot report: decrypted, or read ahead? */
 bool tls_session_has_pending(const struct tls_session *session);
 void tls_session_info(const struct tls_session *session, struct tls_info *info);
 
-/* What the peer has refused by an alert, "Certificate is bad"; NULL when it has not. Static text. */
+/* The reason in the peer's alert, such as "Certificate is bad"; NULL if there was none. Static text. */
 const char *tls_session_refusal(const struct tls_session *session);
 
-/* close_notify, tried once. */
+/* Tries once to send close_notify. */
 void tls_session_bye(struct tls_session *session);
 
 #endif

@@ -17,10 +17,10 @@ struct tls_session {
     gnutls_session_t gnutls;
     struct tls_server *server; /* NULL on the client side */
     bool peer_verified;
-    /* Of a handshake that is judged: */
-    const struct tls_judge *judge; /* NULL: it is not */
+    /* For a handshake with a judge: */
+    const struct tls_judge *judge; /* NULL: none */
     enum { UNJUDGED, ACCEPTED, REFUSED } judgement;
-    struct error *reason; /* of the caller's, for REFUSED */
+    struct error *reason; /* the caller's; set for REFUSED */
     struct tls_transport transport;
 };
 
@@ -43,7 +43,7 @@ static struct tls_session *tls_new_session(unsigned flags, gnutls_priority_t pri
         return NULL;
     }
     tls_transport_attach(&session->transport, session->gnutls, fd);
-    /* The stream keeps the deadline. */
+    /* No timeout here: the stream keeps the deadline. */
     gnutls_handshake_set_timeout(session->gnutls, 0);
     return session;
 }
@@ -68,7 +68,7 @@ struct tls_session *tls_session_new_server(struct tls_server *server, int fd, st
 
 /* Judges. */
 
-#define CHAIN_MAX 16 /* certificates that are shown to a judge */
+#define CHAIN_MAX 16 /* certificates passed to a judge */
 
 static int tls_session_judge(gnutls_session_t gnutls)
 {
@@ -161,15 +161,16 @@ static int tls_wanted(const struct tls_session *session)
                : TLS_WANT_WRITE;
 }
 
-/* GnuTLS gives up for now behind some records that are not the application's: no reason to wait
- * while the next ones have been read ahead. */
+/* GnuTLS returns GNUTLS_E_AGAIN after some records that carry no application data. There is no need to
+ * wait while the next record has been read ahead. */
 static bool tls_has_more_to_see(const struct tls_session *session, ssize_t result)
 {
     return result == GNUTLS_E_AGAIN && session->transport.pulled &&
            tls_transport_has_input(&session->transport);
 }
 
-/* Also on a resumed session, whose ticket carries the certificate: the CA may be another now. */
+/* Checks the client certificate. Also for a resumed session, whose ticket carries the certificate: the
+ * CA may have changed since. */
 static int tls_judge_client(struct tls_session *session, struct error *err)
 {
     unsigned status = 0;
@@ -187,7 +188,7 @@ static int tls_judge_client(struct tls_session *session, struct error *err)
     return TLS_BROKEN;
 }
 
-/* Why a certificate was not accepted is what its owner must know. */
+/* Says why a certificate was not accepted: its owner must know. */
 static void tls_explain(struct tls_session *session, int result, struct error *err)
 {
     if (session->judgement == REFUSED)
@@ -197,7 +198,7 @@ static void tls_explain(struct tls_session *session, int result, struct error *e
         tls_session_explain_status(gnutls_session_get_verify_cert_status(session->gnutls), err);
 }
 
-/* Who shows nothing was not asked about. */
+/* A peer that presents no certificate never reaches the judge, so refuse it here. */
 static int tls_session_check_judged(const struct tls_session *session, struct error *err)
 {
     if (session->judge == NULL || session->judgement == ACCEPTED)
@@ -220,7 +221,7 @@ int tls_session_handshake(struct tls_session *session, bool wait, struct error *
              tls_has_more_to_see(session, result));
     session->transport.holding = false;
     if (result == 0) {
-        /* Up to TLS 1.2 it is often the other side that waits for the end of it. */
+        /* Up to TLS 1.2, the peer often waits for the end of the handshake. */
         if (gnutls_protocol_get_version(session->gnutls) != GNUTLS_TLS1_3)
             tls_transport_flush(&session->transport);
         return session->server != NULL ? tls_judge_client(session, err)
@@ -238,7 +239,7 @@ int tls_session_handshake(struct tls_session *session, bool wait, struct error *
     return TLS_BROKEN;
 }
 
-/* Renegotiation (GNUTLS_E_REHANDSHAKE) is among what breaks a session here. */
+/* Any other result breaks the session, including renegotiation (GNUTLS_E_REHANDSHAKE). */
 static ssize_t tls_outcome(const struct tls_session *session, ssize_t result)
 {
     if (result >= 0)

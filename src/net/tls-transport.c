@@ -12,7 +12,7 @@
 
 #define RECORD_HEADER 5 /* RFC 8446 5.1 */
 #define HELD_MAX 8192   /* a flight with a chain of certificates */
-#define IOV_MAX_HERE 32 /* what GnuTLS hands over at most; more it would hand over again */
+#define IOV_MAX_HERE 32 /* most pieces sent at once; GnuTLS would pass the rest again */
 
 static ssize_t tls_transport_send_vector(const struct tls_transport *transport,
                                          const struct iovec *iov, size_t count)
@@ -30,7 +30,7 @@ static void tls_transport_drop_held(struct tls_transport *transport, size_t len)
         memmove(transport->held, transport->held + len, transport->held_len);
 }
 
-/* What is held, and then these; returns how much of these has gone. */
+/* Sends the held output, then `iov`. Returns the octets of `iov` that were sent. */
 static ssize_t tls_transport_send_behind_held(struct tls_transport *transport,
                                               const struct iovec *iov, size_t count)
 {
@@ -52,7 +52,7 @@ static ssize_t tls_transport_send_behind_held(struct tls_transport *transport,
     return -1;
 }
 
-/* False when it does not fit. */
+/* Adds output to what is held. False if it does not fit or if out of memory. */
 static bool tls_transport_hold(struct tls_transport *transport, const struct iovec *iov, int count,
                                size_t total)
 {
@@ -82,8 +82,8 @@ static ssize_t tls_transport_push(gnutls_transport_ptr_t argument, const giovec_
                                    : tls_transport_send_vector(transport, iov, (size_t)count);
 }
 
-/* Nobody waits before all is said. When a handshake is through, input that is there comes first:
- * what is held then, a ticket, leaves with the answer to it. */
+/* Held output must leave before a wait for input. After the handshake, input that is already there is
+ * read first: what is held then, a ticket, can leave with the reply. */
 static ssize_t tls_transport_receive(struct tls_transport *transport, char *bytes, size_t len)
 {
     bool wait = transport->may_wait;
@@ -95,7 +95,7 @@ static ssize_t tls_transport_receive(struct tls_transport *transport, char *byte
     }
     if (transport->held_len > 0 && tls_transport_send_behind_held(transport, NULL, 0) < 0)
         return -1;
-    /* Only once: a record that trickles in must not hold us beyond the deadline. */
+    /* Block only once: a record that trickles in must not hold us past the deadline. */
     transport->may_wait = false;
     return recv(transport->fd, bytes, len, wait ? 0 : MSG_DONTWAIT);
 }
@@ -110,8 +110,8 @@ static ssize_t tls_transport_take_ahead(struct tls_transport *transport, void *b
     return (ssize_t)len;
 }
 
-/* Read ahead is only where a record begins. The rest of one, its header's too, is read as asked
- * for, so that a flood of records cannot keep `ahead` filled for ever. */
+/* Reads ahead only where a record begins. The rest of a record, including a split header, is read as
+ * GnuTLS asks, so that a flood of records cannot keep `ahead` filled forever. */
 static ssize_t tls_transport_pull(gnutls_transport_ptr_t argument, void *bytes, size_t len)
 {
     struct tls_transport *transport = argument;

@@ -19,8 +19,8 @@
 
 #define PRIORITY_MAX 1024
 
-/* Two keys: a ticket that was given to a client without a certificate must not spare it the
- * certificate once a reload demands one. */
+/* Two keys: a ticket given to a client without a certificate must not exempt it after a reload that
+ * demands one. */
 struct tls_tickets {
     gnutls_datum_t key;
     gnutls_datum_t key_for_require;
@@ -82,7 +82,7 @@ static bool tls_files_changed(const struct tls_files *files)
     struct stat st;
     for (size_t i = 0; i < files->count; i++) {
         const struct tls_file *file = &files->items[i];
-        /* A file that is gone for a moment is being replaced: the next look will tell. */
+        /* A missing file is probably being replaced: the next check will tell. */
         if (stat(file->path, &st) == 0 && (st.st_mtim.tv_sec != file->changed.tv_sec ||
                                            st.st_mtim.tv_nsec != file->changed.tv_nsec ||
                                            st.st_size != file->size || st.st_ino != file->inode))
@@ -131,7 +131,7 @@ static void tls_certificate_name(gnutls_x509_crt_t certificate, char *out, size_
         snprintf(out, size, "?");
 }
 
-/* What is to be known of the certificate that stands first in pair `index`. */
+/* Reads the facts of the first certificate of pair `index`. */
 static void tls_certificate_read(const struct tls_server *server, unsigned index,
                                  struct tls_server_certificate *out)
 {
@@ -149,7 +149,7 @@ static void tls_certificate_read(const struct tls_server *server, unsigned index
     gnutls_x509_crt_deinit(certificate);
 }
 
-/* The name of a file that is watched lives as long as the server. */
+/* Finds the list's own copy of `path`, which lives as long as the server. */
 static const char *tls_files_find(const struct tls_files *files, const char *path)
 {
     for (size_t i = 0; i < files->count; i++) {
@@ -192,7 +192,7 @@ static int tls_load_ca(struct tls_server *server, const char *ca_file, struct er
     return -1;
 }
 
-/* The value of the DER element of this tag at *at, which moves behind it (X.690 8.1). */
+/* Takes the DER element with this tag at *at, stores its value, and moves *at past it (X.690 8.1). */
 static bool tls_der_take(const unsigned char **at, const unsigned char *end, unsigned char tag,
                          gnutls_datum_t *value)
 {
@@ -216,8 +216,8 @@ static bool tls_der_take(const unsigned char **at, const unsigned char *end, uns
     return true;
 }
 
-/* As "openssl dhparam -dsaparam" writes them: prime, generator and more (RFC 3279 2.3.3), which
- * GnuTLS does not read. */
+/* Imports parameters as "openssl dhparam -dsaparam" writes them: prime, generator and more (RFC 3279
+ * 2.3.3). GnuTLS does not read that form. */
 static int tls_import_x942(gnutls_dh_params_t dh, const gnutls_datum_t *pem)
 {
     gnutls_datum_t der = {0}, sequence, prime, generator;
@@ -259,7 +259,7 @@ static int tls_load_dh(struct tls_server *server, const char *file, struct error
     return 0;
 }
 
-/* NORMAL has versions of DTLS as well, which nobody speaks over TCP. */
+/* NORMAL also contains DTLS versions, which do not count over TCP. */
 static bool tls_has_version(gnutls_priority_t priority)
 {
     const unsigned *versions;
@@ -272,7 +272,7 @@ static bool tls_has_version(gnutls_priority_t priority)
     return false;
 }
 
-/* Only what the operator wrote is shown: of the text from `position` on what stands in `priority`. */
+/* How much to show of the text from `position` on: only what the operator wrote in `priority`. */
 static int tls_shown_length(const char *priority, const char *text, const char *position)
 {
     size_t from = position != NULL ? (size_t)(position - text) : 0, len = strlen(priority);
@@ -292,7 +292,7 @@ static int tls_init_priority(gnutls_priority_t *out, const char *priority,
     const char *position = NULL;
 
     int len = snprintf(text, sizeof text, "%s%s", priority, below[minimum]);
-    if (len < 0 || (size_t)len >= sizeof text) { /* cut, it would lose the minimum version */
+    if (len < 0 || (size_t)len >= sizeof text) { /* truncated, it would lose the minimum version */
         error_set(err, _("the TLS priority string is too long (%zu octets)"), strlen(priority));
         return -1;
     }
