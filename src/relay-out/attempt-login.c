@@ -82,6 +82,7 @@ enum attempt_outcome attempt_log_in(struct attempt *attempt)
     if (route->hop_count == 0 || attempt->need.level != CONFIG_OUT_TLS_VERIFY ||
         hop->stream.tls == NULL)
         return attempt_fail(connect, REPLY_REMOTE_LOGIN_UNPROVEN, connect->remote->name);
+    talk_set_phase(&connect->talk, TALK_LOGIN);
     if (hop->capabilities.extensions & NEXTHOP_AUTH_PLAIN)
         result = attempt_log_in_plain(attempt, route);
     else if (hop->capabilities.extensions & NEXTHOP_AUTH_LOGIN)

@@ -97,6 +97,7 @@ static enum attempt_outcome attempt_open_connection(struct attempt *attempt)
     const struct address *address = &attempt->candidate->address;
     struct error err;
 
+    talk_set_phase(&connect->talk, TALK_CONNECT);
     struct limit limit = attempt_limit(connect, attempt_timeouts(connect)->connect);
     int fd = dial_connect(address, attempt_source_for(&connect->out->config->out, address->family),
                           USER_TIMEOUT_MS, limit.deadline, &err);
@@ -296,6 +297,7 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
     }
     if (attempt->need.level == CONFIG_OUT_TLS_VERIFY && attempt->need.name == NULL)
         return attempt_fail(connect, REPLY_REMOTE_TLS_NAMELESS, connect->remote->name);
+    talk_set_phase(&connect->talk, TALK_TLS);
     attempt->check = (struct security_check){.need = &attempt->need};
     const struct tls_judge judge = {security_accepts, &attempt->check};
     enum io_result result =
@@ -319,6 +321,7 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
 
 static enum attempt_outcome attempt_converse(struct attempt *attempt)
 {
+    talk_set_phase(&attempt->connect->talk, TALK_GREETING);
     enum attempt_outcome outcome = attempt_send_proxy_header(attempt);
     if (outcome == ATTEMPT_READY)
         outcome = attempt_greet(attempt);
@@ -387,6 +390,7 @@ enum attempt_outcome attempt_make(struct connect *connect, const struct candidat
     remote->tls_failed = false;
     snprintf(remote->name, sizeof remote->name, "%s[%s]:%u", candidate->host,
              address_format_ip(&candidate->address, ip), candidate->address.port);
+    talks_set_host(connect->out->talks, &connect->talk, remote->name);
     attempt_find_need(&attempt);
     if (attempt_is_refused(&attempt))
         return ATTEMPT_REFUSED;

@@ -132,6 +132,7 @@ static int connect_look_up(struct connect *connect)
 {
     struct deadline deadline = attempt_step(connect, DNS_TIMEOUT_MS);
 
+    talk_set_phase(&connect->talk, TALK_LOOKUP);
     security_clear(&connect->security);
     security_begin(&connect->security, connect->out, connect->route, connect->domain,
                    !connect->tls_optional, deadline);
@@ -166,6 +167,8 @@ static bool connect_is_alive(struct connect *connect)
 {
     struct remote *remote = connect->remote;
 
+    talks_set_host(connect->out->talks, &connect->talk, remote->name);
+    talk_set_phase(&connect->talk, TALK_ENVELOPE);
     stream_lend(&remote->hop.stream, connect->buffers);
     return (remote->proven || !connect->require_tls) && remote->messages < REUSE_MESSAGES &&
            deadline_now_ms() - remote->since_ms < REUSE_AGE_MS &&
@@ -183,21 +186,22 @@ static enum host_cache_place connect_enter(struct connect *connect)
         place = host_cache_redeem(out->host_cache, connect->claim, connect->remote);
         deadline = deadline_in_ms(0);
     }
-    return place != HOST_CACHE_FULL
-               ? place
-               : host_cache_enter(out->host_cache, connect->key, out->generation,
-                                  connect->route->connections, deadline, connect->remote);
+    if (place == HOST_CACHE_FULL)
+        place = host_cache_enter(out->host_cache, connect->key, out->generation,
+                                 connect->route->connections, deadline, connect->remote);
+    if (place == HOST_CACHE_NEW || place == HOST_CACHE_KEPT)
+        talks_begin(out->talks, &connect->talk, connect->key);
+    return place;
 }
 
 int connect_make(struct connect *connect)
 {
     const struct outbound *out = connect->out;
     struct remote *remote = connect->remote;
-    struct host_cache *host_cache = out->host_cache;
 
     route_key(connect->route, connect->domain, connect->key);
     if (connect->route->rate > 0 &&
-        !host_cache_take_turn(host_cache, connect->key, connect->route->rate,
+        !host_cache_take_turn(out->host_cache, connect->key, connect->route->rate,
                               attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS))) {
         attempt_log(connect, LOG_LEVEL_WARNING, "event=busy reason=rate");
         reply_own(connect->reply, REPLY_DESTINATION_RATE);
@@ -224,7 +228,7 @@ int connect_make(struct connect *connect)
     }
     if (connect_dial(connect) == 0)
         return 0;
-    host_cache_leave(host_cache, connect->key);
+    connect_leave(connect);
     return -1;
 }
 
@@ -291,10 +295,13 @@ int connect_renew(struct connect *connect, bool connected)
     }
     *remote = before;
     *connect->reply = reply;
-    if (connected)
+    if (connected) {
         stream_lend(&remote->hop.stream, connect->buffers);
-    else
-        host_cache_leave(connect->out->host_cache, connect->key);
+        talks_set_host(connect->out->talks, &connect->talk, remote->name);
+        talk_set_phase(&connect->talk, TALK_ENVELOPE);
+    } else {
+        connect_leave(connect);
+    }
     return -1;
 }
 
@@ -329,11 +336,24 @@ void connect_clear(struct connect *connect)
     security_clear(&connect->security);
 }
 
-void connect_end(const struct outbound *out, struct remote *remote, bool orderly)
+void connect_leave(struct connect *connect)
+{
+    talks_end(connect->out->talks, &connect->talk);
+    host_cache_leave(connect->out->host_cache, connect->key);
+}
+
+void connect_keep(struct connect *connect)
+{
+    talks_end(connect->out->talks, &connect->talk);
+    host_cache_keep(connect->out->host_cache, connect->remote,
+                    connect->out->config->out.reuse_for_ms);
+}
+
+void connect_end(struct connect *connect, bool orderly)
 {
     if (orderly)
-        nexthop_quit(&remote->hop);
+        nexthop_quit(&connect->remote->hop);
     else
-        stream_abort(&remote->hop.stream);
-    host_cache_leave(out->host_cache, remote->key);
+        stream_abort(&connect->remote->hop.stream);
+    connect_leave(connect);
 }

@@ -42,6 +42,7 @@ struct connect {
     struct host_cache_claim
         *claim; /* the place, or none is waited for; NULL: connect_make() waits */
     /* Its own. */
+    struct talk talk;
     char key[ROUTE_KEY_MAX];
     struct hosts hosts;       /* none before they were looked up */
     struct security security; /* the same */
@@ -67,7 +68,10 @@ void connect_defer(const struct connect *connect, const char *reason);
 
 void connect_clear(struct connect *connect);
 
-/* Ends it in good order, or at once, and gives its place back. */
-void connect_end(const struct outbound *out, struct remote *remote, bool orderly);
+/* Ends its connection in good order, or at once, and gives its place back. */
+void connect_end(struct connect *connect, bool orderly);
+/* The connection is closed, or the caller's business: its place is given back, or is no more its own. */
+void connect_leave(struct connect *connect);
+void connect_keep(struct connect *connect);
 
 #endif

@@ -23,7 +23,7 @@ struct mark {
 
 struct kept {
     struct remote remote;
-    int64_t until_ms;
+    int64_t since_ms, until_ms;
 };
 
 /* Only those with a connection. */
@@ -319,7 +319,7 @@ void host_cache_keep(struct host_cache *host_cache, const struct remote *remote,
     pthread_mutex_lock(&host_cache->lock);
     if (for_ms > 0 && !remote->once && !host_cache->ending && host_cache->kept_count < KEPT_MAX) {
         host_cache->kept[host_cache->kept_count++] =
-            (struct kept){*remote, deadline_in_ms(for_ms).at_ms};
+            (struct kept){*remote, deadline_now_ms(), deadline_in_ms(for_ms).at_ms};
         kept = true;
         if (host_cache->kept[host_cache->kept_count - 1].until_ms < host_cache->janitor_due_ms)
             pthread_cond_signal(&host_cache->kept_changed);
@@ -332,6 +332,25 @@ void host_cache_keep(struct host_cache *host_cache, const struct remote *remote,
         return;
     remote_say_goodbye(&refused);
     host_cache_leave(host_cache, refused.key);
+}
+
+size_t host_cache_count_kept(struct host_cache *host_cache)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    size_t count = host_cache->kept_count;
+    pthread_mutex_unlock(&host_cache->lock);
+    return count;
+}
+
+void host_cache_list_kept(struct host_cache *host_cache,
+                          void (*take)(void *context, const struct remote *remote,
+                                       int64_t since_ms),
+                          void *context)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    for (size_t i = 0; i < host_cache->kept_count; i++)
+        take(context, &host_cache->kept[i].remote, host_cache->kept[i].since_ms);
+    pthread_mutex_unlock(&host_cache->lock);
 }
 
 /* Takes leave, outside the lock, of one whose time is over. Under the lock. */

@@ -92,6 +92,13 @@ void remote_say_goodbye(struct remote *remote);
 /* Keeps it for so long, buffers reclaimed. It is the store's in any case. */
 void host_cache_keep(struct host_cache *host_cache, const struct remote *remote, int64_t for_ms);
 
+/* Hands out those that are kept, each under the lock: `take` copies, and does nothing else. */
+size_t host_cache_count_kept(struct host_cache *host_cache);
+void host_cache_list_kept(struct host_cache *host_cache,
+                          void (*take)(void *context, const struct remote *remote,
+                                       int64_t since_ms),
+                          void *context);
+
 /* What is remembered of a host of a destination. */
 enum remote_mark {
     REMOTE_DEAD,       /* it could not be reached: left alone */

@@ -24,6 +24,7 @@
 #include "relay-out/routeinfo.h"
 #include "relay-out/stscache.h"
 #include "relay-out/stsfetch.h"
+#include "relay-out/talks-control.h"
 #include "relay-out/tlscounts.h"
 #include "relay-out/tlsorders.h"
 #include "server/daemon.h"
@@ -40,6 +41,7 @@ struct relay_out {
     struct counters *counters; /* borrowed */
     struct refusal refusal;    /* the last */
     struct host_cache *host_cache;
+    struct talks *talks;
     struct resolver *resolver;
     struct stsfetch *stsfetch;
     struct stscache *stscache;
@@ -106,6 +108,7 @@ static void relay_out_stop(void *shared)
         _exit(EX_OK);
     }
     host_cache_free(relay->host_cache);
+    talks_free(relay->talks);
     stscache_free(relay->stscache);
     stsfetch_free(relay->stsfetch);
     tlscounts_free(relay->tlscounts);
@@ -163,6 +166,8 @@ static void *relay_out_start(const struct config *config, struct counters *count
     config_resolver(config, &resolver);
     relay->resolver = resolver_new(&resolver, err);
     if (relay->resolver != NULL && relay_out_start_policies(relay, config, err) == 0)
+        relay->talks = talks_new(err);
+    if (relay->talks != NULL)
         relay->host_cache = host_cache_new(err);
     if (relay->host_cache != NULL && config->out.spool[0] != '\0')
         relay->spooler = spooler_open(config, err);
@@ -332,6 +337,8 @@ static void relay_out_answer_request(void *context, struct control_client *clien
 
     if (count == 1 && strcmp(words[0], "hosts") == 0)
         host_cache_control_handle(relay->host_cache, client);
+    else if (count == 1 && strcmp(words[0], "talks") == 0)
+        talks_control_handle(relay->talks, relay->host_cache, client);
     else if (count == 2 && strcmp(words[0], "route") == 0)
         relay_out_answer_about_route(relay, client, words[1]);
     else if (count > 1 && strcmp(words[0], "tls") == 0)
@@ -371,6 +378,7 @@ static struct service *relay_out_service(void *shared, struct config *config,
     out->tls = tls != NULL ? tls_server_ref(tls) : NULL;
     out->counters = relay->counters;
     out->refusal = &relay->refusal;
+    out->talks = relay->talks;
     out->generation = ++relay->generation;
     out->stscache = relay->stscache;
     out->tlscounts = relay->tlscounts;

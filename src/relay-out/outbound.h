@@ -16,6 +16,7 @@
 #include "relay-out/own-addresses.h"
 #include "relay-out/host-cache.h"
 #include "relay-out/routes.h"
+#include "relay-out/talks.h"
 #include "relay-out/users.h"
 #include "server/service.h"
 
@@ -42,6 +43,7 @@ struct outbound {
     struct tlscounts *tlscounts; /* NULL: nothing is counted */
     struct counters *counters;
     struct refusal *refusal;
+    struct talks *talks;     /* NULL: nobody looks on */
     struct spooler *spooler; /* NULL: nothing can be stored */
 };
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/log.h"
 
 #define IN_BUFFER (8 * 1024)   /* replies */
@@ -37,8 +38,7 @@ static void target_log_lost(struct transaction *transaction, const char *step, c
 
 static void target_closed(struct transaction *transaction)
 {
-    const struct target *target = target_of(transaction);
-    host_cache_leave(target->out->host_cache, target->remote.key);
+    connect_leave(&target_of(transaction)->connect);
 }
 
 /* A client of ours may wait for ENHANCEDSTATUSCODES on every reply (RFC 2034 4), and must never hear
@@ -145,8 +145,7 @@ static void target_keep(struct target *target)
     }
     stream_reclaim(stream);
     target->transaction.connected = false;
-    host_cache_keep(target->out->host_cache, &target->remote,
-                    target->out->config->out.reuse_for_ms);
+    connect_keep(&target->connect);
 }
 
 static void target_drop_replies(struct target *target)
@@ -166,7 +165,8 @@ void target_free(struct target *target)
     if (transaction_is_clean(transaction) && !transaction->mail_due)
         target_keep(target);
     if (transaction->connected)
-        connect_end(target->out, &target->remote, transaction->data == TRANSACTION_NO_DATA);
+        connect_end(&target->connect, transaction->data == TRANSACTION_NO_DATA);
+    ASSERT(!target->connect.talk.listed);
     connect_clear(&target->connect);
     target_drop_replies(target);
     free(target->accepted);
@@ -261,6 +261,7 @@ void target_add(struct target *target, const struct recipient *recipient)
 
 static void target_ask(struct target *target, const struct recipient *const *who, size_t count)
 {
+    talk_set_phase(&target->connect.talk, TALK_ENVELOPE);
     transaction_begin_batch(&target->transaction);
     for (size_t i = 0; i < count; i++)
         transaction_add(&target->transaction, who[i]);
@@ -381,8 +382,10 @@ bool target_data_reply(struct target *target)
     struct reply reply;
 
     transaction_data_reply(&target->transaction, &reply);
-    if (target_in_data(target))
+    if (target_in_data(target)) {
+        talk_set_phase(&target->connect.talk, TALK_DATA);
         return true;
+    }
     target_heed_tls(target, &target->transaction.final_reply);
     target_soften(target, &target->transaction.final_reply);
     return false;
@@ -429,6 +432,7 @@ bool target_data_reply_anywhere(struct target *target)
 
 void target_read_final_reply(struct target *target, struct deadline deadline)
 {
+    talk_set_phase(&target->connect.talk, TALK_REPLY);
     transaction_read_final_reply(&target->transaction, deadline);
     target_soften(target, &target->transaction.final_reply);
     if (target->transaction.connected)

@@ -1,4 +1,4 @@
-/* relayctl/top.c - relayctl top: live numbers and sessions, once a second
+/* relayctl/top.c - relayctl top: live numbers, sessions and next hops, once a second
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,6 +17,7 @@
 
 #include "base/deadline.h"
 #include "base/i18n.h"
+#include "base/utf8.h"
 #include "config/config.h"
 #include "relayctl/commands.h"
 #include "server/control-client.h"
@@ -24,6 +25,8 @@
 
 #define INTERVAL_MS 1000
 #define ROWS_USUAL 24
+#define COLUMNS_USUAL 200
+#define TABLE_LINE_MAX 512
 
 /* What was counted a second ago, for rates. */
 struct top_daemon {
@@ -36,14 +39,36 @@ struct top {
     const struct config *config;
     bool terminal; /* the screen is cleared between two pictures */
     unsigned rows; /* left of the screen */
+    unsigned columns;
+    unsigned tables; /* that are to come yet, and share the rows that are left */
     struct top_daemon daemons[2];
 };
+
+/* Others have chosen some of it, in their DNS for instance: nothing that a terminal could take for an
+ * order, and no more than fits into a line. */
+static void top_put_line(const char *text, unsigned columns)
+{
+    size_t len = strlen(text), step;
+
+    for (size_t at = 0; at < len && columns > 0; at += step, columns--) {
+        uint32_t character = utf8_decode(text + at, len - at, &step);
+        bool shown = step > 0 && character >= 0x20 && (character < 0x7f || character > 0x9f) &&
+                     (character < 0x2028 || character > 0x202e) && /* directions, line ends */
+                     (character < 0x2066 || character > 0x2069);
+        step += step == 0;
+        if (shown)
+            fwrite(text + at, 1, step, stdout);
+        else
+            putchar('?');
+    }
+    putchar('\n');
+}
 
 /* A line, unless the screen is full. */
 __attribute__((format(printf, 2, 3))) static void top_print(struct top *top, const char *format,
                                                             ...)
 {
-    char line[512];
+    char line[TABLE_LINE_MAX + 128];
     va_list arguments;
 
     if (top->rows == 0)
@@ -52,14 +77,21 @@ __attribute__((format(printf, 2, 3))) static void top_print(struct top *top, con
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    printf("%.*s\n", 200, line);
+    top_put_line(line, top->columns);
 }
 
-static unsigned top_screen_rows(void)
+static void top_measure_screen(struct top *top)
 {
-    struct winsize size;
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 4 ? size.ws_row - 1u
-                                                                           : ROWS_USUAL;
+    struct winsize size = {0};
+
+    top->rows = top->terminal ? ROWS_USUAL : 1000;
+    top->columns = COLUMNS_USUAL;
+    if (!top->terminal || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0)
+        return;
+    if (size.ws_row > 4)
+        top->rows = size.ws_row - 1u;
+    if (size.ws_col > 20)
+        top->columns = size.ws_col;
 }
 
 static double top_messages(const struct stats *stats)
@@ -94,16 +126,20 @@ static void top_show_numbers(struct top *top, struct top_daemon *before, const s
 /* "INDEX STATUS EPOCH MS NAME TEXT". */
 static void top_show_backends(struct top *top, const struct stats *stats)
 {
-    char index[16], word[16], name[256];
+    char index[16], word[16], name[256], latency[64];
     const char *line;
+    int64_t ms;
 
     for (size_t i = 0; (line = stats_line(stats, "backend", i)) != NULL; i++) {
-        if (sscanf(line, "%15s %15s %*s %*s %255s", index, word, name) != 3)
+        if (sscanf(line, "%15s %15s %*s %" SCNd64 " %255s", index, word, &ms, name) != 4)
             continue;
-        top_print(top, _("  backend %s %s, %.0f of %.0f sessions, %.0f spares"), name, word,
+        latency[0] = '\0';
+        if (ms >= 0)
+            snprintf(latency, sizeof latency, _(", connects in %" PRId64 " ms"), ms);
+        top_print(top, _("  backend %s %s, %.0f of %.0f sessions, %.0f spares%s"), name, word,
                   stats_value(stats, COUNTER_BACKEND_SESSIONS, index),
                   stats_value(stats, COUNTER_BACKEND_LIMIT, index),
-                  stats_value(stats, COUNTER_BACKEND_SPARES, index));
+                  stats_value(stats, COUNTER_BACKEND_SPARES, index), latency);
     }
     if (stats->daemon == COUNTERS_OUT)
         top_print(top, _("  spool %.0f messages, the oldest for %.0f s"),
@@ -111,17 +147,81 @@ static void top_show_backends(struct top *top, const struct stats *stats)
                   stats_value(stats, COUNTER_SPOOL_OLDEST, NULL));
 }
 
-static void top_show_sessions(struct top *top, const char *program)
+/* "CLIENT STATE SECONDS". */
+static bool top_format_session(const char *line, char *out, size_t size)
 {
     char client[64], state[16];
     double seconds;
+
+    if (sscanf(line, "session %63s %15s %lf", client, state, &seconds) != 3)
+        return false;
+    snprintf(out, size, "  %-48s %-9s %8.1f s", client, state, seconds);
+    return true;
+}
+
+/* "PHASE SECONDS DESTINATION HOST". */
+static bool top_format_talk(const char *line, char *out, size_t size)
+{
+    char phase[16], destination[300], host[400];
+    double seconds;
+
+    if (sscanf(line, "talk %15s %lf %299s %399s", phase, &seconds, destination, host) != 4)
+        return false;
+    snprintf(out, size, "  %-30s %-9s %8.1f s  %s", destination, phase, seconds, host);
+    return true;
+}
+
+/* What a daemon has a line for each of. Tables share what is left of the screen; what one does not need
+ * the next may have. */
+struct top_table {
+    unsigned part, daemon;
+    const char *request;
+    const char *heading; /* marked with N_() */
+    bool (*format)(const char *line, char *out, size_t size);
+};
+
+static const struct top_table top_tables[] = {
+    {CONFIG_PART_IN, COUNTERS_IN, "sessions", N_("clients of relay-in"), top_format_session},
+    {CONFIG_PART_OUT, COUNTERS_OUT, "sessions", N_("clients of relay-out"), top_format_session},
+    {CONFIG_PART_OUT, COUNTERS_OUT, "talks", N_("next hops of relay-out"), top_format_talk},
+};
+
+/* Rows for those that are there; the others are counted. */
+static void top_show_rows(struct top *top, const struct top_table *table, FILE *answer)
+{
+    unsigned room = top->rows / top->tables, shown = 0;
+    unsigned long hidden = 0, more;
+    char line[TABLE_LINE_MAX * 2], text[TABLE_LINE_MAX];
+
+    room = room > 2 ? room - 2 : 0; /* heading, and how many more */
+    while (fgets(line, sizeof line, answer) != NULL) {
+        if (sscanf(line, "more %lu", &more) == 1)
+            hidden += more;
+        if (!table->format(line, text, sizeof text))
+            continue;
+        if (shown == 0 && room > 0)
+            top_print(top, "%s:", _(table->heading));
+        if (shown == room) {
+            hidden++;
+            continue;
+        }
+        top_print(top, "%s", text);
+        shown++;
+    }
+    if (hidden > 0 && room > 0)
+        top_print(top, _("  and %lu more"), hidden);
+}
+
+static void top_show_table(struct top *top, const struct top_table *table)
+{
     struct error err;
     FILE *answer;
 
-    if (control_ask(top->config->control, program, "sessions", &answer, &err) != CONTROL_ANSWERED)
+    /* A daemon that is away has been told of already. */
+    if (control_ask(top->config->control, stats_program(table->daemon), table->request, &answer,
+                    &err) != CONTROL_ANSWERED)
         return;
-    while (fscanf(answer, " session %63s %15s %lf", client, state, &seconds) == 3)
-        top_print(top, "  %-48s %-9s %8.1f s", client, state, seconds);
+    top_show_rows(top, table, answer);
     fclose(answer);
 }
 
@@ -136,7 +236,6 @@ static void top_show(struct top *top, unsigned daemon)
         top_show_numbers(top, &top->daemons[daemon == COUNTERS_OUT], &stats);
         top_show_backends(top, &stats);
         stats_free(&stats);
-        top_show_sessions(top, program);
         break;
     case CONTROL_DOWN:
         top_print(top, _("%s does not run, or has no control socket"), program);
@@ -150,13 +249,14 @@ static void top_show(struct top *top, unsigned daemon)
 /* One picture. False when nobody looks any more. */
 static bool top_draw(struct top *top)
 {
+    const size_t count = sizeof top_tables / sizeof *top_tables;
     char clock[16] = "";
     time_t now = time(NULL);
     struct tm tm;
 
     if (localtime_r(&now, &tm) != NULL)
         strftime(clock, sizeof clock, "%H:%M:%S", &tm);
-    top->rows = top->terminal ? top_screen_rows() : 1000;
+    top_measure_screen(top);
     if (top->terminal)
         printf("\033[H\033[J");
     top_print(top, _("%s  (Ctrl-C ends)"), clock);
@@ -164,6 +264,15 @@ static bool top_draw(struct top *top)
         top_show(top, COUNTERS_IN);
     if (top->config->parts & CONFIG_PART_OUT)
         top_show(top, COUNTERS_OUT);
+    top->tables = 0;
+    for (size_t i = 0; i < count; i++)
+        top->tables += (top->config->parts & top_tables[i].part) != 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!(top->config->parts & top_tables[i].part))
+            continue;
+        top_show_table(top, &top_tables[i]);
+        top->tables--;
+    }
     return fflush(stdout) == 0 && !ferror(stdout);
 }
 
@@ -200,11 +309,13 @@ int top_main(int argc, char **argv)
 
     while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
         if (letter == 'h') {
-            printf(_("Usage: relayctl top [OPTION...]\n"
-                     "Shows live numbers and the connections of clients, once a second.\n\n"
-                     "  -c, --config FILE           where the daemons' sockets are (default %s)\n"
-                     "      --count NUMBER          end after so many pictures\n"),
-                   config_default_file);
+            printf(
+                _("Usage: relayctl top [OPTION...]\n"
+                  "Shows live numbers, the connections of clients and those to next hops, once a\n"
+                  "second.\n\n"
+                  "  -c, --config FILE           where the daemons' sockets are (default %s)\n"
+                  "      --count NUMBER          end after so many pictures\n"),
+                config_default_file);
             return EX_OK;
         }
         if (letter != 'c' && letter != 'n')

@@ -131,8 +131,9 @@ bool control_permit_order(struct control_client *client)
 static void control_log_request(const struct control_client *client, const char *request)
 {
     struct log_line line;
-    /* This one comes every few seconds, and changes nothing. */
-    bool routine = strcmp(request, "stats") == 0 || strcmp(request, "sessions") == 0;
+    /* They come every few seconds, and change nothing. */
+    bool routine = strcmp(request, "stats") == 0 || strcmp(request, "sessions") == 0 ||
+                   strcmp(request, "talks") == 0;
     log_begin(&line, routine ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "event=control");
     log_int(&line, "uid", client->uid);
     log_str(&line, "request", request);

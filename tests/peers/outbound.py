@@ -410,6 +410,50 @@ def reuse(world):
     assert read(relay.log).count("TLS connection established") == 2
 
 
+@scenario("out: relayctl top shows the next hops that are spoken with: host, phase, since when; and those that are kept")
+def looked_at(world):
+    folder = f"{world.bed.dir}/control-top"
+    os.makedirs(folder, exist_ok=True)
+    os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
+    world.remote(HOSTS["tarpit"], "later:12")
+    relay = out(world, top=f'control = "{folder}";')
+
+    def top(*more):
+        done = subprocess.run([f"{BUILD}/relayctl", "top", "-c", relay.conf, "--count", "1", *more], capture_output=True,
+                              text=True, timeout=20)
+        assert done.returncode == 0 and not done.stderr, done
+        return done.stdout
+
+    def hops():
+        return [line.split() for line in top().partition("next hops of relay-out:\n")[2].splitlines()]
+
+    assert "next hops" not in top() and "relay-out: 0 connected" in top()
+    slow, live = open_session(timeout=60), open_session()
+    slow.cmd("MAIL FROM:<s@sender.example>", 250)
+    slow.send("RCPT TO:<x@tarpit.test>\r\n")
+    wait_for("the greeting", lambda: [row[:2] for row in hops()] == [["tarpit.test", "greeting"]])
+    live.cmd("MAIL FROM:<s@sender.example> SIZE=2000000", 250)  # so large that the next hops' 354 is waited for
+    for domain in "valid.test", "exim.test":
+        live.cmd(f"RCPT TO:<x@{domain}>", 250)
+    rows = {row[0]: row for row in hops()}
+    assert set(rows) == {"tarpit.test", "valid.test", "exim.test"}, rows
+    assert rows["valid.test"][1] == "envelope" and rows["valid.test"][4] == f"mx-valid.test[{HOSTS['valid']}]:25", rows
+    live.cmd("DATA", 354)
+    phases = {row[0]: row[1] for row in hops()}
+    assert phases == {"tarpit.test": "greeting", "valid.test": "data", "exim.test": "data"}, phases
+    live.send(BODY + ".\r\n")
+    assert live.reply()[0] == 250
+    live.cmd("QUIT", 221)
+    live.close()
+    assert [row[1] for row in hops()] == ["greeting", "kept", "kept"], "those in use first"
+    assert float(hops()[0][2]) > 0 and "clients of relay-out:" in top()
+    assert slow.reply()[0] == 250  # after its 12 s
+    assert ["tarpit.test", "envelope"] in [row[:2] for row in hops()]
+    slow.close()
+    wait_for("nobody", lambda: not hops())  # those that are kept are so for 5 s
+    assert read(relay.log).count("request=talks") > 5 and 'event=control uid=0 request=talks' in read(relay.log)
+
+
 @scenario("out: outside the ACL nothing but 554, whatever is tried")
 def outside(world):
     relay = out(world)

@@ -1234,6 +1234,57 @@ static void test_claims(void)
     host_cache_free(host_cache);
 }
 
+/* Who is spoken with: the longest in its phase first, no more than are wanted, and none that is over. */
+static void test_talks(void)
+{
+    static const char *const keys[] = {"a", "b", "c"};
+    struct error err = {""};
+    struct host_cache *host_cache = host_cache_new(&err);
+    struct talks *talks = talks_new(&err);
+    struct talk one[3] = {{0}};
+    size_t count, total;
+
+    for (size_t i = 0; i < 3; i++)
+        talks_begin(talks, &one[i], keys[i]);
+    talks_begin(talks, &one[1], "twice");
+    talks_set_host(talks, &one[1], "mx.b[192.0.2.1]:25");
+    atomic_store(&one[1].at, (uint64_t)(deadline_now_ms() - 60000) << 4 | TALK_DATA);
+    atomic_store(&one[2].at, (uint64_t)(deadline_now_ms() + 60000) << 4 | TALK_REPLY);
+    struct talk_note *notes = talks_list(talks, host_cache, 2, &count, &total);
+    g_assert_cmpuint(total, ==, 3);
+    g_assert_cmpuint(count, ==, 2);
+    free(notes);
+    notes = talks_list(talks, host_cache, 10, &count, &total);
+    g_assert_cmpuint(count, ==, 3);
+    g_assert_cmpstr(notes[0].destination, ==, "b");
+    g_assert_cmpstr(notes[0].host, ==, "mx.b[192.0.2.1]:25");
+    g_assert_cmpstr(talk_phase_name(notes[0].phase), ==, "data");
+    g_assert_cmpint(notes[0].for_ms, >=, 60000);
+    for (size_t i = 0; i < 3; i++)
+        g_assert_cmpint(notes[i].for_ms, >=, 0);
+    free(notes);
+    /* From the middle, from either end, and one that is over already. */
+    talks_end(talks, &one[1]);
+    talks_end(talks, &one[1]);
+    talks_end(talks, &one[0]);
+    notes = talks_list(talks, host_cache, 10, &count, &total);
+    g_assert_cmpuint(count, ==, 1);
+    g_assert_cmpstr(notes[0].destination, ==, "c");
+    g_assert_cmpstr(notes[0].host, ==, "");
+    free(notes);
+    talks_end(talks, &one[2]);
+    notes = talks_list(talks, host_cache, 10, &count, &total);
+    g_assert_cmpuint(total, ==, 0);
+    free(notes);
+    /* Where nobody looks on. */
+    talks_begin(NULL, &one[0], "a");
+    talks_set_host(NULL, &one[0], "x");
+    talk_set_phase(&one[0], TALK_TLS);
+    talks_end(NULL, &one[0]);
+    talks_free(talks);
+    host_cache_free(host_cache);
+}
+
 static void test_turns(void)
 {
     struct error err = {""};
@@ -1323,6 +1374,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/stalled", test_stalled);
     g_test_add_func("/host_cache/places", test_places);
     g_test_add_func("/host_cache/claims", test_claims);
+    g_test_add_func("/talks", test_talks);
     g_test_add_func("/host_cache/turns", test_turns);
     g_test_add_func("/host_cache/marks", test_marks);
     int result = g_test_run();
