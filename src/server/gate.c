@@ -5,7 +5,6 @@
 #include "server/gate.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +16,11 @@
 #include "server/admission.h"
 #include "server/connection.h"
 #include "server/greeting.h"
+#include "server/memory.h"
 #include "server/stress.h"
 
 #define STUCK_MS 900000   /* no wait for a next hop is as long: the final reply may take 570 s */
 #define CUT_GRACE_MS 2000 /* for workers to notice that their sockets were shut down */
-#define CROWD 128         /* connections; what fewer leave behind is soon used again */
-#define CALM_MS 30000     /* a crowd is gone for so long, before its memory is given back */
 
 struct gate {
     struct connections all;
@@ -31,8 +29,7 @@ struct gate {
     struct service *service; /* for new connections; the gate's thread's */
     bool draining;
     int64_t drain_until_ms;
-    unsigned crowd;        /* the most connections since memory was given back last */
-    int64_t calm_since_ms; /* most of them are gone; 0 = they are not */
+    struct memory memory;
     /* From other threads. */
     struct lock lock;
     struct service *next_service;
@@ -199,34 +196,12 @@ static void gate_take_orders(struct gate *gate)
     connections_dismiss_idle(&gate->all, REPLY_SHUTTING_DOWN);
 }
 
-/* What a crowd of connections had is free in all of the allocator's arenas, which keep it for as long as
- * anything behind it lives. Given back when it is calm, as it takes a moment. Returns when to look again. */
-static int64_t gate_give_back_memory(struct gate *gate)
-{
-    unsigned count = atomic_load(&gate->all.count);
-    int64_t now = waiter_now_ms(gate->all.waiter);
-
-    if (count > gate->crowd)
-        gate->crowd = count;
-    if (gate->crowd < CROWD || count > gate->crowd / 4) {
-        gate->calm_since_ms = 0;
-        return WAITER_NEVER;
-    }
-    if (gate->calm_since_ms == 0)
-        gate->calm_since_ms = now;
-    if (now - gate->calm_since_ms < CALM_MS)
-        return gate->calm_since_ms + CALM_MS;
-    malloc_trim(0);
-    gate->crowd = count;
-    gate->calm_since_ms = 0;
-    return WAITER_NEVER;
-}
-
 /* Does what time demands; until when the next wait may last. */
 static int64_t gate_keep_time(struct gate *gate)
 {
     int64_t until_ms = stress_judge(&gate->stress, &gate->all, gate->service);
-    int64_t memory_ms = gate_give_back_memory(gate);
+    int64_t memory_ms = memory_look(&gate->memory, gate->all.pool, atomic_load(&gate->all.count),
+                                    waiter_now_ms(gate->all.waiter));
 
     if (memory_ms < until_ms)
         until_ms = memory_ms;

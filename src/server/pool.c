@@ -4,6 +4,7 @@
  */
 #include "server/pool.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -17,7 +18,7 @@
 struct worker {
     struct pool *pool;
     pthread_t thread;
-    void *scratch;
+    void *scratch; /* NULL: it rests, and has no thread */
     /* While it has nothing to do: */
     struct worker *next_idle;
     sem_t wake;           /* it has been taken off the idle ones */
@@ -41,7 +42,7 @@ struct pool {
     struct worker *idle;
     bool ending;
     struct worker *workers;
-    unsigned started;
+    unsigned count;
 };
 
 /* A semaphore for each, and not a condition for all: neither who posts it nor who wakes by it makes
@@ -104,63 +105,78 @@ static void *pool_worker_main(void *argument)
     return NULL;
 }
 
-static int pool_start_worker(struct pool *pool, struct error *err)
+/* 0, or why not. */
+static int pool_start_worker(struct worker *worker)
 {
-    struct worker *worker = &pool->workers[pool->started];
     pthread_attr_t attributes;
 
-    worker->pool = pool;
-    worker->scratch = pool->work.scratch_new();
-    if (worker->scratch == NULL) {
-        error_set(err, _("out of memory"));
-        return -1;
-    }
+    worker->scratch = worker->pool->work.scratch_new();
+    if (worker->scratch == NULL)
+        return ENOMEM;
     sem_init(&worker->wake, 0, 0);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
     int result = pthread_create(&worker->thread, &attributes, pool_worker_main, worker);
     pthread_attr_destroy(&attributes);
-    if (result != 0) {
-        error_set(err, _("cannot start worker thread %u: %s"), pool->started + 1, strerror(result));
-        sem_destroy(&worker->wake);
-        pool->work.scratch_free(worker->scratch);
-        return -1;
-    }
-    pool->started++;
-    return 0;
+    if (result == 0)
+        return 0;
+    sem_destroy(&worker->wake);
+    worker->pool->work.scratch_free(worker->scratch);
+    worker->scratch = NULL;
+    return result;
 }
 
-static int pool_start_workers(struct pool *pool, unsigned workers, struct error *err)
+/* All that have no thread. 0, or why one of them has still none. */
+static int pool_start_workers(struct pool *pool)
 {
     sigset_t all, before;
     int result = 0;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (unsigned i = 0; i < workers && result == 0; i++)
-        result = pool_start_worker(pool, err);
+    for (unsigned i = 0; i < pool->count && result == 0; i++) {
+        if (pool->workers[i].scratch == NULL)
+            result = pool_start_worker(&pool->workers[i]);
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return result;
+}
+
+/* After its thread was told to end. */
+static void pool_end_worker(struct worker *worker)
+{
+    pthread_join(worker->thread, NULL);
+    sem_destroy(&worker->wake);
+    worker->pool->work.scratch_free(worker->scratch);
+    worker->scratch = NULL;
 }
 
 struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_work *work,
                       struct error *err)
 {
     struct pool *pool = calloc(1, sizeof *pool);
-    if (pool != NULL) {
-        pool->work = *work;
-        pool->queue_max = queue_max;
-        pool->first.end = &pool->first.first;
-        pool->rest.end = &pool->rest.first;
-        pool->workers = calloc(workers, sizeof *pool->workers);
-        pthread_mutex_init(&pool->lock, NULL);
-    }
-    if (pool == NULL || pool->workers == NULL)
+    int result = ENOMEM;
+
+    if (pool == NULL) {
         error_set(err, _("out of memory"));
-    else if (pool_start_workers(pool, workers, err) == 0)
+        return NULL;
+    }
+    pool->work = *work;
+    pool->queue_max = queue_max;
+    pool->first.end = &pool->first.first;
+    pool->rest.end = &pool->rest.first;
+    pthread_mutex_init(&pool->lock, NULL);
+    pool->workers = calloc(workers, sizeof *pool->workers);
+    if (pool->workers != NULL) {
+        pool->count = workers;
+        for (unsigned i = 0; i < workers; i++)
+            pool->workers[i].pool = pool;
+        result = pool_start_workers(pool);
+    }
+    if (result == 0)
         return pool;
-    if (pool != NULL)
-        pool_free(pool);
+    error_set(err, _("cannot start a thread: %s"), strerror(result));
+    pool_free(pool);
     return NULL;
 }
 
@@ -197,19 +213,45 @@ bool pool_is_alive(struct pool *pool, int64_t most_ms)
     return alive;
 }
 
+/* Tells all that are idle to end, and returns the first of them. */
+static struct worker *pool_dismiss_idle(struct pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    struct worker *first = pool->idle;
+    pool->idle = NULL;
+    pthread_mutex_unlock(&pool->lock);
+    for (struct worker *worker = first; worker != NULL; worker = worker->next_idle) {
+        worker->job = NULL;
+        sem_post(&worker->wake);
+    }
+    return first;
+}
+
+void pool_rest(struct pool *pool)
+{
+    struct worker *worker = pool_dismiss_idle(pool);
+
+    while (worker != NULL) {
+        struct worker *next = worker->next_idle;
+        pool_end_worker(worker);
+        worker = next;
+    }
+}
+
+bool pool_wake(struct pool *pool)
+{
+    return pool_start_workers(pool) == 0;
+}
+
 void pool_free(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
     pool->ending = true;
-    for (struct worker *worker = pool->idle; worker != NULL; worker = worker->next_idle) {
-        worker->job = NULL;
-        sem_post(&worker->wake);
-    }
     pthread_mutex_unlock(&pool->lock);
-    for (unsigned i = 0; i < pool->started; i++) {
-        pthread_join(pool->workers[i].thread, NULL);
-        sem_destroy(&pool->workers[i].wake);
-        pool->work.scratch_free(pool->workers[i].scratch);
+    pool_dismiss_idle(pool);
+    for (unsigned i = 0; i < pool->count; i++) {
+        if (pool->workers[i].scratch != NULL)
+            pool_end_worker(&pool->workers[i]);
     }
     pthread_mutex_destroy(&pool->lock);
     free(pool->workers);

@@ -49,6 +49,12 @@ bool pool_submit(struct pool *pool, struct pool_job *job, enum pool_order order)
  * that was seen here first: longer than any job may take that is well. Thread-safe. */
 bool pool_is_alive(struct pool *pool, int64_t most_ms);
 
+/* Ends the threads of the workers that are idle, and frees their scratch: what the allocator and their
+ * stacks hold for them is free then. pool_wake() starts them again; false when some could not be, which
+ * are then still to be started. Jobs that come in between wait. Both on the thread that submits. */
+void pool_rest(struct pool *pool);
+bool pool_wake(struct pool *pool);
+
 /* Lets queued and running jobs finish, joins the threads, frees. */
 void pool_free(struct pool *pool);
 
