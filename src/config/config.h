@@ -114,19 +114,35 @@ struct config_backend {
     int64_t retry_after_ms;     /* how long a host that failed is not tried again */
 };
 
+/* What both daemons have for their clients. */
+struct config_daemon {
+    struct cidr_set *no_tls_hosts;
+    int bare_newlines; /* enum config_newlines */
+    struct {
+        int64_t connections;
+        int64_t connections_per_client;
+        int64_t message_size; /* octets */
+        int64_t recipients;
+        int64_t errors;
+        int64_t junk_commands;
+        int64_t received_headers;
+    } limits;
+    struct { /* in milliseconds */
+        int64_t command;
+        int64_t line;
+        int64_t handshake;
+        int64_t data;
+        int64_t park_after;
+        int64_t drain; /* for open transactions at shutdown */
+    } timeouts;
+};
+
 struct config_limits {
-    int64_t connections;
-    int64_t connections_per_client;
     int64_t connections_per_network;
     int64_t rate_per_client; /* new connections a minute; 0 = no limit */
     int64_t rate_per_network;
-    int64_t queue;        /* connections waiting for a worker */
-    int64_t message_size; /* octets */
-    int64_t recipients;
-    int64_t errors;
-    int64_t junk_commands;
+    int64_t queue; /* connections waiting for a worker */
     int64_t refused_recipients;
-    int64_t received_headers;
     int64_t min_data_rate;        /* octets/s; 0 = no limit */
     int64_t waiting_transactions; /* 0 = no limit */
 };
@@ -141,16 +157,10 @@ struct config_stress {
 };
 
 struct config_timeouts { /* all in milliseconds */
-    int64_t command;
     int64_t proxy_header;
-    int64_t line;
-    int64_t handshake;
-    int64_t data;
     int64_t data_grace; /* for all mail data, on top of the time its octets earn */
     int64_t message;
     int64_t session;
-    int64_t park_after;
-    int64_t drain; /* for open transactions at shutdown */
 };
 
 struct config_clients {
@@ -168,6 +178,7 @@ struct config_dnsbl {
 };
 
 struct config_in {
+    struct config_daemon daemon;
     struct listen_list listen;
     struct string_list domains; /* `domains` and `domains_file` together; lower case */
     struct config_backend backend;
@@ -176,9 +187,7 @@ struct config_in {
     struct cidr_set *private_clients;
     struct cidr_set *xclient_hosts; /* who may send XCLIENT */
     struct cidr_set *proxy_hosts;   /* who may send a PROXY header */
-    struct cidr_set *no_tls_hosts;
     bool reverse_dns;
-    int bare_newlines; /* enum config_newlines */
     char *state;       /* "" = nothing survives a restart */
     bool missed;       /* keep the ledger of missed mail ... */
     bool missed_sender; /* ... with whole senders */
@@ -240,33 +249,24 @@ struct config_out_tls_options {
 };
 
 struct config_out_limits {
-    int64_t connections;
-    int64_t connections_per_client;
-    int64_t message_size; /* octets */
-    int64_t recipients;
-    int64_t errors;
-    int64_t junk_commands;
-    int64_t received_headers;
     int64_t auth_failures;
     int64_t next_hops;
     int64_t sessions_per_destination;
     int64_t deliveries_per_destination;
 };
 
-struct config_out_timeouts {                                   /* all in milliseconds */
-    int64_t command, line, handshake, data, park_after, drain; /* towards the client */
-    int64_t dial, connect, greeting, reply, data_block, final; /* towards next hops */
+struct config_out_timeouts { /* towards next hops, in milliseconds */
+    int64_t dial, connect, greeting, reply, data_block, final;
 };
 
 struct config_out {
+    struct config_daemon daemon;
     struct listen_list listen;
     struct config_listen_tls listen_tls;
     struct cidr_set *allow; /* `allow` and `allow_file` together */
     char *users_file;       /* "" = none */
     bool open_relay;
-    struct cidr_set *no_tls_hosts;
     int64_t workers;
-    int bare_newlines; /* enum config_newlines */
     char *hello;       /* "" = hostname */
     bool received_client;
     struct config_list routes; /* struct config_route */

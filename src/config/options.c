@@ -195,6 +195,65 @@ static const struct option_rows listen_tls_group = {
     listen_tls_rows, sizeof listen_tls_rows / sizeof *listen_tls_rows,
     sizeof(struct config_listen_tls)};
 
+/* What both daemons have for their clients, of the group `part`, into its struct config_daemon. */
+/* clang-format off: a table stays a table */
+#define DAEMON_ROW(part, name, type, fallback, min, max, names, help)                              \
+    {                                                                                              \
+#part "." #name, type, offsetof(struct config, part.daemon.name), fallback, min, max,      \
+            names, help                                                                            \
+    }
+#define DAEMON_CLIENTS(part)                                                                       \
+    DAEMON_ROW(part, no_tls_hosts, OPTION_NETWORKS, "", 0, 0, NULL,                                \
+               N_("Clients that are not offered STARTTLS because their TLS is broken.")),          \
+        DAEMON_ROW(                                                                                \
+            part, bare_newlines, OPTION_ENUM, "normalize", 0, 0, newline_names,                    \
+            N_("What to do with a bare CR or LF in mail data: make it canonical, or refuse the "   \
+               "message. "                                                                         \
+               "The next hop sees neither, since it might take one for the end of the data (SMTP " \
+               "smuggling)."))
+#define DAEMON_LIMITS(part, recipients_default, errors_default, errors_max, junk_default,          \
+                      junk_max)                                                                    \
+    DAEMON_ROW(part, limits.connections, OPTION_INTEGER, "1000", 1, 100000, NULL,                  \
+               N_("The most client connections at a time; further ones get 421.")),                \
+        DAEMON_ROW(                                                                                \
+            part, limits.connections_per_client, OPTION_INTEGER, "20", 1, 100000, NULL,            \
+            N_("The most connections at a time from one IPv4 address or one IPv6 /64. Clients in " \
+               "in.clients.allow or out.allow have no such limit.")),                              \
+        DAEMON_ROW(part, limits.message_size, OPTION_SIZE, "104857600", 1024, 1099511627776LL,     \
+                   NULL,                                                                           \
+                   N_("The largest message. If relay-in's backend announces a smaller limit, "     \
+                      "that one applies.")),                                                       \
+        DAEMON_ROW(part, limits.recipients, OPTION_INTEGER, recipients_default, 1, 10000, NULL,    \
+                   N_("The most accepted recipients of one message; further ones get 452. RFC "    \
+                      "5321 requires at "                                                          \
+                      "least 100.")),                                                              \
+        DAEMON_ROW(part, limits.errors, OPTION_INTEGER, errors_default, 1, errors_max, NULL,       \
+                   N_("Refused or malformed commands in one session before it ends with 421; "     \
+                      "refused recipients "                                                        \
+                      "count.")),                                                                  \
+        DAEMON_ROW(part, limits.junk_commands, OPTION_INTEGER, junk_default, 1, junk_max, NULL,    \
+                   N_("NOOP, RSET, EHLO, VRFY and HELP commands in one session without a "         \
+                      "delivered message "                                                         \
+                      "before it ends with 421.")),                                                \
+        DAEMON_ROW(part, limits.received_headers, OPTION_INTEGER, "100", 10, 1000, NULL,           \
+                   N_("A message with more Received lines than this is taken for a loop."))
+#define DAEMON_TIMEOUTS(part)                                                                      \
+    DAEMON_ROW(part, timeouts.command, OPTION_DURATION, "300s", 1000, 3600000, NULL,               \
+               N_("Time limit for the client's next command.")),                                   \
+        DAEMON_ROW(part, timeouts.line, OPTION_DURATION, "30s", 100, 600000, NULL,                 \
+                   N_("Time limit for a command line, from its first octet to its last.")),        \
+        DAEMON_ROW(part, timeouts.handshake, OPTION_DURATION, "30s", 100, 600000, NULL,            \
+                   N_("Time limit for a TLS handshake; relay-out's is for next hops, too.")),      \
+        DAEMON_ROW(part, timeouts.data, OPTION_DURATION, "180s", 100, 3600000, NULL,               \
+                   N_("The longest silence within the client's mail data.")),                      \
+        DAEMON_ROW(part, timeouts.park_after, OPTION_DURATION, "1s", 0, 60000, NULL,               \
+                   N_("A client silent for this long gives its worker back, wherever it is in "    \
+                      "its dialog. Under "                                                         \
+                      "stress it does so at once.")),                                              \
+        DAEMON_ROW(part, timeouts.drain, OPTION_DURATION, "30s", 0, 600000, NULL,                  \
+                   N_("How long messages in progress may take to finish at shutdown."))
+/* clang-format on */
+
 static const struct option all_rows[] = {
     {"hostname", OPTION_HOSTNAME, offsetof(struct config, hostname), NULL, 0, 0, NULL,
      N_("The name of this host: in the greeting, in EHLO and in Received lines. The address of "
@@ -240,16 +299,10 @@ static const struct option all_rows[] = {
         "marked \"proxy\". Connections from others to such a listener are closed. A header that "
         "names no client (UNKNOWN, LOCAL) is taken for the balancer's own health check: it gets "
         "replies, but may not send mail.")},
-    {"in.no_tls_hosts", OPTION_NETWORKS, offsetof(struct config, in.no_tls_hosts), "", 0, 0, NULL,
-     N_("Clients that are not offered STARTTLS because their TLS is broken.")},
+    DAEMON_CLIENTS(in),
     {"in.reverse_dns", OPTION_BOOLEAN, offsetof(struct config, in.reverse_dns), "true", 0, 0, NULL,
      N_("Look up each client's name by reverse DNS, confirmed by a forward lookup, for the "
         "backend, the Received line and the log.")},
-    {"in.bare_newlines", OPTION_ENUM, offsetof(struct config, in.bare_newlines), "normalize", 0, 0,
-     newline_names,
-     N_("What to do with a bare CR or LF in mail data: make it canonical, or refuse the "
-        "message. The backend sees neither, since it might take one for the end of the data "
-        "(SMTP smuggling).")},
     {"in.state", OPTION_FOLDER, offsetof(struct config, in.state), STATEDIR, 0, 0, NULL,
      N_("The folder for what is remembered across restarts: what each backend offers, so that "
         "EHLO does not depend on whether it is up, and the ledger of missed mail. Empty means "
@@ -312,11 +365,7 @@ static const struct option all_rows[] = {
         "greeting waits for the answers.")},
     {"in.dnsbl.tarpit", OPTION_DURATION, offsetof(struct config, in.dnsbl.tarpit_ms), "60s", 1000,
      300000, NULL, N_("The delay of \"tarpit\".")},
-    {"in.limits.connections", OPTION_INTEGER, offsetof(struct config, in.limits.connections),
-     "1000", 1, 100000, NULL, N_("The most connections at a time; further ones get 421.")},
-    {"in.limits.connections_per_client", OPTION_INTEGER,
-     offsetof(struct config, in.limits.connections_per_client), "20", 1, 100000, NULL,
-     N_("The most connections at a time from one IPv4 address or one IPv6 /64.")},
+    DAEMON_LIMITS(in, "100", "10", 1000, "50", 10000),
     {"in.limits.connections_per_network", OPTION_INTEGER,
      offsetof(struct config, in.limits.connections_per_network), "100", 0, 100000, NULL,
      N_("The most connections at a time from one IPv4 /24 or one IPv6 /48; never less than "
@@ -331,26 +380,10 @@ static const struct option all_rows[] = {
      NULL,
      N_("The most new commands that may wait for a worker; further ones get 421. With "
         "limits.connections or more, no client that was let in is refused.")},
-    {"in.limits.message_size", OPTION_SIZE, offsetof(struct config, in.limits.message_size),
-     "104857600", 1024, 1099511627776LL, NULL,
-     N_("The largest message. If the backend announces a smaller limit, that one applies.")},
-    {"in.limits.recipients", OPTION_INTEGER, offsetof(struct config, in.limits.recipients), "100",
-     1, 10000, NULL,
-     N_("The most accepted recipients of one message; further ones get 452. RFC 5321 requires "
-        "at least 100.")},
-    {"in.limits.errors", OPTION_INTEGER, offsetof(struct config, in.limits.errors), "10", 1, 1000,
-     NULL, N_("Refused or malformed commands in one session before it ends with 421.")},
-    {"in.limits.junk_commands", OPTION_INTEGER, offsetof(struct config, in.limits.junk_commands),
-     "50", 1, 10000, NULL,
-     N_("NOOP, RSET, EHLO, VRFY and HELP commands in one session without a delivered message "
-        "before it ends with 421.")},
     {"in.limits.refused_recipients", OPTION_INTEGER,
      offsetof(struct config, in.limits.refused_recipients), "3", 1, 1000, NULL,
      N_("Recipients that the backend may refuse in one session; further ones get 451 without "
         "asking it. Backends slow down sessions with more errors.")},
-    {"in.limits.received_headers", OPTION_INTEGER,
-     offsetof(struct config, in.limits.received_headers), "100", 10, 1000, NULL,
-     N_("A message with more Received lines than this is taken for a loop.")},
     {"in.limits.min_data_rate", OPTION_INTEGER, offsetof(struct config, in.limits.min_data_rate),
      "500", 0, 1000000, NULL,
      N_("The least octets of mail data per second, on average after timeouts.data_grace; slower "
@@ -361,16 +394,9 @@ static const struct option all_rows[] = {
         "least for their time since MAIL (at limits.min_data_rate) get 421, so that slow "
         "clients cannot use up the backend's max_sessions. They hold no worker. 0 means no "
         "limit.")},
-    {"in.timeouts.command", OPTION_DURATION, offsetof(struct config, in.timeouts.command), "300s",
-     1000, 3600000, NULL, N_("Time limit for the client's next command.")},
+    DAEMON_TIMEOUTS(in),
     {"in.timeouts.proxy_header", OPTION_DURATION, offsetof(struct config, in.timeouts.proxy_header),
      "5s", 100, 60000, NULL, N_("Time limit for a load balancer's PROXY header.")},
-    {"in.timeouts.line", OPTION_DURATION, offsetof(struct config, in.timeouts.line), "30s", 100,
-     600000, NULL, N_("Time limit for a command line, from its first octet to its last.")},
-    {"in.timeouts.handshake", OPTION_DURATION, offsetof(struct config, in.timeouts.handshake),
-     "30s", 100, 600000, NULL, N_("Time limit for a TLS handshake.")},
-    {"in.timeouts.data", OPTION_DURATION, offsetof(struct config, in.timeouts.data), "180s", 100,
-     3600000, NULL, N_("The longest silence within the mail data.")},
     {"in.timeouts.data_grace", OPTION_DURATION, offsetof(struct config, in.timeouts.data_grace),
      "300s", 100, 3600000, NULL,
      N_("Time limit for the mail data of a message, extended by what each octet earns at "
@@ -381,12 +407,6 @@ static const struct option all_rows[] = {
      1000, 86400000, NULL,
      N_("A session that has lasted this long begins no further message; the client may connect "
         "again.")},
-    {"in.timeouts.park_after", OPTION_DURATION, offsetof(struct config, in.timeouts.park_after),
-     "1s", 0, 60000, NULL,
-     N_("A client silent for this long gives its worker back, wherever it is in its dialog. "
-        "Under stress it does so at once.")},
-    {"in.timeouts.drain", OPTION_DURATION, offsetof(struct config, in.timeouts.drain), "30s", 0,
-     600000, NULL, N_("How long messages in progress may take to finish at shutdown.")},
     {"in.stress.free_workers", OPTION_INTEGER, offsetof(struct config, in.stress.free_workers),
      "20", 0, 100, NULL,
      N_("Stress begins when fewer workers than this are free, in percent, for as long as "
@@ -426,14 +446,10 @@ static const struct option all_rows[] = {
     {"out.i_know_this_is_an_open_relay", OPTION_BOOLEAN, offsetof(struct config, out.open_relay),
      "false", 0, 0, NULL,
      N_("Take mail from everybody to everybody. Only for traps that catch spam.")},
-    {"out.no_tls_hosts", OPTION_NETWORKS, offsetof(struct config, out.no_tls_hosts), "", 0, 0, NULL,
-     N_("Clients that are not offered STARTTLS because their TLS is broken.")},
+    DAEMON_CLIENTS(out),
     {"out.workers", OPTION_INTEGER, offsetof(struct config, out.workers), "32", 1, 1024, NULL,
      N_("Worker threads: the most messages in progress at a time. Have no fewer than the mail "
         "server delivers at once (Postfix: default_destination_concurrency_limit, 20).")},
-    {"out.bare_newlines", OPTION_ENUM, offsetof(struct config, out.bare_newlines), "normalize", 0,
-     0, newline_names,
-     N_("What to do with a bare CR or LF in mail data: make it canonical, or refuse the message.")},
     {"out.hello", OPTION_HOSTNAME, offsetof(struct config, out.hello), "", 0, 0, NULL,
      N_("The name to give in EHLO. Empty means hostname. The source address should resolve to "
         "it: most receivers check.")},
@@ -553,28 +569,7 @@ static const struct option all_rows[] = {
      N_("A client certificate to present to next hops that ask for one, PEM.")},
     {"out.tls.key", OPTION_FILE, offsetof(struct config, out.tls.key), "", 0, 0, NULL,
      N_("Its private key, PEM. Empty means that the certificate's file holds it.")},
-    {"out.limits.connections", OPTION_INTEGER, offsetof(struct config, out.limits.connections),
-     "1000", 1, 100000, NULL, N_("The most client connections at a time.")},
-    {"out.limits.connections_per_client", OPTION_INTEGER,
-     offsetof(struct config, out.limits.connections_per_client), "20", 1, 100000, NULL,
-     N_("The most connections at a time from one address outside out.allow. Addresses inside "
-        "have no limit.")},
-    {"out.limits.message_size", OPTION_SIZE, offsetof(struct config, out.limits.message_size),
-     "104857600", 1024, 1099511627776LL, NULL, N_("The largest message.")},
-    {"out.limits.recipients", OPTION_INTEGER, offsetof(struct config, out.limits.recipients),
-     "1000", 1, 10000, NULL,
-     N_("The most accepted recipients of one message; further ones get 452.")},
-    {"out.limits.errors", OPTION_INTEGER, offsetof(struct config, out.limits.errors), "1000", 1,
-     100000, NULL,
-     N_("Refused or malformed commands in one session before it ends with 421; refused "
-        "recipients count.")},
-    {"out.limits.junk_commands", OPTION_INTEGER, offsetof(struct config, out.limits.junk_commands),
-     "1000", 1, 100000, NULL,
-     N_("NOOP, RSET, EHLO, VRFY and HELP commands in one session without a delivered message "
-        "before it ends with 421.")},
-    {"out.limits.received_headers", OPTION_INTEGER,
-     offsetof(struct config, out.limits.received_headers), "100", 10, 1000, NULL,
-     N_("A message with more Received lines than this is taken for a loop.")},
+    DAEMON_LIMITS(out, "1000", "1000", 100000, "1000", 100000),
     {"out.limits.auth_failures", OPTION_INTEGER, offsetof(struct config, out.limits.auth_failures),
      "5", 1, 1000, NULL,
      N_("Failed log-ins from one IPv4 address or one IPv6 /64 within ten minutes; further "
@@ -589,19 +584,7 @@ static const struct option all_rows[] = {
     {"out.limits.deliveries_per_destination", OPTION_INTEGER,
      offsetof(struct config, out.limits.deliveries_per_destination), "5", 1, 256, NULL,
      N_("How many of those connections may deliver from the spool.")},
-    {"out.timeouts.command", OPTION_DURATION, offsetof(struct config, out.timeouts.command), "300s",
-     1000, 3600000, NULL, N_("Time limit for the client's next command.")},
-    {"out.timeouts.line", OPTION_DURATION, offsetof(struct config, out.timeouts.line), "30s", 100,
-     600000, NULL, N_("Time limit for a command line, from its first octet to its last.")},
-    {"out.timeouts.handshake", OPTION_DURATION, offsetof(struct config, out.timeouts.handshake),
-     "30s", 100, 600000, NULL, N_("Time limit for a TLS handshake, on either side.")},
-    {"out.timeouts.data", OPTION_DURATION, offsetof(struct config, out.timeouts.data), "180s", 100,
-     3600000, NULL, N_("The longest silence within the client's mail data.")},
-    {"out.timeouts.park_after", OPTION_DURATION, offsetof(struct config, out.timeouts.park_after),
-     "1s", 0, 60000, NULL,
-     N_("A client silent for this long between commands gives its worker back.")},
-    {"out.timeouts.drain", OPTION_DURATION, offsetof(struct config, out.timeouts.drain), "30s", 0,
-     600000, NULL, N_("How long messages in progress may take to finish at shutdown.")},
+    DAEMON_TIMEOUTS(out),
     {"out.timeouts.dial", OPTION_DURATION, offsetof(struct config, out.timeouts.dial), "90s", 1000,
      240000, NULL,
      N_("Time limit for everything before the reply to a recipient: the DNS, all hosts that are "

@@ -20,11 +20,6 @@
 #include "server/daemon.h"
 #include "server/stats.h"
 
-/* Refused mail data is read away so far, so that the client hears the refusal and does not come
- * back with the same message again and again. */
-#define DRAIN_TIMEOUT_MS 60000
-#define DRAIN_OCTETS_MORE (64 * 1024 * 1024)
-
 /* Lives as long as the process. Changed by the main thread only. */
 struct relay_in {
     struct counters *counters; /* borrowed */
@@ -58,8 +53,8 @@ static void relay_in_shape(const struct config *config, struct daemon_shape *out
         .listen_count = in->listen.count,
         .workers = (unsigned)in->workers,
         .queue = (unsigned)in->limits.queue,
-        .connections = (unsigned)in->limits.connections,
-        .drain_ms = in->timeouts.drain,
+        .connections = (unsigned)in->daemon.limits.connections,
+        .drain_ms = in->daemon.timeouts.drain,
     };
 }
 
@@ -277,44 +272,25 @@ static void inbound_destroy(struct service *service)
 static void relay_in_set_rules(struct inbound *inbound)
 {
     const struct config_in *in = &inbound->config->in;
-    inbound->service.rules = (struct session_rules){
-        .hostname = inbound->config->hostname,
-        .message_size = (uint64_t)in->limits.message_size,
-        .recipients = (unsigned)in->limits.recipients,
-        .errors = (unsigned)in->limits.errors,
-        .junk_commands = (unsigned)in->limits.junk_commands,
-        .refused_recipients = (unsigned)in->limits.refused_recipients,
-        .received_headers = (unsigned)in->limits.received_headers,
-        .bare_newlines =
-            in->bare_newlines == CONFIG_NEWLINES_REJECT ? DATALINE_REJECT : DATALINE_NORMALIZE,
-        .park_after_ms = in->timeouts.park_after,
-        .command_timeout_ms = in->timeouts.command,
-        .line_timeout_ms = in->timeouts.line,
-        .handshake_timeout_ms = in->timeouts.handshake,
-        .data_timeout_ms = in->timeouts.data,
-        .data_grace_ms = in->timeouts.data_grace,
-        .min_data_rate = (uint64_t)in->limits.min_data_rate,
-        .message_timeout_ms = in->timeouts.message,
-        .session_timeout_ms = in->timeouts.session,
-        .stress_timeout_ms = in->stress.timeout_ms,
-        .stress_errors = (unsigned)in->stress.errors,
-        .stress_junk_commands = (unsigned)in->stress.junk_commands,
-        .drain_octets = 2 * (uint64_t)in->limits.message_size + DRAIN_OCTETS_MORE,
-        .drain_timeout_ms = DRAIN_TIMEOUT_MS,
-        .tls = inbound->tls,
-        .no_tls = in->no_tls_hosts,
-        .xclient_hosts = in->xclient_hosts,
-        .policy =
-            {
-                .check_recipient = relay_in_check_recipient,
-                .offer = relay_in_announce,
-                .offer_route = relay_in_announce_route,
-                .courier_new = relay_in_new_courier,
-                .identify = relay_in_identify,
-                .serves = relay_in_serves,
-                .context = inbound,
-            },
-        .counters = inbound->counters,
+    struct session_rules *rules = &inbound->service.rules;
+
+    rules->refused_recipients = (unsigned)in->limits.refused_recipients;
+    rules->data_grace_ms = in->timeouts.data_grace;
+    rules->min_data_rate = (uint64_t)in->limits.min_data_rate;
+    rules->message_timeout_ms = in->timeouts.message;
+    rules->session_timeout_ms = in->timeouts.session;
+    rules->stress_timeout_ms = in->stress.timeout_ms;
+    rules->stress_errors = (unsigned)in->stress.errors;
+    rules->stress_junk_commands = (unsigned)in->stress.junk_commands;
+    rules->xclient_hosts = in->xclient_hosts;
+    rules->policy = (struct session_policy){
+        .check_recipient = relay_in_check_recipient,
+        .offer = relay_in_announce,
+        .offer_route = relay_in_announce_route,
+        .courier_new = relay_in_new_courier,
+        .identify = relay_in_identify,
+        .serves = relay_in_serves,
+        .context = inbound,
     };
 }
 
@@ -422,17 +398,13 @@ static int relay_in_list_domains(struct inbound *inbound, struct error *err)
 static void relay_in_set_gate(struct service *service, const struct config_in *in)
 {
     const struct config_limits *limits = &in->limits;
-    bool below = limits->connections_per_network < limits->connections_per_client;
+    unsigned network = (unsigned)limits->connections_per_network;
 
-    service->connections = (unsigned)limits->connections;
-    service->limits = (struct clients_limits){
-        .connections = (unsigned)limits->connections_per_client,
-        .network_connections = limits->connections_per_network == 0 ? 0
-                               : below ? (unsigned)limits->connections_per_client
-                                       : (unsigned)limits->connections_per_network,
-        .rate = (unsigned)limits->rate_per_client,
-        .network_rate = (unsigned)limits->rate_per_network,
-    };
+    service->limits.network_connections = network == 0 || network >= service->limits.connections
+                                              ? network
+                                              : service->limits.connections;
+    service->limits.rate = (unsigned)limits->rate_per_client;
+    service->limits.network_rate = (unsigned)limits->rate_per_network;
     service->over_limit =
         in->clients.over_limit == CONFIG_OVER_TEMPFAIL ? SERVICE_OVER_TEMPFAIL : SERVICE_OVER_CLOSE;
     service->allow = in->clients.allow;
@@ -446,7 +418,6 @@ static void relay_in_set_gate(struct service *service, const struct config_in *i
     };
     service->waiting_transactions = (unsigned)in->limits.waiting_transactions;
     service->greet_delay_ms = in->greet_delay_ms;
-    service->idle_timeout_ms = in->timeouts.command;
     service->private_clients = in->private_clients;
     service->refuse_private = true;
     service->proxy_hosts = in->proxy_hosts;
@@ -500,6 +471,8 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     inbound->tls = tls != NULL ? tls_server_ref(tls) : NULL;
     atomic_init(&inbound->service.references, 1);
     inbound->service.destroy = inbound_destroy;
+    service_configure(&inbound->service, config, &config->in.daemon, inbound->tls,
+                      inbound->counters);
     relay_in_set_gate(&inbound->service, &config->in);
     relay_in_set_rules(inbound);
     if (config->in.submission.given)

@@ -300,10 +300,10 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
     talk_set_phase(&connect->talk, TALK_TLS);
     attempt->check = (struct security_check){.need = &attempt->need};
     const struct tls_judge judge = {security_accepts, &attempt->check};
-    enum io_result result =
-        nexthop_starttls_judged(hop, attempt_tls_client_for(attempt), attempt->need.name,
-                                security_is_judged(&attempt->need) ? &judge : NULL, connect->reply,
-                                attempt_step(connect, attempt_timeouts(connect)->handshake), &err);
+    enum io_result result = nexthop_starttls_judged(
+        hop, attempt_tls_client_for(attempt), attempt->need.name,
+        security_is_judged(&attempt->need) ? &judge : NULL, connect->reply,
+        attempt_step(connect, connect->out->config->out.daemon.timeouts.handshake), &err);
     if (result == IO_OK) {
         connect->remote->proven =
             attempt->need.level >= CONFIG_OUT_TLS_VERIFY && !attempt->need.unproven;

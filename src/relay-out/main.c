@@ -30,10 +30,6 @@
 #include "server/daemon.h"
 #include "server/stats.h"
 
-/* Refused mail data is read away so far, so that the client hears the refusal and does not come back
- * with the same message again and again. */
-#define DRAIN_TIMEOUT_MS 60000
-#define DRAIN_OCTETS_MORE (64 * 1024 * 1024)
 #define REFUSED_RECIPIENTS_MAX 1000000 /* of a session: the client is trusted */
 
 /* Lives as long as the process. Changed by the main thread only. */
@@ -61,10 +57,10 @@ static void relay_out_shape(const struct config *config, struct daemon_shape *sh
         .listen_count = out->listen.count,
         .workers = (unsigned)out->workers,
         /* A full queue would be answered 421, which Postfix takes for the end of this host. */
-        .queue = (unsigned)out->limits.connections,
-        .connections = (unsigned)(out->limits.connections + out->workers * out->limits.next_hops +
-                                  out->deliveries),
-        .drain_ms = out->timeouts.drain,
+        .queue = (unsigned)out->daemon.limits.connections,
+        .connections = (unsigned)(out->daemon.limits.connections +
+                                  out->workers * out->limits.next_hops + out->deliveries),
+        .drain_ms = out->daemon.timeouts.drain,
     };
 }
 
@@ -254,38 +250,19 @@ static struct courier *relay_out_new_courier(void *context, const void *route)
 static void relay_out_set_rules(struct outbound *out)
 {
     const struct config_out *config = &out->config->out;
-    out->service.rules = (struct session_rules){
-        .hostname = out->config->hostname,
-        .message_size = (uint64_t)config->limits.message_size,
-        .recipients = (unsigned)config->limits.recipients,
-        .errors = (unsigned)config->limits.errors,
-        .junk_commands = (unsigned)config->limits.junk_commands,
-        .refused_recipients = REFUSED_RECIPIENTS_MAX,
-        .received_headers = (unsigned)config->limits.received_headers,
-        .bare_newlines =
-            config->bare_newlines == CONFIG_NEWLINES_REJECT ? DATALINE_REJECT : DATALINE_NORMALIZE,
-        .park_after_ms = config->timeouts.park_after,
-        .command_timeout_ms = config->timeouts.command,
-        .line_timeout_ms = config->timeouts.line,
-        .handshake_timeout_ms = config->timeouts.handshake,
-        .data_timeout_ms = config->timeouts.data,
-        .drain_octets = 2 * (uint64_t)config->limits.message_size + DRAIN_OCTETS_MORE,
-        .drain_timeout_ms = DRAIN_TIMEOUT_MS,
-        .tls = out->tls,
-        .no_tls = config->no_tls_hosts,
-        .submission = out->users != NULL && !config->open_relay,
-        .trusted = config->allow,
-        .hide_client = !config->received_client,
-        .counters = out->counters,
-        .policy =
-            {
-                .check_recipient = relay_out_check_recipient,
-                .offer = relay_out_announce,
-                .courier_new = relay_out_new_courier,
-                .check_password = relay_out_check_password,
-                .check_sender = relay_out_check_sender,
-                .context = out,
-            },
+    struct session_rules *rules = &out->service.rules;
+
+    rules->refused_recipients = REFUSED_RECIPIENTS_MAX;
+    rules->submission = out->users != NULL && !config->open_relay;
+    rules->trusted = config->allow;
+    rules->hide_client = !config->received_client;
+    rules->policy = (struct session_policy){
+        .check_recipient = relay_out_check_recipient,
+        .offer = relay_out_announce,
+        .courier_new = relay_out_new_courier,
+        .check_password = relay_out_check_password,
+        .check_sender = relay_out_check_sender,
+        .context = out,
     };
     out->service.submission = out->service.rules;
     out->service.submission.submission = true;
@@ -298,13 +275,8 @@ static void relay_out_set_gate(struct outbound *out)
     const struct config_out *config = &out->config->out;
     struct service *service = &out->service;
 
-    service->connections = (unsigned)config->limits.connections;
-    service->limits = (struct clients_limits){
-        .connections = (unsigned)config->limits.connections_per_client,
-    };
     service->allow = config->allow;
     service->only_allowed = out->users == NULL && !config->open_relay;
-    service->idle_timeout_ms = config->timeouts.command;
 }
 
 static void outbound_destroy(struct service *service)
@@ -385,6 +357,8 @@ static struct service *relay_out_service(void *shared, struct config *config,
     stsfetch_use(relay->stsfetch, config->out.tls.ca_file);
     atomic_init(&out->service.references, 1);
     out->service.destroy = outbound_destroy;
+    service_configure(&out->service, out->config, &out->config->out.daemon, out->tls,
+                      out->counters);
     relay_out_set_rules(out);
     relay_out_set_gate(out);
     if (relay->spooler != NULL) {

@@ -384,7 +384,7 @@ static void backend_size(const struct doctor *doctor, struct doctor_finding *fin
     if (!backend_open(doctor, &hop, NULL, finding))
         return;
     uint64_t theirs = hop.hop.capabilities.size_limit;
-    uint64_t ours = (uint64_t)doctor->config->in.limits.message_size;
+    uint64_t ours = (uint64_t)doctor->config->in.daemon.limits.message_size;
     doctor_hop_close(&hop);
     if (theirs == 0 || theirs >= ours) {
         doctor_say(finding, DOCTOR_OK, _("messages up to %" PRIu64 " MB"), ours >> 20);

@@ -261,7 +261,7 @@ static void ground_disk(const struct doctor *doctor, struct doctor_finding *find
     }
     uint64_t bytes = (uint64_t)room.f_bavail * room.f_frsize;
     uint64_t wanted = (uint64_t)doctor->config->out.spool_reserve +
-                      (uint64_t)doctor->config->out.limits.message_size;
+                      (uint64_t)doctor->config->out.daemon.limits.message_size;
     if ((room.f_flag & ST_RDONLY) != 0)
         doctor_say(finding, DOCTOR_FAILED, _("%s is read-only"), spool);
     else if (bytes < (uint64_t)doctor->config->out.spool_reserve)

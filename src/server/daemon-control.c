@@ -82,8 +82,8 @@ static void daemon_put_stats(struct daemon *daemon, struct control_client *clien
     daemon_measure_gate(daemon);
     counters_set(counters, COUNTER_WORKERS, shape.workers);
     counters_set(counters, COUNTER_OPEN_LIMIT,
-                 (uint64_t)(kind == COUNTERS_IN ? config->in.limits.connections
-                                                : config->out.limits.connections));
+                 (uint64_t)(kind == COUNTERS_IN ? config->in.daemon.limits.connections
+                                                : config->out.daemon.limits.connections));
     control_ok(client, "%s", "");
     stats_put_line(client, "daemon %s %s", daemon->program->name, PACKAGE_VERSION);
     stats_put_line(client, "since %llu",

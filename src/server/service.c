@@ -4,6 +4,40 @@
  */
 #include "server/service.h"
 
+/* Refused mail data is read away so far, so that the client hears the refusal and does not come back with
+ * the same message again and again. */
+#define DRAIN_TIMEOUT_MS 60000
+#define DRAIN_OCTETS_MORE (64 * 1024 * 1024) /* beyond twice the message size */
+
+void service_configure(struct service *service, const struct config *config,
+                       const struct config_daemon *part, struct tls_server *tls,
+                       struct counters *counters)
+{
+    service->rules = (struct session_rules){
+        .hostname = config->hostname,
+        .message_size = (uint64_t)part->limits.message_size,
+        .recipients = (unsigned)part->limits.recipients,
+        .errors = (unsigned)part->limits.errors,
+        .junk_commands = (unsigned)part->limits.junk_commands,
+        .received_headers = (unsigned)part->limits.received_headers,
+        .bare_newlines =
+            part->bare_newlines == CONFIG_NEWLINES_REJECT ? DATALINE_REJECT : DATALINE_NORMALIZE,
+        .park_after_ms = part->timeouts.park_after,
+        .command_timeout_ms = part->timeouts.command,
+        .line_timeout_ms = part->timeouts.line,
+        .handshake_timeout_ms = part->timeouts.handshake,
+        .data_timeout_ms = part->timeouts.data,
+        .drain_octets = 2 * (uint64_t)part->limits.message_size + DRAIN_OCTETS_MORE,
+        .drain_timeout_ms = DRAIN_TIMEOUT_MS,
+        .tls = tls,
+        .no_tls = part->no_tls_hosts,
+        .counters = counters,
+    };
+    service->connections = (unsigned)part->limits.connections;
+    service->limits.connections = (unsigned)part->limits.connections_per_client;
+    service->idle_timeout_ms = part->timeouts.command;
+}
+
 enum own_reply service_judge(const struct service *service, const struct address *client,
                              bool *allowed)
 {

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/cidr.h"
+#include "config/config.h"
 #include "server/clients.h"
 #include "server/dnsbl.h"
 #include "smtp/session.h"
@@ -63,6 +64,13 @@ struct service {
     int64_t proxy_timeout_ms;               /* for the whole header */
     void (*destroy)(struct service *service);
 };
+
+/* Sets what the configuration says to both daemons alike, `part` being the half of the daemon: the rules of
+ * all sessions, and the limits of its clients. Borrows all of them. What one daemon has alone is its own to
+ * set afterwards. */
+void service_configure(struct service *service, const struct config *config,
+                       const struct config_daemon *part, struct tls_server *tls,
+                       struct counters *counters);
 
 /* REPLY_OK, or why a client of this address is not let in, by lists and by what it is; `allowed`
  * says whether it is on the allow list, or a relay of ours that speaks for many. */

@@ -44,8 +44,8 @@ static void test_minimum(void)
     g_assert_cmpint(config->in.backend.hosts.items[0].port, ==, 25);
     g_assert_cmpint(config->in.backend.identity, ==, CONFIG_IDENTITY_XCLIENT);
     g_assert_cmpint(config->in.backend.tls, ==, CONFIG_TLS_MIRROR);
-    g_assert_cmpint(config->in.timeouts.command, ==, 300000);
-    g_assert_cmpint(config->in.limits.message_size, ==, 104857600);
+    g_assert_cmpint(config->in.daemon.timeouts.command, ==, 300000);
+    g_assert_cmpint(config->in.daemon.limits.message_size, ==, 104857600);
     g_assert_cmpint(config->in.listen.items[0].address.port, ==, 25);
     g_assert_cmpint(config->log_level, ==, LOG_LEVEL_INFO);
     config_unref(config);
