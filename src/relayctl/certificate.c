@@ -1,7 +1,7 @@
-/* relayctl/certificate.c - relayctl certificate: may this certificate come into use?
+/* relayctl/certificate.c - relayctl certificate: may this certificate be used?
  *
- * Asked by install-certificate before it puts anything in place. What would leave the relay without a
- * certificate is refused in any case; what would only leave clients displeased, unless --force.
+ * install-certificate asks before it installs anything. A certificate that the relay could not load is
+ * always refused. One that clients would object to is refused unless --force is given.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -23,15 +23,15 @@
 #include "dns/resolver.h"
 
 #define CERTIFICATE_DNS_MS 10000 /* for the records of one name */
-#define CERTIFICATE_ASKED_MAX 16 /* names that --name gives */
+#define CERTIFICATE_ASKED_MAX 16 /* names given by --name */
 
 struct certificate_question {
-    const char *names[CERTIFICATE_ASKED_MAX]; /* what the relay is called */
+    const char *names[CERTIFICATE_ASKED_MAX]; /* the names of the relay */
     size_t name_count;
     const char *file, *key_file;
     bool force;
-    bool refused;          /* by what --force overrules */
-    struct config *config; /* NULL: there is none that can be read */
+    bool refused;          /* for a reason that --force overrules */
+    struct config *config; /* NULL: none can be read */
     struct certificate certificate;
 };
 
@@ -41,14 +41,14 @@ static void certificate_ignore_report(void *context, const char *text)
     (void)text;
 }
 
-/* One finding; with --force it is only told. */
+/* Reports an objection. With --force it does not refuse the certificate. */
 static void certificate_object(struct certificate_question *question, const char *text)
 {
     question->refused |= !question->force;
     fprintf(stderr, "%s: %s\n", question->file, text);
 }
 
-/* The way the daemons will load it: what fails here, fails there. */
+/* Loads it as the daemons will: what fails here would fail there. */
 static int certificate_load(const struct certificate_question *question)
 {
     struct tls_pair pair = {question->file, question->key_file};
@@ -104,7 +104,8 @@ static void certificate_tell_stranger(const struct certificate_question *questio
             certificate->name_count > 0 ? certificate->names[0] : "?", question->names[0]);
 }
 
-/* The record that covers this key, and any later certificate with it (RFC 7671 5.1). */
+/* Writes the TLSA record that matches this key, and thus any later certificate with it (RFC 7671
+ * 5.1). */
 static int certificate_record(const struct certificate_question *question, char *out, size_t size)
 {
     struct tls_certificate key;
@@ -127,7 +128,7 @@ static void certificate_compare(struct certificate_question *question, const cha
         dane_records_new((const char *const *)answer->data, answer->lengths, answer->count);
     const struct certificate *certificate = &question->certificate;
 
-    /* Unsigned ones bind nobody; neither do those that nobody can use (RFC 7672 2.2). */
+    /* Unsigned or unusable records bind nobody (RFC 7672 2.2). */
     if (records != NULL && records->count > 0 && answer->secure &&
         dane_match(records, certificate->chain, certificate->chain_count, &host, 1).result !=
             DANE_MATCH) {
@@ -142,7 +143,7 @@ static void certificate_compare(struct certificate_question *question, const cha
     free(records);
 }
 
-/* A name server that does not answer keeps no renewal away. */
+/* A name server that does not answer must not block a renewal. */
 static void certificate_check_tlsa(struct certificate_question *question)
 {
     struct resolver_config config;

@@ -1,8 +1,8 @@
-/* relayctl/check.c - relayctl check: will the daemons start with this configuration, and do what is meant?
+/* relayctl/check.c - relayctl check: will the daemons start with this configuration, and work as intended?
  *
- * The configuration and the certificates are loaded as the daemons load them; then once more as the user
- * that the daemons become, who may see less than root does. What is valid and probably not wanted
- * follows as warnings.
+ * Loads the configuration and the certificates as the daemons do, then again as the user that the
+ * daemons switch to, who may see less than root. Warns about settings that are valid but probably not
+ * intended.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -37,7 +37,7 @@ static void check_report(void *context, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-/* One line of ours, in the form of the others. */
+/* Prints one of our own findings in the form of the others. */
 __attribute__((format(printf, 3, 4))) static void
 check_say(const struct config *config, const char *option, const char *format, ...)
 {
@@ -53,7 +53,7 @@ check_say(const struct config *config, const char *option, const char *format, .
     fputc('\n', stderr);
 }
 
-/* Each alone, so that every one that is wrong is named. */
+/* Loads each certificate alone, so that every bad one is named. */
 static bool check_group(const struct config *config, const char *group,
                         const struct config_tls *settings)
 {
@@ -86,7 +86,7 @@ static bool check_certificates(const struct config *config)
     return right;
 }
 
-/* What a certificate that works may be wrong in all the same. */
+/* Reports what may be wrong with a certificate that loads. */
 static void check_advise_certificate(const struct config *config, size_t index)
 {
     const struct tls_pair *pairs = config->tls.certificates.items;
@@ -118,7 +118,7 @@ static void check_advise_certificate(const struct config *config, size_t index)
     certificate_clear(&certificate);
 }
 
-/* Who else has the port, and whether the address is this host's. */
+/* Reports if another process has the port, or if the address is not this host's. */
 static void check_advise_listeners(const struct config *config, const char *option,
                                    const struct listen_list *listen, const char *daemon)
 {
@@ -138,7 +138,7 @@ static void check_advise_listeners(const struct config *config, const char *opti
     }
 }
 
-/* relay-out makes the spool's last folder by itself, and no other. */
+/* relay-out creates only the last folder of the spool's path. */
 static bool check_has_parent(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -188,7 +188,7 @@ static void check_report_as(void *context, const char *text)
     fprintf(stderr, _("as user %s: %s\n"), (const char *)context, text);
 }
 
-/* In a process of its own that has become the user: its exit status. */
+/* Runs in a child process: switches to the user and checks. Returns the exit status. */
 static int check_as_user(const char *file, const char *name, const struct passwd *user)
 {
     if (setgroups(0, NULL) != 0 || initgroups(name, user->pw_gid) != 0 ||
@@ -209,7 +209,7 @@ static int check_as_user(const char *file, const char *name, const struct passwd
     return right ? 0 : 1;
 }
 
-/* Only root can try; a user who is not there yet is no fault of the file's. */
+/* Checks as the user. Only root can; a user that does not exist yet is not an error in the file. */
 static bool check_for_user(const struct config *config, const char *file, const struct passwd *user)
 {
     int status = 0;

@@ -1,4 +1,4 @@
-/* relayctl/command.c - what commands without arguments of their own have in common
+/* relayctl/command.c - what subcommands without arguments of their own share
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,7 +1,7 @@
 /* relayctl/commands.h - relayctl's subcommands
  *
- * One file each. A subcommand gets argv with its own name as argv[0], parses its options by getopt,
- * and returns relayctl's exit status.
+ * Each subcommand has its own file. It gets argv with its own name as argv[0], parses its options with
+ * getopt and returns relayctl's exit status. All run in one thread, unless a file says otherwise.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,8 +13,8 @@
 #include "config/config.h"
 
 int certificate_main(int argc, char **argv);
-/* A command that takes -c FILE, --json and --help alone: loads the configuration and shows something by
- * it. `argv[0]` is its name. Returns the exit status. */
+/* Runs a command whose only options are -c FILE, --json and --help: loads the configuration and calls
+ * `show`. `argv[0]` is its name. Returns the exit status. */
 int command_show(int argc, char **argv, void (*help)(void),
                  int (*show)(const struct config *config, bool json));
 

@@ -1,7 +1,7 @@
 /* relayctl/doctor-backend.c - checks of the tunnel and of the mail server behind it
  *
- * First among them the proofs that nobody can relay through: neither as this host itself nor as an
- * introduced client is a foreign recipient taken.
+ * The most important ones prove that nobody can relay through it: the backend must refuse a foreign
+ * recipient both from this host itself and from a client that relay-in introduces.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -21,10 +21,10 @@
 #define BACKEND_SLOW_MS 3000
 #define BACKEND_FAR_MS 300
 #define BACKEND_SLOW_RCPT_MS 5000
-#define BACKEND_HANDSHAKE_S 180 /* WireGuard makes a new one every two minutes of traffic */
+#define BACKEND_HANDSHAKE_S 180 /* with traffic, WireGuard makes a new one every two minutes */
 
-/* A domain that nobody's mail server is responsible for (RFC 2606), and a client's address that is
- * nobody's (RFC 5737, RFC 3849). */
+/* A domain that no mail server is responsible for (RFC 2606), and client addresses that nobody has
+ * (RFC 5737, RFC 3849). */
 #define BACKEND_FOREIGN "postern-doctor@example.net"
 #define BACKEND_CLIENT4 "192.0.2.25"
 #define BACKEND_CLIENT6 "2001:db8::25"
@@ -40,13 +40,13 @@ static void backend_client(struct address *client, const char *text)
     client->port = 40000;
 }
 
-/* Postfix's words for smtpd_client_connection_count_limit. */
+/* Postfix's reply text for smtpd_client_connection_count_limit. */
 static bool backend_is_full(const struct doctor_hop *hop)
 {
     return strstr(hop->trouble, "too many connections") != NULL;
 }
 
-/* What to do when it is not open. */
+/* Advises what to do if the backend cannot be reached. */
 static void backend_advise_away(const struct config_backend *backend, const struct doctor_hop *hop,
                                 struct doctor_finding *finding)
 {
@@ -58,7 +58,8 @@ static void backend_advise_away(const struct config_backend *backend, const stru
                                  "let this host in?"));
 }
 
-/* The first host of the backend that answers; false, and the finding cannot tell. */
+/* Opens a dialog with the first host of the backend that answers. False, with the finding set, if none
+ * does. */
 static bool backend_open(const struct doctor *doctor, struct doctor_hop *hop,
                          const struct address *client, struct doctor_finding *finding)
 {
@@ -68,7 +69,7 @@ static bool backend_open(const struct doctor *doctor, struct doctor_hop *hop,
         if (doctor_hop_open(doctor, hop, backend, &backend->hosts.items[i], client))
             return true;
     }
-    /* The checks are many at once, as clients are; whichever meets the limit tells. */
+    /* Many checks connect at once, as clients do; any that meets the limit reports it. */
     bool full = backend_is_full(hop);
     doctor_say(finding, full ? DOCTOR_WARNING : DOCTOR_UNKNOWN,
                _("the mail server was not got to: %s"), hop->trouble);
@@ -201,7 +202,7 @@ static void backend_xclient6(const struct doctor *doctor, struct doctor_finding 
     finding->outcome = DOCTOR_SKIPPED;
 }
 
-/* A foreign recipient must get 5xx; 4xx tells nothing. */
+/* A foreign recipient must get 5xx; a 4xx proves nothing. */
 static void backend_judge_relay(const struct doctor_hop *hop, int code, const char *what,
                                 struct doctor_finding *finding, const char *fix)
 {
@@ -331,7 +332,7 @@ static void backend_unknown(const struct doctor *doctor, struct doctor_finding *
     doctor_hop_close(&hop);
 }
 
-/* postmaster (RFC 5321 4.5.1) or abuse (RFC 2142) of every domain. */
+/* Checks that every domain has postmaster (RFC 5321 4.5.1) or abuse (RFC 2142). */
 static void backend_knows(const struct doctor *doctor, struct doctor_finding *finding,
                           const char *local, enum doctor_outcome when_not)
 {
@@ -416,7 +417,7 @@ static void backend_tls(const struct doctor *doctor, struct doctor_finding *find
     }
 }
 
-/* What a tunnel does with packets that are full: 20 KB of commands and of their replies. */
+/* Checks that full-size packets pass the tunnel, with 20 KB of commands and their replies. */
 static void backend_mtu(const struct doctor *doctor, struct doctor_finding *finding)
 {
     struct doctor_hop hop;
@@ -435,7 +436,7 @@ static void backend_mtu(const struct doctor *doctor, struct doctor_finding *find
         result = stream_flush(&hop.hop.stream, deadline);
     for (int i = 0; i < 20 && result == IO_OK; i++)
         result = reply_read(&hop.hop.stream, &hop.reply, false, deadline);
-    /* Postfix 3.9 and newer hang up on so much at once: that, too, is an answer to full packets. */
+    /* Postfix 3.9 and newer hang up on so many commands. That too proves that the packets arrived. */
     if (result != IO_TIMEOUT) {
         doctor_say(finding, DOCTOR_OK, _("full packets come through"));
     } else {
@@ -446,7 +447,7 @@ static void backend_mtu(const struct doctor *doctor, struct doctor_finding *find
     doctor_hop_close(&hop);
 }
 
-/* By which interface packets to the backend leave; "" when that cannot be seen. */
+/* Finds the interface for packets to the backend; "" if it cannot be seen. */
 static void backend_interface(const struct doctor *doctor, char out[IF_NAMESIZE])
 {
     char text[600], host[ADDRESS_TEXT_MAX];
@@ -485,7 +486,7 @@ static void backend_route(const struct doctor *doctor, struct doctor_finding *fi
     }
 }
 
-/* The age in seconds of the last handshake with the peer that has the backend; -1: not seen. */
+/* The age in seconds of the last handshake with the backend's peer; -1: unknown. */
 static long backend_handshake(const struct doctor *doctor, bool *allowed)
 {
     static const char *const command[] = {"wg", "show", "all", "dump", NULL};

@@ -17,7 +17,7 @@ static void dns_resolver(const struct doctor *doctor, struct doctor_finding *fin
 {
     struct resolver_answer answer;
     int64_t began = deadline_now_ms();
-    /* A type that no cache has answered for this process before. */
+    /* A type that this process has not asked for, so that its own cache has no answer. */
     enum resolver_result result = doctor_ask(doctor, ".", 2 /* NS */, &answer);
     long long ms = (long long)(deadline_now_ms() - began);
 
@@ -42,7 +42,7 @@ static void dns_dnssec(const struct doctor *doctor, struct doctor_finding *findi
         doctor_advise(finding, "dns = { validate = true; };");
         return;
     }
-    /* The root is signed: its own records are proven, or nothing can be. */
+    /* The root is signed: if its records cannot be proven, nothing can. */
     enum resolver_result result = doctor_ask(doctor, ".", 6 /* SOA */, &answer);
     if (result == RESOLVER_TEMPORARY)
         doctor_say(finding, answer.bogus ? DOCTOR_FAILED : DOCTOR_UNKNOWN, _("the root: %s"),
@@ -72,8 +72,8 @@ static void dns_anchor(const struct doctor *doctor, struct doctor_finding *findi
     doctor_advise(finding, "apt install dns-root-data");
 }
 
-/* A name that every blocklist has as a test entry would cost a real question; the answers that say
- * "you ask by a public resolver" are codes of their own (127.255.255.252 to .255). */
+/* Asks each blocklist for its test entry. A list that refuses public resolvers answers with special codes
+ * (127.255.255.252 to .255). */
 static void dns_public_resolver(const struct doctor *doctor, struct doctor_finding *finding)
 {
     const struct string_list *zones = &doctor->config->in.dnsbl.zones;
@@ -108,7 +108,7 @@ static void dns_public_resolver(const struct doctor *doctor, struct doctor_findi
     }
 }
 
-/* Does a host have one of our addresses? -1: cannot be told. */
+/* Does a host have one of our addresses? -1: unknown. */
 static int dns_is_us(const struct doctor *doctor, const char *host)
 {
     struct address addresses[DNS_HOSTS_MAX];
@@ -284,7 +284,7 @@ static void dns_ttl(const struct doctor *doctor, struct doctor_finding *finding)
     resolver_answer_free(&answer);
 }
 
-/* The mail server has a name to the world only by us: nothing published may lead past the relay. */
+/* The world must know the mail server only through us: no published name may bypass the relay. */
 static void dns_home_hidden(const struct doctor *doctor, struct doctor_finding *finding)
 {
     static const char *const labels[] = {"", "mail.", "smtp.", "imap.", "autodiscover.", NULL};

@@ -1,4 +1,4 @@
-/* relayctl/doctor-ground.c - checks of the host itself: units, ports, files, room, clock
+/* relayctl/doctor-ground.c - checks of the host itself: units, ports, files, disk space, clock
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -23,7 +23,7 @@
 
 #define GROUND_FULL_PERCENT 80
 
-/* The daemons of this configuration. */
+/* Stores the names of this configuration's daemons. Returns their number. */
 static size_t ground_daemons(const struct doctor *doctor, const char *names[2])
 {
     size_t count = 0;
@@ -46,7 +46,7 @@ static bool ground_read(const char *path, char *out, size_t size)
     return file != NULL;
 }
 
-/* The process of that name; 0: none runs. */
+/* The id of the process with that name; 0: none. */
 static long ground_process(const char *name)
 {
     DIR *folder = opendir("/proc");
@@ -76,7 +76,7 @@ static void ground_keep_warning(void *context, const char *text)
         doctor_say(finding, DOCTOR_WARNING, "%s", text);
 }
 
-/* Edited, and not reloaded. A daemon that does not run is another check's. */
+/* Checks for files edited since the last reload. Another check covers a daemon that is not running. */
 static void ground_newer(const struct doctor *doctor, struct doctor_finding *finding)
 {
     static const unsigned daemons[] = {COUNTERS_IN, COUNTERS_OUT};
@@ -109,7 +109,7 @@ static void ground_config(const struct doctor *doctor, struct doctor_finding *fi
         ground_newer(doctor, finding);
 }
 
-/* "Name=value" lines of systemctl show. */
+/* Finds "Name=value" in the output of systemctl show. */
 static const char *ground_property(char *text, const char *name, char *out, size_t size)
 {
     char *at = strstr(text, name);
@@ -280,7 +280,7 @@ static void ground_disk(const struct doctor *doctor, struct doctor_finding *find
         doctor_advise(finding, "df -h %s; journalctl --vacuum-size=200M", spool);
 }
 
-/* How many descriptors a process has of how many. False: not to be seen. */
+/* Stores how many descriptors a process has open and may open. False if that cannot be seen. */
 static bool ground_count_fds(long pid, unsigned long *used, unsigned long *most)
 {
     char path[64], text[2048];
@@ -368,7 +368,7 @@ static void ground_conntrack(const struct doctor *doctor, struct doctor_finding 
         doctor_advise(finding, "sysctl -w net.netfilter.nf_conntrack_max=%lu", limit * 2);
 }
 
-/* A file that others than its owner and group can read. */
+/* Can others than the owner and the group read the file? */
 static bool ground_is_open(const char *path, struct doctor_finding *finding)
 {
     struct stat facts;

@@ -1,4 +1,4 @@
-/* relayctl/doctor-help.c - what the checks of all groups use
+/* relayctl/doctor-help.c - helpers for the checks of all groups
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -29,7 +29,7 @@ void doctor_say(struct doctor_finding *finding, enum doctor_outcome outcome, con
     va_start(arguments, format);
     vsnprintf(finding->seen, sizeof finding->seen, format, arguments);
     va_end(arguments);
-    /* Far hosts and zones have a say in it: nothing for a terminal to obey. */
+    /* Other hosts and zones influence this text, so it must not control the terminal. */
     for (char *c = finding->seen; *c != '\0'; c++) {
         if ((unsigned char)*c < ' ' || *c == 0x7f)
             *c = '?';
@@ -60,7 +60,7 @@ void doctor_txt(const struct resolver_answer *answer, size_t index, char *out, s
     const unsigned char *data = (const unsigned char *)answer->data[index];
     size_t left = (size_t)answer->lengths[index], len = 0;
 
-    /* Strings of a length octet each (RFC 1035 3.3.14). */
+    /* Each string starts with a length octet (RFC 1035 3.3.14). */
     while (left > 0 && (size_t)data[0] + 1 <= left) {
         for (size_t i = 1; i <= data[0] && len + 1 < size; i++)
             out[len++] = (char)(data[i] != '\0' ? data[i] : '?');
@@ -181,13 +181,12 @@ size_t doctor_domains(const struct doctor *doctor, const char **out, size_t max)
     return count;
 }
 
-/* The address that mail to the internet leaves from; no packet is sent for that. */
 bool doctor_source(int family, struct address *own)
 {
     struct address far;
     struct sockaddr_storage sockaddr;
 
-    /* Some address out there, not one of documentation: a blackhole route may stand for those. */
+    /* Use a real internet address: documentation addresses may have a blackhole route. */
     address_parse_endpoint(&far, family == AF_INET ? "198.41.0.4:25" : "[2001:503:ba3e::2:30]:25",
                            0);
     int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -210,8 +209,8 @@ static void doctor_add_own(struct doctor *doctor, const struct address *address)
         list[(*count)++] = *address;
 }
 
-/* out.source says it; else the address towards the internet, if it is a public one; else
- * out.own_addresses, which is there for hosts behind NAT. */
+/* Takes out.source; else the local address for packets to the internet, if it is public; else
+ * out.own_addresses, which exists for hosts behind NAT. */
 void doctor_learn_own(struct doctor *doctor)
 {
     static const int families[] = {AF_INET, AF_INET6};
@@ -265,7 +264,7 @@ bool doctor_listener(const struct doctor *doctor, struct address *address, struc
     return false;
 }
 
-/* Reads until the end of the pipe or the deadline; false then. */
+/* Reads until the end of the pipe. False if the deadline comes first. */
 static bool doctor_read_pipe(int fd, struct deadline deadline, char *out, size_t size)
 {
     size_t len = 0;

@@ -1,7 +1,7 @@
 /* relayctl/doctor-home.c - checks from the mail server's side: the relay as a stranger sees it
  *
- * Needs no configuration. Many providers of home lines close port 25 towards the internet; then it
- * cannot be told from there.
+ * Needs no configuration. Many providers of home lines block outgoing port 25; then nothing can be
+ * checked from there.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -37,7 +37,7 @@ static void home_port25(const struct doctor *doctor, struct doctor_finding *find
 
     if (!home_address(doctor, family, &address, finding))
         return;
-    /* By the tunnel, it is not as a stranger that one comes. */
+    /* Through the tunnel we would not be a stranger. */
     if (address_is_private(&address)) {
         finding->outcome = DOCTOR_SKIPPED;
         return;

@@ -1,4 +1,4 @@
-/* relayctl/doctor-hop.c - the dialog that checks lead with mail servers
+/* relayctl/doctor-hop.c - the checks' dialog with mail servers
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -23,7 +23,7 @@ static struct deadline doctor_hop_connect_deadline(const struct doctor *doctor)
     return deadline_earlier(doctor->deadline, deadline_in_ms(DOCTOR_HOP_CONNECT_MS));
 }
 
-/* Keeps why it ended. Always false. */
+/* Records why the dialog ended, and closes it. Always false. */
 static bool doctor_hop_fail(struct doctor_hop *hop, const char *step, enum io_result result)
 {
     if (hop->trouble[0] == '\0')
@@ -70,7 +70,7 @@ bool doctor_hop_greet(const struct doctor *doctor, struct doctor_hop *hop,
     return doctor_hop_connect(doctor, hop, host, from) && doctor_hop_take_greeting(doctor, hop);
 }
 
-/* Before everything, where that is how clients are introduced. */
+/* Sends the PROXY header, which comes before everything else, if the backend's identity uses one. */
 static bool doctor_hop_send_header(const struct doctor *doctor, struct doctor_hop *hop,
                                    const struct config_backend *backend, const struct address *host,
                                    const struct address *client)
@@ -82,7 +82,7 @@ static bool doctor_hop_send_header(const struct doctor *doctor, struct doctor_ho
         header.source = *client;
     else if (!address_of_socket(&header.source, hop->hop.stream.fd))
         return doctor_hop_fail(hop, "PROXY", IO_FAILED);
-    /* Version 1 has no word for "myself" but the addresses of the connection. */
+    /* In version 1 only the connection's own addresses say "this is myself". */
     header.local = header.local && !first;
     if (header.source.family != header.destination.family)
         header.destination = header.source;
@@ -105,7 +105,7 @@ static bool doctor_hop_hello(const struct doctor *doctor, struct doctor_hop *hop
     return doctor_hop_fail(hop, "EHLO", IO_OK);
 }
 
-/* After it the server greets anew. */
+/* After XCLIENT the server sends its greeting again. */
 static bool doctor_hop_xclient(const struct doctor *doctor, struct doctor_hop *hop,
                                const struct address *client)
 {

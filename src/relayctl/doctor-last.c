@@ -1,4 +1,4 @@
-/* relayctl/doctor-last.c - what the last relayctl doctor --changes found
+/* relayctl/doctor-last.c - the findings of the last relayctl doctor --changes
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,6 +1,7 @@
-/* relayctl/doctor-last.h - what the last relayctl doctor --changes found
+/* relayctl/doctor-last.h - the findings of the last relayctl doctor --changes
  *
- * Read from the file that --changes keeps for its next run: a line "ID OUTCOME" a check. It owns nothing.
+ * Reads the file that --changes keeps for its next run: one line "ID OUTCOME" per check. Owns nothing.
+ * Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,17 +14,16 @@
 
 #include "config/config.h"
 
-/* Where --changes keeps it, unless --state says otherwise: in the folder in which the daemons of this
- * configuration remember things (in.state, out.state), or the one that is the default of both.
- * `config` may be NULL. */
+/* Where --changes keeps the file without --state: in the state folder of this configuration's daemons
+ * (in.state, out.state), or in the default folder of both. `config` may be NULL. */
 void doctor_last_file(const struct config *config, char out[PATH_MAX]);
 
 struct doctor_last {
-    int64_t at; /* when it ran, in seconds since the epoch */
+    int64_t at; /* when it ran, seconds since the epoch */
     unsigned failed, warnings;
 };
 
-/* False: there was no such run, or the file cannot be read. */
+/* False if there was no such run or the file cannot be read. */
 bool doctor_last_read(const char *file, struct doctor_last *last);
 
 #endif

@@ -1,4 +1,4 @@
-/* relayctl/doctor-name.c - checks of the host's name and of how others see its addresses
+/* relayctl/doctor-name.c - checks of the host's name, and of how others see its addresses
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,7 +13,7 @@
 
 #define NAME_PTRS_MAX 8
 
-/* Receivers that everybody writes to. */
+/* Large receivers. */
 static const char *const name_receivers[] = {"gmail.com", "outlook.com", "icloud.com"};
 #define NAME_RECEIVER_COUNT (sizeof name_receivers / sizeof *name_receivers)
 
@@ -24,7 +24,7 @@ static const char *name_hello(const struct doctor *doctor)
                                                                              : config->hostname;
 }
 
-/* The names of an address; -1: the DNS does not say now. */
+/* Stores the names of an address. Returns their number, or -1 if the DNS has no answer now. */
 static int name_of(const struct doctor *doctor, const struct address *address,
                    char names[][DNS_NAME_MAX], size_t max)
 {
@@ -44,7 +44,8 @@ static int name_of(const struct doctor *doctor, const struct address *address,
     return result == RESOLVER_TEMPORARY ? -1 : (int)count;
 }
 
-/* What mail leaves from, of one family: the first of ours. NULL: none, and the finding says so. */
+/* The address of one family that mail leaves from: the first of ours. NULL, with the finding set, if
+ * there is none. */
 static const struct address *name_source(const struct doctor *doctor, int family,
                                          struct doctor_finding *finding)
 {
@@ -126,7 +127,7 @@ static void name_fcrdns(const struct doctor *doctor, struct doctor_finding *find
     address_format_ip(own, ip);
     int count = name_of(doctor, own, names, NAME_PTRS_MAX);
     if (count <= 0) {
-        finding->outcome = DOCTOR_SKIPPED; /* ptr4, ptr6 say it */
+        finding->outcome = DOCTOR_SKIPPED; /* ptr4 and ptr6 report it */
         return;
     }
     for (int n = 0; n < count; n++) {
@@ -215,8 +216,8 @@ static void name_route6(const struct doctor *doctor, struct doctor_finding *find
     name_route(doctor, finding, AF_INET6);
 }
 
-/* Connects to a receiver's first MX, takes its greeting and leaves. 1: greeted, 0: refused in words,
- * -1: not reached, -2: cannot be told. */
+/* Connects to a receiver's first MX, reads the greeting and leaves. Returns 1 if greeted, 0 if refused
+ * with a reply, -1 if not reached, -2 if unknown. */
 static int name_visit(const struct doctor *doctor, const char *domain, int family, char *words,
                       size_t size)
 {
@@ -303,7 +304,7 @@ static void name_banner(const struct doctor *doctor, struct doctor_finding *find
     }
 }
 
-/* Lists that are known to answer everybody's resolver and to be meant by "is my address listed". */
+/* Checks well-known lists that answer any resolver, the ones people mean by "is my address listed?". */
 static void name_dnsbl(const struct doctor *doctor, struct doctor_finding *finding)
 {
     static const char *const zones[] = {"zen.spamhaus.org", "bl.spamcop.net",
@@ -321,7 +322,7 @@ static void name_dnsbl(const struct doctor *doctor, struct doctor_finding *findi
                 continue;
             int count = doctor_addresses(doctor, asked, AF_INET, answers, 8);
             told = told || count >= 0;
-            /* 127.255.255.x: the list refuses the resolver, and says nothing of the address. */
+            /* 127.255.255.x: the list refuses the resolver and says nothing about the address. */
             if (count > 0 && answers[0].ip[0] == 127 && answers[0].ip[1] != 255) {
                 doctor_say(finding, DOCTOR_FAILED, _("%s is on the blocklist %s"),
                            address_format_ip(own, ip), zones[z]);

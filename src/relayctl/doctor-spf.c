@@ -1,4 +1,4 @@
-/* relayctl/doctor-spf.c - what SPF says of an address (RFC 7208)
+/* relayctl/doctor-spf.c - what SPF says about an address (RFC 7208)
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,7 +22,7 @@ struct spf {
     struct spf_result *result;
 };
 
-enum spf_match { SPF_MATCH, SPF_NO_MATCH, SPF_STOP }; /* STOP: the verdict stands already */
+enum spf_match { SPF_MATCH, SPF_NO_MATCH, SPF_STOP }; /* STOP: the verdict is already set */
 
 static void spf_check_domain(struct spf *spf, const char *domain, unsigned depth);
 
@@ -40,7 +40,7 @@ static enum spf_match spf_stop(struct spf *spf, enum spf_verdict verdict, const 
     return SPF_STOP;
 }
 
-/* One more term that asks the DNS. */
+/* Counts a term that asks the DNS. False, with the verdict set, at the limit. */
 static bool spf_count(struct spf *spf)
 {
     if (++spf->result->lookups <= SPF_LOOKUPS_MAX)
@@ -49,7 +49,7 @@ static bool spf_count(struct spf *spf)
     return false;
 }
 
-/* Are the first `bits` the same? */
+/* Do the first `bits` match? */
 static bool spf_is_in(const struct address *address, const struct address *network, unsigned bits)
 {
     unsigned whole = bits / 8, rest = bits % 8;
@@ -60,7 +60,7 @@ static bool spf_is_in(const struct address *address, const struct address *netwo
     return rest == 0 || (address->ip[whole] ^ network->ip[whole]) >> (8 - rest) == 0;
 }
 
-/* ip4 and ip6: bits behind the prefix do not matter. */
+/* ip4 and ip6: bits after the prefix do not matter. */
 static enum spf_match spf_match_network(struct spf *spf, const char *text)
 {
     char ip[ADDRESS_TEXT_MAX];
@@ -75,7 +75,7 @@ static enum spf_match spf_match_network(struct spf *spf, const char *text)
     return spf_is_in(spf->address, &network, bits) ? SPF_MATCH : SPF_NO_MATCH;
 }
 
-/* "/24", "//64", "/24//64" behind a or mx: what is meant for our family. */
+/* "/24", "//64" or "/24//64" after a or mx: the prefix length for the address's family. */
 static unsigned spf_prefix(const struct spf *spf, const char *text)
 {
     const char *six = strstr(text, "//");
@@ -113,7 +113,7 @@ static enum spf_match spf_match_mx(struct spf *spf, const char *domain, const ch
     return match;
 }
 
-/* RFC 7208 5.2: what the other record says of pass counts, and nothing else. */
+/* RFC 7208 5.2: of the included record, only a pass matches. */
 static enum spf_match spf_match_include(struct spf *spf, const char *domain, unsigned depth)
 {
     spf_check_domain(spf, domain, depth + 1);
@@ -131,7 +131,7 @@ static enum spf_match spf_match_include(struct spf *spf, const char *domain, uns
     }
 }
 
-/* One mechanism, without its qualifier. */
+/* Evaluates one mechanism, without its qualifier. */
 static enum spf_match spf_match_term(struct spf *spf, const char *domain, const char *term,
                                      unsigned depth)
 {
@@ -173,7 +173,7 @@ static enum spf_match spf_match_term(struct spf *spf, const char *domain, const 
     return spf_stop(spf, strcasecmp(name, "ptr") == 0 ? SPF_UNKNOWN : SPF_PERMERROR, term);
 }
 
-/* The record's terms in order. False when none of them decided. */
+/* Evaluates the record's terms in order. False if none of them decides. */
 static bool spf_walk(struct spf *spf, const char *domain, char *record, unsigned depth,
                      const char **redirect)
 {
@@ -189,7 +189,7 @@ static bool spf_walk(struct spf *spf, const char *domain, char *record, unsigned
             continue;
         }
         if (strcspn(term, "=") < strcspn(term, ":/"))
-            continue; /* exp= and modifiers of the future */
+            continue; /* exp= and future modifiers */
         enum spf_match match = spf_match_term(spf, domain, term + (mark != NULL), depth);
         if (match == SPF_STOP)
             return true;

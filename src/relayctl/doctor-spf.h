@@ -1,8 +1,8 @@
-/* relayctl/doctor-spf.h - what SPF says of an address (RFC 7208)
+/* relayctl/doctor-spf.h - what SPF says about an address (RFC 7208)
  *
- * check_host() for our own domains and addresses: all, include, a, mx, ip4, ip6, exists, redirect,
- * the limits of section 4.6.4. Macros and ptr are not evaluated: then the verdict is SPF_UNKNOWN.
- * Keeps no state, thread-safe.
+ * RFC 7208's check_host() for our own domains and addresses: all, include, a, mx, ip4, ip6, exists,
+ * redirect, and the limits of section 4.6.4. Macros and ptr are not evaluated; if they decide, the
+ * verdict is SPF_UNKNOWN. Stateless, thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -24,8 +24,8 @@ enum spf_verdict {
 
 struct spf_result {
     enum spf_verdict verdict;
-    unsigned lookups;           /* DNS terms that were evaluated */
-    char why[DNS_NAME_MAX * 2]; /* the term that decided, or what is wrong; translated */
+    unsigned lookups;           /* DNS terms evaluated */
+    char why[DNS_NAME_MAX * 2]; /* the term that decided, or the error; translated */
 };
 
 void spf_check(const struct doctor *doctor, const char *domain, const struct address *address,

@@ -1,4 +1,4 @@
-/* relayctl/doctor-tls.c - checks of what clients see of relay-in: port 25, TLS, certificate, policies
+/* relayctl/doctor-tls.c - checks of relay-in as clients see it: port 25, TLS, certificate, policies
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -20,7 +20,7 @@
 #define TLS_SOON_DAYS 14
 #define TLS_HOSTS_MAX 10
 
-/* The certificate with that index; false, and the finding says why. */
+/* Reads the certificate with that index. False, with the finding set, on failure. */
 static bool doctor_tls_read(const struct doctor *doctor, size_t index,
                             struct certificate *certificate, struct doctor_finding *finding)
 {
@@ -38,7 +38,7 @@ static const char *tls_file(const struct doctor *doctor, size_t index)
     return ((const struct tls_pair *)doctor->config->tls.certificates.items)[index].cert;
 }
 
-/* Greeted by relay-in itself. Loopback it turns away, unless in.private_clients has it. */
+/* Gets relay-in's greeting. relay-in refuses loopback unless in.private_clients lists it. */
 static bool tls_greet(const struct doctor *doctor, struct doctor_hop *hop,
                       struct doctor_finding *finding)
 {
@@ -232,7 +232,7 @@ static void tls_key(const struct doctor *doctor, struct doctor_finding *finding)
     certificate_clear(&certificate);
 }
 
-/* The TLSA records that senders look up for this host. */
+/* Asks for the TLSA records that senders look up for this host. */
 static enum resolver_result tls_ask_tlsa(const struct doctor *doctor,
                                          struct resolver_answer *answer)
 {
@@ -336,7 +336,7 @@ static void tls_tlsa_renewal(const struct doctor *doctor, struct doctor_finding 
     resolver_answer_free(&answer);
 }
 
-/* For each domain one TXT record "PREFIX.domain" that begins with `version`. */
+/* Each domain needs one TXT record at "LABEL.domain" that begins with `version`. */
 static void tls_policy_records(const struct doctor *doctor, struct doctor_finding *finding,
                                const char *label, const char *version)
 {
@@ -404,7 +404,7 @@ static void tls_caa(const struct doctor *doctor, struct doctor_finding *finding)
     const char *at = doctor->config->hostname;
     enum resolver_result result = RESOLVER_NO_DATA;
 
-    /* The nearest ancestor that has any counts (RFC 8659 3). */
+    /* The closest ancestor with CAA records counts (RFC 8659 3). */
     for (; at != NULL && result != RESOLVER_FOUND;
          at = strchr(at, '.') != NULL ? strchr(at, '.') + 1 : NULL) {
         snprintf(name, sizeof name, "%s", at);

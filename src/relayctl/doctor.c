@@ -1,4 +1,4 @@
-/* relayctl/doctor.c - relayctl doctor: does all of it work, as far as one can see from here?
+/* relayctl/doctor.c - relayctl doctor: does everything work, as far as we can see from here?
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -37,20 +37,20 @@ struct doctor_case {
     const struct doctor_check *check;
     const struct doctor_group *group;
     struct doctor_finding finding;
-    bool changed; /* since the run that the state file keeps */
+    bool changed; /* since the run in the state file */
 };
 
 struct doctor_run {
     struct doctor doctor;
     struct doctor_case cases[DOCTOR_CHECKS_MAX];
     size_t count;
-    atomic_size_t next; /* the first case that nobody has taken */
-    const char *state_file;      /* that was named, or: */
+    atomic_size_t next; /* the first case that no thread has taken */
+    const char *state_file;      /* from --state, or else: */
     char state_default[PATH_MAX];
     char *only[DOCTOR_ONLY_MAX];
     size_t only_count;
     bool quiet, changes, json, list;
-    const char *notify; /* a shell command that gets the report; NULL or "": none */
+    const char *notify; /* a shell command to pipe the report to; NULL or "": none */
     FILE *out;
 };
 
@@ -72,7 +72,7 @@ static bool doctor_wants(const struct doctor_run *run, const char *id, const cha
     return run->only_count == 0;
 }
 
-/* Is the check of this configuration and this side? */
+/* Does the check apply to this configuration and this side? */
 static bool doctor_applies(const struct doctor *doctor, const struct doctor_check *check)
 {
     const struct config *config = doctor->config;
@@ -117,7 +117,7 @@ static void *doctor_work(void *context)
     }
 }
 
-/* Runs all cases, on this thread too. */
+/* Runs all cases, on several threads including this one. */
 static void doctor_run_all(struct doctor_run *run)
 {
     pthread_t threads[DOCTOR_THREADS];
@@ -136,7 +136,7 @@ static void doctor_run_all(struct doctor_run *run)
     pthread_attr_destroy(&attributes);
 }
 
-/* The outcomes of the run before: a line "ID OUTCOME" each. */
+/* Compares with the outcomes of the previous run: one line "ID OUTCOME" each. */
 static void doctor_compare(struct doctor_run *run)
 {
     char line[200], id[100], outcome[50];
@@ -157,7 +157,7 @@ static void doctor_compare(struct doctor_run *run)
         fclose(file);
 }
 
-/* Kept for the next run; in one step. Checks that did not run now keep their line. */
+/* Saves the outcomes for the next run, in one step. Checks that did not run this time keep their line. */
 static int doctor_keep(const struct doctor_run *run)
 {
     char fresh[4096], line[200], id[100];
@@ -228,7 +228,7 @@ static void doctor_print_case(FILE *out, const struct doctor_case *one)
         fprintf(out, "%-12s %-16s   -> %s\n", "", "", finding->fix);
 }
 
-/* The exit status: 0, 1 (warnings) or 2 (failures). */
+/* Prints the report. Returns the exit status: 0, 1 (warnings) or 2 (failures). */
 static int doctor_report(const struct doctor_run *run)
 {
     unsigned counts[DOCTOR_SKIPPED + 1] = {0};
@@ -255,7 +255,7 @@ static int doctor_report(const struct doctor_run *run)
     return counts[DOCTOR_FAILED] > 0 ? 2 : counts[DOCTOR_WARNING] > 0 ? 1 : 0;
 }
 
-/* Prints the report, or hands it to the command if there is anything in it. */
+/* Prints the report, or pipes it to the command if it is not empty. */
 static int doctor_tell(struct doctor_run *run)
 {
     char *text = NULL;
@@ -361,7 +361,7 @@ static int doctor_print_help(void)
     return EX_OK;
 }
 
-/* "a,b,c", cut in place. */
+/* Splits "a,b,c" in place. */
 static bool doctor_take_only(struct doctor_run *run, char *text)
 {
     char *save = NULL;

@@ -1,4 +1,4 @@
-/* relayctl/haraka.c - the files of a Haraka configuration, as values with their places
+/* relayctl/haraka.c - reads a Haraka configuration as values with their places
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -19,7 +19,7 @@
 #define HARAKA_ENTRIES_MAX 100000
 #define HARAKA_FILE_MAX (4 << 20) /* octets */
 
-/* Lists that people keep under names without an ending. All else without one is passed over. */
+/* Lists whose names have no suffix. Other files without a suffix are skipped. */
 static const char *const haraka_lists[] = {
     "me",
     "host_list",
@@ -38,7 +38,7 @@ static const char *const haraka_lists[] = {
     NULL,
 };
 
-/* What a guide invented, and no Haraka reads. The rest of the kind lies below plugins/. */
+/* Files that a guide invented and that Haraka never reads. Others like them are below plugins/. */
 static const char *const haraka_invented[] = {
     "config",
     "xclient.ini",
@@ -103,7 +103,7 @@ static void haraka_lower(char *text)
     }
 }
 
-/* One line of an ini file: a section, or a value. */
+/* Takes one line of an ini file: a section or a value. */
 static int haraka_take_ini(struct haraka *haraka, const char *file, unsigned line, char *text,
                            char **section)
 {
@@ -178,7 +178,7 @@ static int haraka_by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-/* The files of the folder, or of its plugins/, in the order of their names. */
+/* Reads the files in the folder, or in its plugins/, in order of their names. */
 static int haraka_read_folder(struct haraka *haraka, int folder, const char *below,
                               struct error *err)
 {
@@ -199,7 +199,7 @@ static int haraka_read_folder(struct haraka *haraka, int folder, const char *bel
     return result;
 }
 
-/* The folder that holds the files: this one, or its "config". */
+/* Opens the folder that holds the files: this one, or its "config". */
 static int haraka_open_folder(const char *folder, char **path)
 {
     char below[4096];

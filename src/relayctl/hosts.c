@@ -1,4 +1,4 @@
-/* relayctl/hosts.c - relayctl hosts: what relay-out remembers of the hosts that it delivers to
+/* relayctl/hosts.c - relayctl hosts: what relay-out remembers about the hosts that it delivers to
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,7 +14,7 @@
 #include "relayctl/json.h"
 #include "relayctl/queue-live.h"
 
-/* One line of relay-out/host-cache-control.h; the widths are those of the longest that can come. */
+/* One line as in relay-out/host-cache-control.h; every width fits the longest value. */
 struct hosts_row {
     char mark[16], destination[300], name[256], address[64], reason[200];
     int64_t left_s;

@@ -1,8 +1,8 @@
-/* relayctl/import.c - relayctl import-haraka: relay.conf out of Haraka's files
+/* relayctl/import.c - relayctl import-haraka: makes relay.conf from Haraka's files
  *
- * Each line of the result says where it comes from. What has no counterpart, and what never had an
- * effect in Haraka, follows as a list with the reason. Nothing but the named folders is read, and
- * nothing is changed.
+ * Each line of the result says where it comes from. Settings without a counterpart, and those that
+ * never had an effect in Haraka, follow as a list with the reason. It reads only the named folders and
+ * changes nothing.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,14 +30,14 @@
 struct import {
     struct haraka folders[IMPORT_FOLDERS_MAX];
     size_t count;
-    const struct haraka *in, *out; /* which of them is which; may be the same */
+    const struct haraka *in, *out; /* the folder for each direction; may be the same */
     FILE *conf;                    /* the result */
-    FILE *remarks;                 /* what the operator should look at, into remark_text */
+    FILE *remarks;                 /* what the operator should check; writes to remark_text */
     char *remark_text;
     size_t remark_size;
 };
 
-/* Why a value has no line of its own. The first row that fits is taken; NULL fits all. */
+/* Why a value has no line in the result. The first matching row counts; NULL matches anything. */
 static const struct {
     const char *file, *key, *why;
 } import_reasons[] = {
@@ -84,7 +84,7 @@ static const struct {
     {"loglevel", NULL, N_("see log.level")},
 };
 
-/* Plug-ins that are built in; all others are filters, which the mail server has. */
+/* Plugins whose work is built in. All others are filters, which are the mail server's job. */
 static const char *const import_built_in[] = {
     "rcpt_to.in_host_list",
     "queue/smtp_forward",
@@ -128,7 +128,7 @@ static const char *import_reason(const struct haraka_entry *entry)
     return _("not known to this program");
 }
 
-/* A libconfig string, quotes and all. */
+/* Writes a libconfig string with its quotes. */
 static void import_quote(FILE *out, const char *text)
 {
     fputc('"', out);
@@ -141,7 +141,7 @@ static void import_quote(FILE *out, const char *text)
     fputc('"', out);
 }
 
-/* One line of the result, with where it comes from behind it. `entry` NULL: from nowhere. */
+/* Writes one line of the result, followed by its source. `entry` NULL: it has none. */
 static void import_line(struct import *import, const struct haraka *haraka,
                         struct haraka_entry *entry, const char *note, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
@@ -173,7 +173,7 @@ static void import_line(struct import *import, const struct haraka *haraka,
     fputc('\n', import->conf);
 }
 
-/* The items of a list file as a list of strings, one a line when there are several. */
+/* Writes the items of a list file as a list of strings, one per line if there are several. */
 static void import_list(struct import *import, const struct haraka *haraka, const char *option,
                         const char *file)
 {
@@ -197,7 +197,7 @@ static void import_list(struct import *import, const struct haraka *haraka, cons
     free(text);
 }
 
-/* "[::0]:25, 0.0.0.0:587" as listen_spec has it; a port of `tls_port` speaks TLS at once. */
+/* Writes "[::0]:25, 0.0.0.0:587" in the form of listen_spec. The port `tls_port` has implicit TLS. */
 static void import_addresses(struct import *import, const struct haraka *haraka,
                              struct haraka_entry *entry, uint16_t port, uint16_t tls_port)
 {
@@ -244,7 +244,7 @@ static void import_listen(struct import *import, const struct haraka *haraka, ui
         tls_port->taken = true;
 }
 
-/* The number that an entry is about, in an ini file or alone in a list. NULL when it is none, or 0. */
+/* The number in an entry of an ini file or a list. NULL if it is not a number, or 0. */
 static const char *import_number_of(const struct haraka_entry *entry)
 {
     const char *value = entry == NULL ? "" : entry->value[0] != '\0' ? entry->value : entry->key;
@@ -267,7 +267,7 @@ static bool import_is_domain(const char *text)
            strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") == len;
 }
 
-/* The file's name without its ending, when that is the name of a host. */
+/* Takes the file's name without its suffix, if that is a host name. */
 static bool import_name_in(const char *path, char *out, size_t size)
 {
     const char *slash = strrchr(path, '/');
@@ -279,8 +279,8 @@ static bool import_name_in(const char *path, char *out, size_t size)
     return import_is_domain(out);
 }
 
-/* The name of an instance: `me`, or what its certificate is called, or the only name in host_list of
- * one that takes no mail for domains. Returns where it stands, NULL: nowhere. */
+/* Finds the name of an instance: from the file "me", or from its certificate's file name, or from the only
+ * line of host_list if it accepts no mail for domains. Returns the entry; NULL: none. */
 static struct haraka_entry *import_name_of(const struct haraka *haraka, bool takes_domains,
                                            char *out, size_t size)
 {
@@ -301,8 +301,8 @@ static struct haraka_entry *import_name_of(const struct haraka *haraka, bool tak
     return NULL;
 }
 
-/* Where a file of Haraka's lies now: as written, or in the folder that was named. False: nowhere, and
- * `out` is as written. */
+/* Finds a file that Haraka names: at the path as written, or in the named folder. False, with the path as
+ * written in `out`, if it is not there. */
 static bool import_find_file(const struct haraka *haraka, const char *value,
                              char out[IMPORT_PATH_MAX])
 {
@@ -322,7 +322,7 @@ static bool import_find_file(const struct haraka *haraka, const char *value,
     return false;
 }
 
-/* One of tls.certificates; a path that is not to be found is kept, and named. */
+/* Writes an entry of tls.certificates. A path that does not exist is kept, with a remark. */
 static void import_certificate(struct import *import, const struct haraka *haraka,
                                const char *indent)
 {
@@ -352,7 +352,7 @@ static bool import_has_certificate(const struct haraka *haraka)
     return cert != NULL && haraka_was_read(cert);
 }
 
-/* The certificate of one instance, as a group with that name. */
+/* Writes the certificate of one instance as a group with that name. */
 static void import_tls_group(struct import *import, const struct haraka *haraka, const char *group,
                              const char *indent)
 {
@@ -378,7 +378,7 @@ static void import_tls(struct import *import)
         fprintf(import->conf, _("// Without tls.certificates STARTTLS is not offered.\n"));
 }
 
-/* "host:port" of a section of smtp_forward.ini; false when it names no host. */
+/* Makes "host:port" from a section of smtp_forward.ini. False if it names no host. */
 static bool import_forward(const struct haraka *haraka, const char *section, const char *port,
                            char *out, size_t size, struct haraka_entry **host_entry)
 {
@@ -397,7 +397,7 @@ static bool import_forward(const struct haraka *haraka, const char *section, con
     return true;
 }
 
-/* The groups that both in.backend and an entry of in.backends have. */
+/* Writes the options that in.backend and the entries of in.backends share. */
 static void import_backend(struct import *import, struct haraka_entry *host, const char *hop,
                            const char *indent)
 {
@@ -425,7 +425,7 @@ static void import_backend(struct import *import, struct haraka_entry *host, con
                     haraka_is_true(tls->value) ? "may" : "none");
 }
 
-/* Sections of smtp_forward.ini that are called like domains. */
+/* Writes in.backends from the sections of smtp_forward.ini that are named after domains. */
 static void import_backends(struct import *import)
 {
     const struct haraka *in = import->in;
@@ -483,7 +483,7 @@ static void import_limits(struct import *import, const struct haraka *haraka)
     fprintf(import->conf, "  };\n");
 }
 
-/* The pause before the greeting: seconds in the ini file, milliseconds in the older one. */
+/* Writes the pause before the greeting: seconds in the ini file, milliseconds in the older file. */
 static void import_early_talker(struct import *import)
 {
     struct haraka_entry *seconds = haraka_find(import->in, "early_talker.ini", "main", "pause");
@@ -525,8 +525,8 @@ static void import_in(struct import *import)
     fprintf(import->conf, "};\n");
 }
 
-/* A value of relay_dest_domains.ini: {"action": "continue", "nexthop": "127.0.0.1:2525"}. The text
- * behind "KEY": in quotes, or false. */
+/* A value of relay_dest_domains.ini: {"action": "continue", "nexthop": "127.0.0.1:2525"}. Stores the
+ * quoted text after "KEY":. False if there is none. */
 static bool import_json_text(const char *json, const char *key, char *out, size_t size)
 {
     char name[32];
@@ -544,7 +544,7 @@ static bool import_json_text(const char *json, const char *key, char *out, size_
     return true;
 }
 
-/* The entries of out.routes; of a smarthost's sections as well. */
+/* Writes the entries of out.routes, including those from a smarthost's sections. */
 static void import_routes(struct import *import)
 {
     struct haraka_entry *entry = NULL, *host;
@@ -576,7 +576,7 @@ static void import_routes(struct import *import)
         fprintf(import->conf, "  );\n");
 }
 
-/* smtp_forward.ini of the outgoing instance. Its password stays where it is. */
+/* Converts smtp_forward.ini of the outgoing instance. Its password stays where it is. */
 static void import_smarthost(struct import *import)
 {
     struct haraka_entry *host, *user, *password, *tls;
@@ -645,7 +645,7 @@ static void import_out(struct import *import, const char *hostname)
     fprintf(import->conf, "};\n");
 }
 
-/* Which folder takes mail from the internet, and which from the mail server. */
+/* Decides which folder is for mail from the internet, and which for mail from the mail server. */
 static void import_tell_apart(struct import *import)
 {
     for (size_t i = 0; i < import->count; i++) {
@@ -674,7 +674,7 @@ static void import_left_over(struct import *import)
             if (!any)
                 fprintf(import->conf, _("\n// Not taken over, and why:\n"));
             any = true;
-            /* No passwords here either. */
+            /* Show no passwords here either. */
             bool secret = strstr(entry->key, "pass") != NULL ||
                           strcmp(entry->file, "auth_flat_file.ini") == 0;
             fprintf(import->conf, "//   %s/%s:%u: %s%s%s\n//       %s\n", haraka->name, entry->file,

@@ -1,8 +1,8 @@
-/* relayctl/init.c - relayctl init: the first relay.conf, and what belongs beside it
+/* relayctl/init.c - relayctl init: writes the first relay.conf, and prints what belongs elsewhere
  *
- * Asks for what cannot be guessed, or takes it as options. Writes relay.conf in one step, keeping what
- * was there as relay.conf.before, and prints the lines that go elsewhere: to the mail server, into the
- * DNS, into WireGuard's files and the firewall. With --print nothing is changed.
+ * Asks for what it cannot guess, or takes it from options. Writes relay.conf in one step, keeps the old
+ * file as relay.conf.before, and prints the lines for the mail server, the DNS, WireGuard's files and
+ * the firewall. With --print it changes nothing.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,7 +30,7 @@
 
 enum { INIT_IN = 1, INIT_OUT = 2 };
 
-/* What is to be known. In the order of the questions. */
+/* The values that init needs, in the order of the questions. */
 enum init_value {
     INIT_KIND,
     INIT_HOSTNAME,
@@ -55,8 +55,8 @@ struct init {
     bool print, force;
 };
 
-/* A file or a page of the mail server, and what to put there. @RELAY@ is this host's address in the
- * tunnel. */
+/* A file or page of the mail server, and the lines to put there. @RELAY@ stands for this host's tunnel
+ * address. */
 struct init_place {
     unsigned parts;
     const char *where;
@@ -70,7 +70,7 @@ struct init_kind {
     struct init_place places[INIT_PLACES_MAX];
 };
 
-/* The first is the one that is offered. */
+/* The first one is the default. */
 static const struct init_kind init_kinds[] = {
     {"mailcow",
      "xclient",
@@ -141,7 +141,7 @@ static bool init_set_kind(struct init *init, char *value)
     return false;
 }
 
-/* As the DNS has it: labels that are not ASCII become A-labels. */
+/* Stores the name in its DNS form: labels that are not ASCII become A-labels. */
 static bool init_set_name(struct init *init, char *value)
 {
     char name[DNS_NAME_MAX];
@@ -153,7 +153,7 @@ static bool init_set_name(struct init *init, char *value)
     return true;
 }
 
-/* One, or several parted by commas or blanks; they add up. */
+/* Adds one domain, or several separated by commas or spaces. */
 static bool init_set_domains(struct init *init, char *value)
 {
     char copy[INIT_VALUE_MAX], *save = NULL;
@@ -224,11 +224,11 @@ static bool init_set_file(struct init *init, char *value)
     return value[0] == '/';
 }
 
-/* In the order of the questions. Those without one have a default that most people keep. */
+/* In the order of the questions. Values without a question have a default that most people keep. */
 static const struct {
     const char *option;
     char letter;
-    const char *fallback; /* NULL: has to be said */
+    const char *fallback; /* NULL: no default */
     const char *question; /* NULL: not asked for */
     const char *wanted;
     init_setter *set;
@@ -257,15 +257,15 @@ static const struct {
                   init_set_file},
 };
 
-/* The address that this host would use towards the internet; no packet is sent. "" when it is none
- * that others can reach. */
+/* Finds the local address for packets to the internet, without sending any. "" if it is not a public
+ * one. */
 static void init_own_address(int family, char out[INIT_VALUE_MAX])
 {
     struct address far, own;
     struct sockaddr_storage sockaddr;
 
     out[0] = '\0';
-    /* Addresses of documentation (RFC 5737, RFC 3849). */
+    /* Documentation addresses (RFC 5737, RFC 3849). */
     address_parse_endpoint(&far, family == AF_INET ? "192.0.2.1:25" : "[2001:db8::1]:25", 0);
     int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     socklen_t len = address_to_sockaddr(&far, &sockaddr);
@@ -289,7 +289,7 @@ static bool init_set(struct init *init, enum init_value which, const char *text)
     return false;
 }
 
-/* On a terminal: until the answer is right. */
+/* Asks on the terminal until the answer is valid. */
 static bool init_ask(struct init *init, enum init_value which)
 {
     char line[INIT_VALUE_MAX];
@@ -307,7 +307,7 @@ static bool init_ask(struct init *init, enum init_value which)
     return true;
 }
 
-/* What was not given is asked for, or is the default. */
+/* Asks for the values that were not given, or takes their defaults. */
 static bool init_complete(struct init *init)
 {
     bool complete = true, asks = isatty(STDIN_FILENO);
@@ -383,7 +383,7 @@ static void init_write_conf(const struct init *init, FILE *out)
     }
 }
 
-/* Lines with @RELAY@ filled in, indented. */
+/* Prints lines indented, with @RELAY@ filled in. */
 static void init_print_lines(const struct init *init, const char *lines)
 {
     static const char mark[] = "@RELAY@";
@@ -489,7 +489,7 @@ static void init_report(void *context, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-/* Is there a file with something else in it? */
+/* Does the file exist with other contents? */
 static bool init_differs(const char *file, const char *text, size_t size)
 {
     bool same = false;
@@ -519,7 +519,7 @@ static int init_write_file(const char *file, const char *text, size_t size)
     return fclose(stream) == 0 ? result : -1;
 }
 
-/* Written beside its place, checked there, and moved in one step. */
+/* Writes the file next to its place, checks it there, and moves it in one step. */
 static int init_install(const struct init *init, const char *text, size_t size)
 {
     char fresh[4096], before[4096];
@@ -604,7 +604,7 @@ static int init_print_help(void)
     return EX_OK;
 }
 
-/* The value that an option letter stands for; INIT_VALUES: none. */
+/* The value that an option letter sets; INIT_VALUES: none. */
 static enum init_value init_find(int letter)
 {
     enum init_value which = 0;

@@ -1,4 +1,4 @@
-/* relayctl/json.c - JSON for programs that read what relayctl prints
+/* relayctl/json.c - writes JSON for programs that read relayctl's output
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,6 +1,6 @@
-/* relayctl/json.h - JSON for programs that read what relayctl prints
+/* relayctl/json.h - writes JSON for programs that read relayctl's output
  *
- * Writes to a stdio stream; no state.
+ * Writes to a stdio stream. Stateless, thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -10,10 +10,11 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* A string with its quotes. What is not UTF-8 is taken for Latin-1, so that nothing is lost. */
+/* Writes a string with its quotes. Octets that are not UTF-8 are taken as Latin-1, so that nothing is
+ * lost. */
 void json_string(FILE *out, const char *text, size_t len);
 
-/* `, "name": "text"` */
+/* Writes `, "name": "text"`. */
 void json_member(FILE *out, const char *name, const char *text);
 
 #endif

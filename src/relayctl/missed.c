@@ -1,4 +1,4 @@
-/* relayctl/missed.c - relayctl missed: who was asked to come back, and who has
+/* relayctl/missed.c - relayctl missed: which senders were told to try again, and which have
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,9 +17,9 @@
 #include "relayctl/json.h"
 #include "server/control-client.h"
 
-#define GIVEN_UP_S (5 * 86400) /* senders try for so long (RFC 5321 4.5.4.1) */
+#define GIVEN_UP_S (5 * 86400) /* how long senders keep trying (RFC 5321 4.5.4.1) */
 
-/* One line of relay-in's answer (relay-in/main.c); the widths are those of the longest that can come. */
+/* One line of relay-in's answer (relay-in/main.c); every width fits the longest value. */
 struct missed_row {
     char state[16], reason[16], sender[128], recipient[128], client[128];
     int64_t first, last, settled;
@@ -27,7 +27,7 @@ struct missed_row {
     int named;
 };
 
-/* What all of the rows come to. */
+/* The totals over all rows. */
 struct missed_sum {
     unsigned all, came_back, refused, pending, given_up;
     int64_t first, last, last_back;
@@ -50,13 +50,13 @@ static const char *missed_time(int64_t seconds, char out[32])
     return out;
 }
 
-/* Who tried once and has no name is hardly a mail server. */
+/* A client that tried only once and has no name is hardly a mail server. */
 static bool missed_is_doubtful(const struct missed_row *row)
 {
     return row->tries == 1 && !row->named;
 }
 
-/* "given-up" is a matter of time. */
+/* "pending" becomes "given-up" after GIVEN_UP_S. */
 static const char *missed_state(const struct missed_row *row, int64_t now)
 {
     bool old = strcmp(row->state, "pending") == 0 && now - row->first > GIVEN_UP_S;
@@ -122,7 +122,7 @@ static void missed_print_sum(const struct missed_sum *sum)
            sum->pending + sum->given_up > 0 ? ":" : ".");
 }
 
-/* The sum comes first, so the rows that are shown are kept. */
+/* The totals are printed first, so the rows to show are kept until then. */
 static int missed_show(FILE *answer, int64_t since, bool all, bool json)
 {
     struct missed_row row, *rows = NULL;

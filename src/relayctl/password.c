@@ -1,7 +1,7 @@
-/* relayctl/password.c - relayctl password: who may log in at relay-out
+/* relayctl/password.c - relayctl password: manages who may log in to relay-out
  *
- * Writes the file of out.users_file: a line NAME:HASH or NAME:HASH:SENDERS each. The new file takes
- * the place of the old one in one step, so that a reload never finds half of it.
+ * Writes the file of out.users_file, with one line NAME:HASH or NAME:HASH:SENDERS per user. The new
+ * file replaces the old one in one step, so that a reload never reads half a file.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,7 +30,7 @@
 #define DEFAULT_USER "postern"
 
 struct password_order {
-    const char *config; /* NULL: the default one, if it is there */
+    const char *config; /* NULL: the default one, if it exists */
     const char *file, *user;
     char **senders;
     int sender_count;
@@ -54,7 +54,7 @@ static void password_print_help(void)
            config_default_file);
 }
 
-/* One line; without its end. */
+/* Reads one line, without its end. */
 static bool password_read_line(char *out, size_t size)
 {
     if (fgets(out, (int)size, stdin) == NULL)
@@ -65,7 +65,7 @@ static bool password_read_line(char *out, size_t size)
     return whole;
 }
 
-/* The terminal must not stay without its echo, however the prompt ends. */
+/* The terminal must get its echo back, however the prompt ends. */
 static const int ending_signals[] = {SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGALRM,
                                      SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2};
 #define ENDING_SIGNALS (sizeof ending_signals / sizeof *ending_signals)
@@ -77,7 +77,7 @@ static void password_note_signal(int number)
     caught_signal = number;
 }
 
-/* One line from the terminal; they come while it waits, and then only. */
+/* Reads one line from the terminal. Signals are delivered only while this waits. */
 static bool password_wait_for_line(const sigset_t *open, char *out, size_t size)
 {
     struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -124,7 +124,7 @@ static bool password_ask_quietly(const char *prompt, char *out, size_t size)
         return password_read_line(out, size);
     do {
         read = password_ask_terminal(prompt, &before, out, size);
-        /* What it was to do: end us, or stop us until the terminal is ours again. */
+        /* Let the signal do its work now: end us, or stop us until we own the terminal again. */
         if (caught_signal != 0)
             raise(caught_signal);
     } while (!read && caught_signal != 0);
@@ -156,7 +156,7 @@ static bool password_is_of_user(const char *line, const char *user)
     return strncmp(line, user, len) == 0 && line[len] == ':';
 }
 
-/* What stands behind the hash, its colon included; to be freed. NULL: nothing. */
+/* The text after the user's hash, including its colon. The caller frees it. NULL: none. */
 static char *password_old_senders(const struct password_order *order)
 {
     FILE *stream = fopen(order->file, "re");
@@ -186,7 +186,7 @@ static void password_put_senders(const struct password_order *order, FILE *strea
     free(old);
 }
 
-/* The user's new line, to be freed; NULL with a message on failure. */
+/* The user's new line, which the caller frees; NULL with a message on failure. */
 static char *password_make_line(const struct password_order *order)
 {
     char password[PASSWORD_MAX + 2], salt[CRYPT_GENSALT_OUTPUT_SIZE];
@@ -194,7 +194,7 @@ static char *password_make_line(const struct password_order *order)
     char *line = NULL;
     size_t size;
 
-    /* NULL: the best method that libcrypt knows, with its own randomness. */
+    /* NULL means libcrypt's best method, with its own randomness. */
     const char *hash = NULL;
     if (data != NULL && crypt_gensalt_rn(NULL, 0, NULL, 0, salt, sizeof salt) != NULL &&
         password_ask_password(password))
@@ -210,7 +210,7 @@ static char *password_make_line(const struct password_order *order)
     return line;
 }
 
-/* All lines of the old file but the user's. True when that was there. */
+/* Copies all lines of the old file except the user's. True if the user had one. */
 static bool password_copy_others(FILE *from, FILE *to, const char *user)
 {
     char *line = NULL;
@@ -235,8 +235,8 @@ static void password_drop_report(void *context, const char *text)
     (void)text;
 }
 
-/* Whom relay-out runs as. A configuration with mistakes, which this may be a part of mending, counts
- * for none. */
+/* Finds the user that relay-out runs as. An invalid configuration counts as none: this command may be
+ * part of the fix. */
 static bool password_find_reader(const struct password_order *order, uid_t *uid, gid_t *gid)
 {
     struct error err;
@@ -249,7 +249,7 @@ static bool password_find_reader(const struct password_order *order, uid_t *uid,
     return found;
 }
 
-/* Owner and mode are the old one's, so far as the daemon can read the file: it is of no use else. */
+/* Keeps the old file's owner and mode if they let the daemon read it; otherwise the file is useless. */
 static void password_choose_rights(const struct password_order *order, struct stat *rights)
 {
     uid_t uid;
@@ -293,7 +293,7 @@ static int password_replace(const struct password_order *order, const char *line
         bool found = password_copy_others(from, to, order->user);
         if (line != NULL)
             fputs(line, to);
-        /* What could not be read or written are users that would be gone. */
+        /* A failed read or write would silently drop users. */
         bool whole = (from == NULL || !ferror(from)) && fflush(to) == 0 && !ferror(to);
         result = order->remove && !found ? EX_NOUSER : EX_OK;
         if (!whole || fsync(fd) != 0 || fclose(to) != 0 ||

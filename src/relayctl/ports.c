@@ -1,4 +1,4 @@
-/* relayctl/ports.c - who holds a port of this host, and whose an address is
+/* relayctl/ports.c - which process holds a port of this host, and whether an address is local
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The inode of the socket that listens on that port, by /proc/net/tcp or tcp6; 0: none. */
+/* The inode of the socket that listens on that port, from /proc/net/tcp or tcp6; 0: none. */
 static unsigned long ports_listener(const char *table, unsigned port)
 {
     char line[300];
@@ -31,7 +31,7 @@ static unsigned long ports_listener(const char *table, unsigned port)
     return found;
 }
 
-/* The name of the process that holds the socket; false: not to be seen. */
+/* Stores the name of the process that holds the socket. False if it cannot be seen. */
 static bool ports_owner(unsigned long inode, char *out, size_t size)
 {
     char wanted[64], path[600], link[64];
@@ -80,7 +80,7 @@ bool ports_is_local(const struct address *address)
     struct ifaddrs *all = NULL;
     bool found = memcmp(address->ip, any.ip, sizeof any.ip) == 0;
 
-    /* What cannot be seen is not complained about. */
+    /* If it cannot be checked, don't complain. */
     if (getifaddrs(&all) != 0)
         return true;
     for (struct ifaddrs *one = all; one != NULL && !found; one = one->ifa_next) {

@@ -1,7 +1,7 @@
-/* relayctl/ports.h - who holds a port of this host, and whose an address is
+/* relayctl/ports.h - which process holds a port of this host, and whether an address is local
  *
- * From /proc, so that nothing is disturbed. Without root the holder of a port of another user's is not
- * seen. Thread-safe.
+ * Reads /proc, so it disturbs nothing. Without root it cannot see the processes of other users.
+ * Owns nothing. Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,13 +17,13 @@
 enum ports_result {
     PORTS_FREE,   /* nobody listens */
     PORTS_HELD,   /* `holder` is the name of the process */
-    PORTS_UNSEEN, /* somebody listens, and cannot be seen */
+    PORTS_UNSEEN, /* some process listens but cannot be seen */
 };
 
-/* Who listens on the TCP port, at any address. */
+/* Finds the process that listens on the TCP port, at any address. */
 enum ports_result ports_holder(uint16_t port, char *holder, size_t size);
 
-/* Has an interface of this host the address? True for a wildcard. */
+/* Does an interface of this host have the address? True for a wildcard. */
 bool ports_is_local(const struct address *address);
 
 #endif

@@ -1,4 +1,4 @@
-/* relayctl/queue-count.c - what is stored, added up: in all, by the recipients' domains, by senders
+/* relayctl/queue-count.c - totals of the stored mail: in all, by recipient domain, by sender
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,7 +11,7 @@
 #include "relayctl/json.h"
 #include "relayctl/queue.h"
 
-/* What one message adds to a name, and then all that was added to it. */
+/* What one message adds to a name; after merging, the name's total. */
 struct queue_sum {
     char *name;
     unsigned messages, recipients;
@@ -34,8 +34,8 @@ void queue_count_free(struct queue_count *count)
     free(count->sums);
 }
 
-/* A name of this message that has been added already, behind `first`; else a new one, or NULL when
- * out of memory. */
+/* Finds the name among those that this message has added, from `first` on, or adds it. NULL if out of
+ * memory. */
 static struct queue_sum *count_find(struct queue_count *count, size_t first, const char *name)
 {
     for (size_t i = first; i < count->sum_count; i++) {
@@ -127,7 +127,7 @@ static void count_merge(struct queue_sum *into, struct queue_sum *from)
     count_free(from);
 }
 
-/* One for each name, those with the most messages first. */
+/* Merges the entries of each name and sorts them, those with the most messages first. */
 static void count_settle(struct queue_count *count)
 {
     size_t merged = 0;

@@ -1,4 +1,4 @@
-/* relayctl/queue-live.c - relayctl queue: asking the daemon that runs
+/* relayctl/queue-live.c - relayctl queue: asks the running daemon
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,7 +30,7 @@ static int live_spoiled(struct error *err)
     return -1;
 }
 
-/* The answer went wrong in its middle, and may say how. */
+/* The answer broke off. It may say why. */
 static int live_fail(FILE *answer, const char *word, struct error *err)
 {
     char reason[512] = "";

@@ -1,4 +1,4 @@
-/* relayctl/queue-orders.c - hold, release, retry, remove, on the files of a spool whose daemon is down
+/* relayctl/queue-orders.c - hold, release, retry and remove on the files of a stopped daemon's spool
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

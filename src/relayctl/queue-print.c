@@ -1,4 +1,4 @@
-/* relayctl/queue-print.c - a spooled message as a row, as JSON, in full
+/* relayctl/queue-print.c - prints a spooled message as a row, as JSON, or in full
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -21,8 +21,8 @@ static bool print_is_control(const char *text, size_t step)
            (step == 2 && octet == 0xc2 && (unsigned char)text[1] < 0xa0);
 }
 
-/* What of text[0..len) can be told to be a character, or to be none; the rest of one that may go on
- * is left, unless it is the end. Returns how much that was. */
+/* Prints text[0..len) visibly. Unless this is the `end`, leaves an incomplete character at the end for the
+ * next call. Returns the octets printed. */
 static size_t print_visible(FILE *out, const char *text, size_t len, bool lines, bool end)
 {
     size_t at = 0, step;
@@ -159,7 +159,7 @@ void queue_print_json(FILE *out, const struct spool_envelope *envelope)
     fputs("]}\n", out);
 }
 
-/* The file's own text serves people well. */
+/* The envelope file's own text is readable as it is. */
 void queue_print_envelope(FILE *out, const struct spool_envelope *envelope)
 {
     size_t len;
@@ -176,7 +176,7 @@ void queue_print_envelope(FILE *out, const struct spool_envelope *envelope)
     free(text);
 }
 
-/* Takes the dots off again that SMTP doubles, and the CRs; in place. */
+/* Removes the dots that SMTP doubles, and the CRs, in place. Returns the octets left. */
 static size_t print_unstuff(char *block, size_t len, bool *line_start)
 {
     size_t kept = 0;

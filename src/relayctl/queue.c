@@ -21,16 +21,16 @@
 
 struct queue_options {
     const char *config;  /* NULL: the default one, if it is there */
-    const char *folder;  /* of the files */
-    const char *control; /* of the daemon's socket; "" = the files are meant */
-    const char *sender;  /* of the messages that are meant; NULL: any */
+    const char *folder;  /* the spool's */
+    const char *control; /* the folder of the daemon's socket; "" = work on the files */
+    const char *sender;  /* selects messages by sender; NULL: any */
     bool json, body, raw, bounce;
     enum queue_count_by by;
     int64_t now;
-    char **arguments; /* behind the verb, NULL-terminated */
+    char **arguments; /* after the verb, NULL-terminated */
 };
 
-/* Every message there is, by its id. */
+/* The ids of all messages. */
 struct ids {
     uint64_t *ids;
     size_t count, room;
@@ -62,7 +62,7 @@ static void queue_print_help(void)
            config_default_file);
 }
 
-/* The folder's owner decides what is in it, and must not decide what root does: from here on we are
+/* The folder's owner controls its contents and must not control what root does with them. So switch to
  * that owner. */
 static int queue_become_owner(const char *folder, struct error *err)
 {
@@ -121,7 +121,7 @@ static int queue_look_at_answer(FILE *answer, spool_found *found, void *context)
     return result == 0 ? EX_OK : queue_complain(&err, EX_PROTOCOL);
 }
 
-/* Scans and closes. */
+/* Shows every message to `found`, from the daemon or from the files. */
 static int queue_look(const struct queue_options *options, spool_found *found, void *context)
 {
     struct spool_scan_counts counts;
@@ -177,7 +177,7 @@ static int queue_run_count(struct queue_options *options)
     return status;
 }
 
-/* `data` stands before its first octet, or is NULL and not wanted. */
+/* `data` is positioned at its first octet; NULL: don't print it. */
 static int queue_print_message_of(const struct queue_options *options,
                                   const struct spool_envelope *envelope, FILE *data, uint64_t size)
 {
@@ -275,7 +275,7 @@ static void queue_note_id(void *context, const struct spool_envelope *envelope)
         ids->ids[ids->count++] = envelope->id;
 }
 
-/* An ID, a domain or "all". */
+/* Carries out the order for an id, a domain or "all". */
 static enum spool_result queue_order_one(struct spool *spool, enum queue_order order,
                                          const char *name, const char *sender,
                                          const struct ids *ids, unsigned *changed,
@@ -294,7 +294,7 @@ static enum spool_result queue_order_one(struct spool *spool, enum queue_order o
     return result;
 }
 
-/* Needs the lock: refused while the daemon runs. */
+/* Carries out the order on the files. Needs the lock, so it is refused while the daemon runs. */
 static int queue_order_files(const struct queue_options *options, enum queue_order order)
 {
     struct spool_scan_counts counts;
@@ -322,7 +322,7 @@ static int queue_order_files(const struct queue_options *options, enum queue_ord
     return status;
 }
 
-/* By the daemon. */
+/* Lets the daemon carry out the order. */
 static enum control_result queue_order_live(const struct queue_options *options, const char *verb,
                                             unsigned *changed, struct error *err)
 {
@@ -347,7 +347,7 @@ static enum control_result queue_order_live(const struct queue_options *options,
     return result;
 }
 
-/* All of a sender's is meant when nothing else is named. */
+/* Checks the arguments. A sender alone means all of its messages. */
 static bool queue_names_some(struct queue_options *options, enum queue_order order)
 {
     static char word[] = "all";
@@ -450,7 +450,7 @@ static void queue_report(void *context, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-/* Where spool and socket are: of the configuration, unless the command line says it. */
+/* Finds the spool and the socket from the command line or else from the configuration. */
 static struct config *queue_find_places(struct queue_options *options, int *status)
 {
     struct config *config = NULL;

@@ -14,7 +14,7 @@
 #include "relayctl/commands.h"
 #include "server/control-client.h"
 
-/* The words of relay-in/main.c and relay-out/routeinfo.h, and how they are put to people. */
+/* The words of relay-in/main.c and relay-out/routeinfo.h, and their texts for people. */
 static void route_print(const char *word, const char *text)
 {
     static const struct {

@@ -74,7 +74,7 @@ static int sink_parse_number(const char *text, uint64_t max, uint64_t *number)
     return 0;
 }
 
-/* "rcpt:user@example.com" or "mail", `len` octets of it. */
+/* Parses "rcpt:user@example.com" or "mail", in `len` octets of text. */
 static int sink_parse_step(struct sink_rule *rule, const char *text, size_t len)
 {
     const char *colon = memchr(text, ':', len);
@@ -94,7 +94,7 @@ static int sink_parse_step(struct sink_rule *rule, const char *text, size_t len)
     return -1;
 }
 
-/* "550 5.1.1 No": three digits, and a text behind a blank. */
+/* Parses "550 5.1.1 No": three digits, a space and a text. */
 static int sink_parse_reply(struct sink_rule *rule, const char *text)
 {
     size_t digits = strspn(text, "0123456789");
@@ -179,7 +179,7 @@ enum {
     HELP
 };
 
-/* Options without a value. */
+/* Takes the options without a value. */
 static int sink_take_switch(struct sink_options *options, int option)
 {
     switch (option) {

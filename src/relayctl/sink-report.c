@@ -1,4 +1,4 @@
-/* relayctl/sink-report.c - what the sink was told and got: recorded, collected, printed, JSON, stored
+/* relayctl/sink-report.c - what the sink's clients said and sent: recorded, collected, printed, stored
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -12,7 +12,7 @@
 #include "relayctl/json.h"
 #include "smtp/xclient.h"
 
-/* Octet by octet. */
+/* Recording. */
 
 static FILE *sink_open_numbered(const char *folder, uint64_t number, const char *suffix)
 {
@@ -39,7 +39,7 @@ void sink_record_open(struct sink *sink, struct sink_record *record)
 void sink_record_input(struct sink_record *record, const struct stream *stream, uint64_t before)
 {
     uint64_t came = stream->octets_in - before;
-    /* What came last stands last in the buffer; only of lines that were too long less is left. */
+    /* The newest octets are at the end of the buffer. After a line that was too long, fewer are left. */
     size_t left = came < stream->in_end ? (size_t)came : stream->in_end;
     if (record->input == NULL || left == 0)
         return;
@@ -82,7 +82,7 @@ static bool sink_is_port(const char *text)
     return len > 0 && len <= 5 && strspn(text, "0123456789") == len;
 }
 
-/* What Postfix takes: IPv6 only with its prefix, IPv4 only without. */
+/* Postfix accepts IPv6 only with the prefix, and IPv4 only without. */
 static bool sink_is_xclient_address(const char *text)
 {
     static const char prefix[] = "IPV6:";
@@ -141,7 +141,7 @@ void sink_body_begin(struct sink *sink, struct sink_body *body)
     memset(body, 0, sizeof *body);
     body->line_start = true;
     if (gnutls_hash_init(&body->hash, GNUTLS_DIG_SHA256) < 0)
-        abort(); /* only for want of memory */
+        abort(); /* only if out of memory */
     if (sink->options.store == NULL)
         return;
     snprintf(body->path, sizeof body->path, "%s/incoming-XXXXXX", sink->options.store);
@@ -183,7 +183,7 @@ static void sink_keep(struct sink_body *body, struct sink_message *message, cons
     message->size += len;
 }
 
-/* Takes the dots off that were stuffed (RFC 5321 4.5.2). */
+/* Removes the stuffed dots (RFC 5321 4.5.2). */
 void sink_body_add(struct sink_body *body, struct sink_message *message, const char *bytes,
                    size_t len)
 {
@@ -295,7 +295,7 @@ static void sink_json_message(FILE *out, const struct sink_message *message)
     fputs("}\n", out);
 }
 
-/* What a client said must not steer the terminal. */
+/* A client's text must not control the terminal. */
 static void sink_print_safely(FILE *out, const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -360,7 +360,7 @@ static void sink_print_message(FILE *out, const struct sink_message *message)
         fputs("\n", out);
 }
 
-/* Whoever waits for the .json finds it whole, and the .eml beside it. */
+/* A reader that waits for the .json file finds it complete, with the .eml file next to it. */
 static void sink_store(struct sink *sink, const struct sink_message *message,
                        const struct sink_body *body)
 {

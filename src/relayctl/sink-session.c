@@ -1,4 +1,4 @@
-/* relayctl/sink-session.c - the sink's dialog, and the faults it was told to play
+/* relayctl/sink-session.c - the sink's dialog, and the faults that it is told to play
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -80,12 +80,12 @@ static void sink_delay(struct dialog *dialog, enum sink_step step, const char *r
 }
 
 enum play {
-    PLAY_ORDINARY, /* nothing was ordered: answer as always */
-    PLAY_ACCEPTED, /* a positive reply was ordered and given */
-    PLAY_REFUSED,  /* a negative one, or the connection is over */
+    PLAY_ORDINARY, /* no rule applies: answer as usual */
+    PLAY_ACCEPTED, /* a rule gave a positive reply */
+    PLAY_REFUSED,  /* a rule gave a negative one, or ended the connection */
 };
 
-/* Plays what is ordered for this step. */
+/* Plays the rules for this step. */
 static enum play sink_play_rule(struct dialog *dialog, enum sink_step step, const char *recipient)
 {
     const struct sink_options *options = &dialog->sink->options;
@@ -106,7 +106,7 @@ static enum play sink_play_rule(struct dialog *dialog, enum sink_step step, cons
     return PLAY_ORDINARY;
 }
 
-/* The answer to a step, ordered or ordinary. True when positive. */
+/* Answers a step, by rule or as usual. True if the reply is positive. */
 static bool sink_answer(struct dialog *dialog, enum sink_step step, const char *recipient,
                         const char *ordinary)
 {
@@ -121,8 +121,8 @@ static bool sink_offers(const struct dialog *dialog, unsigned extension)
     return (dialog->sink->options.hidden & extension) == 0;
 }
 
-/* Postfix (3.9 and later) ends a session in which something comes behind a command that must be
- * the last of a group. */
+/* Postfix (3.9 and later) ends a session if input follows a command that must be the last of a
+ * pipelined group. */
 static bool sink_out_of_step(struct dialog *dialog)
 {
     if (!stream_has_input(&dialog->stream))
@@ -196,7 +196,7 @@ static void sink_do_hello(struct dialog *dialog, const struct command *command)
         sink_put(dialog, "250 sink\r\n");
 }
 
-/* As Postfix does it: also before EHLO, once, and back to the greeting. */
+/* Like Postfix: allowed before EHLO too, only once, and the session starts over with the greeting. */
 static void sink_do_xclient(struct dialog *dialog, const struct command *command)
 {
     if (sink_out_of_step(dialog))
@@ -246,7 +246,7 @@ static void sink_do_starttls(struct dialog *dialog)
     sink_forget_mail(dialog);
 }
 
-/* What stands behind "<path>". Local parts may hold a quoted '>', paths are valid here. */
+/* Copies what follows "<path>". Local parts may contain a quoted '>'; the path is known to be valid. */
 static void sink_set_parameters(char *out, size_t size, const struct command *command)
 {
     const char *end = command->argument + command->argument_len, *at = end;
@@ -257,7 +257,7 @@ static void sink_set_parameters(char *out, size_t size, const struct command *co
     sink_set_text(out, size, at, (size_t)(end - at));
 }
 
-/* A parameter of an extension that was not offered. */
+/* Is there a parameter of an extension that was not offered? */
 static bool sink_has_foreign_parameter(const struct dialog *dialog, const struct mail_parameters *p)
 {
     return (p->size > 0 && !sink_offers(dialog, SINK_SIZE)) ||
@@ -309,7 +309,7 @@ static void sink_do_rcpt(struct dialog *dialog, const struct command *command)
     }
 }
 
-/* False when the client went away, or was told to. */
+/* False if the client is gone, or a rule hung up. */
 static bool sink_read_body(struct dialog *dialog, struct sink_body *body)
 {
     struct sink_message *message = &dialog->message;
@@ -406,7 +406,7 @@ static void sink_do_command(struct dialog *dialog, const struct command *command
     }
 }
 
-/* Takes what belongs to the header and nothing more, in however many pieces it comes. */
+/* Reads exactly the header, in however many pieces it arrives. */
 static enum proxy_result sink_read_proxy_header(struct dialog *dialog, struct proxy_header *header)
 {
     char all[PROXY_HEADER_MAX];
@@ -443,8 +443,8 @@ static void sink_expect_proxy_header(struct dialog *dialog)
     }
 }
 
-/* Answers are sent when the client has nothing more waiting (RFC 2920 3.2). Without PIPELINING,
- * and after HELO, it may not have. */
+/* Replies are sent when no more input is waiting (RFC 2920 3.2). Without PIPELINING, and after HELO,
+ * input may not be waiting. */
 static void sink_serve_line(struct dialog *dialog)
 {
     struct line line;

@@ -1,4 +1,4 @@
-/* relayctl/sink.c - relayctl sink: listens, one thread for a connection
+/* relayctl/sink.c - relayctl sink: listens, with one thread per connection
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -29,7 +29,7 @@ static void sink_leave(struct sink *sink)
     pthread_cond_signal(&sink->changed);
     pthread_mutex_unlock(&sink->lock);
     if (enough) {
-        /* The other threads are at work: nothing is taken down under them. */
+        /* Other threads may still be working, so free nothing. */
         fflush(NULL);
         _exit(EX_OK);
     }
@@ -44,7 +44,7 @@ static void *sink_visit_main(void *argument)
     return NULL;
 }
 
-/* Above the limit new connections wait in the backlog. */
+/* At the limit, new connections wait in the backlog. */
 static void sink_await_room(struct sink *sink)
 {
     pthread_mutex_lock(&sink->lock);
@@ -87,7 +87,7 @@ static int sink_open_all(struct sink *sink, struct pollfd *fds)
             fprintf(stderr, "relayctl sink: %s\n", err.text);
             return -1;
         }
-        /* Port 0 has become a real one. */
+        /* The kernel has chosen a port if it was 0. */
         address_of_socket(&options->listen[i].address, fds[i].fd);
     }
     return 0;
@@ -134,7 +134,7 @@ static int sink_load_tls(struct sink *sink)
     return sink->tls != NULL ? 0 : -1;
 }
 
-/* Runs until it is ended by a signal or by options.count. */
+/* Runs until a signal or options.count ends it. */
 static int sink_loop(struct sink *sink)
 {
     struct pollfd fds[LISTENERS_MAX];

@@ -1,16 +1,16 @@
-/* relayctl/sink.h - relayctl sink: a small SMTP server that takes mail and shows it
+/* relayctl/sink.h - relayctl sink: a small SMTP server that accepts mail and shows it
  *
- *   sink.c          listens, one thread for a connection
+ *   sink.c          listens, with one thread per connection
  *   sink-options.c  the command line
- *   sink-session.c  the dialog: XCLIENT, PROXY, STARTTLS, and the faults it was told to play
- *   sink-report.c   what it was told and got: recorded, collected, printed, as JSON, or stored
+ *   sink-session.c  the dialog: XCLIENT, PROXY, STARTTLS, and the faults that it is told to play
+ *   sink-report.c   what clients said and sent: recorded, collected, printed, as JSON, or stored
  *
- * For trying a relay without touching a real mail server, for the demonstration and for tests. It
- * is as strict as Postfix where a relay could go wrong (pipelining out of step, XCLIENT values,
- * parameters that were not offered), and delivers nothing.
+ * For trying a relay without a real mail server, for the demonstration and for tests. It is as strict
+ * as Postfix where a relay could go wrong (pipelining out of step, XCLIENT values, parameters that were
+ * not offered), and delivers nothing.
  *
- * Options do not change once threads run; a connection's own structs belong to its thread; counts
- * and standard output are guarded by sink.lock.
+ * Options do not change once threads run. A connection's structs belong to its thread. sink.lock
+ * guards the counts and standard output.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -61,10 +61,10 @@ enum {
     SINK_ENHANCEDSTATUSCODES = 1 << 5,
 };
 
-/* What is played at a step instead of, or before, the ordinary answer. */
+/* What to play at a step instead of, or before, the ordinary reply. */
 struct sink_rule {
     enum sink_step step;
-    char recipient[PATH_MAX_OCTETS + 1]; /* of SINK_RCPT: this one only; "" = all */
+    char recipient[PATH_MAX_OCTETS + 1]; /* for SINK_RCPT: only this one; "" = all */
     enum sink_play { RULE_REPLY, RULE_DELAY, RULE_HANG_UP } kind;
     int code;
     char text[256];
@@ -76,25 +76,25 @@ struct sink_options {
     size_t listen_count;
     const char *certificate, *key; /* NULL: no STARTTLS */
     const char *store;             /* folder for messages, or NULL */
-    const char *record;            /* folder for what came octet by octet, or NULL */
+    const char *record;            /* folder for the octets received, or NULL */
     const char *ready_file;
     bool json, print, proxy, no_xclient;
     unsigned hidden;        /* extensions not offered */
     uint64_t size;          /* limit, octets */
-    uint64_t hang_up_after; /* octets of the message before SINK_BODY is hung up */
+    uint64_t hang_up_after; /* octets of the message before SINK_BODY hangs up */
     uint64_t connections;   /* at once */
-    uint64_t count;         /* exit after so many messages; 0 = never */
+    uint64_t count;         /* messages before it exits; 0 = never */
     struct sink_rule rules[SINK_RULES_MAX];
     size_t rule_count;
 };
 
-/* -1: go on; else the exit status to leave with. */
+/* Returns -1 to continue, or the exit status. */
 int sink_parse_options(struct sink_options *options, int argc, char **argv);
 
 struct sink {
     struct sink_options options;
     struct tls_server *tls;
-    pthread_mutex_t lock; /* for all below, and for output */
+    pthread_mutex_t lock; /* protects everything below, and output */
     pthread_cond_t changed;
     uint64_t connections, visits, messages;
 };
@@ -104,12 +104,12 @@ struct sink_recipient {
     char parameters[SINK_PARAMETERS_MAX];
 };
 
-/* One transaction, as it is reported, on top of what is known of its connection. */
+/* One transaction as it is reported, and the facts of its connection. */
 struct sink_message {
     struct address peer;
     bool proxied;
     struct address proxy_source, proxy_destination;
-    char xclient[SINK_XCLIENT_ATTRIBUTES][256]; /* by bit number of XCLIENT_...; "" = not told */
+    char xclient[SINK_XCLIENT_ATTRIBUTES][256]; /* by bit number of XCLIENT_...; "" = not sent */
     struct tls_info tls;
     bool has_tls, esmtp;
     char helo[256];
@@ -119,15 +119,15 @@ struct sink_message {
     char header[SINK_HEADER_MAX];
     size_t header_len;
     bool header_done;
-    uint64_t size; /* octets, dots taken off */
+    uint64_t size; /* octets after unstuffing */
     char sha256[65];
-    bool bare_cr, bare_lf, nul; /* came in the mail data */
+    bool bare_cr, bare_lf, nul; /* the mail data contained them */
 };
 
-/* Takes over the attributes of an XCLIENT command; false when Postfix would not take one. */
+/* Stores the attributes of an XCLIENT command. False if Postfix would refuse one. */
 bool sink_take_xclient(struct sink_message *message, const char *arguments, size_t len);
 
-/* The mail data under way: sink_body_begin() opens it, sink_body_end() hashes and closes. */
+/* Mail data being received. sink_body_begin() opens it; sink_body_end() finishes the hash and closes. */
 struct sink_body {
     gnutls_hash_hd_t hash;
     FILE *file; /* NULL unless messages are stored */
@@ -137,31 +137,31 @@ struct sink_body {
 };
 
 void sink_body_begin(struct sink *sink, struct sink_body *body);
-/* Octets as they came / in canonical form, still with their stuffed dots. */
+/* Take octets as they came, and in canonical form; both still have stuffed dots. */
 void sink_body_inspect(struct sink_body *body, struct sink_message *message, const char *bytes,
                        size_t len);
 void sink_body_add(struct sink_body *body, struct sink_message *message, const char *bytes,
                    size_t len);
-/* `keep`: the message was accepted, its file stays for sink_report(). */
+/* With `keep`, the message was accepted and its file stays for sink_report(). */
 void sink_body_end(struct sink_body *body, struct sink_message *message, bool keep);
 
-/* What one connection sent, octet by octet, in NNNNNN.in; and NNNNNN.flights, a line "start length"
- * for each group of octets that came without an answer of ours between. */
+/* Records the octets of one connection in NNNNNN.in. NNNNNN.flights has a line "start length" for each
+ * group of octets without a reply of ours in between. */
 struct sink_record {
     FILE *input, *flights;
     uint64_t recorded, flight_start;
 };
 
 void sink_record_open(struct sink *sink, struct sink_record *record);
-/* After a read: what has come since the stream's octets_in was `before`. */
+/* Call it after a read: records what has come since the stream's octets_in was `before`. */
 void sink_record_input(struct sink_record *record, const struct stream *stream, uint64_t before);
 void sink_record_end_flight(struct sink_record *record);
 void sink_record_close(struct sink_record *record);
 
-/* Runs one connection to its end and closes it. */
+/* Runs one connection to its end and closes `fd`. */
 void sink_serve(struct sink *sink, int fd, const struct address *peer);
 
-/* Prints or stores it and counts it. */
+/* Prints or stores the message, and counts it. */
 void sink_report(struct sink *sink, const struct sink_message *message,
                  const struct sink_body *body);
 

@@ -1,4 +1,4 @@
-/* relayctl/status.c - relayctl status: is all well? One screen
+/* relayctl/status.c - relayctl status: is everything fine? On one screen
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -21,15 +21,15 @@
 #define PROBLEMS_MAX 32
 #define PROBLEM_TEXT_MAX 400
 
-#define CERTIFICATE_DAYS 14 /* fewer are worth a word */
+#define CERTIFICATE_DAYS 14 /* warn if fewer are left */
 #define SPOOL_OLD_S (4 * 3600)
-#define HANDSHAKE_OLD_S 180 /* WireGuard makes one every two minutes where there is traffic */
+#define HANDSHAKE_OLD_S 180 /* with traffic, WireGuard makes one every two minutes */
 #define MISSED_OLD_S 86400
-#define DEFERRED_SHARE 20 /* percent of at least that many deliveries */
+#define DEFERRED_SHARE 20 /* percent, of at least as many deliveries */
 
 enum status_level { STATUS_FINE, STATUS_WARNING, STATUS_FAILURE };
 
-/* What is wrong; `level` is the worst of it, and the exit status. */
+/* The problems found. `level` is that of the worst, and the exit status. */
 struct status {
     const struct config *config;
     int64_t now;
@@ -84,7 +84,7 @@ static unsigned long long status_whole(double value)
     return (unsigned long long)(value + 0.5);
 }
 
-/* Version, since, and whether what runs is what the files say. */
+/* Shows the version, the start time, and whether the daemon runs with the current files. */
 static void status_head(struct status *status, const struct stats *stats)
 {
     const char *program = stats_program(stats->daemon), *line = stats_line(stats, "config", 0);
@@ -287,7 +287,7 @@ static void status_deliveries(struct status *status, const struct stats *stats)
                    strchr(refusal, ' ') + 1);
 }
 
-/* All that the daemon has said, for programs. */
+/* Prints everything that the daemon reported, for programs. */
 static void status_print_json(const struct stats *stats)
 {
     static const char *const words[] = {"sample", "today"};
@@ -332,7 +332,7 @@ static void status_of_out(struct status *status, const struct stats *stats)
 {
     status_deliveries(status, stats);
     status_spool(status, stats);
-    /* They are relay-in's as well, and have been shown. */
+    /* relay-in, if configured, has the same ones, already shown. */
     if (!(status->config->parts & CONFIG_PART_IN))
         status_certificates(status, stats);
 }
@@ -369,7 +369,7 @@ static void status_of(struct status *status, unsigned daemon)
     stats_free(&stats);
 }
 
-/* Findings may have been mended since: they are shown, and change nothing of the status. */
+/* Findings may have been fixed since, so they are shown but do not affect the status. */
 static void status_doctor(const struct status *status)
 {
     struct doctor_last last;

@@ -1,8 +1,7 @@
-/* relayctl/test.c - relayctl test: one message through the relay, step by step
+/* relayctl/test.c - relayctl test: sends one message through the relay, step by step
  *
- * Speaks with relay-in as a stranger on the internet would, or with relay-out as the mail server does,
- * and shows every command and reply. The reply to the end of the data is the mail server's own, or the
- * next hops'.
+ * Talks to relay-in like a stranger on the internet, or to relay-out like the mail server, and shows
+ * every command and reply. The reply to the end of data comes from the mail server or the next hops.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,7 +29,7 @@ struct test {
     int64_t began_ms;
 };
 
-/* Each line of a reply, with the time since the start. */
+/* Shows each line of a reply with the time since the start. */
 static void test_show_reply(const struct test *test)
 {
     const char *text = test->hop.reply.text;
@@ -47,7 +46,7 @@ static void test_show_command(const struct test *test, const char *line)
     printf("%6" PRId64 " ms  -> %s\n", deadline_now_ms() - test->began_ms, line);
 }
 
-/* Says a command and shows the answer; the code, or 0 when the connection is gone. */
+/* Sends a command and shows the reply. Returns its code, or 0 if the connection is gone. */
 static int test_say(struct test *test, const char *line)
 {
     test_show_command(test, line);
@@ -67,7 +66,7 @@ static int test_hello(struct test *test)
     return test_say(test, line);
 }
 
-/* False when the handshake failed: then nothing can follow. */
+/* False if the handshake failed: then nothing can follow. */
 static bool test_start_tls(struct test *test)
 {
     const struct tls_client_config settings = {.verify = false};
@@ -93,7 +92,7 @@ static bool test_start_tls(struct test *test)
     return started && test_hello(test) == 250;
 }
 
-/* 250 before the data counts for nothing; what counts is the last reply. */
+/* A 250 before the data means nothing; only the last reply counts. */
 static int test_send(struct test *test)
 {
     char line[700], date[80];
@@ -168,7 +167,7 @@ static int test_run(struct test *test)
     return test_verdict(code);
 }
 
-/* Where the daemon is reached, as an outsider would; false: it has no such listener. */
+/* Finds the address at which an outsider reaches the daemon. False if it has no such listener. */
 static bool test_find_server(struct test *test)
 {
     const struct config *config = test->doctor.config;

@@ -1,6 +1,6 @@
-/* relayctl/tls.c - relayctl tls: what domains publish about TLS, and what mail to them would meet
+/* relayctl/tls.c - relayctl tls: what domains publish about TLS, and what that means for mail to them
  *
- * relay-out looks; what it says (relay-out/tlsorders.h) is put into words, or into JSON, by one table.
+ * relay-out does the look-ups. One table turns its answers (relay-out/tlsorders.h) into text or JSON.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -25,11 +25,11 @@ enum tls_kind {
     TLS_YES, /* yes or no */
     TLS_NUMBER,
     TLS_TIME,  /* seconds since the epoch */
-    TLS_LIST,  /* one of several of the same */
-    TLS_GROUP, /* what follows is about it */
+    TLS_LIST,  /* one item of a list */
+    TLS_GROUP, /* a heading; what follows belongs to it */
 };
 
-/* What relay-out says, and how people and programs are told. */
+/* The keys in relay-out's answers, with their labels for people and programs. */
 static const struct tls_key {
     const char *key, *json;
     enum tls_kind kind;
@@ -85,7 +85,7 @@ static void tls_report(void *context, const char *text)
     fprintf(stderr, "%s\n", text);
 }
 
-/* "KEY TEXT"; what comes at the end of the line is cut off. False at the end of the answer. */
+/* Reads "KEY TEXT" without the line end. False at the end of the answer. */
 static bool tls_read_field(FILE *answer, char line[LINE_MAX_OCTETS], char **text)
 {
     if (fgets(line, LINE_MAX_OCTETS, answer) == NULL)
@@ -146,11 +146,11 @@ static void tls_put_json_value(const struct tls_key *key, const char *text)
         json_string(stdout, text, strlen(text));
 }
 
-/* One object, with a list of hosts; members that come several times are lists. */
+/* Prints one object with a list of hosts. Members that occur several times become lists. */
 static void tls_show_json(FILE *answer)
 {
     char line[LINE_MAX_OCTETS], *text;
-    const struct tls_key *list = NULL; /* that is open */
+    const struct tls_key *list = NULL; /* the open list, or NULL */
     bool has_hosts = false, has_members = false;
 
     printf("{");
@@ -177,7 +177,7 @@ static void tls_show_json(FILE *answer)
     printf("%s%s}\n", list != NULL ? "]" : "", has_hosts ? "}]" : "");
 }
 
-/* Failures: a line a policy. */
+/* Failures: one line per policy. */
 
 struct tls_policy_line {
     char domain[256], type[32], host[256];
@@ -256,7 +256,7 @@ static int tls_run(const struct config *config, const struct tls_options *option
     return EX_OK;
 }
 
-/* 0, or the exit status of who has been told all he wanted. */
+/* Parses the options. With *done set the command is finished, and the result is its exit status. */
 static int tls_parse(int argc, char **argv, struct tls_options *options, bool *done)
 {
     static const struct option long_options[] = {

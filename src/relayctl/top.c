@@ -28,7 +28,7 @@
 #define COLUMNS_USUAL 200
 #define TABLE_LINE_MAX 512
 
-/* What was counted a second ago, for rates. */
+/* The counts at the previous picture, for rates. */
 struct top_daemon {
     bool known;
     int64_t at_ms;
@@ -37,8 +37,8 @@ struct top_daemon {
 
 struct top {
     const struct config *config;
-    bool terminal; /* the screen is cleared between two pictures */
-    unsigned rows; /* left of the screen */
+    bool terminal; /* clear the screen between pictures */
+    unsigned rows; /* rows of the screen that are left */
     unsigned columns;
     unsigned tables; /* that are to come yet, and share the rows that are left */
     struct top_daemon daemons[2];
@@ -64,7 +64,7 @@ static void top_put_line(const char *text, unsigned columns)
     putchar('\n');
 }
 
-/* A line, unless the screen is full. */
+/* Prints a line unless the screen is full. */
 __attribute__((format(printf, 2, 3))) static void top_print(struct top *top, const char *format,
                                                             ...)
 {
@@ -110,7 +110,7 @@ static void top_show_numbers(struct top *top, struct top_daemon *before, const s
     double working = stats_value(stats, COUNTER_OPEN_WORKING, NULL);
 
     if (seconds <= 0)
-        seconds = 1e9; /* nothing is known of a rate */
+        seconds = 1e9; /* no rate is known yet: show 0 */
     top_print(
         top,
         _("%s: %.0f connected, %.0f at work of %.0f workers; %.1f connections/s, %.1f "
@@ -246,7 +246,7 @@ static void top_show(struct top *top, unsigned daemon)
     }
 }
 
-/* One picture. False when nobody looks any more. */
+/* Draws one picture. False if the reader is gone. */
 static bool top_draw(struct top *top)
 {
     const size_t count = sizeof top_tables / sizeof *top_tables;

@@ -1,4 +1,4 @@
-/* relayctl/tunnel.c - how the WireGuard tunnel to a host is, as wg(8) tells root
+/* relayctl/tunnel.c - the state of the WireGuard tunnel to a host, from wg(8), which needs root
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -21,7 +21,7 @@ static bool tunnel_allows(char *networks, const struct address *host)
 
     for (char *network = strtok_r(networks, " \t\n", &rest); network != NULL && set != NULL;
          network = strtok_r(NULL, " \t\n", &rest))
-        cidr_set_add(set, network, NULL); /* "(none)" is no network */
+        cidr_set_add(set, network, NULL); /* refuses "(none)", as it should */
     bool allows = cidr_set_contains(set, host);
     cidr_set_free(set);
     return allows;

@@ -1,4 +1,6 @@
-/* relayctl/tunnel.h - how the WireGuard tunnel to a host is, as wg(8) tells root
+/* relayctl/tunnel.h - the state of the WireGuard tunnel to a host, from wg(8), which needs root
+ *
+ * Owns nothing. One thread.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -12,11 +14,11 @@
 
 struct tunnel {
     char interface[32];
-    int64_t handshake; /* seconds since 1970; 0: there was none */
+    int64_t handshake; /* the last one, seconds since 1970; 0: none */
 };
 
-/* The peer in whose AllowedIPs the host is. False when there is none, or it cannot be asked. Keys are
- * neither read nor kept. */
+/* Finds the peer whose AllowedIPs contain the host. False if there is none or wg(8) cannot be asked.
+ * Private keys are never read. */
 bool tunnel_find(const struct address *host, struct tunnel *out);
 
 #endif
