@@ -28,6 +28,7 @@ struct fixture {
     struct spool *spool;
     struct delivery_pool *pool;
     atomic_llong now, ahead; /* the monotonic clock, and what the time of day is ahead of it */
+    atomic_int looks;        /* at the monotonic clock */
     atomic_int calls, delivered, unreached, at_once, most_at_once;
     atomic_int wanted_at_once; /* deliveries wait for each other until there were so many */
     int64_t notice_ms;
@@ -41,6 +42,7 @@ struct fixture {
 static int64_t read_clock(void *context)
 {
     struct fixture *f = context;
+    atomic_fetch_add(&f->looks, 1);
     return atomic_load(&f->now);
 }
 
@@ -226,14 +228,23 @@ static size_t messages(struct fixture *f)
     return counts.messages;
 }
 
-/* Lets time pass, ten minutes a millisecond, until no more than `left` messages are there or `most`
- * has passed. */
+static bool is_at_work(struct fixture *f)
+{
+    struct queue_counts counts;
+    queue_count(delivery_queue(f->pool), &counts);
+    return counts.active > 0;
+}
+
+/* Lets time pass in steps of ten minutes, each with what is due then, until no more than `left`
+ * messages are there or `most` has passed. */
 static void pass(struct fixture *f, int64_t most, size_t left)
 {
     for (int64_t passed = 0; passed < most && messages(f) > left; passed += 10 * MINUTE) {
-        g_usleep(1000);
+        int looks = atomic_load(&f->looks);
         atomic_fetch_add(&f->now, 10 * MINUTE);
         delivery_wake(f->pool);
+        for (int i = 0; i < 50000 && (atomic_load(&f->looks) == looks || is_at_work(f)); i++)
+            g_usleep(100);
     }
 }
 
@@ -402,8 +413,7 @@ static void test_unrecorded(struct fixture *f, gconstpointer data)
     none = before;
     none.rlim_cur = 0;
     g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &none), ==, 0);
-    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 1; i++)
-        g_usleep(1000);
+    await_calls(f, 1);
     atomic_store(&f->pause_us, 0);
     pass(f, 3 * HOUR, 0);
     g_assert_cmpuint(messages(f), ==, 1);
@@ -432,14 +442,10 @@ static uint64_t only_id(struct fixture *f)
 static void test_retry_now(struct fixture *f, gconstpointer data)
 {
     (void)data;
-    struct queue_counts counts;
     submit(f, "<alice@example.com>", "grey1@a.example");
-    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 1; i++)
+    await_calls(f, 1);
+    for (int i = 0; i < 5000 && is_at_work(f); i++)
         g_usleep(1000);
-    do {
-        g_usleep(1000);
-        queue_count(delivery_queue(f->pool), &counts);
-    } while (counts.active > 0);
     queue_retry(delivery_queue(f->pool), only_id(f));
     settle(f, 0);
     g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
@@ -502,8 +508,7 @@ static void test_lost_data(struct fixture *f, gconstpointer data)
     (void)data;
     for (int i = 0; i < 2; i++) {
         submit(f, "<alice@example.com>", "grey1@a.example");
-        for (int j = 0; j < 5000 && atomic_load(&f->calls) < 1 + 2 * i; j++)
-            g_usleep(1000);
+        await_calls(f, 1 + 2 * i);
         spoil_data(f, only_id(f), i == 0 ? NULL : "half");
         pass(f, HOUR, 0);
         settle(f, 0);
@@ -526,8 +531,7 @@ static void test_downtime(struct fixture *f, gconstpointer data)
     (void)data;
     submit(f, "<alice@example.com>", "grey1@a.example");
     submit(f, "<alice@example.com>", "grey9@b.example");
-    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 2; i++)
-        g_usleep(1000);
+    await_calls(f, 2);
     stop(f);
     atomic_fetch_add(&f->now, 6 * DAY);
     start(f);
@@ -592,8 +596,7 @@ static void test_unreadable(struct fixture *f, gconstpointer data)
     g_autofree char *name = g_strdup_printf("%s.env", spool_id_format(id, digits));
     g_autofree char *path = g_build_filename(f->folder, "queue", name, NULL);
     g_autofree char *away = g_build_filename(f->folder, "away", NULL);
-    for (int i = 0; i < 5000 && atomic_load(&f->calls) < 1; i++)
-        g_usleep(1000);
+    await_calls(f, 1);
     g_assert_cmpint(g_rename(path, away), ==, 0);
     g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
     for (int i = 0; i < 5000 && err.text[0] == '\0'; i++)

@@ -461,7 +461,7 @@ static void test_ten_thousand(void)
         add(queue, id, name);
     }
     size_t used = memory_in_use() - before;
-    while (counts_of(queue).messages > 0) {
+    while (delivered + expired < 10000) { /* counting the queue takes longer than all the rest */
         struct queue_work work;
         int64_t wait;
         if (!queue_take(queue, &work, &wait)) {
@@ -478,6 +478,7 @@ static void test_ten_thousand(void)
     g_test_message(
         "%zu octets a message, %u attempts at 500 dead destinations, five days in %.0f ms",
         used / 10000, failed, (double)(g_get_monotonic_time() - start) / 1000);
+    g_assert_cmpuint(counts_of(queue).messages, ==, 0);
     g_assert_cmpuint(delivered, ==, 5000);
     g_assert_cmpuint(expired, ==, 5000);
     g_assert_cmpuint(failed, <, 500 * 60);
