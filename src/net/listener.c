@@ -66,13 +66,6 @@ const char *listener_format(const struct listen_spec *spec, char out[LISTENER_TE
     return out;
 }
 
-bool listener_is_same(const struct listen_spec *a, const struct listen_spec *b)
-{
-    return address_same_ip(&a->address, &b->address) && a->address.port == b->address.port &&
-           a->implicit_tls == b->implicit_tls && a->proxy == b->proxy &&
-           a->submission == b->submission;
-}
-
 static void listener_explain(const struct listen_spec *spec, int failure, struct error *err)
 {
     char text[ADDRESS_TEXT_MAX];

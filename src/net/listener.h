@@ -32,9 +32,6 @@ int listener_parse(struct listen_spec *spec, const char *text, struct error *err
 #define LISTENER_TEXT_MAX (ADDRESS_TEXT_MAX + 32)
 const char *listener_format(const struct listen_spec *spec, char out[LISTENER_TEXT_MAX]);
 
-/* Compares address, port and all words. */
-bool listener_is_same(const struct listen_spec *a, const struct listen_spec *b);
-
 /* Makes and binds a socket with SO_REUSEADDR and IP_FREEBIND, dual stack for "::", non-blocking and
  * close-on-exec. It accepts no connection before listener_listen(). Returns the descriptor, or -1
  * with the reason in `err` (and, for EACCES and EADDRINUSE, the remedy). */

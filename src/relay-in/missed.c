@@ -64,7 +64,8 @@ const char *missed_reason_name(enum own_reply reason)
     return "?";
 }
 
-bool missed_is_ours(const struct reply *reply, enum own_reply *reason)
+/* Is the reply one of ours that puts a sender off? Then this is why. */
+static bool missed_is_ours(const struct reply *reply, enum own_reply *reason)
 {
     struct reply own;
 

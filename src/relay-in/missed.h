@@ -56,8 +56,6 @@ struct missed;
 struct missed *missed_open(const char *folder, bool whole_senders, struct error *err);
 void missed_close(struct missed *missed);
 
-/* Is the reply one of ours that puts a sender off? Then this is why. */
-bool missed_is_ours(const struct reply *reply, enum own_reply *reason);
 /* "unreachable", "busy", "lost", "config", ... for log and file; static text. */
 const char *missed_reason_name(enum own_reply reason);
 

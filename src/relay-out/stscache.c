@@ -602,17 +602,6 @@ void stscache_find(struct stscache *cache, const char *domain, enum stscache_rec
     pthread_mutex_unlock(&cache->lock);
 }
 
-void stscache_peek(struct stscache *cache, const char *domain, struct stscache_answer *answer)
-{
-    char folded[DNS_NAME_MAX];
-
-    *answer = (struct stscache_answer){.policy = NULL};
-    stscache_fold(domain, folded);
-    pthread_mutex_lock(&cache->lock);
-    stscache_fill(cache, stscache_get(cache, folded), answer);
-    pthread_mutex_unlock(&cache->lock);
-}
-
 void stscache_refresh(struct stscache *cache, const char *domain, const char *id,
                       struct deadline deadline, struct stscache_answer *answer)
 {

@@ -97,9 +97,6 @@ bool stscache_is_bare(struct stscache *cache, const char *domain);
 void stscache_find(struct stscache *cache, const char *domain, enum stscache_record record,
                    const char *id, struct deadline deadline, struct stscache_answer *answer);
 
-/* The same for a person who looks: fetches nothing, and is no use of it. */
-void stscache_peek(struct stscache *cache, const char *domain, struct stscache_answer *answer);
-
 /* Fetches the policy anew, whatever is known and failed; what is known stays where that fails. */
 void stscache_refresh(struct stscache *cache, const char *domain, const char *id,
                       struct deadline deadline, struct stscache_answer *answer);

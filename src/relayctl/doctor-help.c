@@ -55,7 +55,8 @@ enum resolver_result doctor_ask(const struct doctor *doctor, const char *name, i
     return resolver_lookup(doctor->resolver, name, type, doctor->deadline, answer);
 }
 
-void doctor_txt(const struct resolver_answer *answer, size_t index, char *out, size_t size)
+/* Joins the strings of the TXT record at `index` into `out`, cut at `size` octets. */
+static void doctor_txt(const struct resolver_answer *answer, size_t index, char *out, size_t size)
 {
     const unsigned char *data = (const unsigned char *)answer->data[index];
     size_t left = (size_t)answer->lengths[index], len = 0;

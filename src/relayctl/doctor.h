@@ -95,8 +95,6 @@ void doctor_advise(struct doctor_finding *finding, const char *format, ...)
 /* Asks the DNS. The caller frees the answer with resolver_answer_free(). */
 enum resolver_result doctor_ask(const struct doctor *doctor, const char *name, int type,
                                 struct resolver_answer *answer);
-/* Joins the strings of the TXT record at `index` into `out`, cut at `size` octets. */
-void doctor_txt(const struct resolver_answer *answer, size_t index, char *out, size_t size);
 /* Finds the TXT records of `name` that begin with `prefix` and stores the first in `out`. Returns their
  * number, or -1 if the DNS has no answer now. */
 int doctor_txt_find(const struct doctor *doctor, const char *name, const char *prefix, char *out,

@@ -24,7 +24,6 @@
 #include "dns/dnsbl-zone.h"
 #include "dns/resolver.h"
 
-#define DNSBL_TIMEOUT_MS 3000 /* default */
 #define DNSBL_ZONES_MAX 32
 #define DNSBL_TEXT_MAX 512
 

@@ -23,8 +23,8 @@ enum own_reply session_check_bdat(struct session *session, const struct command 
     return command_parse_bdat(command, &octets, &last) ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
 
-/* Read away within what is bearable for a message that has failed. */
-void session_skip_chunk(struct session *session, uint64_t octets, const struct reply *why)
+/* A chunk that cannot be used is read away, within what is bearable, and `why` is the answer. */
+static void session_skip_chunk(struct session *session, uint64_t octets, const struct reply *why)
 {
     session_log_reject(session, "BDAT", NULL, why);
     if (octets == 0) {

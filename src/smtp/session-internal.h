@@ -211,8 +211,6 @@ bool session_drained_enough(const struct session *session);
 /* session-chunks.c, session-auth.c, session-xclient.c: rows of the command table */
 enum own_reply session_check_bdat(struct session *session, const struct command *command);
 void session_act_bdat(struct session *session, const struct command *command);
-/* A chunk that cannot be used is read away, and `why` is the answer. */
-void session_skip_chunk(struct session *session, uint64_t octets, const struct reply *why);
 bool session_offers_auth(const struct session *session, const struct session_offer *offer);
 enum own_reply session_check_auth(struct session *session, const struct command *command);
 void session_act_auth(struct session *session, const struct command *command);

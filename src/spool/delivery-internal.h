@@ -72,7 +72,6 @@ enum spool_result delivery_record_notice(struct delivery_pool *pool, uint64_t id
                                          struct error *err);
 /* The message is over. */
 enum spool_result delivery_remove(struct delivery_pool *pool, uint64_t id, struct error *err);
-void delivery_forget(struct delivery_pool *pool, uint64_t id);
 
 /* Spools and queues a report on the recipients marked in `about`; nothing when none is. 0 or -1. */
 int delivery_report(struct delivery_pool *pool, const struct spool_envelope *envelope,

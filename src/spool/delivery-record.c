@@ -30,7 +30,7 @@ void delivery_recall(struct delivery_pool *pool, struct spool_envelope *envelope
     pthread_mutex_unlock(&pool->lock);
 }
 
-void delivery_forget(struct delivery_pool *pool, uint64_t id)
+static void delivery_forget(struct delivery_pool *pool, uint64_t id)
 {
     pthread_mutex_lock(&pool->lock);
     for (struct unrecorded **link = &pool->unrecorded; *link != NULL;) {
