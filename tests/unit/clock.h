@@ -1,8 +1,8 @@
 /* tests/unit/clock.h - the clock of base/deadline.h, for programs that let time pass
  *
- * A program that links clock.c has this clock instead of the library's: the monotonic one and what it
- * was put forward by. Waits that have begun are not woken by that; a thread that waits must be told of
- * something. Thread-safe.
+ * A program that links clock.c uses this clock instead of the library's: the monotonic clock plus the
+ * time it was advanced by. Advancing it does not wake waits that have begun; wake such a thread by
+ * other means. Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-/* From now on it is `ms` milliseconds later, for everything that looks at the clock. */
+/* Advances the clock by `ms` milliseconds for the whole process. */
 void clock_advance_ms(int64_t ms);
 
 #endif

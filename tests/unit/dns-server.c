@@ -28,7 +28,7 @@ struct dns_server {
     struct address address;
     enum dns_server_edns edns;
     pthread_t thread;
-    pthread_mutex_t lock; /* which the thread sanitizer sees, other than GLib's */
+    pthread_mutex_t lock; /* not GLib's, which the thread sanitizer does not see */
     GArray *asked; /* struct asked */
 };
 
@@ -131,7 +131,7 @@ static void put_records(struct message *message, const struct dns_row *row)
     g_strfreev(list);
 }
 
-/* The row for the question, or the name's CNAME; *known when the name is in any row. */
+/* The row for the question, or the name's CNAME. *known: the name is in some row. */
 static const struct dns_row *find(const struct dns_server *server, const char *name, int type,
                                   bool *known)
 {
@@ -163,7 +163,7 @@ static void put_signature(const struct dns_server *server, struct message *messa
     }
 }
 
-/* The answer section. Returns the rcode, -1 for silence, -2 for a truncated one. */
+/* Writes the answer section. Returns the rcode, -1 for silence, or -2 for a truncated answer. */
 static int answer_question(const struct dns_server *server, struct message *message,
                            const char *name, int type, bool udp)
 {
@@ -225,7 +225,7 @@ void dns_server_set_edns(struct dns_server *server, enum dns_server_edns edns)
     pthread_mutex_unlock(&server->lock);
 }
 
-/* 0 when nothing is to be said. */
+/* Builds the reply and returns its length; 0: send none. */
 static size_t reply_to(struct dns_server *server, const uint8_t *query, size_t len, bool udp,
                        struct message *message)
 {
@@ -320,7 +320,7 @@ static void *serve(void *argument)
     return NULL;
 }
 
-/* Some port that is free on UDP and on TCP. */
+/* Binds a port that is free on both UDP and TCP. */
 static void bind_both(struct dns_server *server)
 {
     struct sockaddr_storage sockaddr;

@@ -1,7 +1,7 @@
 /* tests/unit/dns-server.h - a name server with a scripted answer for each name
  *
- * Answers on UDP and TCP of one port of 127.0.0.1, in a thread of its own. A name that is in no row
- * does not exist; one that is only in rows of other types has no data. CNAME rows are followed.
+ * Answers on one UDP and TCP port of 127.0.0.1, in its own thread. A name without a row does not exist;
+ * a name that has only rows of other types has no data. CNAME rows are followed.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -16,23 +16,23 @@
 struct dns_row {
     const char *name;
     int type;
-    /* Records with '|' between: "192.0.2.1", "2001:db8::1", "10 mx.example", "host.example",
-     * "text", or "\hex" of any record's data. Or one of "!NXDOMAIN", "!SERVFAIL", "!REFUSED",
-     * "!DROP" (no answer at all), or "!TC " before records: truncated on UDP, whole on TCP. */
+    /* Records separated by '|': "192.0.2.1", "2001:db8::1", "10 mx.example", "host.example",
+     * "text", or "\hex" for any record's data. Or one of "!NXDOMAIN", "!SERVFAIL", "!REFUSED",
+     * "!DROP" (no answer at all). "!TC " before records: truncated on UDP, whole on TCP. */
     const char *answer;
 };
 
 struct dns_server;
 
-/* The rows must stay. Ends the test on failure. */
+/* Borrows the rows until it is closed. Ends the test on failure. */
 struct dns_server *dns_server_open(const struct dns_row *rows, size_t count);
 void dns_server_close(struct dns_server *server);
 
-/* What it makes of a question with EDNS (RFC 6891) in it. */
+/* How the server treats a question with EDNS (RFC 6891). */
 enum dns_server_edns {
-    DNS_SERVER_EDNS,         /* all that a server should */
-    DNS_SERVER_EDNS_UNKNOWN, /* FORMERR, as RFC 1035 alone has it */
-    DNS_SERVER_EDNS_IGNORED, /* an answer as if it were not there */
+    DNS_SERVER_EDNS,         /* understands it */
+    DNS_SERVER_EDNS_UNKNOWN, /* FORMERR, like a server that knows only RFC 1035 */
+    DNS_SERVER_EDNS_IGNORED, /* answers as if it were not there */
 };
 void dns_server_set_edns(struct dns_server *server, enum dns_server_edns edns);
 
@@ -45,11 +45,11 @@ const struct address *dns_server_address(const struct dns_server *server);
 /* A resolver that asks only this server, without DNSSEC unless `anchor` is a file. */
 struct resolver *dns_server_resolver(struct dns_server *server, const char *anchor);
 
-/* The same with all settings but the servers as given. */
+/* The same with the given settings, except for the servers. */
 struct resolver *dns_server_resolver_with(struct dns_server *server,
                                           struct resolver_config *config);
 
-/* A record's data as the server sends it (a name: as CNAME). Returns its length. */
+/* Writes a record's data as the server sends it (for a name, use the type CNAME). Returns its length. */
 size_t dns_server_data(int type, const char *text, uint8_t *out, size_t size);
 
 #endif

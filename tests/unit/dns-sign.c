@@ -39,7 +39,7 @@ static void add32(GByteArray *bytes, guint32 value)
     add16(bytes, value & 0xffff);
 }
 
-/* As the server sends it; for names with CNAME as type. */
+/* Adds data as the server sends it; for a name, use the type CNAME. */
 static void add_data(GByteArray *bytes, int type, const char *text)
 {
     guint8 data[512];
@@ -84,7 +84,7 @@ static int compare_data(gconstpointer a, gconstpointer b)
     return order != 0 ? order : (int)first->len - (int)second->len;
 }
 
-/* The records of a row in canonical order, behind what is signed already. */
+/* Appends the records of a row in canonical order. */
 static void add_records(GByteArray *bytes, const struct dns_row *row)
 {
     GPtrArray *records = g_ptr_array_new();

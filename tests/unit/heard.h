@@ -1,4 +1,4 @@
-/* tests/unit/heard.h - a reply as a next hop says it */
+/* tests/unit/heard.h - makes a struct reply from a next hop's text */
 #ifndef POSTERN_TESTS_UNIT_HEARD_H
 #define POSTERN_TESTS_UNIT_HEARD_H
 

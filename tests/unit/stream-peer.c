@@ -193,7 +193,7 @@ void *caller_run(void *argument)
     ssize_t got;
     if (gnutls_handshake(session) == 0) {
         note_subject(caller, session);
-        do { /* the tickets of TLS 1.3 come in front */
+        do { /* TLS 1.3 tickets come first */
             got = gnutls_record_recv(session, caller->first, sizeof caller->first - 1);
         } while (got == GNUTLS_E_AGAIN || got == GNUTLS_E_INTERRUPTED);
         caller->first[got > 0 ? got : 0] = '\0';

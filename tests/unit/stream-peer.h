@@ -1,9 +1,9 @@
 /* tests/unit/stream-peer.h - the other end of a stream: sockets, certificates, clients by GnuTLS
  *
- * What the tests of net/stream and net/tls meet a stream with. The clients speak through GnuTLS
- * itself, for what net/tls's own client does not do. Everything here ends the test on failure.
- * The certificates lie in one folder for the program, made before the first test; a caller is of
- * the thread that runs it, a partner of the test's own.
+ * The tests of net/stream and net/tls use it as the peer of a stream. The clients use GnuTLS directly,
+ * for what net/tls's own client does not do. Everything here ends the test on failure. The program has
+ * one folder of certificates, made before the first test. A caller belongs to the thread that runs it, a
+ * partner to the test's thread.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -18,52 +18,52 @@
 #include "net/stream.h"
 #include "net/tls.h"
 
-/* A deadline for what is there already, or never comes. */
+/* A short deadline, for input that is already there or never comes. */
 struct deadline soon(void);
 
 /* Two connected sockets; the caller closes both. */
 void tcp_pair(int fds[2]);
 void unix_pair(int fds[2]);
 
-/* The segments with data that left a TCP socket so far. */
+/* The number of data segments that a TCP socket has sent so far. */
 unsigned segments_sent(int fd);
 
-/* Makes the folder, and in it NAME.crt, NAME.key and NAME.pem, which holds both, for three names:
- * "ec" and "rsa" for the host mail.example, "other" for other.example with a subject longer than
- * struct tls_info notes. Each is signed by itself. */
+/* Makes the folder with NAME.crt, NAME.key and NAME.pem (both in one) for three names: "ec" and "rsa" for
+ * the host mail.example, "other" for other.example with a subject that is too long for struct tls_info.
+ * All are self-signed. */
 void certificates_open(void);
 void certificates_close(void);
 
-/* "rsa" once more, with a new key. */
+/* Makes "rsa" again, with a new key. */
 void certificates_renew_rsa(void);
 
 /* The path of a file in that folder; the caller frees it. */
 char *certificates_path(const char *name);
 
-/* A server with that one pair (key NULL: in the same file), trusting "ec" where it asks for client
- * certificates. NULL with err set on failure. */
+/* A server with that one pair (key NULL: in the same file) that trusts "ec" as a client certificate. NULL
+ * with `err` set on failure. */
 struct tls_server *server_with(const char *cert, const char *key,
                                enum tls_client_certificates request,
                                const struct tls_tickets *tickets, struct error *err);
 
-/* The priority of a client that knows nothing newer. */
+/* The priority of a client that supports nothing newer. */
 #define TLS12 "NORMAL:-VERS-TLS1.3"
 
-/* A client on a thread of its own: chooses versions and signatures, resumes, sends a certificate
- * unasked-for. It reads one record and says goodbye; whoever made the socket closes it. */
+/* A client in its own thread: chooses versions and signatures, resumes, and can send a certificate
+ * unasked. It reads one record and says goodbye; the socket's owner closes it. */
 struct caller {
     const char *priority, *name, *certificate;
     const gnutls_datum_t *resume; /* a session of an earlier call */
     gnutls_datum_t *save;
     int fd;
     char subject[64]; /* of the server's certificate */
-    char first[32];   /* the first record that came */
+    char first[32];   /* the first record received */
 };
 
 /* For pthread_create(3): the argument is a struct caller. */
 void *caller_run(void *argument);
 
-/* A client on this same thread: the test says when, and in which pieces, its octets arrive. */
+/* A client in the test's own thread: the test decides when, and in which pieces, its octets arrive. */
 struct partner {
     struct stream stream;
     struct stream_buffers buffers;
@@ -74,17 +74,17 @@ struct partner {
     GByteArray *said; /* not yet delivered */
 };
 
-/* Takes both sockets: fds[0] becomes the stream. */
+/* Takes ownership of both sockets; fds[0] becomes the stream. */
 void partner_open(struct partner *partner, const int fds[2], const char *priority);
 void partner_close(struct partner *partner);
 
-/* Says a text in a record of its own, which waits in `said`. */
+/* Puts a text into its own record, which waits in `said`. */
 void partner_say(struct partner *partner, const char *text, size_t len);
 
 /* Writes the first octets of `said` to the stream's socket. */
 void partner_deliver(struct partner *partner, size_t len);
 
-/* A handshake, until both sides are through. */
+/* Runs the handshake until both sides have finished. */
 void partner_meet(struct partner *partner, struct tls_server *server);
 
 #endif

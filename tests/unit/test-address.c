@@ -57,7 +57,7 @@ static void test_private(void)
     }
 }
 
-/* What a dual-stack listener yields for an IPv4 client is IPv4. */
+/* A dual-stack listener's mapped address for an IPv4 client becomes IPv4. */
 static void test_mapped(void)
 {
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(1234)};

@@ -1,4 +1,4 @@
-/* tests/unit/test-buffer.c - base/buffer: what fits is there, what does not leaves no trace
+/* tests/unit/test-buffer.c - base/buffer: text that fits is added, text that does not leaves no trace
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -88,7 +88,7 @@ static void test_one_octet(void)
     g_assert_cmpstr(buffer.data, ==, "");
 }
 
-/* Octets from the wire may be any. */
+/* Octets from the wire may have any value. */
 static void test_zero_octet(void)
 {
     char storage[SIZE];
@@ -128,7 +128,7 @@ static void test_number(void)
     g_assert_cmpstr(buffer.data, ==, "18446744073709551615");
 }
 
-/* What may end early is cut where the room ends, and that is no overflow. */
+/* buffer_add_some() cuts where the room ends, without an overflow. */
 static void test_some(void)
 {
     char storage[SIZE];

@@ -7,7 +7,7 @@
 
 #include "server/clients.h"
 
-/* One connection after the other: who, when, and what is said to it. `leaves`: it goes at once. */
+/* One connection after the other: client, time and answer. `leaves`: it closes at once. */
 struct step {
     const char *client;
     int64_t at_ms;
@@ -93,7 +93,7 @@ static void test_limits(void)
     }
 }
 
-/* A client that hammers is logged at once, then rarely, and nothing is left out of the count. */
+/* A hammering client is logged at once, then rarely, and every refusal is counted. */
 static void test_logging(void)
 {
     struct clients *clients = clients_new();
@@ -113,7 +113,7 @@ static void test_logging(void)
     clients_free(clients);
 }
 
-/* Rates are remembered for a bounded number of clients, and forgotten when they have run off. */
+/* Rates are remembered for a bounded number of clients, and forgotten once they have expired. */
 static void test_memory(void)
 {
     struct clients *clients = clients_new();
@@ -130,7 +130,7 @@ static void test_memory(void)
     }
     g_assert_cmpuint(refused, >, 0);
     g_assert_cmpuint(refused, <, 1000);
-    /* A minute later the table is swept by those who come. */
+    /* A minute later, new clients make the table drop the old entries. */
     unsigned let_in = 0;
     for (unsigned i = 0; i < 10000; i++) {
         char text[32];

@@ -101,7 +101,7 @@ static void test_mail(void)
     }
 }
 
-/* A parameter as it came, and as it may be sent on; NULL: refused. */
+/* A parameter as received, and as it is sent on; NULL: refused. */
 static const struct {
     const char *said, *sent;
 } envids[] = {
@@ -179,7 +179,7 @@ static void test_dsn_parameters(void)
     g_assert_false(rcpt.dsn);
 }
 
-/* Longer than the RFC lets anybody say: taken, and not said on. */
+/* Values longer than the RFC allows are accepted, but not sent on. */
 static void test_dsn_lengths(void)
 {
     g_autofree char *filler = g_strnfill(600, 'x');

@@ -52,7 +52,7 @@ static void test_minimum(void)
     g_string_free(errors, TRUE);
 }
 
-/* Each bad text must be refused with a message that holds `line` (as ":N:") and every `part`. */
+/* Each bad text must be refused with a message that contains `line` (as ":N:") and every `part`. */
 static const struct {
     const char *name, *text, *line, *part, *part2;
 } bad[] = {
@@ -278,7 +278,7 @@ static void test_bad(gconstpointer data)
     g_string_free(errors, TRUE);
 }
 
-/* Haraka's host_list as it is. */
+/* Reads Haraka's host_list unchanged. */
 static void test_domains_file(void)
 {
     GString *errors = g_string_new(NULL);
@@ -294,7 +294,7 @@ static void test_domains_file(void)
     g_string_free(errors, TRUE);
 }
 
-/* Domains are kept in one form, whichever is written; an editor's mark is passed over. */
+/* Domains are stored in one form, however they are written; a byte-order mark is skipped. */
 static void test_other_forms(void)
 {
     GString *errors = g_string_new(NULL);
@@ -315,11 +315,11 @@ static void note_warning(void *context, const char *text)
     g_string_append_printf(context, "%s\n", text);
 }
 
-/* Valid, and hardly meant: said with file and line, and no error. */
+/* Settings that are valid but hardly intended give a warning with file and line, not an error. */
 static void test_warnings(void)
 {
     static const struct {
-        const char *text, *place, *said; /* NULL: nothing is said */
+        const char *text, *place, *said; /* NULL: no warning */
     } cases[] = {
         {MINIMUM "};\n", NULL, NULL},
         {MINIMUM "domains_file = \"host_list\"; };\n", NULL, NULL},
@@ -356,7 +356,7 @@ static void test_warnings(void)
     }
 }
 
-/* The former name gives the value, unless the option is there by its own. */
+/* The former name gives the value, unless the option is set under its own name. */
 static void test_former_name(void)
 {
     static const struct {
@@ -387,7 +387,7 @@ static char *printed(const struct config *config)
     return text;
 }
 
-/* A symbolic link is read as if the file stood there: what is named in it is beside the link. */
+/* Names in a file that is read through a symbolic link are relative to the link. */
 static void test_link(void)
 {
     GString *errors = g_string_new(NULL);
@@ -409,7 +409,7 @@ static void test_link(void)
     g_string_free(errors, TRUE);
 }
 
-/* The example that is installed, once its certificate is there. */
+/* The installed example is valid once its certificate exists. */
 static void test_example(void)
 {
     const char *source = g_getenv("POSTERN_SRCDIR");
@@ -441,7 +441,7 @@ static void test_example(void)
     g_string_free(errors, TRUE);
 }
 
-/* What --print-config prints loads to the same values. */
+/* The output of --print-config loads to the same values. */
 static void test_round_trip(void)
 {
     GString *errors = g_string_new(NULL);
@@ -500,7 +500,7 @@ static bool is_request_of_ours(const char *line)
     return false;
 }
 
-/* The manual has every option once, and no line that mdoc(7) would take for another request. */
+/* The manual has every option once, and no line that mdoc(7) would take as another request. */
 static void test_manual(void)
 {
     char *text = NULL;
@@ -537,14 +537,14 @@ static void test_table(void)
     }
 }
 
-/* What one daemon needs is demanded where that group is there or that daemon asks; what only the
- * other one needs does not stop it, and is told as a warning. */
+/* A daemon's options are required if its group is present or that daemon asks. A fault that concerns only
+ * the other daemon does not stop it, but gives a warning. */
 static void test_halves(void)
 {
     static const struct {
         const char *name, *text;
-        unsigned asked, parts; /* 0: it is in error */
-        const char *error;     /* or warning */
+        unsigned asked, parts; /* 0: an error */
+        const char *error;     /* or the warning */
     } halves[] = {
         {"out alone", OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; };\n", 0, CONFIG_PART_OUT, ""},
         {"out alone, for relay-out", OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; };\n",
@@ -591,7 +591,7 @@ static void test_halves(void)
     }
 }
 
-/* A reload names what it can't change, for the daemon that would have to be restarted. */
+/* A reload names the options that it cannot change, for the daemon that needs the restart. */
 static void test_restarts(void)
 {
     static const char before[] = MINIMUM "workers = 4; }; out = { allow = [ \"10.0.0.2\" ]; };\n";
@@ -615,7 +615,7 @@ static void test_restarts(void)
     g_string_free(out, TRUE);
 }
 
-/* What is left out of one file is left out of what is printed, and that can be read again. */
+/* A group missing from the file is missing from the printed text, which can be read again. */
 static void test_print_half(void)
 {
     static const char text[] = OUT_HEAD

@@ -8,7 +8,7 @@
 #include "server/expiry.h"
 #include "smtp/counters.h"
 
-/* The names that Prometheus' own linter asks for, and one meaning for each metric and daemon. */
+/* Names pass the rules of Prometheus' own linter, and each metric has one meaning per daemon. */
 static void test_table(void)
 {
     for (size_t i = 0; i < COUNTERS_COUNT; i++) {
@@ -18,7 +18,7 @@ static void test_table(void)
         g_assert_cmpint(g_str_has_suffix(row->name, "_total"), ==, row->kind == COUNTER_TOTAL);
         bool first = i == 0 || strcmp(row->name, row[-1].name) != 0;
         g_assert_cmpint(row->meaning[0] != '\0', ==, first);
-        /* Whoever has a metric has its first row, which tells the meaning. */
+        /* A daemon that has a metric has its first row, which states the meaning. */
         for (size_t j = i; !first && strcmp(row->name, counter_rows[j].name) == 0; j--)
             g_assert_true(counter_rows[j].meaning[0] == '\0' ||
                           (row->daemons & ~counter_rows[j].daemons) == 0);
@@ -32,7 +32,7 @@ static void test_table(void)
         else
             g_assert_cmpint(row->labels[0] == '\0' || g_str_has_suffix(row->labels, "\""), ==,
                             true);
-        /* Both daemons may count the same, but not under one name. */
+        /* Both daemons may count the same thing, but not under one name. */
         if (row->daemons == COUNTERS_BOTH)
             g_assert_nonnull(strchr(row->name, '*'));
     }

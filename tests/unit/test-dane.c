@@ -1,8 +1,8 @@
 /* tests/unit/test-dane.c - net/dane
  *
- * Certificates are made here, by name; records are written as zone files have them, with the name of
- * the certificate that they are made of: "3 1 1 leaf". A "~" in front of the name turns the last bit
- * over, a "-" leaves the last octet out, a "+" adds one.
+ * Certificates are made here and have names. Records are written as in zone files, with the name of the
+ * certificate that they come from: "3 1 1 leaf". A "~" before the name flips the last bit, a "-" drops
+ * the last octet, a "+" adds one.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -23,7 +23,7 @@ static struct made {
     const char *host;
     unsigned flags;
     gnutls_pk_algorithm_t algorithm;
-    const char *same_key; /* whose key it has */
+    const char *same_key; /* the certificate whose key it shares */
     gnutls_x509_privkey_t key;
     gnutls_x509_crt_t crt;
     gnutls_datum_t der, spki;
@@ -129,7 +129,7 @@ static void make(struct made *made, size_t serial)
     gnutls_pubkey_deinit(pubkey);
 }
 
-/* An issuer that is not made yet is made first. */
+/* Makes the issuer first if necessary. */
 static void make_after_issuer(struct made *made)
 {
     if (made->crt != NULL)
@@ -157,7 +157,7 @@ static void free_all(void)
     }
 }
 
-/* Record data from "3 1 1 leaf". */
+/* Adds record data from "3 1 1 leaf". */
 static void add_record(const char *text, GPtrArray *data, GArray *lengths)
 {
     g_auto(GStrv) words = g_strsplit(text, " ", 4);
@@ -191,7 +191,7 @@ static void add_record(const char *text, GPtrArray *data, GArray *lengths)
     g_ptr_array_add(data, g_byte_array_free(octets, FALSE));
 }
 
-/* Records apart by "; ". */
+/* Reads records separated by "; ". */
 static struct dane_records *records_of(const char *text)
 {
     g_auto(GStrv) each = g_strsplit(text, "; ", -1);
@@ -353,7 +353,7 @@ static void test_nothing_shown(void)
     free(records);
 }
 
-/* More certificates than are looked at: the leaf decides all the same. */
+/* The leaf decides even if there are more certificates than are read. */
 static void test_long_chain(void)
 {
     struct dane_records *records = records_of("3 1 1 leaf; 2 1 1 inter");
@@ -410,7 +410,7 @@ static void test_usable(void)
     }
 }
 
-/* RFC 7671 9: the weaker digest is not believed even where it alone matches. */
+/* RFC 7671 9: the weaker digest does not count, even if it alone matches. */
 static void test_agility(void)
 {
     struct dane_records *records = records_of("3 1 1 leaf; 3 1 2 self");
@@ -434,7 +434,7 @@ static void test_many_records(void)
     free(records);
 }
 
-/* The key is cut out as it stands. */
+/* The key is cut out exactly as encoded. */
 static void test_public_key(void)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
@@ -459,7 +459,7 @@ static void test_odd_der(void)
         DER(""),
         DER("\x30"),
         DER("\x30\x00"),
-        DER("\x30\x80\x00\x00"),             /* of no given length */
+        DER("\x30\x80\x00\x00"),             /* indefinite length */
         DER("\x30\x85\x01\x00\x00\x00\x00"), /* a length of five octets */
         DER("\x30\x84\xff\xff\xff\xff"),
         DER("\x31\x02\x30\x00"),

@@ -1,4 +1,4 @@
-/* tests/unit/test-dataline.c - smtp/dataline: every end of data that was ever tried, at every boundary
+/* tests/unit/test-dataline.c - smtp/dataline: every known trick with the end of data, cut at every octet
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -46,7 +46,7 @@ struct result {
     size_t used;
 };
 
-/* Feeds the input in pieces that end at `cut` and `cut2` (or octet by octet). */
+/* Feeds the input in two pieces with the border at `cut`, or in pieces of `step` octets. */
 static struct result feed(enum dataline_mode mode, const char *in, size_t len, size_t step,
                           size_t cut)
 {
@@ -57,7 +57,7 @@ static struct result feed(enum dataline_mode mode, const char *in, size_t len, s
         struct dataline_output output;
         if (piece > len - result.used)
             piece = len - result.used;
-        /* A copy, so that a read beyond the piece is seen. */
+        /* Copy it, so that a sanitizer sees a read past the piece. */
         char *copy = g_memdup2(in + result.used, piece);
         result.used += dataline_scan(&result.scanner, copy, piece, &output);
         g_assert_cmpint(output.count, <=, DATALINE_IOV);
@@ -77,7 +77,7 @@ static void expect(struct result result, const char *in, const char *out, bool e
     if (mode == DATALINE_NORMALIZE || canonical) {
         g_assert_cmpstr(result.out->str, ==, out);
     } else {
-        /* What was yielded before the offence is a beginning of the input. */
+        /* The output before the offence is the beginning of the input. */
         g_assert_cmpint(strncmp(result.out->str, in, strlen(result.out->str)), ==, 0);
     }
     g_string_free(result.out, TRUE);
@@ -122,8 +122,8 @@ static void assert_same(const struct result *a, const struct result *b)
     g_assert_cmpuint(a->scanner.received_count, ==, b->scanner.received_count);
 }
 
-/* What the whole input makes of itself, all its cuts in two and its single octets do. In reject mode
- * how much is yielded before the offence depends on nothing but the input either. */
+/* The input gives the same result whole, cut in two anywhere, and octet by octet. In reject mode too, the
+ * amount of output before the offence depends only on the input. */
 static void check_every_cut(const GString *in, enum dataline_mode mode, size_t i, size_t j)
 {
     struct result whole = feed(mode, in->str, in->len, 0, in->len);
@@ -143,8 +143,8 @@ static void check_every_cut(const GString *in, enum dataline_mode mode, size_t i
     g_string_free(whole.out, TRUE);
 }
 
-/* Two rows in a row with a smuggled command between: unless the first one ends the data, the command
- * is data too. Whatever comes, the output is canonical. */
+/* Two rows with a smuggled command in between. Unless the first one ends the data, the command is data
+ * too. The output is always canonical. */
 static void test_pairs(void)
 {
     static const char smuggled[] = "MAIL FROM:<evil@example.com>\r\nx";
@@ -171,7 +171,7 @@ static void test_first_line(void)
     g_string_free(result.out, TRUE);
 }
 
-/* Canonical text goes through as one range, uncopied. */
+/* Canonical text passes as one range, without a copy. */
 static void test_one_range(void)
 {
     static const char text[] = "Subject: x\r\n\r\none\r\n..two\r\nthree\r\n";
@@ -203,7 +203,7 @@ static void test_received(void)
     g_string_free(single.out, TRUE);
 }
 
-/* A binary message passes as it is, and its trace is counted the same wherever it is cut. */
+/* A binary message passes unchanged, and its trace fields are counted the same wherever it is cut. */
 static void test_binary(void)
 {
     static const char text[] = "Received: a\r\n\r\r\nReceived: b\nX: \r\0.\r\n.\r\nReceived: c\r\n";
@@ -222,7 +222,7 @@ static void test_binary(void)
     }
 }
 
-/* More replacements than one output holds: the rest is taken by the next call. */
+/* If one output cannot hold all replacements, the next call takes the rest. */
 static void test_many_replacements(void)
 {
     GString *in = g_string_new(NULL), *out = g_string_new(NULL);

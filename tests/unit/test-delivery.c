@@ -1,6 +1,6 @@
 /* tests/unit/test-delivery.c - spool/delivery: from the spool to the next hops and the senders
  *
- * The hook plays the next hops, on a clock of our own; what it was given is counted.
+ * The hook plays the next hops, on the test's own clock, and counts what it was given.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -27,16 +27,16 @@ struct fixture {
     char *folder;
     struct spool *spool;
     struct delivery_pool *pool;
-    atomic_llong now, ahead; /* the monotonic clock, and what the time of day is ahead of it */
+    atomic_llong now, ahead; /* the monotonic clock; how far the time of day is ahead of it */
     atomic_int looks;        /* at the monotonic clock */
     atomic_int calls, delivered, unreached, at_once, most_at_once;
-    atomic_int wanted_at_once; /* deliveries wait for each other until there were so many */
+    atomic_int wanted_at_once; /* deliveries wait for each other until this many have begun */
     int64_t notice_ms;
     unsigned threads;
     atomic_int pause_us;
     GMutex lock;
-    char *obstacle;     /* a folder to be made as soon as a report is stored; NULL: none */
-    GPtrArray *reports; /* the texts of reports that came to the bounce route */
+    char *obstacle;     /* a folder to make as soon as a report is stored; NULL: none */
+    GPtrArray *reports; /* the texts of the reports sent to the bounce route */
 };
 
 static int64_t read_clock(void *context)
@@ -76,7 +76,7 @@ static void take_report(struct fixture *f, const struct delivery_job *job)
     g_mutex_unlock(&f->lock);
 }
 
-/* The local part says what becomes of it: "ok", "nodsn", "bad", or "greyN" deferred N times. */
+/* The local part decides the outcome: "ok", "nodsn", "bad", or "greyN", deferred N times. */
 static void play(struct delivery_job *job, size_t i)
 {
     const struct spool_recipient *recipient = &job->envelope->recipients[job->recipients[i]];
@@ -188,7 +188,7 @@ static void tear_down(struct fixture *f, gconstpointer data)
     g_ptr_array_free(f->reports, TRUE);
 }
 
-/* Recipients parted by blanks; "+s" behind one asks for a notice of success, "+n" for none. */
+/* Recipients are separated by spaces. "+s" after one asks for a success notice, "+n" for none. */
 static void submit(struct fixture *f, const char *sender, const char *recipients)
 {
     struct spool_message *message;
@@ -248,7 +248,7 @@ static void pass(struct fixture *f, int64_t most, size_t left)
     }
 }
 
-/* Real time for what is due at once. */
+/* Waits in real time for work that is due at once. */
 static void settle(struct fixture *f, size_t left)
 {
     for (int i = 0; i < 5000 && messages(f) != left; i++)
@@ -355,7 +355,7 @@ static void test_notice(struct fixture *f, gconstpointer data)
     settle(f, 1);
     assert_report(f, "Action: delayed", "Final-Recipient: rfc822; ok@dead.example\r\n");
     assert_report(f, "Will-Retry-Until:", "Final-Recipient: rfc822; grey99@a.example\r\n");
-    /* Not again, not even after a restart. */
+    /* It is not sent again, even after a restart. */
     stop(f);
     start(f);
     pass(f, DAY, 0);
@@ -380,7 +380,7 @@ static void test_restart(struct fixture *f, gconstpointer data)
         start(f);
     }
     settle(f, 0);
-    /* Nobody twice, and the attempts are counted on. */
+    /* Nobody gets it twice, and the attempts keep counting. */
     g_assert_cmpint(atomic_load(&f->delivered), ==, 3);
     g_assert_cmpint(atomic_load(&f->calls), ==, 6);
 }
@@ -401,7 +401,7 @@ static void test_places(struct fixture *f, gconstpointer data)
     g_assert_cmpint(atomic_load(&f->delivered), ==, 80);
 }
 
-/* No file can be written: what was delivered is not delivered again, and recorded when it can be. */
+/* While no file can be written, delivered mail is not delivered again, and is recorded later. */
 static void test_unrecorded(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -451,7 +451,7 @@ static void test_retry_now(struct fixture *f, gconstpointer data)
     g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
 }
 
-/* An order that finds the message at work is given again. */
+/* Repeats the order while the message is being worked on. */
 static enum queue_answer discard(struct fixture *f, uint64_t id, bool bounce)
 {
     enum queue_answer answer = QUEUE_BUSY;
@@ -469,7 +469,7 @@ static void test_orders(struct fixture *f, gconstpointer data)
     uint64_t id = only_id(f);
     g_assert_cmpint(delivery_hold(f->pool, 7, NULL), ==, QUEUE_NO_SUCH);
     g_assert_cmpint(delivery_hold(f->pool, id, NULL), ==, QUEUE_DONE);
-    /* Held through a restart, and beyond its time. */
+    /* It stays held through a restart and past its lifetime. */
     stop(f);
     start(f);
     int calls = atomic_load(&f->calls);
@@ -502,7 +502,7 @@ static void spoil_data(struct fixture *f, uint64_t id, const char *text)
         g_assert_true(g_file_set_contents(path, text, -1, NULL));
 }
 
-/* The sender of a message that cannot be delivered any more is told at the next try. */
+/* If a message can no longer be delivered, its sender is told at the next try. */
 static void test_lost_data(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -515,7 +515,7 @@ static void test_lost_data(struct fixture *f, gconstpointer data)
         await_reports(f, (guint)i + 1);
         g_assert_cmpuint(queue_files(f), ==, 0);
     }
-    g_assert_cmpint(atomic_load(&f->calls), ==, 4); /* two of them the reports' */
+    g_assert_cmpint(atomic_load(&f->calls), ==, 4); /* two of them for the reports */
     assert_report(f, "554 5.3.0", "Final-Recipient: rfc822; grey1@a.example\r\n");
     char *quarantine = g_build_filename(f->folder, "quarantine", NULL);
     GDir *dir = g_dir_open(quarantine, 0, NULL);
@@ -525,7 +525,7 @@ static void test_lost_data(struct fixture *f, gconstpointer data)
     g_assert_cmpint(g_unlink(kept), ==, 0);
 }
 
-/* Nothing ran for longer than a message may live: it is tried before it is given up. */
+/* After a downtime longer than a message may live, it is tried before it is given up. */
 static void test_downtime(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -541,7 +541,7 @@ static void test_downtime(struct fixture *f, gconstpointer data)
     assert_report(f, "Status: 5.4.7", "Final-Recipient: rfc822; grey9@b.example\r\n");
 }
 
-/* A clock that is set moves no wait: neither of what came before nor of what comes then. */
+/* Setting the clock changes no wait, neither of old messages nor of new ones. */
 static void test_clock_set(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -557,7 +557,7 @@ static void test_clock_set(struct fixture *f, gconstpointer data)
         g_assert_cmpint(atomic_load(&f->delivered), ==, before + 2);
         g_assert_cmpuint(reports(f), ==, 0);
     }
-    /* Nor does a restart behind it: the next try has put right what the envelope says. */
+    /* Nor does a restart afterwards: the next try has corrected the envelope. */
     int tries = atomic_load(&f->calls);
     submit(f, "<alice@example.com>", "grey99@a.example");
     await_calls(f, tries + 1);
@@ -572,7 +572,7 @@ static void test_clock_set(struct fixture *f, gconstpointer data)
     pass(f, 4 * DAY, 0);
     settle(f, 0);
     await_reports(f, 1);
-    /* What a clock that was ahead has written is tried, and lives no longer. */
+    /* A message stored while the clock was ahead is tried, and lives no longer than others. */
     int calls = atomic_load(&f->calls);
     submit(f, "<alice@example.com>", "grey9@a.example");
     await_calls(f, calls + 1);
@@ -585,7 +585,7 @@ static void test_clock_set(struct fixture *f, gconstpointer data)
     settle(f, 0);
 }
 
-/* An order that the disk does not carry out leaves the message in the queue. */
+/* An order that fails on the disk leaves the message in the queue. */
 static void test_unreadable(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -609,8 +609,8 @@ static void test_unreadable(struct fixture *f, gconstpointer data)
     g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
 }
 
-/* With a slow disk the next hop's answer is not the end: a daemon that ended before the record is
- * there would deliver a second time. */
+/* With a slow disk, the work is not over with the next hop's reply: a daemon that ended before the record
+ * is written would deliver again. */
 static void test_owed(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -629,8 +629,8 @@ static void test_owed(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(queue_files(f), ==, 0);
 }
 
-/* The last one of a live message was refused and his sender told, but that could not be recorded:
- * it is caught up on, and nobody asked again or told twice. */
+/* The last recipient of a live message was refused and the sender told, but that could not be recorded.
+ * The record is made later; nobody is asked again or told twice. */
 static void test_refused_unrecorded(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -659,7 +659,7 @@ static void test_refused_unrecorded(struct fixture *f, gconstpointer data)
     settle(f, 0);
     g_assert_cmpuint(queue_files(f), ==, 0);
     g_assert_cmpuint(reports(f), ==, 1);
-    g_assert_cmpint(atomic_load(&f->calls), ==, 1); /* the report's */
+    g_assert_cmpint(atomic_load(&f->calls), ==, 1); /* for the report */
     spool_envelope_clear(&envelope);
 }
 

@@ -48,7 +48,7 @@ static void test_long(void)
 {
     uint8_t wire[300];
     char name[DNS_NAME_MAX];
-    /* 127 labels of one octet are the longest name there is: 255 octets on the wire. */
+    /* 127 labels of one octet make the longest possible name: 255 octets on the wire. */
     for (size_t i = 0; i < 128; i++)
         wire[2 * i] = 1, wire[2 * i + 1] = 'a';
     wire[254] = 0;
@@ -137,7 +137,7 @@ static void test_fold(void)
         {"bu\314\210cher.example", "b\303\274cher.example", true}, /* u and a combining mark */
         {"b\303\274cher.example", "bucher.example", false},
         {"[192.0.2.1]", "[192.0.2.1]", true},
-        {"a\342\200\213.example", "A\342\200\213.example", true}, /* no name at all */
+        {"a\342\200\213.example", "A\342\200\213.example", true}, /* not a valid name */
         {"a..b\303\274", "a.b\303\274", false},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

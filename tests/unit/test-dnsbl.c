@@ -78,7 +78,7 @@ static void test_parse(void)
     g_free(longest);
 }
 
-/* Where a verdict arrives. */
+/* Receives a verdict. */
 struct inbox {
     pthread_mutex_t lock;
     pthread_cond_t ready;
@@ -134,7 +134,7 @@ static void close_bed(struct bed *bed)
     dns_server_close(bed->server);
 }
 
-/* Zones as in a configuration, blanks between. */
+/* `zones` are written as in a configuration, separated by spaces. */
 static struct dnsbl *make(const char *zones, int threshold, int64_t timeout_ms)
 {
     struct dnsbl_zone parsed[DNSBL_ZONES_MAX];
@@ -209,7 +209,7 @@ static void test_table(void)
     close_bed(&bed);
 }
 
-/* A silent list holds the verdict back to the deadline, no longer, and the others count. */
+/* A silent list delays the verdict until the deadline, no longer, and the other lists count. */
 static void test_deadline(void)
 {
     struct bed bed;
@@ -231,7 +231,7 @@ static void test_deadline(void)
     close_bed(&bed);
 }
 
-/* Given up before the answers: never called. The resolver goes first: called all the same. */
+/* A check ended before the answers is never called back. If the resolver is freed first, it still is. */
 static void test_end(void)
 {
     struct bed bed;
@@ -246,7 +246,7 @@ static void test_end(void)
     one = check(&bed, dnsbl, "192.0.2.7", &inbox);
     close_bed(&bed);
     g_assert_cmpuint(await_verdict(&inbox, 1), ==, 1);
-    g_assert_cmpuint(inbox.verdict.unanswered, >=, 1); /* the silent one, the other perhaps */
+    g_assert_cmpuint(inbox.verdict.unanswered, >=, 1); /* the silent one, perhaps the other too */
     dnsbl_end(one);
     for (size_t i = 0; i < G_N_ELEMENTS(ended); i++)
         g_assert_cmpuint(ended[i].count, ==, 0);
@@ -278,7 +278,7 @@ static unsigned lines_with(const char *file, const char *word)
     return count;
 }
 
-/* What an operator must mend is said once an hour for each zone, not for each client. */
+/* A fault for the operator to fix is logged once an hour per zone, not per client. */
 static void test_log(void)
 {
     struct bed bed;

@@ -37,7 +37,7 @@ static void test_counts(void)
     g_assert_cmpint(g_rmdir(folder), ==, 0);
 }
 
-/* relay-in's folder, relay-out's where there is no relay-in or it remembers nothing, or the usual one. */
+/* relay-in's folder; relay-out's if there is no relay-in or it has no state; or else the default. */
 static void test_file(void)
 {
     static const struct {

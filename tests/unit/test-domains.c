@@ -1,4 +1,4 @@
-/* tests/unit/test-domains.c - relay-in/domains: which domains are ours, and whose
+/* tests/unit/test-domains.c - relay-in/domains: which domains are ours, and which backend has them
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

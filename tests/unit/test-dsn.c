@@ -1,7 +1,7 @@
-/* tests/unit/test-dsn.c - spool/dsn: who is told what, and the report's text
+/* tests/unit/test-dsn.c - spool/dsn: who is told what, and the text of the report
  *
- * "test-dsn --write FOLDER" writes the reports of all cases as files, for tests/peers/dsn.py, which
- * reads them with a parser that is none of ours.
+ * "test-dsn --write FOLDER" writes the reports of all cases as files for tests/peers/dsn.py, which reads
+ * them with an independent parser.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -29,7 +29,7 @@ struct report_case {
     enum envelope_ret ret;
     const char *envid;
     bool smtputf8;
-    const char *original; /* NULL: there is none */
+    const char *original; /* NULL: none */
     uint64_t full_max;
     struct test_recipient recipients[3];
     bool eight_bit, utf8; /* what it needs */
@@ -190,7 +190,7 @@ static const struct report_case cases[] = {
      .lacks = {"rfc822-headers", "message/rfc822"}},
 };
 
-/* A local part that begins with a dot is none of RFC 5321's, so it has to be brought in by hand. */
+/* RFC 5321 has no local part that begins with a dot, so the parser refuses it: set it by hand. */
 static void add_recipient(struct spool_envelope *envelope, const struct test_recipient *from)
 {
     struct path path;
@@ -269,7 +269,7 @@ static GString *write_report(const struct report_case *test, struct dsn_needs *n
     return text;
 }
 
-/* Canonical mail data: only whole lines, none too long, none a lone dot, no stray CR. */
+/* Mail data is canonical: only whole lines, none too long, none a lone dot, no stray CR. */
 static void assert_canonical(const GString *text)
 {
     const char *line = text->str, *end;
@@ -337,7 +337,7 @@ static void test_wanted(void)
     }
 }
 
-/* Header lines of any length, cut nowhere but where a continuation may begin. */
+/* Header lines of any length are cut only where a continuation may begin. */
 static void test_long_lines(void)
 {
     static const size_t lengths[] = {980, 989, 990, 991, 998, 999, 1000, 5000, 40000, 300000};
@@ -440,7 +440,7 @@ static void test_many_recipients(void)
     spool_envelope_clear(&envelope);
 }
 
-/* As a receiver sees it: dots unstuffed. */
+/* Writes the reports as a receiver sees them: dots unstuffed. */
 static int write_files(const char *folder)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

@@ -25,7 +25,7 @@ static bool has_level(const struct event_row *row, const char *level)
     return has;
 }
 
-/* Every "event=..." in a string, with the level that stands before it in the same call. */
+/* Finds every "event=..." in a string, with the level before it in the same call. */
 static void look_into(const char *path, GHashTable *seen)
 {
     static const char pattern[] =

@@ -49,12 +49,11 @@ struct hop {
 
 static struct hop hops[HOPS];
 static char *folder, *spool_folder;
-static int all_over; /* to be read once next hops that stall shall leave */
+static int all_over; /* becomes readable when stalling next hops must end */
 /* Next hops that await each other: now, at most at one time, and all. */
 static atomic_uint awaiting, awaiting_most, awaiting_all;
 
-/* Of the calls of fsync(2), the number that still go well. They cost nothing: what becomes of files when
- * the power fails is for others to test. */
+/* How many more calls of fsync(2) succeed. They do nothing: other tests cover power failures. */
 static atomic_int good_syncs = INT_MAX;
 
 int __wrap_fsync(int fd);
@@ -68,7 +67,7 @@ int __wrap_fsync(int fd)
     return -1;
 }
 
-/* Reads on, or nothing, until the other side hangs up or the test is over. */
+/* Keeps reading, or reads nothing, until the other side hangs up or the test is over. */
 static void hang(int fd, short events)
 {
     struct pollfd poll_fds[] = {{.fd = fd, .events = events}, {.fd = all_over, .events = POLLIN}};
@@ -217,7 +216,7 @@ static void stop_hop(struct hop *hop)
     pthread_mutex_destroy(&hop->lock);
 }
 
-/* The world of one test: hops, the snapshot, a courier, a transaction. */
+/* The setting of one test: hops, the snapshot, a courier, a transaction. */
 struct world {
     struct host_cache *host_cache;
     struct outbound *out;
@@ -227,7 +226,7 @@ struct world {
     struct recipient recipients[8];
     size_t recipient_count;
     struct reply replies[8], data, final;
-    bool early; /* the client hears 354 before the next hops are heard */
+    bool early; /* the client gets 354 before the next hops have answered */
 };
 
 static void collect(void *context, const char *text)
@@ -235,9 +234,9 @@ static void collect(void *context, const char *text)
     g_string_append_printf(context, "%s\n", text);
 }
 
-/* Domains hop0.example, hop1.example ... go to the hops; dead.example to a port where nobody is, loop
- * to own_addresses, two.example to hop 0 and then hop 1. Nobody is at sender.example, so that notices
- * stay. What is stored is not tried again. */
+/* The domains hop0.example, hop1.example ... go to the hops, dead.example to a closed port, loop to
+ * own_addresses, two.example to hop 0 and then hop 1. sender.example has no server, so that notices stay
+ * in the spool. Stored mail is not tried again. */
 static struct config *make_config(const char *more)
 {
     g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
@@ -303,7 +302,7 @@ static void open_world(struct world *world, const struct script *scripts, const 
                     PATH_OK);
 }
 
-/* All files of the spool, and how many there were in the queue. */
+/* Removes all files of the spool. Returns how many were in the queue. */
 static unsigned remove_spool(void)
 {
     static const char *const names[] = {"queue", "quarantine", "lock"};
@@ -323,7 +322,7 @@ static unsigned remove_spool(void)
     return count;
 }
 
-/* The number of files that are left in the queue. */
+/* Returns the number of files left in the queue. */
 static unsigned close_world(struct world *world)
 {
     uint64_t once = 1;
@@ -378,7 +377,7 @@ static void look_at_message(void *context, const struct spool_envelope *envelope
     }
 }
 
-/* What is in the spool: recipients, what became of them and the last reply; notices to whom. */
+/* The contents of the spool: recipients with their state and last reply, and to whom notices go. */
 static char *look_into_spool(void)
 {
     struct spool_config config = {.folder = spool_folder};
@@ -411,8 +410,8 @@ static void add(struct world *world, const char *mailbox)
     g_assert_cmpint(path_parse_forward(&recipient->path, text, strlen(text), &used), ==, PATH_OK);
 }
 
-/* RCPT for each of the words in `recipients`, DATA, and the message when that is wanted. Returns the
- * codes, as text: "250 550 / 354 / 250". */
+/* Sends RCPT for each word in `recipients`, DATA, and the message if it is asked for. Returns the codes
+ * as text: "250 550 / 354 / 250". */
 static char *transact(struct world *world, const char *recipients)
 {
     static char message[] = TEXT;
@@ -447,7 +446,7 @@ static char *transact(struct world *world, const char *recipients)
 }
 
 /* clang-format off: a table stays a table */
-/* One transaction each; `scripts` of the four hops. */
+/* Each case is one transaction; `scripts` are for the four hops. */
 static const struct {
     const char *name;
     struct script scripts[HOPS];
@@ -805,7 +804,7 @@ static const struct {
 };
 /* clang-format on */
 
-/* The client has begun: what would have been the reply to DATA is the final one. */
+/* The client has already begun to send: the reply to DATA becomes the final one. */
 static char *when_early(const char *codes)
 {
     bool refused = strstr(codes, "250") != NULL && strstr(codes, "/ 354") == NULL;
@@ -829,7 +828,7 @@ static void check_case(size_t i, bool early)
     g_assert_cmpstr(codes, ==, expected);
     const struct reply *last = world.final.code != 0 ? &world.final : &world.data;
     g_assert_cmpstr(last->enhanced, ==, cases[i].enhanced);
-    /* What waits, waits side by side. */
+    /* Silent next hops are waited for in parallel. */
     g_assert_cmpuint(atomic_load(&awaiting_most), ==, silent);
     close_world(&world);
     for (int k = 0; k < HOPS; k++) {
@@ -859,7 +858,7 @@ static void test_message(void)
     close_world(&world);
 }
 
-/* The second message takes the first one's connection, and a dead one is noticed. */
+/* The second message uses the first one's connection, and a dead connection is noticed. */
 static void test_reuse(void)
 {
     static const struct script dies[HOPS] = {{.rset = "close"}};
@@ -902,7 +901,7 @@ static void test_dead(void)
     g_assert_cmpint(hops[0].connections, ==, 1);
 }
 
-/* The session ends in mid-data: no next hop may see an end. */
+/* The session ends in mid-data: no next hop may see an end of data. */
 static void test_abort(void)
 {
     struct world world;
@@ -928,7 +927,7 @@ static void test_abort(void)
     }
 }
 
-/* The session ends before the next hops were heard: none sees an end, none is used again. */
+/* The session ends before the next hops have answered: none sees an end of data, none is reused. */
 static void test_abort_unheard(void)
 {
     struct world world;
@@ -986,7 +985,7 @@ static void test_needs(void)
     }
 }
 
-/* The header tells that a next hop must have SMTPUTF8, behind its first piece. */
+/* Only after its first piece does the header show that a next hop needs SMTPUTF8. */
 static void test_header_needs(void)
 {
     struct world world;
@@ -1061,7 +1060,7 @@ static void test_store(void)
     }
 }
 
-/* The disk fails before DATA, before the end of data, or when what is left is to be stored. */
+/* The disk fails before DATA, before the end of data, or when the rest is to be stored. */
 static void test_disk(void)
 {
     static const struct {
@@ -1109,7 +1108,7 @@ static void begin_data(struct world *world)
     g_assert_cmpint(reply.code, ==, 354);
 }
 
-/* It is full in mid-message: nobody has a copy. */
+/* The disk fills up in mid-message: nobody has a copy. */
 static void test_disk_full(void)
 {
     struct rlimit before, none;
@@ -1138,7 +1137,7 @@ static void test_disk_full(void)
     }
 }
 
-/* One that has not answered is handed over with the message, and may still answer. */
+/* A next hop that has not answered is handed over with the message, and may still answer. */
 static void test_pending(void)
 {
     static const struct script scripts[HOPS] = {{.dot = "late 250 2.0.0 ok"},
@@ -1154,7 +1153,7 @@ static void test_pending(void)
         g_assert_cmpint(hops[k].dots, ==, 1);
 }
 
-/* One that reads nothing holds up neither the client nor another. */
+/* A next hop that reads nothing holds up neither the client nor another next hop. */
 static void test_stalled(void)
 {
     static const struct script scripts[HOPS] = {{.data = "deaf 354 go"}};
@@ -1172,14 +1171,14 @@ static void test_stalled(void)
         g_assert_cmpint(ops->write(world.courier, &iov, 1), ==, 0);
     ops->end(world.courier, &reply);
     g_assert_cmpint(reply.code, ==, 250);
-    /* The other has all of it in time or, on a slow machine, while this one still reads nothing. */
+    /* The other gets all of it in time or, on a slow machine, while this one still reads nothing. */
     wait_for_spool("a@hop0.example queued 451;b@hop1.example delivered 250;");
     close_world(&world);
     g_assert_cmpint(hops[0].dots, ==, 0);
     g_assert_cmpint(hops[1].dots, ==, 1);
 }
 
-/* The limit of sessions is kept, and a place that comes free is taken. */
+/* The limit of sessions holds, and a free place is taken. */
 static void test_places(void)
 {
     struct error err = {""};
@@ -1199,7 +1198,7 @@ static void test_places(void)
     host_cache_free(host_cache);
 }
 
-/* Six hundred a minute: one in 100 ms, for each destination by itself. */
+/* Six hundred a minute: one per 100 ms, for each destination separately. */
 struct waker {
     struct wakeup base;
     unsigned calls;
@@ -1210,7 +1209,7 @@ static void count_call(struct wakeup *wakeup)
     ((struct waker *)wakeup)->calls++;
 }
 
-/* Who asks for a place is served in the order of asking, and before anybody new who claims one. */
+/* Waiters get places in the order of asking, before any newcomer. */
 static void test_claims(void)
 {
     struct error err = {""};
@@ -1231,7 +1230,7 @@ static void test_claims(void)
     g_assert_cmpint(wakers[0].calls + 2 * wakers[1].calls + 4 * wakers[2].calls, ==, 1);
     g_assert_cmpint(host_cache_claim(host_cache, &claims[0], "a", 1, 1, &wakers[0].base), ==, 0);
     g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 1, soon, &kept), ==, HOST_CACHE_FULL);
-    /* Given up unused: the next one has it. */
+    /* A place that is given up unused goes to the next one. */
     host_cache_disclaim(host_cache, &claims[0]);
     g_assert_cmpint(wakers[2].calls, ==, 1);
     g_assert_cmpint(host_cache_redeem(host_cache, &claims[2], &kept), ==, HOST_CACHE_NEW);
@@ -1239,7 +1238,7 @@ static void test_claims(void)
     host_cache_free(host_cache);
 }
 
-/* Who is spoken with: the longest in its phase first, no more than are wanted, and none that is over. */
+/* Lists the conversations: the longest in its phase first, at most as many as asked for, none that is over. */
 static void test_talks(void)
 {
     static const char *const keys[] = {"a", "b", "c"};
@@ -1268,7 +1267,7 @@ static void test_talks(void)
     for (size_t i = 0; i < 3; i++)
         g_assert_cmpint(notes[i].for_ms, >=, 0);
     free(notes);
-    /* From the middle, from either end, and one that is over already. */
+    /* Ends one from the middle, from either end, and one that is already over. */
     talks_end(talks, &one[1]);
     talks_end(talks, &one[1]);
     talks_end(talks, &one[0]);
@@ -1281,7 +1280,7 @@ static void test_talks(void)
     notes = talks_list(talks, host_cache, 10, &count, &total);
     g_assert_cmpuint(total, ==, 0);
     free(notes);
-    /* Where nobody looks on. */
+    /* Without a list they do nothing. */
     talks_begin(NULL, &one[0], "a");
     talks_set_host(NULL, &one[0], "x");
     talk_set_phase(&one[0], TALK_TLS);
@@ -1300,7 +1299,7 @@ static void test_turns(void)
     for (int i = 0; i < 3; i++)
         g_assert_true(host_cache_take_turn(host_cache, "a", 600, late));
     g_assert_cmpint(deadline_now_ms() - began_ms, >=, 200);
-    /* Not in time: none is taken, so who asks later waits no longer for that. */
+    /* Too late for the deadline: no turn is taken, so a later caller does not wait longer for it. */
     g_assert_false(host_cache_take_turn(host_cache, "a", 1, deadline_in_ms(0)));
     g_assert_true(host_cache_take_turn(host_cache, "b", 1, deadline_in_ms(0)));
     g_assert_false(host_cache_take_turn(host_cache, "b", 1, deadline_in_ms(50000)));
@@ -1329,7 +1328,7 @@ static void test_marks(void)
     g_assert_true(host_cache_is_marked(host_cache, REMOTE_DEAD, &host, reason));
     g_assert_cmpstr(reason, ==, "no route");
     g_assert_false(host_cache_is_marked(host_cache, REMOTE_TLS_FAILED, &host, NULL));
-    /* Somebody else's destination with the same host. */
+    /* Another destination with the same host. */
     host.destination = "b.example";
     g_assert_false(host_cache_is_marked(host_cache, REMOTE_DEAD, &host, NULL));
     host.destination = "a.example";
@@ -1337,7 +1336,7 @@ static void test_marks(void)
     g_assert_false(host_cache_is_marked(host_cache, REMOTE_DEAD, &host, NULL));
     host_cache_list(host_cache, count_notes, &notes);
     g_assert_cmpuint(notes, ==, 1);
-    /* More than there is room for: the oldest go, nothing breaks. */
+    /* More than fit: the oldest are dropped, and nothing breaks. */
     for (unsigned i = 0; i < 3000; i++) {
         address.ip[2] = (uint8_t)(i >> 8);
         address.ip[3] = (uint8_t)i;

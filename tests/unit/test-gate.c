@@ -1,4 +1,4 @@
-/* tests/unit/test-gate.c - server/gate with the real session and a courier that takes all
+/* tests/unit/test-gate.c - server/gate with the real session and a courier that accepts everything
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,11 +17,11 @@
 #include "net/dial.h"
 #include "server/gate.h"
 
-/* A next hop that does not answer: its worker is held for as long as this is set. */
+/* While this is set, the next hop does not answer and holds its worker. */
 static atomic_bool holding;
 static atomic_int held_workers;
 
-/* What the last client that sent had connected to. */
+/* The local address of the last client that sent. */
 static pthread_mutex_t told_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct address told_local;
 
@@ -196,10 +196,10 @@ static int dial(struct bed *bed)
     return fd;
 }
 
-/* The last line of the next reply, "" when the connection is closed. */
+/* The last line of the next reply; "" if the connection is closed. */
 static char *hear(int fd)
 {
-    /* Not by GString: its slices, shared between threads, confuse the thread sanitizer. */
+    /* Not a GString: its memory, shared between threads, confuses the thread sanitizer. */
     char line[1024];
     size_t len = 0;
     while (len + 1 < sizeof line && recv(fd, line + len, 1, 0) == 1) {
@@ -222,15 +222,15 @@ static void expect(int fd, const char *text, const char *reply)
         g_error("sent %s, expected %s, got %s", text != NULL ? text : "nothing", reply, heard);
 }
 
-/* The gate has come round, with all that it was told before. */
+/* Waits until the gate has done a round, with everything that it was told before. */
 static void come_round(struct bed *bed)
 {
     struct gate_session any;
     gate_list(bed->gate, &any, 1, deadline_in_ms(10000));
 }
 
-/* So much time passes, and the gate has seen to what is due then: it may be in a round that began
- * before, and judges what it saw in one at the beginning of the next. */
+/* Lets time pass until the gate has handled what is due. It may be in a round that began earlier, and it
+ * acts on what it saw in one round at the start of the next. */
 static void pass(struct bed *bed, int64_t ms)
 {
     come_round(bed);
@@ -247,7 +247,7 @@ static void change_service(struct bed *bed, struct service *service)
     come_round(bed);
 }
 
-/* So many connections are with the workers, queued or not. */
+/* Waits until this many connections are with the workers, queued or not. */
 static void await_working(struct bed *bed, unsigned wanted)
 {
     for (int i = 0; i < 10000 && gate_counts(bed->gate).working != wanted; i++)
@@ -262,7 +262,7 @@ static void await_connections(struct bed *bed, unsigned wanted)
     g_assert_cmpuint(gate_counts(bed->gate).connections, ==, wanted);
 }
 
-/* The gate has somebody at that stage. */
+/* Waits until the gate has a connection at that stage. */
 static void await_stage(struct bed *bed, const char *stage)
 {
     for (int i = 0; i < 10000; i++) {
@@ -291,7 +291,7 @@ static void expect_silence(int fd)
     g_assert_cmpint(recv(fd, &octet, 1, MSG_DONTWAIT), ==, -1);
 }
 
-/* The watchdog hears of the gate's thread, not of whoever asks. */
+/* The watchdog watches the gate's thread, not the caller's. */
 static void test_alive(void)
 {
     struct bed bed = {.listener.fd = -1};
@@ -334,7 +334,7 @@ static void test_idle(void)
     expect(fresh, "DATA\r\n", "354");
     expect(fresh, "x\r\n.\r\n", "250");
     g_assert_cmpint(g_get_monotonic_time() - began, <, 1000000);
-    /* Parked and resumed, again and again. */
+    /* It is parked and resumed repeatedly. */
     for (int round = 0; round < 5; round++) {
         await_working(&bed, 0);
         expect(fds[0], "NOOP\r\n", "250");
@@ -372,7 +372,7 @@ static void test_limits(void)
     bed_close(&bed);
 }
 
-/* The gate sleeps while a session ends; the next of the same client is judged by what is true. */
+/* A session ends while the gate sleeps. The client's next connection is judged by the new count. */
 static void test_limits_after_end(void)
 {
     struct bed bed;
@@ -391,7 +391,7 @@ static void test_limits_after_end(void)
     bed_close(&bed);
 }
 
-/* Many at once, more than one round of the gate takes. */
+/* Many connections at once, more than one round of the gate accepts. */
 static void test_rush(void)
 {
     struct bed bed;
@@ -444,7 +444,7 @@ static void test_idle_timeout(void)
     bed_close(&bed);
 }
 
-/* A reload that shortens the timeout holds for who comes after it, whoever waits already. */
+/* A reload that shortens the timeout applies to new connections, even if others already wait. */
 static void test_idle_timeout_reload(void)
 {
     struct bed bed;
@@ -464,7 +464,7 @@ static void test_idle_timeout_reload(void)
     bed_close(&bed);
 }
 
-/* A reload may take away what an open listener needs, which stays open until a restart. */
+/* A reload may remove what an open listener needs; the listener stays open until a restart. */
 static void test_listener_without_service(void)
 {
     static const struct {
@@ -475,7 +475,7 @@ static void test_listener_without_service(void)
         struct bed bed;
         bed_open_at(&bed, cases[i].listen, make_service("gate.example"), 2, 8);
         int fd = dial(&bed);
-        /* Unread input at the close could overtake a reply. */
+        /* Unread input at the close could let RST overtake a reply. */
         if (cases[i].reply[0] == '\0')
             send(fd, "EHLO x\r\n", 8, MSG_NOSIGNAL);
         expect(fd, NULL, cases[i].reply);
@@ -504,7 +504,7 @@ static struct service *make_proxied(const char *proxy_hosts)
 #define V2 "\r\n\r\n\0\r\nQUIT\n"
 #define V2_FROM(a, b, c, d) V2 "\x21\x11\0\x0c" a b c d "\xcb\0\x71\5\x10\1\0\x19"
 
-/* A header, and what is heard first; "" is a close without a word. */
+/* A header, and the first reply; "" is a close without a reply. */
 static const struct {
     const char *name, *header;
     size_t len;
@@ -535,7 +535,7 @@ static void test_proxy_headers(void)
             int fd = dial(&bed);
             size_t step = pieces ? 1 : headers[i].len;
             for (size_t at = 0; at < headers[i].len; at += step) {
-                /* A refused one may be closed before its last octet. */
+                /* The gate may close before the last octet of a refused header. */
                 if (send(fd, headers[i].header + at, step, MSG_NOSIGNAL) < 0)
                     break;
                 if (pieces)
@@ -562,7 +562,7 @@ static int dial_proxied(struct bed *bed, const char *client, const char *more)
     return fd;
 }
 
-/* Limits and greet delay are the client's, not the load balancer's; nothing behind the header is
+/* Limits and greet delay apply to the client, not to the load balancer. Input after the header is not
  * lost. */
 static void test_proxy_client(void)
 {
@@ -617,7 +617,7 @@ static void test_proxy_strangers(void)
     bed_close(&bed);
 }
 
-/* Clients come through PROXY headers, so that there are many. */
+/* Clients come with PROXY headers, so that they can have many addresses. */
 static void test_lists(void)
 {
     struct bed bed;
@@ -630,7 +630,7 @@ static void test_lists(void)
     int denied = dial_proxied(&bed, "198.51.100.8", "");
     expect(denied, NULL, "554 5.7.1 Access denied");
     g_assert_cmpuint(gate_counts(bed.gate).refused_listed, ==, 1);
-    /* Neither denied, nor delayed, nor limited. */
+    /* It is neither denied, nor delayed, nor limited. */
     int first = dial_proxied(&bed, "198.51.100.7", ""), second = dial_proxied(&bed, "198.51.100.7", "");
     expect(first, NULL, "220");
     expect(second, NULL, "220");
@@ -716,12 +716,12 @@ static void test_blocklist(void)
            "554 5.7.1 Service unavailable; client [198.51.100.7] blocked using bl.example");
     close(listed);
     expect_greeting(&bed, "198.51.100.10");
-    /* A list that does not answer stops nobody; one of ours is not asked about. */
+    /* A list that does not answer stops nobody; our own clients are not looked up. */
     expect_greeting(&bed, "198.51.100.8");
     expect_greeting(&bed, "198.51.100.9");
     g_assert_cmpuint(dns_server_asked(server, "9.100.51.198.bl.example", DNS_TYPE_A), ==, 0);
     g_assert_cmpuint(gate_counts(bed.gate).refused_dnsbl, ==, 1);
-    /* Those who leave, or talk, before the verdict. */
+    /* Clients that leave, or talk, before the verdict. */
     for (int i = 0; i < 20; i++)
         close(dial_proxied(&bed, "198.51.100.8", i % 2 == 0 ? "" : "EHLO x\r\n"));
 
@@ -738,7 +738,7 @@ static void test_blocklist(void)
     change_service(&bed, service);
     g_assert_cmpint(expect_greeting(&bed, "198.51.100.7"), >=, 145);
     g_assert_cmpint(expect_greeting(&bed, "198.51.100.10"), >=, 45);
-    /* A drain with checks under way. */
+    /* A drain while checks are running. */
     int open = dial_proxied(&bed, "198.51.100.8", "");
     await_stage(&bed, "greeting");
     bed_close(&bed);
@@ -776,7 +776,7 @@ static void test_full_queue(void)
 #define HELLO "EHLO x\r\n"
 #define ENVELOPE "MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n"
 
-/* Greeted, and then as far as `text` goes. */
+/* Connects, reads the greeting, sends `text` and reads its replies. */
 static int dial_into(struct bed *bed, const char *text, int replies)
 {
     int fd = dial(bed);
@@ -799,7 +799,7 @@ static void send_message(struct bed *bed)
     close(fd);
 }
 
-/* The listener's own address, or the connection's where the listener is for all. */
+/* The local address is the listener's, or the connection's if the listener is for all addresses. */
 static void test_local_address(void)
 {
     static const char *const listen[] = {"127.0.0.1:1", "0.0.0.0:1", "[::]:1"};
@@ -819,7 +819,7 @@ static void test_local_address(void)
     }
 }
 
-/* A single worker, and it is free: whoever is silent in the middle of something has none. */
+/* The only worker stays free: a client that is silent in the middle of anything holds none. */
 static void test_waiting(void)
 {
     struct bed bed;
@@ -846,7 +846,7 @@ static void test_waiting(void)
     bed_close(&bed);
 }
 
-/* Of more than two that wait in a transaction the one goes that has sent least for its time. */
+/* If more than two clients wait in a transaction, the one that has sent least for its time is cut. */
 static void test_eviction(void)
 {
     struct bed bed;
@@ -855,7 +855,7 @@ static void test_eviction(void)
     service->rules.data_grace_ms = 5000;
     service->rules.min_data_rate = 1;
     bed_open(&bed, service, 2, 256);
-    /* At an octet a second it has sent enough for 20 seconds; the other for one. */
+    /* At one octet per second it has sent enough for 20 seconds, the other for one. */
     int good = dial_into(&bed, HELLO ENVELOPE "DATA\r\na whole line of text\r\n", 4);
     int slow = dial_into(&bed, HELLO ENVELOPE "DATA\r\nx", 4);
     await_working(&bed, 0);
@@ -870,7 +870,7 @@ static void test_eviction(void)
     bed_close(&bed);
 }
 
-/* Few free workers for a while: idle and slow clients get little time, until it was calm. */
+/* If few workers are free for a while, idle and slow clients get little time, until it has been calm. */
 static void test_stress(void)
 {
     struct bed bed;
@@ -898,7 +898,7 @@ static void test_stress(void)
     pass(&bed, 300);
     g_assert_false(gate_counts(bed.gate).stressed);
     g_assert_cmpuint(gate_counts(bed.gate).stresses, ==, 1);
-    /* And all have their time again. */
+    /* Now all clients have their full time again. */
     int patient = dial_into(&bed, HELLO ENVELOPE "DATA\r\nhalf", 4);
     await_working(&bed, 0);
     pass(&bed, 400);
@@ -907,7 +907,7 @@ static void test_stress(void)
     bed_close(&bed);
 }
 
-/* A message under way is finished; idle ones are told; the gate then ends by itself. */
+/* A running transaction finishes, idle clients get 421, and the gate then ends by itself. */
 static void test_drain(void)
 {
     struct bed bed;
@@ -931,7 +931,7 @@ static void test_drain(void)
     g_assert_cmpint(atomic_load(&services), ==, 0);
 }
 
-/* Who does not come to an end in time is cut off. */
+/* A client that does not finish in time is cut off. */
 static void test_drain_timeout(void)
 {
     struct bed bed;
@@ -954,7 +954,7 @@ static void test_drain_timeout(void)
     g_assert_cmpint(atomic_load(&services), ==, 0);
 }
 
-/* Until it is cut off. */
+/* Sends until it is cut off. */
 static void *send_on(void *argument)
 {
     struct bed *bed = argument;
@@ -996,7 +996,7 @@ static void test_cut_under_load(void)
     }
 }
 
-/* Snapshots change all the time under load; each is freed when its last connection has gone. */
+/* Snapshots keep changing under load; each is freed with its last connection. */
 static void *load(void *argument)
 {
     struct bed *bed = argument;
@@ -1012,7 +1012,7 @@ static void *load(void *argument)
     return NULL;
 }
 
-/* Its sessions are parked soon. */
+/* Makes a service whose sessions are parked soon. */
 static struct service *make_reloaded(const char *hostname)
 {
     struct service *service = make_service(hostname);

@@ -36,7 +36,7 @@ static const struct {
     {"host.example:25", false, false, NULL},
 };
 
-/* A kernel without IPv6, while this is set. */
+/* While this is set, the kernel seems to lack IPv6. */
 static bool without_ipv6;
 
 int socket(int domain, int type, int protocol)
@@ -107,7 +107,7 @@ static struct address bound(int fd)
     return address;
 }
 
-/* Known beforehand only where it is one for all connections. */
+/* The local address is known in advance only if all connections share it. */
 static void test_local_address(void)
 {
     static const struct {
@@ -133,7 +133,7 @@ static void test_local_address(void)
     }
 }
 
-/* An IPv4 client of a dual-stack listener is shown as IPv4. */
+/* An IPv4 client of a dual-stack listener has an IPv4 address. */
 static void test_dual_stack(void)
 {
     struct listen_spec spec;
@@ -154,7 +154,7 @@ static void test_dual_stack(void)
     g_assert_cmpint(accepted, >=, 0);
     address_from_sockaddr(&client, (struct sockaddr *)&sockaddr);
     g_assert_cmpstr(address_format_ip(&client, text), ==, "127.0.0.1");
-    /* Who vanishes while nothing is under way is asked now and then. */
+    /* TCP keepalive probes an idle peer that may have vanished. */
     struct stream stream;
     stream_init_borrowed(&stream, fd);
     stream_keep_alive(&stream);
@@ -166,7 +166,7 @@ static void test_dual_stack(void)
     g_assert_cmpint(idle_s + count * interval_s, <=, 60);
     close(accepted);
     close(fd);
-    /* Taken already: the error names the address. */
+    /* The port is taken: the error names the address. */
     spec.address.port = target.port;
     g_assert_cmpint(listener_open(&spec, &err), ==, -1);
     g_assert_true(strstr(err.text, "cannot listen on [::]:") != NULL);

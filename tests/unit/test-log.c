@@ -11,7 +11,7 @@
 #include "base/i18n.h"
 #include "base/log.h"
 
-/* What log_end() writes, caught from standard error. */
+/* Captures what log_end() writes to standard error. */
 static void logged(struct log_line *line, char *out, size_t size)
 {
     int fds[2], saved = dup(STDERR_FILENO);
@@ -67,7 +67,7 @@ static void test_bound(void)
     g_assert_true(strchr(out, '\n') == out + strlen(out) - 1);
 }
 
-/* Wherever the bound falls, what is written stays well-formed and no escape is cut. */
+/* Wherever a line is cut, it stays well-formed and no escape is split. */
 static void test_cut(void)
 {
     static const char *const units[] = {"\xe2\x82\xac", "\n", "\""};
@@ -105,8 +105,8 @@ static void test_level(void)
     log_set_level(LOG_LEVEL_INFO);
 }
 
-/* In a Turkish locale the upper case of i is no I, and elsewhere decimals have a comma: nothing of
- * that may reach protocol and log. */
+/* In a Turkish locale the upper case of i is not I, and some locales write decimals with a comma. None of
+ * that may reach protocol or log. */
 static void test_locale(void)
 {
     g_setenv("LC_ALL", "C.UTF-8", TRUE);
@@ -118,7 +118,7 @@ static void test_locale(void)
     g_assert_cmpstr(setlocale(LC_TIME, NULL), ==, "C");
 }
 
-/* A log that nobody reads costs a moment, once, and says how much it has lost when somebody does. */
+/* A log that nobody reads costs one short wait, and later reports how many lines were lost. */
 static void test_unread(void)
 {
     enum { LINES = 2000 };

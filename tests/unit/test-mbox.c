@@ -7,7 +7,7 @@
 
 #include "smtp/mbox.h"
 
-/* `before`: the octets of it that are lines of a mailbox file. */
+/* `before`: how many octets of it are mailbox file lines. */
 static const struct {
     const char *text;
     size_t before;
@@ -34,7 +34,7 @@ static const struct {
     {"", 0},
 };
 
-/* As the session does it, in pieces of `size`; a deferral is put where the message proper begins. */
+/* Feeds pieces of `size` octets, as the session does, and puts a bar where the message proper begins. */
 static char *put_bar(const char *text, size_t size)
 {
     struct mbox_lines lines = {.over = false};

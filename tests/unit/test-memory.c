@@ -68,7 +68,7 @@ static void test_memory_await(atomic_int *count, int value)
     g_assert_cmpint(atomic_load(count), ==, value);
 }
 
-/* Every worker at once. */
+/* Uses every worker at once. */
 static void test_memory_use_all(struct pool *pool)
 {
     struct pool_job jobs[WORKERS];
@@ -83,7 +83,7 @@ static void test_memory_use_all(struct pool *pool)
     test_memory_await(&gone, WORKERS);
 }
 
-/* A crowd of 100 comes at 1000, and goes. */
+/* A crowd of 100 comes at 1000 ms, and goes. */
 static void test_times(void)
 {
     static const struct {
@@ -111,7 +111,7 @@ static void test_times(void)
     pool_free(pool);
 }
 
-/* Workers that are busy go on; the others are there again, and a job that came meanwhile runs. */
+/* Busy workers keep working. The others come back, and a job queued meanwhile runs. */
 static void test_rest(void)
 {
     struct pool *pool = test_memory_pool();
@@ -122,7 +122,7 @@ static void test_rest(void)
     atomic_store(&gone, 0);
     g_assert_true(pool_submit(pool, &busy, POOL_LAST));
     test_memory_await(&running, 1);
-    /* Those that are not yet idle for the first time stay. */
+    /* Workers that have not been idle yet stay. */
     for (int i = 0; i < 20000 && atomic_load(&scratches) > 1; i++) {
         pool_rest(pool);
         g_usleep(1000);
@@ -159,7 +159,7 @@ static long test_memory_kib(void)
     return strtol(found + strlen("RssAnon:"), NULL, 10);
 }
 
-/* What each worker's thread, and the arenas, kept for later. */
+/* Memory that worker threads and arenas kept is given back. */
 static void test_given_back(void)
 {
     struct pool *pool = test_memory_pool();

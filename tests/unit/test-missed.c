@@ -39,7 +39,7 @@ static void note_backend(struct missed *missed, const char *sender, const char *
     missed_note(missed, &envelope, recipient, &reply, settles);
 }
 
-/* Of the tests before nothing is left. */
+/* Removes what earlier tests left. */
 static void fresh(void)
 {
     g_autofree char *path = g_build_filename(folder, "missed", NULL);
@@ -77,8 +77,8 @@ static void check(struct missed *missed, const char *recipient, enum missed_stat
     g_error("%s is not in the ledger", recipient);
 }
 
-/* What is ours is entered, what is the backend's settles; each ends where it should, also when the
- * process is killed in between. */
+/* Our own deferrals are entered and the backend's replies settle them, even if the process is killed in
+ * between. */
 static void test_life(void)
 {
     fresh();
@@ -92,11 +92,11 @@ static void test_life(void)
     note(missed, "eve@e.example", "relay@there", REPLY_RELAY_DENIED);
     note(missed, "eve@e.example", "full@here", REPLY_STORE_FULL);
     g_assert_cmpuint(pending(missed), ==, 4);
-    /* No missed_close(): the file is all that is left. */
+    /* Without missed_close(), only the file remains. */
     struct missed *again = open_ledger();
     g_assert_cmpuint(pending(again), ==, 4);
     check(again, "one@here", MISSED_PENDING, 2);
-    note_backend(again, "ann@a.example", "one@here", 250, false); /* RCPT alone is not it */
+    note_backend(again, "ann@a.example", "one@here", 250, false); /* RCPT alone is not enough */
     check(again, "one@here", MISSED_PENDING, 2);
     note_backend(again, "ann@a.example", "one@here", 250, true);
     note_backend(again, "ann@a.example", "two@here", 550, false);
@@ -113,7 +113,7 @@ static void test_life(void)
     missed_close(again);
 }
 
-/* No local part of a sender is in memory that is shown, or in the file. */
+/* A sender's local part appears neither in the list nor in the file. */
 static void test_private(void)
 {
     fresh();
@@ -129,7 +129,7 @@ static void test_private(void)
     missed_close(missed);
 }
 
-/* A line that was cut by a crash, and lines of nobody, cost nothing else. */
+/* A line truncated by a crash, and foreign lines, do no other harm. */
 static void test_odd_lines(void)
 {
     fresh();
@@ -147,14 +147,14 @@ static void test_odd_lines(void)
     missed = open_ledger();
     g_assert_cmpuint(pending(missed), ==, 2);
     missed_close(missed);
-    /* A file of somebody else's is begun anew. */
+    /* A file that is not ours is started afresh. */
     g_assert_true(g_file_set_contents(path, "something else\n", -1, NULL));
     missed = open_ledger();
     g_assert_cmpuint(pending(missed), ==, 0);
     missed_close(missed);
 }
 
-/* With too many, those that are settled go first, then who tried but once. */
+/* If there are too many, settled ones are dropped first, then those who tried only once. */
 static void test_bound(void)
 {
     fresh();

@@ -9,7 +9,7 @@
 #include "dns-sign.h"
 #include "dns/mx.h"
 
-#define BIG_ADDRESSES 8 /* of big.example */
+#define BIG_ADDRESSES 8 /* that big.example has */
 
 static const struct dns_row rows[] = {
     /* Hosts. */
@@ -97,7 +97,7 @@ static void close_bed(struct bed *bed)
     dns_server_close(bed->server);
 }
 
-/* "host address" of all candidates, blanks between. */
+/* "host address" of all candidates, separated by spaces. */
 static gchar *candidates(const struct mx_route *route)
 {
     GString *text = g_string_new(NULL);
@@ -111,8 +111,8 @@ static gchar *candidates(const struct mx_route *route)
 static const struct {
     const char *label, *domain;
     enum mx_result result;
-    const char *candidates; /* where only one order is right */
-    const char *reason;     /* a word of it */
+    const char *candidates; /* if only one order is right */
+    const char *reason;     /* a word in it */
 } cases[] = {
     {"CNAME at the host", "cname.example", MX_FOUND, "hostalias.example 198.51.100.4:25", ""},
     {"implicit MX", "h4.example", MX_FOUND, "h4.example 198.51.100.4:25", ""},
@@ -181,7 +181,7 @@ static void test_table(void)
     close_bed(&bed);
 }
 
-/* `route` holds what was found before. */
+/* `route` still holds the previous result. */
 static void find(struct bed *bed, const char *domain, struct mx_route *route)
 {
     mx_route_clear(route);
@@ -231,7 +231,7 @@ static void test_order(void)
     close_bed(&bed);
 }
 
-/* Of many hosts none is left out, however many addresses one of them has. */
+/* No host is left out, however many addresses another host has. */
 static void test_bounds(void)
 {
     struct bed bed;
@@ -265,7 +265,7 @@ static void test_shuffle(void)
         g_assert_cmpuint(route.count, ==, 2);
         first += strcmp(route.candidates[0].host, "h4.example") == 0;
     }
-    /* Half of them; outside of this once in 10^12 runs. */
+    /* About half of them; a run outside these bounds happens once in 10^12. */
     g_assert_cmpuint(first, >=, 50);
     g_assert_cmpuint(first, <=, 150);
     mx_route_clear(&route);
@@ -289,7 +289,7 @@ static void test_private_allowed(void)
     close_bed(&bed);
 }
 
-/* DANE needs to know what DNSSEC has proven: the MX records, and each host's addresses. */
+/* DANE must know what DNSSEC has proven: the MX records, and each host's addresses. */
 static void test_secure(void)
 {
     static const struct dns_row zone[] = {

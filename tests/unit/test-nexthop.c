@@ -13,7 +13,7 @@
 #define PLAIN (NEXTHOP_AUTH_PLAIN)
 #define LOGIN (NEXTHOP_AUTH_LOGIN)
 
-/* RFC 4954 3 has one line; servers give several, and a form for clients of before 1999. */
+/* RFC 4954 3 has one line; servers send several, and an old form for clients from before 1999. */
 static const struct {
     const char *lines;
     unsigned extensions;
@@ -57,7 +57,7 @@ static void test_mechanisms(void)
     }
 }
 
-/* More than can be handed on to a client: our own log-in finds what it knows all the same. */
+/* A list too long to pass on to a client: our own login still finds a mechanism that it knows. */
 static void test_long_list(void)
 {
     g_autoptr(GString) lines = g_string_new("AUTH");

@@ -9,8 +9,8 @@
 
 enum { ROUTE = 1, ROUTING = 2, LITERAL = 4, UTF8 = 8, NULL_PATH = 16 };
 
-/* `forward`, `reverse`: the mailbox that is read, NULL = refused. What Postfix reads is compared by
- * peers/beside-postfix; here is what the answers here are, to the octet. */
+/* `forward`, `reverse`: the mailbox read from the path; NULL = refused. peers/beside-postfix compares the
+ * results with Postfix's; this table fixes them to the octet. */
 static const struct {
     const char *text, *forward, *reverse;
     int flags;
@@ -20,7 +20,7 @@ static const struct {
     {"<_dmarc@under_score.example>", "_dmarc@under_score.example", "_dmarc@under_score.example", 0},
     {"<-a@example.com>", "-a@example.com", "-a@example.com", 0},
     {"<a@b>", "a@b", "a@b", 0},
-    /* brackets, blanks, names, comments */
+    /* brackets, spaces, names, comments */
     {"a@example.com", "a@example.com", "a@example.com", 0},
     {"a@example.com SIZE=1", "a@example.com", "a@example.com", 0},
     {"<<a@example.com>>", "a@example.com", "a@example.com", 0},
@@ -35,7 +35,7 @@ static const struct {
     {"\"Joe D\"<a@example.com>", "a@example.com", "a@example.com", 0},
     {"<Joe D. <a@example.com>>", "a@example.com", "a@example.com", 0},
     {"<mailto:a@example.com>", "\"mailto:a\"@example.com", "\"mailto:a\"@example.com", 0},
-    /* what must be quoted, and what need not be */
+    /* local parts that must be quoted, and some that need not be */
     {"<a..b@example.com>", "\"a..b\"@example.com", "\"a..b\"@example.com", 0},
     {"<.a@example.com>", "\".a\"@example.com", "\".a\"@example.com", 0},
     {"<a.@example.com>", "\"a.\"@example.com", "\"a.\"@example.com", 0},
@@ -62,7 +62,7 @@ static const struct {
     {"<\"postmaster\">", "postmaster", "postmaster", 0},
     {"root", "root", "root", 0},
     {"<a b>", NULL, NULL, 0},
-    /* nobody */
+    /* the null path */
     {"<>", NULL, "", NULL_PATH},
     {"< >", NULL, "", NULL_PATH},
     {"<\"\">", NULL, "", NULL_PATH},
@@ -72,7 +72,7 @@ static const struct {
     {"<>x", NULL, NULL, 0},
     {"", NULL, NULL, 0},
     {" <a@example.com>", NULL, NULL, 0},
-    /* routes and what looks like one */
+    /* source routes and look-alikes */
     {"<@relay.example:a@example.com>", "a@example.com", "a@example.com", ROUTE},
     {"<@a.example,@b.example:a@example.com>", "a@example.com", "a@example.com", ROUTE},
     {"<@[192.0.2.1],@b.example:a@example.com>", "a@example.com", "a@example.com", ROUTE},
@@ -121,14 +121,14 @@ static const struct {
     {"<@>", NULL, NULL, 0},
     {"<a@.>", NULL, NULL, 0},
     {"<a@example.com@>", NULL, NULL, 0},
-    /* what does not end */
+    /* unterminated paths */
     {"<a@example.com", NULL, NULL, 0},
     {"<\"a@example.com>", NULL, NULL, 0},
     {"\"a@example.com", NULL, NULL, 0},
     {"<a(b@example.com>", NULL, NULL, 0},
     {"<a@example.com\\>", NULL, NULL, 0},
     {"<a@[192.0.2.1>", NULL, NULL, 0},
-    /* domains that are none */
+    /* invalid domains */
     {"<a@example.com..>", NULL, NULL, 0},
     {"<a@.example.com>", NULL, NULL, 0},
     {"<a@ex..ample>", NULL, NULL, 0},
@@ -169,7 +169,7 @@ static void check_path(parser *parse, const char *text, const char *mailbox, int
     g_assert_cmpint(path.has_routing_local, ==, (flags & ROUTING) != 0);
     g_assert_cmpint(path.is_literal, ==, (flags & LITERAL) != 0);
     g_assert_cmpint(path.is_utf8, ==, (flags & UTF8) != 0);
-    /* What is sent on is read as the same. */
+    /* The path that is sent on reads as the same path. */
     g_autofree char *wire = g_strdup_printf("<%s>", mailbox);
     g_assert_cmpint(parse(&again, wire, strlen(wire), &again_used), ==, PATH_OK);
     g_assert_cmpstr(again.mailbox, ==, mailbox);
@@ -227,7 +227,7 @@ static void test_lengths(void)
                         cases[i].expected);
         g_string_free(text, TRUE);
     }
-    /* Quoting may double it. */
+    /* Quoting may double the length. */
     g_autofree char *quotes = g_strnfill(1500, 'x');
     for (int i = 0; i < 1500; i += 2)
         quotes[i] = '\\', quotes[i + 1] = '"';

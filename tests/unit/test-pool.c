@@ -68,13 +68,12 @@ static void test_bounds(void)
     g_assert_false(pool_submit(pool, &jobs[3].job, POOL_LAST));
     atomic_store(&release_all, 1);
     pool_free(pool);
-    /* What was queued has run. */
+    /* The queued jobs have run. */
     g_assert_cmpint(atomic_load(&ran), ==, 5);
     g_assert_cmpint(atomic_load(&scratches), ==, 0);
 }
 
-/* Whoever is in the middle of something comes before whoever begins, and has a place in a full
- * queue. */
+/* A session that is in the middle of something runs before a new one, and has a place in a full queue. */
 static void test_order(void)
 {
     struct error err = {""};
@@ -115,7 +114,7 @@ static void test_many(void)
     g_assert_cmpint(atomic_load(&ran), ==, submitted);
 }
 
-/* Jobs that come one by one stay with the workers that are warm. */
+/* Jobs that come one at a time stay with the warm workers. */
 static pthread_t last;
 static unsigned changes;
 
@@ -144,8 +143,8 @@ static void test_warm(void)
         g_assert_cmpint(atomic_load(&ran), ==, i + 1);
     }
     pool_free(pool);
-    /* Given out in turn, nearly each would run elsewhere than the one before; here that is where
-     * the one before is not yet idle again, or not yet for the first time. */
+    /* In round-robin order nearly every job would change workers. Here one changes only if the previous
+     * worker is not idle again yet, or has not been idle at all yet. */
     g_assert_cmpuint(changes, <, JOBS / 2);
 }
 

@@ -88,8 +88,8 @@ static void test_parse(void)
     }
 }
 
-/* Every beginning of a header asks for more, until its addresses are there, and what follows it is
- * not used. */
+/* Every prefix of a header asks for more until the addresses are complete. Input after the header is not
+ * used. */
 static void test_pieces(void)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

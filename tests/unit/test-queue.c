@@ -1,4 +1,4 @@
-/* tests/unit/test-queue.c - spool/queue: what is tried when, on a clock of our own
+/* tests/unit/test-queue.c - spool/queue: what is tried when, on the test's own clock
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -59,7 +59,7 @@ static void add(struct queue *queue, uint64_t id, const char *name)
     g_assert_cmpint(queue_add(queue, &entry), ==, 0);
 }
 
-/* Takes the next, which must be there. */
+/* Takes the next piece of work, which must exist. */
 static struct queue_work take(struct queue *queue)
 {
     struct queue_work work;
@@ -68,7 +68,7 @@ static struct queue_work take(struct queue *queue)
     return work;
 }
 
-/* The time to the next; nothing may be due. */
+/* Returns the time until the next work; nothing may be due now. */
 static int64_t idle(struct queue *queue)
 {
     struct queue_work work;
@@ -131,7 +131,7 @@ static void test_schedule(void)
     g_assert_cmpint(atomic_load(&now), ==, arrived + 5 * DAY);
     g_assert_cmpuint(attempts, >=, 35);
     g_assert_cmpuint(attempts, <=, 46);
-    /* An expiry that cannot be carried out (the disk is full) comes again, behind one more try. */
+    /* An expiry that fails (the disk is full) comes again, after one more try. */
     g_assert_false(finish(queue, &work, QUEUE_DEFERRED));
     g_assert_cmpint(idle(queue), <=, 5 * MINUTE);
     atomic_fetch_add(&now, 5 * MINUTE);
@@ -155,7 +155,7 @@ static void test_fairness(void)
     for (uint64_t id = 61; id <= 70; id++)
         add(queue, id, "b");
     add(queue, 71, "c");
-    /* Everyone gets a turn before anyone gets the next. */
+    /* Every destination gets a turn before any gets another. */
     for (unsigned turn = 1; turn <= 10; turn++) {
         for (int i = 0; i < (turn == 1 ? 3 : 2); i++)
             seen[take(queue).destination[0] - 'a']++;
@@ -176,7 +176,7 @@ static void test_places(void)
         works[i] = take(queue);
     g_assert_cmpint(idle(queue), ==, -1);
     g_assert_cmpuint(counts_of(queue).active, ==, 6);
-    /* Whoever gives work back takes the next, and is told whether there is some for others. */
+    /* A thread that returns work takes the next, and learns whether there is more for other threads. */
     int before = atomic_load(&woken);
     g_assert_true(finish(queue, &works[0], QUEUE_SETTLED));
     g_assert_true(finish(queue, &works[1], QUEUE_SETTLED));
@@ -190,7 +190,7 @@ static void test_places(void)
     works[0] = take(queue);
     for (int i = 0; i < 6; i++)
         finish(queue, &works[i], QUEUE_SETTLED);
-    /* Only "b" is left held back by its own limit. */
+    /* Only "b" is left, held back by its own limit. */
     for (uint64_t id = 1; id <= 20; id += 2)
         take_out(queue, id);
     for (int i = 0; i < 4; i++)
@@ -199,8 +199,8 @@ static void test_places(void)
     queue_free(queue);
 }
 
-/* 1,000 messages for a host that is down for five days: it is tried about as often as one message
- * would be, and then every one of them expires. */
+/* With 1,000 messages for a host that is down for five days, it is tried about as often as with one
+ * message. Then all of them expire. */
 static void test_dead_destination(void)
 {
     struct queue *queue = make(20, 4);
@@ -253,7 +253,7 @@ static void test_recovery(void)
     g_assert_cmpint(wait, <=, 5 * MINUTE);
     atomic_fetch_add(&now, wait);
     work = take(queue);
-    g_assert_cmpint(idle(queue), >, 0); /* one probe only */
+    g_assert_cmpint(idle(queue), >, 0); /* only one probe */
     finish(queue, &work, QUEUE_DEFERRED);
     for (int i = 0; i < 4; i++)
         others[i] = take(queue);
@@ -261,8 +261,8 @@ static void test_recovery(void)
     queue_free(queue);
 }
 
-/* 20 destinations that are down, tried again all at once, leave half of the places to one that is
- * not; and get the other half. */
+/* 20 destinations that are down and due at once get half of the places, and leave the other half to one
+ * that is up. */
 static void test_probes(void)
 {
     struct queue *queue = make(6, 6);
@@ -285,7 +285,7 @@ static void test_probes(void)
         probes += works[i].id <= 20;
     }
     g_assert_cmpuint(probes, ==, 3);
-    /* With nothing else to do they still get no more than half, and the next when one is done. */
+    /* With nothing else to do they still get only half, and the next one when one is done. */
     for (int i = 0; i < 6; i++) {
         if (works[i].id > 20)
             finish(queue, &works[i], QUEUE_SETTLED);
@@ -321,7 +321,7 @@ static void test_orders(void)
     g_assert_cmpint(queue_retry(queue, 2), ==, QUEUE_DONE);
     work = take(queue);
     finish(queue, &work, QUEUE_UNREACHABLE);
-    /* Nobody else works on what is claimed; given back, it is as it was. */
+    /* Nobody else works on a claimed message. Given back, it is as before. */
     g_assert_cmpint(queue_claim(queue, 2), ==, QUEUE_DONE);
     g_assert_cmpint(queue_claim(queue, 2), ==, QUEUE_BUSY);
     g_assert_cmpint(queue_retry(queue, 2), ==, QUEUE_DONE);
@@ -329,10 +329,10 @@ static void test_orders(void)
     queue_unclaim(queue, 2, false);
     work = take(queue);
     g_assert_cmpuint(work.attempts, ==, 2);
-    /* Held while in hand: it is not tried again. */
+    /* It is held during a delivery, so it is not tried again. */
     g_assert_cmpint(queue_hold(queue, 2), ==, QUEUE_DONE);
     finish(queue, &work, QUEUE_DEFERRED);
-    /* What is held does not expire either, and the time on hold does not count. */
+    /* A held message does not expire, and its time on hold does not count. */
     atomic_fetch_add(&now, 6 * DAY);
     g_assert_cmpint(idle(queue), ==, -1);
     g_assert_cmpint(queue_release(queue, 1), ==, QUEUE_DONE);
@@ -347,7 +347,7 @@ static void test_orders(void)
     g_assert_cmpint(work.kind, ==, QUEUE_EXPIRE);
     g_assert_cmpint(queue_claim(queue, 1), ==, QUEUE_BUSY);
     g_assert_cmpint(queue_retry(queue, 1), ==, QUEUE_DONE);
-    idle(queue); /* nothing of it is delivered while it expires */
+    idle(queue); /* no recipient is delivered to while it expires */
     g_assert_true(finish(queue, &work, QUEUE_SETTLED));
     g_assert_cmpint(take_out(queue, 2), ==, QUEUE_DONE);
     g_assert_cmpint(take_out(queue, 2), ==, QUEUE_NO_SUCH);
@@ -375,11 +375,11 @@ static void test_notice(void)
     atomic_fetch_add(&now, HOUR);
     notice = take(queue);
     g_assert_cmpint(notice.kind, ==, QUEUE_NOTICE);
-    /* All is settled meanwhile: the message goes with whoever comes back last. */
+    /* Everything is settled meanwhile: the message is removed with the last work returned. */
     g_assert_false(finish(queue, &second, QUEUE_SETTLED));
     g_assert_true(finish(queue, &notice, QUEUE_SETTLED));
 
-    /* One delivery under way at the expiry: it is waited for, and is its last try. */
+    /* A delivery that runs at the expiry is waited for, and is the last try. */
     entry.expires_ms = atomic_load(&now) + DAY;
     entry.notice_ms = 0;
     g_assert_cmpint(queue_add(queue, &entry), ==, 0);
@@ -400,8 +400,8 @@ static void test_notice(void)
     queue_free(queue);
 }
 
-/* Whatever a message missed while nothing ran, it is tried before it expires; and whatever is known
- * against its destination. */
+/* A message is tried before it expires, even after a long downtime, and even if its destination is known
+ * to be dead. */
 static void test_last_try(void)
 {
     struct queue *queue = make(20, 4);
@@ -416,7 +416,7 @@ static void test_last_try(void)
     g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
     g_assert_true(finish(queue, &work, QUEUE_SETTLED));
 
-    /* Two that expire one after the other, at a destination that was found dead just before. */
+    /* Two that expire one after the other, for a destination just found dead. */
     for (uint64_t id = 2; id <= 3; id++) {
         entry.id = id;
         entry.expires_ms = atomic_load(&now) + (int64_t)id;
@@ -429,7 +429,7 @@ static void test_last_try(void)
     atomic_fetch_add(&now, 2);
     work = take(queue);
     g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
-    atomic_fetch_add(&now, 1); /* the other one's time is over meanwhile: it is its try as well */
+    atomic_fetch_add(&now, 1); /* the other expires meanwhile: this counts as its try too */
     g_assert_cmpint(idle(queue), ==, -1);
     finish(queue, &work, QUEUE_UNREACHABLE);
     for (int i = 0; i < 2; i++) {
@@ -447,7 +447,7 @@ static size_t memory_in_use(void)
     return info.uordblks + info.hblkhd;
 }
 
-/* 10,000 messages for 1,000 destinations, every other one dead, through five days. */
+/* 10,000 messages for 1,000 destinations, half of them dead, over five days. */
 static void test_ten_thousand(void)
 {
     size_t before = memory_in_use();

@@ -67,7 +67,7 @@ static void test_format(void)
     g_assert_cmpstr(wire, ==, "354 go\r\n");
 }
 
-/* The longest reply that can be read fits the wire form, each line within 512 octets. */
+/* The longest reply that can be read fits the wire form, with lines of at most 512 octets. */
 static void test_bounds(void)
 {
     struct reply reply = {0};
@@ -99,14 +99,14 @@ static void test_own(void)
         g_assert_cmpuint(reply.len, >, 1);
         if (reply.enhanced[0] != '\0')
             g_assert_cmpint(reply.enhanced[0], ==, '0' + reply.code / 100);
-        else /* RFC 2034 4 wants one on all others */
+        else /* RFC 2034 4 requires one on all others */
             g_assert_true(reply.code / 100 == 3 || which == REPLY_HELO);
         reply_own_with(&reply, (enum own_reply)which, "one", "two", "three");
         g_assert_null(strstr(reply.text, "%s"));
     }
 }
 
-/* Arguments stand where the text has a place for them, and as often. */
+/* Arguments appear where, and as often as, the text has a place for them. */
 static void test_own_arguments(void)
 {
     g_autofree char *filler = g_strnfill(2 * REPLY_TEXT_MAX, 'x');

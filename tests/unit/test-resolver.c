@@ -94,7 +94,7 @@ static void test_content(void)
     g_assert_cmpuint(answer.ttl, >, 200);
     g_assert_cmpuint(answer.ttl, <=, 300);
     resolver_answer_free(&answer);
-    /* The second time from the cache. */
+    /* The second answer comes from the cache. */
     resolver_lookup(resolver, "MX.example", DNS_TYPE_MX, deadline_in_ms(5000), &answer);
     g_assert_cmpuint(answer.count, ==, 2);
     resolver_answer_free(&answer);
@@ -103,7 +103,7 @@ static void test_content(void)
     dns_server_close(server);
 }
 
-/* Threads of this process that would take a SIGTERM. */
+/* The number of threads of this process that do not block SIGTERM. */
 static unsigned threads_with_signals(void)
 {
     GDir *tasks = g_dir_open("/proc/self/task", 0, NULL);
@@ -122,14 +122,14 @@ static unsigned threads_with_signals(void)
     return count;
 }
 
-/* Signals are main's: a thread that took one would end the daemon in the middle of its mail. */
+/* Only main handles signals: in another thread, one would end the daemon in the middle of its mail. */
 static void test_signals(void)
 {
     struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
     struct resolver *resolver = dns_server_resolver(server, NULL);
     struct resolver_answer answer;
     unsigned before = threads_with_signals();
-    /* A name that is none first: it must not use the one chance up. */
+    /* An invalid name first: it must not count as the first question. */
     resolver_lookup(resolver, "a..example", DNS_TYPE_A, deadline_in_ms(5000), &answer);
     resolver_answer_free(&answer);
     resolver_lookup(resolver, "a.example", DNS_TYPE_A, deadline_in_ms(5000), &answer);
@@ -178,7 +178,7 @@ static void test_timeout(void)
     g_assert_cmpint(took, >=, 299);
     g_assert_cmpint(took, <, 1500);
     resolver_answer_free(&answer);
-    /* A deadline that has passed already, and life goes on. */
+    /* A deadline that has already passed breaks nothing. */
     resolver_lookup(resolver, "silent2.example", DNS_TYPE_A, deadline_in_ms(-1), &answer);
     g_assert_cmpint(answer.result, ==, RESOLVER_TEMPORARY);
     resolver_answer_free(&answer);
@@ -200,7 +200,7 @@ static void count_only(void *context, struct resolver_answer *answer)
     atomic_fetch_add(answer->result == RESOLVER_FOUND ? &tally->found : &tally->temporary, 1);
 }
 
-/* Domains whose name servers are dead do not hold up the others. */
+/* Domains with dead name servers do not hold up others. */
 static void test_silent_neighbours(void)
 {
     enum { SILENT = 400 };
@@ -235,7 +235,7 @@ static void count(void *context, struct resolver_answer *answer)
 {
     struct tally *tally = context;
     atomic_fetch_add(answer->result == RESOLVER_FOUND ? &tally->found : &tally->temporary, 1);
-    /* While the resolver is being freed no more questions are taken. */
+    /* While the resolver is being freed, it takes no more questions. */
     if (resolver_ask(tally->resolver, "a.example", DNS_TYPE_A, deadline_in_ms(20000), count_nested,
                      tally) != 0)
         atomic_fetch_add(&tally->temporary, 1);
@@ -286,13 +286,13 @@ static void test_bound(void)
     g_assert_cmpint(answer.result, ==, RESOLVER_TEMPORARY);
     g_assert_cmpint(deadline_now_ms() - begin, <, 1000);
     resolver_answer_free(&answer);
-    /* Freed with all of them open: each is answered, and its nested question refused. */
+    /* Free it with all of them open: each is answered, and its nested question refused. */
     resolver_free(tally.resolver);
     g_assert_cmpuint(atomic_load(&tally.temporary), ==, 2 * RESOLVER_QUESTIONS_MAX);
     dns_server_close(server);
 }
 
-/* Questions that came too late for their askers, when the resolver goes. */
+/* Frees the resolver while questions are open whose deadlines have passed. */
 static void test_free_late(void)
 {
     struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
@@ -305,7 +305,7 @@ static void test_free_late(void)
     }
     resolver_free(resolver);
     dns_server_close(server);
-    /* One that was never asked, and none at all. */
+    /* A resolver that was never asked, and NULL. */
     struct resolver_config config = {.recurse = true, .trust_anchor_file = ""};
     resolver_free(resolver_new(&config, NULL));
     resolver_free(NULL);
@@ -321,7 +321,7 @@ static gchar *write_anchor(const char *text)
     return file;
 }
 
-/* A trust anchor for a zone that is not signed at all: everything in it is forged. */
+/* With a trust anchor for an unsigned zone, everything in it counts as forged. */
 static void test_bogus(void)
 {
     gchar *anchor = write_anchor("example. IN DS 12345 15 2 "
@@ -346,7 +346,7 @@ static void test_bogus(void)
     g_free(anchor);
 }
 
-/* What is signed is proven; what was changed after it was signed is withheld. */
+/* Signed records are proven; records changed after signing are withheld. */
 static void test_secure(void)
 {
     static const struct dns_row zone[] = {
@@ -400,8 +400,8 @@ static enum resolver_result ask_a(struct resolver *resolver, bool *bogus)
     return result;
 }
 
-/* With an optional anchor, name servers that pass no signatures on at all end validation; a forged
- * name does not. */
+/* With an optional anchor, name servers that strip all signatures end validation; a forged name does
+ * not. */
 static void test_downgrade(void)
 {
     /* The root's SOA: two names and five numbers. */
@@ -440,7 +440,7 @@ static void test_downgrade(void)
     }
 }
 
-/* Old servers know no EDNS; names are found all the same. */
+/* Names are found even at old servers without EDNS. */
 static void test_without_edns(void)
 {
     for (int edns = DNS_SERVER_EDNS_UNKNOWN; edns <= DNS_SERVER_EDNS_IGNORED; edns++) {
@@ -469,8 +469,8 @@ static void take_answer(void *context, struct resolver_answer *answer)
     atomic_store((atomic_int *)context, (int)answer->result + 1);
 }
 
-/* A reload: what is open and what is asked later goes to the new servers; nothing that the old ones
- * said is remembered. */
+/* After a reload, open and later questions go to the new servers, and the old ones' answers are
+ * forgotten. */
 static void test_configure(void)
 {
     static const struct dns_row fails[] = {{"a.example", DNS_TYPE_A, "!SERVFAIL"},
@@ -549,7 +549,7 @@ static void test_settings(void)
     struct error err = {""};
     g_assert_null(resolver_new(&config, &err));
     g_assert_nonnull(strstr(err.text, "/nonexistent/root.key"));
-    /* What only shows at the first question: no answer, no crash. */
+    /* A fault that only shows at the first question: no answer, no crash. */
     gchar *anchor = write_anchor("this is no key\n");
     config.trust_anchor_file = anchor;
     struct resolver *resolver = resolver_new(&config, &err);

@@ -120,10 +120,10 @@ static void test_many_names(void)
     struct reverse_lookup *lookup = start(&bed, "192.0.2.12");
     g_assert_true(reverse_wait(lookup, deadline_in_ms(6000), &names));
     g_assert_cmpint(names.status, ==, REVERSE_UNAVAILABLE);
-    /* The PTR question, and one for each name that is looked at. */
+    /* The PTR question, and one for each name that is checked. */
     g_assert_cmpuint(dns_server_asked(bed.server, NULL, 0), ==, 1 + REVERSE_NAMES_MAX);
     reverse_unref(lookup);
-    /* Which PTR is the reverse name is the name server's choice; that it is temporary is not. */
+    /* The name server's order decides which PTR is the reverse name, but the status is temporary. */
     lookup = start(&bed, "192.0.2.13");
     g_assert_true(reverse_wait(lookup, deadline_in_ms(6000), &names));
     g_assert_cmpint(names.status, ==, REVERSE_TEMPORARY);
@@ -132,7 +132,7 @@ static void test_many_names(void)
     close_bed(&bed);
 }
 
-/* Silent servers: the answer comes by the deadline, of the one who waits or of the look-up. */
+/* With silent servers, the answer comes by the deadline of the waiter or of the look-up. */
 static void test_timeout(void)
 {
     struct bed bed;
@@ -157,7 +157,7 @@ static void test_timeout(void)
     close_bed(&bed);
 }
 
-/* The client has gone before its name came; the resolver goes before the answers. */
+/* The client leaves before its name is known; the resolver is freed before the answers. */
 static void test_lifetimes(void)
 {
     struct bed bed;

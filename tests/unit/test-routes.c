@@ -1,4 +1,4 @@
-/* tests/unit/test-routes.c - where mail for a domain goes, what TLS it needs, what one reply says
+/* tests/unit/test-routes.c - where mail for a domain goes, the TLS it needs, and what one reply decides
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -149,7 +149,7 @@ static void test_bounces(void)
         routes_free(routes);
         config_unref(config);
     }
-    /* Without relay-in's half they go as other mail does. */
+    /* Without relay-in's half they go the same way as other mail. */
     struct config *config =
         load("hostname = \"relay.example\"; out = { allow = [ \"10.0.0.2\" ];\n"
              "routes = ( { domain = [ \"a.example\" ]; next_hop = [ \"h\" ]; } ); "
@@ -205,7 +205,7 @@ static void test_password(void)
     g_assert_cmpstr(routes_find(routes, "x.example")->password, ==, "s3cret");
     g_assert_null(routes_own_domain(routes));
     routes_free(routes);
-    /* As editors leave them, and long ones. */
+    /* Password files as editors save them, and long ones. */
     g_autofree char *longest = g_strnfill(ROUTE_PASSWORD_MAX, 'x');
     g_autofree char *longer = g_strnfill(ROUTE_PASSWORD_MAX + 1, 'x');
     const struct {
@@ -241,7 +241,7 @@ static void count_warning(void *context, const char *text)
     ++*(unsigned *)context;
 }
 
-/* A log-in is for the next hops beside it. Where these are not used, it is nobody's. */
+/* A login is only for the next hops of its route. If they are not used, neither is the login. */
 static void test_unused_log_in(void)
 {
     g_autofree char *file = g_build_filename(folder, "password", NULL);
@@ -346,7 +346,7 @@ static void test_tls(void)
     config_unref(config);
 }
 
-/* What domains and hosts publish: an explicit route stands above it, and it only ever raises. */
+/* What domains and hosts publish: an explicit route overrides it, and it can only raise the level. */
 static void test_published(void)
 {
     static const char enforce[] = "version: STSv1\nmode: enforce\nmx: mx.example\nmax_age: 1\n";
@@ -354,7 +354,7 @@ static void test_published(void)
     static const char none[] = "version: STSv1\nmode: none\nmax_age: 1\n";
     static const struct {
         const char *label;
-        const char *options; /* of out.tls; "verify": that level, which these routes do not allow */
+        const char *options; /* for out.tls; or "verify", a level that these routes do not allow */
         const char *domain, *host;
         bool host_secure;
         enum tls_dane dane;
@@ -465,7 +465,7 @@ static void test_published(void)
     free(records);
 }
 
-/* REQUIRETLS: only to a host that is proven, and with a valid certificate. */
+/* REQUIRETLS: only to a proven host with a valid certificate. */
 static void test_required(void)
 {
     static const struct {
@@ -499,7 +499,7 @@ static void test_required(void)
     }
 }
 
-/* The whole table is checked by tests/model; here is who speaks. */
+/* tests/model checks the whole table; this checks whose reply is passed on. */
 static void test_decide(void)
 {
     static const struct {

@@ -1,8 +1,8 @@
 /* tests/unit/test-session.c - smtp/session through a recording courier
  *
- * Each case is what a client sends, all at once, and then the codes it must be answered and what
- * the courier must have been told. The courier answers by the local part of a recipient: "unknown"
- * 550, "later" 451, "gone" 421, anything else 250.
+ * Each case has what a client sends, all at once, the codes that it must receive, and the calls that the
+ * courier must have received. The courier replies by the recipient's local part: "unknown" 550, "later"
+ * 451, "gone" 421, anything else 250.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -24,16 +24,16 @@ struct fake_courier {
     size_t next;
 };
 
-/* What the test at hand sees and sets. */
+/* What the current test observes and sets. */
 static GString *told, *body;
 static int data_code = 354, end_code = 250;
-static bool early;       /* 354 may be given before it is there */
+static bool early;       /* 354 may be sent before the courier's */
 static int data_takes_ms;
 static bool wanted;           /* others wait for what the courier holds */
-static int64_t granted_at_ms; /* prepare() has to wait until then; 0 = for nothing */
+static int64_t granted_at_ms; /* prepare() must wait until then; 0 = not at all */
 static int fail_write_at;  /* the nth write fails; 0 = none */
 static int writes;
-static enum courier_form next_form; /* what chunked data goes out as */
+static enum courier_form next_form; /* the form in which chunked data goes out */
 
 static int64_t fake_prepare(struct courier *base, const struct client_identity *client,
                             const struct recipient *recipient, struct wakeup *wakeup)
@@ -136,7 +136,7 @@ static void fake_free(struct courier *base)
     free(base);
 }
 
-/* One challenge, then "dGVzdA==" is right. */
+/* Sends one challenge, and then accepts "dGVzdA==". */
 static void fake_authenticate(struct courier *base, const struct client_identity *client,
                               const char *line, size_t len, struct reply *reply)
 {
@@ -175,7 +175,7 @@ static struct courier *fake_new(void *context, const void *route)
     return &courier->base;
 }
 
-/* "other.example" is at another next hop. */
+/* "other.example" has another next hop. */
 static enum own_reply fake_check(void *context, struct path *recipient, const void **route)
 {
     static const char here[] = "here", there[] = "there";
@@ -273,14 +273,14 @@ static void scene_close(struct scene *scene)
     g_string_free(body, TRUE);
 }
 
-/* Nothing happens until the session is due. */
+/* Lets time pass until the session is due. */
 static void pass_until_due(struct scene *scene)
 {
     struct deadline due = {session_due_ms(scene->session)};
     clock_advance_ms(deadline_left_ms(due));
 }
 
-/* As the gate does: a waiting session is resumed by its client or when it is due. */
+/* Like the gate: resumes a waiting session when its client sends or when it is due. */
 static enum session_result run(struct scene *scene)
 {
     enum session_result result;
@@ -297,7 +297,7 @@ static void say(struct scene *scene, const char *text, size_t len)
     g_assert_cmpint(send(scene->client, text, len, MSG_NOSIGNAL), ==, (gssize)len);
 }
 
-/* The codes of the replies received so far; of a multi-line reply its last line's. */
+/* The codes of the replies received so far; for a multi-line reply, that of its last line. */
 static char *heard_codes(struct scene *scene)
 {
     GString *all = g_string_new(NULL), *codes = g_string_new(NULL);
@@ -432,7 +432,7 @@ static void test_dialog(gconstpointer data)
     scene_close(&scene);
 }
 
-/* How a message that comes in chunks goes out, in either form. */
+/* How a message received in chunks goes out, in either form. */
 static const struct {
     const char *name, *chunks, *lines, *out;
 } chunked[] = {
@@ -465,7 +465,7 @@ static void test_chunks(gconstpointer data)
     next_form = COURIER_LINES;
 }
 
-/* XCLIENT from a listed host: back to the greeting, as somebody else, once, and no log-in by it. */
+/* XCLIENT from a listed host: the session starts over as another client, only once, without a login. */
 static void test_xclient(void)
 {
     static const char input[] =
@@ -493,7 +493,7 @@ static void test_xclient(void)
     g_assert_cmpstr(refused, ==, "554");
     scene_close(&scene);
 
-    /* Lists hold for whom it names, not for whom it comes from. */
+    /* Lists apply to the client that it names, not to the one that sent it. */
     scene_open(&scene);
     scene.rules.xclient_hosts = front;
     say(&scene, "XCLIENT ADDR=203.0.113.66\r\nNOOP\r\n", 33);
@@ -502,7 +502,7 @@ static void test_xclient(void)
     g_assert_cmpstr(denied, ==, "554");
     scene_close(&scene);
 
-    /* Who has logged in before is not whom it names now. */
+    /* An earlier login does not belong to the client named now. */
     scene_open(&scene);
     scene.rules.xclient_hosts = front;
     scene.session->client.authenticated = true;
@@ -515,7 +515,7 @@ static void test_xclient(void)
     cidr_set_free(front);
 }
 
-/* Who is sent away for the lack of TLS has often said the password already. */
+/* A client that is refused for lack of TLS has often already sent the password. */
 static void test_refused_auth_is_wiped(void)
 {
     static const char input[] = EHLO "AUTH PLAIN AGJvYgBzZWNyZXQ=\r\nQUIT\r\n";
@@ -545,7 +545,8 @@ static void test_body_is_untouched(void)
     scene_close(&scene);
 }
 
-/* What begins with a blank, or with a bare CR that becomes one, is no part of our Received field. */
+/* A first line that begins with a space, or with a bare CR that becomes one, must not continue our Received
+ * field. */
 static void test_first_line_with_blank(void)
 {
     static const char *const texts[] = {" hidden: in our field\r\n", "\thidden\r\n", "\rhidden\r\n"};
@@ -564,8 +565,8 @@ static void test_first_line_with_blank(void)
     }
 }
 
-/* The field goes behind lines of a mailbox file, which would cut it off from the header, and nowhere
- * else; a false end of data in such a line is none here either. */
+/* The field goes after mailbox file lines, which would otherwise separate it from the header, and nowhere
+ * else. A false end of data in such a line does not count either. */
 static void test_mailbox_lines(void)
 {
     static const struct {
@@ -644,7 +645,7 @@ static void test_final_refusal_is_passed(void)
     scene_close(&scene);
 }
 
-/* What comes behind a DATA that is answered before the next hop has answered it. */
+/* What follows a DATA that gets its 354 before the next hop's. */
 static const struct {
     const char *name, *parameters, *data, *codes, *told;
     int data_code;
@@ -698,7 +699,8 @@ static void test_begun_early(gconstpointer data)
     scene_close(&scene);
 }
 
-/* The next hop is heard when the first octet comes, not before, and its time is not the client's. */
+/* The next hop's reply is read when the first octet arrives, not before, and the wait for it does not count
+ * as the client's. */
 static void test_early_waits_without_worker(void)
 {
     struct scene scene;
@@ -736,9 +738,7 @@ static void test_bare_newline_rejected(void)
     scene_close(&scene);
 }
 
-/* A silent client is parked, with and without a transaction that holds no recipient, and goes on
- * where it was; one with a recipient at the next hop waits without a worker until its time is out. */
-/* 452 invites to try again later; who goes on and on is ended all the same. */
+/* 452 invites the client to try again later, but a client that keeps going is cut off anyway. */
 static void test_overshoot(void)
 {
     enum { PUT_OFF = 1000, ERRORS = 7 };
@@ -781,8 +781,7 @@ static void test_parking(void)
     scene_close(&scene);
 }
 
-/* Whatever piece of a dialog a client stops at, the session waits there without a worker, keeps what
- * it has read, and goes on. */
+/* Wherever a client stops, the session waits without a worker, keeps what it has read, and continues. */
 static void test_waiting_everywhere(void)
 {
     static const char input[] =
@@ -807,8 +806,8 @@ static void test_waiting_everywhere(void)
     scene_close(&scene);
 }
 
-/* What a recipient needs is waited for without a worker: nothing of it is said before, all before it
- * has been answered, and what comes behind it is still there. */
+/* The session waits without a worker for what a recipient needs. Everything before it has been answered,
+ * nothing about it has been sent, and the input after it is kept. */
 static void test_waits_for_a_grant(void)
 {
     static const char input[] = EHLO MAIL RCPT("unknown") "RCPT TO:<a@foreign.example>\r\n"
@@ -818,7 +817,7 @@ static void test_waits_for_a_grant(void)
     granted_at_ms = INT64_MAX;
     say(&scene, input, sizeof input - 1);
     for (int i = 0; i < 3; i++) {
-        /* Asked too early it goes on waiting. */
+        /* Run too early, it keeps waiting. */
         g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
         g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_GRANT);
         g_assert_cmpint(session_due_ms(scene.session), ==, INT64_MAX);
@@ -837,7 +836,7 @@ static void test_waits_for_a_grant(void)
     scene_close(&scene);
 }
 
-/* A recipient that has to wait comes behind others that had not: these are asked for first. */
+/* A recipient that must wait follows others that need not: those are asked about first. */
 static void test_waits_in_mid_batch(void)
 {
     struct scene scene;
@@ -849,9 +848,9 @@ static void test_waits_in_mid_batch(void)
     g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
     g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_GRANT);
     g_assert_true(session_holds_next_hop(scene.session));
-    /* Its time there is no fault of its client's. */
+    /* The client is not to blame for the time it waits there. */
     g_assert_cmpint(session_slowness_ms(scene.session, deadline_now_ms() + 10000), <, 5000);
-    /* Sent away it asks nobody any more. */
+    /* Evicted, it asks for nothing more. */
     session_evict(scene.session);
     g_assert_cmpint(session_due_ms(scene.session), ==, 0);
     g_assert_cmpint(session_run(scene.session, &scene.scratch), !=, SESSION_WAITING);
@@ -860,8 +859,7 @@ static void test_waits_in_mid_batch(void)
     scene_close(&scene);
 }
 
-/* A client that does not read is not waited for by a worker, nor heard; nothing that it was told is
- * lost. */
+/* No worker waits for a client that does not read, and its input is not read. No reply is lost. */
 static void test_replies_unread(void)
 {
     enum { COMMANDS = 3000 };
@@ -890,7 +888,7 @@ static void test_replies_unread(void)
     g_assert_true(g_str_has_suffix(last, "221"));
     scene_close(&scene);
 
-    /* And it has its time. */
+    /* It has a time limit. */
     scene_open(&scene);
     scene.rules.junk_commands = 10 * COMMANDS;
     scene.rules.stress_timeout_ms = 100;
@@ -905,7 +903,7 @@ static void test_replies_unread(void)
     scene_close(&scene);
 }
 
-/* Between two messages the next hop is kept, unless others wait for it. */
+/* The next hop is kept between two messages, unless others wait for it. */
 static void test_next_hop_is_wanted(void)
 {
     static const char message[] = MAIL RCPT("a") "DATA\r\nx\r\n.\r\n";
@@ -924,7 +922,7 @@ static void test_next_hop_is_wanted(void)
     scene_close(&scene);
 }
 
-/* A reply that is not to be said yet needs no worker to be kept. */
+/* Holding back a reply needs no worker. */
 static void test_held_reply(void)
 {
     struct scene scene;
@@ -944,7 +942,7 @@ static void test_held_reply(void)
     scene_close(&scene);
 }
 
-/* Commands that lead nowhere give no time: a transaction is as slow as its client since MAIL. */
+/* Useless commands earn no time: slowness counts from MAIL. */
 static void test_slowness(void)
 {
     static const char *const nothings[] = {"BDAT 0\r\n", RCPT("a"), "VRFY x\r\n"};
@@ -967,7 +965,7 @@ static void test_slowness(void)
     }
 }
 
-/* One octet every 20 ms at the place named, and the time after which it must be over. */
+/* One octet every 20 ms at the named place, and the time by which the session must end. */
 static const struct {
     const char *name, *input, *codes;
     bool stressed;
@@ -1015,7 +1013,7 @@ static void test_trickles(void)
     }
 }
 
-/* A fast sender may take longer than the grace: its octets give it time. */
+/* A fast sender may take longer than the grace time: its octets earn time. */
 static void test_octets_earn_time(void)
 {
     struct scene scene;
@@ -1036,7 +1034,7 @@ static void test_octets_earn_time(void)
     scene_close(&scene);
 }
 
-/* However lively its client, a message and a session have an end. */
+/* However busy the client, a message and a session have a time limit. */
 static void test_total_times(void)
 {
     struct scene scene;
@@ -1066,7 +1064,7 @@ static void test_total_times(void)
     scene_close(&scene);
 }
 
-/* To make room for others: one in a transaction is cut, one between messages only loses its next
+/* To make room for others, a session in a transaction is cut; one between messages only loses its next
  * hop. */
 static void test_eviction(void)
 {
@@ -1083,7 +1081,7 @@ static void test_eviction(void)
 
     scene_open(&scene);
     atomic_store(&scene.signals.half_busy, true);
-    scene.rules.park_after_ms = 60000; /* it keeps its next hop so long, but for the eviction */
+    scene.rules.park_after_ms = 60000; /* it would keep its next hop this long without eviction */
     say(&scene, EHLO MAIL RCPT("unknown"), strlen(EHLO MAIL RCPT("unknown")));
     g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
     session_evict(scene.session);

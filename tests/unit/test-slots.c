@@ -34,7 +34,7 @@ static void complain(void *context, const char *text)
     g_error("%s", text);
 }
 
-/* Nobody answers there: the keeper never has a connection. */
+/* Nobody listens there: the keeper never gets a connection. */
 static void bed_open(struct bed *bed)
 {
     static const char text[] =
@@ -69,8 +69,8 @@ static void bed_close(struct bed *bed)
     g_free(bed->folder);
 }
 
-/* Asks for one from this address; is it held at once? The keeper's own try, which is over in no time,
- * may be what stands in the way. */
+/* Asks for a slot from this address. Is it granted at once? Retries, as the keeper's own brief attempt may
+ * hold the slot. */
 static bool ask(struct bed *bed, int number, const char *ip)
 {
     struct waiting *waiting = &bed->all[number];
@@ -94,7 +94,7 @@ static void give(struct bed *bed, int number)
     bed->all[number].woken = 0;
 }
 
-/* In the order of asking, straight to who waits, who is told once; who asks again is no newcomer. */
+/* Slots go to waiters in the order of asking, each told once. Asking again does not lose the place. */
 static void test_order(void)
 {
     struct bed bed;
@@ -106,7 +106,7 @@ static void test_order(void)
     g_assert_true(backend_is_wanted(bed.backend));
     g_assert_false(backend_reserve(bed.backend));
     g_assert_false(ask(&bed, 5, "203.0.114.1"));
-    give(&bed, 6); /* it goes away */
+    give(&bed, 6); /* it leaves */
     static const int order[] = {4, 5, 7};
     for (int i = 0; i < 3; i++) {
         give(&bed, i);
@@ -120,7 +120,7 @@ static void test_order(void)
     bed_close(&bed);
 }
 
-/* A network with half of them comes behind all others, and has the rest when nobody else wants it. */
+/* A network that has half of the slots comes after all others, but gets the rest if nobody else wants them. */
 static void test_networks(void)
 {
     struct bed bed;

@@ -64,7 +64,7 @@ static void test_round_trip(void)
     g_assert_cmpuint(first->notify, ==, RECIPIENT_NOTIFY_SUCCESS | RECIPIENT_NOTIFY_DELAY);
     g_assert_cmpstr(first->reply, ==, "451 4.7.1 line one\nline two \\ \x07");
     g_assert_cmpstr(first->path.domain, ==, "example.net");
-    /* What it does not know comes out as it went in. */
+    /* Unknown lines are written back unchanged. */
     char *text = spool_envelope_format(&envelope, &len);
     g_assert_cmpstr(text, ==, full);
     free(text);
@@ -119,7 +119,7 @@ static void test_bad_envelopes(void)
     }
 }
 
-/* Cut at every octet, and with every octet spoiled: never read as a shorter envelope. */
+/* Truncated at any octet, or with any octet damaged, it is never read as a shorter envelope. */
 static void test_damage(void)
 {
     struct spool_envelope envelope;

@@ -1,6 +1,6 @@
 /* tests/unit/test-spool.c - spool/spool: storing, changing, removing, finding again
  *
- * What it does when it is killed, or when the disk is full, is shown by tests/fault.
+ * tests/fault covers crashes and full disks.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -160,7 +160,7 @@ static void test_store_and_read(struct fixture *f, gconstpointer data)
     struct spool_scan_counts counts = scan(f);
     g_assert_cmpuint(counts.messages, ==, 2);
     g_assert_cmpuint(counts.removed + counts.quarantined, ==, 0);
-    /* In the order of arrival, or within one millisecond in any. */
+    /* In order of arrival; within one millisecond, in any order. */
     g_assert_true((f->ids[0] == first && f->ids[1] == second) ||
                   (f->ids[0] == second && f->ids[1] == first && first >> 20 == second >> 20));
     g_assert_cmpint(spool_read(f->spool, first, &envelope, &err), ==, SPOOL_OK);
@@ -272,7 +272,7 @@ static void test_lock(struct fixture *f, gconstpointer data)
     g_assert_null(open_spool(f->folder, false, &err));
     g_snprintf(pid, sizeof pid, " %ld;", (long)getpid());
     g_assert_nonnull(strstr(err.text, pid));
-    /* Looking is always allowed, and changes nothing. */
+    /* Reading is always allowed, and changes nothing. */
     put_file(f, 5, ".env.new", "x");
     store(f->spool, "x\r\n", 1);
     struct spool *reader = open_spool(f->folder, true, &err);
@@ -327,7 +327,7 @@ static void test_reserve(struct fixture *f, gconstpointer data)
     g_assert_nonnull(strstr(err.text, "inodes"));
 }
 
-/* Each row: what is done to a stored message's files, and what the next start makes of them. */
+/* Each row: what happens to a stored message's files, and what the next start does with them. */
 static void test_disorder(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -363,7 +363,7 @@ static void test_disorder(struct fixture *f, gconstpointer data)
         g_assert_cmpuint(counts.quarantined, ==, cases[i].quarantined);
         g_assert_cmpuint(files_in(f, "quarantine") - before, ==, cases[i].quarantined);
         g_assert_cmpuint(files_in(f, "queue"), ==, 2 * cases[i].messages);
-        /* A second start finds all in order. */
+        /* A second start finds everything in order. */
         counts = scan(f);
         g_assert_cmpuint(counts.removed + counts.quarantined, ==, 0);
         g_assert_cmpuint(counts.messages, ==, cases[i].messages);
@@ -373,8 +373,8 @@ static void test_disorder(struct fixture *f, gconstpointer data)
     }
 }
 
-/* A message whose data is gone or is not what was stored is found: its sender is still to be told.
- * What is there of it goes out of the way and is kept. */
+/* A message whose data is missing or damaged is still found, so that its sender can be told. Its remaining
+ * files are moved away and kept. */
 static void test_lost_data(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -406,7 +406,7 @@ static void test_lost_data(struct fixture *f, gconstpointer data)
     }
 }
 
-/* As restored from a backup: what belongs to root stops the start and stays where it is. */
+/* After a restore from backup, files that belong to root stop the start and stay where they are. */
 static void test_foreign_files(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -435,7 +435,7 @@ static void test_foreign_files(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(scan(f).messages, ==, 1);
 }
 
-/* The daemon's user must not lead root's relayctl elsewhere. */
+/* The daemon's user must not be able to redirect root's relayctl with links. */
 static void test_links(struct fixture *f, gconstpointer data)
 {
     static const char *const folders[] = {"queue", "quarantine"};
@@ -454,7 +454,7 @@ static void test_links(struct fixture *f, gconstpointer data)
     g_assert_nonnull(f->spool);
 }
 
-/* Neither a link nor a folder nor a FIFO in the place of a file leads the spool astray. */
+/* A link, a folder or a FIFO in place of a file does not confuse the spool. */
 static void test_odd_files(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -474,7 +474,7 @@ static void test_odd_files(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(counts.messages, ==, 0);
     g_assert_cmpuint(counts.quarantined, ==, 6);
     g_assert_cmpuint(files_in(f, "quarantine"), ==, 6);
-    /* The same names again: nothing there is overwritten. */
+    /* With the same names again, nothing there is overwritten. */
     put_file(f, id, ".data", "again");
     counts = scan(f);
     g_assert_cmpuint(files_in(f, "quarantine"), ==, 7);

@@ -40,7 +40,7 @@ static void say(struct pair *pair, const char *text, size_t len)
     g_assert_cmpint(write(pair->peer, text, len), ==, (gssize)len);
 }
 
-/* Each line must come out the same wherever the pieces were cut. */
+/* Each line must come out the same, wherever the input is cut. */
 static void test_lines(void)
 {
     static const char text[] = "one\r\ntwo\n\r\nth\0ree\r\n";
@@ -123,7 +123,7 @@ static void test_output(void)
     g_assert_cmpint(stream_put(&pair.stream, big, 3000, soon()), ==, IO_OK);
     g_assert_cmpint(recv(pair.peer, got, sizeof got, MSG_DONTWAIT), ==, 3001);
     g_assert_cmpint(got[0], ==, 'a');
-    /* A peer that reads nothing ends in a timeout, and the stream is then useless. */
+    /* A peer that reads nothing causes a timeout, which breaks the stream. */
     enum io_result result = IO_OK;
     for (int i = 0; i < 10000 && result == IO_OK; i++)
         result = stream_put(&pair.stream, big, 3000, soon());
@@ -147,7 +147,7 @@ static void test_injected(void)
     pair_close(&pair);
 }
 
-/* After an abort the peer gets RST, where a close would have let it see an orderly end. */
+/* After an abort the peer gets RST; after a close it sees an orderly end. */
 static void test_abort(void)
 {
     for (int abort = 0; abort < 2; abort++) {

@@ -8,7 +8,7 @@
 
 #include "relay-out/sts.h"
 
-/* Strings of one record apart by "|", records by "\n". */
+/* The strings of a record are separated by "|", records by "\n". */
 static enum sts_record read_record(const char *text, char id[STS_ID_MAX + 1])
 {
     g_auto(GStrv) records = g_strsplit(text, "\n", -1);
@@ -87,7 +87,7 @@ static void test_odd_wire(void)
     int lengths[] = {sizeof past - 1, 0};
 
     g_assert_cmpint(sts_read_record(data, lengths, 2, id), ==, STS_RECORD_NONE);
-    /* Longer than anybody's record, in strings of 255. */
+    /* Longer than any real record, in strings of 255 octets. */
     lengths[1] = 0;
     for (int i = 0; i < 5; i++) {
         text[lengths[1]++] = (char)255;
@@ -169,7 +169,7 @@ static void test_policy(void)
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         const char *why = NULL;
-        /* Not terminated, so that a sanitizer sees what is read behind it. */
+        /* Not terminated, so that a sanitizer sees a read past the end. */
         char *text = g_memdup2(cases[i].text, strlen(cases[i].text));
         struct sts_policy *policy = sts_read_policy(text, strlen(cases[i].text), &why);
         g_test_message("%s", cases[i].label);
@@ -203,7 +203,7 @@ static void test_size(void)
     g_string_assign(text, WHOLE);
     g_string_append_len(text, "x: a\0b\n", 7);
     g_assert_null(sts_read_policy(text->str, text->len, &why));
-    /* As many hosts as there is room for. */
+    /* As many hosts as fit. */
     g_string_assign(text, WHOLE);
     while (text->len + 5 <= STS_POLICY_MAX)
         g_string_append(text, "mx:a\n");

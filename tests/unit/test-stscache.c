@@ -1,6 +1,6 @@
 /* tests/unit/test-stscache.c - relay-out/stscache
  *
- * Fetches are answered by the test, which also says what time it is and what the records are.
+ * The test answers the fetches, and sets the time and the records.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -16,13 +16,13 @@
 #define POLICY(mode, age) "version: STSv1\nmode: " mode "\nmx: mx.example\nmax_age: " age "\n"
 #define DAY 86400
 
-/* What the world says; changed between questions only, or with the lock. */
+/* What the outside world answers. Changed only between questions, or under the lock. */
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     const char *policy; /* NULL: the fetch fails */
-    const char *record; /* NULL: there is none */
-    bool is_slow;       /* until the lock's owner says otherwise */
+    const char *record; /* NULL: none */
+    bool is_slow;       /* fetches wait while this is set */
     int64_t now_s;
     unsigned fetches, under_way, most_under_way;
 } world = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
@@ -75,7 +75,7 @@ static struct stscache *open_cache(void)
     return cache;
 }
 
-/* A fresh folder, and a world in which nothing has happened yet. */
+/* Makes a fresh folder and resets the world. */
 static struct stscache *begin(const char *policy)
 {
     folder = g_dir_make_tmp("postern-sts-XXXXXX", NULL);
@@ -100,7 +100,7 @@ static void end(struct stscache *cache)
     g_free(folder);
 }
 
-/* The mode that holds, or -1; what failed is left in `failure`. */
+/* Returns the mode in force, or -1; stores the failure in `failure`. */
 static int ask(struct stscache *cache, enum stscache_record record, const char *id,
                enum stscache_failure *failure)
 {
@@ -143,7 +143,7 @@ static void test_no_record(void)
     end(cache);
 }
 
-/* RFC 8461 3.1, 5.1: what is known holds until its time is over. */
+/* RFC 8461 3.1, 5.1: a known policy is valid until its time is over. */
 static void test_cached_holds(void)
 {
     struct stscache *cache = begin(POLICY("enforce", "86400"));
@@ -174,7 +174,7 @@ static void test_new_id(void)
     end(cache);
 }
 
-/* A host that fails is asked again after five minutes at the earliest. */
+/* A host that fails is not asked again for five minutes. */
 static void test_back_off(void)
 {
     struct stscache *cache = begin(NULL);
@@ -184,7 +184,7 @@ static void test_back_off(void)
     world.policy = POLICY("enforce", "86400");
     g_assert_cmpint(ask(cache, STSCACHE_RECORD, "1", NULL), ==, -1);
     g_assert_cmpuint(world.fetches, ==, 1);
-    /* A person may have it now. */
+    /* A person may ask sooner. */
     struct stscache_answer answer;
     stscache_refresh(cache, "a.example", "1", deadline_in_ms(20000), &answer);
     g_assert_nonnull(answer.policy);
@@ -223,7 +223,7 @@ static void test_restart(void)
     end(cache);
 }
 
-/* Whatever is in the folder: as if it were not there, and the start goes on. */
+/* Odd files in the folder are ignored, and the start succeeds. */
 static void test_odd_files(void)
 {
     static const struct {
@@ -266,7 +266,7 @@ static void *ask_on_thread(void *argument)
     return GINT_TO_POINTER(ask(argument, STSCACHE_RECORD, "1", NULL));
 }
 
-/* Many at once wait for one fetch, and those who cannot wait go on without. */
+/* Many callers wait for one fetch; those who cannot wait continue without it. */
 static void test_one_at_a_time(void)
 {
     struct stscache *cache = begin(POLICY("enforce", "86400"));
@@ -300,7 +300,7 @@ static void test_one_at_a_time(void)
     end(cache);
 }
 
-/* The owner changed the policy and not the id: seen a day later, without anybody asking. */
+/* If the owner changes the policy but not the id, it is noticed a day later, without a question. */
 static void test_refresh(void)
 {
     struct stscache *cache = begin(POLICY("enforce", "604800"));
@@ -308,7 +308,7 @@ static void test_refresh(void)
     world.policy = POLICY("testing", "604800");
     world.record = "1";
     world.now_s += DAY + 1;
-    cache = reopen(cache); /* which looks at once what is due */
+    cache = reopen(cache); /* checks at once what is due */
     pthread_mutex_lock(&world.lock);
     while (world.fetches < 2)
         pthread_cond_wait(&world.changed, &world.lock);
@@ -318,7 +318,7 @@ static void test_refresh(void)
     end(cache);
 }
 
-/* Domains without a record: known for their time, and no reason to forget a policy. */
+/* Domains without a record are remembered for their time, which does not forget a policy. */
 static void test_bare(void)
 {
     struct stscache *cache = begin(POLICY("enforce", "86400"));
@@ -338,7 +338,7 @@ static void test_bare(void)
     end(cache);
 }
 
-/* Without a folder it remembers all the same. */
+/* It remembers policies even without a folder. */
 static void test_no_folder(void)
 {
     struct stscache *cache = begin(POLICY("enforce", "86400"));
@@ -359,7 +359,7 @@ static void test_full(void)
     struct stscache *cache = begin(NULL);
     struct stscache_answer answer;
 
-    /* Each one without a policy, and used later than the one before. */
+    /* Each has no policy, and is used later than the one before. */
     for (int i = 0; i < STSCACHE_DOMAINS_MAX + 5; i++) {
         g_autofree char *domain = g_strdup_printf("d%d.example", i);
         world.now_s++;

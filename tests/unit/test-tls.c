@@ -17,7 +17,7 @@
 #include "net/tls.h"
 #include "stream-peer.h"
 
-/* A client by net/tls itself, on a thread of its own. */
+/* A client that uses net/tls, in its own thread. */
 struct visitor {
     int fd;
     const char *text;
@@ -66,7 +66,7 @@ static void *visit(void *argument)
     return NULL;
 }
 
-/* Runs a handshake; what the server reads then, as result of one more read behind `text`. */
+/* Runs a handshake, reads `text`, and returns the result of one more read. */
 static enum io_result meet(struct tls_server *server, struct visitor *visitor,
                            enum io_result *handshake, struct tls_info *info)
 {
@@ -124,10 +124,10 @@ static void test_tls_ends(void)
     tls_server_unref(server);
 }
 
-/* What a judge is shown, and that its word counts. */
+/* Records what a judge is shown; its decision must count. */
 struct judge {
     bool accept;
-    const char *name; /* for the CAs */
+    const char *name; /* for tls_peer_check() */
     enum tls_trust trust;
     size_t shown, modern;
 };
@@ -193,7 +193,7 @@ static void test_tls_client_certificates(void)
     tls_server_unref(require);
 }
 
-/* The server's side of a call: greets by a put and a writev, then waits for the end. */
+/* The server's side of a call: greets with a put and a writev, then waits for the end. */
 static enum io_result receive_call(struct tls_server *server, struct caller *caller,
                                    struct tls_info *info, struct error *err)
 {
@@ -230,7 +230,7 @@ static enum io_result receive_call(struct tls_server *server, struct caller *cal
     return result;
 }
 
-/* RSA and ECDSA of one name side by side, and a second name; the first pair is the default. */
+/* RSA and ECDSA for one name, and a second name. The first pair is the default. */
 static void test_tls_pairs(void)
 {
     static const struct {
@@ -269,13 +269,13 @@ static void test_tls_pairs(void)
         g_assert_cmpstr(caller.subject, ==, cases[i].subject);
         g_assert_cmpstr(info.cipher, ==, cases[i].cipher);
         g_assert_cmpstr(info.version, ==, strstr(info.cipher, "WITH") ? "TLSv1.2" : "TLSv1.3");
-        /* What was put and what followed it came in one record. */
+        /* The put and the writev came in one record. */
         g_assert_cmpstr(caller.first, ==, "220 mail ready\r\n");
     }
     tls_server_unref(server);
 }
 
-/* A ticket outlives its server, but never stands in for a certificate that was not shown. */
+/* A ticket outlives its server, but never replaces a certificate that was not presented. */
 static void test_tls_tickets(void)
 {
     static const struct {
@@ -320,8 +320,8 @@ static void test_tls_tickets(void)
     tls_tickets_free(tickets);
 }
 
-/* Of a stranger's certificate: noted where one is requested, even if its name is too long for the
- * note; refused where one is required. */
+/* A stranger's certificate is accepted and noted if one is requested, even if its name is too long for the
+ * note. It is refused if one is required. */
 static void test_tls_stranger(void)
 {
     struct error err = {""};
@@ -338,7 +338,7 @@ static void test_tls_stranger(void)
     tls_server_unref(server);
 }
 
-/* The minimum version stands behind the priority string, so that must not be cut. */
+/* The minimum version follows the priority string, so the string must not be cut. */
 static void test_tls_priority(void)
 {
     struct error err = {""};
@@ -414,8 +414,8 @@ static void count_lines(struct partner *partner, int *got, struct deadline deadl
     }
 }
 
-/* Wherever the octets of several records are cut, each line comes as soon as it can, and nothing
- * that came is left where no poll(2) tells of it. */
+/* Wherever the octets of several records are cut, each line is returned as soon as possible, and no input
+ * is left where poll(2) cannot report it. */
 static void test_tls_pieces(void)
 {
     static const char *const priorities[] = {"NORMAL", TLS12};
@@ -440,7 +440,7 @@ static void test_tls_pieces(void)
             count_lines(&partner, &got, deadline_in_ms(1));
             g_assert_cmpint(got, ==, (cut >= ends[0]) + (cut >= ends[1]) + (cut >= ends[2]));
             partner_deliver(&partner, partner.said->len);
-            /* A deadline that has passed still lets it read what is there. */
+            /* Input that is there is read even after the deadline. */
             count_lines(&partner, &got, cut % 2 != 0 ? deadline_in_ms(1) : deadline_in_ms(-1));
             g_assert_cmpint(got, ==, 3);
             g_assert_false(stream_has_input(&partner.stream));
@@ -451,7 +451,7 @@ static void test_tls_pieces(void)
     tls_server_unref(server);
 }
 
-/* Records as long as what is read ahead, a little shorter and longer, and the longest. */
+/* Records as long as the read-ahead buffer, a little shorter and longer, and the longest. */
 static void test_tls_sizes(void)
 {
     struct error err = {""};
@@ -483,8 +483,8 @@ static void test_tls_sizes(void)
     tls_server_unref(server);
 }
 
-/* What lies read ahead is told of, so that nobody waits for it; and however many records wait in
- * the socket, and however they lie, after a few of them nothing is, so that a worker can leave. */
+/* Read-ahead input is reported, so that nobody waits for it. However many records wait in the socket, and
+ * wherever they are cut, the buffer is empty after a few, so that a worker can leave. */
 static void test_tls_read_ahead(void)
 {
     struct error err = {""};
@@ -516,8 +516,8 @@ static void test_tls_read_ahead(void)
     tls_server_unref(server);
 }
 
-/* The server's part of a handshake is one packet. Where the ticket cannot be in it, because the
- * client must show a certificate first, it leaves with what is said next, or before a wait. */
+/* The server's part of a handshake is one packet. If the ticket cannot be in it, because the client must
+ * present a certificate first, it leaves with the next output, or before a wait. */
 static void test_tls_flight(void)
 {
     static const struct {
@@ -559,7 +559,7 @@ static void test_tls_flight(void)
     tls_tickets_free(tickets);
 }
 
-/* Our client's last word in the handshake leaves with its first in the dialog. */
+/* Our client's last handshake flight leaves with its first command. */
 static void test_tls_client_flight(void)
 {
     struct error err = {""};
@@ -572,8 +572,8 @@ static void test_tls_client_flight(void)
     tls_server_unref(server);
 }
 
-/* A flight that the socket does not take waits for the socket, not for the client, and is neither
- * lost nor sent twice. */
+/* A flight that the socket does not take waits for the socket, not for the client. It is neither lost nor
+ * sent twice. */
 static void test_tls_blocked(void)
 {
     struct error err = {""};

@@ -15,11 +15,11 @@
 #include "stream-peer.h"
 
 #define BIG_OCTETS (16 << 20) /* more than the buffers of a connection ever hold */
-#define MID_OCTETS 200000     /* after which the next hop speaks in mid-data */
-#define LATE_OCTETS 300000    /* all of the data, when it has spoken before the end */
+#define MID_OCTETS 200000     /* the next hop replies in mid-data after this many */
+#define LATE_OCTETS 300000    /* all of the data, if it replies before the end */
 
-/* What the next hop says to each command; NULL: what is usual. "close": nothing, and closes. Before a
- * reply: "bye " closes behind it, "reset " does so by RST, "deaf " reads nothing any more. */
+/* The next hop's reply to each command; NULL: the usual one. "close" closes without a reply. Before a
+ * reply, "bye " closes after it, "reset " does so with RST, "deaf " then reads nothing. */
 struct script {
     const char *mail, *rcpt[3], *data, *mid, *end, *rset;
 };
@@ -29,9 +29,9 @@ struct peer {
     int fd;
     pthread_t thread;
     unsigned rcpts;
-    GString *commands; /* verbs, a letter each */
+    GString *commands; /* the verbs, one letter each */
     size_t octets;     /* of mail data */
-    bool ended;        /* an end of data came */
+    bool ended;        /* an end of data arrived */
 };
 
 static bool peer_say(struct peer *peer, const char *said, const char *usual)
@@ -65,7 +65,7 @@ static bool peer_say(struct peer *peer, const char *said, const char *usual)
     return how < 0;
 }
 
-/* A line, or false at the end. */
+/* Reads a line. False at the end. */
 static bool peer_line(struct peer *peer, GString *line)
 {
     char octet;
@@ -115,7 +115,7 @@ static bool peer_chunk(struct peer *peer, const char *line)
     return peer_say(peer, last ? peer->script.end : peer->script.mid, "250 2.0.0 chunk");
 }
 
-/* Is mail data what comes behind this reply to DATA? */
+/* Does mail data follow this reply to DATA? */
 static bool peer_begins(const char *said)
 {
     const char *last = said != NULL ? strrchr(said, '\n') : NULL;
@@ -165,7 +165,7 @@ struct world {
     struct peer peers[2];
     unsigned peer_count, closed, lost;
     unsigned extensions;
-    const struct script *fresh; /* of a connection in place of a kept one */
+    const struct script *fresh; /* for a connection that replaces a kept one */
     GString *line;              /* in the log */
     const char *step;
     struct client_identity client;
@@ -266,7 +266,7 @@ static void world_write(struct world *world, size_t octets)
     }
 }
 
-/* Recipients, DATA or BDAT, `octets` of data, the end. The replies: "250 250 / 354 / 250". */
+/* Sends recipients, DATA or BDAT, `octets` of data and the end. Returns the replies: "250 250 / 354 / 250". */
 static char *world_transact(struct world *world, size_t recipients, enum courier_data data,
                             size_t octets)
 {
@@ -305,7 +305,7 @@ static const struct {
     const char *lost_at;          /* the step in the log; NULL: nothing went wrong */
     bool connected;
     size_t octets;
-    const char *line; /* said, in the log */
+    const char *line; /* the reply in the log */
 } cases[] = {
     {"all well", {0}, "250 250 / 354 / 250", "2.0.0", NULL, true, 640, NULL},
     {"big", {0}, "250 250 / 354 / 250", "2.0.0", NULL, true, BIG_OCTETS, NULL},
@@ -546,14 +546,14 @@ static void check_case(size_t i, unsigned extensions)
         g_assert_cmpstr(world.step, ==, cases[i].lost_at);
     if (cases[i].line != NULL)
         g_assert_cmpstr(world.line->str, ==, cases[i].line);
-    /* Whoever hung up behind what was read away is found out by the next step. */
+    /* A hang-up after the discarded reply is only noticed at the next step. */
     if (cases[i].connected || extensions != 0)
         g_assert_cmpint(transaction->connected, ==, cases[i].connected);
     g_assert_cmpint(world.closed, ==, !transaction->connected);
     g_assert_cmpint(transaction->unconfirmed, ==,
                     strcmp(cases[i].name, "no reply in the end") == 0);
     world_close(&world);
-    /* Promise 2: none but ours, and none behind a refusal. */
+    /* Promise 2: no end of data but ours, and none after a refusal. */
     bool whole = strstr(cases[i].codes, "354 /") != NULL && cases[i].script.mid == NULL;
     g_assert_cmpint(world.peers[0].ended, ==, whole);
 }
@@ -564,7 +564,7 @@ static void test_case(gconstpointer data)
     check_case((size_t)data, 0);
 }
 
-/* Excess is cut, and no loss. */
+/* An overlong reply is cut, which is not a failure. */
 static void test_long_reply(void)
 {
     g_autofree char *filler = g_strnfill(20000, 'x');
@@ -586,7 +586,7 @@ static void test_long_reply(void)
     g_string_free(many, TRUE);
 }
 
-/* By BDAT; each with PIPELINING and without. */
+/* The same with BDAT, each with PIPELINING and without. */
 static void test_chunks(void)
 {
     static const struct {
@@ -615,7 +615,7 @@ static void test_chunks(void)
     }
 }
 
-/* A connection that was kept from before has to prove itself. */
+/* A kept connection may be dead, and must prove that it is not. */
 static void test_renew(void)
 {
     static const struct {
@@ -661,7 +661,7 @@ static void test_renew(void)
          {.rcpt = {NULL, "550 5.1.1 no"}},
          "250 550 / 354 / 250",
          {NULL, "MRRD"}},
-        /* The client knows that the first was accepted: now it is not known whether it still is. */
+        /* The client was told that the first was accepted; whether it still is, is unknown. */
         {"accepted, and no longer",
          {.rcpt = {NULL, "421 4.7.0 no"}},
          {.rcpt = {"550 5.1.1 no"}},
@@ -691,7 +691,7 @@ static void test_renew(void)
     }
 }
 
-/* Only its first batch is a test of a kept connection, and whoever was refused is not asked again. */
+/* Only the first batch tests a kept connection, and refused recipients are not asked again. */
 static void test_batches(void)
 {
     struct world world;
@@ -716,7 +716,7 @@ static void test_batches(void)
     world_close(&world);
 }
 
-/* A next hop that cannot take the mail is not asked to. */
+/* A next hop that cannot accept the mail is not asked to. */
 static void test_lacks(void)
 {
     static const struct {

@@ -13,7 +13,7 @@
 
 static char *file;
 
-/* A cheap hash: what is tried here is not crypt(3). */
+/* A cheap hash: crypt(3) itself is not under test. */
 static const char *hash_of(const char *password)
 {
     static struct crypt_data data;
@@ -103,11 +103,11 @@ static void *guess(void *context)
     return NULL;
 }
 
-/* Guessing takes no more than a few threads at a time, whoever guesses. */
+/* Guessing occupies only a few threads at a time, whoever guesses. */
 static void test_crowd(void)
 {
     struct crypt_data data = {0};
-    /* A hash that takes longer than all of them to begin. */
+    /* A hash that takes longer than it takes all threads to begin. */
     const char *hash = crypt_r("secret", "$6$rounds=500000$saltsaltsalt", &data);
     g_autofree char *text = g_strdup_printf("ann:%s\n", hash);
     struct users *users = load(text, 1000);

@@ -17,9 +17,9 @@ enum { NEWS_A = WAITER_NEWS, NEWS_B = WAITER_NEWS << 1 };
 struct thing {
     struct waiter_item item; /* the first member */
     int number;
-    unsigned what;           /* all that has happened */
-    int times;               /* it was told */
-    struct thing *to_remove; /* when something happens to this one */
+    unsigned what;           /* all events so far */
+    int times;               /* number of calls */
+    struct thing *to_remove; /* removed when something happens to this one */
 };
 
 static GString *order;
@@ -63,7 +63,7 @@ static void waiter_close(struct waiter *waiter)
     g_string_free(order, TRUE);
 }
 
-/* In the order of their times, however they were set, changed and taken back. */
+/* Items come due in the order of their times, however these were set, changed and withdrawn. */
 static void test_times(void)
 {
     enum { THINGS = 500 };
@@ -101,7 +101,7 @@ static void test_times(void)
     waiter_close(waiter);
 }
 
-/* What is removed while others are told of is not told of: it may be freed. */
+/* An item removed during a round is not called in it, so it may be freed. */
 static void test_removed(void)
 {
     struct waiter *waiter = waiter_open();
@@ -116,7 +116,7 @@ static void test_removed(void)
         waiter_post(&things[i].item, NEWS_A);
         waiter_set_due(&things[i].item, 1);
     }
-    /* The first that is told removes the next one, in each kind. */
+    /* The first one called removes the next one, for each kind of event. */
     things[0].to_remove = &things[1];
     round_of(waiter);
     g_assert_cmpint(things[1].times, ==, 0);
@@ -138,7 +138,7 @@ static void test_removed(void)
     waiter_close(waiter);
 }
 
-/* Once is once; who is gone is told of though nobody asked. */
+/* A descriptor is reported once. A hang-up is reported even if nobody asked. */
 static void test_descriptors(void)
 {
     struct waiter *waiter = waiter_open();
@@ -172,7 +172,7 @@ static void *post_many(void *argument)
     return NULL;
 }
 
-/* Any thread's word wakes it, and none is lost. */
+/* Posts from any thread wake it, and none is lost. */
 static void test_posts(void)
 {
     enum { THREADS = 4 };
