@@ -311,7 +311,6 @@ static void spares_drop_unfit(struct keeper *keeper)
         found = spares_take_unfit(keeper, &spare);
         pthread_mutex_unlock(&backend->lock);
         if (found) {
-            stream_lend(&spare.hop.stream, &keeper->buffers);
             nexthop_quit(&spare.hop);
             backend_disconnected(backend);
         }
@@ -412,10 +411,8 @@ static void spares_leave(struct keeper *keeper)
 {
     struct backend *backend = keeper->backend;
 
-    for (unsigned i = 0; i < backend->spare_count; i++) {
-        stream_lend(&backend->spares[i].hop.stream, &keeper->buffers);
+    for (unsigned i = 0; i < backend->spare_count; i++)
         nexthop_quit(&backend->spares[i].hop);
-    }
     stream_buffers_free(&keeper->buffers);
     free(keeper);
     backend_live_count_end(backend);

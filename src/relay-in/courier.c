@@ -14,14 +14,12 @@
 #include "relay-in/backend-connect.h"
 #include "smtp/transaction.h"
 
-#define IN_BUFFER (8 * 1024)         /* replies */
-#define OUT_BUFFER (16 * 1024)       /* a batch of commands, or a small message */
 #define DATA_WRITE_TIMEOUT_MS 180000 /* RFC 5321 4.5.3.2.5 */
 
 struct backend_courier {
     struct courier base;
     struct backend *backend;
-    struct stream_buffers buffers;
+    struct stream_buffers *buffers; /* lent; NULL while its session waits in the gate */
     struct nexthop hop;
     struct backend_slot slot; /* held from prepare() on, until it is known that none is needed */
     bool in_transaction;      /* MAIL has gone out, or was about to when it was decided */
@@ -114,6 +112,21 @@ static void courier_give_slot(struct backend_courier *courier)
         backend_give_slot(courier->backend, &courier->slot);
 }
 
+/* Without memory for what the backend has said and nobody has read yet there is no going on with it. */
+static void courier_lend(struct courier *base, struct stream_buffers *buffers)
+{
+    struct backend_courier *courier = (struct backend_courier *)base;
+    struct stream *stream = &courier->hop.stream;
+
+    courier->buffers = buffers;
+    if (!courier->transaction.connected)
+        return;
+    if (buffers != NULL)
+        stream_lend(stream, buffers);
+    else if (stream_park(stream) != 0)
+        transaction_abort(&courier->transaction);
+}
+
 /* What the backend is told of the client must be known, and one of its sessions be free. */
 static int64_t courier_prepare(struct courier *base, const struct client_identity *client,
                                const struct recipient *recipient, struct wakeup *wakeup)
@@ -175,7 +188,7 @@ static void courier_connect(struct backend_courier *courier, const struct client
         return;
     }
     transaction->connected = backend_introduce(courier->backend, client, &courier->hop,
-                                               &courier->buffers, &transaction->final_reply) == 0;
+                                               courier->buffers, &transaction->final_reply) == 0;
     transaction->decided = !transaction->connected;
     courier_give_slot(courier);
 }
@@ -309,7 +322,6 @@ static void courier_free(struct courier *base)
     if (courier->transaction.connected)
         nexthop_quit(&courier->hop);
     backend_give_slot(courier->backend, &courier->slot);
-    stream_buffers_free(&courier->buffers);
     free(courier->taken);
     backend_unref(courier->backend);
     free(courier);
@@ -318,6 +330,7 @@ static void courier_free(struct courier *base)
 struct courier *courier_backend_new(struct backend *backend)
 {
     static const struct courier_ops ops = {
+        .lend = courier_lend,
         .prepare = courier_prepare,
         .is_wanted = courier_is_wanted,
         .send = courier_send,
@@ -344,10 +357,6 @@ struct courier *courier_backend_new(struct backend *backend)
         return NULL;
     memset(courier, 0, offsetof(struct backend_courier, transaction.final_reply));
     reply_clear(&courier->transaction.final_reply);
-    if (stream_buffers_init(&courier->buffers, IN_BUFFER, OUT_BUFFER) != 0) {
-        free(courier);
-        return NULL;
-    }
     courier->base.ops = &ops;
     courier->backend = backend_ref(backend);
     courier->transaction.owner = &owner;

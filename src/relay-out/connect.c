@@ -268,7 +268,7 @@ static bool connect_take_place(struct connect *connect)
 
     switch (connect_enter(connect)) {
     case HOST_CACHE_KEPT:
-        remote_say_goodbye(remote);
+        nexthop_quit(&remote->hop);
         return true;
     case HOST_CACHE_NEW:
         return true;
@@ -290,7 +290,7 @@ int connect_renew(struct connect *connect, bool connected)
         return -1;
     if (connect_dial(connect) == 0) {
         if (connected)
-            remote_say_goodbye(&before);
+            nexthop_quit(&before.hop);
         return 0;
     }
     *remote = before;

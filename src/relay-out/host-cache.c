@@ -148,15 +148,6 @@ bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsign
 
 /* Kept connections. */
 
-/* QUIT is written without buffers of its own only in plain text: lend it small ones. */
-void remote_say_goodbye(struct remote *remote)
-{
-    char in[16], out[64];
-    struct stream_buffers buffers = {in, sizeof in, out, sizeof out};
-    stream_lend(&remote->hop.stream, &buffers);
-    nexthop_quit(&remote->hop);
-}
-
 static struct remote host_cache_take_out(struct host_cache *host_cache, size_t index)
 {
     struct remote remote = host_cache->kept[index].remote;
@@ -306,7 +297,7 @@ void host_cache_disclaim(struct host_cache *host_cache, struct host_cache_claim 
     enum host_cache_place place = host_cache_redeem(host_cache, claim, &kept);
 
     if (place == HOST_CACHE_KEPT)
-        remote_say_goodbye(&kept);
+        nexthop_quit(&kept.hop);
     if (place != HOST_CACHE_FULL)
         host_cache_leave(host_cache, claim->key);
 }
@@ -330,7 +321,7 @@ void host_cache_keep(struct host_cache *host_cache, const struct remote *remote,
     pthread_mutex_unlock(&host_cache->lock);
     if (kept)
         return;
-    remote_say_goodbye(&refused);
+    nexthop_quit(&refused.hop);
     host_cache_leave(host_cache, refused.key);
 }
 
@@ -361,7 +352,7 @@ static bool host_cache_dismiss_one(struct host_cache *host_cache, bool all)
             continue;
         struct remote remote = host_cache_take_out(host_cache, i);
         pthread_mutex_unlock(&host_cache->lock);
-        remote_say_goodbye(&remote);
+        nexthop_quit(&remote.hop);
         pthread_mutex_lock(&host_cache->lock);
         host_cache_leave_one(host_cache, remote.key);
         return true;

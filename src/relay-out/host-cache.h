@@ -86,9 +86,6 @@ void host_cache_disclaim(struct host_cache *host_cache, struct host_cache_claim 
 bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                           struct deadline deadline);
 
-/* Takes leave of one that has no buffers, and closes it. Its place is the caller's to give back. */
-void remote_say_goodbye(struct remote *remote);
-
 /* Keeps it for so long, buffers reclaimed. It is the store's in any case. */
 void host_cache_keep(struct host_cache *host_cache, const struct remote *remote, int64_t for_ms);
 

@@ -25,6 +25,7 @@
 #include "dns/resolver.h"
 #include "server/daemon-internal.h"
 #include "server/gate.h"
+#include "server/memory.h"
 #include "server/privileges.h"
 #include "server/sdnotify.h"
 
@@ -504,6 +505,7 @@ int daemon_main(const struct daemon_program *program, int argc, char **argv)
 
     pthread_mutex_init(&daemon.lock, NULL);
 
+    memory_bound_arenas();
     i18n_init();
     struct daemon_options options = daemon_parse_options(program, argc, argv);
     if (options.action == DAEMON_DONE)

@@ -5,8 +5,16 @@
 #include "server/memory.h"
 
 #include <malloc.h>
+#include <unistd.h>
 
 #define RETRY_MS 1000 /* after a worker could not be started */
+#define ARENAS_MIN 2  /* one is the main thread's */
+
+void memory_bound_arenas(void)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    mallopt(M_ARENA_MAX, processors > ARENAS_MIN ? (int)processors : ARENAS_MIN);
+}
 
 static int64_t memory_start_workers(struct memory *memory, struct pool *pool, int64_t now_ms)
 {

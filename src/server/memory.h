@@ -19,6 +19,10 @@
 #define MEMORY_CROWD 32      /* connections; what fewer leave behind is soon used again */
 #define MEMORY_CALM_MS 30000 /* a crowd is gone for so long, before its memory is given back */
 
+/* Before any other thread is started: the allocator makes no more arenas than threads can run at once.
+ * Each keeps some memory at its end. */
+void memory_bound_arenas(void);
+
 /* All zero at first. */
 struct memory {
     unsigned crowd;        /* the most connections since memory was given back last */

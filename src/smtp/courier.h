@@ -86,6 +86,10 @@ enum courier_data {
 struct courier;
 
 struct courier_ops {
+    /* Buffers for its next hop, for as long as a worker runs the session; NULL: it is to give them back,
+     * and waits for its client without any. free() may come in either state. The member may be NULL:
+     * it has its own. */
+    void (*lend)(struct courier *courier, struct stream_buffers *buffers);
     /* Asked before a recipient, or a log-in (`recipient` is then NULL), is handed over: would that
      * wait for anything but an answer of its next hop (a free connection there, the client's name)?
      * 0: no. Otherwise the time, on the clock of deadline_now_ms(), until which the session shall

@@ -305,6 +305,11 @@ enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *rec
 void nexthop_quit(struct nexthop *hop)
 {
     struct deadline deadline = deadline_in_ms(QUIT_TIMEOUT_MS);
+    char in[16], out[64];
+    struct stream_buffers buffers = {in, sizeof in, out, sizeof out};
+
+    if (hop->stream.buffers == NULL)
+        stream_lend(&hop->stream, &buffers);
     if (!hop->stream.broken && nexthop_put(hop, "QUIT\r\n", deadline) == IO_OK)
         stream_flush(&hop->stream, deadline);
     stream_close(&hop->stream);

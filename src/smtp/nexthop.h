@@ -94,7 +94,7 @@ enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *rec
                                 struct deadline deadline);
 enum io_result nexthop_put(struct nexthop *hop, const char *line, struct deadline deadline);
 
-/* QUIT without waiting for the answer, then closed. */
+/* QUIT without waiting for the answer, then closed; also of one that has no buffers. */
 void nexthop_quit(struct nexthop *hop);
 
 /* From the text of an EHLO reply: its first line is the greeting, then a keyword a line. */

@@ -15,6 +15,8 @@
 
 #define CLIENT_IN_BUFFER (64 * 1024)
 #define CLIENT_OUT_BUFFER (2 * REPLY_WIRE_MAX)
+#define NEXT_HOP_IN_BUFFER (8 * 1024)
+#define NEXT_HOP_OUT_BUFFER (16 * 1024)
 #define DISMISS_TIMEOUT_MS 0 /* the gate never waits */
 
 int session_scratch_init(struct session_scratch *scratch)
@@ -24,15 +26,17 @@ int session_scratch_init(struct session_scratch *scratch)
     scratch->recipients = malloc(SESSION_BATCH_MAX * sizeof *scratch->recipients);
     if (scratch->recipients == NULL)
         return -1;
-    if (stream_buffers_init(&scratch->client, CLIENT_IN_BUFFER, CLIENT_OUT_BUFFER) == 0)
+    if (stream_buffers_init(&scratch->client, CLIENT_IN_BUFFER, CLIENT_OUT_BUFFER) == 0 &&
+        stream_buffers_init(&scratch->next_hop, NEXT_HOP_IN_BUFFER, NEXT_HOP_OUT_BUFFER) == 0)
         return 0;
-    free(scratch->recipients);
+    session_scratch_free(scratch);
     return -1;
 }
 
 void session_scratch_free(struct session_scratch *scratch)
 {
     stream_buffers_free(&scratch->client);
+    stream_buffers_free(&scratch->next_hop);
     free(scratch->recipients);
 }
 
@@ -246,14 +250,23 @@ void session_offer_route(const struct session *session, const void *route,
     session_limit_offer(session, offer);
 }
 
+/* NULL: takes back what was lent. */
+static void session_lend_courier(struct session *session, struct stream_buffers *buffers)
+{
+    if (session->courier != NULL && session->courier->ops->lend != NULL)
+        session->courier->ops->lend(session->courier, buffers);
+}
+
 bool session_ensure_courier(struct session *session, const void *route)
 {
     const struct session_policy *policy = &session->rules->policy;
     if (session->courier != NULL && session->route != route)
         session_drop_courier(session);
     session->route = route;
-    if (session->courier == NULL)
+    if (session->courier == NULL) {
         session->courier = policy->courier_new(policy->context, route);
+        session_lend_courier(session, &session->scratch->next_hop);
+    }
     return session->courier != NULL;
 }
 
@@ -395,6 +408,7 @@ static enum session_result session_leave(struct session *session)
 
     /* What is pending is the worker's memory. */
     ASSERT(session->batch.slot_count == 0 && session->stream.out_len == 0);
+    session_lend_courier(session, NULL);
     session->scratch = NULL;
     session->resumed = true;
     session->parked_ms = deadline_now_ms();
@@ -431,6 +445,7 @@ enum session_result session_run(struct session *session, struct session_scratch 
     session->progressed = false;
     session->progress_octets = 0;
     stream_lend(&session->stream, &scratch->client);
+    session_lend_courier(session, &scratch->next_hop);
     if (session->implicit_tls && session->stream.tls == NULL)
         session_start_tls(session);
     if (session->awaits_admission)

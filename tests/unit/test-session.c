@@ -22,6 +22,7 @@ struct fake_courier {
     struct courier base;
     struct recipient asked[SESSION_BATCH_MAX];
     size_t next;
+    struct stream_buffers *lent;
 };
 
 /* What the current test observes and sets. */
@@ -34,6 +35,22 @@ static int64_t granted_at_ms; /* prepare() must wait until then; 0 = not at all 
 static int fail_write_at;  /* the nth write fails; 0 = none */
 static int writes;
 static enum courier_form next_form; /* the form in which chunked data goes out */
+
+/* For its next hop, in turn: what is lent is the worker's. */
+static void fake_lend(struct courier *base, struct stream_buffers *buffers)
+{
+    struct fake_courier *courier = (struct fake_courier *)base;
+    g_assert_true((buffers == NULL) != (courier->lent == NULL));
+    courier->lent = buffers;
+}
+
+static void fake_speak(struct courier *base)
+{
+    const struct stream_buffers *lent = ((struct fake_courier *)base)->lent;
+    g_assert_nonnull(lent);
+    memset(lent->in, 'x', lent->in_size);
+    memset(lent->out, 'x', lent->out_size);
+}
 
 static int64_t fake_prepare(struct courier *base, const struct client_identity *client,
                             const struct recipient *recipient, struct wakeup *wakeup)
@@ -52,6 +69,7 @@ static void fake_send(struct courier *base, const struct envelope *envelope,
                       const struct recipient *recipients, size_t count, enum courier_data data)
 {
     struct fake_courier *courier = (struct fake_courier *)base;
+    fake_speak(base);
     g_string_append_printf(told, "<%s>", envelope->sender.mailbox);
     if (envelope->ret[0] != '\0' || envelope->envid[0] != '\0')
         g_string_append_printf(told, " RET=%s ENVID=%s", envelope->ret, envelope->envid);
@@ -93,7 +111,7 @@ static bool fake_ask_data(struct courier *base)
 
 static void fake_data_reply(struct courier *base, struct reply *reply)
 {
-    (void)base;
+    fake_speak(base);
     if (early)
         g_string_append(told, "heard; ");
     clock_advance_ms(data_takes_ms);
@@ -102,7 +120,7 @@ static void fake_data_reply(struct courier *base, struct reply *reply)
 
 static int fake_write(struct courier *base, const struct iovec *iov, int count)
 {
-    (void)base;
+    fake_speak(base);
     if (++writes == fail_write_at)
         return -1;
     for (int i = 0; i < count; i++)
@@ -112,7 +130,7 @@ static int fake_write(struct courier *base, const struct iovec *iov, int count)
 
 static void fake_end(struct courier *base, struct reply *reply)
 {
-    (void)base;
+    fake_speak(base);
     g_string_append(told, "end; ");
     if (fail_write_at > 0)
         reply_own(reply, REPLY_BACKEND_LOST);
@@ -140,8 +158,8 @@ static void fake_free(struct courier *base)
 static void fake_authenticate(struct courier *base, const struct client_identity *client,
                               const char *line, size_t len, struct reply *reply)
 {
-    (void)base;
     (void)client;
+    fake_speak(base);
     g_string_append_printf(told, "[%.*s]; ", (int)len, line);
     if (g_str_has_prefix(line, "AUTH "))
         reply_hear(reply, "334 Z28=");
@@ -154,6 +172,7 @@ static void fake_authenticate(struct courier *base, const struct client_identity
 static struct courier *fake_new(void *context, const void *route)
 {
     static const struct courier_ops ops = {
+        .lend = fake_lend,
         .prepare = fake_prepare,
         .is_wanted = fake_is_wanted,
         .send = fake_send,
