@@ -16,23 +16,6 @@ void buffer_init(struct buffer *buffer, char *storage, size_t size)
     storage[0] = '\0';
 }
 
-int buffer_add(struct buffer *buffer, const char *bytes, size_t len)
-{
-    if (len >= buffer->size - buffer->len) {
-        buffer->overflow = true;
-        return -1;
-    }
-    memcpy(buffer->data + buffer->len, bytes, len);
-    buffer->len += len;
-    buffer->data[buffer->len] = '\0';
-    return 0;
-}
-
-int buffer_puts(struct buffer *buffer, const char *text)
-{
-    return buffer_add(buffer, text, strlen(text));
-}
-
 int buffer_join(struct buffer *buffer, ...)
 {
     size_t before = buffer->len;

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct buffer {
     char *data;
@@ -24,9 +25,25 @@ struct buffer {
 /* An empty buffer over `size` octets at `storage`. */
 void buffer_init(struct buffer *buffer, char *storage, size_t size);
 
-/* These append all of it, or nothing if it does not fit (and set `overflow`). Return 0 or -1. */
-int buffer_add(struct buffer *buffer, const char *bytes, size_t len);
-int buffer_puts(struct buffer *buffer, const char *text);
+/* These append all of it, or nothing if it does not fit (and set `overflow`). Return 0 or -1. The first
+ * two are inline because most texts are constants, whose length the compiler knows. */
+static inline int buffer_add(struct buffer *buffer, const char *bytes, size_t len)
+{
+    if (len >= buffer->size - buffer->len) {
+        buffer->overflow = true;
+        return -1;
+    }
+    memcpy(buffer->data + buffer->len, bytes, len);
+    buffer->len += len;
+    buffer->data[buffer->len] = '\0';
+    return 0;
+}
+
+static inline int buffer_puts(struct buffer *buffer, const char *text)
+{
+    return buffer_add(buffer, text, strlen(text));
+}
+
 int buffer_printf(struct buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

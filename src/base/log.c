@@ -142,13 +142,18 @@ void log_begin(struct log_line *line, enum log_level level, const char *text)
     log_add_raw(line, text, strlen(text));
 }
 
+static void log_add_key(struct log_line *line, const char *key)
+{
+    log_add_raw(line, " ", 1);
+    log_add_raw(line, key, strlen(key));
+    log_add_raw(line, "=", 1);
+}
+
 void log_strn(struct log_line *line, const char *key, const char *value, size_t len)
 {
     if (!line->enabled)
         return;
-    log_add_raw(line, " ", 1);
-    log_add_raw(line, key, strlen(key));
-    log_add_raw(line, "=", 1);
+    log_add_key(line, key);
     if (value == NULL) {
         log_add_raw(line, "-", 1);
         return;
@@ -175,10 +180,13 @@ void log_int(struct log_line *line, const char *key, int64_t value)
     char text[24];
     struct buffer number;
 
+    if (!line->enabled)
+        return;
     buffer_init(&number, text, sizeof text);
     buffer_puts(&number, value < 0 ? "-" : "");
     buffer_number(&number, value < 0 ? -(uint64_t)value : (uint64_t)value, 1);
-    log_strn(line, key, number.data, number.len);
+    log_add_key(line, key);
+    log_add_raw(line, number.data, number.len);
 }
 
 static void log_add_formatted(struct log_line *line, const char *format, va_list arguments)

@@ -474,6 +474,11 @@ enum io_result stream_flush(struct stream *stream, struct deadline deadline)
                : IO_OK;
 }
 
+bool stream_has_room(const struct stream *stream, size_t len)
+{
+    return len <= stream->buffers->out_size - stream->out_len;
+}
+
 enum io_result stream_put(struct stream *stream, const char *bytes, size_t len,
                           struct deadline deadline)
 {
@@ -481,7 +486,7 @@ enum io_result stream_put(struct stream *stream, const char *bytes, size_t len,
 
     if (stream->broken || stream->mute)
         return IO_FAILED;
-    if (len > buffers->out_size - stream->out_len) {
+    if (!stream_has_room(stream, len)) {
         struct iovec iov = {(void *)bytes, len};
         return stream_writev(stream, &iov, 1, deadline);
     }

@@ -139,6 +139,9 @@ enum io_result stream_read(struct stream *stream, const char **bytes, size_t *le
                            struct deadline deadline);
 void stream_consume(struct stream *stream, size_t len);
 
+/* Can so much be put without a flush? */
+bool stream_has_room(const struct stream *stream, size_t len);
+
 /* Collects output in the buffer. Flushes if the buffer is full. */
 enum io_result stream_put(struct stream *stream, const char *bytes, size_t len,
                           struct deadline deadline);

@@ -9,11 +9,22 @@
 #include "base/buffer.h"
 
 /* Nothing that a client says may open a comment, close one, or begin a line of its own. */
+static const bool received_unsafe[256] = {
+    [0x00 ... 0x20] = true, ['"'] = true, ['('] = true,  [')'] = true,           [';'] = true,
+    ['<'] = true,           ['>'] = true, ['\\'] = true, [0x7f ... 0xff] = true,
+};
+
 static void received_add_clean(struct buffer *out, const char *text)
 {
-    for (; *text != '\0'; text++) {
-        bool safe = *text > 0x20 && *text < 0x7f && strchr("()\\<>;\"", *text) == NULL;
-        buffer_add(out, safe ? text : "?", 1);
+    for (;;) {
+        const char *safe = text;
+        while (!received_unsafe[(unsigned char)*text])
+            text++;
+        buffer_add(out, safe, (size_t)(text - safe));
+        if (*text == '\0')
+            return;
+        buffer_puts(out, "?");
+        text++;
     }
 }
 
@@ -24,8 +35,9 @@ static void received_add_client(struct buffer *out, const struct received *recei
     received_add_clean(out, received->helo[0] != '\0' ? received->helo : "unknown");
     buffer_puts(out, " (");
     received_add_clean(out, received->client_name != NULL ? received->client_name : "unknown");
-    buffer_join(out, received->client.family == AF_INET6 ? " [IPv6:" : " [",
-                address_format_ip(&received->client, ip), "])\r\n\t", NULL);
+    buffer_puts(out, received->client.family == AF_INET6 ? " [IPv6:" : " [");
+    buffer_puts(out, address_format_ip(&received->client, ip));
+    buffer_puts(out, "])\r\n\t");
 }
 
 /* RFC 3848 and, for internationalized mail, RFC 6531 4.3. */
@@ -42,10 +54,10 @@ static const char *received_protocol(const struct received *received)
     return received->esmtp ? "ESMTP" : "SMTP";
 }
 
-static void received_add_number(struct buffer *out, const char *before, int number, unsigned digits)
+static void received_add_two_digits(struct buffer *out, char before, int number)
 {
-    buffer_puts(out, before);
-    buffer_number(out, (uint64_t)number, digits);
+    const char text[] = {before, (char)('0' + number / 10), (char)('0' + number % 10)};
+    buffer_add(out, text, sizeof text);
 }
 
 /* RFC 5322 3.3, in UTC and whatever the locale says. */
@@ -56,13 +68,15 @@ static void received_add_date(struct buffer *out, time_t when)
     struct tm tm;
     gmtime_r(&when, &tm);
     buffer_add(out, days + 3 * tm.tm_wday, 3);
-    received_add_number(out, ", ", tm.tm_mday, 1);
+    buffer_puts(out, ", ");
+    buffer_number(out, (uint64_t)tm.tm_mday, 1);
     buffer_puts(out, " ");
     buffer_add(out, months + 3 * tm.tm_mon, 3);
-    received_add_number(out, " ", tm.tm_year + 1900, 4);
-    received_add_number(out, " ", tm.tm_hour, 2);
-    received_add_number(out, ":", tm.tm_min, 2);
-    received_add_number(out, ":", tm.tm_sec, 2);
+    buffer_puts(out, " ");
+    buffer_number(out, (uint64_t)tm.tm_year + 1900, 4);
+    received_add_two_digits(out, ' ', tm.tm_hour);
+    received_add_two_digits(out, ':', tm.tm_min);
+    received_add_two_digits(out, ':', tm.tm_sec);
     buffer_puts(out, " +0000");
 }
 
@@ -77,8 +91,12 @@ size_t received_format(const struct received *received, char out[RECEIVED_MAX])
     if (received->tls != NULL && !received->hide_client)
         buffer_join(&header, "(using ", received->tls->version, " with cipher ",
                     received->tls->cipher, ")\r\n\t", NULL);
-    buffer_join(&header, "by ", received->hostname, " (Postern) with ", received_protocol(received),
-                " id ", received->id, NULL);
+    buffer_puts(&header, "by ");
+    buffer_puts(&header, received->hostname);
+    buffer_puts(&header, " (Postern) with ");
+    buffer_puts(&header, received_protocol(received));
+    buffer_puts(&header, " id ");
+    buffer_puts(&header, received->id);
     /* One recipient at most: two would tell each of the other. */
     if (received->recipient != NULL && !received->utf8)
         buffer_join(&header, "\r\n\tfor <", received->recipient, ">", NULL);

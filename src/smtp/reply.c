@@ -244,9 +244,11 @@ static void reply_put_line(struct buffer *buffer, const struct reply *reply, cha
     size_t before = buffer->len, len = reply_line_length(line);
 
     buffer_number(buffer, (uint64_t)reply->code, 3);
-    buffer_add_some(buffer, &separator, 1);
-    if (reply->enhanced[0] != '\0')
-        buffer_join(buffer, reply->enhanced, " ", NULL);
+    buffer_add(buffer, &separator, 1);
+    if (reply->enhanced[0] != '\0') {
+        buffer_puts(buffer, reply->enhanced);
+        buffer_puts(buffer, " ");
+    }
     size_t most = REPLY_LINE_SENT_MAX - 2 - (buffer->len - before);
     buffer_add_some(buffer, line, len < most ? len : most);
 }

@@ -145,7 +145,11 @@ size_t session_banner(const struct session_rules *rules, char *out, size_t size)
 /* What does not leave the stream keeps; session_settle() sees to it. */
 void session_put(struct session *session, const char *bytes, size_t len)
 {
-    stream_put(&session->stream, bytes, len, session_reply_deadline(session));
+    struct stream *stream = &session->stream;
+
+    stream_put(stream, bytes, len,
+               stream_has_room(stream, len) ? (struct deadline){0}
+                                            : session_reply_deadline(session));
     session->vanished |= session->stream.broken;
 }
 

@@ -179,22 +179,17 @@ static bool transaction_flush(struct transaction *transaction, enum transaction_
     return put == IO_OK;
 }
 
-static enum io_result transaction_put_mail(struct transaction *transaction)
+static enum io_result transaction_put_mail(struct transaction *transaction,
+                                           struct deadline deadline)
 {
     transaction->open = true;
-    return nexthop_put_mail(transaction->hop, transaction->envelope,
-                            transaction_deadline(transaction));
-}
-
-static enum io_result transaction_put_rcpt(struct transaction *transaction, size_t which)
-{
-    return nexthop_put_rcpt(transaction->hop, transaction->batch[which],
-                            transaction_deadline(transaction));
+    return nexthop_put_mail(transaction->hop, transaction->envelope, deadline);
 }
 
 /* Without PIPELINING nothing: each step then writes its own command. */
 static void transaction_write_batch(struct transaction *transaction)
 {
+    struct deadline deadline = transaction_deadline(transaction);
     enum io_result result = IO_OK;
 
     transaction->written = false;
@@ -202,18 +197,17 @@ static void transaction_write_batch(struct transaction *transaction)
         !transaction_has(transaction, NEXTHOP_PIPELINING))
         return;
     if (transaction->mail_due)
-        result = transaction_put_mail(transaction);
+        result = transaction_put_mail(transaction, deadline);
     for (size_t i = 0; i < transaction->batch_count && result == IO_OK; i++) {
         if (transaction->batch[i] != NULL)
-            result = transaction_put_rcpt(transaction, i);
+            result = nexthop_put_rcpt(transaction->hop, transaction->batch[i], deadline);
     }
     if (transaction->data == TRANSACTION_DATA_DUE && result == IO_OK) {
-        result = nexthop_put(transaction->hop, "DATA\r\n", transaction_deadline(transaction));
+        result = nexthop_put(transaction->hop, "DATA\r\n", deadline);
         transaction->data = TRANSACTION_DATA_SENT;
     }
-    transaction->written =
-        transaction_flush(transaction, transaction->mail_due ? STEP_MAIL : STEP_RCPT, result,
-                          transaction_deadline(transaction));
+    transaction->written = transaction_flush(
+        transaction, transaction->mail_due ? STEP_MAIL : STEP_RCPT, result, deadline);
 }
 
 void transaction_begin_batch(struct transaction *transaction)
@@ -302,12 +296,12 @@ static void transaction_settle_mail(struct transaction *transaction, struct repl
 {
     if (!transaction->mail_due || transaction->decided)
         return;
+    struct deadline deadline = transaction_deadline(transaction);
     if (!transaction->written &&
-        !transaction_flush(transaction, STEP_MAIL, transaction_put_mail(transaction),
-                           transaction_deadline(transaction)))
+        !transaction_flush(transaction, STEP_MAIL, transaction_put_mail(transaction, deadline),
+                           deadline))
         return;
-    if (transaction_read(transaction, STEP_MAIL, 2, !transaction->written, reply,
-                         transaction_deadline(transaction)) &&
+    if (transaction_read(transaction, STEP_MAIL, 2, !transaction->written, reply, deadline) &&
         !reply_is_positive(reply))
         transaction_decide_by(transaction, reply);
     transaction->mail_due = false;
@@ -318,17 +312,17 @@ static void transaction_settle_rcpt(struct transaction *transaction, size_t whic
                                     struct reply *reply)
 {
     transaction_settle_mail(transaction, reply);
+    struct deadline deadline = transaction_deadline(transaction);
     bool out = transaction->written;
     if (!out && !transaction->decided)
-        out = transaction_flush(transaction, STEP_RCPT, transaction_put_rcpt(transaction, which),
-                                transaction_deadline(transaction));
+        out = transaction_flush(
+            transaction, STEP_RCPT,
+            nexthop_put_rcpt(transaction->hop, transaction->batch[which], deadline), deadline);
     const bool decided = transaction->decided;
     const bool lone = !transaction->written || (which + 1 == transaction->batch_count &&
                                                 transaction->data != TRANSACTION_DATA_SENT);
     if (!out || !transaction->connected ||
-        !transaction_read(transaction, STEP_RCPT, 2, lone, reply,
-                          transaction_deadline(transaction)) ||
-        decided)
+        !transaction_read(transaction, STEP_RCPT, 2, lone, reply, deadline) || decided)
         reply_copy(reply, &transaction->final_reply);
 }
 
