@@ -103,13 +103,12 @@ int address_parse_ip(struct address *address, const char *text)
     return address_parse_bare(address, text);
 }
 
-static int address_parse_port(const char *text, uint16_t *port)
+int address_parse_port(const char *text, uint16_t *port)
 {
     char *end;
-    if (*text < '0' || *text > '9')
-        return -1;
     unsigned long value = strtoul(text, &end, 10);
-    if (*end != '\0' || value > 65535)
+
+    if (*text < '0' || *text > '9' || *end != '\0' || end - text > 5 || value > UINT16_MAX)
         return -1;
     *port = (uint16_t)value;
     return 0;
@@ -183,19 +182,27 @@ struct network {
     unsigned bits;
 };
 
-static bool address_has_prefix(const uint8_t *ip, const uint8_t *prefix, unsigned bits)
+bool address_same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
 {
     unsigned whole = bits / 8, rest = bits % 8;
-    if (memcmp(ip, prefix, whole) != 0)
-        return false;
-    return rest == 0 || ((ip[whole] ^ prefix[whole]) >> (8 - rest)) == 0;
+
+    return memcmp(a, b, whole) == 0 && (rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0);
+}
+
+bool address_is_among(const struct address *address, const struct address *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (address_same_ip(address, &list[i]))
+            return true;
+    }
+    return false;
 }
 
 static bool address_in_any(const struct address *address, const struct network *networks,
                            size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (address_has_prefix(address->ip, networks[i].prefix, networks[i].bits))
+        if (address_same_prefix(address->ip, networks[i].prefix, networks[i].bits))
             return true;
     }
     return false;

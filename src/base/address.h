@@ -37,6 +37,9 @@ socklen_t address_to_sockaddr(const struct address *address, struct sockaddr_sto
  * `text` is not an address. */
 int address_parse_ip(struct address *address, const char *text);
 
+/* Reads a port: five digits at most and nothing else, 0 to 65535. Returns 0, or -1 if `text` is anything else. */
+int address_parse_port(const char *text, uint16_t *port);
+
 /* Parses "10.0.0.2:25" or "[::1]:25". Without ":port" the port is `default_port`; 0 makes the port
  * mandatory. The host "*" means "::". Returns 0, or -1 if malformed. */
 int address_parse_endpoint(struct address *address, const char *text, uint16_t default_port);
@@ -47,6 +50,12 @@ const char *address_format_endpoint(const struct address *address, char out[ADDR
 
 /* Compares the addresses and ignores the ports. */
 bool address_same_ip(const struct address *a, const struct address *b);
+
+/* Are the first `bits` bits of two addresses in network order the same? */
+bool address_same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits);
+
+/* Is it one of these `count`, whatever the ports? */
+bool address_is_among(const struct address *address, const struct address *list, size_t count);
 
 /* True for any address that no host on the public internet has: loopback, private (RFC 1918),
  * shared (RFC 6598), link-local, unique-local (RFC 4193), multicast, unspecified, broadcast, "this

@@ -38,12 +38,6 @@ static unsigned cidr_family_bits(const struct address *address)
     return address->family == AF_INET ? 32 : 128;
 }
 
-static bool cidr_same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
-{
-    unsigned whole = bits / 8, rest = bits % 8;
-    return memcmp(a, b, whole) == 0 && (rest == 0 || ((a[whole] ^ b[whole]) >> (8 - rest)) == 0);
-}
-
 static bool cidr_is_clean(const struct cidr *cidr)
 {
     for (unsigned bit = cidr->bits; bit < cidr_family_bits(&cidr->network); bit++) {
@@ -125,7 +119,7 @@ bool cidr_set_contains(const struct cidr_set *set, const struct address *address
     for (size_t i = 0; set != NULL && i < set->count; i++) {
         const struct cidr *item = &set->items[i];
         if (item->network.family == address->family &&
-            cidr_same_prefix(item->network.ip, address->ip, item->bits))
+            address_same_prefix(item->network.ip, address->ip, item->bits))
             return true;
     }
     return false;

@@ -128,15 +128,6 @@ static bool mx_is_own_name(const struct search *search, const char *name)
     return false;
 }
 
-static bool mx_is_own_address(const struct search *search, const struct address *address)
-{
-    for (size_t i = 0; i < search->options->own_address_count; i++) {
-        if (address_same_ip(&search->options->own_addresses[i], address))
-            return true;
-    }
-    return false;
-}
-
 /* Reads the address in record `i` of an answer. */
 static bool mx_read_address(const struct resolver_answer *answer, size_t i, struct address *address)
 {
@@ -153,7 +144,9 @@ static bool mx_is_ourselves(const struct search *search, const struct host *host
     for (int family = IPV6; family <= IPV4; family++) {
         const struct resolver_answer *answer = &host->questions[family].answer;
         for (size_t i = 0; i < answer->count; i++) {
-            if (mx_read_address(answer, i, &address) && mx_is_own_address(search, &address))
+            if (mx_read_address(answer, i, &address) &&
+                address_is_among(&address, search->options->own_addresses,
+                                 search->options->own_address_count))
                 return true;
         }
     }

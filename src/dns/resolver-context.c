@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "dns/name.h"
 
 #define DEFAULT_RESOLV_CONF "/etc/resolv.conf"
@@ -265,27 +265,11 @@ static void *resolver_make(void *argument)
     return NULL;
 }
 
-int resolver_start_thread(pthread_t *thread, size_t stack_size, void *(*run)(void *),
-                          void *argument)
-{
-    pthread_attr_t attributes;
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, stack_size);
-    int result = pthread_create(thread, &attributes, run, argument);
-    pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return result;
-}
-
 struct ub_ctx *resolver_context_new(const struct resolver_config *config, struct error *err)
 {
     struct making making = {.config = config, .err = err};
     pthread_t thread;
-    int failure = resolver_start_thread(&thread, MAKING_STACK_SIZE, resolver_make, &making);
+    int failure = thread_start(&thread, MAKING_STACK_SIZE, resolver_make, &making);
 
     if (failure == 0)
         pthread_join(thread, NULL);

@@ -70,11 +70,6 @@ struct resolver {
 int resolver_trust_anchor(const struct resolver_config *config, const char **file,
                           struct error *err);
 
-/* pthread_create() with a stack of `stack_size` octets and all signals blocked. Returns 0 or an
- * errno. */
-int resolver_start_thread(pthread_t *thread, size_t stack_size, void *(*run)(void *),
-                          void *argument);
-
 /* Makes a libunbound context that resolves in its own thread, and checks every setting. The caller
  * frees it with ub_ctx_delete(). NULL with a reason on failure. */
 struct ub_ctx *resolver_context_new(const struct resolver_config *config, struct error *err);

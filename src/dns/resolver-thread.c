@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 
-#define STACK_SIZE (256 * 1024)
 #define BOGUS_LOG_MS 60000
 #define PROBE_TIMEOUT_MS 5000
 #define TYPE_SOA 6
@@ -284,5 +284,5 @@ static void *resolver_serve(void *argument)
 
 int resolver_thread_start(struct resolver *resolver)
 {
-    return resolver_start_thread(&resolver->thread, STACK_SIZE, resolver_serve, resolver);
+    return thread_start(&resolver->thread, THREAD_STACK_SIZE, resolver_serve, resolver);
 }

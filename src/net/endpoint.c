@@ -11,22 +11,13 @@
 
 #include "base/i18n.h"
 
-static bool endpoint_parse_port(const char *text, uint16_t *port)
-{
-    char *end;
-    unsigned long number = strtoul(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || number == 0 || number > UINT16_MAX)
-        return false;
-    *port = (uint16_t)number;
-    return true;
-}
-
 static bool endpoint_parse_name(struct endpoint *endpoint, const char *text)
 {
     char ascii[DNS_NAME_MAX];
     size_t len = strcspn(text, ":");
     if (len == 0 || len >= sizeof endpoint->host ||
-        (text[len] == ':' && !endpoint_parse_port(text + len + 1, &endpoint->port)))
+        (text[len] == ':' &&
+         (address_parse_port(text + len + 1, &endpoint->port) != 0 || endpoint->port == 0)))
         return false;
     snprintf(endpoint->host, sizeof endpoint->host, "%.*s", (int)len, text);
     return dns_name_to_ascii(endpoint->host, ascii) == 0 && dns_name_is_hostname(ascii);

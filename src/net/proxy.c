@@ -19,16 +19,6 @@ static bool proxy_begins_like(const char *bytes, size_t len, const char *what, s
     return memcmp(bytes, what, len < what_len ? len : what_len) == 0;
 }
 
-static bool proxy_parse_port(const char *text, uint16_t *port)
-{
-    char *end;
-    unsigned long value = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || end - text > 5 || value > 65535)
-        return false;
-    *port = (uint16_t)value;
-    return true;
-}
-
 /* "PROXY TCP4 1.2.3.4 5.6.7.8 111 222", without its CRLF. Exactly one space between words. */
 static enum proxy_result proxy_parse_v1_line(char *line, struct proxy_header *header)
 {
@@ -50,8 +40,8 @@ static enum proxy_result proxy_parse_v1_line(char *line, struct proxy_header *he
     if (source_v6 != v6 || destination_v6 != v6 ||
         address_parse_ip(&header->source, words[2]) != 0 ||
         address_parse_ip(&header->destination, words[3]) != 0 ||
-        !proxy_parse_port(words[4], &header->source.port) ||
-        !proxy_parse_port(words[5], &header->destination.port))
+        address_parse_port(words[4], &header->source.port) != 0 ||
+        address_parse_port(words[5], &header->destination.port) != 0)
         return PROXY_BAD;
     return PROXY_DONE;
 }

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +13,7 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "relay-in/remembered.h"
 #include "net/proxy.h"
 
@@ -431,21 +431,6 @@ static void *spares_main(void *argument)
     return NULL;
 }
 
-static int spares_start(struct keeper *keeper)
-{
-    pthread_attr_t attributes;
-    sigset_t all, before;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, 256 * 1024);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int result = pthread_create(&keeper->backend->keeper, &attributes, spares_main, keeper);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return result;
-}
-
 int backend_start_keeper(struct backend *backend, struct error *err)
 {
     struct keeper *keeper = calloc(1, sizeof *keeper);
@@ -456,7 +441,7 @@ int backend_start_keeper(struct backend *backend, struct error *err)
         return -1;
     }
     keeper->backend = backend;
-    int result = spares_start(keeper);
+    int result = thread_start(&backend->keeper, THREAD_STACK_SIZE, spares_main, keeper);
     if (result == 0)
         return 0;
     stream_buffers_free(&keeper->buffers);

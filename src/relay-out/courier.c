@@ -10,11 +10,11 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "relay-out/decide.h"
 #include "relay-out/target.h"
 #include "relay-out/refusal.h"
 #include "relay-out/spooler.h"
-#include "server/pool.h"
 
 /* What the client hears comes after all replies of a batch: below the 300 s that clients wait for
  * MAIL and RCPT, and the 120 s for DATA (RFC 5321 4.5.3.2), whatever a next hop takes for each. */
@@ -234,19 +234,15 @@ static void courier_out_ask_all(struct out_courier *courier)
 {
     struct batch_job jobs[CONFIG_NEXT_HOPS_MAX];
     size_t count = 0;
-    pthread_attr_t attributes;
     struct deadline deadline = deadline_in_ms(courier->out->config->out.timeouts.dial);
 
     for (size_t i = 0; i < courier->target_count; i++) {
         if (courier->targets[i]->batch_count > 0)
             jobs[count++] = (struct batch_job){courier->targets[i], deadline, 0, false};
     }
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
     for (size_t i = 1; i < count; i++)
         jobs[i].on_thread =
-            pthread_create(&jobs[i].thread, &attributes, courier_out_run_batch, &jobs[i]) == 0;
-    pthread_attr_destroy(&attributes);
+            thread_start(&jobs[i].thread, THREAD_STACK_SIZE, courier_out_run_batch, &jobs[i]) == 0;
     for (size_t i = 0; i < count; i++) {
         if (!jobs[i].on_thread)
             courier_out_run_batch(&jobs[i]);

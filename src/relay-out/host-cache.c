@@ -12,6 +12,7 @@
 
 #include "base/condition.h"
 #include "base/i18n.h"
+#include "base/thread.h"
 
 #define MARKS_MAX 1024
 #define KEPT_MAX 128
@@ -483,7 +484,8 @@ struct host_cache *host_cache_new(struct error *err)
         return NULL;
     }
     pthread_mutex_init(&host_cache->lock, NULL);
-    int result = pthread_create(&host_cache->janitor, NULL, host_cache_keep_order, host_cache);
+    int result =
+        thread_start(&host_cache->janitor, THREAD_STACK_SIZE, host_cache_keep_order, host_cache);
     if (result == 0)
         return host_cache;
     error_set(err, _("cannot start a thread: %s"), strerror(result));

@@ -54,11 +54,7 @@ void own_addresses_find(struct own_addresses *ours, const struct config *config)
 
 bool own_addresses_has_address(const struct own_addresses *ours, const struct address *address)
 {
-    for (size_t i = 0; i < ours->address_count; i++) {
-        if (address_same_ip(&ours->addresses[i], address))
-            return true;
-    }
-    return false;
+    return address_is_among(address, ours->addresses, ours->address_count);
 }
 
 bool own_addresses_has_name(const struct own_addresses *ours, const char *name)

@@ -11,11 +11,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "relay-out/spooler.h"
 
 #define BLOCK_OCTETS 16384
-#define HANDS 8 /* threads that carry out an order for many messages */
-#define HAND_STACK_SIZE (256 * 1024)
+#define HANDS 8          /* threads that carry out an order for many messages */
 #define PROGRESS_MS 1000 /* so often whoever waits is told how far it is */
 
 /* One request. */
@@ -180,14 +180,10 @@ static void *queue_control_run_hand(void *context)
 
 static void queue_control_start_hands(struct order *order)
 {
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, HAND_STACK_SIZE);
     while (order->hand_count < HANDS &&
-           pthread_create(&order->hands[order->hand_count], &attributes, queue_control_run_hand,
-                          order) == 0)
+           thread_start(&order->hands[order->hand_count], THREAD_STACK_SIZE, queue_control_run_hand,
+                        order) == 0)
         order->hand_count++;
-    pthread_attr_destroy(&attributes);
 }
 
 static void queue_control_end_hands(struct order *order)

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/pool.h"
+#include "base/thread.h"
 
 #define BLOCK_OCTETS 32768
 
@@ -90,16 +90,6 @@ static void *sender_main(void *argument)
     return NULL;
 }
 
-static int sender_start_thread(struct sender *sender)
-{
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
-    int result = pthread_create(&sender->thread, &attributes, sender_main, sender);
-    pthread_attr_destroy(&attributes);
-    return result;
-}
-
 static void sender_destroy(struct sender *sender)
 {
     if (sender->file >= 0)
@@ -128,7 +118,8 @@ struct sender *sender_start(struct transaction *transaction, int file,
     pthread_condattr_destroy(&clock);
     sender->file = fcntl(file, F_DUPFD_CLOEXEC, 0);
     sender->socket = fcntl(transaction->hop->stream.fd, F_DUPFD_CLOEXEC, 0);
-    if (sender->file < 0 || sender->socket < 0 || sender_start_thread(sender) != 0) {
+    if (sender->file < 0 || sender->socket < 0 ||
+        thread_start(&sender->thread, THREAD_STACK_SIZE, sender_main, sender) != 0) {
         sender_destroy(sender);
         return NULL;
     }

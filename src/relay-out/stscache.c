@@ -9,7 +9,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +20,7 @@
 #include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 #define BUCKETS 1024
 #define FETCHER_STACK_SIZE (512 * 1024) /* GnuTLS and libcurl */
@@ -408,18 +408,10 @@ static void *stscache_run(void *argument);
 
 static void stscache_start_thread(struct stscache *cache)
 {
-    pthread_attr_t attributes;
-    sigset_t all, before;
-
-    if (cache->thread_count == STSCACHE_FETCHERS || pthread_attr_init(&attributes) != 0)
-        return;
-    pthread_attr_setstacksize(&attributes, FETCHER_STACK_SIZE);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&cache->threads[cache->thread_count], &attributes, stscache_run, cache) == 0)
+    if (cache->thread_count < STSCACHE_FETCHERS &&
+        thread_start(&cache->threads[cache->thread_count], FETCHER_STACK_SIZE, stscache_run,
+                     cache) == 0)
         cache->thread_count++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
 }
 
 static void stscache_append(struct stscache *cache, struct stscache_entry *entry, bool is_refresh)

@@ -16,6 +16,7 @@
 
 #include "base/condition.h"
 #include "base/i18n.h"
+#include "base/thread.h"
 #include "relayctl/commands.h"
 #include "relayctl/doctor-last.h"
 #include "relayctl/json.h"
@@ -121,19 +122,15 @@ static void *doctor_work(void *context)
 static void doctor_run_all(struct doctor_run *run)
 {
     pthread_t threads[DOCTOR_THREADS];
-    pthread_attr_t attributes;
     size_t count = 0;
 
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, DOCTOR_STACK);
     run->doctor.deadline = deadline_in_ms(DOCTOR_TIME_MS);
     while (count < DOCTOR_THREADS && count < run->count &&
-           pthread_create(&threads[count], &attributes, doctor_work, run) == 0)
+           thread_start(&threads[count], DOCTOR_STACK, doctor_work, run) == 0)
         count++;
     doctor_work(run);
     while (count > 0)
         pthread_join(threads[--count], NULL);
-    pthread_attr_destroy(&attributes);
 }
 
 /* Compares with the outcomes of the previous run: one line "ID OUTCOME" each. */

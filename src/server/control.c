@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -21,8 +20,8 @@
 
 #include "base/i18n.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "net/stream.h"
-#include "server/pool.h"
 
 #define REQUEST_TIMEOUT_MS 3000
 #define ANSWER_TIMEOUT_MS 30000 /* for a client to take a piece of it */
@@ -254,21 +253,6 @@ static struct control_client *control_find_place(struct control *control)
     return place;
 }
 
-static int control_start_thread(pthread_t *thread, void *(*run)(void *), void *context)
-{
-    pthread_attr_t attributes;
-    sigset_t all, before;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int result = pthread_create(thread, &attributes, run, context);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return result;
-}
-
 static void control_admit(struct control *control, int fd)
 {
     struct control_client *client = control_find_place(control);
@@ -290,7 +274,7 @@ static void control_admit(struct control *control, int fd)
     client->may_order = may_order;
     client->failed = client->refused = false;
     atomic_store(&client->done, false);
-    if (control_start_thread(&client->thread, control_run_client, client) != 0)
+    if (thread_start(&client->thread, THREAD_STACK_SIZE, control_run_client, client) != 0)
         control_refuse(fd, "error no thread to be had, try again\n");
     else
         atomic_store(&client->used, true);
@@ -385,7 +369,7 @@ struct control *control_start(const char *folder, const char *program, control_h
     } else if (control->stop_fd < 0) {
         control_fail(err, "eventfd");
     } else if (control_open_socket(control, err) == 0) {
-        errno = control_start_thread(&control->thread, control_run, control);
+        errno = thread_start(&control->thread, THREAD_STACK_SIZE, control_run, control);
         if (errno == 0)
             return control;
         error_set(err, _("cannot start a thread: %s"), strerror(errno));

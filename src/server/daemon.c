@@ -22,6 +22,7 @@
 #include "base/deadline.h"
 #include "base/i18n.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "dns/resolver.h"
 #include "server/daemon-internal.h"
 #include "server/gate.h"
@@ -156,7 +157,7 @@ static int daemon_start_gate(struct daemon *daemon, struct error *err)
     daemon->gate_ended_fd = eventfd(0, EFD_CLOEXEC);
     int result = daemon->gate_ended_fd < 0 ? errno : 0;
     if (result == 0 && daemon_listen_to_all(daemon, err) == 0) {
-        result = pthread_create(&daemon->gate_thread, NULL, daemon_gate_main, daemon);
+        result = thread_start(&daemon->gate_thread, THREAD_STACK_SIZE, daemon_gate_main, daemon);
         if (result == 0)
             return EX_OK;
     }

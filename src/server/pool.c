@@ -7,13 +7,13 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/deadline.h"
 #include "base/i18n.h"
+#include "base/thread.h"
 
 struct worker {
     struct pool *pool;
@@ -108,16 +108,11 @@ static void *pool_worker_main(void *argument)
 /* 0, or why not. */
 static int pool_start_worker(struct worker *worker)
 {
-    pthread_attr_t attributes;
-
     worker->scratch = worker->pool->work.scratch_new();
     if (worker->scratch == NULL)
         return ENOMEM;
     sem_init(&worker->wake, 0, 0);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, POOL_STACK_SIZE);
-    int result = pthread_create(&worker->thread, &attributes, pool_worker_main, worker);
-    pthread_attr_destroy(&attributes);
+    int result = thread_start(&worker->thread, THREAD_STACK_SIZE, pool_worker_main, worker);
     if (result == 0)
         return 0;
     sem_destroy(&worker->wake);
@@ -129,16 +124,12 @@ static int pool_start_worker(struct worker *worker)
 /* All that have no thread. 0, or why one of them has still none. */
 static int pool_start_workers(struct pool *pool)
 {
-    sigset_t all, before;
     int result = 0;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     for (unsigned i = 0; i < pool->count && result == 0; i++) {
         if (pool->workers[i].scratch == NULL)
             result = pool_start_worker(&pool->workers[i]);
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return result;
 }
 

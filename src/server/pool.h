@@ -34,8 +34,6 @@ struct pool_work {
     void (*scratch_free)(void *scratch);
 };
 
-#define POOL_STACK_SIZE (256 * 1024)
-
 /* Starts `workers` threads with all signals blocked. NULL with a reason on failure. */
 struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_work *work,
                       struct error *err);

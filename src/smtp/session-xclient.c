@@ -40,12 +40,8 @@ static bool session_take_address(struct address *address, const char *value)
 
 static bool session_take_port(struct address *address, const char *value)
 {
-    char *end;
-    unsigned long port = strtoul(value, &end, 10);
-    if (value[0] < '0' || value[0] > '9' || *end != '\0' || port > 65535)
-        return strcasecmp(value, "[UNAVAILABLE]") == 0;
-    address->port = (uint16_t)port;
-    return true;
+    return address_parse_port(value, &address->port) == 0 ||
+           strcasecmp(value, "[UNAVAILABLE]") == 0;
 }
 
 static bool session_xclient_take(struct introduction *introduction,

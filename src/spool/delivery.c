@@ -5,7 +5,6 @@
 #include "spool/delivery.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -13,9 +12,9 @@
 #include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "spool/delivery-internal.h"
 
-#define STACK_SIZE (256 * 1024)
 #define LOOK_AGAIN_MS 3600000
 
 /* The clocks. */
@@ -379,25 +378,18 @@ static void delivery_load(void *context, const struct spool_envelope *envelope)
 
 static int delivery_start_threads(struct delivery_pool *pool)
 {
-    pthread_attr_t attributes;
-    sigset_t all, before;
     int result = 0;
 
     pool->threads = calloc(pool->config.threads, sizeof *pool->threads);
-    if (pool->threads == NULL || pthread_attr_init(&attributes) != 0)
+    if (pool->threads == NULL)
         return ENOMEM;
-    pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (result == 0 && pool->started < pool->config.threads) {
         pthread_mutex_lock(&pool->lock);
-        result = pthread_create(&pool->threads[pool->started], &attributes, delivery_run, pool);
+        result = thread_start(&pool->threads[pool->started], THREAD_STACK_SIZE, delivery_run, pool);
         pool->started += result == 0;
         pool->running += result == 0;
         pthread_mutex_unlock(&pool->lock);
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     return result;
 }
 
