@@ -40,6 +40,10 @@ void tcp_pair(int fds[2])
     g_assert_cmpint(connect(fds[1], (struct sockaddr *)&in, sizeof in), ==, 0);
     fds[0] = accept(listener, NULL, NULL);
     close(listener);
+    for (int i = 0; i < 2; i++) {
+        const int one = 1;
+        setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    }
 }
 
 void unix_pair(int fds[2])

@@ -21,7 +21,7 @@
 /* A short deadline, for input that is already there or never comes. */
 struct deadline soon(void);
 
-/* Two connected sockets; the caller closes both. */
+/* Two connected sockets, which send at once; the caller closes both. */
 void tcp_pair(int fds[2]);
 void unix_pair(int fds[2]);
 

@@ -6,6 +6,7 @@
 #include <gnutls/gnutls.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -43,7 +44,8 @@ static void *visit(void *argument)
     stream_init(&stream, visitor->fd);
     stream_lend(&stream, &buffers);
     if (visitor->end == VISIT_SILENT) {
-        g_usleep(300000);
+        struct pollfd hang_up = {.fd = visitor->fd, .events = POLLRDHUP};
+        poll(&hang_up, 1, 10000);
     } else {
         visitor->result = stream_start_tls_client(&stream, client, visitor->name, visitor->judge,
                                                   deadline_in_ms(5000), &err);
@@ -92,6 +94,7 @@ static enum io_result meet(struct tls_server *server, struct visitor *visitor,
             g_assert_cmpuint(line.len, ==, 5);
     } else {
         g_assert_cmpstr(err.text, !=, "");
+        shutdown(fds[0], SHUT_RDWR);
     }
     pthread_join(thread, NULL);
     stream_close(&stream);
@@ -536,9 +539,8 @@ static void test_tls_flight(void)
         struct partner partner;
         struct line line;
         char got[512];
-        int fds[2], nodelay = 1;
+        int fds[2];
         tcp_pair(fds);
-        setsockopt(fds[0], IPPROTO_TCP, TCP_NODELAY, &nodelay, sizeof nodelay);
         partner_open(&partner, fds, "NORMAL");
         partner_meet(&partner, server);
         g_assert_cmpuint(segments_sent(fds[0]), ==, cases[i].before);
@@ -559,7 +561,8 @@ static void test_tls_flight(void)
     tls_tickets_free(tickets);
 }
 
-/* Our client's last handshake flight leaves with its first command. */
+/* Our client's last handshake flight leaves with its first command. Its hello leaves alone, and so does the
+ * empty change_cipher_spec (RFC 8446 D.4), which GnuTLS hands out before it reads on. */
 static void test_tls_client_flight(void)
 {
     struct error err = {""};
@@ -568,7 +571,7 @@ static void test_tls_client_flight(void)
     struct tls_info info;
     enum io_result handshake;
     g_assert_cmpint(meet(server, &visitor, &handshake, &info), ==, IO_EOF);
-    g_assert_cmpuint(visitor.segments, ==, 2);
+    g_assert_cmpuint(visitor.segments, ==, 3);
     tls_server_unref(server);
 }
 
