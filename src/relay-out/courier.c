@@ -21,6 +21,10 @@
 #define BATCH_PATIENCE_MS 240000
 #define DATA_PATIENCE_MS 110000
 
+/* While the daemon ends: what a next hop has for its answer at least, and how often is looked. */
+#define LEAST_MS 1000
+#define LOOK_MS 500
+
 /* A recipient that has been asked for; those refused are taken off again. */
 struct asked {
     struct recipient recipient;
@@ -479,6 +483,23 @@ static int courier_out_write(struct courier *base, const struct iovec *iov, int 
     return any ? 0 : -1;
 }
 
+/* In steps, as the end of the daemon brings the time forward at which it is handed over. */
+static bool courier_out_wait(const struct out_courier *courier, struct target *target,
+                             struct deadline least, struct deadline deadline)
+{
+    struct deadline until = deadline;
+
+    do {
+        if (target->pending) {
+            struct deadline hand_over = spooler_hand_over(courier->out->spooler);
+            until = deadline_earlier(deadline, hand_over.at_ms > least.at_ms ? hand_over : least);
+        }
+        if (target_wait(target, deadline_earlier(until, deadline_in_ms(LOOK_MS))))
+            return true;
+    } while (!deadline_passed(until));
+    return false;
+}
+
 /* The end of data to all, and their replies as far as they come in time. */
 static void courier_out_finish_legs(struct out_courier *courier)
 {
@@ -492,12 +513,12 @@ static void courier_out_finish_legs(struct out_courier *courier)
         else if (target_in_data(target))
             transaction_send_end(&target->transaction);
     }
-    struct deadline deadline = deadline_in_ms(patience);
+    struct deadline deadline = deadline_in_ms(patience), least = deadline_in_ms(LEAST_MS);
     for (size_t i = 0; i < courier->target_count; i++) {
         struct target *target = courier->targets[i];
         if (!target->pending && target_in_data(target))
             target_read_final_reply(target, deadline);
-        if (target_wait(target, deadline))
+        if (courier_out_wait(courier, target, least, deadline))
             target_remember_deferral(target);
     }
 }

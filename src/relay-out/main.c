@@ -70,7 +70,7 @@ static void relay_out_stopping(void *shared, int64_t drain_ms)
     struct relay_out *relay = shared;
     relay->patience = deadline_in_ms(drain_ms);
     if (relay->spooler != NULL)
-        spooler_wind_down(relay->spooler);
+        spooler_wind_down(relay->spooler, relay->patience);
 }
 
 static struct service *relay_out_take_current(struct relay_out *relay)

@@ -24,6 +24,7 @@ struct sender {
     pthread_cond_t changed;
     int socket; /* the connection's, to break it off; -1 when the thread has come to its end */
     uint64_t octets;
+    struct wakeup *wakeup; /* NULL: nobody's */
     bool finished, ended, stopped, done;
 };
 
@@ -65,8 +66,10 @@ static void sender_leave(struct sender *sender)
     close(sender->socket);
     sender->socket = -1;
     sender->done = true;
+    struct wakeup *wakeup = sender->wakeup;
     pthread_cond_broadcast(&sender->changed);
     pthread_mutex_unlock(&sender->lock);
+    wakeup_call(wakeup);
 }
 
 static void *sender_main(void *argument)
@@ -139,6 +142,13 @@ void sender_finish(struct sender *sender)
     pthread_mutex_lock(&sender->lock);
     sender->finished = true;
     pthread_cond_broadcast(&sender->changed);
+    pthread_mutex_unlock(&sender->lock);
+}
+
+void sender_set_wakeup(struct sender *sender, struct wakeup *wakeup)
+{
+    pthread_mutex_lock(&sender->lock);
+    sender->wakeup = wakeup;
     pthread_mutex_unlock(&sender->lock);
 }
 

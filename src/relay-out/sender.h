@@ -13,6 +13,7 @@
 #define POSTERN_RELAY_OUT_SENDER_H
 
 #include "base/deadline.h"
+#include "base/wakeup.h"
 #include "smtp/transaction.h"
 
 struct sender;
@@ -26,6 +27,10 @@ struct sender *sender_start(struct transaction *transaction, int file,
 void sender_advance(struct sender *sender, uint64_t octets);
 /* That is all of it. */
 void sender_finish(struct sender *sender);
+
+/* To be called when it is done, once, on its thread and without a lock, unless it is by now. Borrowed
+ * until sender_free(). */
+void sender_set_wakeup(struct sender *sender, struct wakeup *wakeup);
 
 /* True when it is done: the transaction is decided, or was left without an end of data. */
 bool sender_wait(struct sender *sender, struct deadline deadline);

@@ -1,11 +1,13 @@
 /* relay-out/spooler-await.c - next hops of stored messages that have not answered yet
  *
  * A next hop that was sent the end of data and is slow to answer may have the message: it is not to be
- * given it again. The live courier hands its connection over with the message, and the delivery that
- * would try it again waits for the answer instead.
+ * given it again. The live courier hands its connection over with the message. When the answer comes the
+ * queue is told, and a delivery sets down what it was; until then no thread but the connection's own
+ * waits, unless the message is to be tried again meanwhile: that delivery waits for the answer instead.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,63 +15,138 @@
 #include "relay-out/spooler-internal.h"
 #include "relay-out/target.h"
 
-static void awaited_free(struct awaited *awaited)
+#define BREAK_OFF_MS 5000 /* for a thread that was told to end */
+#define KEEP_MS 3600000 /* behind its time, one that nobody has come for: its message was removed */
+
+int64_t spooler_answer_ms(const struct outbound *out)
 {
-    struct outbound *out = (struct outbound *)awaited->target->out;
-    target_free(awaited->target);
-    service_unref(&out->service);
-    free(awaited);
+    const struct config_out_timeouts *timeouts = &out->config->out.timeouts;
+    return timeouts->data_block + timeouts->final;
 }
 
-/* Those that nobody has come for in their time, since the message was removed or put on hold. Under the
- * lock; the caller frees them without it. */
-static struct awaited *awaited_expired(struct spooler *spooler)
-{
-    struct awaited *expired = NULL;
-
-    for (struct awaited **at = &spooler->awaited; *at != NULL;) {
-        struct awaited *one = *at;
-        if (one->taken || !deadline_passed(one->until)) {
-            at = &one->next;
-            continue;
-        }
-        *at = one->next;
-        one->next = expired;
-        expired = one;
-    }
-    return expired;
-}
-
-static void awaited_free_all(struct awaited *list)
+static void spooler_free_list(struct awaited *list)
 {
     while (list != NULL) {
         struct awaited *next = list->next;
-        awaited_free(list);
+        struct outbound *out = (struct outbound *)list->target->out;
+        target_free(list->target);
+        service_unref(&out->service);
+        free(list);
         list = next;
     }
 }
 
-bool spooler_await(struct spooler *spooler, uint64_t id, struct target *target)
+/* Under the lock. */
+static bool spooler_has_answered(const struct awaited *awaited)
 {
-    const struct config_out_timeouts *timeouts = &target->out->config->out.timeouts;
+    return target_wait(awaited->target, (struct deadline){0});
+}
+
+/* Takes out those that are over. Under the lock; the caller frees them without it. */
+static struct awaited *spooler_take_over(struct spooler *spooler)
+{
+    struct awaited *over = NULL;
+
+    for (struct awaited **at = &spooler->awaited; *at != NULL;) {
+        struct awaited *one = *at;
+        if (one->users > 0 || (one->recipients > 0 &&
+                               !deadline_passed((struct deadline){one->until.at_ms + KEEP_MS}))) {
+            at = &one->next;
+            continue;
+        }
+        *at = one->next;
+        one->next = over;
+        over = one;
+    }
+    return over;
+}
+
+/* Under the lock. */
+static void spooler_tell_queue(struct spooler *spooler)
+{
+    char destination[QUEUE_DESTINATION_MAX + 1];
+
+    for (struct awaited *one = spooler->awaited; one != NULL; one = one->next) {
+        /* A delivery that looks at it sees the answer by itself. */
+        if (!one->stored || one->told || one->users > 0 || !spooler_has_answered(one))
+            continue;
+        spooler_destination_of(spooler, one->target->domain, destination);
+        one->told = delivery_confirm(spooler->pool, one->id, destination) == QUEUE_DONE;
+    }
+    pthread_cond_broadcast(&spooler->changed);
+}
+
+void spooler_on_answer(struct wakeup *wakeup)
+{
+    struct spooler *spooler =
+        (struct spooler *)((char *)wakeup - offsetof(struct spooler, answered));
+
+    pthread_mutex_lock(&spooler->lock);
+    spooler_tell_queue(spooler);
+    pthread_mutex_unlock(&spooler->lock);
+}
+
+static struct awaited *spooler_new_awaited(struct spooler *spooler, uint64_t id,
+                                           struct target *target)
+{
     struct awaited *awaited = calloc(1, sizeof *awaited);
 
     if (awaited == NULL)
-        return false;
+        return NULL;
     service_ref(&((struct outbound *)target->out)->service);
     awaited->id = id;
     awaited->target = target;
-    awaited->until = deadline_in_ms(timeouts->data_block + timeouts->final);
-    pthread_mutex_lock(&spooler->lock);
+    awaited->until = deadline_in_ms(spooler_answer_ms(target->out));
     awaited->next = spooler->awaited;
     spooler->awaited = awaited;
-    struct awaited *expired = awaited_expired(spooler);
-    pthread_mutex_unlock(&spooler->lock);
-    awaited_free_all(expired);
-    return true;
+    sender_set_wakeup(target->sender, &spooler->answered);
+    if (spooler->winding_down)
+        sender_stop(target->sender, true);
+    return awaited;
 }
 
-static bool awaited_is_for(const struct awaited *awaited, const char *domain)
+bool spooler_await(struct spooler *spooler, uint64_t id, struct target *target)
+{
+    pthread_mutex_lock(&spooler->lock);
+    struct awaited *over = spooler_take_over(spooler), *awaited = spooler->awaited;
+    while (awaited != NULL && awaited->target != target)
+        awaited = awaited->next;
+    if (awaited == NULL)
+        awaited = spooler_new_awaited(spooler, id, target);
+    if (awaited != NULL)
+        awaited->recipients++;
+    pthread_mutex_unlock(&spooler->lock);
+    spooler_free_list(over);
+    return awaited != NULL;
+}
+
+void spooler_await_stored(struct spooler *spooler, uint64_t id)
+{
+    pthread_mutex_lock(&spooler->lock);
+    for (struct awaited *one = spooler->awaited; one != NULL; one = one->next)
+        one->stored |= one->id == id;
+    spooler_tell_queue(spooler);
+    pthread_mutex_unlock(&spooler->lock);
+}
+
+void spooler_unawait(struct spooler *spooler, uint64_t id)
+{
+    pthread_mutex_lock(&spooler->lock);
+    for (struct awaited **at = &spooler->awaited; *at != NULL;) {
+        struct awaited *one = *at;
+        if (one->id != id) {
+            at = &one->next;
+            continue;
+        }
+        *at = one->next;
+        sender_set_wakeup(one->target->sender, NULL);
+        service_unref(&((struct outbound *)one->target->out)->service);
+        free(one);
+    }
+    pthread_mutex_unlock(&spooler->lock);
+}
+
+static bool spooler_is_for(const struct awaited *awaited, const char *domain)
 {
     const struct target *target = awaited->target;
     char key[ROUTE_KEY_MAX];
@@ -77,77 +154,88 @@ static bool awaited_is_for(const struct awaited *awaited, const char *domain)
            0;
 }
 
-struct awaited *spooler_take_awaited(struct spooler *spooler, uint64_t id, const char *domain)
+struct awaited *spooler_find_awaited(struct spooler *spooler, uint64_t id, const char *domain)
 {
     pthread_mutex_lock(&spooler->lock);
     struct awaited *awaited = spooler->awaited;
     while (awaited != NULL &&
-           (awaited->id != id || awaited->taken || !awaited_is_for(awaited, domain)))
+           (awaited->id != id || awaited->recipients == 0 || !spooler_is_for(awaited, domain)))
         awaited = awaited->next;
     if (awaited != NULL)
-        awaited->taken = true;
-    pthread_cond_broadcast(&spooler->taken);
+        awaited->users++;
     pthread_mutex_unlock(&spooler->lock);
     return awaited;
 }
 
-void spooler_see_awaited_taken(struct spooler *spooler, struct deadline deadline)
+/* Under the lock. */
+static bool spooler_wait_until(struct spooler *spooler, const struct awaited *awaited,
+                               struct deadline deadline)
 {
-    bool in_time = true;
+    while (!spooler_has_answered(awaited) && !spooler->winding_down &&
+           condition_wait(&spooler->changed, &spooler->lock, deadline))
+        ;
+    return spooler_has_answered(awaited);
+}
 
+bool spooler_wait_awaited(struct spooler *spooler, struct awaited *awaited)
+{
     pthread_mutex_lock(&spooler->lock);
-    for (const struct awaited *one = spooler->awaited; one != NULL && in_time;) {
-        if (one->taken) {
-            one = one->next;
-            continue;
-        }
-        in_time = condition_wait(&spooler->taken, &spooler->lock, deadline);
-        one = spooler->awaited; /* the list may be another one now */
+    bool answered = spooler_wait_until(spooler, awaited, awaited->until);
+    if (!answered && !spooler->winding_down) {
+        sender_stop(awaited->target->sender, false);
+        answered = spooler_wait_until(spooler, awaited, deadline_in_ms(BREAK_OFF_MS));
     }
     pthread_mutex_unlock(&spooler->lock);
+    return answered;
 }
 
-static void awaited_unlink(struct spooler *spooler, const struct awaited *awaited)
-{
-    struct awaited **at = &spooler->awaited;
-    while (*at != awaited)
-        at = &(*at)->next;
-    *at = awaited->next;
-}
-
-void spooler_drop_awaited(struct spooler *spooler, struct awaited *awaited)
+void spooler_leave_awaited(struct spooler *spooler, struct awaited *awaited, size_t recipients)
 {
     pthread_mutex_lock(&spooler->lock);
-    awaited_unlink(spooler, awaited);
+    awaited->users--;
+    awaited->recipients -= recipients < awaited->recipients ? recipients : awaited->recipients;
+    struct awaited *over = spooler_take_over(spooler);
+    if (recipients == 0)
+        spooler_tell_queue(spooler);
+    pthread_cond_broadcast(&spooler->changed);
     pthread_mutex_unlock(&spooler->lock);
-    awaited_free(awaited);
+    spooler_free_list(over);
 }
 
-void spooler_unawait(struct spooler *spooler, uint64_t id)
+void spooler_wind_down_awaited(struct spooler *spooler)
 {
     pthread_mutex_lock(&spooler->lock);
-    for (struct awaited *one = spooler->awaited, *next; one != NULL; one = next) {
-        next = one->next;
-        if (one->id != id)
-            continue;
-        awaited_unlink(spooler, one);
-        service_unref(&((struct outbound *)one->target->out)->service);
-        free(one);
-    }
-    pthread_cond_broadcast(&spooler->taken);
-    pthread_mutex_unlock(&spooler->lock);
-}
-
-void spooler_stop_awaited(struct spooler *spooler)
-{
-    pthread_mutex_lock(&spooler->lock);
+    spooler->winding_down = true;
     for (const struct awaited *one = spooler->awaited; one != NULL; one = one->next)
         sender_stop(one->target->sender, true);
+    pthread_cond_broadcast(&spooler->changed);
     pthread_mutex_unlock(&spooler->lock);
+}
+
+/* Under the lock. Who has answered without the queue's knowing has nobody to tell it to: the message is
+ * not there any more. */
+static bool spooler_awaits_any(const struct spooler *spooler)
+{
+    const struct awaited *one = spooler->awaited;
+
+    while (one != NULL && spooler_has_answered(one) && !one->told)
+        one = one->next;
+    return one != NULL;
+}
+
+bool spooler_await_all(struct spooler *spooler, struct deadline deadline)
+{
+    pthread_mutex_lock(&spooler->lock);
+    while (spooler_awaits_any(spooler) &&
+           condition_wait(&spooler->changed, &spooler->lock, deadline))
+        ;
+    bool all = !spooler_awaits_any(spooler);
+    pthread_mutex_unlock(&spooler->lock);
+    return all;
 }
 
 void spooler_free_awaited(struct spooler *spooler)
 {
-    awaited_free_all(spooler->awaited);
+    spooler_free_list(spooler->awaited);
     spooler->awaited = NULL;
 }

@@ -17,7 +17,6 @@
 
 #define HEADER_SCAN_OCTETS 65536 /* in which TLS-Required is looked for */
 #define BLOCK_OCTETS 32768
-#define STOP_TIMEOUT_MS 5000 /* for a thread that was told to end */
 
 /* The recipients of a job that go in one transaction. */
 struct part {
@@ -62,14 +61,26 @@ static const struct route *spooler_route_of(const struct outbound *out,
                             : routes_find(out->routes, path->domain);
 }
 
+static void spooler_name_destination(const struct route *route, const char *domain,
+                                     char out[QUEUE_DESTINATION_MAX + 1])
+{
+    char key[ROUTE_KEY_MAX];
+    snprintf(out, QUEUE_DESTINATION_MAX + 1, "%.*s", QUEUE_DESTINATION_MAX,
+             route_key(route, domain, key));
+}
+
 void spooler_destination(void *context, const struct spool_envelope *envelope,
                          const struct path *recipient, char out[QUEUE_DESTINATION_MAX + 1])
 {
     const struct spooler *spooler = context;
-    char key[ROUTE_KEY_MAX];
-    const struct route *route = spooler_route_of(spooler->first, envelope, recipient);
-    snprintf(out, QUEUE_DESTINATION_MAX + 1, "%.*s", QUEUE_DESTINATION_MAX,
-             route_key(route, recipient->domain, key));
+    spooler_name_destination(spooler_route_of(spooler->first, envelope, recipient),
+                             recipient->domain, out);
+}
+
+void spooler_destination_of(const struct spooler *spooler, const char *domain,
+                            char out[QUEUE_DESTINATION_MAX + 1])
+{
+    spooler_name_destination(routes_find(spooler->first->routes, domain), domain, out);
 }
 
 static void spooler_set_result(struct part *part, size_t i, const struct reply *reply, bool ours)
@@ -295,29 +306,37 @@ static void spooler_note_results(const struct part *part)
     }
 }
 
-/* The live courier gave it the message, and its answer is what there is to wait for. False when there is
- * no such next hop. */
-static bool spooler_await_part(struct part *part, const char *domain)
+static void spooler_take_answer(struct part *part)
 {
-    struct awaited *awaited = spooler_take_awaited(part->spooler, part->job->envelope->id, domain);
+    const struct transaction *transaction = &part->target->transaction;
 
-    if (awaited == NULL)
-        return false;
-    delivery_owe(part->job);
-    part->job->reached = true;
-    part->target = awaited->target;
-    if (!target_wait(part->target, awaited->until)) {
-        sender_stop(part->target->sender, false);
-        target_wait(part->target, deadline_in_ms(STOP_TIMEOUT_MS));
-    }
-    for (size_t i = 0; i < part->count && !part->target->pending; i++) {
-        const struct transaction *transaction = &part->target->transaction;
+    for (size_t i = 0; i < part->count; i++) {
         spooler_set_result(part, i, &transaction->final_reply, transaction->ours);
         part->job->results[part->results[i]].relayed =
             !(part->target->remote.hop.capabilities.extensions & NEXTHOP_DSN);
     }
     spooler_note_results(part);
-    spooler_drop_awaited(part->spooler, awaited);
+}
+
+/* The live courier gave it the message, and its answer is what counts. False when there is no such next
+ * hop. */
+static bool spooler_await_part(struct part *part, const char *domain)
+{
+    struct awaited *awaited = spooler_find_awaited(part->spooler, part->job->envelope->id, domain);
+    size_t known = 0;
+
+    if (awaited == NULL)
+        return false;
+    part->job->reached = true;
+    part->target = awaited->target;
+    if (spooler_wait_awaited(part->spooler, awaited)) {
+        delivery_owe(part->job);
+        spooler_take_answer(part);
+        known = part->count;
+    } else {
+        part->job->interrupted = true;
+    }
+    spooler_leave_awaited(part->spooler, awaited, known);
     return true;
 }
 
@@ -325,11 +344,15 @@ static void spooler_deliver_all(struct part *part, bool *done)
 {
     spooler_fill_envelope(part);
     for (size_t first = 0; first < part->job->count; first++) {
-        if (done[first] || spooler_stops(part))
+        if (done[first])
             continue;
         const char *domain = spooler_collect(part, first, done);
         if (spooler_await_part(part, domain))
             continue;
+        if (spooler_stops(part)) {
+            part->job->interrupted = true;
+            continue;
+        }
         part->target = target_new(part->out, part->route, domain, &part->envelope);
         if (part->target == NULL) {
             part->job->reached = true;
@@ -338,8 +361,8 @@ static void spooler_deliver_all(struct part *part, bool *done)
         spooler_run_part(part);
         spooler_note_results(part);
         target_free(part->target);
+        part->job->interrupted |= spooler_stops(part);
     }
-    part->job->interrupted = spooler_stops(part);
 }
 
 /* What it does not come to stays as it was: deferred, and nothing said against the destination. */

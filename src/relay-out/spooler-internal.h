@@ -6,17 +6,22 @@
 #define POSTERN_RELAY_OUT_SPOOLER_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
+#include "base/wakeup.h"
 #include "relay-out/spooler.h"
 
 struct target;
 
-/* The next hop of a stored message that has not answered yet. */
+/* The next hop of a stored message that has not answered yet. All under the spooler's lock. */
 struct awaited {
     uint64_t id;
-    struct target *target; /* pending, with a reference of its snapshot */
+    struct target *target; /* with a reference of its snapshot; pending until it has answered */
     struct deadline until;
-    bool taken; /* a delivery waits for it */
+    size_t recipients; /* whose outcome is not known yet */
+    unsigned users;    /* deliveries that look at it */
+    bool stored;       /* the message is in the queue */
+    bool told;         /* the queue knows of the answer */
     struct awaited *next;
 };
 
@@ -26,25 +31,37 @@ struct spooler {
     struct delivery_pool *pool; /* NULL before the first spooler_use() */
     struct outbound *first;     /* a reference: for the names of destinations */
     pthread_mutex_t lock;
-    struct outbound *current; /* a reference, under the lock */
-    struct awaited *awaited;  /* under the lock */
-    pthread_cond_t taken;     /* one of them was taken, or taken out */
-    bool winding_down;
+    struct outbound *current;  /* a reference, under the lock */
+    struct awaited *awaited;   /* under the lock */
+    pthread_cond_t changed;    /* one of them has answered, or was taken out; or all winds down */
+    struct wakeup answered;    /* of their senders */
+    bool winding_down;         /* under the lock */
+    atomic_llong hand_over_ms; /* spooler_hand_over() */
 };
 
-/* The message is about to be stored, and this target to be its next hop's. False when out of memory. */
+/* The message is about to be stored, with one more recipient whose next hop is this target. False when
+ * out of memory. */
 bool spooler_await(struct spooler *spooler, uint64_t id, struct target *target);
-/* The target that has what a message holds for this domain, to be given back by spooler_drop_awaited();
- * NULL: there is none. */
-struct awaited *spooler_take_awaited(struct spooler *spooler, uint64_t id, const char *domain);
-void spooler_drop_awaited(struct spooler *spooler, struct awaited *awaited);
-/* Takes those of a message out again, which are the caller's as before. */
+/* It is stored: from now on the queue is told who has answered. */
+void spooler_await_stored(struct spooler *spooler, uint64_t id);
+/* It is not: takes those of the message out again, which are the caller's as before. */
 void spooler_unawait(struct spooler *spooler, uint64_t id);
-/* Until a delivery waits for each of them, which is at once where a thread is free. */
-void spooler_see_awaited_taken(struct spooler *spooler, struct deadline deadline);
-/* What has not got as far as the end of its data is given up. */
-void spooler_stop_awaited(struct spooler *spooler);
+/* The one that has what a message holds for this domain, to be given back by spooler_leave_awaited();
+ * NULL: there is none. */
+struct awaited *spooler_find_awaited(struct spooler *spooler, uint64_t id, const char *domain);
+/* Waits for its answer, in its time. False when it is to be waited for no longer: the daemon ends. */
+bool spooler_wait_awaited(struct spooler *spooler, struct awaited *awaited);
+/* For so many of its recipients the outcome is known now. */
+void spooler_leave_awaited(struct spooler *spooler, struct awaited *awaited, size_t recipients);
+/* The end begins: what has not got as far as the end of its data is given up. */
+void spooler_wind_down_awaited(struct spooler *spooler);
+/* Until there are none. False when the deadline passes before. */
+bool spooler_await_all(struct spooler *spooler, struct deadline deadline);
 void spooler_free_awaited(struct spooler *spooler);
+/* How long an answer may take, in milliseconds. */
+int64_t spooler_answer_ms(const struct outbound *out);
+/* A sender's wakeup: one of them has answered. */
+void spooler_on_answer(struct wakeup *wakeup);
 
 /* The newest snapshot; to be given back by service_unref(). */
 struct outbound *spooler_snapshot(struct spooler *spooler);
@@ -59,5 +76,8 @@ const char *spooler_remote_name(const char *relay, char out[DELIVERY_REMOTE_MAX 
 void spooler_deliver(void *context, struct delivery_job *job);
 void spooler_destination(void *context, const struct spool_envelope *envelope,
                          const struct path *recipient, char out[QUEUE_DESTINATION_MAX + 1]);
+/* The same for mail that is no notice. */
+void spooler_destination_of(const struct spooler *spooler, const char *domain,
+                            char out[QUEUE_DESTINATION_MAX + 1]);
 
 #endif

@@ -117,9 +117,15 @@ static int64_t spooler_first_retry(const struct outbound *out, uint64_t id, int6
     return now + wait_ms / 1000;
 }
 
-/* `retry` is when who was put off is tried again. */
+/* Seconds since the epoch. */
+struct times {
+    int64_t now;
+    int64_t retry;      /* when who was put off is tried again */
+    int64_t unanswered; /* and who is pending, if no answer comes */
+};
+
 static bool spooler_add_result(struct spool_envelope *envelope, const struct spooler_result *result,
-                               int64_t now, int64_t retry)
+                               const struct times *times)
 {
     char reply[ENVELOPE_REPLY_MAX + 1], remote[DELIVERY_REMOTE_MAX + 1];
 
@@ -130,9 +136,9 @@ static bool spooler_add_result(struct spool_envelope *envelope, const struct spo
                        : reply_is_permanent(result->reply) ? RECIPIENT_FAILED
                                                            : RECIPIENT_QUEUED;
     recipient->attempts = result->pending == NULL;
-    recipient->last_try = now;
+    recipient->last_try = times->now;
     if (recipient->state == RECIPIENT_QUEUED)
-        recipient->next_try = result->pending == NULL ? retry : now;
+        recipient->next_try = result->pending == NULL ? times->retry : times->unanswered;
     spooler_reply_text(result->reply, reply);
     spool_envelope_set_text(&recipient->reply, reply, ENVELOPE_REPLY_MAX);
     if (!result->ours && spooler_remote_name(result->relay, remote)[0] != '\0')
@@ -145,11 +151,7 @@ static bool spooler_await_pending(struct spooler *spooler, uint64_t id,
                                   const struct spooler_result *results, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        size_t first = 0;
-        while (results[first].pending != results[i].pending)
-            first++;
-        if (results[i].pending != NULL && first == i &&
-            !spooler_await(spooler, id, results[i].pending))
+        if (results[i].pending != NULL && !spooler_await(spooler, id, results[i].pending))
             return false;
     }
     return true;
@@ -160,19 +162,23 @@ enum own_reply spooler_commit_rest(struct spooler *spooler, const struct outboun
                                    const struct spooler_result *results, size_t count)
 {
     const uint64_t id = spool_message_id(message);
-    const int64_t now = (int64_t)time(NULL), retry = spooler_first_retry(out, id, now);
+    const int64_t now = (int64_t)time(NULL);
+    const struct times times = {now, spooler_first_retry(out, id, now),
+                                now + (spooler_answer_ms(out) + 999) / 1000};
     enum own_reply result = REPLY_STORE_FAILED;
     struct spool_envelope envelope;
 
     spooler_envelope(out, from, &envelope);
     bool added = spooler_await_pending(spooler, id, results, count);
     for (size_t i = 0; i < count && added; i++)
-        added = spooler_add_result(&envelope, &results[i], now, retry);
+        added = spooler_add_result(&envelope, &results[i], &times);
     if (added)
         result = spooler_commit(spooler, message, from, &envelope);
     else
         spool_abort(message);
-    if (result != REPLY_OK)
+    if (result == REPLY_OK)
+        spooler_await_stored(spooler, id);
+    else
         spooler_unawait(spooler, id);
     spool_envelope_clear(&envelope);
     return result;

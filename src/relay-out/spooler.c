@@ -29,7 +29,7 @@ struct spooler *spooler_open(const struct config *config, struct error *err)
         .reserve_files = RESERVE_FILES,
     };
 
-    if (spooler == NULL || folder == NULL || condition_init(&spooler->taken) != 0) {
+    if (spooler == NULL || folder == NULL || condition_init(&spooler->changed) != 0) {
         error_set(err, _("out of memory"));
         free(folder);
         free(spooler);
@@ -37,6 +37,8 @@ struct spooler *spooler_open(const struct config *config, struct error *err)
     }
     spooler->folder = folder;
     pthread_mutex_init(&spooler->lock, NULL);
+    spooler->answered.wake = spooler_on_answer;
+    atomic_init(&spooler->hand_over_ms, INT64_MAX);
     spooler->spool = spool_open(&spool, false, err);
     if (spooler->spool != NULL)
         return spooler;
@@ -107,16 +109,20 @@ int spooler_use(struct spooler *spooler, struct outbound *out, struct error *err
     return spooler_start_delivery(spooler, err);
 }
 
-void spooler_wind_down(struct spooler *spooler)
+/* Half of the time is for the answers of those that are handed over by then. */
+void spooler_wind_down(struct spooler *spooler, struct deadline deadline)
 {
-    /* A message that was stored a moment ago is still to be taken up by the delivery that waits for its
-     * next hops: they would be given it again otherwise. */
-    if (spooler->pool != NULL && !spooler->winding_down)
-        spooler_see_awaited_taken(spooler, deadline_in_ms(RECORDING_MS));
-    spooler->winding_down = true;
+    int64_t now_ms = deadline_now_ms();
+
+    atomic_store(&spooler->hand_over_ms, now_ms + (deadline.at_ms - now_ms) / 2);
     if (spooler->pool != NULL)
         delivery_wind_down(spooler->pool);
-    spooler_stop_awaited(spooler);
+    spooler_wind_down_awaited(spooler);
+}
+
+struct deadline spooler_hand_over(struct spooler *spooler)
+{
+    return (struct deadline){atomic_load(&spooler->hand_over_ms)};
 }
 
 /* Threads that only try to reach somebody need not be waited for: nothing has happened yet. */
@@ -142,8 +148,9 @@ static void spooler_forget(struct outbound *out)
 
 bool spooler_close(struct spooler *spooler, struct deadline deadline)
 {
-    spooler_wind_down(spooler);
-    if (spooler->pool != NULL && !spooler_wait_for_threads(spooler, deadline))
+    spooler_wind_down(spooler, deadline);
+    if (spooler->pool != NULL &&
+        (!spooler_await_all(spooler, deadline) || !spooler_wait_for_threads(spooler, deadline)))
         return false;
     delivery_stop(spooler->pool);
     spooler_free_awaited(spooler);
@@ -152,7 +159,7 @@ bool spooler_close(struct spooler *spooler, struct deadline deadline)
     spooler_forget(spooler->current);
     spooler_forget(spooler->first);
     pthread_mutex_destroy(&spooler->lock);
-    pthread_cond_destroy(&spooler->taken);
+    pthread_cond_destroy(&spooler->changed);
     free(spooler->folder);
     free(spooler);
     return true;

@@ -26,8 +26,12 @@ struct spooler *spooler_open(const struct config *config, struct error *err);
 int spooler_use(struct spooler *spooler, struct outbound *out, struct error *err);
 
 /* Nothing more is begun; what has not got as far as the end of its data is given up, and tried again
- * after the next start. */
-void spooler_wind_down(struct spooler *spooler);
+ * after the next start. Next hops that owe us the answer to a message have until the deadline, and so have
+ * those that are handed over meanwhile. */
+void spooler_wind_down(struct spooler *spooler, struct deadline deadline);
+/* Until when the live courier hands over who has not answered it: forever, before the end begins. Asked
+ * again as long as one waits. */
+struct deadline spooler_hand_over(struct spooler *spooler);
 /* Ends it, and waits for it until the deadline. False when next hops still owe us the answer to a
  * message, or the disk its record: the threads cannot be ended then, only the process can. */
 bool spooler_close(struct spooler *spooler, struct deadline deadline);

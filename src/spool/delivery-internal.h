@@ -33,7 +33,8 @@ struct delivery_pool {
     struct queue *queue;
     pthread_t *threads;
     unsigned started;
-    atomic_bool stopping;
+    atomic_bool stopping;    /* nothing more is begun */
+    atomic_bool ending;      /* and nothing more recorded: the threads end */
     atomic_uint unconfirmed; /* jobs that have an end of data out there, and no record of it yet */
     atomic_uint lost_notices;
     pthread_mutex_t lock; /* of what follows */

@@ -92,8 +92,14 @@ struct queue *delivery_queue(struct delivery_pool *pool)
 
 void delivery_wind_down(struct delivery_pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->stopping, true);
+    queue_wind_down(pool->queue);
+}
+
+static void delivery_end_threads(struct delivery_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&pool->ending, true);
     pthread_cond_broadcast(&pool->idle);
     pthread_cond_broadcast(&pool->timer);
     pthread_mutex_unlock(&pool->lock);
@@ -101,6 +107,7 @@ void delivery_wind_down(struct delivery_pool *pool)
 
 bool delivery_wait(struct delivery_pool *pool, struct deadline deadline)
 {
+    delivery_end_threads(pool);
     pthread_mutex_lock(&pool->lock);
     while (pool->running > 0 && condition_wait(&pool->ended, &pool->lock, deadline))
         ;
@@ -124,7 +131,7 @@ static void delivery_wait_as_timer(struct delivery_pool *pool, uint64_t seen, st
     bool in_time = true;
     pool->timer_waits = true;
     pool->timer_due = due;
-    while (pool->wakes == seen && !atomic_load(&pool->stopping) && in_time)
+    while (pool->wakes == seen && !atomic_load(&pool->ending) && in_time)
         in_time = condition_wait(&pool->timer, &pool->lock, pool->timer_due);
     pool->timer_waits = false;
     /* Somebody else has to watch the time now. */
@@ -139,7 +146,7 @@ static void delivery_wait_idle(struct delivery_pool *pool, uint64_t seen, struct
         pthread_cond_signal(&pool->timer);
     }
     pool->idle_count++;
-    while (pool->wakes == seen && !atomic_load(&pool->stopping) && pool->timer_waits)
+    while (pool->wakes == seen && !atomic_load(&pool->ending) && pool->timer_waits)
         pthread_cond_wait(&pool->idle, &pool->lock);
     pool->idle_count--;
 }
@@ -165,7 +172,7 @@ static void *delivery_run(void *context)
     struct queue_work work;
     int64_t wait_ms;
 
-    while (!atomic_load(&pool->stopping)) {
+    while (!atomic_load(&pool->ending)) {
         pthread_mutex_lock(&pool->lock);
         uint64_t seen = pool->wakes;
         pthread_mutex_unlock(&pool->lock);
@@ -185,6 +192,11 @@ static void *delivery_run(void *context)
 }
 
 /* Queueing. */
+
+enum queue_answer delivery_confirm(struct delivery_pool *pool, uint64_t id, const char *destination)
+{
+    return queue_confirm(pool->queue, id, destination);
+}
 
 static struct queue_destination *delivery_find(struct queue_destination *destinations, size_t count,
                                                const char *name)
@@ -460,7 +472,9 @@ void delivery_stop(struct delivery_pool *pool)
 {
     if (pool == NULL)
         return;
-    delivery_wind_down(pool);
+    if (pool->queue != NULL)
+        delivery_wind_down(pool);
+    delivery_end_threads(pool);
     for (unsigned i = 0; i < pool->started; i++)
         pthread_join(pool->threads[i], NULL);
     if (pool->unrecorded != NULL)

@@ -54,7 +54,7 @@ struct delivery_job {
                                         for a while, and result 0's reply says why */
     const atomic_bool *stopping;     /* set when the daemon shuts down: come to an end */
     bool interrupted;                /* for that: who is deferred has not been tried */
-    atomic_uint *unconfirmed;               /* the pool's count; see delivery_owe() */
+    atomic_uint *unconfirmed;        /* the pool's count; see delivery_owe() */
     bool owes;
 };
 
@@ -95,9 +95,9 @@ struct delivery_pool;
 struct delivery_pool *delivery_start(const struct delivery_config *config,
                                      struct spool_scan_counts *counts, struct error *err);
 
-/* From now on nothing more is begun. */
+/* From now on nothing more is begun; what is confirmed meanwhile is still recorded. */
 void delivery_wind_down(struct delivery_pool *pool);
-/* Waits for what is under way; true when nothing is any more. */
+/* Behind that: the threads end with what they have under way. Waits for it; true when all have. */
 bool delivery_wait(struct delivery_pool *pool, struct deadline deadline);
 /* Of what is under way, that which a next hop may have, without its being recorded: if the process
  * ended now it would go out a second time. */
@@ -108,6 +108,11 @@ unsigned delivery_lost_notices(struct delivery_pool *pool);
 
 /* Lets the deliveries under way end, joins the threads, frees. What is left stays in the spool. */
 void delivery_stop(struct delivery_pool *pool);
+
+/* A next hop that was given the message outside of the pool has answered: the hook is called for the
+ * destination, to tell the results. QUEUE_NO_SUCH: nobody waits for them there. */
+enum queue_answer delivery_confirm(struct delivery_pool *pool, uint64_t id,
+                                   const char *destination);
 
 /* A message has just been committed to the spool: queue it. Recipients that were tried already
  * carry attempts and next_try. 0; -1 when out of memory (it is then delivered after a restart). */

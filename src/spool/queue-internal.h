@@ -35,11 +35,13 @@ struct delivery {
     bool active;
     bool probe;      /* in hand, though the destination could not be reached last */
     bool tried_last; /* the message's time was over when it was tried */
+    bool confirmed;  /* its outcome is known and to be recorded */
 };
 
 struct message {
     struct table_node by_id;
-    struct heap_node attention; /* in queue->attention, by when it wants a notice or expires */
+    struct heap_node attention; /* in queue->attention, by when it wants a notice or expires, or
+                                   before all others with a delivery that is confirmed */
     uint64_t id;
     int64_t expires, notice, held_since;
     unsigned count, left, active; /* deliveries: all, not settled, in hand */
@@ -58,6 +60,7 @@ struct queue {
     struct destination ring, probes; /* the ends of the rings: reached last, and not */
     unsigned probing;                /* deliveries in hand to those that were not */
     bool probe_first;                /* the rings take turns */
+    bool winding_down;
     size_t deliveries, held, active;
     uint64_t random;
     int64_t now; /* as of the last queue_lock(), so that one step sees one time */
@@ -71,6 +74,10 @@ struct destination *queue_find_destination(struct queue *queue, const char *name
 int64_t queue_wait(struct queue *queue, unsigned attempts);
 /* Puts a destination where it belongs now: ring, heap, or nowhere. */
 void queue_place(struct queue *queue, struct destination *destination);
+/* The first of the message's deliveries that are confirmed and not in hand; NULL: there is none. */
+struct delivery *queue_confirmed_of(struct message *message);
+/* The message with one that was confirmed first of all; NULL: there is none. */
+struct message *queue_next_confirmed(const struct queue *queue);
 /* Sets when the message itself wants attention. */
 void queue_attend(struct queue *queue, struct message *message);
 /* Puts a delivery among those of its destination, or takes it out. */

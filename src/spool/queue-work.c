@@ -62,27 +62,43 @@ static struct destination *queue_next_destination(struct queue *queue)
     return well;
 }
 
-static bool queue_take_delivery(struct queue *queue, struct queue_work *work)
+static void queue_give(struct queue *queue, struct delivery *delivery, struct queue_work *work)
 {
-    struct destination *destination = queue_next_destination(queue);
-    if (destination == NULL)
-        return false;
-    struct delivery *delivery = OWNER(heap_top(&destination->deliveries), delivery, due);
+    struct destination *destination = delivery->destination;
 
     delivery->active = true;
-    delivery->probe = destination->failures > 0;
+    delivery->probe = destination->failures > 0 && !delivery->confirmed;
+    delivery->confirmed = false;
     queue->probing += delivery->probe;
     delivery->message->active++;
     destination->active++;
-    /* To the end of the ring: the others come first. */
-    destination->previous->next = destination->next;
-    destination->next->previous = destination->previous;
-    destination->in_ring = false;
     queue_withdraw(queue, delivery);
     work->kind = QUEUE_DELIVER;
     work->id = delivery->message->id;
     work->attempts = delivery->attempts;
     memcpy(work->destination, destination->name, strlen(destination->name) + 1);
+}
+
+static bool queue_take_delivery(struct queue *queue, struct queue_work *work)
+{
+    struct destination *destination = queue_next_destination(queue);
+    if (destination == NULL)
+        return false;
+    /* To the end of the ring: the others come first. */
+    destination->previous->next = destination->next;
+    destination->next->previous = destination->previous;
+    destination->in_ring = false;
+    queue_give(queue, OWNER(heap_top(&destination->deliveries), delivery, due), work);
+    return true;
+}
+
+static bool queue_take_confirmed(struct queue *queue, struct queue_work *work)
+{
+    struct message *message = queue_next_confirmed(queue);
+    if (message == NULL)
+        return false;
+    queue_give(queue, queue_confirmed_of(message), work);
+    queue_attend(queue, message);
     return true;
 }
 
@@ -101,7 +117,9 @@ static int64_t queue_time_to_next(const struct queue *queue)
 static bool queue_has_more(struct queue *queue)
 {
     const struct heap_node *attention = heap_top(&queue->attention);
-    return queue->active < queue->config.concurrency &&
+    if (queue_next_confirmed(queue) != NULL)
+        return true;
+    return !queue->winding_down && queue->active < queue->config.concurrency &&
            (queue_next_well(queue) != NULL || queue_next_probe(queue) != NULL ||
             (attention != NULL && attention->key <= queue->now));
 }
@@ -113,15 +131,16 @@ bool queue_take(struct queue *queue, struct queue_work *work, int64_t *wait_ms)
     *wait_ms = -1;
     memset(work, 0, sizeof *work);
     queue_lock(queue);
-    if (queue->active < queue->config.concurrency) {
+    taken = queue_take_confirmed(queue, work);
+    if (!taken && !queue->winding_down && queue->active < queue->config.concurrency) {
         queue_wake_waiting(queue);
         taken = queue_take_attention(queue, work) || queue_take_delivery(queue, work);
-        queue->active += taken;
         if (!taken)
             *wait_ms = queue_time_to_next(queue);
-        else if (queue_has_more(queue))
-            *wait_ms = 0;
     }
+    queue->active += taken;
+    if (taken && queue_has_more(queue))
+        *wait_ms = 0;
     queue_unlock(queue);
     return taken;
 }
@@ -130,10 +149,39 @@ static struct delivery *queue_find_delivery(struct message *message, const char 
 {
     for (unsigned i = 0; i < message->count; i++) {
         struct delivery *delivery = &message->deliveries[i];
-        if (delivery->active && strcmp(delivery->destination->name, destination) == 0)
+        if (delivery->destination != NULL && strcmp(delivery->destination->name, destination) == 0)
             return delivery;
     }
     return NULL;
+}
+
+/* One that is in hand. */
+static struct delivery *queue_find_active(struct message *message, const char *destination)
+{
+    struct delivery *delivery = queue_find_delivery(message, destination);
+    return delivery != NULL && delivery->active ? delivery : NULL;
+}
+
+enum queue_answer queue_confirm(struct queue *queue, uint64_t id, const char *destination)
+{
+    queue_lock(queue);
+    struct message *message = queue_find(queue, id);
+    struct delivery *delivery = message != NULL ? queue_find_delivery(message, destination) : NULL;
+    if (delivery != NULL) {
+        delivery->confirmed = true;
+        queue_attend(queue, message);
+    }
+    queue_unlock(queue);
+    if (delivery != NULL)
+        queue_wake(queue);
+    return delivery != NULL ? QUEUE_DONE : QUEUE_NO_SUCH;
+}
+
+void queue_wind_down(struct queue *queue)
+{
+    queue_lock(queue);
+    queue->winding_down = true;
+    queue_unlock(queue);
 }
 
 /* Several deliveries that were under way when the destination went away are one failure of it. */
@@ -155,7 +203,7 @@ static int64_t queue_judge_delivery(struct queue *queue, struct message *message
                                     const struct queue_work *work, enum queue_outcome outcome,
                                     const char *reason)
 {
-    struct delivery *delivery = queue_find_delivery(message, work->destination);
+    struct delivery *delivery = queue_find_active(message, work->destination);
     if (delivery == NULL)
         return 0;
     struct destination *destination = delivery->destination;
@@ -202,7 +250,7 @@ int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum que
 
 static void queue_finish_delivery(struct queue *queue, struct message *message, const char *name)
 {
-    struct delivery *delivery = queue_find_delivery(message, name);
+    struct delivery *delivery = queue_find_active(message, name);
     if (delivery == NULL)
         return;
     delivery->active = false;

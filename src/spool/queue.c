@@ -13,7 +13,8 @@
 
 #include "spool/queue-internal.h"
 
-#define LAST_TRY INT64_MIN /* when a last try is due: before everything else */
+#define LAST_TRY INT64_MIN  /* when a last try is due: before everything else */
+#define CONFIRMED INT64_MIN /* when what is confirmed wants attention */
 
 void queue_lock(struct queue *queue)
 {
@@ -135,6 +136,22 @@ void queue_place(struct queue *queue, struct destination *destination)
     }
 }
 
+struct delivery *queue_confirmed_of(struct message *message)
+{
+    for (unsigned i = 0; i < message->count; i++) {
+        struct delivery *delivery = &message->deliveries[i];
+        if (delivery->confirmed && !delivery->active && delivery->destination != NULL)
+            return delivery;
+    }
+    return NULL;
+}
+
+struct message *queue_next_confirmed(const struct queue *queue)
+{
+    struct heap_node *top = heap_top(&queue->attention);
+    return top != NULL && top->key == CONFIRMED ? OWNER(top, message, attention) : NULL;
+}
+
 void queue_attend(struct queue *queue, struct message *message)
 {
     LOCK_ASSERT(&queue->lock);
@@ -142,7 +159,9 @@ void queue_attend(struct queue *queue, struct message *message)
     int64_t when = message->expires;
     if (!message->expiring && message->notice != 0 && message->notice < when)
         when = message->notice;
-    if (message->hold || message->in_hand || queue_lacks_last_tries(message))
+    if (!message->in_hand && queue_confirmed_of(message) != NULL)
+        heap_put(&queue->attention, &message->attention, CONFIRMED);
+    else if (message->hold || message->in_hand || queue_lacks_last_tries(message))
         heap_remove(&queue->attention, &message->attention);
     else
         heap_put(&queue->attention, &message->attention, when);

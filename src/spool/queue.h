@@ -13,6 +13,9 @@
  * once and whatever is known against them. Where a destination cannot be reached, one such try is the
  * last one of everything that waits for it. Time on hold does not count.
  *
+ * A delivery that is confirmed has been made elsewhere, and its outcome is known: it comes before
+ * everything else, since nothing is left to be done but to record it.
+ *
  * Pure logic: no IO, no threads, no clock but the one it is given. All functions are thread-safe.
  * Times are milliseconds of that clock, which never jumps. Used by spool/delivery and the control
  * socket.
@@ -83,6 +86,8 @@ struct queue_work {
     char destination[QUEUE_DESTINATION_MAX + 1]; /* QUEUE_DELIVER */
 };
 
+enum queue_answer { QUEUE_DONE, QUEUE_NO_SUCH, QUEUE_BUSY /* being worked on: try again */ };
+
 /* Takes what is next, to be given back by queue_finish(); *wait_ms is then 0 when there is more, for
  * somebody else, and -1 when not. False when nothing is due or no place free: *wait_ms is the time until
  * something is due, or -1 when only an event can change it (wake, or a work that is given back). */
@@ -94,6 +99,13 @@ enum queue_outcome {
     QUEUE_UNREACHABLE, /* no dialog came about: the destination itself is to be left alone */
 };
 
+/* A next hop that was given the message before has answered. Its delivery is due, whatever is known of
+ * the destination, beyond all limits and under hold, too. */
+enum queue_answer queue_confirm(struct queue *queue, uint64_t id, const char *destination);
+
+/* From now on only what is confirmed is taken. */
+void queue_wind_down(struct queue *queue);
+
 /* Sets down how a work has ended; `reason` (may be NULL) is kept for QUEUE_UNREACHABLE. Returns when
  * it will be tried again, to be recorded in the envelope before queue_finish(); 0 = never. */
 int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum queue_outcome outcome,
@@ -103,7 +115,6 @@ int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum que
 bool queue_finish(struct queue *queue, const struct queue_work *work);
 
 /* What an operator may want. A message held is neither tried nor does it expire; released, it is due. */
-enum queue_answer { QUEUE_DONE, QUEUE_NO_SUCH, QUEUE_BUSY /* being worked on: try again */ };
 enum queue_answer queue_hold(struct queue *queue, uint64_t id);
 enum queue_answer queue_release(struct queue *queue, uint64_t id);
 /* Due now, and the back-off of its destinations forgotten. */

@@ -529,6 +529,47 @@ def ended_pending(world):
     assert [len(hop.messages) for hop in hops] == [1, 1] and not glob.glob(f"{relay.spool}/*/*.env")
 
 
+def end_while_sending(world, relay, *recipients):
+    """A message whose end all next hops have when SIGTERM comes; what its client hears."""
+    replies = []
+    sender = threading.Thread(target=lambda: replies.append(send("ended", *recipients)))
+    sender.start()
+    wait_for("the end of data everywhere", lambda: all(hop.bodies == 1 for hop in world.hop_list))
+    relay.stop()
+    sender.join()
+    return replies[0]
+
+
+@scenario("SIGTERM before the live deadline: who answers while the relay ends has one copy, and all is recorded")
+def ended_live(world):
+    hops = world.hops(2)
+    hops[0].pause = hops[1].pause = 4
+    relay = world.out(hops, 'live_deadline = "2s"; timeouts = { drain = "20s"; };')
+    code, text = end_while_sending(world, relay, "x@d0.test", "y@d1.test")
+    assert (code, "the rest is stored" in text) == (250, True), text
+    assert not glob.glob(f"{relay.spool}/*/*.env"), relay.queued()
+    relay.start()
+    relay.stop()
+    assert [hop.bodies for hop in hops] == [1, 1], [hop.bodies for hop in hops]
+
+
+@scenario("SIGTERM, and one next hop does not answer in time: only that one may get a second copy")
+def ended_silent(world):
+    hops = world.hops(4)
+    hops[0].pause, hops[1].pause, hops[2].pause = 30, 6, 6
+    relay = world.out(hops, """deliveries = 1; retry = [ "1s", "1h" ]; timeouts = { drain = "10s"; };
+limits = { deliveries_per_destination = 1; };""")
+    assert end_while_sending(world, relay, *(f"x@d{i}.test" for i in range(4)))[0] == 250
+    left = relay.queued()
+    assert [(r["address"], r["state"]) for m in left for r in m["recipients"]] == [
+        ("x@d0.test", "queued"), *((f"x@d{i}.test", "delivered") for i in (1, 2, 3))], left
+    hops[0].pause = 0
+    relay.start()
+    relay.ctl("retry", "all")
+    relay.wait_empty()
+    assert [hop.bodies for hop in hops] == [2, 1, 1, 1], [hop.bodies for hop in hops]
+
+
 @scenario("who waits for a connection to a busy destination holds no worker, and is served in time")
 def busy_destination(world):
     hops = world.hops(2)

@@ -629,6 +629,29 @@ static void test_owed(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(queue_files(f), ==, 0);
 }
 
+/* At the end nothing is begun, but what is confirmed is still set down. */
+static void test_confirmed_at_end(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    submit(f, "<alice@example.com>", "grey1@a.example grey1@b.example");
+    await_calls(f, 2);
+    uint64_t id = only_id(f);
+    delivery_wind_down(f->pool);
+    atomic_fetch_add(&f->now, HOUR);
+    delivery_wake(f->pool);
+    g_assert_cmpint(delivery_confirm(f->pool, id, "a.example"), ==, QUEUE_DONE);
+    g_assert_cmpint(delivery_confirm(f->pool, id, "c.example"), ==, QUEUE_NO_SUCH);
+    await_calls(f, 3);
+    g_assert_true(delivery_wait(f->pool, deadline_in_ms(60000)));
+    g_assert_cmpint(atomic_load(&f->calls), ==, 3);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 1);
+    stop(f);
+    start(f);
+    pass(f, HOUR, 0);
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 2);
+}
+
 /* The last recipient of a live message was refused and the sender told, but that could not be recorded.
  * The record is made later; nobody is asked again or told twice. */
 static void test_refused_unrecorded(struct fixture *f, gconstpointer data)
@@ -682,6 +705,7 @@ int main(int argc, char **argv)
     ADD("clock set", test_clock_set);
     ADD("unreadable", test_unreadable);
     ADD("owed", test_owed);
+    ADD("confirmed at the end", test_confirmed_at_end);
     ADD("refused, unrecorded", test_refused_unrecorded);
     return g_test_run();
 }

@@ -511,6 +511,85 @@ static gpointer work_on(gpointer data)
     return NULL;
 }
 
+/* Confirms, takes and gives back, which must be possible. */
+static void take_confirmed(struct queue *queue, uint64_t id, const char *name,
+                           enum queue_outcome outcome)
+{
+    int before = atomic_load(&woken);
+    g_assert_cmpint(queue_confirm(queue, id, name), ==, QUEUE_DONE);
+    g_assert_cmpint(atomic_load(&woken), ==, before + 1);
+    struct queue_work work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+    g_assert_cmpuint(work.id, ==, id);
+    g_assert_cmpstr(work.destination, ==, name);
+    finish(queue, &work, outcome);
+}
+
+/* What is confirmed comes before all, whatever else keeps it waiting. */
+static void test_confirmed(void)
+{
+    struct queue *queue = make(1, 1);
+    struct queue_work work, other;
+    struct queue_destination destinations[] = {{.name = "a"}, {.name = "b"}, {.name = "c"}};
+    struct queue_entry entry = {.id = 2,
+                                .expires_ms = atomic_load(&now) + 5 * DAY,
+                                .destinations = destinations,
+                                .count = G_N_ELEMENTS(destinations)};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(destinations); i++)
+        destinations[i].next_try_ms = atomic_load(&now) + DAY;
+    g_assert_cmpint(queue_add(queue, &entry), ==, 0);
+    g_assert_cmpint(queue_confirm(queue, 1, "a"), ==, QUEUE_NO_SUCH);
+    g_assert_cmpint(queue_confirm(queue, 2, "x"), ==, QUEUE_NO_SUCH);
+    add(queue, 3, "dead");
+    work = take(queue);
+    finish(queue, &work, QUEUE_UNREACHABLE);
+    add(queue, 4, "d");
+    work = take(queue);
+    idle(queue);
+    /* All places are taken; it is not due; it is on hold; the destination is dead. */
+    take_confirmed(queue, 2, "a", QUEUE_DEFERRED);
+    idle(queue);
+    g_assert_cmpint(queue_hold(queue, 2), ==, QUEUE_DONE);
+    take_confirmed(queue, 2, "b", QUEUE_SETTLED);
+    take_confirmed(queue, 3, "dead", QUEUE_DEFERRED);
+    idle(queue);
+    /* Settled is settled. */
+    g_assert_cmpint(queue_confirm(queue, 2, "b"), ==, QUEUE_NO_SUCH);
+    /* In hand, it comes when it is given back, if it is not settled then. */
+    g_assert_cmpint(queue_confirm(queue, 4, "d"), ==, QUEUE_DONE);
+    idle(queue);
+    finish(queue, &work, QUEUE_DEFERRED);
+    work = take(queue);
+    g_assert_cmpuint(work.id, ==, 4);
+    g_assert_cmpint(queue_confirm(queue, 4, "d"), ==, QUEUE_DONE);
+    g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+    idle(queue);
+    /* Claimed by an operator, the same. */
+    g_assert_cmpint(queue_claim(queue, 2), ==, QUEUE_DONE);
+    g_assert_cmpint(queue_confirm(queue, 2, "c"), ==, QUEUE_DONE);
+    idle(queue);
+    queue_unclaim(queue, 2, false);
+    work = take(queue);
+    g_assert_cmpstr(work.destination, ==, "c");
+    g_assert_cmpint(queue_release(queue, 2), ==, QUEUE_DONE);
+    finish(queue, &work, QUEUE_SETTLED);
+    /* At the end it is all that is taken. */
+    add(queue, 5, "e");
+    queue_wind_down(queue);
+    g_assert_cmpint(idle(queue), ==, -1);
+    take_confirmed(queue, 5, "e", QUEUE_DEFERRED);
+    g_assert_cmpint(queue_confirm(queue, 2, "a"), ==, QUEUE_DONE);
+    g_assert_cmpint(queue_confirm(queue, 3, "dead"), ==, QUEUE_DONE);
+    work = take(queue);
+    other = take(queue);
+    g_assert_cmpuint(work.id + other.id, ==, 5);
+    finish(queue, &work, QUEUE_DEFERRED);
+    finish(queue, &other, QUEUE_DEFERRED);
+    g_assert_cmpint(idle(queue), ==, -1);
+    queue_free(queue);
+}
+
 static void test_threads(void)
 {
     struct shared shared = {.queue = make(3, 2)};
@@ -569,6 +648,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/orders", test_orders);
     g_test_add_func("/queue/notice", test_notice);
     g_test_add_func("/queue/last try", test_last_try);
+    g_test_add_func("/queue/confirmed", test_confirmed);
     g_test_add_func("/queue/ten thousand", test_ten_thousand);
     g_test_add_func("/queue/threads", test_threads);
     return g_test_run();
