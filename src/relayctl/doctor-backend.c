@@ -1,4 +1,4 @@
-/* relayctl/doctor-backend.c - checks of the tunnel and of the mail server behind it
+/* relayctl/doctor-backend.c - checks of the mail server behind the tunnel
  *
  * The most important ones prove that nobody can relay through it: the backend must refuse a foreign
  * recipient both from this host itself and from a client that relay-in introduces.
@@ -8,9 +8,7 @@
 #include "relayctl/doctor.h"
 
 #include <inttypes.h>
-#include <net/if.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,7 +19,6 @@
 #define BACKEND_SLOW_MS 3000
 #define BACKEND_FAR_MS 300
 #define BACKEND_SLOW_RCPT_MS 5000
-#define BACKEND_HANDSHAKE_S 180 /* with traffic, WireGuard makes a new one every two minutes */
 
 /* A domain that no mail server is responsible for (RFC 2606), and client addresses that nobody has
  * (RFC 5737, RFC 3849). */
@@ -447,191 +444,6 @@ static void backend_mtu(const struct doctor *doctor, struct doctor_finding *find
     doctor_hop_close(&hop);
 }
 
-/* Finds the interface for packets to the backend; "" if it cannot be seen. */
-static void backend_interface(const struct doctor *doctor, char out[IF_NAMESIZE])
-{
-    char text[600], host[ADDRESS_TEXT_MAX];
-    const char *const command[] = {
-        "ip", "-o", "route", "get", address_format_ip(&backend_main(doctor)->hosts.items[0], host),
-        NULL};
-
-    out[0] = '\0';
-    if (!doctor_command(command, 5, text, sizeof text))
-        return;
-    const char *at = strstr(text, " dev ");
-    if (at != NULL)
-        snprintf(out, IF_NAMESIZE, "%.*s", (int)strcspn(at + 5, " \n"), at + 5);
-}
-
-static void backend_route(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    char tunnel[IF_NAMESIZE], text[600] = "";
-    const char *const command[] = {"ip", "-o", "route", "show", "default", NULL};
-    char host[ADDRESS_TEXT_MAX], mark[IF_NAMESIZE + 8];
-
-    backend_interface(doctor, tunnel);
-    if (tunnel[0] == '\0') {
-        doctor_say(finding, DOCTOR_UNKNOWN, _("the routes cannot be seen (package iproute2)"));
-        return;
-    }
-    doctor_command(command, 5, text, sizeof text);
-    snprintf(mark, sizeof mark, " dev %s ", tunnel);
-    address_format_ip(&backend_main(doctor)->hosts.items[0], host);
-    if (strstr(text, mark) != NULL && address_is_private(&backend_main(doctor)->hosts.items[0])) {
-        doctor_say(finding, DOCTOR_WARNING, _("%s is looked for by %s, the way to the internet"),
-                   host, tunnel);
-        doctor_advise(finding, _("is the tunnel up? AllowedIPs = %s/32"), host);
-    } else {
-        doctor_say(finding, DOCTOR_OK, _("%s is behind %s"), host, tunnel);
-    }
-}
-
-/* The age in seconds of the last handshake with the backend's peer; -1: unknown. */
-static long backend_handshake(const struct doctor *doctor, bool *allowed)
-{
-    static const char *const command[] = {"wg", "show", "all", "dump", NULL};
-    char text[8192], host[ADDRESS_TEXT_MAX], *save = NULL;
-    long age = -1;
-
-    *allowed = false;
-    address_format_ip(&backend_main(doctor)->hosts.items[0], host);
-    if (!doctor_command(command, 5, text, sizeof text))
-        return -1;
-    /* A peer: interface, key, preshared, endpoint, allowed-ips, handshake, rx, tx, keepalive. */
-    for (char *line = strtok_r(text, "\n", &save); line != NULL;
-         line = strtok_r(NULL, "\n", &save)) {
-        char ips[1024];
-        long long handshake;
-        if (sscanf(line, "%*s %*s %*s %*s %1023s %lld", ips, &handshake) != 2)
-            continue;
-        size_t len = strlen(host);
-        const char *at = strstr(ips, host);
-        if (at != NULL && (at[len] == '/' || at[len] == ',' || at[len] == '\0')) {
-            *allowed = true;
-            age = handshake == 0 ? -1 : (long)(time(NULL) - handshake);
-        }
-    }
-    return age;
-}
-
-static bool backend_has_wireguard(void)
-{
-    return access("/sys/class/net", R_OK) == 0 &&
-           (access("/usr/bin/wg", X_OK) == 0 || access("/usr/local/bin/wg", X_OK) == 0);
-}
-
-static void backend_wireguard(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    bool allowed;
-
-    if (!backend_has_wireguard()) {
-        finding->outcome = DOCTOR_SKIPPED;
-        return;
-    }
-    long age = backend_handshake(doctor, &allowed);
-    if (!allowed)
-        doctor_say(finding, DOCTOR_UNKNOWN,
-                   _("no WireGuard peer lists the mail server's address alone"));
-    else if (age < 0 || age > BACKEND_HANDSHAKE_S)
-        doctor_say(finding, DOCTOR_FAILED,
-                   age < 0 ? _("there has been no handshake with home")
-                           : _("the last handshake with home was %ld s ago"),
-                   age);
-    else
-        doctor_say(finding, DOCTOR_OK, _("the last handshake with home was %ld s ago"), age);
-    if (finding->outcome == DOCTOR_FAILED)
-        doctor_advise(
-            finding,
-            _("at home: Endpoint, key, PersistentKeepalive = 25; is UDP 51820 open here?"));
-}
-
-static void backend_wireguard_boot(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    char tunnel[IF_NAMESIZE], unit[64], text[200], kind[64];
-
-    backend_interface(doctor, tunnel);
-    snprintf(kind, sizeof kind, "/etc/wireguard/%s.conf", tunnel);
-    if (!backend_has_wireguard() || tunnel[0] == '\0' || access(kind, F_OK) != 0) {
-        finding->outcome = DOCTOR_SKIPPED;
-        return;
-    }
-    snprintf(unit, sizeof unit, "wg-quick@%s", tunnel);
-    const char *const command[] = {"systemctl", "is-enabled", unit, NULL};
-    if (doctor_command(command, 5, text, sizeof text)) {
-        doctor_say(finding, DOCTOR_OK, _("%s is started at boot"), unit);
-    } else {
-        doctor_say(finding, DOCTOR_WARNING, _("%s is not started at boot"), unit);
-        doctor_advise(finding, "systemctl enable %s", unit);
-    }
-}
-
-static void backend_out_listen(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    const struct listen_list *listen = &doctor->config->out.listen;
-    char text[ADDRESS_TEXT_MAX];
-
-    doctor_say(finding, DOCTOR_OK, _("it listens in the tunnel only"));
-    for (size_t i = 0; i < listen->count; i++) {
-        const struct listen_spec *spec = &listen->items[i];
-        if (!address_is_private(&spec->address) && !spec->submission) {
-            doctor_say(finding, DOCTOR_WARNING, _("it listens on %s, which others can reach"),
-                       address_format_endpoint(&spec->address, text));
-            doctor_advise(finding, "out = { listen = [ \"10.0.0.1:2526\" ]; };");
-        }
-    }
-}
-
-static void backend_loop(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    const struct string_list *hops = &doctor->config->out.default_route.next_hops;
-    struct address found[4];
-
-    doctor_say(finding, DOCTOR_OK, _("no next hop of relay.conf is this host"));
-    for (size_t i = 0; i < hops->count; i++) {
-        char host[DNS_NAME_MAX];
-        snprintf(host, sizeof host, "%.*s", (int)strcspn(hops->items[i], ":"), hops->items[i]);
-        int count = doctor_addresses(doctor, host, AF_INET, found, 4);
-        for (int n = 0; n < count; n++) {
-            if (doctor_is_own(doctor, &found[n])) {
-                doctor_say(finding, DOCTOR_FAILED, _("the smarthost %s is this host itself"), host);
-                doctor_advise(finding, _("name the provider's host in out.default_route.next_hop"));
-            }
-        }
-    }
-}
-
-static void backend_smarthost(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    const struct string_list *hops = &doctor->config->out.default_route.next_hops;
-    struct doctor_hop hop;
-    struct address address;
-    char host[DNS_NAME_MAX], words[300];
-
-    if (!doctor->config->out.default_route.given || hops->count == 0) {
-        finding->outcome = DOCTOR_SKIPPED;
-        return;
-    }
-    const char *colon = strrchr(hops->items[0], ':');
-    snprintf(host, sizeof host, "%.*s",
-             (int)(colon != NULL ? (size_t)(colon - hops->items[0]) : strlen(hops->items[0])),
-             hops->items[0]);
-    if (address_parse_endpoint(&address, hops->items[0], 25) != 0) {
-        if (doctor_addresses(doctor, host, AF_INET, &address, 1) != 1) {
-            doctor_say(finding, DOCTOR_FAILED, _("%s has no address in the DNS"), host);
-            return;
-        }
-        address.port = colon != NULL ? (uint16_t)strtoul(colon + 1, NULL, 10) : 25;
-    }
-    if (!doctor_hop_greet(doctor, &hop, &address, NULL))
-        doctor_say(finding, DOCTOR_FAILED, "%s", hop.trouble);
-    else
-        doctor_say(finding, reply_is_positive(&hop.reply) ? DOCTOR_OK : DOCTOR_FAILED, "%s: %s",
-                   host, doctor_hop_words(&hop, words, sizeof words));
-    if (finding->outcome == DOCTOR_FAILED)
-        doctor_advise(finding, _("see out.default_route, and the provider's page"));
-    doctor_hop_close(&hop);
-}
-
 static const struct doctor_check backend_checks[] = {
     {"relay-as-us", DOCTOR_NEEDS_IN, backend_relay_as_us,
      N_("Does the mail server refuse to relay what comes from this host itself?"),
@@ -666,19 +478,6 @@ static const struct doctor_check backend_checks[] = {
      N_("each message takes several round trips")},
     {"mtu", DOCTOR_NEEDS_IN, backend_mtu, N_("Do full packets come through the tunnel?"),
      N_("small messages arrive and large ones do not")},
-    {"route", DOCTOR_NEEDS_IN, backend_route, N_("Is the mail server behind the tunnel?"),
-     N_("mail would go to the internet in clear")},
-    {"wg-handshake", DOCTOR_NEEDS_IN | DOCTOR_NEEDS_ROOT, backend_wireguard,
-     N_("Has WireGuard spoken with home lately?"), N_("the tunnel is down")},
-    {"wg-boot", DOCTOR_NEEDS_IN, backend_wireguard_boot, N_("Does the tunnel come up at boot?"),
-     N_("no mail after the next reboot")},
-    {"out-listen", DOCTOR_NEEDS_OUT, backend_out_listen,
-     N_("Is relay-out reached from the tunnel only?"),
-     N_("others can try passwords, or more if out.allow is wide")},
-    {"loop", DOCTOR_NEEDS_OUT, backend_loop, N_("Does mail never come back to this host?"),
-     N_("it would go in a circle")},
-    {"smarthost", DOCTOR_NEEDS_OUT, backend_smarthost, N_("Does the smarthost greet this host?"),
-     N_("no mail leaves without it")},
 };
 
 const struct doctor_group doctor_backend = {"backend", backend_checks,

@@ -28,7 +28,8 @@
 #define DOCTOR_ONLY_MAX 64
 
 static const struct doctor_group *const doctor_groups[] = {
-    &doctor_ground, &doctor_dns, &doctor_name, &doctor_tls, &doctor_backend, &doctor_home,
+    &doctor_ground,  &doctor_dns,  &doctor_name, &doctor_tls,
+    &doctor_backend, &doctor_ways, &doctor_home,
 };
 
 #define DOCTOR_GROUP_COUNT (sizeof doctor_groups / sizeof *doctor_groups)
@@ -240,7 +241,7 @@ static int doctor_report(const struct doctor_run *run)
             doctor_print_json(run->out, one);
             continue;
         }
-        if (one->group != group && !run->quiet)
+        if ((group == NULL || strcmp(one->group->name, group->name) != 0) && !run->quiet)
             fprintf(run->out, "%s-- %s\n", group != NULL ? "\n" : "", one->group->name);
         group = one->group;
         doctor_print_case(run->out, one);

@@ -77,13 +77,13 @@ struct doctor_check {
 };
 
 struct doctor_group {
-    const char *name;
+    const char *name; /* those of one name stand one behind the other, and are one to the user */
     const struct doctor_check *checks;
     size_t count;
 };
 
 extern const struct doctor_group doctor_ground, doctor_dns, doctor_name, doctor_tls, doctor_backend,
-    doctor_home;
+    doctor_ways, doctor_home;
 
 /* Sets outcome and `seen`. */
 void doctor_say(struct doctor_finding *finding, enum doctor_outcome outcome, const char *format,

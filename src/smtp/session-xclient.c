@@ -7,7 +7,6 @@
  */
 #include "smtp/session-internal.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
