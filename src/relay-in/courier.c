@@ -15,6 +15,7 @@
 #include "smtp/transaction.h"
 
 #define DATA_WRITE_TIMEOUT_MS 180000 /* RFC 5321 4.5.3.2.5 */
+#define TAKEN_FEW 320                /* octets of mailboxes, in most messages */
 
 struct backend_courier {
     struct courier base;
@@ -28,9 +29,10 @@ struct backend_courier {
     /* For the ledger of missed mail: the batch that is being answered, and who was taken. */
     const struct recipient *batch;
     size_t answered;
-    char *taken; /* their mailboxes, each with a NUL behind it; owned */
+    char *taken; /* their mailboxes, each with a NUL behind it: `few`, or owned */
     size_t taken_len, taken_size;
     struct transaction transaction;
+    char few[TAKEN_FEW]; /* so that a usual message allocates nothing for this */
 };
 
 static struct backend_courier *courier_of(struct transaction *transaction)
@@ -39,16 +41,24 @@ static struct backend_courier *courier_of(struct transaction *transaction)
                                       offsetof(struct backend_courier, transaction));
 }
 
+static void courier_free_taken(struct backend_courier *courier)
+{
+    if (courier->taken != courier->few)
+        free(courier->taken);
+}
+
 /* Without memory the ledger knows one less. */
 static void courier_note_taken(struct backend_courier *courier, const char *mailbox)
 {
     size_t len = strlen(mailbox) + 1;
 
     if (courier->taken_len + len > courier->taken_size) {
-        size_t size = 2 * courier->taken_size + 512 + len;
-        char *taken = realloc(courier->taken, size);
+        size_t size = 2 * courier->taken_size + len;
+        char *taken = malloc(size);
         if (taken == NULL)
             return;
+        memcpy(taken, courier->taken, courier->taken_len);
+        courier_free_taken(courier);
         courier->taken = taken;
         courier->taken_size = size;
     }
@@ -322,7 +332,7 @@ static void courier_free(struct courier *base)
     if (courier->transaction.connected)
         nexthop_quit(&courier->hop);
     backend_give_slot(courier->backend, &courier->slot);
-    free(courier->taken);
+    courier_free_taken(courier);
     backend_unref(courier->backend);
     free(courier);
 }
@@ -359,6 +369,8 @@ struct courier *courier_backend_new(struct backend *backend)
     reply_clear(&courier->transaction.final_reply);
     courier->base.ops = &ops;
     courier->backend = backend_ref(backend);
+    courier->taken = courier->few;
+    courier->taken_size = sizeof courier->few;
     courier->transaction.owner = &owner;
     courier->transaction.hop = &courier->hop;
     courier->transaction.reply_ms = backend_settings(backend)->command_timeout_ms;

@@ -69,7 +69,9 @@ static bool missed_is_ours(const struct reply *reply, enum own_reply *reason)
 {
     struct reply own;
 
-    for (size_t i = 0; i < REASON_COUNT && reply_is_transient(reply); i++) {
+    if (!reply_is_transient(reply))
+        return false;
+    for (size_t i = 0; i < REASON_COUNT; i++) {
         reply_own(&own, missed_reasons[i].reply);
         if (own.code == reply->code && strcmp(own.enhanced, reply->enhanced) == 0 &&
             strcmp(own.text, reply->text) == 0) {
@@ -421,21 +423,15 @@ static void missed_settle(struct missed *missed, const uint8_t *hash, enum misse
     missed_append(missed, entry);
 }
 
-void missed_note(struct missed *missed, const struct envelope *envelope, const char *recipient,
-                 const struct reply *reply, bool settles)
+/* One that is put off for our `reason`, or has a final reply (REPLY_OK). */
+static void missed_note_one(struct missed *missed, const struct envelope *envelope,
+                            const char *recipient, const struct reply *reply, enum own_reply reason)
 {
     uint8_t hash[MISSED_HASH_LEN];
-    enum own_reply reason = REPLY_OK;
 
-    if (missed == NULL)
-        return;
-    bool ours = missed_is_ours(reply, &reason);
-    bool final = reply_is_permanent(reply) || (reply_is_positive(reply) && settles);
-    if (!ours && (!final || atomic_load(&missed->pending) == 0))
-        return;
     pthread_mutex_lock(&missed->lock);
     if (missed_hash(missed, envelope, recipient, hash)) {
-        if (ours)
+        if (reason != REPLY_OK)
             missed_enter(missed, hash, envelope, recipient, reason);
         else
             missed_settle(missed, hash,
@@ -445,6 +441,20 @@ void missed_note(struct missed *missed, const struct envelope *envelope, const c
             missed_rewrite(missed);
     }
     pthread_mutex_unlock(&missed->lock);
+}
+
+/* Each recipient of each message comes by: what concerns nobody in the ledger costs next to nothing. */
+void missed_note(struct missed *missed, const struct envelope *envelope, const char *recipient,
+                 const struct reply *reply, bool settles)
+{
+    enum own_reply reason = REPLY_OK;
+
+    if (missed == NULL)
+        return;
+    bool final = reply_is_permanent(reply) || (reply_is_positive(reply) && settles);
+    if (final ? atomic_load_explicit(&missed->pending, memory_order_relaxed) > 0
+              : missed_is_ours(reply, &reason))
+        missed_note_one(missed, envelope, recipient, reply, reason);
 }
 
 void missed_count(struct missed *missed, struct missed_counts *out)

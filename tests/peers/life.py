@@ -289,6 +289,42 @@ def idle_cut(world):
         world.backends.pop().close()
 
 
+@scenario("missed: of a message for many, each recipient comes back, or does not, by itself")
+def missed_many(world):
+    folder = control_folder(world)
+    backend = world.backend()
+    relay = world.relay(backend_port=SCRIPTED_PORT, top=f'control = "{folder}";', backend="spares = 0;",
+                        limits="errors = 1000;")
+    wait_for("up", lambda: "event=backend status=up" in read(relay.log))
+    backend.close()
+    world.backends.remove(backend)
+    everybody = [f"r{i}-{'x' * 50}@example.com" for i in range(40)]
+
+    def attempt(recipients):
+        client = Client()
+        client.hello()
+        codes = set(client.envelope(*recipients, sender="s@many.example"))
+        if codes == {250}:
+            codes = {client.data("Subject: x\r\n\r\nx\r\n")[0]}
+        client.close()
+        return codes
+
+    def pending():
+        rows = subprocess.run([f"{BUILD}/relayctl", "missed", "-c", relay.conf, "--json"], capture_output=True, text=True,
+                              timeout=20).stdout.splitlines()
+        states = {row["recipient"]: row["state"] for row in map(json.loads, rows)}
+        assert set(states) == set(everybody), states
+        return [recipient for recipient in everybody if states[recipient] != "came-back"]
+
+    wait_for("451", lambda: attempt(everybody) == {451})
+    assert pending() == everybody
+    world.backend()
+    wait_for("250", lambda: attempt(everybody[3:4]) == {250}, 30)
+    assert pending() == everybody[:3] + everybody[4:]
+    assert attempt(everybody[:39]) == {250}
+    assert pending() == everybody[39:]
+
+
 @scenario("missed: after an outage, with kill -9 in the middle, the ledger says exactly who has come back")
 def ledger(world):
     folder, state = control_folder(world), f"{world.bed.dir}/state"
