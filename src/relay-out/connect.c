@@ -167,8 +167,6 @@ static bool connect_is_alive(struct connect *connect)
 {
     struct remote *remote = connect->remote;
 
-    talks_set_host(connect->out->talks, &connect->talk, remote->name);
-    talk_set_phase(&connect->talk, TALK_ENVELOPE);
     stream_lend(&remote->hop.stream, connect->buffers);
     return (remote->proven || !connect->require_tls) && remote->messages < REUSE_MESSAGES &&
            deadline_now_ms() - remote->since_ms < REUSE_AGE_MS &&
@@ -190,7 +188,8 @@ static enum host_cache_place connect_enter(struct connect *connect)
         place = host_cache_enter(out->host_cache, connect->key, out->generation,
                                  connect->route->connections, deadline, connect->remote);
     if (place == HOST_CACHE_NEW || place == HOST_CACHE_KEPT)
-        talks_begin(out->talks, &connect->talk, connect->key);
+        talks_begin(out->talks, &connect->talk, connect->key,
+                    place == HOST_CACHE_KEPT ? connect->remote->name : NULL);
     return place;
 }
 

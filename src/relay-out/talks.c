@@ -13,6 +13,7 @@
 #include "base/i18n.h"
 
 #define PHASE_BITS 4
+#define PHASE_MASK ((1u << PHASE_BITS) - 1)
 
 struct talks {
     pthread_mutex_t lock;
@@ -39,19 +40,38 @@ void talks_free(struct talks *talks)
     free(talks);
 }
 
-void talk_set_phase(struct talk *talk, enum talk_phase phase)
+static enum talk_phase talk_phase_of(const struct talk *talk)
+{
+    return atomic_load_explicit(&talk->at, memory_order_relaxed) & PHASE_MASK;
+}
+
+static void talk_enter_phase(struct talk *talk, enum talk_phase phase)
 {
     uint64_t at = (uint64_t)deadline_now_ms() << PHASE_BITS | (uint64_t)phase;
     atomic_store_explicit(&talk->at, at, memory_order_relaxed);
 }
 
-void talks_begin(struct talks *talks, struct talk *talk, const char *destination)
+void talk_set_phase(struct talk *talk, enum talk_phase phase)
+{
+    if (talk->listed && talk_phase_of(talk) != phase)
+        talk_enter_phase(talk, phase);
+}
+
+/* On the mail path: no printf. */
+static void talk_copy_host(struct talk *talk, const char *host)
+{
+    size_t len = strnlen(host, sizeof talk->host - 1);
+    memcpy(talk->host, host, len);
+    talk->host[len] = '\0';
+}
+
+void talks_begin(struct talks *talks, struct talk *talk, const char *destination, const char *host)
 {
     if (talks == NULL || talk->listed)
         return;
-    talk_set_phase(talk, TALK_LOOKUP);
+    talk_enter_phase(talk, host != NULL ? TALK_ENVELOPE : TALK_LOOKUP);
     talk->destination = destination;
-    talk->host[0] = '\0';
+    talk_copy_host(talk, host != NULL ? host : "");
     talk->previous = NULL;
     pthread_mutex_lock(&talks->lock);
     talk->next = talks->first;
@@ -84,7 +104,7 @@ void talks_set_host(struct talks *talks, struct talk *talk, const char *host)
     if (talks == NULL || !talk->listed)
         return;
     pthread_mutex_lock(&talks->lock);
-    snprintf(talk->host, sizeof talk->host, "%s", host);
+    talk_copy_host(talk, host);
     pthread_mutex_unlock(&talks->lock);
 }
 
@@ -147,8 +167,8 @@ struct talk_note *talks_list(struct talks *talks, struct host_cache *host_cache,
     copy.now_ms = deadline_now_ms();
     for (const struct talk *talk = talks->first; talk != NULL; talk = talk->next) {
         uint64_t at = atomic_load_explicit(&talk->at, memory_order_relaxed);
-        talks_put(&copy, (enum talk_phase)(at & ((1u << PHASE_BITS) - 1)),
-                  (int64_t)(at >> PHASE_BITS), talk->destination, talk->host);
+        talks_put(&copy, (enum talk_phase)(at & PHASE_MASK), (int64_t)(at >> PHASE_BITS),
+                  talk->destination, talk->host);
     }
     pthread_mutex_unlock(&talks->lock);
     host_cache_list_kept(host_cache, talks_put_kept, &copy);

@@ -44,12 +44,14 @@ struct talks *talks_new(struct error *err);
 /* No talk is in it any more. NULL is fine. */
 void talks_free(struct talks *talks);
 
-/* `talks` may be NULL here and below: nobody looks on. `destination` is borrowed until the end. */
-void talks_begin(struct talks *talks, struct talk *talk, const char *destination);
+/* `talks` may be NULL here and below: nobody looks on. `destination` is borrowed until the end; `host`
+ * is that of a connection that was kept, or NULL: its hosts are looked up. */
+void talks_begin(struct talks *talks, struct talk *talk, const char *destination, const char *host);
 /* Does nothing when it has not begun. */
 void talks_end(struct talks *talks, struct talk *talk);
 /* The host that it is with from now on. */
 void talks_set_host(struct talks *talks, struct talk *talk, const char *host);
+/* In the same one the time goes on. */
 void talk_set_phase(struct talk *talk, enum talk_phase phase);
 
 struct talk_note {
@@ -59,8 +61,9 @@ struct talk_note {
     char host[REMOTE_NAME_MAX];
 };
 
-/* A copy of what is going on, at most `most`, whoever is longest in its phase first and those that are
- * kept last; the caller frees it. *total is how many there are. NULL: out of memory. */
+/* A copy of what is going on, at most `most` of it, as it comes; of these whoever is longest in its phase
+ * first, and those that are kept last. The caller frees it. *total is how many there are. NULL: out of
+ * memory. */
 struct talk_note *talks_list(struct talks *talks, struct host_cache *host_cache, size_t most,
                              size_t *count, size_t *total);
 

@@ -1092,9 +1092,12 @@ static void test_talks(void)
     size_t count, total;
 
     for (size_t i = 0; i < 3; i++)
-        talks_begin(talks, &one[i], keys[i]);
-    talks_begin(talks, &one[1], "twice");
+        talks_begin(talks, &one[i], keys[i], i == 0 ? "kept.a[192.0.2.2]:25" : NULL);
+    talks_begin(talks, &one[1], "twice", NULL);
     talks_set_host(talks, &one[1], "mx.b[192.0.2.1]:25");
+    g_assert_cmpint(atomic_load(&one[0].at) & 15, ==, TALK_ENVELOPE);
+    g_assert_cmpint(atomic_load(&one[2].at) & 15, ==, TALK_LOOKUP);
+    atomic_store(&one[0].at, (uint64_t)(deadline_now_ms() - 30000) << 4 | TALK_TLS);
     atomic_store(&one[1].at, (uint64_t)(deadline_now_ms() - 60000) << 4 | TALK_DATA);
     atomic_store(&one[2].at, (uint64_t)(deadline_now_ms() + 60000) << 4 | TALK_REPLY);
     struct talk_note *notes = talks_list(talks, host_cache, 2, &count, &total);
@@ -1109,6 +1112,12 @@ static void test_talks(void)
     g_assert_cmpint(notes[0].for_ms, >=, 60000);
     for (size_t i = 0; i < 3; i++)
         g_assert_cmpint(notes[i].for_ms, >=, 0);
+    g_assert_cmpstr(notes[1].host, ==, "kept.a[192.0.2.2]:25");
+    g_assert_cmpstr(talk_phase_name(notes[1].phase), ==, "tls");
+    free(notes);
+    talk_set_phase(&one[1], TALK_DATA); /* as before: the time goes on */
+    notes = talks_list(talks, host_cache, 10, &count, &total);
+    g_assert_cmpint(notes[0].for_ms, >=, 60000);
     free(notes);
     /* Ends one from the middle, from either end, and one that is already over. */
     talks_end(talks, &one[1]);
@@ -1124,7 +1133,7 @@ static void test_talks(void)
     g_assert_cmpuint(total, ==, 0);
     free(notes);
     /* Without a list they do nothing. */
-    talks_begin(NULL, &one[0], "a");
+    talks_begin(NULL, &one[0], "a", NULL);
     talks_set_host(NULL, &one[0], "x");
     talk_set_phase(&one[0], TALK_TLS);
     talks_end(NULL, &one[0]);
