@@ -1,9 +1,8 @@
 /* net/tls-internal.h - TLS sessions, between net/tls and net/stream
  *
- * Implemented by tls-session.c; only net/stream and net/tls* include it, so that nobody else sees
- * GnuTLS. A session works in steps that never wait on their own: a step that would block says what it
- * waits for, and the stream, which has the deadline, waits. A stream owns its session and uses it
- * from one thread at a time.
+ * Internal to net/stream, with tls-session.c, which implements it: nobody else sees GnuTLS. A session
+ * works in steps that never wait on their own: a step that would block says what it waits for, and the
+ * stream, which has the deadline, waits. A stream owns its session and uses it from one thread at a time.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

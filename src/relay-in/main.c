@@ -1,7 +1,7 @@
 /* relay-in/main.c - relay-in: the daemon on the internet side
  *
- * Policy and wiring only: which recipients are ours, what is announced, and a courier that runs
- * the same transaction with the backend. The life of the daemon is server/daemon.
+ * Wiring only: what lives as long as the process, which backends a reload keeps, what relayctl asks for.
+ * Policy is relay-in/inbound, the life of the daemon server/daemon.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -15,8 +15,7 @@
 
 #include "base/i18n.h"
 #include "relay-in/backend.h"
-#include "relay-in/courier.h"
-#include "relay-in/domains.h"
+#include "relay-in/inbound.h"
 #include "server/daemon.h"
 #include "server/stats.h"
 
@@ -30,19 +29,6 @@ struct relay_in {
     size_t backend_count;
     struct backend_live_count *live_count;
     struct resolver *resolver;
-};
-
-/* A snapshot with what its rules point to. */
-struct inbound {
-    struct service service;
-    struct config *config;
-    struct tls_server *tls;
-    struct resolver *resolver; /* the process's */
-    struct counters *counters; /* the same */
-    struct domains domains;
-    struct backend **backends; /* in.backend, then in.backends */
-    size_t backend_count;
-    struct backend *submission; /* NULL: none */
 };
 
 static void relay_in_shape(const struct config *config, struct daemon_shape *out)
@@ -85,18 +71,11 @@ static void *relay_in_start(const struct config *config, struct counters *counte
     return NULL;
 }
 
-static void relay_in_drop_backends(struct backend **backends, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        backend_unref(backends[i]);
-    free(backends);
-}
-
 static void relay_in_stop(void *shared)
 {
     struct relay_in *relay = shared;
     service_unref(relay->current);
-    relay_in_drop_backends(relay->backends, relay->backend_count);
+    inbound_drop_backends(relay->backends, relay->backend_count);
     if (!backend_live_count_free(relay->live_count)) {
         /* Destructors must not run under a thread that is still at work. */
         fflush(NULL);
@@ -105,204 +84,6 @@ static void relay_in_stop(void *shared)
     resolver_free(relay->resolver);
     missed_close(relay->missed);
     free(relay);
-}
-
-/* RFC 5321 4.5.1: <postmaster> without a domain is always taken; it is the first domain's. */
-static enum own_reply relay_in_complete_postmaster(const struct inbound *inbound,
-                                                   struct path *recipient, unsigned *backend)
-{
-    const struct domain *first = &inbound->domains.first;
-
-    if (first->name == NULL)
-        return REPLY_RELAY_DENIED;
-    *backend = first->backend;
-    return path_add_domain(recipient, first->name) ? REPLY_OK : REPLY_BAD_RECIPIENT;
-}
-
-/* Refused here are all forms by which a recipient of ours could mean somebody else's (promise
- * 4). */
-static enum own_reply relay_in_check_recipient(void *context, struct path *recipient,
-                                               const void **route)
-{
-    const struct inbound *inbound = context;
-    enum own_reply verdict = REPLY_OK;
-    unsigned backend = 0;
-
-    if (recipient->has_source_route || recipient->has_routing_local || recipient->is_literal)
-        return REPLY_RELAY_DENIED;
-    if (path_is_postmaster(recipient))
-        verdict = relay_in_complete_postmaster(inbound, recipient, &backend);
-    else if (!domains_find(&inbound->domains, recipient->domain, &backend))
-        verdict = REPLY_RELAY_DENIED;
-    *route = inbound->backends[backend];
-    return verdict;
-}
-
-/* Whoever has logged in at the backend may send to whom the backend lets them. */
-static enum own_reply relay_in_check_submitted(void *context, struct path *recipient,
-                                               const void **route)
-{
-    (void)context;
-    (void)recipient;
-    /* The one that the log-in took as well: another route would be another connection. */
-    *route = NULL;
-    return REPLY_OK;
-}
-
-static unsigned relay_in_offered_extensions(const struct backend *backend,
-                                            const struct nexthop_capabilities *seen)
-{
-    static const struct {
-        unsigned seen, extension;
-    } table[] = {
-        {NEXTHOP_8BITMIME, EXTENSION_8BITMIME},
-        {NEXTHOP_SMTPUTF8, EXTENSION_SMTPUTF8},
-        {NEXTHOP_ENHANCEDSTATUSCODES, EXTENSION_ENHANCEDSTATUSCODES},
-        {NEXTHOP_DSN, EXTENSION_DSN},
-        {NEXTHOP_CHUNKING, EXTENSION_CHUNKING},
-        {NEXTHOP_BINARYMIME | NEXTHOP_CHUNKING, EXTENSION_BINARYMIME},
-    };
-    unsigned extensions = 0;
-
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        if ((seen->extensions & table[i].seen) == table[i].seen)
-            extensions |= table[i].extension;
-    }
-    /* RFC 8689 4.2.1: the next hop's certificate must be checked. */
-    if ((seen->extensions & NEXTHOP_REQUIRETLS) &&
-        backend_settings(backend)->tls == CONFIG_TLS_VERIFY)
-        extensions |= EXTENSION_REQUIRETLS;
-    return extensions;
-}
-
-static void relay_in_offer_of(struct backend *backend, struct session_offer *offer)
-{
-    struct nexthop_capabilities seen;
-
-    backend_offer(backend, &seen);
-    offer->extensions = relay_in_offered_extensions(backend, &seen);
-    offer->size_limit = seen.size_limit;
-    offer->recipients = seen.recipients;
-}
-
-/* What one of them can do and costs the others nothing: a message that needs SMTPUTF8 is refused for
- * whom it does not fit, and chunks are put together again. */
-#define OFFERED_FOR_ANY (EXTENSION_SMTPUTF8 | EXTENSION_CHUNKING)
-
-static uint64_t relay_in_larger_limit(uint64_t a, uint64_t b)
-{
-    return a == 0 || b == 0 ? 0 : a > b ? a : b; /* 0: none */
-}
-
-/* What every backend can do, and what the largest of them takes: who the recipient is tells which
- * holds (relay_in_announce_route()). */
-static void relay_in_announce(void *context, struct session_offer *offer)
-{
-    const struct inbound *inbound = context;
-    unsigned any;
-
-    relay_in_offer_of(inbound->backends[0], offer);
-    any = offer->extensions & OFFERED_FOR_ANY;
-    for (size_t i = 1; i < inbound->backend_count; i++) {
-        struct session_offer other = {.extensions = 0};
-        relay_in_offer_of(inbound->backends[i], &other);
-        offer->extensions &= other.extensions;
-        any |= other.extensions & OFFERED_FOR_ANY;
-        offer->size_limit = relay_in_larger_limit(offer->size_limit, other.size_limit);
-        offer->recipients = (unsigned)relay_in_larger_limit(offer->recipients, other.recipients);
-    }
-    offer->extensions |= any;
-}
-
-static void relay_in_announce_route(void *context, const void *route, struct session_offer *offer)
-{
-    const struct inbound *inbound = context;
-    relay_in_offer_of(route != NULL ? (struct backend *)route : inbound->submission, offer);
-}
-
-static void relay_in_announce_submission(void *context, struct session_offer *offer)
-{
-    const struct inbound *inbound = context;
-    struct nexthop_capabilities seen;
-
-    relay_in_offer_of(inbound->submission, offer);
-    backend_offer(inbound->submission, &seen);
-    strcpy(offer->mechanisms, seen.mechanisms);
-}
-
-static struct courier *relay_in_new_courier(void *context, const void *route)
-{
-    (void)context;
-    return courier_backend_new((struct backend *)route);
-}
-
-static struct courier *relay_in_new_submission(void *context, const void *route)
-{
-    const struct inbound *inbound = context;
-    (void)route;
-    return courier_backend_new(inbound->submission);
-}
-
-static struct reverse_lookup *relay_in_identify(void *context, const struct address *client)
-{
-    const struct inbound *inbound = context;
-    return inbound->config->in.reverse_dns ? reverse_start(inbound->resolver, client) : NULL;
-}
-
-/* As the gate judges those that connect themselves. */
-static enum own_reply relay_in_serves(void *context, const struct address *client)
-{
-    const struct inbound *inbound = context;
-    bool allowed;
-    return service_judge(&inbound->service, client, &allowed);
-}
-
-static void inbound_destroy(struct service *service)
-{
-    struct inbound *inbound = (struct inbound *)service;
-    relay_in_drop_backends(inbound->backends, inbound->backend_count);
-    backend_unref(inbound->submission);
-    tls_server_unref(inbound->tls);
-    dnsbl_unref(inbound->service.dnsbl);
-    domains_free(&inbound->domains);
-    config_unref(inbound->config);
-    free(inbound);
-}
-
-static void relay_in_set_rules(struct inbound *inbound)
-{
-    const struct config_in *in = &inbound->config->in;
-    struct session_rules *rules = &inbound->service.rules;
-
-    rules->refused_recipients = (unsigned)in->limits.refused_recipients;
-    rules->data_grace_ms = in->timeouts.data_grace;
-    rules->min_data_rate = (uint64_t)in->limits.min_data_rate;
-    rules->message_timeout_ms = in->timeouts.message;
-    rules->session_timeout_ms = in->timeouts.session;
-    rules->stress_timeout_ms = in->stress.timeout_ms;
-    rules->stress_errors = (unsigned)in->stress.errors;
-    rules->stress_junk_commands = (unsigned)in->stress.junk_commands;
-    rules->xclient_hosts = in->xclient_hosts;
-    rules->policy = (struct session_policy){
-        .check_recipient = relay_in_check_recipient,
-        .offer = relay_in_announce,
-        .offer_route = relay_in_announce_route,
-        .courier_new = relay_in_new_courier,
-        .identify = relay_in_identify,
-        .serves = relay_in_serves,
-        .context = inbound,
-    };
-}
-
-static void relay_in_set_submission_rules(struct inbound *inbound)
-{
-    struct session_rules *submission = &inbound->service.submission;
-    *submission = inbound->service.rules;
-    submission->submission = true;
-    submission->no_tls = NULL;
-    submission->policy.check_recipient = relay_in_check_submitted;
-    submission->policy.offer = relay_in_announce_submission;
-    submission->policy.courier_new = relay_in_new_submission;
 }
 
 static struct backend *relay_in_find_backend(struct backend *const *backends, size_t count,
@@ -378,108 +159,21 @@ static int relay_in_remember_backends(struct relay_in *relay, const struct inbou
     relay->backends = backends;
     relay->backend_count = count;
     pthread_mutex_unlock(&relay->lock);
-    relay_in_drop_backends(old, old_count);
+    inbound_drop_backends(old, old_count);
     return 0;
-}
-
-static int relay_in_list_domains(struct inbound *inbound, struct error *err)
-{
-    const struct config_in *in = &inbound->config->in;
-    const struct config_backend *backends = in->backends.items;
-    int result = domains_add(&inbound->domains, &in->domains, 0);
-
-    for (size_t i = 0; i < in->backends.count && result == 0; i++)
-        result = domains_add(&inbound->domains, &backends[i].domains, (unsigned)i + 1);
-    if (result != 0)
-        error_set(err, _("out of memory"));
-    return result;
-}
-
-static void relay_in_set_gate(struct service *service, const struct config_in *in)
-{
-    const struct config_limits *limits = &in->limits;
-    unsigned network = (unsigned)limits->connections_per_network;
-
-    service->limits.network_connections = network == 0 || network >= service->limits.connections
-                                              ? network
-                                              : service->limits.connections;
-    service->limits.rate = (unsigned)limits->rate_per_client;
-    service->limits.network_rate = (unsigned)limits->rate_per_network;
-    service->over_limit =
-        in->clients.over_limit == CONFIG_OVER_TEMPFAIL ? SERVICE_OVER_TEMPFAIL : SERVICE_OVER_CLOSE;
-    service->allow = in->clients.allow;
-    service->deny = in->clients.deny;
-    service->stress = (struct service_stress){
-        .free_workers = (unsigned)in->stress.free_workers,
-        .free_connections = (unsigned)in->stress.free_connections,
-        .after_ms = in->stress.after_ms,
-        .calm_ms = in->stress.calm_ms,
-        .idle_timeout_ms = in->stress.timeout_ms,
-    };
-    service->waiting_transactions = (unsigned)in->limits.waiting_transactions;
-    service->greet_delay_ms = in->greet_delay_ms;
-    service->private_clients = in->private_clients;
-    service->refuse_private = true;
-    service->proxy_hosts = in->proxy_hosts;
-    service->proxy_timeout_ms = in->timeouts.proxy_header;
-}
-
-/* The zones have been checked with the configuration. */
-static int relay_in_set_dnsbl(struct service *service, struct resolver *resolver,
-                              const struct config_dnsbl *config, struct error *err)
-{
-    static const enum service_listed actions[] = {
-        [CONFIG_DNSBL_REJECT] = SERVICE_LISTED_REJECT,
-        [CONFIG_DNSBL_TEMPFAIL] = SERVICE_LISTED_TEMPFAIL,
-        [CONFIG_DNSBL_TARPIT] = SERVICE_LISTED_TARPIT,
-    };
-    struct dnsbl_zone zones[CONFIG_DNSBL_ZONES_MAX];
-
-    if (config->zones.count == 0)
-        return 0;
-    for (size_t i = 0; i < config->zones.count; i++) {
-        if (dnsbl_parse(config->zones.items[i], &zones[i], err) != 0)
-            return -1;
-    }
-    service->dnsbl =
-        dnsbl_new(zones, config->zones.count, (int)config->threshold, config->timeout_ms);
-    service->resolver = resolver;
-    service->listed = actions[config->action];
-    service->dnsbl_timeout_ms = config->timeout_ms;
-    service->tarpit_ms = config->tarpit_ms;
-    if (service->dnsbl != NULL)
-        return 0;
-    error_set(err, _("out of memory"));
-    return -1;
 }
 
 static struct service *relay_in_service(void *shared, struct config *config, struct tls_server *tls,
                                         struct error *err)
 {
     struct relay_in *relay = shared;
-    struct inbound *inbound = calloc(1, sizeof *inbound);
+    struct inbound *inbound = inbound_new(config, tls, relay->resolver, relay->counters, err);
     struct resolver_config resolver;
 
-    if (inbound == NULL) {
-        error_set(err, _("out of memory"));
+    if (inbound == NULL)
         return NULL;
-    }
     config_resolver(config, &resolver);
-    inbound->config = config_ref(config);
-    inbound->resolver = relay->resolver;
-    inbound->counters = relay->counters;
-    inbound->tls = tls != NULL ? tls_server_ref(tls) : NULL;
-    atomic_init(&inbound->service.references, 1);
-    inbound->service.destroy = inbound_destroy;
-    service_configure(&inbound->service, config, &config->in.daemon, inbound->tls,
-                      inbound->counters);
-    relay_in_set_gate(&inbound->service, &config->in);
-    relay_in_set_rules(inbound);
-    if (config->in.submission.given)
-        relay_in_set_submission_rules(inbound);
-    if (relay_in_set_dnsbl(&inbound->service, relay->resolver, &config->in.dnsbl, err) != 0 ||
-        relay_in_list_domains(inbound, err) != 0 ||
-        relay_in_find_backends(inbound, relay, err) != 0 ||
+    if (relay_in_find_backends(inbound, relay, err) != 0 ||
         resolver_configure(relay->resolver, &resolver, err) != 0 ||
         relay_in_remember_backends(relay, inbound, err) != 0) {
         service_unref(&inbound->service);
@@ -556,7 +250,8 @@ static void relay_in_answer_route(struct relay_in *relay, struct control_client 
     struct service *current = service_ref(relay->current);
     pthread_mutex_unlock(&relay->lock);
     control_ok(client, "%s", "");
-    enum own_reply verdict = relay_in_check_recipient(current->rules.policy.context, &path, &route);
+    const struct session_policy *policy = &current->rules.policy;
+    enum own_reply verdict = policy->check_recipient(policy->context, &path, &route);
     if (verdict == REPLY_OK) {
         struct backend *backend = (struct backend *)route;
         backend_health(backend, &health);
