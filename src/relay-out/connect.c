@@ -193,15 +193,24 @@ static enum host_cache_place connect_enter(struct connect *connect)
     return place;
 }
 
+/* The same of the destination's rate. */
+static bool connect_has_turn(const struct connect *connect)
+{
+    struct host_cache *host_cache = connect->out->host_cache;
+
+    if (connect->claim != NULL)
+        return host_cache_has_turn(host_cache, connect->claim);
+    return connect->route->rate == 0 ||
+           host_cache_take_turn(host_cache, connect->key, connect->route->rate,
+                                attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS));
+}
+
 int connect_make(struct connect *connect)
 {
-    const struct outbound *out = connect->out;
     struct remote *remote = connect->remote;
 
     route_key(connect->route, connect->domain, connect->key);
-    if (connect->route->rate > 0 &&
-        !host_cache_take_turn(out->host_cache, connect->key, connect->route->rate,
-                              attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS))) {
+    if (!connect_has_turn(connect)) {
         attempt_log(connect, LOG_LEVEL_WARNING, "event=busy reason=rate");
         reply_own(connect->reply, REPLY_DESTINATION_RATE);
         connect->busy = true;

@@ -143,16 +143,24 @@ static struct host_cache_claim *courier_out_find_claim(const struct out_courier 
     return NULL;
 }
 
-static struct host_cache_claim *courier_out_new_claim(struct out_courier *courier)
+static struct host_cache_claim *courier_out_new_claim(struct out_courier *courier,
+                                                      const struct route *route, const char *key,
+                                                      struct wakeup *wakeup)
 {
     struct host_cache_claim *claim =
         courier->claim_count < CONFIG_NEXT_HOPS_MAX ? calloc(1, sizeof *claim) : NULL;
-    if (claim != NULL)
-        courier->claims[courier->claim_count++] = claim;
+    if (claim == NULL)
+        return NULL;
+    snprintf(claim->key, sizeof claim->key, "%s", key);
+    claim->generation = courier->out->generation;
+    claim->most = route->connections;
+    claim->rate = route->rate;
+    claim->wakeup = wakeup;
+    courier->claims[courier->claim_count++] = claim;
     return claim;
 }
 
-/* A connection to its destination must be free, if it has no target yet. */
+/* A connection to its destination must be free, and its turn there have come, if it has no target yet. */
 static int64_t courier_out_prepare(struct courier *base, const struct client_identity *client,
                                    const struct recipient *recipient, struct wakeup *wakeup)
 {
@@ -169,10 +177,8 @@ static int64_t courier_out_prepare(struct courier *base, const struct client_ide
         return 0;
     struct host_cache_claim *claim = courier_out_find_claim(courier, key);
     if (claim == NULL)
-        claim = courier_out_new_claim(courier);
-    return claim == NULL ? 0
-                         : host_cache_claim(out->host_cache, claim, key, out->generation,
-                                            route->connections, wakeup);
+        claim = courier_out_new_claim(courier, route, key, wakeup);
+    return claim != NULL ? host_cache_claim(out->host_cache, claim) : 0;
 }
 
 static enum own_reply courier_out_target_for(struct out_courier *courier, const char *domain,

@@ -128,19 +128,38 @@ static struct pace *host_cache_find_pace(struct host_cache *host_cache, const ch
     return *at;
 }
 
+/* Under the lock. False when it comes after the deadline. */
+static bool host_cache_next_turn(struct host_cache *host_cache, const char *key, unsigned rate,
+                                 struct deadline deadline, struct deadline *turn)
+{
+    *turn = deadline_in_ms(0);
+    struct pace *pace = host_cache_find_pace(host_cache, key, turn->at_ms);
+    if (pace != NULL && pace->next_ms > turn->at_ms)
+        turn->at_ms = pace->next_ms;
+    if (pace == NULL || turn->at_ms > deadline.at_ms)
+        return false;
+    pace->next_ms = turn->at_ms + 60000 / rate;
+    return true;
+}
+
+/* Under the lock. It was not used: unless somebody has the one behind it, the next one is this. */
+static void host_cache_return_turn(struct host_cache *host_cache, const char *key, unsigned rate,
+                                   int64_t turn_ms)
+{
+    struct pace *pace = host_cache->paces;
+    while (pace != NULL && strcmp(pace->key, key) != 0)
+        pace = pace->next;
+    if (pace != NULL && pace->next_ms == turn_ms + 60000 / rate)
+        pace->next_ms = turn_ms;
+}
+
 bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                           struct deadline deadline)
 {
-    struct deadline turn = deadline_in_ms(0);
-    bool taken = false;
+    struct deadline turn;
 
     pthread_mutex_lock(&host_cache->lock);
-    struct pace *pace = host_cache_find_pace(host_cache, key, turn.at_ms);
-    if (pace != NULL && pace->next_ms > turn.at_ms)
-        turn.at_ms = pace->next_ms;
-    taken = pace != NULL && turn.at_ms <= deadline.at_ms;
-    if (taken)
-        pace->next_ms = turn.at_ms + 60000 / rate;
+    bool taken = host_cache_next_turn(host_cache, key, rate, deadline, &turn);
     while (taken && !deadline_passed(turn))
         condition_wait(&host_cache->place_free, &host_cache->lock, turn);
     pthread_mutex_unlock(&host_cache->lock);
@@ -242,28 +261,53 @@ static void host_cache_grant(struct host_cache *host_cache)
     host_cache->granting = false;
 }
 
-int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim *claim,
-                         const char *key, uint64_t generation, unsigned most, struct wakeup *wakeup)
+static void host_cache_claim_turn(struct host_cache *host_cache, struct host_cache_claim *claim)
+{
+    struct deadline turn = deadline_in_ms(0), deadline = deadline_in_ms(HOST_CACHE_PLACE_WAIT_MS);
+    bool taken = claim->rate == 0 ||
+                 host_cache_next_turn(host_cache, claim->key, claim->rate, deadline, &turn);
+
+    claim->state = taken ? HOST_CACHE_CLAIM_TURN : HOST_CACHE_CLAIM_LATE;
+    claim->until_ms = turn.at_ms;
+}
+
+static void host_cache_claim_place(struct host_cache *host_cache, struct host_cache_claim *claim)
+{
+    struct host_cache_claim **at = &host_cache->claims;
+    struct wakeup *wakeup = claim->wakeup;
+
+    while (*at != NULL)
+        at = &(*at)->next;
+    *at = claim;
+    claim->state = HOST_CACHE_CLAIM_WANTED;
+    claim->next = NULL;
+    claim->until_ms = deadline_in_ms(HOST_CACHE_PLACE_WAIT_MS).at_ms;
+    claim->wakeup = NULL; /* not for what is had at once */
+    host_cache_grant(host_cache);
+    claim->wakeup = wakeup;
+}
+
+int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim *claim)
 {
     pthread_mutex_lock(&host_cache->lock);
-    if (claim->state == HOST_CACHE_CLAIM_NONE) {
-        struct host_cache_claim **at = &host_cache->claims;
-        while (*at != NULL)
-            at = &(*at)->next;
-        *at = claim;
-        claim->state = HOST_CACHE_CLAIM_WANTED;
-        claim->next = NULL;
-        snprintf(claim->key, sizeof claim->key, "%s", key);
-        claim->generation = generation;
-        claim->most = most;
-        claim->until_ms = deadline_in_ms(HOST_CACHE_PLACE_WAIT_MS).at_ms;
-        claim->wakeup = NULL; /* not for what is had at once */
-        host_cache_grant(host_cache);
-        claim->wakeup = wakeup;
-    }
-    bool held = claim->state == HOST_CACHE_CLAIM_HELD;
+    if (claim->state == HOST_CACHE_CLAIM_NONE)
+        host_cache_claim_turn(host_cache, claim);
+    if (claim->state == HOST_CACHE_CLAIM_TURN && deadline_now_ms() >= claim->until_ms)
+        host_cache_claim_place(host_cache, claim);
+    bool waits =
+        claim->state == HOST_CACHE_CLAIM_TURN || claim->state == HOST_CACHE_CLAIM_WANTED;
+    int64_t until_ms = claim->until_ms;
     pthread_mutex_unlock(&host_cache->lock);
-    return held || deadline_now_ms() >= claim->until_ms ? 0 : claim->until_ms;
+    return !waits || deadline_now_ms() >= until_ms ? 0 : until_ms;
+}
+
+bool host_cache_has_turn(struct host_cache *host_cache, const struct host_cache_claim *claim)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    bool has_turn = claim->rate == 0 || claim->state == HOST_CACHE_CLAIM_WANTED ||
+                    claim->state == HOST_CACHE_CLAIM_HELD;
+    pthread_mutex_unlock(&host_cache->lock);
+    return has_turn;
 }
 
 /* Under the lock. */
@@ -283,6 +327,8 @@ enum host_cache_place host_cache_redeem(struct host_cache *host_cache,
     pthread_mutex_lock(&host_cache->lock);
     if (claim->state == HOST_CACHE_CLAIM_WANTED)
         host_cache_withdraw(host_cache, claim);
+    if (claim->state == HOST_CACHE_CLAIM_TURN && claim->rate > 0)
+        host_cache_return_turn(host_cache, claim->key, claim->rate, claim->until_ms);
     if (claim->state == HOST_CACHE_CLAIM_HELD)
         place = claim->place;
     claim->state = HOST_CACHE_CLAIM_NONE;

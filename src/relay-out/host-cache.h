@@ -57,34 +57,44 @@ enum host_cache_place host_cache_enter(struct host_cache *host_cache, const char
                                        struct remote *kept);
 void host_cache_leave(struct host_cache *host_cache, const char *key);
 
-/* The same for whoever shall not wait by itself: it asks, goes away, and asks again when it is woken. */
+/* Takes the next turn at the destination, of `rate` in a minute, and waits for it. False, and none
+ * taken, when it comes after the deadline. */
+bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
+                          struct deadline deadline);
+
+/* Both, the turn first, for whoever shall not wait by itself: it asks, goes away, and asks again when the
+ * time has come or it is woken. */
 struct host_cache_claim {
-    enum { HOST_CACHE_CLAIM_NONE, HOST_CACHE_CLAIM_WANTED, HOST_CACHE_CLAIM_HELD } state;
-    struct host_cache_claim *next; /* of those that want one, in the order of asking */
+    /* The caller's to fill. */
     char key[ROUTE_KEY_MAX];
     uint64_t generation;
     unsigned most;
-    struct wakeup *wakeup;
-    int64_t until_ms;            /* it is waited for */
+    unsigned rate;         /* 0: no turn is needed */
+    struct wakeup *wakeup; /* called when the place is held; borrowed until the claim is given up */
+    /* Its own, zero at first. */
+    enum {
+        HOST_CACHE_CLAIM_NONE,
+        HOST_CACHE_CLAIM_TURN,   /* its turn has not come */
+        HOST_CACHE_CLAIM_LATE,   /* nor would it in time: none was taken */
+        HOST_CACHE_CLAIM_WANTED, /* it waits for a place */
+        HOST_CACHE_CLAIM_HELD,
+    } state;
+    int64_t until_ms; /* its turn comes then, or a place is waited for */
+    struct host_cache_claim *next; /* of those that want a place, in the order of asking */
     enum host_cache_place place; /* under HELD: HOST_CACHE_NEW or HOST_CACHE_KEPT */
     struct remote kept;          /* under the latter */
 };
-/* Asks, unless that was done before. 0: the place is held, or the time is over. Otherwise the time until
- * which to wait; `wakeup`, borrowed until the claim is given up, is called when it is held. */
-int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim *claim,
-                         const char *key, uint64_t generation, unsigned most,
-                         struct wakeup *wakeup);
+/* Asks, unless that was done before. 0: the place is held, or is not waited for any more. Otherwise the
+ * time at which to ask again. */
+int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim *claim);
+/* Has its turn come, or is none needed? */
+bool host_cache_has_turn(struct host_cache *host_cache, const struct host_cache_claim *claim);
 /* Takes the place that is held, to be given back as one that was entered; HOST_CACHE_FULL when none is. The
  * claim is over. */
 enum host_cache_place host_cache_redeem(struct host_cache *host_cache,
                                         struct host_cache_claim *claim, struct remote *kept);
 /* Gives up what is held, or asked for. */
 void host_cache_disclaim(struct host_cache *host_cache, struct host_cache_claim *claim);
-
-/* Takes the next turn at the destination, of `rate` in a minute, and waits for it. False, and none
- * taken, when it comes after the deadline. */
-bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
-                          struct deadline deadline);
 
 /* Keeps it for so long, buffers reclaimed. It is the store's in any case. */
 void host_cache_keep(struct host_cache *host_cache, const struct remote *remote, int64_t for_ms);

@@ -45,7 +45,7 @@ struct target *target_new(const struct outbound *out, const struct route *route,
  * on which nothing is open is kept for the next message. */
 void target_free(struct target *target);
 
-/* The place that target_contact() takes, or none is waited for. The claim is the caller's. */
+/* The place and the turn that target_contact() takes, or none is waited for. The claim is the caller's. */
 void target_set_claim(struct target *target, struct host_cache_claim *claim);
 
 /* Connects, unless it has been tried. Several targets may do so at the same time. */

@@ -148,7 +148,7 @@ class NoNames:
 class RelayOut(Relay):
     """relay-out under test, with routes DOMAIN -> port on BACKEND."""
 
-    def __init__(self, bed, routes, inner="", spool=None, wait=True, port=PORT, backend=PLAIN):
+    def __init__(self, bed, routes, inner="", spool=None, wait=True, port=PORT, backend=PLAIN, route=""):
         bed.count += 1
         nobody = pwd.getpwnam("nobody")
         self.conf, self.log = f"{bed.dir}/out-{bed.count}.conf", f"{bed.dir}/out-{bed.count}.log"
@@ -156,7 +156,7 @@ class RelayOut(Relay):
         for folder in (self.spool, self.control):
             os.makedirs(folder, exist_ok=True)
             os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        listed = ", ".join(f'{{ domain = "{d}"; next_hop = "{BACKEND}:{p}"; }}' for d, p in routes.items())
+        listed = ", ".join(f'{{ domain = "{d}"; next_hop = "{BACKEND}:{p}"; {route} }}' for d, p in routes.items())
         with open(self.conf, "w") as file:
             file.write(f"""
 hostname = "relay.example";
@@ -587,6 +587,25 @@ def busy_destination(world):
         sender.join()
     assert [code for code, _ in replies] == [250] * 5, replies
     assert len(hops[0].messages) == 5 and relay.process.poll() is None
+
+
+@scenario("who waits for a turn at a destination with a rate holds no worker, and is served in time")
+def rated_destination(world):
+    hops = world.hops(2)
+    relay = world.out(hops, "workers = 2;", route="rate = 12;")
+    replies = []
+    senders = [threading.Thread(target=lambda i=i: replies.append(send(f"rated {i}", f"x{i}@d0.test"))) for i in range(3)]
+    began = time.monotonic()
+    for sender in senders:
+        sender.start()
+    wait_for("the first", lambda: hops[0].bodies == 1)
+    asked = time.monotonic()
+    assert send("quick", "y@d1.test")[0] == 250
+    assert time.monotonic() - asked < 2, time.monotonic() - asked
+    for sender in senders:
+        sender.join()
+    assert [code for code, _ in replies] == [250] * 3, replies
+    assert len(hops[0].messages) == 3 and time.monotonic() - began >= 10, time.monotonic() - began
 
 
 @scenario("SIGHUP: what waits goes by the new routes")

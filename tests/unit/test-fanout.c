@@ -1057,21 +1057,24 @@ static void test_claims(void)
 {
     struct error err = {""};
     struct host_cache *host_cache = host_cache_new(&err);
-    struct host_cache_claim claims[3] = {{0}};
     struct waker wakers[3] = {{{count_call}, 0}, {{count_call}, 0}, {{count_call}, 0}};
+    struct host_cache_claim claims[3];
     struct deadline soon = deadline_in_ms(50);
     struct remote kept;
 
-    g_assert_cmpint(host_cache_claim(host_cache, &claims[0], "a", 1, 1, &wakers[0].base), ==, 0);
+    for (int i = 0; i < 3; i++)
+        claims[i] = (struct host_cache_claim){
+            .key = "a", .generation = 1, .most = 1, .wakeup = &wakers[i].base};
+    g_assert_cmpint(host_cache_claim(host_cache, &claims[0]), ==, 0);
     g_assert_cmpint(host_cache_redeem(host_cache, &claims[0], &kept), ==, HOST_CACHE_NEW);
     for (int i = 0; i < 3; i++)
-        g_assert_cmpint(host_cache_claim(host_cache, &claims[i], "a", 1, 1, &wakers[i].base), >, 0);
+        g_assert_cmpint(host_cache_claim(host_cache, &claims[i]), >, 0);
     g_assert_cmpint(host_cache_enter(host_cache, "b", 1, 1, soon, &kept), ==, HOST_CACHE_NEW);
     host_cache_leave(host_cache, "b");
     host_cache_disclaim(host_cache, &claims[1]);
     host_cache_leave(host_cache, "a");
     g_assert_cmpint(wakers[0].calls + 2 * wakers[1].calls + 4 * wakers[2].calls, ==, 1);
-    g_assert_cmpint(host_cache_claim(host_cache, &claims[0], "a", 1, 1, &wakers[0].base), ==, 0);
+    g_assert_cmpint(host_cache_claim(host_cache, &claims[0]), ==, 0);
     g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 1, soon, &kept), ==, HOST_CACHE_FULL);
     /* A place that is given up unused goes to the next one. */
     host_cache_disclaim(host_cache, &claims[0]);
@@ -1159,6 +1162,60 @@ static void test_turns(void)
     host_cache_free(host_cache);
 }
 
+static struct host_cache_claim *turn_new(unsigned rate)
+{
+    struct host_cache_claim *claim = g_new0(struct host_cache_claim, 1);
+    *claim = (struct host_cache_claim){.key = "a", .generation = 1, .most = 9, .rate = rate};
+    return claim;
+}
+
+static void turn_free(struct host_cache *host_cache, struct host_cache_claim *claim)
+{
+    host_cache_disclaim(host_cache, claim);
+    g_free(claim);
+}
+
+/* Claims wait for their turn elsewhere, and are told when to come again. */
+static void test_claimed_turns(void)
+{
+    struct error err = {""};
+    struct host_cache *host_cache = host_cache_new(&err);
+    struct host_cache_claim *first = turn_new(6), *second = turn_new(6), *third = turn_new(6),
+                            *fast = turn_new(600);
+    struct remote kept;
+
+    g_assert_cmpint(host_cache_claim(host_cache, first), ==, 0);
+    g_assert_true(host_cache_has_turn(host_cache, first));
+    g_assert_cmpint(host_cache_redeem(host_cache, first, &kept), ==, HOST_CACHE_NEW);
+    const int64_t turn_ms = host_cache_claim(host_cache, second);
+    g_assert_cmpint(turn_ms, >, deadline_now_ms());
+    g_assert_cmpint(host_cache_claim(host_cache, second), ==, turn_ms);
+    g_assert_false(host_cache_has_turn(host_cache, second));
+    g_assert_cmpint(host_cache_claim(host_cache, third), ==, turn_ms + 10000);
+    /* Given up, the last turn goes to who comes next; it is too late for one behind that. */
+    turn_free(host_cache, third);
+    third = turn_new(6);
+    g_assert_cmpint(host_cache_claim(host_cache, third), ==, turn_ms + 10000);
+    g_assert_cmpint(host_cache_claim(host_cache, fast), ==, 0);
+    g_assert_false(host_cache_has_turn(host_cache, fast));
+    g_assert_cmpint(host_cache_redeem(host_cache, fast, &kept), ==, HOST_CACHE_FULL);
+    turn_free(host_cache, fast);
+    /* The place comes behind the turn. */
+    strcpy(first->key, "b");
+    first->rate = 600;
+    g_assert_true(host_cache_take_turn(host_cache, "b", 600, deadline_in_ms(0)));
+    for (int64_t until_ms; (until_ms = host_cache_claim(host_cache, first)) != 0;)
+        g_usleep((gulong)(MAX(until_ms - deadline_now_ms(), 0) * 1000));
+    g_assert_true(host_cache_has_turn(host_cache, first));
+    g_assert_cmpint(host_cache_redeem(host_cache, first, &kept), ==, HOST_CACHE_NEW);
+    host_cache_leave(host_cache, "a");
+    host_cache_leave(host_cache, "b");
+    turn_free(host_cache, first);
+    turn_free(host_cache, second);
+    turn_free(host_cache, third);
+    host_cache_free(host_cache);
+}
+
 static void count_notes(void *context, const struct remote_note *note)
 {
     g_assert_cmpint(note->left_ms, >, 0);
@@ -1235,6 +1292,7 @@ int main(int argc, char **argv)
     g_test_add_func("/host_cache/claims", test_claims);
     g_test_add_func("/talks", test_talks);
     g_test_add_func("/host_cache/turns", test_turns);
+    g_test_add_func("/host_cache/claimed turns", test_claimed_turns);
     g_test_add_func("/host_cache/marks", test_marks);
     int result = g_test_run();
     g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
