@@ -1,22 +1,96 @@
-/* dns/resolver.c - asks the DNS: validated, cached, without blocking
+/* dns/resolver.c - asks the DNS: questions, their answers, and whoever waits for them
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include "dns/resolver-internal.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unbound.h>
 #include <unistd.h>
 
+#include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
 
 #define START_RETRY_MS 10000
 #define LOOK_INTERVAL_MS 1000
 #define CLASS_IN 1
+#define RCODE_NXDOMAIN 3
+
+/* The answering thread keeps the deadline. If it ever fails to, the waiter gives up this much later. */
+#define GRACE_MS 200
+
+/* Answers, from what libunbound says. */
+
+static const char *resolver_rcode_name(int rcode)
+{
+    static const char *const names[] = {"no answer", "FORMERR", "SERVFAIL",
+                                        "NXDOMAIN",  "NOTIMP",  "REFUSED"};
+    return rcode >= 0 && rcode < (int)(sizeof names / sizeof names[0]) ? names[rcode] : "error";
+}
+
+void resolver_answer_temporary(struct resolver_answer *answer, const char *reason)
+{
+    *answer = (struct resolver_answer){.result = RESOLVER_TEMPORARY, .reason = reason};
+}
+
+static const char *resolver_without_final_dot(char *name)
+{
+    size_t len = strlen(name);
+    if (len > 1 && name[len - 1] == '.')
+        name[len - 1] = '\0';
+    return name;
+}
+
+static void resolver_fill_records(struct resolver_answer *answer, struct ub_result *result)
+{
+    answer->result = RESOLVER_FOUND;
+    answer->canonical =
+        resolver_without_final_dot(result->canonname != NULL ? result->canonname : result->qname);
+    answer->data = result->data;
+    answer->lengths = result->len;
+    while (result->data[answer->count] != NULL)
+        answer->count++;
+}
+
+void resolver_answer_fill(struct resolver_answer *answer, int error, struct ub_result *result)
+{
+    if (error != 0 || result == NULL) {
+        resolver_answer_temporary(answer, error != 0 ? ub_strerror(error) : "no answer");
+    } else if (result->bogus) {
+        resolver_answer_temporary(answer, result->why_bogus != NULL ? result->why_bogus : "bogus");
+        answer->bogus = true;
+    } else if (result->rcode != 0 && result->rcode != RCODE_NXDOMAIN) {
+        resolver_answer_temporary(answer, resolver_rcode_name(result->rcode));
+    } else {
+        *answer = (struct resolver_answer){.reason = "", .secure = result->secure};
+        answer->ttl = result->ttl > 0 ? (unsigned)result->ttl : 0;
+        if (result->havedata && !result->nxdomain)
+            resolver_fill_records(answer, result);
+        else
+            answer->result = result->nxdomain ? RESOLVER_NO_NAME : RESOLVER_NO_DATA;
+    }
+    answer->owner = result;
+}
+
+void resolver_answer_move(struct resolver_answer *to, struct resolver_answer *from)
+{
+    *to = *from;
+    resolver_answer_temporary(from, "");
+}
+
+void resolver_answer_free(struct resolver_answer *answer)
+{
+    if (answer->owner != NULL)
+        ub_resolve_free(answer->owner);
+    resolver_answer_temporary(answer, "");
+}
+
+/* Questions. */
 
 void resolver_ring_init(struct question *head)
 {
@@ -145,6 +219,127 @@ int resolver_ask(struct resolver *resolver, const char *name, int type, struct d
         return 0;
     free(question);
     return -1;
+}
+
+/* Waiting for the answers. */
+
+/* Shared by the waiter and the open questions; the last of them frees it. */
+struct resolver_pending {
+    pthread_mutex_t lock;
+    pthread_cond_t ready;
+    int references;
+    size_t open, count;
+    struct slot {
+        struct resolver_pending *pending;
+        struct resolver_answer answer;
+    } slots[];
+};
+
+static struct resolver_pending *resolver_pending_new(size_t count)
+{
+    struct resolver_pending *pending =
+        calloc(1, sizeof *pending + count * sizeof pending->slots[0]);
+
+    if (pending == NULL || condition_init(&pending->ready) != 0) {
+        free(pending);
+        return NULL;
+    }
+    pthread_mutex_init(&pending->lock, NULL);
+    pending->references = 1;
+    pending->count = count;
+    return pending;
+}
+
+/* Drops a reference. The caller holds the lock, which this releases. */
+static void resolver_pending_leave(struct resolver_pending *pending)
+{
+    bool last = --pending->references == 0;
+    pthread_mutex_unlock(&pending->lock);
+    if (!last)
+        return;
+    for (size_t i = 0; i < pending->count; i++)
+        resolver_answer_free(&pending->slots[i].answer);
+    pthread_cond_destroy(&pending->ready);
+    pthread_mutex_destroy(&pending->lock);
+    free(pending);
+}
+
+static void resolver_take_answer(void *context, struct resolver_answer *answer)
+{
+    struct slot *slot = context;
+    struct resolver_pending *pending = slot->pending;
+    pthread_mutex_lock(&pending->lock);
+    resolver_answer_move(&slot->answer, answer);
+    if (--pending->open == 0)
+        pthread_cond_signal(&pending->ready);
+    resolver_pending_leave(pending);
+}
+
+/* The caller holds the lock of `pending`, so that no answer arrives before all questions are
+ * counted. */
+static void resolver_ask_all(struct resolver_pending *pending, struct resolver *resolver,
+                             const struct resolver_question *questions, struct deadline deadline)
+{
+    for (size_t i = 0; i < pending->count; i++) {
+        struct slot *slot = &pending->slots[i];
+        slot->pending = pending;
+        resolver_answer_temporary(&slot->answer, "timeout");
+        if (resolver_ask(resolver, questions[i].name, questions[i].type, deadline,
+                         resolver_take_answer, slot) == 0) {
+            pending->references++;
+            pending->open++;
+        } else {
+            resolver_answer_temporary(&slot->answer, "the resolver does not take the question");
+        }
+    }
+}
+
+struct resolver_pending *resolver_begin(struct resolver *resolver,
+                                        const struct resolver_question *questions, size_t count,
+                                        struct deadline deadline)
+{
+    struct resolver_pending *pending = resolver_pending_new(count);
+
+    if (pending == NULL)
+        return NULL;
+    pthread_mutex_lock(&pending->lock);
+    resolver_ask_all(pending, resolver, questions, deadline);
+    pthread_mutex_unlock(&pending->lock);
+    return pending;
+}
+
+void resolver_finish(struct resolver_pending *pending, struct resolver_question *questions,
+                     size_t count, struct deadline deadline)
+{
+    struct deadline until = {deadline.at_ms + GRACE_MS};
+    bool in_time = true;
+
+    for (size_t i = 0; pending == NULL && i < count; i++)
+        resolver_answer_temporary(&questions[i].answer, "out of memory");
+    if (pending == NULL)
+        return;
+    pthread_mutex_lock(&pending->lock);
+    while (pending->open > 0 && in_time)
+        in_time = condition_wait(&pending->ready, &pending->lock, until);
+    for (size_t i = 0; i < count; i++)
+        resolver_answer_move(&questions[i].answer, &pending->slots[i].answer);
+    resolver_pending_leave(pending);
+}
+
+void resolver_lookup_all(struct resolver *resolver, struct resolver_question *questions,
+                         size_t count, struct deadline deadline)
+{
+    resolver_finish(resolver_begin(resolver, questions, count, deadline), questions, count,
+                    deadline);
+}
+
+enum resolver_result resolver_lookup(struct resolver *resolver, const char *name, int type,
+                                     struct deadline deadline, struct resolver_answer *answer)
+{
+    struct resolver_question question = {.name = name, .type = type};
+    resolver_lookup_all(resolver, &question, 1, deadline);
+    resolver_answer_move(answer, &question.answer);
+    return answer->result;
 }
 
 /* Life cycle. */
