@@ -2,7 +2,7 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "net/stream.h"
+#include "net/stream-internal.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -12,13 +12,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "net/tls-internal.h"
 
-#define IOV_MAX_HERE 80    /* more than any caller passes, plus the output buffer in front */
-#define TLS_RECORD 16384   /* output that fits one record is coalesced into one */
 #define LONG_WAIT_MS 10000 /* a wait this long turns on TCP keepalive */
 #define CLOSE_READS 16     /* most pieces of unread input read before a close; stream_close() */
 
@@ -32,6 +31,93 @@ const char *io_result_name(enum io_result result)
         [IO_TOO_LONG] = "line too long",
     };
     return names[result];
+}
+
+/* Buffers are lent while something is under way; a stream that rests keeps what it must. */
+
+int stream_buffers_init(struct stream_buffers *buffers, size_t in_size, size_t out_size)
+{
+    *buffers = (struct stream_buffers){malloc(in_size), in_size, malloc(out_size), out_size};
+    if (buffers->in != NULL && buffers->out != NULL)
+        return 0;
+    stream_buffers_free(buffers);
+    return -1;
+}
+
+void stream_buffers_free(struct stream_buffers *buffers)
+{
+    free(buffers->in);
+    free(buffers->out);
+    *buffers = (struct stream_buffers){0};
+}
+
+void stream_init(struct stream *stream, int fd)
+{
+    const struct timeval moment = {.tv_usec = STREAM_MOMENT_MS * 1000};
+    memset(stream, 0, sizeof *stream);
+    stream->fd = fd;
+    stream->momentary = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &moment, sizeof moment) == 0;
+}
+
+void stream_init_borrowed(struct stream *stream, int fd)
+{
+    stream_init(stream, fd);
+    stream->borrowed = true;
+}
+
+void stream_forget_input(struct stream *stream)
+{
+    /* It may contain a password. */
+    if (stream->kept != NULL)
+        explicit_bzero(stream->kept, stream->kept_len);
+    free(stream->kept);
+    stream->kept = NULL;
+    stream->in_start = stream->in_end = stream->kept_len = 0;
+}
+
+void stream_lend(struct stream *stream, struct stream_buffers *buffers)
+{
+    size_t kept = stream->kept_len <= buffers->in_size ? stream->kept_len : 0;
+
+    ASSERT(stream->buffers == NULL);
+    stream->buffers = buffers;
+    if (kept > 0)
+        memcpy(buffers->in, stream->kept, kept);
+    stream_forget_input(stream);
+    stream->in_end = kept;
+    stream->out_len = 0;
+}
+
+void stream_reclaim(struct stream *stream)
+{
+    stream->buffers = NULL;
+    stream->in_start = stream->in_end = stream->out_len = 0;
+}
+
+int stream_park(struct stream *stream)
+{
+    size_t len = stream->in_end - stream->in_start;
+
+    if (stream->out_len > 0 && !stream_hold_output(stream))
+        return -1;
+    if (len > 0) {
+        stream->kept = malloc(len);
+        if (stream->kept == NULL)
+            return -1;
+        memcpy(stream->kept, stream->buffers->in + stream->in_start, len);
+        explicit_bzero(stream->buffers->in + stream->in_start, len);
+        stream->kept_len = len;
+    }
+    stream_reclaim(stream);
+    return 0;
+}
+
+void stream_wipe(struct stream *stream)
+{
+    const struct stream_buffers *buffers = stream->buffers;
+    explicit_bzero(buffers->in, stream->in_start);
+    explicit_bzero(buffers->in + stream->in_end, buffers->in_size - stream->in_end);
+    explicit_bzero(buffers->out + stream->out_len, buffers->out_size - stream->out_len);
 }
 
 static const char *stream_input(const struct stream *stream)
@@ -50,7 +136,7 @@ bool stream_line_waiting(const struct stream *stream)
     return memchr(stream_input(stream), '\n', stream->in_end - stream->in_start) != NULL;
 }
 
-static enum io_result stream_fail(struct stream *stream)
+enum io_result stream_fail(struct stream *stream)
 {
     stream->broken = true;
     return IO_FAILED;
@@ -93,7 +179,7 @@ static enum io_result stream_wait_for_any(struct stream *stream, short *events,
     }
 }
 
-static enum io_result stream_wait_for(struct stream *stream, short events, struct deadline deadline)
+enum io_result stream_wait_for(struct stream *stream, short events, struct deadline deadline)
 {
     return stream_wait_for_any(stream, &events, deadline);
 }
@@ -279,8 +365,7 @@ void stream_consume(struct stream *stream, size_t len)
     stream->in_start += len;
 }
 
-/* Waits until something can be written or, if `heeds_input`, until the peer has sent something. */
-static enum io_result stream_wait_to_write(struct stream *stream, struct deadline deadline)
+enum io_result stream_wait_to_write(struct stream *stream, struct deadline deadline)
 {
     for (;;) {
         short events = stream->heeds_input ? POLLIN | POLLOUT : POLLOUT;
@@ -292,207 +377,6 @@ static enum io_result stream_wait_to_write(struct stream *stream, struct deadlin
         if (events & POLLOUT)
             return IO_OK;
     }
-}
-
-/* Advances the vector past what was sent. */
-static void stream_advance(struct iovec **iov, int *count, size_t sent)
-{
-    while (*count > 0 && sent >= (*iov)->iov_len) {
-        sent -= (*iov)->iov_len;
-        ++*iov;
-        --*count;
-    }
-    if (*count > 0) {
-        (*iov)->iov_base = (char *)(*iov)->iov_base + sent;
-        (*iov)->iov_len -= sent;
-    }
-}
-
-bool stream_owes_output(const struct stream *stream)
-{
-    return stream->unsent_len > 0 || stream->uncorking;
-}
-
-static void stream_forget_unsent(struct stream *stream)
-{
-    free(stream->unsent);
-    stream->unsent = NULL;
-    stream->unsent_len = 0;
-}
-
-/* Makes these octets the unsent output; parts of the previous unsent output may be among them. False if
- * there are too many or if out of memory. */
-static bool stream_keep_unsent(struct stream *stream, const struct iovec *iov, int count)
-{
-    size_t len = 0;
-
-    for (int i = 0; i < count; i++)
-        len += iov[i].iov_len;
-    char *unsent = len > 0 && len <= STREAM_UNSENT_MAX ? malloc(len) : NULL;
-    if (unsent == NULL)
-        return len == 0;
-    char *end = unsent;
-    for (int i = 0; i < count; i++) {
-        if (iov[i].iov_len == 0)
-            continue;
-        memcpy(end, iov[i].iov_base, iov[i].iov_len);
-        end += iov[i].iov_len;
-    }
-    stream_forget_unsent(stream);
-    stream->unsent = unsent;
-    stream->unsent_len = len;
-    return true;
-}
-
-bool stream_hold_output(struct stream *stream)
-{
-    const struct iovec all[] = {{stream->unsent, stream->unsent_len},
-                                {stream->buffers->out, stream->out_len}};
-    if (!stream_keep_unsent(stream, all, 2))
-        return false;
-    stream->octets_out += stream->out_len;
-    stream->out_len = 0;
-    return true;
-}
-
-/* Waits for room. On IO_TIMEOUT these octets remain unsent. Part of a record may already be out, so if
- * they cannot be kept the stream is broken. */
-static enum io_result stream_wait_to_send(struct stream *stream, short events,
-                                          const struct iovec *iov, int count,
-                                          struct deadline deadline)
-{
-    enum io_result result = events == POLLIN ? stream_wait_for(stream, POLLIN, deadline)
-                                             : stream_wait_to_write(stream, deadline);
-    if (result == IO_TIMEOUT && (!stream->keeps_output || !stream_keep_unsent(stream, iov, count)))
-        stream->broken = true;
-    return result;
-}
-
-static enum io_result stream_wait_for_tls(struct stream *stream, ssize_t step,
-                                          const struct iovec *iov, int count,
-                                          struct deadline deadline)
-{
-    if (step == TLS_BROKEN)
-        return stream_fail(stream);
-    return stream_wait_to_send(stream, step == TLS_WANT_READ ? POLLIN : POLLOUT, iov, count,
-                               deadline);
-}
-
-/* Sends what TLS has collected. `iov` is the output that follows it. */
-static enum io_result stream_uncork(struct stream *stream, const struct iovec *iov, int count,
-                                    struct deadline deadline)
-{
-    int step;
-
-    stream->uncorking = true;
-    while ((step = tls_session_uncork(stream->tls)) != 0) {
-        enum io_result result = stream_wait_for_tls(stream, step, iov, count, deadline);
-        if (result != IO_OK)
-            return result;
-    }
-    stream->uncorking = false;
-    return IO_OK;
-}
-
-/* After a wait that timed out, GnuTLS requires the same octets again. They come from the unsent
- * output. */
-static enum io_result stream_writev_tls(struct stream *stream, struct iovec *iov, int count,
-                                        size_t total, struct deadline deadline)
-{
-    bool cork = count > 1 && total <= TLS_RECORD && !stream_owes_output(stream);
-    enum io_result result = stream->uncorking ? stream_uncork(stream, iov, count, deadline) : IO_OK;
-
-    if (cork)
-        tls_session_cork(stream->tls);
-    while (count > 0 && result == IO_OK) {
-        ssize_t sent = tls_session_send(stream->tls, iov->iov_base, iov->iov_len);
-        if (sent >= 0)
-            stream_advance(&iov, &count, (size_t)sent);
-        else
-            result = stream_wait_for_tls(stream, sent, iov, count, deadline);
-    }
-    return result == IO_OK && cork ? stream_uncork(stream, NULL, 0, deadline) : result;
-}
-
-static enum io_result stream_writev_plain(struct stream *stream, struct iovec *iov, int count,
-                                          struct deadline deadline)
-{
-    while (count > 0) {
-        struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)count};
-        ssize_t sent = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent >= 0) {
-            stream_advance(&iov, &count, (size_t)sent);
-            continue;
-        }
-        if (errno == EINTR)
-            continue;
-        if (errno != EAGAIN && errno != EWOULDBLOCK)
-            return stream_fail(stream);
-        enum io_result result = stream_wait_to_send(stream, POLLOUT, iov, count, deadline);
-        if (result != IO_OK)
-            return result;
-    }
-    return IO_OK;
-}
-
-enum io_result stream_writev(struct stream *stream, const struct iovec *iov, int count,
-                             struct deadline deadline)
-{
-    struct iovec all[IOV_MAX_HERE + 1];
-    size_t total = 0, before = stream->unsent_len;
-    int used = 0;
-
-    if (stream->broken || stream->mute || count >= IOV_MAX_HERE)
-        return stream_fail(stream);
-    all[0] = (struct iovec){NULL, 0};
-    if (before > 0)
-        all[used++] = (struct iovec){stream->unsent, before};
-    if (stream->out_len > 0)
-        all[used++] = (struct iovec){stream->buffers->out, stream->out_len};
-    for (int i = 0; i < count; i++) {
-        if (iov[i].iov_len > 0)
-            all[used++] = iov[i];
-    }
-    for (int i = 0; i < used; i++)
-        total += all[i].iov_len;
-    stream->out_len = 0;
-    stream->octets_out += total - before;
-    enum io_result result = stream->tls != NULL
-                                ? stream_writev_tls(stream, all, used, total, deadline)
-                                : stream_writev_plain(stream, all, used, deadline);
-    if (result == IO_OK && before > 0)
-        stream_forget_unsent(stream);
-    return result;
-}
-
-enum io_result stream_flush(struct stream *stream, struct deadline deadline)
-{
-    if (stream->broken || stream->mute)
-        return IO_FAILED;
-    return stream->out_len > 0 || stream_owes_output(stream)
-               ? stream_writev(stream, NULL, 0, deadline)
-               : IO_OK;
-}
-
-bool stream_has_room(const struct stream *stream, size_t len)
-{
-    return len <= stream->buffers->out_size - stream->out_len;
-}
-
-enum io_result stream_put(struct stream *stream, const char *bytes, size_t len,
-                          struct deadline deadline)
-{
-    struct stream_buffers *buffers = stream->buffers;
-
-    if (stream->broken || stream->mute)
-        return IO_FAILED;
-    if (!stream_has_room(stream, len)) {
-        struct iovec iov = {(void *)bytes, len};
-        return stream_writev(stream, &iov, 1, deadline);
-    }
-    memcpy(buffers->out + stream->out_len, bytes, len);
-    stream->out_len += len;
-    return IO_OK;
 }
 
 bool stream_has_injected_input(const struct stream *stream)
