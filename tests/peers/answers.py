@@ -1,4 +1,4 @@
-"""What the client hears for everything that a backend may answer: protocol section 3, cell by cell.
+"""The reply that a client gets for each reply of a backend: protocol section 3, cell by cell.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -7,13 +7,13 @@ from mirror import FULL, PORT, learned, mirror
 from tap import scenario
 
 WITHOUT_PIPELINING = tuple(e for e in FULL if e != "PIPELINING")
-# Only a silent backend is worth a short wait: on a busy machine a good answer takes its time, too.
+# Timeouts are short only for silent backends: on a busy machine a good reply also takes time.
 PATIENT = 'command_timeout = "20s"; reply_timeout = "20s"; spares = 0;'
 SHORT = 'command_timeout = "1s"; reply_timeout = "1s"; connect_timeout = "1s"; spares = 0;'
 LOST, CONFIG, BUSY = "451 4.4.2", "451 4.3.5", "451 4.3.2"
 
-# What the backend says at the step: what the client hears for it.
-SILENT = ("stall", "garbage")  # a line that is no reply is passed over, where no other reply is due
+# The backend's reply at the step: the client's reply.
+SILENT = ("stall", "garbage")  # a line that is not a reply is skipped if no other reply is due
 ODD = "500 5.5.0 Protocol error, said: "
 BROKEN = {"garbage": LOST, "close": LOST, "stall": LOST}
 PASSED = {"421 4.3.2 going down": "421 4.3.2 going down", "450 4.7.1 come later": "450 4.7.1 come later",
@@ -31,7 +31,7 @@ CELLS = {
     "data": {**BROKEN, **PASSED, "250 2.0.0 thanks": ODD + "250 2.0.0 thanks"},
     "dot": {**BROKEN, **PASSED, "354 go": ODD + "354 go", "250 2.6.0 kept as 17": "250 2.6.0 kept as 17"},
 }
-# Behind a PROXY header the greeting may be about the client; that the header was not understood never is.
+# After a PROXY header the greeting may concern the client; "header not understood" never does.
 PROXY_CELLS = {
     "banner": {**BROKEN, **PASSED, "501 5.5.4 bad argument": CONFIG, "554-5.7.1 never\r\n554 5.7.1 again": CONFIG,
                "521 5.7.1 blocked": "521 5.7.1 blocked", "354 what": BUSY},
@@ -40,16 +40,16 @@ PROXY_CELLS = {
 
 
 def expected(step, heard, pipelined, together):
-    """The replies to RCPT, DATA and the end of data; None: nothing is to be had. `together`: RCPT and DATA reach
-    the backend in one write."""
+    """The replies to RCPT, DATA and the end of data; None: no reply. `together`: RCPT and DATA reach the
+    backend in one write."""
     if step == "dot":
         return ["250", "354", heard]
     if step == "data":
-        # else the client has its 354 before the backend is heard
+        # otherwise the client gets 354 before the backend's reply
         return ["250", heard, None] if together else ["250", "354", heard]
     if not heard.startswith("421"):
         return [heard, "554 5.5.1", None]
-    # passed on only where nothing more is owed
+    # passed on only if no other reply is due
     return [LOST, "554 5.5.1", None] if pipelined else [heard, None, None]
 
 
@@ -77,7 +77,7 @@ def fits(heard, wanted):
 
 
 def after(client, heard):
-    """The session goes on, unless it was ended by 421."""
+    """The session continues, unless 421 ended it."""
     if any(h is not None and h.startswith("421") for h in heard):
         return client.gone()
     try:
@@ -87,7 +87,7 @@ def after(client, heard):
 
 
 def sets(world, backends, **settings):
-    """For each kind of backend: the backend, and whether what it leaves unanswered is asked now."""
+    """For each kind of backend: the backend, and whether to try the cells that it leaves unanswered."""
     for extensions in backends:
         backend = mirror(world, extensions=extensions, proxy=settings.get("identity", "").startswith("proxy"))
         for silent in (False, True):
@@ -101,7 +101,7 @@ def sets(world, backends, **settings):
 
 
 def play_cell(backend, step, said, answer, pipelined):
-    """None, or what was wrong."""
+    """Returns None, or what was wrong."""
     backend.script = {step: said}
     backend.forget()
     client = Client()

@@ -1,4 +1,4 @@
-"""Everything behind relay-in: see the modules named below for what they try. Speaks TAP.
+"""Everything behind relay-in: the modules named below say what they try. Speaks TAP.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """

@@ -1,7 +1,7 @@
 """The test bed: relay-in, a Postfix of our own, a scripted backend, clients.
 
-Everything lives below one scratch folder and in the network namespace that run.sh has made. Each wait
-is bounded; processes are ended by pid. SPDX-License-Identifier: GPL-3.0-or-later
+Everything lives in one scratch folder and in the network namespace that run.sh makes. Every wait is
+bounded, and processes are ended by pid. SPDX-License-Identifier: GPL-3.0-or-later
 """
 import glob
 import grp
@@ -22,9 +22,9 @@ CLIENT4, CLIENT6, OTHER4 = "198.51.100.7", "2001:db8::7", "198.51.100.8"
 RELAY4, RELAY6 = "203.0.113.5", "2001:db8::1"
 BACKEND = "10.0.0.2"
 POSTFIX_PORT, SCRIPTED_PORT = 2525, 2600
-SLOW = 1  # factor for what is measured in time; more under sanitizers
+SLOW = 1  # factor for time limits; larger under sanitizers
 
-# Every way of writing an address that is not refused by its looks.
+# Every way to write an address that is not refused for its form.
 LENIENCIES = ["<{}>", "{}", " {}", "<<{}>>", "<{}>>", "<{}>;", "< {} >", "<(c){}(c)>", "Joe<{}>", '<"Joe D." <{}>>', "<{}.>",
               "<@example.com:{}>", "<@other.example,@example.com:{}>", "<.{}>"]
 
@@ -53,7 +53,7 @@ def read(path):
 
 
 def fail2ban_finds(bed, log, program):
-    """The addresses that our filter for log-ins finds in the daemon's log, one for each line."""
+    """The addresses that our login filter finds in the daemon's log, one per line."""
     folder = f"{bed.dir}/filter.d"
     os.makedirs(folder, exist_ok=True)
     shutil.copy("/etc/fail2ban/filter.d/common.conf", folder)
@@ -90,7 +90,7 @@ class Bed:
 
 
 class Postfix:
-    """A real Postfix; `extra` goes into main.cf, which lacks the usual settings `without`."""
+    """A real Postfix. `extra` goes into main.cf; the usual settings in `without` are left out."""
 
     def __init__(self, bed, name, listen, extra, services="", without=()):
         self.dir = f"{bed.dir}/{name}"
@@ -262,7 +262,7 @@ log = {{ level = "debug"; }};
 
 
 class ForcedOut(Relay):
-    """relay-out in relay-in's place: for the same clients, who are on its list, and with forced routes to
+    """relay-out in relay-in's place: for the same clients, which its list allows, and with forced routes to
     the same server (`hosts_out`: domain -> port, for more than one). Takes relay-in's settings."""
 
     program = "relay-out"
@@ -308,7 +308,7 @@ log = {{ level = "debug"; }};
 """)
 
     def waiting(self):
-        """Messages in the spool: {sender: recipients that wait}."""
+        """Messages in the spool: {sender: waiting recipients}."""
         found = {}
         for path in glob.glob(f"{self.spool}/queue/*.env"):
             text = read(path)
@@ -318,7 +318,7 @@ log = {{ level = "debug"; }};
         return found
 
     def wait_empty(self, seconds=10):
-        """All that was stored is delivered or stays where it is."""
+        """Waits until everything in the spool is delivered, or no longer changes."""
         try:
             wait_for("an empty spool", lambda: not self.waiting(), seconds)
         except AssertionError:
@@ -339,7 +339,7 @@ class Client:
         v6 = ":" in source
         self.sock = socket.create_connection((host or (RELAY6 if v6 else RELAY4), port), timeout,
                                              source_address=(source, 0))
-        # The client's own Nagle must not be taken for our latency.
+        # Don't count the client's own Nagle delay as our latency.
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.file = self.sock.makefile("rb")
 
@@ -386,7 +386,7 @@ class Client:
         return self.reply()
 
     def gone(self):
-        """True when the server closes without another word."""
+        """True if the server closes without another reply."""
         try:
             return self.file.readline() == b""
         except OSError:
@@ -397,7 +397,7 @@ class Client:
         self.sock.close()
 
     def kill(self):
-        """RST instead of an orderly end."""
+        """Closes with RST instead of an orderly end."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.close()
 
@@ -431,7 +431,7 @@ class ScriptedBackend:
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def play(self, connection, step, xclient_seen):
-        # What is scripted holds only for a client's own session; the relay's look-round is served.
+        # The script applies only to client sessions; the relay's own probes get normal replies.
         play_it = step in self.script and (xclient_seen or step in ("banner", "xclient"))
         text = self.script[step] if play_it else self.ordinary[step]
         if text == "close":

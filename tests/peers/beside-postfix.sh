@@ -1,5 +1,5 @@
 #!/bin/bash
-# The same envelopes, greetings, messages and next hops put to Postfix and to both relays; as run.sh, which
-# sets the stage. usage: [POSTERN_BUILDDIR=...] [BESIDE_SEED=N] [BESIDE_CASES=N] tests/peers/beside-postfix.sh [PART-OF-A-NAME...]
+# Gives Postfix and both relays the same envelopes, greetings, messages and next hops. run.sh sets the stage.
+# usage: [POSTERN_BUILDDIR=...] [BESIDE_SEED=N] [BESIDE_CASES=N] tests/peers/beside-postfix.sh [PART-OF-A-NAME...]
 here=$(cd "$(dirname "$0")" && pwd)
 POSTERN_PROGRAM=$here/beside_postfix.py exec "$here/run.sh" "$@"

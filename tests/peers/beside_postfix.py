@@ -1,9 +1,9 @@
-"""Beside Postfix: what it takes and delivers in its default settings, relay-in and relay-out take and deliver.
+"""Beside Postfix: relay-in and relay-out accept and deliver what Postfix does with its default settings.
 
-Each case is put to the machine's Postfix and to a relay, both of which pass on to the same recording server.
-Postfix's answer is the expectation: refused or taken, and if taken, the same sender, recipient, parameters and
-text there. The differences that remain stand in DIFFERENCES, each with its reason; one that no case shows any
-more is an error, too. Speaks TAP. SPDX-License-Identifier: GPL-3.0-or-later
+Each case goes to the machine's Postfix and to a relay, and both pass mail on to the same recording server.
+Postfix's result is the expectation: refused or accepted, and if accepted, the same sender, recipient,
+parameters and text there. DIFFERENCES lists the remaining differences with their reasons; one that no case
+shows any more is an error too. Speaks TAP. SPDX-License-Identifier: GPL-3.0-or-later
 """
 import collections
 import os
@@ -20,7 +20,7 @@ from tap import scenario
 SINK, MEASURE, OUT_PORT = 2600, 2525, 2526
 SEED, CASES = int(os.environ.get("BESIDE_SEED", "1")), int(os.environ.get("BESIDE_CASES", "150"))
 
-# Addresses. D is a domain that is relayed for.
+# Addresses. D is a domain that is relayed.
 LOCALS = ["a", "a.b", "a..b", ".a", "a.", "..", "a+b=c", "bounce-1=x.example", "'a'", "a`b", "|a", "/a/b", "=?utf-8?q?a?=", "l" * 64,
           "l" * 65, "l" * 300, "l" * 1900, '"a b"', '"ab"', '"a\\"b"', '"a\\\\b"', "a\\b", "a\\ b", '"a"."b"', 'a."b c".d', '"a>b"',
           '"a@b"', '"(a)"', "a:b", "mailto:a", "a]b", "a)b", "", '""', "prvs=0123456789=a", "SRS0=abcd=XY=d.example=a", "msprvs1=x=",
@@ -48,7 +48,7 @@ RCPT_PARAMETERS = ["NOTIFY=NEVER", "NOTIFY=SUCCESS,FAILURE", "NOTIFY=DELAY", "NO
                    "ORCPT=rfc822;" + "a" * 450, "ORCPT=rfc822;" + "a" * 600, "ORCPT=rfc822;ä@b", "ORCPT=utf-8;ä@b",
                    "ORCPT=rfc822;<a@b>", "ORCPT=x_y;a@b", "ORCPT=rfc822;a\\b", "ORCPT=rfc822;a ORCPT=rfc822;b", "FOO", "FOO=bar",
                    "SIZE=5", "BODY=8BITMIME", "RRVS=2014-04-03T23:01:00Z", "AUTH=<>"]
-# Whole lines, for what stands around the address.
+# Whole lines, for what surrounds the address.
 MAIL_LINES = ["mail from:<s@D>", "MAIL From: <s@D>", "MAIL FROM :<s@D>", "MAIL FROM<s@D>", "MAIL FROM <s@D>", "MAIL  FROM:<s@D>",
               "MAIL\tFROM:\t<s@D>", "MAIL <s@D>", "MAIL FROM:<s@D>  SIZE=5", "MAIL FROM:<s@D>\tSIZE=5", "MAIL FROM=<s@D>", " MAIL FROM:<s@D>",
               "\tMAIL FROM:<s@D> ", "MAIL FROM:<s@D>\r", "MAIL FROM:<s@D> \r ", "MAIL FROM:<s@D>\x01", "MAIL FROM:<s\rx@D>", "MAIL FROM:<s@D>\x00"]
@@ -64,7 +64,7 @@ SHAPES = {"plain": "Subject: x\r\n\r\nx\r\n", "mbox line": "From a@b Sat Nov 28\
           "998 octets": "S: x\r\n\r\n" + "z" * 998 + "\r\n", "dot that is none": "S: x\r\n\r\n.\xff\r\n", "folded": "S: a\r\n b\r\n\tc\r\n\r\nx\r\n",
           "Received fields": "Received: by x\r\n" * 20 + "S: x\r\n\r\nx\r\n", "MIME": "MIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\nx\r\n"}
 
-# What a next hop may answer at a step, as the mirror plays it.
+# Replies of a next hop at a step, as the mirror plays them.
 REPLIES = ["220 fine", "354 go on", "250-2.0.0 fine\r\n550 5.0.0 or not", "550-5.0.0 no\r\n451 4.0.0 or later", "600 what", "garbage",
            "421 4.3.2 later", "450 4.2.1 later", "451 4.7.1 later", "452 4.2.2 full", "501 5.5.4 bad", "550 5.1.1 nobody", "550 plain",
            "552 5.2.2 full", "554 5.7.1 no", "250 2.0.0 fine", "close"]
@@ -119,8 +119,8 @@ if POSTFIX >= (3, 9):
     differs("shape", "in out", "^mbox line, then a blank .*text: ",
             "newer versions keep the line that goes on behind a mailbox file's, as it came")
 
-# How Postfix rewrites the text, which here goes on as it came: signatures are over what the sender wrote. The same is
-# taken off both before they are compared.
+# How Postfix rewrites the text. The relays pass it on unchanged, because signatures cover what the sender wrote.
+# These changes are removed from both before the comparison.
 REWRITTEN = [(rb"(?m)^\.", b"", "dots that are stuffed"),
              (rb"\AX-Mailbox-Line: |(?<=\r\n)X-Mailbox-Line: ", b"", "lines of a mailbox file become fields"),
              (rb"(?m)^([!-9;-~]+)[ \t]+:", rb"\1:", "a blank before the colon of a field is dropped"),
@@ -130,7 +130,7 @@ REWRITTEN = [(rb"(?m)^\.", b"", "dots that are stuffed"),
 
 
 class Out(Relay):
-    """relay-out, live, with one route for all."""
+    """relay-out with live delivery and one route for everything."""
 
     program = "relay-out"
 
@@ -152,7 +152,7 @@ def queue_id(text):
 
 
 class Bench:
-    """Postfix and the relays, before one recording server."""
+    """Postfix and the relays in front of one recording server."""
 
     def __init__(self, world):
         self.sink = Mirror(SINK, extensions=FULL)
@@ -185,7 +185,7 @@ smtp_quit_timeout = 1s
         self.postfix.stop()
 
     def say(self, case, side, measure):
-        """How it is answered: ("taken" or "refused", class of the last reply, its text), or ("lost", 0, why)."""
+        """The result: ("taken" or "refused", class of the last reply, its text), or ("lost", 0, why)."""
         source = CLIENT4 if side == "in" else OTHER4
         host, port = (BACKEND, MEASURE) if measure else (RELAY4, 25) if side == "in" else ("10.0.0.1", OUT_PORT)
         self.count += 1
@@ -206,14 +206,14 @@ smtp_quit_timeout = 1s
             client.close()
 
     def put(self, case, side, measure):
-        """The same, with the message at the recording server in place of the class where it is taken."""
+        """The same, but for "taken" the class is replaced by the message at the recording server."""
         answer, code, text = self.say(case, side, measure)
         if answer == "taken":
             code = self.delivered(f"case-{self.count}-", measure and queue_id(text))
         return answer, code, text
 
     def delivered(self, token, queued):
-        """What has come to the recording server; None when Postfix says why nothing has."""
+        """The message that reached the recording server; None if Postfix says why none did."""
         found = []
 
         def look():
@@ -235,13 +235,13 @@ def in_domain(text, domain):
 
 
 def addresses():
-    """Every local part, domain and wrapper once, the others plain."""
+    """Every local part, domain and wrapper once, with the other parts plain."""
     return ([f"<{l}@D>" for l in LOCALS] + [f"<a@{d}>" for d in DOMAINS] + [w.format("a@D") for w in WRAPPERS] + WHOLE +
             [w.format("a..b%c@D") for w in WRAPPERS] + [w.format("a@b@D") for w in WRAPPERS[:12]])
 
 
 def cases():
-    """All that each list has, and a seeded mixture of all of them."""
+    """Everything in each list, and a seeded mixture of all lists."""
     rng = random.Random(SEED)
     for text in addresses():
         yield Case("sender", text, mail="MAIL FROM:" + in_domain(text, "sender.example"))
@@ -265,7 +265,7 @@ def cases():
 
 
 def parameters(line, client_said):
-    """Of a MAIL or RCPT at the recording server, but for what Postfix counts and adds of itself."""
+    """The parameters of MAIL or RCPT at the recording server, except those that Postfix adds itself."""
     words = re.sub(r"^\w+ \w+:<(?:\"(?:\\.|[^\"\\])*\"|[^>\"])*>", "", line).split()
     return {w for w in words if not w.startswith("SIZE=") and (not w.startswith("ORCPT=") or "ORCPT=" in client_said.upper())}
 
@@ -275,7 +275,7 @@ def path_of(line):
 
 
 def trace_of(content):
-    """The field that the relay has put in, and the message without it."""
+    """The field that the relay added, and the message without it."""
     found = re.search(rb"^Received:(?:.*\r\n)(?:[ \t].*\r\n)*?.*by relay\.example .*\r\n(?:[ \t].*\r\n)*", content, re.M)
     assert found, content[:300]
     return found.group(0), content[:found.start()] + content[found.end():]
@@ -316,7 +316,7 @@ def rewritten(text):
 
 
 def canonical(data):
-    """What a relay makes of what came: only newlines and NUL are touched, and a trace cannot be continued."""
+    """A relay's version of the message: it changes only newlines and NUL, and no line can continue the trace."""
     data = re.sub(rb"(?<!\r)\n", b"\r\n", re.sub(rb"\r(?!\n)|\0", b" ", data))
     mbox = re.match(rb"(?:>{0,16}From .*\r\n)*", data).group(0)
     rest = data[len(mbox):]
@@ -336,7 +336,7 @@ VALID = re.compile(r"<>|<(?:[^\s<>()\[\],;:\\\"@.]+(?:\.[^\s<>()\[\],;:\\\"@.]+)
 
 
 def judge(case, side, measured, got):
-    """What is wrong, in words; correct form is asked of everything that was sent on."""
+    """Says what is wrong. Everything that was passed on must be in correct form."""
     wrong = []
     difference = compare(case, measured, got)
     if difference and not known(case, side, difference):

@@ -1,10 +1,10 @@
-"""What must become of mail data, by the rules. SPDX-License-Identifier: GPL-3.0-or-later"""
+"""What mail data must become, by the rules. SPDX-License-Identifier: GPL-3.0-or-later"""
 import re
 
 
 def canonical(data):
-    """Mail data as the protocol notes say it must leave: (octets, consumed) or (octets, None) without an end.
-    Written from the rules, not from the scanner: it takes line by line."""
+    """The form in which mail data must leave by the protocol notes: (octets, consumed), or (octets, None) without
+    an end. Written from the rules, not from the scanner: it goes line by line."""
     out, at, strict = [], 0, True
     while True:
         lf = data.find(b"\n", at)
@@ -22,7 +22,7 @@ def canonical(data):
 
 
 def canonical_chunks(data, chunked):
-    """The same for what came by BDAT: no dot is special, and a backend that gets DATA gets them stuffed."""
+    """The same for BDAT: no dot is special, and a backend that gets DATA gets them stuffed."""
     out = re.sub(rb"\r\n|\r|\n|\0", lambda m: b"\r\n" if m[0] in (b"\r\n", b"\n") else b" ", data)
     if chunked:
         return out

@@ -26,7 +26,7 @@ def pipelined(client, again=False):
 
 
 def flights(dialog):
-    """Without the QUIT, which nobody waits for."""
+    """The number of flights without QUIT, which nobody waits for."""
     return [f for f in dialog.flights if not f.startswith(b"QUIT")]
 
 
@@ -75,7 +75,7 @@ def cold(world):
         relay = world.relay(backend_port=PORT, backend="spares = 0;")
         learned()
         first = one_session(world, backend, tls)
-        # TCP's own and the wait for the greeting are not seen as flights; TLS 1.3 takes one.
+        # TCP's handshake and the wait for the greeting do not count as flights; TLS 1.3 takes one.
         dialog, = introduced(backend)
         used = 2 + len(first) + (1 if tls else 0)
         print(f"# {'TLS' if tls else 'plain'}: {used} round trips cold")
@@ -125,7 +125,7 @@ def early_354(world):
             client.send(BODY)
         assert client.reply()[0] == 250
     assert len(backend.accepted) == 3 and backend.violations == [], backend.violations
-    # One that says what it has to say at once waits for the backend in any case: nothing is gained.
+    # A client that sends everything at once waits for the backend in any case: nothing is gained.
     may_answer.clear()
     client.send(FIRST)
     wait_for("DATA", lambda: commands()[-1] == "DATA")
@@ -160,13 +160,13 @@ def early_354_left(world):
     client.send(BODY)
     assert client.reply()[0] == 250 and len(backend.accepted) == 1
     client.close()
-    # it goes away while the client thinks
+    # the backend goes away while the client pauses
     client, dialog = begin()
     backend.drop([dialog])
     wait_for("the end at the backend", lambda: not dialog.open)
     client.send(BODY)
     assert client.reply()[1].startswith("451 4.4.2")
-    # a refusal costs no connection: the next message goes over the same
+    # a refusal costs no connection: the next message uses the same one
     assert client.envelope("a@example.com") == [250]
     backend.script = {"data": "554 5.7.1 not today"}
     dialog = introduced(backend)[-1]
@@ -203,7 +203,7 @@ def failover(world):
     count = len(second.accepted)
     deliver()
     assert len(second.accepted) == count
-    # a host that takes connections and serves none is as good as down
+    # a host that accepts connections but serves none counts as down
     for greeting in ("close", "421 4.3.2 going down", "554 5.3.2 in maintenance", "garbage"):
         first.script = {"banner": greeting}
         deliver()
@@ -248,7 +248,7 @@ def domains(world):
     assert client.data("x\r\n")[0] == 250
     assert client.envelope("b@other.example", "c@deep.sub.example", "a@example.com") == [250, 250, 452]
     assert client.data("x\r\n")[0] == 250
-    # in one write: the order of the replies is the client's
+    # in one write: replies come in the order of the client's commands
     client.send("MAIL FROM:<s@sender.example>\r\nRCPT TO:<b@other.example>\r\nRCPT TO:<a@example.com>\r\n"
                 "RCPT TO:<e@other.example>\r\nDATA\r\n")
     assert [client.reply()[0] for _ in range(5)] == [250, 250, 452, 250, 354]
@@ -308,7 +308,7 @@ mynetworks = 10.0.0.9/32""")
 
 
 def make_ca(bed, name, host):
-    """A CA and a server certificate for `host`, by openssl."""
+    """Makes a CA and a server certificate for `host` with openssl."""
     base = f"{bed.dir}/{name}"
     ca_cert, ca_key = bed.make_certificate(name)
     with open(base + ".ext", "w") as file:

@@ -1,4 +1,4 @@
-"""relay-out and domains that publish what TLS they want: DANE and MTA-STS. Speaks TAP.
+"""relay-out and domains that publish their TLS policy: DANE and MTA-STS. Speaks TAP.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -17,16 +17,16 @@ from internet import Vps
 from outbound import RelayOut, open_session, send
 from published import KNOT, Certificates, Front, Knot, MailServer, PolicyHost, Unbound, run
 
-tap.scenarios.clear()  # those of outbound.py have a program of their own
+tap.scenarios.clear()  # those of outbound.py run in another program
 from tap import scenario  # noqa: E402
 
-# Hosts by DANE. Of each: the TLSA records of its MX host mx-NAME.zz, apart by "; ", with the certificate
-# that they are made of; the chain that the host shows; and what must become of mail:
-#   verified   it is under TLS, with a host that is proven
+# Hosts with DANE. For each: the TLSA records of its MX host mx-NAME.zz, separated by "; ", with the certificate
+# that they come from; the chain that the host presents; and the expected result for mail:
+#   verified   delivered under TLS to a proven host
 #   trusted    the same, but nothing proves that it is the domain's host
-#   untrusted  it is under TLS, with whoever that is
-#   plain      it is delivered without TLS
-#   deferred   it is not delivered
+#   untrusted  delivered under TLS to an unproven host
+#   plain      delivered without TLS
+#   deferred   not delivered
 # "leaf" is a certificate of the MX host, below "inter", below "root"; see cert() for the others.
 CHAIN = "leaf inter"
 HOSTS = {
@@ -64,7 +64,7 @@ HOSTS = {
     "with-unusable-wrong": ("1 1 1 leaf; 3 1 1 ~leaf", CHAIN, "deferred"),
     "agility": ("3 1 1 leaf; 3 1 2 ~leaf", CHAIN, "deferred"),
     "agility-right": ("3 1 1 ~leaf; 3 1 2 leaf", CHAIN, "verified"),
-    # Nothing usable: TLS, with whoever it is.
+    # Nothing usable: TLS with any host.
     "pkix": ("1 1 1 leaf; 0 0 1 inter", CHAIN, "untrusted"),
     "pkix-wrong": ("1 1 1 ~leaf", CHAIN, "untrusted"),
     "usage-4": ("4 1 1 leaf", CHAIN, "untrusted"),
@@ -75,7 +75,7 @@ HOSTS = {
     # No records.
     "none": ("", CHAIN, "untrusted"),
     "none-no-tls": ("", None, "plain"),
-    # TLS that is not to be had.
+    # TLS is not available.
     "stripped": ("3 1 1 leaf", None, "deferred"),
     "refusing": ("3 1 1 leaf", CHAIN, "deferred", "refuse"),
     "old": ("3 1 1 leaf", CHAIN, "deferred", "old"),
@@ -111,7 +111,7 @@ def policy(mx, mode="enforce", age=86400):
 
 
 def drip(tls):
-    """A web server that says a letter a second."""
+    """A web server that sends one letter per second."""
     tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 60\r\n\r\n")
     for letter in policy("*.zz"):
         tls.sendall(letter.encode())
@@ -123,8 +123,8 @@ def chunked(text):
             f"{len(text):x}\r\n{text}\r\n0\r\n\r\n").encode()
 
 
-# Domains by MTA-STS: what their web server says, the chain that their MX host mx-NAME.zz shows, what must become
-# of mail. The policy of "{h}" names that host.
+# Domains with MTA-STS: what their web server sends, the chain that their MX host mx-NAME.zz presents, and the
+# expected result for mail. The policy of "{h}" names that host.
 PAGE = PolicyHost.page
 STS = {
     "sts-ok": (policy("{h}"), CHAIN, "verified"),
@@ -162,7 +162,7 @@ RULES = {("mx-servfail", "TLSA"): "servfail", ("mx-refused", "TLSA"): "refused",
 
 
 def cert(certificates, word, host, domain):
-    """The certificate that a word of the table means."""
+    """The certificate for a word in the table."""
     make = certificates.leaf
     return {"leaf": lambda: make(host), "self": lambda: make(host, None), "expired": lambda: make(host, days=-1),
             "other": lambda: make("other.zz"), "evil-leaf": lambda: make(host, "evil"),
@@ -172,7 +172,7 @@ def cert(certificates, word, host, domain):
 
 
 class Internet:
-    """All of the domains above, each with a mail server of its own."""
+    """All the domains above, each with its own mail server."""
 
     def __init__(self, bed):
         self.certificates = Certificates(bed.dir)
@@ -192,7 +192,7 @@ class Internet:
         for name, row in STS.items():
             self.add_sts(name, *row)
         bogus = f"@ MX 10 mx-ee11.zz.\nhost A {self.web_address}\n"
-        # Two domains with the same host, of which one has a policy that does not name it.
+        # Two domains with the same host; the policy of one does not name it.
         self.add_sts("shared", policy("other.zz"), CHAIN, "deferred")
         self.records += "sharing.zz. MX 10 mx-shared.zz.\n"
         self.sts["sharing.zz"] = "untrusted"
@@ -218,7 +218,7 @@ class Internet:
         return self.certificates.chain(*(cert(self.certificates, w, host, domain) for w in text.split()))
 
     def serve(self, name, chain=CHAIN, host=None, domain=None, manner="", port=25):
-        """A mail server; its address."""
+        """Starts a mail server and returns its address."""
         host, domain = host or f"mx-{name}.zz", domain or f"{name}.zz"
         address = self.address()
         self.servers[name] = MailServer(address, self.chain(chain, host, domain), manner, port)
@@ -286,7 +286,7 @@ class Internet:
         self.records += add("tlsa-cname-out", "untrusted", host) + \
             "_25._tcp.mx-tlsa-cname-out.zz. CNAME tlsa.ins.\n"
         self.ins += self.tlsa_records("tlsa", "3 1 1 ~leaf", "mx-tlsa-cname-out.zz")
-        # The second of two MX hosts is right.
+        # Only the second of two MX hosts is right.
         self.records += add("two-mx", "verified", "two-mx.zz. MX 10 mx-ee11-wrong.zz.\ntwo-mx.zz. MX 20 mx-two-mx.zz.\n"
                             "mx-two-mx.zz. A {a}\n") + tlsa("mx-two-mx.zz", "3 1 1 leaf", "mx-two-mx.zz")
         for name, first in (("second-free", "mx-ee11-wrong.zz"), ("second-answers", "mx-servfail.zz"),
@@ -306,7 +306,7 @@ class Internet:
         address = self.serve("require-sts", manner="requiretls")
         self.ins += "require-sts MX 10 mx-require-sts.zz.\n"
         self.records += f"mx-require-sts.zz. A {address}\n"
-        # Domains that are not signed.
+        # Unsigned domains.
         self.ins += "d MX 10 mx-ee11.zz.\nwrong MX 10 mx-ee11-wrong.zz.\n"
         self.expected |= {"d.ins": "trusted", "wrong.ins": "deferred"}
         self.ins += add("unsigned-servfail", "untrusted", "{n} MX 10 mx-{n}\nmx-{n} A {a}\n",
@@ -353,7 +353,7 @@ class World(tap.World):
 
 
 class Unvalidating(RelayOut):
-    """With a resolver that proves nothing."""
+    """relay-out with a resolver that validates nothing."""
 
     def write_conf(self):
         super().write_conf()
@@ -363,7 +363,7 @@ class Unvalidating(RelayOut):
 
 
 def out(world, kind=RelayOut, inner="", **settings):
-    # Each message by a connection of its own, so that each is judged.
+    # Each message uses its own connection, so that each is judged.
     if "reuse_for" not in inner:
         inner += ' reuse_for = "0s";'
     relay = kind(world.bed, world.vps, inner=inner, **settings)
@@ -372,7 +372,7 @@ def out(world, kind=RelayOut, inner="", **settings):
 
 
 def judgement(relay, domain):
-    """What relay-out made of mail to a domain, in the words of the table; and its reply."""
+    """relay-out's result for mail to a domain, in the words of the table, and its reply."""
     before = len(read(relay.log))
     reply = send(f"x@{domain}")[-1]
     log = read(relay.log)[before:]
@@ -383,7 +383,7 @@ def judgement(relay, domain):
 
 
 def postfix_judgement(bed, domain):
-    """The same by Postfix; None where it has none."""
+    """Postfix's result; None if it has none."""
     os.makedirs(f"{bed.dir}/postfix", exist_ok=True)
     with open(f"{bed.dir}/postfix/main.cf", "w") as file:
         file.write("compatibility_level = 3.6\n")
@@ -394,15 +394,15 @@ def postfix_judgement(bed, domain):
     words = re.findall(r"(\w+) TLS connection established to", text)
     if not words:
         return ("plain" if "DNSSEC-signed TLSA" not in text and "Connected to" in text else "deferred"), text
-    # It lists records of unknown selectors and types, too, but does not hold the host to them.
+    # It also lists records with unknown selectors and types, but does not require a match.
     usable = re.search(r"DNSSEC-signed TLSA record: \S+ [23] [01] [012] ", text)
-    # A chain that fits, for another name: newer ones call it trusted, and do not deliver to it either.
+    # A matching chain for another name: newer versions call it trusted, but do not deliver either.
     if usable and (words[-1] == "Untrusted" or words[-1] == "Trusted" and "hostname mismatch" in text):
         return "deferred", text
     return words[-1].lower(), text
 
 
-# Postfix's smtp(8) differs from posttls-finger(1) here: the latter does not ask a second host, and sends no mail.
+# Postfix's smtp(8) differs from posttls-finger(1) here, which does not try a second host and sends no mail.
 NO_ORACLE = {"two-mx.zz": "posttls-finger tries the first host only",
              "second-free.zz": "the same", "second-answers.zz": "the same",
              "old.zz": "Postfix allows TLS 1.1 under DANE",
@@ -583,7 +583,7 @@ def passed_over(world):
         ours, reply = judgement(relay, domain)
         assert ours == "deferred" and f"mx-{domain}" in reply and "dane" in reply, reply
     assert not internet.servers["stripped"].mails
-    # It is not remembered as bad: mended, it gets the next message.
+    # It is not remembered as bad: once fixed, it gets the next message.
     assert "dead" not in read(relay.log)
     for domain, words in (("servfail.zz", "SERVFAIL"), ("refused.zz", "REFUSED|SERVFAIL")):
         reply = judgement(relay, domain)[1]
@@ -645,13 +645,13 @@ def round_trips(world):
     more = sorted(set(with_both) - set(without))
     print(f"# asked without: {without}; more with both: {more}")
     assert more == [("_mta-sts.neither.ins", "TXT")], more
-    # The record is asked for before the answer about the MX records has come.
+    # The record is asked for before the answer about the MX records arrives.
     order = [kind for name, kind in with_both]
     assert order.index("TXT") < min(order.index("A"), order.index("AAAA")), with_both
 
 
 def send_required(domain, tls=True, header="", required=True):
-    """Mail with REQUIRETLS; the last reply."""
+    """Sends mail with REQUIRETLS and returns the last reply."""
     client = open_session(tls=tls)
     code, text = client.cmd("MAIL FROM:<s@sender.example>" + " REQUIRETLS" * required)
     if code == 250:
@@ -670,8 +670,8 @@ def requiretls(world):
     assert send_required("require-dane.zz").startswith("250")
     secure, envelope, _ = internet.servers["require-dane"].mails[-1]
     assert secure and envelope[0].endswith(" REQUIRETLS"), envelope
-    # No TLSA records: the MX records are proven, and the certificate is valid. Not over a connection that
-    # was made for mail without such wishes.
+    # No TLSA records: the MX records are proven, and the certificate is valid. It must not use a connection that
+    # was made for mail without REQUIRETLS.
     assert judgement(relay, "require-pki.zz")[0] == "untrusted"
     assert send_required("require-pki.zz").startswith("250")
     assert internet.servers["require-pki"].mails[-1][1][0].endswith(" REQUIRETLS")
@@ -683,7 +683,7 @@ def requiretls(world):
         reply = send_required(domain)
         assert reply.startswith(expected), (domain, reply)
     assert not internet.servers["require-self"].mails
-    # Not offered, and so not taken, in plain text.
+    # In plain text it is neither offered nor accepted.
     assert send_required("require-dane.zz", tls=False).startswith("555"), "taken in plain text"
 
 
@@ -700,7 +700,7 @@ def tls_optional(world):
         before += 1
         wait_for("the mail", lambda count=before: len(server.mails) == count)
         assert b"required:" in server.mails[-1][2].lower()
-    # Who has asked for REQUIRETLS has asked for that.
+    # A sender who asks for REQUIRETLS has asked for exactly this.
     assert send_required("none-of-two.zz", header="TLS-Required: No\r\n").startswith("250")
     wait_for("deferrals", lambda: read(relay.log).count("matches no record") >= 2)
     assert len(server.mails) == before
@@ -738,7 +738,7 @@ def shown(world):
     assert "404" in ask("sts-404.zz")["mta_sts_failure"]
     assert [h["host"] for h in ask("two-mx.zz")["hosts"]] == ["mx-ee11-wrong.zz", "mx-two-mx.zz"]
     assert ask("missing.zz")["no_hosts"] == "missing.zz does not exist"
-    # The owner has changed the policy and not the id: seen when it is asked for.
+    # The owner changed the policy but not the id: relayctl tls --refresh notices it.
     web = "mta-sts.sts-ok.zz"
     try:
         world.internet.web.answers[web] = policy("other.zz")
@@ -786,7 +786,7 @@ def renewal(world):
     assert refused.returncode == 65 and f"_25._tcp.mx-ee11.zz. IN TLSA {wanted}" in refused.stderr, refused
     print(*(f"# {line}\n" for line in refused.stderr.splitlines() if "event=" not in line), sep="", end="")
     assert ask(other, other_key, "mx-ee11.zz", "--force").returncode == 0
-    # unsigned records bind nobody, and a DNS that fails keeps no renewal away
+    # unsigned records bind nobody, and a failing DNS blocks no renewal
     silent, silent_key = certificates.chain(certificates.leaf("mx-servfail.zz", days=31), "inter")
     failing = ask(silent, silent_key, "mx-servfail.zz")
     assert failing.returncode == 0 and "could not be asked" in failing.stderr, failing

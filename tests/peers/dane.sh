@@ -1,6 +1,6 @@
 #!/bin/bash
-# relay-out and domains that publish what TLS they want; as run.sh, which sets the stage. The resolver that
-# Postfix's posttls-finger needs is only unpacked: nothing of it is to run on this machine.
+# relay-out and domains that publish their TLS policy. run.sh sets the stage. The resolver that Postfix's
+# posttls-finger needs is only unpacked, so that it does not run on this machine.
 # usage: [POSTERN_BUILDDIR=...] tests/peers/dane.sh [PART-OF-A-NAME...]
 here=$(cd "$(dirname "$0")" && pwd)
 export POSTERN_UNBOUND=/var/cache/postern-tests-unbound

@@ -1,7 +1,7 @@
-"""relayctl doctor on a healthy bed, and on the same with one fault each: it names that fault and nothing else.
+"""relayctl doctor on a healthy bed, and with one fault at a time: it names that fault and nothing else.
 
-The bed is the small internet of internet.py with a zone of its own: relay-in and relay-out on the VPS, Postfix
-at home, a public DNS with all the records that a mail host has. Speaks TAP.
+The bed is the small internet of internet.py with its own zone: relay-in and relay-out on the VPS, Postfix at
+home, and a public DNS with all the records of a mail host. Speaks TAP.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import glob
@@ -23,7 +23,7 @@ from tap import scenario
 
 FOUR, SIX = "203.0.113.5", "2001:db8::1"
 MX = "mail.example.com"
-# What depends on the machine of the tests: whether its clock is kept right, how much memory it has.
+# Checks that depend on the machine: whether its clock is synchronized, how much memory it has.
 MACHINE = {"clock", "memory", "units"}
 
 
@@ -35,7 +35,7 @@ def arpa(address):
 
 
 def records():
-    """Everything that is published for a healthy host: name and type -> values."""
+    """Everything published for a healthy host: name and type -> values."""
     return {
         (".", "SOA"): ["ns. hostmaster. {serial} 3600 600 86400 60"], (".", "NS"): ["ns."], ("ns.", "A"): [DNS],
         ("example.com.", "MX"): [f"10 {MX}."], ("example.com.", "TXT"): ['"v=spf1 mx -all"'],
@@ -51,7 +51,7 @@ def records():
 
 
 class Zone:
-    """Knot with the root zone, signed; `publish` takes other records."""
+    """Knot with a signed root zone; publish() changes the records."""
 
     def __init__(self, bed):
         self.dir, self.serial = f"{bed.dir}/knot", 0
@@ -144,7 +144,7 @@ class World(tap.World):
         try:
             self.authority = Authority(self.bed)
             self.dig_tunnel()
-            # A CA that everybody here knows.
+            # A CA that everybody here trusts.
             self.mount(self.authority.cert, "/etc/ssl/certs/ca-certificates.crt")
             self.cert, self.key = self.issue("mail", MX)
             self.zone = Zone(self.bed)
@@ -156,7 +156,7 @@ class World(tap.World):
             raise
 
     def dig_tunnel(self):
-        """Home is behind an interface of its own, as with WireGuard."""
+        """Puts home behind its own interface, as with WireGuard."""
         vps = self.vps
         vps.here(f"link add tunnel type veth peer name wg0 netns {vps.process.pid}")
         vps.here("link set tunnel up")
@@ -209,7 +209,7 @@ virtual_mailbox_maps = inline:{{ {{a@example.com = a/}}, {{postmaster@example.co
         assert done.returncode in (0, 1, 2), done.stderr
         found = {row["id"]: row for row in map(json.loads, done.stdout.splitlines())}
         worst = {row["outcome"] for name, row in found.items()}
-        # With --changes it is about all that ran, not what is shown.
+        # With --changes the status covers all checks that ran, not only those shown.
         assert "--changes" in arguments or done.returncode == (2 if "failed" in worst else 1 if "warning" in worst else 0)
         return found
 
@@ -268,7 +268,7 @@ def zone_with(changes, remove=()):
 PTR4, PTR6 = (arpa(FOUR), "PTR"), (arpa(SIX), "PTR")
 SPF, TLSA = ("example.com.", "TXT"), (f"_25._tcp.{MX}.", "TLSA")
 NOTHING = "0" * 64
-# Name of the fault -> what the zone is then, and all that must be named.
+# Name of the fault -> the zone with it, and all checks that must report it.
 ZONES = {
     "no PTR for IPv4": (zone_with({}, [PTR4]), {"ptr4"}),
     "no PTR for IPv6": (zone_with({}, [PTR6]), {"ptr6"}),
@@ -345,7 +345,7 @@ def zones(world):
     assert not failures, "\n".join(failures)
 
 
-# Name of the fault -> what Postfix is given, or relay.conf, and all that must be named.
+# Name of the fault -> the settings for Postfix or relay.conf, and all checks that must report it.
 HOMES = {
     "the tunnel in mynetworks": ("mynetworks = 127.0.0.0/8, 10.0.0.0/24", {}, {"relay-as-us"}),
     "mynetworks_style = subnet": ("mynetworks = 127.0.0.0/8, 10.0.0.1", {}, {"relay-as-us"}),
@@ -415,7 +415,7 @@ def host(world):
     for name, (conf, expected) in faults.items():
         world.write_conf(**conf)
         found = world.doctor()
-        got = wrong(found) - {"config"}  # relayctl check has its own words for some of these
+        got = wrong(found) - {"config"}  # relayctl check reports some of these too
         if got != expected:
             failures.append(f"{name}: expected {sorted(expected)}, got "
                             f"{[(n, found[n]['seen']) for n in sorted(got | expected) if n in found]}")

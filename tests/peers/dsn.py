@@ -29,7 +29,7 @@ def fields(part):
     if part.get_content_type() == "message/delivery-status":
         return part.get_payload()
     text = part.get_payload(decode=True)
-    if text is None:  # a type that Python takes for a whole message
+    if text is None:  # a type that Python parses as a whole message
         text = part.get_payload()[0].as_bytes()
     blocks = [block for block in text.decode().replace("\r\n", "\n").split("\n\n") if block]
     return [email.message_from_string(block, policy=email.policy.default) for block in blocks]
@@ -121,7 +121,7 @@ for number, function in enumerate(CHECKS, 1):
     try:
         function()
         print("ok", number, function.__name__)
-    except Exception as error:  # a report that cannot be read is a failed check too
+    except Exception as error:  # an unreadable report is a failed check too
         failures += 1
         print("not ok", number, function.__name__)
         print("#", type(error).__name__, str(error).replace("\n", "\n# "))

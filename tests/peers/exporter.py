@@ -135,7 +135,7 @@ def down(world):
 
 
 class Page(html.parser.HTMLParser):
-    """Well-formed, and no script nor anything from elsewhere."""
+    """Checks that the page is well-formed, with no script and nothing from other servers."""
 
     def __init__(self, text):
         super().__init__()
@@ -244,7 +244,7 @@ def rights(world):
         done = ask(out.conf, *words, **stranger)
         assert done.returncode != 0 and "ermission denied" in done.stderr, (words, done)
     assert "Permission denied" in ask(relay.conf, "status", **stranger).stdout
-    for daemon in relay, out:  # whoever gets past the file's mode
+    for daemon in relay, out:  # even for a user who gets past the file's mode
         os.chmod(f"{world.control}/{daemon.program}.socket", 0o666)
         done = ask(daemon.conf, "status", **stranger)
         assert "not permitted: only root, the daemon's user and its group may ask" in done.stdout, done
@@ -253,7 +253,7 @@ def rights(world):
     assert '"hold": true' in ask(out.conf, "queue", "list", "--json").stdout
     assert "Subject: x" in ask(out.conf, "queue", "show", number, **order).stdout
     state = f"{world.bed.dir}/exporter-state"
-    shutil.rmtree(state, ignore_errors=True)  # another scenario's, which is root's
+    shutil.rmtree(state, ignore_errors=True)  # from another scenario, and owned by root
     os.makedirs(state)
     os.chown(state, pwd.getpwnam("daemon").pw_uid, -1)
     Exporter(world, **look)

@@ -1,4 +1,4 @@
-"""What EHLO offers, and what becomes of it: chunks, DSN, SMTPUTF8, REQUIRETLS, LIMITS.
+"""What EHLO offers, and whether it works: chunks, DSN, SMTPUTF8, REQUIRETLS, LIMITS.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -27,7 +27,7 @@ ALWAYS = {"PIPELINING", "STARTTLS", "HELP"}
 
 @scenario("ehlo: mirrors what the backend offers, for several sets of extensions")
 def ehlo_mirrors(world):
-    # what the backend has; what we offer beside ALWAYS
+    # what the backend has; what we offer besides ALWAYS
     table = [
         (("8BITMIME",), {"8BITMIME", f"SIZE {OWN_SIZE}", "LIMITS RCPTMAX=100"}),
         (("SIZE", "HELP"), {f"SIZE {OWN_SIZE}", "LIMITS RCPTMAX=100"}),
@@ -36,7 +36,7 @@ def ehlo_mirrors(world):
          {"SIZE 1000000", "8BITMIME", "DSN", "ENHANCEDSTATUSCODES", "LIMITS RCPTMAX=100"}),
         (("SIZE 999999999", "SMTPUTF8", "8bitmime", "Chunking"),
          {f"SIZE {OWN_SIZE}", "SMTPUTF8", "8BITMIME", "CHUNKING", "LIMITS RCPTMAX=100"}),
-        # binary mail travels by chunks only
+        # binary mail travels only in chunks
         (("BINARYMIME", "8BITMIME"), {"8BITMIME", f"SIZE {OWN_SIZE}", "LIMITS RCPTMAX=100"}),
         (("BINARYMIME", "CHUNKING", "8BITMIME", "LIMITS MAILMAX=3 RCPTMAX=7", "REQUIRETLS"),
          {"BINARYMIME", "CHUNKING", "8BITMIME", f"SIZE {OWN_SIZE}", "LIMITS RCPTMAX=7"}),
@@ -78,7 +78,7 @@ def ehlo_changes(world):
         held.append((client, rcpt))
     first, _ = held[0]
     first.cmd("RCPT TO:<b@example.com>", 451)
-    # the first message teaches
+    # relay-in learns the offer from the first message
     backend = mirror(world, extensions=("SIZE 5000", XCLIENT))
     for (client, rcpt), code in zip(held, (451, 451, 250, 451)):
         if client is first:
@@ -93,7 +93,7 @@ def ehlo_changes(world):
     assert client.envelope("a@example.com") == [250]
     assert keywords(probe_ehlo()) == ALWAYS | {"8BITMIME", "SIZE 5000", "LIMITS RCPTMAX=100"}
     assert client.data("x\r\n")[0] == 250
-    # so does each next one
+    # and from each later one
     backend.extensions = ("SMTPUTF8", "8BITMIME", "DSN", XCLIENT)
     client.cmd("EHLO again.example", 250)
     assert client.envelope("a@example.com") == [250]
@@ -149,7 +149,7 @@ def ehlo_remembered(world):
     relay = world.relay(backend_port=PORT, state=state)
     assert keywords(probe_ehlo()) == ALWAYS | {"8BITMIME", "SIZE 5000", "LIMITS RCPTMAX=7"}
     relay.stop()
-    # nobody else's, and nothing that was cut off
+    # nobody else's offer, and nothing truncated
     for spoil in (lambda t: t.replace(f"{BACKEND}:", "10.0.0.9:"), lambda t: t[:-5], lambda t: "x" + t, lambda t: ""):
         name = f"{state}/backend-{BACKEND}:{PORT}"
         text = read(name)
@@ -160,7 +160,7 @@ def ehlo_remembered(world):
         relay.stop()
         with open(name, "w") as file:
             file.write(text)
-    # a folder that is not there costs a word in the log
+    # a missing folder only gives a line in the log
     mirror(world, extensions=("8BITMIME", XCLIENT))
     relay = world.relay(backend_port=PORT, state="/nonexistent")
     learned()
@@ -200,7 +200,7 @@ def send_chunks(client, chunks, pipelined=True):
 
 
 def split(data, sizes):
-    """Pieces of these sizes in turn."""
+    """Splits into pieces of these sizes, in turn."""
     out, at, i = [], 0, 0
     while at < len(data):
         out.append(data[at:at + sizes[i % len(sizes)]])
@@ -216,7 +216,7 @@ def chunk_borders(world):
     learned(keyword="CHUNKING")
     lines = b"..two\r\n.\r\n.one\r\nline\r\n"
     for has in (FULL, tuple(e for e in FULL if e not in ("CHUNKING", "BINARYMIME"))):
-        # what this session was offered holds, whatever the backend has by now
+        # this session keeps what it was offered, whatever the backend offers now
         client = Client()
         assert "CHUNKING" in client.hello()
         backend.extensions = has
@@ -258,7 +258,7 @@ def big_chunks(world):
     arrived = mail[mail.index(b"Subject: big\n"):].replace(b"\n", b"\r\n")
     assert hashlib.sha256(arrived).hexdigest() == hashlib.sha256(plain).hexdigest(), (len(arrived), len(plain))
     assert world.sanitized or grown < 2048, f"{grown} KiB"
-    # Postfix counts the commands of a session when it ends
+    # Postfix logs a session's command counts when it ends
     client.cmd("QUIT", 221)
     wait_for("Postfix's count", lambda: re.search(r"disconnect from .*mail=1 rcpt=1 bdat=\d\d", read(world.postfix.log)))
     assert not re.search(r"disconnect from .* data=1", read(world.postfix.log))
@@ -374,7 +374,7 @@ def dsn(world):
     assert message.rcpts == ["RCPT TO:<a@example.com> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Bob+2BX@sender.example",
                              "RCPT TO:<b@example.com> NOTIFY=NEVER", "RCPT TO:<c@example.com> ORCPT=x400;/G+3Dx/",
                              "RCPT TO:<d@example.com>"], message.rcpts
-    # what RFC 3461 does not allow, and Postfix takes: it arrives in correct form, or not at all
+    # values that RFC 3461 does not allow but Postfix accepts arrive in correct form, or not at all
     client.cmd("MAIL FROM:<s@sender.example> ENVID=a=b", 250)
     client.cmd(f"RCPT TO:<a@example.com> NOTIFY=DELAY,DELAY ORCPT=rfc822;a=b{chr(0xe4)}@c".encode().decode("latin-1"), 250)
     client.cmd(f"RCPT TO:<b@example.com> ORCPT=rfc822;{'x' * 500}", 250)
@@ -431,7 +431,7 @@ def smtputf8(world):
     mail = world.postfix.wait_mail("a").decode()
     assert "with UTF8SMTP id" in mail and "Return-Path: <säbel@пример.example>" in mail, mail
     assert "from=<säbel@пример.example>" in read(world.relays[0].log)
-    # without the word, as Postfix takes it: the address says it; but not by a form that is no UTF-8
+    # without the keyword, as Postfix accepts it: the address shows it, but must be valid UTF-8
     for line, code in (("MAIL FROM:<säbel@sender.example>".encode(), 250), (b"RSET", 250),
                        (b"MAIL FROM:<s\xe4bel@sender.example> SMTPUTF8", 500)):
         client.send(line + b"\r\n")
@@ -487,7 +487,7 @@ def smtputf8_asked(world):
             if code == 250:
                 assert backend.messages[-1].mail == "MAIL FROM:<s@sender.example> BODY=8BITMIME", backend.messages[-1].mail
             client.close()
-            # what was offered is offered again
+            # the same is offered again
             backend.extensions = ("SMTPUTF8", "8BITMIME", "CHUNKING", XCLIENT)
             again = Client()
             again.hello()
@@ -518,7 +518,7 @@ def requiretls(world):
             client.cmd("RCPT TO:<a@example.com>", 250)
             assert client.data("x\r\n")[0] == 250
             assert backend.accepted[0].mail.endswith(" REQUIRETLS") and backend.accepted[0].tls
-            # gone since: better not delivered at all
+            # no longer offered: better not to deliver at all
             backend.extensions = FULL
             client.cmd("EHLO client.example", 250)
             client.cmd("MAIL FROM:<s@sender.example> REQUIRETLS", 250)

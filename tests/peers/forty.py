@@ -1,5 +1,5 @@
-"""Forty misconfigurations as operators make them: relayctl check, doctor or status, or the words with which a
-daemon does not start, name the cause or the remedy. On the bed of doctor.py. Speaks TAP.
+"""Forty typical misconfigurations. relayctl check, doctor or status, or the error of a daemon that does not
+start, names the cause or the remedy. Uses the bed of doctor.py. Speaks TAP.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import contextlib
@@ -38,7 +38,7 @@ class World(healthy.World):
         return self.relayctl("status", "-c", self.conf).stdout
 
     def refusal(self, program):
-        """What a daemon says that does not start."""
+        """The error of a daemon that does not start."""
         done = subprocess.run([*self.vps.enter, f"{BUILD}/{program}", "-c", self.conf], capture_output=True, text=True,
                               timeout=30, env={"ASAN_OPTIONS": "detect_leaks=0", **os.environ, "LC_ALL": "C"})
         assert done.returncode != 0, "it has started"
@@ -62,7 +62,7 @@ class World(healthy.World):
         subprocess.run([*enter, "nft", "-f", "-"], input=rule, check=True, capture_output=True, text=True)
 
 
-# What a play of relay.conf alone does to it, and what `relayctl check` must say. By number.
+# By number: a change of relay.conf alone, and what `relayctl check` must say.
 def edits(*pairs):
     def play(world):
         for old, new in pairs:
@@ -225,7 +225,7 @@ def end_home(world):
 
 
 def named(name, pattern, said, failures):
-    """One finding must have it all: doctor's begin at the margin."""
+    """Does one finding contain all of it? doctor's findings begin at the margin."""
     if not any(re.search(pattern, finding) for finding in re.split(r"\n(?=\S)", said)):
         failures.append(f"{name}: nothing like {pattern!r} in: {said}")
 
@@ -260,7 +260,7 @@ def names(world):
 
 
 POSTSCREEN = f"{BACKEND}:25 inet n - n - 1 postscreen\nsmtpd pass - - n - - smtpd\n"
-# What the mail server is given, what relay.conf is, and what `relayctl doctor` must say.
+# Settings for the mail server and relay.conf, and what `relayctl doctor` must say.
 HOMES = {
     "23, no mail server": (None, {}, rf"{BACKEND}:25.*refused(.*\n)*.*(is it running|firewall)"),
     "24, XCLIENT not authorised": ("smtpd_authorized_xclient_hosts =", {},
@@ -283,7 +283,7 @@ def homes(world):
     world.edit(f'"{BACKEND}:25"', f'"{BACKEND}:26"')
     named("23, a wrong port", rf"{BACKEND}:26.*refused", world.look("backend"), failures)
     world.vps.here("route add 172.22.1.1 dev tunnel src 10.0.0.2")
-    # Docker's proxy at home: it is not from 10.0.0.1 that connections seem to come.
+    # Docker's proxy at home: connections do not seem to come from 10.0.0.1.
     world.write_conf()
     with ruleset(world, f"chain c {{ type nat hook input priority 100; ip daddr {BACKEND} tcp dport 25 snat to "
                  "172.22.1.1; }", at_home=True):
@@ -294,10 +294,10 @@ def homes(world):
     assert not failures, "\n".join(failures)
 
 
-# What postscreen is given, and what `relayctl doctor` must say.
+# Settings for postscreen, and what `relayctl doctor` must say.
 POSTSCREENS = {
     "28, postscreen's list lacks the relay": ("", r"backend-up(.*\n)*.*postscreen"),
-    # Postfix's smtpd does not count those who may say XCLIENT; postscreen does, by the same number.
+    # Postfix's smtpd does not count clients that may send XCLIENT; postscreen does, by the same limit.
     "27, connection_count_limit too low": ("smtpd_client_connection_count_limit = 2",
                                            r"too many connections(.*\n)*.*smtpd_client_connection_count_limit"),
 }

@@ -24,7 +24,7 @@ FRONT_PORT, RELAY_PORT = 2526, 2527
 
 
 class HAProxy:
-    """The configuration of the README with the addresses of the test."""
+    """HAProxy with the README's configuration and the addresses of the test."""
 
     def __init__(self, bed, send, check="", backend=""):
         bed.count += 1
@@ -143,7 +143,7 @@ def nameless(world):
 
 
 def introduce(client, address):
-    """What a relay in front says; the reply that stands for the greeting."""
+    """Sends what a relay in front sends, and returns the reply that stands for the greeting."""
     assert client.reply()[0] == 220
     client.cmd("EHLO front.example", 250)
     return client.cmd(f"XCLIENT ADDR={address} NAME=[UNAVAILABLE]")
@@ -172,7 +172,7 @@ def named_clients(world):
         held[0].cmd("QUIT", 221)
         held[0].close()
         wait_for("room again", lambda: introduce(front(), "203.0.0.1")[0] == 220)
-        # the session goes on as his, and what was pipelined behind is not lost
+        # the session continues as that client's, and pipelined input is not lost
         last = front()
         assert last.reply()[0] == 220
         last.send("EHLO front.example\r\n")
@@ -248,7 +248,7 @@ def client_hello():
 
 
 class Trickler:
-    """A client that goes as far as `kind` and then says an octet a second."""
+    """A client that goes as far as `kind` and then sends one octet per second."""
 
     def __init__(self, kind):
         self.kind, self.client, self.answer, self.began = kind, Client(), None, time.monotonic()
@@ -263,7 +263,7 @@ class Trickler:
         self.client.sock.setblocking(False)
 
     def tick(self):
-        """An octet more; what the server said meanwhile is kept."""
+        """Sends one more octet, and keeps what the server has sent meanwhile."""
         if self.answer is not None:
             return
         try:
@@ -329,7 +329,7 @@ def slow_clients(world):
         assert max(lasted) < (40 if world.sanitized else 18), (kind, max(lasted))
         if kind != "handshake":
             assert all(t.answer[1].startswith("421 4.4.2") for t in ours), {t.answer[1] for t in ours}
-    # Those that idle hold nothing, and stay.
+    # Idle clients hold nothing, and stay.
     idle[0].hello()
     assert len(backend.messages) == 3
     assert "event=stress" not in read(relay.log) or world.sanitized
@@ -348,7 +348,7 @@ def room_at_the_backend(world):
     left = sum(t.answer is None for t in tricklers)
     assert 0 < left <= 20, left
     assert all(t.answer[1].startswith("421 4.4.2") for t in tricklers if t.answer is not None)
-    # An honest message that was begun and waits is not among them as long as it moves on.
+    # An honest message in progress is not among them as long as it moves.
     client = Client(OTHER4)
     client.hello()
     client.envelope("a@example.com")
@@ -362,7 +362,7 @@ def room_at_the_backend(world):
 
 
 def newcomer_ms():
-    """Until EHLO is answered."""
+    """The time until EHLO is answered."""
     began = time.monotonic()
     client = Client("203.0.113.5", "10.0.0.1")
     client.hello()
@@ -371,7 +371,7 @@ def newcomer_ms():
 
 
 def ask(source=OTHER4, recipient="a@example.com"):
-    """Asks for a recipient, and does not wait for the answer."""
+    """Sends RCPT and does not wait for the reply."""
     client = Client(source)
     client.hello()
     client.cmd("MAIL FROM:<s@sender.example>", 250)
@@ -398,7 +398,7 @@ def wait_for_places(world):
         assert is_silent(waiting[-1])
     times = [newcomer_ms() for _ in range(3)]
     assert max(times) < 2000, times
-    # A client that goes away is passed over.
+    # A client that leaves is skipped.
     waiting.pop(2).kill()
     for client in waiting:
         holder.cmd("QUIT", 221)
@@ -472,7 +472,7 @@ def wait_for_readers(world):
 
 @scenario("waits: for a backend that does not answer, by one connection at a time; all others hear 451 at once")
 def wait_for_a_host(world):
-    # Its queue is full: who connects hears nothing.
+    # Its queue is full: new connections get no greeting.
     mute = socket.create_server(("10.0.0.2", SCRIPTED_PORT), backlog=0)
     fill = [socket.socket() for _ in range(2)]
     for sock in fill:

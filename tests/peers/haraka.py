@@ -1,4 +1,4 @@
-"""relayctl import-haraka: the two instances that a widespread guide sets up, moved to Postern.
+"""relayctl import-haraka: moves the two instances of a widespread guide to Postern.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -12,7 +12,7 @@ from bed import BACKEND, BUILD, CLIENT4, Client, Postfix, read, wait_for
 from tap import scenario
 
 CERT = "/opt/haraka/config/haraka-{side}/tls/{name}.pem"  # it lies elsewhere now
-# Half of these files were never read by Haraka: plugins/ holds code there, not settings.
+# Haraka never reads half of these files: its plugins/ folder holds code, not settings.
 IN = {
     "config": "[server]\nlisten=0.0.0.0:25\ndaemonize=true\n\n[plugins]\nxclient\nqueue/smtp_forward\n",
     "host_list": "# ours\nexample.com\n",
@@ -56,7 +56,7 @@ def run_import(*folders, status=0):
 
 
 def option(text, path):
-    """What the value at `path` ("in.listen") is, as written."""
+    """The value at `path` ("in.listen"), as written."""
     for name in path.split("."):
         found = re.search(rf"^ *{name} = (.*?)(?:\s+//.*)?$", text, re.M)
         assert found, f"no {path} in:\n{text}"
@@ -86,11 +86,11 @@ class Moved:
 def both_ways(world):
     folders = [write_instance(world, "in", "mail.example.com", IN),
                write_instance(world, "out", "mailrelay.example.com", OUT)]
-    text = run_import(*reversed(folders))  # which is which is seen by what is in them
+    text = run_import(*reversed(folders))  # their contents tell which is which
     spool = f"{world.bed.dir}/haraka-spool"
     os.mkdir(spool)
     os.chown(spool, pwd.getpwnam("nobody").pw_uid, -1)
-    # What the machine has and Haraka's files do not say: the user, the resolver, a place for the spool.
+    # What Haraka's files do not contain: the user, the resolver, a place for the spool.
     conf = f"{world.bed.dir}/imported.conf"
     with open(conf, "w") as file:
         file.write(text.replace("\nout = {\n", f'\nout = {{\n  spool = "{spool}"; spool_reserve = 0;\n') + f"""
@@ -116,7 +116,7 @@ control = "{world.bed.dir}";
     client.close()
     assert f"[{CLIENT4}]" in home.wait_mail("a").decode()
 
-    # The same by relayctl, each way. At home relay-out lets it in.
+    # The same with relayctl, in both directions. From home, relay-out accepts it.
     def try_out(*arguments, status=0, at=world.vps.enter):
         done = subprocess.run([*at, f"{BUILD}/relayctl", "test", "-c", conf, *arguments], capture_output=True,
                               text=True, timeout=30, env=dict(os.environ, LC_ALL="C"))

@@ -1,8 +1,8 @@
-"""VPSes in network namespaces of their own, with both daemons on each, and one home behind them.
+"""VPSes in their own network namespaces, with both daemons on each, and one home behind them.
 
-The home is a Postfix with mailcow's settings, or two VPSes share one as README's "Growing past one machine" has
-it. This namespace is the internet and home; what lies between home and a VPS is a pair of interfaces, over
-which packets for a neighbour that is nobody's vanish when the tunnel is cut. Speaks TAP.
+The home is a Postfix with mailcow's settings, or two VPSes share one as in "Growing past one machine". This
+namespace is the internet and home. A pair of interfaces connects home and a VPS; when the tunnel is cut, packets
+vanish because no neighbour answers. Speaks TAP.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import os
@@ -19,10 +19,10 @@ import tap
 from bed import BACKEND, BUILD, CLIENT4, OTHER4, Client, Postfix, can_connect, read, wait_for
 from tap import scenario
 
-FAR, FAR_PORT = "203.0.113.99", 2599      # every domain that is not ours
+FAR, FAR_PORT = "203.0.113.99", 2599      # for every domain that is not ours
 BALANCER, BALANCED = "203.0.113.20", 25   # HAProxy's public address
-INNER_BALANCER = "10.1.0.9"               # and the one that the relays see
-SUBMIT = "127.0.0.1:2590"                 # where home's users hand their mail in
+INNER_BALANCER = "10.1.0.9"               # the address that the relays see
+SUBMIT = "127.0.0.1:2590"                 # where home's users submit mail
 NOBODYS = "02:00:00:00:00:01"
 
 
@@ -32,7 +32,7 @@ def ip(command, enter=()):
 
 class Site:
     """VPS number 1 or 2. `public`, `tunnel` and `inner` are its addresses towards the internet, home and
-    HAProxy; `daemons` its programs, under systemd's eyes: who dies is started again when it is asked for."""
+    HAProxy; `daemons` are its programs, run as systemd would: one that dies is restarted when needed."""
 
     def __init__(self, bed, number):
         bed.count += 1
@@ -105,7 +105,7 @@ log = {{ level = "info"; }};
         self.daemons.pop(program).wait(10)
 
     def tunnel_is(self, state):
-        """Cut, or healed: the other end of the cable is somebody else's."""
+        """Cuts or restores the tunnel, by giving the other end of the cable away."""
         ways = ((f"neigh replace {BACKEND} lladdr {NOBODYS} dev eth0 nud permanent", f"neigh del {BACKEND} dev eth0", self.enter),
                 (f"neigh replace {self.tunnel} lladdr {NOBODYS} dev vps{self.number} nud permanent",
                  f"neigh del {self.tunnel} dev vps{self.number}", ()))
@@ -125,7 +125,7 @@ log = {{ level = "info"; }};
 
 
 class FarSide:
-    """Whatever mail server the recipient of outgoing mail has: it takes all, and a reply can be had otherwise."""
+    """The mail server of all outgoing recipients: it accepts everything, unless told to reply otherwise."""
 
     def __init__(self, bed, *options):
         bed.count += 1
@@ -174,7 +174,7 @@ tlsproxy unix - - n - 0 tlsproxy
 
 
 def home(world, name, tunnels=("10.0.0.1",), extra=""):
-    """mailcow's Postfix, as its main.cf and master.cf have it, and README's lines for it."""
+    """mailcow's Postfix with its main.cf and master.cf, and the README's lines for it."""
     users = table(world.bed, f"{name}-users", "".join(f"{u}@example.com {u}/\n" for u in ("a", "b", "postmaster")))
     domains = table(world.bed, f"{name}-domains", "example.com OK\n")
     postfix = Postfix(world.bed, name, SUBMIT, f"""
@@ -221,7 +221,7 @@ def far(world, *options):
 
 
 def deliver(host, subject, recipients=("a@example.com",), source=CLIENT4, port=25, tls=True, timeout=60):
-    """The reply to each recipient, and to the end."""
+    """Sends a message; returns the reply to each recipient and to the end of data."""
     client = Client(source, host, port, timeout)
     client.hello("mx.sender.example")
     if tls:
@@ -242,16 +242,16 @@ def hand_in(subject, recipient="x@far.example"):
 
 
 def inbound(vps, postfix):
-    """What must hold towards mailcow, whichever way the client is introduced."""
+    """What must hold towards mailcow, however the client is introduced."""
     assert deliver(vps.public, "plain", tls=False) == [250, 250] and deliver(vps.public, "tls") == [250, 250]
     wait_for("both", lambda: sorted(subjects_at(postfix, "a")) == ["plain", "tls"])
     mail = read(postfix.mails("a")[0])
     assert f"from mx.sender.example (" in mail and f"[{CLIENT4}])" in mail and "10.0.0.1" not in mail, mail
-    # Each recipient has its own answer; unknown ones, and relaying, are refused by who knows.
+    # Each recipient gets its own reply; mailcow itself refuses unknown ones and relaying.
     assert deliver(vps.public, "some", ("a@example.com", "no@example.com", "b@example.com")) == [250, 550, 250, 250]
     assert deliver(vps.public, "foreign", ("x@elsewhere.example", "a%elsewhere.example@example.com",
                                            "@example.com:x@elsewhere.example")) == [550, 550, 550]
-    # Unknown recipients by the dozen: mailcow slows such sessions down and ends them, others go on.
+    # Dozens of unknown recipients: mailcow slows such sessions down and ends them; others continue.
     began = time.monotonic()
     assert set(deliver(vps.public, "guesses", [f"no{i}@example.com" for i in range(12)], OTHER4)) <= {421, 450, 451, 550}
     assert deliver(vps.public, "after", source=CLIENT4) == [250, 250]
@@ -276,7 +276,7 @@ def outbound(postfix, sink):
 
 
 def tunnel_cut(vps, postfix, sink):
-    """Clients are told to come back, home keeps its mail; then all of it arrives, once."""
+    """Clients are told to try later and home keeps its mail; then all of it arrives, once."""
     vps.tunnel_is("cut")
     try:
         assert deliver(vps.public, "meanwhile")[-1] // 100 == 4
@@ -310,8 +310,8 @@ def mailcow_proxy(world):
 
 
 class Sender(threading.Thread):
-    """A mail server on the internet: each message goes to the first MX host that takes it, and comes again
-    until one does. Of which it may have been taken without a word is noted in `unheard`."""
+    """A mail server on the internet: each message goes to the first MX host that accepts it, and is retried until
+    one does. `unheard` lists those that may have been accepted without a reply."""
 
     def __init__(self, number, hosts, count):
         super().__init__()
@@ -354,7 +354,7 @@ class Sender(threading.Thread):
 
 
 def once(what, expected, found, unheard):
-    """All is there; twice is only what its sender had to send again because it heard nothing."""
+    """Everything has arrived, and only messages that their sender had to repeat for lack of a reply came twice."""
     lost = set(expected) - set(found)
     twice = {subject for subject in found if found.count(subject) > 1}
     assert not lost, f"{what}: lost {sorted(lost)[:5]}"
@@ -363,7 +363,7 @@ def once(what, expected, found, unheard):
 
 
 def under_load(world, hosts, kill):
-    """Both ways, 4 senders and 120 outgoing messages; `kill` does it in the middle."""
+    """Mail both ways, with 4 senders and 120 outgoing messages; kills `kill` in the middle."""
     postfix, sink = world.homes[0], world.backends[0]
     senders = [Sender(i, hosts, 60) for i in range(4)]
     for sender in senders:
@@ -389,7 +389,7 @@ def under_load(world, hosts, kill):
 
 
 def two_vps(world, name):
-    """As README says: 10.0.0.3 on both of home's lists, and both as home's way out."""
+    """As the README says: 10.0.0.3 is on both of home's lists, and home sends through both VPSes."""
     home(world, name, ("10.0.0.1", "10.0.0.3"), "relayhost = [10.0.0.1]:2526, [10.0.0.3]:2526\nsmtp_connect_timeout = 3s\n")
     far(world)
     return site(world, 1), site(world, 2)
@@ -410,7 +410,7 @@ def killed_under_load(world):
 
 
 class HAProxy:
-    """README's configuration, with the addresses and times of the test."""
+    """HAProxy with the README's configuration, and the addresses and times of the test."""
 
     def __init__(self, bed, sites):
         self.log, conf = f"{bed.dir}/balancer.log", f"{bed.dir}/balancer.cfg"

@@ -1,4 +1,4 @@
-"""Hostile clients and backends: smuggling, STARTTLS, faults of the far side, signals. Speaks TAP.
+"""Hostile clients and backends: smuggling, STARTTLS, faults of the other side, signals. Speaks TAP.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -18,8 +18,8 @@ from canonical import canonical_chunks
 from recorder import EXTENSIONS, Recorder
 from tap import scenario
 
-# What follows "text" in mail data: bytes, what the backend gets for them, whether they end the data,
-# whether they are canonical. The numbers are those of the table in the protocol notes.
+# What follows "text" in mail data: the bytes, what the backend gets for them, whether they end the data, and
+# whether they are canonical. The numbers are those in the table of the protocol notes.
 ROWS = {
     "1 CRLF.CRLF": (b"\r\n.\r\n", b"\r\n", True, True),
     "2 LF.LF": (b"\n.\n", b"\r\n..\r\n", False, False),
@@ -51,7 +51,7 @@ def recorder(world, **more):
 
 
 def message_for(backend, reply):
-    """The message that the backend's own 250 was given for."""
+    """The message that the backend's own 250 was for."""
     serial = int(ACCEPTED.search(reply[1]).group(1))
     return backend.messages[serial - 1]
 
@@ -59,7 +59,7 @@ def message_for(backend, reply):
 def send_in_two(client, data, cut):
     client.send(data[:cut])
     if 0 < cut < len(data):
-        # Long enough for the relay to read the first part alone.
+        # Long enough for the relay to read only the first part.
         time.sleep(0.0015)
     client.send(data[cut:])
 
@@ -86,7 +86,7 @@ def check_row(backend, client, name, reject, cut):
     begin_data(client)
     send_in_two(client, HEADER + b"text" + data, len(HEADER) + 4 + cut)
     reply = client.reply()
-    client.cmd("NOOP", 250)  # nothing of it was taken for a command, and no second reply came
+    client.cmd("NOOP", 250)  # no part of it was taken as a command, and there was no second reply
     if reject and not canonical:
         assert reply[0] == 550 and "5.5.2" in reply[1], (name, cut, reply)
         assert len(backend.messages) == before, (name, cut)
@@ -148,7 +148,7 @@ def check_pairs(world, mode):
     world.relay(backend_port=SCRIPTED_PORT, inner=f'bare_newlines = "{mode}";', limits="errors = 1000;")
     for first, (_, _, ends, _) in ROWS.items():
         if ends:
-            continue  # what follows is then the client's next command, by right
+            continue  # what follows then really is the client's next command
         client = ready_client()
         for second in ROWS:
             check_pair(backend, client, first, second, mode == "reject")
@@ -182,7 +182,7 @@ def behind_the_end(world):
 
 @scenario("smuggling: each row of the table in chunks (BDAT), cut at every octet, to backends of both kinds")
 def rows_chunks(world):
-    """Chunks to a backend with CHUNKING; to one that was greeted by HELO, and so offers nothing, lines."""
+    """Chunks go to a backend with CHUNKING; one greeted with HELO, which thus offers nothing, gets lines."""
     backend = recorder(world, extensions=EXTENSIONS[:-1] + ("CHUNKING",) + EXTENSIONS[-1:])
     world.relay(backend_port=SCRIPTED_PORT, limits="errors = 1000;")
     wait_for("the keeper's look", lambda: any(c.startswith("EHLO") for c in backend.commands))
@@ -240,7 +240,7 @@ def truncation(world):
     client = ready_client(tls=True)
     begin_data(client)
     client.send(data)
-    vanish(client, "close")  # behind the end of data: the message stands
+    vanish(client, "close")  # after the end of data: the message counts
     wait_for("the delivery", lambda: len(backend.messages) == 1)
 
 
@@ -255,14 +255,14 @@ def injected_by_client(world):
         client = ready_client()
         client.send(injected[:cut])
         assert client.reply()[0] == 554 and client.gone()
-    # Behind the 220, before the handshake: a broken handshake, not a command.
+    # After the 220, before the handshake: a broken handshake, not a command.
     client = ready_client()
     client.cmd("STARTTLS", 220)
     client.send(injected[10:])
     heard = client.sock.recv(4096)
     assert not re.match(rb"[2-5]\d\d[ -]", heard), heard  # an alert at most
     wait_for("the log", lambda: "event=tls-failed" in read(relay.log))
-    # A command injected while the handshake is under way must not be heard of under TLS.
+    # A command injected during the handshake must not take effect under TLS.
     client = ready_client()
     client.cmd("STARTTLS", 220)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -285,7 +285,7 @@ def injected_by_client(world):
 
 
 class TlsLiar:
-    """A backend that puts plain text behind its 220 to STARTTLS, or breaks off there."""
+    """A backend that sends plain text after its 220 to STARTTLS, or hangs up there."""
 
     def __init__(self, world, how):
         self.how, self.heard = how, b""
@@ -368,7 +368,7 @@ def stripped(world):
 
 @scenario("starttls: what a backend offered before TLS does not hold under TLS")
 def forgotten_offer(world):
-    """XCLIENT is offered in plain text only: under TLS the identity can't be given, so nothing is delivered."""
+    """XCLIENT is offered only in plain text: under TLS the identity cannot be sent, so nothing is delivered."""
     plain = ("PIPELINING", "XCLIENT NAME ADDR PORT REVERSE_NAME DESTADDR DESTPORT")
 
     def judge(dialog, step, _):
@@ -394,7 +394,7 @@ def s_client(*arguments):
 
 
 def read_until(process, pattern, seconds=10):
-    """What the process has printed until the pattern came, or its end, or the time."""
+    """What the process prints until the pattern, its end or the timeout."""
     said, end = b"", time.monotonic() + seconds
     while not re.search(pattern, said) and time.monotonic() < end:
         if select.select([process.stdout], [], [], 0.2)[0]:

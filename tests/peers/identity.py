@@ -1,4 +1,4 @@
-"""Who the client is, as each kind of backend hears it: names, PROXY headers, XCLIENT taken from a relay.
+"""The client's identity as each kind of backend gets it: names, PROXY headers, XCLIENT from a relay in front.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -14,7 +14,7 @@ from tap import scenario
 DNS_PORT, POSTSCREEN_PORT, PROXIED_PORT, EXIM_PORT, SMTPD_PORT = 5300, 2614, 2615, 2611, 2612
 MAIL = "Subject: x\r\nFrom: s@sender.example\r\nDate: Sat, 21 Nov 2026 00:00:00 +0000\r\n" \
        "Message-ID: <1@sender.example>\r\n\r\nhello\r\n"
-# Where the relay listens, who comes, and how a server shows it: IPv4, IPv6, and IPv4 as an IPv6 socket has it.
+# The listener, the client, and how a server shows it: IPv4, IPv6, and IPv4 on an IPv6 socket.
 CLIENTS = (('"0.0.0.0:25"', CLIENT4, RELAY4, CLIENT4), ('"[2001:db8::1]:25"', CLIENT6, RELAY6, f"IPv6:{CLIENT6}"),
            ('"[::]:25"', CLIENT4, RELAY4, CLIENT4), ('"[::]:25"', CLIENT6, RELAY6, f"IPv6:{CLIENT6}"))
 
@@ -58,7 +58,7 @@ def every_mode(world):
 
 
 def proxied_postfix(bed, name="proxied"):
-    """One Postfix with both its ways to take a PROXY header."""
+    """One Postfix with both of its ways to accept a PROXY header."""
     return Postfix(bed, name, f"{BACKEND}:2616", """
 postscreen_greet_wait = 1s
 postscreen_greet_action = enforce""", f"""{BACKEND}:{POSTSCREEN_PORT} inet n - n - 1 postscreen
@@ -89,7 +89,7 @@ def proxy_postfix(world):
         assert re.search(rf"postscreen\[\d+\]: CONNECT from \[{re.escape(CLIENT4)}\]:\d+ to \[203\.0\.113\.5\]:25", log)
         assert re.search(rf"postscreen\[\d+\]: CONNECT from \[{CLIENT6}\]:\d+ to \[2001:db8::1\]:25", log)
         assert re.search(rf"postscreen\[\d+\]: PASS NEW \[{re.escape(CLIENT4)}\]", log)
-        # what the keeper asks does not look like a broken client
+        # the keeper's probe does not look like a broken client
         for bad in ("PREGREET", "proxy protocol error", "read error", "timeout", "NON-SMTP", "COMMAND"):
             assert bad not in log, [line for line in log.splitlines() if bad in line]
     finally:
@@ -210,7 +210,7 @@ def names(world):
                 assert client.data(MAIL)[0] == 250
                 client.close()
                 line, = [c for c in backend.commands if c.startswith("XCLIENT")]
-                if name is None:  # so many that only TCP holds them, and only a few are looked at
+                if name is None:  # too many for UDP, and only a few are checked
                     name, reverse = BAD, re.search(r"REVERSE_NAME=(n\d+\.x{40}\.example) ", line).group(1)
                 want = f"XCLIENT NAME={name}" + (f" REVERSE_NAME={reverse}" if reverse else "") + " ADDR="
                 shown = name if "[" not in name else "unknown"
@@ -244,7 +244,7 @@ smtpd_recipient_restrictions = reject_unknown_reverse_client_hostname""")
         mail = flat(postfix.wait_mail("a").decode())
         assert mail.count(f"from {NAME} ({NAME} [{CLIENT4}])") == 2, mail
         assert f"client={NAME}[{CLIENT4}]" in read(postfix.log)
-        # the name is not this one's, but it is what its PTR says
+        # the name does not have this address, but the PTR names it
         send(OTHER4, RELAY4)
         assert f"client=unknown[{OTHER4}]" in read(postfix.log)
         # no PTR at all
@@ -261,7 +261,7 @@ smtpd_recipient_restrictions = reject_unknown_reverse_client_hostname""")
 @scenario("names: a DNS that does not answer delays the first recipient by 5 s at most, the greeting never")
 def names_silent(world):
     backend = mirror(world)
-    relay = world.relay(backend_port=PORT, **with_names("10.0.0.9"))  # nobody is there
+    relay = world.relay(backend_port=PORT, **with_names("10.0.0.9"))  # no server there
     dns = NameServer(BACKEND, DNS_PORT, {(reverse_of(CLIENT4), "PTR"): "silence"})
     for server in ("10.0.0.9", BACKEND):
         relay.stop()
@@ -317,7 +317,7 @@ def xclient_in(world):
     client.cmd("MAIL FROM:<s@sender.example>", 250)
     client.cmd("XCLIENT ADDR=192.0.2.1", 503)
     client.cmd("RSET", 250)
-    # a private address would be trusted behind us
+    # the backend would trust a private address
     for private in ("127.0.0.1", "10.0.0.2", "IPV6:::1"):
         client = Client(OTHER4)
         client.hello()
@@ -363,7 +363,7 @@ def two_relays(world):
     try:
         rear = world.relay(backend_port=PORT, listen='"10.0.0.9:25"', inner='xclient_hosts = [ "10.0.0.0/24" ]; private_clients = '
                            '[ "10.0.0.0/24" ];', **with_names())
-        # who asks before it knows its backend hears less, and asks again after a quarter of an hour
+        # a relay that asks before it knows the backend learns less, and asks again after 15 minutes
         wait_for("the rear one's offer", lambda: "event=backend-offer" in read(rear.log))
         world.relay(hosts='"10.0.0.9:25"', listen=f'"{RELAY4}:25"', backend='source = "10.0.0.1";', **with_names())
         wait_for("the offer", lambda: "CHUNKING" in Client(CLIENT4).hello())

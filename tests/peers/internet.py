@@ -1,8 +1,8 @@
-"""A small internet for relay-out: a signed DNS, and mail servers of all kinds behind it.
+"""A small internet for relay-out: a signed DNS and mail servers of all kinds.
 
-The whole of the DNS is one root zone, signed by Knot for each run, and two zones below it that are
-broken on purpose. Postfix is most of the mail servers; Exim and OpenSMTPD, which cannot be installed
-beside it, are unpacked and laid over /usr in the mount namespace of the tests.
+The DNS is one root zone, signed by Knot for each run, and two deliberately broken zones below it. Postfix
+plays most of the mail servers. Exim and OpenSMTPD, which cannot be installed next to it, are unpacked and
+laid over /usr in the tests' mount namespace.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import os
@@ -66,8 +66,8 @@ exists.test. TXT "neither MX nor address"
 
 
 class Vps:
-    """The namespace in which relay-out runs: the addresses of the relay are there and not here, so that
-    the mail servers around it are other hosts to it. `enter` goes before a command."""
+    """The namespace in which relay-out runs. The relay's addresses are there and not here, so that the mail
+    servers around it are other hosts. `enter` goes before a command."""
 
     def __init__(self):
         self.process = subprocess.Popen(["unshare", "--net", "sleep", "3600"])
@@ -92,7 +92,7 @@ class Vps:
         self.here("route add 10.0.0.1 dev tovps src 198.51.100.7")
         self.here("route add 203.0.113.5 dev tovps src 198.51.100.7")
         self.here("-6 route add 2001:db8::1 dev tovps")
-        # What goes to a neighbour that is nobody's vanishes.
+        # Packets to a neighbour that does not exist vanish.
         for hole in BLACK_HOLES:
             self.there(f"neigh add {hole} lladdr 02:00:00:00:00:01 dev tonet")
 
@@ -180,8 +180,8 @@ zone:
 
 
 def sign(request, cert, extensions, days, key, issuer=None):
-    """Signs by `key`, as `issuer` or by itself: valid for so many days from now, or gone by so many if they are
-    negative. (Of its commands for that only "ca" takes such dates in all versions of openssl.)"""
+    """Signs with `key`, as `issuer` or self-signed. Valid for that many days, or expired that many days ago if
+    negative. (Among openssl's commands only "ca" accepts such dates in all versions.)"""
     conf = f"{cert}.conf"
     with open(conf, "w") as out:
         out.write(f"[ca]\ndefault_ca = own\n[own]\ndatabase = {conf}.index\nrand_serial = yes\n"
@@ -225,9 +225,9 @@ DOMAINS = [*HOSTS, "implicit", "cname", "equal", "backup", "hole", "holes", "xn-
 
 
 class Receivers(Postfix):
-    """One Postfix as most of the mail servers: a service for each, told apart by address and TLS.
-    Mail for x@DOMAIN is in the box DOMAIN; no@... is unknown, later@... greylisted, and a message
-    with the word SPAM is refused at its end."""
+    """One Postfix that plays most of the mail servers: one service each, with its own address and TLS. Mail for
+    x@DOMAIN is in the mailbox DOMAIN; no@... is unknown, later@... greylisted, and a message with the word SPAM
+    is refused at its end."""
 
     def __init__(self, bed, authority):
         issued = {"valid": authority.issue("valid", "mx-valid.test"),
@@ -255,7 +255,7 @@ smtpd_tls_loglevel = 1
 
 
     def clear(self):
-        # What is still on its way would turn up in the next scenario.
+        # Mail still on its way would turn up in the next scenario.
         queued = ["postqueue", "-c", self.config, "-j"]
         wait_for("an empty queue", lambda: not subprocess.run(
             queued, capture_output=True, text=True).stdout.strip())
@@ -335,9 +335,9 @@ class Remote:
 
 
 class Exim:
-    """Takes everything for its domains and puts it into a folder. The host "strict" wants a certificate
-    under TLS, and takes mail without TLS from everybody. Who logs in as "me" with a password that is in
-    `passwords` may send anywhere; the last mechanism used is in the log."""
+    """Accepts everything for its domains into a folder. The host "strict" requires a client certificate under
+    TLS, and accepts mail without TLS from everybody. A client that logs in as "me" with a password in `passwords`
+    may send anywhere; the log has the last mechanism used."""
 
     passwords = ("short", "p" * 500)
 
@@ -394,7 +394,7 @@ file:
         wait_for("Exim", lambda: can_connect(HOSTS["exim"], 25))
 
     def mails(self):
-        # Under another configuration than its own only root may deliver.
+        # With a configuration other than its own, only root may deliver.
         subprocess.run(["/usr/sbin/exim4", "-C", self.conf, "-q"], timeout=20, capture_output=True)
         return [read(f"{self.mail}/{name}") for name in sorted(os.listdir(self.mail))]
 

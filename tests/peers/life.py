@@ -24,7 +24,7 @@ def reload(relay):
 
 
 def refused_at_once():
-    """Without a listener the kernel says so; one that stays would let the client wait."""
+    """Without a listener the kernel refuses at once; a leftover one would let the client wait."""
     try:
         socket.create_connection((RELAY4, 25), 5, source_address=(CLIENT4, 0)).close()
         return False
@@ -33,8 +33,8 @@ def refused_at_once():
 
 
 def end_in_transaction(world, relay):
-    """SIGTERM in the middle of a message: new clients are refused while it goes on, and the process
-    is gone when it is over, whatever the keepers of the backends wait for."""
+    """SIGTERM in the middle of a message: new clients are refused while it continues, and the process ends with
+    it, whatever the backends' keepers wait for."""
     client = Client()
     client.hello()
     client.envelope("a@example.com")
@@ -61,7 +61,7 @@ def end_ungreeted(world):
     with socket.create_server((BACKEND, 2601), backlog=100) as silent:
         relay = world.relay(backend_port=SCRIPTED_PORT, inner=second_group(f"{BACKEND}:2601"),
                             timeouts='drain = "60s";')
-        silent.accept()  # the keeper is there, and waits
+        silent.accept()  # the keeper has connected, and waits
         end_in_transaction(world, relay)
 
 
@@ -160,7 +160,7 @@ def control_folder(world):
 
 
 def stats(folder, program="relay-in"):
-    """The answer to "stats": lines of one word, samples, what was counted today."""
+    """The answer to "stats": lines by word, samples, today's counts."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(f"{folder}/{program}.socket")
         sock.sendall(b"stats\n")
@@ -233,7 +233,7 @@ def one_look(world):
                  "relay.example, 89 days left"):
         assert part in result.stdout, result.stdout
     assert len(result.stdout.splitlines()) <= 24, result.stdout
-    # What doctor found lies where this daemon remembers things.
+    # doctor's findings are in this daemon's state folder.
     doctor = subprocess.run([f"{BUILD}/relayctl", "doctor", "-c", relay.conf, "--only", "hostname,ptr4", "--changes"],
                             capture_output=True, text=True, timeout=60)
     assert doctor.returncode in (0, 1, 2) and os.path.exists(f"{state}/doctor"), doctor
@@ -248,7 +248,7 @@ def one_look(world):
     assert result.returncode == 1 and "systemctl reload relay-in" in result.stdout, result
     backend.close()
 
-    def attempt():  # each uses up one of the spares, which have nobody behind them
+    def attempt():  # each uses up one of the spares, which no longer have a server
         client = Client(OTHER4)
         client.hello()
         codes = client.envelope("a@example.com")
@@ -271,8 +271,8 @@ def idle_cut(world):
         world.backend()
         relay = world.relay(backend_port=SCRIPTED_PORT, backend=more)
         wait_for("up", lambda: "event=backend status=up" in read(relay.log))
-        time.sleep(0.5)  # the spares are there
-        # nothing passes any more, and nobody is told
+        time.sleep(0.5)  # the spares exist
+        # nothing passes any more, and neither side is told
         subprocess.run("tc qdisc add dev lo root tbf rate 8bit burst 1 limit 1".split(), check=True)
         began = time.monotonic()
         try:
@@ -394,13 +394,13 @@ def ledger(world):
     assert "s1@" not in read(f"{state}/missed")
     assert stats(folder)[0]["postern_missed_pending"] == 5
     assert not [path for path in os.listdir(state) if "Subject: x" in read(f"{state}/{path}")], "no mail is stored"
-    # what the backend itself puts off is not ours
+    # the backend's own deferrals are not ours
     backend.script = {"rcpt": "450 4.2.0 Greylisted"}
     client = Client(OTHER4)
     client.hello()
     assert client.envelope("grey@example.com") == [450]
     assert "grey" not in missed("--all")
-    # an outage that a running relay has seen from its beginning to its end
+    # an outage that a running relay sees from beginning to end
     backend.close()
     world.backends.remove(backend)
     client.close()

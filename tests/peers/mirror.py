@@ -1,8 +1,8 @@
-"""A recording backend that speaks all that relay-in can pass on, and counts flights.
+"""A recording backend that supports everything that relay-in can pass on, and counts flights.
 
-A flight is what arrives together: with `gather` (seconds) the backend waits until nothing more comes for
-so long, then answers all of it in one send. So the number of flights is the number of round trips that
-the relay made the client wait, whatever the clock says.
+A flight is the input that arrives together: the backend waits until nothing has come for `gather` seconds, then
+answers all of it in one send. So the number of flights is the number of round trips that the relay made the
+client wait, independent of the clock.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import re
@@ -17,8 +17,8 @@ from recorder import Cut, Dialog, Recorder, Transaction
 
 FULL = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "BINARYMIME", "ENHANCEDSTATUSCODES",
         "XCLIENT NAME ADDR PORT REVERSE_NAME DESTADDR DESTPORT")
-SILENCE = 0.05  # of a spare that is ready
-GATHER = 0.04   # where flights are counted
+SILENCE = 0.05  # seconds of silence that show a spare is ready
+GATHER = 0.04   # seconds, where flights are counted
 
 
 class MirrorDialog(Dialog):
@@ -26,11 +26,11 @@ class MirrorDialog(Dialog):
         super().__init__(backend, sock)
         self.out, self.flights, self.lines, self.chunked = bytearray(), [], [], bytearray()
         self.peer = sock.getpeername()
-        self.proxy = None        # (version, client's address) as a PROXY header says
-        self.introduced = False  # it has been said for whom this connection is
+        self.proxy = None        # (version, client's address) from the PROXY header
+        self.introduced = False  # the client of this connection is known
         self.mail_line, self.rcpt_lines, self.bdats = "", [], 0
         self.open, self.version = True, None
-        self.greeted, self.spoke_at = False, 0  # when something last went either way
+        self.greeted, self.spoke_at = False, 0  # when anything was last sent either way
         backend.dialogs.append(self)
 
     def flush(self):
@@ -69,7 +69,7 @@ class MirrorDialog(Dialog):
         self.out += (text + "\r\n").encode("latin-1")
 
     def verdict(self, step, text):
-        """None, a reply, or one of the ways to go wrong, which end here."""
+        """Returns None or a reply, or plays one of the faults, which end here."""
         said = self.backend.judge(self, step, text)
         before = ("starttls",) if self.backend.proxy else ("banner", "xclient", "starttls")
         if said is None and (self.introduced or step in before):
@@ -199,12 +199,12 @@ class Mirror(Recorder):
         super().__init__(port, judge, certificate, extensions, host, MirrorDialog)
 
     def held(self):
-        """Connections that are there now."""
+        """The connections that are open now."""
         return [d for d in self.dialogs if d.open]
 
     def idle(self):
-        """Of them, those that nobody uses yet, and that have been made ready: greeted, and whatever was to
-        be said first has been said. A relay that is still busy with one is not silent for so long."""
+        """Those of them that are unused and ready: the greeting and the first commands are done. A relay that is
+        still busy with one is not silent that long."""
         now = time.monotonic()
         return [d for d in self.held() if d.greeted and not d.introduced and now - d.spoke_at > SILENCE
                 and (not d.lines or d.lines[-1].startswith("EHLO"))]
@@ -214,7 +214,7 @@ class Mirror(Recorder):
             socket.socket.shutdown(dialog.sock, socket.SHUT_RDWR)  # SSLSocket's own would read on without TLS
 
     def say_goodbye(self):
-        """The backend goes away with all its connections, for good."""
+        """Closes the backend and all its connections for good."""
         self.crash()
         self.close()
 
@@ -226,7 +226,7 @@ def mirror(world, port=PORT, **settings):
 
 
 def learned(source=CLIENT4, keyword="8BITMIME"):
-    """Waits until relay-in has seen what the backends offer, and offers it."""
+    """Waits until relay-in knows what the backends offer, and offers it."""
     wait_for("the backend's offer", lambda: "event=backend-offer" in read(Relay.last.log))
     wait_for("the backend's offer", lambda: keyword in probe_ehlo(source))
 
@@ -241,7 +241,7 @@ def probe_ehlo(source=CLIENT4):
 
 def wait_spares(backend, count):
     wait_for(f"{count} spares", lambda: len(backend.idle()) == count and len(backend.held()) == count)
-    time.sleep(0.1)  # for the relay to have read the last reply, too
+    time.sleep(0.1)  # so that the relay has read the last reply too
 
 
 def introduced(backend):

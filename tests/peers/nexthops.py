@@ -1,8 +1,8 @@
-"""What next hops may say, put to Postfix and to relay-out: does the mail end in the same way?
+"""Gives Postfix and relay-out the same replies of next hops: does the mail have the same outcome?
 
-Each row is a next hop that answers one step in its own manner, alone or with a second one behind it that takes
-everything. Postfix's own outcome on this machine is what is expected; where relay-out has reasons for another one,
-DIFFERENCES says so.
+Each row is a next hop with an unusual reply at one step, alone or followed by a second one that accepts
+everything. Postfix's own outcome on this machine is the expectation. DIFFERENCES says where relay-out has reasons
+for another.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import asyncio
@@ -12,7 +12,7 @@ import threading
 from bed import BACKEND, Client, Postfix, read, wait_for
 
 STEPS = ("connect", "ehlo", "starttls", "mail", "rcpt", "data", "dot")
-# A bar: it hangs up behind that. "close": without a word. "stall": nothing, for ever.
+# A bar: it hangs up after that. "close": without a reply. "stall": no reply at all.
 SAID = ("421 4.3.2 too busy|", "421 4.3.2 too busy", "450 4.2.0 come again", "451 4.3.0 aborted", "452 4.3.1 full",
         "452 4.5.3 too many", "454 4.7.0 not now", "500 5.5.2 what", "501 5.5.4 syntax", "502 5.5.1 no such command",
         "503 5.5.1 order", "504 5.5.4 parameter", "521 5.3.2 no mail here", "530 5.7.0 log in", "535 5.7.8 credentials",
@@ -31,7 +31,7 @@ FIRST, SECOND, BASE = "198.51.100.41", "198.51.100.42", 3000
 
 
 def side_by_side(function, items, threads=16):
-    """Their results. (concurrent.futures would take queue.py beside this file for the library's.)"""
+    """Runs them in parallel and returns their results. (concurrent.futures would import our queue.py.)"""
     results, left, errors = {}, list(enumerate(items)), []
 
     def work():
@@ -51,14 +51,14 @@ def side_by_side(function, items, threads=16):
     return [results[number] for number in range(len(items))]
 
 
-# What the first hop of some rows says to each recipient, by its name.
+# The first hop's reply to each recipient in some rows, by name.
 EACH = {"no": "550 5.1.1 unknown", "later": "451 4.2.1 come again", "yes": "250 2.1.5 Ok"}
 MIXED = [names.split() for names in ("no later", "later no", "no no later later", "later yes", "yes later", "no later yes",
                                      "no yes", "later later", "no no")]
 
 
 class Row:
-    """Each way in which it is asked has its own users: "p-yes1" is Postfix's second recipient."""
+    """Each way to send has its own users: "p-yes1" is Postfix's second recipient."""
 
     def __init__(self, number, step, said, alone, names=("yes",)):
         self.step, self.said, self.alone = step, said, alone
@@ -81,7 +81,7 @@ def rows():
 
 
 class Hops:
-    """All of them, on a loop of their own. `taken`: which host took the message for whom."""
+    """All next hops, on their own event loop. `taken`: which host accepted the message for whom."""
 
     def __init__(self, every):
         self.taken = {}
@@ -152,12 +152,12 @@ def outcome(status, taken):
 
 
 def outcomes(statuses, every, way, hops):
-    """The row -> what became of each recipient. `statuses`: recipient -> a word."""
+    """The row -> the outcome for each recipient. `statuses`: recipient -> a word."""
     return {row: tuple(outcome(statuses[r], hops.taken.get(r)) for r in row.recipients(way)) for row in every}
 
 
 def wait_for_outcomes(log, every, way, hops, pattern):
-    """From a log in which each recipient's end is told."""
+    """Waits for the outcomes in a log that has a line for each recipient."""
     names, wanted = {"delivered": "sent", "refused": "bounced"}, sum((row.recipients(way) for row in every), [])
 
     def statuses():
@@ -237,7 +237,7 @@ def ask_stored(every, hops, relay, open_session):
 
 
 FOR_NOW = tuple(said for said in SAID if said.split("\n")[-1][0] == "4")
-# Ways, steps, what is said, and why it does not end as with Postfix.
+# Ways, steps, replies, and why the outcome differs from Postfix's.
 DIFFERENCES = (
     ({"live", "pipelined", "stored"}, {"dot"}, ("close", "stall", "hello|", "550-5.1.1 unknown|", "354 go on|"),
      "no reply to the end of data: a second host would make two messages of one"),
@@ -269,7 +269,7 @@ def reason_for(way, row):
 
 
 def compare(way, every, expected, got):
-    """Prints what differs and has a reason, and returns what has none."""
+    """Prints the differences that have a reason, and returns the others."""
     wrong, known = [], {}
     for row in every:
         if got[row] == expected[row]:
@@ -285,5 +285,5 @@ def compare(way, every, expected, got):
 
 
 def again(every):
-    """Those that are worth a second try of a live message: it must come to the other host."""
+    """Tries a live message again where that makes sense: it must reach the other host."""
     return [row for row in every if row.step == "dot" and row.said in FOR_NOW and not row.alone]

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-import haraka  # its scenarios are played here, too
+import haraka  # runs its scenarios here too
 import nexthops
 import tap
 from bed import BACKEND, BUILD, CLIENT4, LENIENCIES, Client, Postfix, Relay, fail2ban_finds, read, wait_for
@@ -77,7 +77,7 @@ def open_session(source=BACKEND, tls=False, timeout=100):
 
 
 def send(*recipients, body=BODY, tls=False, sender="s@sender.example"):
-    """Returns the replies to RCPT and, when any was accepted, the final one."""
+    """Returns the replies to RCPT and, if any was accepted, the final reply."""
     client = open_session(tls=tls)
     client.cmd(f"MAIL FROM:<{sender}>", 250)
     replies = [client.cmd(f"RCPT TO:<{r}>") for r in recipients]
@@ -116,7 +116,7 @@ def own_tls(world):
     client = open_session()
     client.cmd("STARTTLS", 220)
     context = ssl.create_default_context(cafile=world.authority.cert)
-    context.load_cert_chain(*world.bed.make_certificate("somebody"))  # of no CA that anybody knows
+    context.load_cert_chain(*world.bed.make_certificate("somebody"))  # from a CA that nobody trusts
     client.sock = context.wrap_socket(client.sock, server_hostname="mailrelay.example")
     client.file = client.sock.makefile("rb")
     client.cmd("EHLO home.example", 250)
@@ -202,7 +202,7 @@ def hole(world):
 def holes(world):
     out(world, inner='dead_for = "2s"; timeouts = { dial = "5s"; connect = "2s"; };')
     assert send("x@holes.test")[0].startswith("451 4.4.1 connect to 198.51.101.32:25")
-    # Those that were tried would be as alive as ever again, and would cost the next message its time.
+    # Otherwise hosts that were tried would count as alive again and delay the next message.
     time.sleep(2.5)
     assert send("x@holes.test")[0].startswith("250")
 
@@ -264,7 +264,7 @@ def tls_broken(world):
         relay = out(world)
         for _ in range(2):
             assert send("x@broken.test")[-1] == "250 2.0.0 kept"
-        # What is in plain text because TLS failed is not kept for the next message.
+        # A connection in plain text because TLS failed is not kept for the next message.
         assert remote.connections == 4, remote.connections
         assert read(relay.log).count("TLS with mx-broken.test[198.51.100.26]:25 failed") == 2
         relay.stop()
@@ -280,7 +280,7 @@ def tls_broken(world):
 
 
 def remembered(relay):
-    """What relayctl hosts shows of it."""
+    """What relayctl hosts shows about it."""
     return subprocess.run([f"{BUILD}/relayctl", "hosts", "-c", relay.conf], capture_output=True, text=True,
                           check=True, timeout=20).stdout
 
@@ -321,7 +321,7 @@ def stranger(world):
     world.remote(HOSTS["tarpit"], "never:2")
     relay = out(world, inner='timeouts = { dial = "4s"; connect = "3s"; };', top=with_control(world))
     assert send("x@stranger.test")[0].startswith("451 4.4.1 connect to 198.51.101.30:25: Connection timed out")
-    # It had the rest of the time only.
+    # It had only the rest of the time.
     assert remembered(relay) == "", remembered(relay)
     relay.inner = 'timeouts = { dial = "6s"; connect = "3s"; };'
     relay.write_conf()
@@ -450,7 +450,7 @@ def looked_at(world):
     assert slow.reply()[0] == 250  # after its 12 s
     assert ["tarpit.test", "envelope"] in [row[:2] for row in hops()]
     slow.close()
-    wait_for("nobody", lambda: not hops())  # those that are kept are so for 5 s
+    wait_for("nobody", lambda: not hops())  # kept connections live for 5 s
     assert read(relay.log).count("request=talks") > 5 and 'event=control uid=0 request=talks' in read(relay.log)
 
 
@@ -482,7 +482,7 @@ def nmap_inside(world):
     assert read(relay.log).count("NOQUEUE: reject: RCPT") >= 10
 
 
-# The forms of nmap's smtp-open-relay: how relays were made to send to `victim` by way of `us`.
+# The forms of nmap's smtp-open-relay: ways to make a relay at `us` send to `victim`.
 FORMS = ["{user}@{victim}", "{user}@[{ip}]", "{user}@{us}", "{user}%{victim}@{us}",
          "\"{user}@{victim}\"", "\"{user}%{victim}\"", "{user}@{victim}@{us}",
          "{user}@{victim}@[{ip}]", "\"{user}@{victim}\"@{us}", "\"{user}@{victim}\"@[{ip}]",
@@ -554,7 +554,7 @@ def users(world):
         subprocess.run([f"{BUILD}/relayctl", "password", file, user, *senders], check=True,
                        input=password + "\n", text=True, timeout=20)
     os.chmod(file, 0o644)
-    # A file that cannot be read to its end is not replaced by what could be read of it.
+    # A file that cannot be read completely is not replaced by the part that could be read.
     unreadable = f"{world.bed.dir}/unreadable"
     os.symlink("/proc/self/mem", unreadable)
     done = subprocess.run([f"{BUILD}/relayctl", "password", unreadable, "ann"], capture_output=True,
@@ -610,7 +610,7 @@ def users(world):
     log = read(relay.log)
     assert "SASL PLAIN authentication failed" in log and "secret" not in log
     assert fail2ban_finds(world.bed, log, "relay-out") == [CLIENT4] * 4, log
-    # The mail server needs no log-in.
+    # The mail server needs no login.
     assert send("y@plain.test")[-1].startswith("250")
 
 
@@ -686,12 +686,12 @@ def fallback(world):
         assert send("x@onlydead.test")[-1].startswith("250")
     delivered(world, "onlydead.test", 2)
     log = read(relay.log)
-    # It is another way out, so the next message begins with the MX hosts again.
+    # It is only a fallback, so the next message starts with the MX hosts again.
     assert log.count("Verified TLS connection established to mx-valid.test") == 2, log
     assert log.count("connect to 198.51.100.29:25: Connection refused") == 1, log
     assert send("x@null.test")[0].startswith("556 5.1.10")
     assert send("no@plain.test")[0].startswith("550 5.1.1")
-    # Where the DNS says nothing now there may be somebody who knows.
+    # If the DNS has no answer now, the fallback may know the host.
     assert "550 5.1.1" in send("x@bad")[0] or "Relay access denied" in send("x@bad")[0]
 
 
@@ -856,7 +856,7 @@ def reload(world):
 
 
 class Smarthost(Remote):
-    """Takes mail from who has logged in."""
+    """Accepts mail from clients that have logged in."""
 
     def __init__(self, address, port, mechanism, cert, key):
         self.mechanism, self.secrets = mechanism, []

@@ -29,13 +29,13 @@ def wait_for(condition):
 
 
 def heed_signals():
-    """Whoever started this may ignore some of them (nohup, a shell's background)."""
+    """Restores signals that the parent may ignore (nohup, a shell's background job)."""
     for number in ENDING + (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_DFL)
 
 
 def at_terminal():
-    """The process and the terminal's end, with the echo off: it asks."""
+    """Starts the process; returns it and our end of the terminal once it asks, with the echo off."""
     pid, terminal = pty.fork()
     if pid == 0:
         heed_signals()
@@ -45,7 +45,7 @@ def at_terminal():
 
 
 def ended(pid):
-    """Its status, within the time that wait_for() gives."""
+    """Waits for the process and returns its status."""
     found = []
     wait_for(lambda: found.append(os.waitpid(pid, os.WNOHANG)) or found[-1][0] == pid)
     return found[-1][1]

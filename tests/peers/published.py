@@ -1,9 +1,9 @@
-"""A small internet whose domains publish what TLS they want: DANE and MTA-STS.
+"""A small internet whose domains publish their TLS policy: DANE and MTA-STS.
 
-A root zone and zones below it, signed by Knot for each run or broken on purpose; in front of Knot a
-name server that can be told to fail for some questions, and that counts them; mail servers that show
-chosen certificates; a web server for policies. The names end in .zz: resolvers answer for .test and
-the like themselves. SPDX-License-Identifier: GPL-3.0-or-later
+It has a root zone and zones below it, signed by Knot for each run or deliberately broken; in front of Knot, a
+name server that counts questions and can be told to fail for some; mail servers that present chosen
+certificates; and a web server for policies. Names end in .zz, because resolvers answer for .test and the like
+themselves. SPDX-License-Identifier: GPL-3.0-or-later
 """
 import hashlib
 import os
@@ -50,7 +50,7 @@ class Certificates:
         self.make(name, issuer, "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n", 30, f"{name} CA")
 
     def leaf(self, name, issuer="inter", days=30, host=None, **more):
-        """The certificate of a host; issuer None: signed by itself. Returns its name."""
+        """Makes the certificate of a host; issuer None: self-signed. Returns its name."""
         host = host or name
         extensions = f"subjectAltName=DNS:{host}\n" if host != "-" else "keyUsage=digitalSignature\n"
         file = f"{name}-{issuer}-{days}-{host}".replace("*", "star")
@@ -67,7 +67,7 @@ class Certificates:
         return file, self.path(names[0], "key")
 
     def tlsa(self, text):
-        """The data of "3 1 1 NAME" as zone files have it; "~NAME": its last bit turned over."""
+        """The data of "3 1 1 NAME" as in zone files; "~NAME": with the last bit flipped."""
         usage, selector, kind, name = text.split()
         wrong = name.startswith("~")
         name = name.lstrip("~")
@@ -163,7 +163,7 @@ zone:
             file.write(text)
 
     def set(self, records):
-        """Other records of the root zone."""
+        """Sets other records in the root zone."""
         self.serial += 1
         self.write("root", f"$TTL 60\n@ SOA ns.zz. h.zz. {self.serial} 3600 600 86400 60\n@ NS ns.zz.\n"
                    f"ns.zz. A {DNS}\nins. NS ns.zz.\nbogus. NS ns.zz.\nopt. NS ns.zz.\n"
@@ -188,8 +188,8 @@ def question_of(packet):
 
 
 class Front:
-    """What is asked: Knot, except where `rules` say {(part of the name, type): "servfail", "refused",
-    "silent" or "truncated"}. Keeps all questions in `asked`."""
+    """The name server that is asked. Passes questions to Knot unless `rules` say {(part of the name, type):
+    "servfail", "refused", "silent" or "truncated"}. Keeps all questions in `asked`."""
 
     RCODES = {"servfail": 2, "refused": 5}
 
@@ -273,7 +273,7 @@ class Front:
 
 
 class Listener:
-    """Serves each connection on a thread of its own, by serve()."""
+    """Serves each connection with serve(), in its own thread."""
 
     connections = 0
 
@@ -305,9 +305,9 @@ class Listener:
 
 
 class MailServer(Listener):
-    """Takes all mail. `chain` is (file, key), None for no STARTTLS; `manner` may be "refuse" for a STARTTLS
-    that is refused, "old" for nothing newer than TLS 1.1, "requiretls" for that offer. Notes the names that it was called
-    by in SNI, what came, and whether under TLS."""
+    """Accepts all mail. `chain` is (file, key), or None for no STARTTLS. `manner` may be "refuse" to refuse
+    STARTTLS, "old" for nothing newer than TLS 1.1, or "requiretls" to offer that. Records the names in SNI, the
+    mail, and whether it came under TLS."""
 
     def __init__(self, address, chain=None, manner="", port=25):
         self.manner, self.names, self.mails = manner, [], []
@@ -362,8 +362,8 @@ class MailServer(Listener):
 
 
 class PolicyHost(Listener):
-    """The web server of MTA-STS policies, for all domains. `answers` says per host name what it does: bytes are
-    sent as they are, a function is called with the socket; else a policy of that text."""
+    """The web server for MTA-STS policies of all domains. `answers` has its answer by host name: bytes are sent as
+    they are, a function is called with the socket, and any other text is sent as a policy."""
 
     def __init__(self, address, certificates):
         self.answers, self.contexts, self.asked = {}, {}, []
@@ -413,7 +413,7 @@ class PolicyHost(Listener):
 
 
 class Unbound:
-    """A validating resolver for other programs, on 127.0.0.1, which /etc/resolv.conf of the tests names."""
+    """A validating resolver for other programs, on 127.0.0.1, as in the tests' /etc/resolv.conf."""
 
     def __init__(self, bed, anchor):
         self.log = f"{bed.dir}/unbound.log"

@@ -116,7 +116,7 @@ def show():
     assert run("show", FIRST, "--body").endswith("Subject: Hello\n\nBody\n.dot\n")
     assert json.loads(run("show", SECOND, "--json"))["sender"] == ""
     run("show", "0000000000000000", status=65)
-    # What a message holds does not reach the terminal as it is, unless that is asked for.
+    # A message's contents do not reach the terminal raw, unless asked for.
     write_data(SECOND, ODD)
     text = run("show", SECOND, "--body").split("\n\n", 1)[1]
     assert text == "Subject: ^[[2J\\x9bm \\xe9 \\xfc\t.\n\nbody\n", text
@@ -149,7 +149,7 @@ def retry():
     assert run("retry", "example.net") == "0 messages changed\n"
     assert run("retry", "example.org") == "1 messages changed\n"
     assert "next-try" not in envelope(FIRST)
-    # What this version does not know is still there.
+    # Lines unknown to this version are kept.
     assert "\nfuture <field>\n" in envelope(FIRST) and "\n odd thing\n" in envelope(FIRST)
 
 
@@ -159,7 +159,7 @@ def hold_and_release():
     assert "hold yes\n" in envelope(FIRST) and "held-since " in envelope(FIRST)
     edit(FIRST, "held-since .*", "held-since " + stamp(-3600))
     assert run("release", FIRST, "EXAMPLE.NET") == "2 messages changed\n"
-    # What is released is due, and its time on hold does not count.
+    # A released message is due, and its time on hold does not count.
     assert not re.search("hold|held|next-try", envelope(FIRST) + envelope(SECOND))
     until = re.search("expires (.*)", envelope(FIRST)).group(1)
     assert stamp(400000 + 3590) <= until <= stamp(400000 + 3610), until
@@ -174,7 +174,7 @@ def as_the_owner_of_the_spool():
     assert run("hold", FIRST) == "1 messages changed\n"
     status = os.stat(os.path.join(QUEUE, FIRST + ".env"))
     assert (status.st_uid, status.st_gid) == (nobody.pw_uid, nobody.pw_gid)
-    # Root could read this; the owner cannot, and nothing is put away for it.
+    # Root could read this but the owner cannot, and nothing is quarantined for it.
     os.chown(os.path.join(QUEUE, SECOND + ".env"), 0, 0)
     os.chmod(os.path.join(QUEUE, SECOND + ".env"), 0o600)
     assert "chown" in run("release", "all", status=74)
@@ -187,7 +187,7 @@ def as_the_owner_of_the_spool():
 def remove():
     assert "not removed at once" in run("remove", "all", status=64)
     assert run("remove", "--sender", "@example.org") == "0 messages changed\n"
-    # Only what is for the domain goes, and with the last of it the message.
+    # Only recipients in the domain are removed, and with the last recipient the message.
     assert run("remove", "example.net") == "1 messages changed\n"
     assert sorted(listed()) == [FIRST] and listed()[FIRST]["recipients_left"] == 1
     put(SECOND, envelope(FIRST).replace(FIRST, SECOND))

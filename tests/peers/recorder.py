@@ -1,8 +1,8 @@
-"""A backend that writes everything down and is as gullible as the worst of its kind.
+"""A backend that records everything and is as gullible as the worst of its kind.
 
-It takes a lone dot between any newlines (CRLF, LF, CR) for the end of data, so that what the relay lets
-slip becomes a second message here. Every message gets a serial number, which stands in the 250 for it:
-a client that reads "queued as 7" was given the backend's own answer to message 7.
+It takes a lone dot between any newlines (CRLF, LF, CR) as the end of data, so that anything the relay lets slip
+becomes a second message here. Every message gets a serial number, which its 250 contains: a client that reads
+"queued as 7" got the backend's own reply to message 7.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import collections
@@ -31,11 +31,11 @@ class Message:
     tls: bool
     content: bytes  # as written: dots still stuffed, without the end
     reply: str
-    chunked: bool = False   # it came by BDAT: nothing is stuffed
-    answered: bool = False  # the reply has gone out whole
+    chunked: bool = False   # received by BDAT: nothing is stuffed
+    answered: bool = False  # the whole reply was sent
 
     def body(self):
-        """Without the Received field that the relay puts on top."""
+        """The message without the Received field that the relay adds on top."""
         assert self.content.startswith(b"Received:"), self.content[:80]
         return re.sub(rb"\AReceived:.*?\r\n(?![ \t])", b"", self.content, count=1, flags=re.DOTALL)
 
@@ -48,7 +48,7 @@ class Transaction:
 
 
 class Cut(Exception):
-    """The fault that was asked for has been reached."""
+    """Raised when the requested fault is reached."""
 
 
 class Dialog:
@@ -77,7 +77,7 @@ class Dialog:
         if not piece:
             raise ConnectionError
         self.taken += len(piece)
-        # A CR at the end of the piece before is judged with this one.
+        # A CR at the end of the previous piece is judged with this one.
         if BARE.search(self.last + piece):
             self.backend.complain(f"bare newline or NUL in {bytes(self.last + piece)[:400]!r}")
         self.last = b"\r" if piece.endswith(b"\r") else b""
@@ -219,7 +219,7 @@ class Dialog:
 
 
 class Recorder:
-    """`judge(dialog, step, text)` is None or a reply instead of the ordinary one; it may raise Cut."""
+    """`judge(dialog, step, text)` returns None, or a reply that replaces the ordinary one; it may raise Cut."""
 
     def __init__(self, port, judge=None, certificate=None, extensions=EXTENSIONS, host=BACKEND, dialog=Dialog):
         self.judge = judge or (lambda dialog, step, text: None)
@@ -229,8 +229,8 @@ class Recorder:
         if certificate:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(*certificate)
-        # For connections to come, one each: octets that it gives and takes at most (None: any number), and
-        # what it does then, "close" or "stall".
+        # For future connections, one each: the most octets that it sends and reads (None: any number), and
+        # what it then does, "close" or "stall".
         self.faults = collections.deque()
         self.messages, self.accepted, self.commands, self.violations = [], [], [], []
         self.most_given = self.most_taken = self.serial = 0
@@ -253,7 +253,7 @@ class Recorder:
             threading.Thread(target=self.serve, args=(sock, listener), daemon=True).start()
 
     def crash(self):
-        """As if the machine had been switched off: no listener, no connection. listen() brings it back."""
+        """Acts as if the machine were switched off: no listener, no connection. listen() brings it back."""
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         for dialog in list(self.open):
@@ -299,7 +299,7 @@ class Recorder:
         self.violations.append(text)
 
     def forget(self):
-        """The messages; their numbers go on."""
+        """Forgets the messages; numbers continue."""
         with self.lock:
             self.messages, self.accepted, self.commands = [], [], []
 

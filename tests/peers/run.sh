@@ -14,8 +14,8 @@ if [ "${POSTERN_NAMESPACE:-}" != own ]; then
     "$here/../install-packages" --unpack "$unpacked" "${packages[@]}" >&2 || exit 1
     POSTERN_NAMESPACE=own exec unshare --net --mount -- "$0" "$@"
 fi
-# The system as these tests see it: what they change in it goes with their namespace. Exim and OpenSMTPD,
-# which no Debian has beside Postfix, are laid under /usr, and what their packages would have made is there.
+# The system as these tests see it: their changes disappear with their namespace. Exim and OpenSMTPD, which
+# Debian cannot install next to Postfix, are laid under /usr, together with what their packages would set up.
 changes=$(mktemp -d)
 mount -t tmpfs tmpfs "$changes"
 for folder in /etc /usr /var/lib; do
@@ -36,10 +36,10 @@ done
 mount -t tmpfs tmpfs /var/spool
 mkdir -m 711 /var/spool/smtpd
 mkdir -p /var/lib/opensmtpd/empty /usr/libexec/opensmtpd
-# Each runs its own servers; some have their sockets below /run.
+# Each program runs its own servers; some have their sockets below /run.
 mount -t tmpfs -o mode=755 none /run
 ip link set lo up
-# Addresses that look public, so that nothing has to be allowed that an operator would not allow.
+# Addresses that look public, so that the tests need no settings that an operator would not use.
 for address in 198.51.100.7 198.51.100.8 203.0.113.5 10.0.0.1 10.0.0.2 10.0.0.9; do
     ip address add "$address/32" dev lo
 done

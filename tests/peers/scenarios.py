@@ -126,7 +126,7 @@ def big_message(world):
     relay = world.relay()
     chunk = (b"x" * 998 + b"\r\n" + b"y" * 999 + b"\r\n" + b"z" * 100000 + b"\r\n" +
              b"..\r\n..two\r\n.x\r\n" + bytes(range(128, 256)) + b"\r\n")
-    # complete headers, or Postfix would add some
+    # complete headers, as Postfix would add missing ones
     plain = (b"Subject: big\r\nFrom: s@sender.example\r\nDate: Sat, 21 Nov 2026 00:00:00 +0000\r\n"
              b"Message-ID: <1@sender.example>\r\n\r\n") + chunk * (50 * 1024 * 1024 // len(chunk) + 1)
     small = Client()
@@ -185,7 +185,7 @@ def backend_dies(world):
 @scenario("backend's answers reach the client as the table of courier.h says")
 def backend_answers(world):
     world.relay(backend_port=SCRIPTED_PORT, backend='command_timeout = "1s"; reply_timeout = "1s";')
-    # step: what the backend does; then RCPT, DATA, end of data as the client hears them
+    # step: what the backend does; then the client's replies to RCPT, DATA, end of data
     table = [
         ("banner", "421 4.3.2 busy", (451, 554, None)),
         ("banner", "554 5.7.1 not you", (451, 554, None)),
@@ -358,7 +358,7 @@ def idle_clients(world):
     took = time.monotonic() - began
     print(f"# served in {took * 1000:.0f} ms beside 1000 idle clients")
     assert took < (5 if world.sanitized else 1), took
-    # and those that idled are still welcome
+    # and idle clients are still served
     talked[0].cmd("NOOP", 250)
     silent[0].hello()
     for client in silent + talked + [fresh]:
@@ -812,13 +812,13 @@ def key_shares(world):
         assert "221 2.0.0" in result, result[-500:]
         return result
 
-    # a HelloRetryRequest is a ServerHello too, and brings a second ClientHello
+    # a HelloRetryRequest is a ServerHello too, and causes a second ClientHello
     for groups, key in ([], "X25519"), (["-groups", "P-256"], "ECDH, prime256v1"), (["-tls1_2"], "X25519"):
         out = connect(*groups)
         hellos = [line for line in out.splitlines() if re.search(r"Handshake.*(ClientHello|ServerHello)\b", line)]
         assert len(hellos) == 2, hellos
         assert re.search(rf"(Server|Peer) Temp Key: {key}", out), out[-3000:]
-    # a share of none that we would choose first, but X25519 behind it: the retry leads there
+    # no share for our first choice, but X25519 is supported: the retry leads there
     out = connect("-groups", "P-384:X25519", "-tls1_3")
     assert re.search("(Server|Peer) Temp Key: X25519", out), out[-3000:]
 

@@ -1,7 +1,7 @@
-"""Real servers that are no Postfix: Exim and OpenSMTPD as backends, and a scripted name server.
+"""Real servers other than Postfix: Exim and OpenSMTPD as backends, and a scripted name server.
 
-Debian lets only one mail server be installed, so these two are unpacked; run.sh lays them under /usr and puts
-what they expect of the system in place.
+Debian allows only one installed mail server, so these two are unpacked. run.sh lays them under /usr and sets up
+what they expect from the system.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import glob
@@ -36,7 +36,7 @@ class Server:
 
 
 class Exim(Server):
-    """Takes all mail into its queue and leaves it there."""
+    """Accepts all mail into its queue and leaves it there."""
 
     def __init__(self, bed, port):
         bed.count += 1
@@ -69,7 +69,7 @@ keep_environment =
 
 
 class OpenSMTPD(Server):
-    """Takes all mail for example.com and relays it to `next_port` of the same host."""
+    """Accepts all mail for example.com and relays it to `next_port` of the same host."""
 
     def __init__(self, bed, port, next_port):
         bed.count += 1
@@ -78,7 +78,7 @@ class OpenSMTPD(Server):
         os.makedirs(f"{folder}/spool")
         os.chmod(f"{folder}/spool", 0o711)
         subprocess.run(["mount", "--bind", f"{folder}/spool", "/var/spool/smtpd"], check=True)
-        # Its control socket has one place for all that run on this machine.
+        # All instances on this machine share one path for the control socket.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
         with open(f"{folder}/conf", "w") as file:
             file.write(f"""listen on {BACKEND} port {port} proxy-v2 hostname smtpd.example
@@ -95,7 +95,7 @@ match from any for domain "example.com" action "on"
 
 class NameServer:
     """Answers over UDP and TCP from `records`: (name, type) -> values, a response code, or "silence". A name
-    of which nothing is said does not exist. What was asked is kept in `asked`."""
+    without records does not exist. Questions are kept in `asked`."""
 
     TYPES = {1: "A", 28: "AAAA", 12: "PTR"}
 
@@ -118,7 +118,7 @@ class NameServer:
                 return
             answer = self.answer(query)
             if answer:
-                # what is longer has to be asked for by TCP
+                # longer answers must be asked for over TCP
                 self.udp.sendto(answer if len(answer) <= 512 else self.answer(query, truncated=True), peer)
 
     def serve_tcp(self):
@@ -165,7 +165,7 @@ class NameServer:
         return socket.inet_pton(socket.AF_INET if kind == 1 else socket.AF_INET6, text)
 
     def close(self):
-        """The address is free afterwards: nobody waits at it any more."""
+        """Closes the server and waits for its threads, so that the address is free."""
         self.closing = True
         for sock, thread in zip((self.udp, self.tcp), self.threads):
             try:

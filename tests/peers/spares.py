@@ -1,4 +1,4 @@
-"""Spares: how many, how long, what has been said on them.
+"""Spares: how many, how long they live, and what has been sent on them.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -35,7 +35,7 @@ def spares(world):
     assert client.data("x\r\n")[0] == 250
     client.close()
     wait_for("three again", settled)
-    # one closed by the backend is replaced, but not in a race: that one is young
+    # a spare closed by the backend is replaced, but not at once if it was young
     backend.drop(backend.idle()[:1])
     time.sleep(0.5)
     assert len(backend.held()) == 2
@@ -93,7 +93,7 @@ def dead_spares(world):
             assert client.data("x\r\n")[0] == 250
             client.close()
         print(f"# {how}: {max(times) * 1000:.0f} ms until the recipient was accepted")
-        # one client finds out, not each
+        # only one client finds out, not every one
         assert len([t for t in times if t > 0.5]) == (how == "stall") and max(times) < 4, times
         assert len(backend.accepted) == 3
         relay.stop()
@@ -137,7 +137,7 @@ def spares_and_max(world):
         client.hello()
         assert client.envelope("a@example.com") == [250]
         clients.append(client)
-        # One that the relay has closed is there until the backend's thread has read that.
+        # A connection closed by the relay counts until the backend's thread has noticed.
         wait_for("three at most", lambda: len(backend.held()) <= 3, 2)
     time.sleep(0.3)
     assert len(backend.held()) == 3 and len(introduced(backend)) == 3, (backend.held(), introduced(backend))
@@ -150,7 +150,7 @@ def spares_and_max(world):
     clients[0].close()
     fourth.cmd("RSET", 250)
     assert fourth.envelope("a@example.com") == [250]
-    # a slot that a spare had taken meanwhile was given up for it, before this one was connected
+    # a spare that had taken the slot meanwhile gave it up before this one was connected
     wait_for("three at most", lambda: len(backend.held()) <= 3, 2)
     for client in clients[1:]:
         client.close()
@@ -158,12 +158,12 @@ def spares_and_max(world):
 
 
 def hellos(backend):
-    """The connections on which the relay asked in its own name."""
+    """The connections on which the relay said EHLO in its own name."""
     return [d for d in backend.dialogs if d.lines[:1] == ["EHLO relay.example"]]
 
 
 def deliver(expected=250):
-    """A message by a client of its own."""
+    """Sends a message with its own client."""
     client = Client()
     client.hello()
     client.cmd("MAIL FROM:<s@sender.example>", 250)
@@ -189,7 +189,7 @@ def greeted_only(world):
     assert len(silent) >= 3 and all(d.lines[0].startswith("XCLIENT NAME=") and d.lines[1] == "EHLO client.example"
                                     for d in silent), [d.lines for d in silent]
 
-    # The attributes are heard in our own name only: who still names the old ones has not asked.
+    # The attributes are only learned in our own name: a relay that still uses the old ones has not asked.
     first.extensions = [e.replace(" DESTADDR DESTPORT", "") for e in first.extensions]
     page.age(61)
     for _ in range(4):
@@ -205,14 +205,14 @@ def greeted_only(world):
     wait_spares(first, 2)  # the spare in its place may have been made before the refusal
     deliver()
     wait_spares(first, 2)
-    # Once by the session that was refused, on a fresh connection, and once for the spares, or twice where
-    # one is made meanwhile.
+    # Once by the refused session, on a fresh connection, and once for the spares, or twice if one is made
+    # meanwhile.
     assert len(hellos(first)) in (4, 5), [d.lines for d in first.dialogs]
 
     last = first
-    for age, host in ((75, BACKEND), (89, OTHER_HOST)):  # what the last one said is 14 s old
+    for age, host in ((75, BACKEND), (89, OTHER_HOST)):  # the last one's offer is 14 s old
         backend = mirror(world, PORT + 1, host=host)
-        page.age(age)  # and those that end young would not be replaced at once
+        page.age(age)  # spares that end young would not be replaced at once
         last.say_goodbye()
         wait_spares(backend, 2)
         assert len(hellos(backend)) == 1, [d.lines for d in backend.dialogs]
@@ -254,7 +254,7 @@ tlsproxy unix - - n - 0 tlsproxy
 """)
     try:
         for host in (f"{BACKEND}:2618", screened):
-            # what looked whether it is up has been written down
+            # the probe has been recorded
             wait_for("rest", lambda: 0 < read(postfix.log).count(": connect from") ==
                      read(postfix.log).count(": disconnect from"))
             before = len(read(postfix.log))
@@ -264,7 +264,7 @@ tlsproxy unix - - n - 0 tlsproxy
                 return read(postfix.log)[before:]
 
             for count in range(1, 5):
-                # two spares wait beside those that are used up
+                # two spares wait, besides those used up
                 wait_for("two spares", lambda: len(re.findall(r"smtpd\[\d+\]: connect from", log())) == count + 1, 15)
                 time.sleep(0.1)
                 deliver()

@@ -1,7 +1,7 @@
-"""relay-out's spool: what is stored, what is delivered later, what senders and operators hear of it.
+"""relay-out's spool: what is stored, what is delivered later, and what senders and operators are told.
 
-Next hops are scripted servers on loopback, reached by routes; Postfix is the client, and takes the
-notices to senders as the backend. Speaks TAP. SPDX-License-Identifier: GPL-3.0-or-later
+Next hops are scripted servers on loopback, reached by routes. Postfix is the client and, as the backend, accepts
+the notices to senders. Speaks TAP. SPDX-License-Identifier: GPL-3.0-or-later
 """
 import collections
 import email
@@ -48,9 +48,9 @@ end
 
 
 class NextHop:
-    """A mail server that takes everything, unless `dots` has replies for the next messages, or `all` one
-    for all. `dsn`: it offers DSN; `pause`: before each reply to a message, seconds; `moody`: how many of all it
-    answers 4xx."""
+    """A mail server that accepts everything, unless `dots` has replies for the next messages, or `all` one for
+    all. `dsn`: offers DSN; `pause`: seconds before each reply to a message; `moody`: the share that it answers
+    with 4xx."""
 
     def __init__(self, port, dsn=False):
         self.port, self.dsn, self.all, self.pause = port, dsn, None, 0
@@ -203,7 +203,7 @@ out = {{
         return [json.loads(line) for line in lines]
 
     def wait_tried(self, times=1):
-        """Until the first recipient of the first message has been tried so often."""
+        """Waits until the first recipient of the first message has been tried this often."""
         wait_for("an attempt", lambda: self.queued()[0]["recipients"][0]["attempts"] >= times)
 
     def wait_empty(self, seconds=20):
@@ -283,7 +283,7 @@ def refusal(world):
 def smtputf8_stored(world):
     hops = world.hops(2)
     hops[1].dots = ["451 4.7.1 not now"]
-    # stored at once, and stored because one of two did not take it
+    # stored at once, and stored because one of two did not accept it
     for inner, recipients in (('delivery = "spool";', ["x@d0.test"]), ("", ["x@d0.test", "y@d1.test"])):
         relay = world.out(hops, inner + ' retry = [ "1s" ];')
         assert send("plain", *recipients, mail=" SMTPUTF8")[0] == 250
@@ -409,7 +409,7 @@ def control(world):
     wait_for("two deliveries", lambda: sorted(hops[0].subjects()) == ["one", "two"])
     wait_for("one left", lambda: [m["id"] for m in relay.queued()] == [third])
     assert "held" in relay.ctl("list") and not hops[1].messages
-    # The daemon ends; the same orders go to the files.
+    # The daemon ends; the same orders then work on the files.
     relay.stop()
     assert not os.path.exists(socket_file)
     assert "1 messages (1 held)" in relay.ctl("count")
@@ -419,7 +419,7 @@ def control(world):
     relay.start()
     wait_for("the third", lambda: hops[1].subjects() == ["three"])
     relay.wait_empty()
-    # Taken out by hand, with word to the sender.
+    # Removed by hand, with a notice to the sender.
     hops[0].all = "451 4.3.0 not yet"
     send("four", "x@d0.test")
     relay.wait_tried()
@@ -515,7 +515,7 @@ def slow(world):
     assert [b["Final-Recipient"] for b in blocks[1:]] == ["rfc822; x@d2.test"], blocks
     relay.wait_empty()
     assert [len(hop.messages) for hop in hops] == [1, 1, 0, 1], [len(hop.messages) for hop in hops]
-    # Only the one that said "later" was given it again.
+    # Only the one that replied "later" got it again.
     assert [hop.bodies for hop in hops] == [1, 1, 1, 2], [hop.bodies for hop in hops]
 
 
@@ -636,7 +636,7 @@ def ended(world):
     relay.stop()
     assert 1 < time.monotonic() - began < 4, time.monotonic() - began
     assert hops[0].subjects() == ["owed"] and not glob.glob(f"{relay.spool}/*/*.env")
-    # A host that never greets: its message stays as it was.
+    # For a host that never greets, the message stays as it was.
     silent = socket.create_server((BACKEND, HOP_PORT + 50))
     text = read(relay.conf)
     with open(relay.conf, "w") as file:
@@ -669,7 +669,7 @@ def stalled(world):
     for nonsense in (b"\n", b"queue\n", b"queue dance\n", b"queue list \0\n", b"x" * 4000 + b"\n",
                      b"a b c d e f g h i j k\n", b"queue remove all\n", b"queue hold\n"):
         assert dial(nonsense).recv(1000).startswith(b"error "), nonsense
-    # A slip of the hand must not tell a sender what nobody meant to tell him.
+    # A slip of the hand must not send a notice that nobody intended.
     assert b"bonuce" in dial(b"queue remove 19b0f1a2c3d4e5f6 bonuce\n").recv(1000)
     idle = [dial() for _ in range(8)]
     wait_for("busy", lambda: dial().recv(1000) == b"error busy, try again\n")
@@ -678,7 +678,7 @@ def stalled(world):
     for sock in idle:
         end = sock.recv(1000)
         assert end == b"" or end.startswith(b"error "), end
-    # Who may not, is told so.
+    # A user without permission is told so.
     asked = subprocess.run(["setpriv", "--reuid=games", "--clear-groups", "--regid=games", sys.executable, "-c",
                             f"import socket; s=socket.socket(socket.AF_UNIX); s.connect({path!r})"],
                            capture_output=True, text=True)
@@ -717,7 +717,7 @@ def full(world):
         kept = codes.count(250)
         assert 452 in codes and kept >= 3, codes
         assert len(relay.queued()) == kept
-        # Said before the data where the size was told.
+        # Refused before the data if SIZE was given.
         client = hello()
         client.cmd("MAIL FROM:<a@example.com> SIZE=1500000", 250)
         client.cmd("RCPT TO:<x@d0.test>", 250)
@@ -734,8 +734,8 @@ def full(world):
 
 
 def kill_under_load(world, inner, recipients):
-    """Clients send, each message to so many domains, while relay-out is killed again and again. Every
-    acknowledged message must come to each of its recipients."""
+    """Clients send each message to this many domains while relay-out is killed again and again. Every
+    acknowledged message must reach each of its recipients."""
     rounds, senders = int(os.environ.get("POSTERN_KILL_ROUNDS", "6")), 6
     hops = world.hops(4)
     for hop in hops:
@@ -792,7 +792,7 @@ def killed_live(world):
 
 
 def write_spool(folder, count, domains):
-    """`count` messages as postern-spool(5) has them, for d0.test ... round about."""
+    """Writes `count` messages as in postern-spool(5), for d0.test ... in turn."""
     nobody = pwd.getpwnam("nobody")
     os.makedirs(f"{folder}/queue", exist_ok=True)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -823,10 +823,10 @@ def large(world):
     empty = world.out([hop])
     small = pss_kib(empty.process.pid)
     empty.stop()
-    # Odd ones go to a port where nobody listens.
+    # Odd ones go to a port where no server listens.
     routes = {f"d{i}.test": hop.port if i % 2 == 0 else 2799 for i in range(domains)}
     routes["fresh.test"] = hop.port
-    # So many connections to one port use up their own ports.
+    # That many connections to one port use up the local ports.
     for name, value in (("tcp_tw_reuse", "1"), ("ip_local_port_range", "1024 65535")):
         with open(f"/proc/sys/net/ipv4/{name}", "w") as file:
             file.write(value)
@@ -890,7 +890,7 @@ notify_classes =
         return relay
 
     def inject(self, subject, *recipients):
-        """One message, into Postfix, which relays by us."""
+        """Gives one message to Postfix, which relays through us."""
         with smtplib.SMTP(BACKEND, POSTFIX_PORT, source_address=("10.0.0.9", 0)) as client:
             refused = client.sendmail("a@example.com", list(recipients), BODY.format(subject).replace("..", "."))
             assert not refused, refused

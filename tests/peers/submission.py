@@ -1,4 +1,4 @@
-"""Submission: users log in at the backend, through relay-in, which keeps and logs nothing of it.
+"""Submission: users log in to the backend through relay-in, which neither keeps nor logs any of it.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -24,7 +24,7 @@ def submission_to(port, more=""):
 
 
 class Dovecot:
-    """Only its auth service, in a folder of its own."""
+    """Dovecot's auth service only, in its own folder."""
 
     def __init__(self, bed):
         bed.count += 1
@@ -43,7 +43,7 @@ class Dovecot:
         assert self.process.poll() is None, read(self.log)
 
     def settings(self, renamed):
-        """Version 2.4 has other names for much of it."""
+        """Version 2.4 renamed many settings."""
         if renamed:
             top, passdb, clear = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0", f"""passdb passwd-file {{
   passwd_file_path = {self.dir}/users
@@ -94,7 +94,7 @@ def swaks(port, *arguments, source=CLIENT4, password=PASSWORD, tls=("--tls",)):
 
 
 def secrets():
-    """All that must stand in no log of ours, plain or as the mechanisms write it."""
+    """Everything that none of our logs may contain, plain or as the mechanisms encode it."""
     out = {USER, PASSWORD, WRONG}
     for text in (USER, PASSWORD, WRONG, f"\0{USER}\0{PASSWORD}", f"\0{USER}\0{WRONG}"):
         out.add(base64.b64encode(text.encode()).decode().rstrip("="))
@@ -124,7 +124,7 @@ def log_in(world):
             assert f"client=unknown[{CLIENT4}], sasl_method={mechanism}, sasl_username={USER}" in log, log
         ours = read(relay.log)
         assert ours.count("event=auth status=ok") == 6, ours
-        # what we say of a failure is what bans are made of
+        # the log line of a failure is what bans rely on
         failures = [line for line in ours.splitlines() if "SASL" in line and "authentication failed" in line]
         assert len(failures) == 6 and f"[{CLIENT4}]" in failures[0], failures
         path = f"{world.bed.dir}/auth.log"
@@ -133,7 +133,7 @@ def log_in(world):
         out = subprocess.run(["fail2ban-regex", path, "postfix[mode=auth]"], capture_output=True, text=True, timeout=60)
         assert "6 matched" in out.stdout, out.stdout[-600:]
         assert fail2ban_finds(world.bed, ours, "relay-in") == [CLIENT4] * 6
-        # MAIL's own address is in the log by right; nothing else of the user is, and nothing of the password
+        # MAIL's own address may be in the log; nothing else of the user, and nothing of the password
         shown = ours.replace(f"from=<{USER}>", "")
         assert [s for s in secrets() if s in shown] == []
     finally:
@@ -168,14 +168,14 @@ def rules(world):
     client.cmd("AUTH PLAIN AGEAYg==", 503)
     assert client.envelope("x@far.example", "y@[192.0.2.1]", "z%far.example@example.com") == [250] * 3
     assert client.data("x\r\n")[0] == 250
-    # its EHLO names nobody anew, and it may wait in the gate and go on
+    # its EHLO sends no identity again, and it may wait in the gate and continue
     client.cmd("EHLO client.example", 250)
     time.sleep(0.6)
     assert client.envelope("x@far.example") == [250]
     assert client.data("x\r\n")[0] == 250
     assert [d.client for d in introduced(backend)] == [CLIENT4], "one connection has it all"
     assert "authenticated" in backend.accepted[0].content.decode() or "ESMTPSA" in backend.accepted[0].content.decode()
-    # port 25 has no log-in and relays nothing
+    # port 25 offers no login and relays nothing
     other = Client()
     assert "AUTH" not in other.hello().replace("AUTHENT", "")
     assert "250-AUTH" not in other.starttls()
@@ -217,7 +217,7 @@ def dialog(world):
             assert set(codes[:-1]) <= {334}
             client.cmd("NOOP", 250)
             client.close()
-        # what is no base64 ends the dialog, and nothing of it is passed on
+        # input that is not base64 ends the dialog, and none of it is passed on
         for said in ("Zm9v\rMAIL FROM:<x@y.example>", "Zm9v\0", "Zm9v\r\rQUIT", "Zm9v bar", "Zm\xe4v", "**", "\t"):
             client = Client(port=587)
             client.hello()
@@ -254,7 +254,7 @@ def offered_under_tls(world):
     def judge(dialog, step, text):
         if step == "starttls" and hold.is_set():
             wait_for("the other one", lambda: not hold.is_set(), 20)
-        # as smtpd_tls_auth_only has it
+        # like smtpd_tls_auth_only
         return offers("AUTH PLAIN" if dialog.tls else "STARTTLS") if step == "ehlo" else None
 
     backend = mirror(world, certificate=(world.bed.cert, world.bed.key), judge=judge)
@@ -266,7 +266,7 @@ def offered_under_tls(world):
         return client, client.starttls()
 
     wait_for("the mechanisms", lambda: "AUTH PLAIN" in offer()[1])
-    # one has said EHLO to the backend and not STARTTLS when another one asks
+    # one has sent EHLO to the backend but not STARTTLS when another one asks
     first, _ = offer()
     hold.set()
     asked = len(backend.dialogs)
@@ -275,7 +275,7 @@ def offered_under_tls(world):
     assert "AUTH PLAIN" in offer()[1]
     hold.clear()
     assert first.reply()[0] == 235
-    # without TLS at the backend there is no log-in there
+    # without TLS at the backend there is no login
     backend.judge = lambda dialog, step, text: offers("AUTH PLAIN") if step == "ehlo" else None
     client, text = offer()
     assert client.cmd("AUTH PLAIN AGEAYg==")[0] == 454
@@ -301,7 +301,7 @@ def lost(world):
         code, text = client.cmd("RCPT TO:<x@far.example>")
         assert code == 421 and "4.4.2" in text and client.gone(), text
     assert len(backend.accepted) == 2 and backend.violations == []
-    # and where it cannot be reached at all
+    # nor if it cannot be reached at all
     backend.say_goodbye()
     client = Client(port=587)
     client.hello()

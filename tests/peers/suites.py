@@ -1,4 +1,4 @@
-"""Suites of others: nmap's open-relay forms, and the TLS scanners. Speaks TAP.
+"""Other projects' suites: nmap's open-relay forms, and the TLS scanners. Speaks TAP.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -39,7 +39,7 @@ def open_relay(world):
     assert forms >= 14 and backend.messages == [] and not any(c.startswith("RCPT") for c in backend.commands)
     relay.stop()
     world.relays.remove(relay)
-    # The other way round: where the script's own domain is served, it says so.
+    # The other way round: if the script's own domain is served, it reports that.
     relay = world.relay(backend_port=SCRIPTED_PORT, limits=MANY)
     relay.write_conf(inner='domains_file = "nmap";')
     with open(f"{world.bed.dir}/nmap", "w") as file:
@@ -100,7 +100,7 @@ def scan_sslscan(world):
     assert {v for v, _, _ in strict} == {"TLSv1.3"} and all(bits == 256 for _, _, bits in strict), strict
 
 
-# What is true of a test certificate, and what is an opinion about CBC suites in TLS 1.2 (LUCKY13) or about
+# Findings that are true for a test certificate, and opinions about CBC suites in TLS 1.2 (LUCKY13) or about
 # suites without forward secrecy, which GnuTLS's NORMAL keeps for old senders.
 TOLERATED = re.compile(r"cert|DNS_CAArecord|OCSP|LUCKY13|cipherlist_OBSOLETED|cipherlist_AVERAGE|BREACH|engine_problem|"
                        r"scanTime|overall_grade|grade_cap|final_score|cipher_order|HSTS|clientsimulation", re.I)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Suites of others against the built relay-in; run.sh sets the stage.
+# Other projects' suites against the built relay-in. run.sh sets the stage.
 # usage: [POSTERN_BUILDDIR=...] tests/peers/suites.sh [PART-OF-A-NAME...]      (without: the quick ones)
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -gt 0 ] || set -- nmap swaks sslscan

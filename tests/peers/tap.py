@@ -22,12 +22,12 @@ def scenario(name):
 
 
 class World:
-    """What scenarios share: the bed, and one Postfix behind the relay where they want it."""
+    """What scenarios share: the bed and, for those that need it, one Postfix behind the relay."""
 
     def __init__(self, with_postfix):
         self.bed = Bed()
         self.sanitized = testbed.is_sanitized()
-        self.side = os.environ.get("POSTERN_SIDE", "in")  # of bed.SIDES; several: one after the other
+        self.side = os.environ.get("POSTERN_SIDE", "in")  # of bed.SIDES; several run one after the other
         self.relays, self.backends = [], []
         self.postfix = Postfix(self.bed, "backend", f"{BACKEND}:{POSTFIX_PORT}",
                                "smtpd_authorized_xclient_hosts = 10.0.0.1, 10.0.0.2") if with_postfix else None
@@ -48,7 +48,7 @@ class World:
         return backend
 
     def tidy(self):
-        """After each scenario: everything stops, and stops well."""
+        """After each scenario: stops everything, and checks that it stops cleanly."""
         try:
             for relay in self.relays:
                 relay.stop()
@@ -68,7 +68,7 @@ def run_one(world, number, name, function):
         finally:
             logs = [(r.log, read(r.log)) for r in world.relays]
             world.tidy()
-    except Exception:  # a failed scenario is reported, the others go on
+    except Exception:  # a failed scenario is reported, and the others continue
         print(f"not ok {number} - {name}")
         for line in traceback.format_exc().splitlines()[-25:]:
             print("#", line)

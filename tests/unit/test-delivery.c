@@ -235,8 +235,8 @@ static bool is_at_work(struct fixture *f)
     return counts.active > 0;
 }
 
-/* Lets time pass in steps of ten minutes, each with what is due then, until no more than `left`
- * messages are there or `most` has passed. */
+/* Lets time pass in steps of ten minutes, doing what is due in each, until at most `left` messages
+ * remain or `most` has passed. */
 static void pass(struct fixture *f, int64_t most, size_t left)
 {
     for (int64_t passed = 0; passed < most && messages(f) > left; passed += 10 * MINUTE) {
