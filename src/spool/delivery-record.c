@@ -1,5 +1,5 @@
-/* spool/delivery-record.c - results reach the envelope, or are remembered until they can; and the sender,
- * by a notification that is a message in the spool like any other
+/* spool/delivery-record.c - records results in the envelope, or remembers them until it can, and notifies
+ * the sender with a message in the spool like any other
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -68,7 +68,7 @@ static void delivery_apply(struct spool_recipient *recipient, const struct chang
         recipient->attempts++;
         recipient->last_try = change->when;
     }
-    /* The words are for people: a message is not kept back because there was no memory for them. */
+    /* The text is for people: a lack of memory for it must not hold the message up. */
     if (change->reply != NULL &&
         spool_envelope_set_text(&recipient->reply, change->reply, ENVELOPE_REPLY_MAX) == 0)
         spool_envelope_set_text(&recipient->remote,
@@ -76,7 +76,7 @@ static void delivery_apply(struct spool_recipient *recipient, const struct chang
                                 DELIVERY_REMOTE_MAX);
 }
 
-/* Under a clock that has been set since, what the envelope says of its time is not what was meant. */
+/* Corrects the times in the envelope if the system's clock has been set since. */
 static void delivery_mend_times(struct delivery_pool *pool, struct spool_envelope *envelope)
 {
     int64_t due_ms = queue_expires_ms(pool->queue, envelope->id);
@@ -165,7 +165,7 @@ static bool delivery_any_about(const struct spool_envelope *envelope, const bool
     return false;
 }
 
-/* From the null sender to the sender (RFC 3464 2). */
+/* Addresses the report from the null sender to the sender (RFC 3464 2). */
 static int delivery_address_report(struct delivery_pool *pool,
                                    const struct spool_envelope *original,
                                    const struct dsn_needs *needs, struct spool_envelope *report)
@@ -234,7 +234,7 @@ int delivery_report(struct delivery_pool *pool, const struct spool_envelope *env
     };
     if (!delivery_any_about(envelope, about))
         return 0;
-    /* A sender whose message is lost, or cannot be read just now, is told all the same. */
+    /* Tell the sender even if the message is lost or cannot be read now. */
     if (spool_open_data(pool->config.spool, envelope, &dsn.original_fd, err) != SPOOL_OK)
         dsn.original_fd = -1;
     spool_envelope_init(&report);

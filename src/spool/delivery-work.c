@@ -1,7 +1,7 @@
 /* spool/delivery-work.c - one delivery, one delay notice, one expiry, one order, from the queue to the disk
  *
- * The order within a delivery: the hook delivers; the sender's report is spooled; the queue says
- * when the rest is due; the envelope records all of it; the queue gets the work back.
+ * The order within a delivery: the hook delivers; the sender's report is spooled; the queue says when the
+ * rest is due; the envelope records everything; the work is returned to the queue.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -15,7 +15,7 @@
 #include "smtp/reply.h"
 #include "spool/delivery-internal.h"
 
-/* What one delivery needs in memory, for as many recipients as the message has. */
+/* The working memory of one delivery, sized for all recipients of the message. */
 struct delivery_arrays {
     size_t *recipients;
     struct delivery_result *results;
@@ -76,7 +76,7 @@ static void delivery_log_result(const struct delivery_job *job, size_t i, const 
     log_end(&line);
 }
 
-/* Nobody is told of a notice that fails (RFC 3464 2): the operator hears of it at least. */
+/* A notice that fails causes no further notice (RFC 3464 2), so at least tell the operator. */
 static void delivery_report_lost_notice(struct delivery_pool *pool,
                                         const struct spool_envelope *envelope,
                                         const struct spool_recipient *recipient)
@@ -95,7 +95,7 @@ static void delivery_report_lost_notice(struct delivery_pool *pool,
     log_end(&line);
 }
 
-/* Puts the result into our copy of the envelope, for the report, and into the list of changes. */
+/* Copies the result into our copy of the envelope, for the report, and into the list of changes. */
 static void delivery_take_result(struct delivery_pool *pool, const struct delivery_job *job,
                                  size_t i, struct spool_envelope *envelope,
                                  struct delivery_arrays *arrays, int64_t now)
@@ -133,7 +133,7 @@ static void delivery_take_result(struct delivery_pool *pool, const struct delive
                              dsn_wanted(envelope, recipient, DSN_RELAYED);
 }
 
-/* A failure that the sender cannot be told of now stays queued, and is tried again. */
+/* If the sender cannot be told about a failure now, the recipient stays queued and is tried again. */
 static void delivery_tell_sender(struct delivery_pool *pool, const struct queue_work *work,
                                  const struct spool_envelope *envelope,
                                  struct delivery_arrays *arrays, size_t count)
@@ -150,7 +150,7 @@ static void delivery_tell_sender(struct delivery_pool *pool, const struct queue_
     }
 }
 
-/* Who has not been tried stays as he is. */
+/* Drops the changes of recipients that were not tried. */
 static size_t delivery_drop_deferred(struct change *changes, size_t count)
 {
     size_t kept = 0;
@@ -178,7 +178,7 @@ static void delivery_settle(struct delivery_pool *pool, const struct queue_work 
         job->interrupted ? delivery_drop_deferred(arrays->changes, job->count) : job->count;
     if (count == 0)
         return;
-    if (job->interrupted) /* what our copy says of those who were not tried is not to be recorded */
+    if (job->interrupted) /* our copy is wrong about recipients not tried: don't record it */
         envelope->stamp = SPOOL_STAMP_NONE;
     enum spool_result result = delivery_record(pool, envelope, arrays->changes, count, next, &err);
     if (result == SPOOL_OK || result == SPOOL_MISSING)
@@ -194,7 +194,7 @@ void delivery_owe(struct delivery_job *job)
     job->owes = true;
 }
 
-/* The hook has filled in the results, or somebody for it. */
+/* Processes the results, from the hook or set in its place. */
 static void delivery_take_results(struct delivery_pool *pool, const struct queue_work *work,
                                   struct delivery_job *job, struct spool_envelope *envelope,
                                   struct delivery_arrays *arrays)
@@ -216,8 +216,8 @@ static void delivery_run_job(struct delivery_pool *pool, const struct queue_work
     delivery_take_results(pool, work, job, envelope, arrays);
 }
 
-/* The mail data is gone from the disk, or is not what was stored: nobody can be sent it any more. What
- * is there of it stays, for the operator. */
+/* The mail data is missing or damaged, so it cannot be sent to anybody. What remains of it is kept for the
+ * operator. */
 static void delivery_fail_lost(struct delivery_pool *pool, const struct queue_work *work,
                                enum spool_result found, struct delivery_job *job,
                                struct spool_envelope *envelope, struct delivery_arrays *arrays,
@@ -248,7 +248,7 @@ static void delivery_fail_lost(struct delivery_pool *pool, const struct queue_wo
     delivery_take_results(pool, work, job, envelope, arrays);
 }
 
-/* Everybody there is settled already: by an operator's hand, or when that could not be recorded. */
+/* All recipients there are already settled: by an operator, or earlier when it could not be recorded. */
 static void delivery_record_only(struct delivery_pool *pool, const struct queue_work *work,
                                  struct spool_envelope *envelope)
 {
@@ -301,7 +301,8 @@ static void delivery_deliver(struct delivery_pool *pool, const struct queue_work
     delivery_arrays_free(&arrays);
 }
 
-/* Marks the queued recipients whose sender wants to hear it. NULL when out of memory. */
+/* Marks the queued recipients that the sender wants this notice about. The caller frees it. NULL if out of
+ * memory. */
 static bool *delivery_choose(const struct spool_envelope *envelope, enum dsn_action action)
 {
     bool *about = calloc(envelope->recipient_count, sizeof *about);
@@ -343,8 +344,8 @@ static void delivery_log_expiry(const struct spool_envelope *envelope,
     log_end(&line);
 }
 
-/* Mail for a dead destination may have waited without one try of its own: then what the queue knows
- * of the destination is what the sender is told. */
+/* Mail for a dead destination may have waited without a try of its own. Then the sender is told what the
+ * queue knows about the destination. */
 static void delivery_explain(struct delivery_pool *pool, struct spool_envelope *envelope)
 {
     char name[QUEUE_DESTINATION_MAX + 1], reason[QUEUE_REASON_MAX];
@@ -385,7 +386,7 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
         delivery_recall(pool, &envelope);
     else
         delivery_log_problem(work->id, err.text, NULL);
-    /* Its envelope could not be read at the start: only now it is known where it is to go. */
+    /* Its envelope could not be read at the start: only now its destinations are known. */
     bool unknown = result == SPOOL_OK && work->kind == QUEUE_DELIVER &&
                    work->destination[0] == '\0' && spool_envelope_left(&envelope) > 0;
     if (result == SPOOL_MISSING || unknown)
@@ -404,7 +405,7 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
     spool_envelope_clear(&envelope);
 }
 
-/* What an operator may want of a message while the daemon runs. */
+/* Orders of an operator while the daemon runs. */
 
 struct hold {
     bool wanted;
@@ -443,21 +444,21 @@ static enum queue_answer delivery_record_hold(struct delivery_pool *pool, uint64
     }
 }
 
-/* The queue first: from then on it is not tried, whatever the disk says. */
+/* The queue comes first: from then on it is not tried, even if the disk fails. */
 enum queue_answer delivery_hold(struct delivery_pool *pool, uint64_t id, struct error *err)
 {
     enum queue_answer answer = queue_hold(pool->queue, id);
     return answer == QUEUE_DONE ? delivery_record_hold(pool, id, true, err) : answer;
 }
 
-/* And here the disk: once it is released it may be gone. */
+/* Here the disk comes first: once released in the queue, the message may be delivered and gone. */
 enum queue_answer delivery_release(struct delivery_pool *pool, uint64_t id, struct error *err)
 {
     enum queue_answer answer = delivery_record_hold(pool, id, false, err);
     return answer == QUEUE_DONE ? queue_release(pool->queue, id) : answer;
 }
 
-/* Marks them in our copy, which the sender's report is made from, and lists them. */
+/* Marks the discarded recipients in our copy, from which the report is made, and lists the changes. */
 static size_t delivery_choose_discarded(struct spool_envelope *envelope, const char *domain,
                                         bool *about, struct change *changes)
 {

@@ -1,4 +1,4 @@
-/* spool/delivery.c - the threads that deliver what is in the spool
+/* spool/delivery.c - the threads that deliver the mail in the spool
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -63,14 +63,14 @@ static void delivery_on_wake(void *context)
     delivery_wake(context);
 }
 
-/* Whoever watches the time is left to it as long as there is somebody else. */
+/* Wakes an idle thread, and the one that watches the timer only if there is no other. */
 void delivery_wake(struct delivery_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
     pool->wakes++;
     pthread_cond_t *who = pool->idle_count > 0 ? &pool->idle : &pool->timer;
     pthread_mutex_unlock(&pool->lock);
-    pthread_cond_signal(who); /* without the lock, which he needs at once */
+    pthread_cond_signal(who); /* without the lock, which the woken thread needs at once */
 }
 
 void delivery_log_problem(uint64_t id, const char *reason, const char *effect)
@@ -134,7 +134,7 @@ static void delivery_wait_as_timer(struct delivery_pool *pool, uint64_t seen, st
     while (pool->wakes == seen && !atomic_load(&pool->ending) && in_time)
         in_time = condition_wait(&pool->timer, &pool->lock, pool->timer_due);
     pool->timer_waits = false;
-    /* Somebody else has to watch the time now. */
+    /* Another thread must watch the timer now. */
     if (pool->idle_count > 0)
         pthread_cond_signal(&pool->idle);
 }
@@ -151,8 +151,8 @@ static void delivery_wait_idle(struct delivery_pool *pool, uint64_t seen, struct
     pool->idle_count--;
 }
 
-/* Until something may be due. `seen` is the count of wakes from before the queue was asked, so that
- * none is missed in between. */
+/* Waits until something may be due. `seen` is the count of wakes before the queue was asked, so that none
+ * is missed in between. */
 static void delivery_wait_for_work(struct delivery_pool *pool, uint64_t seen, int64_t wait_ms)
 {
     if (wait_ms < 0 || wait_ms > LOOK_AGAIN_MS)
@@ -208,7 +208,7 @@ static struct queue_destination *delivery_find(struct queue_destination *destina
     return NULL;
 }
 
-/* No wait is longer than the longest: a later time was written under a clock that was ahead. */
+/* Limits the wait to the longest configured one: a later time was written while the clock was ahead. */
 static int64_t delivery_next_try_time(const struct delivery_pool *pool, int64_t next_try)
 {
     int64_t longest = 0, due_ms = delivery_to_queue(pool, next_try);
@@ -220,7 +220,7 @@ static int64_t delivery_next_try_time(const struct delivery_pool *pool, int64_t 
     return due_ms > now_ms + longest + 1000 ? now_ms : due_ms;
 }
 
-/* Those at one destination go together: at the earliest time, with the most attempts. */
+/* Recipients at one destination go together: at the earliest time, with the most attempts. */
 static void delivery_merge(const struct delivery_pool *pool, struct queue_destination *into,
                            const struct spool_recipient *recipient)
 {
@@ -231,7 +231,7 @@ static void delivery_merge(const struct delivery_pool *pool, struct queue_destin
         into->attempts = recipient->attempts;
 }
 
-/* A message from the future came under a clock that was ahead: it has all of its time before it. */
+/* A message from the future arrived while the clock was ahead, so it still has its full lifetime. */
 static int64_t delivery_expiry_time(const struct delivery_pool *pool,
                                     const struct spool_envelope *envelope)
 {
@@ -276,8 +276,8 @@ int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *env
         }
         delivery_merge(pool, known, recipient);
     }
-    /* Nobody left: the end of a message whose removal failed; or nobody known, as the envelope could
-     * not be read. Either is looked into by a delivery to nowhere. */
+    /* No recipients: either the removal of a finished message failed, or the envelope could not be
+     * read. A delivery to an empty destination sorts both out. */
     if (destinations != NULL && names != NULL && count == 0)
         destinations[count++] = (struct queue_destination){
             .name = "",
@@ -305,8 +305,8 @@ int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *env
 
 /* Storing. */
 
-/* Who cannot be told of now stays queued: the next hop will refuse him again. False when that
- * could not be recorded: the queue has to catch up on it, even if nobody is left. */
+/* A recipient that the sender cannot be told about now stays queued: the next hop will refuse it again.
+ * False if a result could not be recorded: the queue must catch up on it, even if no recipient is left. */
 static bool delivery_settle_refused(struct delivery_pool *pool, struct spool_envelope *envelope,
                                     const bool *refused, bool *about, struct change *changes)
 {
@@ -335,7 +335,7 @@ static bool delivery_settle_refused(struct delivery_pool *pool, struct spool_env
     return recorded;
 }
 
-/* On disk they are queued until the sender's report is there as well. */
+/* On disk, refused recipients stay queued until the sender's report is there too. */
 static void delivery_mark_refused(struct spool_envelope *envelope, bool *refused)
 {
     for (size_t i = 0; i < envelope->recipient_count; i++) {

@@ -1,6 +1,6 @@
-/* spool/dsn-original.c - the message that is reported on: looking through it, returning it
+/* spool/dsn-original.c - examines the message that is reported on, and returns it
  *
- * Its data is canonical and dot-stuffed, as the report's is, so lines are copied as they stand.
+ * Its data is canonical and dot-stuffed like the report, so lines are copied unchanged.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -52,7 +52,7 @@ int dsn_original_scan(int fd, struct dsn_original *original)
     return got < 0 ? -1 : 0;
 }
 
-/* Breaks what runs over into a continuation line; never within a UTF-8 character or a CRLF. */
+/* Folds overlong lines into continuation lines, never inside a UTF-8 character or a CRLF. */
 static int dsn_copy_folded(struct dsn_output *output, const char *block, size_t len, size_t *column)
 {
     size_t from = 0;

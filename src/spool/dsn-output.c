@@ -1,4 +1,4 @@
-/* spool/dsn-output.c - text becomes mail data: line ends, lengths, encodings
+/* spool/dsn-output.c - turns text into mail data: line ends, lengths, encodings
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -60,7 +60,7 @@ static ssize_t dsn_write_text(void *cookie, const char *text, size_t len)
             dsn_end_line(output);
             continue;
         }
-        /* No character is cut, unless it is none: of UTF-8, three octets continue one at most. */
+        /* Never split a character: in valid UTF-8, at most three octets continue one. */
         if (output->column >= DSN_LINE_MAX + 3 ||
             (output->column >= DSN_LINE_MAX && !dsn_is_continuation(octet))) {
             dsn_end_line(output);

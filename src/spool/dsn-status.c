@@ -1,4 +1,4 @@
-/* spool/dsn-status.c - what is said of each recipient, to people and to programs
+/* spool/dsn-status.c - what a report says about each recipient, for people and for programs
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -12,11 +12,11 @@
 #include "smtp/reply.h"
 #include "smtp/xclient.h"
 
-#define PROSE_RECIPIENTS_MAX 100 /* named in the prose; the fields name all */
+#define PROSE_RECIPIENTS_MAX 100 /* most named in the prose; the fields name all */
 #define STATUS_MAX 12
 
-/* The enhanced code of the reply where it fits the action, else one that says no more than the
- * reply's class; "5.4.7" for what has expired, whatever the last reply was. */
+/* The enhanced code of the reply if it fits the action, otherwise one for the reply's class; "5.4.7" for an
+ * expired message, whatever the last reply was. */
 static const char *dsn_status_of(const struct dsn *dsn, const struct spool_recipient *recipient,
                                  char out[STATUS_MAX])
 {
@@ -110,7 +110,7 @@ static void dsn_put_prose(FILE *out, const struct dsn *dsn, bool headers_follow)
     putc('\n', out);
 }
 
-/* A catalogue in another character set than UTF-8 must not spoil the report. */
+/* A message catalogue in a character set other than UTF-8 must not break the report. */
 static void dsn_keep_utf8(char *text)
 {
     if (utf8_is_valid(text, strlen(text)))
@@ -148,8 +148,7 @@ static bool dsn_is_printable(const char *text)
     return true;
 }
 
-/* xtext is decoded where that gives something printable; else it stays as it came, which no octet
- * of it can spoil. */
+/* Decodes xtext if the result is printable. Otherwise it stays as received, which is always safe. */
 static void dsn_put_xtext(FILE *out, const char *text)
 {
     char decoded[ENVELOPE_REPLY_MAX];
@@ -164,7 +163,7 @@ static void dsn_put_original_recipient(FILE *out, const char *orcpt)
     if (semicolon == NULL || !dsn_is_printable(orcpt))
         return;
     fprintf(out, "Original-Recipient: %.*s; ", (int)(semicolon - orcpt), orcpt);
-    /* RFC 6533 3: its own encoding, which is legal here as it stands. */
+    /* RFC 6533 3: it has its own encoding, which is legal here unchanged. */
     if (strncasecmp(orcpt, "utf-8;", 6) == 0)
         fputs(semicolon + 1, out);
     else

@@ -1,4 +1,4 @@
-/* spool/dsn.c - a delivery status notification as a whole
+/* spool/dsn.c - decides on and writes a whole delivery status notification
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,17 +22,17 @@ bool dsn_wanted(const struct spool_envelope *envelope, const struct spool_recipi
         [DSN_DELAYED] = RECIPIENT_NOTIFY_DELAY,
         [DSN_RELAYED] = RECIPIENT_NOTIFY_SUCCESS,
     };
-    /* RFC 3461 4.1: without NOTIFY failures are told, and delays may be. */
+    /* RFC 3461 4.1: without NOTIFY, failures must be reported, and delays may be. */
     unsigned notify = recipient->notify != 0 ? recipient->notify
                                              : RECIPIENT_NOTIFY_FAILURE | RECIPIENT_NOTIFY_DELAY;
     return !envelope->sender.is_null && (notify & flags[action]) != 0;
 }
 
-/* The shape of a report, settled before its first octet is written. */
+/* The shape of a report, decided before its first octet is written. */
 struct shape {
     bool global;    /* RFC 6533 types: an address or the header is internationalized */
     bool full;      /* the whole message is returned */
-    uint64_t limit; /* octets of it that are */
+    uint64_t limit; /* octets of it that are returned */
     bool original_eight_bit;
     char *prose;
     bool prose_ascii;
@@ -56,7 +56,7 @@ static int dsn_find_shape(const struct dsn *dsn, struct shape *shape, struct err
         return -1;
     }
     shape->global = dsn_names_utf8(dsn);
-    /* RFC 3461 4.3: RET is about failures. A line that is too long cannot be returned as it was. */
+    /* RFC 3461 4.3: RET applies to failures. An overlong line cannot be returned unchanged. */
     shape->full = dsn->action == DSN_FAILED && dsn->envelope->ret == ENVELOPE_RET_FULL &&
                   dsn->original_fd >= 0 && original.size <= dsn->full_max && !original.long_lines;
     shape->limit = shape->full ? original.size : original.header_size;

@@ -1,4 +1,4 @@
-/* spool/queue-index.c - the two orders in which the queue finds things: by time and by name
+/* spool/queue-index.c - the queue's two indexes: by time and by name
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,6 +1,6 @@
-/* spool/queue-internal.h - what the files of spool/queue share
+/* spool/queue-internal.h - the structures that spool/queue*.c share; nothing else includes it
  *
- * All of it is guarded by the queue's lock.
+ * The queue's lock guards all of it.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,19 +11,19 @@
 #include "spool/queue-index.h"
 #include "spool/queue.h"
 
-/* A name that mail waits for. It lives as long as a delivery does that names it. */
+/* A destination that mail waits for. It lives as long as there is a delivery for it. */
 struct destination {
     struct table_node by_name;
-    struct heap_node waiting;            /* in queue->waiting, when nothing can be given before */
-    struct destination *next, *previous; /* in a ring of those that have something due */
+    struct heap_node waiting;            /* in queue->waiting; key: when it next has work */
+    struct destination *next, *previous; /* in a ring of those with due work */
     bool in_ring;
-    struct heap deliveries; /* not active, not held; by when they are due */
+    struct heap deliveries; /* not active, not held; by due time */
     size_t count;           /* all deliveries for it */
     unsigned active;
-    unsigned failures; /* in a row that it could not be reached */
+    unsigned failures; /* failures to reach it, in a row */
     int64_t not_before;
     char *reason;
-    char *name; /* behind the struct */
+    char *name; /* allocated with the struct */
 };
 
 /* One message for one destination. */
@@ -33,22 +33,22 @@ struct delivery {
     struct destination *destination; /* NULL: settled */
     unsigned attempts;
     bool active;
-    bool probe;      /* in hand, though the destination could not be reached last */
-    bool tried_last; /* the message's time was over when it was tried */
-    bool confirmed;  /* its outcome is known and to be recorded */
+    bool probe;      /* being tried, though the destination was last unreachable */
+    bool tried_last; /* it had its last try, after the message's lifetime */
+    bool confirmed;  /* its outcome is known, and must be recorded */
 };
 
 struct message {
     struct table_node by_id;
-    struct heap_node attention; /* in queue->attention, by when it wants a notice or expires, or
-                                   before all others with a delivery that is confirmed */
+    struct heap_node attention; /* in queue->attention, by the time of its notice or expiry, or
+                                   before all others if a delivery is confirmed */
     uint64_t id;
     int64_t expires, notice, held_since;
-    unsigned count, left, active; /* deliveries: all, not settled, in hand */
+    unsigned count, left, active; /* deliveries: all, unsettled, being worked on */
     bool hold;
-    bool in_hand;  /* a notice or its expiry is being worked on, or it is claimed */
-    bool put_off;  /* its time was over, but that could not be carried out */
-    bool expiring; /* its time is over: nothing is delivered any more but the last tries */
+    bool in_hand;  /* its notice or expiry is being worked on, or it is claimed */
+    bool put_off;  /* it expired, but the expiry could not be carried out */
+    bool expiring; /* it has expired: only last tries are still made */
     struct delivery deliveries[];
 };
 
@@ -57,8 +57,8 @@ struct queue {
     struct lock lock;
     struct table messages, destinations;
     struct heap waiting, attention;
-    struct destination ring, probes; /* the ends of the rings: reached last, and not */
-    unsigned probing;                /* deliveries in hand to those that were not */
+    struct destination ring, probes; /* heads of rings: last reachable, last unreachable */
+    unsigned probing;                /* running deliveries to unreachable destinations */
     bool probe_first;                /* the rings take turns */
     bool winding_down;
     size_t deliveries, held, active;
@@ -70,28 +70,28 @@ void queue_lock(struct queue *queue);
 void queue_unlock(struct queue *queue);
 struct message *queue_find(struct queue *queue, uint64_t id);
 struct destination *queue_find_destination(struct queue *queue, const char *name);
-/* The wait before the attempt behind `attempts` of them, less the jitter. */
+/* The wait after `attempts` attempts, less the jitter. */
 int64_t queue_wait(struct queue *queue, unsigned attempts);
-/* Puts a destination where it belongs now: ring, heap, or nowhere. */
+/* Puts a destination where it belongs now: in a ring, in the heap, or nowhere. */
 void queue_place(struct queue *queue, struct destination *destination);
-/* The first of the message's deliveries that are confirmed and not in hand; NULL: there is none. */
+/* The message's first delivery that is confirmed and not being worked on; NULL: none. */
 struct delivery *queue_confirmed_of(struct message *message);
-/* The message with one that was confirmed first of all; NULL: there is none. */
+/* The message whose delivery was confirmed first; NULL: none. */
 struct message *queue_next_confirmed(const struct queue *queue);
-/* Sets when the message itself wants attention. */
+/* Sets the time at which the message itself needs attention. */
 void queue_attend(struct queue *queue, struct message *message);
-/* Puts a delivery among those of its destination, or takes it out. */
+/* Adds a delivery to those of its destination, or removes it. */
 void queue_offer(struct queue *queue, struct delivery *delivery);
 void queue_withdraw(struct queue *queue, struct delivery *delivery);
-/* A delivery is over for good; frees the destination with the last one. */
+/* Ends a delivery for good; frees the destination with its last one. */
 void queue_settle(struct queue *queue, struct delivery *delivery);
-/* The message's time is over: every delivery that has not had its last try gets it now. */
+/* The message has expired: makes every delivery due that has not had its last try. */
 void queue_begin_last_tries(struct queue *queue, struct message *message);
-/* Its time is not over, or not any more. */
+/* The message has not expired, or no longer: clears the marks of its last tries. */
 void queue_revive(struct message *message);
-/* Are there any left to be made? */
+/* Are any last tries left to make? */
 bool queue_lacks_last_tries(const struct message *message);
-/* The destination cannot be reached: for those that wait for it to make their last try, it is made. */
+/* The destination cannot be reached: counts as the last try of all deliveries that wait for theirs there. */
 void queue_end_last_tries(struct queue *queue, struct destination *destination);
 void queue_drop(struct queue *queue, struct message *message);
 void queue_wake(const struct queue *queue);

@@ -1,4 +1,4 @@
-/* spool/queue-orders.c - what an operator may want of the queue, and what it tells
+/* spool/queue-orders.c - an operator's orders to the queue, and its counts
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,7 +22,7 @@ static enum queue_answer queue_give_order(struct queue *queue, uint64_t id, orde
     return answer;
 }
 
-/* What is under way goes on; it is not offered again when it comes back. */
+/* Running deliveries continue; they are not offered again when they are returned. */
 static enum queue_answer queue_order_hold(struct queue *queue, struct message *message)
 {
     if (message->hold)

@@ -1,4 +1,4 @@
-/* spool/queue-work.c - taking what is next, and giving it back
+/* spool/queue-work.c - takes the next work, and takes it back
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -10,8 +10,8 @@
 
 #include "spool/queue-internal.h"
 
-/* A notice or an expiry that is due. A message whose time is over waits for its last tries, and for
- * what is under way: the last one to come back puts it here again. */
+/* Takes a notice or an expiry that is due. An expired message waits for its last tries and for running
+ * deliveries; the last one returned puts it here again. */
 static bool queue_take_attention(struct queue *queue, struct queue_work *work)
 {
     struct heap_node *top;
@@ -37,8 +37,8 @@ static void queue_wake_waiting(struct queue *queue)
         queue_place(queue, OWNER(top, destination, waiting));
 }
 
-/* Those that could not be reached last get half of the places at most: each of them may hold one
- * for as long as it takes to find that it still cannot be reached. */
+/* Unreachable destinations get at most half of the places: each may hold one until it is found to be still
+ * unreachable. */
 static struct destination *queue_next_well(struct queue *queue)
 {
     return queue->ring.next != &queue->ring ? queue->ring.next : NULL;
@@ -84,7 +84,7 @@ static bool queue_take_delivery(struct queue *queue, struct queue_work *work)
     struct destination *destination = queue_next_destination(queue);
     if (destination == NULL)
         return false;
-    /* To the end of the ring: the others come first. */
+    /* Move it to the end of the ring: the others come first. */
     destination->previous->next = destination->next;
     destination->next->previous = destination->previous;
     destination->in_ring = false;
@@ -155,7 +155,7 @@ static struct delivery *queue_find_delivery(struct message *message, const char 
     return NULL;
 }
 
-/* One that is in hand. */
+/* Finds the delivery if it is being worked on. */
 static struct delivery *queue_find_active(struct message *message, const char *destination)
 {
     struct delivery *delivery = queue_find_delivery(message, destination);
@@ -184,7 +184,7 @@ void queue_wind_down(struct queue *queue)
     queue_unlock(queue);
 }
 
-/* Several deliveries that were under way when the destination went away are one failure of it. */
+/* Several deliveries that ran when the destination went down count as one failure. */
 static void queue_judge_destination(struct queue *queue, struct destination *destination,
                                     bool reached, const char *reason)
 {

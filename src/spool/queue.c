@@ -1,7 +1,7 @@
-/* spool/queue.c - the queue's structure: messages, destinations and where they stand
+/* spool/queue.c - the queue's structure: messages, destinations and their places
  *
- * A destination stands in the ring when it can give something now, in the heap `waiting` when it
- * can at a known time, and nowhere when only an event (a delivery coming back) can change that.
+ * A destination is in a ring if it has work now, in the heap `waiting` if it will have some at a known time,
+ * and nowhere if only an event (a returned delivery) can change that.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,7 +14,7 @@
 #include "spool/queue-internal.h"
 
 #define LAST_TRY INT64_MIN  /* when a last try is due: before everything else */
-#define CONFIRMED INT64_MIN /* when what is confirmed wants attention */
+#define CONFIRMED INT64_MIN /* when a confirmed delivery needs attention: before everything else */
 
 void queue_lock(struct queue *queue)
 {
@@ -82,7 +82,7 @@ struct destination *queue_find_destination(struct queue *queue, const char *name
     return NULL;
 }
 
-/* A fifth is taken off at random, so that what came together does not come back together, and the
+/* Up to a fifth is taken off at random, so that mail that arrived together is not retried together. The
  * first retry is never later than configured. */
 int64_t queue_wait(struct queue *queue, unsigned attempts)
 {
@@ -119,7 +119,7 @@ void queue_place(struct queue *queue, struct destination *destination)
 {
     LOCK_ASSERT(&queue->lock);
     const struct heap_node *first = heap_top(&destination->deliveries);
-    /* One that could not be reached is probed by one delivery. */
+    /* An unreachable destination is probed by one delivery. */
     unsigned places = destination->failures > 0 ? 1 : queue->config.destination_concurrency;
 
     heap_remove(&queue->waiting, &destination->waiting);
@@ -283,7 +283,7 @@ static struct destination *queue_new_destination(struct queue *queue, const char
     return destination;
 }
 
-/* Room is made for all deliveries of the destination, so that an offer never fails later. */
+/* Makes room for all deliveries of the destination, so that queue_offer() cannot fail later. */
 static struct destination *queue_reserve_destination(struct queue *queue, const char *name)
 {
     struct destination *destination = queue_find_destination(queue, name);

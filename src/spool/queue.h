@@ -1,24 +1,24 @@
-/* spool/queue.h - what is to be tried next: the index of the spooled messages in memory
+/* spool/queue.h - the in-memory index of spooled messages: decides what to try next
  *
- * For each message a few numbers, for each of its destinations when it is due; sender, recipients
- * and mail data stay on disk. A destination is a name that the caller chooses (the recipients'
- * domain, a route), in one spelling; all messages for it share its back-off and its places.
+ * It keeps a few numbers per message, and a due time for each of its destinations. Sender, recipients and
+ * mail data stay on disk. A destination is a name that the caller chooses (the recipients' domain, a
+ * route), always spelled the same. All messages for it share its back-off and its places.
  *
- * Order: what has expired or wants a notice comes first, then the destinations that have something
- * due take turns, each giving its longest-due message. A destination that cannot be reached is left
- * alone for a growing while and then tried by one delivery, and all such tries together take half of
- * the places at most.
+ * Order: messages that have expired or need a notice come first. Then destinations with due work take
+ * turns, each with the message that has been due longest. A destination that cannot be reached is left
+ * alone for growing periods and then probed by one delivery; all such probes together take at most half
+ * of the places.
  *
- * A message whose time is over is tried once more at each of its destinations before it expires, at
- * once and whatever is known against them. Where a destination cannot be reached, one such try is the
- * last one of everything that waits for it. Time on hold does not count.
+ * A message that reaches the end of its lifetime is tried once more at each of its destinations before it
+ * expires, at once and even if they are known to be down. If a destination cannot be reached, one such
+ * try counts for everything that waits for it. Time on hold does not count towards the lifetime.
  *
- * A delivery that is confirmed has been made elsewhere, and its outcome is known: it comes before
- * everything else, since nothing is left to be done but to record it.
+ * A confirmed delivery was made elsewhere and its outcome is known. It comes before everything else,
+ * because it only needs to be recorded.
  *
- * Pure logic: no IO, no threads, no clock but the one it is given. All functions are thread-safe.
- * Times are milliseconds of that clock, which never jumps. Used by spool/delivery and the control
- * socket.
+ * Pure logic: no IO, no threads, and no clock except the one it is given. All functions are thread-safe.
+ * The queue owns everything in it. Times are milliseconds of that clock, which never jumps. Used by
+ * spool/delivery and the control socket.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -34,49 +34,50 @@
 #define QUEUE_RETRY_MAX 32
 
 struct queue_config {
-    unsigned concurrency;              /* works in hand at once, over all destinations */
-    unsigned destination_concurrency;  /* ... and for one */
+    unsigned concurrency;              /* most pieces of work at once, over all destinations */
+    unsigned destination_concurrency;  /* ... and for one destination */
     int64_t retry_ms[QUEUE_RETRY_MAX]; /* waits after the first, second ... attempt; the last one
-                                        * repeats. Up to a fifth of each is taken off at random. */
+                                        * repeats. Each is shortened by up to a fifth at random. */
     size_t retry_count;
-    uint64_t seed;                    /* of that randomness */
+    uint64_t seed;                    /* for that randomness */
     int64_t (*now_ms)(void *context); /* a monotonic clock */
-    /* Something may have become due: by anything but queue_finish(), after which one takes what is
-     * next. Called without the lock; may be NULL. */
+    /* Called when something may have become due, except by queue_finish(), whose caller takes the next
+     * work itself. Called without the lock; may be NULL. */
     void (*wake)(void *context);
     void *context;
 };
 
 struct queue;
 
-/* NULL when out of memory. The queue copies the configuration. */
+/* Makes a queue, which the caller frees with queue_free(). It copies the configuration. NULL if out of
+ * memory. */
 struct queue *queue_new(const struct queue_config *config);
 void queue_free(struct queue *queue);
 
-/* A message that is in the spool. */
+/* A message in the spool. */
 struct queue_destination {
     const char *name;
     int64_t next_try_ms; /* in the past: at once */
-    unsigned attempts;   /* made so far, live ones too */
+    unsigned attempts;   /* made so far, including live ones */
 };
 struct queue_entry {
     uint64_t id;
     int64_t expires_ms;
-    int64_t notice_ms; /* when a delay notice is due; 0 = none (any more) */
+    int64_t notice_ms; /* when a delay notice is due; 0 = none, or already sent */
     bool hold;
     int64_t held_since_ms;                        /* with `hold` */
-    const struct queue_destination *destinations; /* without doubles */
+    const struct queue_destination *destinations; /* without duplicates */
     size_t count;                                 /* at least 1 */
 };
 
-/* 0; -1 when out of memory, or the id is there already, or a name is too long. */
+/* Adds a message. Returns 0, or -1 if out of memory, if the id is already there, or if a name is too long. */
 int queue_add(struct queue *queue, const struct queue_entry *entry);
 
 enum queue_kind {
-    QUEUE_DELIVER, /* the message to the destination */
-    QUEUE_NOTICE,  /* tell the sender that it takes long */
-    QUEUE_EXPIRE,  /* its time is over and the last tries are made: fail what is left and remove it.
-                    * No delivery is under way. */
+    QUEUE_DELIVER, /* deliver the message to the destination */
+    QUEUE_NOTICE,  /* tell the sender that the message is delayed */
+    QUEUE_EXPIRE,  /* it has expired and had its last tries: fail the rest and remove it. No
+                    * delivery is running. */
 };
 
 struct queue_work {
@@ -88,53 +89,53 @@ struct queue_work {
 
 enum queue_answer { QUEUE_DONE, QUEUE_NO_SUCH, QUEUE_BUSY /* being worked on: try again */ };
 
-/* Takes what is next, to be given back by queue_finish(); *wait_ms is then 0 when there is more, for
- * somebody else, and -1 when not. False when nothing is due or no place free: *wait_ms is the time until
- * something is due, or -1 when only an event can change it (wake, or a work that is given back). */
+/* Takes the next work, which the caller returns with queue_finish(). *wait_ms is then 0 if there is more for
+ * another thread, or -1 if not. False if nothing is due or no place is free; *wait_ms is then the time until
+ * something is due, or -1 if only an event can change that (a wake, or returned work). */
 bool queue_take(struct queue *queue, struct queue_work *work, int64_t *wait_ms);
 
 enum queue_outcome {
-    QUEUE_SETTLED,  /* every recipient there is delivered or failed; or: notice sent, expired */
-    QUEUE_DEFERRED, /* the destination spoke, but not all is settled; or: could not be done now */
-    QUEUE_UNREACHABLE, /* no dialog came about: the destination itself is to be left alone */
+    QUEUE_SETTLED,     /* every recipient there is delivered or failed; or notice sent, expired */
+    QUEUE_DEFERRED,    /* the destination answered, but not all is settled; or not possible now */
+    QUEUE_UNREACHABLE, /* no dialog: leave the destination itself alone for a while */
 };
 
-/* A next hop that was given the message before has answered. Its delivery is due, whatever is known of
- * the destination, beyond all limits and under hold, too. */
+/* A next hop that already has the message has answered. Its delivery becomes due, regardless of the state of
+ * the destination, of limits and of a hold. */
 enum queue_answer queue_confirm(struct queue *queue, uint64_t id, const char *destination);
 
-/* From now on only what is confirmed is taken. */
+/* From now on, queue_take() only returns confirmed deliveries. */
 void queue_wind_down(struct queue *queue);
 
-/* Sets down how a work has ended; `reason` (may be NULL) is kept for QUEUE_UNREACHABLE. Returns when
- * it will be tried again, to be recorded in the envelope before queue_finish(); 0 = never. */
+/* Notes the outcome of work; `reason` (may be NULL) is kept for QUEUE_UNREACHABLE. Returns the time of the
+ * next try, which the caller records in the envelope before queue_finish(); 0 = never. */
 int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum queue_outcome outcome,
                     const char *reason);
 
-/* Gives the work back. True when the message has left the queue with it. */
+/* Returns the work. True if the message has left the queue with it. */
 bool queue_finish(struct queue *queue, const struct queue_work *work);
 
-/* What an operator may want. A message held is neither tried nor does it expire; released, it is due. */
+/* An operator's orders. A held message is neither tried nor does it expire; a released one is due. */
 enum queue_answer queue_hold(struct queue *queue, uint64_t id);
 enum queue_answer queue_release(struct queue *queue, uint64_t id);
-/* Due now, and the back-off of its destinations forgotten. */
+/* Makes it due now, and forgets the back-off of its destinations. */
 enum queue_answer queue_retry(struct queue *queue, uint64_t id);
-/* Keeps everybody else from working on it, until queue_unclaim() gives it back; with `gone` it
- * leaves the queue. */
+/* Keeps all others from working on the message until queue_unclaim() returns it. With `gone` it leaves the
+ * queue. */
 enum queue_answer queue_claim(struct queue *queue, uint64_t id);
 void queue_unclaim(struct queue *queue, uint64_t id, bool gone);
 
-/* When the message's time is over; 0 when it is not there, or that has been put off since. */
+/* When the message expires; 0 if it is not in the queue, or if its expiry has since been put off. */
 int64_t queue_expires_ms(struct queue *queue, uint64_t id);
 
-/* Why the destination could not be reached last; false when nothing is known against it. */
+/* Stores why the destination was last unreachable. False if it is not known to be. */
 bool queue_destination_reason(struct queue *queue, const char *name, char out[QUEUE_REASON_MAX]);
 
 struct queue_counts {
     size_t messages, held;
-    uint64_t first_id; /* the smallest, thus of the message that came first; 0: there is none */
-    size_t deliveries; /* message and destination */
-    size_t active;     /* works in hand */
+    uint64_t first_id; /* the smallest, so the oldest message's; 0: none */
+    size_t deliveries; /* pairs of message and destination */
+    size_t active;     /* pieces of work taken and not returned */
     size_t destinations, unreachable;
 };
 void queue_count(struct queue *queue, struct queue_counts *counts);

@@ -1,4 +1,4 @@
-/* spool/spool-edit.c - reading a spooled message, changing and removing it
+/* spool/spool-edit.c - reads, changes and removes a spooled message
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -112,13 +112,13 @@ static enum spool_result spool_remove_message(struct spool *spool, uint64_t id, 
     if (spool_sync(spool, &sync) != 0) {
         enum spool_result result =
             spool_failure(spool, _("remove"), spool_file_name(id, SPOOL_ENV, name), err);
-        /* Under its own name it can be removed again; else its files would stay until the next
+        /* Under its own name it can be removed later; otherwise its files would stay until the next
          * start. */
         if (sync.failed == SPOOL_SYNC_NAMES)
             (void)spool_rename(spool, id, SPOOL_ENV_NEW, SPOOL_ENV);
         return result;
     }
-    /* The message is over; what cannot be removed now goes at the next start. */
+    /* The message no longer exists; files that cannot be removed now go at the next start. */
     if (spool_delete(spool, id, SPOOL_DATA) != 0 || spool_delete(spool, id, SPOOL_ENV_NEW) != 0) {
         struct error reason;
         spool_failure(spool, _("remove"), spool_file_name(id, SPOOL_DATA, name), &reason);
@@ -127,7 +127,7 @@ static enum spool_result spool_remove_message(struct spool *spool, uint64_t id, 
     return SPOOL_OK;
 }
 
-/* Under the lock. */
+/* The caller holds the lock. */
 static enum spool_result spool_edit_envelope(struct spool *spool, struct spool_envelope *envelope,
                                              spool_edit_function *edit, void *context,
                                              struct error *err)
@@ -203,7 +203,7 @@ enum spool_result spool_open_data(struct spool *spool, const struct spool_envelo
 int spool_header_size(int fd, uint64_t *size)
 {
     char block[8192];
-    bool empty = true; /* is the line, so far? */
+    bool empty = true; /* the line is empty so far */
     ssize_t got;
 
     *size = 0;

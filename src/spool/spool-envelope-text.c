@@ -1,8 +1,8 @@
-/* spool/spool-envelope-text.c - the text of an envelope file: writing and reading (postern-spool(5))
+/* spool/spool-envelope-text.c - writes and reads the text of an envelope file (postern-spool(5))
  *
- * A line is a name, a blank and a value; the fields of a recipient stand behind its "recipient"
- * line, indented by one blank. In values '\' is written "\\", a line feed "\n" and any other
- * control octet "\xNN", so that a line is always one line.
+ * A line is a name, a space and a value. The fields of a recipient follow its "recipient" line, indented by
+ * one space. In values '\' is written "\\", a line feed "\n" and any other control octet "\xNN", so that a
+ * value never spans lines.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -115,7 +115,7 @@ char *spool_envelope_format(const struct spool_envelope *envelope, size_t *len)
     return text;
 }
 
-/* Reading. Every reader gets an unescaped value and returns false when it is malformed. */
+/* Reading. Every reader gets an unescaped value and returns false if it is malformed. */
 
 static bool envelope_read_number(const char *value, uint64_t max, uint64_t *number)
 {
@@ -139,7 +139,7 @@ static bool envelope_read_time(const char *value, int64_t *when)
     if (end == NULL || *end != '\0')
         return false;
     *when = (int64_t)timegm(&tm);
-    /* strptime(3) lets a good deal pass: only what we would write is a time. */
+    /* strptime(3) is lenient: accept only what we would write. */
     return strcmp(spool_time_format(*when, again), value) == 0;
 }
 
@@ -171,7 +171,7 @@ static bool envelope_read_path(const char *value, bool reverse, struct path *pat
     size_t used, len = strlen(value);
     enum path_result result = reverse ? path_parse_reverse(path, value, len, &used)
                                       : path_parse_forward(path, value, len, &used);
-    /* What mail may come like is no measure for what was written here. */
+    /* SMTP accepts sloppier forms; the file must have exactly the form that we write. */
     return result == PATH_OK && used == len && value[0] == '<' && value[len - 1] == '>';
 }
 
@@ -266,7 +266,7 @@ static int envelope_hex_value(char digit)
     return found != NULL ? (int)(found - digits) : -1;
 }
 
-/* In place. False for an escape that is none, or a NUL. */
+/* Unescapes in place. False for an invalid escape or a NUL. */
 static bool envelope_unescape(char *text)
 {
     char *to = text;
@@ -291,7 +291,7 @@ static bool envelope_unescape(char *text)
     return true;
 }
 
-/* Keeps a line of a later version as it stands, in its scope. */
+/* Keeps a line from a later version unchanged, in its scope. */
 static bool envelope_keep_line(char **kept, const char *line)
 {
     char *longer;
@@ -308,7 +308,7 @@ static bool envelope_begin_recipient(struct spool_envelope *envelope, const char
     return envelope_read_path(value, false, &path) && spool_envelope_add(envelope, &path) != NULL;
 }
 
-/* One line between the first and "end"; it may be written to. */
+/* Reads one line between the first and "end", and may modify it. */
 static bool envelope_read_line(struct spool_envelope *envelope, char *line)
 {
     struct spool_recipient *recipient =
@@ -352,7 +352,7 @@ static int envelope_check_first_line(const char *line, struct error *err)
     return 0;
 }
 
-/* Without its line a sender must not pass for the null one, to whom no failure is ever told. */
+/* A missing sender line must not read as the null sender, who is never told about failures. */
 static bool envelope_has_sender(const struct spool_envelope *envelope)
 {
     return envelope->sender.is_null || envelope->sender.mailbox[0] != '\0';

@@ -1,4 +1,4 @@
-/* spool/spool-envelope.c - envelopes in memory: making, changing, asking
+/* spool/spool-envelope.c - makes, changes and queries envelopes in memory
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -47,7 +47,7 @@ void spool_envelope_clear(struct spool_envelope *envelope)
     spool_envelope_init(envelope);
 }
 
-/* struct path points into itself, so the recipients cannot simply be moved by realloc(3). */
+/* struct path points into itself, so realloc(3) cannot simply move the recipients. */
 static int envelope_make_room(struct spool_envelope *envelope)
 {
     size_t count = envelope->recipient_count;
@@ -102,7 +102,7 @@ bool spool_recipient_waits_at(const struct spool_recipient *recipient, const cha
            (domain == NULL || dns_name_equal(recipient->path.domain, domain));
 }
 
-/* Local parts are compared to the letter (RFC 5321 2.4). */
+/* Local parts are case-sensitive (RFC 5321 2.4). */
 static bool envelope_is_from(const struct path *sender, const char *text)
 {
     const char *at = strrchr(text, '@');

@@ -15,7 +15,7 @@
 
 #include "base/i18n.h"
 
-#define QUARANTINE_NAMES 100 /* files of one name that are kept there */
+#define QUARANTINE_NAMES 100 /* most files of one name that are kept there */
 
 static const char *const suffixes[SPOOL_FILES] = {
     [SPOOL_DATA] = ".data",
@@ -54,7 +54,7 @@ static enum spool_result spool_result_of(int number)
         return SPOOL_FULL;
     case ENOENT:
         return SPOOL_MISSING;
-    case ELOOP: /* a link in the place of a file */
+    case ELOOP: /* a link in place of a file */
         return SPOOL_SENSELESS;
     default:
         return SPOOL_BROKEN;
@@ -149,7 +149,7 @@ enum spool_result spool_put_envelope(struct spool *spool, const struct spool_env
     }
     *fd = spool_create(spool, name);
     if (*fd < 0 && errno == EEXIST && unlinkat(spool->queue_fd, name, 0) == 0)
-        *fd = spool_create(spool, name); /* a failed edit had left one */
+        *fd = spool_create(spool, name); /* a failed edit left one behind */
     if (*fd < 0 || spool_write_all(*fd, text, len) != 0) {
         result = spool_failure(spool, _("write"), name, err);
         if (*fd >= 0)

@@ -1,4 +1,4 @@
-/* spool/spool-internal.h - what the files of spool/spool share
+/* spool/spool-internal.h - the structures that spool/spool*.c share; nothing else includes it
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,7 +13,7 @@
 #include "base/lock.h"
 #include "spool/spool.h"
 
-#define SPOOL_EDIT_LOCKS 32 /* edits of messages whose ids differ in the last bits run at once */
+#define SPOOL_EDIT_LOCKS 32 /* edits run in parallel if the ids differ in their last bits */
 #define SPOOL_EDIT_STAMPS 1024
 
 #define SPOOL_RENAMES_MAX 2
@@ -24,8 +24,8 @@ enum spool_file { SPOOL_DATA, SPOOL_DATA_NEW, SPOOL_ENV, SPOOL_ENV_NEW, SPOOL_FI
 
 enum spool_sync_step { SPOOL_SYNC_RENAME, SPOOL_SYNC_NAMES };
 
-/* A message's files that get other names, durably; what is in them is durable already. Its owner fills
- * in the first half and waits in spool_sync(), so it may stand on his stack. */
+/* A durable renaming of a message's files, whose contents are already durable. The caller fills in the first
+ * half and waits in spool_sync(), so it can be on the caller's stack. */
 struct spool_sync {
     uint64_t id;
     struct {
@@ -33,9 +33,9 @@ struct spool_sync {
     } renames[SPOOL_RENAMES_MAX];
     size_t rename_count;
     /* The result. */
-    int number;                  /* errno; 0: it is durable */
-    enum spool_sync_step failed; /* else: where it failed, and nothing behind that was done */
-    /* spool/spool-sync's. */
+    int number;                  /* errno; 0: durable */
+    enum spool_sync_step failed; /* otherwise the step that failed; none after it was done */
+    /* Private to spool/spool-sync. */
     struct spool_sync *next;
     sem_t told;
     bool done;
@@ -46,47 +46,47 @@ struct spool {
     uint64_t reserve_octets, reserve_files;
     bool read_only;
     int folder_fd, queue_fd, quarantine_fd, lock_fd;
-    uid_t owner; /* of the folder: what root writes there is the daemon's all the same */
+    uid_t owner; /* of the folder: files that root writes there belong to the daemon too */
     gid_t group;
     bool gives_away; /* we are root, and the owner is not */
     _Atomic uint64_t last_id, random;
-    pthread_mutex_t room_lock;  /* of what follows: the room as it was measured last */
-    struct deadline room_until; /* so long it is known well enough */
-    uint64_t free_octets;       /* less what was begun since */
+    pthread_mutex_t room_lock;  /* protects the free space as last measured: */
+    struct deadline room_until; /* how long the measurement is good enough */
+    uint64_t free_octets;       /* less the messages begun since */
     uint64_t free_files, files_in_file_system;
     bool mounted_read_only;
     struct lock edit_locks[SPOOL_EDIT_LOCKS];
-    _Atomic uint64_t edits[SPOOL_EDIT_STAMPS]; /* by the id's end; see spool_edits_of() */
-    pthread_mutex_t sync_lock;                 /* of what follows */
+    _Atomic uint64_t edits[SPOOL_EDIT_STAMPS]; /* by the id's last bits; see spool_edits_of() */
+    pthread_mutex_t sync_lock;                 /* protects everything below */
     bool syncing;
-    struct spool_sync *to_sync, **to_sync_end; /* whom the next sync is for */
+    struct spool_sync *to_sync, **to_sync_end; /* those that wait for the next sync */
 };
 
 const char *spool_file_name(uint64_t id, enum spool_file file, char out[SPOOL_NAME_MAX]);
 bool spool_file_parse(const char *name, uint64_t *id, enum spool_file *file);
 
-/* From errno, which is put into `err` behind what was to be done to which file. */
+/* Makes a result and an error text from errno, from what was to be done, and from the file's name. */
 enum spool_result spool_failure(const struct spool *spool, const char *what, const char *name,
                                 struct error *err);
 
-/* A new file in the queue folder, or -1. */
+/* Makes a new file in the queue folder. Returns its descriptor, or -1 with errno. */
 int spool_create(struct spool *spool, const char *name);
 int spool_rename(struct spool *spool, uint64_t id, enum spool_file from, enum spool_file to);
-/* Does it, together with what others want at the same time. 0 or -1 (errno). */
+/* Does the renaming, together with those of other threads at the same time. Returns 0, or -1 with errno. */
 int spool_sync(struct spool *spool, struct spool_sync *sync);
-/* An id is taken: new ones come behind it. */
+/* Notes that an id is in use: new ones must be greater. */
 void spool_note_id(struct spool *spool, uint64_t id);
-/* Moves on before an edit of this message touches the disk, and again behind it: whoever read the
- * number first, the envelope then, and finds the number as it was, has what is on disk. */
+/* A counter that increases before an edit of this message touches the disk, and again after it. A reader that
+ * reads the counter, then the envelope, and later finds the counter unchanged, has what is on disk. */
 _Atomic uint64_t *spool_edits_of(struct spool *spool, uint64_t id);
-/* The envelope under the name ID.env.new, not durable yet: *fd is to be synced and closed. Nothing is
- * left of it on failure. */
+/* Writes the envelope as ID.env.new, not durable yet: the caller syncs and closes *fd. Leaves nothing on
+ * failure. */
 enum spool_result spool_put_envelope(struct spool *spool, const struct spool_envelope *envelope,
                                      int *fd, struct error *err);
-/* Moves a file out of the queue folder to the quarantine, under a name that is free there. Not durable
- * by itself. 0 or -1 (errno). */
+/* Moves a file from the queue folder to the quarantine, under a free name. Not durable by itself. Returns 0,
+ * or -1 with errno. */
 int spool_quarantine(struct spool *spool, const char *name);
-/* Removes a message's file; that it is not there is no failure. 0 or -1 (errno). */
+/* Removes a message's file. A missing file is not an error. Returns 0, or -1 with errno. */
 int spool_delete(struct spool *spool, uint64_t id, enum spool_file file);
 
 #endif

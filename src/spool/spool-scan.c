@@ -1,4 +1,4 @@
-/* spool/spool-scan.c - what a start finds in the spool, and putting it in order after a crash
+/* spool/spool-scan.c - scans the spool at the start, and puts it in order after a crash
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -16,7 +16,7 @@
 #include "base/i18n.h"
 #include "base/log.h"
 
-/* A message by the files that it has. */
+/* A message, and which files it has. */
 struct found {
     uint64_t id;
     unsigned files; /* 1 << enum spool_file */
@@ -26,7 +26,7 @@ struct scan {
     struct spool *spool;
     struct found *found;
     size_t count, room;
-    char **strangers; /* names that are none of ours */
+    char **strangers; /* names that are not ours */
     size_t stranger_count;
     struct spool_scan_counts *counts;
 };
@@ -43,7 +43,7 @@ static void scan_log_event(enum log_level level, const char *event, const char *
     log_end(&line);
 }
 
-/* Moves a file out of the way, under a name that is free there. Never deletes. */
+/* Moves a file to the quarantine, under a free name. Never deletes it. */
 static void scan_quarantine(struct scan *scan, const char *name, const char *reason)
 {
     scan->counts->quarantined++;
@@ -156,7 +156,7 @@ static int scan_read_names(struct scan *scan, struct error *err)
 
 /* Judging a message by its files. */
 
-/* What the system refuses will be refused again, and is put right by hand. */
+/* A permission problem does not go away by itself: the operator must fix it. */
 static int scan_refuse(const struct scan *scan, const char *name, struct error *err)
 {
     if (errno == EACCES || errno == EPERM)
@@ -223,7 +223,7 @@ static int scan_take_message(struct scan *scan, const struct found *found, spool
         *err = reason;
         status = scan_refuse(scan, spool_file_name(found->id, SPOOL_ENV, name), err);
     } else if (result != SPOOL_MISSING || !scan->spool->read_only) {
-        /* MISSING: a daemon that runs has finished with it since its name was read. */
+        /* MISSING: a running daemon has removed it since its name was read. */
         scan_take_unreadable(scan, found->id, reason.text, report, context);
     }
     spool_envelope_clear(&envelope);
@@ -246,7 +246,7 @@ static int scan_settle(struct scan *scan, const struct found *found, spool_found
         scan_remove_rest(scan, found, SPOOL_DATA, half);
     else if (data)
         scan_quarantine_files(scan, found, "the envelope is missing");
-    /* The envelope's temporary last: while it is there, the data file is known to be a rest. */
+    /* Remove the temporary envelope last: while it exists, the data file is known to be left over. */
     scan_remove_rest(scan, found, SPOOL_DATA_NEW, half);
     scan_remove_rest(scan, found, SPOOL_ENV_NEW, half);
     return result;

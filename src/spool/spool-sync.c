@@ -1,9 +1,9 @@
-/* spool/spool-sync.c - the names that several threads want on the disk go there together
+/* spool/spool-sync.c - renames files durably, with one sync for several threads
  *
- * A sync of the folder costs as much for one name as for many. So whoever comes while one runs waits,
- * and the first of those does the next one for all of them: he renames their files and syncs the
- * folder once. Each message goes through the same steps as if it were alone, and nobody is told that
- * he is done by a sync that began before his names were there.
+ * A sync of the folder costs as much for one name as for many. So threads that come while one runs wait,
+ * and the first of them does the next one for all: it renames their files and syncs the folder once. Each
+ * message goes through the same steps as if it were alone. A thread is only told that it is done by a
+ * sync that began after its names were there.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -39,7 +39,7 @@ static void sync_names(struct spool *spool, struct spool_sync *batch)
     }
 }
 
-/* For everybody who waits, the caller among them. */
+/* Does the renaming and the sync for all waiting threads, including the caller. */
 static void sync_lead(struct spool *spool)
 {
     pthread_mutex_lock(&spool->sync_lock);
@@ -59,7 +59,7 @@ static void sync_lead(struct spool *spool)
     if (leader != NULL)
         sem_post(&leader->told);
     for (struct spool_sync *next; batch != NULL; batch = next) {
-        next = batch->next; /* once told, it is gone */
+        next = batch->next; /* once told, its owner may free it */
         batch->done = true;
         sem_post(&batch->told);
     }
@@ -77,8 +77,8 @@ int spool_sync(struct spool *spool, struct spool_sync *sync)
     bool leads = !spool->syncing;
     spool->syncing = true;
     pthread_mutex_unlock(&spool->sync_lock);
-    /* Whoever is told, and not that it is done, is the next leader. Nothing is looked at before: the one
-     * who tells may not be through with it. */
+    /* A thread that is told while `done` is not set is the next leader. Don't look at `done` earlier: the
+     * thread that sets it may still be using the struct. */
     do {
         if (leads)
             sync_lead(spool);

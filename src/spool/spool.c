@@ -1,11 +1,10 @@
-/* spool/spool.c - the durable store: opening it, storing a message
+/* spool/spool.c - the durable store: opens it, and stores a message
  *
- * The order of the steps is the whole of the promise. Storing: data and envelope are written and
- * synced under temporary names, then renamed, the envelope last, and the folder synced; only then
- * the message exists. Removing (spool/spool-edit.c) goes the same way back: the envelope gets its
- * temporary name, the folder is synced, which ends the message, and then the files go. So a data
- * file without an envelope but with an ID.env.new is a message half stored or half removed, which
- * nobody relies on.
+ * The promise depends on the order of the steps. Storing writes and syncs data and envelope under temporary
+ * names, renames them, the envelope last, and syncs the folder; only then does the message exist. Removing
+ * (spool/spool-edit.c) goes the other way: the envelope gets its temporary name back, the folder is synced,
+ * which ends the message, and then the files are deleted. So a data file without an envelope but with an
+ * ID.env.new is a message half stored or half removed, which nobody relies on.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -29,7 +28,7 @@
 #include "base/log.h"
 #include "spool/spool-internal.h"
 
-#define RANDOM_STEP 0x9e3779b97f4a7c15 /* the golden ratio: the numbers spread evenly */
+#define RANDOM_STEP 0x9e3779b97f4a7c15 /* the golden ratio, which spreads the numbers evenly */
 #define ID_TRIES 16
 #define ROOM_KNOWN_MS 100
 #define ROOM_AMPLE (256 * 1024 * 1024) /* octets above the reserve */
@@ -40,14 +39,14 @@ struct spool_message {
     uint64_t id;
     uint64_t size;
     int fd;
-    int reader; /* -1: not asked for */
+    int reader; /* -1: not opened */
     bool failed;
 };
 
 /* Opening. */
 
-/* A link in the spool could lead anywhere. Only the spool itself may be one, of those who may make
- * one where it stands: root, and whoever asks. */
+/* A link inside the spool could lead anywhere. Only the spool folder itself may be a link, and only one made
+ * by root or by the calling user. */
 static bool spool_is_trusted_link(const char *name)
 {
     struct stat stat;
@@ -67,7 +66,7 @@ static int spool_open_folder(struct spool *spool, int at, const char *name, bool
     if (at != AT_FDCWD && geteuid() == 0 && fchownat(at, name, spool->owner, spool->group, 0) != 0)
         return -1;
     fd = openat(at, name, flags);
-    /* A message in a folder whose own name is lost would be lost with it. */
+    /* If the folder's own name were lost, its messages would be lost with it. */
     if (fd >= 0 && (at == AT_FDCWD ? syncfs(fd) : fsync(at)) != 0) {
         close(fd);
         return -1;
@@ -110,7 +109,7 @@ static void spool_name_holder(int fd, struct error *err, const char *folder)
               folder, pid);
 }
 
-/* The lock goes with the descriptor: a killed process leaves none behind. */
+/* The lock belongs to the descriptor, so a killed process leaves none behind. */
 static int spool_take_lock(struct spool *spool, struct error *err)
 {
     spool->lock_fd =
@@ -128,7 +127,7 @@ static int spool_take_lock(struct spool *spool, struct error *err)
                   spool->folder, strerror(errno));
         return -1;
     }
-    /* Only for the message of whoever finds it taken: a full disk is no reason to fail here. */
+    /* The id is only for the error message of a process that finds the lock taken: ignore a full disk. */
     if (ftruncate(spool->lock_fd, 0) != 0 || dprintf(spool->lock_fd, "%ld\n", (long)getpid()) < 0)
         log_write(LOG_LEVEL_DEBUG, "event=spool-lock pid not written");
     return 0;
@@ -193,8 +192,8 @@ void spool_close(struct spool *spool)
 
 /* Storing. */
 
-/* Milliseconds since the epoch and a few random bits, and always more than any before: names sort by
- * arrival, whatever the clock does. 0 is no id. */
+/* Milliseconds since the epoch and a few random bits, and always greater than any id before, so that names
+ * sort by arrival whatever the clock does. 0 is not an id. */
 static uint64_t spool_new_id(struct spool *spool)
 {
     struct timespec now;
@@ -229,7 +228,7 @@ static int spool_measure_room(struct spool *spool)
     return 0;
 }
 
-/* Far from the reserve it need not be measured for every message. */
+/* Far from the reserve, free space need not be measured for every message. */
 static bool spool_is_room_known(const struct spool *spool, uint64_t expected)
 {
     return !deadline_passed(spool->room_until) && !spool->mounted_read_only &&
@@ -326,7 +325,7 @@ uint64_t spool_message_id(const struct spool_message *message)
     return message->id;
 }
 
-/* writev(2) may take less than it was given: then what is left goes piece by piece. */
+/* writev(2) may write less than it was given; this writes the rest piece by piece. */
 static ssize_t spool_write_pieces(int fd, const struct iovec *iov, int count, size_t skip)
 {
     for (; count > 0 && skip >= iov->iov_len; iov++, count--)
@@ -361,8 +360,8 @@ enum spool_result spool_write(struct spool_message *message, const struct iovec 
     return message->failed ? SPOOL_BROKEN : SPOOL_OK;
 }
 
-/* Nothing may be left of a message that the client will be told to send again. As in removing, the
- * envelope's temporary goes last. */
+/* Removes every file of a message that the client will be told to send again. As in removing, the temporary
+ * envelope goes last. */
 static void spool_withdraw(struct spool_message *message)
 {
     struct spool *spool = message->spool;
@@ -417,7 +416,7 @@ int spool_reader(struct spool_message *message)
     return message->reader;
 }
 
-/* Written at the same time, the two need one wait for the disk and not two. */
+/* Written at the same time, the two files need only one wait for the disk. */
 static int spool_sync_contents(int data_fd, int env_fd)
 {
     (void)sync_file_range(env_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
@@ -458,7 +457,7 @@ enum spool_result spool_commit(struct spool_message *message, struct spool_envel
     envelope->id = message->id;
     envelope->size = message->size;
     envelope->stamp =
-        atomic_load(spool_edits_of(message->spool, message->id)); /* nobody else knows of it yet */
+        atomic_load(spool_edits_of(message->spool, message->id)); /* nobody else knows it yet */
     enum spool_result result = spool_make_durable(message, envelope, err);
     if (result != SPOOL_OK)
         spool_withdraw(message);

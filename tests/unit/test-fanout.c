@@ -31,10 +31,10 @@
 #define RECIPIENTS_MAX (2 * SESSION_BATCH_MAX)
 #define TEXT "Subject: x\r\n\r\n..dots\r\nend\r\n"
 
-/* What it answers; NULL: what is usual. "close", "stall"; "await": says nothing until all are connected
- * that do so, and closes; "bye TEXT": says that and closes; "late TEXT": after the live deadline; "slow
- * TEXT": after the time that it has at least when the daemon ends; "deaf TEXT": and reads nothing any
- * more. */
+/* Its replies; NULL: the usual one. "close" and "stall"; "await" closes without a reply once all that do
+ * so are connected; "bye TEXT" replies and closes; "late TEXT" replies after the live deadline; "slow
+ * TEXT" replies after the time that it has at least when the daemon ends; "deaf TEXT" replies and then
+ * reads nothing. */
 struct script {
     const char *banner, *ehlo, *mail, *rcpt, *data, *dot, *rset;
 };
@@ -52,7 +52,7 @@ struct hop {
 static struct hop hops[HOPS];
 static char *folder, *spool_folder;
 static int all_over; /* becomes readable when stalling next hops must end */
-/* Next hops that await each other: now, at most at one time, and all. */
+/* Next hops that wait for each other: now, the most at one time, and all. */
 static atomic_uint awaiting, awaiting_most, awaiting_all;
 
 /* How many more calls of fsync(2) succeed. They do nothing: other tests cover power failures. */
@@ -805,7 +805,7 @@ static void test_store(void)
         struct script first;
         const char *left;
         const char *codes; /* NULL: both recipients are taken */
-        uint64_t size;     /* that is announced */
+        uint64_t size;     /* announced by SIZE */
         int syncs;         /* that go well, 0: all; each look at the disk is two */
     } tries[] = {
         {.name = "agree", .left = ""},
