@@ -127,7 +127,7 @@ bool spool_id_parse(const char *text, size_t len, uint64_t *id);
 #define SPOOL_ID_RANDOM_BITS 20
 int64_t spool_id_time(uint64_t id); /* seconds since 1970 */
 
-/* Writes "2026-11-21T07:44:15Z". Times before 1970 and after 9999 are clamped. */
+/* Writes "2026-11-21T07:44:15Z". Times before 1970 and after 9999 become "". */
 #define SPOOL_TIME_MAX 24
 const char *spool_time_format(int64_t when, char out[SPOOL_TIME_MAX]);
 
