@@ -4,23 +4,17 @@
  */
 #include "relay-out/stscache.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "relay-out/stsfiles.h"
 
 #define BUCKETS 1024
 #define FETCHER_STACK_SIZE (512 * 1024) /* GnuTLS and libcurl */
@@ -31,7 +25,6 @@
 #define UNUSED_MAX_S 15552000  /* 180 days: not refreshed any more, and dropped */
 #define IDLE_MS 3600000
 #define BARE_MAX_S 3600
-#define HEADER_MAX 512 /* octets of a file before the policy */
 
 enum stscache_state { STSCACHE_IDLE, STSCACHE_QUEUED, STSCACHE_FETCHING };
 
@@ -52,9 +45,7 @@ struct stscache_entry {
 
 struct stscache {
     struct stscache_source source;
-    char *path; /* of the folder; "": none */
-    int folder; /* a descriptor; -1: none */
-    atomic_bool warned;
+    struct stsfiles files;
     atomic_bool ending;
     pthread_mutex_t lock;
     pthread_cond_t work, done;
@@ -143,8 +134,8 @@ static void stscache_remove(struct stscache *cache, struct stscache_entry *entry
         at = &(*at)->next;
     *at = entry->next;
     cache->count--;
-    if (cache->folder >= 0 && entry->policy != NULL)
-        unlinkat(cache->folder, entry->domain, 0);
+    if (entry->policy != NULL)
+        stsfiles_remove(&cache->files, entry->domain);
     stscache_policy_unref(entry->policy);
     free(entry);
 }
@@ -188,132 +179,25 @@ static struct stscache_entry *stscache_add(struct stscache *cache, const char *d
     return entry;
 }
 
-/* Files: a header of lines, an empty one, and the policy as it came. */
-
-static void stscache_warn(struct stscache *cache)
+/* One that is over is as if it were not there. */
+static bool stscache_take_file(void *context, const char *domain,
+                               const struct stsfiles_record *record, struct sts_policy *parsed)
 {
-    struct log_line line;
-
-    if (cache->path[0] == '\0' || atomic_exchange(&cache->warned, true))
-        return;
-    log_begin(&line, LOG_LEVEL_WARNING, "event=mta-sts status=forgetful");
-    log_str(&line, "folder", cache->path);
-    log_str(&line, "effect", "policies are fetched again after each start");
-    log_str(&line, "hint", "make the folder of out.state, for the user that this runs as");
-    log_end(&line);
-}
-
-static void stscache_write(struct stscache *cache, const char *domain,
-                           const struct stscache_policy *policy, int64_t used_s, const char *text,
-                           size_t len)
-{
-    char header[HEADER_MAX], name[DNS_NAME_MAX + 8];
-    int size = snprintf(header, sizeof header,
-                        "id: %s\nfetched: %" PRId64 "\nexpires: %" PRId64 "\nused: %" PRId64 "\n\n",
-                        policy->id, policy->fetched_s, policy->expires_s, used_s);
-
-    if (cache->folder < 0) {
-        stscache_warn(cache);
-        return;
-    }
-    snprintf(name, sizeof name, ".%s", domain);
-    int fd =
-        openat(cache->folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0) {
-        stscache_warn(cache);
-        return;
-    }
-    bool is_whole = write(fd, header, (size_t)size) == size && write(fd, text, len) == (ssize_t)len;
-    /* Else the new name could come to the disk before what it names. */
-    is_whole = fdatasync(fd) == 0 && is_whole;
-    is_whole = close(fd) == 0 && is_whole;
-    if (!is_whole || renameat(cache->folder, name, cache->folder, domain) != 0) {
-        unlinkat(cache->folder, name, 0);
-        stscache_warn(cache);
-    }
-}
-
-/* The whole of a file, with a NUL behind it; NULL when there is no reading it. */
-static char *stscache_read(const struct stscache *cache, const char *name, size_t *len)
-{
-    size_t size = HEADER_MAX + STS_POLICY_MAX + 1;
-    char *text = malloc(size + 1);
-    int fd = openat(cache->folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    ssize_t got = 1;
-
-    *len = 0;
-    while (text != NULL && fd >= 0 && *len < size && got > 0) {
-        got = read(fd, text + *len, size - *len);
-        *len += got > 0 ? (size_t)got : 0;
-    }
-    if (fd >= 0)
-        close(fd);
-    if (text == NULL || fd < 0 || got < 0 || *len == size) {
-        free(text);
-        return NULL;
-    }
-    text[*len] = '\0';
-    return text;
-}
-
-static bool stscache_is_id(const char *id)
-{
-    size_t len = strspn(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
-    return len > 0 && len <= STS_ID_MAX && id[len] == '\0';
-}
-
-/* Whatever is odd about it, it is as if it were not there. */
-static void stscache_load_file(struct stscache *cache, const char *domain)
-{
-    int64_t fetched_s = 0, expires_s = 0, used_s = 0;
-    struct sts_policy *parsed = NULL;
-    char id[STS_ID_MAX + 2] = "";
-    const char *why;
-    size_t len;
-    char *text = stscache_read(cache, domain, &len), *body = NULL;
-
-    if (text != NULL && (body = strstr(text, "\n\n")) != NULL &&
-        sscanf(text, "id: %33s\nfetched: %" SCNd64 "\nexpires: %" SCNd64 "\nused: %" SCNd64, id,
-               &fetched_s, &expires_s, &used_s) == 4 &&
-        stscache_is_id(id))
-        parsed = sts_read_policy(body + 2, len - (size_t)(body + 2 - text), &why);
-    struct stscache_policy *policy =
-        parsed != NULL ? stscache_policy_new(parsed, id, fetched_s) : NULL;
-    free(text);
-    if (policy == NULL)
-        return;
-    struct stscache_entry *entry = expires_s == policy->expires_s && expires_s > stscache_now(cache)
+    struct stscache *cache = context;
+    struct stscache_policy *policy = stscache_policy_new(parsed, record->id, record->fetched_s);
+    struct stscache_entry *entry = policy != NULL && record->expires_s == policy->expires_s &&
+                                           record->expires_s > stscache_now(cache)
                                        ? stscache_add(cache, domain)
                                        : NULL;
+
     if (entry == NULL) {
         stscache_policy_unref(policy);
-        return;
+        return true;
     }
     entry->policy = policy;
-    entry->used_s = used_s;
-    entry->refresh_s = stscache_refresh_time(fetched_s);
-}
-
-static void stscache_load(struct stscache *cache)
-{
-    int fd = dup(cache->folder);
-    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
-    const struct dirent *file;
-
-    if (folder == NULL) {
-        if (fd >= 0)
-            close(fd);
-        return;
-    }
-    while ((file = readdir(folder)) != NULL && cache->count < STSCACHE_DOMAINS_MAX) {
-        char name[DNS_NAME_MAX];
-        if (dns_name_is_hostname(file->d_name) && dns_name_to_ascii(file->d_name, name) == 0 &&
-            strcmp(name, file->d_name) == 0)
-            stscache_load_file(cache, file->d_name);
-        else if (file->d_name[0] == '.' && strchr(file->d_name + 1, '.') != file->d_name + 1)
-            unlinkat(cache->folder, file->d_name, 0); /* cut short; "." is a folder, and stays */
-    }
-    closedir(folder);
+    entry->used_s = record->used_s;
+    entry->refresh_s = stscache_refresh_time(record->fetched_s);
+    return cache->count < STSCACHE_DOMAINS_MAX;
 }
 
 /* Fetches. */
@@ -360,6 +244,17 @@ static bool stscache_is_worth_fetching(struct stscache *cache, struct stscache_e
     return true;
 }
 
+static void stscache_write(struct stscache *cache, const char *domain,
+                           const struct stscache_policy *policy, int64_t used_s,
+                           const struct stscache_fetched *fetched)
+{
+    struct stsfiles_record record = {
+        .fetched_s = policy->fetched_s, .expires_s = policy->expires_s, .used_s = used_s};
+
+    snprintf(record.id, sizeof record.id, "%s", policy->id);
+    stsfiles_write(&cache->files, domain, &record, fetched->text, fetched->len);
+}
+
 /* Without the lock: while it is FETCHING, id and domain of the entry are the fetcher's. */
 static struct stscache_policy *stscache_fetch(struct stscache *cache, struct stscache_entry *entry,
                                               int64_t used_s, struct stscache_fetched *fetched)
@@ -383,7 +278,7 @@ static struct stscache_policy *stscache_fetch(struct stscache *cache, struct sts
         }
     }
     if (policy != NULL)
-        stscache_write(cache, entry->domain, policy, used_s, fetched->text, fetched->len);
+        stscache_write(cache, entry->domain, policy, used_s, fetched);
     else if (!atomic_load(&cache->ending))
         stscache_log_failure(entry->domain, fetched);
     free(fetched->text);
@@ -618,35 +513,23 @@ void stscache_refresh(struct stscache *cache, const char *domain, const char *id
 
 /* Life. */
 
-/* "STATE/mta-sts"; -1: there is no reading and writing there. */
-static int stscache_open_folder(const char *path)
-{
-    if (path[0] == '\0' || (mkdir(path, 0700) != 0 && errno != EEXIST) ||
-        access(path, R_OK | W_OK | X_OK) != 0)
-        return -1;
-    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
 struct stscache *stscache_new(const char *folder, const struct stscache_source *source,
                               struct error *err)
 {
     struct stscache *cache = calloc(1, sizeof *cache);
-    char *path = strdup(folder);
 
-    if (cache == NULL || path == NULL || condition_init(&cache->work) != 0 ||
-        condition_init(&cache->done) != 0) {
+    if (cache == NULL || stsfiles_open(&cache->files, folder) != 0 ||
+        condition_init(&cache->work) != 0 || condition_init(&cache->done) != 0) {
         error_set(err, _("out of memory"));
-        free(path);
+        if (cache != NULL)
+            stsfiles_free(&cache->files);
         free(cache);
         return NULL;
     }
     cache->source = *source;
-    cache->path = path;
     pthread_mutex_init(&cache->lock, NULL);
-    cache->folder = stscache_open_folder(path);
     pthread_mutex_lock(&cache->lock);
-    if (cache->folder >= 0)
-        stscache_load(cache);
+    stsfiles_load(&cache->files, stscache_take_file, cache);
     if (cache->count > 0)
         stscache_start_thread(cache);
     pthread_mutex_unlock(&cache->lock);
@@ -664,9 +547,7 @@ void stscache_free(struct stscache *cache)
     pthread_mutex_unlock(&cache->lock);
     for (unsigned i = 0; i < cache->thread_count; i++)
         pthread_join(cache->threads[i], NULL);
-    if (cache->folder >= 0)
-        close(cache->folder);
-    cache->folder = -1; /* what is removed now stays on the disk */
+    stsfiles_close(&cache->files);
     for (size_t i = 0; i < BUCKETS; i++) {
         while (cache->buckets[i] != NULL)
             stscache_remove(cache, cache->buckets[i]);
@@ -676,6 +557,6 @@ void stscache_free(struct stscache *cache)
     pthread_cond_destroy(&cache->work);
     pthread_cond_destroy(&cache->done);
     pthread_mutex_destroy(&cache->lock);
-    free(cache->path);
+    stsfiles_free(&cache->files);
     free(cache);
 }
