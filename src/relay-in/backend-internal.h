@@ -55,6 +55,7 @@ struct backend {
     int64_t seen_ms;                     /* it has answered last */
     struct spare *spares;                /* settings->spares of them have room */
     unsigned spare_count;
+    bool recovered;    /* it serves again, which the keeper has not seen yet */
     bool keeper_rests; /* it has nothing to do until it is woken */
     uint8_t demand;    /* a bit for each of the last sessions: under TLS? */
 };

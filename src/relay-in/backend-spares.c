@@ -20,6 +20,7 @@
 #define SPARE_LIFE_MS 240000    /* Postfix ends silent sessions after 300 s */
 #define SPARE_FAILED_MS 10000   /* one that ends sooner was not wanted there */
 #define RETRY_MS 15000          /* after a failure */
+#define REDIAL_MIN_MS 1000      /* where no host takes a connection, if retry_after is shorter */
 #define REFRESH_MS (15 * 60000) /* what is offered */
 #define LOOK_MS 20000           /* whether it is there, where no spare tells */
 /* How long a host that has been asked is taken to offer the same, so that a spare needs no EHLO. A
@@ -49,6 +50,7 @@ struct keeper {
     int64_t next_try_ms;   /* no connection is made before */
     int64_t next_spare_ms; /* and no spare */
     bool save_failed;      /* that was said */
+    bool unknown_told;     /* that no host was ever reached, and why */
     bool told;             /* that the backend offers no XCLIENT, or no STARTTLS */
 };
 
@@ -191,6 +193,29 @@ static void spares_keep(struct backend *backend, struct nexthop *hop, const stru
     pthread_mutex_unlock(&backend->lock);
 }
 
+/* No connection is made for so long. */
+static void spares_rest(struct keeper *keeper, int64_t ms)
+{
+    keeper->next_try_ms = deadline_now_ms() + ms;
+}
+
+/* No host takes a connection. They are dialled again as soon as clients' sessions may do so, for the
+ * first client after an outage is to find a spare. */
+static void spares_note_unreachable(struct keeper *keeper, const char *reason)
+{
+    struct backend *backend = keeper->backend;
+    int64_t retry_after_ms = backend->settings->retry_after_ms;
+    struct nexthop_capabilities known;
+
+    if (spares_is_wanted(backend) && !backend_capabilities(backend, &known) &&
+        !keeper->unknown_told) {
+        log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", reason);
+        keeper->unknown_told = true;
+    }
+    if (retry_after_ms < RETRY_MS)
+        spares_rest(keeper, retry_after_ms > REDIAL_MIN_MS ? retry_after_ms : REDIAL_MIN_MS);
+}
+
 /* Connects to the first host that serves us. 0; or -1, with the reason logged where nothing is
  * known of the backend. */
 static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, struct address *host,
@@ -199,25 +224,26 @@ static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, s
     struct backend *backend = keeper->backend;
     enum own_reply why;
     struct error err;
-    struct nexthop_capabilities known;
     size_t next = 0;
     bool failed = false; /* the last host answered, but not as it should */
 
+    spares_rest(keeper, RETRY_MS);
     if (!backend_reserve(backend))
         return -1;
     do {
         int fd = backend_connect_keeper(backend, &next, host, &why, &err);
         if (fd < 0) {
-            if (spares_is_wanted(backend) && !backend_capabilities(backend, &known))
-                log_write(LOG_LEVEL_WARNING, "event=backend-unknown reason=\"%s\"", err.text);
+            spares_note_unreachable(keeper, err.text);
             failed = false;
             break;
         }
         nexthop_init(hop, fd, &keeper->buffers);
         bool ready = spares_prepare(keeper, hop, host, spare, tls);
         backend_hide(backend);
-        if (ready)
+        if (ready) {
+            keeper->next_try_ms = 0;
             return 0;
+        }
         nexthop_quit(hop);
         failed = true;
     } while (spares_is_wanted(backend) && backend_try_next(backend, next));
@@ -234,17 +260,14 @@ static void spares_make_connection(struct keeper *keeper, bool spare, bool tls)
     struct address host;
     struct nexthop hop;
 
-    if (spares_connect_prepared(keeper, &hop, &host, spare, tls) != 0) {
-        keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+    if (spares_connect_prepared(keeper, &hop, &host, spare, tls) != 0)
         return;
-    }
     if (spare && (hop.stream.tls != NULL) == tls) {
         spares_keep(backend, &hop, &host, tls);
         return;
     }
     /* Offered, but not what was wanted: no use in asking again at once. */
-    if (spare)
-        keeper->next_try_ms = deadline_now_ms() + RETRY_MS;
+    spares_rest(keeper, RETRY_MS);
     nexthop_quit(&hop);
     backend_disconnected(backend);
 }
@@ -371,6 +394,9 @@ static int spares_tend(struct keeper *keeper)
     bool stale =
         backend->learned_at_ms == 0 || now - backend->learned_at_ms >= REFRESH_MS || look_ms <= 0;
     backend->keeper_rests = !spare && !stale;
+    if (backend->recovered)
+        keeper->next_try_ms = 0;
+    backend->recovered = false;
     pthread_mutex_unlock(&backend->lock);
     if (spare || stale) {
         if (now < keeper->next_try_ms)
@@ -378,8 +404,6 @@ static int spares_tend(struct keeper *keeper)
         if (spare && now < keeper->next_spare_ms)
             return (int)(keeper->next_spare_ms - now);
         keeper->next_spare_ms = now + PACE_MS;
-        if (!spare)
-            keeper->next_try_ms = now + RETRY_MS;
         spares_make_connection(keeper, spare,
                                spare ? tls : backend->submission || backend_must_tls(backend));
         return 0;

@@ -225,6 +225,7 @@ void backend_note(struct backend *backend, bool up, const char *reason)
     if (changed) {
         health->status = up ? BACKEND_UP : BACKEND_DOWN;
         health->since = now;
+        backend->recovered = up && was_s >= 0;
     }
     if (up)
         backend->seen_ms = deadline_now_ms();
@@ -233,8 +234,10 @@ void backend_note(struct backend *backend, bool up, const char *reason)
     pthread_mutex_unlock(&backend->lock);
     if (changed)
         backend_log_health(backend, up, was_s, reason);
-    if (changed && up && was_s >= 0)
+    if (changed && up && was_s >= 0) {
         backend_log_outage(backend, since, was_s);
+        backend_wake(backend);
+    }
 }
 
 void backend_refused(struct backend *backend, const char *reason)

@@ -1,19 +1,24 @@
 """How long a message takes over a tunnel of 30 ms there and back, for one client beside relay-in, and for
-one as far away again: of its time only what is left without its own line's is counted.
+one as far away again: of its time only what is left without its own line's is counted. And what the first
+message takes after a start, and after an outage of the tunnel.
 
 The tunnel is a real line (tunnel.c), so that TCP's own flights count. SPDX-License-Identifier:
 GPL-3.0-or-later
 """
+import os
+import shutil
 import socket
 import statistics
 import subprocess
 import time
 
 import servers
-from bed import BUILD, OUTSIDE, RELAY, Bed, wait_for
+from bed import BUILD, OUTSIDE, RELAY, Bed, read, wait_for
 
 ROUND_MS = 30
 MESSAGES = 11
+STARTS = 5
+OUTAGE_AFTER_S = 7  # more than retry_after
 
 
 class Cold(servers.RelayIn):
@@ -68,6 +73,50 @@ class Client:
         self.sock.close()
 
 
+def first_message(server):
+    client = Client(server.port, 0)
+    client.greet()
+    took = client.message(False)
+    client.close()
+    return took
+
+
+def after_start(bed, kind, port, after_s):
+    """The median of some starts."""
+    times = []
+    for _ in range(STARTS):
+        server = kind(bed, port)  # has waited until it listens, and some more
+        try:
+            time.sleep(after_s)
+            times.append(first_message(server))
+        finally:
+            server.stop()
+            forget(bed, server)
+    return statistics.median(times)
+
+
+def forget(bed, server):
+    shutil.rmtree(server.dir)
+    os.rmdir(server.group)
+    bed.own.remove(server.group)
+
+
+def after_outage(server, after_s):
+    """Of so long after the tunnel is there again; before, spares have died by it."""
+    rule = ["pref", "100", "to", "10.0.0.2", "blackhole"]
+    subprocess.run(["ip", "rule", "add", *rule], check=True)
+    try:
+        wait_for("the outage", lambda: "event=backend status=down" in read(server.log), 60)
+    finally:
+        subprocess.run(["ip", "rule", "del", *rule], check=True)
+    time.sleep(after_s)
+    return first_message(server)
+
+
+def say(what, ms):
+    print(f"{what} {ms:.0f} ({ms / ROUND_MS:.1f})", flush=True)
+
+
 def first_and_later(server, pipelining, away_ms):
     first, later = [], []
     for _ in range(MESSAGES):
@@ -101,6 +150,12 @@ def main():
                       f"{f' from {away_ms} ms away' if away_ms else ''}: "
                       f"first message {first:.0f} ({first / ROUND_MS:.1f}), "
                       f"next on the connection {later:.0f} ({later / ROUND_MS:.1f})")
+        for kind in Cold, Warm:
+            say(f"{kind.name}, step by step: first message half a second after a start",
+                after_start(bed, type("Started", (kind,), {"name": "started"}), 2610, 0))
+        for server in running:
+            say(f"{server.name}, step by step: first message {OUTAGE_AFTER_S} s after an outage",
+                after_outage(server, OUTAGE_AFTER_S))
     finally:
         for server in running:
             server.stop()

@@ -280,3 +280,41 @@ tlsproxy unix - - n - 0 tlsproxy
             relay.stop()
     finally:
         postfix.stop()
+
+
+@scenario("spares: made again after an outage before a client asks, whose message then takes five round trips")
+def spares_after_outage(world):
+    page = Page(f"{world.bed.dir}/page")
+    backend = mirror(world)
+    relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none";', retry_after="1", **page.environment())
+    wait_spares(backend, 2)
+    page.age(15)  # those that end young would not be replaced at once
+    backend.say_goodbye()
+    wait_for("the outage", lambda: "event=backend status=down" in read(relay.log))
+    began = time.monotonic()
+    backend = mirror(world, gather=GATHER)
+    wait_spares(backend, 2)
+    assert time.monotonic() - began < 10, "no sooner than after other failures"
+    before = {id(d): len(d.flights) for d in backend.dialogs}
+    deliver()
+    taken, = introduced(backend)
+    flights = [f.split()[0] for f in taken.flights[before[id(taken)]:]]
+    assert flights[:5] == [b"XCLIENT", b"EHLO", b"MAIL", b"DATA", b"Received:"], flights
+
+
+@scenario("spares: a client that finds the backend up again has the keeper, which rests, make them")
+def spares_after_recovery(world):
+    backend = mirror(world)
+    relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none";')
+    wait_spares(backend, 2)
+    backend.say_goodbye()  # they end young, so the keeper rests
+    client = Client()
+    client.hello()
+    assert client.envelope("a@example.com") == [451]
+    client.close()
+    assert "event=backend status=down" in read(relay.log)
+    began = time.monotonic()
+    backend = mirror(world)
+    deliver()
+    wait_spares(backend, 2)
+    assert time.monotonic() - began < 10, "the keeper was not told"
