@@ -167,7 +167,9 @@ const char *address_format_endpoint(const struct address *address, char out[ADDR
     struct buffer text;
 
     buffer_init(&text, out, ADDRESS_TEXT_MAX);
-    buffer_join(&text, v6 ? "[" : "", address_format_ip(address, ip), v6 ? "]:" : ":", NULL);
+    buffer_puts(&text, v6 ? "[" : "");
+    buffer_puts(&text, address_format_ip(address, ip));
+    buffer_puts(&text, v6 ? "]:" : ":");
     buffer_number(&text, address->port, 1);
     return out;
 }

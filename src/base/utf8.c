@@ -44,6 +44,21 @@ bool utf8_is_ascii(const char *text, size_t len)
     return (all & 0x8080808080808080u) == 0;
 }
 
+/* Octets below 0x20, and 0x7f and above, each show in the high bit of a sum or difference. */
+bool utf8_is_printable_ascii(const char *text, size_t len)
+{
+    const uint64_t each = 0x0101010101010101u;
+    uint64_t eight, other = 0;
+
+    for (; len >= sizeof eight; text += sizeof eight, len -= sizeof eight) {
+        memcpy(&eight, text, sizeof eight);
+        other |= eight | (eight + each) | (eight - 0x20 * each);
+    }
+    for (; len > 0; text++, len--)
+        other |= *text < 0x20 || *text > 0x7e ? 0x80 : 0;
+    return (other & 0x80 * each) == 0;
+}
+
 bool utf8_is_valid(const char *text, size_t len)
 {
     if (utf8_is_ascii(text, len))

@@ -19,6 +19,9 @@ bool utf8_is_valid(const char *text, size_t len);
 /* Is every octet below 128? */
 bool utf8_is_ascii(const char *text, size_t len);
 
+/* Is every octet a space or a visible character of ASCII? */
+bool utf8_is_printable_ascii(const char *text, size_t len);
+
 /* The code point at text[0..len). *step is its length in octets; both are 0 if there is none. */
 uint32_t utf8_decode(const char *text, size_t len, size_t *step);
 

@@ -313,19 +313,20 @@ typedef enum io_result take_function(struct stream *stream, struct line *line, s
 static enum io_result stream_take_line_by(struct stream *stream, struct line *line, size_t max,
                                           struct deadline deadline, take_function *take)
 {
-    for (;;) {
-        enum io_result result = take(stream, line, max);
-        if (result != IO_TIMEOUT)
-            return result;
+    enum io_result result = take(stream, line, max);
+
+    while (result == IO_TIMEOUT) {
         result = stream_fill(stream, deadline);
         if (result != IO_OK)
             return result;
+        result = take(stream, line, max);
         /* With a trickle of octets stream_fill() never waits long, so check the clock here too. But
          * don't stop while TLS has input inside: poll(2) would not report it. */
-        if (!stream_line_waiting(stream) && deadline_passed(deadline) &&
+        if (result == IO_TIMEOUT && deadline_passed(deadline) &&
             !(stream->tls != NULL && tls_session_has_pending(stream->tls)))
             return IO_TIMEOUT;
     }
+    return result;
 }
 
 enum io_result stream_read_line(struct stream *stream, struct line *line, size_t max,

@@ -184,7 +184,8 @@ static enum io_result nexthop_say_hello(struct nexthop *hop, const char *verb, c
     struct buffer line;
 
     buffer_init(&line, text, sizeof text);
-    buffer_join(&line, verb, " ", NULL);
+    buffer_puts(&line, verb);
+    buffer_puts(&line, " ");
     buffer_add(&line, name, strnlen(name, PATH_HELO_MAX));
     buffer_puts(&line, "\r\n");
     return nexthop_command(hop, line.data, reply, deadline);
@@ -250,7 +251,9 @@ enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *enve
     struct buffer line;
 
     buffer_init(&line, storage, sizeof storage);
-    buffer_join(&line, "MAIL FROM:<", envelope->sender.mailbox, ">", NULL);
+    buffer_puts(&line, "MAIL FROM:<");
+    buffer_puts(&line, envelope->sender.mailbox);
+    buffer_puts(&line, ">");
     if (envelope->size > 0 && (has & NEXTHOP_SIZE)) {
         buffer_puts(&line, " SIZE=");
         buffer_number(&line, envelope->size, 1);
@@ -293,7 +296,9 @@ enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *rec
     struct buffer line;
 
     buffer_init(&line, storage, sizeof storage);
-    buffer_join(&line, "RCPT TO:<", recipient->path.mailbox, ">", NULL);
+    buffer_puts(&line, "RCPT TO:<");
+    buffer_puts(&line, recipient->path.mailbox);
+    buffer_puts(&line, ">");
     if (dsn && recipient->notify[0] != '\0')
         buffer_join(&line, " NOTIFY=", recipient->notify, NULL);
     if (dsn && recipient->orcpt[0] != '\0')

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/utf8.h"
 
 #define REPLY_LINE_READ_MAX 2048 /* of a longer line the rest is not looked at */
 #define REPLY_LINE_SENT_MAX 512  /* octets passed on of one, its CRLF included */
@@ -60,7 +61,9 @@ static void reply_add_line(struct reply *reply, const char *text, size_t len)
     if (reply->line_count == REPLY_LINES_MAX || len + 2 > sizeof reply->text - reply->len)
         return;
     char *out = reply->text + reply->len;
-    for (size_t i = 0; i < len; i++)
+    memcpy(out, text, len);
+    bool clean = utf8_is_printable_ascii(text, len);
+    for (size_t i = 0; i < len && !clean; i++)
         out[i] = text[i] >= 0x20 && text[i] < 0x7f ? text[i] : '?';
     out[len] = '\n';
     out[len + 1] = '\0';
@@ -159,7 +162,7 @@ enum reply_line_result reply_parse_line(struct reply *reply, const char *line, s
 
 static size_t reply_line_length(const char *line)
 {
-    return strcspn(line, "\n");
+    return (size_t)(strchrnul(line, '\n') - line);
 }
 
 void reply_misplaced(struct reply *reply)
@@ -242,9 +245,10 @@ static void reply_put_line(struct buffer *buffer, const struct reply *reply, cha
                            const char *line)
 {
     size_t before = buffer->len, len = reply_line_length(line);
+    const char code[] = {(char)('0' + reply->code / 100), (char)('0' + reply->code / 10 % 10),
+                         (char)('0' + reply->code % 10), separator};
 
-    buffer_number(buffer, (uint64_t)reply->code, 3);
-    buffer_add(buffer, &separator, 1);
+    buffer_add(buffer, code, sizeof code);
     if (reply->enhanced[0] != '\0') {
         buffer_puts(buffer, reply->enhanced);
         buffer_puts(buffer, " ");

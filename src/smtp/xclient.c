@@ -58,27 +58,21 @@ unsigned xclient_parse_offer(const char *text, size_t len)
     return offered;
 }
 
-static void xclient_add_text(struct buffer *line, const char *name, const char *value)
+static void xclient_add_text(struct buffer *line, const char *value)
 {
     char encoded[3 * 256 + 1];
     if (xtext_encode(value, strlen(value), encoded, sizeof encoded) < 0)
         line->overflow = true;
     else
-        buffer_join(line, " ", name, "=", encoded, NULL);
+        buffer_puts(line, encoded);
 }
 
-static void xclient_add_address(struct buffer *line, const char *name,
-                                const struct address *address)
+static void xclient_add_address(struct buffer *line, const struct address *address)
 {
     char ip[ADDRESS_TEXT_MAX];
-    buffer_join(line, " ", name, address->family == AF_INET6 ? "=IPV6:" : "=",
-                address_format_ip(address, ip), NULL);
-}
-
-static void xclient_add_port(struct buffer *line, const char *name, uint16_t port)
-{
-    buffer_join(line, " ", name, "=", NULL);
-    buffer_number(line, port, 1);
+    if (address->family == AF_INET6)
+        buffer_puts(line, "IPV6:");
+    buffer_puts(line, address_format_ip(address, ip));
 }
 
 size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
@@ -91,18 +85,28 @@ size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
     buffer_puts(&line, "XCLIENT");
     /* An attribute that is left out keeps the relay's own value at the backend (Postfix): the name
      * must always be said, and the reverse name whenever there is no verified one. */
-    if (offered & XCLIENT_NAME)
-        xclient_add_text(&line, "NAME", identity->name != NULL ? identity->name : unknown);
-    if (identity->name == NULL && (offered & XCLIENT_REVERSE_NAME))
-        xclient_add_text(&line, "REVERSE_NAME",
-                         identity->reverse_name != NULL ? identity->reverse_name : unknown);
-    xclient_add_address(&line, "ADDR", &identity->client);
-    if (offered & XCLIENT_PORT)
-        xclient_add_port(&line, "PORT", identity->client.port);
-    if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTADDR))
-        xclient_add_address(&line, "DESTADDR", &identity->local);
-    if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTPORT))
-        xclient_add_port(&line, "DESTPORT", identity->local.port);
+    if (offered & XCLIENT_NAME) {
+        buffer_puts(&line, " NAME=");
+        xclient_add_text(&line, identity->name != NULL ? identity->name : unknown);
+    }
+    if (identity->name == NULL && (offered & XCLIENT_REVERSE_NAME)) {
+        buffer_puts(&line, " REVERSE_NAME=");
+        xclient_add_text(&line, identity->reverse_name != NULL ? identity->reverse_name : unknown);
+    }
+    buffer_puts(&line, " ADDR=");
+    xclient_add_address(&line, &identity->client);
+    if (offered & XCLIENT_PORT) {
+        buffer_puts(&line, " PORT=");
+        buffer_number(&line, identity->client.port, 1);
+    }
+    if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTADDR)) {
+        buffer_puts(&line, " DESTADDR=");
+        xclient_add_address(&line, &identity->local);
+    }
+    if (identity->local.family != AF_UNSPEC && (offered & XCLIENT_DESTPORT)) {
+        buffer_puts(&line, " DESTPORT=");
+        buffer_number(&line, identity->local.port, 1);
+    }
     buffer_puts(&line, "\r\n");
     return line.overflow || !(offered & XCLIENT_ADDR) ? 0 : line.len;
 }

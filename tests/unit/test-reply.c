@@ -5,6 +5,7 @@
 #include <glib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "smtp/reply.h"
 #include "heard.h"
 
@@ -124,12 +125,31 @@ static void test_own_arguments(void)
     g_assert_true(g_str_has_prefix(reply.text, "host xxx"));
 }
 
+/* What stands in a reply is known to be clean by eight octets at once: each octet at each place. */
+static void test_printable(void)
+{
+    static const char clean[] = " ~visible and blank, 0z";
+
+    for (int octet = 0; octet < 256; octet++) {
+        for (size_t at = 0; at < sizeof clean - 1; at++) {
+            char text[sizeof clean];
+            memcpy(text, clean, sizeof clean);
+            text[at] = (char)octet;
+            for (size_t len = at + 1; len < sizeof clean; len++)
+                g_assert_cmpint(utf8_is_printable_ascii(text, len), ==,
+                                octet >= 0x20 && octet < 0x7f);
+            g_assert_true(utf8_is_printable_ascii(text, at));
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/reply/parse", test_parse);
     g_test_add_func("/reply/format", test_format);
     g_test_add_func("/reply/bounds", test_bounds);
+    g_test_add_func("/reply/printable", test_printable);
     g_test_add_func("/reply/own", test_own);
     g_test_add_func("/reply/own/arguments", test_own_arguments);
     return g_test_run();
