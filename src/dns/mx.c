@@ -112,6 +112,7 @@ static enum mx_result mx_find_hosts(struct search *search)
         result = mx_conclude(route, MX_NO_DOMAIN, "%s does not exist", route->domain);
         break;
     case RESOLVER_TEMPORARY:
+        route->bogus = answer.bogus;
         result = mx_conclude(route, MX_TEMPORARY, "MX of %s: %s", route->domain, answer.reason);
         break;
     }
@@ -208,6 +209,7 @@ static size_t mx_usable_addresses(struct search *search, const struct resolver_q
 
     if (question->name != NULL && answer->result == RESOLVER_TEMPORARY) {
         search->temporary = true;
+        search->route->bogus |= answer->bogus;
         mx_conclude(search->route, MX_TEMPORARY, "addresses of %s: %s", question->name,
                     answer->reason);
     }

@@ -195,6 +195,17 @@ static void attempt_log_tls(const struct attempt *attempt)
     log_end(&line);
 }
 
+static void attempt_count_session(const struct attempt *attempt, enum tls_result result)
+{
+    static const enum counter counters[][2] = {
+        [TLS_POLICY_NONE] = {COUNTER_OUT_TLS_OK, COUNTER_OUT_TLS_FAILED},
+        [TLS_POLICY_TLSA] = {COUNTER_OUT_TLS_DANE_OK, COUNTER_OUT_TLS_DANE_FAILED},
+        [TLS_POLICY_STS] = {COUNTER_OUT_TLS_STS_OK, COUNTER_OUT_TLS_STS_FAILED},
+    };
+    counters_add(attempt->connect->out->counters,
+                 counters[attempt->need.policy][result != TLS_RESULT_SUCCESS], 1);
+}
+
 /* What a policy had to say to this host; the first failure of a day is worth a line of its own. */
 static void attempt_count(const struct attempt *attempt, enum tls_result result, const char *reason)
 {
@@ -202,6 +213,7 @@ static void attempt_count(const struct attempt *attempt, enum tls_result result,
     const struct tls_need *need = &attempt->need;
     struct log_line line;
 
+    attempt_count_session(attempt, result);
     if (connect->out->tlscounts == NULL ||
         (need->policy == TLS_POLICY_NONE && result == TLS_RESULT_SUCCESS))
         return;

@@ -77,6 +77,9 @@ static enum own_reply hosts_find_mx(struct hosts_search *search, const char *dom
     options.family = outbound_family(search->route->family);
     enum mx_result result =
         mx_find(search->out->resolver, domain, &options, search->deadline, &route);
+    if (result == MX_TEMPORARY)
+        counters_add(search->out->counters, route.bogus ? COUNTER_DNS_BOGUS : COUNTER_DNS_TEMPORARY,
+                     1);
     snprintf(search->found->reason, sizeof search->found->reason, "%s", route.reason);
     for (size_t i = 0; i < route.count; i++) {
         const struct mx_candidate *mx = &route.candidates[i];
@@ -185,6 +188,8 @@ static enum own_reply hosts_find_hops(struct hosts_search *search)
              route->name, search->loops ? "are this host" : "have no addresses");
     if (search->loops)
         return REPLY_LOOP;
+    if (search->unknown)
+        counters_add(search->out->counters, COUNTER_DNS_TEMPORARY, 1);
     /* A name in our own configuration that does not resolve is nothing to bounce mail for. */
     return search->unknown ? REPLY_DNS_TEMPORARY : REPLY_BACKEND_CONFIG;
 }

@@ -37,7 +37,8 @@ struct delivery_pool {
     atomic_bool ending;      /* record nothing more either: the threads end */
     atomic_uint unconfirmed; /* jobs that have sent an end of data and have not recorded it yet */
     atomic_uint lost_notices;
-    pthread_mutex_t lock; /* protects everything below */
+    atomic_uint notices[DSN_RELAYED + 1]; /* written so far, of each action */
+    pthread_mutex_t lock;                 /* protects everything below */
     uint64_t wakes;       /* how often something may have become due */
     /* One idle thread waits until something is due; the others wait to be woken. So each piece of work
      * wakes one thread. */

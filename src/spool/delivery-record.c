@@ -240,6 +240,7 @@ int delivery_report(struct delivery_pool *pool, const struct spool_envelope *env
     spool_envelope_init(&report);
     int result = delivery_store_report(pool, &dsn, &report, err);
     if (result == 0) {
+        atomic_fetch_add(&pool->notices[action], 1);
         delivery_log_report(&report, envelope, action);
         delivery_accept(pool, &report);
     }

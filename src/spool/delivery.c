@@ -121,6 +121,11 @@ unsigned delivery_lost_notices(struct delivery_pool *pool)
     return atomic_load(&pool->lost_notices);
 }
 
+unsigned delivery_notices(struct delivery_pool *pool, enum dsn_action action)
+{
+    return atomic_load(&pool->notices[action]);
+}
+
 unsigned delivery_unconfirmed(struct delivery_pool *pool)
 {
     return atomic_load(&pool->unconfirmed);

@@ -23,6 +23,7 @@
 
 #include "base/deadline.h"
 #include "base/error.h"
+#include "spool/dsn.h"
 #include "spool/queue.h"
 #include "spool/spool.h"
 
@@ -106,6 +107,8 @@ unsigned delivery_unconfirmed(struct delivery_pool *pool);
 
 /* The number of notices to senders lost since the start: refused, expired, or lost by the disk. */
 unsigned delivery_lost_notices(struct delivery_pool *pool);
+/* Notices to senders that were written since the start. */
+unsigned delivery_notices(struct delivery_pool *pool, enum dsn_action action);
 
 /* Lets running deliveries finish, joins the threads and frees. The rest stays in the spool. */
 void delivery_stop(struct delivery_pool *pool);

@@ -14,7 +14,7 @@ import time
 import tap
 from bed import BUILD, Postfix, read, wait_for
 from internet import Vps
-from outbound import RelayOut, open_session, send
+from outbound import RelayOut, open_session, samples, send
 from published import KNOT, Certificates, Front, Knot, MailServer, PolicyHost, Unbound, run
 
 tap.scenarios.clear()  # those of outbound.py run in another program
@@ -713,6 +713,11 @@ def relayctl(relay, *arguments):
     return result.stdout
 
 
+# Of RFC 8460's those that a session had; the others say of a policy that it could not be used.
+SESSION_RESULTS = ("success", "starttls-not-supported", "certificate-host-mismatch", "certificate-expired",
+                   "certificate-not-trusted", "validation-failure", "dnssec-invalid", "dane-required")
+
+
 @scenario("relayctl tls: what is published, what is shown, what failed")
 def shown(world):
     control = f"{world.bed.dir}/control"
@@ -765,6 +770,12 @@ def shown(world):
             ("sts-self.zz", "sts", "certificate-not-trusted", 1),
             ("sts-name.zz", "sts", "certificate-host-mismatch", 1)):
         assert rows[domain, kind][result] == count, (domain, rows)
+    found = samples(relay)
+    for labels, kind, good in (("dane", "tlsa", True), ("dane", "tlsa", False), ("sts", "sts", True), ("sts", "sts", False)):
+        name = f'postern_out_tls_sessions_total{{policy="{labels}",result="{"ok" if good else "failed"}"}}'
+        expected = sum(count for (_, of), row in rows.items() if of == kind for result, count in row.items()
+                       if result in SESSION_RESULTS and (result == "success") == good)
+        assert found[name] == expected, (name, found[name], rows)
     print(*(f"# {line}\n" for line in relayctl(relay, "--failures").splitlines()), sep="", end="")
 
 

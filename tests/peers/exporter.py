@@ -97,7 +97,8 @@ def metrics(world):
     names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(names) == len(set(names)), "a family twice"
     labels = set(re.findall(r'(\w+)="', text))
-    assert labels <= {"result", "reason", "state", "version", "certificate", "backend", "le", "daemon"}, labels
+    assert labels <= {"result", "reason", "state", "version", "certificate", "backend", "le", "daemon", "policy", "type",
+                      "kind"}, labels
 
 
 @scenario("exporter: OpenMetrics where it is asked for")

@@ -3,6 +3,7 @@
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import base64
+import json
 import os
 import pwd
 import re
@@ -88,6 +89,20 @@ def send(*recipients, body=BODY, tls=False, sender="s@sender.example"):
     return [text for _, text in replies]
 
 
+def control_folder(world):
+    folder = f"{world.bed.dir}/control"
+    os.makedirs(folder, exist_ok=True)
+    os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
+    return folder
+
+
+def samples(relay):
+    """What relay-out has counted."""
+    text = subprocess.run([f"{BUILD}/relayctl", "status", "--json", "-c", relay.conf], capture_output=True, text=True,
+                          timeout=20).stdout
+    return json.loads(text)["relay-out"]["sample"]
+
+
 def delivered(world, domain, count=1):
     return world.internet.wait_mail(domain, count).decode()
 
@@ -158,13 +173,15 @@ NAMES = [("null MX", "x@null.test", "556 5.1.10"),
 
 @scenario("out: every way in which the DNS answers")
 def names(world):
-    out(world)
+    relay = out(world, top=f'control = "{control_folder(world)}";')
     client = open_session()
     for what, recipient, expected in NAMES:
         client.cmd("MAIL FROM:<s@sender.example>", 250)
         _, text = client.cmd(f"RCPT TO:<{recipient}>")
         assert text.startswith(expected), f"{what}: expected {expected}, got {text}"
         client.cmd("RSET", 250)
+    failures = {kind: samples(relay)[f'postern_out_dns_failures_total{{type="{kind}"}}'] for kind in ("bogus", "temporary")}
+    assert failures["bogus"] >= 1 and sum(failures.values()) == sum(expected.startswith("451") for _, _, expected in NAMES), failures
 
 
 @scenario("out: mail to an internationalized domain")
@@ -412,11 +429,8 @@ def reuse(world):
 
 @scenario("out: relayctl top shows the next hops that are spoken with: host, phase, since when; and those that are kept")
 def looked_at(world):
-    folder = f"{world.bed.dir}/control-top"
-    os.makedirs(folder, exist_ok=True)
-    os.chown(folder, pwd.getpwnam("nobody").pw_uid, -1)
     world.remote(HOSTS["tarpit"], "later:12")
-    relay = out(world, top=f'control = "{folder}";')
+    relay = out(world, top=f'control = "{control_folder(world)}";')
 
     def top(*more):
         done = subprocess.run([f"{BUILD}/relayctl", "top", "-c", relay.conf, "--count", "1", *more], capture_output=True,

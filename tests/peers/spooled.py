@@ -360,6 +360,9 @@ def delay(world):
     wait_for("the message", lambda: hops[0].subjects() == ["slow"])
     relay.wait_empty()
     assert len(world.postfix.mails("a")) == 1, "more than one notice"
+    status = json.loads(subprocess.run([f"{BUILD}/relayctl", "status", "--json", "-c", relay.conf], capture_output=True,
+                                       text=True, timeout=20).stdout)["relay-out"]["sample"]
+    assert [status[f'postern_dsn_total{{kind="{kind}"}}'] for kind in ("failure", "delay", "relayed")] == [0, 1, 0], status
 
 
 @scenario("a backend that takes PROXY headers gets one of ours, of either version")
