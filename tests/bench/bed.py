@@ -19,6 +19,7 @@ BUILD = os.environ["POSTERN_BUILDDIR"]
 RELAY, SINK, OUTSIDE, INSIDE = "203.0.113.5", "10.0.0.2", "198.51.100.7", "10.0.0.1"
 SOURCES = [f"198.51.100.{n}" for n in range(7, 17)]
 CPUS = sorted(os.sched_getaffinity(0))
+START_S = 0.5  # for what a server does after it listens
 SERVER_CPU, LOAD_CPU = str(CPUS[0]), str(CPUS[-1])  # with one CPU they share it
 
 
@@ -95,6 +96,8 @@ class Server:
 
     name = "?"
     tls = True          # it ends TLS itself
+    pipelining = True
+    standing = 1000     # how many idle clients show what one costs; less where each has a process of its own
     relays_now = True   # what it has answered is at the sink already
 
     def __init__(self, bed, port):
@@ -104,6 +107,9 @@ class Server:
         self.group = bed.group(self.name)
         self.log = f"{self.dir}/log"
         self.set_up()
+        self.start()
+
+    def start(self):
         command = self.command()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log,
@@ -113,7 +119,7 @@ class Server:
         except RuntimeError as error:
             self.stop()
             raise RuntimeError(f"{error}:\n{read(self.log)[-2000:]}") from None
-        time.sleep(0.5)
+        time.sleep(START_S)
 
     def confine(self):
         with open(f"{self.group}/cgroup.procs", "w") as file:
@@ -191,8 +197,8 @@ class Sink:
 
 def load_command(target, **options):
     command = ["taskset", "-c", LOAD_CPU, f"{BUILD}/tests/bench/load", "--json"]
-    for source in options.pop("sources", SOURCES):
-        command.append(f"--source={source}")
+    command += [f"--source={source}" for source in options.pop("sources", SOURCES)]
+    command += [f"--to={recipient}" for recipient in options.pop("recipients", [])]
     for name, value in options.items():
         name = name.replace("_", "-")
         command.append(f"--{name}" if value is True else f"--{name}={value}")
@@ -225,17 +231,16 @@ class Standing:
         self.process.stdout.close()
 
 
-def measure(server, sink, seconds=1.5, messages=None, **options):
-    """One run of about `seconds`, after a short one to get warm; with CPU and noise."""
+def measure(server, sink, seconds=60, messages=10**9, warm_s=0.1, **options):
+    """One run of so many seconds, or messages where they are over sooner, after a short one to get warm."""
     target = f"{RELAY}:{server.port}"
-    if messages is None:
-        warm = load(target, messages=options.get("connections", 10) * 20, **options)
-        messages = max(int(warm["rate"] * seconds), options.get("connections", 10) * 5)
+    if warm_s > 0:
+        load(target, messages=10**9, seconds=warm_s, **options)
     server.settle()
     before, all_before, taken = server.cpu_s(), busy_s(), sink.count()
     own, sink_before = os.times(), sink.cpu_s()
     began = time.monotonic()
-    result = load(target, messages=messages, **options)
+    result = load(target, messages=messages, seconds=seconds, **options)
     server.settle()
     elapsed = time.monotonic() - began
     spent = server.cpu_s() - before
@@ -248,3 +253,26 @@ def measure(server, sink, seconds=1.5, messages=None, **options):
     ours = spent + own + sink.cpu_s() - sink_before
     result["foreign"] = max(0, busy_s() - all_before - ours) / elapsed
     return result
+
+
+def system_calls(server, messages, **options):
+    """The calls for a message by name, all of its way, with one client: strace slows down what it watches."""
+    text = f"{server.dir}/strace"
+    tracer = subprocess.Popen(["strace", "-qq", "-f", "-c", "-U", "calls,name", "-o", text,
+                               *(f"--attach={pid}" for pid in server.pids())], stderr=subprocess.DEVNULL)
+    try:
+        wait_for("strace", lambda: all(f"TracerPid:\t{tracer.pid}\n" in read(f"/proc/{pid}/status")
+                                       for pid in server.pids()))
+        load(f"{RELAY}:{server.port}", messages=messages, connections=1, **options)
+        server.settle()
+    finally:
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(30)
+    found = re.findall(r"^\s*(\d+) (\w+)$", read(text), re.M)
+    return {name: int(count) / messages for count, name in found if name != "total"}
+
+
+def machine():
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
+                  if line.startswith("model name")), "unknown CPU")
+    return f"{model}, {os.cpu_count()} CPUs, Linux {os.uname().release.split('-')[0]}"

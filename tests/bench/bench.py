@@ -1,77 +1,85 @@
-"""relay-in alone, or beside its peers: the same work in turn, several rounds, one table.
+"""relay-in alone, beside its peers, or beside an earlier build: the same work in turn, round by round.
 
-usage: tests/bench/run.sh bench.py [--rounds N] [--seconds S] [--servers NAME,...] [--json FILE]
-                                   [--text FILE] [--svg FILE]
+Server beside server is told as a ratio of CPU time for a message: of each round one, and of these the median, so that
+what slows the machine down slows both. What the processor makes of them stands behind, with its name.
+
+usage: tests/bench/run.sh bench.py [--servers NAME,...] [--before FOLDER] [--rounds N] [--seconds S] [--rows ROW,...]
+                                   [--text FILE] [--json FILE]
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import argparse
+import collections
 import json
-import os
 import statistics
 import sys
+import time
 
-import plot
 import servers
-from bed import RELAY, Bed, Sink, Standing, load, measure
+from bed import RELAY, Bed, Sink, Standing, machine, measure
 
-JOBS = {
-    "plain": dict(),
-    "many": dict(per_connection=1000),
-    "tls": dict(tls="new"),
-    "resumed": dict(tls="resume"),
-}
 BIG_OCTETS = 50 * 1024 * 1024
-BIG_MESSAGES = 6
-FOREIGN_MAX = 0.4  # CPUs in use by others above which a run is done again
-TRIES = 2
+IDLE_S = 2
+Row = collections.namedtuple("Row", "name title options")
+ROWS = [
+    Row("one", "one client at a time", dict(connections=1)),
+    Row("twenty", "twenty clients", dict(connections=20)),
+    Row("kept", "twenty, connections kept", dict(connections=20, per_connection=1000)),
+    Row("pipelined", "kept, pipelining", dict(connections=20, per_connection=1000, pipelining=True)),
+    Row("tls", "new TLS session each", dict(connections=20, tls="new")),
+    Row("resumed", "resumed TLS session each", dict(connections=5, tls="resume")),
+    Row("big", "50 MiB each", dict(connections=1, size=BIG_OCTETS)),
+]
+MEMORY = [
+    ("idle", "idle, MiB", "%.1f"),
+    ("loaded", "after twenty clients, MiB", "%.1f"),
+    ("each", "each idle client, KiB", "%.1f"),
+    ("each_tls", "each idle client under TLS, KiB", "%.1f"),
+    ("idle_cpu", "CPU when idle, ms/s", "%.2f"),
+]
+KEPT = ("cpu_ms", "through", "p99_ms")
+NOTES = """
+One CPU for the server, the other for load generator and sink; messages of 4 KiB, one on a connection where it is not
+kept. CPU time is the kernel's count for all processes of a server, until its queue is empty. "-": that server has
+no TLS (HAProxy passes it on; OpenSMTPD of Debian 12 comes to no handshake here), or no pipelining. Memory is
+PSS; 1,000 clients stood idle (of Postfix and Exim, with a process for each, 200).
+relay-in writes a line for every message to its log; HAProxy and nginx were set up without a log.
+"""
 
 
-def quiet(run):
-    """The quietest of some tries, when none is quiet."""
-    tries = []
-    while len(tries) < TRIES:
-        tries.append(run())
-        if tries[-1]["foreign"] < FOREIGN_MAX:
-            break
-    return min(tries, key=lambda result: result["foreign"])
-
-
-def check(server, job, result):
+def one_run(server, sink, row, seconds):
+    result = measure(server, sink, seconds, warm_s=0 if row.name == "big" else 0.1, **row.options)
+    result["through"] = result["messages"] / result["elapsed"]
     if result["refused"] or result["broken"] or result["lost"]:
-        print(f"# {server.name}, {job}: {result['refused']} refused, {result['broken']} broken, "
+        print(f"# {server.name}, {row.name}: {result['refused']} refused, {result['broken']} broken, "
               f"{result['lost']} lost: {result['error']}", file=sys.stderr)
-
-
-def one_round(all_servers, sinks, seconds, results):
-    for job, options in JOBS.items():
-        for server in all_servers:
-            if not server.tls and "tls" in options:
-                continue
-            result = quiet(lambda: measure(server, sinks[server], seconds, connections=10,
-                                           **options))
-            check(server, job, result)
-            if job == "plain":
-                result["pss"] = server.pss_kib()
-            results[server.name][job].append(result)
-    for server in all_servers:
-        result = quiet(lambda: measure(server, sinks[server], messages=BIG_MESSAGES, size=BIG_OCTETS,
-                                       connections=1))
-        check(server, "big", result)
-        octets = result["messages"] * BIG_OCTETS
-        result["mb_s"] = octets / 1e6 / result["seconds"]
-        if octets > 0:
-            result["cpu_s_gb"] = result["cpu_ms"] * result["messages"] / 1e3 / (octets / 1e9)
+    if row.name == "twenty":
         result["pss"] = server.pss_kib()
-        results[server.name]["big"].append(result)
+    return result
 
 
-def idle_memory(server, tls):
-    """PSS before, and for each of 1,000 idle connections, in KiB."""
+def one_round(number, running, sinks, rows, seconds, runs):
+    """Each server is the first in turn."""
+    first = number % len(running)
+    for row in rows:
+        for server in running[first:] + running[:first]:
+            if (server.tls or "tls" not in row.options) and (server.pipelining or "pipelining" not in row.options):
+                runs[server.name][row.name].append(one_run(server, sinks[server], row, seconds))
+
+
+def idle_cpu(running):
+    """Milliseconds a second of each, with nothing to do."""
+    before = [server.cpu_s() for server in running]
+    time.sleep(IDLE_S)
+    return {server.name: (server.cpu_s() - spent) * 1000 / IDLE_S for server, spent in zip(running, before)}
+
+
+def for_each_idle(server, tls):
+    """KiB for each connection that only stands there."""
     before = server.pss_kib()
-    standing = Standing(f"{RELAY}:{server.port}", 1000, tls=tls)
+    standing = Standing(f"{RELAY}:{server.port}", server.standing, tls=tls)
     after, stand = server.pss_kib(), standing.standing
     standing.close()
-    return after, (after - before) / max(stand, 1), stand
+    return (after - before) / max(stand, 1)
 
 
 def middle(runs, key):
@@ -79,107 +87,119 @@ def middle(runs, key):
     return statistics.median(values) if values else None
 
 
-def spread(runs, key):
-    values = [run[key] for run in runs if key in run]
-    return (max(values) - min(values)) / statistics.median(values) if len(values) > 1 else 0
+def ratio(runs, base):
+    """Of each round one, and their median."""
+    pairs = [(run["cpu_ms"], other["cpu_ms"]) for run, other in zip(runs, base) if "cpu_ms" in run and "cpu_ms" in other]
+    return statistics.median(ours / theirs for ours, theirs in pairs) if pairs else None
 
 
-COLUMNS = [("plain", "rate", "plain/s", "%.0f"), ("plain", "cpu_ms", "ms", "%.3f"),
-           ("many", "rate", "many/s", "%.0f"), ("many", "cpu_ms", "ms", "%.3f"),
-           ("tls", "rate", "TLS/s", "%.0f"), ("tls", "cpu_ms", "ms", "%.3f"),
-           ("resumed", "cpu_ms", "res. ms", "%.3f"), ("big", "mb_s", "MB/s", "%.0f"),
-           ("big", "cpu_s_gb", "s/GB", "%.2f"), ("plain", "p99_ms", "p99 ms", "%.1f")]
-
-
-def table(summary):
-    rows = [["server"] + [title for _, _, title, _ in COLUMNS] +
-            ["idle MiB", "load MiB", "+idle KiB", "+idle TLS", "CPU ratio", "spread", "foreign"]]
-    base = summary.get("relay-in", {}).get("plain", {}).get("cpu_ms")
-    for name, of in summary.items():
-        row = [name]
-        for job, key, _, form in COLUMNS:
-            value = of.get(job, {}).get(key)
-            row.append(form % value if value is not None else "-")
-        memory = of["memory"]
-        row += ["%.1f" % (memory["idle"] / 1024), "%.1f" % (memory["load"] / 1024),
-                "%.1f" % memory["each"], "%.1f" % memory["each_tls"] if "each_tls" in memory else "-"]
-        cpu = of.get("plain", {}).get("cpu_ms")
-        row += ["%.2f" % (cpu / base) if cpu and base else "-",
-                "%.0f%%" % (100 * of["plain"]["spread"]), "%.2f" % of["plain"]["foreign"]]
-        rows.append(row)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
-                               for i, (cell, width) in enumerate(zip(row, widths)))
-                     for row in rows)
-
-
-def machine():
-    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
-                  if line.startswith("model name")), "unknown CPU")
-    return f"{model}, {os.cpu_count()} CPUs, Linux {'.'.join(os.uname().release.split('.')[:2])}"
-
-
-def summarise(results, memory):
+def summarise(runs, memory):
+    """By server and row: medians, and the ratio to the first server."""
+    base = next(iter(runs.values()))
     summary = {}
-    for name, jobs in results.items():
-        summary[name] = {"memory": memory[name]}
-        for job, runs in jobs.items():
-            keys = {key for run in runs for key in run if isinstance(run[key], (int, float))}
-            summary[name][job] = {key: middle(runs, key) for key in keys}
-            summary[name][job]["spread"] = spread(runs, "cpu_ms")
-        summary[name]["memory"]["load"] = middle(jobs["plain"], "pss")
+    for name, by_row in runs.items():
+        rows = {row: {"ratio": ratio(of, base[row]), **{key: middle(of, key) for key in KEPT}}
+                for row, of in by_row.items()}
+        memory[name]["loaded"] = (middle(by_row.get("twenty", []), "pss") or 0) / 1024 or None
+        summary[name] = {"rows": rows, "memory": memory[name]}
     return summary
+
+
+def table(title, names, lines):
+    """Lines are a title and a text for each name."""
+    lines = [(title, names), *lines]
+    first = max(len(head) for head, _ in lines)
+    width = max(len(cell) for _, cells in lines for cell in cells) + 2
+    return "\n".join(head.ljust(first) + "".join(cell.rjust(width) for cell in cells) for head, cells in lines)
+
+
+def cell(form, value):
+    return "-" if value is None else form % value
+
+
+def report(summary, rows, about):
+    names = list(summary)
+
+    def of_rows(key, form):
+        return [(row.title, [cell(form, summary[name]["rows"].get(row.name, {}).get(key)) for name in names])
+                for row in rows]
+    memory = [(title, [cell(form, summary[name]["memory"].get(key)) for name in names]) for key, title, form in MEMORY]
+    return "\n\n".join([
+        about,
+        table(f"CPU for a message, {names[0]} = 1", names, of_rows("ratio", "%.2f")),
+        table("memory", names, memory),
+        table("CPU ms for a message", names, of_rows("cpu_ms", "%.3f")),
+        table("messages a second", names, of_rows("through", "%.0f")),
+        table("99 % were through in, ms", names, of_rows("p99_ms", "%.1f")),
+    ]) + "\n"
 
 
 def parse():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--servers", default="relay-in")
-    parser.add_argument("--json")
+    parser.add_argument("--before", help="a folder with an earlier relay-in")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.7)
+    parser.add_argument("--rows", default=",".join(row.name for row in ROWS))
     parser.add_argument("--text")
-    parser.add_argument("--svg")
+    parser.add_argument("--json")
     return parser.parse_args()
 
 
-def main():
-    arguments = parse()
-    ours = [servers.RelayIn, servers.RelayOut, servers.RelayOutSpool]
-    known = {kind.name: kind for kind in [*ours, *servers.PEERS]}
+def wanted(options):
+    known = {kind.name: kind for kind in (servers.RelayIn, *servers.PEERS)}
+    kinds = [known[name] for name in options.servers.split(",")]
+    if options.before:
+        kinds.append(type("Before", (servers.RelayIn,), {"name": "before", "build": options.before}))
+    return kinds
+
+
+def run(options, rows):
+    """What each server took in each round of a row, what it holds, and how busy others were."""
     bed = Bed()
     plain, proxied = Sink(servers.SINK_PORT), Sink(servers.PROXY_SINK_PORT, "--proxy")
-    running, memory = [], {}
+    running = []
     try:
-        for i, name in enumerate(arguments.servers.split(",")):
-            running.append(known[name](bed, 2600 + i))
+        for number, kind in enumerate(wanted(options)):
+            running.append(kind(bed, 2600 + number))
         sinks = {server: proxied if server.name == "haproxy" else plain for server in running}
-        results = {server.name: {job: [] for job in [*JOBS, "big"]} for server in running}
+        runs = {server.name: collections.defaultdict(list) for server in running}
+        memory = {server.name: {"idle": server.pss_kib() / 1024} for server in running}
+        for name, spent in idle_cpu(running).items():
+            memory[name]["idle_cpu"] = spent
+        for number in range(options.rounds):
+            print(f"# round {number + 1}", file=sys.stderr)
+            one_round(number, running, sinks, rows, options.seconds, runs)
         for server in running:
-            memory[server.name] = {"idle": server.pss_kib()}
-        for number in range(arguments.rounds):
-            print(f"# round {number + 1}, load {open('/proc/loadavg').read().strip()}",
-                  file=sys.stderr)
-            one_round(running, sinks, arguments.seconds, results)
-        for server in running:
-            _, each, stand = idle_memory(server, "none")
-            memory[server.name].update(each=each, stand=stand)
+            memory[server.name]["each"] = for_each_idle(server, "none")
             if server.tls:
-                memory[server.name]["each_tls"] = idle_memory(server, "new")[1]
+                memory[server.name]["each_tls"] = for_each_idle(server, "new")
     finally:
         for server in running:
             server.stop()
         plain.stop()
         proxied.stop()
         bed.close()
-    summary = summarise(results, memory)
-    text = f"{machine()}; medians of {arguments.rounds} rounds\n{table(summary)}\n"
+    return runs, memory
+
+
+def main():
+    options = parse()
+    rows = [row for row in ROWS if row.name in options.rows.split(",")]
+    runs, memory = run(options, rows)
+    foreign = middle([result for by_row in runs.values() for of in by_row.values() for result in of], "foreign")
+    summary = summarise(runs, memory)
+    about = (f"{machine()}; medians of {options.rounds} rounds of {options.seconds} s each; others on the machine had "
+             f"{foreign:.2f} CPUs")
+    text = report(summary, rows, about)
     print(text, end="")
-    if arguments.text:
-        open(arguments.text, "w").write(text)
-    if arguments.json:
-        json.dump(summary, open(arguments.json, "w"), indent=1)
-    if arguments.svg:
-        plot.bars(summary, arguments.svg)
+    if options.text:
+        with open(options.text, "w") as file:
+            file.write(text + NOTES)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"machine": machine(), "servers": summary}, file, indent=1)
+            file.write("\n")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ struct client {
     const struct load *load;
     struct tally *tally;
     const struct sockaddr_storage *source;
+    const char *to;
     int fd;
     enum step step;
     unsigned messages;   /* begun on this connection */
@@ -69,6 +70,7 @@ struct client *client_new(const struct load *load, struct tally *tally, unsigned
     client->fd = -1;
     if (load->source_count > 0)
         client->source = &load->sources[number % load->source_count];
+    client->to = load->to[number % load->to_count];
     return client;
 }
 
@@ -108,6 +110,8 @@ static bool give_up(struct client *client, uint64_t *count, const char *what)
 
 static bool take_message(const struct load *load)
 {
+    if (load->end_us != 0 && now_us() >= load->end_us)
+        return false;
     return atomic_fetch_sub((atomic_long *)&load->left, 1) > 0;
 }
 
@@ -205,8 +209,8 @@ static void say_recipient(struct client *client)
     client->step = STEP_RCPT;
     client->recipients++;
     client->out = client->commands;
-    client->out_len = (size_t)snprintf(client->commands, sizeof client->commands,
-                                       "RCPT TO:<%s>\r\n", client->load->recipient);
+    client->out_len =
+        (size_t)snprintf(client->commands, sizeof client->commands, "RCPT TO:<%s>\r\n", client->to);
 }
 
 /* All of it at once, or the first of it. */
@@ -220,7 +224,7 @@ static void begin_transaction(struct client *client)
     if (load->pipelining) {
         for (unsigned i = 0; i < load->recipients; i++)
             len += (size_t)snprintf(client->commands + len, sizeof client->commands - len,
-                                    "RCPT TO:<%s>\r\n", load->recipient);
+                                    "RCPT TO:<%s>\r\n", client->to);
         len += (size_t)snprintf(client->commands + len, sizeof client->commands - len, "DATA\r\n");
     }
     client->out = client->commands;

@@ -19,6 +19,7 @@
 #include "samples.h"
 
 #define LOAD_SOURCES_MAX 64
+#define LOAD_RECIPIENTS_MAX 64
 
 enum load_tls { LOAD_PLAIN, LOAD_TLS_NEW, LOAD_TLS_RESUMED };
 
@@ -41,10 +42,13 @@ struct load {
     unsigned per_connection; /* messages */
     const char *body;        /* with the dot at its end */
     size_t body_len;
-    const char *sender, *recipient;
+    const char *sender;
+    const char *to[LOAD_RECIPIENTS_MAX]; /* clients take turns */
+    unsigned to_count;
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priority;
     atomic_long left; /* messages still to be begun */
+    int64_t end_us;   /* none is begun later; 0: no end */
 };
 
 /* What a thread counts. */

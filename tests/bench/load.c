@@ -37,6 +37,7 @@ struct settings {
     unsigned connections, threads;
     long messages;
     size_t size;
+    double seconds; /* in which messages are begun; 0: until all are through */
     bool json;
 };
 
@@ -231,6 +232,7 @@ static void usage(void)
 {
     fputs("usage: load [OPTION...] ADDRESS:PORT\n"
           "  -n, --messages=N         messages in all (1000)\n"
+          "  -T, --seconds=S          and no message begun later than that (no end)\n"
           "  -c, --connections=N      clients at one time (10)\n"
           "  -k, --per-connection=N   messages on a connection (1)\n"
           "  -s, --size=N             octets of a message (4096)\n"
@@ -241,7 +243,7 @@ static void usage(void)
           "  -j, --threads=N          (1)\n"
           "  -b, --source=ADDRESS     may stand several times; clients take turns\n"
           "  -f, --from=ADDRESS       sender (s@load.example)\n"
-          "  -a, --to=ADDRESS         recipient (a@example.com)\n"
+          "  -a, --to=ADDRESS         recipient (a@example.com); likewise\n"
           "      --json               report as JSON\n",
           stderr);
     exit(2);
@@ -270,6 +272,7 @@ static unsigned number(const char *text)
 static void parse_options(int argc, char **argv, struct load *load, struct settings *settings)
 {
     static const struct option options[] = {{"messages", required_argument, NULL, 'n'},
+                                            {"seconds", required_argument, NULL, 'T'},
                                             {"connections", required_argument, NULL, 'c'},
                                             {"per-connection", required_argument, NULL, 'k'},
                                             {"size", required_argument, NULL, 's'},
@@ -287,10 +290,13 @@ static void parse_options(int argc, char **argv, struct load *load, struct setti
     socklen_t len;
     int option;
 
-    while ((option = getopt_long(argc, argv, "n:c:k:s:r:Pt:j:b:f:a:", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "n:T:c:k:s:r:Pt:j:b:f:a:", options, NULL)) != -1) {
         switch (option) {
         case 'n':
             settings->messages = (long)number(optarg);
+            break;
+        case 'T':
+            settings->seconds = strtod(optarg, NULL);
             break;
         case 'c':
             settings->connections = number(optarg);
@@ -325,7 +331,8 @@ static void parse_options(int argc, char **argv, struct load *load, struct setti
             load->sender = optarg;
             break;
         case 'a':
-            load->recipient = optarg;
+            if (load->to_count < LOAD_RECIPIENTS_MAX)
+                load->to[load->to_count++] = optarg;
             break;
         case 'J':
             settings->json = true;
@@ -341,16 +348,15 @@ static void parse_options(int argc, char **argv, struct load *load, struct setti
 
 int main(int argc, char **argv)
 {
-    static struct load load = {.recipients = 1,
-                               .per_connection = 1,
-                               .sender = "s@load.example",
-                               .recipient = "a@example.com"};
+    static struct load load = {.recipients = 1, .per_connection = 1, .sender = "s@load.example"};
     struct settings settings = {.connections = 10, .threads = 1, .messages = 1000, .size = 4096};
     static struct tally sum;
     struct rlimit files;
     bool stalled = false;
 
     parse_options(argc, argv, &load, &settings);
+    if (load.to_count == 0)
+        load.to[load.to_count++] = "a@example.com";
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
@@ -362,6 +368,8 @@ int main(int argc, char **argv)
 
     struct worker *workers = make_workers(&load, &settings);
     int64_t began_us = now_us();
+    if (settings.seconds > 0)
+        load.end_us = began_us + (int64_t)(settings.seconds * 1e6);
     for (unsigned i = 0; i < settings.threads; i++) {
         if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
             die("cannot start a thread");

@@ -35,8 +35,8 @@ def by_workers(bed, sink, clients, title, messages=None):
         runs = {server: [] for server in running}
         for _ in range(ROUNDS):
             for server in running:
-                count = messages * server.workers if messages else None
-                runs[server].append(measure(server, sink, 0.7, count, connections=clients))
+                extent = {"messages": messages * server.workers} if messages else {"seconds": 0.7}
+                runs[server].append(measure(server, sink, **extent, connections=clients))
         for server in running:
             show(f"{server.workers:6} workers", runs[server])
     finally:

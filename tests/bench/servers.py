@@ -10,7 +10,12 @@ import subprocess
 
 from bed import BUILD, RELAY, SINK, Server, read, wait_for
 
-SINK_PORT, PROXY_SINK_PORT, AUTH_PORT = 2525, 2526, 8025
+SINK_PORT, PROXY_SINK_PORT, AUTH_PORT, CLOSED_PORT = 2525, 2526, 8025, 2599
+# Where relays for outbound mail send what is for which domain. Nothing listens at "held"; what is sent to "dead" is lost.
+DESTINATIONS = [f"d{number}.example" for number in range(10)]
+DEAD = "10.9.9.9"
+NEXT_HOPS = {domain: (SINK, SINK_PORT) for domain in ("example.com", *DESTINATIONS)}
+NEXT_HOPS.update({"held.example": (SINK, CLOSED_PORT), "dead.example": (DEAD, SINK_PORT)})
 
 
 def add_users(bed):
@@ -30,12 +35,13 @@ def add_users(bed):
 
 class RelayIn(Server):
     name = "relay-in"
+    build = BUILD
     workers = 32
     extra = backend = ""
 
     def set_up(self):
         self.conf = self.write("relay.conf", f"""
-hostname = "relay.example"; user = "nobody";
+hostname = "relay.example"; user = "nobody"; control = "";
 tls = {{ certificates = ( {{ cert = "{self.bed.certificate}"; key = "{self.bed.key}"; }} ); }};
 in = {{
   listen = [ "{RELAY}:{self.port}" ]; domains = [ "example.com" ]; reverse_dns = false;
@@ -49,7 +55,7 @@ in = {{
 """)
 
     def command(self):
-        return [f"{BUILD}/relay-in", "-c", self.conf]
+        return [f"{self.build}/relay-in", "-c", self.conf]
 
 
 class Haproxy(Server):
@@ -125,7 +131,10 @@ mail {{
 
 
 class Postfix(Server):
-    """What both ways of using it share."""
+    """What all ways of using it share."""
+
+    standing = 200
+    networks = "127.0.0.1/32"
 
     def main(self):
         return ""
@@ -145,7 +154,7 @@ maillog_file = {self.dir}/maillog
 maillog_file_prefixes = {self.bed.dir}
 myhostname = relay.example
 mydestination =
-mynetworks = 127.0.0.1/32
+mynetworks = {self.networks}
 inet_interfaces = {RELAY}, 127.0.0.1
 inet_protocols = ipv4
 alias_maps =
@@ -241,6 +250,7 @@ class OpenSmtpd(Server):
 
     name = "opensmtpd"
     tls = False  # Debian 12's: its key process and OpenSSL 3 come to no signature
+    pipelining = False
     relays_now = False
 
     def set_up(self):
@@ -279,6 +289,7 @@ class Exim(Server):
     """Cutthrough delivery: the message goes on while it comes. Unpacked below POSTERN_PEERS."""
 
     name = "exim"
+    standing = 200
 
     def set_up(self):
         add_users(self.bed)
@@ -334,31 +345,33 @@ begin retry
 
 
 class RelayOut(Server):
-    """relay-out with a route to the sink."""
+    """relay-out with a route to the sink for each destination, and limits as they are by default."""
 
     name = "relay-out"
+    build = BUILD
     delivery = "live"
 
     def set_up(self):
-        self.spool = f"{self.dir}/spool"
-        os.makedirs(self.spool)
-        os.chmod(self.dir, 0o755)
+        self.spool, self.control = f"{self.dir}/spool", f"{self.dir}/control"
         nobody = pwd.getpwnam("nobody")
-        os.chown(self.spool, nobody.pw_uid, nobody.pw_gid)
+        for folder in self.spool, self.control:
+            os.mkdir(folder)
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        routes = ",\n    ".join(f'{{ domain = "{domain}"; next_hop = "{host}:{port}"; tls = "none"; }}'
+                                for domain, (host, port) in NEXT_HOPS.items())
         self.conf = self.write("relay.conf", f"""
-hostname = "relay.example"; user = "nobody"; group = "nogroup";
+hostname = "relay.example"; user = "nobody"; group = "nogroup"; control = "{self.control}";
 tls = {{ certificates = ( {{ cert = "{self.bed.certificate}"; key = "{self.bed.key}"; }} ); }};
 out = {{
   listen = [ "{RELAY}:{self.port}" ]; allow = [ "198.51.100.0/24" ];
-  routes = ( {{ domain = "example.com"; next_hop = "{SINK}:{SINK_PORT}"; tls = "none"; }} );
-  delivery = "{self.delivery}"; spool = "{self.spool}"; spool_reserve = 0; deliveries = 16;
-  limits = {{ connections = 20000; connections_per_client = 20000;
-             sessions_per_destination = 200; deliveries_per_destination = 16; }};
+  routes = ( {routes} );
+  delivery = "{self.delivery}"; spool = "{self.spool}"; spool_reserve = 0;
+  limits = {{ connections = 20000; connections_per_client = 20000; }};
 }};
 """)
 
     def command(self):
-        return [f"{BUILD}/relay-out", "-c", self.conf]
+        return [f"{self.build}/relay-out", "-c", self.conf]
 
 
 class RelayOutSpool(RelayOut):
@@ -372,4 +385,38 @@ class RelayOutSpool(RelayOut):
         wait_for("relay-out's spool to empty", empty, seconds)
 
 
+class PostfixRelayhost(PostfixQueue):
+    """What a mail server behind it would name as its relayhost."""
+
+    name = "postfix-relayhost"
+    networks = "127.0.0.1/32, 198.51.100.0/24"
+
+    def main(self):
+        table = "".join(f"{domain} smtp:[{host}]:{port}\n" for domain, (host, port) in NEXT_HOPS.items())
+        self.write("etc/transport", table)
+        return f"transport_maps = texthash:{self.conf}/transport"
+
+
+class HarakaOutbound(Haraka):
+    """Its own queue, with force_routing of haraka-plugin-relay as it is read: relay_dest_domains.ini."""
+
+    name = "haraka-outbound"
+    relays_now = False
+
+    def set_up(self):
+        super().set_up()
+        os.mkdir(f"{self.dir}/queue")
+        self.write("config/plugins", "tls\nrelay\n")
+        self.write("config/relay.ini", "[relay]\nacl=true\nforce_routing=true\ndest_domains=true\n")
+        self.write("config/relay_acl_allow", "198.51.100.0/24\n")
+        self.write("config/relay_dest_domains.ini", "[domains]\n" + "".join(
+            f'{domain}={{"action":"continue","nexthop":"{host}:{port}"}}\n'
+            for domain, (host, port) in NEXT_HOPS.items()))
+        os.symlink(f"{self.haraka}/..", f"{self.dir}/node_modules")
+
+    def settle(self, seconds=120):
+        wait_for("Haraka's queue to empty", lambda: not os.listdir(f"{self.dir}/queue"), seconds)
+
+
+OUTBOUND = [RelayOut, RelayOutSpool, PostfixRelayhost, HarakaOutbound]
 PEERS = [Haproxy, Nginx, PostfixProxy, PostfixQueue, OpenSmtpd, Exim, Haraka]

@@ -12,20 +12,16 @@ import argparse
 import glob
 import os
 import re
-import signal
 import statistics
-import subprocess
-import time
 
 import servers
-from bed import BUILD, RELAY, Bed, Sink, load, measure, read
+from bed import BUILD, RELAY, Bed, Sink, load, measure, read, system_calls
 
 TRACED = 300  # messages with one client
 
 
 def build_of(folder, name):
-    return type("Built", (servers.RelayOutSpool,), {
-        "name": name, "command": lambda self: [f"{folder}/relay-out", "-c", self.conf]})
+    return type("Built", (servers.RelayOutSpool,), {"name": name, "build": folder})
 
 
 def switches(server):
@@ -33,22 +29,6 @@ def switches(server):
     for path in glob.glob(f"/proc/{server.process.pid}/task/*/status"):
         total += sum(int(number) for number in re.findall(r"ctxt_switches:\s+(\d+)", read(path)))
     return total
-
-
-def system_calls(server):
-    """The calls for a message by name, all of its way through the spool."""
-    text = f"{server.dir}/strace"
-    tracer = subprocess.Popen(["strace", "-qq", "-f", "-c", "-U", "calls,name", "-o", text, "-p",
-                               str(server.process.pid)], stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(1)
-        load(f"{RELAY}:{server.port}", messages=TRACED, connections=1)
-        server.settle()
-    finally:
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait(30)
-    found = re.findall(r"^\s*(\d+) (\w+)$", read(text), re.M)
-    return {name: int(count) / TRACED for count, name in found if name != "total"}
 
 
 def round_of(server, sink, options):
@@ -101,7 +81,7 @@ def main():
             for server in running:
                 runs[server].append(round_of(server, sink, options))
         alone = {server: switches_alone(server) for server in running}
-        calls = {server: system_calls(server) for server in running}
+        calls = {server: system_calls(server, TRACED) for server in running}
         lines = [f"{os.cpu_count()} CPUs, Linux {os.uname().release.split('-')[0]}; {options.clients} clients, a "
                  f"message on a connection, stored and delivered; medians of {options.rounds} rounds",
                  "(one client: alone, calls)",

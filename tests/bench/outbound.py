@@ -1,0 +1,162 @@
+"""relay-out beside Postfix as a relayhost and Haraka's outbound queue: mail for ten domains, delivered to the sink.
+
+What a message costs, as bench.py tells it; its system calls; how much of the rate is left to nine domains when the
+tenth one's next hop does not answer; and what 10,000 messages hold that cannot be delivered.
+
+usage: tests/bench/outbound [--servers NAME,...] [--rounds N] [--seconds S] [--queued N] [--text FILE] [--json FILE]
+SPDX-License-Identifier: GPL-3.0-or-later
+"""
+import argparse
+import collections
+import json
+import subprocess
+import sys
+import time
+
+import servers
+from bed import RELAY, Bed, Sink, load, load_command, machine, system_calls
+from bench import Row, cell, middle, one_round, summarise, table
+
+PORT = 2600
+TRACED = 100
+RECIPIENTS = [f"a@{domain}" for domain in servers.DESTINATIONS]
+ROWS = [Row(name, title, dict(options, recipients=RECIPIENTS)) for name, title, options in (
+    ("one", "one client at a time", dict(connections=1)),
+    ("twenty", "twenty clients", dict(connections=20)),
+    ("kept", "twenty, connections kept", dict(connections=20, per_connection=1000)),
+)]
+BESIDE_DEAD = 1800  # messages for the nine others
+FOR_DEAD, DEAD_CLIENTS = 200, 2
+PATIENCE_S = 45
+OTHERS = [
+    ("calls", "system calls for a message", "%.0f"),
+    ("idle", "memory when idle, MiB", "%.1f"),
+    ("loaded", "after twenty clients, MiB", "%.1f"),
+    ("queued", "with %s queued, MiB", "%.1f"),
+    ("well", "nine domains, the tenth well, messages/s", "%.0f"),
+    ("beside_dead", "nine domains, the tenth dead, messages/s", "%.0f"),
+]
+NOTES = """
+One CPU for the server, the other for load generator and sink; messages of 4 KiB for ten domains, one on a connection
+where it is not kept, counted until the queue is empty. relay-out delivers while the client waits ("live") or, as
+relay-out-spool, from its spool; the others queue. What a live relay-out cannot deliver stays where it is: it queues
+nothing here. The dead next hop answers no connection; 200 messages for it came first. Memory is PSS of all processes.
+Made by: tests/bench/outbound
+"""
+
+
+def nine(server, sink):
+    """Messages a second that get through to nine domains."""
+    before, began = sink.count(), time.monotonic()
+    load(f"{RELAY}:{server.port}", messages=BESIDE_DEAD, connections=18, recipients=RECIPIENTS[:9])
+    while sink.count() - before < BESIDE_DEAD and time.monotonic() - began < PATIENCE_S:
+        time.sleep(0.02)
+    return (sink.count() - before) / (time.monotonic() - began)
+
+
+def beside_dead(server, sink):
+    """The same while mail for a next hop waits that does not answer."""
+    options = dict(messages=FOR_DEAD, connections=DEAD_CLIENTS, recipients=["a@dead.example"])
+    process = subprocess.Popen(load_command(f"{RELAY}:{server.port}", **options), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    try:
+        process.wait(3)
+    except subprocess.TimeoutExpired:
+        pass  # it waits for the answer
+    try:
+        return nine(server, sink)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def with_queue(server, count):
+    """MiB with so many messages that cannot be delivered."""
+    result = load(f"{RELAY}:{server.port}", messages=count, connections=20, recipients=["a@held.example"])
+    if result["messages"] < count:
+        raise RuntimeError(f"{server.name}: {result['messages']} of {count} messages queued: {result['error']}")
+    return server.pss_kib() / 1024
+
+
+def others(server, sink, count):
+    found = {"calls": sum(system_calls(server, TRACED, recipients=RECIPIENTS).values()), "well": nine(server, sink)}
+    server.settle()
+    found["beside_dead"] = beside_dead(server, sink)
+    if not server.relays_now:
+        found["queued"] = with_queue(server, count)
+    return found
+
+
+def report(summary, about, count):
+    names = list(summary)
+
+    def of_rows(key, form):
+        return [(row.title, [cell(form, summary[name]["rows"][row.name].get(key)) for name in names]) for row in ROWS]
+    rest = [(title % f"{count:,}" if "%" in title else title, [cell(form, summary[name]["memory"].get(key)) for name in names])
+            for key, title, form in OTHERS]
+    return "\n\n".join([
+        about,
+        table(f"CPU for a message, {names[0]} = 1", names, of_rows("ratio", "%.2f")),
+        table("CPU ms for a message", names, of_rows("cpu_ms", "%.3f")),
+        table("messages a second", names, of_rows("through", "%.0f")),
+        table("beside", names, rest),
+    ]) + "\n"
+
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--servers", default=",".join(kind.name for kind in servers.OUTBOUND))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1)
+    parser.add_argument("--queued", type=int, default=10000)
+    parser.add_argument("--text")
+    parser.add_argument("--json")
+    return parser.parse_args()
+
+
+def run(options):
+    bed = Bed()
+    subprocess.run(["ip", "route", "add", f"{servers.DEAD}/32", "dev", "lo"], check=True)
+    sink = Sink(servers.SINK_PORT)
+    known = {kind.name: kind for kind in servers.OUTBOUND}
+    running = []
+    try:
+        for number, name in enumerate(options.servers.split(",")):
+            running.append(known[name](bed, PORT + number))
+        sinks = {server: sink for server in running}
+        runs = {server.name: collections.defaultdict(list) for server in running}
+        memory = {server.name: {"idle": server.pss_kib() / 1024} for server in running}
+        for number in range(options.rounds):
+            print(f"# round {number + 1}", file=sys.stderr)
+            one_round(number, running, sinks, ROWS, options.seconds, runs)
+        for server in running:
+            print(f"# {server.name}: calls, a dead next hop, a queue", file=sys.stderr)
+            memory[server.name].update(others(server, sink, options.queued))
+    finally:
+        for server in running:
+            server.stop()
+        sink.stop()
+        bed.close()
+    return runs, memory
+
+
+def main():
+    options = parse()
+    runs, memory = run(options)
+    foreign = middle([result for by_row in runs.values() for of in by_row.values() for result in of], "foreign")
+    summary = summarise(runs, memory)
+    about = (f"{machine()}; medians of {options.rounds} rounds of {options.seconds} s each; others on the machine had "
+             f"{foreign:.2f} CPUs")
+    text = report(summary, about, options.queued)
+    print(text, end="")
+    if options.text:
+        with open(options.text, "w") as file:
+            file.write(text + NOTES)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"machine": machine(), "servers": summary}, file, indent=1)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    main()
