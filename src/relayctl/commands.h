@@ -12,12 +12,12 @@
 
 #include "config/config.h"
 
-int certificate_main(int argc, char **argv);
 /* Runs a command whose only options are -c FILE, --json and --help: loads the configuration and calls
  * `show`. `argv[0]` is its name. Returns the exit status. */
 int command_show(int argc, char **argv, void (*help)(void),
                  int (*show)(const struct config *config, bool json));
 
+int certificate_main(int argc, char **argv);
 int check_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 int hosts_main(int argc, char **argv);

@@ -549,6 +549,29 @@ static void test_refused_auth_is_wiped(void)
     scene_close(&scene);
 }
 
+/* What EHLO offers, to the letter: a keyword that nobody meant to offer is found here. */
+static void test_offer(void)
+{
+    static const char wanted_lines[] = "250-mx.here.example\r\n"
+                                       "250-PIPELINING\r\n"
+                                       "250-SIZE 100000\r\n"
+                                       "250-ENHANCEDSTATUSCODES\r\n"
+                                       "250-8BITMIME\r\n"
+                                       "250-DSN\r\n"
+                                       "250-CHUNKING\r\n"
+                                       "250-LIMITS RCPTMAX=5\r\n"
+                                       "250 HELP\r\n";
+    char heard[1024] = "";
+    struct scene scene;
+
+    scene_open(&scene);
+    say(&scene, EHLO, strlen(EHLO));
+    run(&scene);
+    g_assert_cmpint(recv(scene.client, heard, sizeof heard - 1, MSG_DONTWAIT), >, 0);
+    g_assert_cmpstr(heard, ==, wanted_lines);
+    scene_close(&scene);
+}
+
 static void test_body_is_untouched(void)
 {
     static const char text[] = "Subject: x\r\n\r\n..dots\r\n.more\r\n\xc3\xa4 8-bit\r\n";
@@ -1188,6 +1211,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/session/xclient", test_xclient);
     g_test_add_func("/session/refused AUTH is wiped", test_refused_auth_is_wiped);
+    g_test_add_func("/session/offer", test_offer);
     g_test_add_func("/session/body untouched", test_body_is_untouched);
     g_test_add_func("/session/first line with blank", test_first_line_with_blank);
     g_test_add_func("/session/mailbox lines", test_mailbox_lines);
