@@ -15,30 +15,15 @@ import sys
 import tempfile
 import time
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../peers"))
+from waits import can_connect, read, wait_for  # noqa: E402
+
 BUILD = os.environ["POSTERN_BUILDDIR"]
 RELAY, SINK, OUTSIDE, INSIDE = "203.0.113.5", "10.0.0.2", "198.51.100.7", "10.0.0.1"
 SOURCES = [f"198.51.100.{n}" for n in range(7, 17)]
 CPUS = sorted(os.sched_getaffinity(0))
 START_S = 0.5  # for what a server does after it listens
 SERVER_CPU, LOAD_CPU = str(CPUS[0]), str(CPUS[-1])  # with one CPU they share it
-
-
-def wait_for(what, condition, seconds=20):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise RuntimeError(f"waited {seconds} s in vain for {what}")
-
-
-def can_connect(host, port):
-    try:
-        socket.create_connection((host, port), 1, source_address=(OUTSIDE, 0)).close()
-        return True
-    except OSError:
-        return False
 
 
 def busy_s():
@@ -83,14 +68,6 @@ class Bed:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def read(path):
-    try:
-        with open(path) as file:
-            return file.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
 class Server:
     """A server in its own control group, on one CPU. Subclasses say how it is set up and started."""
 
@@ -115,8 +92,8 @@ class Server:
             self.process = subprocess.Popen(command, stdout=log, stderr=log,
                                             stdin=subprocess.DEVNULL, preexec_fn=self.confine)
         try:
-            wait_for(f"{self.name} to listen", lambda: can_connect(RELAY, self.port))
-        except RuntimeError as error:
+            wait_for(f"{self.name} to listen", lambda: can_connect(RELAY, self.port, OUTSIDE))
+        except AssertionError as error:
             self.stop()
             raise RuntimeError(f"{error}:\n{read(self.log)[-2000:]}") from None
         time.sleep(START_S)
@@ -167,7 +144,7 @@ class Server:
                 self.process.wait(5)
                 wait_for(f"{self.name} to end", lambda: not self.pids(), 5)
                 return
-            except (subprocess.TimeoutExpired, RuntimeError):
+            except (subprocess.TimeoutExpired, AssertionError):
                 continue
 
 
@@ -177,7 +154,7 @@ class Sink:
         self.preface = b"PROXY UNKNOWN\r\n" if "--proxy" in options else b""
         self.process = subprocess.Popen(
             ["taskset", "-c", LOAD_CPU, f"{BUILD}/tests/bench/sink", *options, f"{SINK}:{port}"])
-        wait_for("the sink", lambda: can_connect(SINK, port))
+        wait_for("the sink", lambda: can_connect(SINK, port, OUTSIDE))
 
     def count(self):
         with socket.create_connection((SINK, self.port), 5) as connection:

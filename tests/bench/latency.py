@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import servers
-from bed import BUILD, OUTSIDE, RELAY, Bed, read, wait_for
+from bed import BUILD, OUTSIDE, RELAY, Bed, can_connect, read, wait_for
 
 ROUND_MS = 30
 MESSAGES = 11
@@ -138,7 +138,7 @@ def main():
                                f"{BUILD}/tests/bench/sink", f"10.0.0.2:{servers.SINK_PORT}"])
     running = []
     try:
-        wait_for("the far end", lambda: can_connect_far())
+        wait_for("the far end", lambda: can_connect("10.0.0.2", servers.SINK_PORT))
         for number, kind in enumerate((Cold, Warm)):
             running.append(kind(bed, 2600 + number))
         time.sleep(1)
@@ -162,14 +162,6 @@ def main():
         tunnel.terminate()
         tunnel.wait(10)
         bed.close()
-
-
-def can_connect_far():
-    try:
-        socket.create_connection(("10.0.0.2", servers.SINK_PORT), 1).close()
-        return True
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":

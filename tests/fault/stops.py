@@ -19,7 +19,7 @@ sys.path[:0] = [HERE, os.path.join(HERE, "..", "peers")]
 import tap  # noqa: E402
 from attempts import Attempt  # noqa: E402
 from bed import BACKEND, BUILD, OTHER4, SCRIPTED_PORT, read, wait_for  # noqa: E402
-from servers import NameServer  # noqa: E402
+from fakes import NameServer  # noqa: E402
 from tap import scenario  # noqa: E402
 
 ROUNDS = int(os.environ.get("POSTERN_STOPS", 12))

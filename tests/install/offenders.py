@@ -9,26 +9,13 @@ import subprocess
 import sys
 import time
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../peers"))
+from waits import read, wait_for  # noqa: E402
+
 BUILD, SCRATCH = sys.argv[1:3]
 ADDRESSES = {"relaying": "198.51.100.1", "guessing": "198.51.100.2", "early": "198.51.100.3",
              "erring": "2001:db8::4", "deferred": "198.51.100.5", "good": "198.51.100.6"}
 PORT = 2025
-
-
-def wait_for(what, condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            sys.exit(f"waited in vain for {what}")
-        time.sleep(0.05)
-
-
-def read(path):
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
 
 
 def talk(who, lines, early=False):

@@ -281,7 +281,7 @@ else
     cp /etc/fail2ban/filter.d/common.conf "$scratch/filter.d/"
     cp "$(installed 'filter.d/postern.conf')" "$scratch/filter.d/postern.conf"
     real_log() {
-        unshare --net -- /usr/bin/python3 "$here/offenders.py" "$build" "$scratch" > "$scratch/relay.log" &&
+        PYTHONDONTWRITEBYTECODE=1 unshare --net -- /usr/bin/python3 "$here/offenders.py" "$build" "$scratch" > "$scratch/relay.log" &&
             grep -q 'status=delivered' "$scratch/relay.log"
     }
     finds() {  # finds ADDRESS TIMES

@@ -1,10 +1,9 @@
-"""The test bed: relay-in, a Postfix of our own, a scripted backend, clients.
+"""The test bed: relay-in, a Postfix of our own, clients.
 
 Everything lives in one scratch folder and in the network namespace that run.sh makes. Every wait is
 bounded, and processes are ended by pid. SPDX-License-Identifier: GPL-3.0-or-later
 """
 import glob
-import grp
 import os
 import pwd
 import re
@@ -14,8 +13,9 @@ import socket
 import ssl
 import subprocess
 import tempfile
-import threading
 import time
+
+from waits import can_connect, read, wait_for
 
 BUILD = os.environ["POSTERN_BUILDDIR"]
 CLIENT4, CLIENT6, OTHER4 = "198.51.100.7", "2001:db8::7", "198.51.100.8"
@@ -32,24 +32,6 @@ LENIENCIES = ["<{}>", "{}", " {}", "<<{}>>", "<{}>>", "<{}>;", "< {} >", "<(c){}
 def is_sanitized():
     libraries = subprocess.run(["ldd", f"{BUILD}/relay-in"], capture_output=True, text=True).stdout
     return re.search(r"lib[at]san", libraries) is not None
-
-
-def wait_for(what, condition, seconds=10):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"waited {seconds} s in vain for {what}")
-
-
-def read(path):
-    try:
-        with open(path, errors="replace") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
 
 
 def fail2ban_finds(bed, log, program):
@@ -182,14 +164,6 @@ postlog unix-dgram n - n - 1 postlogd
         wait_for(f"{count} mail(s) for {user}", lambda: len(self.mails(user)) >= count, seconds)
         with open(self.mails(user)[0], "rb") as file:
             return file.read()
-
-
-def can_connect(host, port):
-    try:
-        socket.create_connection((host, port), 1).close()
-        return True
-    except OSError:
-        return False
 
 
 class Relay:
@@ -400,95 +374,3 @@ class Client:
         """Closes with RST instead of an orderly end."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.close()
-
-
-class ScriptedBackend:
-    """A backend that plays `script`: step -> reply text, "close", "stall" or "garbage". The steps are
-    banner, ehlo, xclient, mail, rcpt, data, body, dot. Complete messages are kept in `messages`."""
-
-    ORDINARY = {"banner": "220 b ESMTP", "xclient": "220 b ESMTP", "mail": "250 2.1.0 Ok",
-                "rcpt": "250 2.1.5 Ok", "data": "354 go", "dot": "250 2.0.0 Ok",
-                "rset": "250 2.0.0 Ok", "quit": "221 2.0.0 Bye",
-                "ehlo": "250-b\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-XCLIENT NAME ADDR PORT "
-                        "REVERSE_NAME DESTADDR DESTPORT\r\n250 ENHANCEDSTATUSCODES"}
-
-    def __init__(self, script=None, pipelining=True):
-        self.script = script or {}
-        self.ordinary = dict(self.ORDINARY)
-        if not pipelining:
-            self.ordinary["ehlo"] = self.ordinary["ehlo"].replace("250-PIPELINING\r\n", "")
-        self.messages, self.commands = [], []
-        self.listener = socket.create_server((BACKEND, SCRIPTED_PORT), backlog=100)
-        self.ended = threading.Event()
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def play(self, connection, step, xclient_seen):
-        # The script applies only to client sessions; the relay's own probes get normal replies.
-        play_it = step in self.script and (xclient_seen or step in ("banner", "xclient"))
-        text = self.script[step] if play_it else self.ordinary[step]
-        if text == "close":
-            return False
-        if text == "stall":
-            self.ended.wait(60)
-            return False
-        connection.sendall((("\0\xff what?" if text == "garbage" else text) + "\r\n").encode("latin-1"))
-        return True
-
-    def serve(self, connection):
-        try:
-            self.dialog(connection)
-        except OSError:
-            pass
-        finally:
-            connection.close()
-
-    def dialog(self, connection):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        file, seen = connection.makefile("rb"), False
-        if not self.play(connection, "banner", seen):
-            return
-        while True:
-            line = file.readline()
-            if not line:
-                return
-            self.commands.append(line)
-            step = line[:4].decode("latin-1").lower().strip()
-            step = {"xcli": "xclient", "helo": "ehlo"}.get(step, step)
-            seen = seen or step == "xclient"
-            if step not in self.ordinary:
-                connection.sendall(b"500 5.5.2 what\r\n")
-            elif not self.play(connection, step, seen):
-                return
-            elif step == "quit":
-                return
-            elif step == "data" and (self.script.get("data") or "354").startswith("354"):
-                if not self.body(connection, file):
-                    return
-
-    def body(self, connection, file):
-        lines = []
-        while True:
-            line = file.readline()
-            if not line:
-                return False
-            if self.script.get("body") == "close":
-                return False
-            if line == b".\r\n":
-                break
-            lines.append(line)
-        self.messages.append(b"".join(lines))
-        return self.play(connection, "dot", True)
-
-    def close(self):
-        self.ended.set()
-        if self.listener.fileno() >= 0:
-            self.listener.shutdown(socket.SHUT_RDWR)
-            self.listener.close()

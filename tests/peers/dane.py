@@ -15,7 +15,7 @@ import tap
 from bed import BUILD, Postfix, read, wait_for
 from internet import Vps
 from outbound import RelayOut, open_session, samples, send
-from published import KNOT, Certificates, Front, Knot, MailServer, PolicyHost, Unbound, run
+from published import KNOT, Certificates, Front, PolicyHost, Receiver, Unbound, Zones, run
 
 tap.scenarios.clear()  # those of outbound.py run in another program
 from tap import scenario  # noqa: E402
@@ -197,7 +197,7 @@ class Internet:
         self.records += "sharing.zz. MX 10 mx-shared.zz.\n"
         self.sts["sharing.zz"] = "untrusted"
         self.front = Front(dict(RULES))
-        self.knot = Knot(bed, self.records, self.ins, bogus, "@ MX 10 mx-ee11.zz.\n")
+        self.knot = Zones(bed, self.records, self.ins, bogus, "@ MX 10 mx-ee11.zz.\n")
 
     def address(self):
         self.count += 1
@@ -221,7 +221,7 @@ class Internet:
         """Starts a mail server and returns its address."""
         host, domain = host or f"mx-{name}.zz", domain or f"{name}.zz"
         address = self.address()
-        self.servers[name] = MailServer(address, self.chain(chain, host, domain), manner, port)
+        self.servers[name] = Receiver(address, self.chain(chain, host, domain), manner, port)
         return address
 
     def add(self, name, records, chain, expected, manner=""):
@@ -319,9 +319,9 @@ class Internet:
 
     def stop(self):
         for server in {id(s): s for s in self.servers.values()}.values():
-            server.stop()
-        self.front.stop()
-        self.web.stop()
+            server.close()
+        self.front.close()
+        self.web.close()
         if self.knot is not None:
             self.knot.stop()
 
@@ -574,15 +574,15 @@ def passed_over(world):
     internet = world.internet
     relay = out(world)
     before = internet.servers["ee11-wrong"].connections
-    mails = len(internet.servers["ee11-wrong"].mails)
+    mails = len(internet.servers["ee11-wrong"].messages)
     assert judgement(relay, "two-mx.zz")[0] == "verified"
     # One connection, which TLS ended; nothing went to it in plain text.
     assert internet.servers["ee11-wrong"].connections == before + 1
-    assert len(internet.servers["ee11-wrong"].mails) == mails and not internet.servers["stripped"].mails
+    assert len(internet.servers["ee11-wrong"].messages) == mails and not internet.servers["stripped"].messages
     for domain in ("ee11-wrong.zz", "stripped.zz"):
         ours, reply = judgement(relay, domain)
         assert ours == "deferred" and f"mx-{domain}" in reply and "dane" in reply, reply
-    assert not internet.servers["stripped"].mails
+    assert not internet.servers["stripped"].messages
     # It is not remembered as bad: once fixed, it gets the next message.
     assert "dead" not in read(relay.log)
     for domain, words in (("servfail.zz", "SERVFAIL"), ("refused.zz", "REFUSED|SERVFAIL")):
@@ -668,13 +668,13 @@ def requiretls(world):
     internet = world.internet
     relay = out(world, inner='reuse_for = "10s"; timeouts = { dial = "12s"; };')
     assert send_required("require-dane.zz").startswith("250")
-    secure, envelope, _ = internet.servers["require-dane"].mails[-1]
+    secure, envelope, _ = internet.servers["require-dane"].messages[-1]
     assert secure and envelope[0].endswith(" REQUIRETLS"), envelope
     # No TLSA records: the MX records are proven, and the certificate is valid. It must not use a connection that
     # was made for mail without REQUIRETLS.
     assert judgement(relay, "require-pki.zz")[0] == "untrusted"
     assert send_required("require-pki.zz").startswith("250")
-    assert internet.servers["require-pki"].mails[-1][1][0].endswith(" REQUIRETLS")
+    assert internet.servers["require-pki"].messages[-1][1][0].endswith(" REQUIRETLS")
     assert internet.servers["require-pki"].connections == 2
     log = read(relay.log)
     assert re.search(r"Verified TLS connection established to mx-require-pki.zz\S+ \S+ with cipher \S+ policy=requiretls", log)
@@ -682,7 +682,7 @@ def requiretls(world):
                              ("require-sts.ins", "250")):
         reply = send_required(domain)
         assert reply.startswith(expected), (domain, reply)
-    assert not internet.servers["require-self"].mails
+    assert not internet.servers["require-self"].messages
     # In plain text it is neither offered nor accepted.
     assert send_required("require-dane.zz", tls=False).startswith("555"), "taken in plain text"
 
@@ -692,18 +692,18 @@ def tls_optional(world):
     internet = world.internet
     relay = out(world, inner='delivery = "spool"; retry = [ "1s" ];')
     server = internet.servers["none-of-two"]
-    before = len(server.mails)
+    before = len(server.messages)
     assert send_required("none-of-two.zz", required=False).startswith("250")
     wait_for("the deferral", lambda: "mx-none-of-two.zz" in read(relay.log) and "matches no record" in read(relay.log))
     for header in ("TLS-Required: No\r\n", "X: y\r\ntls-required:no \r\n"):
         assert send_required("none-of-two.zz", required=False, header=header).startswith("250")
         before += 1
-        wait_for("the mail", lambda count=before: len(server.mails) == count)
-        assert b"required:" in server.mails[-1][2].lower()
+        wait_for("the mail", lambda count=before: len(server.messages) == count)
+        assert b"required:" in server.messages[-1][2].lower()
     # A sender who asks for REQUIRETLS has asked for exactly this.
     assert send_required("none-of-two.zz", header="TLS-Required: No\r\n").startswith("250")
     wait_for("deferrals", lambda: read(relay.log).count("matches no record") >= 2)
-    assert len(server.mails) == before
+    assert len(server.messages) == before
 
 
 def relayctl(relay, *arguments):

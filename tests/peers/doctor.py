@@ -4,21 +4,20 @@ The bed is the small internet of internet.py with its own zone: relay-in and rel
 home, and a public DNS with all the records of a mail host. Speaks TAP.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
-import glob
 import hashlib
 import json
 import os
 import pwd
-import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import tap
-from bed import BACKEND, BUILD, Postfix, can_connect, read, wait_for
+from bed import BACKEND, BUILD, Postfix, read, wait_for
+from fakes import HangUp
 from internet import BLACK_HOLES, DNS, HOSTS, Authority, Remote, Vps
+from servers import Knot
 from tap import scenario
 
 FOUR, SIX = "203.0.113.5", "2001:db8::1"
@@ -50,68 +49,36 @@ def records():
     }
 
 
-class Zone:
+def root_zone(published, serial):
+    lines = (f"{name} {kind} {value.format(serial=serial)}\n"
+             for (name, kind), values in published.items() for value in values)
+    return "$TTL 3600\n" + "".join(lines)
+
+
+class Zone(Knot):
     """Knot with a signed root zone; publish() changes the records."""
 
     def __init__(self, bed):
-        self.dir, self.serial = f"{bed.dir}/knot", 0
-        os.makedirs(f"{self.dir}/keys")
-        self.log, self.conf = f"{self.dir}/log", f"{self.dir}/knot.conf"
-        self.write(records())
-        with open(self.conf, "w") as file:
-            file.write(f"""
-server:
-  listen: {DNS}@53
-  rundir: {self.dir}
-control:
-  listen: {self.dir}/knot.sock
-database:
-  storage: {self.dir}/keys
-log:
-  - target: stderr
-    any: info
-policy:
+        self.serial = 1
+        super().__init__(bed, DNS, {"root": root_zone(records(), 1)}, """policy:
   - id: p
     algorithm: ECDSAP256SHA256
     single-type-signing: on
     nsec3: off
 zone:
   - domain: .
-    storage: {self.dir}
     file: root.zone
-    zonefile-sync: -1
     zonefile-load: difference-no-serial
     journal-content: all
     serial-policy: increment
     dnssec-signing: on
     dnssec-policy: p
 """)
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(["knotd", "-c", self.conf], stderr=log, stdout=log,
-                                            stdin=subprocess.DEVNULL)
-        wait_for("Knot", lambda: "successfully signed" in read(self.log) or self.process.poll() is not None)
-        assert self.process.poll() is None, read(self.log)
-        wait_for("the DNS", lambda: can_connect(DNS, 53))
-        keys = subprocess.run(["keymgr", "-c", self.conf, ".", "dnskey"], check=True, capture_output=True, text=True)
-        self.anchor = f"{bed.dir}/root.key"
-        with open(self.anchor, "w") as file:
-            file.write(keys.stdout)
-
-    def write(self, published):
-        self.serial += 1
-        with open(f"{self.dir}/root.zone", "w") as file:
-            file.write("$TTL 3600\n")
-            for (name, kind), values in published.items():
-                for value in values:
-                    file.write(f"{name} {kind} {value.format(serial=self.serial)}\n")
 
     def publish(self, published):
-        self.write(published)
-        subprocess.run(["knotc", "-c", self.conf, "-b", "zone-reload", "."], check=True, capture_output=True)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(10)
+        self.serial += 1
+        self.write("root.zone", root_zone(published, self.serial))
+        self.reload()
 
 
 class Daemon:
@@ -132,8 +99,9 @@ class Daemon:
 class Turnaway(Remote):
     """Greets with 554."""
 
-    def dialog(self, sock):
-        sock.sendall(b"554 5.7.1 203.0.113.5 is not welcome here\r\n")
+    def reply(self, talk, step, line):
+        talk.say("554 5.7.1 203.0.113.5 is not welcome here")
+        raise HangUp
 
 
 class World(tap.World):
@@ -401,7 +369,7 @@ def host(world):
         "a certificate of one's own": ({"tls": named}, {"cert-chain", "cert-name"}),
         "no certificate": ({"tls": ""}, {"certificate"}),
         "a key that all can read": ({"key": open_key}, {"secrets"}),
-        "EHLO by another name": ({"outer": f'hello = "other.example";'}, {"ehlo-is-ptr", "spf-helo"}),
+        "EHLO by another name": ({"outer": 'hello = "other.example";'}, {"ehlo-is-ptr", "spf-helo"}),
         "relay-out on a public address": ({"listen": f"{FOUR}:2526"}, {"out-listen"}),
         "no such user": ({"user": "nosuchuser"}, {"user"}),
         "root": ({"user": "root"}, {"user", "spool-owner"}),

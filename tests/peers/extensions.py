@@ -8,9 +8,9 @@ import pwd
 import re
 import time
 
-from bed import BACKEND, POSTFIX_PORT, Client, Postfix, read, wait_for
+from bed import BACKEND, Client, read, wait_for
 from connections import make_ca
-from mirror import FULL, PORT, introduced, learned, mirror, probe_ehlo
+from mirror import FULL, PORT, learned, mirror, probe_ehlo
 from tap import scenario
 
 XCLIENT = "XCLIENT NAME ADDR PORT REVERSE_NAME DESTADDR DESTPORT"

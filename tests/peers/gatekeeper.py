@@ -8,58 +8,24 @@ import select
 import socket
 import ssl
 import struct
-import subprocess
 import sys
 import threading
 import time
 
 import tap
-from bed import (CLIENT4, CLIENT6, OTHER4, RELAY4, RELAY6, SCRIPTED_PORT, Client, can_connect, read,
+from bed import (CLIENT4, CLIENT6, OTHER4, RELAY4, RELAY6, SCRIPTED_PORT, Client, read,
                  wait_for)
-from servers import NameServer
+from fakes import NameServer
+from servers import HAProxy
 from tap import scenario
 
 BALANCER = "10.0.0.9"  # HAProxy's address towards the relay
 FRONT_PORT, RELAY_PORT = 2526, 2527
 
 
-class HAProxy:
-    """HAProxy with the README's configuration and the addresses of the test."""
-
-    def __init__(self, bed, send, check="", backend=""):
-        bed.count += 1
-        self.log = f"{bed.dir}/haproxy-{bed.count}.log"
-        conf = f"{bed.dir}/haproxy-{bed.count}.cfg"
-        with open(conf, "w") as file:
-            file.write(f"""
-global
-    log stderr format raw local0
-defaults
-    mode tcp
-    log global
-    timeout connect 5s
-    timeout client 11m
-    timeout server 11m
-frontend smtp
-    bind {RELAY4}:{FRONT_PORT}
-    bind {RELAY6}:{FRONT_PORT}
-    default_backend relays
-backend relays
-    source {BALANCER}
-    {backend}
-    server relay1 10.0.0.1:{RELAY_PORT} {send} {check}
-""")
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(["haproxy", "-db", "-f", conf], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log)
-        wait_for("HAProxy", lambda: can_connect(RELAY4, FRONT_PORT))
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+def haproxy(world, send, check="", backend=()):
+    return HAProxy(world.bed, [(RELAY4, FRONT_PORT), (RELAY6, FRONT_PORT)], BALANCER,
+                   [*backend, f"server relay1 10.0.0.1:{RELAY_PORT} {send} {check}"])
 
 
 def behind_haproxy(world, hosts=BALANCER, inner="", **settings):
@@ -76,7 +42,7 @@ def send_one(client, body="Subject: x\r\n\r\nhello\r\n"):
 def through_haproxy(world):
     relay = behind_haproxy(world)
     for send in ("send-proxy", "send-proxy-v2"):
-        balancer = HAProxy(world.bed, send)
+        balancer = haproxy(world, send)
         try:
             for source, host, shown in ((CLIENT4, RELAY4, "198.51.100.7"),
                                         (CLIENT6, RELAY6, "IPv6:2001:db8::7")):
@@ -96,7 +62,7 @@ def through_haproxy(world):
 @scenario("haproxy: connections per client are counted by the client's address")
 def limits_behind_haproxy(world):
     behind_haproxy(world, limits="connections_per_client = 2;")
-    balancer = HAProxy(world.bed, "send-proxy-v2")
+    balancer = haproxy(world, "send-proxy-v2")
     try:
         held = [Client(CLIENT4, RELAY4, FRONT_PORT) for _ in range(2)]
         for client in held:
@@ -110,8 +76,8 @@ def limits_behind_haproxy(world):
 @scenario("haproxy: its own SMTP health check passes, and fails when the relay drains or is gone")
 def health_check(world):
     relay = behind_haproxy(world)
-    balancer = HAProxy(world.bed, "send-proxy-v2", "check inter 200ms fall 1 rise 1",
-                       "option smtpchk EHLO haproxy.example")
+    balancer = haproxy(world, "send-proxy-v2", "check inter 200ms fall 1 rise 1",
+                       ["option smtpchk EHLO haproxy.example"])
     try:
         client = Client(CLIENT4, RELAY4, FRONT_PORT)
         client.hello()

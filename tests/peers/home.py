@@ -9,14 +9,14 @@ import os
 import pwd
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 
 import tap
-from bed import BACKEND, BUILD, CLIENT4, OTHER4, Client, Postfix, can_connect, read, wait_for
+from bed import BACKEND, BUILD, CLIENT4, OTHER4, Client, Postfix, read, wait_for
+from servers import HAProxy
 from tap import scenario
 
 FAR, FAR_PORT = "203.0.113.99", 2599      # for every domain that is not ours
@@ -246,7 +246,7 @@ def inbound(vps, postfix):
     assert deliver(vps.public, "plain", tls=False) == [250, 250] and deliver(vps.public, "tls") == [250, 250]
     wait_for("both", lambda: sorted(subjects_at(postfix, "a")) == ["plain", "tls"])
     mail = read(postfix.mails("a")[0])
-    assert f"from mx.sender.example (" in mail and f"[{CLIENT4}])" in mail and "10.0.0.1" not in mail, mail
+    assert "from mx.sender.example (" in mail and f"[{CLIENT4}])" in mail and "10.0.0.1" not in mail, mail
     # Each recipient gets its own reply; mailcow itself refuses unknown ones and relaying.
     assert deliver(vps.public, "some", ("a@example.com", "no@example.com", "b@example.com")) == [250, 550, 250, 250]
     assert deliver(vps.public, "foreign", ("x@elsewhere.example", "a%elsewhere.example@example.com",
@@ -409,44 +409,16 @@ def killed_under_load(world):
     assert "status=delivered" in read(second.log("relay-in")) and "status=sent" in read(second.log("relay-out"))
 
 
-class HAProxy:
-    """HAProxy with the README's configuration, and the addresses and times of the test."""
-
-    def __init__(self, bed, sites):
-        self.log, conf = f"{bed.dir}/balancer.log", f"{bed.dir}/balancer.cfg"
-        servers = "\n".join(f"    server relay{s.number} {s.inner}:2525 send-proxy-v2 check inter 300ms" for s in sites)
-        with open(conf, "w") as file:
-            file.write(f"""
-global
-    log stderr format raw local0
-defaults
-    mode tcp
-    log global
-    timeout connect 5s
-    timeout client 11m
-    timeout server 11m
-frontend smtp
-    bind {BALANCER}:{BALANCED}
-    default_backend relays
-backend relays
-    source {INNER_BALANCER}
-    balance leastconn
-    option smtpchk EHLO haproxy.example.com
-{servers}
-""")
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(["haproxy", "-db", "-f", conf], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_for("HAProxy", lambda: can_connect(BALANCER, BALANCED))
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(20)
+def haproxy(world, sites):
+    return HAProxy(world.bed, [(BALANCER, BALANCED)], INNER_BALANCER,
+                   ["balance leastconn", "option smtpchk EHLO haproxy.example.com",
+                    *(f"server relay{s.number} {s.inner}:2525 send-proxy-v2 check inter 300ms" for s in sites)])
 
 
 @scenario("two VPSes, one home: HAProxy in front; one relay is killed and one drained under load")
 def behind_haproxy(world):
     first, second = two_vps(world, "balanced")
-    balancer = HAProxy(world.bed, (first, second))
+    balancer = haproxy(world, (first, second))
     world.backends.append(balancer)
     wait_for("the greeting", lambda: deliver(BALANCER, "first")[-1] == 250, 20)
 

@@ -9,12 +9,12 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 
 import tap
 from bed import BACKEND, CLIENT4, RELAY4, SCRIPTED_PORT, Client, read, wait_for
 from canonical import canonical_chunks
+from fakes import HangUp, MailServer
 from recorder import EXTENSIONS, Recorder
 from tap import scenario
 
@@ -284,56 +284,36 @@ def injected_by_client(world):
     assert backend.commands == [] or not any("evil" in c for c in backend.commands), backend.commands
 
 
-class TlsLiar:
+class TlsLiar(MailServer):
     """A backend that sends plain text after its 220 to STARTTLS, or hangs up there."""
 
     def __init__(self, world, how):
-        self.how, self.heard = how, b""
-        self.listener = socket.create_server((BACKEND, SCRIPTED_PORT), backlog=20)
+        self.how, self.rest = how, b""
+        super().__init__(BACKEND, SCRIPTED_PORT)
         world.backends.append(self)
-        threading.Thread(target=self.accept, daemon=True).start()
 
-    def accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            try:
-                self.serve(sock)
-            except OSError:
-                pass
-            finally:
-                sock.close()
+    def heard(self):
+        return b"".join(self.commands) + self.rest
 
-    def serve(self, sock):
-        sock.settimeout(20)
-        sock.sendall(b"220 liar ESMTP\r\n")
-        file = sock.makefile("rb")
-        while line := file.readline():
-            self.heard += line
-            if line.startswith(b"EHLO"):
-                offer = b"" if self.how == "no offer" else b"250-STARTTLS\r\n"
-                sock.sendall(b"250-liar\r\n" + offer + b"250-XCLIENT NAME ADDR PORT\r\n250 PIPELINING\r\n")
-            elif line.startswith(b"STARTTLS"):
-                sock.sendall({"inject": b"220 go\r\n250-liar\r\n250 XCLIENT NAME ADDR\r\n",
-                              "refuse": b"454 4.7.0 no\r\n"}.get(self.how, b"220 go\r\n"))
-                if self.how == "garbage":
-                    sock.recv(4096)
-                    sock.sendall(b"250 nothing of the kind\r\n" * 10)
-                if self.how != "refuse":
-                    self.heard += file.read() if self.how == "inject" else b""
-                    return
-            elif line.startswith(b"QUIT"):
-                sock.sendall(b"221 bye\r\n")
-                return
-            else:
-                sock.sendall(b"220 liar ESMTP\r\n" if line.startswith(b"XCLIENT") else b"250 2.0.0 Ok\r\n")
+    def offers(self, talk):
+        return ["XCLIENT NAME ADDR PORT"] if self.how == "no offer" else ["STARTTLS", "XCLIENT NAME ADDR PORT"]
 
-    def close(self):
-        if self.listener.fileno() >= 0:
-            self.listener.shutdown(socket.SHUT_RDWR)
-            self.listener.close()
+    def reply(self, talk, step, line):
+        if step == "xclient":
+            return "220 liar ESMTP"
+        if step != "starttls":
+            return super().reply(talk, step, line)
+        if self.how == "refuse":
+            return "454 4.7.0 no"
+        if self.how == "inject":
+            talk.say("220 go\r\n250-liar\r\n250 XCLIENT NAME ADDR")
+            self.rest += talk.file.read()
+            raise HangUp
+        talk.say("220 go")
+        if self.how == "garbage":
+            talk.file.read(1)
+            talk.say("250 nothing of the kind\r\n" * 10)
+        raise HangUp
 
 
 @scenario("starttls: a backend that injects, refuses or breaks off gets no mail in plain text")
@@ -348,7 +328,8 @@ def injected_by_backend(world):
             assert code == 451, (mode, how, text)
             client.close()
             backend.close()
-            assert b"MAIL FROM" not in backend.heard and b"XCLIENT" not in backend.heard, (mode, how, backend.heard)
+            heard = backend.heard()
+            assert b"MAIL FROM" not in heard and b"XCLIENT" not in heard, (mode, how, heard)
             if how == "inject":
                 assert "plain text behind the reply to STARTTLS" in read(relay.log)
         relay.stop()
@@ -363,7 +344,8 @@ def stripped(world):
     client.cmd("MAIL FROM:<s@sender.example>", 250)
     code, text = client.cmd("RCPT TO:<a@example.com>")
     assert code == 451 and "4.3.5" in text, text
-    assert b"MAIL FROM" not in backend.heard and b"ADDR" not in backend.heard, backend.heard
+    heard = backend.heard()
+    assert b"MAIL FROM" not in heard and b"ADDR" not in heard, heard
 
 
 @scenario("starttls: what a backend offered before TLS does not hold under TLS")

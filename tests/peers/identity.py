@@ -2,13 +2,15 @@
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
+import glob
 import ipaddress
 import re
 import time
 
-from bed import BACKEND, CLIENT4, CLIENT6, OTHER4, POSTFIX_PORT, RELAY4, RELAY6, Client, Postfix, Relay, read, wait_for
+from bed import BACKEND, CLIENT4, CLIENT6, OTHER4, POSTFIX_PORT, RELAY4, RELAY6, Client, Postfix, read, wait_for
+from fakes import NameServer
 from mirror import PORT, introduced, learned, mirror
-from servers import Exim, NameServer, OpenSMTPD
+from servers import Exim, OpenSMTPD
 from tap import scenario
 
 DNS_PORT, POSTSCREEN_PORT, PROXIED_PORT, EXIM_PORT, SMTPD_PORT = 5300, 2614, 2615, 2611, 2612
@@ -96,9 +98,25 @@ def proxy_postfix(world):
         postfix.stop()
 
 
+class ProxiedExim(Exim):
+    """Takes all mail into its queue and leaves it there."""
+
+    def __init__(self, bed):
+        super().__init__(bed, (BACKEND,), (EXIM_PORT,), """primary_hostname = exim.example
+hosts_proxy = 10.0.0.0/8
+acl_smtp_rcpt = accept
+tls_advertise_hosts =
+chunking_advertise_hosts = *
+smtputf8_advertise_hosts = *
+""")
+
+    def mails(self):
+        return [read(path) for path in sorted(glob.glob(f"{self.dir}/input/*-H"))]
+
+
 @scenario("proxy: Exim sees the real client, versions 1 and 2")
 def proxy_exim(world):
-    exim = Exim(world.bed, EXIM_PORT)
+    exim = ProxiedExim(world.bed)
     try:
         for identity in ("proxy-v1", "proxy-v2"):
             for listen, source, host, _ in CLIENTS:
@@ -120,7 +138,9 @@ def proxy_exim(world):
 @scenario("proxy: OpenSMTPD sees the real client, version 2")
 def proxy_opensmtpd(world):
     final = mirror(world, PORT, extensions=("8BITMIME",))
-    smtpd = OpenSMTPD(world.bed, SMTPD_PORT, PORT)
+    smtpd = OpenSMTPD(world.bed, BACKEND, SMTPD_PORT, "proxy-v2 hostname smtpd.example", f"""action "on" relay host smtp://{BACKEND}:{PORT}
+match from any for domain "example.com" action "on"
+""")
     try:
         for count, (listen, source, host, _) in enumerate(CLIENTS):
             relay = world.relay(backend_port=SMTPD_PORT, identity="proxy-v2", listen=listen)
@@ -329,7 +349,7 @@ def xclient_in(world):
 def other_family(world):
     cases = [(world.postfix, POSTFIX_PORT, "xclient")]
     postfix = proxied_postfix(world.bed, "proxied-again")
-    exim = Exim(world.bed, EXIM_PORT)
+    exim = ProxiedExim(world.bed)
     try:
         cases += [(postfix, port, f"proxy-v{v}") for port in (PROXIED_PORT, POSTSCREEN_PORT) for v in (1, 2)]
         cases += [(exim, EXIM_PORT, f"proxy-v{v}") for v in (1, 2)]

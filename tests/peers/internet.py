@@ -6,12 +6,12 @@ laid over /usr in the tests' mount namespace.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import os
-import socket
 import subprocess
-import threading
 import time
 
-from bed import Postfix, can_connect, read, wait_for
+from bed import Postfix, read, wait_for
+from fakes import HangUp, MailServer
+from servers import Exim, Knot, OpenSMTPD
 
 DNS = "203.0.113.53"
 HOSTS = {"plain": "198.51.100.21", "valid": "198.51.100.22", "self": "198.51.100.23",
@@ -112,48 +112,24 @@ class Vps:
         self.process.wait(10)
 
 
-class Names:
-    """Knot with the zones above."""
+class Names(Knot):
+    """The zones above."""
 
     def __init__(self, bed):
-        self.dir = f"{bed.dir}/knot"
-        self.log = f"{self.dir}/log"
-        for folder in (self.dir, f"{self.dir}/keys"):
-            os.makedirs(folder)
         hosts = "\n".join(f"{n}.test. MX 10 mx-{n}.test.\nmx-{n}.test. "
                           f"{'AAAA' if ':' in a else 'A'} {a}" for n, a in HOSTS.items()
                           if n not in ("dead",))
         hosts += f"\nmx-dead.test. A {HOSTS['dead']}"
-        with open(f"{self.dir}/root.zone", "w") as file:
-            file.write(ZONE.format(dns=DNS, hosts=hosts, holes=BLACK_HOLES, plain=HOSTS["plain"]))
-        with open(f"{self.dir}/bogus.zone", "w") as file:
-            file.write("$ORIGIN bogus.\n$TTL 60\n@ SOA ns. h. 1 3600 600 86400 60\n@ NS ns.\n"
-                       f"@ MX 10 mx-plain.test.\n")
-        conf = f"{self.dir}/knot.conf"
-        with open(conf, "w") as file:
-            file.write(f"""
-server:
-  listen: {DNS}@53
-  rundir: {self.dir}
-database:
-  storage: {self.dir}/keys
-log:
-  - target: stderr
-    any: info
-policy:
+        files = {"root": ZONE.format(dns=DNS, hosts=hosts, holes=BLACK_HOLES, plain=HOSTS["plain"]),
+                 "bogus": "$ORIGIN bogus.\n$TTL 60\n@ SOA ns. h. 1 3600 600 86400 60\n@ NS ns.\n@ MX 10 mx-plain.test.\n"}
+        super().__init__(bed, DNS, files, """policy:
   - id: p
     algorithm: ECDSAP256SHA256
     single-type-signing: on
     nsec3: off
-template:
-  - id: default
-    storage: {self.dir}
 zone:
   - domain: .
     file: root.zone
-    zonefile-sync: -1
-    zonefile-load: whole
-    journal-content: none
     dnssec-signing: on
     dnssec-policy: p
   - domain: bogus.
@@ -161,22 +137,6 @@ zone:
   - domain: bad.
     file: missing.zone
 """)
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(["knotd", "-c", conf], stderr=log, stdout=log,
-                                            stdin=subprocess.DEVNULL)
-        wait_for("Knot", lambda: "[.] DNSSEC, successfully signed" in read(self.log) or
-                 self.process.poll() is not None)
-        assert self.process.poll() is None, read(self.log)
-        wait_for("the DNS", lambda: can_connect(DNS, 53))
-        self.anchor = f"{bed.dir}/root.key"
-        keys = subprocess.run(["keymgr", "-c", conf, ".", "dnskey"], check=True,
-                              capture_output=True, text=True).stdout
-        with open(self.anchor, "w") as file:
-            file.write(keys)
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(10)
 
 
 def sign(request, cert, extensions, days, key, issuer=None):
@@ -262,79 +222,35 @@ smtpd_tls_loglevel = 1
         super().clear()
 
 
-class Remote:
+class Remote(MailServer):
     """A mail server that does one thing wrong: `manner` is "tls-garbage", "tls-closes", "tls-silent",
     "later:S" for a greeting after S seconds, or "never:S" for a refusal after S seconds."""
 
-    def __init__(self, address, manner, port=25):
-        self.manner, self.connections, self.messages = manner, 0, []
-        self.ended = threading.Event()
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.listener = socket.create_server((address, port), family=family, backlog=50)
-        threading.Thread(target=self.accept, daemon=True).start()
+    def __init__(self, address, manner):
+        self.manner = manner
+        super().__init__(address)
 
-    def accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+    def offers(self, talk):
+        return ["STARTTLS"] if self.manner.startswith("tls") else []
 
-    def serve(self, sock):
-        try:
-            self.dialog(sock)
-        except OSError:
-            pass
-        finally:
-            sock.close()
-
-    def dialog(self, sock):
-        if self.manner[:6] in ("later:", "never:") and self.ended.wait(float(self.manner[6:])):
-            return
-        if self.manner.startswith("never:"):
-            return sock.sendall(b"421 4.3.2 later\r\n")
-        file = sock.makefile("rb")
-        sock.sendall(b"220 remote ESMTP\r\n")
-        while True:
-            line = file.readline()
-            verb = line[:4].upper()
-            if not line:
-                return
-            if verb == b"EHLO":
-                tls = b"250-STARTTLS\r\n" if self.manner.startswith("tls") else b""
-                sock.sendall(b"250-remote\r\n" + tls + b"250 PIPELINING\r\n")
-            elif verb == b"STAR":
-                sock.sendall(b"220 go\r\n")
-                if self.manner == "tls-silent":
-                    self.ended.wait(60)
-                if self.manner == "tls-garbage":
-                    sock.sendall(b"this is no TLS\r\n" * 10)
-                return
-            elif verb == b"DATA":
-                sock.sendall(b"354 go\r\n")
-                body = b""
-                while not body.endswith(b"\r\n.\r\n"):
-                    piece = file.readline()
-                    if not piece:
-                        return
-                    body += piece
-                self.messages.append(body)
-                sock.sendall(b"250 2.0.0 kept\r\n")
-            elif verb == b"QUIT":
-                sock.sendall(b"221 bye\r\n")
-                return
-            else:
-                sock.sendall(b"250 2.0.0 Ok\r\n")
-
-    def close(self):
-        self.ended.set()
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+    def reply(self, talk, step, line):
+        if step == "banner" and self.manner[:6] in ("later:", "never:"):
+            if self.ended.wait(float(self.manner[6:])):
+                raise HangUp
+            if self.manner.startswith("never:"):
+                talk.say("421 4.3.2 later")
+                raise HangUp
+        if step == "starttls":
+            talk.say("220 go")
+            if self.manner == "tls-silent":
+                self.ended.wait(60)
+            if self.manner == "tls-garbage":
+                talk.say("this is no TLS\r\n" * 10)
+            raise HangUp
+        return super().reply(talk, step, line)
 
 
-class Exim:
+class EximHosts(Exim):
     """Accepts everything for its domains into a folder. The host "strict" requires a client certificate under
     TLS, and accepts mail without TLS from everybody. A client that logs in as "me" with a password in `passwords`
     may send anywhere; the log has the last mechanism used."""
@@ -342,30 +258,16 @@ class Exim:
     passwords = ("short", "p" * 500)
 
     def __init__(self, bed, cert, key):
-        self.dir = f"{bed.dir}/exim"
-        self.log = f"{self.dir}/main"
-        self.mail = f"{self.dir}/mail"
-        os.makedirs(self.mail)
-        for folder in (self.dir, self.mail):
-            os.chmod(folder, 0o777)
-        self.conf = f"{bed.dir}/exim.conf"
-        with open(self.conf, "w") as file:
-            file.write(f"""
-exim_user = nobody
-exim_group = nogroup
-spool_directory = {self.dir}/spool
-log_file_path = {self.dir}/%s
-local_interfaces = {HOSTS['exim']} : {HOSTS['strict']}
-daemon_smtp_ports = 25 : 587
-primary_hostname = mx-exim.test
+        self.mail = f"{bed.dir}/exim-mail"
+        os.mkdir(self.mail)
+        os.chmod(self.mail, 0o777)
+        super().__init__(bed, (HOSTS["exim"], HOSTS["strict"]), (25, 587), f"""primary_hostname = mx-exim.test
 tls_advertise_hosts = *
 tls_certificate = {cert}
 tls_privatekey = {key}
 tls_verify_hosts = ${{if eq{{$received_ip_address}}{{{HOSTS['strict']}}}{{*}}}}
 tls_verify_certificates = {bed.dir}/ca.crt
 acl_smtp_rcpt = rcpt
-keep_environment =
-queue_only
 begin acl
 rcpt:
   accept domains = exim.test : strict.test
@@ -389,51 +291,24 @@ file:
   directory = {self.mail}
   user = nobody
 """)
-        self.process = subprocess.Popen(["/usr/sbin/exim4", "-C", self.conf, "-bdf"],
-                                        stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for("Exim", lambda: can_connect(HOSTS["exim"], 25))
-
     def mails(self):
         # With a configuration other than its own, only root may deliver.
         subprocess.run(["/usr/sbin/exim4", "-C", self.conf, "-q"], timeout=20, capture_output=True)
         return [read(f"{self.mail}/{name}") for name in sorted(os.listdir(self.mail))]
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(10)
-
-
-class OpenSMTPD:
+class OpenSMTPDHost(OpenSMTPD):
     """The same, without TLS: Debian 12's does not work with its OpenSSL."""
 
     def __init__(self, bed):
-        self.dir = f"{bed.dir}/opensmtpd"
         self.mail = f"{bed.dir}/opensmtpd-mail"
-        os.makedirs(self.dir)
-        os.makedirs(self.mail)
+        os.mkdir(self.mail)
         os.chmod(self.mail, 0o777)
-        conf = f"{self.dir}/smtpd.conf"
-        with open(conf, "w") as file:
-            file.write(f"""
+        super().__init__(bed, HOSTS["opensmtpd"], 25, "hostname mx-opensmtpd.test", f"""
 table people {{ "@opensmtpd.test" = "nobody" }}
-listen on {HOSTS['opensmtpd']} port 25 hostname mx-opensmtpd.test
 action "file" maildir "{self.mail}" virtual <people>
 match from any for domain "opensmtpd.test" action "file"
 """)
-        self.log = f"{self.dir}/log"
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen(["/usr/sbin/smtpd", "-d", "-f", conf], stderr=log,
-                                            stdout=log, stdin=subprocess.DEVNULL)
-        try:
-            wait_for("OpenSMTPD", lambda: can_connect(HOSTS["opensmtpd"], 25))
-        except AssertionError as error:
-            self.process.kill()
-            raise AssertionError(read(self.log)) from error
 
     def mails(self):
         folder = f"{self.mail}/new"
         return [read(f"{folder}/{n}") for n in sorted(os.listdir(folder))] if os.path.isdir(folder) else []
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(10)

@@ -12,7 +12,7 @@ import time
 
 import tap
 from bed import BACKEND, BUILD, CLIENT4, OTHER4, RELAY4, SCRIPTED_PORT, Client, read, wait_for
-from servers import NameServer
+from fakes import NameServer
 from tap import scenario
 
 

@@ -17,7 +17,8 @@ import haraka  # runs its scenarios here too
 import nexthops
 import tap
 from bed import BACKEND, BUILD, CLIENT4, LENIENCIES, Client, Postfix, Relay, fail2ban_finds, read, wait_for
-from internet import DNS, HOSTS, Authority, Exim, Names, OpenSMTPD, Receivers, Remote, Vps
+from fakes import MailServer
+from internet import DNS, HOSTS, Authority, EximHosts, Names, OpenSMTPDHost, Receivers, Remote, Vps
 from tap import scenario
 
 OUT, PORT = "10.0.0.1", 2526
@@ -846,7 +847,7 @@ def smuggling(world):
     out(world)
     for end in ("\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n"):
         world.internet.clear()
-        trick = f"MAIL FROM:<evil@x.example>\r\nRCPT TO:<x@plain.test>\r\nDATA\r\nSubject: evil\r\n\r\nx\r\n"
+        trick = "MAIL FROM:<evil@x.example>\r\nRCPT TO:<x@plain.test>\r\nDATA\r\nSubject: evil\r\n\r\nx\r\n"
         texts = send("x@plain.test", body=f"Subject: good\r\n\r\ntext{end}{trick}")
         assert texts[-1].startswith("250"), texts
         time.sleep(0.1)
@@ -869,52 +870,36 @@ def reload(world):
     assert send("x@plain.test")[0].startswith("550 5.7.1")
 
 
-class Smarthost(Remote):
+class Smarthost(MailServer):
     """Accepts mail from clients that have logged in."""
 
     def __init__(self, address, port, mechanism, cert, key):
         self.mechanism, self.secrets = mechanism, []
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(cert, key)
-        super().__init__(address, "smarthost", port)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        super().__init__(address, port, context)
 
-    def dialog(self, sock):
-        sock.sendall(b"220 smart ESMTP\r\n")
-        file, tls, known = sock.makefile("rb"), False, False
-        while True:
-            line = file.readline().decode().strip()
-            verb = line[:4].upper()
-            if not line:
-                return
-            if verb == "EHLO":
-                more = f"AUTH {self.mechanism}" if tls else "STARTTLS"
-                sock.sendall(f"250-smart\r\n250-{more}\r\n250 PIPELINING\r\n".encode())
-            elif verb == "STAR":
-                sock.sendall(b"220 go\r\n")
-                sock = self.context.wrap_socket(sock, server_side=True)
-                file, tls = sock.makefile("rb"), True
-            elif line.startswith("AUTH PLAIN "):
-                _, user, password = base64.b64decode(line[11:]).decode().split("\0")
-                self.secrets.append((user, password))
-                known = True
-                sock.sendall(b"235 2.7.0 welcome\r\n")
-            elif line == "AUTH LOGIN":
-                said = []
-                for question in (b"Username:", b"Password:"):
-                    sock.sendall(b"334 " + base64.b64encode(question) + b"\r\n")
-                    said.append(base64.b64decode(file.readline()).decode())
-                self.secrets.append(tuple(said))
-                known = True
-                sock.sendall(b"235 2.7.0 welcome\r\n")
-            elif not known and verb != "QUIT":
-                sock.sendall(b"530 5.7.0 who are you\r\n")
-            elif verb == "DATA":
-                sock.sendall(b"354 go\r\n")
-                while file.readline() not in (b".\r\n", b""):
-                    pass
-                sock.sendall(b"250 2.0.0 kept\r\n")
-            else:
-                sock.sendall(b"250 2.0.0 Ok\r\n")
+    def offers(self, talk):
+        return [f"AUTH {self.mechanism}"] if talk.secure else super().offers(talk)
+
+    def reply(self, talk, step, line):
+        if step == "auth":
+            self.secrets.append(self.log_in(talk, line.decode().strip()))
+            talk.known = True
+            return "235 2.7.0 welcome"
+        if step not in ("banner", "ehlo", "starttls", "quit") and not hasattr(talk, "known"):
+            return "530 5.7.0 who are you"
+        return super().reply(talk, step, line)
+
+    @staticmethod
+    def log_in(talk, line):
+        if line.startswith("AUTH PLAIN "):
+            return tuple(base64.b64decode(line[11:]).decode().split("\0")[1:])
+        said = []
+        for question in (b"Username:", b"Password:"):
+            talk.say("334 " + base64.b64encode(question).decode())
+            said.append(base64.b64decode(talk.file.readline()).decode())
+        return tuple(said)
 
 
 class World(tap.World):
@@ -936,8 +921,8 @@ class World(tap.World):
         issue = self.authority.issue
         self.names = start(Names)
         self.internet = start(Receivers, self.authority)
-        self.exim = start(Exim, *issue("exim", "mx-exim.test"))
-        self.opensmtpd = start(OpenSMTPD)
+        self.exim = start(EximHosts, *issue("exim", "mx-exim.test"))
+        self.opensmtpd = start(OpenSMTPDHost)
 
     def remote(self, address, manner):
         self.remotes.append(Remote(address, manner))

@@ -6,26 +6,15 @@ import signal
 import subprocess
 import sys
 import termios
-import time
+
+from checks import check, run_checks
+from waits import wait_for
 
 RELAYCTL, FOLDER = sys.argv[1:]
 USERS = os.path.join(FOLDER, "users")
 CONFIG = os.path.join(FOLDER, "relay.conf")
 NOBODY = pwd.getpwnam("nobody")
-CHECKS = []
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM, signal.SIGUSR1)
-
-
-def check(function):
-    CHECKS.append(function)
-    return function
-
-
-def wait_for(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def heed_signals():
@@ -40,14 +29,14 @@ def at_terminal():
     if pid == 0:
         heed_signals()
         os.execv(RELAYCTL, ["relayctl", "password", "-c", CONFIG, USERS, "ann"])
-    wait_for(lambda: not echoes(terminal))
+    wait_for("the prompt", lambda: not echoes(terminal))
     return pid, terminal
 
 
 def ended(pid):
     """Waits for the process and returns its status."""
     found = []
-    wait_for(lambda: found.append(os.waitpid(pid, os.WNOHANG)) or found[-1][0] == pid)
+    wait_for("its end", lambda: found.append(os.waitpid(pid, os.WNOHANG)) or found[-1][0] == pid)
     return found[-1][1]
 
 
@@ -59,8 +48,8 @@ def echoes(terminal):
 def typed_twice():
     pid, terminal = at_terminal()
     os.write(terminal, b"secret\n")
-    wait_for(lambda: b"Again" in os.read(terminal, 1000))
-    wait_for(lambda: not echoes(terminal))
+    wait_for("the second question", lambda: b"Again" in os.read(terminal, 1000))
+    wait_for("the prompt", lambda: not echoes(terminal))
     os.write(terminal, b"secret\n")
     assert ended(pid) == 0
     with open(USERS, encoding="ascii") as file:
@@ -88,12 +77,12 @@ def stopped_and_continued():
         heed_signals()
         os.execv("/bin/bash", ["bash", "--norc", "-im", "-c",
                                f"{RELAYCTL} password -c {CONFIG} {USERS} ann; fg"])
-    wait_for(lambda: not echoes(terminal))
+    wait_for("the prompt", lambda: not echoes(terminal))
     os.write(terminal, b"\x1a")
     said = b""
     while said.count(b"Password:") < 2:
         said += os.read(terminal, 1000)
-    wait_for(lambda: not echoes(terminal))
+    wait_for("the prompt", lambda: not echoes(terminal))
     os.write(terminal, b"\x03")
     ended(shell)
     assert echoes(terminal)
@@ -128,14 +117,4 @@ def the_daemon_can_read_it():
 
 
 os.chmod(FOLDER, 0o755)
-print("1..%d" % len(CHECKS))
-failures = 0
-for position, function in enumerate(CHECKS, 1):
-    try:
-        function()
-        print("ok", position, function.__name__)
-    except Exception as error:  # whatever went wrong, the other checks still say something
-        failures += 1
-        print("not ok", position, function.__name__)
-        print("#", type(error).__name__, str(error).replace("\n", "\n# "))
-sys.exit(1 if failures else 0)
+sys.exit(run_checks())

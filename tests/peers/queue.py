@@ -8,17 +8,13 @@ import subprocess
 import sys
 import time
 
+from checks import check, run_checks
+
 RELAYCTL, FOLDER = sys.argv[1:]
 QUEUE = os.path.join(FOLDER, "queue")
 FIRST, SECOND = "19b0f1a2c3d4e5f6", "19b0f1a2c3d4e5f7"
 DATA = b"Subject: Hello\r\n\r\nBody\r\n..dot\r\n"
 ODD = b"Subject: \x1b[2J\x9bm \xe9 \xfc\t.\r\n\r\nbody\r\n"
-CHECKS = []
-
-
-def check(function):
-    CHECKS.append(function)
-    return function
 
 
 def stamp(seconds):
@@ -209,14 +205,4 @@ def mistakes():
 
 
 prepare()
-print("1..%d" % len(CHECKS))
-failures = 0
-for number, function in enumerate(CHECKS, 1):
-    try:
-        function()
-        print("ok", number, function.__name__)
-    except Exception as error:  # whatever went wrong, the other checks still say something
-        failures += 1
-        print("not ok", number, function.__name__)
-        print("#", type(error).__name__, str(error).replace("\n", "\n# "))
-sys.exit(1 if failures else 0)
+sys.exit(run_checks())

@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass, field
 
 from bed import BACKEND
+from fakes import Listener
 
 # The dot needs a newline of any kind on both sides; a CR at the end may still become a CRLF.
 GULLIBLE_END = re.compile(rb"(?:\A|[\r\n])\.(?:\r\n|\n|\r(?=[^\n]))", re.DOTALL)
@@ -218,7 +219,7 @@ class Dialog:
         return False
 
 
-class Recorder:
+class Recorder(Listener):
     """`judge(dialog, step, text)` returns None, or a reply that replaces the ordinary one; it may raise Cut."""
 
     def __init__(self, port, judge=None, certificate=None, extensions=EXTENSIONS, host=BACKEND, dialog=Dialog):
@@ -235,27 +236,12 @@ class Recorder:
         self.messages, self.accepted, self.commands, self.violations = [], [], [], []
         self.most_given = self.most_taken = self.serial = 0
         self.lock = threading.Lock()
-        self.ended = threading.Event()
-        self.host, self.port, self.open = host, port, set()
-        self.listen()
-
-    def listen(self):
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self.listener = socket.create_server((self.host, self.port), family=family, backlog=200)
-        threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
-
-    def accept(self, listener):
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(sock, listener), daemon=True).start()
+        self.open = set()
+        super().__init__(host, port)
 
     def crash(self):
         """Acts as if the machine were switched off: no listener, no connection. listen() brings it back."""
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        self.deafen()
         for dialog in list(self.open):
             try:
                 # Not SSLSocket's own, after which it would read on without TLS.
@@ -263,7 +249,7 @@ class Recorder:
             except OSError:
                 pass
 
-    def serve(self, sock, listener):
+    def serve_and_close(self, sock, listener):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.settimeout(120)
         dialog = self.dialog(self, sock)
@@ -302,9 +288,3 @@ class Recorder:
         """Forgets the messages; numbers continue."""
         with self.lock:
             self.messages, self.accepted, self.commands = [], [], []
-
-    def close(self):
-        self.ended.set()
-        if self.listener.fileno() >= 0:
-            self.listener.shutdown(socket.SHUT_RDWR)
-            self.listener.close()

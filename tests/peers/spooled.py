@@ -15,15 +15,14 @@ import re
 import signal
 import smtplib
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
 
-import bed as testbed
 import tap
 from bed import BACKEND, BUILD, POSTFIX_PORT, Client, Postfix, Relay, read, wait_for
+from fakes import MailServer, NameServer
 from tap import scenario
 
 OUT, PORT = "10.0.0.1", 2526
@@ -47,35 +46,19 @@ end
 """
 
 
-class NextHop:
+class NextHop(MailServer):
     """A mail server that accepts everything, unless `dots` has replies for the next messages, or `all` one for
     all. `dsn`: offers DSN; `pause`: seconds before each reply to a message; `moody`: the share that it answers
     with 4xx."""
 
     def __init__(self, port, dsn=False):
-        self.port, self.dsn, self.all, self.pause = port, dsn, None, 0
+        self.dsn, self.all, self.pause = dsn, None, 0
         self.bodies, self.moody = 0, 0
         self.dots, self.lock = [], threading.Lock()
-        self.messages = []  # (sender line, recipient lines, octets)
-        self.listener = socket.create_server((BACKEND, port), backlog=500)
-        threading.Thread(target=self.accept, daemon=True).start()
+        super().__init__(BACKEND, port)
 
-    def accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
-
-    def serve(self, sock):
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.dialog(sock, sock.makefile("rb"))
-        except OSError:
-            pass
-        finally:
-            sock.close()
+    def offers(self, talk):
+        return ["DSN", "8BITMIME"] if self.dsn else ["8BITMIME"]
 
     def verdict(self):
         with self.lock:
@@ -83,66 +66,23 @@ class NextHop:
                 return "451 4.3.0 not in the mood"
             return self.dots.pop(0) if self.dots else self.all or "250 2.0.0 taken"
 
-    def dialog(self, sock, file):
-        sock.sendall(b"220 hop ESMTP\r\n")
-        sender, recipients = "", []
-        while True:
-            line = file.readline().decode("latin-1").strip()
-            verb = line[:4].upper()
-            if verb in ("", "QUIT"):
-                return
-            if verb == "EHLO":
-                dsn = "250-DSN\r\n" if self.dsn else ""
-                sock.sendall(f"250-hop\r\n{dsn}250-8BITMIME\r\n250 PIPELINING\r\n".encode())
-                continue
-            if verb == "DATA":
-                sock.sendall(b"354 go\r\n")
-                lines = []
-                while True:
-                    piece = file.readline()
-                    if not piece:
-                        return
-                    if piece == b".\r\n":
-                        break
-                    lines.append(piece)
-                self.bodies += 1
-                time.sleep(self.pause)
-                reply = self.verdict()
-                if reply.startswith("250"):
-                    with self.lock:
-                        self.messages.append((sender, list(recipients), b"".join(lines)))
-                sock.sendall(reply.encode() + b"\r\n")
-                continue
-            if verb in ("MAIL", "RSET"):
-                sender, recipients = line, []
-            elif verb == "RCPT":
-                recipients.append(line)
-            sock.sendall(b"250 2.1.0 Ok\r\n")
+    def keep(self, talk):
+        self.bodies += 1
+
+    def reply(self, talk, step, line):
+        if step != "dot":
+            return super().reply(talk, step, line)
+        time.sleep(self.pause)
+        reply = self.verdict()
+        if reply.startswith("250"):
+            with self.lock:  # sender line, recipient lines, octets
+                self.messages.append((talk.envelope[0], talk.envelope[1:], talk.body))
+        return reply
 
     def subjects(self):
         with self.lock:
             found = [re.search(rb"^Subject: (.*)\r$", body, re.M) for _, _, body in self.messages]
         return [match.group(1).decode() for match in found]
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-
-
-class NoNames:
-    """A DNS in which no name exists."""
-
-    def __init__(self):
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.bind(("127.0.0.1", 5300))
-        threading.Thread(target=self.run, daemon=True).start()
-
-    def run(self):
-        while True:
-            query, client = self.sock.recvfrom(512)
-            end = query.index(b"\0", 12) + 5
-            self.sock.sendto(query[:2] + struct.pack(">HHHHH", 0x8183, 1, 0, 0, 0) + query[12:end],
-                             client)
 
 
 class RelayOut(Relay):
@@ -506,7 +446,7 @@ def slow(world):
 
 
 @scenario("next hops slower than the live deadline: one copy at each, whatever they answer in the end")
-def slow(world):
+def all_slow(world):
     hops = world.hops(4)
     for hop, said in zip(hops, ("250 2.0.0 taken", "250 2.0.0 taken", "550 5.7.1 no", "451 4.7.1 later")):
         hop.pause, hop.dots = 3, [said]
@@ -869,7 +809,7 @@ class World(tap.World):
     def __init__(self, with_postfix):
         super().__init__(False)
         self.hop_list = []
-        self.names = NoNames()
+        self.names = NameServer("127.0.0.1", 5300, {})  # no name exists
         self.postfix = Postfix(self.bed, "backend", f"{BACKEND}:{POSTFIX_PORT}",
                                f"""relayhost = [{OUT}]:{PORT}
 smtp_bind_address = {BACKEND}
@@ -907,6 +847,10 @@ notify_classes =
             self.hop_list = []
             with open(self.postfix.log, "w"):
                 pass
+
+    def close(self):
+        self.names.close()
+        super().close()
 
 
 if __name__ == "__main__":

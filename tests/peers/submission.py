@@ -11,6 +11,7 @@ import time
 
 from bed import BACKEND, CLIENT4, CLIENT6, RELAY4, Client, Postfix, fail2ban_finds, read, wait_for
 from mirror import FULL, PORT, introduced, learned, mirror
+from servers import Server
 from tap import scenario
 
 SUBMISSION_PORT = 2587
@@ -23,24 +24,17 @@ def submission_to(port, more=""):
     return f'submission = {{ hosts = [ "{BACKEND}:{port}" ]; identity = "xclient"; retry_after = 0; {more} }};'
 
 
-class Dovecot:
+class Dovecot(Server):
     """Dovecot's auth service only, in its own folder."""
 
     def __init__(self, bed):
-        bed.count += 1
-        self.dir = f"{bed.dir}/dovecot-{bed.count}"
+        super().__init__(bed, "dovecot")
         self.log, self.socket = f"{self.dir}/log", f"{self.dir}/auth-postfix"
-        os.mkdir(self.dir)
         os.chmod(self.dir, 0o755)
-        with open(f"{self.dir}/users", "w") as file:
-            file.write(f"{USER}:{{PLAIN}}{PASSWORD}\n")
-        with open(f"{self.dir}/conf", "w") as file:
-            version = subprocess.run(["dovecot", "--version"], check=True, capture_output=True, text=True).stdout
-            file.write(self.settings(version >= "2.4"))
-        self.process = subprocess.Popen(["dovecot", "-F", "-c", f"{self.dir}/conf"], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for("Dovecot", lambda: os.path.exists(self.socket) or self.process.poll() is not None)
-        assert self.process.poll() is None, read(self.log)
+        self.write("users", f"{USER}:{{PLAIN}}{PASSWORD}\n")
+        version = subprocess.run(["dovecot", "--version"], check=True, capture_output=True, text=True).stdout
+        self.write("conf", self.settings(version >= "2.4"))
+        self.start(["dovecot", "-F", "-c", self.conf], lambda: os.path.exists(self.socket))
 
     def settings(self, renamed):
         """Version 2.4 renamed many settings."""
@@ -69,10 +63,6 @@ service auth {{
   }}
 }}
 """
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(20)
 
 
 def sasl_postfix(world, dovecot):

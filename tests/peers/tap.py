@@ -9,7 +9,8 @@ import time
 import traceback
 
 import bed as testbed
-from bed import BACKEND, POSTFIX_PORT, SIDES, Bed, Postfix, ScriptedBackend, read
+from bed import BACKEND, POSTFIX_PORT, SIDES, Bed, Postfix, read
+from fakes import ScriptedBackend
 
 scenarios = []
 
