@@ -14,7 +14,7 @@ LOST, CONFIG, BUSY = "451 4.4.2", "451 4.3.5", "451 4.3.2"
 
 # The backend's reply at the step: the client's reply.
 SILENT = ("stall", "garbage")  # a line that is not a reply is skipped if no other reply is due
-ODD = "500 5.5.0 Protocol error, said: "
+ODD = "500 5.5.0 Protocol error, the reply was: "
 BROKEN = {"garbage": LOST, "close": LOST, "stall": LOST}
 PASSED = {"421 4.3.2 going down": "421 4.3.2 going down", "450 4.7.1 come later": "450 4.7.1 come later",
           "501 5.5.4 bad argument": "501 5.5.4 bad argument", "550 5.7.1 no": "550 5.7.1 no",

@@ -246,7 +246,7 @@ def truncation(world):
 
 # -- STARTTLS
 
-@scenario("starttls: plain text behind STARTTLS is never acted upon, wherever it is cut")
+@scenario("starttls: plaintext after STARTTLS is never acted upon, wherever it is cut")
 def injected_by_client(world):
     backend = recorder(world)
     relay = world.relay(backend_port=SCRIPTED_PORT, limits="connections_per_client = 100;")

@@ -29,9 +29,9 @@ static const struct {
     {"codes differ, and so do their classes", "250-2.1.5 a\n550-5.1.1 b\n550 c", 550, "",
      "2.1.5 a 5.1.1 b\nc\n"},
     {"no reply", "hello", 0, "", ""},
-    {"code of no class", "150 x", 500, "5.5.0", "Protocol error, said: 150 x\n"},
-    {"code of no class, several lines", "600-a\n600 b", 500, "5.5.0", "Protocol error, said: 600 a\n"},
-    {"code 0", "000 x", 500, "5.5.0", "Protocol error, said: 001 x\n"},
+    {"code of no class", "150 x", 500, "5.5.0", "Protocol error, the reply was: 150 x\n"},
+    {"code of no class, several lines", "600-a\n600 b", 500, "5.5.0", "Protocol error, the reply was: 600 a\n"},
+    {"code 0", "000 x", 500, "5.5.0", "Protocol error, the reply was: 001 x\n"},
     {"another separator", "250\tx", 250, "", "x\n"},
     {"a number", "2500 x", 0, "", ""},
 };
