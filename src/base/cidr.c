@@ -58,8 +58,9 @@ static int cidr_parse(struct cidr *cidr, const char *text, struct error *err)
         host[len] = '\0';
     }
     if (len >= sizeof host || address_parse_ip(&cidr->network, host) != 0) {
-        error_set(err, _("\"%s\" is no address and no network like 192.0.2.0/24 or 2001:db8::/32"),
-                  text);
+        error_set(
+            err, _("\"%s\" is neither an address nor a network like 192.0.2.0/24 or 2001:db8::/32"),
+            text);
         return -1;
     }
     cidr->bits = cidr_family_bits(&cidr->network);
@@ -74,7 +75,7 @@ static int cidr_parse(struct cidr *cidr, const char *text, struct error *err)
     }
     cidr->bits = (unsigned)bits;
     if (!cidr_is_clean(cidr)) {
-        error_set(err, _("\"%s\": the address has bits set behind the prefix"), text);
+        error_set(err, _("\"%s\": the address has bits set after the prefix"), text);
         return -1;
     }
     return 0;

@@ -27,7 +27,7 @@ static void check_source(struct load *load, const struct host_list *source, cons
     for (size_t i = 0; i < source->count; i++) {
         if (check_has_family(source, source->items[i].family, i + 1))
             load_complain(load, NULL, option,
-                          _("source takes one IPv4 and one IPv6 address at most"));
+                          _("source takes at most one IPv4 and one IPv6 address"));
     }
 }
 
@@ -59,11 +59,11 @@ static void check_warn_of_few_workers(struct load *load)
     for (size_t i = 0; i < in->backends.count; i++)
         sessions = backends[i].max_sessions > sessions ? backends[i].max_sessions : sessions;
     if (in->workers < sessions + WORKERS_SPARE)
-        load_warn(
-            load, config_lookup(&load->file, "in.workers"), "in.workers",
-            _("%lld workers may all be waiting for a backend with max_sessions = %lld, and new "
-              "clients then for them; %lld or more are well"),
-            (long long)in->workers, (long long)sessions, (long long)(sessions + WORKERS_SPARE));
+        load_warn(load, config_lookup(&load->file, "in.workers"), "in.workers",
+                  _("all %lld workers may be waiting for a backend with max_sessions = %lld, and "
+                    "then new clients wait for a worker; have at least %lld"),
+                  (long long)in->workers, (long long)sessions,
+                  (long long)(sessions + WORKERS_SPARE));
 }
 
 /* If several backends claim a domain, the last one gets it. */
@@ -86,8 +86,8 @@ static void check_warn_of_shared_domain(struct load *load, size_t backend, size_
         *strrchr(place, '.') = '\0'; /* a single value instead of a list */
         setting = config_lookup(&load->file, place);
     }
-    load_warn(load, setting, option, _("%s is another backend's, too; its mail goes to this one"),
-              name);
+    load_warn(load, setting, option,
+              _("%s also belongs to another backend; its mail goes to this one"), name);
 }
 
 static void check_warn_of_shared_domains(struct load *load)
@@ -130,7 +130,7 @@ static void check_tls(struct load *load, const char *group, const struct config_
     if (tls->client_certificates == TLS_CLIENT_REQUIRE && tls->ca_file[0] == '\0' &&
         !load_is_wrong(load, ca_file))
         load_complain(load, config_lookup(&load->file, clients), clients,
-                      _("%s must be set to check them"), ca_file);
+                      _("%s must be set to check client certificates"), ca_file);
 }
 
 static void check_backends(struct load *load)
@@ -178,11 +178,11 @@ static void check_route(struct load *load, const struct config_route *route, con
         load_complain(load, NULL, option, _("tls = \"dane\" needs dns.validate"));
     /* Otherwise the password would go to whatever host the DNS names. */
     if (route->user[0] != '\0' && route->next_hops.count == 0)
-        load_complain(load, NULL, option, _("a log-in (user) needs next_hop"));
+        load_complain(load, NULL, option, _("a log-in (user) needs a next_hop"));
     if (route->user[0] != '\0' && route->tls != CONFIG_OUT_TLS_VERIFY)
         load_complain(load, NULL, option, _("a log-in (user) needs tls = \"verify\""));
     if ((route->user[0] != '\0') != (route->password_file[0] != '\0'))
-        load_complain(load, NULL, option, _("user and password_file belong together"));
+        load_complain(load, NULL, option, _("user and password_file must be set together"));
 }
 
 static void check_tls_listeners(struct load *load, const char *option,
@@ -205,7 +205,7 @@ static void check_out_listeners(struct load *load)
         const struct listen_spec *spec = &out->listen.items[i];
         if (spec->proxy)
             load_complain(load, config_lookup(&load->file, "out.listen"), "out.listen",
-                          _("relay-out takes no PROXY headers"));
+                          _("relay-out does not accept PROXY headers"));
         if (spec->submission && out->users_file[0] == '\0')
             load_complain(load, config_lookup(&load->file, "out.listen"), "out.listen",
                           _("a submission listener needs out.users_file"));
@@ -232,13 +232,15 @@ static void check_trust(struct load *load)
 {
     const struct config_in *in = &load->config->in;
 
-    check_width(load, "in.xclient_hosts", in->xclient_hosts,
-                _("%s lets anybody claim any address by XCLIENT; name the relay's own address"));
+    check_width(
+        load, "in.xclient_hosts", in->xclient_hosts,
+        _("%s lets anybody claim any address by XCLIENT; give only the relay's own address"));
     check_width(load, "in.proxy_hosts", in->proxy_hosts,
-                _("%s lets anybody claim any address by a PROXY header; name the load balancer's "
-                  "own address"));
-    check_width(load, "in.private_clients", in->private_clients,
-                _("%s is no private network; name those that are served"));
+                _("%s lets anybody claim any address by a PROXY header; give only the load "
+                  "balancer's own address"));
+    check_width(
+        load, "in.private_clients", in->private_clients,
+        _("%s is not a private network; list only private networks whose clients may connect"));
 }
 
 static void check_out(struct load *load)
@@ -259,7 +261,7 @@ static void check_out(struct load *load)
                       _("log-ins need TLS: set tls.certificates"));
     if (!out->open_relay)
         check_width(load, "out.allow", out->allow,
-                    _("%s makes an open relay; name the mail server's own address"));
+                    _("%s makes an open relay; give only the mail server's own address"));
     check_out_listeners(load);
     check_tls_listeners(load, "out.listen", &out->listen,
                         config_tls_of(load->config, CONFIG_PART_OUT));
@@ -271,7 +273,7 @@ static void check_out(struct load *load)
     if (out->fallback_route.given)
         check_route(load, &out->fallback_route, "out.fallback_route");
     if (out->fallback_route.given && out->fallback_route.next_hops.count == 0)
-        load_complain(load, NULL, "out.fallback_route", _("a fallback needs next_hop"));
+        load_complain(load, NULL, "out.fallback_route", _("a fallback needs a next_hop"));
     if (out->delivery == CONFIG_DELIVERY_SPOOL && out->spool[0] == '\0')
         load_complain(load, config_lookup(&load->file, "out.spool"), "out.spool",
                       _("delivery = \"spool\" needs a folder to store mail in"));
@@ -315,8 +317,8 @@ static void check_advise_on_in(struct load *load)
 
     if (in->backend.identity == CONFIG_IDENTITY_NONE && in->backend.given)
         load_advise(load, config_lookup(&load->file, "in.backend.identity"), "in.backend.identity",
-                    _("\"none\" makes every client look like this host: SPF, blocklists and "
-                      "greylisting judge it instead"));
+                    _("\"none\" makes every client look like this host, which SPF, blocklists and "
+                      "greylisting then judge instead"));
 }
 
 /* The mail server behind relay-in is the one that sends through relay-out. */
@@ -331,9 +333,10 @@ static void check_advise_on_allow(struct load *load)
         return;
     for (size_t i = 0; i < hosts->count; i++) {
         if (!cidr_set_contains(config->out.allow, &hosts->items[i]))
-            load_advise(load, config_lookup(&load->file, "out.allow"), "out.allow",
-                        _("%s, the mail server of in.backend, is not in it: its mail is refused"),
-                        address_format_ip(&hosts->items[i], text));
+            load_advise(
+                load, config_lookup(&load->file, "out.allow"), "out.allow",
+                _("%s, the mail server of in.backend, is not in the list: its mail is refused"),
+                address_format_ip(&hosts->items[i], text));
     }
 }
 
@@ -349,7 +352,7 @@ static void check_advise_on_out(struct load *load)
         bool everywhere = memcmp(spec->address.ip, any.ip, sizeof any.ip) == 0;
         if (!spec->submission && (everywhere || !address_is_private(&spec->address)))
             load_advise(load, config_lookup(&load->file, "out.listen"), "out.listen",
-                        _("%s can be reached from the internet; name the address in the tunnel"),
+                        _("%s can be reached from the internet; give the address in the tunnel"),
                         address_format_endpoint(&spec->address, text));
     }
 }
@@ -364,11 +367,10 @@ static void check_exporter(struct load *load)
     for (size_t i = 0; i < listen->count && !load->config->exporter.open; i++) {
         bool everywhere = memcmp(listen->items[i].ip, any.ip, sizeof any.ip) == 0;
         if (everywhere || !address_is_private(&listen->items[i]))
-            load_complain(
-                load, config_lookup(&load->file, "exporter.listen"), "exporter.listen",
-                _("%s can be reached from the internet; name an address in the tunnel, or "
-                  "set exporter.public"),
-                address_format_endpoint(&listen->items[i], text));
+            load_complain(load, config_lookup(&load->file, "exporter.listen"), "exporter.listen",
+                          _("%s can be reached from the internet; give an address in the tunnel, "
+                            "or set exporter.public"),
+                          address_format_endpoint(&listen->items[i], text));
     }
 }
 
@@ -384,7 +386,7 @@ void check_settings(struct load *load)
         config->in.backends.count == 0 && !load_is_wrong(load, "in.domains") &&
         !load_is_wrong(load, "in.domains_file"))
         load_complain(load, NULL, "in.domains",
-                      _("no domain to take mail for; set in.domains or in.domains_file"));
+                      _("there is no domain to take mail for; set in.domains or in.domains_file"));
     check_tls(load, "tls", &config->tls, config->hostname);
     if (config->out.listen_tls.given)
         check_tls(load, "out.listen_tls", &config->out.listen_tls.tls, NULL);
@@ -401,7 +403,7 @@ void check_settings(struct load *load)
     }
     if (strchr(config->hostname, '.') == NULL && !load_is_wrong(load, "hostname"))
         load_advise(load, config_lookup(&load->file, "hostname"), "hostname",
-                    _("\"%s\" is one word: others cannot look it up, and refuse mail from it"),
+                    _("\"%s\" is a single word: others cannot look it up, and refuse mail from it"),
                     config->hostname);
     if (config->tls.certificates.count == 0 && !load_is_wrong(load, "tls"))
         load_advise(load, NULL, "tls.certificates", _("there is none, so STARTTLS is not offered"));

@@ -340,7 +340,7 @@ static void config_load_former(struct load *load, const struct rows *rows,
         return;
     }
     value_format_duration(*(const int64_t *)option_place(option, rows->base), text, sizeof text);
-    load_warn(load, setting, former->path, _("this is its former name; write %s = \"%s\" instead"),
+    load_warn(load, setting, former->path, _("this is a former name; write %s = \"%s\" instead"),
               strrchr(former->now, '.') + 1, text);
 }
 
@@ -558,8 +558,8 @@ static bool config_warn_of_log_ins(const struct config *config, config_report *r
         if (routes[i].user[0] == '\0')
             continue;
         snprintf(text, sizeof text,
-                 _("out.routes[%zu] has a log-in (user), but force_routing = false leaves its "
-                   "next_hop out; nobody is logged in to"),
+                 _("out.routes[%zu] has a log-in (user), but force_routing = false ignores its "
+                   "next_hop, so there is no log-in"),
                  i);
         report(context, text);
         good = false;
@@ -572,9 +572,9 @@ static void config_warn_of_verify(const struct config *config, config_report *re
 {
     const struct config_out *out = &config->out;
     if (out->tls.level == CONFIG_OUT_TLS_VERIFY && out->default_route.next_hops.count == 0)
-        report(context, _("out.tls.level = \"verify\": where DNSSEC does not prove the MX records, "
-                          "the certificate of the MX host must be for the recipient's domain; most "
-                          "are not, and such mail comes back after out.lifetime"));
+        report(context, _("out.tls.level = \"verify\": if DNSSEC does not prove the MX records, "
+                          "the MX host's certificate must be for the recipient's domain; most are "
+                          "not, and such mail is returned after out.lifetime"));
 }
 
 void config_advise(const struct config *config, config_report *report, void *context)
@@ -588,9 +588,9 @@ bool config_warn(const struct config *config, config_report *report, void *conte
     for (size_t i = 0; i < config->warnings.count; i++)
         report(context, config->warnings.items[i]);
     if ((config->parts & CONFIG_PART_OUT) && config->out.open_relay)
-        report(context, _("out.i_know_this_is_an_open_relay is set: everybody can send mail to "
-                          "everybody through this host, and its address will soon be on every "
-                          "blocklist"));
+        report(context,
+               _("out.i_know_this_is_an_open_relay is set: anybody can send mail to anybody "
+                 "through this host, and its address will soon be on every blocklist"));
     if (!(config->parts & CONFIG_PART_OUT))
         return true;
     config_warn_of_verify(config, report, context);

@@ -171,9 +171,8 @@ static const char *load_check_number(struct load *load, const char *file, unsign
     long long number = strtoll(at, &end, at[0] == '0' && (at[1] | 32) == 'x' ? 16 : 10);
     if (errno == ERANGE || (number > INT32_MAX && strchr("L.eE", *end) == NULL)) {
         snprintf(text, sizeof text, "%.*s", (int)(end - at), at);
-        load_complain_at(
-            load, file, line, text,
-            _("too large for a plain number; write it with an L behind, or as a text"));
+        load_complain_at(load, file, line, text,
+                         _("too large for a plain number; append an L, or write it as a text"));
     }
     return end + strspn(end, "L.0123456789eE");
 }
@@ -219,9 +218,9 @@ const char *source_line_problem(const char *text, size_t len)
     if (strncmp(text, "\xff\xfe", 2) == 0 || strncmp(text, "\xfe\xff", 2) == 0)
         return _("the file is UTF-16; save it as UTF-8");
     if (memchr(text, '\0', len) != NULL)
-        return _("the line has a zero octet");
+        return _("the line contains a NUL octet");
     if (cr != NULL && cr + 1 < text + len && cr[1] != '\n')
-        return _("a line ends by CR alone; save the file with LF at the ends of lines");
+        return _("a line ends in CR alone; save the file with LF line ends");
     return NULL;
 }
 
@@ -249,9 +248,9 @@ static int load_check_include(struct load *load, const char *file, unsigned line
     if (path == NULL)
         problem = strerror(ENOMEM);
     else if (name[0] == '/')
-        problem = _("the name must start from the folder of the main file");
+        problem = _("the name must be relative to the folder of the main file");
     else if (depth == INCLUDES_MAX)
-        problem = _("too many files within each other");
+        problem = _("files are included too deeply");
     else
         problem = value_file_problem(path);
     if (problem != NULL)

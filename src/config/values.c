@@ -167,7 +167,7 @@ static int values_set_enum(const struct option *option, int *place, const char *
 
 static int values_too_many(size_t most, struct error *err)
 {
-    error_set(err, _("more than %zu of them"), most);
+    error_set(err, _("more than %zu values"), most);
     return -1;
 }
 
@@ -181,8 +181,8 @@ static int values_check_link(const struct address *address, struct error *err)
     if (!is_link_local)
         return 0;
     error_set(err,
-              _("%s is a link-local address, which cannot be reached without its link; give "
-                "the host an address of its own, like fd00::2"),
+              _("%s is a link-local address, which cannot be reached without naming its link; give "
+                "the host another address, like fd00::2"),
               address_format_ip(address, text));
     return -1;
 }

@@ -119,7 +119,7 @@ int dnsbl_parse(const char *text, struct dnsbl_zone *zone, struct error *err)
     memcpy(zone->name, text, len);
     if (!dns_name_is_hostname(zone->name)) {
         error_set(err,
-                  _("\"%s\" starts with no domain name; write ZONE, ZONE=ANSWERS or "
+                  _("\"%s\" does not begin with a domain name; write ZONE, ZONE=ANSWERS or "
                     "ZONE=ANSWERS*WEIGHT, like \"zen.spamhaus.org=127.0.0.[2..11]*2\""),
                   text);
         return -1;
@@ -127,8 +127,8 @@ int dnsbl_parse(const char *text, struct dnsbl_zone *zone, struct error *err)
     if (*cursor == '=' && (++cursor, dnsbl_zone_read_filter(zone, &cursor) != 0 ||
                                          !dnsbl_zone_may_answer_127(zone))) {
         error_set(err,
-                  _("\"%s\": the answers are four numbers of 0 to 255, or [lists;and..ranges] "
-                    "of them, like 127.0.0.[2;4..11], and they begin with 127"),
+                  _("\"%s\": the answers are four numbers from 0 to 255, or [lists;and..ranges] of "
+                    "them, like 127.0.0.[2;4..11], and begin with 127"),
                   text);
         return -1;
     }

@@ -61,8 +61,8 @@ int resolver_trust_anchor(const struct resolver_config *config, const char **fil
         return 0;
     if (access(config->trust_anchor_file, R_OK) != 0) {
         error_set(err,
-                  _("trust anchor %s cannot be read: %s; install dns-root-data or name a file "
-                    "with the root's keys"),
+                  _("trust anchor %s cannot be read: %s; install dns-root-data or give a file with "
+                    "the root's keys"),
                   config->trust_anchor_file, strerror(errno));
         return -1;
     }
@@ -79,7 +79,7 @@ static int resolver_failed(int result, const char *what, struct error *err)
 {
     if (result == 0)
         return 0;
-    error_set(err, _("the DNS resolver does not take %s: %s"), what, ub_strerror(result));
+    error_set(err, _("the DNS resolver does not accept %s: %s"), what, ub_strerror(result));
     return -1;
 }
 

@@ -79,7 +79,7 @@ void exposition_write(FILE *out, const struct stats *stats, bool openmetrics)
 void exposition_write_own(FILE *out, bool in_up, bool out_up, bool openmetrics)
 {
     exposition_head(out, "postern_exporter_daemon_up", "gauge",
-                    _("1 while the daemon answers the exporter."), openmetrics);
+                    _("1 if the daemon answers the exporter."), openmetrics);
     fprintf(out, "postern_exporter_daemon_up{daemon=\"relay-in\"} %d\n", in_up);
     fprintf(out, "postern_exporter_daemon_up{daemon=\"relay-out\"} %d\n", out_up);
     if (openmetrics)

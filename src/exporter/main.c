@@ -58,7 +58,7 @@ static bool exporter_ask(const struct exporter *exporter, unsigned daemon, struc
     case CONTROL_ANSWERED:
         return true;
     case CONTROL_DOWN:
-        error_set(why, _("it does not run"));
+        error_set(why, _("it is not running"));
         return false;
     case CONTROL_REFUSED:
         break;
@@ -287,7 +287,7 @@ static void exporter_report(void *context, const char *text)
 static int exporter_print_help(void)
 {
     printf(_("Usage: postern-exporter [-c FILE]\n"
-             "Serves /metrics for Prometheus and a page that shows how the relays are.\n\n"
+             "Serves /metrics for Prometheus and a page that shows the state of the relays.\n\n"
              "  -c, --config FILE   configuration file (%s): exporter.listen, control\n"
              "  -h, --help\n"
              "  -V, --version\n"),
@@ -321,7 +321,8 @@ int main(int argc, char **argv)
         file = optarg;
     }
     if (optind < argc) {
-        fprintf(stderr, _("postern-exporter: what is \"%s\"? See --help.\n"), argv[optind]);
+        fprintf(stderr, _("postern-exporter: unexpected argument \"%s\"; see --help\n"),
+                argv[optind]);
         return EX_USAGE;
     }
     exporter.config = config_load(file, exporter_report, NULL);

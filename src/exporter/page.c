@@ -148,7 +148,7 @@ static void page_backend(FILE *out, const struct page *page, const char *line,
         return;
     page_span(page->now - since, span);
     if (strcmp(word, "down") == 0)
-        page_complain(problems, true, _("The mail server %s is down for %s: %s"), name, span,
+        page_complain(problems, true, _("The mail server %s has been down for %s: %s"), name, span,
                       line + used);
     if (strcmp(word, "up") == 0 && ms >= 0)
         page_row(out, _("mail server"), _("%s, up for %s, connects in %" PRId64 " ms"), name, span,
@@ -167,12 +167,12 @@ static void page_common(FILE *out, const struct page *page, const struct stats *
              page_span(page->now - (since != NULL ? strtoll(since, NULL, 10) : 0), span));
     if (stats_line(stats, "reload", 0) != NULL)
         page_complain(problems, true,
-                      _("%s: the last reload failed, the old configuration is in force"),
+                      _("%s: the last reload failed, and the old configuration is in force"),
                       stats_program(stats->daemon));
     if (stats_value(stats, COUNTER_STRESSED, NULL) > 0)
-        page_complain(problems, false, _("%s is under stress: workers or connections are few"),
+        page_complain(problems, false, _("%s is under stress: few workers or connections are free"),
                       stats_program(stats->daemon));
-    page_row(out, _("clients"), _("%llu of %llu connected, %llu at work"),
+    page_row(out, _("clients"), _("%llu of %llu connected, %llu active"),
              page_number(stats_value(stats, COUNTER_OPEN_WORKING, NULL) +
                          stats_value(stats, COUNTER_OPEN_WAITING, NULL)),
              page_number(stats_value(stats, COUNTER_OPEN_LIMIT, NULL)),
@@ -224,10 +224,10 @@ static void page_of_out(FILE *out, const struct page *page, struct page_problems
     const char *refusal = stats_line(page->out, "refusal", 0);
     fprintf(out, "<dl>");
     page_common(out, page, page->out, problems);
-    page_row(out, _("spool"), messages > 0 ? _("%llu messages, the oldest for %s") : _("empty"),
+    page_row(out, _("spool"), messages > 0 ? _("%llu messages, the oldest %s old") : _("empty"),
              page_number(messages), page_span((int64_t)oldest, span));
     if (messages > 0 && oldest > 4 * 3600)
-        page_complain(problems, false, _("The oldest message in the spool waits for %s"),
+        page_complain(problems, false, _("The oldest message has been in the spool for %s"),
                       page_span((int64_t)oldest, span));
     if (refusal != NULL && strchr(refusal, ' ') != NULL)
         page_row(out, _("last refusal"), _("%s ago: %s"),
@@ -315,13 +315,7 @@ static void page_plots(FILE *out, const struct page *page, enum history_ring rin
          {HISTORY_TIME},
          {""},
          {"plain"}},
-        {N_("Deliveries that were put off"),
-         " %",
-         true,
-         1,
-         {HISTORY_TRIES_PUT_OFF},
-         {""},
-         {"wait"}},
+        {N_("Deferred deliveries"), " %", true, 1, {HISTORY_TRIES_PUT_OFF}, {""}, {"wait"}},
         {N_("Messages in the spool"), "", true, 1, {HISTORY_SPOOL}, {""}, {"plain"}},
     };
     struct plot *plot = malloc(sizeof *plot);
@@ -421,8 +415,7 @@ static void page_queue(FILE *out, const struct page *page)
         return;
     fprintf(out, "<h2>%s</h2>\n", _("Waiting in the spool"));
     if (messages > PAGE_QUEUE_MAX) {
-        fprintf(out, "<p>%s</p>\n",
-                _("Too many to look through here: relayctl queue count --by-domain"));
+        fprintf(out, "<p>%s</p>\n", _("Too many to list here: relayctl queue count --by-domain"));
         return;
     }
     struct page_destination *all = calloc(max, sizeof *all);
@@ -489,8 +482,8 @@ static void page_missed(FILE *out, const struct page *page)
     fprintf(out,
             "<h2>%s</h2>\n<div class=\"scroll\"><table><tr><th>%s</th><th>%s</th><th>%s</th>"
             "<th>%s</th><th>%s</th><th class=\"n\">%s</th></tr>\n",
-            _("Asked to come back, and not seen since"), _("sender"), _("recipient"), _("client"),
-            _("why"), _("ago"), _("tries"));
+            _("Put off and not back yet"), _("sender"), _("recipient"), _("client"), _("why"),
+            _("ago"), _("tries"));
     while (shown < PAGE_MISSED_MAX && getline(&line, &size, answer) >= 0) {
         if (page_missed_row(out, page, line))
             shown++;

@@ -40,7 +40,8 @@ int listener_parse(struct listen_spec *spec, const char *text, struct error *err
     memset(spec, 0, sizeof *spec);
     snprintf(endpoint, sizeof endpoint, "%.*s", (int)len, text);
     if (address_parse_endpoint(&spec->address, endpoint, 0) != 0) {
-        error_set(err, _("\"%s\" is no address with a port like [::]:25 or 192.0.2.1:25"), text);
+        error_set(err, _("\"%s\" is not an address with a port, like [::]:25 or 192.0.2.1:25"),
+                  text);
         return -1;
     }
     for (const char *word = text + len;; word += len) {
@@ -51,8 +52,7 @@ int listener_parse(struct listen_spec *spec, const char *text, struct error *err
         if (listener_take_word(spec, word, len) != 0)
             break;
     }
-    error_set(err,
-              _("\"%s\": behind the port only \"tls\", \"proxy\" and \"submission\" may stand"),
+    error_set(err, _("\"%s\": only \"tls\", \"proxy\" and \"submission\" may follow the port"),
               text);
     return -1;
 }
@@ -71,7 +71,7 @@ static void listener_explain(const struct listen_spec *spec, int failure, struct
     char text[ADDRESS_TEXT_MAX];
     const char *remedy = "";
     if (failure == EACCES)
-        remedy = _("; ports below 1024 need CAP_NET_BIND_SERVICE or a start as root");
+        remedy = _("; ports below 1024 require CAP_NET_BIND_SERVICE or starting as root");
     else if (failure == EADDRINUSE)
         remedy = _("; another program listens there (ss -ltnp shows which)");
     error_set(err, _("cannot listen on %s: %s%s"), address_format_endpoint(&spec->address, text),

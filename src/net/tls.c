@@ -32,7 +32,7 @@ struct tls_tickets *tls_tickets_new(struct error *err)
     if (tickets != NULL && gnutls_session_ticket_key_generate(&tickets->key) == 0 &&
         gnutls_session_ticket_key_generate(&tickets->key_for_require) == 0)
         return tickets;
-    error_set(err, _("cannot make a key for TLS session tickets"));
+    error_set(err, _("cannot create a key for TLS session tickets"));
     tls_tickets_free(tickets);
     return NULL;
 }

@@ -319,7 +319,8 @@ int main(int argc, char **argv)
 {
     static const struct daemon_program program = {
         .name = "relay-in",
-        .summary = N_("receives mail from the internet and passes it to the backend as it comes"),
+        .summary =
+            N_("takes mail from the internet and passes it straight through to the mail server"),
         .part = CONFIG_PART_IN,
         .shape = relay_in_shape,
         .start = relay_in_start,

@@ -122,7 +122,7 @@ static int routes_read_password(struct route *route, const char *file, struct er
     if (stream == NULL || (len < 0 && ferror(stream))) {
         error_set(err, _("cannot read %s: %s"), file, strerror(errno));
     } else if (len <= 0 || len > ROUTE_PASSWORD_MAX || strlen(line) != (size_t)len) {
-        error_set(err, _("the first line of %s is no password (1 to %d octets)"), file,
+        error_set(err, _("the first line of %s is not a password (1 to %d octets)"), file,
                   ROUTE_PASSWORD_MAX);
     } else if ((route->password = strdup(line)) == NULL) {
         error_set(err, _("out of memory"));

@@ -83,8 +83,8 @@ static void certificate_check_chain(struct certificate_question *question)
     if (certificate->state == CERTIFICATE_UNORDERED)
         certificate_object(question, _("its certificates are in the wrong order"));
     else if (certificate->state == CERTIFICATE_INCOMPLETE && certificate->chain_count == 1)
-        certificate_object(question, _("the certificate of its issuer is missing: take "
-                                       "fullchain.pem, not cert.pem"));
+        certificate_object(
+            question, _("its issuer's certificate is missing: use fullchain.pem, not cert.pem"));
 }
 
 static bool certificate_is_ours(const struct certificate_question *question)
@@ -133,11 +133,12 @@ static void certificate_compare(struct certificate_question *question, const cha
         dane_match(records, certificate->chain, certificate->chain_count, &host, 1).result !=
             DANE_MATCH) {
         certificate_record(question, record, sizeof record);
-        snprintf(text, sizeof text,
-                 _("the TLSA records of %s do not cover it; publish first, beside the old one:\n"
-                   "    _25._tcp.%s. IN TLSA %s\n"
-                   "and call again when %u seconds have passed"),
-                 host, host, record, answer->ttl);
+        snprintf(
+            text, sizeof text,
+            _("the TLSA records of %s do not cover it; first publish this one beside the old one:\n"
+              "    _25._tcp.%s. IN TLSA %s\n"
+              "and try again after %u seconds"),
+            host, host, record, answer->ttl);
         certificate_object(question, text);
     }
     free(records);
@@ -167,7 +168,7 @@ static void certificate_check_tlsa(struct certificate_question *question)
         if (result == RESOLVER_FOUND)
             certificate_compare(question, host, &answer);
         else if (result == RESOLVER_TEMPORARY)
-            fprintf(stderr, _("%s: whether there are TLSA records could not be asked: %s\n"), name,
+            fprintf(stderr, _("%s: cannot find out whether there are TLSA records: %s\n"), name,
                     answer.reason);
         resolver_answer_free(&answer);
     }
@@ -196,7 +197,7 @@ static int certificate_answer(struct certificate_question *question)
         return EX_DATAERR;
     if (question->name_count > 0)
         return EX_OK;
-    fprintf(stderr, _("%s: whether it is for this relay is not known: no hostname in relay.conf\n"),
+    fprintf(stderr, _("%s: cannot tell whether it is for this relay: relay.conf has no hostname\n"),
             question->file);
     return EX_CONFIG;
 }
@@ -205,12 +206,13 @@ static void certificate_print_help(void)
 {
     printf(
         _("Usage: relayctl certificate [OPTION...] CERT [KEY]\n"
-          "Says whether a certificate (with its chain, PEM) may come into use here: whether the\n"
+          "Says whether a certificate (with its chain, PEM) is fit for use here: whether the\n"
           "daemons can load it, its dates, chain and name, and the TLSA records of that name.\n\n"
-          "  -c, --config FILE           hostname and DNS servers are from there (default %s)\n"
-          "      --name NAME             it may be for this name, too; again for more\n"
-          "      --force                 only what nobody could use is refused\n\n"
-          "Exit status: 0 yes, 65 no, 68 it is another host's, 78 yes, but whose is not known.\n"),
+          "  -c, --config FILE           gives hostname and DNS servers (default %s)\n"
+          "      --name NAME             also accept this name; may be given several times\n"
+          "      --force                 refuse only a certificate that cannot be loaded\n\n"
+          "Exit status: 0 yes, 65 no, 68 it is another host's, 78 yes, but it is not known "
+          "whose.\n"),
         config_default_file);
 }
 
@@ -241,7 +243,7 @@ int certificate_main(int argc, char **argv)
         question.force |= letter == 'f';
     }
     if (argc - optind < 1 || argc - optind > 2) {
-        fprintf(stderr, _("relayctl certificate: name one certificate and its key. See --help.\n"));
+        fprintf(stderr, _("relayctl certificate: give one certificate and its key; see --help\n"));
         return EX_USAGE;
     }
     question.file = argv[optind];

@@ -114,7 +114,7 @@ static void check_advise_certificate(const struct config *config, size_t index)
         check_say(config, option, _("the certificates in %s are in the wrong order"),
                   pairs[index].cert);
     else if (certificate.state == CERTIFICATE_INCOMPLETE && certificate.chain_count == 1)
-        check_say(config, option, _("%s holds no chain (take fullchain.pem)"), pairs[index].cert);
+        check_say(config, option, _("%s holds no chain (use fullchain.pem)"), pairs[index].cert);
     certificate_clear(&certificate);
 }
 
@@ -128,12 +128,12 @@ static void check_advise_listeners(const struct config *config, const char *opti
         const struct address *address = &listen->items[i].address;
         if (ports_holder(address->port, holder, sizeof holder) == PORTS_HELD &&
             strcmp(holder, daemon) != 0 && strcmp(holder, "systemd") != 0)
-            check_say(config, option, _("%s has port %u now: systemctl disable --now %s"), holder,
+            check_say(config, option, _("%s holds port %u: systemctl disable --now %s"), holder,
                       (unsigned)address->port, holder);
         if (!ports_is_local(address))
             check_say(
                 config, option,
-                _("no interface of this host has %s yet (right for a tunnel that comes up later)"),
+                _("no interface of this host has %s yet (fine for a tunnel that comes up later)"),
                 address_format_ip(address, text));
     }
 }
@@ -167,7 +167,7 @@ static void check_advise_spool(const struct config *config, const struct passwd 
     if ((unsigned long long)room.f_bavail * room.f_frsize <
         (unsigned long long)config->out.spool_reserve)
         check_say(config, "out.spool_reserve",
-                  _("%s has less room than that: nothing would be stored"), spool);
+                  _("%s has less room than this reserve: nothing would be stored"), spool);
 }
 
 static void check_advise(const struct config *config, const struct passwd *user)
@@ -265,13 +265,12 @@ int check_main(int argc, char **argv)
 
     while ((letter = getopt_long(argc, argv, "c:dh", long_options, NULL)) != -1) {
         if (letter == 'h') {
-            printf(
-                _("Usage: relayctl check [-c FILE] [--changed]\n"
-                  "Says whether the daemons could start with the configuration, and what in it is\n"
-                  "probably not meant.\n"
-                  "\n"
-                  "  -c, --config FILE   configuration file\n"
-                  "  -d, --changed       print the options that are not at their default\n"));
+            printf(_("Usage: relayctl check [-c FILE] [--changed]\n"
+                     "Says whether the daemons could start with the configuration, and which "
+                     "settings are\n"
+                     "probably unintended.\n\n"
+                     "  -c, --config FILE   configuration file\n"
+                     "  -d, --changed       print the options that differ from their defaults\n"));
             return EX_OK;
         }
         if (letter == '?')
@@ -281,7 +280,8 @@ int check_main(int argc, char **argv)
         changed = changed || letter == 'd';
     }
     if (optind < argc) {
-        fprintf(stderr, _("relayctl check: what is \"%s\"? See --help.\n"), argv[optind]);
+        fprintf(stderr, _("relayctl check: unexpected argument \"%s\"; see --help\n"),
+                argv[optind]);
         return EX_USAGE;
     }
     return check_run(file, changed);

@@ -40,7 +40,8 @@ int command_show(int argc, char **argv, void (*help)(void),
         json |= letter == 'j';
     }
     if (optind < argc) {
-        fprintf(stderr, _("relayctl %s: what is \"%s\"? See --help.\n"), argv[0], argv[optind]);
+        fprintf(stderr, _("relayctl %s: unexpected argument \"%s\"; see --help\n"), argv[0],
+                argv[optind]);
         return EX_USAGE;
     }
     struct config *config = config_load(file, command_report, NULL);

@@ -51,8 +51,8 @@ static void backend_advise_away(const struct config_backend *backend, const stru
         doctor_advise(finding, "smtpd_client_connection_count_limit = %" PRId64,
                       backend->max_sessions);
     else
-        doctor_advise(finding, _("wg show; ping the mail server; is it running, does its firewall "
-                                 "let this host in?"));
+        doctor_advise(finding, _("wg show; ping the mail server; is it running, and does its "
+                                 "firewall let this host in?"));
 }
 
 /* Opens a dialog with the first host of the backend that answers. False, with the finding set, if none
@@ -69,7 +69,7 @@ static bool backend_open(const struct doctor *doctor, struct doctor_hop *hop,
     /* Many checks connect at once, as clients do; any that meets the limit reports it. */
     bool full = backend_is_full(hop);
     doctor_say(finding, full ? DOCTOR_WARNING : DOCTOR_UNKNOWN,
-               _("the mail server was not got to: %s"), hop->trouble);
+               _("the mail server could not be reached: %s"), hop->trouble);
     if (full)
         backend_advise_away(backend, hop, finding);
     return false;
@@ -92,8 +92,9 @@ static void backend_up(const struct doctor *doctor, struct doctor_finding *findi
         if (hop.greeting_ms > BACKEND_SLOW_MS) {
             doctor_say(finding, DOCTOR_WARNING, _("%s took %" PRId64 " ms to greet"), host,
                        hop.greeting_ms);
-            doctor_advise(finding, _("at the mail server: name this host in /etc/hosts and on "
-                                     "postscreen's list"));
+            doctor_advise(
+                finding,
+                _("at the mail server: put this host into /etc/hosts and on postscreen's list"));
         } else if (finding->outcome != DOCTOR_WARNING) {
             doctor_say(finding, DOCTOR_OK, _("%s greeted after %" PRId64 " ms"), host,
                        hop.connect_ms + hop.greeting_ms);
@@ -114,7 +115,7 @@ static void backend_latency(const struct doctor *doctor, struct doctor_finding *
                               deadline_earlier(doctor->deadline, deadline_in_ms(2000)), &err);
         if (fd < 0) {
             doctor_say(finding, i == 0 ? DOCTOR_UNKNOWN : DOCTOR_FAILED,
-                       i == 0 ? "%s" : _("not every connection comes to be: %s"), err.text);
+                       i == 0 ? "%s" : _("some connections fail: %s"), err.text);
             return;
         }
         close(fd);
@@ -156,7 +157,8 @@ static void backend_introduces(const struct doctor *doctor, struct doctor_findin
     }
     backend_client(&client, client_text);
     if (doctor_hop_open(doctor, &hop, backend, &backend->hosts.items[0], &client)) {
-        doctor_say(finding, DOCTOR_OK, _("the mail server takes the identity of %s"), client_text);
+        doctor_say(finding, DOCTOR_OK, _("the mail server accepts the identity of %s"),
+                   client_text);
         doctor_hop_close(&hop);
         return;
     }
@@ -178,8 +180,8 @@ static void backend_introduces(const struct doctor *doctor, struct doctor_findin
                         "\"0.0.0.0:25\" ]; };"));
     else
         doctor_advise(finding,
-                      _("at the mail server: smtpd_authorized_xclient_hosts = %s; postscreen "
-                        "must list it too; Docker may show it as another: see the server's log"),
+                      _("at the mail server: smtpd_authorized_xclient_hosts = %s; postscreen must "
+                        "list it too; Docker may hide this address: see the server's log"),
                       own);
 }
 
@@ -207,7 +209,7 @@ static void backend_judge_relay(const struct doctor_hop *hop, int code, const ch
 
     doctor_hop_words(hop, words, sizeof words);
     if (code >= 200 && code < 300) {
-        doctor_say(finding, DOCTOR_FAILED, _("%s is taken: %s"), what, words);
+        doctor_say(finding, DOCTOR_FAILED, _("%s is accepted: %s"), what, words);
         doctor_advise(finding, "%s", fix);
     } else if (code >= 500) {
         doctor_say(finding, DOCTOR_OK, _("%s is refused: %s"), what, words);
@@ -224,8 +226,8 @@ static void backend_relay_as_us(const struct doctor *doctor, struct doctor_findi
         return;
     int code = doctor_hop_recipient(doctor, &hop, "", BACKEND_FOREIGN);
     backend_judge_relay(&hop, code, BACKEND_FOREIGN, finding,
-                        _("take this host's tunnel address out of the mail server's mynetworks and "
-                          "forwarding hosts (mynetworks_style = subnet holds it too)"));
+                        _("remove this host's tunnel address from the mail server's mynetworks and "
+                          "forwarding hosts (mynetworks_style = subnet includes it too)"));
     doctor_hop_close(&hop);
 }
 
@@ -274,15 +276,16 @@ static void backend_relay_tricks(const struct doctor *doctor, struct doctor_find
     backend_client(&client, BACKEND_CLIENT4);
     if (!backend_open(doctor, &hop, &client, finding))
         return;
-    doctor_say(finding, DOCTOR_OK, _("none of the old forms is taken"));
+    doctor_say(finding, DOCTOR_OK, _("none of the old forms is accepted"));
     for (size_t i = 0; i < sizeof forms / sizeof *forms && finding->outcome == DOCTOR_OK; i++) {
         char recipient[400];
         snprintf(recipient, sizeof recipient, forms[i], domains[0]);
         int code = doctor_hop_recipient(doctor, &hop, "", recipient);
         if (code >= 200 && code < 300) {
-            doctor_say(finding, DOCTOR_WARNING, _("the mail server takes %s"), recipient);
-            doctor_advise(finding,
-                          _("right only if it delivers that at home; relay-in refuses it"));
+            doctor_say(finding, DOCTOR_WARNING, _("the mail server accepts %s"), recipient);
+            doctor_advise(
+                finding,
+                _("fine only if the mail server delivers that locally; relay-in refuses it"));
         } else if (code == 0) {
             doctor_say(finding, DOCTOR_UNKNOWN, "%s", hop.trouble);
         }
@@ -313,16 +316,16 @@ static void backend_unknown(const struct doctor *doctor, struct doctor_finding *
     int64_t took = deadline_now_ms() - began;
     doctor_hop_words(&hop, words, sizeof words);
     if (code >= 200 && code < 300) {
-        doctor_say(finding, DOCTOR_WARNING, _("an unknown recipient of %s is taken"), domains[0]);
-        doctor_advise(finding,
-                      _("right if a catch-all is meant; else the mail server will bounce, and be "
-                        "blocklisted for it"));
+        doctor_say(finding, DOCTOR_WARNING, _("an unknown recipient of %s is accepted"),
+                   domains[0]);
+        doctor_advise(finding, _("fine if there is a catch-all; otherwise the mail server will "
+                                 "bounce such mail and get blocklisted"));
     } else if (code == 0) {
         doctor_say(finding, DOCTOR_UNKNOWN, "%s", hop.trouble);
     } else if (took > BACKEND_SLOW_RCPT_MS) {
-        doctor_say(finding, DOCTOR_WARNING, _("the answer to a recipient took %" PRId64 " ms"),
+        doctor_say(finding, DOCTOR_WARNING, _("the reply to a recipient took %" PRId64 " ms"),
                    took);
-        doctor_advise(finding, _("look at the DNS that the mail server asks"));
+        doctor_advise(finding, _("check the resolver of the mail server"));
     } else {
         doctor_say(finding, DOCTOR_OK, _("refused after %" PRId64 " ms: %s"), took, words);
     }
@@ -348,7 +351,7 @@ static void backend_knows(const struct doctor *doctor, struct doctor_finding *fi
     }
     if (!backend_open(doctor, &hop, introduced ? &client : NULL, finding))
         return;
-    doctor_say(finding, DOCTOR_OK, _("taken for each of %zu domains"), count);
+    doctor_say(finding, DOCTOR_OK, _("accepted for each of %zu domains"), count);
     for (size_t i = 0; i < count && finding->outcome == DOCTOR_OK; i++) {
         snprintf(recipient, sizeof recipient, "%s@%s", local, domains[i]);
         int code = doctor_hop_recipient(doctor, &hop, "", recipient);
@@ -405,12 +408,12 @@ static void backend_tls(const struct doctor *doctor, struct doctor_finding *find
     doctor_hop_close(&hop);
     if (!offers && (level == CONFIG_TLS_ENCRYPT || level == CONFIG_TLS_VERIFY)) {
         doctor_say(finding, DOCTOR_FAILED,
-                   _("the mail server offers no STARTTLS, in.backend.tls wants it"));
+                   _("the mail server does not offer STARTTLS, which in.backend.tls requires"));
         doctor_advise(finding, _("give the mail server a certificate, or: tls = \"mirror\";"));
     } else {
         doctor_say(finding, DOCTOR_OK,
                    offers ? _("the mail server offers STARTTLS")
-                          : _("plain text in the tunnel, which encrypts"));
+                          : _("plain text inside the tunnel, which encrypts it"));
     }
 }
 
@@ -435,9 +438,9 @@ static void backend_mtu(const struct doctor *doctor, struct doctor_finding *find
         result = reply_read(&hop.hop.stream, &hop.reply, false, deadline);
     /* Postfix 3.9 and newer hang up on so many commands. That too proves that the packets arrived. */
     if (result != IO_TIMEOUT) {
-        doctor_say(finding, DOCTOR_OK, _("full packets come through"));
+        doctor_say(finding, DOCTOR_OK, _("full-size packets get through"));
     } else {
-        doctor_say(finding, DOCTOR_FAILED, _("18 KB at once did not come through: %s"),
+        doctor_say(finding, DOCTOR_FAILED, _("18 KB at once did not get through: %s"),
                    io_result_name(result));
         doctor_advise(finding, _("MTU = 1380 in the [Interface] of both ends of the tunnel"));
     }
@@ -446,37 +449,38 @@ static void backend_mtu(const struct doctor *doctor, struct doctor_finding *find
 
 static const struct doctor_check backend_checks[] = {
     {"relay-as-us", DOCTOR_NEEDS_IN, backend_relay_as_us,
-     N_("Does the mail server refuse to relay what comes from this host itself?"),
-     N_("whoever finds a way around relay-in sends spam in your name")},
+     N_("Does the mail server refuse to relay for this host itself?"),
+     N_("anyone who finds a way around relay-in can send spam in your name")},
     {"relay-as-client", DOCTOR_NEEDS_IN, backend_relay_as_client,
-     N_("Does the mail server refuse to relay for a stranger whom relay-in introduces?"),
+     N_("Does the mail server refuse to relay for a stranger that relay-in introduces?"),
      N_("it is an open relay, through this host")},
     {"relay-tricks", DOCTOR_NEEDS_IN, backend_relay_tricks,
      N_("Does the mail server refuse the old forms of relaying?"),
      N_("some servers still follow them")},
-    {"backend-up", DOCTOR_NEEDS_IN, backend_up, N_("Does the mail server answer, and soon?"),
-     N_("all mail is put off with 451 meanwhile")},
+    {"backend-up", DOCTOR_NEEDS_IN, backend_up, N_("Does the mail server answer, and quickly?"),
+     N_("until it does, all mail is put off with 451")},
     {"identity", DOCTOR_NEEDS_IN, backend_identity,
      N_("Is the mail server told who the client is?"),
      N_("SPF, blocklists and greylisting judge this host instead")},
     {"introduce4", DOCTOR_NEEDS_IN, backend_xclient4,
-     N_("Does it take the identity of an IPv4 client?"), N_("all mail gets 451 while it does not")},
+     N_("Does it accept the identity of an IPv4 client?"),
+     N_("all mail gets 451 while it does not")},
     {"introduce6", DOCTOR_NEEDS_IN, backend_xclient6,
-     N_("Does it take the identity of an IPv6 client?"), N_("mail from IPv6 clients gets 451")},
+     N_("Does it accept the identity of an IPv6 client?"), N_("mail from IPv6 clients gets 451")},
     {"unknown-rcpt", DOCTOR_NEEDS_IN, backend_unknown,
-     N_("Does it refuse unknown recipients, and soon?"),
-     N_("what is taken and bounced later goes to forged senders")},
+     N_("Does it refuse unknown recipients, and quickly?"),
+     N_("mail that is accepted and bounced later goes to forged senders")},
     {"domains-known", DOCTOR_NEEDS_IN, backend_postmaster,
      N_("Does it know each domain, and its postmaster?"), N_("mail for that domain is refused")},
-    {"abuse", DOCTOR_NEEDS_IN, backend_abuse, N_("Does it take mail for abuse@ of each domain?"),
-     N_("complaints are lost, and blocklisting is the next step")},
+    {"abuse", DOCTOR_NEEDS_IN, backend_abuse, N_("Does it accept mail for abuse@ of each domain?"),
+     N_("complaints are lost, and blocklisting follows")},
     {"size", DOCTOR_NEEDS_IN, backend_size, N_("How large may messages be?"),
      N_("larger ones are refused")},
-    {"backend-tls", DOCTOR_NEEDS_IN, backend_tls, N_("Does it offer the TLS that is wanted?"),
+    {"backend-tls", DOCTOR_NEEDS_IN, backend_tls, N_("Does it offer the TLS that is required?"),
      N_("all mail gets 451 while it does not")},
     {"latency", DOCTOR_NEEDS_IN, backend_latency, N_("How far away is the mail server?"),
      N_("each message takes several round trips")},
-    {"mtu", DOCTOR_NEEDS_IN, backend_mtu, N_("Do full packets come through the tunnel?"),
+    {"mtu", DOCTOR_NEEDS_IN, backend_mtu, N_("Do full-size packets get through the tunnel?"),
      N_("small messages arrive and large ones do not")},
 };
 

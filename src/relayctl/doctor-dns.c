@@ -22,13 +22,14 @@ static void dns_resolver(const struct doctor *doctor, struct doctor_finding *fin
     long long ms = (long long)(deadline_now_ms() - began);
 
     if (result == RESOLVER_TEMPORARY) {
-        doctor_say(finding, DOCTOR_FAILED, _("the resolver gives no answer: %s"), answer.reason);
-        doctor_advise(finding, _("see dns.servers and /etc/resolv.conf, or: apt install unbound"));
+        doctor_say(finding, DOCTOR_FAILED, _("the resolver does not answer: %s"), answer.reason);
+        doctor_advise(finding,
+                      _("check dns.servers and /etc/resolv.conf, or: apt install unbound"));
     } else {
         doctor_say(finding, ms > DNS_SLOW_MS ? DOCTOR_WARNING : DOCTOR_OK,
                    _("the resolver answered after %lld ms"), ms);
         if (ms > DNS_SLOW_MS)
-            doctor_advise(finding, _("a resolver on this host: apt install unbound"));
+            doctor_advise(finding, _("run a resolver on this host: apt install unbound"));
     }
     resolver_answer_free(&answer);
 }
@@ -46,12 +47,12 @@ static void dns_dnssec(const struct doctor *doctor, struct doctor_finding *findi
     enum resolver_result result = doctor_ask(doctor, ".", 6 /* SOA */, &answer);
     if (result == RESOLVER_TEMPORARY)
         doctor_say(finding, answer.bogus ? DOCTOR_FAILED : DOCTOR_UNKNOWN, _("the root: %s"),
-                   answer.bogus ? _("what came is not what was signed") : answer.reason);
+                   answer.bogus ? _("the answer does not match its signature") : answer.reason);
     else if (!answer.secure)
         doctor_say(finding, DOCTOR_WARNING,
-                   _("nothing can be proven: there are no DNSSEC records or no keys"));
+                   _("nothing can be validated: DNSSEC records or keys are missing"));
     else
-        doctor_say(finding, DOCTOR_OK, _("answers are proven by DNSSEC"));
+        doctor_say(finding, DOCTOR_OK, _("answers are validated by DNSSEC"));
     if (finding->outcome == DOCTOR_WARNING || finding->outcome == DOCTOR_FAILED)
         doctor_advise(finding, "apt install unbound dns-root-data");
     resolver_answer_free(&answer);
@@ -68,7 +69,7 @@ static void dns_anchor(const struct doctor *doctor, struct doctor_finding *findi
             return;
         }
     }
-    doctor_say(finding, DOCTOR_WARNING, _("the keys of the root are not there"));
+    doctor_say(finding, DOCTOR_WARNING, _("the keys of the root are missing"));
     doctor_advise(finding, "apt install dns-root-data");
 }
 
@@ -100,9 +101,9 @@ static void dns_public_resolver(const struct doctor *doctor, struct doctor_findi
         }
         for (int n = 0; n < count; n++) {
             if (answers[n].ip[1] == 255 && answers[n].ip[2] == 255) {
-                doctor_say(finding, DOCTOR_FAILED, _("%.*s refuses the resolver that is asked"),
-                           zone_len, zones->items[i]);
-                doctor_advise(finding, _("ask by a resolver of your own: apt install unbound"));
+                doctor_say(finding, DOCTOR_FAILED, _("%.*s refuses this resolver"), zone_len,
+                           zones->items[i]);
+                doctor_advise(finding, _("use a resolver of your own: apt install unbound"));
             }
         }
     }
@@ -136,7 +137,8 @@ static void dns_judge_mx(const struct doctor *doctor, const char *domain,
     int count = doctor_mx(doctor, domain, hosts, preferences, DNS_HOSTS_MAX);
 
     if (count < 0) {
-        doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s now"), domain);
+        doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s at the moment"),
+                   domain);
         return;
     }
     for (int i = 0; i < count; i++) {
@@ -170,7 +172,7 @@ static void dns_mx_only_us(const struct doctor *doctor, struct doctor_finding *f
     char hosts[DNS_HOSTS_MAX][DNS_NAME_MAX];
     unsigned preferences[DNS_HOSTS_MAX];
 
-    doctor_say(finding, DOCTOR_OK, _("no other host takes mail for them"));
+    doctor_say(finding, DOCTOR_OK, _("no other host takes mail for these domains"));
     for (size_t i = 0; i < count && finding->outcome == DOCTOR_OK; i++) {
         int found = doctor_mx(doctor, domains[i], hosts, preferences, DNS_HOSTS_MAX);
         bool ours = false;
@@ -178,10 +180,10 @@ static void dns_mx_only_us(const struct doctor *doctor, struct doctor_finding *f
             ours = ours || dns_is_us(doctor, hosts[n]) == 1;
         for (int n = 0; ours && n < found && finding->outcome == DOCTOR_OK; n++) {
             if (dns_is_us(doctor, hosts[n]) == 0) {
-                doctor_say(finding, DOCTOR_WARNING, _("%s has the MX %s besides"), domains[i],
+                doctor_say(finding, DOCTOR_WARNING, _("%s also has the MX %s"), domains[i],
                            hosts[n]);
                 doctor_advise(finding,
-                              _("right if that is a relay of yours as well; else remove it"));
+                              _("fine if that is another relay of yours; otherwise remove it"));
             }
         }
     }
@@ -196,7 +198,7 @@ static void dns_mx_is_host(const struct doctor *doctor, struct doctor_finding *f
     struct address address;
     struct resolver_answer answer;
 
-    doctor_say(finding, DOCTOR_OK, _("each MX is the name of a host"));
+    doctor_say(finding, DOCTOR_OK, _("each MX is a host name"));
     for (size_t i = 0; i < count && finding->outcome == DOCTOR_OK; i++) {
         int found = doctor_mx(doctor, domains[i], hosts, preferences, DNS_HOSTS_MAX);
         for (int n = 0; n < found && finding->outcome == DOCTOR_OK; n++) {
@@ -227,7 +229,8 @@ static void dns_family(const struct doctor *doctor, struct doctor_finding *findi
     const char *type = family == AF_INET ? "A" : "AAAA";
 
     if (count < 0) {
-        doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s now"), name);
+        doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s at the moment"),
+                   name);
         return;
     }
     doctor_list(published, (size_t)count, have, sizeof have);
@@ -241,10 +244,10 @@ static void dns_family(const struct doctor *doctor, struct doctor_finding *findi
     }
     if (own_count == 0 && count == 0)
         doctor_say(finding, family == AF_INET6 ? DOCTOR_OK : DOCTOR_UNKNOWN,
-                   _("neither has this host such an address, nor has the DNS"));
+                   _("neither this host nor the DNS has such an address"));
     else if (own_count == 0)
         doctor_say(finding, DOCTOR_UNKNOWN,
-                   _("%s is %s; this host's own address is not seen here (out.own_addresses)"),
+                   _("%s is %s; this host's own address is on no interface (out.own_addresses)"),
                    name, have);
     else if (count == 0)
         doctor_say(finding, family == AF_INET ? DOCTOR_FAILED : DOCTOR_WARNING,
@@ -277,7 +280,7 @@ static void dns_ttl(const struct doctor *doctor, struct doctor_finding *finding)
         finding->outcome = DOCTOR_SKIPPED;
     else
         doctor_say(finding, answer.ttl > 172800 ? DOCTOR_WARNING : DOCTOR_OK,
-                   _("the address of %s may be kept by others for %u s"), doctor->config->hostname,
+                   _("others may cache the address of %s for %u s"), doctor->config->hostname,
                    answer.ttl);
     if (finding->outcome == DOCTOR_WARNING)
         doctor_advise(finding, "%s. 3600 A ...", doctor->config->hostname);
@@ -294,7 +297,8 @@ static void dns_home_hidden(const struct doctor *doctor, struct doctor_finding *
     struct address found[DNS_HOSTS_MAX];
     char name[DNS_NAME_MAX + 20];
 
-    doctor_say(finding, DOCTOR_OK, _("no name of the domains leads to the mail server's address"));
+    doctor_say(finding, DOCTOR_OK,
+               _("no name in these domains leads to the mail server's address"));
     for (size_t i = 0; i < count; i++) {
         for (const char *const *label = labels; *label != NULL; label++) {
             snprintf(name, sizeof name, "%s%s", *label, domains[i]);
@@ -304,7 +308,7 @@ static void dns_home_hidden(const struct doctor *doctor, struct doctor_finding *
                     if (address_same_ip(&backend->hosts.items[h], &found[n])) {
                         doctor_say(finding, DOCTOR_WARNING,
                                    _("%s is the mail server's own address"), name);
-                        doctor_advise(finding, _("remove the record, or let it name this host"));
+                        doctor_advise(finding, _("remove the record, or point it to this host"));
                     }
                 }
             }
@@ -313,30 +317,31 @@ static void dns_home_hidden(const struct doctor *doctor, struct doctor_finding *
 }
 
 static const struct doctor_check dns_checks[] = {
-    {"resolver", 0, dns_resolver, N_("Does the resolver answer, and how soon?"),
-     N_("names of clients, MX hosts and blocklists come from it")},
-    {"dnssec", 0, dns_dnssec, N_("Can answers be proven by DNSSEC?"),
+    {"resolver", 0, dns_resolver, N_("Does the resolver answer, and how quickly?"),
+     N_("client names, MX hosts and blocklists depend on it")},
+    {"dnssec", 0, dns_dnssec, N_("Can answers be validated by DNSSEC?"),
      N_("DANE needs that; without it mail is not protected against forged answers")},
-    {"trust-anchor", 0, dns_anchor, N_("Are the keys of the root there?"),
+    {"trust-anchor", 0, dns_anchor, N_("Are the keys of the root present?"),
      N_("without them nothing is validated")},
     {"dnsbl-resolver", DOCTOR_NEEDS_IN, dns_public_resolver,
      N_("Do the blocklists answer this resolver?"),
-     N_("a blocklist that refuses to answer finds every client clean, or none")},
+     N_("a blocklist that refuses to answer lists no client, or every one")},
     {"mx-to-us", DOCTOR_NEEDS_IN, dns_mx_to_us, N_("Do the domains' MX records name this host?"),
-     N_("mail goes elsewhere, or nowhere")},
+     N_("otherwise mail goes elsewhere, or nowhere")},
     {"mx-only-us", DOCTOR_NEEDS_IN, dns_mx_only_us, N_("Is there another MX beside this host?"),
-     N_("mail, and spam first of all, takes the way around the relay")},
+     N_("mail, and above all spam, goes around the relay")},
     {"mx-is-host", DOCTOR_NEEDS_IN, dns_mx_is_host,
-     N_("Is each MX a host, not an alias or address?"), N_("some senders do not deliver then")},
-    {"a", 0, dns_a, N_("Is the A record of hostname this host?"),
+     N_("Is each MX a host name, not an alias or address?"),
+     N_("otherwise some senders do not deliver")},
+    {"a", 0, dns_a, N_("Does the A record of hostname point to this host?"),
      N_("senders would connect to another host")},
-    {"aaaa", 0, dns_aaaa, N_("Is the AAAA record of hostname this host?"),
-     N_("senders that take IPv6 first would connect to another host")},
+    {"aaaa", 0, dns_aaaa, N_("Does the AAAA record of hostname point to this host?"),
+     N_("senders that prefer IPv6 would connect to another host")},
     {"ttl", 0, dns_ttl, N_("Can the address be changed within a day or two?"),
-     N_("a move to another VPS would lose mail for as long")},
+     N_("otherwise a move to another VPS disrupts mail for that long")},
     {"home-hidden", DOCTOR_NEEDS_IN, dns_home_hidden,
-     N_("Does any name of the domains lead past the relay?"),
-     N_("the address that was to be hidden is published")},
+     N_("Does any name in the domains lead past the relay?"),
+     N_("the address that should be hidden would be public")},
 };
 
 const struct doctor_group doctor_dns = {"dns", dns_checks, sizeof dns_checks / sizeof *dns_checks};

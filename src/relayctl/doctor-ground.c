@@ -91,8 +91,8 @@ static void ground_newer(const struct doctor *doctor, struct doctor_finding *fin
         const char *file = stats_newer_file(&stats), *program = stats_program(daemons[i]);
         if (file != NULL) {
             doctor_say(finding, DOCTOR_WARNING,
-                       _("%s: %s is newer than what runs: systemctl reload %s"), program, file,
-                       program);
+                       _("%s: %s is newer than the configuration in use: systemctl reload %s"),
+                       program, file, program);
             doctor_advise(finding, "systemctl reload %s", program);
         }
         stats_free(&stats);
@@ -125,7 +125,7 @@ static void ground_units(const struct doctor *doctor, struct doctor_finding *fin
     size_t count = ground_daemons(doctor, names);
     char text[1000], active[40], enabled[40], restarts[40];
 
-    doctor_say(finding, DOCTOR_OK, _("active, and started at the next boot"));
+    doctor_say(finding, DOCTOR_OK, _("running, and starts at boot"));
     for (size_t i = 0; i < count && finding->outcome == DOCTOR_OK; i++) {
         const char *const command[] = {"systemctl", "show", "-pActiveState,UnitFileState,NRestarts",
                                        names[i], NULL};
@@ -144,7 +144,7 @@ static void ground_units(const struct doctor *doctor, struct doctor_finding *fin
             doctor_say(finding, DOCTOR_WARNING, _("%s was restarted %s times"), names[i], restarts);
             doctor_advise(finding, "journalctl -u %s -p err", names[i]);
         } else if (strcmp(enabled, "disabled") == 0) {
-            doctor_say(finding, DOCTOR_WARNING, _("%s is not started at the next boot"), names[i]);
+            doctor_say(finding, DOCTOR_WARNING, _("%s does not start at boot"), names[i]);
             doctor_advise(finding, "systemctl enable %s", names[i]);
         }
     }
@@ -160,10 +160,10 @@ static void ground_ports(const struct listen_list *listen, const char *daemon,
         unsigned port = listen->items[i].address.port;
         enum ports_result held = ports_holder((uint16_t)port, owner, sizeof owner);
         if (held == PORTS_FREE) {
-            doctor_say(finding, DOCTOR_FAILED, _("nobody listens on port %u"), port);
+            doctor_say(finding, DOCTOR_FAILED, _("nothing listens on port %u"), port);
             doctor_advise(finding, "systemctl enable --now %s", daemon);
         } else if (held == PORTS_UNSEEN) {
-            doctor_say(finding, DOCTOR_UNKNOWN, _("who listens on port %u cannot be seen"), port);
+            doctor_say(finding, DOCTOR_UNKNOWN, _("cannot see what listens on port %u"), port);
         } else if (strcmp(owner, daemon) != 0 && strcmp(owner, "systemd") != 0) {
             doctor_say(finding, DOCTOR_FAILED, _("%s listens on port %u"), owner, port);
             doctor_advise(finding, "systemctl disable --now %s", owner);
@@ -188,7 +188,7 @@ static void ground_hostname(const struct doctor *doctor, struct doctor_finding *
     struct address addresses[4];
 
     if (strchr(name, '.') == NULL || strncmp(name, "localhost", 9) == 0) {
-        doctor_say(finding, DOCTOR_FAILED, _("\"%s\" is no name that others can look up"), name);
+        doctor_say(finding, DOCTOR_FAILED, _("\"%s\" is not a name that others can look up"), name);
         doctor_advise(finding, "hostname = \"mail.example.com\";");
         return;
     }
@@ -197,15 +197,18 @@ static void ground_hostname(const struct doctor *doctor, struct doctor_finding *
     int four = doctor_addresses(doctor, name, AF_INET, addresses, 4);
     int six = doctor_addresses(doctor, name, AF_INET6, addresses, 4);
     if (four < 0 && six < 0) {
-        doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s now"), name);
+        doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s at the moment"),
+                   name);
     } else if (four <= 0 && six <= 0) {
         doctor_say(finding, DOCTOR_FAILED, _("%s has no address in the DNS"), name);
-        doctor_advise(finding, _("publish A and AAAA records of %s, or name this host as it is"),
-                      name);
+        doctor_advise(
+            finding,
+            _("publish A and AAAA records for %s, or set hostname to this host's real name"), name);
     } else if (alias == RESOLVER_FOUND) {
         doctor_say(finding, DOCTOR_WARNING, _("%s is an alias (CNAME)"), name);
-        doctor_advise(finding,
-                      _("an MX must not name an alias (RFC 2181 10.3): publish A and AAAA"));
+        doctor_advise(
+            finding,
+            _("an MX must not point to an alias (RFC 2181 10.3): publish A and AAAA records"));
     } else {
         doctor_say(finding, DOCTOR_OK, _("%s has its address in the DNS"), name);
     }
@@ -237,10 +240,10 @@ static void ground_clock(const struct doctor *doctor, struct doctor_finding *fin
     if (state < 0) {
         doctor_say(finding, DOCTOR_UNKNOWN, "adjtimex: %s", strerror(errno));
     } else if (state == TIME_ERROR || (facts.status & STA_UNSYNC) != 0) {
-        doctor_say(finding, DOCTOR_WARNING, _("the clock is not kept right by a time server"));
+        doctor_say(finding, DOCTOR_WARNING, _("no time server keeps the clock right"));
         doctor_advise(finding, "timedatectl set-ntp true");
     } else {
-        doctor_say(finding, DOCTOR_OK, _("the clock is kept right, within %ld ms"),
+        doctor_say(finding, DOCTOR_OK, _("the clock is right within %ld ms"),
                    facts.maxerror / 1000);
     }
 }
@@ -305,7 +308,7 @@ static void ground_fds(const struct doctor *doctor, struct doctor_finding *findi
     size_t count = ground_daemons(doctor, names);
     unsigned long used, most;
 
-    doctor_say(finding, DOCTOR_UNKNOWN, _("no daemon runs"));
+    doctor_say(finding, DOCTOR_UNKNOWN, _("no daemon is running"));
     for (size_t i = 0; i < count; i++) {
         long pid = ground_process(names[i]);
         if (pid == 0 || !ground_count_fds(pid, &used, &most))
@@ -333,14 +336,14 @@ static void ground_memory(const struct doctor *doctor, struct doctor_finding *fi
         const char *kills = ground_read(path, text, sizeof text) ? strstr(text, "oom_kill ") : NULL;
         if (kills != NULL && strtol(kills + strlen("oom_kill "), NULL, 10) > 0) {
             doctor_say(finding, DOCTOR_FAILED, _("%s was killed for lack of memory"), names[i]);
-            doctor_advise(finding, _("fewer workers, or a larger machine"));
+            doctor_advise(finding, _("use fewer workers or a larger machine"));
             return;
         }
     }
     ground_read("/proc/meminfo", text, sizeof text);
     const char *all = strstr(text, "MemTotal:"), *left = strstr(text, "MemAvailable:");
     if (all == NULL || left == NULL) {
-        doctor_say(finding, DOCTOR_UNKNOWN, _("/proc/meminfo does not say"));
+        doctor_say(finding, DOCTOR_UNKNOWN, _("/proc/meminfo does not tell"));
         return;
     }
     unsigned long total = strtoul(all + strlen("MemTotal:"), NULL, 10);
@@ -376,7 +379,7 @@ static bool ground_is_open(const char *path, struct doctor_finding *finding)
     if (path == NULL || path[0] == '\0' || stat(path, &facts) != 0 ||
         (facts.st_mode & S_IROTH) == 0)
         return false;
-    doctor_say(finding, DOCTOR_FAILED, _("everybody on this host can read %s"), path);
+    doctor_say(finding, DOCTOR_FAILED, _("everyone on this host can read %s"), path);
     doctor_advise(finding, "chmod o-rwx %s", path);
     return true;
 }
@@ -387,7 +390,7 @@ static void ground_secrets(const struct doctor *doctor, struct doctor_finding *f
     const struct tls_pair *pairs = config->tls.certificates.items;
     const struct config_route *routes = config->out.routes.items;
 
-    doctor_say(finding, DOCTOR_OK, _("keys and passwords are closed to others"));
+    doctor_say(finding, DOCTOR_OK, _("others cannot read keys and passwords"));
     for (size_t i = 0; i < config->tls.certificates.count; i++) {
         const char *key =
             pairs[i].key != NULL && pairs[i].key[0] != '\0' ? pairs[i].key : pairs[i].cert;
@@ -423,7 +426,7 @@ static void ground_spool(const struct doctor *doctor, struct doctor_finding *fin
         doctor_say(finding, DOCTOR_WARNING, _("others can look into %s"), spool);
         doctor_advise(finding, "chmod 700 %s", spool);
     } else {
-        doctor_say(finding, DOCTOR_OK, _("%s belongs to %s alone"), spool, doctor->config->user);
+        doctor_say(finding, DOCTOR_OK, _("%s belongs only to %s"), spool, doctor->config->user);
     }
 }
 
@@ -433,7 +436,7 @@ static void ground_updates(const struct doctor *doctor, struct doctor_finding *f
     size_t count = ground_daemons(doctor, names);
     char path[64], target[4096];
 
-    doctor_say(finding, DOCTOR_UNKNOWN, _("no daemon runs"));
+    doctor_say(finding, DOCTOR_UNKNOWN, _("no daemon is running"));
     for (size_t i = 0; i < count; i++) {
         long pid = ground_process(names[i]);
         snprintf(path, sizeof path, "/proc/%ld/exe", pid);
@@ -442,12 +445,12 @@ static void ground_updates(const struct doctor *doctor, struct doctor_finding *f
             continue;
         target[len] = '\0';
         if (strstr(target, " (deleted)") != NULL) {
-            doctor_say(finding, DOCTOR_WARNING, _("%s runs from a file that was replaced since"),
-                       names[i]);
+            doctor_say(finding, DOCTOR_WARNING,
+                       _("%s runs from a file that has since been replaced"), names[i]);
             doctor_advise(finding, "systemctl restart %s", names[i]);
             return;
         }
-        doctor_say(finding, DOCTOR_OK, _("what runs is what is installed"));
+        doctor_say(finding, DOCTOR_OK, _("the installed version is running"));
     }
 }
 
@@ -468,38 +471,39 @@ static void ground_workers(const struct doctor *doctor, struct doctor_finding *f
 }
 
 static const struct doctor_check ground_checks[] = {
-    {"config", 0, ground_config, N_("Is relay.conf valid, and is nothing in it dangerous?"),
-     N_("the daemons take what the file says, dangerous or not")},
-    {"units", 0, ground_units, N_("Do the daemons run, and will they after a reboot?"),
+    {"config", 0, ground_config, N_("Is relay.conf valid, and free of dangerous settings?"),
+     N_("the daemons do what the file says, dangerous or not")},
+    {"units", 0, ground_units, N_("Do the daemons run, and will they run after a reboot?"),
      N_("without them no mail moves")},
     {"in-ports", DOCTOR_NEEDS_IN | DOCTOR_NEEDS_ROOT, ground_in_ports,
      N_("Does relay-in hold its ports?"), N_("another program would get the mail")},
     {"out-ports", DOCTOR_NEEDS_OUT | DOCTOR_NEEDS_ROOT, ground_out_ports,
      N_("Does relay-out hold its ports?"), N_("the mail server could not hand over its mail")},
     {"hostname", 0, ground_hostname, N_("Is hostname a name that others can look up?"),
-     N_("receivers look up the name in EHLO and refuse mail without")},
-    {"user", 0, ground_user, N_("Is there the user that the daemons become?"),
-     N_("they do not start without")},
+     N_("receivers look up the name in EHLO and refuse mail if there is none")},
+    {"user", 0, ground_user, N_("Does the user exist that the daemons become?"),
+     N_("they do not start without it")},
     {"clock", 0, ground_clock, N_("Is the clock right?"),
-     N_("certificates and DNSSEC signatures fail with a wrong one")},
+     N_("with a wrong clock, certificates and DNSSEC signatures fail")},
     {"disk", DOCTOR_NEEDS_OUT, ground_disk, N_("Is there room for the spool?"),
-     N_("mail that has to be stored is refused with 452")},
+     N_("mail that needs the spool is refused with 452")},
     {"descriptors", DOCTOR_NEEDS_ROOT, ground_fds, N_("Do the daemons have descriptors left?"),
-     N_("without any, no connection is accepted")},
+     N_("without any left, no connection is accepted")},
     {"memory", 0, ground_memory, N_("Is there memory left?"),
      N_("the kernel ends processes without warning")},
-    {"conntrack", 0, ground_conntrack, N_("Has the firewall's table room?"),
+    {"conntrack", 0, ground_conntrack, N_("Is there room in the firewall's table?"),
      N_("new connections vanish when it is full")},
     {"secrets", 0, ground_secrets, N_("Are keys and password files closed to others?"),
      N_("any program on this host could use them")},
     {"spool-owner", DOCTOR_NEEDS_OUT, ground_spool,
      N_("Does the spool belong to the daemon's user?"),
      N_("stored mail could not be delivered, or be read by others")},
-    {"updates", DOCTOR_NEEDS_ROOT, ground_updates, N_("Does the installed version run?"),
-     N_("a repaired fault stays until the restart")},
+    {"updates", DOCTOR_NEEDS_ROOT, ground_updates,
+     N_("Is the installed version the one that runs?"),
+     N_("a fixed fault persists until the restart")},
     {"workers", DOCTOR_NEEDS_IN, ground_workers,
      N_("Do workers and sessions with the mail server fit together?"),
-     N_("clients wait though the mail server has room")},
+     N_("otherwise clients wait although the mail server has room")},
 };
 
 const struct doctor_group doctor_ground = {"ground", ground_checks,

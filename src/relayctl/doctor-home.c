@@ -45,18 +45,16 @@ static void home_port25(const struct doctor *doctor, struct doctor_finding *find
     address.port = 25;
     if (!doctor_hop_greet(doctor, &hop, &address, NULL)) {
         doctor_say(finding, DOCTOR_UNKNOWN,
-                   _("%s; many lines at home have port 25 closed: try from elsewhere"),
+                   _("%s; many home connections have port 25 blocked: try from elsewhere"),
                    hop.trouble);
         return;
     }
     doctor_hop_words(&hop, words, sizeof words);
     if (!reply_is_positive(&hop.reply))
-        doctor_say(finding, DOCTOR_WARNING, _("it turns this line away: %s"), words);
+        doctor_say(finding, DOCTOR_WARNING, _("it refuses this connection: %s"), words);
     else if (by_name && strstr(words, doctor->home_target) == NULL)
         doctor_say(finding, DOCTOR_WARNING,
-                   _("another name greets: %s (does the line's provider "
-                     "intercept port 25?)"),
-                   words);
+                   _("another host greets: %s (does your provider intercept port 25?)"), words);
     else
         doctor_say(finding, DOCTOR_OK, _("greeted after %" PRId64 " ms"), hop.greeting_ms);
     doctor_hop_close(&hop);
@@ -115,15 +113,15 @@ static void home_keepalive(const struct doctor *doctor, struct doctor_finding *f
 
 static const struct doctor_check home_checks[] = {
     {"home-25-4", DOCTOR_NEEDS_HOME, home_port25_4, N_("Is the relay reached by IPv4?"),
-     N_("no mail comes in")},
+     N_("otherwise no mail comes in")},
     {"home-25-6", DOCTOR_NEEDS_HOME, home_port25_6, N_("Is the relay reached by IPv6?"),
-     N_("senders that take IPv6 first wait in vain")},
+     N_("senders that prefer IPv6 would wait in vain")},
     {"home-2526", DOCTOR_NEEDS_HOME, home_2526,
-     N_("Is relay-out closed to the internet, and open in the tunnel?"),
-     N_("strangers can try it, or the mail server cannot send")},
+     N_("Is relay-out closed to the internet and open in the tunnel?"),
+     N_("otherwise strangers can try it, or the mail server cannot send")},
     {"home-keepalive", DOCTOR_NEEDS_HOME | DOCTOR_NEEDS_ROOT, home_keepalive,
      N_("Does the tunnel stay open when idle?"),
-     N_("the router forgets it, and mail cannot come in")},
+     N_("otherwise the router forgets it, and mail cannot come in")},
 };
 
 const struct doctor_group doctor_home = {"home", home_checks,

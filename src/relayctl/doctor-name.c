@@ -63,9 +63,9 @@ static const struct address *name_source(const struct doctor *doctor, int family
     if (family == AF_INET6)
         finding->outcome = DOCTOR_SKIPPED;
     else
-        doctor_say(finding, DOCTOR_UNKNOWN,
-                   _("this host's public address is not on an interface; name it in "
-                     "out.own_addresses"));
+        doctor_say(
+            finding, DOCTOR_UNKNOWN,
+            _("this host's public address is on no interface; put it into out.own_addresses"));
     return NULL;
 }
 
@@ -91,14 +91,14 @@ static void name_ptr(const struct doctor *doctor, struct doctor_finding *finding
     int count = name_of(doctor, own, names, NAME_PTRS_MAX);
     address_format_ip(own, ip);
     if (count < 0) {
-        doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for the name of %s now"),
-                   ip);
+        doctor_say(finding, DOCTOR_UNKNOWN,
+                   _("the DNS does not answer for the name of %s at the moment"), ip);
         return;
     }
     if (count == 0)
         doctor_say(finding, DOCTOR_FAILED, _("%s has no name (no PTR record)"), ip);
     else if (count > 1)
-        doctor_say(finding, DOCTOR_WARNING, _("%s has %d names, %s among them"), ip, count,
+        doctor_say(finding, DOCTOR_WARNING, _("%s has %d names, including %s"), ip, count,
                    names[0]);
     else
         doctor_say(finding, DOCTOR_OK, _("%s is %s"), ip, names[0]);
@@ -134,17 +134,18 @@ static void name_fcrdns(const struct doctor *doctor, struct doctor_finding *find
         int found = doctor_addresses(doctor, names[n], family, back, NAME_PTRS_MAX);
         for (int i = 0; i < found; i++) {
             if (address_same_ip(&back[i], own)) {
-                doctor_say(finding, DOCTOR_OK, _("%s leads to %s and back"), ip, names[n]);
+                doctor_say(finding, DOCTOR_OK, _("%s resolves to %s and back"), ip, names[n]);
                 return;
             }
         }
         if (found < 0) {
-            doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s now"), names[n]);
+            doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s at the moment"),
+                       names[n]);
             return;
         }
     }
-    doctor_say(finding, DOCTOR_FAILED, _("%s is called %s, but that name is not %s"), ip, names[0],
-               ip);
+    doctor_say(finding, DOCTOR_FAILED, _("%s is called %s, but that name does not resolve to %s"),
+               ip, names[0], ip);
     doctor_advise(finding, "%s. %s %s", names[0], family == AF_INET ? "A" : "AAAA", ip);
 }
 
@@ -171,7 +172,8 @@ static void name_ehlo(const struct doctor *doctor, struct doctor_finding *findin
         int count = own != NULL ? name_of(doctor, own, names, NAME_PTRS_MAX) : 0;
         for (int i = 0; i < count && finding->outcome != DOCTOR_WARNING; i++) {
             if (dns_name_equal(names[i], hello))
-                doctor_say(finding, DOCTOR_OK, _("EHLO gives the name of the address: %s"), hello);
+                doctor_say(finding, DOCTOR_OK, _("EHLO matches the name of the address: %s"),
+                           hello);
             else if (i + 1 == count && finding->outcome != DOCTOR_OK)
                 doctor_say(finding, DOCTOR_WARNING, _("EHLO says %s, the address is called %s"),
                            hello, names[0]);
@@ -197,9 +199,9 @@ static void name_route(const struct doctor *doctor, struct doctor_finding *findi
         const struct address *inner = &doctor->config->out.listen.items[i].address;
         if (address_is_private(inner) && address_same_ip(&own, inner)) {
             doctor_say(finding, DOCTOR_FAILED,
-                       _("what goes to the internet leaves by the tunnel, from %s"), ip);
-            doctor_advise(
-                finding, _("AllowedIPs of the tunnel must name home alone, not 0.0.0.0/0 or ::/0"));
+                       _("traffic to the internet leaves through the tunnel, from %s"), ip);
+            doctor_advise(finding,
+                          _("AllowedIPs of the tunnel must list only home, not 0.0.0.0/0 or ::/0"));
             return;
         }
     }
@@ -261,10 +263,10 @@ static void name_port25(const struct doctor *doctor, struct doctor_finding *find
         }
     }
     if (reached) {
-        doctor_say(finding, DOCTOR_OK, _("port 25 of others can be reached"));
+        doctor_say(finding, DOCTOR_OK, _("port 25 of other hosts can be reached"));
     } else if (!tried) {
         doctor_say(finding, family == AF_INET6 ? DOCTOR_SKIPPED : DOCTOR_UNKNOWN,
-                   _("no large receiver's host could be looked up"));
+                   _("no large receiver's mail host could be looked up"));
     } else {
         doctor_say(finding, DOCTOR_FAILED, "%s", last);
         doctor_advise(finding,
@@ -295,9 +297,9 @@ static void name_banner(const struct doctor *doctor, struct doctor_finding *find
     for (size_t i = 0; i < NAME_RECEIVER_COUNT && finding->outcome != DOCTOR_FAILED; i++) {
         int result = name_visit(doctor, name_receivers[i], AF_INET, words, sizeof words);
         if (result == 0) {
-            doctor_say(finding, DOCTOR_FAILED, _("%s turns this host away: %s"), name_receivers[i],
+            doctor_say(finding, DOCTOR_FAILED, _("%s refuses this host: %s"), name_receivers[i],
                        words);
-            doctor_advise(finding, _("follow the address in its words; see the check dnsbl"));
+            doctor_advise(finding, _("follow the link in its reply; see also the check dnsbl"));
         } else if (result == 1) {
             doctor_say(finding, DOCTOR_OK, _("%u large receivers greet this host"), ++greeted);
         }
@@ -326,9 +328,8 @@ static void name_dnsbl(const struct doctor *doctor, struct doctor_finding *findi
             if (count > 0 && answers[0].ip[0] == 127 && answers[0].ip[1] != 255) {
                 doctor_say(finding, DOCTOR_FAILED, _("%s is on the blocklist %s"),
                            address_format_ip(own, ip), zones[z]);
-                doctor_advise(finding,
-                              _("look the address up on that list's site; it says why and how "
-                                "to be taken off"));
+                doctor_advise(finding, _("look the address up on that list's site, which says why "
+                                         "it is listed and how to get it removed"));
                 return;
             }
         }
@@ -359,7 +360,7 @@ static void name_judge_spf(const struct doctor *doctor, const char *domain,
         doctor_say(finding, DOCTOR_WARNING, _("%s has no SPF record"), domain);
         break;
     case SPF_NEUTRAL:
-        doctor_say(finding, DOCTOR_WARNING, _("SPF of %s says nothing of %s (%s)"), domain, ip,
+        doctor_say(finding, DOCTOR_WARNING, _("SPF of %s does not mention %s (%s)"), domain, ip,
                    result.why);
         break;
     default:
@@ -426,7 +427,8 @@ static void name_dmarc(const struct doctor *doctor, struct doctor_finding *findi
         snprintf(name, sizeof name, "_dmarc.%s", domains[i]);
         int found = doctor_txt_find(doctor, name, "v=DMARC1", record, sizeof record);
         if (found < 0)
-            doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s now"), name);
+            doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s at the moment"),
+                       name);
         else if (found == 0)
             doctor_say(finding, DOCTOR_WARNING, _("%s has no DMARC record"), domains[i]);
         else if (found > 1 || strstr(record, "p=") == NULL)
@@ -438,36 +440,38 @@ static void name_dmarc(const struct doctor *doctor, struct doctor_finding *findi
 }
 
 static const struct doctor_check name_checks[] = {
-    {"ptr4", DOCTOR_NEEDS_OUT, name_ptr4, N_("Has the IPv4 address one name?"),
-     N_("most receivers refuse mail from an address without")},
-    {"ptr6", DOCTOR_NEEDS_OUT, name_ptr6, N_("Has the IPv6 address one name?"),
-     N_("most receivers refuse mail from an address without")},
+    {"ptr4", DOCTOR_NEEDS_OUT, name_ptr4, N_("Does the IPv4 address have exactly one name?"),
+     N_("most receivers refuse mail from an address without a name")},
+    {"ptr6", DOCTOR_NEEDS_OUT, name_ptr6, N_("Does the IPv6 address have exactly one name?"),
+     N_("most receivers refuse mail from an address without a name")},
     {"fcrdns4", DOCTOR_NEEDS_OUT, name_fcrdns4, N_("Does that name lead back to the IPv4 address?"),
-     N_("receivers do not believe the name otherwise")},
+     N_("otherwise receivers do not trust the name")},
     {"fcrdns6", DOCTOR_NEEDS_OUT, name_fcrdns6, N_("Does that name lead back to the IPv6 address?"),
-     N_("receivers do not believe the name otherwise")},
-    {"ehlo-is-ptr", DOCTOR_NEEDS_OUT, name_ehlo, N_("Is the name in EHLO that of the address?"),
+     N_("otherwise receivers do not trust the name")},
+    {"ehlo-is-ptr", DOCTOR_NEEDS_OUT, name_ehlo, N_("Does the name in EHLO match the address?"),
      N_("a difference counts as a sign of spam")},
     {"route4", DOCTOR_NEEDS_OUT, name_route4,
-     N_("Does IPv4 to the internet leave by the right way?"),
-     N_("mail would leave from home's address")},
+     N_("Does IPv4 traffic to the internet leave the right way?"),
+     N_("otherwise mail would leave from home's address")},
     {"route6", DOCTOR_NEEDS_OUT, name_route6,
-     N_("Does IPv6 to the internet leave by the right way?"),
-     N_("mail would leave from home's address")},
-    {"out25-4", DOCTOR_NEEDS_OUT, name_port25_4, N_("Can port 25 of others be reached by IPv4?"),
-     N_("many providers close it, and then no mail leaves")},
-    {"out25-6", DOCTOR_NEEDS_OUT, name_port25_6, N_("Can port 25 of others be reached by IPv6?"),
-     N_("each delivery would first wait for IPv6 in vain")},
+     N_("Does IPv6 traffic to the internet leave the right way?"),
+     N_("otherwise mail would leave from home's address")},
+    {"out25-4", DOCTOR_NEEDS_OUT, name_port25_4,
+     N_("Can port 25 of other hosts be reached by IPv4?"),
+     N_("many providers block it, and then no mail leaves")},
+    {"out25-6", DOCTOR_NEEDS_OUT, name_port25_6,
+     N_("Can port 25 of other hosts be reached by IPv6?"),
+     N_("otherwise each delivery waits for IPv6 in vain first")},
     {"receivers", DOCTOR_NEEDS_OUT, name_banner, N_("Do large receivers greet this host?"),
-     N_("mail to all who are there is refused")},
+     N_("otherwise all mail to their users is refused")},
     {"dnsbl", DOCTOR_NEEDS_OUT, name_dnsbl, N_("Is this host on a blocklist?"),
-     N_("many receivers refuse what comes from there")},
+     N_("many receivers refuse mail from listed hosts")},
     {"spf", DOCTOR_NEEDS_OUT, name_spf, N_("Do the domains' SPF records allow this host?"),
      N_("receivers refuse or mark mail that SPF does not allow")},
     {"spf-helo", DOCTOR_NEEDS_OUT, name_spf_helo, N_("Does SPF of the EHLO name allow this host?"),
-     N_("bounces have no other sender to judge by")},
-    {"dmarc", DOCTOR_NEEDS_OUT, name_dmarc, N_("Have the domains a DMARC record?"),
-     N_("large receivers want one, and others could write in your name")},
+     N_("for bounces, SPF has no other name to check")},
+    {"dmarc", DOCTOR_NEEDS_OUT, name_dmarc, N_("Do the domains have a DMARC record?"),
+     N_("large receivers require one, and without it others can write in your name")},
 };
 
 const struct doctor_group doctor_name = {"name", name_checks,

@@ -215,13 +215,13 @@ static void spf_check_domain(struct spf *spf, const char *domain, unsigned depth
                  count < 0    ? SPF_TEMPERROR
                  : count == 0 ? SPF_NONE
                               : SPF_PERMERROR,
-                 count > 1 ? _("several records, or a circle") : domain);
+                 count > 1 ? _("several records, or a loop") : domain);
         return;
     }
     if (spf_walk(spf, domain, record + strlen("v=spf1"), depth, &redirect))
         return;
     if (redirect == NULL) {
-        spf_stop(spf, SPF_NEUTRAL, _("nothing in the record fits"));
+        spf_stop(spf, SPF_NEUTRAL, _("nothing in the record matches"));
     } else if (strchr(redirect, '%') != NULL) {
         spf_stop(spf, SPF_UNKNOWN, redirect);
     } else if (spf_count(spf)) {

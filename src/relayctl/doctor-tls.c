@@ -72,7 +72,7 @@ static void tls_banner(const struct doctor *doctor, struct doctor_finding *findi
         doctor_say(finding, DOCTOR_UNKNOWN, _("this host may not see it (in.private_clients): %s"),
                    words);
     else if (strlen(words) < 4 || strncmp(words + 4, doctor->config->hostname, len) != 0)
-        doctor_say(finding, DOCTOR_WARNING, _("it greets as another host: %s"), words);
+        doctor_say(finding, DOCTOR_WARNING, _("it greets with another name: %s"), words);
     else if (hop.greeting_ms > delay + TLS_SLOW_MS)
         doctor_say(finding, DOCTOR_WARNING, _("the greeting took %" PRId64 " ms"), hop.greeting_ms);
     else
@@ -108,9 +108,9 @@ static void tls_starttls(const struct doctor *doctor, struct doctor_finding *fin
     } else if (!offered) {
         doctor_say(finding, DOCTOR_FAILED, _("STARTTLS is not offered (%s)"),
                    greeted ? doctor_hop_words(&hop, words, sizeof words) : hop.trouble);
-        doctor_advise(finding,
-                      _("name the certificate in tls.certificates, then: systemctl restart "
-                        "relay-in"));
+        doctor_advise(
+            finding,
+            _("put the certificate into tls.certificates, then: systemctl restart relay-in"));
     } else if (nexthop_starttls(&hop.hop, client, doctor->config->hostname, &hop.reply,
                                 doctor->deadline, &err) != IO_OK) {
         doctor_say(finding, DOCTOR_FAILED, _("the TLS handshake fails: %s"), err.text);
@@ -159,16 +159,16 @@ static void tls_names(const struct doctor *doctor, struct doctor_finding *findin
     if (missing == NULL) {
         doctor_say(finding, DOCTOR_OK, _("it is for %s"), doctor->config->hostname);
     } else {
-        doctor_say(finding, DOCTOR_FAILED, _("%s is not for %s, but for %s"), tls_file(doctor, 0),
+        doctor_say(finding, DOCTOR_FAILED, _("%s is not for %s but for %s"), tls_file(doctor, 0),
                    missing, certificate.name_count > 0 ? certificate.names[0] : "?");
-        doctor_advise(finding, _("have it issued anew with -d %s as well"), missing);
+        doctor_advise(finding, _("have it issued again, also with -d %s"), missing);
     }
     certificate_clear(&certificate);
 }
 
 static void tls_chain(const struct doctor *doctor, struct doctor_finding *finding)
 {
-    doctor_say(finding, DOCTOR_OK, _("the chain is whole"));
+    doctor_say(finding, DOCTOR_OK, _("the chain is complete"));
     for (size_t i = 0; i < doctor->config->tls.certificates.count && finding->outcome == DOCTOR_OK;
          i++) {
         struct certificate certificate;
@@ -180,11 +180,12 @@ static void tls_chain(const struct doctor *doctor, struct doctor_finding *findin
         else if (certificate.state == CERTIFICATE_SELF_SIGNED)
             doctor_say(finding, DOCTOR_WARNING, _("%s is self-signed"), tls_file(doctor, i));
         else if (certificate.state == CERTIFICATE_INCOMPLETE)
-            doctor_say(finding, DOCTOR_WARNING,
-                       _("%s: no CA of this host is at the end of its chain (%zu certificates)"),
-                       tls_file(doctor, i), certificate.chain_count);
+            doctor_say(
+                finding, DOCTOR_WARNING,
+                _("%s: its chain (%zu certificates) does not end at a CA that this host knows"),
+                tls_file(doctor, i), certificate.chain_count);
         if (finding->outcome != DOCTOR_OK)
-            doctor_advise(finding, _("take fullchain.pem, not cert.pem, from a public CA"));
+            doctor_advise(finding, _("use fullchain.pem, not cert.pem, from a public CA"));
         certificate_clear(&certificate);
     }
 }
@@ -268,12 +269,12 @@ static void tls_tlsa(const struct doctor *doctor, struct doctor_finding *finding
 
     if (result == RESOLVER_TEMPORARY) {
         doctor_say(finding, DOCTOR_FAILED, _("TLSA of _25._tcp.%s: %s"), doctor->config->hostname,
-                   answer.bogus ? _("what came is not what was signed") : answer.reason);
-        doctor_advise(finding, _("mend the zone: senders with DANE do not deliver meanwhile"));
+                   answer.bogus ? _("the answer does not match its signature") : answer.reason);
+        doctor_advise(finding, _("repair the zone: until then senders with DANE do not deliver"));
     } else if (records == NULL) {
         doctor_say(finding, DOCTOR_OK, _("none are published"));
     } else if (records->count == 0) {
-        doctor_say(finding, DOCTOR_WARNING, _("none of the %zu records can be used"), answer.count);
+        doctor_say(finding, DOCTOR_WARNING, _("none of the %zu records is usable"), answer.count);
         doctor_advise(finding, "_25._tcp.%s. TLSA 3 1 1 ...", doctor->config->hostname);
     } else {
         doctor_say(finding, DOCTOR_OK, _("they match the certificate"));
@@ -282,7 +283,7 @@ static void tls_tlsa(const struct doctor *doctor, struct doctor_finding *finding
                 doctor_say(finding, DOCTOR_FAILED, _("the TLSA records do not match %s"),
                            tls_file(doctor, i));
                 doctor_advise(finding,
-                              _("publish a record 3 1 1 of its key, or remove the records"));
+                              _("publish a 3 1 1 record of its key, or remove the records"));
             }
         }
     }
@@ -301,7 +302,7 @@ static void tls_tlsa_signed(const struct doctor *doctor, struct doctor_finding *
         doctor_say(finding, DOCTOR_OK, _("the records are signed"));
     } else {
         doctor_say(finding, DOCTOR_WARNING,
-                   _("TLSA records are there, but the zone is not signed"));
+                   _("there are TLSA records, but the zone is not signed"));
         doctor_advise(finding,
                       _("sign the zone (DNSSEC) or remove the records: they have no effect"));
     }
@@ -326,10 +327,11 @@ static void tls_tlsa_renewal(const struct doctor *doctor, struct doctor_finding 
         key = key || data[0] == DANE_USAGE_TA ||
               (data[0] == DANE_USAGE_EE && data[1] == DANE_SELECT_KEY);
     }
-    doctor_say(finding, whole && !key ? DOCTOR_WARNING : DOCTOR_OK,
-               whole && !key ? _("3 0 x: the records name the certificate, which changes with each "
-                                 "renewal")
-                             : _("the records outlast a renewal that keeps the key"));
+    doctor_say(
+        finding, whole && !key ? DOCTOR_WARNING : DOCTOR_OK,
+        whole && !key
+            ? _("3 0 x: the records depend on the certificate, which changes with each renewal")
+            : _("the records outlast a renewal that keeps the key"));
     if (finding->outcome == DOCTOR_WARNING)
         doctor_advise(finding,
                       _("publish 3 1 1, and let the ACME client keep the key: reuse_key = True"));
@@ -350,11 +352,12 @@ static void tls_policy_records(const struct doctor *doctor, struct doctor_findin
         int found = doctor_txt_find(doctor, name, version, record, sizeof record);
         with += found == 1;
         if (found < 0) {
-            doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s now"), name);
+            doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s at the moment"),
+                       name);
         } else if (found > 1) {
-            doctor_say(finding, DOCTOR_FAILED, _("%s has %d such records; none counts then"), name,
-                       found);
-            doctor_advise(finding, _("leave one of them"));
+            doctor_say(finding, DOCTOR_FAILED, _("%s has %d such records, so none of them counts"),
+                       name, found);
+            doctor_advise(finding, _("keep only one of them"));
         }
     }
     if (finding->outcome == DOCTOR_OK)
@@ -379,7 +382,7 @@ static void tls_sts_host(const struct doctor *doctor, struct doctor_finding *fin
     struct address address;
     bool any = false;
 
-    doctor_say(finding, DOCTOR_OK, _("the hosts of the policies have an address"));
+    doctor_say(finding, DOCTOR_OK, _("the policy hosts have addresses"));
     for (size_t i = 0; i < count && finding->outcome == DOCTOR_OK; i++) {
         snprintf(name, sizeof name, "_mta-sts.%s", domains[i]);
         if (doctor_txt_find(doctor, name, "v=STSv1;", record, sizeof record) != 1)
@@ -411,7 +414,8 @@ static void tls_caa(const struct doctor *doctor, struct doctor_finding *finding)
         result = doctor_ask(doctor, name, 257 /* CAA, RFC 8659 */, &answer);
         if (result == RESOLVER_TEMPORARY) {
             doctor_say(finding, DOCTOR_FAILED, _("CAA of %s: %s"), name, answer.reason);
-            doctor_advise(finding, _("mend the zone: CAs issue nothing while they cannot ask"));
+            doctor_advise(finding,
+                          _("repair the zone: CAs issue nothing while they cannot look this up"));
             resolver_answer_free(&answer);
             return;
         }
@@ -435,38 +439,38 @@ static void tls_caa(const struct doctor *doctor, struct doctor_finding *finding)
 }
 
 static const struct doctor_check tls_checks[] = {
-    {"banner", DOCTOR_NEEDS_IN, tls_banner, N_("Does relay-in greet, soon and by its name?"),
-     N_("senders look at it first")},
+    {"banner", DOCTOR_NEEDS_IN, tls_banner, N_("Does relay-in greet, quickly and by its name?"),
+     N_("it is the first thing that senders see")},
     {"certificate", 0, tls_present, N_("Is there a certificate?"),
-     N_("without one mail comes in plain text, and some senders send none")},
+     N_("without one, mail comes in plain text, and some senders send none at all")},
     {"starttls", DOCTOR_NEEDS_IN | DOCTOR_NEEDS_TLS, tls_starttls, N_("Does STARTTLS work?"),
      N_("many senders do not fall back to plain text")},
     {"cert-name", DOCTOR_NEEDS_TLS, tls_names,
      N_("Is the certificate for the names of the MX records?"),
      N_("senders that check names (MTA-STS) do not deliver")},
-    {"cert-chain", DOCTOR_NEEDS_TLS, tls_chain, N_("Is its chain whole and in order?"),
-     N_("senders that check it do not get to a CA they know")},
+    {"cert-chain", DOCTOR_NEEDS_TLS, tls_chain, N_("Is its chain complete and in order?"),
+     N_("otherwise senders that check it find no CA that they know")},
     {"cert-expiry", DOCTOR_NEEDS_TLS, tls_expiry, N_("How long is it valid?"),
-     N_("the renewal is overdue, and nobody has said so")},
-    {"cert-key", DOCTOR_NEEDS_TLS, tls_key, N_("Is its key strong, and cheap?"),
-     N_("weak keys are refused; RSA costs a small server much")},
+     N_("an overdue renewal may go unnoticed")},
+    {"cert-key", DOCTOR_NEEDS_TLS, tls_key, N_("Is its key strong and cheap?"),
+     N_("weak keys are refused, and RSA is expensive for a small server")},
     {"tlsa", DOCTOR_NEEDS_IN | DOCTOR_NEEDS_TLS, tls_tlsa,
      N_("Do published TLSA records match the certificate?"),
-     N_("senders with DANE do not deliver when they do not")},
+     N_("otherwise senders with DANE do not deliver")},
     {"tlsa-signed", DOCTOR_NEEDS_IN | DOCTOR_NEEDS_TLS, tls_tlsa_signed,
      N_("Are the TLSA records signed?"), N_("unsigned ones protect nothing")},
     {"tlsa-renewal", DOCTOR_NEEDS_IN | DOCTOR_NEEDS_TLS, tls_tlsa_renewal,
      N_("Do the TLSA records outlast the next renewal?"),
-     N_("mail from senders with DANE stops on that day")},
-    {"sts", DOCTOR_NEEDS_IN, tls_sts, N_("Is there at most one MTA-STS record a domain?"),
+     N_("otherwise mail from senders with DANE stops on that day")},
+    {"sts", DOCTOR_NEEDS_IN, tls_sts, N_("Is there at most one MTA-STS record per domain?"),
      N_("several count as none")},
     {"sts-host", DOCTOR_NEEDS_IN, tls_sts_host,
-     N_("Has the host of each MTA-STS policy an address?"),
-     N_("the policy that the record announces cannot be fetched")},
-    {"tlsrpt", DOCTOR_NEEDS_IN, tls_tlsrpt, N_("Is there at most one TLSRPT record a domain?"),
+     N_("Does the host of each MTA-STS policy have an address?"),
+     N_("otherwise the policy that the record announces cannot be fetched")},
+    {"tlsrpt", DOCTOR_NEEDS_IN, tls_tlsrpt, N_("Is there at most one TLSRPT record per domain?"),
      N_("several count as none")},
     {"caa", DOCTOR_NEEDS_TLS, tls_caa, N_("May a CA issue for this name?"),
-     N_("the next renewal fails")},
+     N_("otherwise the next renewal fails")},
 };
 
 const struct doctor_group doctor_tls = {"tls", tls_checks, sizeof tls_checks / sizeof *tls_checks};

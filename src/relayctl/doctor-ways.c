@@ -43,18 +43,18 @@ static void ways_route(const struct doctor *doctor, struct doctor_finding *findi
 
     ways_interface(doctor, tunnel);
     if (tunnel[0] == '\0') {
-        doctor_say(finding, DOCTOR_UNKNOWN, _("the routes cannot be seen (package iproute2)"));
+        doctor_say(finding, DOCTOR_UNKNOWN, _("cannot look at the routes (package iproute2)"));
         return;
     }
     doctor_command(command, 5, text, sizeof text);
     snprintf(mark, sizeof mark, " dev %s ", tunnel);
     address_format_ip(ways_home(doctor), host);
     if (strstr(text, mark) != NULL && address_is_private(ways_home(doctor))) {
-        doctor_say(finding, DOCTOR_WARNING, _("%s is looked for by %s, the way to the internet"),
-                   host, tunnel);
+        doctor_say(finding, DOCTOR_WARNING,
+                   _("the route to %s goes through %s, which leads to the internet"), host, tunnel);
         doctor_advise(finding, _("is the tunnel up? AllowedIPs = %s/32"), host);
     } else {
-        doctor_say(finding, DOCTOR_OK, _("%s is behind %s"), host, tunnel);
+        doctor_say(finding, DOCTOR_OK, _("the route to %s goes through %s"), host, tunnel);
     }
 }
 
@@ -103,10 +103,10 @@ static void ways_wireguard(const struct doctor *doctor, struct doctor_finding *f
     long age = ways_handshake(doctor, &allowed);
     if (!allowed)
         doctor_say(finding, DOCTOR_UNKNOWN,
-                   _("no WireGuard peer lists the mail server's address alone"));
+                   _("no WireGuard peer has the mail server's address alone in its AllowedIPs"));
     else if (age < 0 || age > WAYS_HANDSHAKE_S)
         doctor_say(finding, DOCTOR_FAILED,
-                   age < 0 ? _("there has been no handshake with home")
+                   age < 0 ? _("there has been no handshake with home yet")
                            : _("the last handshake with home was %ld s ago"),
                    age);
     else
@@ -130,9 +130,9 @@ static void ways_wireguard_boot(const struct doctor *doctor, struct doctor_findi
     snprintf(unit, sizeof unit, "wg-quick@%s", tunnel);
     const char *const command[] = {"systemctl", "is-enabled", unit, NULL};
     if (doctor_command(command, 5, text, sizeof text)) {
-        doctor_say(finding, DOCTOR_OK, _("%s is started at boot"), unit);
+        doctor_say(finding, DOCTOR_OK, _("%s starts at boot"), unit);
     } else {
-        doctor_say(finding, DOCTOR_WARNING, _("%s is not started at boot"), unit);
+        doctor_say(finding, DOCTOR_WARNING, _("%s does not start at boot"), unit);
         doctor_advise(finding, "systemctl enable %s", unit);
     }
 }
@@ -142,7 +142,7 @@ static void ways_out_listen(const struct doctor *doctor, struct doctor_finding *
     const struct listen_list *listen = &doctor->config->out.listen;
     char text[ADDRESS_TEXT_MAX];
 
-    doctor_say(finding, DOCTOR_OK, _("it listens in the tunnel only"));
+    doctor_say(finding, DOCTOR_OK, _("it listens only in the tunnel"));
     for (size_t i = 0; i < listen->count; i++) {
         const struct listen_spec *spec = &listen->items[i];
         if (!address_is_private(&spec->address) && !spec->submission) {
@@ -166,7 +166,8 @@ static void ways_loop(const struct doctor *doctor, struct doctor_finding *findin
         for (int n = 0; n < count; n++) {
             if (doctor_is_own(doctor, &found[n])) {
                 doctor_say(finding, DOCTOR_FAILED, _("the smarthost %s is this host itself"), host);
-                doctor_advise(finding, _("name the provider's host in out.default_route.next_hop"));
+                doctor_advise(finding,
+                              _("put the provider's host into out.default_route.next_hop"));
             }
         }
     }
@@ -205,17 +206,17 @@ static void ways_smarthost(const struct doctor *doctor, struct doctor_finding *f
 }
 
 static const struct doctor_check ways_checks[] = {
-    {"route", DOCTOR_NEEDS_IN, ways_route, N_("Is the mail server behind the tunnel?"),
-     N_("mail would go to the internet in clear")},
+    {"route", DOCTOR_NEEDS_IN, ways_route, N_("Is the mail server reached through the tunnel?"),
+     N_("mail would cross the internet in plain text")},
     {"wg-handshake", DOCTOR_NEEDS_IN | DOCTOR_NEEDS_ROOT, ways_wireguard,
-     N_("Has WireGuard spoken with home lately?"), N_("the tunnel is down")},
+     N_("Has WireGuard had a handshake with home lately?"), N_("the tunnel is down")},
     {"wg-boot", DOCTOR_NEEDS_IN, ways_wireguard_boot, N_("Does the tunnel come up at boot?"),
      N_("no mail after the next reboot")},
     {"out-listen", DOCTOR_NEEDS_OUT, ways_out_listen,
-     N_("Is relay-out reached from the tunnel only?"),
-     N_("others can try passwords, or more if out.allow is wide")},
-    {"loop", DOCTOR_NEEDS_OUT, ways_loop, N_("Does mail never come back to this host?"),
-     N_("it would go in a circle")},
+     N_("Can relay-out be reached only from the tunnel?"),
+     N_("others can try passwords, and more if out.allow is wide")},
+    {"loop", DOCTOR_NEEDS_OUT, ways_loop, N_("Is it certain that no mail comes back to this host?"),
+     N_("it would loop")},
     {"smarthost", DOCTOR_NEEDS_OUT, ways_smarthost, N_("Does the smarthost greet this host?"),
      N_("no mail leaves without it")},
 };

@@ -113,7 +113,7 @@ static void *doctor_work(void *context)
         if ((one->check->needs & DOCTOR_NEEDS_ROOT) != 0 && !run->doctor.root)
             doctor_say(&one->finding, DOCTOR_UNKNOWN, _("only root can see that"));
         else if (deadline_passed(run->doctor.deadline))
-            doctor_say(&one->finding, DOCTOR_UNKNOWN, _("the time was up"));
+            doctor_say(&one->finding, DOCTOR_UNKNOWN, _("it took too long"));
         else
             one->check->look(&run->doctor, &one->finding);
     }
@@ -247,7 +247,7 @@ static int doctor_report(const struct doctor_run *run)
         doctor_print_case(run->out, one);
     }
     if (!run->json && !run->quiet)
-        fprintf(run->out, _("\n%u ok, %u warnings, %u failed, %u cannot be told from here\n"),
+        fprintf(run->out, _("\n%u ok, %u warnings, %u failed, %u cannot be checked from here\n"),
                 counts[DOCTOR_OK], counts[DOCTOR_WARNING], counts[DOCTOR_FAILED],
                 counts[DOCTOR_UNKNOWN]);
     return counts[DOCTOR_FAILED] > 0 ? 2 : counts[DOCTOR_WARNING] > 0 ? 1 : 0;
@@ -269,7 +269,7 @@ static int doctor_tell(struct doctor_run *run)
     fclose(run->out);
     FILE *pipe = size > 0 ? popen(run->notify, "w") : NULL;
     if (size > 0 && (pipe == NULL || fwrite(text, 1, size, pipe) != size || pclose(pipe) != 0)) {
-        fprintf(stderr, _("relayctl doctor: \"%s\" did not take the news:\n%s"), run->notify, text);
+        fprintf(stderr, _("relayctl doctor: \"%s\" failed; the news was:\n%s"), run->notify, text);
         status = EX_UNAVAILABLE;
     }
     free(text);
@@ -344,17 +344,15 @@ static int doctor_print_help(void)
     printf(_(
         "Usage: relayctl doctor [OPTION...]\n"
         "Looks at this host, its DNS, its name, its TLS, the tunnel and the mail server, and says\n"
-        "what is wrong, why that matters and what to do. Delivers no message anywhere.\n"
-        "\n"
+        "what is wrong, why that matters and what to do. Delivers no message anywhere.\n\n"
         "  -c, --config FILE     configuration file\n"
-        "  -o, --only NAME,...   these checks or groups alone\n"
-        "  -q, --quiet           only what is wrong\n"
-        "  -n, --changes         only what is otherwise than in the last run with --changes\n"
-        "  -s, --state FILE      where --changes keeps that\n"
-        "  -j, --json            a JSON object a line\n"
-        "  -l, --list            every check and what it asks\n"
-        "  -H, --home HOST       at home: look at the relay on HOST from outside\n"
-        "\n"
+        "  -o, --only NAME,...   only these checks or groups\n"
+        "  -q, --quiet           only warnings and failures\n"
+        "  -n, --changes         only what has changed since the last run with --changes\n"
+        "  -s, --state FILE      where --changes remembers the last run\n"
+        "  -j, --json            one JSON object per line\n"
+        "  -l, --list            list every check and its question\n"
+        "  -H, --home HOST       at home: look at the relay on HOST from outside\n\n"
         "The exit status is 0, 1 after warnings, 2 after failures.\n"));
     return EX_OK;
 }
@@ -430,7 +428,8 @@ int doctor_main(int argc, char **argv)
         run.list |= letter == 'l';
     }
     if (optind < argc) {
-        fprintf(stderr, _("relayctl doctor: what is \"%s\"? See --help.\n"), argv[optind]);
+        fprintf(stderr, _("relayctl doctor: unexpected argument \"%s\"; see --help\n"),
+                argv[optind]);
         return EX_USAGE;
     }
     return doctor_main_run(&run);

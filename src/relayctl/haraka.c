@@ -233,7 +233,7 @@ int haraka_read(struct haraka *haraka, const char *folder, struct error *err)
     if (result == 0)
         result = haraka_read_folder(haraka, fd, "plugins", err);
     if (result == 0 && haraka->count == 0) {
-        error_set(err, _("%s: no file of Haraka's is there (smtp.ini, host_list, plugins, ...)"),
+        error_set(err, _("%s: there are no files of Haraka (smtp.ini, host_list, plugins, ...)"),
                   folder);
         result = -1;
     }

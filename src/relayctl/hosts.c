@@ -23,8 +23,8 @@ struct hosts_row {
 static void hosts_print_help(void)
 {
     printf(_("Usage: relayctl hosts [OPTION...]\n"
-             "Shows the hosts that relay-out could not reach of late, or whose TLS failed.\n\n"
-             "  -c, --config FILE           where relay-out's socket is (default %s)\n"
+             "Shows the hosts that relay-out could not reach lately, or whose TLS failed.\n\n"
+             "  -c, --config FILE           names relay-out's socket (default %s)\n"
              "      --json                  for programs\n"),
            config_default_file);
 }
@@ -51,12 +51,12 @@ static const char *hosts_word(const char *mark)
 {
     if (strcmp(mark, "dead") == 0)
         return _("not reached");
-    return strcmp(mark, "deferred") == 0 ? _("took no message") : _("TLS failed");
+    return strcmp(mark, "deferred") == 0 ? _("refused a message") : _("TLS failed");
 }
 
 static void hosts_print(const struct hosts_row *row)
 {
-    printf(_("%s: %s[%s] %s, for %" PRId64 " s yet: %s\n"), row->destination, row->name,
+    printf(_("%s: %s[%s] %s, for another %" PRId64 " s: %s\n"), row->destination, row->name,
            row->address, hosts_word(row->mark), row->left_s, row->reason);
 }
 

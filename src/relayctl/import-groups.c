@@ -205,7 +205,7 @@ static void import_smarthost(struct import *import)
     fprintf(import->conf, "  default_route = {\n");
     import_line(import, import->out, host, NULL, "    next_hop = [ \"%s\" ];", hop);
     if (user != NULL) {
-        import_line(import, import->out, NULL, _("a log-in wants a verified certificate"),
+        import_line(import, import->out, NULL, _("a log-in requires a verified certificate"),
                     "    tls = \"verify\";");
         import_line(import, import->out, user, NULL, "    user = \"%s\";", user->value);
         import_line(import, import->out, password,

@@ -92,7 +92,7 @@ static void import_addresses(struct import *import, const struct haraka *haraka,
          part = strtok_r(NULL, ", \t", &save)) {
         struct address address;
         if (address_parse_endpoint(&address, part, port) != 0) {
-            fprintf(import->remarks, _("//   %s/%s:%u: %s is no IP address to listen on\n"),
+            fprintf(import->remarks, _("//   %s/%s:%u: %s is not an IP address to listen on\n"),
                     haraka->name, entry->file, entry->line, part);
             continue;
         }
@@ -220,8 +220,7 @@ static void import_certificate(struct import *import, const struct haraka *harak
                 indent, cert_path, key_path[0] != '\0' ? " key = \"" : "", key_path,
                 key_path[0] != '\0' ? "\";" : "");
     if (!there)
-        fprintf(import->remarks,
-                _("//   %s/%s:%u: %s cannot be read; name the place where it is now\n"),
+        fprintf(import->remarks, _("//   %s/%s:%u: %s cannot be read; give its present path\n"),
                 haraka->name, cert->file, cert->line, cert->value);
 }
 

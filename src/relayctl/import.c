@@ -28,11 +28,11 @@ static const struct {
     {"smtp.ini", "daemon_log_file", N_("the journal has the log: journalctl -u relay-in")},
     {"smtp.ini", "daemon_pid_file", N_("systemd does that")},
     {"smtp.ini", "inactivity_timeout",
-     N_("one number for every wait; in.timeouts has one for each")},
+     N_("it is one number for every wait; in.timeouts has one for each")},
     {"smtp.ini", "spool_dir", N_("relay-in stores nothing; out.spool is relay-out's")},
     {"smtp.ini", NULL, N_("no such setting here")},
     {"smtp_forward.ini", "enable_outbound",
-     N_("relay-in never sends to the internet, and relay-out takes mail from out.allow alone")},
+     N_("relay-in never sends to the internet, and relay-out takes mail only from out.allow")},
     {"smtp_forward.ini", "one_message_per_rcpt",
      N_("not needed: each recipient gets the mail server's own answer")},
     {"smtp_forward.ini", "max_connections", N_("see in.backend.max_sessions")},
@@ -40,27 +40,27 @@ static const struct {
     {"smtp_forward.ini", NULL, N_("no such setting here")},
     {"connection.ini", NULL, N_("in.limits and in.timeouts, whose defaults suit a small server")},
     {"tls.ini", "ciphers",
-     N_("OpenSSL's names; tls.priority takes GnuTLS's, and its default is sound")},
+     N_("these are OpenSSL's names; tls.priority takes GnuTLS's, and its default is sound")},
     {"tls.ini", "honorcipherorder", N_("the default of tls.priority")},
     {"tls.ini", "dhparam", N_("the groups of RFC 7919 are used; tls.dh_params takes a file")},
     {"tls.ini", "rejectunauthorized", N_("see tls.client_certificates and tls.ca_file")},
-    {"tls.ini", NULL, N_("no such setting here; tls and out.tls have TLS")},
-    {"relay.ini", "acl", N_("a list that is there counts")},
-    {"relay.ini", "dest_domains", N_("out.routes says it; a list that is there counts")},
+    {"tls.ini", NULL, N_("no such setting here; see the groups tls and out.tls")},
+    {"relay.ini", "acl", N_("a list that exists is used")},
+    {"relay.ini", "dest_domains", N_("out.routes does this; a list that exists is used")},
     {"relay.ini", "all", N_("true would make an open relay; never taken over")},
-    {"relay.ini", "force_routing", N_("without a list of destinations it changes nothing")},
+    {"relay.ini", "force_routing", N_("it has no effect without a list of destinations")},
     {"outbound.ini", "always_split", N_("smtp_destination_recipient_limit = 1 at the mail server")},
     {"outbound.ini", "enable_tls", N_("out.tls.level is \"may\": TLS where it is offered")},
     {"outbound.ini", "maxtempfailures", N_("out.lifetime says how long mail is tried")},
     {"outbound.ini", "local_mx_ok",
      N_("MX hosts with private addresses need an entry in out.routes")},
-    {"outbound.ini", NULL, N_("no such setting here; out.delivery and out.retry have delivery")},
-    {"host_list", NULL, N_("relay-out takes mail for every domain, from out.allow alone")},
+    {"outbound.ini", NULL, N_("no such setting here; see out.delivery and out.retry")},
+    {"host_list", NULL, N_("relay-out takes mail for every domain, but only from out.allow")},
     {"host_list_regex", NULL, N_("domains are written out; a leading dot means all subdomains")},
-    {"outbound.bounce_message", NULL, N_("notices have RFC 3464's form")},
+    {"outbound.bounce_message", NULL, N_("notices follow RFC 3464")},
     {"auth_flat_file.ini", NULL,
      N_("passwords in clear text are not taken over; set new ones: relayctl password")},
-    {"internalcmd_key", NULL, N_("relayctl asks the daemons by sockets of their own")},
+    {"internalcmd_key", NULL, N_("relayctl talks to the daemons through their own sockets")},
     {"loglevel", NULL, N_("see log.level")},
 };
 
@@ -92,13 +92,14 @@ static const char *import_reason(const struct haraka_entry *entry)
     const char *slash = strrchr(entry->file, '/'), *name = slash != NULL ? slash + 1 : entry->file;
 
     if (!haraka_was_read(entry))
-        return _("Haraka reads no such file: this never had an effect");
+        return _("Haraka does not read this file: it never had an effect");
     if (strcmp(name, "plugins") == 0) {
         for (const char *const *known = import_built_in; *known != NULL; known++) {
             if (strcmp(*known, entry->key) == 0)
                 return _("built in");
         }
-        return _("no plug-ins here: such checks are the mail server's, which sees the true client");
+        return _(
+            "no plug-ins here: such checks are for the mail server, which sees the true client");
     }
     for (size_t i = 0; i < sizeof import_reasons / sizeof *import_reasons; i++) {
         if (strcmp(import_reasons[i].file, name) == 0 &&
@@ -116,7 +117,7 @@ static void import_tls(struct import *import)
     if (import_has_certificate(first))
         import_tls_group(import, first, "tls", "");
     else
-        fprintf(import->conf, _("// Without tls.certificates STARTTLS is not offered.\n"));
+        fprintf(import->conf, _("// Without tls.certificates, STARTTLS is not offered.\n"));
 }
 
 /* Decides which folder is for mail from the internet, and which for mail from the mail server. */
@@ -166,9 +167,9 @@ static void import_write(struct import *import)
         import_name_of(first, import->in != NULL, hostname, sizeof hostname);
 
     fprintf(import->conf,
-            _("// relay.conf out of Haraka's files. Check it with: relayctl check\n\n"));
+            _("// relay.conf, made from Haraka's files. Check it with: relayctl check\n\n"));
     import_line(import, first, name,
-                name == NULL ? _("nothing says it: write this host's own name") : NULL,
+                name == NULL ? _("no file says this: write this host's own name") : NULL,
                 "hostname = \"%s\";", hostname);
     import_tls(import);
     if (import->in != NULL)
@@ -178,16 +179,18 @@ static void import_write(struct import *import)
     import_left_over(import);
     fflush(import->remarks);
     if (import->remark_size > 0)
-        fprintf(import->conf, _("\n// To be looked at:\n%s"), import->remark_text);
+        fprintf(import->conf,
+                _("\n// Please check:\n"
+                  "%s"),
+                import->remark_text);
 }
 
 static int import_print_help(void)
 {
     printf(
         _("Usage: relayctl import-haraka FOLDER...\n"
-          "Prints a relay.conf out of the configuration of one or two instances of Haraka.\n"
-          "A FOLDER holds smtp.ini, host_list and the rest. Nothing is changed.\n"
-          "\n"
+          "Prints a relay.conf made from the configuration of one or two instances of Haraka.\n"
+          "A FOLDER holds smtp.ini, host_list and the other files. Nothing is changed.\n\n"
           "  relayctl import-haraka /opt/haraka/config/haraka-in /opt/haraka/config/haraka-out\n"));
     return EX_OK;
 }
@@ -222,7 +225,7 @@ int import_main(int argc, char **argv)
         return import_print_help();
     }
     if (optind == argc || argc - optind > IMPORT_FOLDERS_MAX) {
-        fprintf(stderr, _("relayctl import-haraka: name one to %d folders; see --help\n"),
+        fprintf(stderr, _("relayctl import-haraka: give 1 to %d folders; see --help\n"),
                 IMPORT_FOLDERS_MAX);
         return EX_USAGE;
     }

@@ -37,7 +37,7 @@ static const struct init_kind init_kinds[] = {
       {INIT_OUT, N_("data/conf/postfix/extra.cf"),
        "relayhost = [@RELAY@]:2526\nsmtp_destination_recipient_limit = 1\n"
        "smtp_enforced_tls_destination_recipient_limit = 1\n"},
-      {INIT_IN, N_("the interface, System, Configuration, Fail2ban parameters, allow list"),
+      {INIT_IN, N_("the web interface, System, Configuration, Fail2ban parameters, allow list"),
        "@RELAY@\n"},
       {INIT_IN | INIT_OUT, N_("then, in mailcow's folder"),
        "docker compose restart postfix-mailcow\n"}}},
@@ -79,7 +79,8 @@ static const struct init_kind init_kinds[] = {
       {INIT_IN | INIT_OUT, N_("then"), "systemctl reload exim4\n"}}},
     {"other",
      "proxy-v2",
-     {{INIT_IN, N_("where it lists who may send a PROXY header, version 2"), "@RELAY@\n"},
+     {{INIT_IN, N_("where it lists the hosts that may send a PROXY header, version 2"),
+       "@RELAY@\n"},
       {INIT_OUT, N_("where it names its smarthost"), "@RELAY@ 2526\n"}}},
 };
 
@@ -112,9 +113,8 @@ static void init_write_tls(const struct init *init, FILE *out)
     const char *comment = there ? "" : "// ";
 
     if (!there)
-        fprintf(out,
-                _("// Without a certificate STARTTLS is not offered. Take these lines in once it "
-                  "is there.\n"));
+        fprintf(out, _("// Without a certificate, STARTTLS is not offered. Uncomment these lines "
+                       "once you have one.\n"));
     fprintf(out, "%stls = {\n%s  certificates = ( { cert = \"%s\";\n", comment, comment, cert);
     fprintf(out, "%s                     key = \"%s\"; } );\n%s};\n", comment, key, comment);
 }
@@ -124,9 +124,9 @@ void init_write_conf(const struct init *init, FILE *out)
     char ip[ADDRESS_TEXT_MAX];
     struct address tunnel;
 
-    fprintf(out, _("// Made by relayctl init. Every option is in relay.conf(5).\n"
-                   "// Check it with: relayctl check        Use it with: systemctl reload relay-in "
-                   "relay-out\n\n"));
+    fprintf(out, _("// Made by relayctl init. relay.conf(5) explains every option.\n"
+                   "// Check it with: relayctl check        Load it with: systemctl reload "
+                   "relay-in relay-out\n\n"));
     fprintf(out, "hostname = \"%s\";\n\n", init->values[INIT_HOSTNAME]);
     init_write_tls(init, out);
     if (init->parts & INIT_IN) {
@@ -175,11 +175,13 @@ static void init_print_home(const struct init *init)
         init_print_lines(init, place->lines);
     }
     if (init->parts & INIT_IN)
-        printf(_("Never add %s to mynetworks or to forwarding hosts: that makes an open relay.\n"),
-               init->values[INIT_TUNNEL]);
+        printf(
+            _("Never add %s to mynetworks or to the forwarding hosts: that makes an open relay.\n"),
+            init->values[INIT_TUNNEL]);
     if (init->parts & INIT_IN && strcmp(init->kind->identity, "proxy-v2") == 0)
-        printf(_("That port believes whoever reaches it: let the firewall there allow %s only.\n"),
-               init->values[INIT_TUNNEL]);
+        printf(
+            _("That port believes anyone who reaches it: let the firewall there allow only %s.\n"),
+            init->values[INIT_TUNNEL]);
 }
 
 static void init_print_dns(const struct init *init)
@@ -189,7 +191,7 @@ static void init_print_dns(const struct init *init)
 
     printf(_("\n== In the DNS\n"));
     if (four[0] == '\0' && six[0] == '\0')
-        printf(_("(this host's public address is not on an interface: name it with --address4)\n"));
+        printf(_("(this host's public address is on no interface: give it with --address4)\n"));
     if (four[0] != '\0')
         printf("    %s. A %s\n", name, four);
     if (six[0] != '\0')
@@ -204,7 +206,7 @@ static void init_print_dns(const struct init *init)
     }
     if (init->parts & INIT_OUT)
         printf("    %s. TXT \"v=spf1 a -all\"\n", name);
-    printf(_("and at this host's provider, as the name of each of its addresses (PTR): %s\n"),
+    printf(_("and at this host's provider, as the PTR record of each of its addresses: %s\n"),
            name);
 }
 
@@ -216,7 +218,7 @@ static void init_print_tunnel(const struct init *init)
     bool six = strchr(home, ':') != NULL;
     const char *net = six ? "64" : "24", *host = six ? "128" : "32";
 
-    printf(_("\n== WireGuard, if the tunnel is not there yet\n"));
+    printf(_("\n== WireGuard, if there is no tunnel yet\n"));
     printf(_("/etc/wireguard/wg0.conf on this host:\n"));
     printf("    [Interface]\n    Address = %s/%s\n    PrivateKey = (wg genkey)\n"
            "    ListenPort = 51820\n    [Peer]\n    PublicKey = (of home)\n"
@@ -236,7 +238,7 @@ static void init_print_firewall(const struct init *init)
     char ip[ADDRESS_TEXT_MAX];
     const char *home = init_backend_ip(init, ip);
 
-    printf(_("\n== Firewall of this host (nftables), besides what you have\n"));
+    printf(_("\n== Firewall of this host (nftables), in addition to what you have\n"));
     if (init->parts & INIT_IN)
         printf("    tcp dport 25 accept\n");
     if (init->parts & INIT_OUT)

@@ -131,7 +131,7 @@ static const struct {
     [INIT_HOSTNAME] = {"hostname", 'n', NULL,
                        N_("Name of this host, which its address resolves to"),
                        N_("a name like mail.example.com"), init_set_name},
-    [INIT_DOMAIN] = {"domain", 'd', NULL, N_("Domains whose mail goes to the mail server"),
+    [INIT_DOMAIN] = {"domain", 'd', NULL, N_("Domains to take mail for"),
                      N_("names like example.com"), init_set_domains},
     [INIT_BACKEND] = {"backend", 'b', "10.0.0.2", N_("Mail server's address in the tunnel"),
                       N_("an IP address, with a port if it is not 25"), init_set_backend},
@@ -271,7 +271,7 @@ static int init_install(const struct init *init, const char *text, size_t size)
     bool differs = init_differs(init->file, text, size);
     if (differs && !init->force) {
         fprintf(stderr,
-                _("relayctl init: %s is there already. --force moves it to %s; --print only shows "
+                _("relayctl init: %s already exists. --force moves it to %s; --print only shows "
                   "what would be written.\n"),
                 init->file, before);
         return EX_CANTCREAT;
@@ -323,22 +323,22 @@ static int init_print_help(void)
     printf(_(
         "Usage: relayctl init [OPTION...]\n"
         "Writes the first relay.conf and prints the lines for the mail server, the DNS, WireGuard\n"
-        "and the firewall. What is not given is asked for on a terminal.\n\n"));
+        "and the firewall. On a terminal, it asks for whatever no option gives.\n\n"));
     printf(
         _("  -k, --kind NAME           mail server: mailcow, mailu, docker-mailserver, stalwart,\n"
           "                            postfix, exim or other\n"
           "  -n, --hostname NAME       name of this host\n"
-          "  -d, --domain NAME         domain whose mail is taken; may be given several times\n"
+          "  -d, --domain NAME         domain to take mail for; may be given several times\n"
           "  -b, --backend ADDR[:PORT] mail server in the tunnel (10.0.0.2)\n"
           "  -t, --tunnel ADDR         this host in the tunnel (10.0.0.1)\n"
           "  -w, --direction WORD      in, out or both\n"
-          "  -4, --address4 ADDR       this host's public addresses, for the DNS lines;\n"
-          "  -6, --address6 ADDR       those of its interfaces unless given\n"
+          "  -4, --address4 ADDR       this host's public addresses, for the DNS lines\n"
+          "  -6, --address6 ADDR       (default: those of its interfaces)\n"
           "  -C, --certificate FILE    certificate and key, PEM\n"
           "  -K, --key FILE\n"));
     printf(_("  -c, --config FILE         where to write (%s)\n"
              "  -p, --print               only print; change nothing\n"
-             "  -f, --force               replace a file that is there; it becomes FILE.before\n"),
+             "  -f, --force               replace an existing file, which becomes FILE.before\n"),
            config_default_file);
     return EX_OK;
 }
@@ -382,7 +382,7 @@ int init_main(int argc, char **argv)
             right = init_set(&init, which, optarg) && right;
     }
     if (optind < argc) {
-        fprintf(stderr, _("relayctl init: what is \"%s\"? See --help.\n"), argv[optind]);
+        fprintf(stderr, _("relayctl init: unexpected argument \"%s\"; see --help\n"), argv[optind]);
         return EX_USAGE;
     }
     return right && init_complete(&init) ? init_run(&init) : EX_USAGE;

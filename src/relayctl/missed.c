@@ -99,8 +99,7 @@ static void missed_print(const struct missed_row *row, int64_t now)
     char first[32];
     printf(_("  %s  %s to %s, from %s, %u tries%s%s\n"), missed_time(row->first, first),
            strcmp(row->sender, "-") == 0 ? _("a notice") : row->sender, row->recipient, row->client,
-           row->tries,
-           strcmp(missed_state(row, now), "given-up") == 0 ? _(", given up by now") : "",
+           row->tries, strcmp(missed_state(row, now), "given-up") == 0 ? _(", given up since") : "",
            missed_is_doubtful(row) ? _(", probably spam") : "");
 }
 
@@ -109,17 +108,18 @@ static void missed_print_sum(const struct missed_sum *sum)
     char first[32], last[32], back[32];
 
     if (sum->all == 0) {
-        printf(_("Nobody was put off for our reasons in the last 14 days.\n"));
+        printf(_("Nobody was put off by this relay in the last 14 days.\n"));
         return;
     }
-    printf(_("From %s to %s, %u messages to single recipients were asked to come back: "),
+    printf(_("From %s to %s, %u messages to single recipients were put off: "),
            missed_time(sum->first, first), missed_time(sum->last, last), sum->all);
     if (sum->last_back != 0)
-        printf(_("%u have (last %s), "), sum->came_back, missed_time(sum->last_back, back));
+        printf(_("%u have come back (last %s), "), sum->came_back,
+               missed_time(sum->last_back, back));
     else
-        printf(_("%u have, "), sum->came_back);
-    printf(_("%u were refused then, %u have not%s\n"), sum->refused, sum->pending + sum->given_up,
-           sum->pending + sum->given_up > 0 ? ":" : ".");
+        printf(_("%u have come back, "), sum->came_back);
+    printf(_("%u were refused then, %u have not come back%s\n"), sum->refused,
+           sum->pending + sum->given_up, sum->pending + sum->given_up > 0 ? ":" : ".");
 }
 
 /* The totals are printed first, so the rows to show are kept until then. */
@@ -175,11 +175,11 @@ static int missed_ask(const struct config *config, int64_t since, bool all, bool
 static void missed_print_help(void)
 {
     printf(_("Usage: relayctl missed [OPTION...]\n"
-             "Shows who was answered 4xx while the mail server could not be reached, and has not\n"
+             "Shows senders that got 4xx while the mail server could not be reached, and have not\n"
              "come back.\n\n"
-             "  -c, --config FILE           where relay-in's socket is (default %s)\n"
-             "      --all                   those that have come back, too\n"
-             "      --since HOURS           put off within so many hours\n"
+             "  -c, --config FILE           names relay-in's socket (default %s)\n"
+             "      --all                   also those that have come back\n"
+             "      --since HOURS           only those put off in the last HOURS hours\n"
              "      --json                  all of them, for programs\n"),
            config_default_file);
 }
@@ -224,7 +224,8 @@ int missed_main(int argc, char **argv)
         }
     }
     if (optind < argc) {
-        fprintf(stderr, _("relayctl missed: what is \"%s\"? See --help.\n"), argv[optind]);
+        fprintf(stderr, _("relayctl missed: unexpected argument \"%s\"; see --help\n"),
+                argv[optind]);
         return EX_USAGE;
     }
     struct config *config = config_load(file, missed_report, NULL);

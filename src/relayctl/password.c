@@ -41,15 +41,13 @@ static void password_print_help(void)
 {
     printf(_("Usage: relayctl password [OPTION...] FILE USER [SENDER...]\n"
              "Sets the password of a user who may log in at relay-out, in FILE (out.users_file).\n"
-             "It is asked for on a terminal, and otherwise read from standard input, a line.\n"
-             "\n"
+             "It is asked for on a terminal, and otherwise read from standard input, a line.\n\n"
              "  SENDER     addresses that the user may send from: user@example.com, or\n"
-             "             @example.com for all of a domain, or \"*\"; none given: those\n"
-             "             that the user has, of a new user any\n"
-             "  --delete   take the user out\n"
+             "             @example.com for a whole domain, or \"*\"; if none is given, an\n"
+             "             existing user keeps the old ones, a new user may use any\n"
+             "  --delete   remove the user\n"
              "  -c, --config FILE  names the user and group that must be able to read it\n"
-             "             (default %s)\n"
-             "\n"
+             "             (default %s)\n\n"
              "Then: systemctl reload relay-out\n"),
            config_default_file);
 }
@@ -137,7 +135,7 @@ static bool password_ask_password(char out[PASSWORD_MAX + 2])
     bool same = true;
 
     if (!password_ask_quietly(_("Password: "), out, PASSWORD_MAX + 2) || out[0] == '\0') {
-        fprintf(stderr, _("relayctl password: a password of 1 to %d octets is needed\n"),
+        fprintf(stderr, _("relayctl password: the password must have 1 to %d octets\n"),
                 PASSWORD_MAX);
         return false;
     }
@@ -146,7 +144,7 @@ static bool password_ask_password(char out[PASSWORD_MAX + 2])
         explicit_bzero(again, sizeof again);
     }
     if (!same)
-        fprintf(stderr, _("relayctl password: these two are not the same\n"));
+        fprintf(stderr, _("relayctl password: the two passwords differ\n"));
     return same;
 }
 
@@ -316,8 +314,8 @@ static int password_write_file(const struct password_order *order, const char *l
                 order->file);
     else if (result != EX_OK && errno == EEXIST)
         fprintf(stderr,
-                _("relayctl password: %s is there: another relayctl is at work, or one was "
-                  "interrupted; then remove it\n"),
+                _("relayctl password: %s exists: another relayctl is running; if one was "
+                  "interrupted, remove the file\n"),
                 path);
     else if (result != EX_OK)
         fprintf(stderr, _("relayctl password: cannot write %s: %s\n"), path, strerror(errno));
@@ -330,14 +328,15 @@ static int password_write_file(const struct password_order *order, const char *l
 static bool password_is_usable(const struct password_order *order)
 {
     if (order->user[0] == '\0' || strpbrk(order->user, ":\r\n#") != NULL) {
-        fprintf(stderr, _("relayctl password: a user's name has no ':', '#' or line end in it\n"));
+        fprintf(stderr,
+                _("relayctl password: a user's name must not contain ':', '#' or a line end\n"));
         return false;
     }
     for (int i = 0; i < order->sender_count; i++) {
         if (strcmp(order->senders[i], "*") == 0)
             continue;
         if (strchr(order->senders[i], '@') == NULL || strpbrk(order->senders[i], ": \t\r\n,;")) {
-            fprintf(stderr, _("relayctl password: \"%s\" is no address and no @domain\n"),
+            fprintf(stderr, _("relayctl password: \"%s\" is neither an address nor @DOMAIN\n"),
                     order->senders[i]);
             return false;
         }
@@ -369,7 +368,7 @@ int password_main(int argc, char **argv)
             order.config = optarg;
     }
     if (argc - optind < 2) {
-        fprintf(stderr, _("relayctl password: FILE and USER are needed; see --help\n"));
+        fprintf(stderr, _("relayctl password: give FILE and USER; see --help\n"));
         return EX_USAGE;
     }
     order.file = argv[optind];

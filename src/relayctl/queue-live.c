@@ -26,7 +26,7 @@ enum control_result live_ask(const char *folder, FILE **answer, struct error *er
 
 static int live_spoiled(struct error *err)
 {
-    error_set(err, _("relay-out's answer makes no sense"));
+    error_set(err, _("relay-out's answer cannot be understood"));
     return -1;
 }
 

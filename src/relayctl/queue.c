@@ -39,27 +39,28 @@ struct ids {
 
 static void queue_print_help(void)
 {
-    printf(_("Usage: relayctl queue COMMAND [OPTION...]\n"
-             "Shows and changes what relay-out keeps to deliver later.\n\n"
-             "  list                        every message: age, size, recipients left, next try\n"
-             "  show ID [--body]            its envelope and header, or all of it\n"
-             "  count                       messages, recipients left, octets\n"
-             "  hold ID...|DOMAIN...|all    do not try it until it is released\n"
-             "  release ID...|DOMAIN...|all try it again, at once\n"
-             "  retry ID...|DOMAIN...|all   try it now, or as soon as relay-out runs\n"
-             "  remove ID...|DOMAIN...      delete it, or what is for that domain\n\n"
-             "  -c, --config FILE           where the spool is (default %s)\n"
-             "  -s, --spool DIR             this spool, and its files only\n"
-             "      --sender ADDRESS        hold, release, retry, remove: only what ADDRESS,\n"
-             "                              @DOMAIN or \"<>\" has sent; of remove, all of it\n"
-             "      --bounce                remove: the sender is told\n"
-             "      --body                  show: all of the message\n"
-             "      --raw                   show: control characters as they are\n"
-             "      --by-domain             count: for each domain of recipients\n"
-             "      --by-sender             count: for each sender\n"
-             "      --json                  list, show and count for programs\n\n"
-             "It asks the relay-out that runs. When none runs, it works on the files.\n"),
-           config_default_file);
+    printf(
+        _("Usage: relayctl queue COMMAND [OPTION...]\n"
+          "Shows and changes the messages that relay-out has stored for later delivery.\n\n"
+          "  list                        every message: age, size, recipients left, next attempt\n"
+          "  show ID [--body]            its envelope and header, or all of it\n"
+          "  count                       messages, recipients left, octets\n"
+          "  hold ID...|DOMAIN...|all    do not try them until they are released\n"
+          "  release ID...|DOMAIN...|all release them and try them at once\n"
+          "  retry ID...|DOMAIN...|all   try them now, or as soon as relay-out runs\n"
+          "  remove ID...|DOMAIN...      delete them, or the recipients in that domain\n\n"
+          "  -c, --config FILE           names the spool (default %s)\n"
+          "  -s, --spool DIR             work on the files of this spool\n"
+          "      --sender ADDRESS        hold, release, retry, remove: only messages from\n"
+          "                              ADDRESS, @DOMAIN or \"<>\"; remove: all of those\n"
+          "      --bounce                remove: notify the senders\n"
+          "      --body                  show: the whole message\n"
+          "      --raw                   show: control characters as they are\n"
+          "      --by-domain             count: for each recipient domain\n"
+          "      --by-sender             count: for each sender\n"
+          "      --json                  list, show, count: for programs\n\n"
+          "The commands ask the running relay-out. If none runs, they work on the files.\n"),
+        config_default_file);
 }
 
 /* The folder's owner controls its contents and must not control what root does with them. So switch to
@@ -73,7 +74,7 @@ static int queue_become_owner(const char *folder, struct error *err)
     if (setgroups(0, NULL) == 0 && setresgid(status.st_gid, status.st_gid, status.st_gid) == 0 &&
         setresuid(status.st_uid, status.st_uid, status.st_uid) == 0)
         return 0;
-    error_set(err, _("cannot become the owner of %s: %s"), folder, strerror(errno));
+    error_set(err, _("cannot switch to the owner of %s: %s"), folder, strerror(errno));
     return -1;
 }
 
@@ -113,11 +114,10 @@ static int queue_look_at_answer(FILE *answer, spool_found *found, void *context)
     } while (result > 0);
     fclose(answer);
     if (lost > 0)
-        fprintf(
-            stderr,
-            _("relayctl queue: %u notices to senders could not be delivered since relay-out was "
-              "started; its log says why (event=notice-lost)\n"),
-            lost);
+        fprintf(stderr,
+                _("relayctl queue: %u notices to senders could not be delivered since relay-out "
+                  "started; its log says why (event=notice-lost)\n"),
+                lost);
     return result == 0 ? EX_OK : queue_complain(&err, EX_PROTOCOL);
 }
 
@@ -243,7 +243,7 @@ static int queue_run_show(struct queue_options *options)
     uint64_t id;
     if (options->arguments[0] == NULL || options->arguments[1] != NULL ||
         !spool_id_parse(options->arguments[0], strlen(options->arguments[0]), &id)) {
-        fprintf(stderr, _("relayctl queue show wants one ID, as list prints it\n"));
+        fprintf(stderr, _("relayctl queue show needs one ID, as printed by list\n"));
         return EX_USAGE;
     }
     enum control_result live = live_ask(options->control, &answer, &err, "queue show %s%s",
@@ -340,7 +340,7 @@ static enum control_result queue_order_live(const struct queue_options *options,
         if (live_done(answer, &done, &busy, err) != 0)
             result = CONTROL_REFUSED;
         if (busy > 0)
-            fprintf(stderr, _("%u messages are being worked on and were left as they are\n"), busy);
+            fprintf(stderr, _("%u messages are being delivered and were left alone\n"), busy);
         *changed += done;
         fclose(answer);
     }
@@ -354,20 +354,20 @@ static bool queue_names_some(struct queue_options *options, enum queue_order ord
     static char *all[] = {word, NULL};
 
     if (options->sender != NULL && (options->sender[0] == '\0' || strchr(options->sender, ' '))) {
-        fprintf(stderr, _("relayctl queue: \"%s\" is no sender\n"), options->sender);
+        fprintf(stderr, _("relayctl queue: \"%s\" is not a sender\n"), options->sender);
         return false;
     }
     if (options->arguments[0] == NULL && options->sender != NULL)
         options->arguments = all;
     for (char **name = options->arguments; *name != NULL; name++) {
         if (order == QUEUE_ORDER_REMOVE && strcmp(*name, "all") == 0 && options->sender == NULL) {
-            fprintf(stderr, _("relayctl queue: all messages are not removed at once; name IDs, "
+            fprintf(stderr, _("relayctl queue: remove does not take all messages; give IDs, "
                               "domains or a sender\n"));
             return false;
         }
     }
     if (options->arguments[0] == NULL)
-        fprintf(stderr, _("relayctl queue: which messages? See --help.\n"));
+        fprintf(stderr, _("relayctl queue: which messages? See --help\n"));
     return options->arguments[0] != NULL;
 }
 
@@ -384,7 +384,7 @@ static int queue_give_orders(struct queue_options *options, enum queue_order ord
         return EX_USAGE;
     enum control_result live = queue_order_live(options, names[order], &changed, &err);
     if (live == CONTROL_DOWN && options->bounce) {
-        error_set(&err, _("--bounce needs a relay-out that runs"));
+        error_set(&err, _("--bounce needs a running relay-out"));
         return queue_complain(&err, EX_UNAVAILABLE);
     }
     if (live == CONTROL_DOWN)
@@ -438,9 +438,9 @@ static int queue_run_verb(struct queue_options *options)
     }
     if (name == NULL)
         fprintf(stderr,
-                _("relayctl queue: say list, show, count, hold, release, retry or remove\n"));
+                _("relayctl queue: give one of list, show, count, hold, release, retry, remove\n"));
     else
-        fprintf(stderr, _("relayctl queue: what is \"%s\"? See --help.\n"), name);
+        fprintf(stderr, _("relayctl queue: unexpected argument \"%s\"; see --help\n"), name);
     return EX_USAGE;
 }
 

@@ -105,12 +105,12 @@ int route_main(int argc, char **argv)
 
     while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
         if (letter == 'h') {
-            printf(
-                _("Usage: relayctl route [-c FILE] ADDRESS\n"
-                  "Says what the daemons would do with mail for this address, and to which hosts "
-                  "it\nwould go. The DNS is asked; nobody is connected to.\n\n"
-                  "  -c, --config FILE           where the daemons' sockets are (default %s)\n"),
-                config_default_file);
+            printf(_("Usage: relayctl route [-c FILE] ADDRESS\n"
+                     "Says what the daemons would do with mail for this address, and to which "
+                     "hosts it\n"
+                     "would go. The DNS is asked, but no host is connected to.\n\n"
+                     "  -c, --config FILE           names the daemons' sockets (default %s)\n"),
+                   config_default_file);
             return EX_OK;
         }
         if (letter != 'c')
@@ -118,7 +118,7 @@ int route_main(int argc, char **argv)
         file = optarg;
     }
     if (optind + 1 != argc || strchr(argv[optind], ' ') != NULL) {
-        fprintf(stderr, _("relayctl route: one address is wanted. See --help.\n"));
+        fprintf(stderr, _("relayctl route: give one address; see --help\n"));
         return EX_USAGE;
     }
     struct config *config = config_load(file, route_report, NULL);

@@ -38,28 +38,29 @@ static const struct {
 static void sink_print_help(void)
 {
     printf(_("Usage: relayctl sink [OPTION...]\n"
-             "Takes mail over SMTP, delivers nothing, and shows what it was told and got.\n\n"
+             "Accepts mail over SMTP, delivers nothing, and shows what it received.\n\n"
              "  --listen ADDR:PORT      where to listen (default 127.0.0.1:2525; port 0: any)\n"
              "  --tls CERT[:KEY]        offer STARTTLS with these PEM files\n"
              "  --proxy                 expect a PROXY protocol header (v1 or v2) first\n"
              "  --no-xclient            do not offer XCLIENT\n"
-             "  --no-ext KEYWORD        do not offer this one: PIPELINING, SIZE, 8BITMIME,\n"
+             "  --no-ext KEYWORD        do not offer this extension: PIPELINING, SIZE, 8BITMIME,\n"
              "                          SMTPUTF8, DSN or ENHANCEDSTATUSCODES\n"
              "  --no-pipelining         the same as --no-ext PIPELINING\n"
-             "  --size N                take messages up to so many octets\n"
-             "  --connections N         serve so many at once (default 64)\n"));
-    printf(_("  --print                 show each message (default unless --store or --json)\n"
-             "  --json                  one JSON object a line for each message\n"
-             "  --store DIR             messages as DIR/NNNNNN.eml, what was told as .json\n"
-             "  --record DIR            every octet received as DIR/NNNNNN.in, one file for a\n"
-             "                          connection; the groups it came in as .flights\n"
-             "  --count N               exit after N messages\n"
-             "  --ready-file FILE       write the bound addresses there when listening\n"));
-    printf(_("  --reply STEP=REPLY      answer so, for instance \"rcpt=550 5.1.1 No\"; for one\n"
+             "  --size N                accept messages of up to N octets\n"
+             "  --connections N         serve up to N connections at once (default 64)\n"));
+    printf(
+        _("  --print                 show each message (default unless --store or --json)\n"
+          "  --json                  print one JSON object per message\n"
+          "  --store DIR             store messages as DIR/NNNNNN.eml, facts about them as .json\n"
+          "  --record DIR            store every octet received as DIR/NNNNNN.in, one file per\n"
+          "                          connection, and how the octets were grouped as .flights\n"
+          "  --count N               exit after N messages\n"
+          "  --ready-file FILE       write the bound addresses there when listening\n"));
+    printf(_("  --reply STEP=REPLY      give this reply, such as \"rcpt=550 5.1.1 No\"; for one\n"
              "                          recipient: \"rcpt:a@example.com=450 Later\"\n"
              "  --delay STEP=MS         wait before answering\n"
              "  --hang-up STEP          close the connection instead of answering\n"
-             "  --hang-up-after N       with --hang-up body: after so many octets\n\n"
+             "  --hang-up-after N       with --hang-up body: after N octets\n\n"
              "Steps: banner ehlo helo xclient starttls mail rcpt data body dot rset quit\n"
              "(body: while mail data is coming; dot: at its end).\n"));
 }
@@ -278,13 +279,13 @@ int sink_parse_options(struct sink_options *options, int argc, char **argv)
         if (option == '?')
             return EX_USAGE;
         if (sink_take(options, option, optarg) != 0) {
-            fprintf(stderr, _("relayctl sink: \"%s\" is no valid value here; see --help\n"),
+            fprintf(stderr, _("relayctl sink: \"%s\" is not a valid value here; see --help\n"),
                     optarg);
             return EX_USAGE;
         }
     }
     if (optind < argc) {
-        fprintf(stderr, _("relayctl sink: what is \"%s\"? See --help.\n"), argv[optind]);
+        fprintf(stderr, _("relayctl sink: unexpected argument \"%s\"; see --help\n"), argv[optind]);
         return EX_USAGE;
     }
     if (options->listen_count == 0)

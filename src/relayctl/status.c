@@ -102,13 +102,13 @@ static void status_head(struct status *status, const struct stats *stats)
                status_span(status->now - (since != NULL ? strtoll(since, NULL, 10) : 0), span), at);
     if (stats_line(stats, "reload", 0) != NULL)
         status_complain(status, STATUS_FAILURE,
-                        _("%s: the last reload failed, the old configuration is in force; relayctl "
-                          "check says why"),
+                        _("%s: the last reload failed, and the old configuration is in force; "
+                          "relayctl check says why"),
                         program);
     else if (newer != NULL)
         status_complain(status, STATUS_WARNING,
-                        _("%s: %s is newer than what runs: systemctl reload %s"), program, newer,
-                        program);
+                        _("%s: %s is newer than the configuration in use: systemctl reload %s"),
+                        program, newer, program);
 }
 
 static void status_traffic(struct status *status, const struct stats *stats)
@@ -125,23 +125,23 @@ static void status_traffic(struct status *status, const struct stats *stats)
         refused += stats_today(stats, rejected[i]);
     if (stats_value(stats, COUNTER_STRESSED, NULL) > 0)
         status_complain(status, STATUS_WARNING,
-                        _("%s: under stress: workers or connections are few"),
+                        _("%s: under stress: few workers or connections are free"),
                         stats_program(stats->daemon));
     if (status->json)
         return;
-    status_row(_("clients"), _("%llu of %llu connected, %llu at work of %llu workers"),
+    status_row(_("clients"), _("%llu of %llu connected, %llu of %llu workers busy"),
                status_whole(open), status_whole(stats_value(stats, COUNTER_OPEN_LIMIT, NULL)),
                status_whole(working), status_whole(stats_value(stats, COUNTER_WORKERS, NULL)));
     if (stats->daemon == COUNTERS_OUT)
         snprintf(stored, sizeof stored, _(", %llu stored"),
                  status_whole(stats_today(stats, COUNTER_MESSAGES_STORED)));
-    status_row(_("today"),
-               _("%llu delivered%s, %llu deferred, %llu refused, %llu broken off; %llu clients "
-                 "turned away"),
-               status_whole(stats_today(stats, COUNTER_MESSAGES_DELIVERED)), stored,
-               status_whole(stats_today(stats, COUNTER_MESSAGES_DEFERRED)),
-               status_whole(stats_today(stats, COUNTER_MESSAGES_REFUSED)),
-               status_whole(stats_today(stats, COUNTER_MESSAGES_ABORTED)), status_whole(refused));
+    status_row(
+        _("today"),
+        _("%llu delivered%s, %llu deferred, %llu refused, %llu broken off; %llu clients rejected"),
+        status_whole(stats_today(stats, COUNTER_MESSAGES_DELIVERED)), stored,
+        status_whole(stats_today(stats, COUNTER_MESSAGES_DEFERRED)),
+        status_whole(stats_today(stats, COUNTER_MESSAGES_REFUSED)),
+        status_whole(stats_today(stats, COUNTER_MESSAGES_ABORTED)), status_whole(refused));
 }
 
 /* "INDEX STATUS EPOCH MS NAME TEXT". */
@@ -157,8 +157,8 @@ static void status_backend(struct status *status, const struct stats *stats, con
     bool up = strcmp(word, "up") == 0;
     status_span(status->now - since, span);
     if (strcmp(word, "down") == 0)
-        status_complain(status, STATUS_FAILURE, _("backend %s is down for %s: %s"), name, span,
-                        line + used);
+        status_complain(status, STATUS_FAILURE, _("backend %s has been down for %s: %s"), name,
+                        span, line + used);
     if (status->json)
         return;
     if (ms >= 0)
@@ -184,7 +184,7 @@ static void status_tunnel(struct status *status)
         return;
     int64_t age = status->now - tunnel.handshake;
     if (tunnel.handshake == 0)
-        status_complain(status, STATUS_WARNING, _("tunnel %s: there was no handshake yet"),
+        status_complain(status, STATUS_WARNING, _("tunnel %s: there has been no handshake yet"),
                         tunnel.interface);
     else if (age > HANDSHAKE_OLD_S)
         status_complain(status, STATUS_WARNING, _("tunnel %s: the last handshake was %s ago"),
@@ -231,11 +231,11 @@ static void status_missed(struct status *status, const struct stats *stats)
 
     if (pending > 0 && oldest > MISSED_OLD_S)
         status_complain(status, STATUS_WARNING,
-                        _("%llu messages that were asked to come back have not, the oldest for %s: "
+                        _("%llu messages that were put off have not come back, the oldest for %s: "
                           "relayctl missed"),
                         status_whole(pending), status_span((int64_t)oldest, span));
     if (!status->json && pending > 0)
-        status_row(_("missed"), _("%llu asked to come back, the oldest %s ago"),
+        status_row(_("missed"), _("%llu put off and not back yet, the oldest %s ago"),
                    status_whole(pending), status_span((int64_t)oldest, span));
 }
 
@@ -251,15 +251,15 @@ static void status_spool(struct status *status, const struct stats *stats)
         return;
     if (messages > 0 && oldest > SPOOL_OLD_S)
         status_complain(status, STATUS_WARNING,
-                        _("the oldest message in the spool waits for %s: relayctl queue list"),
+                        _("the oldest message has been in the spool for %s: relayctl queue list"),
                         status_span((int64_t)oldest, span));
     if (room < (double)out->spool_reserve)
         status_complain(status, STATUS_FAILURE,
-                        _("the spool's file system is full: mail that must be stored gets 452"));
+                        _("the spool's file system is full: mail that needs the spool gets 452"));
     if (status->json)
         return;
     if (messages > 0)
-        status_row(_("spool"), _("%llu messages, the oldest for %s; %.1f GB free"),
+        status_row(_("spool"), _("%llu messages, the oldest %s old; %.1f GB free"),
                    status_whole(messages), status_span((int64_t)oldest, span), room / 1e9);
     else
         status_row(_("spool"), _("empty; %.1f GB free"), room / 1e9);
@@ -274,12 +274,12 @@ static void status_deliveries(struct status *status, const struct stats *stats)
     char span[32];
 
     if (all >= DEFERRED_SHARE && share > DEFERRED_SHARE)
-        status_complain(status, STATUS_WARNING,
-                        _("%.0f %% of today's deliveries were put off: relayctl hosts, queue list"),
-                        share);
+        status_complain(
+            status, STATUS_WARNING,
+            _("%.0f %% of today's deliveries were deferred: relayctl hosts, queue list"), share);
     if (status->json)
         return;
-    status_row(_("deliveries"), _("today %llu sent, %llu put off (%.0f %%), %llu refused"),
+    status_row(_("deliveries"), _("today %llu sent, %llu deferred (%.0f %%), %llu refused"),
                status_whole(sent), status_whole(put_off), share, status_whole(bounced));
     if (refusal != NULL && strchr(refusal, ' ') != NULL)
         status_row(_("last refusal"), _("%s ago: %s"),
@@ -406,13 +406,14 @@ static void status_end(const struct status *status)
 
 static void status_print_help(void)
 {
-    printf(_("Usage: relayctl status [OPTION...]\n"
-             "Shows on one screen how the daemons, the mail server behind them, the tunnel, the\n"
-             "spool and the certificates are.\n\n"
-             "  -c, --config FILE           where the daemons' sockets are (default %s)\n"
-             "      --json                  for programs: all numbers as well\n\n"
-             "Exit status: 0 all is well, 1 warnings, 2 failures.\n"),
-           config_default_file);
+    printf(
+        _("Usage: relayctl status [OPTION...]\n"
+          "Shows on one screen the state of the daemons, the mail server behind them, the tunnel,\n"
+          "the spool and the certificates.\n\n"
+          "  -c, --config FILE           names the daemons' sockets (default %s)\n"
+          "      --json                  for programs, with all numbers\n\n"
+          "Exit status: 0 all is well, 1 warnings, 2 failures.\n"),
+        config_default_file);
 }
 
 static int status_show(const struct config *config, bool json)

@@ -75,7 +75,7 @@ static bool test_start_tls(struct test *test)
 
     if (test->plain || strstr(test->hop.reply.text, "STARTTLS") == NULL) {
         if (!test->plain)
-            printf(_("STARTTLS is not offered: this goes in plain text\n"));
+            printf(_("STARTTLS is not offered: continuing in plain text\n"));
         return true;
     }
     struct tls_client *client = tls_client_new(&settings, &err);
@@ -132,10 +132,10 @@ static int test_verdict(int code)
         return EX_OK;
     }
     if (code / 100 == 5) {
-        printf(_("Refused for good.\n"));
+        printf(_("Refused permanently.\n"));
         return EX_UNAVAILABLE;
     }
-    printf(_("Not delivered now; a sender would come again.\n"));
+    printf(_("Not delivered for now; a sender would try again.\n"));
     return EX_TEMPFAIL;
 }
 
@@ -147,9 +147,9 @@ static int test_run(struct test *test)
 
     test->doctor.deadline = deadline_in_ms(TEST_TIME_MS);
     test->began_ms = deadline_now_ms();
-    printf(_("%s is asked, from %s\n"), address_format_endpoint(&test->server, server),
+    printf(_("connecting to %s from %s\n"), address_format_endpoint(&test->server, server),
            source != NULL ? address_format_ip(source, from)
-                          : _("an address of the system's choice"));
+                          : _("an address that the system chooses"));
     if (!doctor_hop_greet(&test->doctor, &test->hop, &test->server, source)) {
         printf("%s\n", test->hop.trouble);
         return EX_TEMPFAIL;
@@ -161,9 +161,8 @@ static int test_run(struct test *test)
         code = test->hop.reply.code;
     doctor_hop_close(&test->hop);
     if (test->out && code == 554)
-        printf(_("relay-out lets in whom out.allow lists: run this on the mail server, with "
-                 "--server, or "
-                 "add this host for the time of the test.\n"));
+        printf(_("relay-out lets in only hosts in out.allow: run this on the mail server, with "
+                 "--server, or add this host for the test.\n"));
     return test_verdict(code);
 }
 
@@ -194,16 +193,14 @@ static int test_print_help(void)
 {
     printf(_("Usage: relayctl test [OPTION...] ADDRESS\n"
              "Sends a short message to ADDRESS through relay-in, as a stranger would, and shows "
-             "each step.\n"
-             "\n"
-             "  -o, --out                   through relay-out, as the mail server would\n"
-             "  -f, --from SENDER           instead of the null sender\n"
-             "  -s, --server ADDR:PORT      there, whatever the configuration says\n"
-             "  -S, --source ADDR           from this address of this host\n"
-             "  -p, --plain                 without TLS\n"
-             "  -c, --config FILE           configuration file\n"
-             "\n"
-             "The exit status is 0 (delivered), 69 (refused) or 75 (not now).\n"));
+             "each step.\n\n"
+             "  -o, --out                   send through relay-out, as the mail server would\n"
+             "  -f, --from SENDER           use this sender, not the null sender\n"
+             "  -s, --server ADDR:PORT      connect there, whatever the configuration says\n"
+             "  -S, --source ADDR           connect from this address of this host\n"
+             "  -p, --plain                 do not use TLS\n"
+             "  -c, --config FILE           configuration file\n\n"
+             "The exit status is 0 (delivered), 69 (refused) or 75 (put off).\n"));
     return EX_OK;
 }
 
@@ -239,7 +236,7 @@ int test_main(int argc, char **argv)
     if (optind + 1 != argc || strchr(argv[optind], '@') == NULL ||
         strpbrk(argv[optind], "<>\r\n") != NULL || strpbrk(test.sender, "<>\r\n") != NULL) {
         fprintf(stderr,
-                _("relayctl test: name one address, like postmaster@example.com; see --help\n"));
+                _("relayctl test: give one address, like postmaster@example.com; see --help\n"));
         return EX_USAGE;
     }
     test.recipient = argv[optind];

@@ -43,21 +43,21 @@ static const struct tls_key {
     {"sts-mode", "mta_sts_mode", TLS_TEXT, N_("MTA-STS policy")},
     {"sts-id", "mta_sts_id", TLS_TEXT, N_("  its id")},
     {"sts-fetched", "mta_sts_fetched", TLS_TIME, N_("  fetched")},
-    {"sts-expires", "mta_sts_expires", TLS_TIME, N_("  holds until")},
+    {"sts-expires", "mta_sts_expires", TLS_TIME, N_("  valid until")},
     {"sts-mx", "mta_sts_mx", TLS_LIST, N_("  allows")},
     {"no-hosts", "no_hosts", TLS_TEXT, N_("No hosts")},
     {"host", "host", TLS_GROUP, N_("Host")},
     {"port", "port", TLS_NUMBER, N_("  port")},
     {"address", "addresses", TLS_LIST, N_("  address")},
-    {"named-by-proof", "host_proven", TLS_YES, N_("  is proven to be the domain's")},
+    {"named-by-proof", "host_proven", TLS_YES, N_("  is proven to belong to the domain")},
     {"addresses-proven", "addresses_proven", TLS_YES, N_("  its addresses are proven")},
     {"alias-of", "alias_of", TLS_TEXT, N_("  is an alias of")},
     {"dane", "dane", TLS_TEXT, N_("  TLSA records")},
-    {"tlsa-at", "tlsa_base", TLS_TEXT, N_("  they stand at")},
+    {"tlsa-at", "tlsa_base", TLS_TEXT, N_("  they are at")},
     {"tlsa", "tlsa", TLS_LIST, N_("  record")},
     {"dane-reason", "dane_reason", TLS_TEXT, N_("  because of")},
-    {"level", "level", TLS_TEXT, N_("  TLS that is needed")},
-    {"policy", "policy", TLS_TEXT, N_("  as is said by")},
+    {"level", "level", TLS_TEXT, N_("  TLS that is required")},
+    {"policy", "policy", TLS_TEXT, N_("  according to")},
     {"watched", "watched", TLS_YES, N_("  its policy is only watched")},
     {"would-be-refused", "would_be_refused", TLS_TEXT, N_("  would not be used")},
     {"refused", "refused", TLS_TEXT, N_("  is not used")},
@@ -70,10 +70,10 @@ static void tls_help(void)
              "       relayctl tls [OPTION...] --failures\n"
              "Shows what a domain and its mail hosts publish about TLS (DANE, MTA-STS), and what "
              "mail\n"
-             "to it would meet; or how TLS went since relay-out started.\n\n"
-             "  -c, --config FILE           where relay-out's socket is (default %s)\n"
-             "      --connect               connect to each host, and look at what it shows\n"
-             "      --refresh               fetch the domain's MTA-STS policy anew\n"
+             "to it would meet; or how well TLS has worked since relay-out started.\n\n"
+             "  -c, --config FILE           names relay-out's socket (default %s)\n"
+             "      --connect               connect to each host and look at its certificate\n"
+             "      --refresh               fetch the domain's MTA-STS policy again\n"
              "      --failures              count sessions and failures of all policies met\n"
              "      --json                  for programs\n"),
            config_default_file);
@@ -298,7 +298,7 @@ static int tls_parse(int argc, char **argv, struct tls_options *options, bool *d
     options->domain = argv[optind];
     if (argc - optind != !options->failures ||
         (options->domain != NULL && strpbrk(options->domain, " \n") != NULL)) {
-        fprintf(stderr, _("relayctl tls: a domain is wanted, or --failures. See --help.\n"));
+        fprintf(stderr, _("relayctl tls: give a domain, or --failures; see --help\n"));
         return EX_USAGE;
     }
     *done = false;

@@ -113,8 +113,8 @@ static void top_show_numbers(struct top *top, struct top_daemon *before, const s
         seconds = 1e9; /* no rate is known yet: show 0 */
     top_print(
         top,
-        _("%s: %.0f connected, %.0f at work of %.0f workers; %.1f connections/s, %.1f "
-          "messages/s, %.2f MB/s%s"),
+        _("%s: %.0f connected, %.0f of %.0f workers busy; %.1f connections/s, %.1f messages/s, "
+          "%.2f MB/s%s"),
         stats_program(stats->daemon), working + stats_value(stats, COUNTER_OPEN_WAITING, NULL),
         working, stats_value(stats, COUNTER_WORKERS, NULL),
         (now.connections - before->connections) / seconds,
@@ -142,7 +142,7 @@ static void top_show_backends(struct top *top, const struct stats *stats)
                   stats_value(stats, COUNTER_BACKEND_SPARES, index), latency);
     }
     if (stats->daemon == COUNTERS_OUT)
-        top_print(top, _("  spool %.0f messages, the oldest for %.0f s"),
+        top_print(top, _("  spool %.0f messages, the oldest %.0f s old"),
                   stats_value(stats, COUNTER_SPOOL_MESSAGES, NULL),
                   stats_value(stats, COUNTER_SPOOL_OLDEST, NULL));
 }
@@ -309,13 +309,12 @@ int top_main(int argc, char **argv)
 
     while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
         if (letter == 'h') {
-            printf(
-                _("Usage: relayctl top [OPTION...]\n"
-                  "Shows live numbers, the connections of clients and those to next hops, once a\n"
-                  "second.\n\n"
-                  "  -c, --config FILE           where the daemons' sockets are (default %s)\n"
-                  "      --count NUMBER          end after so many pictures\n"),
-                config_default_file);
+            printf(_("Usage: relayctl top [OPTION...]\n"
+                     "Shows live numbers and the connections of clients and next hops, once a "
+                     "second.\n\n"
+                     "  -c, --config FILE           names the daemons' sockets (default %s)\n"
+                     "      --count NUMBER          end after that many screens\n"),
+                   config_default_file);
             return EX_OK;
         }
         if (letter != 'c' && letter != 'n')
@@ -326,7 +325,7 @@ int top_main(int argc, char **argv)
             count = strtol(optarg, NULL, 10);
     }
     if (optind < argc || count < 0) {
-        fprintf(stderr, _("relayctl top: what is \"%s\"? See --help.\n"),
+        fprintf(stderr, _("relayctl top: unexpected argument \"%s\"; see --help\n"),
                 optind < argc ? argv[optind] : "--count");
         return EX_USAGE;
     }

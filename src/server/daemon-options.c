@@ -16,10 +16,10 @@ static void daemon_print_help(const struct daemon_program *program)
     printf(_("Usage: %s [-c FILE] [--check | --print-config]\n"), program->name);
     printf("%s\n\n", _(program->summary));
     printf(_("  -c, --config FILE   configuration file (default: %s)\n"
-             "      --check         say what is wrong with it, and exit\n"
-             "      --print-config  print every option with its value, and exit\n"
-             "  -V, --version       print the version, and exit\n"
-             "  -h, --help          print this, and exit\n"),
+             "      --check         report every error in it and exit\n"
+             "      --print-config  print every option with its value and exit\n"
+             "  -V, --version       print the version and exit\n"
+             "  -h, --help          print this help and exit\n"),
            config_default_file);
 }
 
@@ -64,7 +64,8 @@ struct daemon_options daemon_parse_options(const struct daemon_program *program,
         }
     }
     if (optind < argc) {
-        fprintf(stderr, _("%s: what is \"%s\"? See --help.\n"), program->name, argv[optind]);
+        fprintf(stderr, _("%s: unexpected argument \"%s\"; see --help\n"), program->name,
+                argv[optind]);
         options.action = DAEMON_USAGE;
     }
     return options;

@@ -38,10 +38,10 @@ int privileges_find(const char *user, const char *group, uid_t *uid, gid_t *gid,
         return 0;
     const struct group *wanted = getgrnam(group);
     if (wanted == NULL) {
-        error_set(err,
-                  _("there is no group \"%s\": set the option \"group\" to one that "
-                    "exists, or leave it out"),
-                  group);
+        error_set(
+            err,
+            _("there is no group \"%s\": set the option \"group\" to one that exists, or omit it"),
+            group);
         return -1;
     }
     *gid = wanted->gr_gid;

@@ -79,7 +79,7 @@ int dsn_original_copy(int fd, uint64_t len, bool fold, struct dsn_output *output
     for (uint64_t at = 0; at < len;) {
         ssize_t got = dsn_read_block(fd, block, at, len - at);
         if (got <= 0) {
-            error_set(output->err, _("the message that is reported on cannot be read: %s"),
+            error_set(output->err, _("the message that the report is about cannot be read: %s"),
                       got < 0 ? strerror(errno) : _("it has become shorter"));
             return -1;
         }

@@ -59,8 +59,8 @@ static void dsn_put_opening(FILE *out, const struct dsn *dsn)
     case DSN_FAILED:
         snprintf(text, sizeof text, "%s",
                  dsn->expired
-                     ? _("Your message could not be delivered to the recipients named below "
-                         "within the time that it may wait here. It will not be tried again.")
+                     ? _("Your message could not be delivered to the recipients named below within "
+                         "the time allowed here. It will not be tried again.")
                      : _("Your message could not be delivered to the recipients named below. It "
                          "will not be tried again."));
         break;
@@ -71,10 +71,10 @@ static void dsn_put_opening(FILE *out, const struct dsn *dsn)
                  dsn_date(dsn->envelope->expires, date));
         break;
     case DSN_RELAYED:
-        snprintf(text, sizeof text, "%s",
-                 _("Your message was passed on for the recipients named below, to a mail server "
-                   "that gives no notice of delivery. You will hear of them only if something "
-                   "goes wrong."));
+        snprintf(
+            text, sizeof text, "%s",
+            _("Your message to the recipients named below was passed on to a mail server that does "
+              "not confirm delivery. You will hear about it only if something goes wrong."));
         break;
     }
     fprintf(out, _("This is the mail relay %s."), dsn->hostname);
@@ -101,12 +101,12 @@ static void dsn_put_prose(FILE *out, const struct dsn *dsn, bool headers_follow)
         putc('\n', out);
     }
     putc('\n', out);
-    dsn_put_wrapped(out, 0, "",
-                    headers_follow
-                        ? _("Behind this stand the same facts for programs, and the header of "
-                            "your message.")
-                        : _("Behind this stand the same facts for programs, and your message."),
-                    true);
+    dsn_put_wrapped(
+        out, 0, "",
+        headers_follow
+            ? _("The same facts for programs follow, and then the header of your message.")
+            : _("The same facts for programs follow, and then your message."),
+        true);
     putc('\n', out);
 }
 

@@ -52,7 +52,8 @@ static int dsn_find_shape(const struct dsn *dsn, struct shape *shape, struct err
     struct dsn_original original = {.size = 0};
 
     if (dsn->original_fd >= 0 && dsn_original_scan(dsn->original_fd, &original) != 0) {
-        error_set(err, _("the message that is reported on cannot be read: %s"), strerror(errno));
+        error_set(err, _("the message that the report is about cannot be read: %s"),
+                  strerror(errno));
         return -1;
     }
     shape->global = dsn_names_utf8(dsn);

@@ -408,7 +408,7 @@ int spool_envelope_parse(struct spool_envelope *envelope, const char *text, size
     spool_envelope_init(envelope);
     envelope->sender.is_null = false;
     if (copy == NULL)
-        error_set(err, _("it holds a NUL octet, or is too large"));
+        error_set(err, _("it contains a NUL octet or is too large"));
     else
         result = envelope_parse_lines(envelope, copy, err);
     if (result != 0)

@@ -104,8 +104,8 @@ static void spool_name_holder(int fd, struct error *err, const char *folder)
     if (len > 0)
         pid[strcspn(pid, "\n")] = '\0';
     error_set(err,
-              _("the spool folder %s is in use by process %s; two programs cannot share one, stop "
-                "the other first"),
+              _("the spool folder %s is in use by process %s; two programs cannot share a spool, "
+                "so stop the other first"),
               folder, pid);
 }
 
@@ -118,7 +118,7 @@ static int spool_take_lock(struct spool *spool, struct error *err)
         if (spool->lock_fd >= 0 && errno == EWOULDBLOCK)
             spool_name_holder(spool->lock_fd, err, spool->folder);
         else
-            error_set(err, _("the lock file %s/lock cannot be had: %s"), spool->folder,
+            error_set(err, _("the lock file %s/lock cannot be locked: %s"), spool->folder,
                       strerror(errno));
         return -1;
     }

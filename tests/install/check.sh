@@ -102,7 +102,7 @@ other_name() { certificate name other.example -days 90 && good "" "" 'tls = { ce
 check "a certificate for another name" other_name
 plain() { good "" "" "" && checks 0 'tls.certificates: there is none'; }
 check "no certificate" plain
-word() { good "" "" "$tls" vps && checks 0 'hostname: "vps" is one word'; }
+word() { good "" "" "$tls" vps && checks 0 'hostname: "vps" is a single word'; }
 check "a hostname of one word" word
 nobody_told() { good && sed -i 's/identity = "xclient"/identity = "none"/' "$conf" && checks 0 'conf:[0-9]+: in.backend.identity: "none"'; }
 check "identity none" nobody_told
@@ -115,7 +115,7 @@ held() {
 s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()' < <(sleep 60) > "$scratch/port" &
     local pid=$! r=0
     await 10 test -s "$scratch/port"
-    good && sed -i "s/127.0.0.1:2525/127.0.0.1:$(cat "$scratch/port")/" "$conf" && checks 0 'in.listen: python3.* has port' || r=1
+    good && sed -i "s/127.0.0.1:2525/127.0.0.1:$(cat "$scratch/port")/" "$conf" && checks 0 'in.listen: python3.* holds port' || r=1
     kill $pid
     wait $pid 2> /dev/null
     return $r

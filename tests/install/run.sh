@@ -247,7 +247,7 @@ check "install-certificate: refuses one of another host" refuses www.example.com
 check "install-certificate: refuses DER" refuses der 'nothing was changed'
 check "install-certificate: refuses a key that does not fit" refuses unfit 'nothing was changed'
 check "install-certificate: refuses an expired one" refuses expired 'it has expired'
-check "install-certificate: refuses one without its issuer's" refuses issued 'take fullchain.pem, not cert.pem'
+check "install-certificate: refuses one without its issuer's" refuses issued 'use fullchain.pem, not cert.pem'
 check "install-certificate: refuses a chain in disorder" refuses backwards 'wrong order'
 check "install-certificate: --force overrules what can be used all the same" forces
 check "install-certificate: before relay.conf is written it takes any" unnamed

@@ -398,7 +398,7 @@ def away(world):
     world.start(daemons=("relay-out",))
     found = world.doctor()
     assert wrong(found) == {"receivers", "in-ports", "banner", "starttls"}, found
-    assert "not welcome" in found["receivers"]["seen"] and "nobody listens" in found["in-ports"]["seen"]
+    assert "not welcome" in found["receivers"]["seen"] and "nothing listens" in found["in-ports"]["seen"]
 
 
 @scenario("doctor: --only, --quiet, --list, --changes")

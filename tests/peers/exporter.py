@@ -130,7 +130,7 @@ def down(world):
     found = samples(get("/metrics")[1])
     assert found['postern_exporter_daemon_up{daemon="relay-out"}'] == "0"
     assert found['postern_exporter_daemon_up{daemon="relay-in"}'] == "1"
-    assert "Something has failed" in get("/")[1] and "relay-out: it does not run" in get("/")[1]
+    assert "Something has failed" in get("/")[1] and "relay-out: it is not running" in get("/")[1]
     relay.stop()
     assert samples(get("/metrics")[1])['postern_exporter_daemon_up{daemon="relay-in"}'] == "0"
 
@@ -199,7 +199,7 @@ def missed(world):
     client.hello()
     assert client.envelope("a@example.com", sender="s@sender.example") == [451]
     client.close()
-    text = wait_for("the ledger", lambda: "not seen since" in get("/")[1] and get("/")[1])
+    text = wait_for("the ledger", lambda: "Put off and not back yet" in get("/")[1] and get("/")[1])
     Page(text)
     assert "a@example.com</td>" in text and "sender.example" in text, text
     subprocess.run(["postfix", "-c", world.postfix.config, "start"], check=True, capture_output=True, timeout=60)
@@ -213,7 +213,7 @@ def missed(world):
         client.close()
         return done
     wait_for("the backend", again, 30)
-    wait_for("the end of it", lambda: "not seen since" not in get("/")[1])
+    wait_for("the end of it", lambda: "Put off and not back yet" not in get("/")[1])
 
 
 @scenario("exporter: its user may look, not give orders or read mail; who is not in the daemons' group may do neither")

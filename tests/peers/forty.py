@@ -184,7 +184,7 @@ FILES = {
     "20, the certificate of another name": (certificate("other.example", 60),
                                             rf"no certificate is for {re.escape(MX)}"),
     "29, identity none": (edits(('identity = "xclient"', 'identity = "none"')), r'in\.backend\.identity: "none"'),
-    "35, a hostname of one word": (edits((f'"{MX}"', '"vps"')), r'hostname: "vps" is one word'),
+    "35, a hostname of one word": (edits((f'"{MX}"', '"vps"')), r'hostname: "vps" is a single word'),
     "36, no room for the spool": (full_spool, r"out\.spool_reserve: .*less room"),
     "37, a spool that is root's": (roots_spool, r"out\.spool: .*nobody.*\n(.*\n)*.*chown -R nobody"),
     "37, a spool that is not there": (lambda world: world.edit(world.spool, "/nowhere/spool"), r"/nowhere"),
@@ -337,9 +337,9 @@ def running(world):
           world.status(), failures)
     later = time.time() + 2
     os.utime(world.conf, (later, later))
-    named("11, edited, not reloaded", r"relay\.conf is newer than what runs: systemctl reload relay-in",
+    named("11, edited, not reloaded", r"relay\.conf is newer than the configuration in use: systemctl reload relay-in",
           world.status(), failures)
-    named("11, by doctor", r"newer than what runs(.*\n)*.*systemctl reload", world.look("ground"), failures)
+    named("11, by doctor", r"newer than the configuration in use(.*\n)*.*systemctl reload", world.look("ground"), failures)
     with ruleset(world, "chain c { type filter hook input priority 0; tcp dport 2526 drop; }"):
         said = world.relayctl("doctor", "--home", "10.0.0.1", "--quiet", at_home=True).stdout
         named("34, the firewall drops 2526", r"home-2526(.*\n)*.*2526 accept", said, failures)
@@ -364,7 +364,7 @@ def taken(world):
     try:
         holder.stdout.readline()
         world.write_conf()
-        named("31, by check", r"in\.listen: .* has port 25 now", world.check(), failures)
+        named("31, by check", r"in\.listen: .* holds port 25", world.check(), failures)
         named("31, by the start", r"another program listens \(ss -ltnp\)|ss -ltnp", world.refusal("relay-in"), failures)
     finally:
         holder.stdin.close()

@@ -182,9 +182,9 @@ def values(world):
 def wrong(world):
     empty = f"{world.bed.dir}/empty"
     os.makedirs(empty, exist_ok=True)
-    assert "no file of Haraka's" in run_import(empty, status=66)
+    assert "there are no files of Haraka" in run_import(empty, status=66)
     assert "No such file" in run_import(f"{world.bed.dir}/nowhere", status=66)
-    assert "name one to" in run_import(status=64)
+    assert "give 1 to" in run_import(status=64)
     folder = write_instance(world, "odd", "mail.example.com", {"smtp.ini": 'listen="\x01\\"\n', "host_list": 'a"b\\\n'})
     text = run_import(folder)
-    assert "is no IP address" in text and 'domains = [ "a\\"b\\\\" ];' in text, text
+    assert "is not an IP address" in text and 'domains = [ "a\\"b\\\\" ];' in text, text

@@ -580,7 +580,7 @@ def users(world):
         pass
     done = subprocess.run([f"{BUILD}/relayctl", "password", file, "eve"], capture_output=True,
                           input="secret\n", text=True, timeout=20)
-    assert done.returncode == 73 and "interrupted; then remove it" in done.stderr, done
+    assert done.returncode == 73 and "interrupted, remove the file" in done.stderr, done
     os.unlink(file + ".new")
     relay = out(world, inner=f'users_file = "{file}"; limits = {{ auth_failures = 3; }};')
 

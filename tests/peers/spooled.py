@@ -356,7 +356,7 @@ def control(world):
     relay.stop()
     assert not os.path.exists(socket_file)
     assert "1 messages (1 held)" in relay.ctl("count")
-    assert "needs a relay-out that runs" in relay.ctl("remove", third, "--bounce", status=69)
+    assert "needs a running relay-out" in relay.ctl("remove", third, "--bounce", status=69)
     assert "1 messages changed" in relay.ctl("retry", third)
     assert "1 messages changed" in relay.ctl("release", "all")
     relay.start()

@@ -57,11 +57,13 @@ static const struct {
     const char *name, *text, *line, *part, *part2;
 } bad[] = {
     {"nothing", "", "", "hostname: it must be set", "in.backend.identity: it must be set"},
-    {"CR alone", "hostname = \"a.example\";\r// x\rin = { };\n", ":1:", "a line ends by CR alone", ""},
+    {"CR alone", "hostname = \"a.example\";\r// x\rin = { };\n", ":1:", "a line ends in CR alone",
+     ""},
     {"UTF-16", "\xff\xfeh", ":1:", "UTF-16", ""},
-    {"mark in an included file", "@include \"mark\"\n" MINIMUM "};\n", "mark:1:", "byte order mark", ""},
+    {"mark in an included file", "@include \"mark\"\n" MINIMUM "};\n", "mark:1:", "byte order mark",
+     ""},
     {"CR alone in the domains file", MINIMUM "domains_file = \"cr\"; };\n", "cr:1: in.domains_file",
-     "a line ends by CR alone", ""},
+     "a line ends in CR alone", ""},
     {"syntax", "hostname = ;\n", ":1:", "syntax error", ""},
     {"unknown", MINIMUM "wrokers = 3; };\n", ":4:", "in.wrokers: no such option",
      "did you mean in.workers?"},
@@ -80,7 +82,7 @@ static const struct {
     {"half of everybody by PROXY", MINIMUM "proxy_hosts = [ \"10.0.0.9\", \"::/1\" ]; };\n",
      ":4:", "in.proxy_hosts: ::/1 lets anybody claim any address", ""},
     {"everybody private", MINIMUM "private_clients = [ \"::/0\" ]; };\n",
-     ":4:", "in.private_clients: ::/0 is no private network", ""},
+     ":4:", "in.private_clients: ::/0 is not a private network", ""},
     {"listen", MINIMUM "listen = [ \"25\" ]; };\n", ":4:", "in.listen", "[::]:25"},
     {"domain", "in = { domains = [ \"a b\" ]; };", ":1:", "in.domains", "expected a domain"},
     {"host name as backend", "in = { backend = { hosts = [ \"mail.example\" ]; }; };",
@@ -90,8 +92,8 @@ static const struct {
     {"group expected", MINIMUM "limits = 3; };\n", ":4:", "in.limits", "braces"},
     {"two errors", MINIMUM "workers = 0; greet_delay = -1; };\n", ":4:", "in.workers",
      "in.greet_delay"},
-    {"a former name", MINIMUM "greet_delay_ms = 30001; };\n", ":4: in.greet_delay_ms: found \"30001ms\"",
-     "from 0s to 30s", ""},
+    {"a former name", MINIMUM "greet_delay_ms = 30001; };\n",
+     ":4: in.greet_delay_ms: found \"30001ms\"", "from 0s to 30s", ""},
     {"a former name's type", MINIMUM "greet_delay_ms = \"3s\"; };\n",
      ":4: in.greet_delay_ms: found a string; expected a whole number", "", ""},
     {"out: nobody may send", OUT_HEAD "out = { };\n", ":2:", "out.allow: nobody may send", ""},
@@ -122,11 +124,11 @@ static const struct {
     {"out: log-in without a password",
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; default_route = { next_hop = [ \"s.example\" ];\n"
               "user = \"u\"; tls = \"verify\"; }; };\n",
-     "", "user and password_file belong together", ""},
+     "", "user and password_file must be set together", ""},
     {"out: log-in anywhere",
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ]; default_route = {\n"
               "user = \"u\"; password_file = \"host_list\"; tls = \"verify\"; }; };\n",
-     "", "a log-in (user) needs next_hop", ""},
+     "", "a log-in (user) needs a next_hop", ""},
     {"out: DANE demanded, and nothing validated",
      "dns = { validate = false; };\n" OUT_HEAD
      "out = { allow = [ \"10.0.0.2\" ]; routes = ( { domain = [ \"a.example\" ]; "
@@ -155,7 +157,7 @@ static const struct {
      ":3:", "out.listen: a listener marked \"tls\" needs tls.certificates", ""},
     {"out: proxy listener",
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nlisten = [ \"10.0.0.1:25 proxy\" ]; };\n",
-     ":3:", "out.listen: relay-out takes no PROXY headers", ""},
+     ":3:", "out.listen: relay-out does not accept PROXY headers", ""},
     {"out: submission without users",
      OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\nlisten = [ \"10.0.0.1:587 submission\" ]; };\n",
      ":3:", "out.listen: a submission listener needs out.users_file", ""},
@@ -178,27 +180,29 @@ static const struct {
     {"domains file", MINIMUM "domains_file = \"bad-domains\"; };\n",
      "bad-domains:2: in.domains_file", "found \"not a domain\"; expected a domain",
      "bad-domains:4: in.domains_file"},
-    {"zero octet in the domains file", MINIMUM "domains_file = \"zero\"; };\n",
-     "zero:1:", "in.domains_file", "zero octet"},
+    {"NUL octet in the domains file", MINIMUM "domains_file = \"zero\"; };\n",
+     "zero:1:", "in.domains_file", "NUL octet"},
     {"folder as a file", MINIMUM "domains_file = \".\"; };\n", ":4:", "in.domains_file",
      "Is a directory"},
     {"no hosts", "in = { backend = { hosts = [ ]; }; };\n", ":1:", "in.backend.hosts",
      "the list is empty"},
     {"any host", "in = { backend = { hosts = [ \"*:25\" ]; }; };\n", ":1:", "in.backend.hosts",
      "found \"*:25\"; expected an IP address"},
-    {"link-local backend", "in = { backend = { hosts = [ \"[fe80::2]:25\" ]; }; };\n", ":1:",
-     "in.backend.hosts", "fe80::2 is a link-local address"},
+    {"link-local backend", "in = { backend = { hosts = [ \"[fe80::2]:25\" ]; }; };\n",
+     ":1:", "in.backend.hosts", "fe80::2 is a link-local address"},
     {"link-local listener", MINIMUM "listen = [ \"[fe80::1]:25\" ]; };\n", ":4:", "in.listen",
      "link-local"},
     {"out: link-local next hop",
-     OUT_HEAD "out = { allow = [ \"10.0.0.2\" ];\n default_route = { next_hop = \"[febf::1]:25\"; }; };\n",
+     OUT_HEAD
+     "out = { allow = [ \"10.0.0.2\" ];\n default_route = { next_hop = \"[febf::1]:25\"; }; };\n",
      "out.default_route.next_hop", "link-local", ""},
     {"priority without a version", MINIMUM "};\ntls = {\n priority = \"NORMAL:-VERS-ALL\"; };\n",
      ":6:", "tls.priority", "leaves no version of TLS"},
     {"priority without TLS", MINIMUM "};\ntls = {\n priority = \"NORMAL:-VERS-TLS-ALL\"; };\n",
      ":6:", "tls.priority", "leaves no version of TLS"},
     {"priority below the minimum",
-     MINIMUM "};\ntls = { priority = \"NORMAL:-VERS-ALL:+VERS-TLS1.2\";\n minimum_version = \"1.3\"; };\n",
+     MINIMUM
+     "};\ntls = { priority = \"NORMAL:-VERS-ALL:+VERS-TLS1.2\";\n minimum_version = \"1.3\"; };\n",
      ":5:", "tls.priority", "leaves no version of TLS"},
     {"blocklist zone", MINIMUM "dnsbl = { zones = [ \"bl.example\", \"bl.example=300\" ]; }; };\n",
      ":4:", "in.dnsbl.zones", "bl.example=300"},
@@ -210,7 +214,7 @@ static const struct {
     {"UTF-8 in the host name", "hostname = \"m\xc3\xa4il.example\";\n", ":1:", "hostname",
      "expected a host name"},
     {"number of 33 bits", MINIMUM "limits = {\n recipients = 4294967297; }; };\n",
-     ":5:", "4294967297: too large", "an L behind"},
+     ":5:", "4294967297: too large", "append an L"},
     {"found type", MINIMUM "workers = true; };\n", ":4:", "in.workers: found true or false",
      "expected a number"},
     {"certificate's settings",
@@ -239,7 +243,7 @@ static const struct {
     {"two sources of a family",
      MINIMUM "backends = ( { domains = [ \"b.example\" ]; hosts = [ \"10.0.0.3\" ]; "
              "identity = \"none\"; source = [ \"10.0.0.1\", \"10.0.0.9\" ]; } ); };\n",
-     "", "in.backends[0]: source takes one IPv4", ""},
+     "", "in.backends[0]: source takes at most one IPv4", ""},
     {"list in place of groups", MINIMUM "backends = [ \"10.0.0.3\" ]; };\n", ":4:", "in.backends",
      "expected a list of groups"},
     {"key alone missing",
@@ -250,7 +254,7 @@ static const struct {
      "relay.conf: hostname"},
     {"included file not there", "\n@include \"none.conf\"\n", ":2:", "none.conf: No such file", ""},
     {"included folder", "@include \".\"\n", ":1:", ".: Is a directory", ""},
-    {"file that includes itself", "@include \"relay.conf\"\n", ":1:", "too many files", ""},
+    {"file that includes itself", "@include \"relay.conf\"\n", ":1:", "included too deeply", ""},
     {"certificates without a CA", MINIMUM "}; tls = { client_certificates = \"require\"; };\n",
      ":4:", "tls.client_certificates", "ca_file"},
 };
@@ -323,19 +327,22 @@ static void test_warnings(void)
     } cases[] = {
         {MINIMUM "};\n", NULL, NULL},
         {MINIMUM "domains_file = \"host_list\"; };\n", NULL, NULL},
-        {"hostname = \"a.example\"; in = { backend = { hosts = [ \"10.0.0.2\" ]; identity = \"none\"; };\n"
+        {"hostname = \"a.example\"; in = { backend = { hosts = [ \"10.0.0.2\" ]; identity = "
+         "\"none\"; };\n"
          " domains = [ \"b.example\",\n \".com\" ]; };\n",
          ":3: in.domains: ", "every domain under \"com\""},
-        {MINIMUM "domains_file = \"wide\"; };\n", "/wide:2: in.domains_file: ", "every domain under \"org\""},
-        {MINIMUM "backends = ( { domains = [ \"one.example\",\n \"B.example\" ];\n"
-                 "hosts = [ \"10.0.0.3\" ]; identity = \"none\"; },\n"
-                 "{ domains = \"one.example\"; hosts = [ \"10.0.0.4\" ]; identity = \"none\"; } ); };\n",
-         ":7: in.backends[1].domains: ", "one.example is another backend's, too"},
+        {MINIMUM "domains_file = \"wide\"; };\n",
+         "/wide:2: in.domains_file: ", "every domain under \"org\""},
+        {MINIMUM
+         "backends = ( { domains = [ \"one.example\",\n \"B.example\" ];\n"
+         "hosts = [ \"10.0.0.3\" ]; identity = \"none\"; },\n"
+         "{ domains = \"one.example\"; hosts = [ \"10.0.0.4\" ]; identity = \"none\"; } ); };\n",
+         ":7: in.backends[1].domains: ", "one.example also belongs to another backend"},
         {MINIMUM "greet_delay = \"3s\"; };\n", NULL, NULL},
-        {MINIMUM "greet_delay_ms = 2500; };\n", ":4: in.greet_delay_ms: ",
-         "write greet_delay = \"2500ms\" instead"},
-        {MINIMUM "greet_delay_ms = 2500;\ngreet_delay = \"3s\"; };\n", ":4: in.greet_delay_ms: ",
-         "ignored, because in.greet_delay is set too"},
+        {MINIMUM "greet_delay_ms = 2500; };\n",
+         ":4: in.greet_delay_ms: ", "write greet_delay = \"2500ms\" instead"},
+        {MINIMUM "greet_delay_ms = 2500;\ngreet_delay = \"3s\"; };\n",
+         ":4: in.greet_delay_ms: ", "ignored, because in.greet_delay is set too"},
         {MINIMUM "};\ntls = {\ncertificates = ( { cert = \"host_list\"; } ); };\n", NULL, NULL},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

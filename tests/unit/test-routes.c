@@ -229,7 +229,7 @@ static void test_password(void)
         if (routes != NULL)
             g_assert_cmpstr(routes_find(routes, "x.example")->password, ==, files[i].password);
         else
-            g_assert_nonnull(strstr(err.text, "is no password"));
+            g_assert_nonnull(strstr(err.text, "is not a password"));
         routes_free(routes);
     }
     config_unref(config);
