@@ -1,4 +1,4 @@
-/* smtp/command.c - lines become commands: verbs, arguments, MAIL and RCPT parameters
+/* smtp/command.c - parses lines into commands: verbs, arguments, MAIL and RCPT parameters
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -83,7 +83,7 @@ struct parameter {
     size_t keyword_len, value_len;
 };
 
-/* Moves *at behind it. False when there is none left. */
+/* Reads the next parameter and moves *at past it. False if there is none left. */
 static bool parameter_next(const char **at, const char *end, struct parameter *parameter)
 {
     while (*at < end && command_is_blank(**at))
@@ -112,7 +112,7 @@ static bool parameter_is_value(const struct parameter *parameter, const char *wo
            command_is_word(parameter->value, parameter->value_len, word);
 }
 
-/* RFC 1870 4, RFC 3030 2: digits; a number that nobody means is INT64_MAX. */
+/* RFC 1870 4, RFC 3030 2: digits. An absurdly large number becomes INT64_MAX. */
 static bool command_parse_size(const char *text, size_t len, uint64_t *size)
 {
     uint64_t value = 0;
@@ -175,7 +175,7 @@ static enum parameter_result command_take_envid(const struct parameter *paramete
 
 enum { COMMAND_SUCCESS = 1, COMMAND_FAILURE = 2, COMMAND_DELAY = 4, COMMAND_NEVER = 8 };
 
-/* RFC 3461 4.1: NEVER alone, or a list of the others. 0: neither. */
+/* RFC 3461 4.1: NEVER alone, or a list of the others. 0: malformed. */
 static unsigned command_parse_notify(const char *text, size_t len)
 {
     static const char *const words[] = {"SUCCESS", "FAILURE", "DELAY", "NEVER"};
@@ -212,7 +212,7 @@ static enum parameter_result command_take_notify(const struct parameter *paramet
     return PARAMETER_OK;
 }
 
-/* RFC 6533 3, in the form that needs no SMTPUTF8. What is encoded already stays so. */
+/* Writes the form of RFC 6533 3 that needs no SMTPUTF8. Characters that are already encoded stay so. */
 static bool command_put_utf8_xtext(struct buffer *out, const char *text, size_t len)
 {
     for (size_t at = 0, step; at < len; at += step) {
@@ -302,7 +302,7 @@ static enum parameter_result command_path_outcome(enum path_result result)
                : (result == PATH_SYNTAX ? PARAMETER_PATH_SYNTAX : PARAMETER_PATH_LENGTH);
 }
 
-/* Finds the path behind "FROM:" or "TO:"; *rest is where the parameters begin. */
+/* Reads the path after "FROM:" or "TO:"; *rest is where the parameters begin. */
 static enum parameter_result command_take_path(const struct command *command, const char *prefix,
                                                struct path *path, const char **rest)
 {

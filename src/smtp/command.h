@@ -1,7 +1,7 @@
-/* smtp/command.h - lines become commands: verbs, arguments, MAIL and RCPT parameters
+/* smtp/command.h - parses lines into commands: verbs, arguments, MAIL and RCPT parameters
  *
- * The one place where the text of a command line is taken apart. Which command is legal when, and
- * what it does, is the session's table. No allocation; results point into the line.
+ * The one place that parses the text of a command line. The session's table says which command is legal
+ * when, and what it does. No allocation; results point into the line. Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,15 +14,14 @@
 
 #include "smtp/path.h"
 
-/* Octets, CRLF included: as much as Postfix takes (its line_length_limit), and what parameters may
- * add to that. */
+/* Octets including CRLF: what Postfix accepts (its line_length_limit), plus room for parameters. */
 #define COMMAND_LINE_MAX 4096
 
 #define NOTIFY_MAX 31       /* octets of a NOTIFY value */
-#define ORCPT_MAX 500       /* of an ORCPT value, RFC 3461 4.2 */
+#define ORCPT_MAX 500       /* octets of an ORCPT value, RFC 3461 4.2 */
 #define MECHANISMS_MAX 128  /* octets of a list of AUTH mechanisms */
-#define AUTH_LINE_MAX 12290 /* RFC 4954 4.  12288 and CRLF */
-#define ENVID_MAX 100       /* of an ENVID value, RFC 3461 4.4 */
+#define AUTH_LINE_MAX 12290 /* octets: 12288 (RFC 4954 4) and CRLF */
+#define ENVID_MAX 100       /* octets of an ENVID value, RFC 3461 4.4 */
 
 enum command_verb {
     COMMAND_HELO,
@@ -36,7 +35,7 @@ enum command_verb {
     COMMAND_VRFY,
     COMMAND_HELP,
     COMMAND_STARTTLS,
-    COMMAND_XCLIENT, /* for trusted peers only */
+    COMMAND_XCLIENT, /* only for trusted peers */
     COMMAND_BDAT,
     COMMAND_AUTH,
     COMMAND_EXPN,
@@ -47,7 +46,7 @@ enum command_verb {
 
 struct command {
     enum command_verb verb;
-    const char *argument; /* behind the verb, blanks at both ends removed; never NULL */
+    const char *argument; /* after the verb, without blanks at either end; never NULL */
     size_t argument_len;
 };
 
@@ -56,28 +55,28 @@ enum command_result {
     COMMAND_GARBAGE, /* NUL, other control characters, or octets over 127 that are not UTF-8 */
 };
 
-/* Blanks may stand before the verb, and blanks and CRs at the end. HELO and EHLO may hold control
- * characters, as such names are never passed on. */
+/* Parses a line without its end. Blanks are allowed before the verb, blanks and CRs at the end. HELO and
+ * EHLO may contain control characters, because such names are never passed on. */
 enum command_result command_parse(struct command *command, const char *line, size_t len);
 
 /* Parameters of MAIL (RFC 1870, 6152, 6531, 3461). */
 enum mail_body { MAIL_BODY_NONE, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME };
 
-/* Values of DSN parameters are in the form in which they may be sent on (RFC 3461 4, RFC 6533 3),
- * whatever they came like; "" = not said, or too long to be said to anybody. */
+/* Values of DSN parameters are converted to the form in which they can be sent on (RFC 3461 4, RFC 6533 3).
+ * "" = not given, or too long to be sent on. */
 struct mail_parameters {
-    uint64_t size; /* SIZE=, octets; 0 = not said; at most INT64_MAX */
+    uint64_t size; /* SIZE=, octets; 0 = not given; at most INT64_MAX */
     enum mail_body body;
     bool smtputf8;
     bool requiretls; /* RFC 8689 */
-    bool dsn;        /* RET or ENVID has been said */
+    bool dsn;        /* RET or ENVID was given */
     bool envid_said;
     char ret[5]; /* FULL or HDRS */
     char envid[ENVID_MAX + 1];
 };
 
 struct rcpt_parameters {
-    bool dsn; /* NOTIFY or ORCPT has been said */
+    bool dsn; /* NOTIFY or ORCPT was given */
     bool orcpt_said;
     char notify[NOTIFY_MAX + 1];
     char orcpt[ORCPT_MAX + 1];
@@ -88,20 +87,20 @@ enum parameter_result {
     PARAMETER_PREFIX,      /* "FROM:" / "TO:" is missing: 501 5.5.4 */
     PARAMETER_PATH_SYNTAX, /* 501 5.1.7 / 5.1.3 */
     PARAMETER_PATH_LENGTH,
-    PARAMETER_BAD_VALUE, /* known keyword, bad or doubled value: 501 5.5.4 */
+    PARAMETER_BAD_VALUE, /* known keyword, bad or repeated value: 501 5.5.4 */
     PARAMETER_UNKNOWN,   /* unknown keyword: 555 5.5.4 */
 };
 
-/* "FROM:<path> [params]" / "TO:<path> [params]", as lenient as Postfix: blanks after the colon,
- * what smtp/path takes for a path, keywords in any case, '=' unencoded in xtext, SIZE, BODY and
- * SMTPUTF8 said again, NOTIFY with words said twice. AUTH= is the client's own claim (RFC 4954 5):
- * heard, whether AUTH is offered or not, and not passed on. */
+/* Parse "FROM:<path> [params]" and "TO:<path> [params]", as leniently as Postfix: blanks after the colon,
+ * whatever smtp/path accepts as a path, keywords in any case, unencoded '=' in xtext, repeated SIZE, BODY and
+ * SMTPUTF8, NOTIFY with repeated words. AUTH= is only the client's claim (RFC 4954 5): it is accepted,
+ * whether or not AUTH is offered, and not passed on. */
 enum parameter_result command_parse_mail(const struct command *command, struct path *path,
                                          struct mail_parameters *parameters);
 enum parameter_result command_parse_rcpt(const struct command *command, struct path *path,
                                          struct rcpt_parameters *parameters);
 
-/* "BDAT size [LAST]" (RFC 3030 2). False when it is not that. */
+/* Parses "BDAT size [LAST]" (RFC 3030 2). False if malformed. */
 bool command_parse_bdat(const struct command *command, uint64_t *size, bool *last);
 
 #endif

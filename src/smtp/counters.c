@@ -1,4 +1,4 @@
-/* smtp/counters.c - what the daemons count, in one table
+/* smtp/counters.c - everything that the daemons count, in one table
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -78,7 +78,7 @@ const char *counter_name(const struct counter_row *row, unsigned daemon, char ou
     return out;
 }
 
-/* mdoc(7) wants each sentence on a line of its own. */
+/* mdoc(7) requires each sentence on its own line. */
 static void counters_print_meaning(const char *text, FILE *out)
 {
     for (const char *end; (end = strstr(text, ". ")) != NULL; text = end + 2)

@@ -1,18 +1,17 @@
-/* smtp/counters.h - what the daemons count, in one table
+/* smtp/counters.h - everything that the daemons count, in one table
  *
- * A row is one number: its metric's name and labels (as Prometheus and OpenMetrics have them), the
- * daemons that have it, its kind and its meaning. The struct below, the answer to the control
- * socket's "stats", `relayctl status`, what the exporter shows and postern-metrics(7) are all made from the
- * rows: to count something else, add a row here and a counters_add() where it happens.
+ * A row is one number: its metric's name and labels (as in Prometheus and OpenMetrics), the daemons
+ * that have it, its kind and its meaning. The struct below, the answer to "stats" on the control socket,
+ * `relayctl status`, the exporter's output and postern-metrics(7) all come from these rows. To count
+ * something else, add a row here and a counters_add() where it happens.
  *
- * Rows of one metric stand one behind the other and differ in labels; the first tells the meaning.
- * A '*' in a name is "in" or "out", for what both daemons count. Labels are closed sets: never a
- * domain, an address or a host. Rows without labels of their own whose kind is COUNTER_EACH have a
- * value for each of several things (a backend, a certificate), which the daemon says when asked; the
- * label's name stands in the row.
+ * Rows of one metric are adjacent and differ in their labels; the first row has the meaning. A '*' in a
+ * name stands for "in" or "out", if both daemons count it. Labels are closed sets: never a domain, an
+ * address or a host. A row of the kind COUNTER_EACH has one value for each of several things (a backend,
+ * a certificate), which the daemon supplies when asked; the row has the label's name.
  *
- * One struct for a daemon, made by its main and borrowed by whoever counts; numbers are atomic, and
- * NULL counts nothing. All functions are thread-safe.
+ * main makes one struct per daemon, and the modules that count borrow it. Numbers are atomic; NULL
+ * counts nothing. All functions are thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -28,8 +27,8 @@ enum { COUNTERS_IN = 1 << 0, COUNTERS_OUT = 1 << 1, COUNTERS_BOTH = COUNTERS_IN 
 
 enum counter_kind {
     COUNTER_TOTAL, /* only grows, from the start of the daemon */
-    COUNTER_GAUGE, /* of this moment */
-    COUNTER_EACH,  /* a gauge, once for each value of its label */
+    COUNTER_GAUGE, /* the current value */
+    COUNTER_EACH,  /* a gauge for each value of its label */
 };
 
 /* clang-format off */
@@ -116,7 +115,7 @@ struct counter_row {
 };
 extern const struct counter_row counter_rows[COUNTERS_COUNT];
 
-/* Durations. X(id, daemons, name, meaning); as a histogram. */
+/* Durations, as histograms. X(id, daemons, name, meaning) */
 #define COUNTERS_DURATIONS(X)                                                                      \
     X(MESSAGE, BOTH, "postern_*_message_duration_seconds",                                         \
       "Time from MAIL to the reply to the end of the data.")                 \
@@ -131,14 +130,14 @@ enum counter_duration {
 };
 extern const struct counter_row counter_durations[COUNTER_DURATIONS_COUNT];
 
-/* Upper bounds in ms; one more bucket takes the rest. */
+/* Upper bounds in ms; one more bucket holds the rest. */
 #define COUNTER_BUCKETS 12
 extern const int64_t counter_bounds_ms[COUNTER_BUCKETS];
 
 struct counters {
     atomic_ullong values[COUNTERS_COUNT];
     atomic_ullong
-        at_midnight[COUNTERS_COUNT]; /* what they were when the day began, or the daemon */
+        at_midnight[COUNTERS_COUNT]; /* their values when the day, or the daemon, began */
     struct {
         atomic_ullong buckets[COUNTER_BUCKETS + 1], sum_ms;
     } durations[COUNTER_DURATIONS_COUNT];
@@ -148,18 +147,18 @@ void counters_add(struct counters *counters, enum counter which, uint64_t amount
 void counters_set(struct counters *counters, enum counter which, uint64_t value);
 void counters_took(struct counters *counters, enum counter_duration which, int64_t ms);
 uint64_t counters_get(struct counters *counters, enum counter which);
-/* Of a total, since midnight. */
+/* The increase of a total since midnight. */
 uint64_t counters_today(struct counters *counters, enum counter which);
-/* To be called when a day begins. */
+/* Call it when a day begins. */
 void counters_begin_day(struct counters *counters);
 
-/* The name of a row for relay-in or relay-out (one of COUNTERS_...): the '*' is filled in. Returns
+/* Writes a row's name for relay-in or relay-out (one of COUNTERS_...), with the '*' filled in. Returns
  * `out`. */
 #define COUNTER_NAME_MAX 80
 const char *counter_name(const struct counter_row *row, unsigned daemon,
                          char out[COUNTER_NAME_MAX]);
 
-/* All rows as mdoc(7), for postern-metrics(7). */
+/* Prints all rows as mdoc(7), for postern-metrics(7). */
 void counters_print_manual(FILE *out);
 
 #endif

@@ -1,4 +1,4 @@
-/* smtp/courier.c - the values that sessions and couriers exchange
+/* smtp/courier.c - makes and copies the values that sessions and couriers exchange
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,6 +1,6 @@
 /* smtp/dataline.c - the scanner of mail data: the one place that knows the end of data
  *
- * Canonical text runs on memchr(3), a line at a time; only lines with something bare in them, and
+ * Canonical text is scanned with memchr(3), a line at a time. Only lines with something bare in them, and
  * the ends of pieces, go through the state machine octet by octet.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -14,7 +14,7 @@
 
 enum state {
     AT_LINE,       /* after CRLF, or at the very start: a dot here may be the end */
-    AT_LOOSE_LINE, /* after an LF that was made a CRLF: a lone dot here is a false end */
+    AT_LOOSE_LINE, /* after an LF that became CRLF: a lone dot here is a false end */
     IN_LINE,
     AFTER_CR,  /* CR held back */
     AFTER_DOT, /* line start, "." held back */
@@ -35,7 +35,7 @@ void dataline_init(struct dataline *scanner, enum dataline_mode mode, enum datal
     scanner->in_header = true;
 }
 
-/* Ranges that follow each other become one. */
+/* Adds a range to the output. Adjacent ranges become one. */
 static void dataline_emit(struct dataline *scanner, struct dataline_output *output,
                           const char *bytes, size_t len)
 {
@@ -51,7 +51,7 @@ static void dataline_emit(struct dataline *scanner, struct dataline_output *outp
     output->iov[output->count++] = (struct iovec){(void *)bytes, len};
 }
 
-/* Something that is not canonical is about to be replaced. */
+/* Replaces something that is not canonical, or notes the offence. */
 static void dataline_replace(struct dataline *scanner, struct dataline_output *output,
                              const char *bytes)
 {
@@ -61,7 +61,8 @@ static void dataline_replace(struct dataline *scanner, struct dataline_output *o
     dataline_emit(scanner, output, bytes, strlen(bytes));
 }
 
-/* Octets of a header line, to find "Received:". Nothing matched at a line's end: an empty line. */
+/* Takes octets of a header line, to find "Received:". If nothing has matched at its end, the line is
+ * empty. */
 static void dataline_note_text(struct dataline *scanner, const char *bytes, size_t len)
 {
     if (!scanner->in_header)
@@ -91,7 +92,7 @@ static void dataline_end_line(struct dataline *scanner, enum state next)
     scanner->state = next;
 }
 
-/* An octet where no dot is special. `at` points to it in the input. */
+/* Takes an octet where no dot is special. `at` points to it in the input. */
 static void dataline_take_text(struct dataline *scanner, const char *at,
                                struct dataline_output *output)
 {
@@ -114,7 +115,7 @@ static void dataline_take_text(struct dataline *scanner, const char *at,
     }
 }
 
-/* Behind a dot at the start of a line; `strict`: the line began after a CRLF. */
+/* Takes the octet after a dot at the start of a line. `strict`: the line began after a CRLF. */
 static void dataline_take_after_dot(struct dataline *scanner, const char *at, bool strict,
                                     struct dataline_output *output)
 {
@@ -124,7 +125,7 @@ static void dataline_take_after_dot(struct dataline *scanner, const char *at, bo
     }
     dataline_note_text(scanner, ".", 1);
     if (*at == '\n') {
-        /* A false end of data: the dot is stuffed, so that nobody behind us takes it for one. */
+        /* A false end of data: stuff the dot, so that no later host takes it for one. */
         dataline_replace(scanner, output, "..\r\n");
         dataline_end_line(scanner, AT_LOOSE_LINE);
         return;
@@ -187,8 +188,8 @@ static void dataline_take_octet(struct dataline *scanner, const char *at,
     }
 }
 
-/* Takes canonical text, without a NUL, from a place where no dot is special, up to the last CRLF of it or
- * to the end; returns how many octets, 0 when the next line is not canonical or not whole. */
+/* Takes canonical text without a NUL, from a place where no dot is special, up to its last CRLF or the end.
+ * Returns the octets taken; 0 if the next line is not canonical or not complete. */
 static size_t dataline_take_canonical(struct dataline *scanner, const char *bytes, size_t len,
                                       struct dataline_output *output)
 {
@@ -209,7 +210,7 @@ static size_t dataline_take_canonical(struct dataline *scanner, const char *byte
     return (size_t)(line - bytes);
 }
 
-/* The same for the beginning of a line whose end is not here yet. */
+/* The same for the beginning of a line whose end has not arrived. */
 static size_t dataline_take_open_line(struct dataline *scanner, const char *bytes, size_t len,
                                       struct dataline_output *output)
 {
@@ -228,7 +229,8 @@ static bool dataline_dot_is_special(const struct dataline *scanner, char next)
            (scanner->state != IN_LINE && next == '.' && scanner->form != DATALINE_CHUNKS);
 }
 
-/* Only the header is looked at, for its trace. A CR counts for nothing, wherever a piece ends. */
+/* Examines only the header, for its trace fields. Ignores CRs, so that it does not matter where a piece
+ * ends. */
 static size_t dataline_take_binary(struct dataline *scanner, const char *bytes, size_t len,
                                    struct dataline_output *output)
 {
@@ -250,7 +252,7 @@ static size_t dataline_take_binary(struct dataline *scanner, const char *bytes, 
 size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
                      struct dataline_output *output)
 {
-    size_t at = 0, whole = 0; /* up to there is no NUL */
+    size_t at = 0, whole = 0; /* there is no NUL before `whole` */
 
     output->count = 0;
     if (scanner->form == DATALINE_BINARY)
@@ -272,7 +274,7 @@ size_t dataline_scan(struct dataline *scanner, const char *bytes, size_t len,
     }
     scanner->octets += at;
     if (scanner->ended)
-        scanner->octets -= 3; /* "." CRLF is no part of the message */
+        scanner->octets -= 3; /* "." CRLF is not part of the message */
     return at;
 }
 

@@ -1,4 +1,4 @@
-/* smtp/mbox.c - lines of a mailbox file that stand before a message
+/* smtp/mbox.c - finds mailbox file lines before a message
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -9,7 +9,7 @@
 static const char mbox_longest[] = ">>>>>>>>>>>>>>>>From ";
 static const char *const mbox_from = mbox_longest + MBOX_QUOTES_MAX;
 
-/* One more octet of a line that may be one. */
+/* Matches one more octet of a line that may be one. */
 static void mbox_match(struct mbox_lines *lines, char octet)
 {
     if (octet == '>' && lines->matched == 0 && lines->quotes < MBOX_QUOTES_MAX)

@@ -1,9 +1,9 @@
-/* smtp/mbox.h - lines of a mailbox file that stand before a message
+/* smtp/mbox.h - finds mailbox file lines before a message
  *
- * Scripts and printers send what they would put into a mailbox file: a line "From address date", or
- * ">From ...", before the header. It is no field, so that a field put before it would be cut off
- * from the header that follows. This finds where the message proper begins, in what the scanner of
- * mail data yields, piece by piece. No allocation, no IO; used by the session.
+ * Some scripts and printers send what they would write to a mailbox file: a line "From address date" or
+ * ">From ..." before the header. It is not a header field, so a field added before it would be separated
+ * from the header. This module finds where the message proper begins, in the output of the mail data
+ * scanner, piece by piece. No allocation, no IO. Used by the session, one thread at a time.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,23 +13,23 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define MBOX_QUOTES_MAX 16 /* ">" before "From " */
+#define MBOX_QUOTES_MAX 16 /* most ">" before "From " */
 
 /* All zero at the start of a message. */
 struct mbox_lines {
     bool over;        /* the message proper has begun */
-    bool in_line;     /* private: behind "From " */
-    unsigned quotes;  /* private: of a line that may be one */
-    unsigned matched; /* private: octets of "From " behind them */
+    bool in_line;     /* private: after "From " */
+    unsigned quotes;  /* private: ">" of a line that may be one */
+    unsigned matched; /* private: octets of "From " after them */
 };
 
-/* Returns how many octets at the start of the next piece belong to such lines. Behind them the
- * message proper begins if `over` is set now; otherwise the rest of the piece, if there is any, is
- * the beginning of a line that may be one, and is held back. */
+/* Returns how many octets at the start of the next piece belong to such lines. If `over` is now set, the
+ * message proper follows them. Otherwise the rest of the piece, if any, is the beginning of a line that may
+ * be one, and is held back. */
 size_t mbox_take(struct mbox_lines *lines, const char *bytes, size_t len);
 
-/* What is held back from earlier pieces, constant text. Asked before mbox_take(): it belongs to
- * such a line if that returns more than 0, and to the message if it sets `over` and returns 0. */
+/* The text held back from earlier pieces, as a constant. Call it before mbox_take(): the text belongs to such a
+ * line if that returns more than 0, and to the message if it sets `over` and returns 0. */
 const char *mbox_held(const struct mbox_lines *lines, size_t *len);
 
 #endif

@@ -11,7 +11,7 @@
 
 #include "base/buffer.h"
 
-/* How long a QUIT may take to leave. It fits the socket buffer of any connection that works. */
+/* How long a QUIT may take to leave. It fits the socket buffer of any working connection. */
 #define QUIT_TIMEOUT_MS 100
 
 void nexthop_init(struct nexthop *hop, int fd, struct stream_buffers *buffers)
@@ -67,8 +67,8 @@ static size_t nexthop_word_length(const char *text, size_t len)
     return word;
 }
 
-/* Channel binding and EXTERNAL prove something of the TLS connection, which is ours, not the
- * client's: such mechanisms can't be passed on. */
+/* Channel binding and EXTERNAL prove something about the TLS connection, which is ours and not the client's, so
+ * such mechanisms cannot be passed on. */
 static bool nexthop_is_relayable(const char *mechanism, size_t len)
 {
     static const char plus[] = "-PLUS";
@@ -101,7 +101,8 @@ static void nexthop_add_mechanism(const char *word, size_t len, struct nexthop_c
                  used > 0 ? " " : "", (int)len, word);
 }
 
-/* Of one line, behind "AUTH". Servers give several, and some one for very old clients: "AUTH=LOGIN". */
+/* Parses the text after "AUTH" in one line. Servers send several, some of them for very old clients:
+ * "AUTH=LOGIN". */
 static void nexthop_parse_mechanisms(const char *text, size_t len, struct nexthop_capabilities *out)
 {
     while (len > 0) {
@@ -234,7 +235,7 @@ enum io_result nexthop_starttls_judged(struct nexthop *hop, struct tls_client *t
         stream_abort(&hop->stream);
         return IO_FAILED;
     }
-    /* RFC 3207 4.2: what was learned before TLS is forgotten. */
+    /* RFC 3207 4.2: forget what was learned before TLS. */
     memset(&hop->capabilities, 0, sizeof hop->capabilities);
     return stream_start_tls_client(&hop->stream, tls, name, judge, deadline, err);
 }

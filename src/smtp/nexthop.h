@@ -1,9 +1,9 @@
 /* smtp/nexthop.h - the client side of SMTP: the dialog with a next hop
  *
- * Lock-step commands (greeting, EHLO, STARTTLS, XCLIENT), each one line out and one reply back, and
- * the writing of commands that may be pipelined. It says what the next hop answered and never
- * judges it: that is for whoever makes the connection, and for smtp/transaction from MAIL on. Owns its stream; the buffers are lent by the courier. Used by
- * one thread at a time.
+ * Sends lock-step commands (greeting, EHLO, STARTTLS, XCLIENT), each one line out and one reply back,
+ * and writes commands that may be pipelined. It reports the next hop's replies and never judges them:
+ * the module that makes the connection does and, from MAIL on, smtp/transaction. Owns its stream; the
+ * courier lends the buffers. Used by one thread at a time.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -33,7 +33,7 @@ enum {
     NEXTHOP_BINARYMIME = 1 << 9,
     NEXTHOP_REQUIRETLS = 1 << 10,
     NEXTHOP_AUTH = 1 << 11,
-    NEXTHOP_AUTH_PLAIN = 1 << 12, /* in `mechanisms`, or where that has no room for them */
+    NEXTHOP_AUTH_PLAIN = 1 << 12, /* offered, even if `mechanisms` has no room for it */
     NEXTHOP_AUTH_LOGIN = 1 << 13,
 };
 
@@ -42,8 +42,8 @@ struct nexthop_capabilities {
     unsigned extensions;                 /* NEXTHOP_... */
     unsigned xclient;                    /* XCLIENT_... attributes */
     uint64_t size_limit;                 /* octets; 0 = no fixed limit */
-    unsigned recipients;                 /* RCPTMAX of LIMITS (RFC 9422); 0 = not said */
-    char mechanisms[MECHANISMS_MAX + 1]; /* of AUTH, "PLAIN LOGIN", each once */
+    unsigned recipients;                 /* RCPTMAX of LIMITS (RFC 9422); 0 = not given */
+    char mechanisms[MECHANISMS_MAX + 1]; /* of AUTH, "PLAIN LOGIN", without repeats */
 };
 
 struct nexthop {
@@ -51,53 +51,55 @@ struct nexthop {
     struct nexthop_capabilities capabilities; /* of the last EHLO; nothing after HELO or TLS */
 };
 
-/* Takes over a connected descriptor. */
+/* Takes ownership of a connected descriptor, and borrows the buffers. */
 void nexthop_init(struct nexthop *hop, int fd, struct stream_buffers *buffers);
 
-/* All of these return IO_OK and a filled reply (of whatever code), or why there is none. */
+/* These return IO_OK and a filled reply with any code, or the reason why there is none. */
 enum io_result nexthop_greeting(struct nexthop *hop, struct reply *reply, struct deadline deadline);
 enum io_result nexthop_command(struct nexthop *hop, const char *line, struct reply *reply,
                                struct deadline deadline);
-/* The PROXY header of the connection, which must go out before anything else, and alone: what comes
- * behind it in one segment is taken for talking before the greeting. Both addresses are of one family. */
+/* Sends the connection's PROXY header, before anything else and alone: a server would take data in the same
+ * segment as talking before the greeting. Both addresses must be of one family. */
 enum io_result nexthop_send_proxy(struct nexthop *hop, const struct proxy_header *header,
                                   enum proxy_version version, struct deadline deadline);
-/* How to greet. Who refuses EHLO for good may know HELO (RFC 5321 3.2), but for TLS, which is newer than
- * EHLO; who does not answer it has refused. Behind a PROXY header, which may have been taken for a
- * command, only one is said, so that no reply is taken for another's. */
+/* How to greet. A server that permanently refuses EHLO may know HELO (RFC 5321 3.2), but not under TLS, which
+ * is newer than EHLO. No reply counts as a refusal. After a PROXY header, which the server may have taken as a
+ * command, only one of them is sent, so that no reply is taken for another's. */
 enum nexthop_hello { NEXTHOP_EHLO, NEXTHOP_HELO, NEXTHOP_EHLO_OR_HELO };
-/* A positive EHLO reply fills the capabilities. */
+/* Greets. A positive EHLO reply fills the capabilities. */
 enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const char *name,
                              struct reply *reply, struct deadline deadline);
-/* IO_FAILED with `reply` not positive when STARTTLS was refused: the connection is still usable.
- * Anything the next hop sends in plain text behind its 220 breaks the connection. */
+/* Sends STARTTLS and does the handshake. IO_FAILED with a reply that is not positive means that STARTTLS was
+ * refused and the connection is still usable. Plain text after the 220 breaks the connection
+ * (CVE-2011-0411). */
 enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, const char *name,
                                 struct reply *reply, struct deadline deadline, struct error *err);
-/* The same, the certificate being judged by `judge` (NULL: by `tls` itself). */
+/* The same, but `judge` checks the certificate (NULL: `tls` itself does). */
 enum io_result nexthop_starttls_judged(struct nexthop *hop, struct tls_client *tls,
                                        const char *name, const struct tls_judge *judge,
                                        struct reply *reply, struct deadline deadline,
                                        struct error *err);
 
-/* RSET, and it was answered well: MAIL can follow. */
+/* Sends RSET. True if the reply is positive, so that MAIL can follow. */
 bool nexthop_reset(struct nexthop *hop, struct reply *reply, struct deadline deadline);
 
-/* What of this mail the next hop cannot take, as the reply to it; REPLY_OK: nothing. The one place
- * that knows. Without 8BITMIME the octets go there all the same, as from every other host; without
- * DSN its parameters are left out. */
+/* The one place that checks whether the next hop can accept this mail: returns the reply that says what it
+ * lacks, or REPLY_OK. Without 8BITMIME the octets are sent anyway, as every other host does; without DSN its
+ * parameters are left out. */
 enum own_reply nexthop_lacks(const struct nexthop *hop, const struct envelope *envelope);
 
-/* Put into the output buffer, not yet sent. MAIL carries the parameters that the next hop takes. */
+/* Put commands into the output buffer without sending them. MAIL has the parameters that the next hop
+ * offers. */
 enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *envelope,
                                 struct deadline deadline);
 enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *recipient,
                                 struct deadline deadline);
 enum io_result nexthop_put(struct nexthop *hop, const char *line, struct deadline deadline);
 
-/* QUIT without waiting for the answer, then closed; also of one that has no buffers. */
+/* Sends QUIT without waiting for the reply, and closes. Works without buffers too. */
 void nexthop_quit(struct nexthop *hop);
 
-/* From the text of an EHLO reply: its first line is the greeting, then a keyword a line. */
+/* Parses the text of an EHLO reply: the greeting in the first line, then one keyword per line. */
 void nexthop_parse_capabilities(const struct reply *reply, struct nexthop_capabilities *out);
 
 #endif

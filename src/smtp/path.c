@@ -1,8 +1,8 @@
 /* smtp/path.c - reverse-paths and forward-paths (RFC 5321 4.1.2, RFC 6531 3.3)
  *
- * In three steps: where the word ends and which of its tokens are the address; these without
- * comments, blanks and quotes (the plain form, in which the last "@" parts local part and domain);
- * the one correct form of that.
+ * Works in three steps. It finds the end of the word and the tokens that are the address; removes comments,
+ * blanks and quotes (the plain form, in which the last "@" separates local part and domain); and builds the
+ * one correct form of that.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -130,7 +130,7 @@ static bool path_is_literal(const char *text, size_t len)
 
 /* Words and tokens. */
 
-/* Behind the quote that ends what begins at `at`; NULL when none does. */
+/* Returns the place after the closing quote of the string at `at`; NULL if there is none. */
 static const char *path_skip_quotes(const char *at, const char *end)
 {
     for (at++; at < end && *at != '"'; at++) {
@@ -140,7 +140,7 @@ static const char *path_skip_quotes(const char *at, const char *end)
     return at < end ? at + 1 : NULL;
 }
 
-/* The same for angle brackets, in which quotes may stand. */
+/* The same for angle brackets, which may contain quotes. */
 static const char *path_skip_brackets(const char *at, const char *end)
 {
     at++;
@@ -153,7 +153,7 @@ static const char *path_skip_brackets(const char *at, const char *end)
     return at != NULL && at < end ? at + 1 : NULL;
 }
 
-/* For comments, which nest (RFC 5322 3.2.2). */
+/* The same for comments, which nest (RFC 5322 3.2.2). */
 static const char *path_skip_comment(const char *at, const char *end)
 {
     unsigned depth = 0;
@@ -170,7 +170,7 @@ static const char *path_skip_comment(const char *at, const char *end)
     return NULL;
 }
 
-/* Octets up to the first blank that is not in brackets or quotes; 0 when these do not end. */
+/* The number of octets before the first blank outside brackets and quotes; 0 if one of these does not end. */
 static size_t path_word_len(const char *text, size_t len)
 {
     const char *at = text, *end = text + len;
@@ -188,7 +188,7 @@ static size_t path_word_len(const char *text, size_t len)
 
 enum path_token {
     PATH_TOKEN_END,
-    PATH_TOKEN_BAD, /* something does not end */
+    PATH_TOKEN_BAD, /* an unterminated token */
     PATH_TOKEN_WORD,
     PATH_TOKEN_QUOTED,  /* `text` without the quotes */
     PATH_TOKEN_LITERAL, /* `text` with the brackets */
@@ -249,8 +249,8 @@ static enum path_token path_next(struct path_reader *reader)
     return token;
 }
 
-/* Finds the address in a word: between the last '<' and the '>' behind it, or all of it. A display
- * name may stand before; nothing that could be another address may stand on either side. */
+/* Finds the address in a word: between the last '<' and the next '>', or the whole word. A display name may
+ * precede it; nothing that could be another address may be on either side. */
 static bool path_find_address(const char *word, size_t len, struct path_reader *address,
                               bool *has_name)
 {
@@ -286,12 +286,12 @@ static bool path_find_address(const char *word, size_t len, struct path_reader *
 
 struct path_plain {
     struct buffer text; /* local part "@" domain, without any quoting */
-    size_t last_at;     /* behind the last "@" that was not quoted; 0 = none */
-    unsigned ats;       /* not quoted ones */
-    bool route;         /* a source route has been dropped */
-    bool in_route;      /* it begins like one */
-    bool listed;        /* with several hosts, so that ":" must follow */
-    bool literal;       /* the last token is one */
+    size_t last_at;     /* place after the last unquoted "@"; 0 = none */
+    unsigned ats;       /* number of unquoted "@" */
+    bool route;         /* a source route was dropped */
+    bool in_route;      /* it begins like a source route */
+    bool listed;        /* the route has several hosts, so ":" must follow */
+    bool literal;       /* the last token is an address literal */
     char storage[PATH_MAX_OCTETS + 1];
 };
 
@@ -333,7 +333,7 @@ static bool path_plain_special(struct path_plain *plain, char special)
     return true;
 }
 
-/* A literal only as a host, and words only with something between them. */
+/* Makes the plain form. A literal is only allowed as a host, and words need something between them. */
 static bool path_make_plain(struct path_plain *plain, struct path_reader *address)
 {
     bool first = true, after_word = false;
@@ -369,7 +369,7 @@ static bool path_is_dot_string(const char *local, size_t len)
     return len > 0;
 }
 
-/* RFC 5321 4.1.2: Dot-string, or Quoted-string where it can't be that. */
+/* RFC 5321 4.1.2: writes a Dot-string, or a Quoted-string if that is impossible. */
 static void path_put_local(struct buffer *out, const char *local, size_t len)
 {
     if (path_is_dot_string(local, len)) {
@@ -423,7 +423,7 @@ static enum path_result path_store(struct path *path, const char *local, size_t 
     return PATH_OK;
 }
 
-/* Without a domain, nothing may look as if it named one. */
+/* A path without a domain must contain nothing that looks like one. */
 static enum path_result path_store_local(struct path *path, const struct path_plain *plain)
 {
     const char *local = plain->text.data;
@@ -438,7 +438,7 @@ static enum path_result path_store_plain(struct path *path, const struct path_pl
     const char *local = plain->text.data, *end = local + plain->text.len;
     const char *at = memrchr(local, '@', plain->text.len);
 
-    /* Which "@" is meant may not be open where mail is sent to. */
+    /* In a forward-path it must be clear which "@" counts. */
     if (forward && (plain->ats > 1 || (at != NULL && at + 1 != local + plain->last_at)))
         return PATH_SYNTAX;
     if (at == NULL)
@@ -455,14 +455,14 @@ static enum path_result path_store_plain(struct path *path, const struct path_pl
     return path_store(path, local, (size_t)(at - local), domain, domain_len);
 }
 
-/* May stand in a local part without quotes, and means nothing to whoever routes mail. */
+/* May the octet be in a local part without quotes, and has it no meaning for routing? */
 static bool path_is_simple(char octet)
 {
     return path_is_alnum(octet) || octet == '-' || octet == '_' || octet == '+' || octet == '=';
 }
 
-/* Nearly all there are: "<local@domain>" in simple octets. It saves them the grammar, which would say the
- * same. False: it has to be asked. `path` is clear. */
+/* Reads nearly all real paths: "<local@domain>" of simple octets, with the same result as the full grammar but
+ * faster. False: use the grammar. `path` is empty. */
 static bool path_parse_simple(struct path *path, const char *text, size_t len, size_t *used)
 {
     const char *local = text + 1, *end = text + len, *at = local;

@@ -1,4 +1,4 @@
-/* smtp/received.c - the one trace header that we put on top (RFC 5321 4.4, RFC 3848)
+/* smtp/received.c - the one trace header that we add on top (RFC 5321 4.4, RFC 3848)
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -8,7 +8,7 @@
 
 #include "base/buffer.h"
 
-/* Nothing that a client says may open a comment, close one, or begin a line of its own. */
+/* A client's text must not open or close a comment, or begin a new line. */
 static const bool received_unsafe[256] = {
     [0x00 ... 0x20] = true, ['"'] = true, ['('] = true,  [')'] = true,           [';'] = true,
     ['<'] = true,           ['>'] = true, ['\\'] = true, [0x7f ... 0xff] = true,
@@ -60,7 +60,7 @@ static void received_add_two_digits(struct buffer *out, char before, int number)
     buffer_add(out, text, sizeof text);
 }
 
-/* RFC 5322 3.3, in UTC and whatever the locale says. */
+/* Adds the date as in RFC 5322 3.3, in UTC and independent of the locale. */
 static void received_add_date(struct buffer *out, time_t when)
 {
     static const char days[] = "SunMonTueWedThuFriSat";
@@ -97,7 +97,7 @@ size_t received_format(const struct received *received, char out[RECEIVED_MAX])
     buffer_puts(&header, received_protocol(received));
     buffer_puts(&header, " id ");
     buffer_puts(&header, received->id);
-    /* One recipient at most: two would tell each of the other. */
+    /* One recipient at most: each of two would learn about the other. */
     if (received->recipient != NULL && !received->utf8)
         buffer_join(&header, "\r\n\tfor <", received->recipient, ">", NULL);
     buffer_puts(&header, "; ");

@@ -1,10 +1,10 @@
-/* smtp/replies.h - all replies of our own, in one table
+/* smtp/replies.h - all our own replies, in one table
  *
- * A row is a reply: its name, its code, its enhanced status code ("" where it has none) and its text, in
- * which "%s" stands for an argument, always a string. To say something else, add a row here and a
- * reply_own() where it is said. What a next hop says is passed on as it is.
+ * A row is a reply: its name, its code, its enhanced status code ("" for none) and its text, in which "%s"
+ * stands for an argument, always a string. For a new reply, add a row here and call reply_own() where it
+ * is needed. A next hop's replies are passed on unchanged.
  *
- * The words are Postfix's where it has the same reply, so that people and log readers know them.
+ * If Postfix has the same reply, the text is Postfix's, so that people and log readers recognize it.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

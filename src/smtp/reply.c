@@ -1,4 +1,4 @@
-/* smtp/reply.c - replies: reading a next hop's, writing ours (RFC 5321 4.2, RFC 2034)
+/* smtp/reply.c - replies: reads a next hop's, writes ours (RFC 5321 4.2, RFC 2034)
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,10 +11,10 @@
 #include "base/buffer.h"
 #include "base/utf8.h"
 
-#define REPLY_LINE_READ_MAX 2048 /* of a longer line the rest is not looked at */
-#define REPLY_LINE_SENT_MAX 512  /* octets passed on of one, its CRLF included */
-#define REPLY_JOINED_MAX 240     /* octets of each of two lines that are made one */
-#define REPLY_LINE_SHOWN_MAX 120 /* octets of a line that was no reply, for the log */
+#define REPLY_LINE_READ_MAX 2048 /* octets; the rest of a longer line is ignored */
+#define REPLY_LINE_SENT_MAX 512  /* octets of a line passed on, including its CRLF */
+#define REPLY_JOINED_MAX 240     /* octets of each of two lines that are joined */
+#define REPLY_LINE_SHOWN_MAX 120 /* octets of a line that is not a reply, for the log */
 
 static const struct {
     int code;
@@ -34,7 +34,7 @@ void reply_clear(struct reply *reply)
     reply->text[0] = '\0';
 }
 
-/* Octets of it that are in use. */
+/* The number of octets of the struct that are in use. */
 static size_t reply_size(const struct reply *reply)
 {
     return offsetof(struct reply, text) + reply->len + 1;
@@ -53,7 +53,7 @@ struct reply *reply_dup(const struct reply *reply)
     return copy;
 }
 
-/* Cleaned, and cut to what is looked at. */
+/* Adds a line, cleaned and cut to REPLY_LINE_READ_MAX. */
 static void reply_add_line(struct reply *reply, const char *text, size_t len)
 {
     if (len > REPLY_LINE_READ_MAX)
@@ -131,8 +131,8 @@ size_t reply_enhanced_length(const char *text, size_t len, int code)
     return at == len || text[at] == ' ' ? at : 0;
 }
 
-/* What was said under another code stands in one line with what comes next: under this one it was never
- * said. */
+/* Joins the earlier lines, which came under another code, into one line with the next, so that they don't
+ * appear as separate lines under this code. */
 static void reply_join_lines(struct reply *reply)
 {
     if (reply->len > REPLY_JOINED_MAX)
@@ -148,7 +148,7 @@ enum reply_line_result reply_parse_line(struct reply *reply, const char *line, s
         !reply_is_digit(line[2]) || (len > 3 && reply_is_digit(line[3])))
         return REPLY_LINE_GARBAGE;
     int code = (line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0');
-    if (code == 0) /* that there is no reply */
+    if (code == 0) /* 0 means "no reply" */
         code = 1;
     size_t said = len > 4 ? len - 4 : 0;
     if (reply->code != 0 && reply->code != code) {
@@ -173,7 +173,7 @@ void reply_misplaced(struct reply *reply)
     reply_own_with(reply, REPLY_REMOTE_MISPLACED, said);
 }
 
-/* Takes the enhanced code off, when every line has the same. */
+/* Removes the enhanced code if every line has the same. */
 void reply_finish(struct reply *reply)
 {
     if (reply->code < 200 || reply->code > 599) {
@@ -205,7 +205,7 @@ void reply_finish(struct reply *reply)
     reply->len = (size_t)(to - reply->text);
 }
 
-/* Nothing but, for the log, the last line that was no reply. */
+/* Clears the reply, except for the last line that was not a reply, for the log. */
 static enum io_result reply_fail_reading(struct reply *reply, const char *shown, size_t len,
                                          enum io_result result)
 {
@@ -240,7 +240,7 @@ enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
     return IO_OK;
 }
 
-/* A line without its end, and no longer than a client must be able to take (RFC 5321 4.5.3.1.5). */
+/* Writes a line without its end, no longer than a client must be able to accept (RFC 5321 4.5.3.1.5). */
 static void reply_put_line(struct buffer *buffer, const struct reply *reply, char separator,
                            const char *line)
 {

@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Replies that may be on their way while chunks go out: they fit any socket buffer. */
+/* The most replies that may be pending while chunks are sent: they fit any socket buffer. */
 #define CHUNKS_DUE_MAX 64
-/* For the rest of a reply that has begun to come, when nothing more can be written. */
+/* Time for the rest of a reply that has begun to arrive, once nothing more can be written. */
 #define LAST_WORD_TIMEOUT_MS 2000
 #define LINE_SHOWN 160 /* octets of a line in the log */
 
@@ -57,7 +57,7 @@ void transaction_abort(struct transaction *transaction)
     transaction->owner->closed(transaction);
 }
 
-/* The first one stands. */
+/* Decides the transaction. The first decision stands. */
 static void transaction_decide_by(struct transaction *transaction, const struct reply *reply)
 {
     if (transaction->decided)
@@ -75,8 +75,8 @@ void transaction_decide(struct transaction *transaction, enum own_reply why)
     transaction->decided = transaction->ours = true;
 }
 
-/* The next hop closed, stalled or talked garbage. Whatever was under way there must not end well; that
- * it hangs up behind its refusal is nothing to speak of. */
+/* The next hop closed, stalled or sent garbage. What it was doing must not succeed. If it hangs up after a
+ * refusal, that is not worth a log line. */
 static void transaction_lose(struct transaction *transaction, enum transaction_step step,
                              enum io_result result, const char *line)
 {
@@ -87,7 +87,7 @@ static void transaction_lose(struct transaction *transaction, enum transaction_s
     transaction_decide(transaction, transaction->owner->lost);
 }
 
-/* A reply that was read: a 421 ends the next hop's side of the connection (RFC 5321 3.8). */
+/* Handles a reply that was read: a 421 ends the next hop's side of the connection (RFC 5321 3.8). */
 static void transaction_heed(struct transaction *transaction, struct reply *reply)
 {
     bool leaves = reply->code == 421;
@@ -100,8 +100,8 @@ static void transaction_heed(struct transaction *transaction, struct reply *repl
     transaction_decide_by(transaction, reply);
 }
 
-/* A reply that means nothing where it stands: the two sides no longer mean the same. It is a refusal,
- * as it is for Postfix, at RCPT of that recipient alone. */
+/* Handles a reply that makes no sense at this step: the two sides are out of step. It counts as a refusal, as
+ * in Postfix; at RCPT, of that recipient only. */
 static void transaction_misread(struct transaction *transaction, enum transaction_step step,
                                 struct reply *reply)
 {
@@ -117,8 +117,8 @@ static void transaction_misread(struct transaction *transaction, enum transactio
         transaction_decide_by(transaction, reply);
 }
 
-/* The reply to a step: a refusal, or `good`, the class of a reply that lets it go on; `lone`: no other is
- * due. False when the next hop was lost: the final reply is then set. */
+/* Reads the reply to a step: a refusal, or a reply of the class `good`, which lets it continue. `lone`: no
+ * other reply is due. False if the next hop was lost; the final reply is then set. */
 static bool transaction_read(struct transaction *transaction, enum transaction_step step, int good,
                              bool lone, struct reply *reply, struct deadline deadline)
 {
@@ -138,8 +138,8 @@ static bool transaction_read(struct transaction *transaction, enum transaction_s
     return true;
 }
 
-/* Does a refusal that waits to be read answer for the whole transaction? Behind an accepted MAIL it may
- * be about one recipient. */
+/* Does an unread refusal answer the whole transaction? After an accepted MAIL it may concern only one
+ * recipient. */
 static bool transaction_is_last_word(const struct transaction *transaction,
                                      const struct reply *reply)
 {
@@ -147,7 +147,7 @@ static bool transaction_is_last_word(const struct transaction *transaction,
                                                          transaction->data == TRANSACTION_IN_DATA));
 }
 
-/* A write failed. What the next hop said before it closed is the answer, if it said anything. */
+/* A write failed. If the next hop sent a reply before it closed, that counts. */
 static void transaction_fail_write(struct transaction *transaction, enum transaction_step step,
                                    enum io_result result)
 {
@@ -168,7 +168,7 @@ static void transaction_fail_write(struct transaction *transaction, enum transac
     transaction_decide_by(transaction, &reply);
 }
 
-/* What was put is sent. */
+/* Sends what was put. */
 static bool transaction_flush(struct transaction *transaction, enum transaction_step step,
                               enum io_result put, struct deadline deadline)
 {
@@ -186,7 +186,7 @@ static enum io_result transaction_put_mail(struct transaction *transaction,
     return nexthop_put_mail(transaction->hop, transaction->envelope, deadline);
 }
 
-/* Without PIPELINING nothing: each step then writes its own command. */
+/* Writes the batch. Without PIPELINING it writes nothing: each step then writes its own command. */
 static void transaction_write_batch(struct transaction *transaction)
 {
     struct deadline deadline = transaction_deadline(transaction);
@@ -220,7 +220,7 @@ void transaction_add(struct transaction *transaction, const struct recipient *re
     transaction->batch[transaction->batch_count++] = recipient;
 }
 
-/* The reply where the next hop lacks what a message needs. */
+/* The reply if the next hop lacks what a message needs. */
 static enum own_reply transaction_lack(const struct transaction *transaction, enum own_reply why)
 {
     const bool named = transaction->owner->lacks == REPLY_OK || why == REPLY_REMOTE_TOO_BIG;
@@ -239,7 +239,7 @@ static void transaction_judge_lack(struct transaction *transaction)
         transaction_decide(transaction, transaction_lack(transaction, why));
 }
 
-/* What MAIL can say there. */
+/* Decides what MAIL can contain for this next hop. */
 static void transaction_match(struct transaction *transaction)
 {
     transaction_judge_lack(transaction);
@@ -247,16 +247,15 @@ static void transaction_match(struct transaction *transaction)
         transaction->envelope->smtputf8 && transaction_has(transaction, NEXTHOP_SMTPUTF8);
 }
 
-/* An internationalized recipient can only be named behind a MAIL with SMTPUTF8 (RFC 6531 3.4); the
- * others may do without. */
+/* An internationalized recipient needs a MAIL with SMTPUTF8 (RFC 6531 3.4); others do not. */
 static bool transaction_may_name(const struct transaction *transaction,
                                  const struct recipient *recipient)
 {
     return !recipient->path.is_utf8 || transaction->smtputf8;
 }
 
-/* Whose owner has offered it to somebody else on its behalf must not go without (RFC 6152 3, RFC 3461
- * 5.2.2). */
+/* If the owner has offered an extension to the client on the next hop's behalf, the mail must not go without it
+ * (RFC 6152 3, RFC 3461 5.2.2). */
 static bool transaction_is_bound(const struct transaction *transaction)
 {
     return transaction->owner->lacks != REPLY_OK;
@@ -291,7 +290,7 @@ void transaction_send_batch(struct transaction *transaction, enum courier_data d
     transaction_write_batch(transaction);
 }
 
-/* The reply to MAIL, where that is due. Behind a refused MAIL the pipelined replies are read away. */
+/* Reads the reply to MAIL if it is due. After a refused MAIL, pipelined replies are read and discarded. */
 static void transaction_settle_mail(struct transaction *transaction, struct reply *reply)
 {
     if (!transaction->mail_due || transaction->decided)
@@ -307,7 +306,7 @@ static void transaction_settle_mail(struct transaction *transaction, struct repl
     transaction->mail_due = false;
 }
 
-/* The reply to a recipient of the batch. */
+/* Reads the reply to a recipient of the batch. */
 static void transaction_settle_rcpt(struct transaction *transaction, size_t which,
                                     struct reply *reply)
 {
@@ -326,8 +325,8 @@ static void transaction_settle_rcpt(struct transaction *transaction, size_t whic
         reply_copy(reply, &transaction->final_reply);
 }
 
-/* The batch so far, once more, on a fresh connection. Who was accepted must be so again, since our
- * client knows. */
+/* Repeats the batch so far on a fresh connection. Recipients that were accepted must be accepted again, because
+ * our client was told. */
 static void transaction_repeat(struct transaction *transaction, size_t which, struct reply *reply)
 {
     transaction->mail_due = true;
@@ -348,7 +347,7 @@ static void transaction_repeat(struct transaction *transaction, size_t which, st
     transaction_settle_rcpt(transaction, which, reply);
 }
 
-/* Once more, on a fresh connection. */
+/* Tries again on a fresh connection, if the owner makes one. */
 static void transaction_try_renewed(struct transaction *transaction, size_t which,
                                     struct reply *reply)
 {
@@ -399,7 +398,7 @@ bool transaction_send_data(struct transaction *transaction)
                              transaction->data_until);
 }
 
-/* A reply to DATA that has come. A 354 behind a refusal leaves nothing but to go. */
+/* Takes the reply to DATA. After a 354 that follows a refusal, the connection can only be closed. */
 static void transaction_take_data(struct transaction *transaction, bool decided,
                                   struct reply *reply)
 {
@@ -444,8 +443,8 @@ static size_t transaction_total(const struct iovec *iov, int count)
     return total;
 }
 
-/* Reads replies to chunks until at most `left` are due. False when one was refused, or the next hop
- * lost: the message is dead there, and the connection with it. */
+/* Reads replies to chunks until at most `left` are due. False if a chunk was refused or the next hop was lost:
+ * then message and connection are dead. */
 static bool transaction_settle_chunks(struct transaction *transaction, unsigned left,
                                       struct deadline deadline)
 {
@@ -491,7 +490,7 @@ int transaction_write(struct transaction *transaction, const struct iovec *iov, 
 
     if (!transaction->connected || transaction->decided)
         return -1;
-    /* The header is more than MAIL said. */
+    /* The header needs more than MAIL announced. */
     if (transaction->envelope->is_utf8 && !transaction->smtputf8) {
         transaction_judge_lack(transaction);
         if (transaction->decided) {
@@ -502,7 +501,7 @@ int transaction_write(struct transaction *transaction, const struct iovec *iov, 
     if (transaction->chunks && !transaction_put_chunk_head(transaction, total))
         return -1;
     struct stream *stream = transaction_stream(transaction);
-    /* A small message waits in the buffer, to leave together with its end in one segment. */
+    /* A small message waits in the buffer, so that it leaves in one segment with its end. */
     if (stream->out_len + total + 3 < stream->buffers->out_size) {
         for (int i = 0; i < count && result == IO_OK; i++)
             result = stream_put(stream, iov[i].iov_base, iov[i].iov_len, deadline);
@@ -524,8 +523,7 @@ void transaction_send_end(struct transaction *transaction)
         return;
     struct stream *stream = transaction_stream(transaction);
     stream->heeds_input = false;
-    /* It has answered already, and it was no question yet: an end of data would only be one more
-     * command. */
+    /* It has already replied, before the end of data: an end of data would only be one more command. */
     if (!transaction->chunks && stream_hears(stream)) {
         transaction_fail_write(transaction, STEP_BODY, IO_FAILED);
         return;

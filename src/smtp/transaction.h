@@ -1,19 +1,18 @@
 /* smtp/transaction.h - one mail transaction with a next hop (RFC 5321 3.3, RFC 2920, RFC 3030)
  *
- * MAIL, RCPT in batches, DATA or BDAT, the end of data: pipelined in one write where the next hop
- * offers that, one by one elsewhere. A transaction whose next hop is lost, or which refuses it as a
- * whole, is "decided": its final reply answers everything that is left of it, and what was pipelined behind
- * the refusal is read away.
+ * Sends MAIL, RCPT in batches, DATA or BDAT, and the end of data: pipelined in one write if the next hop
+ * offers that, one by one otherwise. If the next hop is lost, or refuses the transaction as a whole, the
+ * transaction is "decided": its final reply answers everything that is left, and replies pipelined after
+ * the refusal are read and discarded.
  *
- * What the next hop says is the answer, at whatever moment: also where it said so in mid-data, or hung
- * up behind it, and our write failed before we had read it. Where it says nothing there is a reply of
- * our own. A 421 ends its side of the connection.
+ * The next hop's reply always counts, even if it came in mid-data, or before a hang-up that made our
+ * write fail before we read it. If the next hop sends no reply, there is one of our own. A 421 ends its
+ * side of the connection.
  *
- * Promise 2: an end of data leaves by transaction_send_end() only.
+ * Promise 2: only transaction_send_end() sends an end of data.
  *
- * It has no part in how the connection is made and ended: that is its owner's, as are the buffers.
- * relay-in has one for each session, relay-out one for each next hop of a message. Used by one thread
- * at a time.
+ * The owner makes and ends the connection, and owns it and the buffers. relay-in has one transaction per
+ * session, relay-out one per next hop of a message. Used by one thread at a time.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,30 +29,30 @@
 
 struct transaction;
 
-/* What its owner does for it. Static. */
+/* What the owner does for it; static data. */
 struct transaction_owner {
-    enum own_reply lost;  /* the reply where the next hop gives none */
-    enum own_reply lacks; /* where it lacks an extension; REPLY_OK: the one that names it */
-    /* Makes a reply of the next hop fit for our clients. NULL: it is as it is. */
+    enum own_reply lost;  /* the reply if the next hop sends none */
+    enum own_reply lacks; /* if it lacks an extension; REPLY_OK: the reply that names it */
+    /* Adapts a reply of the next hop for our clients. NULL: passed on unchanged. */
     void (*adapt)(struct reply *reply);
-    /* For the log: the next hop closed, stalled or talked garbage at a step ("MAIL", "RCPT", "DATA",
-     * "mail data", "end of data"); `line` is what it said, cleaned, or "". */
+    /* For the log: the next hop closed, stalled or sent garbage at a step ("MAIL", "RCPT", "DATA",
+     * "mail data", "end of data"); `line` is what it sent, cleaned, or "". */
     void (*lost_at)(struct transaction *transaction, const char *step, const char *reason,
                     const char *line);
-    /* The connection is closed. */
+    /* Called when the connection has been closed. */
     void (*closed)(struct transaction *transaction);
-    /* A connection that was kept from before has answered MAIL or RCPT by something else than 2xx, or
-     * not at all, which may prove nothing; or any was `garbled`, and what was pipelined is said one by
-     * one. True: it was closed, and there is a fresh one, on which all
-     * is said again, or a final reply, which is the answer. False: it stands. NULL: it
-     * always does. */
+    /* Called if a kept connection answered MAIL or RCPT with anything but 2xx, or not at all, which may
+     * prove nothing; or if any connection was `garbled`, so that commands must be repeated one by one.
+     * True: the old connection was closed, and there is either a fresh one, on which everything is
+     * repeated, or a final reply, which counts. False: the result stands. The member may be NULL: it
+     * always stands. */
     bool (*renew)(struct transaction *transaction);
 };
 
 enum transaction_data {
     TRANSACTION_NO_DATA, /* not asked for */
     TRANSACTION_DATA_DUE,
-    TRANSACTION_DATA_SENT, /* the reply is still to be had */
+    TRANSACTION_DATA_SENT, /* the reply has not been read */
     TRANSACTION_IN_DATA,   /* mail data may be written */
 };
 
@@ -62,62 +61,61 @@ struct transaction {
     struct nexthop *hop;
     int64_t reply_ms;      /* for each reply to a command */
     int64_t block_ms;      /* for each piece of mail data to leave */
-    struct deadline until; /* of all commands, while at_ms is not 0 */
-    bool connected;        /* the owner sets it; closed() is called when it ends */
-    bool kept;             /* from an earlier transaction */
-    bool garbled; /* it was lost by a line that was no reply, among several that were due */
-    bool open;    /* MAIL has gone out, and no final reply has come: RSET is due */
+    struct deadline until; /* for all commands, if at_ms is not 0 */
+    bool connected;        /* set by the owner; closed() is called when it ends */
+    bool kept;             /* the connection is from an earlier transaction */
+    bool garbled;          /* lost by a line that was not a reply while several replies were due */
+    bool open;             /* MAIL was sent and there is no final reply: RSET is due */
     const struct envelope *envelope;
-    bool decided, ours; /* ours: the final reply is in our words, not the next hop's */
-    /* The batch that is being asked about. Its recipients are the caller's; NULL: refused. */
+    bool decided, ours; /* ours: the final reply is our own, not the next hop's */
+    /* The current batch. Its recipients belong to the caller; NULL: refused. */
     const struct recipient *batch[SESSION_BATCH_MAX];
     size_t batch_count, next;
-    size_t accepted; /* of all batches */
-    bool first;      /* the batch is the one behind MAIL */
-    bool written;    /* pipelined: all of it went out in one write */
-    bool mail_due;   /* MAIL, or the reply to it */
-    bool smtputf8;   /* said with MAIL */
+    size_t accepted; /* in all batches */
+    bool first;      /* the batch follows MAIL */
+    bool written;    /* pipelined: all of it was sent in one write */
+    bool mail_due;   /* MAIL, or the reply to it, is due */
+    bool smtputf8;   /* sent with MAIL */
     enum transaction_data data;
-    struct deadline
-        data_until;      /* of the reply to DATA; at_ms is 0 while it went out with a batch */
-    bool chunks;         /* mail data goes out by BDAT */
-    unsigned chunks_due; /* whose replies are still to be had */
-    bool unconfirmed;    /* the end of data went out, and no reply to it has come */
-    struct reply final_reply; /* the last, so that who makes one need not clear all of it */
+    struct deadline data_until; /* for the reply to DATA; at_ms is 0 if it was sent with a batch */
+    bool chunks;                /* mail data is sent with BDAT */
+    unsigned chunks_due;        /* chunks whose replies have not been read */
+    bool unconfirmed;           /* the end of data was sent and has no reply yet */
+    struct reply final_reply;   /* last member, so that initialization need not clear it */
 };
 
-/* A new one, on the connection that there is, or on one that the owner makes before the first batch is
- * sent. The envelope lives as long. */
+/* Begins a transaction, on the existing connection or on one that the owner makes before the first batch is
+ * sent. The envelope must outlive it. */
 void transaction_begin(struct transaction *transaction, const struct envelope *envelope);
 
-/* The owner's decision, in our words. */
+/* The owner decides the transaction with one of our own replies. */
 void transaction_decide(struct transaction *transaction, enum own_reply why);
 
-/* A batch: begun, filled with SESSION_BATCH_MAX at most, and sent. COURIER_DATA behind it goes out in
- * the same write where it may. What goes wrong is told by the replies asked for next. */
+/* A batch is begun, filled with at most SESSION_BATCH_MAX recipients, and sent. COURIER_DATA is sent in the
+ * same write if possible. Errors show in the replies read next. */
 void transaction_begin_batch(struct transaction *transaction);
 void transaction_add(struct transaction *transaction, const struct recipient *recipient);
 void transaction_send_batch(struct transaction *transaction, enum courier_data data);
-/* The reply to the next recipient of the batch. */
+/* Reads the reply to the next recipient of the batch. */
 void transaction_recipient_reply(struct transaction *transaction, struct reply *reply);
 
-/* DATA goes out, unless it has; its reply is read by the next. True when it went out now. */
+/* Sends DATA unless it was sent already; transaction_data_reply() reads the reply. True if it was sent now. */
 bool transaction_send_data(struct transaction *transaction);
-/* The reply to it; under a 354 mail data may be written. A 354 behind a refusal ends the connection. */
+/* Reads the reply to DATA; after a 354 mail data may be written. A 354 after a refusal ends the connection. */
 void transaction_data_reply(struct transaction *transaction, struct reply *reply);
 
-/* Mail data in the form that `chunks` says. 0; -1 when the transaction is decided. */
+/* Writes mail data in the form that `chunks` says. Returns 0, or -1 if the transaction is decided. */
 int transaction_write(struct transaction *transaction, const struct iovec *iov, int count);
-/* The end of data, and the reply to it, as the final reply. Only in data. */
+/* Send the end of data, and read the reply to it as the final reply. Only in data. */
 void transaction_send_end(struct transaction *transaction);
 void transaction_read_final_reply(struct transaction *transaction, struct deadline deadline);
 
-/* Nothing is half said: after RSET, where it is `open`, MAIL can follow. */
+/* Is no command or reply pending, so that MAIL can follow, after RSET if it is `open`? */
 bool transaction_is_clean(const struct transaction *transaction);
-/* RSET, where that is due. False when the connection is of no further use. */
+/* Sends RSET if it is due. False if the connection cannot be used any more. */
 bool transaction_reset(struct transaction *transaction);
 
-/* Closes at once: no end of data can be seen in what was written. */
+/* Closes at once, so that the next hop sees no end of data in what was written. */
 void transaction_abort(struct transaction *transaction);
 
 #endif

@@ -1,4 +1,4 @@
-/* smtp/xclient.c - XCLIENT as Postfix does it, and xtext (RFC 3461 4)
+/* smtp/xclient.c - XCLIENT as in Postfix, and xtext (RFC 3461 4)
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -83,8 +83,8 @@ size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
 
     buffer_init(&line, out, XCLIENT_LINE_MAX + 1);
     buffer_puts(&line, "XCLIENT");
-    /* An attribute that is left out keeps the relay's own value at the backend (Postfix): the name
-     * must always be said, and the reverse name whenever there is no verified one. */
+    /* At the backend (Postfix), an omitted attribute keeps the relay's own value. So always send the
+     * name, and the reverse name if there is no verified one. */
     if (offered & XCLIENT_NAME) {
         buffer_puts(&line, " NAME=");
         xclient_add_text(&line, identity->name != NULL ? identity->name : unknown);
@@ -175,7 +175,7 @@ int xtext_decode(const char *text, size_t len, char *out, size_t size)
         } else if (octet <= 0x20 || octet >= 0x7f || octet == '=') {
             return -1;
         }
-        /* A NUL would end the string before its end. */
+        /* A NUL would end the string early. */
         if (octet == 0 || used + 1 >= size)
             return -1;
         out[used++] = (char)octet;

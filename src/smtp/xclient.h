@@ -1,7 +1,7 @@
-/* smtp/xclient.h - who the client really is: XCLIENT as Postfix does it, and xtext (RFC 3461 4)
+/* smtp/xclient.h - the client's real identity: XCLIENT as in Postfix, and xtext (RFC 3461 4)
  *
- * Builds the one XCLIENT line that relay-in sends, and takes one apart for the sink. LOGIN, HELO
- * and PROTO are never built. No allocation, thread-safe.
+ * Builds the one XCLIENT line that relay-in sends, and parses such lines for the session and the sink.
+ * It never builds LOGIN, HELO or PROTO (promise 8). No allocation, thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,7 +14,7 @@
 #include "base/address.h"
 #include "base/buffer.h"
 
-#define XCLIENT_LINE_MAX 512 /* octets, CRLF included */
+#define XCLIENT_LINE_MAX 512 /* octets, including CRLF */
 
 /* Attributes that the next hop announced in EHLO. */
 enum {
@@ -29,7 +29,7 @@ enum {
     XCLIENT_REVERSE_NAME = 1 << 8,
 };
 
-/* From the arguments of the EHLO keyword ("NAME ADDR PORT ..."), any case, unknown ones skipped. */
+/* Parses the arguments of the EHLO keyword ("NAME ADDR PORT ..."), in any case; skips unknown ones. */
 unsigned xclient_parse_offer(const char *text, size_t len);
 
 struct xclient_identity {
@@ -37,17 +37,17 @@ struct xclient_identity {
     const char *reverse_name; /* unverified PTR name; NULL = none; sent only without `name` */
     bool name_temporary;      /* the look-up failed for now: [TEMPUNAVAIL] */
     struct address client;    /* with its port */
-    struct address local;     /* what the client connected to; AF_UNSPEC = not known */
+    struct address local;     /* the address that it connected to; AF_UNSPEC = unknown */
 };
 
-/* "XCLIENT NAME=... [REVERSE_NAME=...] ADDR=... PORT=... [DESTADDR=... DESTPORT=...]" with CRLF.
- * Only what is `offered`. Returns the length; 0 when it would pass XCLIENT_LINE_MAX, or ADDR is not
+/* Writes "XCLIENT NAME=... [REVERSE_NAME=...] ADDR=... PORT=... [DESTADDR=... DESTPORT=...]" with CRLF and only
+ * what is `offered`. Returns the length in octets; 0 if it would exceed XCLIENT_LINE_MAX, or if ADDR is not
  * offered. */
 size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
                       char out[XCLIENT_LINE_MAX + 1]);
 
-/* One " name=value" of an XCLIENT argument: *cursor moves behind it. `value` is decoded, at most
- * 255 octets. 1 = got one, 0 = no more, -1 = malformed or unknown attribute. */
+/* Reads one " name=value" of an XCLIENT argument and moves *cursor past it. `value` is decoded, at most 255
+ * octets. Returns 1 if it got one, 0 if there are no more, -1 if malformed or unknown. */
 struct xclient_attribute {
     unsigned name; /* XCLIENT_NAME, ... */
     char value[256];
@@ -57,13 +57,13 @@ int xclient_next(const char **cursor, const char *end, struct xclient_attribute 
 /* "NAME", "ADDR", ...; static text. */
 const char *xclient_attribute_name(unsigned name);
 
-/* xtext. Both return the length written, without the NUL, or -1 when it does not fit or (decode)
- * is malformed. */
+/* xtext. Both return the length written, without the NUL, or -1 if it does not fit or (decoding) is
+ * malformed. */
 int xtext_encode(const char *bytes, size_t len, char *out, size_t size);
 int xtext_decode(const char *text, size_t len, char *out, size_t size);
 
-/* Appends xtext in correct form: what should have been encoded ('=', octets over 127) is. False
- * when it is malformed: a "+" without two hexadecimal digits, blanks, controls, a NUL. */
+/* Appends xtext in correct form: encodes what should have been encoded ('=', octets over 127). False if
+ * malformed: a "+" without two hexadecimal digits, blanks, controls, a NUL. */
 bool xtext_repair(struct buffer *out, const char *text, size_t len);
 
 #endif
