@@ -1,8 +1,14 @@
-/* relay-in/backend-internal.h - a backend, for its three files
+/* relay-in/backend-internal.h - a backend, for its files
  *
- *   backend.c          what sessions ask: slots, the breaker, what was learned, spares
+ * Each calls those below it only:
+ *
  *   backend-connect.c  a session's connection, brought to where MAIL can follow
+ *   backend.c          its life
  *   backend-spares.c   the keeper: the thread that makes spares and asks what is offered
+ *   backend-slots.c    who has a connection: slots for sessions, in the order of asking, and spares
+ *   backend-dial.c     connecting, and leaving alone hosts that are down
+ *   backend-live.c     the backends that live
+ *   backend-state.c    what is known: whether it serves, and what it offers
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -60,15 +66,22 @@ struct backend {
     uint8_t demand;    /* a bit for each of the last sessions: under TLS? */
 };
 
-/* backend.c */
+/* backend-state.c */
 /* It serves us, or does not, for a reason. Logs a change. Thread-safe. */
 void backend_note(struct backend *backend, bool up, const char *reason);
-void backend_free(struct backend *backend);
-/* Wakes the keeper. */
+/* Wakes the keeper. Thread-safe. */
 void backend_wake(const struct backend *backend);
-/* How many spares under TLS, or not, are to be had. Under the lock. */
-unsigned backend_spares_wanted(const struct backend *backend, bool tls);
 
+/* backend-live.c */
+/* Counts one more, and frees those that have ended. */
+void backend_live_count_add(struct backend_live_count *live_count);
+/* The keeper's last word: it is to be joined and the backend freed. Nothing of the backend may be
+ * touched after it. */
+void backend_live_count_end(struct backend *backend);
+/* Frees a backend that has no keeper. */
+void backend_free(struct backend *backend);
+
+/* backend-dial.c */
 /* A spare's connection is probed by the kernel, so that it ends soon when nobody is there any more;
  * `on` false: it is one in use again. */
 void backend_watch_idle(int fd, bool on);
@@ -78,10 +91,12 @@ int backend_connect_keeper(struct backend *backend, size_t *next, struct address
                            enum own_reply *why, struct error *err);
 void backend_hide(struct backend *backend);
 
+/* backend-slots.c */
+/* How many spares under TLS, or not, are to be had. Under the lock. */
+unsigned backend_spares_wanted(const struct backend *backend, bool tls);
+
 /* backend-spares.c */
+/* Starts the keeper, which ends when the last reference is gone. 0, or -1 with a reason. */
 int backend_start_keeper(struct backend *backend, struct error *err);
-/* The keeper's last word: it is to be joined and the backend freed. Nothing of the backend may be
- * touched after it. */
-void backend_live_count_end(struct backend *backend);
 
 #endif

@@ -96,6 +96,27 @@ def circles(graph):
     return found
 
 
+def upward_calls(files):
+    """Calls against the order that a header gives its module's files, "Each calls those below it only:"."""
+    wrong = []
+    for header in (name for name in files if name.endswith("-internal.h")):
+        with open(f"{SRC}/{header}", encoding="utf-8") as file:
+            head = file.read().split("*/")[0]
+        if "Each calls those below it only:" not in head:
+            continue
+        order = re.findall(r"^ \*   ([a-z-]+\.c) ", head, re.M)
+        text, own = {}, {}
+        for name in order:
+            with open(f"{SRC}/{os.path.dirname(header)}/{name}", encoding="utf-8") as file:
+                text[name] = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
+            own[name] = re.findall(r"^(?!static)[a-z][^;={}]*?\b(\w+)\([^;{}]*\)\n\{", text[name], re.M)
+        for place, name in enumerate(order):
+            for upper in order[:place]:
+                wrong += [f"src/{os.path.dirname(header)}/{name} calls {function}() of {upper}"
+                          for function in own[upper] if re.search(rf"\b{function}\(", text[name])]
+    return wrong
+
+
 def main():
     files = [os.path.relpath(p, SRC) for p in glob.glob(f"{SRC}/*/*.[ch]")]
     module_of = modules(files)
@@ -110,7 +131,8 @@ def main():
     unknown = sorted({name.split("/")[0] for name in files} - set(LAYERS))
     results = [("every folder of src has its place in the order", [f"src/{name}" for name in unknown]),
                ("no file includes what is above its layer", crossed),
-               ("no circle of modules", [" <-> ".join(part) for part in circles(graph)])]
+               ("no circle of modules", [" <-> ".join(part) for part in circles(graph)]),
+               ("no file of a module calls one above it", upward_calls(files))]
     print(f"1..{len(results)}")
     for number, (name, wrong) in enumerate(results, 1):
         print(f"{'not ok' if wrong else 'ok'} {number} - layers: {name}")

@@ -1,0 +1,167 @@
+/* relay-in/backend-dial.c - connecting to the hosts of a backend, and leaving alone those that are down
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-in/backend-internal.h"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "net/dial.h"
+
+#define USER_TIMEOUT_MS 45000 /* unacknowledged data, or probes, on a dead tunnel */
+#define SILENT_MS 500         /* a host that answers does so sooner */
+#define IDLE_TIMEOUT_MS 18000 /* the same of a spare, which shall tell when the tunnel is cut */
+
+void backend_watch_idle(int fd, bool on)
+{
+    static const int idle_s = 8, interval_s = 4, probes = 3;
+    unsigned timeout_ms = on ? IDLE_TIMEOUT_MS : USER_TIMEOUT_MS;
+    int keepalive = 1;
+
+    /* With a user timeout it, and no number of probes, ends a connection; tcp(7). */
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+    if (!on)
+        return;
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &keepalive, sizeof keepalive);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
+
+/* The breaker: a host that failed a moment ago is not tried again at once, and then by one alone;
+ * and nobody goes to one that has kept others waiting. */
+static bool backend_begin_dialling(struct backend *backend, size_t index)
+{
+    struct backend_host *host = &backend->hosts[index];
+    int64_t now = deadline_now_ms();
+
+    pthread_mutex_lock(&backend->lock);
+    bool silent = host->dialling > 0 && now - host->dialling_since_ms >= SILENT_MS;
+    bool may = host->failed_until_ms <= now && (host->dialling == 0 || (!host->suspect && !silent));
+    if (may && host->dialling++ == 0)
+        host->dialling_since_ms = now;
+    pthread_mutex_unlock(&backend->lock);
+    return may;
+}
+
+static void backend_end_dialling(struct backend *backend, size_t index, bool answered)
+{
+    struct backend_host *host = &backend->hosts[index];
+    int64_t now = deadline_now_ms();
+
+    pthread_mutex_lock(&backend->lock);
+    ASSERT(host->dialling > 0);
+    host->dialling--;
+    host->dialling_since_ms = now;
+    host->suspect = !answered;
+    host->failed_until_ms = answered ? 0 : now + backend->settings->retry_after_ms;
+    pthread_mutex_unlock(&backend->lock);
+}
+
+static const struct address *backend_source_for(const struct config_backend *settings, int family)
+{
+    for (size_t i = 0; i < settings->source.count; i++) {
+        if (settings->source.items[i].family == family)
+            return &settings->source.items[i];
+    }
+    return NULL;
+}
+
+bool backend_try_next(struct backend *backend, size_t next)
+{
+    /* A single host is asked again each time: it has answered at once. */
+    if (backend->settings->hosts.count > 1) {
+        pthread_mutex_lock(&backend->lock);
+        backend->hosts[next - 1].failed_until_ms =
+            deadline_now_ms() + backend->settings->retry_after_ms;
+        pthread_mutex_unlock(&backend->lock);
+    }
+    return next < backend->settings->hosts.count;
+}
+
+/* False when nobody wants to know any more. */
+static bool backend_show(struct backend *backend, int fd)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool wanted = backend->references > 0;
+    if (wanted)
+        backend->keeper_fd = fd;
+    pthread_mutex_unlock(&backend->lock);
+    return wanted;
+}
+
+void backend_hide(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    backend->keeper_fd = -1;
+    pthread_mutex_unlock(&backend->lock);
+}
+
+static void backend_note_connect(struct backend *backend, int64_t ms)
+{
+    counters_took(backend->counters, COUNTER_DURATION_BACKEND_CONNECT, ms);
+    pthread_mutex_lock(&backend->lock);
+    backend->health.connect_ms = ms;
+    pthread_mutex_unlock(&backend->lock);
+}
+
+static int backend_dial(struct backend *backend, const struct address *host, bool keeper,
+                        struct error *err)
+{
+    const struct config_backend *settings = backend->settings;
+    struct deadline deadline = deadline_in_ms(settings->connect_timeout_ms);
+    int64_t began_ms = deadline_now_ms();
+    int fd = dial_open(host, backend_source_for(settings, host->family), USER_TIMEOUT_MS, err);
+
+    if (fd >= 0 && (!keeper || backend_show(backend, fd)) &&
+        dial_finish(fd, host, deadline, err) == 0) {
+        backend_note_connect(backend, deadline_now_ms() - began_ms);
+        return fd;
+    }
+    if (fd < 0)
+        return -1;
+    if (keeper)
+        backend_hide(backend);
+    close(fd);
+    return -1;
+}
+
+static int backend_connect_any(struct backend *backend, size_t *next, struct address *host,
+                               enum own_reply *why, bool keeper, struct error *err)
+{
+    const struct config_backend *settings = backend_settings(backend);
+    bool tried = false;
+
+    *why = REPLY_BACKEND_UNREACHABLE;
+    error_set(err, "no answer a moment ago, not tried again yet");
+    for (size_t i = *next; i < settings->hosts.count; i++) {
+        if (!backend_begin_dialling(backend, i))
+            continue;
+        tried = true;
+        int fd = backend_dial(backend, &settings->hosts.items[i], keeper, err);
+        backend_end_dialling(backend, i, fd >= 0);
+        if (fd >= 0) {
+            *host = settings->hosts.items[i];
+            *next = i + 1;
+            return fd;
+        }
+    }
+    if (tried)
+        backend_note(backend, false, err->text);
+    return -1;
+}
+
+int backend_connect(struct backend *backend, size_t *next, struct address *host,
+                    enum own_reply *why, struct error *err)
+{
+    return backend_connect_any(backend, next, host, why, false, err);
+}
+
+int backend_connect_keeper(struct backend *backend, size_t *next, struct address *host,
+                           enum own_reply *why, struct error *err)
+{
+    return backend_connect_any(backend, next, host, why, true, err);
+}

@@ -1,0 +1,211 @@
+/* relay-in/backend-slots.c - who has a connection with a backend: slots for sessions, and spares
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-in/backend-internal.h"
+
+#include <poll.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+#define SLOT_WAIT_MS 5000 /* a session waits so long for one of max_sessions */
+#define DEMAND_BITS 8
+
+/* A slot enters a ring at its end. Under the lock, here and below. */
+static void backend_slot_enter(struct backend_slot *ring, struct backend_slot *slot)
+{
+    ASSERT(slot->next == NULL && slot->previous == NULL);
+    slot->previous = ring->previous;
+    slot->next = ring;
+    slot->previous->next = slot->next->previous = slot;
+}
+
+static void backend_slot_leave(struct backend_slot *slot)
+{
+    ASSERT(slot->previous->next == slot && slot->next->previous == slot);
+    slot->previous->next = slot->next;
+    slot->next->previous = slot->previous;
+    slot->next = slot->previous = NULL;
+}
+
+static bool backend_has_its_share(const struct backend *backend, const struct backend_slot *wanted)
+{
+    unsigned share = ((unsigned)backend->settings->max_sessions + 1) / 2, has = 0;
+
+    for (const struct backend_slot *at = backend->held.next; at != &backend->held; at = at->next)
+        has += at->limited && address_same_ip(&at->network, &wanted->network);
+    return wanted->limited && has >= share;
+}
+
+/* Who asked first, but for those whose network has its share already: they are served when nobody
+ * else waits. NULL: nobody does. */
+static struct backend_slot *backend_next_wanted(const struct backend *backend)
+{
+    for (struct backend_slot *slot = backend->wanted.next; slot != &backend->wanted;
+         slot = slot->next) {
+        if (!backend_has_its_share(backend, slot))
+            return slot;
+    }
+    return backend->wanted.next != &backend->wanted ? backend->wanted.next : NULL;
+}
+
+/* A slot is worth more than a spare. */
+static bool backend_find_slot(struct backend *backend)
+{
+    if (backend->sessions < (unsigned)backend->settings->max_sessions) {
+        backend->sessions++;
+        return true;
+    }
+    if (backend->spare_count == 0)
+        return false;
+    /* While the keeper polls it, a closed socket stays open. */
+    stream_abort(&backend->spares[--backend->spare_count].hop.stream);
+    backend_wake(backend);
+    return true;
+}
+
+static void backend_grant_slots(struct backend *backend)
+{
+    struct backend_slot *slot;
+
+    while ((slot = backend_next_wanted(backend)) != NULL && backend_find_slot(backend)) {
+        ASSERT(slot->state == BACKEND_SLOT_WANTED);
+        backend_slot_leave(slot);
+        backend_slot_enter(&backend->held, slot);
+        slot->state = BACKEND_SLOT_HELD;
+        wakeup_call(slot->wakeup);
+    }
+}
+
+int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
+                         const struct address *client, bool limited, struct wakeup *wakeup)
+{
+    pthread_mutex_lock(&backend->lock);
+    if (slot->state == BACKEND_SLOT_NONE) {
+        *slot = (struct backend_slot){.state = BACKEND_SLOT_WANTED,
+                                      .network = address_site_network(client),
+                                      .limited = limited,
+                                      .until_ms = deadline_now_ms() + SLOT_WAIT_MS};
+        backend_slot_enter(&backend->wanted, slot);
+        backend_grant_slots(backend);
+        slot->wakeup = wakeup;
+    }
+    bool held = slot->state == BACKEND_SLOT_HELD;
+    pthread_mutex_unlock(&backend->lock);
+    return held || deadline_now_ms() >= slot->until_ms ? 0 : slot->until_ms;
+}
+
+bool backend_is_wanted(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool wanted = backend->wanted.next != &backend->wanted;
+    pthread_mutex_unlock(&backend->lock);
+    return wanted;
+}
+
+void backend_give_slot(struct backend *backend, struct backend_slot *slot)
+{
+    pthread_mutex_lock(&backend->lock);
+    if (slot->state != BACKEND_SLOT_NONE)
+        backend_slot_leave(slot);
+    if (slot->state == BACKEND_SLOT_HELD) {
+        ASSERT(backend->sessions > 0);
+        backend->sessions--;
+        backend_grant_slots(backend);
+    }
+    slot->state = BACKEND_SLOT_NONE;
+    pthread_mutex_unlock(&backend->lock);
+}
+
+bool backend_reserve(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool reserved = backend->wanted.next == &backend->wanted &&
+                    backend->sessions < (unsigned)backend->settings->max_sessions;
+    backend->sessions += reserved;
+    pthread_mutex_unlock(&backend->lock);
+    return reserved;
+}
+
+void backend_disconnected(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    ASSERT(backend->sessions > 0);
+    backend->sessions--;
+    backend_grant_slots(backend);
+    pthread_mutex_unlock(&backend->lock);
+}
+
+/* What a connection without TLS, or with it, is for under these settings; the rest goes by what
+ * clients did of late. */
+unsigned backend_spares_wanted(const struct backend *backend, bool tls)
+{
+    const struct config_backend *settings = backend->settings;
+    unsigned all = (unsigned)settings->spares;
+
+    if (settings->identity == CONFIG_IDENTITY_PROXY_V1 ||
+        settings->identity == CONFIG_IDENTITY_PROXY_V2)
+        return 0;
+    if (settings->tls == CONFIG_TLS_NONE)
+        return tls ? 0 : all;
+    if (settings->tls != CONFIG_TLS_MIRROR || backend->submission)
+        return tls ? all : 0;
+    unsigned under_tls =
+        (all * (unsigned)__builtin_popcount(backend->demand) + DEMAND_BITS / 2) / DEMAND_BITS;
+    return tls ? under_tls : all - under_tls;
+}
+
+/* Dead ones are left for the keeper. Under the lock. */
+static bool backend_find_spare(struct backend *backend, bool tls, struct spare *out)
+{
+    for (unsigned i = 0; i < backend->spare_count; i++) {
+        struct spare *spare = &backend->spares[i];
+        struct pollfd poll_fd = {.fd = spare->hop.stream.fd, .events = POLLIN};
+        if (spare->tls == tls && !spare->doubtful && poll(&poll_fd, 1, 0) == 0) {
+            *out = *spare;
+            *spare = backend->spares[--backend->spare_count];
+            return true;
+        }
+    }
+    return false;
+}
+
+void backend_doubt_spares(struct backend *backend)
+{
+    pthread_mutex_lock(&backend->lock);
+    for (unsigned i = 0; i < backend->spare_count; i++)
+        backend->spares[i].doubtful = true;
+    pthread_mutex_unlock(&backend->lock);
+    backend_wake(backend);
+}
+
+bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
+                        struct address *host)
+{
+    struct spare spare;
+
+    pthread_mutex_lock(&backend->lock);
+    backend->demand = (uint8_t)(backend->demand << 1 | tls);
+    bool found = backend_find_spare(backend, tls, &spare);
+    bool short_of_spares = backend->spare_count < backend_spares_wanted(backend, false) +
+                                                      backend_spares_wanted(backend, true);
+    bool wake = backend->keeper_rests && short_of_spares;
+    /* The spare had a slot of its own. */
+    if (found) {
+        ASSERT(backend->sessions > 1);
+        backend->sessions--;
+        backend_grant_slots(backend);
+    }
+    if (wake)
+        backend->keeper_rests = false;
+    pthread_mutex_unlock(&backend->lock);
+    if (wake)
+        backend_wake(backend);
+    if (found) {
+        backend_watch_idle(spare.hop.stream.fd, false);
+        *hop = spare.hop;
+        *host = spare.host;
+    }
+    return found;
+}
