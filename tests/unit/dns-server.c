@@ -400,3 +400,15 @@ struct resolver *dns_server_resolver(struct dns_server *server, const char *anch
     struct resolver_config config = {.trust_anchor_file = anchor != NULL ? anchor : ""};
     return dns_server_resolver_with(server, &config);
 }
+
+void dns_bed_open(struct dns_bed *bed, const struct dns_row *rows, size_t count)
+{
+    bed->server = dns_server_open(rows, count);
+    bed->resolver = dns_server_resolver(bed->server, NULL);
+}
+
+void dns_bed_close(struct dns_bed *bed)
+{
+    resolver_free(bed->resolver);
+    dns_server_close(bed->server);
+}

@@ -49,6 +49,14 @@ struct resolver *dns_server_resolver(struct dns_server *server, const char *anch
 struct resolver *dns_server_resolver_with(struct dns_server *server,
                                           struct resolver_config *config);
 
+/* A server and its resolver, without more. */
+struct dns_bed {
+    struct dns_server *server;
+    struct resolver *resolver;
+};
+void dns_bed_open(struct dns_bed *bed, const struct dns_row *rows, size_t count);
+void dns_bed_close(struct dns_bed *bed);
+
 /* Writes a record's data as the server sends it (for a name, use the type CNAME). Returns its length. */
 size_t dns_server_data(int type, const char *text, uint8_t *out, size_t size);
 

@@ -117,23 +117,6 @@ static unsigned await_verdict(struct inbox *inbox, int seconds)
     return count;
 }
 
-struct bed {
-    struct dns_server *server;
-    struct resolver *resolver;
-};
-
-static void open_bed(struct bed *bed)
-{
-    bed->server = dns_server_open(rows, G_N_ELEMENTS(rows));
-    bed->resolver = dns_server_resolver(bed->server, NULL);
-}
-
-static void close_bed(struct bed *bed)
-{
-    resolver_free(bed->resolver);
-    dns_server_close(bed->server);
-}
-
 /* `zones` are written as in a configuration, separated by spaces. */
 static struct dnsbl *make(const char *zones, int threshold, int64_t timeout_ms)
 {
@@ -146,7 +129,7 @@ static struct dnsbl *make(const char *zones, int threshold, int64_t timeout_ms)
     return dnsbl_new(parsed, count, threshold, timeout_ms);
 }
 
-static struct dnsbl_check *check(struct bed *bed, struct dnsbl *dnsbl, const char *client,
+static struct dnsbl_check *check(struct dns_bed *bed, struct dnsbl *dnsbl, const char *client,
                                  struct inbox *inbox)
 {
     struct address address;
@@ -189,9 +172,9 @@ static const struct {
 
 static void test_table(void)
 {
-    struct bed bed;
+    struct dns_bed bed;
     struct inbox inbox;
-    open_bed(&bed);
+    dns_bed_open(&bed, rows, G_N_ELEMENTS(rows));
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct dnsbl *dnsbl = make(cases[i].zones, 3, 3000);
         g_test_message("%s", cases[i].label);
@@ -206,15 +189,15 @@ static void test_table(void)
         g_assert_cmpstr(inbox.verdict.worst, ==, cases[i].worst);
         g_assert_cmpstr(inbox.verdict.hits, ==, cases[i].hits);
     }
-    close_bed(&bed);
+    dns_bed_close(&bed);
 }
 
 /* A silent list delays the verdict until the deadline, no longer, and the other lists count. */
 static void test_deadline(void)
 {
-    struct bed bed;
+    struct dns_bed bed;
     struct inbox inbox;
-    open_bed(&bed);
+    dns_bed_open(&bed, rows, G_N_ELEMENTS(rows));
     struct dnsbl *dnsbl = make("silent.example*5 two.example*3 white.example*-1 open.example", 2, 400);
     int64_t begin = deadline_now_ms();
     struct dnsbl_check *one = check(&bed, dnsbl, "192.0.2.7", &inbox);
@@ -228,15 +211,15 @@ static void test_deadline(void)
     g_assert_nonnull(strstr(inbox.verdict.hits, "white.example=127.0.5.2*-1"));
     dnsbl_end(one);
     dnsbl_unref(dnsbl);
-    close_bed(&bed);
+    dns_bed_close(&bed);
 }
 
 /* A check ended before the answers is never called back. If the resolver is freed first, it still is. */
 static void test_end(void)
 {
-    struct bed bed;
+    struct dns_bed bed;
     struct inbox ended[40], inbox;
-    open_bed(&bed);
+    dns_bed_open(&bed, rows, G_N_ELEMENTS(rows));
     struct dnsbl *dnsbl = make("silent.example two.example", 1, 300);
     for (size_t i = 0; i < G_N_ELEMENTS(ended); i++)
         dnsbl_end(check(&bed, dnsbl, "192.0.2.7", &ended[i]));
@@ -244,7 +227,7 @@ static void test_end(void)
     g_assert_cmpuint(await_verdict(&inbox, 10), ==, 1);
     dnsbl_end(one);
     one = check(&bed, dnsbl, "192.0.2.7", &inbox);
-    close_bed(&bed);
+    dns_bed_close(&bed);
     g_assert_cmpuint(await_verdict(&inbox, 1), ==, 1);
     g_assert_cmpuint(inbox.verdict.unanswered, >=, 1); /* the silent one, perhaps the other too */
     dnsbl_end(one);
@@ -256,15 +239,15 @@ static void test_end(void)
 
 static void test_nothing(void)
 {
-    struct bed bed;
+    struct dns_bed bed;
     struct inbox inbox;
-    open_bed(&bed);
+    dns_bed_open(&bed, rows, G_N_ELEMENTS(rows));
     struct dnsbl *none = dnsbl_new(NULL, 0, 1, 1000);
     g_assert_null(check(&bed, none, "192.0.2.7", &inbox));
     g_assert_null(check(&bed, NULL, "192.0.2.7", &inbox));
     g_assert_cmpuint(dns_server_asked(bed.server, NULL, 0), ==, 0);
     dnsbl_unref(none);
-    close_bed(&bed);
+    dns_bed_close(&bed);
 }
 
 static unsigned lines_with(const char *file, const char *word)
@@ -281,12 +264,12 @@ static unsigned lines_with(const char *file, const char *word)
 /* A fault for the operator to fix is logged once an hour per zone, not per client. */
 static void test_log(void)
 {
-    struct bed bed;
+    struct dns_bed bed;
     struct inbox inbox;
     gchar *file = NULL;
     int log_fd = g_file_open_tmp("postern-dnsbl-XXXXXX", &file, NULL), stderr_fd = dup(STDERR_FILENO);
     g_assert_cmpint(log_fd, >=, 0);
-    open_bed(&bed);
+    dns_bed_open(&bed, rows, G_N_ELEMENTS(rows));
     struct dnsbl *dnsbl = make("open.example typo.example gone.example two.example", 3, 3000);
     dup2(log_fd, STDERR_FILENO);
     for (int i = 0; i < 5; i++) {
@@ -303,7 +286,7 @@ static void test_log(void)
     unlink(file);
     g_free(file);
     dnsbl_unref(dnsbl);
-    close_bed(&bed);
+    dns_bed_close(&bed);
 }
 
 int main(int argc, char **argv)

@@ -67,24 +67,7 @@ static const struct {
      "alias.example"},
 };
 
-struct bed {
-    struct dns_server *server;
-    struct resolver *resolver;
-};
-
-static void open_bed(struct bed *bed)
-{
-    bed->server = dns_server_open(rows, G_N_ELEMENTS(rows));
-    bed->resolver = dns_server_resolver(bed->server, NULL);
-}
-
-static void close_bed(struct bed *bed)
-{
-    resolver_free(bed->resolver);
-    dns_server_close(bed->server);
-}
-
-static struct reverse_lookup *start(struct bed *bed, const char *text)
+static struct reverse_lookup *start(struct dns_bed *bed, const char *text)
 {
     struct address address;
     g_assert_cmpint(address_parse_ip(&address, text), ==, 0);
@@ -95,9 +78,9 @@ static struct reverse_lookup *start(struct bed *bed, const char *text)
 
 static void test_table(void)
 {
-    struct bed bed;
+    struct dns_bed bed;
     struct reverse_names names;
-    open_bed(&bed);
+    dns_bed_open(&bed, rows, G_N_ELEMENTS(rows));
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_test_message("%s", cases[i].label);
         struct reverse_lookup *lookup = start(&bed, cases[i].address);
@@ -109,14 +92,14 @@ static void test_table(void)
         g_assert_cmpstr(names.name, ==, cases[i].name);
         reverse_unref(lookup);
     }
-    close_bed(&bed);
+    dns_bed_close(&bed);
 }
 
 static void test_many_names(void)
 {
-    struct bed bed;
+    struct dns_bed bed;
     struct reverse_names names;
-    open_bed(&bed);
+    dns_bed_open(&bed, rows, G_N_ELEMENTS(rows));
     struct reverse_lookup *lookup = start(&bed, "192.0.2.12");
     g_assert_true(reverse_wait(lookup, deadline_in_ms(6000), &names));
     g_assert_cmpint(names.status, ==, REVERSE_UNAVAILABLE);
@@ -129,15 +112,15 @@ static void test_many_names(void)
     g_assert_cmpint(names.status, ==, REVERSE_TEMPORARY);
     g_assert_cmpstr(names.reverse_name, !=, "");
     reverse_unref(lookup);
-    close_bed(&bed);
+    dns_bed_close(&bed);
 }
 
 /* With silent servers, the answer comes by the deadline of the waiter or of the look-up. */
 static void test_timeout(void)
 {
-    struct bed bed;
+    struct dns_bed bed;
     struct reverse_names names;
-    open_bed(&bed);
+    dns_bed_open(&bed, rows, G_N_ELEMENTS(rows));
     struct reverse_lookup *ptr = start(&bed, "192.0.2.8"), *forward = start(&bed, "2001:db8::9");
     g_assert_false(reverse_peek(ptr, &names));
     g_assert_cmpint(names.status, ==, REVERSE_TEMPORARY);
@@ -154,21 +137,21 @@ static void test_timeout(void)
     g_assert_cmpstr(names.reverse_name, ==, "silent.example");
     reverse_unref(ptr);
     reverse_unref(forward);
-    close_bed(&bed);
+    dns_bed_close(&bed);
 }
 
 /* The client leaves before its name is known; the resolver is freed before the answers. */
 static void test_lifetimes(void)
 {
-    struct bed bed;
+    struct dns_bed bed;
     struct reverse_names names;
-    open_bed(&bed);
+    dns_bed_open(&bed, rows, G_N_ELEMENTS(rows));
     for (int i = 0; i < 50; i++)
         reverse_unref(start(&bed, i % 2 == 0 ? "192.0.2.1" : "192.0.2.8"));
     struct reverse_lookup *lookup = start(&bed, "192.0.2.8");
     g_assert_true(reverse_ref(lookup) == lookup);
     reverse_unref(lookup);
-    close_bed(&bed);
+    dns_bed_close(&bed);
     g_assert_true(reverse_peek(lookup, &names));
     g_assert_cmpint(names.status, ==, REVERSE_TEMPORARY);
     reverse_unref(lookup);
