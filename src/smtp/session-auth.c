@@ -1,8 +1,7 @@
 /* smtp/session-auth.c - the dialog of AUTH (RFC 4954), passed on line by line or checked here
  *
- * Passed on, what is said belongs to the client and the server that knows its password, and is not
- * looked at. Either way nothing of it is logged, and it is wiped from the buffers when the dialog
- * is over.
+ * A dialog that is passed on belongs to the client and the server that knows its password, and is not
+ * examined. Either way none of it is logged, and it is wiped from the buffers when the dialog is over.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -12,7 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define ROUNDS_MAX 16 /* challenges of one AUTH; no mechanism needs more than a few */
+#define ROUNDS_MAX 16 /* most challenges of one AUTH; every mechanism needs only a few */
 
 bool session_offers_auth(const struct session *session, const struct session_offer *offer)
 {
@@ -36,7 +35,7 @@ static bool auth_is_offered(const char *mechanisms, const char *name, size_t len
     return false;
 }
 
-/* RFC 4954 4: base64, "=" or "*"; nothing that a next hop might take for the end of a line. */
+/* RFC 4954 4: base64, "=" or "*". Nothing that a next hop might take as the end of a line. */
 static bool auth_is_base64(const char *text, size_t len)
 {
     static const char letters[] =
@@ -49,7 +48,7 @@ static bool auth_is_base64(const char *text, size_t len)
     return true;
 }
 
-/* The initial response, if there is one. */
+/* Is the initial response, if there is one, base64? */
 static bool auth_has_base64(const struct command *command, size_t at)
 {
     while (at < command->argument_len && command->argument[at] == ' ')
@@ -87,9 +86,8 @@ static void auth_finish(struct session *session)
     session_reply(session, reply);
 }
 
-/* Asks whoever knows passwords: the next hop or, with a policy that checks them, ourselves. A
- * challenge that comes back is put to the client, and session_run() goes on with the answer; any
- * other reply is the end of the dialog. */
+/* Passes a line to the next hop or, if the policy checks passwords, to our own check. A challenge goes to the
+ * client, and session_run() continues with its response; any other reply ends the dialog. */
 static void auth_ask(struct session *session, const char *text, size_t len)
 {
     struct reply *reply = &session->scratch->reply;

@@ -1,8 +1,8 @@
 /* smtp/session-batch.c - recipients on their way to the courier, replies in the client's order
  *
- * A pipelining client's RCPT commands are collected until there is no further command to read, then
- * go to the next hop in one write, together with DATA if that came too. Replies come back in the
- * order of the commands, ours and the next hop's mixed as the client sent them.
+ * A pipelining client's RCPT commands are collected until there is no further command to read. Then they
+ * go to the next hop in one write, together with DATA if that came too. Replies, ours and the next
+ * hop's, are sent in the order of the client's commands.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,10 +13,10 @@
 #include "base/assert.h"
 #include "base/buffer.h"
 
-#define EARLY_DATA_MAX (1024 * 1024) /* octets: seconds of a slow line, not minutes */
+#define EARLY_DATA_MAX (1024 * 1024) /* octets: seconds on a slow line, not minutes */
 
-/* The next hop of a transaction is that of its first recipients; as long as none was accepted,
- * another may take its place. */
+/* The first recipients decide the next hop of a transaction. As long as none was accepted, another next hop
+ * may replace it. */
 enum own_reply session_bind_route(struct session *session, const void *route)
 {
     const struct session_batch *batch = &session->batch;
@@ -44,8 +44,8 @@ void session_batch_add(struct session *session, const struct recipient *recipien
     } else {
         batch->slots[batch->slot_count++] = (uint8_t)verdict;
     }
-    /* A backend that slows down liars (mailcow: 10 s from the fourth error of a session) must not
-     * hold a worker: as long as a client has shown few good recipients, few are tried at once. */
+    /* A backend that slows down after errors (mailcow: 10 s from the fourth error of a session) must not
+     * hold a worker: as long as a client has had few good recipients, try only a few at once. */
     unsigned allowance = session->rules->refused_recipients > session->refused_recipients
                              ? session->rules->refused_recipients - session->refused_recipients
                              : 1;
@@ -79,7 +79,7 @@ static void session_batch_count_recipient(struct session *session, const char *m
     session_log_reject(session, "RCPT", mailbox, reply);
 }
 
-/* A next hop's 421 is passed on, and ends the session, only where no further reply is pending_reply. */
+/* A next hop's 421 is only passed on, and ends the session, if no other reply is pending. */
 static void session_put_in_order(struct session *session, struct reply *reply, bool last)
 {
     if (reply->code == 421 && !last)
@@ -107,9 +107,9 @@ static void session_answer_slots(struct session *session, bool data)
     batch->ask_count = 0;
 }
 
-/* While its message is on its way to us the next hop's 354 comes, too: a client that waits for ours
- * waits a round trip less, of the shorter line. Where the next hop refuses, which is rare at DATA,
- * the message has come for nothing: never one that says it is big. */
+/* May the client get 354 before the next hop's? The next hop's 354 then arrives while the message is on its
+ * way, which saves the client a round trip. If the next hop refuses, which is rare at DATA, the message came
+ * for nothing, so never do it for one that announces a large size. */
 static bool session_may_begin_early(const struct session *session)
 {
     const struct courier_ops *ops = session->courier->ops;
@@ -118,8 +118,8 @@ static bool session_may_begin_early(const struct session *session)
            ops->ask_data(session->courier);
 }
 
-/* 354 is passed on only with a recipient behind it: a pipelining client would otherwise send a lone
- * dot that some next hops take for an empty message. */
+/* Passes 354 on only if a recipient was accepted: otherwise a pipelining client would send a lone dot, which
+ * some next hops take as an empty message. */
 static bool session_await_data(struct session *session, enum courier_data data)
 {
     struct reply *reply = &session->scratch->reply;

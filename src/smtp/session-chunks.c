@@ -1,7 +1,7 @@
-/* smtp/session-chunks.c - mail data that comes by BDAT (RFC 3030)
+/* smtp/session-chunks.c - mail data sent with BDAT (RFC 3030)
  *
- * A chunk follows its command at once, asked for or not: whatever the answer is, its octets are
- * read first. To a next hop without CHUNKING the message goes as lines behind DATA.
+ * A chunk follows its command at once, so its octets are read before any reply. A next hop without
+ * CHUNKING gets the message as lines after DATA.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-/* Only what cannot be read at all is refused here: where the chunk ends is then not known. */
+/* Refuses only a malformed command: then the end of the chunk is unknown. */
 enum own_reply session_check_bdat(struct session *session, const struct command *command)
 {
     struct session_offer offer;
@@ -23,7 +23,7 @@ enum own_reply session_check_bdat(struct session *session, const struct command 
     return command_parse_bdat(command, &octets, &last) ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
 
-/* A chunk that cannot be used is read away, within what is bearable, and `why` is the answer. */
+/* Reads and discards a chunk that cannot be used, within limits, and then replies with `why`. */
 static void session_skip_chunk(struct session *session, uint64_t octets, const struct reply *why)
 {
     session_log_reject(session, "BDAT", NULL, why);
@@ -70,8 +70,8 @@ static void session_skip_out_of_sequence(struct session *session, uint64_t octet
     session_skip_chunk(session, octets, &reply);
 }
 
-/* The first chunk: the next hop is asked for everything before it. False when the chunk has been
- * answered already. */
+/* Handles the first chunk: asks the next hop about everything before it. False if the chunk already has its
+ * reply. */
 static bool session_begin(struct session *session, uint64_t octets)
 {
     bool binary = session->envelope->body == MAIL_BODY_BINARYMIME;
@@ -94,7 +94,7 @@ static void session_answer_chunk(struct session *session)
     session_enter(session, PHASE_COMMAND);
     if (session->chunk_last)
         session_transfer_finish(session);
-    /* Once it has failed, the client hears so at once, and the rest is out of sequence. */
+    /* After a failure, tell the client at once; further chunks are out of sequence. */
     if (session->chunk_last || session->transfer.refused)
         session_transfer_answer(session);
     else

@@ -1,8 +1,8 @@
 /* smtp/session-commands.c - the command table: each verb with its states, check and act
  *
- * To find how a command is handled: its row in `table`, its check function (is it right, and
- * allowed?) and its act function (do it and reply). A check replies nothing; it returns the reply
- * for a refusal, or REPLY_OK.
+ * To find how a command is handled, look at its row in `table`, its check function (is it valid and
+ * allowed?) and its act function (do it and reply). A check sends no reply; it returns the reply for a
+ * refusal, or REPLY_OK.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,21 +17,21 @@
 
 #define ANY_STATE (STATE_CONNECTED | STATE_READY | STATE_MAIL | STATE_RCPT | STATE_CHUNKS)
 
-/* Recipients of a session that may be put off before more of them count as errors. Who sends lists
- * may be that many over the limit of a message (Postfix's smtpd_recipient_overshoot_limit). */
+/* How many recipients of a session may be deferred before more count as errors. A list server may exceed the
+ * limit of a message by that many (Postfix's smtpd_recipient_overshoot_limit). */
 #define OVERSHOOT_MAX 1000
 #define OVERSHOOT_SLOWNESS_MS 2000
 
 enum {
-    FLAG_JUNK = 1 << 0, /* harmless, but not for ever without mail */
+    FLAG_JUNK = 1 << 0, /* harmless, but limited without mail */
     FLAG_NO_ARGUMENT = 1 << 1,
-    FLAG_KEEPS_BATCH = 1 << 2, /* recipients still unanswered may stay so */
-    FLAG_CLOSES = 1 << 3,      /* whatever follows is not a command */
+    FLAG_KEEPS_BATCH = 1 << 2, /* pending recipients need not be answered first */
+    FLAG_CLOSES = 1 << 3,      /* what follows is not a command */
 };
 
 struct command_row {
-    unsigned states;                /* where it is legal */
-    enum own_reply out_of_sequence; /* the reply elsewhere */
+    unsigned states;                /* in which it is legal */
+    enum own_reply out_of_sequence; /* the reply in other states */
     unsigned flags;
     enum own_reply (*check)(struct session *session, const struct command *command);
     void (*act)(struct session *session, const struct command *command);
@@ -43,8 +43,8 @@ static enum own_reply session_check_hello(struct session *session, const struct 
     return command->argument_len > 0 ? REPLY_OK : REPLY_HELO_SYNTAX;
 }
 
-/* RFC 5321 4.1.4: a new EHLO or HELO ends the transaction. It may also name another client, which
- * the next hop must then hear of from the start. */
+/* RFC 5321 4.1.4: a new EHLO or HELO ends the transaction. It may also name another client, which the next hop
+ * must then be told from the start. */
 static void session_greet_anew(struct session *session, const struct command *command, bool esmtp,
                                struct session_offer *offer)
 {
@@ -145,7 +145,7 @@ static bool session_are_offered(const struct session *session,
     return (session->offered & needed) == needed;
 }
 
-/* Takes the parameters of MAIL into the envelope. */
+/* Checks the parameters of MAIL and copies them to the envelope. */
 static enum own_reply session_check_parameters(struct session *session,
                                                const struct mail_parameters *parameters)
 {
@@ -155,7 +155,7 @@ static enum own_reply session_check_parameters(struct session *session,
     session_offer(session, &offer);
     if (!session_are_offered(session, parameters))
         return REPLY_UNKNOWN_PARAMETER;
-    /* An address says as well as the parameter that it is needed. */
+    /* A UTF-8 address needs SMTPUTF8, even without the parameter. */
     if (envelope->sender.is_utf8 && !(session->offered & EXTENSION_SMTPUTF8))
         return REPLY_UTF8_UNSUPPORTED;
     if ((parameters->body == MAIL_BODY_BINARYMIME && !(session->offered & EXTENSION_BINARYMIME)) ||
@@ -188,7 +188,7 @@ static enum own_reply session_check_sender(const struct session *session)
                                 &session->envelope->sender);
 }
 
-/* A bare name is one of this host, as if it had been said by a program here. */
+/* A bare name belongs to this host, as if a local program had sent it. */
 static bool session_complete_path(const struct session *session, struct path *path)
 {
     return path->is_null || path->domain[0] != '\0' ||
@@ -216,7 +216,7 @@ static enum own_reply session_check_mail(struct session *session, const struct c
     return reply == REPLY_OK ? session_check_parameters(session, &parameters) : reply;
 }
 
-/* Said at MAIL, so that sender and HELO are in the log, and without a word to the next hop. */
+/* Refuses at MAIL, so that sender and HELO are in the log, and without contacting the next hop. */
 static void session_refuse_barred(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
@@ -228,7 +228,7 @@ static void session_refuse_barred(struct session *session)
     session_reply(session, reply);
 }
 
-/* Held here: the next hop is not asked before a recipient is acceptable. */
+/* Only keeps the sender: the next hop is not asked before there is an acceptable recipient. */
 static void session_act_mail(struct session *session, const struct command *command)
 {
     struct buffer id;
@@ -251,8 +251,8 @@ static void session_act_mail(struct session *session, const struct command *comm
     session_reply_own(session, REPLY_SENDER_OK);
 }
 
-/* Each route has limits of its own, within what was offered. Where that has changed since, it is the
- * next EHLO that tells. */
+/* Each route has its own limits, within what was offered. If the offer has changed since, the next EHLO will
+ * tell. */
 static enum own_reply session_check_route(const struct session *session,
                                           const struct path *recipient, const void *route)
 {
@@ -291,15 +291,15 @@ static enum own_reply session_judge_recipient(struct session *session, struct pa
     return REPLY_OK;
 }
 
-/* Recipients that are put off are no errors as long as they come quickly; after that they only keep
- * the next hop waiting. */
+/* Deferred recipients are not errors as long as they come quickly. After that they only keep the next hop
+ * waiting. */
 static bool session_is_abuse(struct session *session)
 {
     return ++session->overshoot > OVERSHOOT_MAX ||
            session_slowness_ms(session, session->run_since_ms) > OVERSHOOT_SLOWNESS_MS;
 }
 
-/* Has no check of its own: a refusal too must take its place in the order of the batch. */
+/* RCPT has no check function, because a refusal must keep its place in the batch. */
 static void session_act_rcpt(struct session *session, const struct command *command)
 {
     struct rcpt_parameters parameters;
@@ -382,7 +382,7 @@ static enum own_reply session_check_vrfy(struct session *session, const struct c
     return command->argument_len > 0 ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
 
-/* RFC 5321 7.3: whether an address exists is told to nobody but by RCPT. */
+/* RFC 5321 7.3: only RCPT tells whether an address exists. */
 static void session_act_vrfy(struct session *session, const struct command *command)
 {
     (void)command;
@@ -405,9 +405,8 @@ static enum own_reply session_check_starttls(struct session *session, const stru
     return session_offers_tls(session) ? REPLY_OK : REPLY_NOT_IMPLEMENTED;
 }
 
-/* Whatever came in plain text behind STARTTLS would be taken for part of the protected dialog
- * (CVE-2011-0411): it is thrown away with the session. After the handshake all that the client said
- * before is forgotten (RFC 3207 4.2). */
+/* Plain text that came after STARTTLS would be taken as part of the protected dialog (CVE-2011-0411), so it ends
+ * the session. After the handshake, everything that the client sent before is forgotten (RFC 3207 4.2). */
 static void session_act_starttls(struct session *session, const struct command *command)
 {
     (void)command;
@@ -421,7 +420,7 @@ static void session_act_starttls(struct session *session, const struct command *
     }
     session_reply_own(session, REPLY_START_TLS);
     session_flush(session);
-    /* It would come out within the handshake. */
+    /* Unsent output would appear inside the handshake. */
     session->vanished |= stream_owes_output(&session->stream);
     session_end_transaction(session);
     session_drop_courier(session);
@@ -472,7 +471,7 @@ static const struct command_row table[] = {
     [COMMAND_UNKNOWN] = {ANY_STATE, REPLY_OK, 0, session_check_unknown, NULL},
 };
 
-/* MAIL and RCPT before EHLO, and DATA before MAIL, deserve the more exact answer. */
+/* MAIL and RCPT before EHLO, and DATA before MAIL, get a more exact reply. */
 static enum own_reply session_sequence_reply(const struct session *session, enum command_verb verb)
 {
     if (session->state == STATE_CONNECTED && verb != COMMAND_STARTTLS)
@@ -495,7 +494,7 @@ static enum own_reply session_check_row(struct session *session, const struct co
     return row->check != NULL ? row->check(session, command) : REPLY_OK;
 }
 
-/* A shutdown, or a session that has lasted too long, lets a transaction finish, and nothing new
+/* During a shutdown, or in a session that has lasted too long, a transaction may finish but nothing new may
  * begin. */
 static bool session_may_not_go_on(struct session *session, enum command_verb verb)
 {
@@ -537,7 +536,7 @@ void session_command(struct session *session, const struct line *line)
         session_batch_flush(session, COURIER_NOTHING);
         session_refuse(session, verdict);
         session->closing |= (row->flags & FLAG_CLOSES) != 0;
-        /* A password may stand behind a refused AUTH as well. */
+        /* A refused AUTH may contain a password too. */
         if (command.verb == COMMAND_AUTH)
             stream_wipe(&session->stream);
         return;

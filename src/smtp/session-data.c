@@ -1,10 +1,9 @@
 /* smtp/session-data.c - mail data: client -> scanner -> courier, and every way it can end
  *
- * Nothing is kept: bytes are scanned where they were received and written to the next hop from
- * there. Once something is wrong (too big, a loop, bare newlines, next hop lost) the next hop is
- * dropped, the rest is read away to the end of data, and only then the client hears of it, because
- * until then it would not listen. So it is too where the next hop refuses DATA after the client was
- * told to begin.
+ * Nothing is stored: bytes are scanned in the receive buffer and written to the next hop from there. If
+ * something is wrong (too big, a loop, bare newlines, next hop lost), the next hop is dropped and the rest
+ * is discarded up to the end of data. Only then is the client told, because it would not listen earlier.
+ * The same happens if the next hop refuses DATA after the client was told to begin.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -46,12 +45,12 @@ static void session_data_refuse(struct session *session, enum own_reply why)
     transfer->refused = true;
     transfer->refusal = why;
     transfer->drain_deadline = deadline_in_ms(session->rules->drain_timeout_ms);
-    /* With REPLY_OK the courier has lost its next hop, or was refused by it, and keeps the reply. */
+    /* With REPLY_OK the courier has lost its next hop, or was refused, and keeps the reply. */
     if (why != REPLY_OK)
         session->courier->ops->abort(session->courier);
 }
 
-/* What goes out at once: the pieces of the scanner, and what is put between them. */
+/* What is sent in one write: the scanner's pieces, and what is inserted between them. */
 struct forward_pieces {
     struct iovec iov[2 * DATALINE_IOV + 6];
     int count;
@@ -63,9 +62,8 @@ static void session_forward_add(struct forward_pieces *pieces, const char *bytes
         pieces->iov[pieces->count++] = (struct iovec){(void *)bytes, len};
 }
 
-/* Our field, and then the message from here on. Where it begins with a blank it has no header: an
- * empty line keeps what it says from becoming part of our field, as a continuation (RFC 5322
- * 2.2.3). */
+/* Adds our trace field; the message follows. If the message begins with a blank it has no header: an empty line
+ * keeps its text from becoming a continuation of our field (RFC 5322 2.2.3). */
 static void session_forward_add_trace(struct session *session, struct forward_pieces *pieces,
                                       char trace[RECEIVED_MAX], char first)
 {
@@ -75,8 +73,7 @@ static void session_forward_add_trace(struct session *session, struct forward_pi
     session->transfer.trace_sent = true;
 }
 
-/* A piece from before it is known where the message proper begins: lines of a mailbox file go
- * before our field. */
+/* Adds a piece before it is known where the message proper begins: mailbox file lines go before our field. */
 static void session_forward_first(struct session *session, struct forward_pieces *pieces,
                                   const struct iovec *piece, char trace[RECEIVED_MAX])
 {
@@ -142,16 +139,15 @@ void session_transfer_begin(struct session *session, enum dataline_form form)
     dataline_init(&session->transfer.scanner, session->rules->bare_newlines, form);
 }
 
-/* Takes what the scanner will of it, which ends at the end of data. The checks come before the
- * piece goes out, so that an end of data found in it is never reached by a message that failed
- * one. */
+/* Takes as much as the scanner does, which stops at the end of data. The checks come before the piece is sent, so
+ * that a message that fails one never reaches its end of data. */
 static size_t session_take_piece(struct session *session, const char *bytes, size_t len)
 {
     struct transfer *transfer = &session->transfer;
     struct dataline_output output;
     size_t used = dataline_scan(&transfer->scanner, bytes, len, &output);
 
-    /* A header in UTF-8 of who has not asked for SMTPUTF8 is as old as mail, and goes everywhere. */
+    /* Without SMTPUTF8 a header in UTF-8 is passed on anyway: such mail has always existed. */
     if (session->envelope->smtputf8 && transfer->scanner.header_is_utf8)
         session->envelope->is_utf8 = true;
     if (!transfer->refused)
@@ -207,7 +203,7 @@ void session_transfer_answer(struct session *session)
     session_end_transaction(session);
 }
 
-/* No end of data was seen, so none goes out (promise 2). */
+/* No end of data was seen, so none is sent (promise 2). */
 void session_transfer_give_up(struct session *session, enum io_result result)
 {
     bool talk = result == IO_TIMEOUT || result == IO_OK;
@@ -231,7 +227,7 @@ bool session_drained_enough(const struct session *session)
                                  deadline_passed(transfer->drain_deadline));
 }
 
-/* Now its answer to DATA matters. What it takes is not the client's time. */
+/* Reads the next hop's reply to DATA, which matters now. The wait does not count as the client's time. */
 static void session_hear_next_hop(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;

@@ -1,7 +1,7 @@
-/* smtp/session-log.c - the lines a session writes
+/* smtp/session-log.c - the lines that a session logs
  *
- * Refusals use Postfix's words and order, so that fail2ban filters and habits made for its log
- * fit; everything else is event=... with key=value.
+ * Refusals have Postfix's wording and order, so that fail2ban filters and tools made for its log work.
+ * Everything else is event=... with key=value.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -31,7 +31,7 @@ static const char *session_shown_name(const struct session *session, struct reve
     return name != NULL ? name : "unknown";
 }
 
-/* A mailbox in brackets, cut where it would leave no room for the rest of the line. */
+/* A mailbox in angle brackets, cut if it would leave no room for the rest of the line. */
 static const char *session_shown_path(const char *mailbox, char out[SESSION_RECIPIENT_MAX + 8])
 {
     size_t len = strlen(mailbox);
@@ -133,7 +133,7 @@ void session_end_message(const struct session *session, enum session_outcome out
     log_end(&line);
 }
 
-/* A failure in Postfix's words, for those who count them. */
+/* Logs a failure in Postfix's wording, for programs that count them. */
 void session_log_auth(const struct session *session, const char *mechanism,
                       const struct reply *reply)
 {

@@ -1,4 +1,4 @@
-/* smtp/session-password.c - PLAIN (RFC 4616) and LOGIN, where the policy knows the passwords
+/* smtp/session-password.c - PLAIN (RFC 4616) and LOGIN, if the policy checks the passwords
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -10,15 +10,15 @@
 
 #include "base/base64.h"
 
-#define CREDENTIALS_MAX 1023 /* octets, of all that a mechanism sends at once */
+#define CREDENTIALS_MAX 1023 /* octets that a mechanism may send at once */
 
-/* What the client has said to one challenge, as text with a NUL behind it. */
+/* The client's response to one challenge, decoded and NUL-terminated. */
 struct credentials {
     char bytes[CREDENTIALS_MAX + 1];
     size_t len;
 };
 
-/* False when it is malformed or too long, or the client has given up ("*"). */
+/* Decodes a response. False if it is malformed or too long, or if the client gives up ("*"). */
 static bool session_decode(struct credentials *out, const char *text, size_t len)
 {
     /* RFC 4954 4: "=" is an empty initial response. */
@@ -51,7 +51,7 @@ static void session_judge(struct session *session, const char *user, const char 
     reply_own(reply, REPLY_AUTH_OK);
 }
 
-/* "authorize-id NUL authenticate-id NUL password" (RFC 4616 2). Nobody may act for another. */
+/* Checks "authorize-id NUL authenticate-id NUL password" (RFC 4616 2). Nobody may act for another user. */
 static void session_judge_plain(struct session *session, const struct credentials *said,
                                 struct reply *reply)
 {
@@ -74,7 +74,7 @@ static void session_challenge(struct session *session, enum session_login next, 
     reply_own_with(reply, REPLY_AUTH_CHALLENGE, text);
 }
 
-/* A NUL in a name or password of LOGIN would hide what stands behind it. */
+/* Takes a decoded response. In LOGIN, a NUL in a name or password would hide what follows it. */
 static void session_password_take(struct session *session, const struct credentials *said,
                                   struct reply *reply)
 {
@@ -99,7 +99,7 @@ static void session_password_take(struct session *session, const struct credenti
     }
 }
 
-/* "AUTH mechanism [initial]": the first challenge, or what answers it already. */
+/* Handles "AUTH mechanism [initial]": makes the first challenge, or returns the initial response. */
 static const char *session_password_begin(struct session *session, const char *text, size_t *len,
                                           struct reply *reply)
 {
@@ -126,7 +126,7 @@ void session_check_password(struct session *session, const char *text, size_t le
         text = session_password_begin(session, text, &len, reply);
     if (text == NULL)
         return;
-    /* Unless something better is found. */
+    /* The reply unless the response is valid. */
     reply_own(reply, REPLY_AUTH_CANCELLED);
     if (session_decode(&said, text, len))
         session_password_take(session, &said, reply);

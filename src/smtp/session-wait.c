@@ -1,12 +1,12 @@
-/* smtp/session-wait.c - the phases of a session: what its client is to send, and how long it may take
+/* smtp/session-wait.c - the phases of a session: what its client must send, and how long it may take
  *
- * Here, and only here, a session waits for its client; who takes the input never hears of it.
+ * Here, and only here, a session waits for its client. The handlers of the input know nothing of it.
  *
- * A worker waits for a client only as long as it hopes for a quick answer (its linger, next to
- * nothing when workers are few); then the session goes back to the gate in the middle of whatever
- * it is doing, a command line, a TLS handshake, a transaction or mail data, and is resumed when
- * octets come or when it is due. So no number of slow clients holds a worker. Each kind of wait has
- * a clock that starts by a rule of the protocol and runs on over any number of parkings.
+ * A worker waits for a client only as long as it can expect a quick answer (its linger, almost zero if
+ * few workers are free). Then the session goes back to the gate in the middle of whatever it is doing: a
+ * command line, a TLS handshake, a transaction or mail data. It is resumed when octets arrive or when it
+ * is due. So no number of slow clients holds a worker. Each kind of wait has a clock that starts by a
+ * rule of the protocol and keeps running however often the session is parked.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,11 +14,11 @@
 
 #include "base/assert.h"
 
-#define REPLY_TIMEOUT_MS 60000 /* for a client to take a reply */
-#define LINGER_MAX_MS 250      /* a worker's */
-#define LINGER_CROWDED_MS 2    /* going to the gate and back costs more than a quick answer */
-#define IMPATIENT_MS 1000 /* a client that has kept its transaction waiting for so long has none */
-#define GOOD_PIECE (4 * 1024) /* octets of mail data by which a client earns patience */
+#define REPLY_TIMEOUT_MS 60000 /* for a client to read a reply */
+#define LINGER_MAX_MS 250      /* a worker's usual linger */
+#define LINGER_CROWDED_MS 2    /* with few workers free; parking costs more than a quick answer */
+#define IMPATIENT_MS 1000      /* a client whose transaction has waited this long gets no linger */
+#define GOOD_PIECE (4 * 1024)  /* octets of mail data by which a client earns linger */
 
 static int64_t session_earlier(int64_t a, int64_t b)
 {
@@ -36,7 +36,7 @@ unsigned session_limit(const struct session *session, unsigned usual, unsigned u
                                                                                     : usual;
 }
 
-/* A wait of so long, or what may be of it under stress. */
+/* The wait `ms`, or the limit under stress if that is shorter. */
 static int64_t session_bounded(const struct session *session, int64_t ms)
 {
     int64_t stress = session->rules->stress_timeout_ms;
@@ -57,7 +57,7 @@ void session_enter_data(struct session *session, enum session_phase phase)
     session->data_since_ms = session->heard_ms = deadline_now_ms();
 }
 
-/* Without a transaction only the next hop's connection is still to be let go. */
+/* Without a transaction, the session is only due to release the next hop's connection. */
 static int64_t session_command_due_ms(const struct session *session)
 {
     const struct session_rules *rules = session->rules;
@@ -83,15 +83,15 @@ static int64_t session_drain_due_ms(const struct session *session)
     return session->transfer.refused ? session->transfer.drain_deadline.at_ms : INT64_MAX;
 }
 
-/* The time that the mail data would have taken at the least rate. */
+/* The time that the mail data would take at the minimum rate. */
 static int64_t session_earned_ms(const struct session *session)
 {
     uint64_t rate = session->rules->min_data_rate;
     return rate > 0 ? (int64_t)(session->data_octets * 1000 / rate) : 0;
 }
 
-/* The mail data has its time and what its octets add to it (Postfix's deadline per request), and no
- * gap may be long. */
+/* Mail data has a fixed time plus what its octets earn (like Postfix's deadline per request), and no gap may be
+ * long. */
 static int64_t session_data_due_ms(const struct session *session)
 {
     const struct session_rules *rules = session->rules;
@@ -106,7 +106,7 @@ static int64_t session_data_due_ms(const struct session *session)
                                     session_earned_ms(session));
 }
 
-/* What the client sends, as one piece. */
+/* The unit in which the client's input is taken. */
 enum unit { UNIT_LINE, UNIT_HANDSHAKE, UNIT_OCTETS };
 
 static const struct phase {
@@ -142,7 +142,7 @@ static int64_t session_awaited_due_ms(const struct session *session)
         return session->granted_at_ms;
     case SESSION_AWAITS_OUTPUT:
         if (session->unsent_since_ms == 0)
-            break; /* a handshake's */
+            break; /* it is a handshake's output */
         return session->unsent_since_ms + session_bounded(session, REPLY_TIMEOUT_MS);
     case SESSION_AWAITS_INPUT:
         break;
@@ -157,15 +157,15 @@ int64_t session_due_ms(const struct session *session)
     if (session->evicted)
         return 0;
     int64_t due = session_awaited_due_ms(session);
-    /* Nothing else that it awaits would end by that. */
+    /* The message timeout cannot end a wait for anything else. */
     if (rules->message_timeout_ms > 0 && session->awaited == SESSION_AWAITS_INPUT &&
         session_holds_transaction(session))
         due = session_earlier(due, session->started_ms + rules->message_timeout_ms);
     return due;
 }
 
-/* Counted over the whole transaction, and only while it was waited for: what the next hop takes, and
- * what had to be granted, is no fault of the client's. */
+/* Counted over the whole transaction, but only while waiting for the client: it is not to blame for the next hop
+ * or for the wait for a grant. */
 int64_t session_slowness_ms(const struct session *session, int64_t now_ms)
 {
     bool waits = session->scratch == NULL && session->awaited != SESSION_AWAITS_GRANT;
@@ -202,7 +202,7 @@ bool session_may_speak(struct session *session)
     return session->held_until_ms == 0;
 }
 
-/* So long a worker waits for the client. */
+/* How long a worker waits for the client. */
 static int64_t session_linger_ms(const struct session *session)
 {
     bool half_busy = session_is_stressed(session) ||
@@ -221,7 +221,7 @@ static struct deadline session_linger(const struct session *session, int64_t now
     return (struct deadline){session_earlier(now + ms, session_due_ms(session))};
 }
 
-/* Workers are few, and this one has given its share. */
+/* Has this session used up its share of the worker while few are free? */
 static bool session_should_yield(const struct session *session, int64_t now)
 {
     return now - session->run_since_ms >= SESSION_SLICE_MS &&
@@ -248,8 +248,8 @@ static enum io_result session_read_unit(struct session *session, struct session_
     return stream_read(&session->stream, &line->text, &line->len, until);
 }
 
-/* Nothing has come in time; how much is there of it? Part of a command line has its own time to
- * come to its end. False: the session shall be parked. */
+/* No complete input has arrived in time. A partial command line has its own time to be completed. False: park the
+ * session. */
 static bool session_is_overdue(struct session *session)
 {
     int64_t now = deadline_now_ms();
@@ -263,7 +263,7 @@ static bool session_is_overdue(struct session *session)
            (session->phase != PHASE_COMMAND || session_holds_transaction(session));
 }
 
-/* What the client waits for, or what it is waited for in place of input. */
+/* Must the session wait for something other than input: a held reply, a grant, or room to send? */
 static bool session_awaits_other(struct session *session)
 {
     if (session->held_until_ms > 0) {
@@ -275,7 +275,7 @@ static bool session_awaits_other(struct session *session)
     return session->awaited != SESSION_AWAITS_INPUT;
 }
 
-/* What a worker has waited for the client, since `now`; has mail data been heard? */
+/* Adds the time that a worker has waited for the client since `now`. `data`: mail data has arrived. */
 static void session_count_wait(struct session *session, int64_t now, bool data)
 {
     bool holds = session_holds_next_hop(session);
@@ -299,7 +299,7 @@ bool session_await(struct session *session, struct session_input *input)
         session->wait_since_ms = now;
     session->waiting = true;
     input->result = IO_TIMEOUT;
-    /* A trickle never makes mail data wait long: the clock is looked at in any case. */
+    /* With a trickle, mail data never waits long, so check the clock in any case. */
     if (octets && now >= session_due_ms(session))
         return true;
     if (octets && session_should_yield(session, now) && !stream_has_input(&session->stream))
@@ -325,7 +325,7 @@ void session_consume(struct session *session, size_t octets)
 
 struct deadline session_reply_deadline(const struct session *session)
 {
-    /* Once it did not take something in time nobody waits for it here. */
+    /* Once the client has not read something in time, no worker waits for it here. */
     bool waits = !stream_owes_output(&session->stream);
     return deadline_in_ms(waits ? session_linger_ms(session) : 0);
 }

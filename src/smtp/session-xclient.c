@@ -1,7 +1,7 @@
-/* smtp/session-xclient.c - XCLIENT from those who may: a relay of ours in front of us
+/* smtp/session-xclient.c - XCLIENT from hosts that may send it, such as our own relay in front of us
  *
- * Only the address, the port and where they came to are taken; the name is looked up anew, and HELO
- * comes from the EHLO that must follow. A log-in is never taken (promise 8).
+ * It takes only the client's address and port and the local address. The name is looked up again, and HELO
+ * comes from the EHLO that must follow. It never takes a login (promise 8).
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,7 +13,7 @@
 #include "base/assert.h"
 #include "smtp/xclient.h"
 
-#define ADMISSION_PATIENCE_MS 60000 /* for a verdict, which comes sooner */
+#define ADMISSION_PATIENCE_MS 60000 /* the longest wait for a verdict, which comes sooner */
 
 bool session_offers_xclient(const struct session *session)
 {
@@ -29,7 +29,7 @@ static bool session_take_address(struct address *address, const char *value)
     struct address ip;
     bool v6 = strncasecmp(value, "IPV6:", 5) == 0;
 
-    /* IPv6 has its prefix, and only IPv6, so that no reader of these lines has to guess. */
+    /* IPv6, and only IPv6, has the prefix, so that no reader of these lines must guess. */
     if (address_parse_ip(&ip, v6 ? value + 5 : value) != 0 || v6 != (strchr(value, ':') != NULL))
         return false;
     ip.port = address->port;
@@ -88,7 +88,7 @@ enum own_reply session_check_xclient(struct session *session, const struct comma
     return session_parse(command, &introduction) ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
 
-/* The session is back at its greeting, for somebody else. */
+/* Starts the session over with the greeting, for another client. */
 void session_act_xclient(struct session *session, const struct command *command)
 {
     const struct session_policy *policy = &session->rules->policy;
@@ -107,7 +107,7 @@ void session_act_xclient(struct session *session, const struct command *command)
     session->user[0] = '\0';
     session->helo[0] = '\0';
     session->state = STATE_CONNECTED;
-    /* What held the other end back is not the client's. */
+    /* A deferral of the other end does not apply to this client. */
     session->deferral = NULL;
     enum own_reply verdict = policy->serves(policy->context, &session->client.address);
     if (verdict != REPLY_OK) {

@@ -1,4 +1,4 @@
-/* smtp/session.c - the life of a session: new, the loop over input, park, dismiss, free
+/* smtp/session.c - the life cycle of a session: new, the loop over input, park, dismiss, free
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,7 +22,7 @@
 int session_scratch_init(struct session_scratch *scratch)
 {
     memset(scratch, 0, sizeof *scratch);
-    /* Not cleared: each is written before it is read, and what no client has needed costs no memory. */
+    /* Not cleared: each is written before it is read, and unused ones cost no memory. */
     scratch->recipients = malloc(SESSION_BATCH_MAX * sizeof *scratch->recipients);
     if (scratch->recipients == NULL)
         return -1;
@@ -40,8 +40,8 @@ void session_scratch_free(struct session_scratch *scratch)
     free(scratch->recipients);
 }
 
-/* Unique as long as a descriptor is not used twice in one microsecond: time and descriptor, in an
- * alphabet without vowels and look-alikes. */
+/* Makes an id from time and descriptor, in an alphabet without vowels and look-alikes. It is unique unless a
+ * descriptor is used twice in one microsecond. */
 static void session_make_id(char out[20], int fd)
 {
     static const char digits[] = "0123456789BCDFGHJKLMNPQRSTVWXYZb";
@@ -142,7 +142,7 @@ size_t session_banner(const struct session_rules *rules, char *out, size_t size)
     return banner.len;
 }
 
-/* What does not leave the stream keeps; session_settle() sees to it. */
+/* The stream keeps what the client does not read; session_settle() takes care of it. */
 void session_put(struct session *session, const char *bytes, size_t len)
 {
     struct stream *stream = &session->stream;
@@ -185,7 +185,7 @@ void session_refuse(struct session *session, enum own_reply which)
     session_reply_own(session, which);
 }
 
-/* Half a message stands at the next hop: only the loss of the connection undoes it. */
+/* Does the next hop have half a message? Only dropping the connection undoes that. */
 static bool session_has_half_message(const struct session *session)
 {
     return (session->state == STATE_CHUNKS || session->phase == PHASE_DATA) &&
@@ -254,7 +254,7 @@ void session_offer_route(const struct session *session, const void *route,
     session_limit_offer(session, offer);
 }
 
-/* NULL: takes back what was lent. */
+/* Lends the buffers to the courier. NULL takes them back. */
 static void session_lend_courier(struct session *session, struct stream_buffers *buffers)
 {
     if (session->courier != NULL && session->courier->ops->lend != NULL)
@@ -340,7 +340,7 @@ void session_evict(struct session *session)
     session->evicted = true;
 }
 
-/* Logged as a refusal, so that fail2ban can count it. */
+/* Logs it as a refusal, so that fail2ban can count it. */
 void session_give_up(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
@@ -379,8 +379,8 @@ static void session_count_out(struct session *session)
     session_give_up(session);
 }
 
-/* Before any wait all that is owed is said, and who does not listen is not heard. False: it is the
- * end. */
+/* Before any wait, sends all pending replies. A client that does not read them is not read from either. False:
+ * the session ends. */
 static bool session_settle(struct session *session)
 {
     if (session->awaited == SESSION_AWAITS_GRANT || stream_owes_output(&session->stream) ||
@@ -395,8 +395,8 @@ static bool session_settle(struct session *session)
            !session->vanished;
 }
 
-/* Between commands the next hop is kept a moment longer than the worker, for a next message, unless
- * others wait for it; and a log-in is worth as much as the connection that it was made on. */
+/* Between commands the next hop is kept a little longer than the worker, for a next message, unless others wait
+ * for it. A login lives only as long as the connection that it was made on. */
 static bool session_keeps_next_hop(const struct session *session)
 {
     struct courier *courier = session->courier;
@@ -410,7 +410,7 @@ static enum session_result session_leave(struct session *session)
     bool idle = session->phase == PHASE_COMMAND && session->awaited == SESSION_AWAITS_INPUT &&
                 !session_holds_transaction(session);
 
-    /* What is pending is the worker's memory. */
+    /* Anything pending would be in the worker's memory. */
     ASSERT(session->batch.slot_count == 0 && session->stream.out_len == 0);
     session_lend_courier(session, NULL);
     session->scratch = NULL;
