@@ -120,7 +120,7 @@ static const struct option route_rows[] = {
     {"rate", OPTION_INTEGER, offsetof(struct config_route, rate), "0", 0, 60000, NULL,
      N_("The most messages to one destination per minute, evenly spaced, for destinations that "
         "throttle senders. A message that would have to wait longer than 20 s gets 451; a "
-        "stored one is tried again later. 0 means no limit.")},
+        "stored one waits for its turn. 0 means no limit.")},
 };
 static const struct option_rows route_group = {route_rows, sizeof route_rows / sizeof *route_rows,
                                                sizeof(struct config_route)};

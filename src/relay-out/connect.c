@@ -14,6 +14,7 @@
 #define REUSE_MESSAGES 100      /* of one connection */
 #define REUSE_AGE_MS 300000     /* as Postfix has it */
 #define DEFERRED_FOR_MS 3600000 /* longer than a mail server waits between its first tries */
+#define PLACE_LOOK_MS 1000      /* who does not wait for a place looks again */
 #define PING_TIMEOUT_MS 10000   /* for RSET on a connection that was kept */
 
 /* Addresses in one try: a stranger's zone must not send us through the whole internet. */
@@ -174,10 +175,10 @@ static bool connect_is_alive(struct connect *connect)
 }
 
 /* A place at the destination: the one that is held, or any; who has a claim has waited. */
-static enum host_cache_place connect_enter(struct connect *connect)
+static enum host_cache_place connect_enter(struct connect *connect, int64_t patience_ms)
 {
     const struct outbound *out = connect->out;
-    struct deadline deadline = attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS);
+    struct deadline deadline = attempt_step(connect, patience_ms);
     enum host_cache_place place = HOST_CACHE_FULL;
 
     if (connect->claim != NULL) {
@@ -194,29 +195,44 @@ static enum host_cache_place connect_enter(struct connect *connect)
 }
 
 /* The same of the destination's rate. */
-static bool connect_has_turn(const struct connect *connect)
+static bool connect_take_turn(const struct connect *connect, int64_t patience_ms,
+                              struct deadline *turn)
 {
     struct host_cache *host_cache = connect->out->host_cache;
 
+    *turn = deadline_in_ms(0);
     if (connect->claim != NULL)
         return host_cache_has_turn(host_cache, connect->claim);
     return connect->route->rate == 0 ||
            host_cache_take_turn(host_cache, connect->key, connect->route->rate,
-                                attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS));
+                                attempt_step(connect, patience_ms), turn);
+}
+
+/* There is no turn or no place, not before so long. */
+static int connect_give_up(struct connect *connect, const char *event, enum own_reply reply,
+                           int64_t wait_ms)
+{
+    if (connect->postpones)
+        connect->postponed_ms = wait_ms > 0 ? wait_ms : PLACE_LOOK_MS;
+    else
+        attempt_log(connect, LOG_LEVEL_WARNING, event);
+    reply_own(connect->reply, reply);
+    connect->busy = true;
+    return -1;
 }
 
 int connect_make(struct connect *connect)
 {
     struct remote *remote = connect->remote;
+    const int64_t patience_ms = connect->postpones ? 0 : HOST_CACHE_PLACE_WAIT_MS;
+    const unsigned rate = connect->route->rate;
+    struct deadline turn;
 
     route_key(connect->route, connect->domain, connect->key);
-    if (!connect_has_turn(connect)) {
-        attempt_log(connect, LOG_LEVEL_WARNING, "event=busy reason=rate");
-        reply_own(connect->reply, REPLY_DESTINATION_RATE);
-        connect->busy = true;
-        return -1;
-    }
-    switch (connect_enter(connect)) {
+    if (!connect_take_turn(connect, patience_ms, &turn))
+        return connect_give_up(connect, "event=busy reason=rate", REPLY_DESTINATION_RATE,
+                               deadline_left_ms(turn));
+    switch (connect_enter(connect, patience_ms)) {
     case HOST_CACHE_KEPT:
         connect->met = connect_is_alive(connect);
         if (connect->met)
@@ -229,10 +245,10 @@ int connect_make(struct connect *connect)
         reply_own(connect->reply, REPLY_SERVER_BUSY);
         return -1;
     case HOST_CACHE_FULL:
-        attempt_log(connect, LOG_LEVEL_WARNING, "event=busy reason=connections");
-        reply_own(connect->reply, REPLY_DESTINATION_BUSY);
-        connect->busy = true;
-        return -1;
+        if (connect->postpones && rate > 0)
+            host_cache_return_turn(connect->out->host_cache, connect->key, rate, turn);
+        return connect_give_up(connect, "event=busy reason=connections", REPLY_DESTINATION_BUSY,
+                               PLACE_LOOK_MS);
     }
     if (connect_dial(connect) == 0)
         return 0;
@@ -274,7 +290,7 @@ static bool connect_take_place(struct connect *connect)
 {
     struct remote *remote = connect->remote;
 
-    switch (connect_enter(connect)) {
+    switch (connect_enter(connect, HOST_CACHE_PLACE_WAIT_MS)) {
     case HOST_CACHE_KEPT:
         nexthop_quit(&remote->hop);
         return true;

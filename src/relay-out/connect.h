@@ -40,7 +40,9 @@ struct connect {
     struct reply *reply;      /* filled on failure */
     bool busy; /* set on failure, when all the destination's connections are in use */
     struct host_cache_claim
-        *claim; /* the place and the turn, or none is waited for; NULL: connect_make() waits */
+        *claim;     /* the place and the turn, or none is waited for; NULL: connect_make() waits */
+    bool postpones; /* neither is waited for: connect_make() fails */
+    int64_t postponed_ms; /* set then: for so long there is none */
     /* Its own. */
     struct talk talk;
     char key[ROUTE_KEY_MAX];

@@ -134,17 +134,20 @@ static bool host_cache_next_turn(struct host_cache *host_cache, const char *key,
 {
     *turn = deadline_in_ms(0);
     struct pace *pace = host_cache_find_pace(host_cache, key, turn->at_ms);
-    if (pace != NULL && pace->next_ms > turn->at_ms)
-        turn->at_ms = pace->next_ms;
-    if (pace == NULL || turn->at_ms > deadline.at_ms)
+    if (pace == NULL)
         return false;
+    if (pace->next_ms > turn->at_ms) {
+        turn->at_ms = pace->next_ms;
+        if (turn->at_ms > deadline.at_ms)
+            return false;
+    }
     pace->next_ms = turn->at_ms + 60000 / rate;
     return true;
 }
 
 /* Under the lock. It was not used: unless somebody has the one behind it, the next one is this. */
-static void host_cache_return_turn(struct host_cache *host_cache, const char *key, unsigned rate,
-                                   int64_t turn_ms)
+static void host_cache_put_turn_back(struct host_cache *host_cache, const char *key, unsigned rate,
+                                     int64_t turn_ms)
 {
     struct pace *pace = host_cache->paces;
     while (pace != NULL && strcmp(pace->key, key) != 0)
@@ -153,15 +156,21 @@ static void host_cache_return_turn(struct host_cache *host_cache, const char *ke
         pace->next_ms = turn_ms;
 }
 
-bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
-                          struct deadline deadline)
+void host_cache_return_turn(struct host_cache *host_cache, const char *key, unsigned rate,
+                            struct deadline turn)
 {
-    struct deadline turn;
-
     pthread_mutex_lock(&host_cache->lock);
-    bool taken = host_cache_next_turn(host_cache, key, rate, deadline, &turn);
-    while (taken && !deadline_passed(turn))
-        condition_wait(&host_cache->place_free, &host_cache->lock, turn);
+    host_cache_put_turn_back(host_cache, key, rate, turn.at_ms);
+    pthread_mutex_unlock(&host_cache->lock);
+}
+
+bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
+                          struct deadline deadline, struct deadline *turn)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    bool taken = host_cache_next_turn(host_cache, key, rate, deadline, turn);
+    while (taken && !deadline_passed(*turn))
+        condition_wait(&host_cache->place_free, &host_cache->lock, *turn);
     pthread_mutex_unlock(&host_cache->lock);
     return taken;
 }
@@ -294,8 +303,7 @@ int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim 
         host_cache_claim_turn(host_cache, claim);
     if (claim->state == HOST_CACHE_CLAIM_TURN && deadline_now_ms() >= claim->until_ms)
         host_cache_claim_place(host_cache, claim);
-    bool waits =
-        claim->state == HOST_CACHE_CLAIM_TURN || claim->state == HOST_CACHE_CLAIM_WANTED;
+    bool waits = claim->state == HOST_CACHE_CLAIM_TURN || claim->state == HOST_CACHE_CLAIM_WANTED;
     int64_t until_ms = claim->until_ms;
     pthread_mutex_unlock(&host_cache->lock);
     return !waits || deadline_now_ms() >= until_ms ? 0 : until_ms;
@@ -328,7 +336,7 @@ enum host_cache_place host_cache_redeem(struct host_cache *host_cache,
     if (claim->state == HOST_CACHE_CLAIM_WANTED)
         host_cache_withdraw(host_cache, claim);
     if (claim->state == HOST_CACHE_CLAIM_TURN && claim->rate > 0)
-        host_cache_return_turn(host_cache, claim->key, claim->rate, claim->until_ms);
+        host_cache_put_turn_back(host_cache, claim->key, claim->rate, claim->until_ms);
     if (claim->state == HOST_CACHE_CLAIM_HELD)
         place = claim->place;
     claim->state = HOST_CACHE_CLAIM_NONE;

@@ -58,9 +58,12 @@ enum host_cache_place host_cache_enter(struct host_cache *host_cache, const char
 void host_cache_leave(struct host_cache *host_cache, const char *key);
 
 /* Takes the next turn at the destination, of `rate` in a minute, and waits for it. False, and none
- * taken, when it comes after the deadline. */
+ * taken, when it comes after the deadline. Sets when it comes. */
 bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
-                          struct deadline deadline);
+                          struct deadline deadline, struct deadline *turn);
+/* It was not used. */
+void host_cache_return_turn(struct host_cache *host_cache, const char *key, unsigned rate,
+                            struct deadline turn);
 
 /* Both, the turn first, for whoever shall not wait by itself: it asks, goes away, and asks again when the
  * time has come or it is woken. */
@@ -79,10 +82,10 @@ struct host_cache_claim {
         HOST_CACHE_CLAIM_WANTED, /* it waits for a place */
         HOST_CACHE_CLAIM_HELD,
     } state;
-    int64_t until_ms; /* its turn comes then, or a place is waited for */
+    int64_t until_ms;              /* its turn comes then, or a place is waited for */
     struct host_cache_claim *next; /* of those that want a place, in the order of asking */
-    enum host_cache_place place; /* under HELD: HOST_CACHE_NEW or HOST_CACHE_KEPT */
-    struct remote kept;          /* under the latter */
+    enum host_cache_place place;   /* under HELD: HOST_CACHE_NEW or HOST_CACHE_KEPT */
+    struct remote kept;            /* under the latter */
 };
 /* Asks, unless that was done before. 0: the place is held, or is not waited for any more. Otherwise the
  * time at which to ask again. */

@@ -202,6 +202,9 @@ static void spooler_run_part(struct part *part)
     struct target *target = part->target;
 
     target_contact(target, deadline_in_ms(part->out->config->out.timeouts.dial));
+    part->job->postponed_ms = target->connect.postponed_ms;
+    if (part->job->postponed_ms > 0)
+        return;
     part->job->reached |= !target->unreachable;
     do {
         spooler_run_transaction(part);
@@ -358,9 +361,14 @@ static void spooler_deliver_all(struct part *part, bool *done)
             part->job->reached = true;
             return;
         }
+        /* Nobody has been tried yet: the queue can wait better than this thread. */
+        part->target->connect.postpones = first == 0;
         spooler_run_part(part);
-        spooler_note_results(part);
+        if (part->job->postponed_ms == 0)
+            spooler_note_results(part);
         target_free(part->target);
+        if (part->job->postponed_ms > 0)
+            return;
         part->job->interrupted |= spooler_stops(part);
     }
 }

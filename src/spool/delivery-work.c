@@ -213,7 +213,10 @@ static void delivery_run_job(struct delivery_pool *pool, const struct queue_work
                              struct delivery_arrays *arrays)
 {
     pool->config.hooks.deliver(pool->config.context, job);
-    delivery_take_results(pool, work, job, envelope, arrays);
+    if (job->postponed_ms > 0)
+        queue_postpone(pool->queue, work, job->postponed_ms);
+    else
+        delivery_take_results(pool, work, job, envelope, arrays);
 }
 
 /* The mail data is missing or damaged, so it cannot be sent to anybody. What remains of it is kept for the

@@ -55,7 +55,9 @@ struct delivery_job {
                                         for a while, and result 0's reply says why */
     const atomic_bool *stopping;     /* set when the daemon shuts down: finish soon */
     bool interrupted;                /* finished because of that: deferred means not tried */
-    atomic_uint *unconfirmed;        /* the pool's count; see delivery_owe() */
+    int64_t
+        postponed_ms; /* nothing was tried: the destination accepts nothing for so long; 0: no */
+    atomic_uint *unconfirmed; /* the pool's count; see delivery_owe() */
     bool owes;
 };
 

@@ -248,6 +248,17 @@ int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum que
     return next;
 }
 
+void queue_postpone(struct queue *queue, const struct queue_work *work, int64_t wait_ms)
+{
+    queue_lock(queue);
+    struct message *message = queue_find(queue, work->id);
+    struct delivery *delivery =
+        message != NULL ? queue_find_active(message, work->destination) : NULL;
+    if (delivery != NULL && delivery->destination->not_before < queue->now + wait_ms)
+        delivery->destination->not_before = queue->now + wait_ms;
+    queue_unlock(queue);
+}
+
 static void queue_finish_delivery(struct queue *queue, struct message *message, const char *name)
 {
     struct delivery *delivery = queue_find_active(message, name);

@@ -551,6 +551,25 @@ def rated_destination(world):
     assert len(hops[0].messages) == 3 and time.monotonic() - began >= 10, time.monotonic() - began
 
 
+@scenario("stored mail that waits for a destination's turn or place holds no delivery, and counts no attempts")
+def postponed(world):
+    for limit in ("rate = 12;", "connections = 1;"):
+        hops = world.hops(2)
+        hops[0].pause = 2 if "connections" in limit else 0
+        relay = world.out(hops, 'delivery = "spool"; deliveries = 2; reuse_for = 0;', route=limit)
+        for i in range(3):
+            send(f"waits {i}", f"x{i}@d0.test")
+        wait_for("the first", lambda: hops[0].bodies == 1)
+        asked = time.monotonic()
+        send("quick", "y@d1.test")
+        wait_for("the other", lambda: hops[1].subjects() == ["quick"])
+        assert time.monotonic() - asked < 1.5, time.monotonic() - asked
+        relay.wait_empty()
+        assert sorted(hops[0].subjects()) == [f"waits {i}" for i in range(3)]
+        assert set(re.findall(r"event=delivery .*attempt=(\d+)", read(relay.log))) == {"1"}
+        world.tidy()
+
+
 @scenario("SIGHUP: what waits goes by the new routes")
 def reloaded(world):
     hops = world.hops(2)

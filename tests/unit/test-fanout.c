@@ -1149,16 +1149,17 @@ static void test_turns(void)
     struct error err = {""};
     struct host_cache *host_cache = host_cache_new(&err);
     struct deadline late = deadline_in_ms(60000);
+    struct deadline turn;
     int64_t began_ms = deadline_now_ms();
 
     for (int i = 0; i < 3; i++)
-        g_assert_true(host_cache_take_turn(host_cache, "a", 600, late));
+        g_assert_true(host_cache_take_turn(host_cache, "a", 600, late, &turn));
     g_assert_cmpint(deadline_now_ms() - began_ms, >=, 200);
     /* Too late for the deadline: no turn is taken, so a later caller does not wait longer for it. */
-    g_assert_false(host_cache_take_turn(host_cache, "a", 1, deadline_in_ms(0)));
-    g_assert_true(host_cache_take_turn(host_cache, "b", 1, deadline_in_ms(0)));
-    g_assert_false(host_cache_take_turn(host_cache, "b", 1, deadline_in_ms(50000)));
-    g_assert_true(host_cache_take_turn(host_cache, "a", 600, late));
+    g_assert_false(host_cache_take_turn(host_cache, "a", 1, deadline_in_ms(0), &turn));
+    g_assert_true(host_cache_take_turn(host_cache, "b", 1, deadline_in_ms(0), &turn));
+    g_assert_false(host_cache_take_turn(host_cache, "b", 1, deadline_in_ms(50000), &turn));
+    g_assert_true(host_cache_take_turn(host_cache, "a", 600, late, &turn));
     host_cache_free(host_cache);
 }
 
@@ -1182,6 +1183,7 @@ static void test_claimed_turns(void)
     struct host_cache *host_cache = host_cache_new(&err);
     struct host_cache_claim *first = turn_new(6), *second = turn_new(6), *third = turn_new(6),
                             *fast = turn_new(600);
+    struct deadline turn;
     struct remote kept;
 
     g_assert_cmpint(host_cache_claim(host_cache, first), ==, 0);
@@ -1203,7 +1205,7 @@ static void test_claimed_turns(void)
     /* The place comes behind the turn. */
     strcpy(first->key, "b");
     first->rate = 600;
-    g_assert_true(host_cache_take_turn(host_cache, "b", 600, deadline_in_ms(0)));
+    g_assert_true(host_cache_take_turn(host_cache, "b", 600, deadline_in_ms(0), &turn));
     for (int64_t until_ms; (until_ms = host_cache_claim(host_cache, first)) != 0;)
         g_usleep((gulong)(MAX(until_ms - deadline_now_ms(), 0) * 1000));
     g_assert_true(host_cache_has_turn(host_cache, first));

@@ -590,6 +590,39 @@ static void test_confirmed(void)
     queue_free(queue);
 }
 
+/* A destination that takes nothing for a while: no attempt, no failure, and others go on. */
+static void test_postponed(void)
+{
+    struct queue *queue = make(2, 2);
+    struct queue_work work;
+
+    add(queue, 1, "a");
+    work = take(queue);
+    queue_postpone(queue, &work, MINUTE);
+    g_assert_false(queue_finish(queue, &work));
+    g_assert_cmpint(idle(queue), ==, MINUTE);
+    add(queue, 2, "b");
+    work = take(queue);
+    g_assert_cmpuint(work.id, ==, 2);
+    finish(queue, &work, QUEUE_SETTLED);
+    /* Its time is over: it is tried before it expires, however long that takes. */
+    atomic_fetch_add(&now, 6 * DAY);
+    for (int i = 0; i < 3; i++) {
+        work = take(queue);
+        g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+        g_assert_cmpuint(work.attempts, ==, 0);
+        queue_postpone(queue, &work, MINUTE);
+        g_assert_false(queue_finish(queue, &work));
+        g_assert_cmpint(idle(queue), ==, MINUTE);
+        atomic_fetch_add(&now, MINUTE);
+    }
+    work = take(queue);
+    finish(queue, &work, QUEUE_SETTLED);
+    g_assert_cmpuint(counts_of(queue).unreachable, ==, 0);
+    g_assert_cmpuint(counts_of(queue).messages, ==, 0);
+    queue_free(queue);
+}
+
 static void test_threads(void)
 {
     struct shared shared = {.queue = make(3, 2)};
@@ -649,6 +682,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/notice", test_notice);
     g_test_add_func("/queue/last try", test_last_try);
     g_test_add_func("/queue/confirmed", test_confirmed);
+    g_test_add_func("/queue/postponed", test_postponed);
     g_test_add_func("/queue/ten thousand", test_ten_thousand);
     g_test_add_func("/queue/threads", test_threads);
     return g_test_run();
