@@ -276,7 +276,7 @@ static enum mx_result mx_choose(struct search *search, size_t count)
     if (search->temporary)
         return MX_TEMPORARY; /* mx_usable_addresses() has set the reason */
     if (search->private)
-        return mx_conclude(route, MX_PRIVATE, "the hosts of %s have private addresses only",
+        return mx_conclude(route, MX_PRIVATE, "all hosts of %s have private addresses",
                            route->domain);
     return mx_conclude(route, MX_NO_HOSTS, "no host of %s has an address", route->domain);
 }

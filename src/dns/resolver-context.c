@@ -143,7 +143,7 @@ static void resolver_take_server(const char *file, const char *text,
     log_begin(&line, LOG_LEVEL_WARNING, "event=dns-server-ignored");
     log_str(&line, "file", file);
     log_str(&line, "nameserver", text);
-    log_str(&line, "hint", "an IP address is expected");
+    log_str(&line, "hint", "expected an IP address");
     log_end(&line);
 }
 

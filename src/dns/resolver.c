@@ -289,7 +289,7 @@ static void resolver_ask_all(struct resolver_pending *pending, struct resolver *
             pending->references++;
             pending->open++;
         } else {
-            resolver_answer_temporary(&slot->answer, "the resolver does not take the question");
+            resolver_answer_temporary(&slot->answer, "the resolver did not accept the query");
         }
     }
 }

@@ -113,8 +113,8 @@ static enum outcome backend_identity_refused(struct introduction *intro, const c
              backend_uses_proxy(intro)
                  ? "the backend's port expects PROXY headers from this host (or "
                    "backend.identity is changed)"
-                 : "this host's address stands in the backend's "
-                   "smtpd_authorized_xclient_hosts (or backend.identity is changed)");
+                 : "this host's address is in the backend's smtpd_authorized_xclient_hosts (or "
+                   "backend.identity is changed)");
     backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_IDENTITY, text);
     reply_own(intro->reply, REPLY_BACKEND_CONFIG);
     return REFUSED;
@@ -220,7 +220,7 @@ static void backend_log_tls_failure(struct introduction *intro, const char *reas
         [CONFIG_TLS_MIRROR] =
             "mail that comes under TLS gets 451 until the backend's TLS works, or "
             "backend.tls is changed",
-        [CONFIG_TLS_MAY] = "going on in plain text",
+        [CONFIG_TLS_MAY] = "continuing in plain text",
         [CONFIG_TLS_ENCRYPT] = "all mail gets 451 until the backend's TLS works, or backend.tls is "
                                "changed",
         [CONFIG_TLS_VERIFY] = "all mail gets 451 until its certificate is for backend.tls_name and "
@@ -241,7 +241,7 @@ static enum outcome backend_start_tls(struct introduction *intro)
         if (!must)
             return READY;
         backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_TLS,
-                            "STARTTLS is not offered, and backend.tls asks for it");
+                            "STARTTLS is not offered, but backend.tls requires it");
         reply_own(intro->reply, REPLY_BACKEND_CONFIG);
         return REFUSED;
     }

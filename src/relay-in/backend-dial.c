@@ -136,7 +136,7 @@ static int backend_connect_any(struct backend *backend, size_t *next, struct add
     bool tried = false;
 
     *why = REPLY_BACKEND_UNREACHABLE;
-    error_set(err, "no answer a moment ago, not tried again yet");
+    error_set(err, "it did not answer a moment ago and is not tried again yet");
     for (size_t i = *next; i < settings->hosts.count; i++) {
         if (!backend_begin_dialling(backend, i))
             continue;

@@ -375,7 +375,7 @@ static void spares_save(struct keeper *keeper)
     log_begin(&line, LOG_LEVEL_NOTICE, "event=state-failed");
     log_str(&line, "reason", err.text);
     log_str(&line, "effect",
-            "at the next start it is not known what the backend offers before it is seen");
+            "after the next start it is not known what the backend offers until it is reached");
     log_end(&line);
 }
 

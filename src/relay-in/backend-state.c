@@ -110,7 +110,7 @@ static void backend_log_health(const struct backend *backend, bool up, int64_t w
         log_int(&line, up ? "down_s" : "up_s", was_s);
     if (!up) {
         log_str(&line, "reason", reason);
-        log_str(&line, "effect", "senders get 451 and come back later");
+        log_str(&line, "effect", "senders get 451 and try again later");
     }
     log_end(&line);
 }

@@ -243,7 +243,7 @@ static void relay_in_answer_route(struct relay_in *relay, struct control_client 
 
     if (path_parse_forward(&path, address, strlen(address), &used) != PATH_OK ||
         used != strlen(address)) {
-        control_error(client, "an address is wanted");
+        control_error(client, "an address is required");
         return;
     }
     pthread_mutex_lock(&relay->lock);

@@ -96,7 +96,7 @@ static void missed_log_problem(const struct missed *missed, const char *what)
     log_str(&line, "status", "memory");
     log_str(&line, "file", missed->path);
     log_str(&line, "reason", what);
-    log_str(&line, "effect", "the ledger of missed mail is lost with the next restart");
+    log_str(&line, "effect", "the ledger of missed mail will be lost at the next restart");
     log_end(&line);
 }
 

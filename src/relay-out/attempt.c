@@ -227,7 +227,8 @@ static void attempt_count(const struct attempt *attempt, enum tls_result result,
     log_str(&line, "host", attempt->candidate->host);
     log_str(&line, "result", tls_result_name(result));
     log_str(&line, "reason", reason);
-    log_str(&line, "effect", need->watched ? "none, it is only watched" : "the host is not used");
+    log_str(&line, "effect",
+            need->watched ? "none, failures are only logged" : "the host is not used");
     log_end(&line);
 }
 
@@ -256,7 +257,7 @@ static enum attempt_outcome attempt_handshake_failed(struct attempt *attempt, en
                      attempt->need.why);
     else
         attempt_fail(connect, REPLY_REMOTE_TLS_FAILED, connect->remote->name, reason,
-                     plain ? "; plain text is left, for this message only" : "");
+                     plain ? "; trying plain text, for this message only" : "");
     attempt_count(attempt,
                   attempt->check.result != TLS_RESULT_SUCCESS ? attempt->check.result
                                                               : TLS_RESULT_VALIDATION_FAILURE,
@@ -284,7 +285,7 @@ static enum attempt_outcome attempt_hello_under_tls(struct attempt *attempt)
     if (result == IO_EOF || result == IO_FAILED) {
         const char *refusal = stream_tls_refusal(&attempt->connect->remote->hop.stream);
         return attempt_handshake_failed(
-            attempt, result, refusal != NULL ? refusal : "it hung up right behind the handshake");
+            attempt, result, refusal != NULL ? refusal : "it hung up right after the handshake");
     }
     if (result != IO_OK)
         return attempt_fail_io(attempt, "greeting by EHLO", result);
@@ -373,7 +374,7 @@ static bool attempt_is_refused(struct attempt *attempt)
     if (need->unusable && attempt->connect->out->tlscounts != NULL)
         tlscounts_add(attempt->connect->out->tlscounts, attempt->candidate->host, TLS_POLICY_TLSA,
                       TLS_RESULT_TLSA_INVALID, attempt->candidate->host,
-                      "none of its TLSA records can be used");
+                      "none of its TLSA records is usable");
     if (need->refusal == NULL)
         return false;
     attempt_count(attempt, need->refusal_result, need->refusal);

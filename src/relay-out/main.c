@@ -98,8 +98,8 @@ static void relay_out_stop(void *shared)
     relay_out_set_current(relay, NULL);
     if (relay->spooler != NULL && !spooler_close(relay->spooler, relay->patience)) {
         /* As with sessions that are not over in time: what is left is in the spool. */
-        log_write(LOG_LEVEL_NOTICE, "event=stop-unfinished hint=\"deliveries under way are tried "
-                                    "again after the next start\"");
+        log_write(LOG_LEVEL_NOTICE, "event=stop-unfinished hint=\"deliveries in progress will be "
+                                    "tried again after the next start\"");
         fflush(NULL);
         _exit(EX_OK);
     }

@@ -90,7 +90,7 @@ static bool queue_control_find_id(const struct order *order, uint64_t *id)
 {
     if (order->which != NULL && spool_id_parse(order->which, strlen(order->which), id))
         return true;
-    control_error(order->client, "an ID is wanted");
+    control_error(order->client, "an ID is required");
     return false;
 }
 
@@ -222,7 +222,7 @@ static void queue_control_change_found(void *context, const struct spool_envelop
 
 static void queue_control_change_one(struct order *order, uint64_t id)
 {
-    struct error err = {"it is being worked on just now"};
+    struct error err = {"it is being delivered at the moment"};
     switch (queue_control_change(order, id, &err)) {
     case QUEUE_DONE:
         control_ok(order->client, "%s", "");
@@ -244,7 +244,7 @@ static void queue_control_change_some(struct order *order)
     uint64_t id;
 
     if (order->which == NULL) {
-        control_error(order->client, "an ID, a domain or \"all\" is wanted");
+        control_error(order->client, "an ID, a domain or \"all\" is required");
         return;
     }
     if (spool_id_parse(order->which, strlen(order->which), &id)) {
@@ -254,7 +254,7 @@ static void queue_control_change_some(struct order *order)
     if (strcmp(order->which, "all") != 0) {
         order->selection.domain = order->which;
     } else if (strcmp(order->verb, "remove") == 0 && order->selection.sender == NULL) {
-        control_error(order->client, "all messages are not removed at once");
+        control_error(order->client, "remove does not take all messages");
         return;
     }
     control_ok(order->client, "%s", "");
@@ -339,7 +339,7 @@ void queue_control_handle(void *context, struct control_client *client, const ch
         const char *odd =
             count > 3 ? queue_control_take_options(&order, words + 3, count - 3) : NULL;
         if (odd != NULL)
-            control_error(client, "\"%s\" makes no sense in this request", odd);
+            control_error(client, "\"%s\" is not valid in this request", odd);
         else
             queue_control_run_order(&order);
     }

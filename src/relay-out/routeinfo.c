@@ -56,7 +56,7 @@ void routeinfo_handle(const struct outbound *out, struct control_client *client,
 
     if (path_parse_forward(&path, address, strlen(address), &used) != PATH_OK ||
         used != strlen(address)) {
-        control_error(client, "an address is wanted");
+        control_error(client, "an address is required");
         return;
     }
     control_ok(client, "%s", "");

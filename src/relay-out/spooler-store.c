@@ -18,7 +18,7 @@ static enum own_reply spooler_judge(enum spool_result result, const struct error
         return REPLY_OK;
     log_begin(&line, LOG_LEVEL_ERROR, "event=spool-failed");
     log_str(&line, "reason", err->text);
-    log_str(&line, "effect", "mail that would have to be stored is refused with a 4xx reply");
+    log_str(&line, "effect", "mail that needs the spool is refused with a 4xx reply");
     log_end(&line);
     return result == SPOOL_FULL ? REPLY_STORE_FULL : REPLY_STORE_FAILED;
 }

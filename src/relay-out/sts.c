@@ -161,10 +161,10 @@ static bool sts_read_age(struct sts_reading *reading, const struct sts_text *val
     uint64_t age = 0;
 
     if (value->len == 0 || value->len > 10)
-        return sts_refuse(reading, "max_age is no number");
+        return sts_refuse(reading, "max_age is not a number");
     for (size_t i = 0; i < value->len; i++) {
         if (value->at[i] < '0' || value->at[i] > '9')
-            return sts_refuse(reading, "max_age is no number");
+            return sts_refuse(reading, "max_age is not a number");
         age = age * 10 + (unsigned)(value->at[i] - '0');
     }
     if (age > STS_AGE_MAX_S)
@@ -178,14 +178,14 @@ static bool sts_read_pattern(struct sts_reading *reading, const struct sts_text 
     char *pattern = reading->policy->patterns + reading->used;
 
     if (value->len >= DNS_NAME_MAX)
-        return sts_refuse(reading, "an mx is no host name");
+        return sts_refuse(reading, "an mx is not a host name");
     for (size_t i = 0; i < value->len; i++) {
         char c = value->at[i];
         pattern[i] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
     }
     pattern[value->len] = '\0';
     if (!dns_name_is_hostname(strncmp(pattern, "*.", 2) == 0 ? pattern + 2 : pattern))
-        return sts_refuse(reading, "an mx is no host name");
+        return sts_refuse(reading, "an mx is not a host name");
     reading->used += value->len + 1;
     reading->policy->pattern_count++;
     return true;
@@ -219,7 +219,7 @@ static bool sts_read_line(struct sts_reading *reading, struct sts_text line)
     struct sts_text name;
 
     if (memchr(line.at, '\0', line.len) != NULL)
-        return sts_refuse(reading, "a line with NUL");
+        return sts_refuse(reading, "a line contains NUL");
     if (line.len > 0 && line.at[line.len - 1] == '\r')
         line.len--;
     sts_trim(&line);
@@ -227,7 +227,7 @@ static bool sts_read_line(struct sts_reading *reading, struct sts_text line)
         return true;
     if (memchr(line.at, ':', line.len) == NULL || !sts_cut(&line, ':', &name) ||
         !sts_is_field_name(&name))
-        return sts_refuse(reading, "a line that is no field");
+        return sts_refuse(reading, "a line is not a field");
     sts_trim(&line);
     for (size_t i = 0; i < sizeof sts_fields / sizeof sts_fields[0]; i++) {
         const struct sts_field *field = &sts_fields[i];

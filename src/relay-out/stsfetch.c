@@ -91,9 +91,9 @@ static bool stsfetch_find_host(struct stsfetch_job *job, struct resolver *resolv
         return job->addresses != NULL;
     }
     stsfetch_fail(job, STSCACHE_FETCH_FAILED, "%s %s", job->host,
-                  has_some   ? "has private addresses only"
+                  has_some   ? "has only private addresses"
                   : is_known ? "has no addresses"
-                             : "cannot be resolved now");
+                             : "cannot be resolved at the moment");
     return false;
 }
 

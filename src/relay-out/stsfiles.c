@@ -58,7 +58,7 @@ static void stsfiles_warn(struct stsfiles *files)
     log_begin(&line, LOG_LEVEL_WARNING, "event=mta-sts status=forgetful");
     log_str(&line, "folder", files->path);
     log_str(&line, "effect", "policies are fetched again after each start");
-    log_str(&line, "hint", "make the folder of out.state, for the user that this runs as");
+    log_str(&line, "hint", "create the folder of out.state for the user that this daemon runs as");
     log_end(&line);
 }
 

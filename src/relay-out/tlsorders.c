@@ -232,7 +232,7 @@ static void tlsorder_show(struct tlsorder *order)
     char name[DNS_NAME_MAX];
 
     if (order->domain[0] == '[' || dns_name_to_ascii(order->domain, name) != 0) {
-        control_error(order->client, "a domain is wanted");
+        control_error(order->client, "a domain is required");
         return;
     }
     order->route = routes_find(order->out->routes, name);

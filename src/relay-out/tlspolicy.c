@@ -100,12 +100,11 @@ static void tls_policy_demand_dane(const struct tls_question *question, struct t
     if (question->dane == TLS_DANE_USABLE && question->host_secure)
         tls_policy_use_dane(question, need);
     else
-        tls_policy_refuse(
-            need, TLS_RESULT_DANE_REQUIRED,
-            question->dane == TLS_DANE_USABLE
-                ? "its route demands DANE, and the MX records of its domain are not "
-                  "signed"
-                : "its route demands DANE, and it has no TLSA record that can be used");
+        tls_policy_refuse(need, TLS_RESULT_DANE_REQUIRED,
+                          question->dane == TLS_DANE_USABLE
+                              ? "its route requires DANE, and the MX records of its domain are not "
+                                "signed"
+                              : "its route requires DANE, and it has no usable TLSA record");
 }
 
 static void tls_policy_use_published(const struct config_out *config,
@@ -172,8 +171,9 @@ void tls_policy_require(const struct tls_question *question, struct tls_need *ne
         return;
     if (need->unproven || question->host_is_address) {
         need->watched = false;
-        tls_policy_refuse(need, TLS_RESULT_VALIDATION_FAILURE,
-                          "REQUIRETLS is wanted, and nothing proves that it is the domain's host");
+        tls_policy_refuse(
+            need, TLS_RESULT_VALIDATION_FAILURE,
+            "REQUIRETLS is requested, and nothing proves that this host is the domain's");
         return;
     }
     if (need->level >= CONFIG_OUT_TLS_VERIFY)

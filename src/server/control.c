@@ -119,9 +119,8 @@ int control_error(struct control_client *client, const char *format, ...)
 bool control_permit_order(struct control_client *client)
 {
     if (!client->may_order)
-        control_error(client,
-                      "not permitted: only root and the daemon's user may, its group may look at "
-                      "numbers and lists");
+        control_error(client, "not permitted: only root and the daemon's user may do this; their "
+                              "group may only look at numbers and lists");
     return client->may_order;
 }
 
@@ -275,7 +274,7 @@ static void control_admit(struct control *control, int fd)
     client->failed = client->refused = false;
     atomic_store(&client->done, false);
     if (thread_start(&client->thread, THREAD_STACK_SIZE, control_run_client, client) != 0)
-        control_refuse(fd, "error no thread to be had, try again\n");
+        control_refuse(fd, "error no thread available, try again\n");
     else
         atomic_store(&client->used, true);
 }

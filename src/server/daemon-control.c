@@ -165,6 +165,7 @@ void daemon_start_control(struct daemon *daemon)
     log_begin(&line, LOG_LEVEL_WARNING, "event=control status=off");
     log_str(&line, "reason", err.text);
     log_str(&line, "effect", "relayctl cannot ask this daemon");
-    log_str(&line, "hint", "make the folder of the control option, for the user that this runs as");
+    log_str(&line, "hint",
+            "create the folder of the control option for the user that this daemon runs as");
     log_end(&line);
 }

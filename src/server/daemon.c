@@ -79,8 +79,8 @@ static int daemon_bind_listeners(struct daemon *daemon, struct error *err)
     for (size_t i = 0; i < inherited_count; i++) {
         if (inherited[i] < 0)
             continue;
-        log_write(LOG_LEVEL_WARNING, "event=socket-unused hint=\"a socket handed over by systemd "
-                                     "matches no address of the listen option\"");
+        log_write(LOG_LEVEL_WARNING, "event=socket-unused hint=\"a socket passed by systemd "
+                                     "matches no address in the listen option\"");
         close(inherited[i]);
     }
     return EX_OK;
@@ -350,7 +350,7 @@ static void daemon_tell_status(struct daemon *daemon)
     unsigned long long refused = counts.refused_limit + counts.refused_client +
                                  counts.refused_private + counts.refused_listed +
                                  counts.refused_dnsbl + counts.refused_proxy + counts.early_talkers;
-    snprintf(status, sizeof status, "STATUS=%u open, %u at work; %llu accepted, %llu refused",
+    snprintf(status, sizeof status, "STATUS=%u open, %u active; %llu accepted, %llu refused",
              counts.connections, counts.working, (unsigned long long)counts.accepted, refused);
     if (strcmp(status, daemon->status) == 0)
         return;

@@ -93,12 +93,12 @@ static bool dnsbl_is_refusal(const uint8_t answer[4])
 static const char *dnsbl_odd_answer_hint(const uint8_t answer[4])
 {
     if (!dnsbl_is_refusal(answer))
-        return "no blocklist answers that: the zone was given up, or the name servers make answers "
-               "up; take the zone out, or use other name servers";
+        return "no blocklist answers like this: the zone was abandoned, or the name servers invent "
+               "answers; remove the zone, or use other name servers";
     if (answer[3] == 252)
         return "the list does not know this zone: correct its name";
     return "the list refuses to answer: ask it through a resolver of your own, not a public or "
-           "shared one, or register with it; until then it counts for nothing";
+           "shared one, or register with it; until then it does not count";
 }
 
 static void dnsbl_log_odd(struct dnsbl *dnsbl, size_t zone, const struct address *answer)

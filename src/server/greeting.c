@@ -410,7 +410,7 @@ static void greeting_read_header(struct connection *connection)
         greeting_take_header(connection, &header, used);
         break;
     case PROXY_BAD:
-        greeting_fail_proxy(connection, "what came is no PROXY header");
+        greeting_fail_proxy(connection, "the connection does not begin with a PROXY header");
     }
 }
 
@@ -421,7 +421,7 @@ static void greeting_header_happened(struct waiter_item *item, unsigned what)
 
     ASSERT(connection->stage == CONNECTION_PROXY);
     if (what & WAITER_DUE)
-        greeting_fail_proxy(connection, "no whole PROXY header in time");
+        greeting_fail_proxy(connection, "no complete PROXY header in time");
     else
         greeting_read_header(connection);
 }

@@ -231,7 +231,7 @@ enum io_result nexthop_starttls_judged(struct nexthop *hop, struct tls_client *t
         return IO_FAILED;
     }
     if (stream_has_injected_input(&hop->stream)) {
-        error_set(err, "plain text behind the reply to STARTTLS");
+        error_set(err, "plaintext after the reply to STARTTLS");
         stream_abort(&hop->stream);
         return IO_FAILED;
     }

@@ -212,7 +212,7 @@ void session_transfer_give_up(struct session *session, enum io_result result)
     session->courier->ops->abort(session->courier);
     session->state = STATE_RCPT;
     session_end_message(session, SESSION_ABORTED, session->transfer.scanner.octets,
-                        result == IO_OK ? "too much to drain" : io_result_name(result));
+                        result == IO_OK ? "too much data to discard" : io_result_name(result));
     session_end_transaction(session);
     if (talk)
         session_reply_own(session, result == IO_OK ? REPLY_DRAIN_LIMIT : REPLY_DATA_TIMEOUT);

@@ -107,7 +107,8 @@ static void transaction_misread(struct transaction *transaction, enum transactio
 {
     char line[LINE_SHOWN];
 
-    transaction->owner->lost_at(transaction, transaction_step_names[step], "no reply to that",
+    transaction->owner->lost_at(transaction, transaction_step_names[step],
+                                "the reply does not fit the command",
                                 reply_summary(reply, line, sizeof line));
     reply_misplaced(reply);
     transaction_abort(transaction);

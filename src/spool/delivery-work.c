@@ -234,7 +234,7 @@ static void delivery_fail_lost(struct delivery_pool *pool, const struct queue_wo
     log_begin(&line, LOG_LEVEL_ERROR, "event=data-lost");
     log_str(&line, "id", spool_id_format(work->id, id));
     log_str(&line, "reason", reason);
-    log_str(&line, "effect", "the message cannot be delivered, and its sender is told");
+    log_str(&line, "effect", "the message cannot be delivered, and its sender is notified");
     log_end(&line);
     if (found == SPOOL_SENSELESS &&
         spool_set_data_aside(pool->config.spool, work->id, &err) != SPOOL_OK) {

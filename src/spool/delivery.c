@@ -327,7 +327,7 @@ static bool delivery_settle_refused(struct delivery_pool *pool, struct spool_env
         return true;
     if (delivery_report(pool, envelope, about, DSN_FAILED, false, &err) != 0) {
         delivery_log_problem(envelope->id, err.text,
-                             "the refused are asked for again, then told of");
+                             "refused recipients are tried again and reported then");
         return true;
     }
     bool recorded = delivery_record(pool, envelope, changes, count, 0, &err) == SPOOL_OK;
@@ -371,7 +371,7 @@ enum spool_result delivery_store(struct delivery_pool *pool, struct spool_messag
     bool over = delivery_settle_refused(pool, envelope, refused, about, changes) &&
                 spool_envelope_left(envelope) == 0;
     if (!over && delivery_accept(pool, envelope) != 0)
-        delivery_log_problem(envelope->id, _("out of memory"), "tried after the next start");
+        delivery_log_problem(envelope->id, _("out of memory"), "it is tried after the next start");
 out:
     free(refused);
     free(about);

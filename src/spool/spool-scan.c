@@ -261,7 +261,7 @@ int spool_scan(struct spool *spool, spool_found *found, void *context,
     int result = scan_read_names(&scan, err);
     for (size_t i = 0; i < scan.stranger_count; i++) {
         if (result == 0)
-            scan_quarantine(&scan, scan.strangers[i], "the name is none that the spool gives");
+            scan_quarantine(&scan, scan.strangers[i], "the spool does not use such names");
         free(scan.strangers[i]);
     }
     for (size_t i = 0; i < scan.count && result == 0; i++)

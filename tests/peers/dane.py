@@ -457,7 +457,7 @@ def sts(world):
     log = read(relay.log)
     assert re.search(r"Verified TLS connection established to mx-sts-ok.zz\S+ \S+ with cipher \S+ policy=mta-sts ", log)
     assert re.search(r"event=tls-policy domain=sts-testing.zz policy=sts host=mx-sts-testing.zz "
-                     r'result=certificate-not-trusted .*effect="none, it is only watched"', log)
+                     r'result=certificate-not-trusted .*effect="none, failures are only logged"', log)
     assert re.search(r"host mx-sts-other-host.zz is not used: the MTA-STS policy", log)
     # No cookies, no proxies, the right name in SNI and Host.
     asked = [request for host, request in world.internet.web.asked if host == "mta-sts.sts-ok.zz"]

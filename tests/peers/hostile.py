@@ -331,7 +331,7 @@ def injected_by_backend(world):
             heard = backend.heard()
             assert b"MAIL FROM" not in heard and b"XCLIENT" not in heard, (mode, how, heard)
             if how == "inject":
-                assert "plain text behind the reply to STARTTLS" in read(relay.log)
+                assert "plaintext after the reply to STARTTLS" in read(relay.log)
         relay.stop()
         world.relays.remove(relay)
 
