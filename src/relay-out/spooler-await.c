@@ -212,13 +212,13 @@ void spooler_wind_down_awaited(struct spooler *spooler)
     pthread_mutex_unlock(&spooler->lock);
 }
 
-/* Under the lock. Who has answered without the queue's knowing has nobody to tell it to: the message is
- * not there any more. */
+/* Under the lock. Who has answered without the queue's knowing, or a delivery's, has nobody to tell it to:
+ * the message is not there any more. */
 static bool spooler_awaits_any(const struct spooler *spooler)
 {
     const struct awaited *one = spooler->awaited;
 
-    while (one != NULL && spooler_has_answered(one) && !one->told)
+    while (one != NULL && spooler_has_answered(one) && !one->told && one->users == 0)
         one = one->next;
     return one != NULL;
 }
