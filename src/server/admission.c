@@ -53,7 +53,7 @@ static void admission_count(struct connections *all, const struct service *servi
     struct clients_limits none = {0};
     int64_t now = deadline_now_ms();
 
-    connections_bury(all);
+    connections_free_ended(all);
     enum clients_result result =
         clients_enter(all->clients, client, admission->allowed ? &none : &service->limits, now);
     if (result == CLIENTS_OK)

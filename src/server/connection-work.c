@@ -143,7 +143,7 @@ void connection_forget(struct connection *connection)
     free(connection);
 }
 
-void connections_bury(struct connections *all)
+void connections_free_ended(struct connections *all)
 {
     waiter_assert_thread(all->waiter);
     lock_take(&all->lock);

@@ -12,7 +12,7 @@
  *   waiter.c, pool.c, clients.c   know nothing of all this
  *
  * A connection belongs to the gate's thread, but while its stage is CONNECTION_WORKING to the pool,
- * and when its session has ended to the list of those who have, until connections_bury(). One that
+ * and when its session has ended to the list of those who have, until connections_free_ended(). One that
  * waits costs a struct, and what its session needs to go on.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -162,7 +162,7 @@ void connection_grant(struct wakeup *wakeup);
 void connection_release(struct connection *connection);
 void connections_count_working(struct connections *all, int change);
 /* Those that have ended no longer count for their clients, and are freed. */
-void connections_bury(struct connections *all);
+void connections_free_ended(struct connections *all);
 /* The last of one that was released. */
 void connection_forget(struct connection *connection);
 

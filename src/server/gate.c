@@ -228,7 +228,7 @@ void gate_run(struct gate *gate)
         stress_look(&gate->stress, &gate->all, gate->service);
         waiter_tell(gate->all.waiter);
         gate_take_orders(gate);
-        connections_bury(&gate->all);
+        connections_free_ended(&gate->all);
         atomic_store(&gate->answered, atomic_load(&gate->asked));
     }
     waiter_leave(gate->all.waiter);
@@ -324,7 +324,7 @@ static void gate_end_connections(struct gate *gate)
     all->pool = NULL;
     waiter_wait(all->waiter, 0);
     waiter_tell(all->waiter);
-    connections_bury(all);
+    connections_free_ended(all);
     connections_dismiss_all(all);
     ASSERT(atomic_load(&all->working) == 0 && atomic_load(&all->count) == 0);
     waiter_leave(all->waiter);
