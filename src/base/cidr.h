@@ -24,6 +24,7 @@ void cidr_set_free(struct cidr_set *set);
  * (not a network, bits set after the prefix, prefix too long, out of memory). */
 int cidr_set_add(struct cidr_set *set, const char *text, struct error *err);
 
+/* How many networks are in it. */
 size_t cidr_set_count(const struct cidr_set *set);
 
 /* The network at `index`, as "address/bits". Returns `out`. */

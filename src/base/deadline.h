@@ -3,6 +3,8 @@
  * A deadline is made where a rule of the protocol starts the clock and handed down; only
  * net/stream and the gate look at it when they wait. Plain values: copy them freely.
  *
+ * Thread-safe.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_BASE_DEADLINE_H
@@ -27,6 +29,7 @@ struct deadline deadline_earlier(struct deadline a, struct deadline b);
 /* Milliseconds left, as poll(2) takes them: 0 once passed, INT_MAX at most. */
 int deadline_left_ms(struct deadline deadline);
 
+/* Is it over? */
 bool deadline_passed(struct deadline deadline);
 
 #endif

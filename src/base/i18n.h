@@ -3,6 +3,8 @@
  * Texts for the operator (errors, --help, --check) go through _(); SMTP replies and log keys are
  * protocol and stay English. main() calls i18n_init() once, before anything else.
  *
+ * Owns nothing; thread-safe once i18n_init() has returned.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_BASE_I18N_H

@@ -39,6 +39,7 @@ struct log_line {
     char text[LOG_LINE_MAX];
 };
 
+/* Lines below this level are not written. Thread-safe, as the next one. */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 

@@ -14,6 +14,7 @@
 /* The length in octets (1..4) of the well-formed character at text[0..len); 0 if there is none. */
 size_t utf8_character(const char *text, size_t len);
 
+/* Is all of text[0..len) well-formed? */
 bool utf8_is_valid(const char *text, size_t len);
 
 /* Is every octet below 128? */

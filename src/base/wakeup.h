@@ -5,6 +5,8 @@
  * again. A wakeup is embedded in the waiting object, whose owner withdraws the request before
  * freeing it.
  *
+ * Any thread may call one; the granter must not call it after the request was withdrawn.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_BASE_WAKEUP_H

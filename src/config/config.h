@@ -350,6 +350,7 @@ void config_advise(const struct config *config, config_report *report, void *con
 void config_report_restarts(const struct config *before, const struct config *after, unsigned parts,
                             config_report *report, void *context);
 
+/* References to a snapshot; the last one frees it. Thread-safe. NULL is fine for config_unref(). */
 struct config *config_ref(struct config *config);
 void config_unref(struct config *config);
 

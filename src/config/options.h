@@ -98,6 +98,7 @@ bool option_may_be_empty(const struct option *option);
 /* The daemons (CONFIG_PART_...) that need a restart for a new value; 0: a reload is enough. */
 unsigned option_restarts(const struct option *option);
 
+/* `detail` as what it is for this type: an enum's names, a group's rows. */
 const char *const *option_names(const struct option *option);
 const struct option_rows *option_rows(const struct option *option);
 

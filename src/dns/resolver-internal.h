@@ -1,5 +1,8 @@
 /* dns/resolver-internal.h - the structures that dns/resolver*.c share; nothing else includes it
  *
+ * resolver.c asks, answers and waits; resolver-thread.c is the answering thread; resolver-context.c makes
+ * libunbound's contexts and reads their files. The lock and the thread each part is under stand at the fields.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_DNS_RESOLVER_INTERNAL_H
@@ -101,6 +104,7 @@ void resolver_take_result(void *data, int error, struct ub_result *result);
 /* Fills `answer` from libunbound's result, which the answer then owns. */
 void resolver_answer_fill(struct resolver_answer *answer, int error, struct ub_result *result);
 
+/* Rings of questions. The caller holds the lock. */
 void resolver_ring_init(struct question *head);
 void resolver_ring_insert_after(struct question *place, struct question *question);
 void resolver_ring_remove(struct question *question);

@@ -47,6 +47,7 @@ struct reverse_names {
  * the look-up's questions (resolver_free() answers them). */
 struct reverse_lookup *reverse_start(struct resolver *resolver, const struct address *address);
 
+/* References; the last one frees it. Thread-safe. */
 struct reverse_lookup *reverse_ref(struct reverse_lookup *lookup);
 void reverse_unref(struct reverse_lookup *lookup);
 

@@ -22,6 +22,7 @@ struct page {
     int64_t now; /* seconds since 1970 */
 };
 
+/* Writes the whole page, HTML. */
 void page_write(FILE *out, const struct page *page);
 
 /* The style sheet, served beside it. */

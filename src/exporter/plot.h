@@ -32,6 +32,7 @@ struct plot {
     struct plot_series series[PLOT_SERIES_MAX];
 };
 
+/* Writes one plot, SVG within HTML. */
 void plot_write(FILE *out, const struct plot *plot);
 
 #endif

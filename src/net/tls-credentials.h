@@ -1,5 +1,8 @@
 /* net/tls-credentials.h - the contents of tls_server and tls_client, for net/tls*.c only
  *
+ * A server is counted by references, a client has one owner. Immutable once made: thread-safe. New files
+ * make new ones.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_NET_TLS_CREDENTIALS_H

@@ -47,6 +47,8 @@ int tls_check_priority(const char *priority, enum tls_minimum_version minimum, s
 int tls_certificate_covers(const char *file, const char *hostname);
 
 struct tls_tickets;
+/* The keys of session tickets (RFC 5077), which outlive reloads. One for the process, owned by main. NULL with a
+ * reason on failure. */
 struct tls_tickets *tls_tickets_new(struct error *err);
 void tls_tickets_free(struct tls_tickets *tickets);
 

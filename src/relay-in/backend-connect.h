@@ -3,6 +3,8 @@
  * Connect, greeting, STARTTLS where the rules want it, XCLIENT, the client's own EHLO or HELO.
  * Identity or 451: never anything in between (promise 3).
  *
+ * Owns nothing: slot, stream and buffers are the courier's. On the worker's thread; it waits for the backend.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_IN_BACKEND_CONNECT_H

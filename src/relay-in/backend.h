@@ -114,6 +114,7 @@ bool backend_try_next(struct backend *backend, size_t next);
 bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
                         struct address *host);
 
+/* What it was made with; NULL: none. */
 struct counters *backend_counters(const struct backend *backend);
 struct missed *backend_missed(const struct backend *backend);
 

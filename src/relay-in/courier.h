@@ -16,6 +16,9 @@
  *   a reply that means nothing there (354 to MAIL)     500 5.5.0
  *   it closes or stalls at any step                    451 4.4.2
  *
+ * A courier owns its connection and its slot, and borrows the backend. Used by the worker that runs the
+ * session.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_IN_COURIER_H

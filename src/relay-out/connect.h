@@ -17,6 +17,9 @@
  *   REQUIRETLS is wanted, and nothing proves a host    550 5.7.30
  *   a smarthost does not accept our log-in             451 4.7.8
  *
+ * A struct connect is its owner's and owns the hosts that it found; the connection goes to `remote`. Used by
+ * one thread at a time.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_OUT_CONNECT_H
@@ -68,6 +71,7 @@ int connect_renew(struct connect *connect, bool connected);
  * time others of the destination go first. */
 void connect_defer(const struct connect *connect, const char *reason);
 
+/* Frees what it found. Not the connection. */
 void connect_clear(struct connect *connect);
 
 /* Ends its connection in good order, or at once, and gives its place back. */

@@ -4,6 +4,8 @@
  * (no such domain, null MX, only this host); whatever is not certain within a moment is accepted.
  * The 250 behind the data means that all of it is on disk.
  *
+ * Owns the message until it is in the spool. Used by the worker that runs the session.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_OUT_COURIER_SPOOL_H

@@ -7,6 +7,9 @@
  *
  * Each outcome is a log line in Postfix's words.
  *
+ * Owns its targets, but for those that go on in the spooler. Used by the worker that runs the session;
+ * targets are connected to on threads of their own meanwhile.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_OUT_COURIER_H

@@ -6,6 +6,8 @@
  * MARK is "dead", "deferred" or "tls-failed", SECONDS how long it is remembered yet. REASON is the rest of the
  * line.
  *
+ * Owns nothing. On the control socket's threads.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_OUT_HOST_CACHE_CONTROL_H
@@ -14,6 +16,7 @@
 #include "relay-out/host-cache.h"
 #include "server/control.h"
 
+/* Answers "hosts". */
 void host_cache_control_handle(struct host_cache *host_cache, struct control_client *client);
 
 #endif

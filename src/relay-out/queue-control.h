@@ -12,6 +12,9 @@
  * "@" and a domain, or "<>"; with "bounce" the senders of what is removed are told. BUSY are the
  * messages that are being worked on just now.
  *
+ * Owns nothing beyond a request. On the control socket's threads; a request that changes many messages has
+ * threads of its own until it is answered.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_OUT_QUEUE_CONTROL_H

@@ -21,6 +21,7 @@ struct refusal {
     char text[REFUSAL_TEXT_MAX];
 };
 
+/* Nothing counted, nothing refused. Before any thread uses it. */
 void refusal_init(struct refusal *refusal);
 
 enum refusal_outcome { REFUSAL_SENT, REFUSAL_PUT_OFF, REFUSAL_BOUNCED };

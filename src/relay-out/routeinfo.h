@@ -9,6 +9,8 @@
  *
  * The DNS is asked; nobody is connected to. REPLY and NAME are as the client and the log have them.
  *
+ * Owns nothing. On the control socket's threads, which it lets wait for the DNS.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_OUT_ROUTEINFO_H
@@ -17,6 +19,7 @@
 #include "relay-out/outbound.h"
 #include "server/control.h"
 
+/* Answers "route"; `address` is as the operator typed it. */
 void routeinfo_handle(const struct outbound *out, struct control_client *client,
                       const char *address);
 

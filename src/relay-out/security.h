@@ -50,6 +50,7 @@ void security_begin(struct security *security, const struct outbound *out,
 int security_find(struct security *security, const struct outbound *out, const struct route *route,
                   const struct hosts *hosts, struct deadline deadline);
 
+/* Ends what is still asked, and frees what was found. */
 void security_clear(struct security *security);
 
 /* The candidate's host; NULL where its records were not asked for. */

@@ -1,5 +1,8 @@
 /* relay-out/spooler-internal.h - what the files of relay-out/spooler share
  *
+ * spooler.c is its life, spooler-store.c takes messages, spooler-deliver.c delivers them, spooler-await.c
+ * hears what next hops still owe. Thread-safe as relay-out/spooler.h says.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_OUT_SPOOLER_INTERNAL_H

@@ -67,6 +67,7 @@ struct stscache_policy {
     int64_t fetched_s, expires_s; /* since the epoch */
 };
 
+/* Drops a reference; the last one frees it. Thread-safe. NULL is fine. */
 void stscache_policy_unref(struct stscache_policy *policy);
 
 struct stscache_answer {

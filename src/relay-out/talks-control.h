@@ -8,6 +8,8 @@
  * that already. HOST is "-" before there is one. Who is longest in a phase comes first, those that are
  * kept last.
  *
+ * Owns nothing. On the control socket's threads.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_OUT_TALKS_CONTROL_H
@@ -16,6 +18,7 @@
 #include "relay-out/talks.h"
 #include "server/control.h"
 
+/* Answers "talks". */
 void talks_control_handle(struct talks *talks, struct host_cache *host_cache,
                           struct control_client *client);
 

@@ -67,6 +67,7 @@ struct talk_note {
 struct talk_note *talks_list(struct talks *talks, struct host_cache *host_cache, size_t most,
                              size_t *count, size_t *total);
 
+/* "lookup", "connect", ...; static text. */
 const char *talk_phase_name(enum talk_phase phase);
 
 #endif

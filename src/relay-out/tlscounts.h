@@ -43,6 +43,7 @@ const char *tls_policy_type_name(enum tls_policy_type type);
 const char *tls_result_name(enum tls_result result);
 
 struct tlscounts;
+/* One for the process, owned by main. NULL with a reason on failure. */
 struct tlscounts *tlscounts_new(struct error *err);
 void tlscounts_free(struct tlscounts *counts);
 

@@ -11,6 +11,8 @@
  * domain's MTA-STS policy is fetched anew before: both are orders (server/control.h). Results are
  * those of RFC 8460, times seconds since the epoch.
  *
+ * Owns nothing. On the control socket's threads, which it lets wait for the DNS and for hosts.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_RELAY_OUT_TLSORDERS_H

@@ -73,6 +73,8 @@ struct tls_need {
  * found, or refuses the host. */
 void tls_policy_require(const struct tls_question *question, struct tls_need *need);
 
+/* What TLS a host must have, and why: DNSSEC that fails comes first, then what the route says, then DANE
+ * (RFC 7672), MTA-STS (RFC 8461) and out.tls.level. Pure. */
 void tls_policy_find(const struct config_out *config, const struct tls_question *question,
                      struct tls_need *need);
 

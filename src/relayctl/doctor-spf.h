@@ -28,6 +28,8 @@ struct spf_result {
     char why[DNS_NAME_MAX * 2]; /* the term that decided, or the error; translated */
 };
 
+/* What the SPF record of `domain` says of mail from this address (RFC 7208 4). Waits for the DNS, within the
+ * doctor's deadline. */
 void spf_check(const struct doctor *doctor, const char *domain, const struct address *address,
                struct spf_result *result);
 

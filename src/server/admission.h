@@ -17,6 +17,8 @@ struct admission {
     const struct session_deferral *deferral;
 };
 
+/* By lists, and then by the limits, which count the client from here on if `why` is REPLY_OK. A refusal is
+ * logged and counted. */
 struct admission admission_judge(struct connections *all, const struct service *service,
                                  const struct address *client);
 

@@ -1,5 +1,8 @@
 /* server/daemon-internal.h - the parts of a daemon's life, for daemon*.c
  *
+ * daemon.c runs it, daemon-options.c has the command line, daemon-control.c the control socket's answers.
+ * On main's thread, but for the answers, which come from the control socket's.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_DAEMON_INTERNAL_H
@@ -43,6 +46,7 @@ struct daemon_options {
     const char *file;
 };
 
+/* Reads the command line, and answers --help, --version and what is wrong with it. */
 struct daemon_options daemon_parse_options(const struct daemon_program *program, int argc,
                                            char **argv);
 

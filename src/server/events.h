@@ -5,6 +5,8 @@
  * rows; tests fail on an event that is in no row, has another level, or is in no source any more. Lines
  * are still written where the things happen (base/log).
  *
+ * Constant, so thread-safe; owns nothing.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_EVENTS_H

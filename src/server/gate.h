@@ -60,6 +60,7 @@ void gate_drain(struct gate *gate, int64_t timeout_ms);
  * and do connections get to their workers? */
 bool gate_is_alive(struct gate *gate);
 
+/* The numbers of this moment. Any thread. */
 struct gate_counts gate_counts(struct gate *gate);
 
 /* A connection of the moment, for the control socket. */

@@ -1,5 +1,7 @@
 /* server/privileges.h - from root to the service's own user
  *
+ * Changes the process; called by main() before any thread runs. Owns nothing.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_PRIVILEGES_H

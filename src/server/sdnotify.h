@@ -2,6 +2,8 @@
  *
  * A datagram to NOTIFY_SOCKET; nothing happens where that is not set. No state but the environment.
  *
+ * Thread-safe.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_SDNOTIFY_H

@@ -80,6 +80,7 @@ enum own_reply service_judge(const struct service *service, const struct address
 /* Of a listener that is for submission, or of one that is not. */
 const struct session_rules *service_rules(const struct service *service, bool submission);
 
+/* References. The last one ends it, by `destroy`. Thread-safe; NULL is fine for service_unref(). */
 struct service *service_ref(struct service *service);
 void service_unref(struct service *service);
 

@@ -2,6 +2,8 @@
  *
  * Owns its lines. Used by relayctl and the exporter.
  *
+ * One thread.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_STATS_READ_H

@@ -26,6 +26,8 @@
  *
  * Lines of other words may come with later versions and are to be passed over.
  *
+ * Owns nothing. On the control socket's threads.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_STATS_H

@@ -60,6 +60,7 @@ struct dataline_output {
     struct iovec iov[DATALINE_IOV];
 };
 
+/* Before the first octet of a message: what to do with bare newlines, and in which form it goes on. */
 void dataline_init(struct dataline *scanner, enum dataline_mode mode, enum dataline_form form);
 
 /* Scans up to `len` octets. Returns how many it used: fewer than `len` only at the end of data (`ended`; the

@@ -6,6 +6,8 @@
  *
  * If Postfix has the same reply, the text is Postfix's, so that people and log readers recognize it.
  *
+ * Constant, so thread-safe.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SMTP_REPLIES_H

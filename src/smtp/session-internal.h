@@ -11,6 +11,8 @@
  *   session-xclient.c  XCLIENT from hosts that may send it
  *   session-log.c      the lines that a session logs
  *
+ * A session is its connection's, and used by one thread at a time: a worker, or the gate.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SMTP_SESSION_INTERNAL_H

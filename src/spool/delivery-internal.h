@@ -1,5 +1,8 @@
 /* spool/delivery-internal.h - the structures that spool/delivery*.c share; nothing else includes it
  *
+ * The pool's lock guards what stands below it. delivery.c has the threads, delivery-work.c one
+ * delivery, delivery-record.c what of it goes to the disk.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SPOOL_DELIVERY_INTERNAL_H

@@ -1,5 +1,7 @@
 /* spool/dsn-internal.h - what spool/dsn*.c share; nothing else includes it
  *
+ * Nothing is owned beyond a call; a notice is written by one thread.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SPOOL_DSN_INTERNAL_H

@@ -54,6 +54,7 @@ void table_remove(struct table *table, struct table_node *node);
 struct table_node *table_find(const struct table *table, uint64_t hash);
 struct table_node *table_find_next(const struct table_node *node);
 
+/* Hashes for the table. Not for secrets. */
 uint64_t table_hash_number(uint64_t number);
 uint64_t table_hash_text(const char *text);
 

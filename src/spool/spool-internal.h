@@ -1,5 +1,7 @@
 /* spool/spool-internal.h - the structures that spool/spool*.c share; nothing else includes it
  *
+ * Which lock guards what stands at the fields; the rest is constant once the spool is open.
+ *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SPOOL_SPOOL_INTERNAL_H
@@ -62,6 +64,7 @@ struct spool {
     struct spool_sync *to_sync, **to_sync_end; /* those that wait for the next sync */
 };
 
+/* A file's name from its message's id, and back; false: it is no name of ours. */
 const char *spool_file_name(uint64_t id, enum spool_file file, char out[SPOOL_NAME_MAX]);
 bool spool_file_parse(const char *name, uint64_t *id, enum spool_file *file);
 
