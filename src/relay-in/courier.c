@@ -20,7 +20,8 @@
 struct backend_courier {
     struct courier base;
     struct backend *backend;
-    struct stream_buffers *buffers; /* lent; NULL while its session waits in the gate */
+    struct courier_loan *loan; /* NULL while its session waits in the gate, ... */
+    struct reply *kept; /* ... with the transaction's final reply, if it has one; or no memory */
     struct nexthop hop;
     struct backend_slot slot; /* held from prepare() on, until it is known that none is needed */
     bool in_transaction;      /* MAIL has gone out, or was about to when it was decided */
@@ -122,19 +123,40 @@ static void courier_give_slot(struct backend_courier *courier)
         backend_give_slot(courier->backend, &courier->slot);
 }
 
-/* Without memory for what the backend has said and nobody has read yet there is no going on with it. */
-static void courier_lend(struct courier *base, struct stream_buffers *buffers)
+static void courier_give_back(struct backend_courier *courier)
+{
+    struct transaction *transaction = &courier->transaction;
+
+    if (courier->in_transaction && transaction->decided)
+        courier->kept = reply_dup(transaction->final_reply);
+    transaction->final_reply = NULL;
+    courier->loan = NULL;
+    /* Without memory for what the backend has said and nobody has read there is no going on with it. */
+    if (transaction->connected && stream_park(&courier->hop.stream) != 0)
+        transaction_abort(transaction);
+}
+
+static void courier_lend(struct courier *base, struct courier_loan *loan)
 {
     struct backend_courier *courier = (struct backend_courier *)base;
-    struct stream *stream = &courier->hop.stream;
+    struct transaction *transaction = &courier->transaction;
 
-    courier->buffers = buffers;
-    if (!courier->transaction.connected)
+    if (loan == NULL) {
+        courier_give_back(courier);
         return;
-    if (buffers != NULL)
-        stream_lend(stream, buffers);
-    else if (stream_park(stream) != 0)
-        transaction_abort(&courier->transaction);
+    }
+    courier->loan = loan;
+    transaction->final_reply = &loan->reply;
+    if (courier->kept != NULL)
+        reply_copy(&loan->reply, courier->kept);
+    else if (courier->in_transaction && transaction->decided)
+        reply_own(&loan->reply, REPLY_BACKEND_LOST);
+    else
+        reply_clear(&loan->reply); /* another client's */
+    free(courier->kept);
+    courier->kept = NULL;
+    if (transaction->connected)
+        stream_lend(&courier->hop.stream, &loan->buffers);
 }
 
 /* What the backend is told of the client must be known, and one of its sessions be free. */
@@ -197,8 +219,9 @@ static void courier_connect(struct backend_courier *courier, const struct client
         transaction_decide(transaction, REPLY_BACKEND_BUSY);
         return;
     }
-    transaction->connected = backend_introduce(courier->backend, client, &courier->hop,
-                                               courier->buffers, &transaction->final_reply) == 0;
+    transaction->connected =
+        backend_introduce(courier->backend, client, &courier->hop, &courier->loan->buffers,
+                          transaction->final_reply) == 0;
     transaction->decided = !transaction->connected;
     courier_give_slot(courier);
 }
@@ -276,7 +299,7 @@ static void courier_end(struct courier *base, struct reply *reply)
     transaction_send_end(transaction);
     transaction_read_final_reply(
         transaction, deadline_in_ms(backend_settings(courier->backend)->reply_timeout_ms));
-    reply_copy(reply, &transaction->final_reply);
+    reply_copy(reply, transaction->final_reply);
     courier_note_message(courier, reply);
     courier_give_slot(courier);
 }
@@ -333,6 +356,7 @@ static void courier_free(struct courier *base)
         nexthop_quit(&courier->hop);
     backend_give_slot(courier->backend, &courier->slot);
     courier_free_taken(courier);
+    free(courier->kept);
     backend_unref(courier->backend);
     free(courier);
 }
@@ -361,12 +385,10 @@ struct courier *courier_backend_new(struct backend *backend)
         .closed = courier_closed,
         .renew = courier_renew,
     };
-    struct backend_courier *courier = malloc(sizeof *courier);
+    struct backend_courier *courier = calloc(1, sizeof *courier);
 
     if (courier == NULL)
         return NULL;
-    memset(courier, 0, offsetof(struct backend_courier, transaction.final_reply));
-    reply_clear(&courier->transaction.final_reply);
     courier->base.ops = &ops;
     courier->backend = backend_ref(backend);
     courier->taken = courier->few;

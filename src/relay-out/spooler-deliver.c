@@ -146,7 +146,7 @@ static void spooler_send_message(struct part *part)
         return;
     if (spooler_send_file(part) != 0) {
         if (target_in_data(target)) /* left without an end of data by target_free() */
-            reply_own(&transaction->final_reply, REPLY_REMOTE_INTERRUPTED);
+            reply_own(transaction->final_reply, REPLY_REMOTE_INTERRUPTED);
         transaction->ours = true;
         return;
     }
@@ -314,7 +314,7 @@ static void spooler_take_answer(struct part *part)
     const struct transaction *transaction = &part->target->transaction;
 
     for (size_t i = 0; i < part->count; i++) {
-        spooler_set_result(part, i, &transaction->final_reply, transaction->ours);
+        spooler_set_result(part, i, transaction->final_reply, transaction->ours);
         part->job->results[part->results[i]].relayed =
             !(part->target->remote.hop.capabilities.extensions & NEXTHOP_DSN);
     }

@@ -116,6 +116,7 @@ struct target *target_new(const struct outbound *out, const struct route *route,
     route_key(route, domain, target->key);
     target->transaction.owner = &owner;
     target->transaction.hop = &target->remote.hop;
+    target->transaction.final_reply = &target->final_reply;
     target->transaction.reply_ms = out->config->out.timeouts.reply;
     target->transaction.block_ms = out->config->out.timeouts.data_block;
     transaction_begin(&target->transaction, envelope);
@@ -128,7 +129,7 @@ struct target *target_new(const struct outbound *out, const struct route *route,
         .tls_optional = envelope->tls_optional && !envelope->requiretls,
         .buffers = &target->buffers,
         .remote = &target->remote,
-        .reply = &target->transaction.final_reply,
+        .reply = &target->final_reply,
     };
     return target;
 }
@@ -279,7 +280,7 @@ static void target_hear(struct target *target, const size_t *which, size_t count
         target->replies[which[i]] = reply_dup(&reply);
     }
     if (target->transaction.decided)
-        target_heed_tls(target, &target->transaction.final_reply);
+        target_heed_tls(target, &target->final_reply);
 }
 
 /* Those of the batch that have no final answer: refused for now, or accepted by a host that was lost
@@ -287,7 +288,7 @@ static void target_hear(struct target *target, const size_t *which, size_t count
 static size_t target_list_open(const struct target *target, size_t which[SESSION_BATCH_MAX])
 {
     const struct transaction *transaction = &target->transaction;
-    const bool lost = transaction->decided && !reply_is_permanent(&transaction->final_reply);
+    const bool lost = transaction->decided && !reply_is_permanent(transaction->final_reply);
     size_t count = 0;
 
     for (size_t i = 0; i < target->batch_count; i++) {
@@ -333,7 +334,7 @@ void target_ask_batch(struct target *target)
     for (size_t i = 0; i < target->batch_count; i++) {
         if (target->replies[i] != NULL && reply_is_positive(target->replies[i])) {
             free(target->replies[i]);
-            target->replies[i] = reply_dup(&target->transaction.final_reply);
+            target->replies[i] = reply_dup(&target->final_reply);
         }
     }
 }
@@ -374,7 +375,7 @@ static bool target_is_open(const struct target *target)
 {
     const struct transaction *transaction = &target->transaction;
     return transaction->decided && !transaction->unconfirmed &&
-           reply_is_transient(&transaction->final_reply);
+           reply_is_transient(transaction->final_reply);
 }
 
 bool target_data_reply(struct target *target)
@@ -386,8 +387,8 @@ bool target_data_reply(struct target *target)
         talk_set_phase(&target->connect.talk, TALK_DATA);
         return true;
     }
-    target_heed_tls(target, &target->transaction.final_reply);
-    target_soften(target, &target->transaction.final_reply);
+    target_heed_tls(target, &target->final_reply);
+    target_soften(target, &target->final_reply);
     return false;
 }
 
@@ -415,7 +416,7 @@ bool target_data_reply_anywhere(struct target *target)
 
     if (target_data_reply(target))
         return true;
-    const struct reply before = transaction->final_reply;
+    const struct reply before = target->final_reply;
     const bool ours = transaction->ours;
     if (!target_is_open(target))
         return false;
@@ -424,7 +425,7 @@ bool target_data_reply_anywhere(struct target *target)
             return true;
         transaction_abort(transaction);
     }
-    transaction->final_reply = before;
+    target->final_reply = before;
     transaction->decided = true;
     transaction->ours = ours;
     return false;
@@ -434,7 +435,7 @@ void target_read_final_reply(struct target *target, struct deadline deadline)
 {
     talk_set_phase(&target->connect.talk, TALK_REPLY);
     transaction_read_final_reply(&target->transaction, deadline);
-    target_soften(target, &target->transaction.final_reply);
+    target_soften(target, &target->final_reply);
     if (target->transaction.connected)
         target_keep(target);
 }
@@ -476,7 +477,7 @@ void target_remember_deferral(struct target *target)
 
 const struct reply *target_final_reply(const struct target *target)
 {
-    return &target->transaction.final_reply;
+    return &target->final_reply;
 }
 
 const char *target_relay(const struct target *target)

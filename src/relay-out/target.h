@@ -23,6 +23,7 @@ struct target {
     struct stream_buffers buffers;
     struct remote remote;           /* its name stays for logs when the connection is gone */
     struct transaction transaction; /* with it */
+    struct reply final_reply;       /* the transaction's */
     struct connect connect;
     bool contacted;
     bool met; /* a host of it has been spoken with */

@@ -87,11 +87,17 @@ enum courier_data {
 
 struct courier;
 
+/* What a worker lends for one next hop. */
+struct courier_loan {
+    struct stream_buffers buffers; /* in: replies; out: a batch of commands, or a small message */
+    struct reply reply;
+};
+
 struct courier_ops {
-    /* Lends buffers for the next hop while a worker runs the session. NULL takes them back, because the
-     * session waits for its client without any. free() may come in either state. The member may be
-     * NULL: the courier has its own buffers. */
-    void (*lend)(struct courier *courier, struct stream_buffers *buffers);
+    /* Lends this while a worker runs the session. NULL takes it back, because the session waits for its
+     * client without. free() may come in either state. The member may be NULL: the courier has its
+     * own. */
+    void (*lend)(struct courier *courier, struct courier_loan *loan);
     /* Called before a recipient or a login (`recipient` is then NULL) is handed over: would that wait
      * for anything but a reply of the next hop (a free connection there, the client's name)? 0: no.
      * Otherwise the time, in ms on the clock of deadline_now_ms(), until which the session must release

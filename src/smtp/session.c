@@ -27,7 +27,8 @@ int session_scratch_init(struct session_scratch *scratch)
     if (scratch->recipients == NULL)
         return -1;
     if (stream_buffers_init(&scratch->client, CLIENT_IN_BUFFER, CLIENT_OUT_BUFFER) == 0 &&
-        stream_buffers_init(&scratch->next_hop, NEXT_HOP_IN_BUFFER, NEXT_HOP_OUT_BUFFER) == 0)
+        stream_buffers_init(&scratch->next_hop.buffers, NEXT_HOP_IN_BUFFER, NEXT_HOP_OUT_BUFFER) ==
+            0)
         return 0;
     session_scratch_free(scratch);
     return -1;
@@ -36,7 +37,7 @@ int session_scratch_init(struct session_scratch *scratch)
 void session_scratch_free(struct session_scratch *scratch)
 {
     stream_buffers_free(&scratch->client);
-    stream_buffers_free(&scratch->next_hop);
+    stream_buffers_free(&scratch->next_hop.buffers);
     free(scratch->recipients);
 }
 
@@ -254,11 +255,11 @@ void session_offer_route(const struct session *session, const void *route,
     session_limit_offer(session, offer);
 }
 
-/* Lends the buffers to the courier. NULL takes them back. */
-static void session_lend_courier(struct session *session, struct stream_buffers *buffers)
+/* Lends this to the courier. NULL takes back what was lent. */
+static void session_lend_courier(struct session *session, struct courier_loan *loan)
 {
     if (session->courier != NULL && session->courier->ops->lend != NULL)
-        session->courier->ops->lend(session->courier, buffers);
+        session->courier->ops->lend(session->courier, loan);
 }
 
 bool session_ensure_courier(struct session *session, const void *route)

@@ -115,8 +115,8 @@ struct session_rules {
 
 /* What a worker lends while it runs a session. Its contents do not survive the call. */
 struct session_scratch {
-    struct stream_buffers client;   /* in: at least 64 KiB; out: at least REPLY_WIRE_MAX * 2 */
-    struct stream_buffers next_hop; /* in: replies; out: a batch of commands or a small message */
+    struct stream_buffers client; /* in: at least 64 KiB; out: at least REPLY_WIRE_MAX * 2 */
+    struct courier_loan next_hop;
     struct recipient *recipients; /* SESSION_BATCH_MAX of them */
     struct reply reply;
 };

@@ -62,7 +62,7 @@ static void transaction_decide_by(struct transaction *transaction, const struct 
 {
     if (transaction->decided)
         return;
-    reply_copy(&transaction->final_reply, reply);
+    reply_copy(transaction->final_reply, reply);
     transaction->decided = true;
     transaction->ours = false;
 }
@@ -71,7 +71,7 @@ void transaction_decide(struct transaction *transaction, enum own_reply why)
 {
     if (transaction->decided)
         return;
-    reply_own(&transaction->final_reply, why);
+    reply_own(transaction->final_reply, why);
     transaction->decided = transaction->ours = true;
 }
 
@@ -323,7 +323,7 @@ static void transaction_settle_rcpt(struct transaction *transaction, size_t whic
                                                 transaction->data != TRANSACTION_DATA_SENT);
     if (!out || !transaction->connected ||
         !transaction_read(transaction, STEP_RCPT, 2, lone, reply, deadline) || decided)
-        reply_copy(reply, &transaction->final_reply);
+        reply_copy(reply, transaction->final_reply);
 }
 
 /* Repeats the batch so far on a fresh connection. Recipients that were accepted must be accepted again, because
@@ -355,7 +355,7 @@ static void transaction_try_renewed(struct transaction *transaction, size_t whic
     const bool garbled = transaction->garbled;
 
     if (!transaction->decided)
-        reply_copy(&transaction->final_reply, reply);
+        reply_copy(transaction->final_reply, reply);
     if (transaction->owner->renew == NULL || !transaction->owner->renew(transaction))
         return;
     if (garbled)
@@ -372,7 +372,7 @@ void transaction_recipient_reply(struct transaction *transaction, struct reply *
     if (transaction->batch[which] == NULL) {
         transaction_settle_mail(transaction, reply);
         if (transaction->decided)
-            reply_copy(reply, &transaction->final_reply);
+            reply_copy(reply, transaction->final_reply);
         else
             reply_own(reply, transaction_lack(transaction, REPLY_UTF8_UNSUPPORTED));
         return;
@@ -412,7 +412,7 @@ static void transaction_take_data(struct transaction *transaction, bool decided,
     if (reply->code / 100 == 3)
         transaction_abort(transaction);
     transaction_decide_by(transaction, reply);
-    reply_copy(reply, &transaction->final_reply);
+    reply_copy(reply, transaction->final_reply);
 }
 
 void transaction_data_reply(struct transaction *transaction, struct reply *reply)
@@ -433,7 +433,7 @@ void transaction_data_reply(struct transaction *transaction, struct reply *reply
         transaction_read(transaction, STEP_DATA, 3, true, reply, deadline))
         transaction_take_data(transaction, decided, reply);
     else
-        reply_copy(reply, &transaction->final_reply);
+        reply_copy(reply, transaction->final_reply);
 }
 
 static size_t transaction_total(const struct iovec *iov, int count)
@@ -558,6 +558,6 @@ bool transaction_reset(struct transaction *transaction)
     if (!transaction->open)
         return true;
     transaction->open = false;
-    return nexthop_reset(transaction->hop, &transaction->final_reply,
+    return nexthop_reset(transaction->hop, transaction->final_reply,
                          transaction_deadline(transaction));
 }

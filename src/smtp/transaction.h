@@ -81,7 +81,7 @@ struct transaction {
     bool chunks;                /* mail data is sent with BDAT */
     unsigned chunks_due;        /* chunks whose replies have not been read */
     bool unconfirmed;           /* the end of data was sent and has no reply yet */
-    struct reply final_reply;   /* last member, so that initialization need not clear it */
+    struct reply *final_reply;  /* the owner's, who may move it between two calls */
 };
 
 /* Begins a transaction, on the existing connection or on one that the owner makes before the first batch is

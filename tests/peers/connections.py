@@ -369,3 +369,24 @@ def tls_levels(world):
             relay.stop()
             backend.say_goodbye()
     assert not wrong, "\n".join(map(str, wrong))
+
+
+@scenario("kept replies: what was decided for a transaction holds while its client takes its time")
+def decided_for_slow(world):
+    backend = mirror(world, judge=lambda dialog, step, text:
+                     "550 5.7.1 not from there" if step == "mail" and "refused" in text else None)
+    world.relay(backend_port=PORT, backend='tls = "none";', inner="workers = 1;")
+    slow = Client()
+    slow.hello()
+    slow.cmd("MAIL FROM:<refused@sender.example>", 250)
+    for _ in range(3):
+        assert slow.cmd("RCPT TO:<a@example.com>") == (550, "550 5.7.1 not from there"), "the refusal of MAIL"
+        # the only worker serves another one meanwhile
+        time.sleep(0.5)
+        other = Client(OTHER4)
+        other.hello()
+        assert other.envelope("a@example.com") == [250]
+        assert other.data("x\r\n")[0] == 250
+        other.close()
+    slow.close()
+    assert len(backend.accepted) == 3 and backend.violations == []

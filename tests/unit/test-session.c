@@ -22,7 +22,7 @@ struct fake_courier {
     struct courier base;
     struct recipient asked[SESSION_BATCH_MAX];
     size_t next;
-    struct stream_buffers *lent;
+    struct courier_loan *lent;
 };
 
 /* What the current test observes and sets. */
@@ -37,19 +37,19 @@ static int writes;
 static enum courier_form next_form; /* the form in which chunked data goes out */
 
 /* For its next hop, in turn: what is lent is the worker's. */
-static void fake_lend(struct courier *base, struct stream_buffers *buffers)
+static void fake_lend(struct courier *base, struct courier_loan *loan)
 {
     struct fake_courier *courier = (struct fake_courier *)base;
-    g_assert_true((buffers == NULL) != (courier->lent == NULL));
-    courier->lent = buffers;
+    g_assert_true((loan == NULL) != (courier->lent == NULL));
+    courier->lent = loan;
 }
 
 static void fake_speak(struct courier *base)
 {
-    const struct stream_buffers *lent = ((struct fake_courier *)base)->lent;
+    const struct courier_loan *lent = ((struct fake_courier *)base)->lent;
     g_assert_nonnull(lent);
-    memset(lent->in, 'x', lent->in_size);
-    memset(lent->out, 'x', lent->out_size);
+    memset(lent->buffers.in, 'x', lent->buffers.in_size);
+    memset(lent->buffers.out, 'x', lent->buffers.out_size);
 }
 
 static int64_t fake_prepare(struct courier *base, const struct client_identity *client,

@@ -160,6 +160,7 @@ static void peer_start(struct peer *peer, const struct script *script, int fd)
 /* One transaction, its owner, and up to two connections. */
 struct world {
     struct transaction transaction;
+    struct reply final_reply;
     struct nexthop hop;
     struct stream_buffers buffers;
     struct peer peers[2];
@@ -235,7 +236,8 @@ static void world_open(struct world *world, const struct script *script, unsigne
                  "r%d@example.com", i);
     g_assert_cmpint(stream_buffers_init(&world->buffers, 8192, 16384), ==, 0);
     world->transaction = (struct transaction){
-        .owner = &owner, .hop = &world->hop, .reply_ms = 5000, .block_ms = 5000};
+        .owner = &owner, .hop = &world->hop, .reply_ms = 5000, .block_ms = 5000,
+        .final_reply = &world->final_reply};
     world_connect(world, script);
     transaction_begin(&world->transaction, &world->envelope);
 }
@@ -293,7 +295,7 @@ static char *world_transact(struct world *world, size_t recipients, enum courier
         transaction_send_end(transaction);
         transaction_read_final_reply(transaction, deadline_in_ms(5000));
         g_assert_true(transaction->decided);
-        g_string_append_printf(codes, " / %d", transaction->final_reply.code);
+        g_string_append_printf(codes, " / %d", transaction->final_reply->code);
     }
     return g_string_free(codes, FALSE);
 }
@@ -380,7 +382,7 @@ static void check_case(size_t i, unsigned extensions)
 
     g_autofree char *codes = world_transact(&world, 2, COURIER_DATA, cases[i].octets);
     g_assert_cmpstr(codes, ==, cases[i].codes);
-    g_assert_cmpstr(transaction->final_reply.enhanced, ==, cases[i].enhanced);
+    g_assert_cmpstr(transaction->final_reply->enhanced, ==, cases[i].enhanced);
     g_assert_cmpint(world.lost, ==, cases[i].lost_at != NULL);
     if (cases[i].lost_at != NULL)
         g_assert_cmpstr(world.step, ==, cases[i].lost_at);
@@ -419,7 +421,7 @@ static void test_long_reply(void)
         world_open(&world, &(struct script){.end = ends[i]}, NEXTHOP_PIPELINING);
         g_autofree char *codes = world_transact(&world, 1, COURIER_DATA, 64);
         g_assert_cmpstr(codes, ==, "250 / 354 / 250");
-        g_assert_cmpstr(world.transaction.final_reply.enhanced, ==, "2.0.0");
+        g_assert_cmpstr(world.transaction.final_reply->enhanced, ==, "2.0.0");
         g_assert_false(stream_has_input(&world.hop.stream));
         world_close(&world);
     }
