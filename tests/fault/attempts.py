@@ -16,7 +16,7 @@ BODY = b"Subject: x\r\n\r\n..dot\r\n" + b"y" * 3000 + b"\r\n"
 class Attempt:
     """One message as far as it gets; `told` is the reply to its end, if there was one."""
 
-    def __init__(self, name, tls=False, source=CLIENT4, body=BODY, timeout=8, pause=0):
+    def __init__(self, name, tls=False, source=CLIENT4, body=BODY, timeout=20, pause=0):
         self.sender, self.told, self.ended, self.stuck = f"{name}@sender.example", None, False, False
         self.body, self.last, self.pause = body, None, pause
         client = None

@@ -216,9 +216,11 @@ smtpd_tls_loglevel = 1
 
     def clear(self):
         # Mail still on its way would turn up in the next scenario.
-        queued = ["postqueue", "-c", self.config, "-j"]
-        wait_for("an empty queue", lambda: not subprocess.run(
-            queued, capture_output=True, text=True).stdout.strip())
+        def is_empty():
+            listed = subprocess.run(["postqueue", "-c", self.config, "-j"], capture_output=True, text=True)
+            return listed.returncode == 0 and not listed.stdout.strip()
+
+        wait_for("an empty queue", is_empty)
         super().clear()
 
 
