@@ -13,7 +13,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 
-#define ACCEPTS_MAX 64      /* in a row, before others have their turn */
+#define ACCEPTS_MAX 64      /* accepted in a row before other work gets its turn */
 #define ACCEPT_PAUSE_MS 100 /* when descriptors or memory ran out */
 #define EXHAUSTED_LOG_MS 1000
 
@@ -22,8 +22,8 @@ struct acceptor_listener {
     struct acceptor *acceptor;
     struct gate_listener given;
     bool has_local;
-    struct address local; /* of all its connections */
-    uint64_t ready_round; /* when somebody waited there last */
+    struct address local; /* the local address of all its connections */
+    uint64_t ready_round; /* the last round in which a client waited there */
 };
 
 struct acceptor {
@@ -50,7 +50,7 @@ static void acceptor_pause(struct acceptor *acceptor)
     waiter_set_due(&acceptor->pause, waiter_now_ms(acceptor->waiter) + ACCEPT_PAUSE_MS);
 }
 
-/* What cannot be watched for lack of memory is tried again after a pause. */
+/* If a listener cannot be watched for lack of memory, it is tried again after a pause. */
 void acceptor_start(struct acceptor *acceptor)
 {
     acceptor->accepting = true;
@@ -85,7 +85,7 @@ static bool acceptor_is_transient(int failure)
            failure == ENETDOWN || failure == EHOSTUNREACH || failure == ENETUNREACH;
 }
 
-/* One; 0, or an errno. */
+/* Accepts one connection. Returns 0 or an errno. */
 static int acceptor_take_one(struct acceptor_listener *listener)
 {
     const struct acceptor *acceptor = listener->acceptor;
@@ -103,8 +103,8 @@ static int acceptor_take_one(struct acceptor_listener *listener)
     return 0;
 }
 
-/* One, and who else waits makes the listener ready again at once. Only then are there probably
- * several, and it pays to go on until a call finds nobody. */
+/* Accepts one connection; another waiting client makes the listener ready again at once. Only if that happens
+ * there are probably several, and it pays to continue until a call finds none. */
 static void acceptor_happened(struct waiter_item *item, unsigned what)
 {
     struct acceptor_listener *listener =

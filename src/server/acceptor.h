@@ -1,7 +1,7 @@
 /* server/acceptor.h - the listening sockets
  *
- * Accepts what waits there and hands it up. When descriptors or memory are out it pauses, and the
- * backlog keeps the clients for a moment. On the waiter's thread; borrows the descriptors.
+ * Accepts connections and passes them up through a callback. If descriptors or memory run out it pauses,
+ * and the backlog holds the clients for a moment. Runs on the waiter's thread; borrows the descriptors.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,21 +17,21 @@ struct acceptor;
 struct gate_listener {
     int fd;
     struct listen_spec spec;
-    bool handed_over; /* by systemd, which keeps clients waiting in it for the next start */
+    bool handed_over; /* from systemd, which keeps clients waiting in it for the next start */
 };
 
-/* Takes over `fd`. `local` is what it is connected to. */
+/* Takes ownership of `fd`. `local` is its local address. */
 typedef void acceptor_callback(void *context, int fd, const struct address *peer,
                                const struct address *local, const struct listen_spec *spec);
 
-/* NULL when out of memory. */
+/* Borrows the listeners. The caller frees it with acceptor_free(). NULL if out of memory. */
 struct acceptor *acceptor_new(struct waiter *waiter, const struct gate_listener *listeners,
                               size_t count, acceptor_callback *accepted, void *context);
 void acceptor_free(struct acceptor *acceptor);
 
 void acceptor_start(struct acceptor *acceptor);
-/* From now on the kernel refuses clients, but at listeners that were handed over to us, where they
- * wait for whoever listens next. The descriptors stay open: their numbers are still their owner's. */
+/* Ends listening: from now on the kernel refuses clients, except at listeners that were handed over, where they
+ * wait for the next process. The descriptors stay open, because their owner still uses the numbers. */
 void acceptor_end(struct acceptor *acceptor);
 
 #endif

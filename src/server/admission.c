@@ -1,4 +1,4 @@
-/* server/admission.c - who may come in: lists, limits
+/* server/admission.c - decides which clients are admitted: lists, limits
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -7,7 +7,7 @@
 #include "base/deadline.h"
 #include "base/log.h"
 
-#define CLIENT_LOG_INTERVAL_MS 10000 /* between two lines on one client over its limits */
+#define CLIENT_LOG_INTERVAL_MS 10000 /* between two lines about one client over its limits */
 
 void admission_log_refusal(const struct address *client, const struct reply *reply)
 {
@@ -120,7 +120,7 @@ static bool admission_is_balancer(struct connections *all, const struct service 
     return false;
 }
 
-/* Listeners stay open until a restart, though a reload may have taken away what they are for. */
+/* A listener stays open until a restart, even if a reload has removed what it needs. */
 static bool admission_is_served(const struct service *service, const struct listen_spec *spec)
 {
     const struct session_rules *rules = service_rules(service, spec->submission);

@@ -1,6 +1,6 @@
-/* server/admission.h - who may come in: lists, limits
+/* server/admission.h - decides which clients are admitted: lists, limits
  *
- * On the gate's thread.
+ * Owns nothing. Runs on the gate's thread.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -9,11 +9,11 @@
 
 #include "server/connection.h"
 
-/* What is known of a client before it has said anything. Under REPLY_OK it is counted among its
- * connections: by connection_close(), or by clients_leave() where there is none. */
+/* The decision on a client before it has sent anything. With REPLY_OK the client has been counted;
+ * connection_close(), or clients_leave() if there is no connection, undoes that. */
 struct admission {
-    enum own_reply why; /* it may not come in; has been logged */
-    bool allowed;       /* no limits hold for it */
+    enum own_reply why; /* REPLY_OK, or the refusal, already logged */
+    bool allowed;       /* no limits apply to it */
     const struct session_deferral *deferral;
 };
 
@@ -22,17 +22,17 @@ struct admission {
 struct admission admission_judge(struct connections *all, const struct service *service,
                                  const struct address *client);
 
-/* A load balancer that speaks for itself. Its look whether we are well is answered, whatever address
- * it has. Mail behind it would go on in its own name, which the backend may trust. */
+/* The decision on a load balancer that speaks for itself. Its health check is answered whatever its address is,
+ * but it may not send mail: that would go on in its own name, which the backend may trust. */
 struct admission admission_judge_balancer(struct connections *all, const struct service *service,
                                           const struct address *balancer);
 
-/* May anybody connect from `peer`, to a listener like this? REPLY_OK, or why not, with what is to be
- * told: nothing at all to a stranger at a listener for load balancers (REPLY_CLOSING). */
+/* May `peer` connect to a listener like this at all? Returns REPLY_OK or the reply to refuse with; REPLY_CLOSING
+ * means closing without a reply, for a stranger at a listener for load balancers. */
 enum own_reply admission_check_peer(struct connections *all, const struct service *service,
                                     const struct listen_spec *spec, const struct address *peer);
 
-/* In Postfix's words, for those who count them. */
+/* Logs a refusal in Postfix's wording, for programs that count them. */
 void admission_log_refusal(const struct address *client, const struct reply *reply);
 
 #endif

@@ -1,4 +1,4 @@
-/* server/clients.c - how many connections each client and each network has, and how often new ones
+/* server/clients.c - counts each client's and network's connections, and their rate
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,14 +17,14 @@ struct node {
     bool is_network;
     unsigned connections;
     unsigned refused;    /* not yet logged */
-    int64_t rate_due_us; /* when all that came would have come at the rate allowed */
+    int64_t rate_due_us; /* when all its connections would have come at the allowed rate */
     int64_t log_due_ms;
 };
 
 struct clients {
     uint64_t seed; /* so that nobody can choose addresses that share a chain */
     size_t count;
-    size_t swept; /* the bucket looked through last */
+    size_t swept; /* the bucket swept last */
     struct node *buckets[BUCKETS];
 };
 
@@ -56,7 +56,7 @@ static struct address clients_range_of(const struct address *address, bool is_ne
     return is_network ? address_site_network(address) : address_client_network(address);
 }
 
-/* The place that points to the node, or would. */
+/* The place of the pointer to the node, or where it would be. */
 static struct node **clients_find(struct clients *clients, const struct address *range,
                                   bool is_network)
 {
@@ -84,7 +84,7 @@ static bool clients_is_over(const struct node *node, int64_t now_ms)
            node->log_due_ms <= now_ms;
 }
 
-/* Nodes that have nothing more to say go, a bucket at each new connection. */
+/* Frees nodes without further use, one bucket at each new connection. */
 static void clients_sweep(struct clients *clients, int64_t now_ms)
 {
     clients->swept = (clients->swept + 1) % BUCKETS;

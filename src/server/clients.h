@@ -1,11 +1,11 @@
-/* server/clients.h - how many connections each client and each network has, and how often new ones
+/* server/clients.h - counts each client's and network's connections, and their rate
  *
- * A client is an IPv4 address or an IPv6 /64, a network an IPv4 /24 or an IPv6 /48: what one
- * customer of a hosting company can easily change, and what is one site. A rate is an average
- * (GCRA): as many as a minute allows at once, then evenly spaced. Refused connections do not count.
+ * A client is an IPv4 address or an IPv6 /64, which is what one customer of a hosting company can easily
+ * change; a network is an IPv4 /24 or an IPv6 /48, which is one site. A rate is an average (GCRA): a
+ * minute's worth at once, then evenly spaced. Refused connections do not count.
  *
- * Used by the gate thread only. Owns its memory: a small node for each client and network with an
- * open connection or with a rate that has not run off, CLIENTS_NODES_MAX at most.
+ * Used only by the gate's thread. Owns its memory: a small node for each client and network with an open
+ * connection or a rate that has not expired, at most CLIENTS_NODES_MAX.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -21,10 +21,10 @@
 
 struct clients;
 
-/* Of one client and of one network; 0 = no limit. */
+/* The limits of one client and of one network; 0 = none. */
 struct clients_limits {
     unsigned connections, network_connections;
-    unsigned rate, network_rate; /* new ones a minute */
+    unsigned rate, network_rate; /* new connections a minute */
 };
 
 enum clients_result {
@@ -36,19 +36,19 @@ enum clients_result {
     CLIENTS_NO_MEMORY,
 };
 
-/* NULL when out of memory. */
+/* The caller frees it with clients_free(). NULL if out of memory. */
 struct clients *clients_new(void);
 void clients_free(struct clients *clients);
 
-/* Counts one more under CLIENTS_OK; else nothing but the refusal. `now_ms` is monotonic time. */
+/* Counts a new connection if the result is CLIENTS_OK, otherwise only the refusal. `now_ms` is monotonic. */
 enum clients_result clients_enter(struct clients *clients, const struct address *address,
                                   const struct clients_limits *limits, int64_t now_ms);
 
-/* Takes back what a successful clients_enter() has counted. */
+/* Undoes the count of a successful clients_enter(). */
 void clients_leave(struct clients *clients, const struct address *address);
 
-/* Refusals of the client since the last time that this was not 0; it is 0 for `interval_ms` after
- * that, so that a client that hammers gets few log lines and none is hidden behind another. */
+/* The number of refusals of the client since this was last not 0. It is 0 for `interval_ms` after that, so that a
+ * hammering client gets few log lines and does not hide another client's. */
 unsigned clients_refusals_to_log(struct clients *clients, const struct address *address,
                                  int64_t now_ms, int64_t interval_ms);
 

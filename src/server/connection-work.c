@@ -1,9 +1,8 @@
 /* server/connection-work.c - what workers do with a connection, and how it comes back
  *
- * A session that goes on comes back by a post, for which the gate is woken. One that has ended is
- * closed by its worker, and what is left of it only stands in a list: the gate looks there before it
- * judges a client, and in each of its rounds. No more can gather in between than workers and queue
- * hold, for only the gate hands over new ones.
+ * A session that continues comes back by a post, which wakes the gate. One that has ended is closed by its
+ * worker, and its remains are put in a list, which the gate checks before it admits a client and in each
+ * round. No more than workers and queue hold can gather there, because only the gate hands over new ones.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,7 +13,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Tried once: whoever does not take a short reply from an empty socket buffer does without. */
 bool connection_say(int fd, const char *text, size_t len)
 {
     return send(fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)len;
@@ -35,7 +33,7 @@ void connection_grant(struct wakeup *wakeup)
     waiter_post(&connection->item, CONNECTION_GRANTED);
 }
 
-/* Below the lock. */
+/* The caller holds the lock. */
 static void connections_change_working(struct connections *all, int change)
 {
     unsigned working = atomic_load(&all->working) + (unsigned)change;
@@ -53,9 +51,9 @@ void connections_count_working(struct connections *all, int change)
     lock_drop(&all->lock);
 }
 
-/* First the session, which lets go of its next hop and says goodbye; then nobody can tell of grants
- * or verdicts any more. The descriptor is taken away before it is closed: connections_cut() must not
- * touch a number that may be another's. */
+/* Frees the session first, which releases its next hop and says goodbye; then no grant or verdict can arrive any
+ * more. The descriptor is cleared before it is closed, because connections_cut() must not touch a number that
+ * may belong to another connection. */
 void connection_release(struct connection *connection)
 {
     struct connections *all = connection->all;
@@ -75,8 +73,8 @@ void connection_release(struct connection *connection)
     close(fd);
 }
 
-/* The gate has nothing to do but to count it off, unless it waits for the last one to end, or for
- * the end of stress. */
+/* Ends a connection on a worker. The gate only has to uncount it, so it is not woken unless it waits for the last
+ * one to end, or for the end of stress. */
 static void connection_end(struct connection *connection)
 {
     struct connections *all = connection->all;

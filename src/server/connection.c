@@ -1,4 +1,4 @@
-/* server/connection.c - what happens to one connection on the gate's thread, from the banner on
+/* server/connection.c - handles connections on the gate's thread, from the banner on
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -62,7 +62,7 @@ static struct connection *connection_of(struct waiter_item *item)
 
 static void connection_watch(struct connection *connection, unsigned what)
 {
-    /* The client must not wait for one who does not see it. */
+    /* If it cannot be watched, don't let the client wait in vain. */
     if (waiter_watch(&connection->item, what, WAITER_ONCE) != 0)
         shutdown(connection->item.fd, SHUT_RDWR);
 }
@@ -87,7 +87,7 @@ static void connection_rest(struct connection *connection, enum connection_stage
     waiter_set_due(&connection->item, connection_idle_due_ms(connection));
 }
 
-/* In the middle of something: it is resumed by what its session awaits, or when that is due. */
+/* Waits in the middle of something: it is resumed by what its session awaits, or when that is due. */
 static void connection_wait(struct connection *connection)
 {
     static const unsigned awaited[] = {
@@ -130,7 +130,7 @@ void connection_hand_over(struct connection *connection)
         order = POOL_RESUMED;
     connection->granted = false;
     connection_enter(connection, CONNECTION_WORKING, WAITER_NEVER);
-    /* Counted first, since a worker may be done with it at once. */
+    /* Count first, because a worker may finish with it at once. */
     connections_count_working(all, 1);
     if (pool_submit(all->pool, &connection->job, order))
         return;
@@ -176,18 +176,18 @@ static void connection_come_due(struct connection *connection)
     char client[ADDRESS_TEXT_MAX];
 
     if (connection->stage == CONNECTION_WAITING) {
-        /* It says so itself, on a worker. */
+        /* The session sends the reply itself, on a worker. */
         connection_hand_over(connection);
         return;
     }
-    /* Under stress it was to be sooner. */
+    /* The due time was only shortened for stress, which is over. */
     int64_t due_ms = connection_idle_due_ms(connection);
     if (waiter_now_ms(connection->all->waiter) < due_ms) {
         waiter_set_due(&connection->item, due_ms);
         return;
     }
     atomic_fetch_add(&connection->all->counters.idle_dropped, 1);
-    /* A session says so itself. */
+    /* A session logs it itself. */
     if (connection->session == NULL) {
         log_begin(&line, LOG_LEVEL_DEBUG, "event=silent");
         log_str(&line, "client", address_format_endpoint(&connection->client, client));
@@ -196,7 +196,7 @@ static void connection_come_due(struct connection *connection)
     connection_dismiss(connection, REPLY_IDLE);
 }
 
-/* A silent one that goes away without a word: no worker needs to hear of it. */
+/* Handles the first event of a silent client. If it leaves without sending anything, no worker is needed. */
 static void connection_hear_first(struct connection *connection, unsigned what)
 {
     char octet;
@@ -228,7 +228,7 @@ static void connection_happened(struct waiter_item *item, unsigned what)
         connection->judged(connection);
         return;
     }
-    /* What happened just before it was handed over; when it comes back it is looked at again. */
+    /* A late event from before it was handed over. It is checked again when it comes back. */
     if (connection->stage == CONNECTION_WORKING)
         return;
     if (what & WAITER_DUE) {
@@ -239,7 +239,7 @@ static void connection_happened(struct waiter_item *item, unsigned what)
     } else if (connection->stage == CONNECTION_SILENT) {
         connection_hear_first(connection, what);
     } else {
-        /* Its client is gone: it need not wait for anything more. */
+        /* Its client is gone, so it need not wait for anything. */
         if (connection_awaits_grant(connection))
             session_evict(connection->session);
         connection_hand_over(connection);

@@ -1,4 +1,4 @@
-/* server/control-client.c - asking a daemon by its control socket
+/* server/control-client.c - asks a daemon through its control socket
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -48,14 +48,14 @@ static enum control_result client_dial(const char *folder, const char *program, 
                                                       : client_refuse(err, address.sun_path);
 }
 
-/* A daemon that refuses us outright may be gone before it was asked: then its word waits to be read. */
+/* A daemon that refuses us may close before it reads the request: its answer can still be read. */
 static bool client_send(int fd, const char *line, size_t len)
 {
     return send(fd, line, len, MSG_NOSIGNAL) == (ssize_t)len || errno == EPIPE ||
            errno == ECONNRESET;
 }
 
-/* The whole answer into a file without a name. */
+/* Collects the whole answer in an unnamed file. */
 static int client_collect(int fd, FILE *file)
 {
     char block[16384];
@@ -64,7 +64,7 @@ static int client_collect(int fd, FILE *file)
     while ((got = recv(fd, block, sizeof block, 0)) != 0) {
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0 && errno == ECONNRESET) /* it has not read all that we said */
+        if (got < 0 && errno == ECONNRESET) /* it has not read all that we sent */
             break;
         if (got < 0 || fwrite(block, 1, (size_t)got, file) != (size_t)got)
             return -1;

@@ -1,7 +1,7 @@
-/* server/control-client.h - asking a daemon by its control socket
+/* server/control-client.h - asks a daemon through its control socket
  *
- * The other side of server/control.h: one request, one answer, taken whole before anything of it is
- * used, so that a reader who stops in between holds up nobody. Blocks, a minute at most for each piece of
+ * The other side of server/control.h: one request, one answer, which is received completely before any of
+ * it is used, so that a slow reader does not hold up the daemon. Blocks for at most a minute per piece of
  * the answer. Thread-safe; keeps no state. Used by relayctl and the exporter.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -15,12 +15,12 @@
 
 enum control_result {
     CONTROL_ANSWERED,
-    CONTROL_DOWN,    /* no daemon is there */
-    CONTROL_REFUSED, /* it said no, or could not be spoken with; a reason in `err` */
+    CONTROL_DOWN,    /* the daemon is not running */
+    CONTROL_REFUSED, /* it refused, or communication failed; `err` says why */
 };
 
-/* Asks `program`, whose socket is in `folder` (the control option). When it was answered, *answer stands
- * behind the word "ok", the rest of that line first; the caller closes it. */
+/* Asks `program`, whose socket is in `folder` (the control option). On CONTROL_ANSWERED, *answer is positioned
+ * after the word "ok", before the rest of that line; the caller closes it. */
 enum control_result control_ask(const char *folder, const char *program, const char *request,
                                 FILE **answer, struct error *err);
 

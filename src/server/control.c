@@ -24,20 +24,20 @@
 #include "net/stream.h"
 
 #define REQUEST_TIMEOUT_MS 3000
-#define ANSWER_TIMEOUT_MS 30000 /* for a client to take a piece of it */
+#define ANSWER_TIMEOUT_MS 30000 /* for a client to read a piece of it */
 #define IN_BUFFER (CONTROL_REQUEST_MAX + 1024)
 #define OUT_BUFFER 16384
 #define BACKLOG 16
-#define GROUPS_MAX 64 /* of a peer that are looked at */
+#define GROUPS_MAX 64 /* groups of a peer that are checked */
 
 struct control_client {
     struct control *control;
     pthread_t thread;
     atomic_bool used; /* has a thread */
-    atomic_bool done; /* which waits to be joined */
+    atomic_bool done; /* the thread waits to be joined */
     int fd;
     struct stream stream;
-    bool failed;  /* nothing more goes there */
+    bool failed;  /* nothing more can be sent */
     bool refused; /* the answer was an error: it has no end line */
     long uid;
     bool may_order; /* root, or the daemon's own user */
@@ -49,7 +49,7 @@ struct control {
     void *context;
     int fd, stop_fd;
     pthread_t thread;
-    struct control_client clients[CONTROL_CLIENTS_MAX]; /* the accepting thread's */
+    struct control_client clients[CONTROL_CLIENTS_MAX]; /* managed by the accepting thread */
 };
 
 int control_path(const char *folder, const char *program, char out[CONTROL_PATH_MAX])
@@ -129,7 +129,7 @@ bool control_permit_order(struct control_client *client)
 static void control_log_request(const struct control_client *client, const char *request)
 {
     struct log_line line;
-    /* They come every few seconds, and change nothing. */
+    /* These come every few seconds and change nothing. */
     bool routine = strcmp(request, "stats") == 0 || strcmp(request, "sessions") == 0 ||
                    strcmp(request, "talks") == 0;
     log_begin(&line, routine ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO, "event=control");
@@ -191,14 +191,14 @@ static void *control_run_client(void *context)
         stream_lend(&client->stream, &buffers);
         control_serve(client);
         stream_close(&client->stream);
-        shutdown(client->fd, SHUT_RDWR); /* it is closed when the next one comes */
+        shutdown(client->fd, SHUT_RDWR); /* it is closed when the next client comes */
         stream_buffers_free(&buffers);
     }
     atomic_store(&client->done, true);
     return NULL;
 }
 
-/* Who is there. */
+/* Credentials. */
 
 static bool control_is_member(int fd, gid_t group)
 {
@@ -213,7 +213,7 @@ static bool control_is_member(int fd, gid_t group)
     return false;
 }
 
-/* Fills who is there and what he may do. False: nothing at all. */
+/* Stores the peer's user and rights. False: it has no rights at all. */
 static bool control_identify(int fd, long *uid, bool *may_order)
 {
     struct ucred peer;
@@ -292,7 +292,7 @@ static void *control_run(void *context)
         if (fd >= 0)
             control_admit(control, fd);
         else if (fds[0].revents != 0 && errno != EAGAIN && errno != ECONNABORTED)
-            poll(&fds[1], 1, 100); /* no descriptors left: not again at once */
+            poll(&fds[1], 1, 100); /* no descriptors left: don't retry at once */
     }
     return NULL;
 }
@@ -305,7 +305,7 @@ static int control_fail(struct error *err, const char *path)
     return -1;
 }
 
-/* A socket that nobody listens on is a rest of a daemon that was killed. */
+/* Removes a socket that nobody listens on: a killed daemon has left it. */
 static int control_clear_path(const struct sockaddr_un *address, struct error *err)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -386,7 +386,7 @@ void control_stop(struct control *control)
         return;
     unlink(control->path);
     if (write(control->stop_fd, &one, sizeof one) < 0)
-        return; /* cannot be: a counter at nought has room */
+        return; /* impossible: the counter is 0 */
     pthread_join(control->thread, NULL);
     for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
         struct control_client *client = &control->clients[i];

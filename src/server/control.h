@@ -1,21 +1,21 @@
 /* server/control.h - a daemon's control socket: relayctl asks, the daemon answers
  *
- * One UNIX socket for each daemon, FOLDER/PROGRAM.socket, mode 0660: root, the daemon's user and
- * the members of its group may use it; the peer's credentials are checked as well. There are two
- * rights: the group may look at numbers and lists (the exporter does); only root and the user may
- * give orders and read mail. A handler asks control_permit_order() before it does the latter. A
- * connection carries one request:
+ * Each daemon has one UNIX socket, FOLDER/PROGRAM.socket, mode 0660: root, the daemon's user and the
+ * members of its group may use it; the peer's credentials are checked too. There are two levels of
+ * rights. The group may read numbers and lists, as the exporter does. Only root and the user may give
+ * orders and read mail; a handler calls control_permit_order() before either. A connection carries one
+ * request:
  *
  *   request   WORD WORD ... LF                  at most CONTROL_REQUEST_MAX octets
  *   answer    "ok" [ WORD ... ] LF, what the request calls for, "end" LF
  *         or  "error" TEXT LF
  *
- * Octets of any kind stand behind a line that names them and tells their number ("message 512"). An
- * answer without its last line was cut off.
+ * Arbitrary octets follow a line that names them and gives their number ("message 512"). An answer without
+ * its last line is incomplete.
  *
- * It can stall nothing: a thread of its own accepts, each connection is served on one more (of at
- * most CONTROL_CLIENTS_MAX), a client that does not send its request or take its answer is dropped,
- * and the daemon's own threads never wait for any of these. Used by the daemons' main.
+ * It cannot stall the daemon: its own thread accepts, and each connection is served on another (at most
+ * CONTROL_CLIENTS_MAX). A client that does not send its request or read its answer is dropped, and the
+ * daemon's threads never wait for any of these. Owns its socket and threads. Used by the daemons' main.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -34,26 +34,26 @@
 struct control;
 struct control_client;
 
-/* Answers a request of `count` words (the array ends in a NULL) but for the last line. The first
- * thing said must be control_ok() or control_error(). On a thread of the control socket's. */
+/* Answers a request of `count` words (the array ends in NULL), except for the last line. The first call must be
+ * control_ok() or control_error(). Runs on a thread of the control socket. */
 typedef void control_handler(void *context, struct control_client *client, const char *const *words,
                              size_t count);
 
-/* Where the socket of a daemon is; also for its clients. -1 when the name is too long. */
+/* Writes the path of a daemon's socket, for the daemon and its clients. Returns 0, or -1 if it is too long. */
 #define CONTROL_PATH_MAX 108
 int control_path(const char *folder, const char *program, char out[CONTROL_PATH_MAX]);
 
-/* NULL with a reason: the folder is not there, another process listens. */
+/* Starts listening. NULL with a reason in `err`: the folder does not exist, or another process listens. */
 struct control *control_start(const char *folder, const char *program, control_handler *handler,
                               void *context, struct error *err);
-/* Cuts off whoever is still there, removes the socket. NULL is fine. */
+/* Cuts off the remaining clients, joins the threads, removes the socket and frees. NULL is fine. */
 void control_stop(struct control *control);
 
-/* May this client give orders? If not it has been told so, and that was the answer. */
+/* May this client give orders? If not, this has sent the refusal, which is the whole answer. */
 bool control_permit_order(struct control_client *client);
 
-/* For the handler. -1: the client is gone, or has not taken anything for too long; the rest is then
- * in vain. */
+/* For the handler. They return 0, or -1 if the client is gone or has not read for too long; anything more is then
+ * useless. */
 int control_ok(struct control_client *client, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 int control_error(struct control_client *client, const char *format, ...)
@@ -61,7 +61,7 @@ int control_error(struct control_client *client, const char *format, ...)
 int control_printf(struct control_client *client, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 int control_write(struct control_client *client, const char *octets, size_t len);
-/* Sends what was said so far: between two steps of long work, so that the client waits on. */
+/* Sends the answer so far. Call it between steps of long work, so that the client keeps waiting. */
 int control_flush(struct control_client *client);
 
 #endif

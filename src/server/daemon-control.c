@@ -1,4 +1,4 @@
-/* server/daemon-control.c - what a daemon tells of itself: the control socket's own requests
+/* server/daemon-control.c - answers a daemon's common requests on the control socket
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -27,7 +27,7 @@ void daemon_note_reload(struct daemon *daemon, bool taken)
         counters_set(daemon->counters, COUNTER_RELOADED, (uint64_t)time(NULL));
 }
 
-/* What the gate counts by itself. */
+/* Copies what the gate counts itself. */
 static void daemon_measure_gate(struct daemon *daemon)
 {
     const struct gate_counts counts = gate_counts(daemon->gate);
@@ -94,7 +94,7 @@ static void daemon_put_stats(struct daemon *daemon, struct control_client *clien
         stats_put_line(client, "reload failed");
     for (size_t i = 0; i < daemon->listener_count; i++)
         stats_put_line(client, "listen %s", listener_format(&daemon->listeners[i].spec, text));
-    /* The gauges first, then the table, then the samples that stand in no row. */
+    /* First the gauges, then the table, then the samples that are in no row. */
     daemon->program->measure(daemon->shared, NULL);
     stats_put_counters(client, counters, kind);
     stats_put_each(client, COUNTER_BUILD, kind, PACKAGE_VERSION, 1);
@@ -104,7 +104,7 @@ static void daemon_put_stats(struct daemon *daemon, struct control_client *clien
     config_unref(config);
 }
 
-/* The longest there first. */
+/* Sorts the longest in its stage first. */
 static int daemon_compare_sessions(const void *a, const void *b)
 {
     const struct gate_session *one = a, *other = b;

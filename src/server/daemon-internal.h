@@ -1,4 +1,4 @@
-/* server/daemon-internal.h - the parts of a daemon's life, for daemon*.c
+/* server/daemon-internal.h - what server/daemon*.c share; nothing else includes it
  *
  * daemon.c runs it, daemon-options.c has the command line, daemon-control.c the control socket's answers.
  * On main's thread, but for the answers, which come from the control socket's.
@@ -18,16 +18,17 @@
 struct daemon {
     const struct daemon_program *program;
     const char *file;
-    pthread_mutex_t lock; /* for the control socket: the next two, which the main thread changes */
+    pthread_mutex_t
+        lock; /* protects the next two: main changes them, the control socket reads them */
     struct config *config;
     struct tls_server *tls;
-    struct config *first; /* as it was at the start */
+    struct config *first; /* the configuration at the start */
     struct tls_tickets *tickets;
-    bool tls_failed; /* a reread failed, and that was said */
+    bool tls_failed; /* a reread failed, and that was logged */
     struct expiry expiry;
     struct counters *counters;
     struct control *control; /* NULL: none */
-    int day;                 /* of the year, of which the counters know the beginning */
+    int day;                 /* day of the year whose start the counters have recorded */
     struct gate_listener listeners[LISTENERS_MAX];
     size_t listener_count;
     void *shared;
@@ -35,7 +36,7 @@ struct daemon {
     pthread_t gate_thread;
     int gate_ended_fd; /* readable when the gate's thread is about to end */
     int signal_fd;
-    char status[128]; /* as last told to systemd */
+    char status[128]; /* as last sent to systemd */
     int64_t status_due_ms;
 };
 
@@ -51,18 +52,18 @@ struct daemon_options daemon_parse_options(const struct daemon_program *program,
                                            char **argv);
 
 /* daemon-control.c */
-/* Opens the control socket, if one is configured. Mail goes on without it. */
+/* Opens the control socket if one is configured. A failure does not stop mail. */
 void daemon_start_control(struct daemon *daemon);
 void daemon_note_reload(struct daemon *daemon, bool taken);
-/* When another one has begun. */
+/* Tells the counters if a new day has begun. */
 void daemon_begin_day(struct daemon *daemon);
 
 /* daemon-options.c */
-/* For config_load(): an error is a line on standard error. */
+/* For config_load(): prints an error as a line on standard error. */
 void daemon_report(void *context, const char *text);
 
-/* The configuration's certificates: 0 with *tls set (NULL when there are none). -1 with a
- * reason. */
+/* Loads the configuration's certificates. Returns 0 with *tls set, NULL if there are none, or -1 with a reason in
+ * `err`. */
 int daemon_load_tls(const struct config_tls *settings, const struct tls_tickets *tickets,
                     struct tls_server **tls, struct error *err);
 

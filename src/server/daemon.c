@@ -1,4 +1,4 @@
-/* server/daemon.c - the life of a daemon: start, signals, reload, drain, end
+/* server/daemon.c - the life cycle of a daemon: start, signals, reload, drain, end
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,10 +30,10 @@
 #include "server/privileges.h"
 #include "server/sdnotify.h"
 
-#define WATCH_INTERVAL_MS 5000 /* between looks at the certificate files */
+#define WATCH_INTERVAL_MS 5000 /* between checks of the certificate files */
 #define STATUS_INTERVAL_MS 10000
 #define SPARE_DESCRIPTORS 64
-#define STOP_MARGIN_MS 10000 /* what the end takes beside the drain */
+#define STOP_MARGIN_MS 10000 /* how long the shutdown takes besides the drain */
 
 static const struct config_tls *daemon_tls_settings(const struct daemon *daemon,
                                                     const struct config *config)
@@ -58,7 +58,7 @@ static int daemon_load(struct daemon *daemon, struct error *err)
     return EX_OK;
 }
 
-/* Nobody is listened to yet. */
+/* Binds the listeners, without accepting any connection yet. */
 static int daemon_bind_listeners(struct daemon *daemon, struct error *err)
 {
     struct daemon_shape shape;
@@ -135,7 +135,7 @@ static void *daemon_gate_main(void *argument)
     uint64_t one = 1;
     gate_run(daemon->gate);
     if (write(daemon->gate_ended_fd, &one, sizeof one) < 0)
-        return NULL; /* cannot be: a counter at nought has room */
+        return NULL; /* impossible: the counter is 0 */
     return NULL;
 }
 
@@ -168,8 +168,8 @@ static int daemon_start_gate(struct daemon *daemon, struct error *err)
     return EX_UNAVAILABLE;
 }
 
-/* What a program owns (a spool) is its own before anybody is listened to: a second instance fails
- * without having taken a client. */
+/* The program takes what it owns, such as the spool, before it accepts connections, so that a second instance
+ * fails without having accepted a client. */
 static int daemon_start(struct daemon *daemon, struct error *err)
 {
     int status = daemon_open_signals(daemon, err);
@@ -206,7 +206,7 @@ static void daemon_log_start(const struct daemon *daemon)
     log_end(&line);
 }
 
-/* New connections get the new snapshot. 0, or -1 with a reason and nothing changed. */
+/* Gives new connections a new snapshot. Returns 0, or -1 with a reason and nothing changed. */
 static int daemon_serve(struct daemon *daemon, struct config *config, struct tls_server *tls,
                         struct error *err)
 {
@@ -246,7 +246,7 @@ static void daemon_log_config_warning(void *context, const char *text)
     log_end(&line);
 }
 
-/* Takes over both references. */
+/* Takes ownership of both references. */
 static void daemon_adopt(struct daemon *daemon, struct config *config, struct tls_server *tls)
 {
     struct config *old_config = daemon->config;
@@ -302,7 +302,7 @@ static void daemon_reload_by_signal(struct daemon *daemon)
     sdnotify_send("READY=1");
 }
 
-/* Said once for each state of the files. */
+/* Logs the failure once for each state of the files. */
 static void daemon_certificates_failed(struct daemon *daemon, const struct error *err)
 {
     struct log_line line;
@@ -315,7 +315,7 @@ static void daemon_certificates_failed(struct daemon *daemon, const struct error
     log_end(&line);
 }
 
-/* A renewal writes several files: as long as they do not fit each other, the old ones serve. */
+/* A renewal writes several files. As long as they do not match, the old certificates stay in use. */
 static void daemon_reread_certificates(struct daemon *daemon)
 {
     struct error err;
@@ -337,7 +337,7 @@ static void daemon_reread_certificates(struct daemon *daemon)
     log_write(LOG_LEVEL_NOTICE, "event=certificates status=reread");
 }
 
-/* One line for `systemctl status`, sent when the numbers have changed. */
+/* Sends a line for `systemctl status` if the numbers have changed. */
 static void daemon_tell_status(struct daemon *daemon)
 {
     struct gate_counts counts = gate_counts(daemon->gate);
@@ -358,8 +358,8 @@ static void daemon_tell_status(struct daemon *daemon)
     sdnotify_send(status);
 }
 
-/* What systemd wants to hear regularly, to the end of the drain: not that this thread is well, but that
- * clients are served. */
+/* Tells systemd's watchdog regularly, until the drain ends, that clients are being served, not just that this
+ * thread is alive. */
 static void daemon_tell_alive(struct daemon *daemon)
 {
     if (sdnotify_watchdog_ms() > 0 && gate_is_alive(daemon->gate))
@@ -374,7 +374,7 @@ static int daemon_tick_ms(void)
                                                               : WATCH_INTERVAL_MS;
 }
 
-/* Until a signal asks for the end. */
+/* Runs until a signal asks to stop. */
 static void daemon_watch(struct daemon *daemon)
 {
     int wait_ms = daemon_tick_ms();
@@ -423,7 +423,7 @@ static void daemon_log_stop(const struct daemon *daemon)
     log_end(&line);
 }
 
-/* systemd must not lose patience before the drain is over, however long an operator made it. */
+/* Extends systemd's timeout, so that it does not kill us before the configured drain is over. */
 static void daemon_tell_stopping(int64_t drain_ms)
 {
     char state[64];
@@ -433,7 +433,7 @@ static void daemon_tell_stopping(int64_t drain_ms)
     sdnotify_send(state);
 }
 
-/* Open transactions may finish; then all is taken down. */
+/* Lets open transactions finish, then ends everything. */
 static void daemon_finish(struct daemon *daemon)
 {
     struct daemon_shape shape;
@@ -447,8 +447,8 @@ static void daemon_finish(struct daemon *daemon)
     daemon->control = NULL;
     daemon_log_stop(daemon);
     if (gate_counts(daemon->gate).working > 0) {
-        /* Workers that still wait for the backend cannot be joined in time. What they carry has
-         * not been acknowledged, so nothing is lost by leaving. */
+        /* Workers that still wait for the backend cannot be joined in time. Their mail has not been
+         * acknowledged, so nothing is lost by exiting now. */
         fflush(NULL);
         _exit(EX_OK);
     }

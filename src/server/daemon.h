@@ -1,14 +1,14 @@
-/* server/daemon.h - the life of a daemon: command line, start, signals, reload, drain, end
+/* server/daemon.h - the life cycle of a daemon: command line, start, signals, reload, drain, end
  *
- * relay-in and relay-out are this with two different programs. The main thread keeps to signals
- * (signalfd) and the watch over certificate files; the gate runs on a thread of its own.
- *   start    load configuration, open or take over the listeners, build the service, drop
+ * relay-in and relay-out share it, with a struct daemon_program each. The main thread only handles signals
+ * (signalfd) and watches the certificate files; the gate has its own thread.
+ *   start    load the configuration, open or inherit the listeners, build the service, drop
  *            privileges, start gate and pool, sd_notify READY=1
  *   SIGHUP   reload configuration and certificates; a bad file changes nothing and says why
- *   files    changed certificate files are reread every few seconds, the same way
+ *   files    changed certificate files are noticed within seconds and reread the same way
  *   SIGTERM  (SIGINT) sd_notify STOPPING=1, drain, exit 0
- * Exit status: 0, 64 (EX_USAGE) for a bad command line, 69 (EX_UNAVAILABLE) when a listener or
- * thread cannot be had, 78 (EX_CONFIG) for a bad configuration.
+ * Exit status: 0; 64 (EX_USAGE) for a bad command line; 69 (EX_UNAVAILABLE) if a listener or a thread is
+ * unavailable; 78 (EX_CONFIG) for a bad configuration.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,7 +22,7 @@
 #include "server/service.h"
 #include "smtp/counters.h"
 
-/* The part of a configuration that needs a restart to change. */
+/* The settings that need a restart to change. */
 struct daemon_shape {
     const struct listen_spec *listen;
     size_t listen_count;
@@ -34,26 +34,25 @@ struct daemon_shape {
 struct daemon_program {
     const char *name;    /* "relay-in" */
     const char *summary; /* one line for --help, marked with N_() */
-    unsigned part;       /* CONFIG_PART_...: what of the configuration must be there */
+    unsigned part;       /* CONFIG_PART_...: the half of the configuration that it needs */
     /* Borrows from the configuration. */
     void (*shape)(const struct config *config, struct daemon_shape *out);
-    /* Everything that lives as long as the process and is shared by all snapshots (learned backend
-     * capabilities, threads of its own). Called once, after privileges are dropped. `counters` are
-     * borrowed for as long. NULL with a reason on failure. */
+    /* Makes everything that lives as long as the process and that all snapshots share (learned backend
+     * capabilities, the program's threads). Called once, after privileges are dropped. Borrows `counters`
+     * until stop(). NULL with a reason on failure. */
     void *(*start)(const struct config *config, struct counters *counters, struct error *err);
-    /* A snapshot from a configuration (takes its own reference of it) and fresh TLS credentials
-     * (takes its own reference; may be NULL when no certificates are configured). */
+    /* Makes a snapshot from a configuration and new TLS credentials (NULL if no certificates are
+     * configured), and takes its own references to both. NULL with a reason on failure. */
     struct service *(*service_new)(void *shared, struct config *config, struct tls_server *tls,
                                    struct error *err);
-    /* The end begins: sessions have so long to finish. May be NULL. */
+    /* Called when a shutdown begins; sessions have `drain_ms` to finish. May be NULL. */
     void (*stopping)(void *shared, int64_t drain_ms);
-    /* For the control socket, on threads of its own: puts gauges into the counters that start() got,
-     * and the lines and samples that they have no place for (server/stats.h). `client` NULL: only
-     * the gauges. */
+    /* For the control socket, on its threads: stores gauges in the counters that start() got, and writes
+     * the lines and samples that have no counter (server/stats.h). With `client` NULL, only the gauges. */
     void (*measure)(void *shared, struct control_client *client);
-    /* Answers a request that the daemon does not know (server/control.h). May be NULL. */
+    /* Answers a request that is not common to both daemons (server/control.h). May be NULL. */
     control_handler *request;
-    /* Ends what start() began; after the gate is gone. */
+    /* Ends what start() began. Called after the gate has ended. */
     void (*stop)(void *shared);
 };
 

@@ -1,7 +1,7 @@
 /* server/dnsbl.c - a client's score in DNS blocklists and allowlists (RFC 5782)
  *
- * Zones that stand several times (with other filters) are asked once. The lock of a check is held
- * while its questions are asked, so the last answer always finds them counted.
+ * A zone that is listed several times (with different filters) is asked once. The lock of a check is held
+ * while its questions are asked, so that the last answer always finds all of them counted.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -23,15 +23,15 @@ struct dnsbl {
     int64_t timeout_ms;
     size_t count;
     struct dnsbl_zone *zones;
-    _Atomic int64_t *logged_ms; /* when each zone's odd answers were logged last, 0 = never */
+    _Atomic int64_t *logged_ms; /* when each zone's odd answers were last logged; 0 = never */
 };
 
 struct dnsbl_check {
     pthread_mutex_t lock;
-    int references; /* the caller's, and one for each open question */
+    int references; /* the caller's, and one per open question */
     unsigned open;  /* questions */
     struct dnsbl *dnsbl;
-    dnsbl_callback *callback; /* NULL: given up, or called */
+    dnsbl_callback *callback; /* NULL: the check was ended, or it has been called */
     void *context;
     struct dnsbl_verdict verdict;
     int worst_weight;
@@ -81,8 +81,8 @@ void dnsbl_unref(struct dnsbl *dnsbl)
 
 /* Answers. */
 
-/* 127.255.255.0/24 by agreement; 127.0.0.1 from lists that have no other way (RFC 5782 2.1: no
- * list means an entry by it). */
+/* Is the answer a refusal of the query? 127.255.255.0/24 by convention; 127.0.0.1 from lists without another way
+ * (RFC 5782 2.1: it is never an entry). */
 static bool dnsbl_is_refusal(const uint8_t answer[4])
 {
     static const uint8_t not_an_entry[4] = {127, 0, 0, 1};
@@ -135,7 +135,7 @@ static void dnsbl_add_hit(struct dnsbl_check *check, const struct dnsbl_zone *zo
         memcpy(verdict->hits + used, text, (size_t)len + 1);
 }
 
-/* One zone of the configuration and the answer to its name: the first address that fits counts. */
+/* Scores one configured zone by the answer to its name: the first matching address counts. */
 static void dnsbl_score_zone(struct dnsbl_check *check, size_t index,
                              const struct resolver_answer *answer)
 {
@@ -160,7 +160,7 @@ static bool dnsbl_same_zone(const struct dnsbl *dnsbl, size_t a, size_t b)
     return dns_name_equal(dnsbl->zones[a].name, dnsbl->zones[b].name);
 }
 
-/* With the lock held, which is gone afterwards. */
+/* Drops a reference. The caller holds the lock, which this releases. */
 static void dnsbl_leave(struct dnsbl_check *check)
 {
     bool last = --check->references == 0;
@@ -184,7 +184,7 @@ static void dnsbl_take_answer(void *context, struct resolver_answer *answer)
         if (dnsbl_same_zone(check->dnsbl, question->zone, i))
             dnsbl_score_zone(check, i, answer);
     }
-    /* With the lock held, so that dnsbl_end() can promise that it is over. */
+    /* Call it with the lock held, so that dnsbl_end() can guarantee that it is over. */
     if (--check->open == 0 && check->callback != NULL) {
         check->verdict.listed = check->verdict.score >= check->dnsbl->threshold;
         check->callback(check->context, &check->verdict);
@@ -204,7 +204,7 @@ static bool dnsbl_asked_before(const struct dnsbl *dnsbl, size_t zone)
     return false;
 }
 
-/* With the lock held. */
+/* The caller holds the lock. */
 static void dnsbl_ask_all(struct dnsbl_check *check, struct resolver *resolver,
                           const struct address *client)
 {

@@ -1,4 +1,4 @@
-/* server/events.c - what the daemons log, in one table
+/* server/events.c - everything that the daemons log, in one table
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* In the order of the manual: mail, clients, the backend, the spool, the daemons. */
+/* In the order of the manual page: mail, clients, the backend, the spool, the daemons. */
 const struct event_row event_rows[] = {
     {EVENTS_BOTH, "message", "info",
      "The summary of one message: status, session, client, id, helo, from, to (the first accepted "
@@ -171,7 +171,7 @@ int event_is_named(const struct event_row *row)
     return row->name[strspn(row->name, "abcdefghijklmnopqrstuvwxyz-")] == '\0';
 }
 
-/* mdoc(7) wants each sentence on a line of its own. */
+/* mdoc(7) requires each sentence on its own line. */
 static void events_print_sentences(const char *text, FILE *out)
 {
     for (const char *end; (end = strstr(text, ". ")) != NULL; text = end + 2)

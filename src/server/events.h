@@ -1,9 +1,9 @@
-/* server/events.h - what the daemons log, in one table
+/* server/events.h - everything that the daemons log, in one table
  *
- * A row is a kind of line: the event that it begins with, or its first words where it is written as
- * Postfix writes it, the levels that it has, and what it means. postern-events(7) is made from the
- * rows; tests fail on an event that is in no row, has another level, or is in no source any more. Lines
- * are still written where the things happen (base/log).
+ * A row is a kind of line: the event that it begins with, or its first words if it has Postfix's form; its
+ * levels; and its meaning. postern-events(7) is generated from the rows. Tests fail for an event that is in
+ * no row, has a different level, or is no longer in the sources. The lines themselves are written where
+ * things happen (base/log). Constant tables, so thread-safe.
  *
  * Constant, so thread-safe; owns nothing.
  *
@@ -26,16 +26,16 @@ struct event_row {
     unsigned daemons;
     const char *name;    /* "message", of event=message; or the line's first words */
     const char *levels;  /* "error", "notice error", ... */
-    const char *meaning; /* sentences, in English; what each status means, too */
+    const char *meaning; /* sentences, in English; includes what each status means */
 };
 
 extern const struct event_row event_rows[];
 extern const size_t event_row_count;
 
-/* Is it of the form event=NAME? */
+/* Has it the form event=NAME? */
 int event_is_named(const struct event_row *row);
 
-/* All rows as mdoc(7), for postern-events(7). */
+/* Prints all rows as mdoc(7), for postern-events(7). */
 void events_print_manual(FILE *out);
 
 #endif

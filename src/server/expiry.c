@@ -1,4 +1,4 @@
-/* server/expiry.c - says when a certificate expires, in time and again
+/* server/expiry.c - warns about expiring certificates, in time and repeatedly
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* server/gate.c - the thread that owns every connection nobody is working on
+/* server/gate.c - the thread that owns every connection that no worker has
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -19,18 +19,18 @@
 #include "server/memory.h"
 #include "server/stress.h"
 
-#define STUCK_MS 900000   /* no wait for a next hop is as long: the final reply may take 570 s */
+#define STUCK_MS 900000   /* longer than any wait for a next hop: a final reply may take 570 s */
 #define CUT_GRACE_MS 2000 /* for workers to notice that their sockets were shut down */
 
 struct gate {
     struct connections all;
     struct acceptor *acceptor;
     struct stress stress;
-    struct service *service; /* for new connections; the gate's thread's */
+    struct service *service; /* for new connections; used by the gate's thread only */
     bool draining;
     int64_t drain_until_ms;
     struct memory memory;
-    /* From other threads. */
+    /* Requests of other threads, under the lock. */
     struct lock lock;
     struct service *next_service;
     bool drain_asked;
@@ -39,7 +39,7 @@ struct gate {
     atomic_uint asked, answered;  /* gate_is_alive() */
 };
 
-/* Of gate_list(), whose stack it is on. */
+/* A request of gate_list(), on that thread's stack. */
 struct gate_request {
     struct gate_session *sessions;
     size_t max, count;
@@ -61,7 +61,7 @@ static void gate_free_scratch(void *scratch)
     free(scratch);
 }
 
-/* Before anybody is served who came after gate_set_service(). */
+/* Takes a new snapshot, before any client is served that came after gate_set_service(). */
 static void gate_take_service(struct gate *gate)
 {
     lock_take(&gate->lock);
@@ -158,7 +158,7 @@ void gate_drain(struct gate *gate, int64_t timeout_ms)
     waiter_wake(gate->all.waiter);
 }
 
-/* What other threads have asked for. */
+/* Answers a request of gate_list(). */
 static void gate_answer(struct gate *gate, struct gate_request *request)
 {
     static const char *const stages[] = {
@@ -196,7 +196,7 @@ static void gate_take_orders(struct gate *gate)
     connections_dismiss_idle(&gate->all, REPLY_SHUTTING_DOWN);
 }
 
-/* Does what time demands; until when the next wait may last. */
+/* Does what has become due. Returns until when the next wait may last. */
 static int64_t gate_keep_time(struct gate *gate)
 {
     int64_t until_ms = stress_judge(&gate->stress, &gate->all, gate->service);
@@ -285,7 +285,7 @@ size_t gate_list(struct gate *gate, struct gate_session *sessions, size_t max,
         if (!taken)
             gate->request = NULL;
         lock_drop(&gate->lock);
-        /* It is being answered just now, which waits for nobody. */
+        /* It is being answered now, which never waits. */
         while (taken && sem_wait(&request.done) != 0)
             ;
     }
@@ -315,7 +315,7 @@ struct gate_counts gate_counts(struct gate *gate)
     };
 }
 
-/* What came back at the last moment is still to be told. */
+/* Ends all connections, including those that came back at the last moment. */
 static void gate_end_connections(struct gate *gate)
 {
     struct connections *all = &gate->all;

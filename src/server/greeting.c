@@ -16,7 +16,7 @@
 #include "net/proxy.h"
 
 #define EARLY_TEXT_MAX 64
-#define VERDICT_GRACE_MS 1000 /* for a verdict that is due to come */
+#define VERDICT_GRACE_MS 1000 /* extra time for a verdict that is due */
 
 /* The end: the banner. */
 
@@ -29,7 +29,7 @@ static void greeting_send_banner(struct connection *connection)
     if (!connection->spec->implicit_tls &&
         !connection_say(connection->item.fd, banner,
                         session_banner(rules, banner, sizeof banner))) {
-        /* Without its greeting it would wait for ever. */
+        /* Without its greeting the client would wait forever. */
         shutdown(connection->item.fd, SHUT_RDWR);
     }
     dnsbl_end(connection->check);
@@ -46,7 +46,7 @@ static int64_t greeting_delay_ms(const struct connection *connection)
                : connection->service->greet_delay_ms;
 }
 
-/* The banner is due at this time after the beginning, not before. */
+/* Sets the banner to this time after the start of the greeting. */
 static void greeting_delay(struct connection *connection, int64_t ms)
 {
     connection->greet_ms = connection->since_ms + ms;
@@ -60,7 +60,7 @@ static void greeting_bring_verdict(void *context, const struct dnsbl_verdict *ve
     struct connection *connection = context;
     struct dnsbl_verdict *copy = malloc(sizeof *copy);
 
-    /* Without memory for it the client is not listed. */
+    /* If out of memory, the client counts as not listed. */
     if (copy != NULL)
         *copy = *verdict;
     connection->verdict = copy;
@@ -79,7 +79,7 @@ static bool greeting_ask_lists(struct connection *connection)
     return connection->check != NULL;
 }
 
-/* postscreen's words, here and below, and what it does not say. */
+/* Logs in postscreen's wording, here and below, with some additions. */
 static void greeting_log_rank(const struct connection *connection)
 {
     const struct dnsbl_verdict *verdict = connection->verdict;
@@ -112,7 +112,7 @@ static void greeting_refuse_listed(struct connection *connection)
     connection_turn_away(connection, &reply);
 }
 
-/* What is said to a session, as a deferral that the connection owns. NULL when out of memory. */
+/* Makes a deferral that the connection owns. NULL if out of memory. */
 static const struct session_deferral *greeting_make_deferral(struct connection *connection,
                                                              enum own_reply why)
 {
@@ -128,7 +128,7 @@ static const struct session_deferral *greeting_make_deferral(struct connection *
     return connection->own_deferral = deferral;
 }
 
-/* False when out of memory: it then has to be refused. */
+/* Defers the client's mail. False if out of memory: then the client must be refused. */
 static bool greeting_bar(struct connection *connection)
 {
     connection->deferral = greeting_make_deferral(connection, REPLY_CLIENT_LISTED_LATER);
@@ -203,7 +203,7 @@ static void greeting_come_due(struct connection *connection)
         greeting_send_banner(connection);
         return;
     }
-    /* It comes within its own time, and if it should not, the client is greeted. */
+    /* The verdict comes within its own timeout; if it does not, the client is greeted. */
     connection->awaits_verdict = false;
     greeting_delay(connection, connection->service->dnsbl_timeout_ms + VERDICT_GRACE_MS);
 }
@@ -253,7 +253,7 @@ static void greeting_readmit(struct connection *connection)
     if (admission.why != REPLY_OK) {
         greeting_turn_away(connection, admission.why);
     } else if (greeting_ask_lists(connection)) {
-        /* Should the verdict not come, he is welcome. */
+        /* If the verdict does not come, the client is admitted. */
         waiter_set_due(&connection->item, waiter_now_ms(all->waiter) +
                                               connection->service->dnsbl_timeout_ms +
                                               VERDICT_GRACE_MS);
@@ -286,7 +286,7 @@ static void greeting_take_late_verdict(struct connection *connection)
     }
 }
 
-/* A delay of nothing is no round through the waiter. */
+/* Without a delay, the banner is sent at once instead of through the waiter. */
 void greeting_begin(struct connection *connection, const struct admission *admission)
 {
     const struct session_policy *policy =
@@ -335,8 +335,8 @@ static void greeting_fail_proxy(struct connection *connection, const char *reaso
     connection_close(connection);
 }
 
-/* The header is read: may the client come in? LOCAL and UNKNOWN are the load balancer itself (a
- * health check). */
+/* The header is complete: decides whether the client is admitted. LOCAL and UNKNOWN mean the load balancer itself
+ * (a health check). */
 static void greeting_admit(struct connection *connection)
 {
     struct admission admission;
@@ -352,7 +352,7 @@ static void greeting_admit(struct connection *connection)
         connection_dismiss(connection, admission.why);
 }
 
-/* Reads the header away, as far as it has come. */
+/* Reads and discards the header, as far as it has arrived. */
 static void greeting_take_off(struct connection *connection)
 {
     char bytes[4096];
@@ -399,7 +399,7 @@ static void greeting_read_header(struct connection *connection)
     if (len < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (len <= 0) {
-        /* A load balancer's look whether the port is open. */
+        /* A load balancer that only checks whether the port is open. */
         connection_close(connection);
         return;
     }
@@ -430,7 +430,7 @@ void greeting_await_header(struct connection *connection)
 {
     connection->item.happened = greeting_header_happened;
     waiter_set_due(&connection->item, connection->since_ms + connection->service->proxy_timeout_ms);
-    /* A header in pieces must wake us by its next piece, not by the one that lies there. */
+    /* For a header in pieces, only the next piece must wake us, not the one already there. */
     if (waiter_watch(&connection->item, WAITER_READABLE | WAITER_FINISHED, WAITER_EDGE) != 0)
         shutdown(connection->item.fd, SHUT_RDWR);
 }

@@ -1,9 +1,9 @@
 /* server/greeting.h - a connection before its banner
  *
- * A load balancer's PROXY header is peeked at until it says who the client is, and then taken off
- * exactly, so that the octets behind it are still there for greet delay, TLS and session; from then on the connection
- * is the client's that the header names. Then blocklists are asked, and a client that speaks before
- * the greet delay is over is sent away. Nothing of that costs a worker. On the gate's thread.
+ * Peeks at a load balancer's PROXY header until it names the client, and then removes exactly the header, so
+ * that the octets after it remain for greet delay, TLS and session. From then on the connection belongs to
+ * the client that the header names. Then it asks the blocklists, and refuses a client that talks before the
+ * greet delay is over. None of this costs a worker. Runs on the gate's thread.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,10 +13,10 @@
 #include "server/admission.h"
 #include "server/connection.h"
 
-/* The header of a load balancer comes first. */
+/* Waits for the header of a load balancer. */
 void greeting_await_header(struct connection *connection);
 
-/* The client is identified and admitted: greet delay or banner. */
+/* Begins the greeting of a client that is identified and admitted: greet delay or banner. */
 void greeting_begin(struct connection *connection, const struct admission *admission);
 
 #endif

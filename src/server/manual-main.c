@@ -1,4 +1,4 @@
-/* server/manual-main.c - build-time program: what manual pages have from tables
+/* server/manual-main.c - build-time program: prints the parts of manual pages that come from tables
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

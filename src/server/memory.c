@@ -1,4 +1,4 @@
-/* server/memory.c - gives back what a crowd of connections has left behind
+/* server/memory.c - returns memory to the system after a crowd of connections
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,10 +1,9 @@
-/* server/memory.h - gives back what a crowd of connections has left behind
+/* server/memory.h - returns memory to the system after a crowd of connections
  *
- * When it is gone, what it had is free, but not the system's: the allocator keeps it in its arenas, for as
- * long as anything behind it lives, and a handful of each size for every thread, which only the thread's
- * end sets free. So idle workers are started afresh, and then the arenas are trimmed. That takes some
- * milliseconds, so it waits until it has been calm for a while. On the gate's thread, which hands over
- * the time.
+ * When a crowd has gone, its memory is free but not returned to the system. The allocator keeps it in its
+ * arenas as long as anything above it is in use, and caches some blocks of each size per thread until the
+ * thread ends. So idle workers are restarted, and then the arenas are trimmed. That takes some milliseconds,
+ * so it is done only after a calm period. Owns nothing. Runs on the gate's thread, which passes the time.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -16,22 +15,22 @@
 
 #include "server/pool.h"
 
-#define MEMORY_CROWD 32      /* connections; what fewer leave behind is soon used again */
-#define MEMORY_CALM_MS 30000 /* a crowd is gone for so long, before its memory is given back */
+#define MEMORY_CROWD 32      /* connections; memory of fewer is soon used again */
+#define MEMORY_CALM_MS 30000 /* how long a crowd must be gone before its memory is returned */
 
-/* Before any other thread is started: the allocator makes no more arenas than threads can run at once.
- * Each keeps some memory at its end. */
+/* Limits the allocator to as many arenas as threads can run at once, because each keeps some memory at its end.
+ * Call it before any other thread starts. */
 void memory_bound_arenas(void);
 
 /* All zero at first. */
 struct memory {
-    unsigned crowd;        /* the most connections since memory was given back last */
-    int64_t calm_since_ms; /* most of them are gone; 0 = they are not */
-    bool short_of_workers; /* not all could be started again */
+    unsigned crowd;        /* the most connections since memory was last returned */
+    int64_t calm_since_ms; /* since when most of them are gone; 0 = they are not */
+    bool short_of_workers; /* not all workers could be restarted */
 };
 
-/* There are `connections` now: does what is due. Returns when to look again, INT64_MAX: when their
- * number has changed. */
+/* Does what is due with the current number of connections. Returns when to call it again; INT64_MAX: when that
+ * number changes. */
 int64_t memory_look(struct memory *memory, struct pool *pool, unsigned connections, int64_t now_ms);
 
 #endif

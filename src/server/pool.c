@@ -1,4 +1,4 @@
-/* server/pool.c - the fixed set of worker threads and the bounded queue before it
+/* server/pool.c - a fixed set of worker threads with a bounded queue
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -18,11 +18,11 @@
 struct worker {
     struct pool *pool;
     pthread_t thread;
-    void *scratch; /* NULL: it rests, and has no thread */
-    /* While it has nothing to do: */
+    void *scratch; /* NULL: it is resting and has no thread */
+    /* While it is idle: */
     struct worker *next_idle;
-    sem_t wake;           /* it has been taken off the idle ones */
-    struct pool_job *job; /* for it, or NULL: the pool ends */
+    sem_t wake;           /* posted when it is taken off the idle list */
+    struct pool_job *job; /* its job, or NULL: end the thread */
 };
 
 struct pool_queue {
@@ -34,19 +34,19 @@ struct pool {
     pthread_mutex_t lock;
     struct pool_queue first, rest; /* both empty while a worker is idle */
     unsigned queue_max, queued;
-    uint64_t dequeued;      /* so many were, so far ... */
-    uint64_t seen_dequeued; /* ... or when pool_is_alive() last saw it move, ... */
-    int64_t seen_ms;        /* ... which was then */
-    /* The last to become idle is the first to get a job: its memory is still in the caches, and
-     * workers that are never needed never touch theirs. */
+    uint64_t dequeued;      /* jobs taken from the queue so far ... */
+    uint64_t seen_dequeued; /* ... and when pool_is_alive() last saw that number change, ... */
+    int64_t seen_ms;        /* ... at this time */
+    /* The last to become idle gets the next job: its memory is still in the caches, and workers that
+     * are never needed never touch theirs. */
     struct worker *idle;
     bool ending;
     struct worker *workers;
     unsigned count;
 };
 
-/* A semaphore for each, and not a condition for all: neither who posts it nor who wakes by it makes
- * a system call more than the two that sleep and wake are. */
+/* Each worker has its own semaphore instead of a common condition variable: one futex call to sleep and one to
+ * wake, nothing more. */
 static struct pool_job *pool_wait_for_job(struct worker *worker)
 {
     while (sem_wait(&worker->wake) != 0)
@@ -105,7 +105,7 @@ static void *pool_worker_main(void *argument)
     return NULL;
 }
 
-/* 0, or why not. */
+/* Starts a worker's thread. Returns 0 or an errno. */
 static int pool_start_worker(struct worker *worker)
 {
     worker->scratch = worker->pool->work.scratch_new();
@@ -121,7 +121,7 @@ static int pool_start_worker(struct worker *worker)
     return result;
 }
 
-/* All that have no thread. 0, or why one of them has still none. */
+/* Starts all workers that have no thread. Returns 0, or the errno of the first failure. */
 static int pool_start_workers(struct pool *pool)
 {
     int result = 0;
@@ -133,7 +133,7 @@ static int pool_start_workers(struct pool *pool)
     return result;
 }
 
-/* After its thread was told to end. */
+/* Joins a worker's thread, which was told to end, and frees its scratch. */
 static void pool_end_worker(struct worker *worker)
 {
     pthread_join(worker->thread, NULL);
@@ -204,7 +204,7 @@ bool pool_is_alive(struct pool *pool, int64_t most_ms)
     return alive;
 }
 
-/* Tells all that are idle to end, and returns the first of them. */
+/* Tells all idle workers to end, and returns the first of them. */
 static struct worker *pool_dismiss_idle(struct pool *pool)
 {
     pthread_mutex_lock(&pool->lock);

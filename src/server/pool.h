@@ -1,7 +1,8 @@
-/* server/pool.h - the fixed set of worker threads and the bounded queue before it
+/* server/pool.h - a fixed set of worker threads with a bounded queue
  *
- * Each worker owns one session_scratch and runs one session at a time. Hand-over between gate and
- * workers is only by pool_submit(). Generic in what it runs, so that it can be tested without SMTP.
+ * Each worker owns one session_scratch and runs one session at a time. The gate hands work over only with
+ * pool_submit(). The pool does not know what it runs, so it can be tested without SMTP. It owns its threads
+ * and scratch.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -16,21 +17,21 @@
 
 struct pool;
 
-/* Embedded in what is to be worked for. The pool's from pool_submit() to run(). */
+/* Embedded in the object to be worked on. Belongs to the pool from pool_submit() to run(). */
 struct pool_job {
     struct pool_job *next;
 };
 
 enum pool_order {
-    POOL_FIRST,   /* before all of the others; has a place in any case */
-    POOL_RESUMED, /* in its turn; has a place in any case */
-    POOL_LAST,    /* in its turn, if the queue is not full */
+    POOL_FIRST,   /* before all others; accepted even if the queue is full */
+    POOL_RESUMED, /* in turn; accepted even if the queue is full */
+    POOL_LAST,    /* in turn, if the queue is not full */
 };
 
 struct pool_work {
     /* Called on a worker with the job and the worker's own scratch. */
     void (*run)(struct pool_job *job, void *scratch);
-    void *(*scratch_new)(void); /* once for each worker, before it starts; NULL = no memory */
+    void *(*scratch_new)(void); /* once per worker, before it starts; NULL = out of memory */
     void (*scratch_free)(void *scratch);
 };
 
@@ -38,18 +39,17 @@ struct pool_work {
 struct pool *pool_new(unsigned workers, unsigned queue_max, const struct pool_work *work,
                       struct error *err);
 
-/* Gives a job to the worker that has been idle for the shortest time, or queues it; never waits.
- * false, of POOL_LAST only, when all are at work and `queue_max` jobs are queued. Thread-safe, except
- * against pool_free(). */
+/* Gives a job to the worker that has been idle for the shortest time, or queues it; never waits. False, only for
+ * POOL_LAST, if all workers are busy and `queue_max` jobs are queued. Thread-safe, except against pool_free(). */
 bool pool_submit(struct pool *pool, struct pool_job *job, enum pool_order order);
 
-/* Do jobs that are queued get to their workers? False when none has for so long, counted from when
- * that was seen here first: longer than any job may take that is well. Thread-safe. */
+/* Do queued jobs reach workers? False if none has for `most_ms`, which must be longer than any healthy job takes;
+ * the time counts from when this function first saw it. Thread-safe. */
 bool pool_is_alive(struct pool *pool, int64_t most_ms);
 
-/* Ends the threads of the workers that are idle, and frees their scratch: what the allocator and their
- * stacks hold for them is free then. pool_wake() starts them again; false when some could not be, which
- * are then still to be started. Jobs that come in between wait. Both on the thread that submits. */
+/* Ends the threads of idle workers and frees their scratch, which also frees their stacks and allocator caches.
+ * pool_wake() starts them again; false if some could not be started: call it again later. Jobs that come in
+ * between wait. Call both on the thread that submits. */
 void pool_rest(struct pool *pool);
 bool pool_wake(struct pool *pool);
 

@@ -1,4 +1,4 @@
-/* server/privileges.c - from root to the service's own user
+/* server/privileges.c - switches from root to the service's own user
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

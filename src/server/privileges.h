@@ -1,4 +1,6 @@
-/* server/privileges.h - from root to the service's own user
+/* server/privileges.h - switches from root to the service's own user
+ *
+ * Changes the whole process, so it is called before threads start. Owns nothing.
  *
  * Changes the process; called by main() before any thread runs. Owns nothing.
  *
@@ -11,12 +13,12 @@
 
 #include "base/error.h"
 
-/* Gives up what the process will not need: umask, dumping, gaining privileges, and, when it runs as
- * root, root: `user` and `group` ("" = the user's own) are taken on for good. "root" as user keeps
- * it. 0, or -1 with a reason that names the option. Call before threads are started. */
+/* Sets umask, disables core dumps and gaining privileges and, if running as root, switches permanently to `user`
+ * and `group` ("" = the user's own). The user "root" stays root. Returns 0, or -1 with a reason that names the
+ * option. */
 int privileges_drop(const char *user, const char *group, struct error *err);
 
-/* Who that is. 0, or -1 with a reason that names the option. */
+/* Looks up the ids of user and group. Returns 0, or -1 with a reason that names the option. */
 int privileges_find(const char *user, const char *group, uid_t *uid, gid_t *gid, struct error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* server/sdnotify.c - telling systemd how we are (sd_notify(3) protocol)
+/* server/sdnotify.c - reports our state to systemd (sd_notify(3) protocol)
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

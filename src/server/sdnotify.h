@@ -1,6 +1,7 @@
-/* server/sdnotify.h - telling systemd how we are (sd_notify(3) protocol)
+/* server/sdnotify.h - reports our state to systemd (sd_notify(3) protocol)
  *
- * A datagram to NOTIFY_SOCKET; nothing happens where that is not set. No state but the environment.
+ * Sends a datagram to NOTIFY_SOCKET; does nothing if that is not set. No state except the environment.
+ * Thread-safe.
  *
  * Thread-safe.
  *
@@ -15,7 +16,7 @@
  * Several may be joined by '\n'. Never waits. */
 void sdnotify_send(const char *state);
 
-/* How often WATCHDOG=1 is due, in ms (half of WATCHDOG_USEC); 0 when it is not asked for. */
+/* How often WATCHDOG=1 is due, in ms (half of WATCHDOG_USEC); 0 if the watchdog is off. */
 int64_t sdnotify_watchdog_ms(void);
 
 #endif

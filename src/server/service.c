@@ -4,8 +4,8 @@
  */
 #include "server/service.h"
 
-/* Refused mail data is read away so far, so that the client hears the refusal and does not come back with
- * the same message again and again. */
+/* How much refused mail data is discarded, so that the client reads the refusal instead of sending the same
+ * message again and again. */
 #define DRAIN_TIMEOUT_MS 60000
 #define DRAIN_OCTETS_MORE (64 * 1024 * 1024) /* beyond twice the message size */
 

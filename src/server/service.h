@@ -1,8 +1,8 @@
 /* server/service.h - what a daemon serves: one immutable snapshot of rules and limits
  *
- * Built from a configuration at start and at every reload; each connection holds a reference to
- * the one it was accepted under, so a reload never touches running sessions. The last unref()
- * calls `destroy`. Thread-safe: only the counter changes.
+ * Built from a configuration at the start and at every reload. Each connection holds a reference to the
+ * snapshot it was accepted under, so a reload never touches running sessions. The last service_unref()
+ * calls `destroy`. Thread-safe: only the reference counter changes.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -19,65 +19,64 @@
 #include "smtp/session.h"
 
 enum service_over {
-    SERVICE_OVER_CLOSE,    /* 421 and an end */
+    SERVICE_OVER_CLOSE,    /* 421, and close */
     SERVICE_OVER_TEMPFAIL, /* a session in which every MAIL gets 451; 421 beyond twice the limit */
 };
 
-enum service_listed { /* what a client gets whom blocklists list */
+enum service_listed { /* what happens to a client on a blocklist */
                       SERVICE_LISTED_REJECT,
                       SERVICE_LISTED_TEMPFAIL,
                       SERVICE_LISTED_TARPIT,
 };
 
-/* Under stress clients get less time: rules.stress_*, and idle ones `idle_timeout_ms` of this. */
+/* Under stress clients get less time: rules.stress_*, and idle ones the `idle_timeout_ms` here. */
 struct service_stress {
-    unsigned free_workers;     /* percent; fewer for after_ms are stress */
-    unsigned free_connections; /* percent of `connections`; fewer are stress */
+    unsigned free_workers;     /* percent; fewer for after_ms mean stress */
+    unsigned free_connections; /* percent of `connections`; fewer mean stress */
     int64_t after_ms;
-    int64_t calm_ms; /* without a cause it is over */
+    int64_t calm_ms; /* time without a cause after which stress ends */
     int64_t idle_timeout_ms;
 };
 
 struct service {
     atomic_uint references; /* 1 when made */
     struct session_rules rules;
-    struct session_rules submission; /* for the listeners marked so; all 0: these get 421 */
-    unsigned connections;            /* over all clients; more get 421 */
+    struct session_rules submission; /* for "submission" listeners; all 0: those reply 421 */
+    unsigned connections;            /* of all clients; more get 421 */
     struct clients_limits limits;    /* of one client and one network */
-    enum service_over over_limit;    /* what they get who are over these */
+    enum service_over over_limit;    /* what a client over these limits gets */
     const struct cidr_set *allow;    /* no limits, no delay */
     const struct cidr_set *deny;     /* get 554, unless in `allow` */
-    bool only_allowed;               /* and so does everybody who is not in `allow` */
-    int64_t greet_delay_ms;          /* silence wanted before the banner; 0 = none */
+    bool only_allowed;               /* so does every client that is not in `allow` */
+    int64_t greet_delay_ms;          /* silence required before the banner; 0 = none */
     struct dnsbl *dnsbl;             /* NULL: no blocklist is asked */
-    struct resolver *resolver;       /* for it */
+    struct resolver *resolver;       /* for the blocklists */
     enum service_listed listed;
-    int64_t dnsbl_timeout_ms;               /* the verdict is there by then */
-    int64_t tarpit_ms;                      /* SERVICE_LISTED_TARPIT: so long before the banner */
+    int64_t dnsbl_timeout_ms;               /* the verdict comes within this time */
+    int64_t tarpit_ms;                      /* SERVICE_LISTED_TARPIT: delay of the banner */
     struct service_stress stress;           /* when the gate is under stress */
-    unsigned waiting_transactions;          /* clients in a transaction that make us wait; more:
-                                               the one nearest to its deadline goes; 0 = no limit */
-    int64_t idle_timeout_ms;                /* a waiting connection may stay silent for so long */
-    const struct cidr_set *private_clients; /* private addresses served all the same */
-    bool refuse_private;                    /* others of address_is_private() get 554 */
-    const struct cidr_set *proxy_hosts;     /* may send a PROXY header, on listeners for it */
+    unsigned waiting_transactions;          /* most clients that may be slow in mid-transaction;
+                                               beyond it the slowest is cut; 0 = no limit */
+    int64_t idle_timeout_ms;                /* how long a waiting connection may stay silent */
+    const struct cidr_set *private_clients; /* private addresses that are served anyway */
+    bool refuse_private;                    /* other private addresses get 554 */
+    const struct cidr_set *proxy_hosts;     /* may send a PROXY header, on "proxy" listeners */
     int64_t proxy_timeout_ms;               /* for the whole header */
     void (*destroy)(struct service *service);
 };
 
-/* Sets what the configuration says to both daemons alike, `part` being the half of the daemon: the rules of
- * all sessions, and the limits of its clients. Borrows all of them. What one daemon has alone is its own to
- * set afterwards. */
+/* Sets what both daemons configure alike: the rules of all sessions and the limits of clients. `part` is the
+ * daemon's half of the configuration. Borrows all arguments. The daemon then sets what only it has. */
 void service_configure(struct service *service, const struct config *config,
                        const struct config_daemon *part, struct tls_server *tls,
                        struct counters *counters);
 
-/* REPLY_OK, or why a client of this address is not let in, by lists and by what it is; `allowed`
- * says whether it is on the allow list, or a relay of ours that speaks for many. */
+/* Returns REPLY_OK, or why a client with this address is not admitted, by lists and by kind of address. *allowed:
+ * it is on the allow list, or it is one of our relays, which speaks for many clients. */
 enum own_reply service_judge(const struct service *service, const struct address *client,
                              bool *allowed);
 
-/* Of a listener that is for submission, or of one that is not. */
+/* The rules for a listener, for submission or not. */
 const struct session_rules *service_rules(const struct service *service, bool submission);
 
 /* References. The last one ends it, by `destroy`. Thread-safe; NULL is fine for service_unref(). */

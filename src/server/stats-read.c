@@ -1,4 +1,4 @@
-/* server/stats-read.c - a daemon's answer to "stats", read
+/* server/stats-read.c - reads a daemon's answer to "stats"
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

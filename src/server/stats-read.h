@@ -1,6 +1,6 @@
-/* server/stats-read.h - a daemon's answer to "stats" (server/stats.h), read
+/* server/stats-read.h - reads a daemon's answer to "stats" (server/stats.h)
  *
- * Owns its lines. Used by relayctl and the exporter.
+ * The struct owns its lines. Thread-safe on distinct structs. Used by relayctl and the exporter.
  *
  * One thread.
  *
@@ -23,21 +23,21 @@ struct stats {
     size_t count;
 };
 
-/* Asks one of the daemons; on CONTROL_ANSWERED `out` is to be freed. */
+/* Asks one of the daemons. On CONTROL_ANSWERED the caller frees `out` with stats_free(). */
 enum control_result stats_ask(struct stats *out, const char *folder, unsigned daemon,
                            struct error *err);
 void stats_free(struct stats *stats);
 
-/* relay-in or relay-out. */
+/* "relay-in" or "relay-out". */
 const char *stats_program(unsigned daemon);
 
-/* What stands behind this word in the `index`th line (from 0) that begins with it; NULL: none. */
+/* The text after this word in the `index`th line (from 0) that begins with it; NULL: none. */
 const char *stats_line(const struct stats *stats, const char *word, size_t index);
-/* The configuration file when it was changed after the daemon read it; else NULL. */
+/* The configuration file if it was changed after the daemon read it, otherwise NULL. */
 const char *stats_newer_file(const struct stats *stats);
 
-/* A sample's value, and of a counter that of today; 0 when it is not there. `label` is the value of the
- * label of a COUNTER_EACH, or NULL. */
+/* A sample's value, and today's value of a counter; 0 if it is missing. `label` is the label's value for a
+ * COUNTER_EACH, or NULL. */
 double stats_value(const struct stats *stats, enum counter which, const char *label);
 double stats_today(const struct stats *stats, enum counter which);
 

@@ -1,4 +1,4 @@
-/* server/stats.c - what a daemon tells of itself by its control socket
+/* server/stats.c - what a daemon reports on its control socket
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -70,7 +70,7 @@ void stats_put_counters(struct control_client *client, struct counters *counters
         const struct counter_row *row = &counter_rows[i];
         if (!(row->daemons & daemon))
             continue;
-        /* The first row of a metric may be of the other daemon alone. */
+        /* The first row of a metric may belong only to the other daemon. */
         if (row->meaning[0] != '\0')
             stats_put_metric(client, row, daemon, types[row->kind]);
         if (row->kind == COUNTER_EACH)

@@ -1,30 +1,31 @@
-/* server/stats.h - what a daemon tells of itself by its control socket: all of its numbers, and more
+/* server/stats.h - what a daemon reports on its control socket: all its numbers, and more
  *
- * The request is "stats". The answer, for `relayctl status` and for exporters, holds these lines after
- * "ok" and before "end", in any order but that a metric comes before its samples. What stands last
- * in a line may hold spaces; control characters in it are "?".
+ * The request is "stats". The answer, for `relayctl status` and the exporter, has these lines between "ok"
+ * and "end", in any order except that a metric precedes its samples. The last field of a line may contain
+ * spaces; control characters in it become "?".
  *
  *   daemon NAME VERSION                 "relay-in 0.1.0"
  *   since EPOCH                         seconds since 1970, here and below
  *   config EPOCH FILE                   the file in force, and when it was read
- *   reload failed                       the last one did; absent: it did not
- *   listen TEXT                         as in the option; one for each
+ *   reload failed                       only if the last reload failed
+ *   listen TEXT                         as in the option; one line each
  *   metric NAME TYPE HELP               TYPE is counter, gauge or histogram
- *   sample NAME[{LABELS}] VALUE         NAME of a histogram's have _bucket, _sum or _count behind it
- *   today NAME[{LABELS}] VALUE          of a counter: since midnight, local time
- *   certificate INDEX EPOCH FILE NAME   when it expires; FILE has no spaces ("?" for each)
+ *   sample NAME[{LABELS}] VALUE         a histogram's NAME ends in _bucket, _sum or _count
+ *   today NAME[{LABELS}] VALUE          a counter's increase since midnight, local time
+ *   certificate INDEX EPOCH FILE NAME   when it expires; spaces in FILE become "?"
  *   backend INDEX STATUS EPOCH MS NAME TEXT
  *                                       relay-in: STATUS is up, down or unknown, since EPOCH; the last
- *                                       connection took MS (-1: none yet); NAME are its hosts, with
- *                                       commas; TEXT says what went wrong last, or "-"
+ *                                       connection took MS (-1: none yet); NAME lists its hosts with
+ *                                       commas; TEXT is the last error, or "-"
  *   refusal EPOCH TEXT                  relay-out: the last final refusal by a next hop
  *
- * "sessions" is answered by a line for each connection of a client, who has been longest in its
- * STATE first:
+ * The answer to "sessions" has a line for each client connection, the longest in its STATE first:
  *
  *   session CLIENT STATE SECONDS        STATE is proxy, greeting, silent, parked, waiting or working
  *
- * Lines of other words may come with later versions and are to be passed over.
+ * Later versions may add lines with other words; readers must skip them.
+ *
+ * Keeps no state. Runs on the control socket's threads.
  *
  * Owns nothing. On the control socket's threads.
  *
@@ -37,18 +38,18 @@
 #include "server/control.h"
 #include "smtp/counters.h"
 
-/* All rows of the daemon (one of COUNTERS_...), with the values that they have. */
+/* Writes all rows of the daemon (one of COUNTERS_...) with their values. */
 void stats_put_counters(struct control_client *client, struct counters *counters, unsigned daemon);
 
-/* A value of a COUNTER_EACH: `label` is the value of its label. */
+/* Writes one value of a COUNTER_EACH; `label` is its label's value. */
 void stats_put_each(struct control_client *client, enum counter which, unsigned daemon,
                     const char *label, double value);
 
-/* A line: what `format` makes, without its end. */
+/* Writes a line; `format` has no line end. */
 void stats_put_line(struct control_client *client, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* The certificate lines and their metric; `tls` may be NULL. */
+/* Writes the certificate lines and their metric; `tls` may be NULL. */
 void stats_put_certificates(struct control_client *client, const struct tls_server *tls,
                             unsigned daemon);
 

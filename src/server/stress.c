@@ -1,4 +1,4 @@
-/* server/stress.c - when workers, connections or places at a next hop are getting few
+/* server/stress.c - what happens when few workers, connections or places at a next hop are left
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -6,9 +6,9 @@
 
 #include "base/log.h"
 
-#define ROOM_INTERVAL_MS 100 /* between two looks for slow ones */
+#define ROOM_INTERVAL_MS 100 /* between two searches for slow clients */
 #define SLOW_MS 1000
-#define SLOT_PATIENCE_MS 500 /* a wait for a place at a next hop, before slow ones have to go */
+#define SLOT_PATIENCE_MS 500 /* wait for a place at a next hop before slow clients are cut */
 
 static bool stress_few_left(unsigned used, unsigned all, unsigned percent)
 {
@@ -81,14 +81,14 @@ static int64_t stress_judge_causes(struct stress *stress, struct connections *al
         return stress->caused_ms + limits->calm_ms;
     if (stress->busy_since_ms != 0)
         return stress->busy_since_ms + limits->after_ms;
-    /* Workers that are patient now may be busy in a moment, and tell nobody. */
+    /* Workers that linger now may be busy soon, without a notice. */
     return stress_few_left(atomic_load(&all->working), all->workers, limits->free_workers)
                ? now + limits->after_ms / 2 + 1
                : WAITER_NEVER;
 }
 
-/* Of the clients in a transaction that make us wait, with this next hop (NULL: any), the one that has
- * done so for longest, beside what its octets have earned, and at least for a moment. */
+/* Among the clients that make a transaction with this next hop (NULL: any) wait, the one that has done so longest,
+ * less what its octets have earned, and for at least SLOW_MS. */
 static struct connection *stress_find_slowest(struct connections *all, int64_t now,
                                               const void *route)
 {
@@ -107,7 +107,7 @@ static struct connection *stress_find_slowest(struct connections *all, int64_t n
     return slowest;
 }
 
-/* It may say a last word, on a worker. */
+/* Cuts a slow client. Its session sends the reply, on a worker. */
 static void stress_evict(struct connections *all, struct connection *connection)
 {
     atomic_fetch_add(&all->counters.evicted, 1);
@@ -115,7 +115,7 @@ static void stress_evict(struct connections *all, struct connection *connection)
     connection_hand_over(connection);
 }
 
-/* How many of those who make this next hop wait are of the same network as this one? */
+/* How many of the clients that make this next hop wait are in this client's network? */
 static unsigned stress_count_neighbours(struct connections *all,
                                         const struct connection *connection)
 {
@@ -131,8 +131,8 @@ static unsigned stress_count_neighbours(struct connections *all,
     return count;
 }
 
-/* A client waits for a place at its next hop. One that has had its time there has to go; it has
- * none at all while its network makes up most of those who have not moved on. */
+/* Makes a place for a client that waits for its next hop: cuts one that has had its time there. A client has no
+ * time at all while its network has most of the places that do not move. */
 static void stress_make_place(struct connections *all, int64_t now,
                               const struct connection *waiting)
 {
@@ -161,7 +161,7 @@ static struct connection *stress_find_wanting(struct connections *all, int64_t n
     return first;
 }
 
-/* Room for those who do not make us wait. Returns when to look again. */
+/* Makes room for clients that do not make us wait. Returns when to look again. */
 static int64_t stress_make_room(struct stress *stress, struct connections *all, unsigned most,
                                 int64_t now)
 {

@@ -1,10 +1,9 @@
-/* server/stress.h - when workers, connections or places at a next hop are getting few
+/* server/stress.h - what happens when few workers, connections or places at a next hop are left
  *
- * Stress sets in when for a while few workers are free, or at once when few connections are; it is
- * over when for a longer while there was no cause. What it means for a client is in
- * smtp/session-wait.c, and for idle ones in connection.c. In stress or not, clients that make their
- * transactions wait have to go when there are too many of them, or when others wait for what they
- * hold. On the gate's thread.
+ * Stress begins when few workers have been free for a while, or at once when few connections are left. It
+ * ends after a longer time without a cause. smtp/session-wait.c has its effect on clients, connection.c on
+ * idle ones. Under stress or not, clients that make their transactions wait are cut if there are too many
+ * of them, or if others wait for what they hold. Owns nothing. Runs on the gate's thread.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,15 +13,16 @@
 #include "server/connection.h"
 
 struct stress {
-    int64_t busy_since_ms; /* few workers are free; 0 = enough are */
-    int64_t caused_ms;     /* when there was a cause last */
-    int64_t room_due_ms;   /* when slow ones may be looked for again */
+    int64_t busy_since_ms; /* since when few workers are free; 0 = enough are */
+    int64_t caused_ms;     /* when there was last a cause */
+    int64_t room_due_ms;   /* when to look for slow clients again */
 };
 
-/* Before anybody new gets to work: are enough workers free by now? */
+/* Call it before new work is handed out: updates whether enough workers are free. */
 void stress_look(struct stress *stress, struct connections *all, const struct service *service);
 
-/* And after: what has changed? Returns until when nothing but such a change can. */
+/* Call it after that: begins or ends stress, and cuts slow clients. Returns when to call it again unless
+ * something changes. */
 int64_t stress_judge(struct stress *stress, struct connections *all, const struct service *service);
 
 #endif

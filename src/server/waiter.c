@@ -1,7 +1,7 @@
-/* server/waiter.c - waits for descriptors, times and other threads' words, and knows no SMTP
+/* server/waiter.c - waits for descriptors, times and posts from other threads; knows no SMTP
  *
- * Times stand in a binary heap, whose room is made when an item is added, so that a time can always
- * be set. What is removed while a round tells what has happened is taken out of that, too.
+ * Times are in a binary heap. Its room is made when an item is added, so that a time can always be set. An
+ * item that is removed while a round delivers events gets none of the rest.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -31,10 +31,10 @@ struct waiter {
     struct waiter_item **times; /* [1..timed]: the earliest first */
     size_t timed, room;
     struct epoll_event events[EVENTS_MAX];
-    int event_count, event_next; /* of the round: not yet told */
-    struct waiter_item *taken;   /* posts of the round, not yet told */
+    int event_count, event_next; /* of the round: not yet delivered */
+    struct waiter_item *taken;   /* posts of the round, not yet delivered */
     struct lock lock;
-    struct waiter_item *posted, **posted_end; /* under it */
+    struct waiter_item *posted, **posted_end; /* under the lock */
 };
 
 struct waiter *waiter_new(void)
@@ -250,7 +250,7 @@ void waiter_wake(struct waiter *waiter)
 {
     uint64_t one = 1;
     if (write(waiter->wake_fd, &one, sizeof one) < 0)
-        return; /* the counter is full: it is awake */
+        return; /* the counter is full: it is awake anyway */
 }
 
 void waiter_post(struct waiter_item *item, unsigned news)
@@ -269,7 +269,7 @@ void waiter_post(struct waiter_item *item, unsigned news)
         waiter->posted_end = &item->next_posted;
     }
     lock_drop(&waiter->lock);
-    /* Behind the lock, or it would wake only to wait for it. */
+    /* After releasing the lock, or it would wake only to wait for it. */
     if (first && enters)
         waiter_wake(waiter);
 }

@@ -1,12 +1,12 @@
-/* server/waiter.h - waits for descriptors, times and other threads' words, and knows no SMTP
+/* server/waiter.h - waits for descriptors, times and posts from other threads; knows no SMTP
  *
- * One thread, the waiter's own, waits for everything at once. What is waited for is an item, embedded
- * in whatever it is part of: a descriptor, a time at which it is due, or only a place to post to. Its
- * `happened` is called for each thing that happens to it, on the waiter's thread, which never blocks
- * in it.
+ * One thread, the waiter's, waits for everything at once. It waits for items, which are embedded in their
+ * owners: a descriptor, a due time, or only a place to post to. For each event of an item, its `happened` is
+ * called on the waiter's thread and must not block.
  *
- * Threads: waiter_post() and waiter_wake() are for any, all else is for the waiter's own (which is
- * whoever calls, as long as nobody waits yet or any more). Owns no descriptor but its own two.
+ * Threads: any thread may call waiter_post() and waiter_wake(). Everything else is for the waiter's thread,
+ * which is the calling thread as long as none waits yet, or any more. Owns no descriptors except its own
+ * two.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -20,73 +20,74 @@
 struct waiter;
 struct waiter_item;
 
-/* What happens. */
+/* Events. */
 enum {
     WAITER_READABLE = 1 << 0,
     WAITER_WRITABLE = 1 << 1,
     WAITER_FINISHED = 1 << 2, /* the other side sends no more */
-    WAITER_BROKEN = 1 << 3,   /* nor does it take anything: told whether asked for or not */
-    WAITER_DUE = 1 << 4,      /* its time has come, and is over */
-    WAITER_NEWS = 1 << 8,     /* from here on: what was posted */
+    WAITER_BROKEN = 1 << 3,   /* nor does it accept anything; always reported */
+    WAITER_DUE = 1 << 4,      /* its due time has passed, and is cleared */
+    WAITER_NEWS = 1 << 8,     /* from this bit on: posted by another thread */
 };
 
 /* How a descriptor is watched. */
 enum waiter_manner {
-    WAITER_ONCE,  /* told once, then waiter_watch() again */
-    WAITER_EDGE,  /* told when more happens */
-    WAITER_LEVEL, /* told as long as it is so */
+    WAITER_ONCE,  /* reported once, then call waiter_watch() again */
+    WAITER_EDGE,  /* reported when something new happens */
+    WAITER_LEVEL, /* reported as long as the condition holds */
 };
 
 #define WAITER_NEVER INT64_MAX
 
 struct waiter_item {
-    /* The owner's. */
-    int fd; /* -1: none (any more) */
+    /* Set by the owner. */
+    int fd; /* -1: none, or no longer */
     void (*happened)(struct waiter_item *item, unsigned what);
-    /* The waiter's. */
+    /* Private to the waiter. */
     struct waiter *waiter;
     int64_t due_ms;
-    size_t place; /* among those with a time, from 1 on; 0: it has none */
+    size_t place; /* index among items with a due time, from 1; 0: it has none */
     bool watched;
     enum { WAITER_NOT_POSTED, WAITER_IS_POSTED, WAITER_IS_TAKEN } post;
     unsigned news;
     struct waiter_item *next_posted;
 };
 
-/* NULL with errno. */
+/* NULL with errno on failure. */
 struct waiter *waiter_new(void);
-/* With no item left. */
+/* Call it when no item is left. */
 void waiter_free(struct waiter *waiter);
 
-/* Takes an item whose `fd` and `happened` are set and the rest 0. -1 when out of memory. */
+/* Adds an item whose `fd` and `happened` are set and the rest 0. The owner keeps it. Returns 0, or -1 if out of
+ * memory. */
 int waiter_add(struct waiter *waiter, struct waiter_item *item);
-/* Nothing will happen to it any more. Its descriptor is closed next, if it is not already (then `fd`
- * is -1), which ends the watch. */
+/* Removes an item: it gets no more events. The owner closes its descriptor next, which ends the watch, unless it
+ * is closed already (then `fd` is -1). */
 void waiter_remove(struct waiter_item *item);
 
-/* WAITER_READABLE, _WRITABLE, _FINISHED to be told of, from now on. -1 with errno. */
+/* Watches for WAITER_READABLE, _WRITABLE, _FINISHED from now on. Returns 0, or -1 with errno. */
 int waiter_watch(struct waiter_item *item, unsigned what, enum waiter_manner manner);
 void waiter_unwatch(struct waiter_item *item);
 
-/* On the clock of deadline_now_ms(); WAITER_NEVER. */
+/* Sets the due time, on the clock of deadline_now_ms(), or WAITER_NEVER. */
 void waiter_set_due(struct waiter_item *item, int64_t due_ms);
 
-/* Any thread: this (bits from WAITER_NEWS on) happens to it, together with what else is posted before
- * it is told. Not after waiter_remove(). When it returns, or even sooner, the item may be gone. */
+/* Any thread: posts these events (bits from WAITER_NEWS on) to the item; posts are merged until they are
+ * delivered. Don't call it after waiter_remove(). The item may be freed before this returns. */
 void waiter_post(struct waiter_item *item, unsigned news);
-/* Any thread: waiter_wait() returns. */
+/* Any thread: makes waiter_wait() return. */
 void waiter_wake(struct waiter *waiter);
 
-/* A round: waits, until `until_ms` at most; and then tells what has happened. */
+/* A round: waiter_wait() waits until `until_ms` at most, then waiter_tell() delivers the events. */
 void waiter_wait(struct waiter *waiter, int64_t until_ms);
 void waiter_tell(struct waiter *waiter);
-/* The thread waits no more: from now on others may do what is the waiter's own. */
+/* The thread waits no more: from now on another thread may use the waiter as its own. */
 void waiter_leave(struct waiter *waiter);
-/* The number of the round, and its time: when the wait was over. */
+/* The number of the current round, and its time in ms: when its wait ended. */
 uint64_t waiter_round_number(const struct waiter *waiter);
 int64_t waiter_now_ms(const struct waiter *waiter);
 
-/* The caller is the waiter's thread. */
+/* Asserts that the caller is the waiter's thread. */
 void waiter_assert_thread(const struct waiter *waiter);
 
 #endif
