@@ -11,9 +11,9 @@
  *   connection-work.c  on a worker: run the session, give back or end; what both threads need
  *   waiter.c, pool.c, clients.c   know nothing of all this
  *
- * A connection belongs to the gate's thread, but while its stage is CONNECTION_WORKING to the pool,
- * and when its session has ended to the list of those who have, until connections_free_ended(). One that
- * waits costs a struct, and what its session needs to go on.
+ * A connection belongs to the gate's thread; to the pool while its stage is CONNECTION_WORKING; and, once its
+ * session has ended, to the list of ended ones until connections_free_ended(). A waiting connection costs a
+ * struct and what its session needs to continue.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -163,7 +163,7 @@ void connection_grant(struct wakeup *wakeup);
  * the list and its client's count are left to the gate's thread. */
 void connection_release(struct connection *connection);
 void connections_count_working(struct connections *all, int change);
-/* Those that have ended no longer count for their clients, and are freed. */
+/* Uncounts and frees the connections that have ended. */
 void connections_free_ended(struct connections *all);
 /* Frees a connection that was released. */
 void connection_forget(struct connection *connection);

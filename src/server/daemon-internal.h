@@ -1,7 +1,7 @@
 /* server/daemon-internal.h - what server/daemon*.c share; nothing else includes it
  *
- * daemon.c runs it, daemon-options.c has the command line, daemon-control.c the control socket's answers.
- * On main's thread, but for the answers, which come from the control socket's.
+ * daemon.c is the life cycle, daemon-options.c the command line, daemon-control.c the answers on the control
+ * socket. All of it runs on the main thread, except for those answers, which run on the control socket's threads.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

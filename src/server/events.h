@@ -3,9 +3,9 @@
  * A row is a kind of line: the event that it begins with, or its first words if it has Postfix's form; its
  * levels; and its meaning. postern-events(7) is generated from the rows. Tests fail for an event that is in
  * no row, has a different level, or is no longer in the sources. The lines themselves are written where
- * things happen (base/log). Constant tables, so thread-safe.
+ * things happen (base/log).
  *
- * Constant, so thread-safe; owns nothing.
+ * The table is constant, so it is thread-safe; it owns nothing.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -2,8 +2,6 @@
  *
  * Changes the whole process, so it is called before threads start. Owns nothing.
  *
- * Changes the process; called by main() before any thread runs. Owns nothing.
- *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_PRIVILEGES_H

@@ -3,8 +3,6 @@
  * Sends a datagram to NOTIFY_SOCKET; does nothing if that is not set. No state except the environment.
  * Thread-safe.
  *
- * Thread-safe.
- *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_SDNOTIFY_H

@@ -2,8 +2,6 @@
  *
  * The struct owns its lines. Thread-safe on distinct structs. Used by relayctl and the exporter.
  *
- * One thread.
- *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_STATS_READ_H

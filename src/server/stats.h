@@ -27,8 +27,6 @@
  *
  * Keeps no state. Runs on the control socket's threads.
  *
- * Owns nothing. On the control socket's threads.
- *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #ifndef POSTERN_SERVER_STATS_H
