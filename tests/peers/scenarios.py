@@ -166,7 +166,7 @@ def client_vanishes(world):
 
 @scenario("backend dies in mid-data and after the final dot: 4xx, the session goes on")
 def backend_dies(world):
-    world.relay(backend_port=SCRIPTED_PORT)
+    world.relay(backend_port=SCRIPTED_PORT, backend="spares = 0;")
     for step, times in (("body", 1), ("dot", 1)):
         backend = world.backend({step: "close"})
         client = Client()
@@ -184,7 +184,8 @@ def backend_dies(world):
 
 @scenario("backend's answers reach the client as the table of courier.h says")
 def backend_answers(world):
-    world.relay(backend_port=SCRIPTED_PORT, backend='command_timeout = "1s"; reply_timeout = "1s";')
+    # without spares, which would be an earlier backend's
+    world.relay(backend_port=SCRIPTED_PORT, backend='spares = 0; command_timeout = "1s"; reply_timeout = "1s";')
     # step: what the backend does; then the client's replies to RCPT, DATA, end of data
     table = [
         ("banner", "421 4.3.2 busy", (451, 554, None)),
