@@ -284,7 +284,9 @@ def slow_clients(world):
     waiting = sum(t.answer is None for t in tricklers)
     print("# a message in " + ", ".join(f"{t * 1000:.0f} ms" for t in times) +
           f" beside {waiting} slow and {len(idle)} idle clients")
-    assert waiting > 250, waiting
+    # On a busy machine the first of them may have reached their deadlines by now, but none was cut before.
+    early = [(t.kind, t.answer) for t in tricklers if t.answer is not None and t.answer[0] < 11.5]
+    assert not early, early
     assert max(times) < (10 if world.sanitized else 2), times
     tick_all(tricklers, 30)
     for kind in SLOW_KINDS:
