@@ -175,6 +175,7 @@ void spooler_measure(struct spooler *spooler, struct counters *counters)
     int64_t oldest = counts.messages > 0 ? now - spool_id_time(counts.first_id) : 0;
     counters_set(counters, COUNTER_SPOOL_MESSAGES, counts.messages);
     counters_set(counters, COUNTER_NOTICES_LOST, delivery_lost_notices(spooler->pool));
+    counters_set(counters, COUNTER_SPOOL_HELD, counts.held);
     counters_set(counters, COUNTER_NOTICES_FAILURE, delivery_notices(spooler->pool, DSN_FAILED));
     counters_set(counters, COUNTER_NOTICES_DELAY, delivery_notices(spooler->pool, DSN_DELAYED));
     counters_set(counters, COUNTER_NOTICES_RELAYED, delivery_notices(spooler->pool, DSN_RELAYED));

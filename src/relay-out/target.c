@@ -185,6 +185,7 @@ void target_contact(struct target *target, struct deadline deadline)
     if (target->contacted)
         return;
     target->contacted = true;
+    target->contacted_ms = deadline_now_ms();
     target->connect.deadline = deadline;
     target_take(target, connect_make(&target->connect));
 }
@@ -435,6 +436,8 @@ void target_read_final_reply(struct target *target, struct deadline deadline)
 {
     talk_set_phase(&target->connect.talk, TALK_REPLY);
     transaction_read_final_reply(&target->transaction, deadline);
+    counters_took(target->out->counters, COUNTER_DURATION_DELIVERY,
+                  deadline_now_ms() - target->contacted_ms);
     target_soften(target, &target->final_reply);
     if (target->transaction.connected)
         target_keep(target);

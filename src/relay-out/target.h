@@ -26,6 +26,7 @@ struct target {
     struct reply final_reply;       /* the transaction's */
     struct connect connect;
     bool contacted;
+    int64_t contacted_ms;
     bool met; /* a host of it has been spoken with */
     /* The batch that is being asked about, and the replies once they have come. */
     const struct recipient *batch[SESSION_BATCH_MAX];

@@ -96,6 +96,7 @@ enum counter_kind {
     X(NOTICES_DELAY, OUT, TOTAL, "postern_dsn_total", "kind=\"delay\"", "") \
     X(NOTICES_RELAYED, OUT, TOTAL, "postern_dsn_total", "kind=\"relayed\"", "") \
     X(SPOOL_MESSAGES, OUT, GAUGE, "postern_spool_messages", "", "Messages in the spool.") \
+    X(SPOOL_HELD, OUT, GAUGE, "postern_spool_held_messages", "", "Those of them that are on hold (relayctl queue hold).") \
     X(SPOOL_OLDEST, OUT, GAUGE, "postern_spool_oldest_seconds", "", "How long the oldest message has been in the spool.") \
     X(NOTICES_LOST, OUT, TOTAL, "postern_spool_notices_lost_total", "", "Notices to senders that were refused or could not be delivered in time.") \
     X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", "Free space on the spool's file system.")
@@ -119,6 +120,8 @@ extern const struct counter_row counter_rows[COUNTERS_COUNT];
 #define COUNTERS_DURATIONS(X)                                                                      \
     X(MESSAGE, BOTH, "postern_*_message_duration_seconds",                                         \
       "Time from MAIL to the reply to the end of the data.")                 \
+    X(DELIVERY, OUT, "postern_out_delivery_duration_seconds",                                      \
+      "Time from the first contact with a next hop to its reply to the end of the data.")          \
     X(BACKEND_CONNECT, IN, "postern_backend_connect_duration_seconds",                             \
       "Time to connect to the mail server.")
 

@@ -461,6 +461,7 @@ def looked_at(world):
     live.cmd("QUIT", 221)
     live.close()
     assert [row[1] for row in hops()] == ["greeting", "kept", "kept"], "those in use first"
+    assert samples(relay)["postern_out_delivery_duration_seconds_count"] == 2
     assert float(hops()[0][2]) > 0 and "clients of relay-out:" in top()
     assert slow.reply()[0] == 250  # after its 12 s
     assert ["tarpit.test", "envelope"] in [row[:2] for row in hops()]
