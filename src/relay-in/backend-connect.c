@@ -1,7 +1,7 @@
-/* relay-in/backend-connect.c - a fresh backend connection brought to where MAIL can follow
+/* relay-in/backend-connect.c - makes a backend connection on which MAIL can follow
  *
- * The order (protocol facts: XCLIENT is lock-step; it may be the first command after the greeting,
- * and what it resets must come after it):
+ * The order of steps (XCLIENT is lock-step; it may be the first command after the greeting, and whatever it
+ * resets must come after it):
  *   a spare                   XCLIENT | EHLO client
  *   plain, attributes known   greeting | XCLIENT | EHLO client
  *   plain, not known          greeting | EHLO us | XCLIENT | EHLO client
@@ -19,15 +19,15 @@
 #include "base/log.h"
 #include "net/proxy.h"
 
-#define TOTAL_TIMEOUT_MS 180000 /* all of it: below the 300 s that a client waits for RCPT */
+#define TOTAL_TIMEOUT_MS 180000 /* for everything: below the 300 s that a client waits for RCPT */
 
 enum outcome {
     READY,
     REFUSED,    /* the reply is for the client */
-    TLS_FAILED, /* the handshake failed; a fresh connection may do without, if the rules allow */
-    STALE,     /* a spare that was dead, or what was taken for known no longer holds: it is a matter
-                   of when, and a fresh connection may do */
-    HOST_DOWN, /* it greeted nobody; another host may. The reply is set all the same */
+    TLS_FAILED, /* the handshake failed; a fresh connection may go without, if the rules allow */
+    STALE,      /* a dead spare, or something assumed no longer holds: a fresh connection may
+                   work */
+    HOST_DOWN,  /* no positive greeting; another host may work. The reply is set too */
 };
 
 struct introduction {
@@ -37,14 +37,14 @@ struct introduction {
     struct nexthop *hop;
     struct reply *reply;
     struct address host;
-    size_t next_host; /* to be tried, should this one serve nobody */
+    size_t next_host; /* the next to try, if this one serves nobody */
     struct deadline deadline;
     unsigned offered; /* XCLIENT attributes */
-    bool spare;       /* the connection is one: greeted, and nothing said to it for the client */
-    bool assumed;     /* the attributes are what was announced on another connection, or earlier */
+    bool spare;       /* the connection is a spare: greeted, and nothing sent for the client */
+    bool assumed;     /* the attributes were announced on another connection, or earlier */
     bool again;       /* a connection was STALE */
-    bool introduced;  /* XCLIENT was taken */
-    char reason[200]; /* what was logged last */
+    bool introduced;  /* XCLIENT was accepted */
+    char reason[200]; /* the last one logged */
 };
 
 static struct deadline backend_step(const struct introduction *intro)
@@ -61,7 +61,7 @@ enum problem {
     PROBLEM_LOST
 };
 
-/* Logs and counts it. */
+/* Logs and counts a problem. */
 static void backend_log_problem(struct introduction *intro, enum log_level level,
                                 enum problem problem, const char *reason)
 {
@@ -131,8 +131,8 @@ static enum outcome backend_introduce_send_header(struct introduction *intro)
     return result == IO_OK ? READY : backend_lost(intro, "PROXY header", result);
 }
 
-/* Behind a PROXY header the greeting is about the client, but for what shows that the header was
- * not understood. */
+/* Is the refusal about the client? After a PROXY header the greeting concerns the client, unless it shows that the
+ * header was not understood. */
 static bool backend_judges_client(const struct introduction *intro)
 {
     return backend_uses_proxy(intro) && intro->reply->code >= 400 && intro->reply->code != 554 &&
@@ -151,7 +151,7 @@ static enum outcome backend_greet(struct introduction *intro)
         return reply_is_positive(intro->reply) ? READY : REFUSED;
     if (backend_uses_proxy(intro) && reply_is_permanent(intro->reply))
         return backend_identity_refused(intro, reply_summary(intro->reply, text, sizeof text));
-    /* This judges us, not the client, who must never see it as a final refusal. */
+    /* This refuses us, not the client, so the client must never get it as a permanent refusal. */
     backend_log_problem(intro,
                         reply_is_permanent(intro->reply) ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
                         PROBLEM_GREETING, reply_summary(intro->reply, text, sizeof text));
@@ -172,8 +172,8 @@ static enum nexthop_hello backend_hello_form(const struct introduction *intro, b
     return backend_uses_proxy(intro) ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO;
 }
 
-/* EHLO under our own name, to learn what the backend offers us. What it offers before STARTTLS is
- * not what counts behind it: log-ins most of all. */
+/* Sends EHLO in our own name, to learn what the backend offers us. Its offer before STARTTLS does not count after
+ * it, least of all for logins. */
 static enum outcome backend_hello_ourselves(struct introduction *intro, bool tls)
 {
     enum io_result result =
@@ -182,7 +182,7 @@ static enum outcome backend_hello_ourselves(struct introduction *intro, bool tls
     char text[256];
     if (result != IO_OK)
         return backend_lost(intro, "EHLO", result);
-    /* Where a PROXY header was not understood, its error is what comes here. */
+    /* If the PROXY header was not understood, its error arrives here. */
     if (backend_uses_proxy(intro) && backend_refuses_command(intro->reply))
         return backend_identity_refused(intro, reply_summary(intro->reply, text, sizeof text));
     if (!reply_is_positive(intro->reply)) {
@@ -213,7 +213,7 @@ static bool backend_wants_tls(const struct introduction *intro)
     return false;
 }
 
-/* Says what the operator can do. */
+/* Logs a TLS failure, with what the operator can do. */
 static void backend_log_tls_failure(struct introduction *intro, const char *reason)
 {
     static const char *const remedies[] = {
@@ -257,9 +257,8 @@ static enum outcome backend_start_tls(struct introduction *intro)
     return REFUSED;
 }
 
-/* 500, 501, 502, 503 and 550 5.7.0 are about XCLIENT itself, and so may be a 550 that does not say
- * what it is about; any other refusal in place of its 220 is the backend's verdict on the real
- * client. */
+/* Does the reply refuse XCLIENT itself? 500 to 503 and 550 5.7.0 do, and a 550 without an enhanced code may. Any
+ * other refusal instead of its 220 is the backend's verdict on the real client. */
 static bool backend_refuses_xclient(const struct reply *reply)
 {
     return backend_refuses_command(reply) ||
@@ -286,7 +285,7 @@ static enum outcome backend_send_identity(struct introduction *intro)
     if (xclient_format(&identity, intro->offered, line) == 0)
         return backend_identity_refused(
             intro, "the XCLIENT line would be too long, or ADDR is not offered");
-    /* A spare has been silent for long; whether it still lives shows now. */
+    /* A spare has been silent for a long time; now it shows whether it is still alive. */
     struct deadline deadline = backend_step(intro);
     if (intro->spare)
         deadline = deadline_earlier(deadline, deadline_in_ms(intro->settings->connect_timeout_ms));
@@ -297,7 +296,7 @@ static enum outcome backend_send_identity(struct introduction *intro)
     if (intro->reply->code == 220)
         return READY;
     if (backend_refuses_xclient(intro->reply) || intro->reply->code < 400) {
-        /* What was learned of XCLIENT no longer holds: ask by EHLO next time, which is now where this
+        /* What we learned about XCLIENT no longer holds: ask by EHLO next time, which is now if this
          * connection was not asked itself. */
         struct nexthop_capabilities seen;
         backend_capabilities(intro->backend, &seen);
@@ -310,7 +309,7 @@ static enum outcome backend_send_identity(struct introduction *intro)
     return intro->spare && intro->reply->code == 421 ? STALE : REFUSED;
 }
 
-/* What the client has said, or its address where nobody else would take that (RFC 5321 4.1.4). */
+/* The client's own name, or its address literal if others would not accept that name (RFC 5321 4.1.4). */
 static const char *backend_name_of_client(const struct client_identity *client,
                                           char literal[ADDRESS_TEXT_MAX + 8])
 {
@@ -324,7 +323,7 @@ static const char *backend_name_of_client(const struct client_identity *client,
     return literal;
 }
 
-/* The client's own EHLO or HELO. A backend that knows no EHLO gets HELO. */
+/* Sends the client's own EHLO or HELO. A backend without EHLO gets HELO. */
 static enum outcome backend_hello_as_client(struct introduction *intro)
 {
     bool named = intro->settings->identity == CONFIG_IDENTITY_NONE;
@@ -337,7 +336,7 @@ static enum outcome backend_hello_as_client(struct introduction *intro)
     enum io_result result = nexthop_hello(intro->hop, backend_hello_form(intro, esmtp), name,
                                           intro->reply, backend_step(intro));
 
-    /* As above. */
+    /* As above: the error of a PROXY header. */
     if (result == IO_OK && backend_uses_proxy(intro) && backend_refuses_command(intro->reply))
         return backend_identity_refused(intro, reply_summary(intro->reply, text, sizeof text));
     if (result != IO_OK || intro->reply->code / 100 == 3)
@@ -351,7 +350,7 @@ static enum outcome backend_hello_as_client(struct introduction *intro)
     return READY;
 }
 
-/* Asks under our own name what is offered, where that must be known first, and starts TLS. */
+/* Asks in our own name what is offered, if that must be known first, and starts TLS. */
 static enum outcome backend_open_dialog(struct introduction *intro, bool tls)
 {
     bool identify = intro->settings->identity == CONFIG_IDENTITY_XCLIENT;
@@ -366,7 +365,7 @@ static enum outcome backend_open_dialog(struct introduction *intro, bool tls)
     return outcome;
 }
 
-/* A spare is past that already. */
+/* Does all steps. A spare has already done the first ones. */
 static enum outcome backend_introduce_converse(struct introduction *intro, bool tls)
 {
     int identity = intro->settings->identity;
@@ -374,13 +373,13 @@ static enum outcome backend_introduce_converse(struct introduction *intro, bool 
 
     if (outcome == READY && identity == CONFIG_IDENTITY_XCLIENT)
         outcome = backend_send_identity(intro);
-    /* Under our own name a spare has said EHLO already. */
+    /* With our own identity, a spare has already sent EHLO. */
     if (outcome == READY && !(intro->spare && identity == CONFIG_IDENTITY_NONE))
         outcome = backend_hello_as_client(intro);
     return outcome;
 }
 
-/* A connection from the store, or a fresh one. */
+/* Takes a spare, or makes a fresh connection. */
 static bool backend_get_connection(struct introduction *intro, struct stream_buffers *buffers,
                                    bool tls, bool spare_too)
 {
@@ -438,7 +437,7 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
     enum outcome outcome = backend_attempt(&intro, buffers, tls, true);
 
     if (outcome == STALE) {
-        /* The other spares are likely to be of no use either. */
+        /* The other spares are probably dead too. */
         if (intro.spare)
             backend_doubt_spares(backend);
         intro.again = true;
@@ -449,8 +448,8 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
         outcome = backend_attempt(&intro, buffers, tls, false);
     if (outcome == HOST_DOWN)
         backend_refused(backend, intro.reason);
-    /* After a failed handshake only a fresh connection may go on in plain text, and only under
-     * "may": a mirrored session must not lose the TLS that the backend's rules may ask for. */
+    /* After a failed handshake only a fresh connection may continue in plain text, and only under "may":
+     * a mirrored session must not lose TLS, which the backend's rules may depend on. */
     if (outcome == TLS_FAILED && intro.settings->tls == CONFIG_TLS_MAY) {
         intro.next_host = 0;
         outcome = backend_attempt(&intro, buffers, false, false);

@@ -1,9 +1,10 @@
-/* relay-in/backend-connect.h - a fresh backend connection brought to where MAIL can follow
+/* relay-in/backend-connect.h - makes a backend connection on which MAIL can follow
  *
- * Connect, greeting, STARTTLS where the rules want it, XCLIENT, the client's own EHLO or HELO.
- * Identity or 451: never anything in between (promise 3).
+ * Connects, reads the greeting, does STARTTLS if the rules require it, and sends XCLIENT and the client's own
+ * EHLO or HELO. The result is the client's identity or 451, never anything in between (promise 3).
  *
- * Owns nothing: slot, stream and buffers are the courier's. On the worker's thread; it waits for the backend.
+ * Owns nothing: the courier owns slot, stream and buffers. Runs on the worker's thread and waits for the
+ * backend.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,8 +15,8 @@
 #include "smtp/courier.h"
 #include "smtp/nexthop.h"
 
-/* 0 with `hop` ready (end it with nexthop_quit() or stream_abort(), then backend_disconnected());
- * or -1 with `reply` the reply to pass to the client, everything closed and given back. */
+/* Returns 0 with `hop` ready; end it with nexthop_quit() or stream_abort(), then backend_disconnected(). Returns -1
+ * with the reply for the client in `reply`, and everything closed and given back. */
 int backend_introduce(struct backend *backend, const struct client_identity *client,
                       struct nexthop *hop, struct stream_buffers *buffers, struct reply *reply);
 

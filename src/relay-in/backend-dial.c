@@ -1,4 +1,4 @@
-/* relay-in/backend-dial.c - connecting to the hosts of a backend, and leaving alone those that are down
+/* relay-in/backend-dial.c - connects to a backend's hosts, and leaves those alone that are down
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -12,8 +12,8 @@
 #include "net/dial.h"
 
 #define USER_TIMEOUT_MS 45000 /* unacknowledged data, or probes, on a dead tunnel */
-#define SILENT_MS 500         /* a host that answers does so sooner */
-#define IDLE_TIMEOUT_MS 18000 /* the same of a spare, which shall tell when the tunnel is cut */
+#define SILENT_MS 500         /* a host that is up answers sooner */
+#define IDLE_TIMEOUT_MS 18000 /* the same for a spare, which must notice that the tunnel is cut */
 
 void backend_watch_idle(int fd, bool on)
 {
@@ -21,7 +21,7 @@ void backend_watch_idle(int fd, bool on)
     unsigned timeout_ms = on ? IDLE_TIMEOUT_MS : USER_TIMEOUT_MS;
     int keepalive = 1;
 
-    /* With a user timeout it, and no number of probes, ends a connection; tcp(7). */
+    /* With a user timeout, that timeout and not the number of probes ends a connection; tcp(7). */
     setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
     if (!on)
         return;
@@ -31,8 +31,8 @@ void backend_watch_idle(int fd, bool on)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
-/* The breaker: a host that failed a moment ago is not tried again at once, and then by one alone;
- * and nobody goes to one that has kept others waiting. */
+/* The circuit breaker: a host that just failed is not tried again at once, and then by one session only. No session
+ * tries a host that keeps others waiting. */
 static bool backend_begin_dialling(struct backend *backend, size_t index)
 {
     struct backend_host *host = &backend->hosts[index];
@@ -72,7 +72,7 @@ static const struct address *backend_source_for(const struct config_backend *set
 
 bool backend_try_next(struct backend *backend, size_t next)
 {
-    /* A single host is asked again each time: it has answered at once. */
+    /* A single host is tried every time: there is no other, and it has answered at once. */
     if (backend->settings->hosts.count > 1) {
         pthread_mutex_lock(&backend->lock);
         backend->hosts[next - 1].failed_until_ms =
@@ -82,7 +82,7 @@ bool backend_try_next(struct backend *backend, size_t next)
     return next < backend->settings->hosts.count;
 }
 
-/* False when nobody wants to know any more. */
+/* Lets others shut down the keeper's descriptor. False if the backend is no longer wanted. */
 static bool backend_show(struct backend *backend, int fd)
 {
     pthread_mutex_lock(&backend->lock);

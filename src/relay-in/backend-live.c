@@ -1,4 +1,4 @@
-/* relay-in/backend-live.c - the backends that live, those that are no longer wanted included
+/* relay-in/backend-live.c - counts the live backends, including those no longer wanted, and joins their keepers
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,7 +14,7 @@ struct backend_live_count {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     unsigned living;
-    struct backend *ended; /* their keepers are at their end, and to be joined */
+    struct backend *ended; /* their keepers are ending and must be joined */
 };
 
 struct backend_live_count *backend_live_count_new(void)
@@ -42,8 +42,8 @@ void backend_free(struct backend *backend)
     free(backend);
 }
 
-/* Joins the keepers that have ended and frees their backends. Under the lock, which it leaves
- * meanwhile. */
+/* Joins the keepers that have ended and frees their backends. The caller holds the lock, which this releases in
+ * between. */
 static void backend_live_count_free_ended(struct backend_live_count *live_count)
 {
     while (live_count->ended != NULL) {

@@ -1,4 +1,4 @@
-/* relay-in/backend-slots.c - who has a connection with a backend: slots for sessions, and spares
+/* relay-in/backend-slots.c - who has a connection to a backend: slots for sessions, and spares
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -9,10 +9,10 @@
 
 #include "base/assert.h"
 
-#define SLOT_WAIT_MS 5000 /* a session waits so long for one of max_sessions */
+#define SLOT_WAIT_MS 5000 /* how long a session waits for one of max_sessions */
 #define DEMAND_BITS 8
 
-/* A slot enters a ring at its end. Under the lock, here and below. */
+/* Adds a slot at the end of a ring. Here and below, the caller holds the lock. */
 static void backend_slot_enter(struct backend_slot *ring, struct backend_slot *slot)
 {
     ASSERT(slot->next == NULL && slot->previous == NULL);
@@ -38,8 +38,8 @@ static bool backend_has_its_share(const struct backend *backend, const struct ba
     return wanted->limited && has >= share;
 }
 
-/* Who asked first, but for those whose network has its share already: they are served when nobody
- * else waits. NULL: nobody does. */
+/* The waiter that asked first. Waiters whose network already has its share are only served if nobody else waits.
+ * NULL: nobody waits. */
 static struct backend_slot *backend_next_wanted(const struct backend *backend)
 {
     for (struct backend_slot *slot = backend->wanted.next; slot != &backend->wanted;
@@ -50,7 +50,7 @@ static struct backend_slot *backend_next_wanted(const struct backend *backend)
     return backend->wanted.next != &backend->wanted ? backend->wanted.next : NULL;
 }
 
-/* A slot is worth more than a spare. */
+/* Finds a slot for a session, if necessary by closing a spare: a session is worth more. */
 static bool backend_find_slot(struct backend *backend)
 {
     if (backend->sessions < (unsigned)backend->settings->max_sessions) {
@@ -59,7 +59,7 @@ static bool backend_find_slot(struct backend *backend)
     }
     if (backend->spare_count == 0)
         return false;
-    /* While the keeper polls it, a closed socket stays open. */
+    /* Abort, because a closed socket stays open while the keeper polls it. */
     stream_abort(&backend->spares[--backend->spare_count].hop.stream);
     backend_wake(backend);
     return true;
@@ -137,8 +137,7 @@ void backend_disconnected(struct backend *backend)
     pthread_mutex_unlock(&backend->lock);
 }
 
-/* What a connection without TLS, or with it, is for under these settings; the rest goes by what
- * clients did of late. */
+/* These settings may rule out spares with TLS, or without; otherwise recent clients decide. */
 unsigned backend_spares_wanted(const struct backend *backend, bool tls)
 {
     const struct config_backend *settings = backend->settings;
@@ -156,7 +155,7 @@ unsigned backend_spares_wanted(const struct backend *backend, bool tls)
     return tls ? under_tls : all - under_tls;
 }
 
-/* Dead ones are left for the keeper. Under the lock. */
+/* Takes a ready spare; leaves dead ones to the keeper. The caller holds the lock. */
 static bool backend_find_spare(struct backend *backend, bool tls, struct spare *out)
 {
     for (unsigned i = 0; i < backend->spare_count; i++) {
@@ -191,7 +190,7 @@ bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
     bool short_of_spares = backend->spare_count < backend_spares_wanted(backend, false) +
                                                       backend_spares_wanted(backend, true);
     bool wake = backend->keeper_rests && short_of_spares;
-    /* The spare had a slot of its own. */
+    /* The spare had its own slot. */
     if (found) {
         ASSERT(backend->sessions > 1);
         backend->sessions--;

@@ -1,4 +1,4 @@
-/* relay-in/backend-spares.c - the thread that keeps a backend's spare connections, and knows what it offers
+/* relay-in/backend-spares.c - the keeper thread: makes a backend's spares, and asks what it offers
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -18,15 +18,15 @@
 #include "net/proxy.h"
 
 #define SPARE_LIFE_MS 240000    /* Postfix ends silent sessions after 300 s */
-#define SPARE_FAILED_MS 10000   /* one that ends sooner was not wanted there */
+#define SPARE_FAILED_MS 10000   /* a spare that ends sooner was rejected by the backend */
 #define RETRY_MS 15000          /* after a failure */
-#define REDIAL_MIN_MS 1000      /* where no host takes a connection, if retry_after is shorter */
-#define REFRESH_MS (15 * 60000) /* what is offered */
-#define LOOK_MS 20000           /* whether it is there, where no spare tells */
-/* How long a host that has been asked is taken to offer the same, so that a spare needs no EHLO. A
- * change that it hides costs a 451 at most: the refusal of XCLIENT makes us ask again. */
+#define REDIAL_MIN_MS 1000      /* if no host accepts a connection and retry_after is shorter */
+#define REFRESH_MS (15 * 60000) /* how often to ask what is offered */
+#define LOOK_MS 20000           /* how often to check that it is up, if no spare shows it */
+/* How long a host is assumed to offer the same, so that a spare needs no EHLO. A change missed that way costs at most
+ * a 451: the refusal of XCLIENT makes us ask again. */
 #define FRESH_MS 60000
-/* Between two spares. Where they go faster, making them one by one costs more than it saves. */
+/* Pause between two spares. If they are used faster than that, making them one by one costs more than it saves. */
 #define PACE_MS 10
 #define STEP_MS 10000 /* each step of the keeper's dialogs */
 #define BUFFER_SIZE 4096
@@ -38,20 +38,20 @@ struct offer {
     struct nexthop_capabilities seen;
 };
 
-/* What the keeper has in hand. */
+/* The keeper's state. */
 struct keeper {
     struct backend *backend;
     struct stream_buffers buffers;
     struct reply reply;
-    char reason[200];                         /* why a host serves us not */
-    struct offer offer;                       /* the last */
-    struct pollfd fds[CONFIG_SPARES_MAX + 1]; /* of the wait for work */
-    bool stirred;          /* in it a spare had a word to say, which can only mean its end */
-    int64_t next_try_ms;   /* no connection is made before */
-    int64_t next_spare_ms; /* and no spare */
-    bool save_failed;      /* that was said */
-    bool unknown_told;     /* that no host was ever reached, and why */
-    bool told;             /* that the backend offers no XCLIENT, or no STARTTLS */
+    char reason[200];                         /* why a host does not serve us */
+    struct offer offer;                       /* the last one */
+    struct pollfd fds[CONFIG_SPARES_MAX + 1]; /* for the wait for work */
+    bool stirred;          /* in that wait a spare became readable: it has ended */
+    int64_t next_try_ms;   /* make no connection before */
+    int64_t next_spare_ms; /* make no spare before */
+    bool save_failed;      /* a failed save was logged */
+    bool unknown_told;     /* it was logged that no host was ever reached, and why */
+    bool told;             /* it was logged that XCLIENT or STARTTLS is not offered */
 };
 
 static bool spares_is_wanted(struct backend *backend)
@@ -73,7 +73,7 @@ static void spares_log_lack(struct keeper *keeper, const char *event, const char
     keeper->told = true;
 }
 
-/* Says once what the operator must know of the backend's answer to EHLO. */
+/* Logs once what the operator must know about the backend's EHLO reply. */
 static void spares_judge_offer(struct keeper *keeper, const struct nexthop_capabilities *seen,
                                bool tls)
 {
@@ -94,7 +94,7 @@ static void spares_judge_offer(struct keeper *keeper, const struct nexthop_capab
         keeper->told = false;
 }
 
-/* EHLO under our own name. */
+/* Sends EHLO in our own name. */
 static bool spares_hello(struct keeper *keeper, struct nexthop *hop)
 {
     const int identity = keeper->backend->settings->identity;
@@ -106,8 +106,8 @@ static bool spares_hello(struct keeper *keeper, struct nexthop *hop)
            reply_is_positive(&keeper->reply);
 }
 
-/* Where PROXY headers are expected: that this connection is for ourselves. Version 1 has no word
- * for it that Postfix takes (UNKNOWN gets 421), so it is said by our own address. */
+/* If PROXY headers are expected, sends one that says "this is ourselves". In version 1 Postfix does not accept
+ * UNKNOWN (421), so our own address says it. */
 static bool spares_send_header(struct keeper *keeper, struct nexthop *hop)
 {
     const int identity = keeper->backend->settings->identity;
@@ -125,22 +125,21 @@ static bool spares_send_header(struct keeper *keeper, struct nexthop *hop)
                               deadline_in_ms(STEP_MS)) == IO_OK;
 }
 
-/* Is it known what a plain spare with this host would be told in answer to EHLO? It may do without
- * where XCLIENT comes next and an EHLO behind it; under our own name the spare's EHLO is the
- * session's. */
+/* Is the EHLO reply of this host known, so that a plain spare needs no EHLO? Only if XCLIENT and another EHLO follow;
+ * with our own identity, the spare's EHLO is the session's. */
 static bool spares_knows_offer(const struct keeper *keeper, const struct address *host)
 {
     const struct offer *offer = &keeper->offer;
     struct nexthop_capabilities learned;
 
-    /* After a refusal of XCLIENT nothing is learned of it. */
+    /* After a refusal of XCLIENT, nothing is known about it. */
     return keeper->backend->settings->identity == CONFIG_IDENTITY_XCLIENT && offer->at_ms != 0 &&
            deadline_now_ms() - offer->at_ms < FRESH_MS && offer->host.port == host->port &&
            address_same_ip(&offer->host, host) && offer->seen.xclient != 0 &&
            backend_capabilities(keeper->backend, &learned) && learned.xclient != 0;
 }
 
-/* EHLO and, where it is wanted and offered, TLS and EHLO again. */
+/* Sends EHLO and, if TLS is wanted and offered, does TLS and sends EHLO again. */
 static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct address *host,
                        bool tls)
 {
@@ -164,7 +163,7 @@ static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct 
     return true;
 }
 
-/* Up to where a session can go on. False when the connection is of no use as a spare. */
+/* Prepares a connection for a session to continue. False if it cannot be a spare. */
 static bool spares_prepare(struct keeper *keeper, struct nexthop *hop, const struct address *host,
                            bool spare, bool tls)
 {
@@ -193,14 +192,14 @@ static void spares_keep(struct backend *backend, struct nexthop *hop, const stru
     pthread_mutex_unlock(&backend->lock);
 }
 
-/* No connection is made for so long. */
+/* Makes no connection for this time. */
 static void spares_rest(struct keeper *keeper, int64_t ms)
 {
     keeper->next_try_ms = deadline_now_ms() + ms;
 }
 
-/* No host takes a connection. They are dialled again as soon as clients' sessions may do so, for the
- * first client after an outage is to find a spare. */
+/* Notes that no host accepts a connection. They are dialled again as soon as sessions may do so, so that the first
+ * client after an outage finds a spare. */
 static void spares_note_unreachable(struct keeper *keeper, const char *reason)
 {
     struct backend *backend = keeper->backend;
@@ -216,8 +215,8 @@ static void spares_note_unreachable(struct keeper *keeper, const char *reason)
         spares_rest(keeper, retry_after_ms > REDIAL_MIN_MS ? retry_after_ms : REDIAL_MIN_MS);
 }
 
-/* Connects to the first host that serves us. 0; or -1, with the reason logged where nothing is
- * known of the backend. */
+/* Connects to the first host that serves us. Returns 0, or -1 with the reason logged if nothing is known about the
+ * backend. */
 static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, struct address *host,
                                    bool spare, bool tls)
 {
@@ -225,7 +224,7 @@ static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, s
     enum own_reply why;
     struct error err;
     size_t next = 0;
-    bool failed = false; /* the last host answered, but not as it should */
+    bool failed = false; /* the last host answered, but badly */
 
     spares_rest(keeper, RETRY_MS);
     if (!backend_reserve(backend))
@@ -253,7 +252,7 @@ static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, s
     return -1;
 }
 
-/* One connection: a spare if `spare`, else only to hear what is offered. */
+/* Makes one connection: a spare, or only to ask what is offered. */
 static void spares_make_connection(struct keeper *keeper, bool spare, bool tls)
 {
     struct backend *backend = keeper->backend;
@@ -266,13 +265,13 @@ static void spares_make_connection(struct keeper *keeper, bool spare, bool tls)
         spares_keep(backend, &hop, &host, tls);
         return;
     }
-    /* Offered, but not what was wanted: no use in asking again at once. */
+    /* The offer lacks what we want: no point in asking again at once. */
     spares_rest(keeper, RETRY_MS);
     nexthop_quit(&hop);
     backend_disconnected(backend);
 }
 
-/* The spares into the set to be polled, from `first` on; the number of all. Under the lock. */
+/* Adds the spares to the set to poll, from `first` on. Returns the total number. The caller holds the lock. */
 static nfds_t spares_list_spares(struct keeper *keeper, nfds_t first)
 {
     const struct backend *backend = keeper->backend;
@@ -282,7 +281,7 @@ static nfds_t spares_list_spares(struct keeper *keeper, nfds_t first)
     return first + backend->spare_count;
 }
 
-/* Asks all spares which of them are dead, after one seemed to be. Under the lock. */
+/* After one spare seemed dead, checks all of them. The caller holds the lock. */
 static void spares_doubt_dead(struct keeper *keeper)
 {
     struct backend *backend = keeper->backend;
@@ -301,8 +300,7 @@ static void spares_doubt_dead(struct keeper *keeper)
     }
 }
 
-/* Takes a spare out that is too old, doubtful or too many. Under the lock; false when all are
- * well. */
+/* Takes out a spare that is too old, doubtful or surplus. The caller holds the lock. False if all are fine. */
 static bool spares_take_unfit(struct keeper *keeper, struct spare *out)
 {
     struct backend *backend = keeper->backend;
@@ -340,7 +338,7 @@ static void spares_drop_unfit(struct keeper *keeper)
     }
 }
 
-/* Is a spare missing, and of which kind? Under the lock. */
+/* Is a spare missing, and with TLS or without? The caller holds the lock. */
 static bool spares_lacks_spare(const struct backend *backend, bool *tls)
 {
     unsigned have[2] = {0, 0};
@@ -358,7 +356,7 @@ static bool spares_lacks_spare(const struct backend *backend, bool *tls)
     return false;
 }
 
-/* Writes down what the backend offers, for the next start. */
+/* Saves what the backend offers, for the next start. */
 static void spares_save(struct keeper *keeper)
 {
     struct backend *backend = keeper->backend;
@@ -379,7 +377,7 @@ static void spares_save(struct keeper *keeper)
     log_end(&line);
 }
 
-/* Does what is due. Returns when to look again, in ms; -1: only when woken. */
+/* Does what is due. Returns the time in ms until the next check; -1: only when woken. */
 static int spares_tend(struct keeper *keeper)
 {
     struct backend *backend = keeper->backend;
@@ -411,8 +409,8 @@ static int spares_tend(struct keeper *keeper)
     return look_ms < RETRY_MS ? (int)look_ms : RETRY_MS;
 }
 
-/* Waits for work, for the end, or for a word from a spare. A spare may be taken and its descriptor
- * used again meanwhile; the keeper then only asks them all once too often. */
+/* Waits for work, for the end, or for input from a spare. Meanwhile a spare may be taken and its descriptor reused;
+ * then the keeper only checks all spares once too often. */
 static void spares_wait_for_work(struct keeper *keeper, int timeout_ms)
 {
     struct backend *backend = keeper->backend;

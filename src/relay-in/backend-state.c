@@ -1,4 +1,4 @@
-/* relay-in/backend-state.c - what is known of a backend: whether it serves, and what it offers
+/* relay-in/backend-state.c - what is known about a backend: whether it is up, and what it offers
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -15,7 +15,7 @@ void backend_wake(const struct backend *backend)
 {
     uint64_t one = 1;
     if (write(backend->wake_fd, &one, sizeof one) < 0)
-        return; /* the counter is full: it is awake */
+        return; /* the counter is full: the keeper is awake anyway */
 }
 
 const char *backend_name(const struct backend *backend, char out[BACKEND_NAME_MAX])
@@ -66,7 +66,7 @@ const char *backend_hostname(const struct backend *backend)
 
 bool backend_must_tls(const struct backend *backend)
 {
-    /* Log-ins come under TLS only, and what is mirrored of one is nothing less. */
+    /* Logins come only under TLS, so mirroring also means TLS. */
     return backend->settings->tls == CONFIG_TLS_ENCRYPT ||
            backend->settings->tls == CONFIG_TLS_VERIFY ||
            (backend->submission && backend->settings->tls == CONFIG_TLS_MIRROR);
@@ -82,7 +82,7 @@ const char *backend_tls_name(const struct backend *backend)
     return backend->settings->tls_name[0] != '\0' ? backend->settings->tls_name : NULL;
 }
 
-/* Who was put off meanwhile is asked for by relayctl missed. */
+/* Logs the end of an outage. relayctl missed shows whose mail was deferred meanwhile. */
 static void backend_log_outage(const struct backend *backend, int64_t since, int64_t seconds)
 {
     char name[BACKEND_NAME_MAX];

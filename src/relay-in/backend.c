@@ -1,4 +1,4 @@
-/* relay-in/backend.c - a backend's life
+/* relay-in/backend.c - the life cycle of a backend
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -14,14 +14,14 @@
 #include "base/i18n.h"
 #include "relay-in/remembered.h"
 
-/* What is offered while nothing is known of a backend. What then turns out to be missing is 451. */
+/* What is offered while nothing is known about a backend. If an extension turns out to be missing, mail gets 451. */
 #define ASSUMED_EXTENSIONS                                                                         \
     (NEXTHOP_8BITMIME | NEXTHOP_SMTPUTF8 | NEXTHOP_ENHANCEDSTATUSCODES | NEXTHOP_DSN |             \
      NEXTHOP_CHUNKING)
 
 static struct tls_client *backend_make_tls(const struct config_backend *settings, struct error *err)
 {
-    /* In a private tunnel the certificate proves nothing that WireGuard has not proven. */
+    /* In a private tunnel, the certificate proves nothing more than WireGuard does. */
     const struct tls_pair pair = {settings->cert, settings->key};
     const struct tls_client_config tls = {
         .priority = NULL,
@@ -87,7 +87,7 @@ void backend_unref(struct backend *backend)
     if (backend == NULL)
         return;
     pthread_mutex_lock(&backend->lock);
-    /* Inside the lock: afterwards the keeper may have freed it. */
+    /* Inside the lock, because afterwards the keeper may have freed it. */
     if (--backend->references == 0) {
         backend_wake(backend);
         if (backend->keeper_fd >= 0)

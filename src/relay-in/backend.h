@@ -1,14 +1,14 @@
-/* relay-in/backend.h - what all sessions know together of one backend
+/* relay-in/backend.h - what all sessions share about one backend
  *
- * Which of its hosts answer, how many sessions are open, what it announced in EHLO, and a few
- * connections kept ready (spares): connected, greeted, TLS up for those that are meant for clients
- * under TLS, EHLO done where it was not known what the answer would be, XCLIENT not yet sent. They
- * are used once and replaced. One keeper thread makes them, and asks the backend what it offers
- * also where no spares are kept, so that what relay-in offers its clients never depends on the
- * backend being up this second, or when relay-in started (relay-in/remembered). Every backend connection also teaches what it saw.
+ * It knows which hosts answer, how many sessions are open and what EHLO announced, and keeps a few spare
+ * connections ready: connected, greeted, with TLS if they are for clients under TLS, with EHLO done unless
+ * its reply was known, and without XCLIENT yet. Each spare is used once and replaced. One keeper thread
+ * makes spares. It also asks the backend what it offers, even without spares, so that relay-in's offer to
+ * clients does not depend on the backend being up this second, or when relay-in started
+ * (relay-in/remembered). Every backend connection also updates what is known.
  *
- * Thread-safe. Counted by references: the service snapshots that use it hold them; the keeper
- * leaves, and frees it, after the last is gone. Owns the TLS credentials towards the backend.
+ * Thread-safe. Reference-counted: the service snapshots that use it hold the references. After the last
+ * one is gone, the keeper ends and the backend is freed. Owns the TLS credentials towards the backend.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -32,110 +32,110 @@
 
 struct backend;
 
-/* The backends that live: their keepers are threads, which it joins, at the program's end and when another
- * backend is made. */
+/* The live backends. It joins their keeper threads at the end of the program, and when another backend is made. */
 struct backend_live_count;
 struct backend_live_count *backend_live_count_new(void);
-/* Waits (10 s at most) until all are gone, then frees. False when some are not: nothing is freed then,
- * and the process may only be left by _exit(). */
+/* Waits for at most 10 s until all are gone, then frees. False if some are not: then nothing is freed, and the
+ * process must end with _exit(). */
 bool backend_live_count_free(struct backend_live_count *live_count);
 
-/* How it was when it was tried last. */
+/* The backend's state at the last attempt. */
 struct backend_health {
     enum { BACKEND_UNKNOWN, BACKEND_UP, BACKEND_DOWN } status;
     int64_t since;      /* seconds since 1970 */
-    int64_t connect_ms; /* the last connection took so long; -1: there was none */
-    char reason[200];   /* what went wrong last; "": nothing yet */
+    int64_t connect_ms; /* how long the last connection took; -1: none yet */
+    char reason[200];   /* the last error; "": none yet */
     unsigned sessions, spares;
 };
 void backend_health(struct backend *backend, struct backend_health *out);
-/* Its hosts, with commas between. Returns `out`. */
+/* Writes its hosts, separated by commas. Returns `out`. */
 #define BACKEND_NAME_MAX 256
 const char *backend_name(const struct backend *backend, char out[BACKEND_NAME_MAX]);
 
-/* `settings` stands in `config`, of which a reference is taken. `submission`: clients log in there.
- * `counters` and `missed` are borrowed, and may be NULL. Starts the keeper. NULL with a reason. */
+/* Makes a backend and starts its keeper. `settings` is part of `config`, to which it takes a reference.
+ * `submission`: clients log in there. `counters` and `missed` are borrowed and may be NULL. Returns the caller's
+ * reference, or NULL with a reason. */
 struct backend *backend_new(struct config *config, const struct config_backend *settings,
                             bool submission, struct backend_live_count *live_count,
                             struct counters *counters, struct missed *missed, struct error *err);
 struct backend *backend_ref(struct backend *backend);
 void backend_unref(struct backend *backend);
 
-/* The same hosts, identity, TLS and times: a reload may keep using it. */
+/* Are hosts, identity, TLS and times the same, so that a reload can keep using it? */
 bool backend_serves(const struct backend *backend, const struct config *config,
                     const struct config_backend *settings, bool submission);
 
 const struct config_backend *backend_settings(const struct backend *backend);
-/* One client network may not have all slots. */
+/* Is a single client network kept from taking all slots? */
 bool backend_limits_networks(const struct backend *backend);
 const char *backend_hostname(const struct backend *backend);
-/* Nothing goes there in plain text. */
+/* Must every connection use TLS? */
 bool backend_must_tls(const struct backend *backend);
 struct tls_client *backend_tls(const struct backend *backend);
-/* What its certificate must be for, and SNI; NULL: not said. */
+/* The name that its certificate must have, and SNI; NULL: not set. */
 const char *backend_tls_name(const struct backend *backend);
 
-/* One of max_sessions: what every connection there needs, and who wants one gets it in the order of
- * asking. A client network that has half of them, and for which limits hold, comes behind all
- * others. All zero: neither held nor asked for. */
+/* One of max_sessions. Every connection needs a slot, and waiters get one in the order of asking. A client network
+ * that has half of them, and to which limits apply, comes after all others. All zero: neither held nor asked
+ * for. */
 struct backend_slot {
     enum { BACKEND_SLOT_NONE, BACKEND_SLOT_WANTED, BACKEND_SLOT_HELD } state;
-    struct backend_slot *next, *previous; /* of those in the same state */
+    struct backend_slot *next, *previous; /* among slots in the same state */
     struct wakeup *wakeup;
     struct address network;
-    bool limited;     /* limits hold for it */
-    int64_t until_ms; /* it is waited for */
+    bool limited;     /* limits apply to its network */
+    int64_t until_ms; /* how long it is waited for */
 };
 
-/* Asks for it, unless that was done before. 0: it is held. Otherwise the time until which to wait;
- * `wakeup`, borrowed until it is given back, is called when it is held. */
+/* Asks for a slot, unless that was done before. Returns 0 if it is held, otherwise the time in ms until which to wait.
+ * `wakeup`, borrowed until the slot is given back, is called when it is held. */
 int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
                          const struct address *client, bool limited, struct wakeup *wakeup);
-/* Does anybody wait for one? */
+/* Does anybody wait for a slot? */
 bool backend_is_wanted(struct backend *backend);
-/* What is held, or asked for. */
+/* Gives a slot back, or withdraws the request. */
 void backend_give_slot(struct backend *backend, struct backend_slot *slot);
 
-/* The same for the keeper's own connections: one that nobody waits for, or none. */
+/* The same for the keeper's own connections: takes a slot only if nobody waits for one. */
 bool backend_reserve(struct backend *backend);
 void backend_disconnected(struct backend *backend);
 
-/* For who holds a slot: connects to the first host from `*next` on (0: all of them) that answers.
- * Returns the descriptor and the host, with `*next` the one behind it; or -1, with `why` the reply
- * for the client and the reason in `err`. A host of which it is not known whether it answers again
- * is tried by one at a time; for all others it does not answer. */
+/* For the holder of a slot: connects to the first host that answers, starting at `*next` (0: all of them). Returns
+ * the descriptor, which the caller owns, and the host, with `*next` set to the one after it; or -1 with the reply
+ * for the client in `why` and the reason in `err`. If it is unknown whether a host answers again, only one caller
+ * at a time tries it; for all others it counts as not answering. */
 int backend_connect(struct backend *backend, size_t *next, struct address *host,
                     enum own_reply *why, struct error *err);
-/* The host before `next` took the connection, but serves nobody. False when none is left to try. */
+/* Notes that the host before `next` accepted the connection but serves nobody. False if none is left to try. */
 bool backend_try_next(struct backend *backend, size_t next);
 
-/* For who holds a slot: a spare connection under TLS or not, moved into `hop` (which has no buffers
- * yet). False when none is ready. */
+/* For the holder of a slot: moves a spare connection, with TLS or without, into `hop`, which has no buffers yet.
+ * False if none is ready. */
 bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
                         struct address *host);
 
-/* What it was made with; NULL: none. */
+/* What it was made with; may be NULL. */
 struct counters *backend_counters(const struct backend *backend);
 struct missed *backend_missed(const struct backend *backend);
 
-/* A host took the connection and serves nobody, and no other is left. */
+/* Notes that a host accepted the connection but serves nobody, and that no other is left. */
 void backend_refused(struct backend *backend, const char *reason);
 
-/* One was dead without having said so: the others are likely to be, and are replaced. */
+/* Notes that a spare was silently dead: the others probably are too, and are replaced. */
 void backend_doubt_spares(struct backend *backend);
 
-/* An EHLO reply that was seen. The attributes of XCLIENT are announced only before XCLIENT was
- * used: `with_xclient` says that this was such a reply. */
+/* Learns from an EHLO reply. The attributes of XCLIENT are only announced before XCLIENT is used; `with_xclient` says
+ * that this was such a reply. */
 void backend_learn(struct backend *backend, const struct nexthop_capabilities *seen,
                    bool with_xclient);
 
-/* What it was last seen to announce, all zero while unknown. False while unknown. */
+/* Stores what it last announced, all zero while unknown. False while unknown. */
 bool backend_capabilities(struct backend *backend, struct nexthop_capabilities *out);
 
-/* What clients are offered of that: what it was last seen to announce, now or before a restart, and
- * while nothing at all is known, what mail servers have. */
+/* Stores what clients are offered: what the backend last announced, now or before a restart; while nothing is known,
+ * what mail servers usually have. */
 void backend_offer(struct backend *backend, struct nexthop_capabilities *out);
-/* The same, for the keeper, which writes it down when that is due. */
+/* The same for the keeper, which saves it. False if there is nothing new to save. */
 bool backend_take_unsaved(struct backend *backend, struct nexthop_capabilities *out);
 
 #endif

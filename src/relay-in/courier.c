@@ -1,4 +1,4 @@
-/* relay-in/courier.c - relay-in's courier: the same transaction, with the backend, at the same time
+/* relay-in/courier.c - relay-in's courier: runs the same transaction with the backend, synchronously
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -15,25 +15,25 @@
 #include "smtp/transaction.h"
 
 #define DATA_WRITE_TIMEOUT_MS 180000 /* RFC 5321 4.5.3.2.5 */
-#define TAKEN_FEW 320                /* octets of mailboxes, in most messages */
+#define TAKEN_FEW 320                /* octets of mailboxes, enough for most messages */
 
 struct backend_courier {
     struct courier base;
     struct backend *backend;
-    struct courier_loan *loan; /* NULL while its session waits in the gate, ... */
-    struct reply *kept; /* ... with the transaction's final reply, if it has one; or no memory */
+    struct courier_loan *loan; /* NULL while its session waits in the gate */
+    struct reply *kept; /* meanwhile: the transaction's final reply; NULL: none, or out of memory */
     struct nexthop hop;
-    struct backend_slot slot; /* held from prepare() on, until it is known that none is needed */
-    bool in_transaction;      /* MAIL has gone out, or was about to when it was decided */
-    bool challenged;          /* in mid-AUTH: the next line is for this connection only */
+    struct backend_slot slot; /* held from prepare() until no connection is needed */
+    bool in_transaction;      /* MAIL was sent, or about to be when the transaction was decided */
+    bool challenged;          /* in mid-AUTH: the next line is only for this connection */
     char session_id[32];
-    /* For the ledger of missed mail: the batch that is being answered, and who was taken. */
+    /* For the ledger of missed mail: the current batch, and the accepted recipients. */
     const struct recipient *batch;
     size_t answered;
-    char *taken; /* their mailboxes, each with a NUL behind it: `few`, or owned */
+    char *taken; /* their mailboxes, NUL-terminated one after the other: `few`, or owned */
     size_t taken_len, taken_size;
     struct transaction transaction;
-    char few[TAKEN_FEW]; /* so that a usual message allocates nothing for this */
+    char few[TAKEN_FEW]; /* so that a typical message allocates nothing for them */
 };
 
 static struct backend_courier *courier_of(struct transaction *transaction)
@@ -48,7 +48,7 @@ static void courier_free_taken(struct backend_courier *courier)
         free(courier->taken);
 }
 
-/* Without memory the ledger knows one less. */
+/* Remembers an accepted recipient. If out of memory, the ledger misses it. */
 static void courier_note_taken(struct backend_courier *courier, const char *mailbox)
 {
     size_t len = strlen(mailbox) + 1;
@@ -67,7 +67,7 @@ static void courier_note_taken(struct backend_courier *courier, const char *mail
     courier->taken_len += len;
 }
 
-/* A recipient has its answer. */
+/* Tells the ledger the reply to a recipient. */
 static void courier_note_recipient(struct backend_courier *courier, const struct reply *reply)
 {
     struct missed *missed = backend_missed(courier->backend);
@@ -80,7 +80,7 @@ static void courier_note_recipient(struct backend_courier *courier, const struct
         courier_note_taken(courier, mailbox);
 }
 
-/* And now all of them that were taken. */
+/* Tells the ledger the reply to the message, for all accepted recipients. */
 static void courier_note_message(struct backend_courier *courier, const struct reply *reply)
 {
     const char *end = courier->taken + courier->taken_len;
@@ -110,13 +110,13 @@ static void courier_log_lost(struct transaction *transaction, const char *step, 
     log_end(&line);
 }
 
-/* The slot stays, for a new connection. */
+/* Keeps the slot for a new connection. */
 static void courier_closed(struct transaction *transaction)
 {
     (void)transaction;
 }
 
-/* Unless there is a connection. */
+/* Gives the slot back, unless there is a connection. */
 static void courier_give_slot(struct backend_courier *courier)
 {
     if (!courier->transaction.connected)
@@ -131,7 +131,7 @@ static void courier_give_back(struct backend_courier *courier)
         courier->kept = reply_dup(transaction->final_reply);
     transaction->final_reply = NULL;
     courier->loan = NULL;
-    /* Without memory for what the backend has said and nobody has read there is no going on with it. */
+    /* Without memory for the backend's unread input, the connection cannot continue. */
     if (transaction->connected && stream_park(&courier->hop.stream) != 0)
         transaction_abort(transaction);
 }
@@ -159,7 +159,7 @@ static void courier_lend(struct courier *base, struct courier_loan *loan)
         stream_lend(&courier->hop.stream, &loan->buffers);
 }
 
-/* What the backend is told of the client must be known, and one of its sessions be free. */
+/* Waits until what the backend is told about the client is known, and until a slot is free. */
 static int64_t courier_prepare(struct courier *base, const struct client_identity *client,
                                const struct recipient *recipient, struct wakeup *wakeup)
 {
@@ -196,8 +196,7 @@ static void courier_log_busy(const struct backend_courier *courier,
     log_end(&line);
 }
 
-/* Connects, unless a connection that was kept will do: such a one may have been closed by the backend
- * meanwhile, and then the socket is readable. */
+/* Connects, unless a kept connection can be used. If the backend has closed it meanwhile, the socket is readable. */
 static void courier_connect(struct backend_courier *courier, const struct client_identity *client)
 {
     struct transaction *transaction = &courier->transaction;
@@ -209,7 +208,7 @@ static void courier_connect(struct backend_courier *courier, const struct client
         transaction_abort(transaction);
     if (transaction->connected)
         return;
-    /* Only the connection that was logged in on knows the client. */
+    /* Only the connection that the client logged in on knows it. */
     if (client->authenticated) {
         transaction_decide(transaction, REPLY_AUTH_LOST);
         return;
@@ -226,7 +225,7 @@ static void courier_connect(struct backend_courier *courier, const struct client
     courier_give_slot(courier);
 }
 
-/* What a backend refuses stays refused; one that has gone may only have had its time. */
+/* A refusal stands, but a backend that hung up on a kept connection may only have timed out: connects again. */
 static bool courier_renew(struct transaction *transaction)
 {
     if (transaction->connected)
@@ -267,8 +266,8 @@ static void courier_recipient_reply(struct courier *base, struct reply *reply)
     courier_note_recipient(courier, reply);
 }
 
-/* Where DATA went out together with recipients, its reply comes with theirs. Its time runs from here,
- * and what has come within it can still be read when the client has taken longer. */
+/* If DATA was sent together with recipients, its reply comes with theirs. Its time starts now, and a reply that
+ * arrives within it can still be read if the client takes longer. */
 static bool courier_ask_data(struct courier *base)
 {
     return transaction_send_data(&((struct backend_courier *)base)->transaction);
@@ -339,7 +338,7 @@ static void courier_authenticate(struct courier *base, const struct client_ident
         if (result != IO_OK)
             courier_log_lost(transaction, "AUTH", io_result_name(result), "");
     }
-    /* RFC 4954 6: that the server cannot be asked is 454. */
+    /* RFC 4954 6: 454 if the server cannot be asked. */
     if (result != IO_OK)
         reply_own(reply, REPLY_AUTH_TEMPORARY);
     if (result != IO_OK || reply->code == 421)

@@ -1,4 +1,4 @@
-/* relay-in/domains.c - the domains that relay-in takes mail for, and which backend each belongs to
+/* relay-in/domains.c - the domains that relay-in accepts mail for, and the backend of each
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

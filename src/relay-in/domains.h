@@ -1,8 +1,7 @@
-/* relay-in/domains.h - the domains that relay-in takes mail for, and which backend each belongs to
+/* relay-in/domains.h - the domains that relay-in accepts mail for, and the backend of each
  *
- * A sorted list: "example.com" is that domain, ".example.com" every subdomain of it; the longest
- * that fits decides. Borrows the strings it was made from. Filled once, then only read:
- * thread-safe.
+ * A sorted list: "example.com" is that domain, ".example.com" all its subdomains; the longest match decides.
+ * Owns the list but borrows the strings. Filled once, then only read, so thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,16 +21,16 @@ struct domain {
 struct domains {
     struct domain *sorted;
     size_t count;
-    struct domain first; /* the first one given that is no ".suffix"; name NULL if none */
+    struct domain first; /* the first one added that is not a ".suffix"; name NULL if none */
 };
 
-/* Adds `list`, which is as dns_name_fold() makes it and must outlive it, for the backend of that number. A domain
- * that is there already goes to the later one. 0, or -1 when out of memory. Starts from an all-zero
- * struct. */
+/* Adds `list` for the backend with that number. The names are as dns_name_fold() makes them, and must outlive the
+ * struct, which starts all zero. A domain that is already there goes to the later backend. Returns 0, or -1 if out
+ * of memory. */
 int domains_add(struct domains *domains, const struct string_list *list, unsigned backend);
 void domains_free(struct domains *domains);
 
-/* In any form. False when the domain is not ours. */
+/* Finds the backend of a domain, in any spelling. False if the domain is not ours. */
 bool domains_find(const struct domains *domains, const char *domain, unsigned *backend);
 
 #endif

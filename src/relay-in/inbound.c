@@ -1,4 +1,4 @@
-/* relay-in/inbound.c - relay-in's snapshot: the rules it serves under and what they point to
+/* relay-in/inbound.c - relay-in's snapshot: its rules and what they refer to
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -10,7 +10,7 @@
 #include "base/i18n.h"
 #include "relay-in/courier.h"
 
-/* RFC 5321 4.5.1: <postmaster> without a domain is always taken; it is the first domain's. */
+/* RFC 5321 4.5.1: <postmaster> without a domain is always accepted; it belongs to the first domain. */
 static enum own_reply inbound_complete_postmaster(const struct inbound *inbound,
                                                   struct path *recipient, unsigned *backend)
 {
@@ -22,8 +22,7 @@ static enum own_reply inbound_complete_postmaster(const struct inbound *inbound,
     return path_add_domain(recipient, first->name) ? REPLY_OK : REPLY_BAD_RECIPIENT;
 }
 
-/* Refused here are all forms by which a recipient of ours could mean somebody else's (promise
- * 4). */
+/* Refuses every form by which one of our recipients could mean another domain's (promise 4). */
 static enum own_reply inbound_check_recipient(void *context, struct path *recipient,
                                               const void **route)
 {
@@ -41,13 +40,13 @@ static enum own_reply inbound_check_recipient(void *context, struct path *recipi
     return verdict;
 }
 
-/* Whoever has logged in at the backend may send to whom the backend lets them. */
+/* A client that has logged in to the backend may send to whomever the backend allows. */
 static enum own_reply inbound_check_submitted(void *context, struct path *recipient,
                                               const void **route)
 {
     (void)context;
     (void)recipient;
-    /* The one that the log-in took as well: another route would be another connection. */
+    /* The same route as the login: another one would mean another connection. */
     *route = NULL;
     return REPLY_OK;
 }
@@ -88,17 +87,17 @@ static void inbound_offer_of(struct backend *backend, struct session_offer *offe
     offer->recipients = seen.recipients;
 }
 
-/* What one of them can do and costs the others nothing: a message that needs SMTPUTF8 is refused for
- * whom it does not fit, and chunks are put together again. */
+/* Extensions that are offered if any backend has them, at no cost to the others: a message that needs SMTPUTF8 is
+ * refused for recipients at other backends, and chunks are joined for them. */
 #define INBOUND_OFFERED_FOR_ANY (EXTENSION_SMTPUTF8 | EXTENSION_CHUNKING)
 
 static uint64_t inbound_larger_limit(uint64_t a, uint64_t b)
 {
-    return a == 0 || b == 0 ? 0 : a > b ? a : b; /* 0: none */
+    return a == 0 || b == 0 ? 0 : a > b ? a : b; /* 0: no limit */
 }
 
-/* What every backend can do, and what the largest of them takes: who the recipient is tells which
- * holds (inbound_announce_route()). */
+/* Offers what every backend can do, and the largest size limit: the recipient decides what applies
+ * (inbound_announce_route()). */
 static void inbound_announce(void *context, struct session_offer *offer)
 {
     const struct inbound *inbound = context;
@@ -152,7 +151,7 @@ static struct reverse_lookup *inbound_identify(void *context, const struct addre
     return inbound->config->in.reverse_dns ? reverse_start(inbound->resolver, client) : NULL;
 }
 
-/* As the gate judges those that connect themselves. */
+/* Decides as the gate does for clients that connect themselves. */
 static enum own_reply inbound_serves(void *context, const struct address *client)
 {
     const struct inbound *inbound = context;
@@ -244,7 +243,7 @@ static void inbound_set_gate(struct service *service, const struct config_in *in
     service->proxy_timeout_ms = in->timeouts.proxy_header;
 }
 
-/* The zones have been checked with the configuration. */
+/* Sets up the blocklists. The configuration check has validated the zones. */
 static int inbound_set_dnsbl(struct service *service, struct resolver *resolver,
                              const struct config_dnsbl *config, struct error *err)
 {

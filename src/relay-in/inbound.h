@@ -1,9 +1,9 @@
-/* relay-in/inbound.h - relay-in's snapshot: the rules it serves under and what they point to
+/* relay-in/inbound.h - relay-in's snapshot: its rules and what they refer to
  *
- * Which recipients are ours, what is announced, and a courier that runs the same transaction with the
- * backend. Made from a configuration at start and at every reload; a connection holds the one it came
- * under. Owns what it refers to, but for resolver and counters, which are the process's. Immutable once it
- * has its backends: thread-safe.
+ * Decides which recipients are ours and what is announced, and makes the courier that runs the same
+ * transaction with the backend. Made from a configuration at the start and at every reload; a connection
+ * holds the snapshot it was accepted under. Owns what it refers to, except for resolver and counters, which
+ * belong to the process. Immutable once it has its backends, so thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -31,13 +31,13 @@ struct inbound {
     struct backend *submission; /* NULL: none */
 };
 
-/* All but the backends, which outlive a reload and are the caller's to find. Holds a reference to the
- * configuration, and to `tls` (NULL: none). Ended by service_unref(). NULL with a reason on failure. */
+/* Makes everything except the backends, which outlive a reload and which the caller supplies. Takes references to the
+ * configuration and to `tls` (NULL: none). Dropped by service_unref(). NULL with a reason on failure. */
 struct inbound *inbound_new(struct config *config, struct tls_server *tls,
                             struct resolver *resolver, struct counters *counters,
                             struct error *err);
 
-/* Gives back `count` backends, and the array. */
+/* Drops the references to `count` backends, and frees the array. */
 void inbound_drop_backends(struct backend **backends, size_t count);
 
 #endif

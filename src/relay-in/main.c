@@ -1,7 +1,7 @@
 /* relay-in/main.c - relay-in: the daemon on the internet side
  *
- * Wiring only: what lives as long as the process, which backends a reload keeps, what relayctl asks for.
- * Policy is relay-in/inbound, the life of the daemon server/daemon.
+ * Only wiring: what lives as long as the process, which backends a reload keeps, and what relayctl asks for.
+ * relay-in/inbound has the policy, server/daemon the life cycle.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -19,11 +19,11 @@
 #include "server/daemon.h"
 #include "server/stats.h"
 
-/* Lives as long as the process. Changed by the main thread only. */
+/* Lives as long as the process. Only the main thread changes it. */
 struct relay_in {
     struct counters *counters; /* borrowed */
     struct missed *missed;     /* NULL: off */
-    pthread_mutex_t lock;      /* of the next three, which the control socket looks at */
+    pthread_mutex_t lock;      /* protects the next three, which the control socket reads */
     struct service *current;   /* a reference */
     struct backend **backends; /* the current ones; a reload keeps those that it does not change */
     size_t backend_count;
@@ -77,7 +77,7 @@ static void relay_in_stop(void *shared)
     service_unref(relay->current);
     inbound_drop_backends(relay->backends, relay->backend_count);
     if (!backend_live_count_free(relay->live_count)) {
-        /* Destructors must not run under a thread that is still at work. */
+        /* Destructors must not run while a thread is still working. */
         fflush(NULL);
         _exit(EX_OK);
     }
@@ -97,8 +97,8 @@ static struct backend *relay_in_find_backend(struct backend *const *backends, si
     return NULL;
 }
 
-/* One that is known already, from before the reload or from another group of this configuration, if
- * the settings mean the same. So groups with one mail server share its sessions and spares. */
+/* Finds a backend with equivalent settings, from before the reload or from another group of this configuration, or
+ * makes one. So groups with the same mail server share its sessions and spares. */
 static struct backend *relay_in_backend_for(struct relay_in *relay, const struct inbound *inbound,
                                             const struct config_backend *settings, bool submission,
                                             struct error *err)
@@ -139,7 +139,7 @@ static int relay_in_find_backends(struct inbound *inbound, struct relay_in *rela
     return inbound->submission != NULL ? 0 : -1;
 }
 
-/* For the next reload to find. */
+/* Remembers the backends for the next reload. */
 static int relay_in_remember_backends(struct relay_in *relay, const struct inbound *inbound,
                                       struct error *err)
 {
@@ -187,7 +187,7 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     return &inbound->service;
 }
 
-/* Groups may share one. */
+/* Is it listed before? Groups may share a backend. */
 static bool relay_in_is_listed_before(struct backend *const *backends, size_t which)
 {
     for (size_t i = 0; i < which; i++) {
@@ -229,7 +229,7 @@ static void relay_in_measure_missed(struct relay_in *relay)
     counters_set(relay->counters, COUNTER_MISSED_OLDEST, age > 0 ? (uint64_t)age : 0);
 }
 
-/* "route ADDRESS" is answered by "refused REPLY", or "backend NAME, STATUS". */
+/* Answers "route ADDRESS" with "refused REPLY" or "backend NAME, STATUS". */
 static void relay_in_answer_route(struct relay_in *relay, struct control_client *client,
                                   const char *address)
 {
@@ -263,7 +263,7 @@ static void relay_in_answer_route(struct relay_in *relay, struct control_client 
     service_unref(current);
 }
 
-/* A control_handler: "missed" is answered by a line for each entry,
+/* A control_handler. The answer to "missed" has a line for each entry,
  *   missed STATE FIRST LAST SETTLED TRIES REASON NAMED SENDER RECIPIENT CLIENT
  * with "-" for no sender. */
 static void relay_in_answer(void *shared, struct control_client *client, const char *const *words,

@@ -1,7 +1,7 @@
 /* relay-in/missed.c - the ledger of missed mail
  *
- * The file begins with "postern-missed 1" and the key; then each line is an entry as it was at some
- * time, the last one with the same hash counts:
+ * The file begins with "postern-missed 1" and the key. Then each line is the state of an entry at some time;
+ * the last line with the same hash counts:
  *
  *   HASH STATE FIRST LAST SETTLED TRIES REASON NAMED SENDER RECIPIENT CLIENT
  *
@@ -30,16 +30,16 @@
 
 #define KEY_LEN 32
 #define LINE_MAX 1024
-#define SPARE_LINES 1000 /* in the file beyond the entries, before it is written anew */
+#define SPARE_LINES 1000 /* lines beyond the entries before the file is rewritten */
 
 struct missed {
-    pthread_mutex_t lock; /* of all below */
+    pthread_mutex_t lock; /* protects everything below */
     uint8_t key[KEY_LEN];
     bool whole_senders;
     char *path; /* NULL: in memory only */
-    int fd;     /* to append; -1 */
+    int fd;     /* for appending; -1: none */
     unsigned lines;
-    struct missed_entry *entries; /* MISSED_MAX, when there is one */
+    struct missed_entry *entries; /* MISSED_MAX, once there is one */
     unsigned count;
     atomic_uint pending; /* read without the lock */
 };
@@ -64,7 +64,7 @@ const char *missed_reason_name(enum own_reply reason)
     return "?";
 }
 
-/* Is the reply one of ours that puts a sender off? Then this is why. */
+/* Is the reply one of our own deferrals? Stores which. */
 static bool missed_is_ours(const struct reply *reply, enum own_reply *reason)
 {
     struct reply own;
@@ -87,7 +87,7 @@ static int64_t missed_now(void)
     return (int64_t)time(NULL);
 }
 
-/* The file. All under the lock, or before there are threads. */
+/* The file. Everything runs under the lock, or before threads start. */
 
 static void missed_log_problem(const struct missed *missed, const char *what)
 {
@@ -126,7 +126,7 @@ static bool missed_unhex(const char *text, uint8_t *octets, size_t len)
     return true;
 }
 
-/* An address has no blank but in quotes, and there it is no loss. */
+/* Makes one word of an address. Blanks occur only in quotes, where replacing them does no harm. */
 static const char *missed_word(const char *text, char out[MISSED_TEXT_MAX + 1])
 {
     snprintf(out, MISSED_TEXT_MAX + 1, "%s", text[0] != '\0' ? text : "-");
@@ -172,7 +172,7 @@ static bool missed_parse(const char *line, struct missed_entry *entry)
     return true;
 }
 
-/* One write(2), so that a line is there whole or, after a crash, as the last one in part. */
+/* Appends with one write(2), so that only the last line can be incomplete after a crash. */
 static void missed_append(struct missed *missed, const struct missed_entry *entry)
 {
     char line[LINE_MAX];
@@ -206,7 +206,7 @@ static int missed_write_new(struct missed *missed, const char *name)
     return -1;
 }
 
-/* The same entries in a file without old lines. */
+/* Rewrites the file without old lines. */
 static void missed_rewrite(struct missed *missed)
 {
     char *name = NULL;
@@ -228,7 +228,7 @@ static void missed_rewrite(struct missed *missed)
     free(name);
 }
 
-/* Entries. Under the lock. */
+/* Entries. Under the lock, here and below. */
 
 static struct missed_entry *missed_find(struct missed *missed, const uint8_t *hash)
 {
@@ -259,13 +259,13 @@ static void missed_forget_old(struct missed *missed, int64_t now)
     }
 }
 
-/* Which can be missed best: 0 a settled one, 1 one with a single try, 2 any other. */
+/* The worth of an entry: 0 for a settled one, 1 for one with a single try, 2 for any other. */
 static int missed_worth(const struct missed_entry *entry)
 {
     return entry->state != MISSED_PENDING ? 0 : entry->tries == 1 ? 1 : 2;
 }
 
-/* A place for a new one; NULL when out of memory. */
+/* Makes a place for a new entry; NULL if out of memory. */
 static struct missed_entry *missed_place(struct missed *missed, int64_t now)
 {
     struct missed_entry *worst;
@@ -294,7 +294,7 @@ static void missed_read_line(struct missed *missed, const char *line)
 
     missed->lines++;
     if (!missed_parse(line, &entry))
-        return; /* the last one of a process that was killed */
+        return; /* the last line of a process that was killed */
     struct missed_entry *place = missed_find(missed, entry.hash);
     if (place == NULL)
         place = missed_place(missed, entry.last);
@@ -302,7 +302,7 @@ static void missed_read_line(struct missed *missed, const char *line)
         *place = entry;
 }
 
-/* False when there is no such file, or it is none of ours. */
+/* Reads the file. False if it does not exist or is not ours. */
 static bool missed_read(struct missed *missed)
 {
     char line[LINE_MAX], key[2 * KEY_LEN + 1];
@@ -353,8 +353,8 @@ void missed_close(struct missed *missed)
     free(missed);
 }
 
-/* A sender that comes back may do so from another host; notices have no sender, there the network
- * stands for it. */
+/* Hashes sender and recipient, because a sender may come back from another host. For notices, which have no sender, the
+ * client's network stands in. */
 static bool missed_hash(const struct missed *missed, const struct envelope *envelope,
                         const char *recipient, uint8_t hash[MISSED_HASH_LEN])
 {
@@ -397,7 +397,7 @@ static void missed_enter(struct missed *missed, const uint8_t *hash,
     struct missed_entry *entry = missed_find(missed, hash);
 
     if (entry == NULL || entry->state != MISSED_PENDING) {
-        /* Another message of theirs, perhaps, when the first has been settled. */
+        /* If the first was settled, this is perhaps another message. */
         if (entry == NULL)
             entry = missed_place(missed, now);
         if (entry == NULL)
@@ -423,7 +423,7 @@ static void missed_settle(struct missed *missed, const uint8_t *hash, enum misse
     missed_append(missed, entry);
 }
 
-/* One that is put off for our `reason`, or has a final reply (REPLY_OK). */
+/* Notes a recipient that we deferred for `reason`, or one with a final reply (REPLY_OK). */
 static void missed_note_one(struct missed *missed, const struct envelope *envelope,
                             const char *recipient, const struct reply *reply, enum own_reply reason)
 {
@@ -443,7 +443,7 @@ static void missed_note_one(struct missed *missed, const struct envelope *envelo
     pthread_mutex_unlock(&missed->lock);
 }
 
-/* Each recipient of each message comes by: what concerns nobody in the ledger costs next to nothing. */
+/* Called for each recipient of each message, so it must cost almost nothing if the ledger is not concerned. */
 void missed_note(struct missed *missed, const struct envelope *envelope, const char *recipient,
                  const struct reply *reply, bool settles)
 {

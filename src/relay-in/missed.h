@@ -1,18 +1,16 @@
-/* relay-in/missed.h - the ledger of missed mail: who was asked to come back for our reasons, and who has
+/* relay-in/missed.h - the ledger of missed mail: mail that we deferred, and whether it came back
  *
- * relay-in stores no mail; while the mail server cannot be reached senders get 4xx. This ledger says
- * afterwards who has come back. An entry is a sender and a recipient: when they were put off first and
- * last, how often, why, and what became of it. What the backend itself puts off (its greylisting) is
- * not ours, and is not in it.
+ * relay-in stores no mail; while the mail server is unreachable, senders get 4xx. Afterwards this ledger
+ * shows whose mail has come back. An entry is a sender and a recipient: when they were first and last
+ * deferred, how often, why, and the outcome. The backend's own deferrals (its greylisting) are not in it.
  *
- * Private: an entry holds the sender's domain, the recipient and the client, and instead of the
- * sender's address a hash with a key of this host's; the address itself only where that is asked for.
- * Bounded: MISSED_MAX entries; when there are more, those that are settled go first, then those with
- * a single try, the oldest first. MISSED_KEEP_S after its last change an entry goes. Each change is
- * appended to a file before the reply is given, so that it outlives kill -9; the file is written anew
- * now and then.
+ * Privacy: an entry has the sender's domain, the recipient and the client. Instead of the sender's address it
+ * has a hash with this host's key, and the address itself only if that is configured. Bounds: MISSED_MAX
+ * entries; beyond that, settled ones are dropped first, then those with a single try, the oldest first. An
+ * entry is dropped MISSED_KEEP_S after its last change. Each change is appended to a file before the reply is
+ * sent, so that it survives kill -9; the file is rewritten now and then.
  *
- * Thread-safe. One for the process, made by main. NULL is a ledger that is off.
+ * Thread-safe. main makes one for the process, which owns entries and file. NULL is a ledger that is off.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -42,8 +40,8 @@ struct missed_entry {
     enum missed_state state;
     int64_t first, last, settled; /* seconds since 1970 */
     unsigned tries;
-    enum own_reply reason;            /* what was said last */
-    char sender[MISSED_TEXT_MAX + 1]; /* its domain; or the address; "" = none (a notice) */
+    enum own_reply reason;            /* the last reply */
+    char sender[MISSED_TEXT_MAX + 1]; /* domain or whole address; "" = none (a notice) */
     char recipient[MISSED_TEXT_MAX + 1];
     char client[MISSED_TEXT_MAX + 1]; /* its verified name, or its network */
     bool has_name;
@@ -51,29 +49,29 @@ struct missed_entry {
 
 struct missed;
 
-/* `folder` "" keeps it in memory only, and so it is where the file can't be had, which is logged.
- * NULL when out of memory. */
+/* Opens the ledger. With `folder` "" it is only in memory, as it is if the file cannot be used, which is logged. NULL
+ * if out of memory. */
 struct missed *missed_open(const char *folder, bool whole_senders, struct error *err);
 void missed_close(struct missed *missed);
 
 /* "unreachable", "busy", "lost", "config", ... for log and file; static text. */
 const char *missed_reason_name(enum own_reply reason);
 
-/* The recipient was answered, or the message for it: enters, or settles what was entered. `settles`:
- * a positive reply is the last word, not one to RCPT. */
+/* Notes the reply to a recipient, or to its message: adds an entry, or settles one. `settles`: the reply is to the
+ * message, not to RCPT, so a positive one is final. */
 void missed_note(struct missed *missed, const struct envelope *envelope, const char *recipient,
                  const struct reply *reply, bool settles);
 
 struct missed_counts {
     unsigned pending;
-    int64_t oldest; /* `first` of the oldest of them; 0: there is none */
+    int64_t oldest; /* `first` of the oldest pending one; 0: none */
 };
 void missed_count(struct missed *missed, struct missed_counts *out);
-/* Entries that were put off first at this time or later. */
+/* The number of entries first deferred at this time (seconds since 1970) or later. */
 unsigned missed_since(struct missed *missed, int64_t since);
 
-/* All entries, copied, in order of `first`; the caller frees. NULL with *count 0 when there are none, or
- * no memory. */
+/* A copy of all entries, in order of `first`, which the caller frees with free(3). NULL with *count 0 if there are
+ * none, or if out of memory. */
 struct missed_entry *missed_list(struct missed *missed, unsigned *count);
 
 #endif

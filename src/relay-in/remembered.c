@@ -1,4 +1,4 @@
-/* relay-in/remembered.c - what a backend offered, over a restart
+/* relay-in/remembered.c - remembers a backend's offer across restarts
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -48,7 +48,7 @@ bool remembered_is_same(const struct nexthop_capabilities *a, const struct nexth
            strcmp(a->mechanisms, b->mechanisms) == 0;
 }
 
-/* The hosts as one word each: what the file is about. */
+/* Writes the hosts, one word each, to identify the file. */
 static void remembered_hosts(const struct config_backend *settings, char out[REMEMBERED_LINE_MAX])
 {
     struct buffer text;
@@ -61,7 +61,7 @@ static void remembered_hosts(const struct config_backend *settings, char out[REM
     }
 }
 
-/* By the first host. False when the name is too long. */
+/* Names the file after the first host. False if the name is too long. */
 static bool remembered_file(const char *folder, const struct config_backend *settings,
                             bool submission, char out[PATH_MAX])
 {
@@ -86,7 +86,7 @@ static unsigned remembered_parse_words(char *text)
     return extensions;
 }
 
-/* One line behind the first: a name, a blank, a value. */
+/* Parses a line after the first: a name, a space, a value. */
 static void remembered_parse_line(char *line, const char *hosts, bool *ours,
                                   struct nexthop_capabilities *out)
 {
