@@ -84,15 +84,15 @@ enum counter_kind {
     X(SENT, OUT, TOTAL, "postern_out_deliveries_total", "result=\"sent\"", "Recipients by their fate at the next hop. Each deferred attempt counts.") \
     X(PUT_OFF, OUT, TOTAL, "postern_out_deliveries_total", "result=\"deferred\"", "") \
     X(BOUNCED, OUT, TOTAL, "postern_out_deliveries_total", "result=\"bounced\"", "") \
-    X(OUT_TLS_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"none\",result=\"ok\"", "TLS with next hops, by the policy that the domain publishes (dane: TLSA records, sts: MTA-STS) and by what came of it. Failed are also those that offer no STARTTLS.") \
+    X(OUT_TLS_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"none\",result=\"ok\"", "TLS sessions with next hops, by the policy that the domain publishes (dane: TLSA records, sts: MTA-STS) and by result. A next hop that offers no STARTTLS counts as failed.") \
     X(OUT_TLS_FAILED, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"none\",result=\"failed\"", "") \
     X(OUT_TLS_DANE_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"dane\",result=\"ok\"", "") \
     X(OUT_TLS_DANE_FAILED, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"dane\",result=\"failed\"", "") \
     X(OUT_TLS_STS_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"sts\",result=\"ok\"", "") \
     X(OUT_TLS_STS_FAILED, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"sts\",result=\"failed\"", "") \
-    X(DNS_BOGUS, OUT, TOTAL, "postern_out_dns_failures_total", "type=\"bogus\"", "Look-ups of next hops that gave no answer: forged or broken by DNSSEC, or none now.") \
+    X(DNS_BOGUS, OUT, TOTAL, "postern_out_dns_failures_total", "type=\"bogus\"", "Look-ups of next hops without an answer: bogus ones failed DNSSEC validation, temporary ones may succeed later.") \
     X(DNS_TEMPORARY, OUT, TOTAL, "postern_out_dns_failures_total", "type=\"temporary\"", "") \
-    X(NOTICES_FAILURE, OUT, TOTAL, "postern_dsn_total", "kind=\"failure\"", "Notices written to senders: of failure, of delay, and of success by hosts that write none.") \
+    X(NOTICES_FAILURE, OUT, TOTAL, "postern_dsn_total", "kind=\"failure\"", "Notices to senders: of failure, of delay, and of relaying to hosts that send none themselves.") \
     X(NOTICES_DELAY, OUT, TOTAL, "postern_dsn_total", "kind=\"delay\"", "") \
     X(NOTICES_RELAYED, OUT, TOTAL, "postern_dsn_total", "kind=\"relayed\"", "") \
     X(SPOOL_MESSAGES, OUT, GAUGE, "postern_spool_messages", "", "Messages in the spool.") \

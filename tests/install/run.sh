@@ -231,7 +231,7 @@ forces() {
         ! "$helper" --force "$scratch/der/fullchain.pem" "$scratch/der/privkey.pem" && holds expired
 }
 unnamed() {
-    POSTERN_CONF=$scratch/none.conf says 'not known' "$helper" "$scratch/other/fullchain.pem" "$scratch/other/privkey.pem" &&
+    POSTERN_CONF=$scratch/none.conf says 'cannot tell whether' "$helper" "$scratch/other/fullchain.pem" "$scratch/other/privkey.pem" &&
         holds other
 }
 check "certbot hook: installs certificate and key for the group only" certbot_installs
