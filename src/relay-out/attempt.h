@@ -1,8 +1,8 @@
-/* relay-out/attempt.h - one address of a destination: connect, greeting, EHLO, TLS, EHLO, log-in
+/* relay-out/attempt.h - one address of a destination: connect, greeting, EHLO, TLS, EHLO, login
  *
- * What connect does with one candidate after the other. Whatever goes wrong is logged here, and is
- * connect's reply unless a later candidate does better; hosts that cannot be reached, or whose TLS
- * fails, are marked. Internal to relay-out/connect.
+ * What connect does with each candidate in turn. Failures are logged here and become connect's
+ * reply unless a later candidate succeeds; hosts that cannot be reached, or whose TLS fails, are
+ * marked. Internal to relay-out/connect.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,10 +13,10 @@
 #include "relay-out/connect.h"
 
 enum attempt_outcome {
-    ATTEMPT_READY,      /* its remote is connected, and MAIL can follow */
-    ATTEMPT_NEXT,       /* this address will not do; connect's reply says why */
-    ATTEMPT_REFUSED,    /* nor will any other of this host: a policy forbids it */
-    ATTEMPT_TLS_FAILED, /* the same as NEXT, but a fresh connection may do without TLS, under "may" */
+    ATTEMPT_READY,      /* the remote is connected and ready for MAIL */
+    ATTEMPT_NEXT,       /* this address failed; connect's reply says why */
+    ATTEMPT_REFUSED,    /* a policy forbids this host: skip its other addresses too */
+    ATTEMPT_TLS_FAILED, /* as NEXT, but under "may" a new connection without TLS is allowed */
 };
 
 struct attempt {
@@ -28,19 +28,19 @@ struct attempt {
     struct security_check check;
 };
 
-/* `plain`: its TLS has failed. */
+/* `plain`: without TLS, because TLS with this candidate has failed. */
 enum attempt_outcome attempt_make(struct connect *connect, const struct candidate *candidate,
                                   const struct remote_host *host, bool plain);
 
-/* The log-in at a smarthost, where the route has one (attempt-login.c). */
+/* Logs in at a smarthost, if the route has a login (attempt-login.c). */
 enum attempt_outcome attempt_log_in(struct attempt *attempt);
 
-/* For the steps. So many milliseconds, but not beyond its deadline. */
+/* The deadline of one step: `ms` from now, but not beyond connect's own deadline. */
 struct deadline attempt_step(const struct connect *connect, int64_t ms);
 struct deadline attempt_reply_step(const struct connect *connect);
 void attempt_log(const struct connect *connect, enum log_level level, const char *text);
-/* ATTEMPT_NEXT, with this one, and its arguments as for reply_own_with(), in the log and as connect's
- * reply. */
+/* Logs the reply `why`, with arguments as for reply_own_with(), makes it connect's reply, and returns
+ * ATTEMPT_NEXT. */
 #define attempt_fail(connect, why, ...)                                                            \
     attempt_fail_list(connect, why, (const char *const[]){__VA_ARGS__, NULL})
 enum attempt_outcome attempt_fail_list(struct connect *connect, enum own_reply why,

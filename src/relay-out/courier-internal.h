@@ -1,6 +1,6 @@
 /* relay-out/courier-internal.h - what the files of relay-out's courier share
  *
- * courier.c has the recipients and their next hops, courier-data.c the mail data.
+ * courier.c handles the recipients and their next hops, courier-data.c the mail data.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,7 +11,7 @@
 #include "relay-out/spooler.h"
 #include "relay-out/target.h"
 
-/* A recipient that has been asked for; those refused are taken off again. */
+/* A recipient that the client has asked for; refused ones are removed again. */
 struct asked {
     struct recipient recipient;
     struct target *target;
@@ -20,16 +20,15 @@ struct asked {
 struct out_courier {
     struct courier base;
     const struct outbound *out;
-    struct target **targets; /* limits.next_hops of them have room */
+    struct target **targets; /* room for limits.next_hops of them */
     size_t target_count;
-    struct host_cache_claim
-        *claims[CONFIG_NEXT_HOPS_MAX]; /* of targets that there are, or will be */
+    struct host_cache_claim *claims[CONFIG_NEXT_HOPS_MAX]; /* of existing and future targets */
     size_t claim_count;
     struct asked **asked;
     size_t asked_count;
-    const struct envelope *envelope; /* of the transaction; NULL between two */
+    const struct envelope *envelope; /* of the transaction; NULL between transactions */
     int64_t started_ms;
-    /* The batch that is being answered. */
+    /* The batch being answered. */
     struct {
         struct asked *asked; /* NULL: refused here, for this reason */
         enum own_reply why;
@@ -39,16 +38,16 @@ struct out_courier {
     struct spool_message *stored;       /* NULL: nothing is being stored */
     uint64_t octets;                    /* of it */
     bool data_asked;                    /* ask_data() came first */
-    enum own_reply room; /* in the spool, where one is needed; else why nobody gets it */
-    struct reply slow;   /* of targets that are pending */
+    enum own_reply room;                /* REPLY_OK, or why the spool cannot take the message */
+    struct reply slow;                  /* of targets that are pending */
 };
 
-/* Of a recipient, with the reply that he or his message gets. */
+/* Logs the outcome of one recipient, with the reply for the recipient or the message. */
 void courier_out_log_outcome(const struct out_courier *courier, const struct path *path,
                              const char *relay, const struct reply *reply);
-/* For the next replies of all next hops. */
+/* Sets the deadline for the next replies of all next hops. */
 void courier_out_set_patience(struct out_courier *courier, struct deadline until);
-/* The transaction is over. */
+/* Forgets the transaction, which is over. */
 void courier_out_forget(struct out_courier *courier);
 
 /* As in smtp/courier.h. */

@@ -1,8 +1,8 @@
 /* relay-out/courier-spool.h - the courier of delivery = "spool": every message is stored, then delivered
  *
- * Recipients are judged by routes and, where the MX hosts count, by what the DNS says for certain
- * (no such domain, null MX, only this host); whatever is not certain within a moment is accepted.
- * The 250 behind the data means that all of it is on disk.
+ * Recipients are judged by routes and, where MX hosts are used, by what the DNS says for certain
+ * (no such domain, null MX, only this host); if that is not known quickly, the recipient is accepted.
+ * The 250 after the data means that the whole message is on disk.
  *
  * Owns the message until it is in the spool. Used by the worker that runs the session.
  *

@@ -13,20 +13,21 @@ enum hop_outcome {
     HOP_TAKEN,     /* 2xx to the end of data */
     HOP_DEFERRED,  /* 4xx, or it never got the end of data */
     HOP_REFUSED,   /* 5xx */
-    HOP_UNDECIDED, /* it got the end of data, and has not answered: it may have the message */
+    HOP_UNDECIDED, /* it got the end of data but has not answered: it may have the message */
     HOP_OUTCOMES,
 };
 
 enum decision {
-    DECISION_TAKEN, /* that reply is the answer for all */
+    DECISION_TAKEN, /* this reply is the answer for all */
     DECISION_DEFERRED,
     DECISION_REFUSED,
-    DECISION_STORE, /* some have taken the message, or may have, and others have not: what is not taken
+    DECISION_STORE, /* some have taken the message, or may have, and others have not: the rest
                        is stored, and the answer is 250 */
 };
 
-/* All agree: the first one's reply. None has taken it, or may have: a temporary reply before a permanent
- * one, so that nobody's mail is given up for somebody else's refusal. `count` at least 1. */
+/* Decides, and sets `*which` to the next hop whose reply is used. If all agree, that is the first one's.
+ * If none has taken the message or may have, a temporary reply wins over a permanent one, so that one
+ * refusal does not fail the mail of other recipients. `count` is at least 1. */
 enum decision decide_final(const enum hop_outcome *outcomes, size_t count, size_t *which);
 
 #endif

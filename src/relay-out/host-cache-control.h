@@ -1,12 +1,12 @@
-/* relay-out/host-cache-control.h - what relay-out tells relayctl of the hosts out there, by its control socket
+/* relay-out/host-cache-control.h - tells relayctl what is remembered about other hosts, over the control socket
  *
- *   hosts                                 ok, for each host that something is remembered of
+ *   hosts                                 ok, for each host about which something is remembered
  *                                         "host MARK SECONDS DESTINATION NAME ADDRESS REASON"
  *
- * MARK is "dead", "deferred" or "tls-failed", SECONDS how long it is remembered yet. REASON is the rest of the
+ * MARK is "dead", "deferred" or "tls-failed", SECONDS how much longer it is remembered. REASON is the rest of the
  * line.
  *
- * Owns nothing. On the control socket's threads.
+ * Owns nothing. Runs on the control socket's threads.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
