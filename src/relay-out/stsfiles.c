@@ -139,7 +139,7 @@ static struct sts_policy *stsfiles_parse(const struct stsfiles *files, const cha
         sscanf(text, "id: %33s\nfetched: %" SCNd64 "\nexpires: %" SCNd64 "\nused: %" SCNd64, id,
                &record->fetched_s, &record->expires_s, &record->used_s) == 4 &&
         stsfiles_is_id(id)) {
-        snprintf(record->id, sizeof record->id, "%s", id);
+        memcpy(record->id, id, sizeof record->id); /* its NUL included */
         policy = sts_read_policy(body + 2, len - (size_t)(body + 2 - text), &why);
     }
     free(text);
