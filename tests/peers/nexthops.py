@@ -217,7 +217,7 @@ def routes_for(every):
     lists = {r.domain: ", ".join(f'"{h}:{r.port}"' for h in r.hops()) for r in every}
     routes = ",\n".join(f'{{ domain = [ "{domain}" ]; next_hop = [ {hosts} ]; }}' for domain, hosts in lists.items())
     return (f'routes = ( {routes} ); dead_for = 0; reuse_for = 0; retry = [ "1h" ]; live_deadline = 3; workers = 64; '
-            'timeouts = { connect = "3s"; greeting = "3s"; reply = "3s"; data_block = "3s"; final = "3s"; };')
+            'timeouts = { connect = "3s"; handshake = "3s"; greeting = "3s"; reply = "3s"; data_block = "3s"; final = "3s"; };')
 
 
 def ask_live(every, way, hops, open_session, pipelined=False):
