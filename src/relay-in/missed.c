@@ -69,8 +69,6 @@ static bool missed_is_ours(const struct reply *reply, enum own_reply *reason)
 {
     struct reply own;
 
-    if (!reply_is_transient(reply))
-        return false;
     for (size_t i = 0; i < REASON_COUNT; i++) {
         reply_own(&own, missed_reasons[i].reply);
         if (own.code == reply->code && strcmp(own.enhanced, reply->enhanced) == 0 &&
@@ -423,12 +421,18 @@ static void missed_settle(struct missed *missed, const uint8_t *hash, enum misse
     missed_append(missed, entry);
 }
 
-/* Notes a recipient that we deferred for `reason`, or one with a final reply (REPLY_OK). */
-static void missed_note_one(struct missed *missed, const struct envelope *envelope,
-                            const char *recipient, const struct reply *reply, enum own_reply reason)
+/* Notes a recipient that was deferred, or got a final reply while some are awaited. Not inlined, to keep
+ * missed_note() small. */
+__attribute__((noinline)) static void missed_note_one(struct missed *missed,
+                                                      const struct envelope *envelope,
+                                                      const char *recipient,
+                                                      const struct reply *reply)
 {
     uint8_t hash[MISSED_HASH_LEN];
+    enum own_reply reason = REPLY_OK; /* it has a final reply */
 
+    if (reply_is_transient(reply) && !missed_is_ours(reply, &reason))
+        return;
     pthread_mutex_lock(&missed->lock);
     if (missed_hash(missed, envelope, recipient, hash)) {
         if (reason != REPLY_OK)
@@ -447,14 +451,12 @@ static void missed_note_one(struct missed *missed, const struct envelope *envelo
 void missed_note(struct missed *missed, const struct envelope *envelope, const char *recipient,
                  const struct reply *reply, bool settles)
 {
-    enum own_reply reason = REPLY_OK;
-
     if (missed == NULL)
         return;
-    bool final = reply_is_permanent(reply) || (reply_is_positive(reply) && settles);
-    if (final ? atomic_load_explicit(&missed->pending, memory_order_relaxed) > 0
-              : missed_is_ours(reply, &reason))
-        missed_note_one(missed, envelope, recipient, reply, reason);
+    bool settled = reply_is_permanent(reply) || (reply_is_positive(reply) && settles);
+    if (settled ? atomic_load_explicit(&missed->pending, memory_order_relaxed) > 0
+                : reply_is_transient(reply))
+        missed_note_one(missed, envelope, recipient, reply);
 }
 
 void missed_count(struct missed *missed, struct missed_counts *out)
