@@ -96,7 +96,7 @@ enum counter_kind {
     X(NOTICES_DELAY, OUT, TOTAL, "postern_dsn_total", "kind=\"delay\"", "") \
     X(NOTICES_RELAYED, OUT, TOTAL, "postern_dsn_total", "kind=\"relayed\"", "") \
     X(SPOOL_MESSAGES, OUT, GAUGE, "postern_spool_messages", "", "Messages in the spool.") \
-    X(SPOOL_HELD, OUT, GAUGE, "postern_spool_held_messages", "", "Those of them that are on hold (relayctl queue hold).") \
+    X(SPOOL_HELD, OUT, GAUGE, "postern_spool_held_messages", "", "Messages in the spool that are on hold (relayctl queue hold).") \
     X(SPOOL_OLDEST, OUT, GAUGE, "postern_spool_oldest_seconds", "", "How long the oldest message has been in the spool.") \
     X(NOTICES_LOST, OUT, TOTAL, "postern_spool_notices_lost_total", "", "Notices to senders that were refused or could not be delivered in time.") \
     X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", "Free space on the spool's file system.")
