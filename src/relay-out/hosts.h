@@ -1,7 +1,7 @@
 /* relay-out/hosts.h - the addresses to try for a destination, in order
  *
- * Of a route its next hops, of a domain its MX hosts and behind them the fallback's next hops.
- * Addresses that are this host's own are left out. No state; thread-safe.
+ * For a route, its next hops; for a domain, its MX hosts followed by the fallback's next hops.
+ * This host's own addresses are left out. No state; thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,10 +17,10 @@ struct candidate {
     char canonical[DNS_NAME_MAX]; /* where its CNAMEs end; "" for an address */
     bool host_is_address;
     bool host_secure;    /* the configuration names the host, or DNSSEC has proven the MX records */
-    bool address_secure; /* the same of host -> address */
-    bool asked;          /* the caller's note */
-    bool tls_failed;     /* the same: it is left to be asked in plain text */
-    const struct route *route; /* how it is spoken with: the one asked for, or the fallback */
+    bool address_secure; /* the same for host -> address */
+    bool asked;          /* set by the caller */
+    bool tls_failed;     /* set by the caller: to be asked again in plain text */
+    const struct route *route; /* the route for it: the one asked for, or the fallback */
     struct address address;
 };
 
@@ -30,7 +30,7 @@ struct hosts {
     char reason[DNS_NAME_MAX + 128]; /* why there are none */
 };
 
-/* REPLY_OK, or the reply for the recipient. Fills the whole of `found`, which the caller clears. */
+/* REPLY_OK, or the reply for the recipient. Always fills `found`; the caller clears it. */
 enum own_reply hosts_find(const struct outbound *out, const struct route *route, const char *domain,
                           struct deadline deadline, struct hosts *found);
 void hosts_clear(struct hosts *found);

@@ -1,8 +1,8 @@
 /* relay-out/outbound.h - relay-out's snapshot: the rules it serves under and what they point to
  *
- * Made from a configuration at start and at every reload; a connection holds the one it came under,
- * so whatever works for that connection (courier, targets) may borrow it. Remotes and resolver are the
- * process's and outlive all snapshots. Immutable: thread-safe.
+ * Made from a configuration at start and at every reload. A connection holds the snapshot under which it
+ * arrived, so that its courier and targets may borrow it. The host cache and the resolver belong to the
+ * process and outlive all snapshots. Immutable, so thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -35,25 +35,25 @@ struct outbound {
     struct mx_options mx; /* points into `ours` */
     struct routes *routes;
     struct users *users; /* NULL: nobody can log in */
-    uint64_t generation; /* another one for each snapshot */
-    /* The process's. */
+    uint64_t generation; /* different for each snapshot */
+    /* Owned by the process. */
     struct host_cache *host_cache;
     struct resolver *resolver;
     struct stscache *stscache;   /* NULL: no MTA-STS */
     struct tlscounts *tlscounts; /* NULL: nothing is counted */
     struct counters *counters;
     struct refusal *refusal;
-    struct talks *talks;     /* NULL: nobody looks on */
+    struct talks *talks;     /* NULL: nothing is listed */
     struct spooler *spooler; /* NULL: nothing can be stored */
 };
 
-/* All but the service, the client side's TLS, the spooler, policies and counts, which are the caller's to fill. Takes a
- * reference of the configuration. NULL with a reason. */
+/* Fills all but the service, the TLS for clients, the spooler, policies and counts, which the caller
+ * fills. Takes a reference to the configuration. NULL with a reason. */
 struct outbound *outbound_new(struct config *config, struct host_cache *host_cache,
                               struct resolver *resolver, struct error *err);
 void outbound_free(struct outbound *out);
 
-/* The same of dns/mx; never of DEFAULT. */
+/* The same family in the terms of dns/mx; `family` is never DEFAULT. */
 enum mx_family outbound_family(enum config_family family);
 
 /* The name for EHLO. */

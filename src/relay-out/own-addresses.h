@@ -1,7 +1,7 @@
-/* relay-out/own-addresses.h - what mail must not be sent to: this host
+/* relay-out/own-addresses.h - this host, to which mail must not be sent
  *
- * The addresses of all interfaces and those that the configuration adds, our name, and the ports on
- * which relay-in and relay-out listen. Looked up once when it is made; then only read: thread-safe.
+ * The addresses of all interfaces and those that the configuration adds, our names, and the ports on
+ * which relay-in and relay-out listen. Filled once, then only read: thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -20,7 +20,7 @@ struct own_addresses {
     size_t address_count;
     uint16_t ports[2 * LISTENERS_MAX];
     size_t port_count;
-    const char *names[2]; /* hostname, and the one of EHLO */
+    const char *names[2]; /* the hostname and the EHLO name */
     size_t name_count;
 };
 
@@ -29,7 +29,7 @@ void own_addresses_find(struct own_addresses *ours, const struct config *config)
 
 bool own_addresses_has_address(const struct own_addresses *ours, const struct address *address);
 bool own_addresses_has_name(const struct own_addresses *ours, const char *name);
-/* Is one of our ports there? */
+/* Do we listen there? */
 bool own_addresses_listen(const struct own_addresses *ours, const struct address *address,
                           uint16_t port);
 

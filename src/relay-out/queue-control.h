@@ -1,19 +1,19 @@
-/* relay-out/queue-control.h - what relay-out does for relayctl, by its control socket
+/* relay-out/queue-control.h - relay-out's queue commands for relayctl, over the control socket
  *
  *   queue list                            ok, for each message "message OCTETS" and its envelope;
  *                                         then "lost NOTICES": to senders, since the start
  *   queue show ID [header]                ok, the same of one, "data OCTETS" and its mail data, or
  *                                         only the header of it
  *   queue hold|release|retry|remove WHICH [from=SENDER] [bounce]
- *                                         ok, "done CHANGED BUSY" again and again, the last one
- *                                         at the end
+ *                                         ok, "done CHANGED BUSY" repeatedly as progress; the
+ *                                         last line is the result
  *
- * The group of the daemon's user may only list (server/control.h). Envelopes are as postern-spool(5) has them. WHICH is an ID, a domain or "all", SENDER an address,
- * "@" and a domain, or "<>"; with "bounce" the senders of what is removed are told. BUSY are the
- * messages that are being worked on just now.
+ * The group of the daemon's user may only list (server/control.h). Envelopes are in the format of
+ * postern-spool(5). WHICH is an ID, a domain or "all", SENDER an address, "@" and a domain, or "<>"; with
+ * "bounce" the senders of removed messages are told. BUSY counts the messages being worked on now.
  *
- * Owns nothing beyond a request. On the control socket's threads; a request that changes many messages has
- * threads of its own until it is answered.
+ * Owns nothing beyond a request. Runs on the control socket's threads; a request that changes many messages
+ * starts further threads, which end before it is answered.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,7 +22,7 @@
 
 #include "server/control.h"
 
-/* As a control_handler; the context is the spooler, or NULL where nothing is stored. */
+/* A control_handler; the context is the spooler, or NULL if nothing is stored. */
 void queue_control_handle(void *context, struct control_client *client, const char *const *words,
                           size_t count);
 

@@ -1,4 +1,4 @@
-/* relay-out/refusal.h - what became of recipients at next hops, counted, and the last final refusal kept
+/* relay-out/refusal.h - counts the outcomes of recipients at next hops and keeps the last final refusal
  *
  * One for the process, owned by main; thread-safe.
  *
@@ -21,16 +21,16 @@ struct refusal {
     char text[REFUSAL_TEXT_MAX];
 };
 
-/* Nothing counted, nothing refused. Before any thread uses it. */
+/* Starts empty. Call before any thread uses it. */
 void refusal_init(struct refusal *refusal);
 
 enum refusal_outcome { REFUSAL_SENT, REFUSAL_PUT_OFF, REFUSAL_BOUNCED };
 
-/* A try for a recipient of this domain is over, with this reply of the next hop's or of ours. */
+/* Records the end of an attempt for a recipient of this domain, with the next hop's reply or ours. */
 void refusal_note(const struct outbound *out, enum refusal_outcome outcome, const char *domain,
                   const char *relay, const char *reply);
 
-/* False when there was none. */
+/* Copies the last refusal. False if there was none. */
 bool refusal_get(struct refusal *refusal, int64_t *at, char out[REFUSAL_TEXT_MAX]);
 
 #endif

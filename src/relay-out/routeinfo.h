@@ -1,15 +1,15 @@
-/* relay-out/routeinfo.h - what relay-out would do with mail for an address, told by its control socket
+/* relay-out/routeinfo.h - tells relayctl where mail for an address would go, over the control socket
  *
  *   route ADDRESS                         ok, then
  *     refused REPLY                       and nothing else, or
  *     by WHAT                             own (in.domains), route, default_route or mx
- *     login USER                          where one is used
+ *     login USER                          if one is used
  *     host NAME ADDRESS:PORT              in the order in which they would be tried
- *     problem REPLY                       there is no host, and this is what the client would hear
+ *     problem REPLY                       there is no host; the client would get this reply
  *
- * The DNS is asked; nobody is connected to. REPLY and NAME are as the client and the log have them.
+ * Asks the DNS, but connects to no host. REPLY and NAME are as the client and the log would show them.
  *
- * Owns nothing. On the control socket's threads, which it lets wait for the DNS.
+ * Owns nothing. Runs on the control socket's threads, which wait for the DNS.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,14 +1,14 @@
-/* relay-out/talks-control.h - what relay-out tells relayctl of the next hops, by its control socket
+/* relay-out/talks-control.h - tells relayctl about connections to next hops, over the control socket
  *
  *   talks                                 ok, for each connection to a next hop, and each that is being
  *                                         made, "talk PHASE SECONDS DESTINATION HOST"; then, where
  *                                         these are not all, "more NUMBER"
  *
- * PHASE is lookup, connect, greeting, tls, login, envelope, data, reply or kept, SECONDS how long it is
- * that already. HOST is "-" before there is one. Who is longest in a phase comes first, those that are
- * kept last.
+ * PHASE is lookup, connect, greeting, tls, login, envelope, data, reply or kept, SECONDS how long it has
+ * been in it. HOST is "-" before there is one. The connection longest in its phase comes first, kept ones
+ * come last.
  *
- * Owns nothing. On the control socket's threads.
+ * Owns nothing. Runs on the control socket's threads.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
