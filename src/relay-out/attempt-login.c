@@ -1,4 +1,4 @@
-/* relay-out/attempt-login.c - the log-in at a smarthost
+/* relay-out/attempt-login.c - login at a smarthost
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* relay-out/attempt.c - one address of a destination: connect, greeting, EHLO, TLS, EHLO, log-in
+/* relay-out/attempt.c - one address of a destination: connect, greeting, EHLO, TLS, EHLO, login
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

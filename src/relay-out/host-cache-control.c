@@ -1,4 +1,4 @@
-/* relay-out/host-cache-control.c - what relay-out tells relayctl of the hosts out there, by its control socket
+/* relay-out/host-cache-control.c - tells relayctl what is remembered about other hosts
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* relay-out/host-cache.c - what all sessions know together of the hosts out there
+/* relay-out/host-cache.c - what all sessions know about the hosts mail goes to
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,6 +1,6 @@
 /* relay-out/spooler-deliver.c - a message from the spool goes to its next hop, as a live one would
  *
- * The same contacts and targets, so the same memory of dead hosts, the same TLS and the same limit of
+ * The same connections and targets, so the same memory of dead hosts, the same TLS and the same limit of
  * connections to a destination. The mail data comes from the file, block by block.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later

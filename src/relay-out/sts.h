@@ -1,8 +1,8 @@
 /* relay-out/sts.h - MTA-STS: what records and policies say (RFC 8461)
  *
- * The TXT record that announces a policy, the policy itself, and whether an MX host is one that it
- * allows. What is not written as the RFC has it counts as if it were not there. Pure: nothing is
- * fetched or kept here (relay-out/stscache). Thread-safe.
+ * Reads the TXT record that announces a policy and the policy itself, and checks whether it allows an
+ * MX host. Anything malformed counts as absent. Pure: relay-out/stscache fetches and keeps policies.
+ * Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,7 +22,7 @@
 
 enum sts_record {
     STS_RECORD_NONE,   /* none, or several: no policy is announced */
-    STS_RECORD_BROKEN, /* one, but not well-formed: the same, worth a word */
+    STS_RECORD_BROKEN, /* one, but malformed: treated as none, but reported */
     STS_RECORD_FOUND,
 };
 
@@ -37,7 +37,7 @@ struct sts_policy {
     enum sts_mode mode;
     uint32_t max_age_s;
     size_t pattern_count; /* of MX hosts */
-    char patterns[];      /* one behind the other, each with its NUL, in lower case */
+    char patterns[];      /* one after another, each with its NUL, in lower case */
 };
 
 /* Reads a policy of `len` octets, not terminated. NULL with static text in `why` when it is invalid,
@@ -47,10 +47,10 @@ struct sts_policy *sts_read_policy(const char *text, size_t len, const char **wh
 /* "none", "testing", "enforce". */
 const char *sts_mode_name(enum sts_mode mode);
 
-/* Is this MX host (in A-labels, of the MX record) one that the policy allows (RFC 8461 4.1)? */
+/* Does the policy allow this host name of an MX record, in A-labels (RFC 8461 4.1)? */
 bool sts_allows(const struct sts_policy *policy, const char *host);
 
-/* Is this the media type that a policy has, whatever its parameters? NULL is none. */
+/* Is this the media type of a policy, with any parameters? False for NULL. */
 bool sts_is_policy_type(const char *content_type);
 
 #endif

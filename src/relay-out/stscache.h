@@ -1,12 +1,12 @@
 /* relay-out/stscache.h - the MTA-STS policies of the domains that mail goes to (RFC 8461 3.3, 5.1)
  *
- * Remembers the policy of each domain until its max_age is over, across restarts: a file a domain in
- * a folder of its own, written by rename, so that one cut short is as good as none. Fetches happen in
- * threads of the cache's own, STSCACHE_FETCHERS at most, one at a time for a domain; who asks waits
- * for one no longer than his deadline. Policies in use are fetched again daily, at random times.
+ * Remembers the policy of each domain until its max_age is over, across restarts: one file per domain in
+ * a separate folder, written by rename, so that a truncated file counts as none. The cache's own threads,
+ * at most STSCACHE_FETCHERS, fetch policies, one fetch at a time per domain; a caller waits for a fetch
+ * until its deadline at most. Policies in use are fetched again daily, at random times.
  *
- * How a policy is fetched, how a record is looked up and what time it is, is told by whoever makes
- * the cache. Lives as long as the process; thread-safe. Used by relay-out.
+ * The creator supplies the functions that fetch a policy, look up a record and tell the time.
+ * Lives as long as the process; thread-safe. Used by relay-out.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -22,7 +22,7 @@
 #include "dns/name.h"
 #include "relay-out/sts.h"
 
-#define STSCACHE_DOMAINS_MAX 10000 /* the one that was used longest ago goes */
+#define STSCACHE_DOMAINS_MAX 10000 /* beyond it, the least recently used is dropped */
 #define STSCACHE_FETCHERS 4
 
 /* What a lookup of the record of a domain said. */
@@ -42,7 +42,7 @@ enum stscache_failure {
 
 #define STSCACHE_WHY_MAX 200
 
-/* What came of a fetch: the policy's octets, or why there are none. */
+/* The result of a fetch: the policy's octets, or why there are none. */
 struct stscache_fetched {
     enum stscache_failure failure;
     char why[STSCACHE_WHY_MAX];
@@ -59,7 +59,7 @@ struct stscache_source {
     void *context;
 };
 
-/* A policy as it is kept; counted by references, immutable. */
+/* A kept policy; reference-counted, immutable. */
 struct stscache_policy {
     atomic_uint references;
     struct sts_policy *policy;
@@ -71,34 +71,35 @@ struct stscache_policy {
 void stscache_policy_unref(struct stscache_policy *policy);
 
 struct stscache_answer {
-    struct stscache_policy *policy; /* a reference of the caller's; NULL: none that holds */
+    struct stscache_policy *policy; /* a reference that the caller drops; NULL: none in force */
     enum stscache_failure failure;  /* of the last fetch */
-    char why[STSCACHE_WHY_MAX];     /* of that */
+    char why[STSCACHE_WHY_MAX];     /* why it failed */
 };
 
 struct stscache;
 
-/* Reads what is in `folder`, which is made when its parent is there. Without one that can be written
- * ("": none is wanted) it remembers until its end only, and says so once in the log when there is
- * something to remember. `source` is copied. NULL when out of memory. */
+/* Reads the policies in `folder`, which is created if its parent exists. Without a writable folder ("":
+ * none) policies are remembered in memory only, which is logged once when there is something to
+ * remember. `source` is copied. NULL when out of memory. */
 struct stscache *stscache_new(const char *folder, const struct stscache_source *source,
                               struct error *err);
 /* Ends the fetches under way. NULL is fine. */
 void stscache_free(struct stscache *cache);
 
-/* Most domains announce no policy. That one of them does not is remembered as long as the DNS allows,
- * of STSCACHE_BARE_MAX of them: to ask the resolver each time, even for what it knows, would cost more
- * than all the rest of a short delivery that is ours. */
+/* Most domains announce no policy. This is remembered as long as the DNS allows (`ttl_s`, seconds), for
+ * STSCACHE_BARE_MAX domains: asking the resolver each time, even for a cached answer, would cost more
+ * than all our other work in a short delivery. */
 #define STSCACHE_BARE_MAX 512
 void stscache_note_bare(struct stscache *cache, const char *domain, unsigned ttl_s);
 bool stscache_is_bare(struct stscache *cache, const char *domain);
 
-/* The policy that holds for `domain` (A-labels), whose record is this. Waits until `deadline` where
- * one has to be fetched; a fetch that failed is not tried again for five minutes. */
+/* The policy in force for `domain` (A-labels), given its record. Waits until `deadline` if it must be
+ * fetched; a failed fetch is not repeated for five minutes. */
 void stscache_find(struct stscache *cache, const char *domain, enum stscache_record record,
                    const char *id, struct deadline deadline, struct stscache_answer *answer);
 
-/* Fetches the policy anew, whatever is known and failed; what is known stays where that fails. */
+/* Fetches the policy again, regardless of what is cached or has failed. If that fails, the cached one
+ * stays. */
 void stscache_refresh(struct stscache *cache, const char *domain, const char *id,
                       struct deadline deadline, struct stscache_answer *answer);
 

@@ -1,8 +1,8 @@
-/* relay-out/stsfiles.h - MTA-STS policies on the disk: a folder with a file for each domain
+/* relay-out/stsfiles.h - MTA-STS policies on disk: a folder with a file for each domain
  *
- * A file is a header of lines, an empty one, and the policy as it came. It is written by rename, so that
- * one cut short is as good as none. A folder that cannot be used is warned of once, and nothing is then
- * kept. Owned and locked by stscache, but for stsfiles_write(), which is thread-safe for different domains.
+ * A file consists of header lines, an empty line, and the policy as received. It is written by rename, so
+ * that a truncated file counts as none. If the folder cannot be used, that is logged once, and nothing is
+ * kept. Owned and locked by stscache, except stsfiles_write(), which is thread-safe for different domains.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,17 +30,17 @@ struct stsfiles_record {
 
 /* Makes and opens the folder ("": none); without one, nothing is kept. 0, or -1 when out of memory. */
 int stsfiles_open(struct stsfiles *files, const char *path);
-/* Closes it: what is removed from now on stays on the disk. */
+/* Closes the folder: files removed after this stay on disk. */
 void stsfiles_close(struct stsfiles *files);
 void stsfiles_free(struct stsfiles *files);
 
-/* Writes the file of a domain: the policy's text of `len` octets, as it came. */
+/* Writes the file of a domain: the policy's text of `len` octets, as received. */
 void stsfiles_write(struct stsfiles *files, const char *domain,
                     const struct stsfiles_record *record, const char *text, size_t len);
 void stsfiles_remove(const struct stsfiles *files, const char *domain);
 
-/* Hands every sound file to `take`, which owns the policy from then on, until it returns false. A file that
- * is odd in any way is as if it were not there, and one cut short is removed. */
+/* Calls `take` for every valid file until it returns false; `take` owns the policy. Invalid files are
+ * ignored, truncated ones removed. */
 void stsfiles_load(const struct stsfiles *files,
                    bool (*take)(void *context, const char *domain,
                                 const struct stsfiles_record *record, struct sts_policy *policy),

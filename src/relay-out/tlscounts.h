@@ -1,8 +1,8 @@
-/* relay-out/tlscounts.h - how TLS sessions went, for each policy that domains publish (RFC 8460)
+/* relay-out/tlscounts.h - counts the results of TLS sessions for each published policy (RFC 8460)
  *
- * Counts since the start, by policy domain and policy, in the terms of RFC 8460: what relayctl shows,
- * and what reports are made of. Bounded: of more than TLSCOUNTS_MAX policies the one that was counted
- * longest ago goes. Lives as long as the process; thread-safe.
+ * Counts since the start, by policy domain and policy, in the terms of RFC 8460, for relayctl and for
+ * reports. Bounded: beyond TLSCOUNTS_MAX policies, the least recently counted is dropped.
+ * Lives as long as the process; thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -47,9 +47,9 @@ struct tlscounts;
 struct tlscounts *tlscounts_new(struct error *err);
 void tlscounts_free(struct tlscounts *counts);
 
-/* One session, or one attempt at it: `domain` is the TLSA base domain under DANE, the recipient's
- * otherwise. `host` and `reason` are of a failure. Returns whether it is the first failure of that
- * policy in a day: worth a line in the log. */
+/* Counts one session or attempt. `domain` is the TLSA base domain under DANE, otherwise the recipient's;
+ * `host` and `reason` describe a failure. True if it is the policy's first failure in a day, which is
+ * worth a log line. */
 bool tlscounts_add(struct tlscounts *counts, const char *domain, enum tls_policy_type type,
                    enum tls_result result, const char *host, const char *reason);
 
@@ -59,10 +59,10 @@ struct tlscounts_row {
     uint64_t counts[TLS_RESULTS];
     int64_t changed_s;                 /* seconds since the epoch */
     char host[DNS_NAME_MAX];           /* of the last failure; "" = none */
-    char reason[TLSCOUNTS_REASON_MAX]; /* of that */
+    char reason[TLSCOUNTS_REASON_MAX]; /* of that failure */
 };
 
-/* Hands out all rows, the last counted first, on this thread and without a lock. -1: out of
+/* Calls `take` for all rows, most recently counted first, on this thread and without a lock. -1: out of
  * memory. */
 int tlscounts_list(struct tlscounts *counts,
                    void (*take)(void *context, const struct tlscounts_row *row), void *context);

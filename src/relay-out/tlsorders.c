@@ -1,4 +1,4 @@
-/* relay-out/tlsorders.c - what relay-out tells relayctl of TLS out there
+/* relay-out/tlsorders.c - tells relayctl about other hosts' TLS
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
