@@ -22,6 +22,12 @@ tap.scenarios.clear()  # those of doctor.py
 
 
 class World(healthy.World):
+    def close(self):
+        small = f"{self.bed.dir}/small"  # of full_spool()
+        if os.path.ismount(small):
+            subprocess.run(["umount", "--lazy", small], check=True)
+        super().close()
+
     def relayctl(self, *arguments, at_home=False):
         enter = [] if at_home else self.vps.enter
         return subprocess.run([*enter, f"{BUILD}/relayctl", *arguments], capture_output=True, text=True, timeout=60,

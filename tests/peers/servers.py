@@ -34,11 +34,14 @@ class Server:
 
     def stop(self):
         self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(10)
+        if self.process.returncode is None:
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT  # its id must stay its own until the children are gone
+            try:
+                wait_for("the end", lambda: os.waitid(os.P_PID, self.process.pid, flags), 10)
+            except AssertionError:
+                pass
+            os.killpg(self.process.pid, signal.SIGKILL)  # children would still write to the folder
+        self.process.wait(10)
 
     def close(self):
         self.stop()
