@@ -273,14 +273,11 @@ static int is_spared(const void *caller)
                                              strstr(library.dli_fname, "/libc.so.") == NULL);
 }
 
+/* Only what may fail counts: of thousands of places in a handshake few are the daemon's. */
 static int no_memory(const void *caller)
 {
-    if (!fails(CALL_MALLOC))
-        return 0;
-    if (!is_spared(caller))
-        return 1;
-    atomic_fetch_sub(&page->hits, 1);
-    return 0;
+    return atomic_load(&page->wanted) == CALL_MALLOC + 1 && !is_spared(caller) &&
+           fails(CALL_MALLOC);
 }
 
 void *malloc(size_t size)
