@@ -9,9 +9,9 @@
 #include "base/base64.h"
 #include "relay-out/attempt.h"
 
-#define AUTH_COMMAND_MAX 512 /* RFC 4954 4: of a command with an initial response */
+#define AUTH_COMMAND_MAX 512 /* RFC 4954 4: the longest command with an initial response */
 
-/* The word or nothing, and the octets in base64. */
+/* Sends `word`, which may be empty, followed by the octets in base64. */
 static enum io_result attempt_say_secret(struct attempt *attempt, const char *word,
                                          const char *octets, size_t len)
 {
@@ -31,7 +31,7 @@ static enum io_result attempt_say_secret(struct attempt *attempt, const char *wo
     return result;
 }
 
-/* In one line where it is short enough for that, else in answer to a 334. */
+/* Sends all in one line if it is short enough, otherwise the secret after a 334. */
 static enum io_result attempt_log_in_plain(struct attempt *attempt, const struct route *route)
 {
     struct connect *connect = attempt->connect;
@@ -78,7 +78,7 @@ enum attempt_outcome attempt_log_in(struct attempt *attempt)
 
     if (route->user[0] == '\0')
         return ATTEMPT_READY;
-    /* The configuration has seen to it; a password is worth a second look. */
+    /* The configuration already makes sure of this; a password is worth a second check. */
     if (route->hop_count == 0 || attempt->need.level != CONFIG_OUT_TLS_VERIFY ||
         hop->stream.tls == NULL)
         return attempt_fail(connect, REPLY_REMOTE_LOGIN_UNPROVEN, connect->remote->name);

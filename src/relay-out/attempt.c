@@ -12,8 +12,8 @@
 
 #define USER_TIMEOUT_MS 120000
 
-/* What a step may take. Only one that had all of its own time says anything of the host: the rest of
- * the time to dial may be short because of somebody else. */
+/* The time for one step. A timeout says something about the host only if the step had its full time:
+ * the rest of connect's deadline may be short because other hosts used it up. */
 struct limit {
     struct deadline deadline;
     bool whole;
@@ -75,7 +75,7 @@ static enum attempt_outcome attempt_fail_reply(struct attempt *attempt, const ch
                         reply_summary(attempt->connect->reply, text, sizeof text), to);
 }
 
-/* Left alone for a while: nobody else's time shall be spent on it. */
+/* Leaves the host alone for a while, so that no other message spends time on it. */
 static void attempt_mark_dead(struct attempt *attempt, const char *reason)
 {
     host_cache_mark(attempt->connect->out->host_cache, REMOTE_DEAD, &attempt->host, reason,
@@ -112,8 +112,9 @@ static enum attempt_outcome attempt_open_connection(struct attempt *attempt)
     return ATTEMPT_READY;
 }
 
-/* A backend that takes relay-in's PROXY headers waits for one from us, too. It says what the connection
- * says: LOCAL and UNKNOWN, meant for this, are not known everywhere (Postfix refuses the latter). */
+/* A backend that takes PROXY headers from relay-in expects one from us, too. Ours repeats the
+ * connection's own addresses: LOCAL and UNKNOWN are meant for this, but not supported everywhere
+ * (Postfix refuses UNKNOWN). */
 static enum attempt_outcome attempt_send_proxy_header(struct attempt *attempt)
 {
     struct connect *connect = attempt->connect;
@@ -129,8 +130,8 @@ static enum attempt_outcome attempt_send_proxy_header(struct attempt *attempt)
                            : attempt_fail_io(attempt, "sending the PROXY header", result);
 }
 
-/* RFC 5321 4.2.1 would have a 5xx here be final; but it judges this host and this moment, not the
- * mail, and another host may think otherwise. */
+/* By RFC 5321 4.2.1 a 5xx here would be final. But it is about this host at this moment, not about the
+ * mail, and another host may take it. */
 static enum attempt_outcome attempt_greet(struct attempt *attempt)
 {
     struct connect *connect = attempt->connect;
@@ -152,7 +153,7 @@ static enum io_result attempt_put_hello(struct attempt *attempt)
 
     enum io_result result =
         nexthop_hello(hop, NEXTHOP_EHLO_OR_HELO, name, connect->reply, attempt_reply_step(connect));
-    /* As Postfix has it, who refuses EHLO for now may take HELO as well. */
+    /* As Postfix does: a host that refuses EHLO with a 4xx may still accept HELO. */
     if (result == IO_OK && reply_is_transient(connect->reply) && connect->reply->code != 421 &&
         hop->stream.tls == NULL)
         result =
@@ -169,7 +170,7 @@ static enum attempt_outcome attempt_say_hello(struct attempt *attempt)
                                                       : attempt_fail_reply(attempt, "EHLO");
 }
 
-/* In Postfix's words: "Trusted" is who is proven, but not to be the domain's host. */
+/* Postfix's words. "Trusted": the host is who it says, but nothing proves that it is the domain's. */
 static const char *attempt_trust_name(const struct tls_need *need)
 {
     if (need->level < CONFIG_OUT_TLS_VERIFY)
@@ -206,7 +207,7 @@ static void attempt_count_session(const struct attempt *attempt, enum tls_result
                  counters[attempt->need.policy][result != TLS_RESULT_SUCCESS], 1);
 }
 
-/* What a policy had to say to this host; the first failure of a day is worth a line of its own. */
+/* Counts the result under its policy. The first failure of a day gets a log line of its own. */
 static void attempt_count(const struct attempt *attempt, enum tls_result result, const char *reason)
 {
     const struct connect *connect = attempt->connect;
@@ -235,7 +236,7 @@ static void attempt_count(const struct attempt *attempt, enum tls_result result,
 static struct tls_client *attempt_tls_client_for(const struct attempt *attempt)
 {
     const struct connect *connect = attempt->connect;
-    /* DANE asks no CA. */
+    /* DANE needs no CA. */
     if (attempt->need.level == CONFIG_OUT_TLS_DANE ||
         (attempt->need.level != CONFIG_OUT_TLS_VERIFY && !security_is_judged(&attempt->need)))
         return connect->out->tls_any;
@@ -243,8 +244,8 @@ static struct tls_client *attempt_tls_client_for(const struct attempt *attempt)
                                               : connect->out->tls_verify;
 }
 
-/* Plain text only where the failure was the peer's word: silence may be anybody's. And then for this
- * message only, with the next one TLS is tried again. */
+/* Falls back to plain text only if the peer itself failed, not after a timeout, which anybody on the
+ * path can cause. The fallback is for this message only: the next one tries TLS again. */
 static enum attempt_outcome attempt_handshake_failed(struct attempt *attempt, enum io_result result,
                                                      const char *reason)
 {
@@ -277,8 +278,8 @@ static enum attempt_outcome attempt_tls_refused(struct attempt *attempt)
     return ATTEMPT_READY;
 }
 
-/* With TLS 1.3 our side of the handshake is through before the server has seen our certificate, or
- * that there is none: its refusal comes in the place of the reply to EHLO. */
+/* In TLS 1.3 our side of the handshake is complete before the server has seen our certificate, or that
+ * there is none. If it refuses, the refusal arrives in place of the reply to EHLO. */
 static enum attempt_outcome attempt_hello_under_tls(struct attempt *attempt)
 {
     enum io_result result = attempt_put_hello(attempt);
@@ -365,8 +366,8 @@ static void attempt_find_need(struct attempt *attempt)
                   connect->require_tls, &attempt->need);
 }
 
-/* Not to be used at all, whatever it would answer. Nothing is remembered of it: what is published
- * may be mended any moment. */
+/* Does a policy forbid this host, whatever it would answer? Nothing is remembered about it, because
+ * what is published may be corrected at any moment. */
 static bool attempt_is_refused(struct attempt *attempt)
 {
     const struct tls_need *need = &attempt->need;
@@ -382,7 +383,7 @@ static bool attempt_is_refused(struct attempt *attempt)
         return false;
     attempt_fail(attempt->connect, REPLY_REMOTE_EXCLUDED, attempt->candidate->host, need->refusal,
                  tls_policy_type_name(need->policy));
-    /* That will not be another in an hour (RFC 8689 4.2.1). */
+    /* An hour from now it will be no different, so the refusal is final (RFC 8689 4.2.1). */
     if (attempt->connect->require_tls && need->unproven)
         reply_own(attempt->connect->reply, REPLY_REQUIRETLS_UNSUPPORTED);
     return true;
@@ -397,7 +398,7 @@ enum attempt_outcome attempt_make(struct connect *connect, const struct candidat
     char ip[ADDRESS_TEXT_MAX];
 
     remote->address = candidate->address;
-    /* What was made without heeding what is published is for no other message. */
+    /* Not for other messages: a connection to the fallback, or one that ignores published policies. */
     remote->once = candidate->route != connect->route || connect->tls_optional;
     remote->proven = false;
     remote->tls_failed = false;

@@ -12,18 +12,18 @@
 
 #define DNS_TIMEOUT_MS 30000
 #define REUSE_MESSAGES 100      /* of one connection */
-#define REUSE_AGE_MS 300000     /* as Postfix has it */
-#define DEFERRED_FOR_MS 3600000 /* longer than a mail server waits between its first tries */
-#define PLACE_LOOK_MS 1000      /* who does not wait for a place looks again */
-#define PING_TIMEOUT_MS 10000   /* for RSET on a connection that was kept */
+#define REUSE_AGE_MS 300000     /* as in Postfix */
+#define DEFERRED_FOR_MS 3600000 /* longer than a mail server waits between its first attempts */
+#define PLACE_LOOK_MS 1000      /* when to try again without waiting for a place */
+#define PING_TIMEOUT_MS 10000   /* for RSET on a kept connection */
 
-/* Addresses in one try: a stranger's zone must not send us through the whole internet. */
+/* Most addresses to try for one message: a stranger's zone must not send us all over the internet. */
 #define CONNECT_ATTEMPTS_MAX 20
-/* Where there was no time for all hosts, the dead ones are left alone for so many times dead_for, or
- * the next try would meet the same again. */
+/* If there is no time for all hosts, the dead ones are left alone for this many times dead_for.
+ * Otherwise the next attempt would get no further. */
 #define CONNECT_TURNS 4
 
-/* The fallback is a destination of its own, the same for all that fall back to it. */
+/* The fallback is a destination of its own, shared by all destinations that fall back to it. */
 static struct remote_host connect_host(const struct connect *connect,
                                        const struct candidate *candidate)
 {
@@ -39,7 +39,7 @@ static void connect_pass_over(struct connect *connect, const char *host)
     }
 }
 
-/* There was no time for all of them. */
+/* Call when there was no time for all hosts. */
 static void connect_leave_dead_alone(struct connect *connect)
 {
     struct host_cache *host_cache = connect->out->host_cache;
@@ -60,7 +60,7 @@ static bool connect_is_marked(const struct connect *connect, enum remote_mark ma
     return host_cache_is_marked(connect->out->host_cache, mark, &host, reason);
 }
 
-/* There is no time for the others. */
+/* Is there no time left for more addresses, or have enough been tried? */
 static bool connect_is_over(struct connect *connect)
 {
     if (!deadline_passed(connect->deadline) && connect->attempts < CONNECT_ATTEMPTS_MAX)
@@ -83,7 +83,7 @@ static bool connect_try(struct connect *connect, struct candidate *candidate, bo
     return outcome == ATTEMPT_READY;
 }
 
-/* Those that are known to be dead cost no place. */
+/* Hosts known to be dead are skipped, and do not count as attempts. */
 static int connect_try_some(struct connect *connect, bool deferred)
 {
     char reason[REMOTE_REASON_MAX];
@@ -106,7 +106,7 @@ static int connect_try_some(struct connect *connect, bool deferred)
     return -1;
 }
 
-/* In plain text, those whose TLS has failed. */
+/* Tries the hosts whose TLS has failed, in plain text. */
 static int connect_try_plain(struct connect *connect)
 {
     for (size_t i = 0; i < connect->hosts.count; i++) {
@@ -118,8 +118,8 @@ static int connect_try_plain(struct connect *connect)
     return -1;
 }
 
-/* In order, but last who took no message just now. Where no host could be spoken with otherwise, plain
- * text does. */
+/* Tries the hosts in order, but last those that recently deferred a message. Falls back to plain text
+ * only if no host has answered otherwise. */
 static int connect_try_all(struct connect *connect)
 {
     if (connect_try_some(connect, false) == 0 || connect_try_some(connect, true) == 0) {
@@ -162,8 +162,8 @@ static int connect_dial(struct connect *connect)
     return 0;
 }
 
-/* A connection kept from a message before. It may have died without our hearing of it, or not be good
- * enough for this one. */
+/* Is the connection kept from an earlier message usable? It may have died unnoticed, be too old, or
+ * not be secure enough for this message. */
 static bool connect_is_alive(struct connect *connect)
 {
     struct remote *remote = connect->remote;
@@ -174,7 +174,8 @@ static bool connect_is_alive(struct connect *connect)
            nexthop_reset(&remote->hop, connect->reply, attempt_step(connect, PING_TIMEOUT_MS));
 }
 
-/* A place at the destination: the one that is held, or any; who has a claim has waited. */
+/* Gets a place at the destination: the one that the claim holds, or else any. Does not wait if there is
+ * a claim, which has waited already. */
 static enum host_cache_place connect_enter(struct connect *connect, int64_t patience_ms)
 {
     const struct outbound *out = connect->out;
@@ -194,7 +195,7 @@ static enum host_cache_place connect_enter(struct connect *connect, int64_t pati
     return place;
 }
 
-/* The same of the destination's rate. */
+/* Likewise takes a turn, if the destination has a rate limit. */
 static bool connect_take_turn(const struct connect *connect, int64_t patience_ms,
                               struct deadline *turn)
 {
@@ -208,7 +209,7 @@ static bool connect_take_turn(const struct connect *connect, int64_t patience_ms
                                 attempt_step(connect, patience_ms), turn);
 }
 
-/* There is no turn or no place, not before so long. */
+/* There is no turn or no place, for `wait_ms` or an unknown time (0 or less). */
 static int connect_give_up(struct connect *connect, const char *event, enum own_reply reply,
                            int64_t wait_ms)
 {
@@ -261,7 +262,7 @@ static bool connect_is_same(const struct address *a, const struct address *b)
     return address_same_ip(a, b) && a->port == b->port;
 }
 
-/* The one that the connection is with. */
+/* The candidate we are connected to; NULL if it is not in the list. */
 static const struct candidate *connect_current(const struct connect *connect)
 {
     const struct candidate *items = connect->hosts.items;
@@ -272,8 +273,7 @@ static const struct candidate *connect_current(const struct connect *connect)
     return NULL;
 }
 
-/* The host that has answered has answered for all of its addresses, and an address for all of its
- * names. */
+/* A host's answer stands for all of its addresses, and an address's answer for all of its names. */
 static void connect_pass_over_host(struct connect *connect)
 {
     const struct candidate *current = connect_current(connect);
@@ -285,7 +285,7 @@ static void connect_pass_over_host(struct connect *connect)
     }
 }
 
-/* Only a connection of its own will do. */
+/* Gets a place for a new connection. If it comes with a kept one, that is closed. */
 static bool connect_take_place(struct connect *connect)
 {
     struct remote *remote = connect->remote;

@@ -10,11 +10,11 @@
 /* Below the 120 s that clients wait for the reply to DATA (RFC 5321 4.5.3.2). */
 #define DATA_PATIENCE_MS 110000
 
-/* While the daemon ends: what a next hop has for its answer at least, and how often is looked. */
+/* While the daemon ends: the least time a next hop gets for its answer, and how often to check for it. */
 #define LEAST_MS 1000
 #define LOOK_MS 500
 
-/* The targets that anybody was accepted for. */
+/* Lists the targets with accepted recipients. */
 static size_t courier_out_list_legs(const struct out_courier *courier,
                                     struct target *out[CONFIG_NEXT_HOPS_MAX])
 {
@@ -47,7 +47,7 @@ static void courier_out_log_refused(const struct out_courier *courier, const str
         courier_out_log_outcome(courier, &courier->asked[i]->recipient.path, "none", reply);
 }
 
-/* Every target is decided, or pending. */
+/* Call when every target is decided or pending. */
 static enum decision courier_out_decide(const struct out_courier *courier,
                                         struct target *const *targets, size_t count,
                                         struct reply *reply)
@@ -67,8 +67,9 @@ static enum decision courier_out_decide(const struct out_courier *courier,
     return decision;
 }
 
-/* DATA goes out to the targets, unless the disk does not take what may be left over: then nobody gets it
- * now, since half a delivery and a 4xx would bring the message to the other half again and again. */
+/* Sends DATA to the targets, unless the disk cannot take what may be left over. In that case no target
+ * gets it: after half a delivery and a 4xx, the client would send the message again and again to those
+ * that have it already. */
 static enum own_reply courier_out_send_data(struct out_courier *courier, int64_t patience_ms)
 {
     struct spooler *spooler = courier->out->spooler;
@@ -87,8 +88,8 @@ static enum own_reply courier_out_send_data(struct out_courier *courier, int64_t
     return courier->room;
 }
 
-/* While the replies come, so does the message. Their time runs from here, and what has come within it
- * can still be read when the client has taken longer. */
+/* The client sends the message while the replies to DATA are under way. Their time starts here. A reply
+ * that arrives in time can still be read if the client takes longer. */
 bool courier_out_ask_data(struct courier *base)
 {
     struct out_courier *courier = (struct out_courier *)base;
@@ -128,14 +129,14 @@ void courier_out_data_reply(struct courier *base, struct reply *reply)
         target_remember_deferral(targets[i]);
     if (count > 0) {
         courier_out_decide(courier, targets, count, reply);
-        if (!asked) /* else end() is still to come */
+        if (!asked) /* otherwise end() does it */
             courier_out_log_all(courier);
     } else {
         reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
     }
 }
 
-/* To the one next hop that there is. */
+/* Passes the data to the only next hop. */
 static int courier_out_write_through(struct out_courier *courier, const struct iovec *iov,
                                      int count)
 {
@@ -181,7 +182,7 @@ int courier_out_write(struct courier *base, const struct iovec *iov, int count)
     return any ? 0 : -1;
 }
 
-/* In steps, as the end of the daemon brings the time forward at which it is handed over. */
+/* Waits in steps, because the time for handing over comes sooner once the daemon begins to end. */
 static bool courier_out_wait(const struct out_courier *courier, struct target *target,
                              struct deadline least, struct deadline deadline)
 {
@@ -198,7 +199,7 @@ static bool courier_out_wait(const struct out_courier *courier, struct target *t
     return false;
 }
 
-/* The end of data to all, and their replies as far as they come in time. */
+/* Sends the end of data to all targets and reads the replies that come in time. */
 static void courier_out_finish_legs(struct out_courier *courier)
 {
     const struct config_out *config = &courier->out->config->out;
@@ -221,7 +222,7 @@ static void courier_out_finish_legs(struct out_courier *courier)
     }
 }
 
-/* Those that are pending to the end of the list; the number of the others. */
+/* Moves the pending targets to the end of the list. Returns the number of the others. */
 static size_t courier_out_part_pending(struct out_courier *courier)
 {
     size_t others = 0;
@@ -236,7 +237,7 @@ static size_t courier_out_part_pending(struct out_courier *courier)
     return others;
 }
 
-/* True when what is not delivered is safe. */
+/* True if what was not delivered is safely stored. */
 static bool courier_out_store_rest(struct out_courier *courier)
 {
     struct spooler_result *results = calloc(courier->asked_count, sizeof *results);
@@ -262,14 +263,14 @@ static bool courier_out_store_rest(struct out_courier *courier)
         spool_abort(courier->stored);
     courier->stored = NULL;
     free(results);
-    /* They are the spooler's, and may be gone. */
+    /* The pending ones belong to the spooler now, and may already be gone. */
     if (result == REPLY_OK)
         courier->target_count = others;
     return result == REPLY_OK;
 }
 
-/* Nothing could be stored, although the disk took the message: then all next hops are waited for, and
- * where they do not agree, twice is better than never. */
+/* The rest could not be stored, although the disk took the mail data. Waits for all next hops. If they
+ * do not agree, the client must try again: twice is better than never. */
 static void courier_out_settle_unstored(struct out_courier *courier, struct target *const *targets,
                                         size_t count, struct reply *reply)
 {
@@ -299,7 +300,7 @@ static void courier_out_settle(struct out_courier *courier, struct reply *reply)
         courier_out_settle_unstored(courier, targets, count, reply);
 }
 
-/* Before any end of data it must be certain that what is left over can be stored. */
+/* Before any end of data is sent, it must be certain that what is left over can be stored. */
 void courier_out_end(struct courier *base, struct reply *reply)
 {
     struct out_courier *courier = (struct out_courier *)base;

@@ -16,7 +16,7 @@ struct spool_courier {
     struct courier base;
     const struct outbound *out;
     bool in_transaction;
-    const struct envelope *from;    /* while in it */
+    const struct envelope *from;    /* in a transaction */
     struct spool_envelope envelope; /* with the recipients accepted */
     uint64_t expected;              /* octets */
     enum own_reply batch[SESSION_BATCH_MAX];
@@ -38,7 +38,7 @@ static void courier_spool_forget(struct spool_courier *courier)
     courier->in_transaction = false;
 }
 
-/* What is certain to fail is refused now: a reply is better than a notice. */
+/* Refuses what is certain to fail: a reply now is better than a notice later. */
 static enum own_reply courier_spool_judge(const struct outbound *out, const char *domain,
                                           struct deadline deadline)
 {

@@ -14,8 +14,8 @@
 #include "relay-out/courier-internal.h"
 #include "relay-out/refusal.h"
 
-/* What the client hears comes after all replies of a batch: below the 300 s that clients wait for
- * MAIL and RCPT (RFC 5321 4.5.3.2), whatever a next hop takes for each. */
+/* The client gets its replies once all replies of a batch have arrived. This is below the 300 s that
+ * clients wait for MAIL and RCPT (RFC 5321 4.5.3.2), however long a next hop takes for each. */
 #define BATCH_PATIENCE_MS 240000
 
 void courier_out_log(const struct outbound *out, const struct envelope *envelope,
@@ -70,7 +70,7 @@ void courier_out_forget(struct out_courier *courier)
     courier->room = REPLY_OK;
 }
 
-/* Recipients find their next hops. */
+/* From recipients to next hops. */
 
 static struct target *courier_out_find_leg(const struct out_courier *courier, const char *key)
 {
@@ -81,8 +81,8 @@ static struct target *courier_out_find_leg(const struct out_courier *courier, co
     return NULL;
 }
 
-/* Without a spool nothing could be done for those of several next hops that refuse in the end: the
- * first one that is there takes the message, the rest gets 452. */
+/* May another target be added? Without a spool nothing could be done if one of several next hops refused
+ * at the end. So the first one that can be reached gets the message, and all other recipients get 452. */
 static bool courier_out_has_room(const struct out_courier *courier)
 {
     if (courier->target_count == (size_t)courier->out->config->out.limits.next_hops)
@@ -121,7 +121,8 @@ static struct host_cache_claim *courier_out_new_claim(struct out_courier *courie
     return claim;
 }
 
-/* A connection to its destination must be free, and its turn there have come, if it has no target yet. */
+/* If the recipient's destination has no target yet, a connection there must be free, and its turn must
+ * have come. */
 static int64_t courier_out_prepare(struct courier *base, const struct client_identity *client,
                                    const struct recipient *recipient, struct wakeup *wakeup)
 {
@@ -200,7 +201,7 @@ static void *courier_out_run_batch(void *context)
     return NULL;
 }
 
-/* Side by side, so that one that does not answer costs the others nothing. */
+/* Asks the targets in parallel, so that one that does not answer does not delay the others. */
 static void courier_out_ask_all(struct out_courier *courier)
 {
     struct batch_job jobs[CONFIG_NEXT_HOPS_MAX];
@@ -237,7 +238,7 @@ static void courier_out_send(struct courier *base, const struct envelope *envelo
     struct out_courier *courier = (struct out_courier *)base;
     struct deadline until = deadline_in_ms(BATCH_PATIENCE_MS);
 
-    (void)data; /* DATA goes out when it is known which next hops it is for */
+    (void)data; /* DATA is sent once it is known which next hops need it */
     if (courier->envelope == NULL)
         courier->started_ms = deadline_now_ms();
     courier->envelope = envelope;
@@ -305,7 +306,7 @@ struct courier *courier_out_new(const struct outbound *out)
         .write = courier_out_write,
         .end = courier_out_end,
         .reset = courier_out_reset,
-        .abort = courier_out_reset, /* a target in data is dropped without an end, whoever asks */
+        .abort = courier_out_reset, /* both drop a target in data without an end of data */
         .free = courier_out_free,
     };
     struct out_courier *courier = calloc(1, sizeof *courier);

@@ -4,8 +4,8 @@
  */
 #include "relay-out/decide.h"
 
-/* By the outcomes that there are, each a bit: HOP_TAKEN is the lowest. tests/model checks that it loses
- * nothing and copies nothing. */
+/* Indexed by the set of outcomes, one bit each; HOP_TAKEN is the lowest. tests/model checks that no
+ * message is lost or duplicated. */
 static const enum decision decisions[1 << HOP_OUTCOMES] = {
     /* TAKEN */ [1] = DECISION_TAKEN,
     /* DEFERRED */[2] = DECISION_DEFERRED,
@@ -14,7 +14,7 @@ static const enum decision decisions[1 << HOP_OUTCOMES] = {
     /* REFUSED TAKEN */[5] = DECISION_STORE,
     /* REFUSED DEFERRED */[6] = DECISION_DEFERRED,
     /* REFUSED DEFERRED TAKEN */[7] = DECISION_STORE,
-    /* UNDECIDED, and whatever there is besides */
+    /* UNDECIDED, with any others */
     [8] = DECISION_STORE,
     [9] = DECISION_STORE,
     [10] = DECISION_STORE,
@@ -25,7 +25,7 @@ static const enum decision decisions[1 << HOP_OUTCOMES] = {
     [15] = DECISION_STORE,
 };
 
-/* Whose reply it is. */
+/* Whose reply the client gets. */
 static const enum hop_outcome speakers[] = {
     [DECISION_TAKEN] = HOP_TAKEN,
     [DECISION_DEFERRED] = HOP_DEFERRED,

@@ -18,7 +18,7 @@
 #define KEPT_MAX 128
 
 struct mark {
-    struct remote_note note; /* but for the time left */
+    struct remote_note note; /* except left_ms */
     int64_t until_ms;
 };
 
@@ -27,14 +27,14 @@ struct kept {
     int64_t since_ms, until_ms;
 };
 
-/* Only those with a connection. */
+/* A destination with at least one connection; others have no entry. */
 struct destination {
     struct destination *next;
     unsigned connections;
     char key[ROUTE_KEY_MAX];
 };
 
-/* Of destinations with a rate. */
+/* The turns of a destination with a rate limit. */
 struct pace {
     struct pace *next;
     int64_t next_ms; /* the next turn */
@@ -44,14 +44,14 @@ struct pace {
 struct host_cache {
     pthread_mutex_t lock;
     pthread_cond_t place_free, kept_changed;
-    int64_t janitor_due_ms; /* when the janitor looks again; what ends later need not wake it */
+    int64_t janitor_due_ms; /* when the janitor looks again; not woken for what ends later */
     struct destination *destinations;
     struct pace *paces;
     struct mark marks[MARKS_MAX];
     size_t mark_count;
     struct kept kept[KEPT_MAX];
     size_t kept_count;
-    struct host_cache_claim *claims; /* that want a place */
+    struct host_cache_claim *claims; /* waiting for a place, first come first */
     bool granting;
     bool ending;
     pthread_t janitor;
@@ -108,7 +108,8 @@ void host_cache_leave(struct host_cache *host_cache, const char *key)
 
 /* Turns. */
 
-/* Its own, or a new one; those whose next turn has come are as good as none. */
+/* The destination's entry, or a new one; NULL when out of memory. On the way it frees other entries whose
+ * next turn has come, which are as good as none. */
 static struct pace *host_cache_find_pace(struct host_cache *host_cache, const char *key,
                                          int64_t now_ms)
 {
@@ -128,7 +129,7 @@ static struct pace *host_cache_find_pace(struct host_cache *host_cache, const ch
     return *at;
 }
 
-/* Under the lock. False when it comes after the deadline. */
+/* Under the lock. False if it would come after the deadline, or when out of memory. */
 static bool host_cache_next_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                                  struct deadline deadline, struct deadline *turn)
 {
@@ -145,7 +146,7 @@ static bool host_cache_next_turn(struct host_cache *host_cache, const char *key,
     return true;
 }
 
-/* Under the lock. It was not used: unless somebody has the one behind it, the next one is this. */
+/* Under the lock. The turn was not used: makes it the next one again, unless a later one is taken. */
 static void host_cache_put_turn_back(struct host_cache *host_cache, const char *key, unsigned rate,
                                      int64_t turn_ms)
 {
@@ -184,7 +185,7 @@ static struct remote host_cache_take_out(struct host_cache *host_cache, size_t i
     return remote;
 }
 
-/* Closed by the other end meanwhile, or with something to say that nobody asked for. */
+/* Has the other end closed it, or sent something unasked? */
 static bool host_cache_is_stale(const struct remote *remote)
 {
     struct pollfd poll_fd = {.fd = remote->hop.stream.fd, .events = POLLIN};
@@ -238,7 +239,7 @@ enum host_cache_place host_cache_enter(struct host_cache *host_cache, const char
 
 /* Claims: first come, first served. */
 
-/* Under the lock. One that is stale is taken leave of, and its place goes to whoever comes next. */
+/* Under the lock. Drops stale kept connections on the way, which frees their places. */
 static bool host_cache_grant_one(struct host_cache *host_cache, struct host_cache_claim *claim)
 {
     if (host_cache_take_kept(host_cache, claim->key, claim->generation, &claim->kept))
@@ -255,7 +256,7 @@ static bool host_cache_grant_one(struct host_cache *host_cache, struct host_cach
 
 static void host_cache_grant(struct host_cache *host_cache)
 {
-    if (host_cache->granting) /* a stale connection gives its place back */
+    if (host_cache->granting) /* called below: a stale connection gave its place back */
         return;
     host_cache->granting = true;
     for (struct host_cache_claim **at = &host_cache->claims; *at != NULL;) {
@@ -291,7 +292,7 @@ static void host_cache_claim_place(struct host_cache *host_cache, struct host_ca
     claim->state = HOST_CACHE_CLAIM_WANTED;
     claim->next = NULL;
     claim->until_ms = deadline_in_ms(HOST_CACHE_PLACE_WAIT_MS).at_ms;
-    claim->wakeup = NULL; /* not for what is had at once */
+    claim->wakeup = NULL; /* not called for a place granted at once */
     host_cache_grant(host_cache);
     claim->wakeup = wakeup;
 }
@@ -369,7 +370,7 @@ void host_cache_keep(struct host_cache *host_cache, const struct remote *remote,
         kept = true;
         if (host_cache->kept[host_cache->kept_count - 1].until_ms < host_cache->janitor_due_ms)
             pthread_cond_signal(&host_cache->kept_changed);
-        /* Whoever waits for a place may take this connection. */
+        /* A waiter for a place may take this connection. */
         host_cache_grant(host_cache);
         pthread_cond_broadcast(&host_cache->place_free);
     }
@@ -399,7 +400,8 @@ void host_cache_list_kept(struct host_cache *host_cache,
     pthread_mutex_unlock(&host_cache->lock);
 }
 
-/* Takes leave, outside the lock, of one whose time is over. Under the lock. */
+/* Ends one kept connection whose time is over, or any one if `all`. Called under the lock, which it
+ * releases during QUIT. False if there is none. */
 static bool host_cache_dismiss_one(struct host_cache *host_cache, bool all)
 {
     for (size_t i = 0; i < host_cache->kept_count; i++) {
@@ -452,7 +454,7 @@ static bool host_cache_is_of(const struct mark *mark, enum remote_mark what,
            strcmp(note->destination, host->destination) == 0;
 }
 
-/* Its own place, or a free one: one whose time is over, or the one that ends first. */
+/* The slot of this mark, or one for it: an expired one, else a new one, else the one that expires first. */
 static struct mark *host_cache_place_for(struct host_cache *host_cache, enum remote_mark what,
                                          const struct remote_host *host)
 {

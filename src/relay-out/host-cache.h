@@ -57,10 +57,11 @@ enum host_cache_place host_cache_enter(struct host_cache *host_cache, const char
 void host_cache_leave(struct host_cache *host_cache, const char *key);
 
 /* Takes the next turn at the destination (`rate` per minute) and waits for it. False, with no turn
- * taken, if it would come after the deadline. Sets `*turn` to its time. */
+ * taken, if it would come after the deadline, or when out of memory. Sets `*turn` to its time in any
+ * case. */
 bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                           struct deadline deadline, struct deadline *turn);
-/* Returns a turn that was not used. */
+/* Returns a turn that was not used; of no effect if a later one has been taken. */
 void host_cache_return_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                             struct deadline turn);
 
@@ -72,7 +73,9 @@ struct host_cache_claim {
     uint64_t generation;
     unsigned most;
     unsigned rate;         /* 0: no turn is needed */
-    struct wakeup *wakeup; /* called once the place is held; borrowed until the claim is given up */
+    /* Called, under the cache's lock, when the place is granted later than in host_cache_claim();
+     * borrowed until the claim is redeemed or given up. */
+    struct wakeup *wakeup;
     /* Private, zero at first. */
     enum {
         HOST_CACHE_CLAIM_NONE,
@@ -81,21 +84,22 @@ struct host_cache_claim {
         HOST_CACHE_CLAIM_WANTED, /* it waits for a place */
         HOST_CACHE_CLAIM_HELD,
     } state;
-    int64_t until_ms;              /* when its turn comes, or how long it waits for a place */
+    int64_t until_ms;              /* when its turn comes, or until when it waits for a place */
     struct host_cache_claim *next; /* the next in the queue for a place, first come first */
     enum host_cache_place place;   /* under HELD: HOST_CACHE_NEW or HOST_CACHE_KEPT */
     struct remote kept;            /* with HOST_CACHE_KEPT */
 };
-/* Asks for turn and place unless already asked. 0: the place is held, or no longer waited for. Otherwise
- * the time at which to ask again. */
+/* Asks for a turn and, once it has come, for a place. 0: there is nothing to wait for, because the place
+ * is held, the turn would come too late, or the wait for a place is over. Otherwise the time at which to
+ * ask again. */
 int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim *claim);
 /* Has its turn come, or is none needed? */
 bool host_cache_has_turn(struct host_cache *host_cache, const struct host_cache_claim *claim);
-/* Takes the held place, which is given back as one from host_cache_enter(); HOST_CACHE_FULL if none is
- * held. The claim is over. */
+/* Ends the claim and takes the held place, which is given back as one from host_cache_enter();
+ * HOST_CACHE_FULL if none is held. A turn that has not come is returned; one that has come stays used. */
 enum host_cache_place host_cache_redeem(struct host_cache *host_cache,
                                         struct host_cache_claim *claim, struct remote *kept);
-/* Gives up what is held or asked for. */
+/* Ends the claim and gives up what is held or asked for. */
 void host_cache_disclaim(struct host_cache *host_cache, struct host_cache_claim *claim);
 
 /* Keeps the connection for `for_ms`, without its buffers. Always takes ownership. */

@@ -10,7 +10,7 @@
 #include <strings.h>
 
 #define SMTP_PORT 25
-#define HOSTS_STEP 8 /* there is room for at one time; most destinations have fewer */
+#define HOSTS_STEP 8 /* grows by this many; most destinations have fewer */
 
 struct hosts_search {
     const struct outbound *out;
@@ -18,7 +18,7 @@ struct hosts_search {
     struct deadline deadline;
     struct hosts *found;
     bool loops;   /* a next hop is this host */
-    bool unknown; /* the DNS says nothing now of one */
+    bool unknown; /* the DNS has no answer for one at the moment */
 };
 
 static bool hosts_make_room(struct hosts *found)
@@ -32,7 +32,7 @@ static bool hosts_make_room(struct hosts *found)
     return true;
 }
 
-/* One more, zeroed but for these; NULL when there are enough of them, or no memory. */
+/* Adds a candidate, zeroed except for these. NULL: there are HOSTS_MAX already, or out of memory. */
 static struct candidate *hosts_add(struct hosts_search *search, const char *host,
                                    const struct address *address)
 {
@@ -94,7 +94,7 @@ static enum own_reply hosts_find_mx(struct hosts_search *search, const char *dom
     return hosts_reply_to(result);
 }
 
-/* Whoever names an address names the host. */
+/* An address leaves nothing to look up, so that it counts as proven. */
 static void hosts_add_literal(struct hosts_search *search, const char *text,
                               const struct address *address)
 {
@@ -144,8 +144,8 @@ static void hosts_add_answer(struct hosts_search *search, const struct endpoint 
     }
 }
 
-/* Of a host named in the configuration: what it resolves to is the operator's business, so private
- * addresses are fine. */
+/* Adds the addresses of a host named in the configuration. What it resolves to is the operator's
+ * business, so private addresses are fine. */
 static void hosts_find_host(struct hosts_search *search, const struct endpoint *hop)
 {
     enum mx_family family = outbound_family(search->route->family);
@@ -190,11 +190,12 @@ static enum own_reply hosts_find_hops(struct hosts_search *search)
         return REPLY_LOOP;
     if (search->unknown)
         counters_add(search->out->counters, COUNTER_DNS_TEMPORARY, 1);
-    /* A name in our own configuration that does not resolve is nothing to bounce mail for. */
+    /* A name in our own configuration that does not resolve is no reason to bounce mail. */
     return search->unknown ? REPLY_DNS_TEMPORARY : REPLY_BACKEND_CONFIG;
 }
 
-/* Behind what was found, or where the DNS does not say now; not where it says that there is nothing. */
+/* Adds the fallback after the hosts found, or if the DNS has no answer at the moment; not if the DNS
+ * says that there are none. */
 static enum own_reply hosts_add_fallback(struct hosts_search *search, enum own_reply why)
 {
     search->route = routes_fallback(search->out->routes);

@@ -20,24 +20,24 @@
 struct security_host {
     char name[DNS_NAME_MAX];
     uint16_t port;
-    bool is_alias;       /* the name has a CNAME */
-    bool alias_secure;   /* the CNAME is signed, but leads to an unsigned zone */
+    bool is_alias;       /* the name has a CNAME, which ends at `canonical` */
+    bool alias_secure;   /* the CNAME is signed, but leads to addresses that are not */
     bool address_secure; /* DNSSEC has proven the way to its addresses, of one family at least */
     char canonical[DNS_NAME_MAX];
     enum tls_dane dane;
-    char base[DNS_NAME_MAX]; /* the TLSA base domain */
-    struct dane_records *records;
+    char base[DNS_NAME_MAX]; /* the TLSA base domain of `records`: `canonical` or `name` */
+    struct dane_records *records; /* NULL: none that are proven */
     char reason[DNS_NAME_MAX + 64]; /* of TLS_DANE_FAILED */
 };
 
 struct security {
     char domain[DNS_NAME_MAX];       /* in A-labels; "" for an address literal */
-    struct resolver_pending *record; /* the lookup of its MTA-STS record */
+    struct resolver_pending *record; /* the lookup of its MTA-STS record; NULL: none is pending */
     enum stscache_record sts_record;
     char sts_id[STS_ID_MAX + 1];
     struct stscache_answer sts;
     size_t count;
-    struct security_host *hosts;
+    struct security_host *hosts; /* those that may have TLSA records */
 };
 
 /* Starts the lookups that need no host; call it before the hosts are looked up. With `published` false
@@ -65,7 +65,7 @@ void security_need(const struct security *security, const struct outbound *out, 
 /* The context of a tls_judge that compares a server's certificate with what is needed. */
 struct security_check {
     const struct tls_need *need;
-    /* Filled; if need->watched, the handshake continues despite a failure. */
+    /* Filled. A failure ends the handshake, unless need->watched and need->level is below verify. */
     enum tls_result result;
     struct error reason;
     char matched[16]; /* "3 1 1", of DANE */

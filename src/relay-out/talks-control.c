@@ -1,4 +1,4 @@
-/* relay-out/talks-control.c - what relay-out tells relayctl of the next hops, by its control socket
+/* relay-out/talks-control.c - tells relayctl which next hops are being talked to
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* relay-out/talks.c - which next hops are being spoken with now, for people who look on
+/* relay-out/talks.c - the connections to next hops in progress, for display
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -108,9 +108,9 @@ void talks_set_host(struct talks *talks, struct talk *talk, const char *host)
     pthread_mutex_unlock(&talks->lock);
 }
 
-/* Looking on. */
+/* Display. */
 
-/* What is being copied. */
+/* A copy being made. */
 struct talks_copy {
     struct talk_note *notes;
     size_t count, most, total;
@@ -144,7 +144,7 @@ static int talks_compare(const void *a, const void *b)
     return one->for_ms > other->for_ms ? -1 : one->for_ms < other->for_ms;
 }
 
-/* Room is made before, so that nothing is allocated under the lock, and no more than is there. */
+/* How many there are, at least 1. It bounds the array, which is allocated before the lock is taken. */
 static size_t talks_count(struct talks *talks, struct host_cache *host_cache)
 {
     pthread_mutex_lock(&talks->lock);

@@ -33,11 +33,12 @@ struct talks;
 
 /* Used by one thread at a time; zero before it begins. */
 struct talk {
-    struct talk *next, *previous; /* used by the list, under its lock, like all but `at` */
-    bool listed;
+    struct talk *next, *previous; /* under the list's lock */
+    bool listed;                  /* for the talk's own thread only */
+    /* Once listed, read and changed under the list's lock. */
     const char *destination;
     char host[REMOTE_NAME_MAX]; /* "": none yet */
-    atomic_uint_least64_t at;   /* the phase, and since when */
+    atomic_uint_least64_t at;   /* the phase, and since when; without a lock */
 };
 
 struct talks *talks_new(struct error *err);

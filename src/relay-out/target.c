@@ -41,8 +41,8 @@ static void target_closed(struct transaction *transaction)
     connect_leave(&target_of(transaction)->connect);
 }
 
-/* A client of ours may wait for ENHANCEDSTATUSCODES on every reply (RFC 2034 4), and must never hear
- * 421, which Postfix takes for this host's own. */
+/* Our client may expect an enhanced code in every reply (RFC 2034 4). It must never get 421, which
+ * Postfix takes for this host's own. */
 static void target_adapt(struct reply *reply)
 {
     if (reply->code == 421)
@@ -51,7 +51,7 @@ static void target_adapt(struct reply *reply)
         snprintf(reply->enhanced, sizeof reply->enhanced, "%c.0.0", '0' + reply->code / 100 % 10);
 }
 
-/* A connection, or the final reply. */
+/* Takes connect's result: a connection, or the final reply. */
 static void target_take(struct target *target, int result)
 {
     struct transaction *transaction = &target->transaction;
@@ -72,12 +72,12 @@ static void target_set_contact_deadline(struct target *target)
         transaction->until.at_ms != 0 ? deadline_earlier(deadline, transaction->until) : deadline;
 }
 
-/* A next hop may have a limit for what comes over one connection, or have had its time. */
+/* A kept connection may have been ended by the next hop's limits of messages or of time. */
 static bool target_renew(struct transaction *transaction)
 {
     struct target *target = target_of(transaction);
 
-    if (transaction->garbled) /* the same hosts again */
+    if (transaction->garbled) /* ask the same hosts again */
         connect_clear(&target->connect);
     target_set_contact_deadline(target);
     if (connect_renew(&target->connect, transaction->connected) == 0) {
@@ -134,7 +134,7 @@ struct target *target_new(const struct outbound *out, const struct route *route,
     return target;
 }
 
-/* For the next message, which begins with RSET. */
+/* Keeps the connection for the next message, which begins with RSET. */
 static void target_keep(struct target *target)
 {
     struct stream *stream = &target->remote.hop.stream;
@@ -192,7 +192,7 @@ void target_contact(struct target *target, struct deadline deadline)
 
 /* The next host. */
 
-/* A host that wants TLS and does not get it working has not refused the mail. */
+/* A host that wants TLS, but whose TLS failed, has not refused the mail: its 5xx becomes a 4xx. */
 static void target_heed_tls(const struct target *target, struct reply *reply)
 {
     if (!target->remote.tls_failed ||
@@ -202,12 +202,12 @@ static void target_heed_tls(const struct target *target, struct reply *reply)
     reply->enhanced[0] = '4';
 }
 
-/* As the client is to hear it. */
+/* Under soft_bounce, the client gets a 4xx instead of a 5xx. */
 static void target_soften(const struct target *target, struct reply *reply)
 {
     if (!target->out->config->out.soft_bounce || !reply_is_permanent(reply))
         return;
-    /* 421 would be taken for a word about this host. */
+    /* Not 421, which would be taken for this host's own. */
     reply->code = reply->code == 521 ? 451 : reply->code - 100;
     if (reply->enhanced[0] == '5')
         reply->enhanced[0] = '4';
@@ -284,8 +284,8 @@ static void target_hear(struct target *target, const size_t *which, size_t count
         target_heed_tls(target, &target->final_reply);
 }
 
-/* Those of the batch that have no final answer: refused for now, or accepted by a host that was lost
- * since. */
+/* Lists the batch's recipients without a final answer: those with a 4xx, and those accepted by a host
+ * that was lost since. */
 static size_t target_list_open(const struct target *target, size_t which[SESSION_BATCH_MAX])
 {
     const struct transaction *transaction = &target->transaction;
@@ -320,7 +320,8 @@ static void target_ask_others(struct target *target)
     }
 }
 
-/* What is told stands: who was accepted by a host that was lost since is not accepted. */
+/* If the host was lost before the client heard of any accepted recipient, those that it accepted get the
+ * final reply instead. Once the client has heard of one, replies stand. */
 void target_ask_batch(struct target *target)
 {
     size_t which[SESSION_BATCH_MAX];
@@ -393,7 +394,7 @@ bool target_data_reply(struct target *target)
     return false;
 }
 
-/* All who were accepted, and DATA. */
+/* Repeats all accepted recipients, and DATA, on a new connection. True on 354. */
 static bool target_repeat(struct target *target)
 {
     bool all = true;

@@ -31,7 +31,7 @@ struct target {
     /* The current batch, and its replies once they have arrived. */
     const struct recipient *batch[SESSION_BATCH_MAX];
     struct reply *replies[SESSION_BATCH_MAX]; /* NULL: out of memory */
-    size_t batch_count, told;
+    size_t batch_count, told; /* told: replies taken by the caller */
     const struct recipient **accepted; /* of all batches */
     size_t accepted_count;
     bool unreachable;      /* decided, because of the destination rather than the message */
@@ -70,15 +70,18 @@ bool target_data_reply_anywhere(struct target *target);
 bool target_in_data(const struct target *target);
 
 /* Connects to the destination's next host for a new transaction with the remaining recipients; call it
- * after a reply that was not final. False if there is no other host; nothing has changed then. */
+ * after a reply that was not final. Forgets the accepted recipients. False if there is no other host to
+ * ask; the connection and the final reply are then unchanged. */
 bool target_next_transaction(struct target *target);
 /* No host took the message now, and the client will retry: remembers to ask others first then. */
 void target_remember_deferral(struct target *target);
 
-/* In data: starts a thread that sends the file in which the message is being stored, then the end of data,
- * and reads the final reply. The target is `pending` until target_wait() reports a decision. On failure
- * the transaction is decided at once and abandoned. */
+/* In data: starts the sender, a thread that sends the file in which the message is being stored, as far as
+ * sender_advance() says. After sender_finish() it sends the end of data and reads the final reply. The
+ * file is borrowed for the call only. The target is `pending` until target_wait() returns true. If the
+ * sender cannot be started, the transaction is aborted and decided at once. */
 void target_start_sending(struct target *target, int file);
+/* Waits for the sender until the deadline. True if the target is not pending, or no longer. */
 bool target_wait(struct target *target, struct deadline deadline);
 
 /* Reads the reply to the end of data as the final reply; only in data. Then keeps the connection for the
