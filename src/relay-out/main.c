@@ -1,7 +1,7 @@
 /* relay-out/main.c - relay-out: the daemon on the tunnel's side
  *
- * Policy and wiring only: who may send, to whom, and a courier that runs the same transaction with
- * the next hops. The life of the daemon is server/daemon.
+ * Policy and wiring only: who may send, to whom, and which courier takes the mail. The daemon's life cycle
+ * is in server/daemon.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -30,7 +30,7 @@
 #include "server/daemon.h"
 #include "server/stats.h"
 
-#define REFUSED_RECIPIENTS_MAX 1000000 /* of a session: the client is trusted */
+#define REFUSED_RECIPIENTS_MAX 1000000 /* per session: the client is trusted */
 
 /* Lives as long as the process. Changed by the main thread only. */
 struct relay_out {
@@ -56,7 +56,7 @@ static void relay_out_shape(const struct config *config, struct daemon_shape *sh
         .listen = out->listen.items,
         .listen_count = out->listen.count,
         .workers = (unsigned)out->workers,
-        /* A full queue would be answered 421, which Postfix takes for the end of this host. */
+        /* A full queue would mean 421, which Postfix takes as the end of this host. */
         .queue = (unsigned)out->daemon.limits.connections,
         .connections = (unsigned)(out->daemon.limits.connections +
                                   out->workers * out->limits.next_hops + out->deliveries),
@@ -64,7 +64,7 @@ static void relay_out_shape(const struct config *config, struct daemon_shape *sh
     };
 }
 
-/* Deliveries come to an end beside the sessions. */
+/* Deliveries end in parallel with the sessions. */
 static void relay_out_stopping(void *shared, int64_t drain_ms)
 {
     struct relay_out *relay = shared;
@@ -97,7 +97,7 @@ static void relay_out_stop(void *shared)
 
     relay_out_set_current(relay, NULL);
     if (relay->spooler != NULL && !spooler_close(relay->spooler, relay->patience)) {
-        /* As with sessions that are not over in time: what is left is in the spool. */
+        /* As with sessions that do not end in time: what is left is in the spool. */
         log_write(LOG_LEVEL_NOTICE, "event=stop-unfinished hint=\"deliveries in progress will be "
                                     "tried again after the next start\"");
         fflush(NULL);
@@ -113,7 +113,7 @@ static void relay_out_stop(void *shared)
     free(relay);
 }
 
-/* What is known of other people's policies. */
+/* Starts what keeps the policies that domains publish. */
 static int relay_out_start_policies(struct relay_out *relay, const struct config *config,
                                     struct error *err)
 {
@@ -132,7 +132,7 @@ static int relay_out_start_policies(struct relay_out *relay, const struct config
     return relay->stscache != NULL ? 0 : -1;
 }
 
-/* "Nothing can be proven" is not the same as "everything is forged": mail goes on, without DANE. */
+/* If nothing can be proven, that does not mean that everything is forged: mail goes on, without DANE. */
 static void relay_out_check_validation(const struct relay_out *relay, const struct config *config)
 {
     struct log_line line;
@@ -175,7 +175,7 @@ static void *relay_out_start(const struct config *config, struct counters *count
     return NULL;
 }
 
-/* RFC 5321 4.5.1: <postmaster> without a domain is always taken; it is the first own domain's. */
+/* RFC 5321 4.5.1: <postmaster> without a domain is always accepted. It gets the first own domain. */
 static enum own_reply relay_out_complete_postmaster(const struct outbound *out,
                                                     struct path *recipient)
 {
@@ -186,8 +186,8 @@ static enum own_reply relay_out_complete_postmaster(const struct outbound *out,
     return path_add_domain(recipient, domain) ? REPLY_OK : REPLY_BAD_RECIPIENT;
 }
 
-/* What needs no contact with a next hop. Source routes are refused in all forms; a local part that
- * looks like one is the next hop's own affair, unless that is our backend, which may trust us. */
+/* Checks what can be checked without a next hop. Source routes are refused in all forms. A local part
+ * that looks like one is up to the next hop, unless that is our backend, which may trust us. */
 static enum own_reply relay_out_check_recipient(void *context, struct path *recipient,
                                                 const void **route)
 {
@@ -228,8 +228,8 @@ static bool relay_out_stores_all(const struct outbound *out)
     return out->spooler != NULL && out->config->out.delivery == CONFIG_DELIVERY_SPOOL;
 }
 
-/* DSN is offered only where everything is stored: it obliges us to send "relayed" notices where the
- * next hop lacks it (RFC 3461 5.2.2); the client does that itself when we do not offer it. */
+/* DSN is offered only if everything is stored. It obliges us to send "relayed" notices if the next hop
+ * lacks DSN (RFC 3461 5.2.2). If we do not offer it, the client does that itself. */
 static void relay_out_announce(void *context, struct session_offer *offer)
 {
     const struct outbound *out = context;
@@ -269,7 +269,7 @@ static void relay_out_set_rules(struct outbound *out)
     out->service.submission.trusted = NULL;
 }
 
-/* Who is allowed has no limit but that of all, so that the mail server is always greeted. */
+/* Allowed clients have no limit except the total one, so that the mail server is always greeted. */
 static void relay_out_set_gate(struct outbound *out)
 {
     const struct config_out *config = &out->config->out;
@@ -292,7 +292,7 @@ static void relay_out_answer_about_route(struct relay_out *relay, struct control
     service_unref(current);
 }
 
-/* Under the rules of now. */
+/* By the current snapshot. */
 static void relay_out_answer_about_tls(struct relay_out *relay, struct control_client *client,
                                        const char *const *words, size_t count)
 {

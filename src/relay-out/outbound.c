@@ -1,4 +1,4 @@
-/* relay-out/outbound.c - relay-out's snapshot: what its rules point to
+/* relay-out/outbound.c - relay-out's snapshot: its configuration and what it needs
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

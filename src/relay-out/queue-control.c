@@ -1,4 +1,4 @@
-/* relay-out/queue-control.c - what relay-out does for relayctl, by its control socket
+/* relay-out/queue-control.c - relayctl's requests about the queue, from the control socket
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -15,25 +15,24 @@
 #include "relay-out/spooler.h"
 
 #define BLOCK_OCTETS 16384
-#define HANDS 8          /* threads that carry out an order for many messages */
-#define PROGRESS_MS 1000 /* so often whoever waits is told how far it is */
+#define HANDS 8          /* threads that carry out a request for many messages */
+#define PROGRESS_MS 1000 /* between progress reports to the client */
 
 /* One request. */
 struct order {
     struct spooler *spooler;
     struct control_client *client;
     const char *verb;
-    const char *which; /* NULL: none was named */
+    const char *which; /* ID, domain or "all"; NULL: missing */
     struct spool_selection selection;
     bool bounce, header_only;
     struct spool *spool; /* the files, for reading */
     struct deadline progress;
-    bool gone;            /* nobody hears us any more */
-    pthread_mutex_t lock; /* of what follows */
+    bool gone;            /* the client does not listen any more */
+    pthread_mutex_t lock; /* protects what follows */
     unsigned changed, busy;
-    /* Messages that are to be changed: several at a time, so that they share what they wait for, the
-     * disk. */
-    pthread_cond_t moved; /* one came, or one was taken */
+    /* Messages to change, a ring; several at a time, so that they share the wait for the disk. */
+    pthread_cond_t moved; /* one was added or taken, or `ended` is set */
     uint64_t ids[HANDS * 4];
     size_t first, count;
     bool ended;
@@ -41,7 +40,7 @@ struct order {
     size_t hand_count;
 };
 
-/* Looking. */
+/* Reading. */
 
 static void queue_control_put_envelope(void *context, const struct spool_envelope *envelope)
 {
@@ -61,7 +60,7 @@ static void queue_control_list(struct order *order)
     struct spool_scan_counts counts;
     struct error err;
 
-    /* What goes wrong in the middle is told by the end that does not come. */
+    /* An error after this shows in the last line. */
     control_ok(order->client, "%s", "");
     if (spool_scan(order->spool, queue_control_put_envelope, order, &counts, &err) != 0)
         control_printf(order->client, "error %s\n", err.text);
@@ -269,7 +268,7 @@ static void queue_control_change_some(struct order *order)
 
 static const struct {
     const char *name;
-    bool looks; /* at no more than envelopes: the group may */
+    bool looks; /* reads envelopes only: allowed to the socket's whole group */
     void (*run)(struct order *order);
 } verbs[] = {
     {"list", true, queue_control_list},
@@ -302,7 +301,7 @@ static void queue_control_run_order(struct order *order)
     control_error(order->client, "no such request");
 }
 
-/* The words behind ID, domain or "all". Returns the first one that makes no sense there, or NULL. */
+/* Takes the words after ID, domain or "all". Returns the first one that is not valid there, or NULL. */
 static const char *queue_control_take_options(struct order *order, const char *const *words,
                                               size_t count)
 {

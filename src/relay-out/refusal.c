@@ -1,4 +1,4 @@
-/* relay-out/refusal.c - what became of recipients at next hops, counted, and the last final refusal kept
+/* relay-out/refusal.c - counts recipients' outcomes at next hops and keeps the last final refusal
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -27,7 +27,7 @@ void refusal_note(const struct outbound *out, enum refusal_outcome outcome, cons
         return;
     pthread_mutex_lock(&refusal->lock);
     refusal->at = (int64_t)time(NULL);
-    /* Of the recipient the domain says enough. */
+    /* The domain says enough about the recipient. */
     snprintf(refusal->text, sizeof refusal->text, "%.64s for %.64s: %.400s", relay, domain, reply);
     pthread_mutex_unlock(&refusal->lock);
 }

@@ -26,7 +26,7 @@ struct patterns {
 
 struct routes {
     const struct config *config;
-    struct route *routes; /* all of them; never moved */
+    struct route *routes; /* all of them; not reallocated, because others point into it */
     size_t count;
     struct patterns own, listed;
     const struct route *fallback; /* NULL: none */
@@ -40,7 +40,7 @@ static int routes_compare(const void *a, const void *b)
     return strcmp(((const struct pattern *)a)->text, ((const struct pattern *)b)->text);
 }
 
-/* A pattern that is there twice: the first counts. */
+/* If a pattern appears twice, the first one counts. */
 static int routes_add_patterns(struct patterns *patterns, const struct string_list *list,
                                const struct route *route, struct error *err)
 {
@@ -103,7 +103,7 @@ static void routes_forget_password(char *line, size_t size)
     free(line);
 }
 
-/* The first line of a file, which some editors begin with a byte order mark. */
+/* Reads the first line of a file, without the byte order mark that some editors put there. */
 static int routes_read_password(struct route *route, const char *file, struct error *err)
 {
     static const char mark[] = "\xef\xbb\xbf";
@@ -135,7 +135,7 @@ static int routes_read_password(struct route *route, const char *file, struct er
     return result;
 }
 
-/* A client that trusts the route's own CAs; else it is as the configuration's. */
+/* Makes a TLS client that trusts the route's own CAs, and is otherwise like the configuration's. */
 static int routes_set_tls(struct route *route, const char *ca_file,
                           const struct config_out_tls_options *options, struct error *err)
 {
@@ -156,7 +156,7 @@ static int routes_fill_route(struct route *route, const struct config_route *set
                              struct error *err)
 {
     route->denied = settings->action == CONFIG_ACTION_DENY;
-    /* What stands beside next hops that are not used is for nobody else, least of all a password. */
+    /* Settings of next hops that are not used must not apply to others, least of all a password. */
     if (settings->next_hops.count > 0 && !use_hops)
         return 0;
     route->tls = (enum config_out_tls)settings->tls;
@@ -198,7 +198,7 @@ static enum config_out_tls routes_backend_level(const struct config_backend *bac
     return CONFIG_OUT_TLS_MAY;
 }
 
-/* Our own domains' mail is never looked for in the DNS, which would lead it back to relay-in. */
+/* Mail for our own domains never uses the DNS, which would lead it back to relay-in. */
 static int routes_add_backend(struct routes *routes, const struct config_backend *backend,
                               const struct string_list *domains, size_t number, struct error *err)
 {
@@ -249,7 +249,7 @@ static int routes_add_own(struct routes *routes, struct error *err)
     routes_find_own_domain(routes, &in->domains);
     for (size_t i = 0; i < in->backends.count; i++)
         routes_find_own_domain(routes, &backends[i].domains);
-    /* As in relay-in, a single domain's own backend goes first. */
+    /* As in relay-in, the backends of single domains take precedence. */
     for (size_t i = 0; i < in->backends.count; i++) {
         if (routes_add_backend(routes, &backends[i], &backends[i].domains, i + 1, err) != 0)
             return -1;
@@ -257,7 +257,7 @@ static int routes_add_own(struct routes *routes, struct error *err)
     return routes_add_backend(routes, &in->backend, &in->domains, 0, err);
 }
 
-/* One of which there is none unless it is in the configuration. */
+/* Adds a route that exists only if the configuration gives it. */
 static int routes_add_special(struct routes *routes, const char *name,
                               const struct config_route *settings, const struct route **out,
                               struct error *err)
@@ -326,7 +326,7 @@ void routes_free(struct routes *routes)
     free(routes);
 }
 
-/* A route that says nothing of where the mail goes leaves that, and how, to the others'. */
+/* A route without next hops that does not deny leaves where and how the mail goes to the default route. */
 const struct route *routes_find(const struct routes *routes, const char *domain)
 {
     const struct route *found = routes_match(&routes->own, domain);

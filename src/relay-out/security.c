@@ -11,9 +11,9 @@
 
 #include "relay-out/stsfetch.h"
 
-#define RECORD_WAIT_MS 5000  /* for _mta-sts, when all else is known: it may be a broken zone's */
+#define RECORD_WAIT_MS 5000  /* for _mta-sts, once all else is known: its zone may be broken */
 #define POLICY_WAIT_MS 20000 /* for a policy to be fetched */
-#define NAMES_MAX 2          /* that one host's TLSA records may stand at */
+#define NAMES_MAX 2          /* where one host's TLSA records may be */
 
 /* The domain's own record. */
 
@@ -47,7 +47,7 @@ static void security_take_record(struct security *security, const struct outboun
 
     if (security->record == NULL)
         return;
-    /* Where it is of no more use, what has not come is not waited for. */
+    /* Once it is no longer needed (`out` is NULL), an answer is not waited for. */
     resolver_finish(security->record, &question, 1,
                     out != NULL ? deadline_in_ms(RECORD_WAIT_MS) : (struct deadline){0});
     security->record = NULL;
@@ -68,7 +68,7 @@ static void security_find_policy(struct security *security, const struct outboun
 
     if (security->domain[0] == '\0' || !security_wants_sts(out, route, security->domain))
         return;
-    /* What is left must do for the hosts, too. */
+    /* The rest of the time is for the hosts. */
     struct deadline wait = deadline_in_ms(deadline_left_ms(deadline) / 2);
     stscache_find(out->stscache, security->domain, security->sts_record, security->sts_id,
                   deadline_earlier(wait, deadline_in_ms(POLICY_WAIT_MS)), &security->sts);
@@ -114,7 +114,7 @@ static bool security_wants_dane(const struct outbound *out, const struct route *
     return route->tls == CONFIG_OUT_TLS_DEFAULT && out->config->out.tls.dane;
 }
 
-/* Those whose records are asked for. */
+/* Lists the hosts whose records are asked for. */
 static int security_list_hosts(struct security *security, const struct outbound *out,
                                const struct hosts *hosts)
 {
@@ -129,8 +129,8 @@ static int security_list_hosts(struct security *security, const struct outbound 
     return 0;
 }
 
-/* A CNAME that leads out of what is signed may be signed itself: then the records stand there (RFC
- * 7672 2.2.2). Such hosts are few, so nobody else waits for this. */
+/* A CNAME that leads out of the signed zones may itself be signed. Then the TLSA records are at the name
+ * that has it (RFC 7672 2.2.2). Such hosts are few, and mail to others does not wait for this. */
 static int security_ask_aliases(struct security *security, const struct outbound *out,
                                 struct deadline deadline)
 {
@@ -163,7 +163,7 @@ static int security_ask_aliases(struct security *security, const struct outbound
     return has_memory ? 0 : -1;
 }
 
-/* Where the records of a host may stand, in order (RFC 7672 2.2.2). How many names. */
+/* Lists the names where a host's records may be, in order (RFC 7672 2.2.2). */
 static size_t security_bases(const struct security_host *host, const char *bases[NAMES_MAX])
 {
     size_t count = 0;
@@ -175,13 +175,13 @@ static size_t security_bases(const struct security_host *host, const char *bases
     return count;
 }
 
-/* "_25._tcp.mx.example"; nobody has records at a name that would be too long. */
+/* "_25._tcp.mx.example". False if that is too long: then there can be no records. */
 static bool security_tlsa_name(const char *base, uint16_t port, char name[DNS_NAME_MAX])
 {
     return snprintf(name, DNS_NAME_MAX, "_%u._tcp.%s", port, base) < DNS_NAME_MAX - 1;
 }
 
-/* What one answer says. True when it decides. */
+/* Takes one answer. True if it decides. */
 static bool security_take_answer(struct security_host *host, const char *base,
                                  const struct resolver_answer *answer, const char *name)
 {
@@ -190,7 +190,7 @@ static bool security_take_answer(struct security_host *host, const char *base,
         snprintf(host->reason, sizeof host->reason, "TLSA of %s: %s", name, answer->reason);
         return true;
     }
-    /* What is not proven is as good as nothing: opt-out, CNAMEs that lead elsewhere. */
+    /* An unproven answer counts as none: opt-out, or a CNAME that leads elsewhere. */
     if (answer->result != RESOLVER_FOUND || !answer->secure)
         return false;
     snprintf(host->base, sizeof host->base, "%s", base);
@@ -218,7 +218,7 @@ static void security_take_answers(struct security_host *host, struct resolver_qu
     }
 }
 
-/* All questions at once, for all hosts. */
+/* Asks all questions for all hosts at once. */
 static int security_ask_tlsa(struct security *security, const struct outbound *out,
                              struct deadline deadline)
 {
@@ -288,7 +288,7 @@ const struct security_host *security_find_host(const struct security *security,
                : security_host(security, candidate->host, candidate->address.port);
 }
 
-/* A policy is about MX hosts: next hops of the configuration have none. */
+/* A policy is about MX hosts. It does not apply to next hops from the configuration. */
 static const struct sts_policy *security_policy_for(const struct security *security,
                                                     const struct candidate *candidate)
 {

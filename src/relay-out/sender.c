@@ -1,4 +1,4 @@
-/* relay-out/sender.c - mail data on its way to one of several next hops, on a thread of its own
+/* relay-out/sender.c - sends mail data to one of several next hops, on a thread of its own
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -20,11 +20,11 @@ struct sender {
     void (*conclude)(struct transaction *transaction);
     int file;
     pthread_t thread;
-    pthread_mutex_t lock; /* of what follows */
+    pthread_mutex_t lock; /* protects what follows */
     pthread_cond_t changed;
-    int socket; /* the connection's, to break it off; -1 when the thread has come to its end */
+    int socket; /* of the connection, to break it off; -1 once the thread has finished */
     uint64_t octets;
-    struct wakeup *wakeup; /* NULL: nobody's */
+    struct wakeup *wakeup; /* NULL: nobody is to be woken */
     bool finished, ended, stopped, done;
 };
 
@@ -45,7 +45,7 @@ static enum sender_step sender_next(struct sender *sender, uint64_t at, uint64_t
     return step;
 }
 
-/* One block; false when the next hop or the file is lost. */
+/* Sends one block. False if the next hop or the file is lost. */
 static bool sender_copy(struct sender *sender, uint64_t *at, uint64_t until)
 {
     char block[BLOCK_OCTETS];

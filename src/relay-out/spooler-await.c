@@ -1,9 +1,9 @@
 /* relay-out/spooler-await.c - next hops of stored messages that have not answered yet
  *
- * A next hop that was sent the end of data and is slow to answer may have the message: it is not to be
- * given it again. The live courier hands its connection over with the message. When the answer comes the
- * queue is told, and a delivery sets down what it was; until then no thread but the connection's own
- * waits, unless the message is to be tried again meanwhile: that delivery waits for the answer instead.
+ * A next hop that was sent the end of data and is slow to answer may have the message, so it must not get
+ * it again. The live courier hands its connection over with the message. When the answer comes, the queue
+ * is told, and a delivery records the answer. Until then only the connection's own thread waits. If the
+ * message comes up for delivery before that, the delivery waits for the answer, too.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -16,7 +16,7 @@
 #include "relay-out/target.h"
 
 #define BREAK_OFF_MS 5000 /* for a thread that was told to end */
-#define KEEP_MS 3600000 /* behind its time, one that nobody has come for: its message was removed */
+#define KEEP_MS 3600000 /* past its deadline, for an entry whose message was removed */
 
 int64_t spooler_answer_ms(const struct outbound *out)
 {
@@ -42,7 +42,7 @@ static bool spooler_has_answered(const struct awaited *awaited)
     return target_wait(awaited->target, (struct deadline){0});
 }
 
-/* Takes out those that are over. Under the lock; the caller frees them without it. */
+/* Takes out the entries that are no longer needed. Under the lock; the caller frees them without it. */
 static struct awaited *spooler_take_over(struct spooler *spooler)
 {
     struct awaited *over = NULL;
@@ -67,7 +67,7 @@ static void spooler_tell_queue(struct spooler *spooler)
     char destination[QUEUE_DESTINATION_MAX + 1];
 
     for (struct awaited *one = spooler->awaited; one != NULL; one = one->next) {
-        /* A delivery that looks at it sees the answer by itself. */
+        /* A delivery that uses the entry sees the answer by itself. */
         if (!one->stored || one->told || one->users > 0 || !spooler_has_answered(one))
             continue;
         spooler_destination_of(spooler, one->target->domain, destination);
@@ -212,8 +212,8 @@ void spooler_wind_down_awaited(struct spooler *spooler)
     pthread_mutex_unlock(&spooler->lock);
 }
 
-/* Under the lock. Who has answered without the queue's knowing, or a delivery's, has nobody to tell it to:
- * the message is not there any more. */
+/* Under the lock. If an entry has an answer that was neither told to the queue nor is being read by a
+ * delivery, its message is gone, and there is nothing to wait for. */
 static bool spooler_awaits_any(const struct spooler *spooler)
 {
     const struct awaited *one = spooler->awaited;

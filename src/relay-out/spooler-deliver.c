@@ -1,7 +1,8 @@
-/* relay-out/spooler-deliver.c - a message from the spool goes to its next hop, as a live one would
+/* relay-out/spooler-deliver.c - delivers messages from the spool to their next hops
  *
- * The same connections and targets, so the same memory of dead hosts, the same TLS and the same limit of
- * connections to a destination. The mail data comes from the file, block by block.
+ * It uses the same connections and targets as live mail, so that dead hosts are remembered, TLS is decided
+ * and connections to a destination are limited for both together. The mail data comes from the file, block
+ * by block.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -15,10 +16,10 @@
 #include "relay-out/target.h"
 #include "relay-out/refusal.h"
 
-#define HEADER_SCAN_OCTETS 65536 /* in which TLS-Required is looked for */
+#define HEADER_SCAN_OCTETS 65536 /* searched for TLS-Required */
 #define BLOCK_OCTETS 32768
 
-/* The recipients of a job that go in one transaction. */
+/* The recipients of a job that share one transaction. */
 struct part {
     struct spooler *spooler;
     struct delivery_job *job;
@@ -118,7 +119,8 @@ static bool spooler_send_recipients(struct part *part)
     return part->target->accepted_count > 0;
 }
 
-/* 0; -1 when the file failed, or time is up. The target knows by itself when it failed. */
+/* 0 if the whole file was sent. -1 if the file failed, the daemon ends, or the target was lost, whose
+ * transaction is then decided. */
 static int spooler_send_file(struct part *part)
 {
     char block[BLOCK_OCTETS];
@@ -157,7 +159,7 @@ static void spooler_send_message(struct part *part)
         target_read_final_reply(target, deadline_in_ms(part->out->config->out.timeouts.final));
 }
 
-/* With the host that there is a connection to. */
+/* Runs the transaction with the host connected to. */
 static void spooler_run_transaction(struct part *part)
 {
     struct target *target = part->target;
@@ -179,7 +181,7 @@ static void spooler_run_transaction(struct part *part)
     }
 }
 
-/* Keeps of the part who may be said to another host. */
+/* Keeps only the part's recipients that another host may be asked about. */
 static bool spooler_keep_undecided(struct part *part)
 {
     size_t kept = 0;
@@ -233,7 +235,7 @@ static bool spooler_part_line_frees_tls(const char *line, size_t len)
     return len - at == 2 && strncasecmp(line + at, "No", 2) == 0;
 }
 
-/* Whether the sender wants it delivered whatever TLS there is. Without memory: no. */
+/* Does the sender want it delivered whatever the TLS? No, if out of memory. */
 static bool spooler_part_tls_is_optional(const struct part *part)
 {
     char *header = malloc(HEADER_SCAN_OCTETS);
@@ -273,7 +275,8 @@ static void spooler_fill_envelope(struct part *part)
     to->id = part->id;
 }
 
-/* Those not yet done that go where recipient `first` goes, as many as one transaction takes. */
+/* Fills the part with `first` and later recipients that are not done and share its destination, as many as
+ * one transaction takes. Returns the domain of `first`. */
 static const char *spooler_collect(struct part *part, size_t first, bool *done)
 {
     const struct delivery_job *job = part->job;
@@ -321,8 +324,7 @@ static void spooler_take_answer(struct part *part)
     spooler_note_results(part);
 }
 
-/* The live courier gave it the message, and its answer is what counts. False when there is no such next
- * hop. */
+/* If the live courier gave this next hop the message, its late answer counts. False if it did not. */
 static bool spooler_await_part(struct part *part, const char *domain)
 {
     struct awaited *awaited = spooler_find_awaited(part->spooler, part->job->envelope->id, domain);
@@ -361,7 +363,7 @@ static void spooler_deliver_all(struct part *part, bool *done)
             part->job->reached = true;
             return;
         }
-        /* Nobody has been tried yet: the queue can wait better than this thread. */
+        /* While nothing has been tried, the queue waits rather than this thread. */
         part->target->connect.postpones = first == 0;
         spooler_run_part(part);
         if (part->job->postponed_ms == 0)
@@ -373,7 +375,8 @@ static void spooler_deliver_all(struct part *part, bool *done)
     }
 }
 
-/* What it does not come to stays as it was: deferred, and nothing said against the destination. */
+/* Results that it does not get to stay as they were: deferred, with nothing held against the
+ * destination. */
 void spooler_deliver(void *context, struct delivery_job *job)
 {
     struct part *part = calloc(1, sizeof *part);

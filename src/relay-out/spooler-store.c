@@ -1,4 +1,4 @@
-/* relay-out/spooler-store.c - transactions become messages in the spool
+/* relay-out/spooler-store.c - stores transactions as messages in the spool
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -33,10 +33,10 @@ void spooler_envelope(const struct outbound *out, const struct envelope *from,
     envelope->body = from->body;
     envelope->requiretls = from->requiretls;
     spool_ret_parse(from->ret, strlen(from->ret), &envelope->ret);
-    /* A notice may have to go where nothing is proven: it shall not carry the text (RFC 8689 5). */
+    /* A notice may have to go to an unproven host, so it must not carry the text (RFC 8689 5). */
     if (from->requiretls)
         envelope->ret = ENVELOPE_RET_HDRS;
-    /* Memory for these may fail: the message counts for more. */
+    /* Failure of memory is ignored here: the message matters more than these. */
     if (from->envid[0] != '\0')
         spool_envelope_set_text(&envelope->envid, from->envid, ENVID_MAX);
     spool_envelope_set_text(&envelope->origin, from->id, strlen(from->id));
@@ -68,8 +68,8 @@ enum own_reply spooler_write(struct spool_message *message, const struct iovec *
     return spooler_judge(spool_write(message, iov, count, &err), &err);
 }
 
-/* The line that joins a session to what is tried later: the transaction's id is the session's with a
- * number behind it. */
+/* Links the session to later attempts in the log. A transaction's id is its session's, followed by a
+ * number. */
 static void spooler_log_stored(const struct spool_envelope *envelope)
 {
     const char *origin = envelope->origin != NULL ? envelope->origin : "-";
@@ -93,7 +93,7 @@ enum own_reply spooler_commit(struct spooler *spooler, struct spool_message *mes
     struct error err = {""};
     enum own_reply result;
 
-    /* Known now that the header has been seen. */
+    /* Known only now that the header has been seen. */
     envelope->smtputf8 = from->is_utf8;
     result = spooler_judge(delivery_store(spooler->pool, message, envelope, &err), &err);
     if (result == REPLY_OK)
@@ -109,7 +109,7 @@ enum own_reply spooler_sync(struct spool_message *message)
     return spooler_judge(spool_sync_data(message, &err), &err);
 }
 
-/* As in the queue, up to a fifth is taken off, so that not all come back at once. */
+/* As in the queue, takes off up to a fifth, so that not all messages come back at once. */
 static int64_t spooler_first_retry(const struct outbound *out, uint64_t id, int64_t now)
 {
     int64_t wait_ms = out->config->out.retry.items[0];
@@ -120,8 +120,8 @@ static int64_t spooler_first_retry(const struct outbound *out, uint64_t id, int6
 /* Seconds since the epoch. */
 struct times {
     int64_t now;
-    int64_t retry;      /* when who was put off is tried again */
-    int64_t unanswered; /* and who is pending, if no answer comes */
+    int64_t retry;      /* of deferred recipients */
+    int64_t unanswered; /* of pending ones, if no answer comes */
 };
 
 static bool spooler_add_result(struct spool_envelope *envelope, const struct spooler_result *result,
@@ -146,7 +146,7 @@ static bool spooler_add_result(struct spool_envelope *envelope, const struct spo
     return true;
 }
 
-/* Before the message is to be had: it may be taken at once. */
+/* Call before the message is committed: a delivery may take it at once. */
 static bool spooler_await_pending(struct spooler *spooler, uint64_t id,
                                   const struct spooler_result *results, size_t count)
 {

@@ -15,7 +15,7 @@
 
 #define RESERVE_FILES 1000 /* inodes: a message needs two */
 #define WAIT_STEP_MS 100
-#define RECORDING_MS 1000 /* at the end, for what needs no next hop any more */
+#define RECORDING_MS 1000 /* at the end, for records that need no next hop any more */
 
 _Static_assert((int)CONFIG_DURATIONS_MAX == (int)QUEUE_RETRY_MAX, "a list fits the queue");
 
@@ -109,7 +109,7 @@ int spooler_use(struct spooler *spooler, struct outbound *out, struct error *err
     return spooler_start_delivery(spooler, err);
 }
 
-/* Half of the time is for the answers of those that are handed over by then. */
+/* Half of the time is left for the answers of next hops that are handed over by then. */
 void spooler_wind_down(struct spooler *spooler, struct deadline deadline)
 {
     int64_t now_ms = deadline_now_ms();
@@ -125,7 +125,7 @@ struct deadline spooler_hand_over(struct spooler *spooler)
     return (struct deadline){atomic_load(&spooler->hand_over_ms)};
 }
 
-/* Threads that only try to reach somebody need not be waited for: nothing has happened yet. */
+/* There is no need to wait for threads that are still connecting: nothing has happened yet. */
 static bool spooler_wait_for_threads(struct spooler *spooler, struct deadline deadline)
 {
     struct deadline recording = deadline_in_ms(RECORDING_MS);

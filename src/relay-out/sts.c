@@ -41,7 +41,7 @@ static void sts_trim(struct sts_text *text)
         text->len--;
 }
 
-/* The part up to `end`, which is taken off as well. False when nothing is left. */
+/* Takes off the part up to `end`, and `end` itself. False if nothing is left. */
 static bool sts_cut(struct sts_text *rest, char end, struct sts_text *part)
 {
     if (rest->len == 0)
@@ -55,7 +55,7 @@ static bool sts_cut(struct sts_text *rest, char end, struct sts_text *part)
 
 /* The record. */
 
-/* Its strings belong together (RFC 8461 3.1). -1 when they are not what a TXT record has. */
+/* Joins the record's strings (RFC 8461 3.1). -1 if they are malformed or too long. */
 static int sts_join(const uint8_t *data, size_t len, char out[RECORD_MAX], struct sts_text *text)
 {
     *text = (struct sts_text){out, 0};
@@ -70,7 +70,7 @@ static int sts_join(const uint8_t *data, size_t len, char out[RECORD_MAX], struc
     return 0;
 }
 
-/* A blank before the first ";" makes it another's record: erratum 6285. */
+/* With a blank before the first ";" it is not an MTA-STS record (erratum 6285). */
 static bool sts_is_record(const struct sts_text *text)
 {
     static const char start[] = "v=STSv1;";
@@ -116,7 +116,7 @@ enum sts_record sts_read_record(const char *const *data, const int *lengths, siz
             !sts_is_record(&text))
             continue;
         if (record.at != NULL)
-            return STS_RECORD_NONE; /* RFC 8461 3.1: not one */
+            return STS_RECORD_NONE; /* RFC 8461 3.1: several count as none */
         memcpy(found, text.at, text.len);
         record = (struct sts_text){found, text.len};
     }
@@ -129,7 +129,7 @@ enum { SEEN_VERSION = 1, SEEN_MODE = 2, SEEN_AGE = 4 };
 
 struct sts_reading {
     struct sts_policy *policy;
-    size_t used; /* of the policy's patterns, octets */
+    size_t used; /* octets of the policy's patterns */
     unsigned seen;
     const char *why;
 };
@@ -213,7 +213,7 @@ static bool sts_is_field_name(const struct sts_text *name)
     return true;
 }
 
-/* Fields of other names are for later versions (RFC 8461 3.2). */
+/* Ignores fields with other names, which are for later versions (RFC 8461 3.2). */
 static bool sts_read_line(struct sts_reading *reading, struct sts_text line)
 {
     struct sts_text name;
@@ -264,7 +264,7 @@ struct sts_policy *sts_read_policy(const char *text, size_t len, const char **wh
         *why = "it is longer than 64 KiB";
         return NULL;
     }
-    /* Patterns are shorter than the lines they stand in, whose name has room for their NUL. */
+    /* A pattern is shorter than its line, in which "mx:" leaves room for the NUL. */
     reading.policy = calloc(1, sizeof *reading.policy + len + 1);
     if (reading.policy == NULL)
         is_valid = false;

@@ -22,7 +22,7 @@
 #define REFRESH_RETRY_S 3600
 #define REFRESH_AFTER_S 43200  /* from then on, within ... */
 #define REFRESH_WITHIN_S 43200 /* ... so long, at random */
-#define UNUSED_MAX_S 15552000  /* 180 days: not refreshed any more, and dropped */
+#define UNUSED_MAX_S 15552000  /* 180 days: then dropped, not refreshed */
 #define IDLE_MS 3600000
 #define BARE_MAX_S 3600
 
@@ -34,7 +34,7 @@ struct stscache_entry {
     enum stscache_state state;
     unsigned waiters;
     bool is_refresh;          /* nobody waits: look the record up first */
-    char id[STS_ID_MAX + 1];  /* that the fetch is for */
+    char id[STS_ID_MAX + 1];  /* of the record that the fetch is for */
     struct deadline retry_at; /* after a failure */
     int64_t refresh_s, used_s;
     struct stscache_policy *policy;
@@ -55,7 +55,7 @@ struct stscache {
     struct stscache_bare {
         char *domain; /* NULL: none */
         struct deadline until;
-    } bare[STSCACHE_BARE_MAX]; /* each has one place, and gives it up to the next */
+    } bare[STSCACHE_BARE_MAX]; /* by hash; the next domain with the same one replaces it */
     unsigned idle;
     unsigned thread_count;
     pthread_t threads[STSCACHE_FETCHERS];
@@ -71,7 +71,7 @@ void stscache_policy_unref(struct stscache_policy *policy)
     free(policy);
 }
 
-/* Takes the parsed policy. */
+/* Takes ownership of the parsed policy. */
 static struct stscache_policy *stscache_policy_new(struct sts_policy *parsed, const char *id,
                                                    int64_t fetched_s)
 {
@@ -94,7 +94,7 @@ static int64_t stscache_now(const struct stscache *cache)
     return cache->source.now_s(cache->source.context);
 }
 
-/* Refreshes of many domains shall not come together. */
+/* Random, so that many domains are not refreshed at the same time. */
 static int64_t stscache_refresh_time(int64_t fetched_s)
 {
     unsigned number = 0;
@@ -145,7 +145,7 @@ static bool stscache_is_free(const struct stscache_entry *entry)
     return entry->state == STSCACHE_IDLE && entry->waiters == 0;
 }
 
-/* False when there is none to be done without. */
+/* False if the table is full and no entry can be dropped. */
 static bool stscache_make_room(struct stscache *cache)
 {
     struct stscache_entry *oldest = NULL;
@@ -179,7 +179,7 @@ static struct stscache_entry *stscache_add(struct stscache *cache, const char *d
     return entry;
 }
 
-/* One that is over is as if it were not there. */
+/* Ignores a policy that has expired. */
 static bool stscache_take_file(void *context, const char *domain,
                                const struct stsfiles_record *record, struct sts_policy *parsed)
 {
@@ -202,7 +202,7 @@ static bool stscache_take_file(void *context, const char *domain,
 
 /* Fetches. */
 
-/* The reference of the caller's becomes the entry's. */
+/* Takes over the caller's reference. */
 static void stscache_take(struct stscache *cache, struct stscache_entry *entry,
                           struct stscache_policy *policy, const struct stscache_fetched *fetched)
 {
@@ -231,7 +231,7 @@ static void stscache_log_failure(const char *domain, const struct stscache_fetch
     log_end(&line);
 }
 
-/* A record that is gone is no reason to drop a policy, nor to fetch it again. */
+/* If the record is gone, the policy is neither dropped nor fetched again. */
 static bool stscache_is_worth_fetching(struct stscache *cache, struct stscache_entry *entry)
 {
     char id[STS_ID_MAX + 1];
@@ -255,7 +255,7 @@ static void stscache_write(struct stscache *cache, const char *domain,
     stsfiles_write(&cache->files, domain, &record, fetched->text, fetched->len);
 }
 
-/* Without the lock: while it is FETCHING, id and domain of the entry are the fetcher's. */
+/* Without the lock: while the entry is FETCHING, its id and domain belong to the fetcher. */
 static struct stscache_policy *stscache_fetch(struct stscache *cache, struct stscache_entry *entry,
                                               int64_t used_s, struct stscache_fetched *fetched)
 {
@@ -329,8 +329,8 @@ static struct stscache_entry *stscache_dequeue(struct stscache *cache)
     return entry;
 }
 
-/* The policy that has to be refreshed first; NULL: none. What nobody has used for long is dropped,
- * and what no fetch has renewed in time. */
+/* Finds the policy to refresh first; NULL: none. Drops policies that have expired, or that nobody has
+ * used for long. */
 static struct stscache_entry *stscache_next_refresh(struct stscache *cache, int64_t now_s)
 {
     struct stscache_entry *soonest = NULL;
@@ -381,7 +381,7 @@ static void *stscache_run(void *argument)
     return NULL;
 }
 
-/* Questions. */
+/* Lookups. */
 
 static bool stscache_holds(const struct stscache *cache, const struct stscache_entry *entry)
 {
@@ -481,7 +481,7 @@ void stscache_find(struct stscache *cache, const char *domain, enum stscache_rec
         entry->used_s = stscache_now(cache);
         if (record == STSCACHE_RECORD && stscache_needs_fetch(cache, entry, id))
             stscache_request(cache, entry, id);
-        /* A daily fetch is nothing to wait for while there is a policy. */
+        /* While there is a policy, nobody waits for its daily refresh. */
         if (entry->state != STSCACHE_IDLE && !(entry->is_refresh && stscache_holds(cache, entry)))
             stscache_await(cache, entry, deadline);
     }

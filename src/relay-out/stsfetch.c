@@ -1,4 +1,4 @@
-/* relay-out/stsfetch.c - fetching an MTA-STS policy by HTTPS
+/* relay-out/stsfetch.c - fetches MTA-STS policies by HTTPS
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -44,9 +44,9 @@ stsfetch_fail(struct stsfetch_job *job, enum stscache_failure failure, const cha
     job->fetched->failure = failure;
 }
 
-/* Where the policy is. */
+/* The policy's host. */
 
-/* Appends what may be connected to; how many addresses that are. */
+/* Appends the addresses that may be connected to. Returns how many. */
 static size_t stsfetch_add_addresses(const struct resolver_answer *answer, char *text, size_t size,
                                      size_t already)
 {
@@ -158,7 +158,7 @@ static bool stsfetch_is_verification(CURLcode code)
            code == CURLE_SSL_ISSUER_ERROR;
 }
 
-/* RFC 8461 3.3: nothing but 200 is an answer, and nothing but plain text a policy. */
+/* RFC 8461 3.3: only status 200 is an answer, and only plain text is a policy. */
 static void stsfetch_judge(struct stsfetch_job *job, CURLcode code)
 {
     const char *type = NULL;

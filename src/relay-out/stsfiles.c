@@ -19,7 +19,7 @@
 
 #define HEADER_MAX 512 /* octets of a file before the policy */
 
-/* "STATE/mta-sts"; -1: there is no reading and writing there. */
+/* "STATE/mta-sts"; -1: it cannot be read and written. */
 static int stsfiles_open_folder(const char *path)
 {
     if (path[0] == '\0' || (mkdir(path, 0700) != 0 && errno != EEXIST) ||
@@ -82,7 +82,7 @@ void stsfiles_write(struct stsfiles *files, const char *domain,
         return;
     }
     bool is_whole = write(fd, header, (size_t)size) == size && write(fd, text, len) == (ssize_t)len;
-    /* Else the new name could come to the disk before what it names. */
+    /* Otherwise the new name could reach the disk before the contents. */
     is_whole = fdatasync(fd) == 0 && is_whole;
     is_whole = close(fd) == 0 && is_whole;
     if (!is_whole || renameat(files->folder, name, files->folder, domain) != 0) {
@@ -97,7 +97,7 @@ void stsfiles_remove(const struct stsfiles *files, const char *domain)
         unlinkat(files->folder, domain, 0);
 }
 
-/* The whole of a file, with a NUL behind it; NULL when there is no reading it. */
+/* Reads a whole file and adds a NUL. NULL if it cannot be read or is too long. */
 static char *stsfiles_read(const struct stsfiles *files, const char *name, size_t *len)
 {
     size_t size = HEADER_MAX + STS_POLICY_MAX + 1;
@@ -166,7 +166,7 @@ void stsfiles_load(const struct stsfiles *files,
         struct sts_policy *policy;
         char name[DNS_NAME_MAX];
         if (file->d_name[0] == '.' && strchr(file->d_name + 1, '.') != file->d_name + 1)
-            unlinkat(files->folder, file->d_name, 0); /* cut short; "." is a folder, and stays */
+            unlinkat(files->folder, file->d_name, 0); /* an unfinished write; "." is a folder, and stays */
         else if (dns_name_is_hostname(file->d_name) && dns_name_to_ascii(file->d_name, name) == 0 &&
                  strcmp(name, file->d_name) == 0 &&
                  (policy = stsfiles_parse(files, name, &record)) != NULL)

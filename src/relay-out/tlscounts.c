@@ -1,4 +1,4 @@
-/* relay-out/tlscounts.c - how TLS sessions went, for each policy that domains publish
+/* relay-out/tlscounts.c - counts the results of TLS sessions by published policy
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -16,8 +16,8 @@
 #define DAY_S 86400
 
 struct tlscounts_entry {
-    struct tlscounts_entry *next; /* counted before this one */
-    int64_t failed_s;             /* the last one that was worth a line */
+    struct tlscounts_entry *next; /* used less recently than this one */
+    int64_t failed_s;             /* the last failure that got a log line; 0: none */
     struct tlscounts_row row;
 };
 
@@ -77,7 +77,7 @@ void tlscounts_free(struct tlscounts *counts)
     free(counts);
 }
 
-/* The place of the entry, or of the last one when there is none and no room; NULL at the end. */
+/* The link to the entry. If there is none: to the last one if there is no room, else the list's end. */
 static struct tlscounts_entry **tlscounts_find(struct tlscounts *counts, const char *domain,
                                                enum tls_policy_type type)
 {
@@ -92,7 +92,7 @@ static struct tlscounts_entry **tlscounts_find(struct tlscounts *counts, const c
     return at;
 }
 
-/* The entry, put in front; NULL when out of memory. */
+/* Finds or makes the entry, and moves it to the front. NULL when out of memory. */
 static struct tlscounts_entry *tlscounts_get(struct tlscounts *counts, const char *domain,
                                              enum tls_policy_type type)
 {

@@ -1,4 +1,4 @@
-/* relay-out/tlsorders.c - tells relayctl about other hosts' TLS
+/* relay-out/tlsorders.c - tells relayctl about the TLS of next hops
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -121,7 +121,7 @@ static const char *tlsorder_level(enum config_out_tls level)
     return names[level];
 }
 
-/* What a host shows. */
+/* What a host presents. */
 
 static enum io_result tlsorder_converse(const struct tlsorder *order, struct nexthop *hop,
                                         const struct tls_need *need, struct security_check *check,
@@ -202,7 +202,7 @@ static void tlsorder_put_need(const struct tlsorder *order, const struct candida
     }
 }
 
-/* Its first address stands for the host where it is connected to. */
+/* If hosts are to be connected to, each one's first address is. */
 static void tlsorder_put_hosts(const struct tlsorder *order)
 {
     const struct candidate *items = order->hosts.items;
@@ -293,7 +293,7 @@ void tlsorders_handle(const struct outbound *out, struct control_client *client,
         order.connect |= strcmp(words[i], "connect") == 0;
         order.refresh |= strcmp(words[i], "refresh") == 0;
     }
-    /* Either goes out to strangers. */
+    /* Both make us connect to other people's hosts. */
     if ((order.connect || order.refresh) && !control_permit_order(client))
         return;
     tlsorder_show(&order);

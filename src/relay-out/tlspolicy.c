@@ -28,8 +28,8 @@ static bool tls_policy_excepts(const struct string_list *patterns,
     return false;
 }
 
-/* The name for SNI and certificate. Under VERIFY a host that anybody may have put into the DNS does not
- * stand for the domain: the certificate must. */
+/* The name for SNI and the certificate. Under VERIFY, an unproven MX host proves nothing about the domain:
+ * anybody may have put it into the DNS. Then the certificate must be for the domain itself. */
 static const char *tls_policy_name(const struct tls_question *question, enum config_out_tls level)
 {
     if (question->route->tls_name[0] != '\0')
@@ -69,7 +69,7 @@ static void tls_policy_use_dane(const struct tls_question *question, struct tls_
         need->names[need->name_count++] = question->ascii;
 }
 
-/* A policy that is only watched changes nothing else. */
+/* A policy that is only watched does not change what is required. */
 static void tls_policy_use_sts(const struct config_out *config, const struct tls_question *question,
                                struct tls_need *need)
 {
@@ -92,7 +92,7 @@ static bool tls_policy_is_published_sts(const struct tls_question *question)
     return question->sts != NULL && question->sts->mode != STS_MODE_NONE;
 }
 
-/* Of a route: nothing but DANE will do, and all of it. */
+/* The route demands DANE: usable TLSA records, and signed MX records. */
 static void tls_policy_demand_dane(const struct tls_question *question, struct tls_need *need)
 {
     need->level = CONFIG_OUT_TLS_DANE;
@@ -112,7 +112,7 @@ static void tls_policy_use_published(const struct config_out *config,
 {
     if (question->dane == TLS_DANE_USABLE) {
         tls_policy_use_dane(question, need);
-        /* DANE has proven the host alone: whether it is one of the domain's, the other must say. */
+        /* DANE has proven only the host. MTA-STS must say whether it is one of the domain's. */
         if (!question->host_secure && tls_policy_is_published_sts(question) &&
             question->sts->mode == STS_MODE_ENFORCE &&
             config->tls.mta_sts == CONFIG_MTA_STS_ENFORCE &&
@@ -160,7 +160,7 @@ void tls_policy_find(const struct config_out *config, const struct tls_question 
         need->level = CONFIG_OUT_TLS_NONE;
         need->why = "out.tls.no_tls";
     }
-    /* The name that it must be for is the domain's, or of a host that is proven. */
+    /* The certificate must be for the domain, or for a host that is proven. */
     if (need->level == CONFIG_OUT_TLS_VERIFY)
         need->unproven = false;
 }

@@ -16,11 +16,11 @@
 #include "base/i18n.h"
 #include "dns/name.h"
 
-#define FAILURE_MS 1000        /* that a failed check takes at least */
-#define FAILURES_FOR_MS 600000 /* that a failure is remembered */
+#define FAILURE_MS 1000        /* least time of a failed check */
+#define FAILURES_FOR_MS 600000 /* how long a failure is remembered */
 #define CLIENTS_MAX 256        /* whose failures are remembered */
-/* Passwords that are being checked, or wait for that: a hash takes a tenth of a second of a CPU, and
- * guessers from many addresses shall have neither the CPUs nor the workers. One is computed at a time. */
+/* Most passwords being checked or waiting for it. A hash takes a tenth of a second of CPU time, and
+ * guessers from many addresses must not take up the CPUs or the workers. One is computed at a time. */
 #define CHECKS_MAX 4
 #define SENDER_SEPARATORS " \t,;" /* between senders */
 
@@ -42,11 +42,11 @@ struct users {
     unsigned limit;
     pthread_mutex_t lock;
     struct failures failures[CLIENTS_MAX];
-    unsigned checks;           /* under the lock, too */
-    pthread_mutex_t hash_lock; /* held by the one that computes */
+    unsigned checks;           /* under `lock`, too */
+    pthread_mutex_t hash_lock; /* held while a hash is computed */
 };
 
-/* Takes over the line. False when it is malformed. */
+/* Takes ownership of the line. False if it is malformed, or when out of memory. */
 static bool users_add_user(struct users *users, char *line)
 {
     struct user user = {.line = line, .name = line, .senders = ""};
@@ -145,7 +145,7 @@ static const struct user *users_find_user(const struct users *users, const char 
     return NULL;
 }
 
-/* The client's place, or the one that ends first. Under the lock. */
+/* The client's entry, or a new one in place of the one that ends first. Under the lock. */
 static struct failures *users_failures_of(struct users *users, const struct address *client)
 {
     struct address network = address_client_network(client);
@@ -180,7 +180,7 @@ static void users_count_failure(struct users *users, const struct address *clien
     pthread_mutex_unlock(&users->lock);
 }
 
-/* In a time that does not tell where they differ. */
+/* The time that it takes does not reveal where they differ. */
 static bool users_is_same(const char *a, const char *b)
 {
     size_t len = strlen(a);
@@ -190,7 +190,7 @@ static bool users_is_same(const char *a, const char *b)
     return differ == 0;
 }
 
-/* Somebody who is not there costs as much as the first one who is. */
+/* An unknown name takes as long as the first user's, so that the time does not reveal who exists. */
 static bool users_is_password(const struct users *users, const char *name, const char *password)
 {
     const struct user *user = users_find_user(users, name);
