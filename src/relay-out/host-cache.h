@@ -72,7 +72,7 @@ struct host_cache_claim {
     char key[ROUTE_KEY_MAX];
     uint64_t generation;
     unsigned most;
-    unsigned rate;         /* 0: no turn is needed */
+    unsigned rate; /* 0: no turn is needed */
     /* Called, under the cache's lock, when the place is granted later than in host_cache_claim();
      * borrowed until the claim is redeemed or given up. */
     struct wakeup *wakeup;

@@ -25,8 +25,8 @@ struct security_host {
     bool address_secure; /* DNSSEC has proven the way to its addresses, of one family at least */
     char canonical[DNS_NAME_MAX];
     enum tls_dane dane;
-    char base[DNS_NAME_MAX]; /* the TLSA base domain of `records`: `canonical` or `name` */
-    struct dane_records *records; /* NULL: none that are proven */
+    char base[DNS_NAME_MAX];        /* the TLSA base domain of `records`: `canonical` or `name` */
+    struct dane_records *records;   /* NULL: none that are proven */
     char reason[DNS_NAME_MAX + 64]; /* of TLS_DANE_FAILED */
 };
 

@@ -16,7 +16,7 @@
 #include "relay-out/target.h"
 
 #define BREAK_OFF_MS 5000 /* for a thread that was told to end */
-#define KEEP_MS 3600000 /* past its deadline, for an entry whose message was removed */
+#define KEEP_MS 3600000   /* past its deadline, for an entry whose message was removed */
 
 int64_t spooler_answer_ms(const struct outbound *out)
 {

@@ -166,7 +166,7 @@ void stsfiles_load(const struct stsfiles *files,
         struct sts_policy *policy;
         char name[DNS_NAME_MAX];
         if (file->d_name[0] == '.' && strchr(file->d_name + 1, '.') != file->d_name + 1)
-            unlinkat(files->folder, file->d_name, 0); /* an unfinished write; "." is a folder, and stays */
+            unlinkat(files->folder, file->d_name, 0); /* unfinished; "." is a folder, so stays */
         else if (dns_name_is_hostname(file->d_name) && dns_name_to_ascii(file->d_name, name) == 0 &&
                  strcmp(name, file->d_name) == 0 &&
                  (policy = stsfiles_parse(files, name, &record)) != NULL)

@@ -1,7 +1,7 @@
 /* spool/delivery-internal.h - the structures that spool/delivery*.c share; nothing else includes it
  *
- * The pool's lock guards what stands below it. delivery.c has the threads, delivery-work.c one
- * delivery, delivery-record.c what of it goes to the disk.
+ * The pool's lock protects the members below it. delivery.c has the threads, delivery-work.c does one
+ * piece of work, delivery-record.c puts its results on disk.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

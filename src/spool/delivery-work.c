@@ -1,4 +1,4 @@
-/* spool/delivery-work.c - one delivery, one delay notice, one expiry, one order, from the queue to the disk
+/* spool/delivery-work.c - does one delivery, delay notice, expiry or order, from the queue to the disk
  *
  * The order within a delivery: the hook delivers; the sender's report is spooled; the queue says when the
  * rest is due; the envelope records everything; the work is returned to the queue.
@@ -251,7 +251,7 @@ static void delivery_fail_lost(struct delivery_pool *pool, const struct queue_wo
     delivery_take_results(pool, work, job, envelope, arrays);
 }
 
-/* All recipients there are already settled: by an operator, or earlier when it could not be recorded. */
+/* All recipients there are settled already, by an operator or by a delivery that could not be recorded. */
 static void delivery_record_only(struct delivery_pool *pool, const struct queue_work *work,
                                  struct spool_envelope *envelope)
 {
@@ -389,7 +389,7 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
         delivery_recall(pool, &envelope);
     else
         delivery_log_problem(work->id, err.text, NULL);
-    /* Its envelope could not be read at the start: only now its destinations are known. */
+    /* If its envelope could not be read at the start, its destinations are known only now. */
     bool unknown = result == SPOOL_OK && work->kind == QUEUE_DELIVER &&
                    work->destination[0] == '\0' && spool_envelope_left(&envelope) > 0;
     if (result == SPOOL_MISSING || unknown)
@@ -408,7 +408,7 @@ void delivery_work(struct delivery_pool *pool, const struct queue_work *work)
     spool_envelope_clear(&envelope);
 }
 
-/* Orders of an operator while the daemon runs. */
+/* An operator's orders. */
 
 struct hold {
     bool wanted;
@@ -447,7 +447,7 @@ static enum queue_answer delivery_record_hold(struct delivery_pool *pool, uint64
     }
 }
 
-/* The queue comes first: from then on it is not tried, even if the disk fails. */
+/* The queue comes first: from then on the message is not tried, even if the disk fails. */
 enum queue_answer delivery_hold(struct delivery_pool *pool, uint64_t id, struct error *err)
 {
     enum queue_answer answer = queue_hold(pool->queue, id);

@@ -54,9 +54,9 @@ struct delivery_job {
     bool reached;                    /* a next hop answered; otherwise the destination is left alone
                                         for a while, and result 0's reply says why */
     const atomic_bool *stopping;     /* set when the daemon shuts down: finish soon */
-    bool interrupted;                /* finished because of that: deferred means not tried */
+    bool interrupted;                /* cut short because of that: deferred means not tried */
     int64_t
-        postponed_ms; /* nothing was tried: the destination accepts nothing for so long; 0: no */
+        postponed_ms; /* nothing was tried: the destination takes nothing for this long; 0: tried */
     atomic_uint *unconfirmed; /* the pool's count; see delivery_owe() */
     bool owes;
 };
@@ -134,8 +134,8 @@ enum spool_result delivery_store(struct delivery_pool *pool, struct spool_messag
  * the disk failed, and then `err` says why. */
 enum queue_answer delivery_hold(struct delivery_pool *pool, uint64_t id, struct error *err);
 enum queue_answer delivery_release(struct delivery_pool *pool, uint64_t id, struct error *err);
-/* Gives up the recipients in a domain (NULL: all). With `bounce`, the sender is told first if he wants
- * failure notices. */
+/* Gives up the recipients in a domain (NULL: all). With `bounce`, a sender who wants failure notices is told
+ * first. */
 enum queue_answer delivery_discard(struct delivery_pool *pool, uint64_t id, const char *domain,
                                    bool bounce, struct error *err);
 

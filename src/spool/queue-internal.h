@@ -76,7 +76,7 @@ int64_t queue_wait(struct queue *queue, unsigned attempts);
 void queue_place(struct queue *queue, struct destination *destination);
 /* The message's first delivery that is confirmed and not being worked on; NULL: none. */
 struct delivery *queue_confirmed_of(struct message *message);
-/* The message whose delivery was confirmed first; NULL: none. */
+/* A message with a confirmed delivery; NULL: none. */
 struct message *queue_next_confirmed(const struct queue *queue);
 /* Sets the time at which the message itself needs attention. */
 void queue_attend(struct queue *queue, struct message *message);

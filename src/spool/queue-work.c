@@ -1,4 +1,4 @@
-/* spool/queue-work.c - takes the next work, and takes it back
+/* spool/queue-work.c - hands out work and takes it back
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -37,13 +37,13 @@ static void queue_wake_waiting(struct queue *queue)
         queue_place(queue, OWNER(top, destination, waiting));
 }
 
-/* Unreachable destinations get at most half of the places: each may hold one until it is found to be still
- * unreachable. */
 static struct destination *queue_next_well(struct queue *queue)
 {
     return queue->ring.next != &queue->ring ? queue->ring.next : NULL;
 }
 
+/* Unreachable destinations get at most half of the places: each may hold one until it is found to be still
+ * unreachable. */
 static struct destination *queue_next_probe(struct queue *queue)
 {
     unsigned most = queue->config.concurrency / 2;

@@ -112,8 +112,8 @@ void queue_wind_down(struct queue *queue);
 int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum queue_outcome outcome,
                     const char *reason);
 
-/* Instead of queue_judge(): nothing was tried, as the destination accepts nothing for so long. This does not
- * count as an attempt. */
+/* Call instead of queue_judge() if nothing was tried, because the destination takes nothing for `wait_ms`.
+ * Leaves it alone for that time. This counts neither as an attempt nor as a failure. */
 void queue_postpone(struct queue *queue, const struct queue_work *work, int64_t wait_ms);
 
 /* Returns the work. True if the message has left the queue with it. */
