@@ -14,7 +14,7 @@
 #define REUSE_MESSAGES 100      /* of one connection */
 #define REUSE_AGE_MS 300000     /* as in Postfix */
 #define DEFERRED_FOR_MS 3600000 /* longer than a mail server waits between its first attempts */
-#define PLACE_LOOK_MS 1000      /* when to try again without waiting for a place */
+#define PLACE_LOOK_MS 1000      /* until a caller that does not wait for a place tries again */
 #define PING_TIMEOUT_MS 10000   /* for RSET on a kept connection */
 
 /* Most addresses to try for one message: a stranger's zone must not send us all over the internet. */

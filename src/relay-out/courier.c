@@ -1,4 +1,4 @@
-/* relay-out/courier.c - relay-out's courier: the same transaction, with every next hop it needs
+/* relay-out/courier.c - relay-out's courier: repeats a transaction with every next hop it needs
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

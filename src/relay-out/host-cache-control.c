@@ -1,4 +1,4 @@
-/* relay-out/host-cache-control.c - tells relayctl what is remembered about other hosts
+/* relay-out/host-cache-control.c - tells relayctl what is remembered about other hosts, over the control socket
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

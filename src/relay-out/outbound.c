@@ -1,4 +1,4 @@
-/* relay-out/outbound.c - relay-out's snapshot: its configuration and what it needs
+/* relay-out/outbound.c - relay-out's snapshot: the rules it serves under and what they point to
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* relay-out/own-addresses.c - what mail must not be sent to: this host
+/* relay-out/own-addresses.c - this host, to which mail must not be sent
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

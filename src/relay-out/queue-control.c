@@ -1,4 +1,4 @@
-/* relay-out/queue-control.c - relayctl's requests about the queue, from the control socket
+/* relay-out/queue-control.c - relay-out's queue commands for relayctl, over the control socket
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

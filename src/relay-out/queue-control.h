@@ -2,7 +2,7 @@
  *
  *   queue list                            ok, for each message "message OCTETS" and its envelope;
  *                                         then "lost NOTICES": to senders, since the start
- *   queue show ID [header]                ok, the same of one, "data OCTETS" and its mail data, or
+ *   queue show ID [header]                ok, the same for one, "data OCTETS" and its mail data, or
  *                                         only the header of it
  *   queue hold|release|retry|remove WHICH [from=SENDER] [bounce]
  *                                         ok, "done CHANGED BUSY" repeatedly as progress; the

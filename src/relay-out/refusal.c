@@ -1,4 +1,4 @@
-/* relay-out/refusal.c - counts recipients' outcomes at next hops and keeps the last final refusal
+/* relay-out/refusal.c - counts the outcomes of recipients at next hops and keeps the last final refusal
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* relay-out/routeinfo.c - what relay-out would do with mail for an address
+/* relay-out/routeinfo.c - tells relayctl where mail for an address would go, over the control socket
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* relay-out/routes.c - from a recipient's domain to what happens with its mail
+/* relay-out/routes.c - decides from a recipient's domain where the mail goes
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* relay-out/sender.c - sends mail data to one of several next hops, on a thread of its own
+/* relay-out/sender.c - sends mail data to one of several next hops, on a separate thread
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

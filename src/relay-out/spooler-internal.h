@@ -52,13 +52,14 @@ void spooler_unawait(struct spooler *spooler, uint64_t id);
 /* Finds the entry that has a message's recipients in this domain; give it back with
  * spooler_leave_awaited(). NULL: there is none. */
 struct awaited *spooler_find_awaited(struct spooler *spooler, uint64_t id, const char *domain);
-/* Waits for its answer until its deadline. False if waiting is to stop because the daemon ends. */
+/* Waits for its answer. At its deadline it breaks the connection off, which counts as an answer. False if
+ * there is none: the daemon ends, or the connection's thread does not. */
 bool spooler_wait_awaited(struct spooler *spooler, struct awaited *awaited);
 /* Gives the entry back; the outcome of this many `recipients` is now known. */
 void spooler_leave_awaited(struct spooler *spooler, struct awaited *awaited, size_t recipients);
 /* Begins to end: transactions that have not reached their end of data are given up. */
 void spooler_wind_down_awaited(struct spooler *spooler);
-/* Waits until there are none. False if the deadline passes first. */
+/* Waits until no answer is awaited any more. False if the deadline passes first. */
 bool spooler_await_all(struct spooler *spooler, struct deadline deadline);
 void spooler_free_awaited(struct spooler *spooler);
 /* How long an answer may take, in milliseconds. */

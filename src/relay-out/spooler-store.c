@@ -36,7 +36,7 @@ void spooler_envelope(const struct outbound *out, const struct envelope *from,
     /* A notice may have to go to an unproven host, so it must not carry the text (RFC 8689 5). */
     if (from->requiretls)
         envelope->ret = ENVELOPE_RET_HDRS;
-    /* Failure of memory is ignored here: the message matters more than these. */
+    /* A lack of memory for these is ignored: the message matters more. */
     if (from->envid[0] != '\0')
         spool_envelope_set_text(&envelope->envid, from->envid, ENVID_MAX);
     spool_envelope_set_text(&envelope->origin, from->id, strlen(from->id));
@@ -68,8 +68,8 @@ enum own_reply spooler_write(struct spool_message *message, const struct iovec *
     return spooler_judge(spool_write(message, iov, count, &err), &err);
 }
 
-/* Links the session to later attempts in the log. A transaction's id is its session's, followed by a
- * number. */
+/* This line links a session to later attempts in the log. A transaction's id is its session's, followed by
+ * a number. */
 static void spooler_log_stored(const struct spool_envelope *envelope)
 {
     const char *origin = envelope->origin != NULL ? envelope->origin : "-";

@@ -1,4 +1,4 @@
-/* relay-out/spooler.c - the life of relay-out's spool and its delivery
+/* relay-out/spooler.c - starts, ends and measures relay-out's spool and its delivery
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

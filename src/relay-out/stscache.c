@@ -20,8 +20,8 @@
 #define FETCHER_STACK_SIZE (512 * 1024) /* GnuTLS and libcurl */
 #define RETRY_MS 300000                 /* after a fetch that failed (RFC 8461 3.3) */
 #define REFRESH_RETRY_S 3600
-#define REFRESH_AFTER_S 43200  /* from then on, within ... */
-#define REFRESH_WITHIN_S 43200 /* ... so long, at random */
+#define REFRESH_AFTER_S 43200  /* after a fetch, refresh from then on ... */
+#define REFRESH_WITHIN_S 43200 /* ... within this time, at random */
 #define UNUSED_MAX_S 15552000  /* 180 days: then dropped, not refreshed */
 #define IDLE_MS 3600000
 #define BARE_MAX_S 3600

@@ -1,4 +1,4 @@
-/* relay-out/stsfetch.h - fetching an MTA-STS policy by HTTPS (RFC 8461 3.3)
+/* relay-out/stsfetch.h - fetches MTA-STS policies by HTTPS (RFC 8461 3.3)
  *
  * Uses libcurl and gives it the addresses: they come from our own resolver, and private ones are
  * excluded, so that a policy host cannot direct us to internal hosts. No redirects, no proxies, no

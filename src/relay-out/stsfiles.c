@@ -1,4 +1,4 @@
-/* relay-out/stsfiles.c - MTA-STS policies on the disk: a folder with a file for each domain
+/* relay-out/stsfiles.c - MTA-STS policies on disk: a folder with a file for each domain
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* relay-out/talks-control.c - tells relayctl which next hops are being talked to
+/* relay-out/talks-control.c - tells relayctl about connections to next hops, over the control socket
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* relay-out/tlscounts.c - counts the results of TLS sessions by published policy
+/* relay-out/tlscounts.c - counts the results of TLS sessions for each published policy
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

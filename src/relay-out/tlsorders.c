@@ -1,4 +1,4 @@
-/* relay-out/tlsorders.c - tells relayctl about the TLS of next hops
+/* relay-out/tlsorders.c - tells relayctl about other hosts' TLS, over the control socket
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

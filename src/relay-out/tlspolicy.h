@@ -35,7 +35,7 @@ enum tls_dane {
 struct tls_question {
     const struct route *route;
     const char *domain;   /* the recipient's */
-    const char *ascii;    /* the same in A-labels; NULL when it is none */
+    const char *ascii;    /* the same in A-labels; NULL if it has no such form */
     const char *host;     /* the next hop's name, or its address as text */
     bool host_is_address; /* `host` is an address */
     bool host_secure;     /* the configuration names it, or DNSSEC has proven the MX records */
