@@ -40,7 +40,7 @@ KEPT = ("cpu_ms", "through", "p99_ms")
 NOTES = """
 One CPU for the server, the other for load generator and sink; messages of 4 KiB, one on a connection where it is not
 kept. CPU time is the kernel's count for all processes of a server, until its queue is empty. "-": that server has
-no TLS (HAProxy passes it on; OpenSMTPD of Debian 12 comes to no handshake here), or no pipelining. Memory is
+no TLS (HAProxy passes it on; OpenSMTPD of Debian 12 comes to no handshake here) or no pipelining. Memory is
 PSS; 1,000 clients stood idle (of Postfix and Exim, with a process for each, 200).
 relay-in writes a line for every message to its log; HAProxy and nginx were set up without a log.
 """
@@ -63,7 +63,12 @@ def one_round(number, running, sinks, rows, seconds, runs):
     for row in rows:
         for server in running[first:] + running[:first]:
             if (server.tls or "tls" not in row.options) and (server.pipelining or "pipelining" not in row.options):
-                runs[server.name][row.name].append(one_run(server, sinks[server], row, seconds))
+                try:
+                    result = one_run(server, sinks[server], row, seconds)
+                except RuntimeError as error:
+                    print(f"# {server.name}, {row.name}: left out: {error}", file=sys.stderr)
+                    result = {}
+                runs[server.name][row.name].append(result)
 
 
 def idle_cpu(running):
@@ -117,7 +122,7 @@ def cell(form, value):
     return "-" if value is None else form % value
 
 
-def report(summary, rows, about):
+def report(summary, rows, head):
     names = list(summary)
 
     def of_rows(key, form):
@@ -125,13 +130,31 @@ def report(summary, rows, about):
                 for row in rows]
     memory = [(title, [cell(form, summary[name]["memory"].get(key)) for name in names]) for key, title, form in MEMORY]
     return "\n\n".join([
-        about,
+        head,
         table(f"CPU for a message, {names[0]} = 1", names, of_rows("ratio", "%.2f")),
         table("memory", names, memory),
         table("CPU ms for a message", names, of_rows("cpu_ms", "%.3f")),
         table("messages a second", names, of_rows("through", "%.0f")),
         table("99 % were through in, ms", names, of_rows("p99_ms", "%.1f")),
     ]) + "\n"
+
+
+def about(options, runs):
+    """Where and how all of it was measured, and how quiet it was."""
+    foreign = middle([result for by_row in runs.values() for of in by_row.values() for result in of], "foreign") or 0
+    return (f"{machine()}; medians of {options.rounds} rounds of {options.seconds} s each; others on the machine had "
+            f"{foreign:.2f} CPUs")
+
+
+def publish(options, summary, text, notes):
+    print(text, end="")
+    if options.text:
+        with open(options.text, "w") as file:
+            file.write(text + notes)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"machine": machine(), "servers": summary}, file, indent=1)
+            file.write("\n")
 
 
 def parse():
@@ -165,11 +188,11 @@ def run(options, rows):
         sinks = {server: proxied if server.name == "haproxy" else plain for server in running}
         runs = {server.name: collections.defaultdict(list) for server in running}
         memory = {server.name: {"idle": server.pss_kib() / 1024} for server in running}
-        for name, spent in idle_cpu(running).items():
-            memory[name]["idle_cpu"] = spent
         for number in range(options.rounds):
             print(f"# round {number + 1}", file=sys.stderr)
             one_round(number, running, sinks, rows, options.seconds, runs)
+        for name, spent in idle_cpu(running).items():
+            memory[name]["idle_cpu"] = spent
         for server in running:
             memory[server.name]["each"] = for_each_idle(server, "none")
             if server.tls:
@@ -187,19 +210,8 @@ def main():
     options = parse()
     rows = [row for row in ROWS if row.name in options.rows.split(",")]
     runs, memory = run(options, rows)
-    foreign = middle([result for by_row in runs.values() for of in by_row.values() for result in of], "foreign")
     summary = summarise(runs, memory)
-    about = (f"{machine()}; medians of {options.rounds} rounds of {options.seconds} s each; others on the machine had "
-             f"{foreign:.2f} CPUs")
-    text = report(summary, rows, about)
-    print(text, end="")
-    if options.text:
-        with open(options.text, "w") as file:
-            file.write(text + NOTES)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"machine": machine(), "servers": summary}, file, indent=1)
-            file.write("\n")
+    publish(options, summary, report(summary, rows, about(options, runs)), NOTES)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ SPDX-License-Identifier: GPL-3.0-or-later
 """
 import argparse
 import collections
-import json
 import subprocess
 import sys
 import time
 
 import servers
-from bed import RELAY, Bed, Sink, load, load_command, machine, system_calls
-from bench import Row, cell, middle, one_round, summarise, table
+from bed import RELAY, Bed, Sink, load, load_command, system_calls
+from bench import Row, about, cell, one_round, publish, summarise, table
 
 PORT = 2600
 TRACED = 100
@@ -87,7 +86,7 @@ def others(server, sink, count):
     return found
 
 
-def report(summary, about, count):
+def report(summary, head, count):
     names = list(summary)
 
     def of_rows(key, form):
@@ -95,7 +94,7 @@ def report(summary, about, count):
     rest = [(title % f"{count:,}" if "%" in title else title, [cell(form, summary[name]["memory"].get(key)) for name in names])
             for key, title, form in OTHERS]
     return "\n\n".join([
-        about,
+        head,
         table(f"CPU for a message, {names[0]} = 1", names, of_rows("ratio", "%.2f")),
         table("CPU ms for a message", names, of_rows("cpu_ms", "%.3f")),
         table("messages a second", names, of_rows("through", "%.0f")),
@@ -143,19 +142,8 @@ def run(options):
 def main():
     options = parse()
     runs, memory = run(options)
-    foreign = middle([result for by_row in runs.values() for of in by_row.values() for result in of], "foreign")
     summary = summarise(runs, memory)
-    about = (f"{machine()}; medians of {options.rounds} rounds of {options.seconds} s each; others on the machine had "
-             f"{foreign:.2f} CPUs")
-    text = report(summary, about, options.queued)
-    print(text, end="")
-    if options.text:
-        with open(options.text, "w") as file:
-            file.write(text + NOTES)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"machine": machine(), "servers": summary}, file, indent=1)
-            file.write("\n")
+    publish(options, summary, report(summary, about(options, runs), options.queued), NOTES)
 
 
 if __name__ == "__main__":
