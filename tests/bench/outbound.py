@@ -37,8 +37,9 @@ OTHERS = [
 ]
 NOTES = """
 One CPU for the server, the other for load generator and sink; messages of 4 KiB for ten domains, one on a connection
-where it is not kept, counted until the queue is empty. relay-out delivers while the client waits ("live") or, as
-relay-out-spool, from its spool; the others queue. What a live relay-out cannot deliver stays where it is: it queues
+where it is not kept. The rows count until the queue is empty: in rounds this short the way of the last messages
+weighs; the nine domains' figures count what reaches the sink. relay-out delivers while the client waits or, as
+relay-out-spool, from its spool; the others queue. What a live one cannot deliver stays where it was: it queues
 nothing here. The dead next hop answers no connection; 200 messages for it came first. Memory is PSS of all processes.
 Made by: tests/bench/outbound
 """
