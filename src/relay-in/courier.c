@@ -131,9 +131,12 @@ static void courier_give_back(struct backend_courier *courier)
         courier->kept = reply_dup(transaction->final_reply);
     transaction->final_reply = NULL;
     courier->loan = NULL;
-    /* Without memory for the backend's unread input, the connection cannot continue. */
-    if (transaction->connected && stream_park(&courier->hop.stream) != 0)
+    /* Without memory for what is unread or unsent, the connection cannot continue, nor what was under way on it:
+     * courier_lend() makes its final reply. */
+    if (transaction->connected && stream_park(&courier->hop.stream) != 0) {
         transaction_abort(transaction);
+        transaction->decided = true;
+    }
 }
 
 static void courier_lend(struct courier *base, struct courier_loan *loan)

@@ -502,8 +502,9 @@ int transaction_write(struct transaction *transaction, const struct iovec *iov, 
     if (transaction->chunks && !transaction_put_chunk_head(transaction, total))
         return -1;
     struct stream *stream = transaction_stream(transaction);
-    /* A small message waits in the buffer, so that it leaves in one segment with its end. */
-    if (stream->out_len + total + 3 < stream->buffers->out_size) {
+    /* A small message waits in the buffer, so that it leaves in one segment with its end. Unsent output waits
+     * too, since the session was parked: a slow client's message must not pile up there. */
+    if (stream->unsent_len + stream->out_len + total + 3 < stream->buffers->out_size) {
         for (int i = 0; i < count && result == IO_OK; i++)
             result = stream_put(stream, iov[i].iov_base, iov[i].iov_len, deadline);
     } else {

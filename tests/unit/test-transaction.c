@@ -457,6 +457,39 @@ static void test_chunks(void)
     }
 }
 
+/* A slow client's message goes on to the next hop while the client is waited for, without buffers. */
+static void test_slow_client(void)
+{
+    enum { PIECE = 4096, PIECES = 2 * STREAM_UNSENT_MAX / PIECE };
+
+    for (int i = 0; i < 2; i++) {
+        struct world world;
+        struct reply reply;
+        struct transaction *transaction = &world.transaction;
+        struct stream *stream = &world.hop.stream;
+
+        world_open(&world, &(struct script){0}, i == 0 ? 0 : NEXTHOP_CHUNKING);
+        transaction_begin_batch(transaction);
+        transaction_add(transaction, &world.recipients[0]);
+        transaction_send_batch(transaction, i == 0 ? COURIER_DATA : COURIER_CHUNKED_DATA);
+        transaction_recipient_reply(transaction, &reply);
+        transaction_data_reply(transaction, &reply);
+        g_assert_cmpint(reply.code, ==, 354);
+        for (int k = 0; k < PIECES; k++) {
+            world_write(&world, PIECE);
+            g_assert_cmpint(stream_park(stream), ==, 0);
+            g_assert_cmpuint(stream->unsent_len, <, world.buffers.out_size);
+            stream_lend(stream, &world.buffers);
+        }
+        transaction_send_end(transaction);
+        transaction_read_final_reply(transaction, deadline_in_ms(5000));
+        g_assert_cmpint(transaction->final_reply->code, ==, 250);
+        world_close(&world);
+        g_assert_true(world.peers[0].ended);
+        g_assert_cmpuint(world.peers[0].octets, ==, (size_t)PIECES * PIECE + (i == 0 ? 3 : 0));
+    }
+}
+
 /* A kept connection may be dead, and must prove that it is not. */
 static void test_renew(void)
 {
@@ -614,6 +647,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/transaction/long reply", test_long_reply);
     g_test_add_func("/transaction/chunks", test_chunks);
+    g_test_add_func("/transaction/slow client", test_slow_client);
     g_test_add_func("/transaction/renew", test_renew);
     g_test_add_func("/transaction/batches", test_batches);
     g_test_add_func("/transaction/lacks", test_lacks);
