@@ -49,6 +49,7 @@ struct keeper {
     bool stirred;          /* in that wait a spare became readable: it has ended */
     int64_t next_try_ms;   /* make no connection before */
     int64_t next_spare_ms; /* make no spare before */
+    int64_t recovered_ms;  /* when it last heeded that the backend is up again; 0: never */
     bool save_failed;      /* a failed save was logged */
     bool unknown_told;     /* it was logged that no host was ever reached, and why */
     bool told;             /* it was logged that XCLIENT or STARTTLS is not offered */
@@ -377,6 +378,20 @@ static void spares_save(struct keeper *keeper)
     log_end(&line);
 }
 
+/* Connects at once if the backend is up again. A backend at its limit is up for some sessions and down for others:
+ * it must not get a connection more for each of them. The caller holds the lock. */
+static void spares_heed_recovery(struct keeper *keeper, int64_t now)
+{
+    struct backend *backend = keeper->backend;
+
+    if (backend->recovered &&
+        (keeper->recovered_ms == 0 || now - keeper->recovered_ms >= RETRY_MS)) {
+        keeper->next_try_ms = 0;
+        keeper->recovered_ms = now;
+    }
+    backend->recovered = false;
+}
+
 /* Does what is due. Returns the time in ms until the next check; -1: only when woken. */
 static int spares_tend(struct keeper *keeper)
 {
@@ -392,9 +407,7 @@ static int spares_tend(struct keeper *keeper)
     bool stale =
         backend->learned_at_ms == 0 || now - backend->learned_at_ms >= REFRESH_MS || look_ms <= 0;
     backend->keeper_rests = !spare && !stale;
-    if (backend->recovered)
-        keeper->next_try_ms = 0;
-    backend->recovered = false;
+    spares_heed_recovery(keeper, now);
     pthread_mutex_unlock(&backend->lock);
     if (spare || stale) {
         if (now < keeper->next_try_ms)

@@ -118,7 +118,7 @@ static void backend_log_health(const struct backend *backend, bool up, int64_t w
 void backend_note(struct backend *backend, bool up, const char *reason)
 {
     struct backend_health *health = &backend->health;
-    int64_t now = (int64_t)time(NULL), since = health->since, was_s = -1;
+    int64_t now = (int64_t)time(NULL), since = 0, was_s = -1;
 
     pthread_mutex_lock(&backend->lock);
     bool changed = health->status != (up ? BACKEND_UP : BACKEND_DOWN) && backend->references > 0;

@@ -1,9 +1,12 @@
-/* tests/unit/test-slots.c - relay-in/backend: who gets which of max_sessions, and when
+/* tests/unit/test-slots.c - relay-in/backend: who gets which of max_sessions, and when; the keeper's part
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
+#include <arpa/inet.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "relay-in/backend.h"
 
@@ -34,14 +37,14 @@ static void complain(void *context, const char *text)
     g_error("%s", text);
 }
 
-/* Nobody listens there: the keeper never gets a connection. */
-static void bed_open(struct bed *bed)
+static void bed_open_at(struct bed *bed, unsigned port, unsigned spares)
 {
-    static const char text[] =
+    g_autofree char *text = g_strdup_printf(
         "hostname = \"mx.example.com\";\n"
-        "in = { domains = [ \"example.com\" ]; workers = 32;\n"
-        "  backend = { hosts = [ \"127.0.0.1:1\" ]; identity = \"xclient\"; spares = 0;\n"
-        "    max_sessions = 4; }; };\n";
+        "in = { domains = [ \"example.com\" ]; workers = 32; state = \"\";\n"
+        "  backend = { hosts = [ \"127.0.0.1:%u\" ]; identity = \"xclient\"; spares = %u;\n"
+        "    max_sessions = 4; }; };\n",
+        port, spares);
     struct error err = {""};
 
     *bed = (struct bed){.folder = g_dir_make_tmp("postern-slots-XXXXXX", NULL)};
@@ -51,11 +54,17 @@ static void bed_open(struct bed *bed)
     g_assert_nonnull(bed->config);
     g_unlink(file);
     bed->live_count = backend_live_count_new();
-    bed->backend =
-        backend_new(bed->config, &bed->config->in.backend, false, bed->live_count, NULL, NULL, &err);
+    bed->backend = backend_new(bed->config, &bed->config->in.backend, false, bed->live_count, NULL,
+                               NULL, &err);
     g_assert_nonnull(bed->backend);
     for (int i = 0; i < WAITING; i++)
         bed->all[i].wakeup.wake = wake;
+}
+
+/* Nobody listens there: the keeper never gets a connection. */
+static void bed_open(struct bed *bed)
+{
+    bed_open_at(bed, 1, 0);
 }
 
 static void bed_close(struct bed *bed)
@@ -140,10 +149,73 @@ static void test_networks(void)
     bed_close(&bed);
 }
 
+static int listen_somewhere(unsigned *port)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof in;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&in, len), ==, 0);
+    g_assert_cmpint(listen(fd, 8), ==, 0);
+    g_assert_cmpint(getsockname(fd, (struct sockaddr *)&in, &len), ==, 0);
+    *port = ntohs(in.sin_port);
+    return fd;
+}
+
+/* Refuses the connections that come within so many milliseconds, until `enough`. Returns their number. */
+static int refuse(int listener, int ms, int enough)
+{
+    static const char reply[] = "421 4.7.0 too many connections\r\n";
+    int count = 0;
+
+    for (int i = 0; i < ms && count < enough; i++) {
+        int fd = accept(listener, NULL, NULL);
+        if (fd < 0) {
+            g_usleep(1000);
+            continue;
+        }
+        g_assert_cmpint(send(fd, reply, sizeof reply - 1, MSG_NOSIGNAL), ==, sizeof reply - 1);
+        close(fd);
+        count++;
+    }
+    return count;
+}
+
+/* A backend at its limit is up for one session and down for the next. The keeper connects at once when it is up
+ * again, but not each time. */
+static void test_recovery(void)
+{
+    const struct nexthop_capabilities seen = {.extensions = NEXTHOP_XCLIENT};
+    struct backend_health health = {.status = BACKEND_UNKNOWN};
+    struct bed bed;
+    unsigned port;
+    int listener = listen_somewhere(&port), more = 0;
+
+    bed_open_at(&bed, port, 2);
+    g_assert_cmpint(refuse(listener, 20000, 1), ==, 1);
+    for (int i = 0; i < 20000 && health.status != BACKEND_DOWN; i++) {
+        backend_health(bed.backend, &health);
+        g_usleep(1000);
+    }
+    g_assert_cmpint(health.status, ==, BACKEND_DOWN);
+    for (int i = 0; i < 20; i++) {
+        backend_refused(bed.backend, "421");
+        backend_learn(bed.backend, &seen, true);
+        if (i == 0)
+            g_assert_cmpint(refuse(listener, 10000, 1), ==, 1);
+        else
+            more += refuse(listener, 20, 1);
+    }
+    g_assert_cmpint(more, <, 5);
+    bed_close(&bed);
+    close(listener);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/slots/order", test_order);
     g_test_add_func("/slots/networks", test_networks);
+    g_test_add_func("/slots/recovery", test_recovery);
     return g_test_run();
 }
