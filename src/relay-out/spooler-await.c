@@ -212,12 +212,13 @@ void spooler_wind_down_awaited(struct spooler *spooler)
     pthread_mutex_unlock(&spooler->lock);
 }
 
-/* Under the lock. If an entry has an answer that was neither told to the queue nor is being read by a
- * delivery, its message is gone, and there is nothing to wait for. */
-static bool spooler_awaits_any(const struct spooler *spooler)
+/* Under the lock. Tells the queue first, because a sender has its answer a moment before it reports it.
+ * If an entry then has an answer that was neither told to the queue nor is being read by a delivery, its
+ * message is gone, and there is nothing to wait for. */
+static bool spooler_awaits_any(struct spooler *spooler)
 {
+    spooler_tell_queue(spooler);
     const struct awaited *one = spooler->awaited;
-
     while (one != NULL && spooler_has_answered(one) && !one->told && one->users == 0)
         one = one->next;
     return one != NULL;
@@ -236,6 +237,9 @@ bool spooler_await_all(struct spooler *spooler, struct deadline deadline)
 
 void spooler_free_awaited(struct spooler *spooler)
 {
-    spooler_free_list(spooler->awaited);
+    pthread_mutex_lock(&spooler->lock);
+    struct awaited *list = spooler->awaited;
     spooler->awaited = NULL;
+    pthread_mutex_unlock(&spooler->lock);
+    spooler_free_list(list);
 }

@@ -61,6 +61,7 @@ void spooler_leave_awaited(struct spooler *spooler, struct awaited *awaited, siz
 void spooler_wind_down_awaited(struct spooler *spooler);
 /* Waits until no answer is awaited any more. False if the deadline passes first. */
 bool spooler_await_all(struct spooler *spooler, struct deadline deadline);
+/* Waits for the senders, too: while one of them is there, it may tell the pool of its answer. */
 void spooler_free_awaited(struct spooler *spooler);
 /* How long an answer may take, in milliseconds. */
 int64_t spooler_answer_ms(const struct outbound *out);

@@ -152,8 +152,8 @@ bool spooler_close(struct spooler *spooler, struct deadline deadline)
     if (spooler->pool != NULL &&
         (!spooler_await_all(spooler, deadline) || !spooler_wait_for_threads(spooler, deadline)))
         return false;
+    spooler_free_awaited(spooler); /* before the pool, which they may still wake */
     delivery_stop(spooler->pool);
-    spooler_free_awaited(spooler);
     if (spooler->spool != NULL)
         spool_close(spooler->spool);
     spooler_forget(spooler->current);

@@ -21,7 +21,8 @@
 #include <unistd.h>
 
 #include "relay-out/courier.h"
-#include "relay-out/spooler.h"
+#include "relay-out/spooler-internal.h"
+#include "relay-out/target.h"
 
 #define HOPS 4
 #define LINE_MAX_OCTETS 4096
@@ -33,8 +34,8 @@
 
 /* Its replies; NULL: the usual one. "close" and "stall"; "await" closes without a reply once all that do
  * so are connected; "bye TEXT" replies and closes; "late TEXT" replies after the live deadline; "slow
- * TEXT" replies after the time that it has at least when the daemon ends; "deaf TEXT" replies and then
- * reads nothing. */
+ * TEXT" replies after the time that it has at least when the daemon ends; "gated TEXT" replies once
+ * gate_is_open; "deaf TEXT" replies and then reads nothing. */
 struct script {
     const char *banner, *ehlo, *mail, *rcpt, *data, *dot, *rset;
 };
@@ -54,6 +55,7 @@ static char *folder, *spool_folder;
 static int all_over; /* becomes readable when stalling next hops must end */
 /* Next hops that wait for each other: now, the most at one time, and all. */
 static atomic_uint awaiting, awaiting_most, awaiting_all;
+static atomic_bool gate_is_open;
 
 /* How many more calls of fsync(2) succeed. They do nothing: other tests cover power failures. */
 static atomic_int good_syncs = INT_MAX;
@@ -107,11 +109,15 @@ static bool say(int fd, const char *script, const char *usual)
     }
     bool leaves = strncmp(text, "bye ", 4) == 0, deaf = strncmp(text, "deaf ", 5) == 0;
     bool late = strncmp(text, "late ", 5) == 0, slow = strncmp(text, "slow ", 5) == 0;
+    bool gated = strncmp(text, "gated ", 6) == 0;
     if (late || slow)
         g_usleep(late ? LIVE_DEADLINE_MS * 1500 : 1500000);
+    for (int i = 0; gated && i < 60000 && !atomic_load(&gate_is_open); i++)
+        g_usleep(1000);
     int len = snprintf(line, sizeof line, "%s\r\n",
                        text + (leaves                 ? 4
                                : deaf || late || slow ? 5
+                               : gated                ? 6
                                                       : 0));
     bool sent = send(fd, line, (size_t)len, MSG_NOSIGNAL) == len;
     if (deaf)
@@ -996,6 +1002,32 @@ static void test_end_live(void)
         g_assert_cmpint(hops[k].dots, ==, 1);
 }
 
+/* A sender has its answer, but has not come to tell of it when the daemon ends: it is set down. */
+static void test_end_untold(void)
+{
+    static const struct script scripts[HOPS] = {{.dot = "gated 250 2.0.0 ok"}};
+    struct world world;
+    bool has_answered = false;
+
+    atomic_store(&gate_is_open, false);
+    open_world(&world, scripts, SHORT_DEADLINE);
+    g_autofree char *codes = transact(&world, "a@hop0.example b@hop1.example");
+    g_assert_cmpstr(codes, ==, "250 250 / 354 / 250");
+    struct spooler *spooler = world.out->spooler;
+    pthread_mutex_lock(&spooler->lock);
+    struct awaited *awaited = spooler->awaited;
+    g_assert_nonnull(awaited);
+    sender_set_wakeup(awaited->target->sender, NULL);
+    atomic_store(&gate_is_open, true);
+    for (int i = 0; i < 600 && !has_answered; i++)
+        has_answered = target_wait(awaited->target, deadline_in_ms(100));
+    pthread_mutex_unlock(&spooler->lock);
+    g_assert_true(has_answered);
+    g_assert_cmpuint(close_world(&world), ==, 0);
+    for (int k = 0; k < 2; k++)
+        g_assert_cmpint(hops[k].dots, ==, 1);
+}
+
 /* A next hop that reads nothing holds up neither the client nor another next hop. */
 static void test_stalled(void)
 {
@@ -1289,6 +1321,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/pending, many recipients", test_pending_crowd);
     g_test_add_func("/fanout/pending at the end", test_end_pending);
     g_test_add_func("/fanout/live at the end", test_end_live);
+    g_test_add_func("/fanout/untold at the end", test_end_untold);
     g_test_add_func("/fanout/stalled", test_stalled);
     g_test_add_func("/host_cache/places", test_places);
     g_test_add_func("/host_cache/claims", test_claims);
