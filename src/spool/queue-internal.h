@@ -20,8 +20,9 @@ struct destination {
     struct heap deliveries; /* not active, not held; by due time */
     size_t count;           /* all deliveries for it */
     unsigned active;
-    unsigned failures; /* failures to reach it, in a row */
-    int64_t not_before;
+    unsigned failures;  /* failures to reach it, in a row */
+    int64_t not_before; /* it could not be reached */
+    int64_t postponed;  /* it could be, but takes nothing before */
     char *reason;
     char *name; /* allocated with the struct */
 };

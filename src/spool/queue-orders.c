@@ -66,7 +66,7 @@ static enum queue_answer queue_order_claim(struct queue *queue, struct message *
 
 static void queue_forgive(struct queue *queue, struct destination *destination)
 {
-    destination->not_before = 0;
+    destination->not_before = destination->postponed = 0;
     queue_place(queue, destination);
 }
 

@@ -190,7 +190,7 @@ static void queue_judge_destination(struct queue *queue, struct destination *des
 {
     if (reached) {
         destination->failures = 0;
-        destination->not_before = 0;
+        destination->not_before = destination->postponed = 0;
     } else if (destination->not_before <= queue->now) {
         destination->failures++;
         destination->not_before = queue->now + queue_wait(queue, destination->failures);
@@ -254,8 +254,8 @@ void queue_postpone(struct queue *queue, const struct queue_work *work, int64_t 
     struct message *message = queue_find(queue, work->id);
     struct delivery *delivery =
         message != NULL ? queue_find_active(message, work->destination) : NULL;
-    if (delivery != NULL && delivery->destination->not_before < queue->now + wait_ms)
-        delivery->destination->not_before = queue->now + wait_ms;
+    if (delivery != NULL && delivery->destination->postponed < queue->now + wait_ms)
+        delivery->destination->postponed = queue->now + wait_ms;
     queue_unlock(queue);
 }
 

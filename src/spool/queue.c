@@ -128,6 +128,8 @@ void queue_place(struct queue *queue, struct destination *destination)
         return;
     }
     int64_t when = first->key > destination->not_before ? first->key : destination->not_before;
+    if (when < destination->postponed)
+        when = destination->postponed;
     if (when <= queue->now) {
         queue_enter_ring(queue, destination);
     } else {

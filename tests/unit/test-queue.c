@@ -623,6 +623,24 @@ static void test_postponed(void)
     queue_free(queue);
 }
 
+/* One that has no place waits while another finds the destination dead: that is known all the same. */
+static void test_postponed_beside_failure(void)
+{
+    struct queue *queue = make(2, 2);
+    struct queue_work first, second;
+
+    add(queue, 1, "a");
+    add(queue, 2, "a");
+    first = take(queue);
+    second = take(queue);
+    queue_postpone(queue, &second, 1000);
+    g_assert_false(queue_finish(queue, &second));
+    g_assert_false(finish(queue, &first, QUEUE_UNREACHABLE));
+    g_assert_cmpuint(counts_of(queue).unreachable, ==, 1);
+    g_assert_cmpint(idle(queue), >=, 4 * MINUTE);
+    queue_free(queue);
+}
+
 static void test_threads(void)
 {
     struct shared shared = {.queue = make(3, 2)};
@@ -683,6 +701,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/last try", test_last_try);
     g_test_add_func("/queue/confirmed", test_confirmed);
     g_test_add_func("/queue/postponed", test_postponed);
+    g_test_add_func("/queue/postponed beside a failure", test_postponed_beside_failure);
     g_test_add_func("/queue/ten thousand", test_ten_thousand);
     g_test_add_func("/queue/threads", test_threads);
     return g_test_run();
