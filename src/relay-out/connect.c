@@ -196,17 +196,20 @@ static enum host_cache_place connect_enter(struct connect *connect, int64_t pati
 }
 
 /* Likewise takes a turn, if the destination has a rate limit. */
-static bool connect_take_turn(const struct connect *connect, int64_t patience_ms,
-                              struct deadline *turn)
+static bool connect_take_turn(const struct connect *connect, struct deadline *turn)
 {
     struct host_cache *host_cache = connect->out->host_cache;
+    const unsigned rate = connect->route->rate;
 
     *turn = deadline_in_ms(0);
     if (connect->claim != NULL)
         return host_cache_has_turn(host_cache, connect->claim);
-    return connect->route->rate == 0 ||
-           host_cache_take_turn(host_cache, connect->key, connect->route->rate,
-                                attempt_step(connect, patience_ms), turn);
+    if (rate == 0)
+        return true;
+    if (connect->postpones)
+        return host_cache_book_turn(host_cache, connect->key, rate, turn);
+    return host_cache_take_turn(host_cache, connect->key, rate,
+                                attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS), turn);
 }
 
 /* There is no turn or no place, for `wait_ms` or an unknown time (0 or less). */
@@ -230,7 +233,7 @@ int connect_make(struct connect *connect)
     struct deadline turn;
 
     route_key(connect->route, connect->domain, connect->key);
-    if (!connect_take_turn(connect, patience_ms, &turn))
+    if (!connect_take_turn(connect, &turn))
         return connect_give_up(connect, "event=busy reason=rate", REPLY_DESTINATION_RATE,
                                deadline_left_ms(turn));
     switch (connect_enter(connect, patience_ms)) {

@@ -37,7 +37,9 @@ struct destination {
 /* The turns of a destination with a rate limit. */
 struct pace {
     struct pace *next;
-    int64_t next_ms; /* the next turn */
+    int64_t next_ms;   /* the next turn that is free */
+    int64_t booked_ms; /* the turn that stored mail comes back for; 0: none */
+    bool booked_last;  /* stored mail had the last turn */
     char key[ROUTE_KEY_MAX];
 };
 
@@ -143,25 +145,68 @@ static bool host_cache_next_turn(struct host_cache *host_cache, const char *key,
             return false;
     }
     pace->next_ms = turn->at_ms + 60000 / rate;
+    pace->booked_last = false;
     return true;
 }
 
-/* Under the lock. The turn was not used: makes it the next one again, unless a later one is taken. */
-static void host_cache_put_turn_back(struct host_cache *host_cache, const char *key, unsigned rate,
-                                     int64_t turn_ms)
+/* Under the lock. The turn was not used: makes it the next one again, unless a later one is taken. Then
+ * returns its pace, otherwise NULL. */
+static struct pace *host_cache_put_turn_back(struct host_cache *host_cache, const char *key,
+                                             unsigned rate, int64_t turn_ms)
 {
     struct pace *pace = host_cache->paces;
     while (pace != NULL && strcmp(pace->key, key) != 0)
         pace = pace->next;
-    if (pace != NULL && pace->next_ms == turn_ms + 60000 / rate)
-        pace->next_ms = turn_ms;
+    if (pace == NULL || pace->next_ms != turn_ms + 60000 / rate)
+        return pace;
+    pace->next_ms = turn_ms;
+    return NULL;
+}
+
+/* Under the lock. While sessions wait, at most every other turn is booked. */
+static bool host_cache_next_booked(struct host_cache *host_cache, const char *key, unsigned rate,
+                                   struct deadline *turn)
+{
+    *turn = deadline_in_ms(0);
+    const int64_t now_ms = turn->at_ms;
+    struct pace *pace = host_cache_find_pace(host_cache, key, now_ms);
+    if (pace == NULL)
+        return false;
+    if (pace->next_ms <= now_ms) { /* a booked turn is over, too */
+        pace->booked_ms = 0;
+        pace->next_ms = now_ms;
+    } else if (pace->booked_ms == 0 && pace->booked_last) {
+        turn->at_ms = pace->next_ms;
+        return false;
+    }
+    if (pace->booked_ms == 0) {
+        pace->booked_ms = pace->next_ms;
+        pace->next_ms += 60000 / rate;
+        pace->booked_last = true;
+    }
+    turn->at_ms = pace->booked_ms;
+    if (turn->at_ms > now_ms)
+        return false;
+    pace->booked_ms = 0;
+    return true;
+}
+
+bool host_cache_book_turn(struct host_cache *host_cache, const char *key, unsigned rate,
+                          struct deadline *turn)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    bool taken = host_cache_next_booked(host_cache, key, rate, turn);
+    pthread_mutex_unlock(&host_cache->lock);
+    return taken;
 }
 
 void host_cache_return_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                             struct deadline turn)
 {
     pthread_mutex_lock(&host_cache->lock);
-    host_cache_put_turn_back(host_cache, key, rate, turn.at_ms);
+    struct pace *pace = host_cache_put_turn_back(host_cache, key, rate, turn.at_ms);
+    if (pace != NULL && pace->booked_ms == 0)
+        pace->booked_ms = turn.at_ms;
     pthread_mutex_unlock(&host_cache->lock);
 }
 

@@ -61,7 +61,12 @@ void host_cache_leave(struct host_cache *host_cache, const char *key);
  * case. */
 bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                           struct deadline deadline, struct deadline *turn);
-/* Returns a turn that was not used; of no effect if a later one has been taken. */
+/* Takes a turn for stored mail, whose delivery comes back instead of waiting. False if the turn has not come:
+ * `*turn` is then when to ask again. All stored mail for the destination shares one turn ahead of time, so
+ * that those who do wait cannot take every turn. */
+bool host_cache_book_turn(struct host_cache *host_cache, const char *key, unsigned rate,
+                          struct deadline *turn);
+/* Returns a turn from host_cache_book_turn() that was not used. */
 void host_cache_return_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                             struct deadline turn);
 

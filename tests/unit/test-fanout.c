@@ -1250,6 +1250,44 @@ static void test_claimed_turns(void)
     host_cache_free(host_cache);
 }
 
+/* A delivery that comes back has its turn then, however many sessions have come in between. */
+static void test_booked_turns(void)
+{
+    struct error err = {""};
+    struct host_cache *host_cache = host_cache_new(&err);
+    struct host_cache_claim *first = turn_new(60), *second = turn_new(600), *third = turn_new(6);
+    struct deadline turn, again;
+    struct remote kept;
+
+    g_assert_true(host_cache_book_turn(host_cache, "b", 60, &turn));
+    g_assert_cmpint(host_cache_claim(host_cache, first), ==, 0);
+    g_assert_cmpint(host_cache_redeem(host_cache, first, &kept), ==, HOST_CACHE_NEW);
+    host_cache_leave(host_cache, "a");
+    const int64_t second_ms = host_cache_claim(host_cache, second);
+    g_assert_false(host_cache_book_turn(host_cache, "a", 600, &turn));
+    g_assert_cmpint(turn.at_ms, ==, second_ms + 100);
+    /* It is the same for all deliveries, and sessions come behind it. */
+    g_assert_false(host_cache_book_turn(host_cache, "a", 600, &again));
+    g_assert_cmpint(again.at_ms, ==, turn.at_ms);
+    const int64_t third_ms = host_cache_claim(host_cache, third);
+    g_assert_cmpint(third_ms, ==, turn.at_ms + 100);
+    while (!deadline_passed(turn))
+        g_usleep(1000);
+    g_assert_true(host_cache_book_turn(host_cache, "a", 600, &again));
+    g_assert_cmpint(again.at_ms, ==, turn.at_ms);
+    /* Not used for want of a place, it is still there. */
+    host_cache_return_turn(host_cache, "a", 600, again);
+    g_assert_true(host_cache_book_turn(host_cache, "a", 600, &again));
+    g_assert_cmpint(again.at_ms, ==, turn.at_ms);
+    /* The next one comes behind the session. Two of them do not follow each other while sessions wait. */
+    g_assert_false(host_cache_book_turn(host_cache, "a", 6, &turn));
+    g_assert_cmpint(turn.at_ms, ==, third_ms + 10000);
+    turn_free(host_cache, first);
+    turn_free(host_cache, second);
+    turn_free(host_cache, third);
+    host_cache_free(host_cache);
+}
+
 static void count_notes(void *context, const struct remote_note *note)
 {
     g_assert_cmpint(note->left_ms, >, 0);
@@ -1328,6 +1366,7 @@ int main(int argc, char **argv)
     g_test_add_func("/talks", test_talks);
     g_test_add_func("/host_cache/turns", test_turns);
     g_test_add_func("/host_cache/claimed turns", test_claimed_turns);
+    g_test_add_func("/host_cache/booked turns", test_booked_turns);
     g_test_add_func("/host_cache/marks", test_marks);
     int result = g_test_run();
     g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
