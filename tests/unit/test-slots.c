@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,7 +16,7 @@ enum { SESSIONS = 4, WAITING = 8 };
 struct waiting {
     struct wakeup wakeup; /* the first member */
     struct backend_slot slot;
-    int woken;
+    atomic_int woken; /* by the keeper too */
 };
 
 struct bed {
