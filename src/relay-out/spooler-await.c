@@ -72,6 +72,7 @@ static void spooler_tell_queue(struct spooler *spooler)
             continue;
         spooler_destination_of(spooler, one->target->domain, destination);
         one->told = delivery_confirm(spooler->pool, one->id, destination) == QUEUE_DONE;
+        one->gone = !one->told;
     }
     pthread_cond_broadcast(&spooler->changed);
 }
@@ -212,14 +213,13 @@ void spooler_wind_down_awaited(struct spooler *spooler)
     pthread_mutex_unlock(&spooler->lock);
 }
 
-/* Under the lock. Tells the queue first, because a sender has its answer a moment before it reports it.
- * If an entry then has an answer that was neither told to the queue nor is being read by a delivery, its
- * message is gone, and there is nothing to wait for. */
+/* Under the lock. Tells the queue first, because a sender has its answer a moment before it reports it. Only
+ * what the queue has said counts: a sender that gets its answer meanwhile has not been told of yet. */
 static bool spooler_awaits_any(struct spooler *spooler)
 {
     spooler_tell_queue(spooler);
     const struct awaited *one = spooler->awaited;
-    while (one != NULL && spooler_has_answered(one) && !one->told && one->users == 0)
+    while (one != NULL && one->gone && one->users == 0)
         one = one->next;
     return one != NULL;
 }

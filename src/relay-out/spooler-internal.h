@@ -25,6 +25,7 @@ struct awaited {
     unsigned users;    /* deliveries using it */
     bool stored;       /* the message is in the queue */
     bool told;         /* the queue knows of the answer */
+    bool gone;         /* it was told of it, and has no such delivery any more */
     struct awaited *next;
 };
 
