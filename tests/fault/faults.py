@@ -199,7 +199,8 @@ def in_parallel(count, work):
 def break_off(world, kind):
     backend = recorder(world)
     relay = world.relay(backend_port=SCRIPTED_PORT, limits="connections_per_client = 1000;",
-                        backend='command_timeout = "300ms"; reply_timeout = "300ms";',
+                        # Silences are few, and spares would meet them in place of messages.
+                        backend='command_timeout = "300ms"; reply_timeout = "300ms";' + " spares = 0;" * (kind == "stall"),
                         **({} if world.side == "in" else {"outer": 'reuse_for = "0s";'}))
     if world.side == "in":
         wait_for("the keeper's look", lambda: len(backend.commands) >= 2)
