@@ -94,6 +94,8 @@ void backend_hide(struct backend *backend);
 /* backend-slots.c */
 /* How many spares with TLS, or without, there should be. The caller holds the lock. */
 unsigned backend_spares_wanted(const struct backend *backend, bool tls);
+/* Gives what slots there are to those that wait, spares' included. The caller holds the lock. */
+void backend_grant_slots(struct backend *backend);
 
 /* backend-spares.c */
 /* Starts the keeper, which ends when the last reference goes. Returns 0, or -1 with a reason. */

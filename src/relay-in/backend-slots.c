@@ -65,7 +65,7 @@ static bool backend_find_slot(struct backend *backend)
     return true;
 }
 
-static void backend_grant_slots(struct backend *backend)
+void backend_grant_slots(struct backend *backend)
 {
     struct backend_slot *slot;
 

@@ -190,6 +190,7 @@ static void spares_keep(struct backend *backend, struct nexthop *hop, const stru
     pthread_mutex_lock(&backend->lock);
     backend->spares[backend->spare_count++] =
         (struct spare){.hop = *hop, .host = *host, .tls = tls, .since_ms = deadline_now_ms()};
+    backend_grant_slots(backend); /* to who has begun to wait while it was being made */
     pthread_mutex_unlock(&backend->lock);
 }
 
