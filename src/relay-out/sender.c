@@ -8,9 +8,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/condition.h"
 #include "base/thread.h"
 
 #define BLOCK_OCTETS 32768
@@ -108,17 +108,16 @@ struct sender *sender_start(struct transaction *transaction, int file,
                             void (*conclude)(struct transaction *transaction))
 {
     struct sender *sender = calloc(1, sizeof *sender);
-    pthread_condattr_t clock;
 
     if (sender == NULL)
         return NULL;
+    if (condition_init(&sender->changed) != 0) {
+        free(sender);
+        return NULL;
+    }
     sender->transaction = transaction;
     sender->conclude = conclude;
     pthread_mutex_init(&sender->lock, NULL);
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&sender->changed, &clock);
-    pthread_condattr_destroy(&clock);
     sender->file = fcntl(file, F_DUPFD_CLOEXEC, 0);
     sender->socket = fcntl(transaction->hop->stream.fd, F_DUPFD_CLOEXEC, 0);
     if (sender->file < 0 || sender->socket < 0 ||
@@ -154,13 +153,9 @@ void sender_set_wakeup(struct sender *sender, struct wakeup *wakeup)
 
 bool sender_wait(struct sender *sender, struct deadline deadline)
 {
-    const struct timespec until = {.tv_sec = deadline.at_ms / 1000,
-                                   .tv_nsec = deadline.at_ms % 1000 * 1000000};
-    int result = 0;
-
     pthread_mutex_lock(&sender->lock);
-    while (!sender->done && result == 0)
-        result = pthread_cond_timedwait(&sender->changed, &sender->lock, &until);
+    while (!sender->done && condition_wait(&sender->changed, &sender->lock, deadline))
+        ;
     bool done = sender->done;
     pthread_mutex_unlock(&sender->lock);
     return done;

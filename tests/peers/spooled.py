@@ -513,15 +513,22 @@ limits = { deliveries_per_destination = 1; };""")
     assert [hop.bodies for hop in hops] == [2, 1, 1, 1], [hop.bodies for hop in hops]
 
 
+def send_at_once(subject, count):
+    """Messages for d0.test, each by a thread of its own: the threads, and the replies as they come."""
+    replies = []
+    senders = [threading.Thread(target=lambda i=i: replies.append(send(f"{subject} {i}", f"x{i}@d0.test")))
+               for i in range(count)]
+    for sender in senders:
+        sender.start()
+    return senders, replies
+
+
 @scenario("who waits for a connection to a busy destination holds no worker, and is served in time")
 def busy_destination(world):
     hops = world.hops(2)
     hops[0].pause = 3
     relay = world.out(hops, "workers = 2; limits = { sessions_per_destination = 1; };")
-    replies = []
-    senders = [threading.Thread(target=lambda i=i: replies.append(send(f"busy {i}", f"x{i}@d0.test"))) for i in range(5)]
-    for sender in senders:
-        sender.start()
+    senders, replies = send_at_once("busy", 5)
     wait_for("the first", lambda: hops[0].bodies == 1)
     began = time.monotonic()
     assert send("quick", "y@d1.test")[0] == 250
@@ -536,11 +543,8 @@ def busy_destination(world):
 def rated_destination(world):
     hops = world.hops(2)
     relay = world.out(hops, "workers = 2;", route="rate = 12;")
-    replies = []
-    senders = [threading.Thread(target=lambda i=i: replies.append(send(f"rated {i}", f"x{i}@d0.test"))) for i in range(3)]
     began = time.monotonic()
-    for sender in senders:
-        sender.start()
+    senders, replies = send_at_once("rated", 3)
     wait_for("the first", lambda: hops[0].bodies == 1)
     asked = time.monotonic()
     assert send("quick", "y@d1.test")[0] == 250
