@@ -48,6 +48,7 @@ static enum own_reply courier_spool_judge(const struct outbound *out, const char
     if (route->hop_count > 0 || deadline_passed(deadline))
         return REPLY_OK;
     enum own_reply why = hosts_find(out, route, domain, deadline, &found);
+    hosts_clear(&found);
     return why == REPLY_DNS_TEMPORARY ? REPLY_OK : why;
 }
 

@@ -7,6 +7,7 @@
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <limits.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -20,6 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "relay-out/courier-spool.h"
 #include "relay-out/courier.h"
 #include "relay-out/spooler-internal.h"
 #include "relay-out/target.h"
@@ -852,6 +854,30 @@ static void test_store(void)
 }
 
 /* The disk fails before DATA, before the end of data, or when the rest is to be stored. */
+/* Before a message is stored, the hosts of its recipients are looked up, and forgotten again. */
+static void test_store_memory(void)
+{
+    enum { TIMES = 1000, MOST_OCTETS = 100 * TIMES };
+    struct world world;
+    struct reply reply;
+    size_t before = 0;
+
+    open_world(&world, NULL, "");
+    struct courier *courier = courier_spool_new(world.out);
+    add(&world, "a@[8.8.8.8]");
+    for (int i = 0; i <= TIMES; i++) {
+        courier->ops->send(courier, &world.envelope, world.recipients, 1, COURIER_NOTHING);
+        courier->ops->recipient_reply(courier, &reply);
+        g_assert_cmpint(reply.code, ==, 250);
+        courier->ops->reset(courier);
+        if (i == 0) /* the first use may allocate for good */
+            before = mallinfo2().uordblks;
+    }
+    g_assert_cmpuint(mallinfo2().uordblks, <, before + MOST_OCTETS);
+    courier->ops->free(courier);
+    close_world(&world);
+}
+
 static void test_disk(void)
 {
     static const struct {
@@ -1353,6 +1379,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/needs", test_needs);
     g_test_add_func("/fanout/header needs", test_header_needs);
     g_test_add_func("/fanout/store", test_store);
+    g_test_add_func("/fanout/store, memory", test_store_memory);
     g_test_add_func("/fanout/disk", test_disk);
     g_test_add_func("/fanout/full disk", test_disk_full);
     g_test_add_func("/fanout/pending", test_pending);
