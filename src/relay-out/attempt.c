@@ -331,6 +331,21 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
                                     err.text[0] != '\0' ? err.text : io_result_name(result));
 }
 
+/* Another of the domain's hosts may offer REQUIRETLS if this one does not (RFC 8689 4.2.1). */
+static enum attempt_outcome attempt_check_required(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    char text[REMOTE_NAME_MAX + 40];
+
+    if (!connect->require_tls ||
+        (connect->remote->hop.capabilities.extensions & NEXTHOP_REQUIRETLS))
+        return ATTEMPT_READY;
+    snprintf(text, sizeof text, "%s does not offer REQUIRETLS", connect->remote->name);
+    attempt_log(connect, LOG_LEVEL_INFO, text);
+    reply_own(connect->reply, REPLY_REQUIRETLS_UNSUPPORTED);
+    return ATTEMPT_NEXT;
+}
+
 /* One address. */
 
 static enum attempt_outcome attempt_converse(struct attempt *attempt)
@@ -343,6 +358,8 @@ static enum attempt_outcome attempt_converse(struct attempt *attempt)
         outcome = attempt_say_hello(attempt);
     if (outcome == ATTEMPT_READY)
         outcome = attempt_start_tls(attempt);
+    if (outcome == ATTEMPT_READY)
+        outcome = attempt_check_required(attempt);
     return outcome == ATTEMPT_READY ? attempt_log_in(attempt) : outcome;
 }
 

@@ -60,12 +60,21 @@ static bool connect_is_marked(const struct connect *connect, enum remote_mark ma
     return host_cache_is_marked(connect->out->host_cache, mark, &host, reason);
 }
 
+/* Not all hosts could be asked, so that the failure of the others is not final. */
+static void connect_leave_open(struct connect *connect)
+{
+    connect->open = true;
+    if (reply_is_permanent(connect->reply))
+        reply_own_with(connect->reply, REPLY_REMOTE_NO_TIME, connect->domain);
+}
+
 /* Is there no time left for more addresses, or have enough been tried? */
 static bool connect_is_over(struct connect *connect)
 {
     if (!deadline_passed(connect->deadline) && connect->attempts < CONNECT_ATTEMPTS_MAX)
         return false;
     connect_leave_dead_alone(connect);
+    connect_leave_open(connect);
     return true;
 }
 
@@ -75,8 +84,14 @@ static bool connect_try(struct connect *connect, struct candidate *candidate, bo
 
     candidate->asked = true;
     candidate->tls_failed = false;
+    const struct reply before = *connect->reply;
     connect->attempts++;
     enum attempt_outcome outcome = attempt_make(connect, candidate, &host, plain);
+    /* A host that may take the message later counts for more than one that never will. */
+    if (outcome != ATTEMPT_READY && !reply_is_permanent(connect->reply))
+        connect->open = true;
+    else if (outcome != ATTEMPT_READY && connect->open)
+        *connect->reply = before;
     if (outcome == ATTEMPT_REFUSED)
         connect_pass_over(connect, candidate->host);
     candidate->tls_failed = outcome == ATTEMPT_TLS_FAILED;
@@ -94,8 +109,9 @@ static int connect_try_some(struct connect *connect, bool deferred)
             connect_is_marked(connect, REMOTE_DEFERRED, candidate, NULL) != deferred)
             continue;
         if (connect_is_marked(connect, REMOTE_DEAD, candidate, reason)) {
-            if (connect->attempts == 0)
+            if (connect->attempts == 0 || reply_is_permanent(connect->reply))
                 reply_own_with(connect->reply, REPLY_REMOTE_DEAD, reason, candidate->host);
+            connect->open = true;
             continue;
         }
         if (connect_is_over(connect))
@@ -169,7 +185,10 @@ static bool connect_is_alive(struct connect *connect)
     struct remote *remote = connect->remote;
 
     stream_lend(&remote->hop.stream, connect->buffers);
-    return (remote->proven || !connect->require_tls) && remote->messages < REUSE_MESSAGES &&
+    if (connect->require_tls &&
+        !(remote->proven && (remote->hop.capabilities.extensions & NEXTHOP_REQUIRETLS)))
+        return false;
+    return remote->messages < REUSE_MESSAGES &&
            deadline_now_ms() - remote->since_ms < REUSE_AGE_MS &&
            nexthop_reset(&remote->hop, connect->reply, attempt_step(connect, PING_TIMEOUT_MS));
 }

@@ -14,6 +14,7 @@
  *   TLS is required but not available, or the host     451 4.7.4, 451 4.7.5
  *   does not match DANE or MTA-STS
  *   REQUIRETLS was asked for, and no host is proven    550 5.7.30
+ *   and offers it
  *   a smarthost does not accept our login              451 4.7.8
  *
  * The caller owns the struct connect, which owns the hosts it found; the connection goes to `remote`.
@@ -51,7 +52,8 @@ struct connect {
     struct hosts hosts;       /* empty before the lookup */
     struct security security; /* the same */
     unsigned attempts;
-    bool met; /* a host has answered properly */
+    bool met;  /* a host has answered properly */
+    bool open; /* a host that may take the message later could not be asked */
 };
 
 /* 0, or -1 with nothing left open. Call connect_clear() in either case. */

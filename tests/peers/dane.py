@@ -303,6 +303,9 @@ class Internet:
                                      ("require-self", "", "self")):
             self.add(name, records, chain, "", manner="requiretls")
             del self.expected[f"{name}.zz"]
+        # The first of two MX hosts does not offer REQUIRETLS, or may do so once its records are right.
+        for name, first, second in (("require-two", "ee11", "require-dane"), ("require-later", "ee11-wrong", "ee11")):
+            self.records += f"{name}.zz. MX 10 mx-{first}.zz.\n{name}.zz. MX 20 mx-{second}.zz.\n"
         address = self.serve("require-sts", manner="requiretls")
         self.ins += "require-sts MX 10 mx-require-sts.zz.\n"
         self.records += f"mx-require-sts.zz. A {address}\n"
@@ -679,7 +682,7 @@ def requiretls(world):
     log = read(relay.log)
     assert re.search(r"Verified TLS connection established to mx-require-pki.zz\S+ \S+ with cipher \S+ policy=requiretls", log)
     for domain, expected in (("ee11.zz", "550 5.7.30"), ("d.ins", "550 5.7.30"), ("require-self.zz", "451 4.7.5"),
-                             ("require-sts.ins", "250")):
+                             ("require-sts.ins", "250"), ("require-two.zz", "250"), ("require-later.zz", "451 4.7.5")):
         reply = send_required(domain)
         assert reply.startswith(expected), (domain, reply)
     assert not internet.servers["require-self"].messages
