@@ -147,7 +147,7 @@ void spooler_unawait(struct spooler *spooler, uint64_t id)
     pthread_mutex_unlock(&spooler->lock);
 }
 
-static bool spooler_is_for(const struct awaited *awaited, const char *domain)
+bool spooler_is_for(const struct awaited *awaited, const char *domain)
 {
     const struct target *target = awaited->target;
     char key[ROUTE_KEY_MAX];

@@ -181,6 +181,15 @@ static void spooler_run_transaction(struct part *part)
     }
 }
 
+/* Keeps the part's recipient `i` as number `kept`. */
+static void spooler_keep(struct part *part, size_t i, size_t kept)
+{
+    if (kept == i)
+        return;
+    recipient_copy(&part->recipients[kept], &part->recipients[i]);
+    part->results[kept] = part->results[i];
+}
+
 /* Keeps only the part's recipients that another host may be asked about. */
 static bool spooler_keep_undecided(struct part *part)
 {
@@ -189,11 +198,8 @@ static bool spooler_keep_undecided(struct part *part)
     if (spooler_stops(part) || part->target->transaction.unconfirmed)
         return false;
     for (size_t i = 0; i < part->count; i++) {
-        if (part->job->results[part->results[i]].outcome != DELIVERY_DEFERRED)
-            continue;
-        if (kept != i)
-            recipient_copy(&part->recipients[kept], &part->recipients[i]);
-        part->results[kept++] = part->results[i];
+        if (part->job->results[part->results[i]].outcome == DELIVERY_DEFERRED)
+            spooler_keep(part, i, kept++);
     }
     part->count = kept;
     return kept > 0;
@@ -324,14 +330,30 @@ static void spooler_take_answer(struct part *part)
     spooler_note_results(part);
 }
 
+/* Keeps only the recipients that the live courier gave to this next hop. Routes may have changed since, and
+ * bring others together with them. */
+static void spooler_keep_awaited(struct part *part, const struct awaited *awaited, bool *done)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < part->count; i++) {
+        if (spooler_is_for(awaited, part->recipients[i].path.domain))
+            spooler_keep(part, i, kept++);
+        else
+            done[part->results[i]] = false;
+    }
+    part->count = kept;
+}
+
 /* If the live courier gave this next hop the message, its late answer counts. False if it did not. */
-static bool spooler_await_part(struct part *part, const char *domain)
+static bool spooler_await_part(struct part *part, const char *domain, bool *done)
 {
     struct awaited *awaited = spooler_find_awaited(part->spooler, part->job->envelope->id, domain);
     size_t known = 0;
 
     if (awaited == NULL)
         return false;
+    spooler_keep_awaited(part, awaited, done);
     part->job->reached = true;
     part->target = awaited->target;
     if (spooler_wait_awaited(part->spooler, awaited)) {
@@ -352,7 +374,7 @@ static void spooler_deliver_all(struct part *part, bool *done)
         if (done[first])
             continue;
         const char *domain = spooler_collect(part, first, done);
-        if (spooler_await_part(part, domain))
+        if (spooler_await_part(part, domain, done))
             continue;
         if (spooler_stops(part)) {
             part->job->interrupted = true;

@@ -53,6 +53,8 @@ void spooler_unawait(struct spooler *spooler, uint64_t id);
 /* Finds the entry that has a message's recipients in this domain; give it back with
  * spooler_leave_awaited(). NULL: there is none. */
 struct awaited *spooler_find_awaited(struct spooler *spooler, uint64_t id, const char *domain);
+/* Is the entry's next hop the one that has the message's recipients in this domain? */
+bool spooler_is_for(const struct awaited *awaited, const char *domain);
 /* Waits for its answer. At its deadline it breaks the connection off, which counts as an answer. False if
  * there is none: the daemon ends, or the connection's thread does not. */
 bool spooler_wait_awaited(struct spooler *spooler, struct awaited *awaited);

@@ -591,6 +591,31 @@ def reloaded(world):
     relay.wait_empty()
 
 
+@scenario("SIGHUP: a late answer is about the recipients that it was given for, whoever the new routes put to them")
+def regrouped(world):
+    hops = world.hops(2)
+    hops[0].pause, hops[1].all = 4, "451 4.3.0 later"
+    relay = world.out(hops, 'live_deadline = "1s"; retry = [ "3s", "1h" ];')
+    apart = read(relay.conf)
+    together = apart.replace('domain = "d0.test"', 'domain = [ "d0.test", "d1.test" ]')
+
+    def reload(text):
+        before = read(relay.log).count("event=reload status=done")
+        with open(relay.conf, "w") as file:
+            file.write(text)
+        relay.process.send_signal(signal.SIGHUP)
+        wait_for("the reload", lambda: read(relay.log).count("event=reload status=done") > before)
+    reload(together)
+    relay.stop()
+    relay.start()
+    reload(apart)
+    assert send("regrouped", "x@d0.test", "y@d1.test")[0] == 250
+    reload(together)
+    hops[0].pause = 0
+    relay.wait_empty()
+    assert [to for _, to, _ in hops[0].messages] == [["RCPT TO:<x@d0.test>"], ["RCPT TO:<y@d1.test>"]], hops[0].messages
+
+
 @scenario("SIGTERM waits for the answer to a message, and for nothing else")
 def ended(world):
     hops = world.hops(1)
