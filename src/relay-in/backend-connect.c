@@ -172,6 +172,17 @@ static enum nexthop_hello backend_hello_form(const struct introduction *intro, b
     return backend_uses_proxy(intro) ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO;
 }
 
+/* An EHLO in our own name was refused. As with the greeting, this is about us and not about the client. */
+static enum outcome backend_hello_refused(struct introduction *intro)
+{
+    char text[256];
+
+    backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_HELLO,
+                        reply_summary(intro->reply, text, sizeof text));
+    reply_own(intro->reply, REPLY_BACKEND_BUSY);
+    return HOST_DOWN;
+}
+
 /* Sends EHLO in our own name, to learn what the backend offers us. Its offer before STARTTLS does not count after
  * it, least of all for logins. */
 static enum outcome backend_hello_ourselves(struct introduction *intro, bool tls)
@@ -185,12 +196,8 @@ static enum outcome backend_hello_ourselves(struct introduction *intro, bool tls
     /* If the PROXY header was not understood, its error arrives here. */
     if (backend_uses_proxy(intro) && backend_refuses_command(intro->reply))
         return backend_identity_refused(intro, reply_summary(intro->reply, text, sizeof text));
-    if (!reply_is_positive(intro->reply)) {
-        backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_HELLO,
-                            reply_summary(intro->reply, text, sizeof text));
-        reply_own(intro->reply, REPLY_BACKEND_BUSY);
-        return HOST_DOWN;
-    }
+    if (!reply_is_positive(intro->reply))
+        return backend_hello_refused(intro);
     if (!tls || !(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS))
         backend_learn(intro->backend, &intro->hop->capabilities, true);
     intro->offered = intro->hop->capabilities.xclient;
@@ -344,7 +351,7 @@ static enum outcome backend_hello_as_client(struct introduction *intro)
     if (intro->spare && intro->reply->code == 421)
         return STALE;
     if (!reply_is_positive(intro->reply))
-        return REFUSED;
+        return named ? backend_hello_refused(intro) : REFUSED;
     if (esmtp)
         backend_learn(intro->backend, &intro->hop->capabilities, named);
     return READY;

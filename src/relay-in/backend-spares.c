@@ -101,10 +101,13 @@ static bool spares_hello(struct keeper *keeper, struct nexthop *hop)
     const int identity = keeper->backend->settings->identity;
     const bool proxy = identity == CONFIG_IDENTITY_PROXY_V1 || identity == CONFIG_IDENTITY_PROXY_V2;
 
-    return nexthop_hello(hop, proxy ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO,
-                         backend_hostname(keeper->backend), &keeper->reply,
-                         deadline_in_ms(STEP_MS)) == IO_OK &&
-           reply_is_positive(&keeper->reply);
+    strcpy(keeper->reason, "no answer to EHLO");
+    if (nexthop_hello(hop, proxy ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO,
+                      backend_hostname(keeper->backend), &keeper->reply,
+                      deadline_in_ms(STEP_MS)) != IO_OK)
+        return false;
+    reply_summary(&keeper->reply, keeper->reason, sizeof keeper->reason);
+    return reply_is_positive(&keeper->reply);
 }
 
 /* If PROXY headers are expected, sends one that says "this is ourselves". In version 1 Postfix does not accept
@@ -155,6 +158,7 @@ static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct 
         if (nexthop_starttls(hop, backend->tls, backend_tls_name(backend), &keeper->reply,
                              deadline_in_ms(STEP_MS), &err) != IO_OK) {
             log_write(LOG_LEVEL_ERROR, "event=backend-tls error=\"%s\"", err.text);
+            snprintf(keeper->reason, sizeof keeper->reason, "STARTTLS: %s", err.text);
             return false;
         }
         if (!spares_hello(keeper, hop))
@@ -168,7 +172,7 @@ static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct 
 static bool spares_prepare(struct keeper *keeper, struct nexthop *hop, const struct address *host,
                            bool spare, bool tls)
 {
-    strcpy(keeper->reason, "no greeting, or no answer to EHLO");
+    strcpy(keeper->reason, "no greeting");
     if (!spares_send_header(keeper, hop) ||
         nexthop_greeting(hop, &keeper->reply, deadline_in_ms(STEP_MS)) != IO_OK)
         return false;

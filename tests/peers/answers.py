@@ -31,6 +31,11 @@ CELLS = {
     "data": {**BROKEN, **PASSED, "250 2.0.0 thanks": ODD + "250 2.0.0 thanks"},
     "dot": {**BROKEN, **PASSED, "354 go": ODD + "354 go", "250 2.6.0 kept as 17": "250 2.6.0 kept as 17"},
 }
+# In our own name EHLO is about us as well, and not about the client.
+NONE_CELLS = {
+    "banner": CELLS["banner"],
+    "ehlo": {**BROKEN, **{said: BUSY for said in PASSED}, "354 go": LOST},
+}
 # After a PROXY header the greeting may concern the client; "header not understood" never does.
 PROXY_CELLS = {
     "banner": {**BROKEN, **PASSED, "501 5.5.4 bad argument": CONFIG, "554-5.7.1 never\r\n554 5.7.1 again": CONFIG,
@@ -89,7 +94,8 @@ def after(client, heard):
 def sets(world, backends, **settings):
     """For each kind of backend: the backend, and whether to try the cells that it leaves unanswered."""
     for extensions in backends:
-        backend = mirror(world, extensions=extensions, proxy=settings.get("identity", "").startswith("proxy"))
+        identity = settings.get("identity", "")
+        backend = mirror(world, extensions=extensions, proxy=identity.startswith("proxy"), nameless=identity == "none")
         for silent in (False, True):
             relay = world.relay(backend_port=PORT, backend=SHORT if silent else PATIENT,
                                 limits="errors = 1000;", **settings)
@@ -137,6 +143,11 @@ def answers(world):
 def answers_proxy(world):
     for identity in ("proxy-v1", "proxy-v2"):
         play_cells(world, PROXY_CELLS, (FULL,), identity=identity)
+
+
+@scenario("answers: what the backend says to our own EHLO under identity = \"none\" refuses us, not the client")
+def answers_none(world):
+    play_cells(world, NONE_CELLS, (FULL,), identity="none")
 
 
 @scenario("answers: chunks: what the backend says to one of them is the answer to the message")

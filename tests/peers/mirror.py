@@ -72,7 +72,7 @@ class MirrorDialog(Dialog):
         """Returns None or a reply, or plays one of the faults, which end here."""
         said = self.backend.judge(self, step, text)
         before = ("starttls",) if self.backend.proxy else ("banner", "xclient", "starttls")
-        if said is None and (self.introduced or step in before):
+        if said is None and (self.introduced or self.backend.nameless or step in before):
             said = self.backend.script.get(step)
         if said in ("close", "stall"):
             self.fault = said
@@ -194,8 +194,10 @@ class MirrorDialog(Dialog):
 
 class Mirror(Recorder):
     def __init__(self, port, script=None, judge=None, certificate=None, extensions=FULL, gather=0, proxy=False,
-                 host=BACKEND):
+                 host=BACKEND, nameless=False):
+        """`nameless`: no client is introduced, and the script holds for every connection."""
         self.script, self.gather, self.proxy, self.dialogs = script or {}, gather, proxy, []
+        self.nameless = nameless
         super().__init__(port, judge, certificate, extensions, host, MirrorDialog)
 
     def held(self):
