@@ -4,9 +4,11 @@
  */
 #include "relayctl/doctor-last.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 void doctor_last_file(const struct config *config, char out[PATH_MAX])
 {
@@ -20,11 +22,39 @@ void doctor_last_file(const struct config *config, char out[PATH_MAX])
         snprintf(out, PATH_MAX, "%s/doctor", STATEDIR);
 }
 
+static FILE *doctor_last_stream(int fd, const char *mode)
+{
+    FILE *file = fd >= 0 ? fdopen(fd, mode) : NULL;
+
+    if (file == NULL && fd >= 0)
+        close(fd);
+    return file;
+}
+
+FILE *doctor_last_open(const char *file)
+{
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct stat facts;
+
+    if (fd >= 0 && (fstat(fd, &facts) != 0 || !S_ISREG(facts.st_mode))) {
+        close(fd);
+        return NULL;
+    }
+    return doctor_last_stream(fd, "r");
+}
+
+FILE *doctor_last_create(const char *file)
+{
+    unlink(file);
+    return doctor_last_stream(
+        open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644), "w");
+}
+
 bool doctor_last_read(const char *path, struct doctor_last *last)
 {
     char line[200], outcome[50];
     struct stat st;
-    FILE *file = fopen(path, "r");
+    FILE *file = doctor_last_open(path);
 
     *last = (struct doctor_last){0};
     if (file == NULL)

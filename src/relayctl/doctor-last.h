@@ -1,7 +1,8 @@
 /* relayctl/doctor-last.h - the findings of the last relayctl doctor --changes
  *
- * Reads the file that --changes keeps for its next run: one line "ID OUTCOME" per check. Owns nothing.
- * Thread-safe.
+ * The file that --changes keeps for its next run: one line "ID OUTCOME" per check. Its folder belongs to the
+ * daemons' user, and root reads and writes there too: what that user puts in its place must neither stop root
+ * nor be written through. Owns nothing. Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -11,6 +12,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "config/config.h"
 
@@ -22,6 +24,12 @@ struct doctor_last {
     int64_t at; /* when it ran, seconds since the epoch */
     unsigned failed, warnings;
 };
+
+/* Opens the file for reading. NULL if there is none, or if it is no regular file. */
+FILE *doctor_last_open(const char *file);
+
+/* Begins a new file, in place of whatever has that name. NULL, with errno, if that is impossible. */
+FILE *doctor_last_create(const char *file);
 
 /* False if there was no such run or the file cannot be read. */
 bool doctor_last_read(const char *file, struct doctor_last *last);

@@ -138,7 +138,7 @@ static void doctor_run_all(struct doctor_run *run)
 static void doctor_compare(struct doctor_run *run)
 {
     char line[200], id[100], outcome[50];
-    FILE *file = fopen(run->state_file, "r");
+    FILE *file = doctor_last_open(run->state_file);
 
     for (size_t i = 0; i < run->count; i++)
         run->cases[i].changed = run->cases[i].finding.outcome != DOCTOR_OK;
@@ -159,10 +159,10 @@ static void doctor_compare(struct doctor_run *run)
 static int doctor_keep(const struct doctor_run *run)
 {
     char fresh[4096], line[200], id[100];
-    FILE *old = fopen(run->state_file, "r");
+    FILE *old = doctor_last_open(run->state_file);
 
     snprintf(fresh, sizeof fresh, "%s.new", run->state_file);
-    FILE *file = fopen(fresh, "w");
+    FILE *file = doctor_last_create(fresh);
     if (file == NULL) {
         fprintf(stderr, "relayctl doctor: %s: %s\n", fresh, strerror(errno));
         if (old != NULL)

@@ -4,6 +4,8 @@
  */
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <utime.h>
 
 #include "relayctl/doctor-last.h"
@@ -34,6 +36,39 @@ static void test_counts(void)
         g_assert_cmpuint(last.warnings, ==, cases[i].warnings);
     }
     g_assert_cmpint(g_unlink(file), ==, 0);
+    g_assert_cmpint(g_rmdir(folder), ==, 0);
+}
+
+/* What the folder's owner puts there, root reads and writes. */
+static void test_traps(void)
+{
+    g_autofree char *folder = g_dir_make_tmp("doctor-XXXXXX", NULL);
+    g_autofree char *file = g_build_filename(folder, "doctor", NULL);
+    g_autofree char *victim = g_build_filename(folder, "victim", NULL);
+    g_autofree char *text = NULL;
+    struct doctor_last last;
+    FILE *stream;
+
+    g_assert_true(g_file_set_contents(victim, "ptr4 failed\n", -1, NULL));
+    g_assert_cmpint(symlink(victim, file), ==, 0);
+    g_assert_false(doctor_last_read(file, &last));
+    stream = doctor_last_create(file);
+    g_assert_nonnull(stream);
+    fputs("spf warning\n", stream);
+    fclose(stream);
+    g_assert_true(g_file_get_contents(victim, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "ptr4 failed\n");
+    g_assert_true(doctor_last_read(file, &last));
+    g_assert_cmpuint(last.warnings, ==, 1);
+    g_assert_cmpint(g_unlink(file), ==, 0);
+    g_assert_cmpint(mkfifo(file, 0600), ==, 0);
+    g_assert_false(doctor_last_read(file, &last)); /* without waiting for a writer */
+    g_assert_cmpint(g_unlink(file), ==, 0);
+    g_assert_cmpint(mkdir(file, 0700), ==, 0);
+    g_assert_false(doctor_last_read(file, &last));
+    g_assert_null(doctor_last_create(file));
+    g_assert_cmpint(g_rmdir(file), ==, 0);
+    g_assert_cmpint(g_unlink(victim), ==, 0);
     g_assert_cmpint(g_rmdir(folder), ==, 0);
 }
 
@@ -68,6 +103,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/doctor-last/counts", test_counts);
+    g_test_add_func("/doctor-last/traps", test_traps);
     g_test_add_func("/doctor-last/file", test_file);
     return g_test_run();
 }
