@@ -59,17 +59,6 @@ static bool log_add_whole(struct log_line *line, const char *bytes, size_t len)
     return true;
 }
 
-static bool log_is_printable(unsigned char octet)
-{
-    return octet >= 0x20 && octet != 0x7f;
-}
-
-/* C1 controls (U+0080..U+009F) can control a terminal just as C0 ones can. */
-static bool log_is_c1(const char *text, size_t len)
-{
-    return len == 2 && (unsigned char)text[0] == 0xc2 && (unsigned char)text[1] < 0xa0;
-}
-
 /* What an octet requires of the value it appears in. */
 enum { LOG_ESCAPED = 1, LOG_QUOTED = 2 };
 static const unsigned char log_octets[256] = {
@@ -96,9 +85,8 @@ static void log_add_escaped(struct log_line *line, const char *text, size_t len,
     size_t unit_len;
 
     for (size_t at = 0, step; at < len; at += step) {
-        step = utf8_character(text + at, len - at);
-        if (step == 0 || log_is_c1(text + at, step) ||
-            (step == 1 && !log_is_printable((unsigned char)text[at]))) {
+        uint32_t character = utf8_decode(text + at, len - at, &step);
+        if (step == 0 || !utf8_is_visible(character)) {
             unit_len = (size_t)snprintf(unit, sizeof unit, "\\x%02X", (unsigned char)text[at]);
             step = 1;
         } else if (quoted && (text[at] == '"' || text[at] == '\\')) {

@@ -83,3 +83,20 @@ uint32_t utf8_decode(const char *text, size_t len, size_t *step)
         character = character << 6 | (octets[i] & 0x3f);
     return character;
 }
+
+bool utf8_is_visible(uint32_t character)
+{
+    return character >= 0x20 && (character < 0x7f || character > 0x9f) &&
+           (character < 0x2028 || character > 0x202e) && /* separators, directions */
+           (character < 0x2066 || character > 0x2069);
+}
+
+void utf8_mask(char *text)
+{
+    for (size_t at = 0, len = strlen(text), step; at < len; at += step) {
+        bool visible = utf8_is_visible(utf8_decode(text + at, len - at, &step));
+        step += step == 0;
+        if (!visible)
+            memset(text + at, '?', step);
+    }
+}

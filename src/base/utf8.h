@@ -1,6 +1,6 @@
 /* base/utf8.h - well-formed UTF-8 (RFC 3629), octet by octet
  *
- * Stateless, thread-safe. Used by the log, to escape everything else, and by the SMTP grammar.
+ * Stateless, thread-safe. Used by the log, to escape everything else, by the SMTP grammar, and by what shows others' text to people.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -25,5 +25,11 @@ bool utf8_is_printable_ascii(const char *text, size_t len);
 
 /* The code point at text[0..len). *step is its length in octets; both are 0 if there is none. */
 uint32_t utf8_decode(const char *text, size_t len, size_t *step);
+
+/* May the character be shown on a terminal? No control (C0, C1), line separator or change of direction. */
+bool utf8_is_visible(uint32_t character);
+
+/* Makes a '?' of each octet of `text` that belongs to no such character. */
+void utf8_mask(char *text);
 
 #endif

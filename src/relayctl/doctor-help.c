@@ -30,10 +30,7 @@ void doctor_say(struct doctor_finding *finding, enum doctor_outcome outcome, con
     vsnprintf(finding->seen, sizeof finding->seen, format, arguments);
     va_end(arguments);
     /* Other hosts and zones influence this text, so it must not control the terminal. */
-    for (char *c = finding->seen; *c != '\0'; c++) {
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
-    }
+    utf8_mask(finding->seen);
 }
 
 void doctor_advise(struct doctor_finding *finding, const char *format, ...)
@@ -43,10 +40,7 @@ void doctor_advise(struct doctor_finding *finding, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(finding->fix, sizeof finding->fix, format, arguments);
     va_end(arguments);
-    for (char *c = finding->fix; *c != '\0'; c++) {
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
-    }
+    utf8_mask(finding->fix);
 }
 
 enum resolver_result doctor_ask(const struct doctor *doctor, const char *name, int type,

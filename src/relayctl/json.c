@@ -12,11 +12,11 @@ void json_string(FILE *out, const char *text, size_t len)
 {
     fputc('"', out);
     for (size_t at = 0, step; at < len; at += step) {
-        step = utf8_character(text + at, len - at);
+        uint32_t character = utf8_decode(text + at, len - at, &step);
         unsigned char octet = (unsigned char)text[at];
-        if (step == 0 || octet < 0x20 || octet == 0x7f) {
-            fprintf(out, "\\u%04x", octet);
-            step = 1;
+        if (step == 0 || !utf8_is_visible(character)) {
+            fprintf(out, "\\u%04x", step == 0 ? octet : (unsigned)character);
+            step += step == 0;
             continue;
         }
         if (octet == '"' || octet == '\\')

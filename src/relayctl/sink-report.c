@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "relayctl/json.h"
 #include "smtp/xclient.h"
 
@@ -298,11 +299,13 @@ static void sink_json_message(FILE *out, const struct sink_message *message)
 /* A client's text must not control the terminal. */
 static void sink_print_safely(FILE *out, const char *text, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        unsigned char octet = (unsigned char)text[i];
-        bool plain = (octet >= 0x20 && octet != 0x7f) || octet == '\t' || octet == '\n';
-        if (octet != '\r')
-            fputc(plain ? octet : '?', out);
+    for (size_t at = 0, step; at < len; at += step) {
+        uint32_t character = utf8_decode(text + at, len - at, &step);
+        bool plain = character == '\t' || character == '\n' ||
+                     (step > 0 && utf8_is_visible(character));
+        step += step == 0;
+        if (character != '\r')
+            fwrite(plain ? text + at : "?", 1, plain ? step : 1, out);
     }
 }
 

@@ -52,9 +52,7 @@ static void top_put_line(const char *text, unsigned columns)
 
     for (size_t at = 0; at < len && columns > 0; at += step, columns--) {
         uint32_t character = utf8_decode(text + at, len - at, &step);
-        bool shown = step > 0 && character >= 0x20 && (character < 0x7f || character > 0x9f) &&
-                     (character < 0x2028 || character > 0x202e) && /* directions, line ends */
-                     (character < 0x2066 || character > 0x2069);
+        bool shown = step > 0 && utf8_is_visible(character);
         step += step == 0;
         if (shown)
             fwrite(text + at, 1, step, stdout);

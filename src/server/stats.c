@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define LINE_MAX 1024
 
 void stats_put_line(struct control_client *client, const char *format, ...)
@@ -19,10 +21,7 @@ void stats_put_line(struct control_client *client, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    for (char *at = line; *at != '\0'; at++) {
-        if ((unsigned char)*at < 0x20 || *at == 0x7f)
-            *at = '?';
-    }
+    utf8_mask(line); /* strangers have chosen some of it, and terminals show it */
     control_printf(client, "%s\n", line);
 }
 

@@ -325,6 +325,26 @@ def missed_many(world):
     assert pending() == everybody[39:]
 
 
+@scenario("missed: a recipient that strangers made up does nothing to the terminal that it is shown on")
+def missed_terminal(world):
+    folder = control_folder(world)
+    backend = world.backend()
+    backend.ordinary["ehlo"] = backend.ordinary["ehlo"].replace("8BITMIME", "SMTPUTF8")
+    relay = world.relay(backend_port=SCRIPTED_PORT, top=f'control = "{folder}";', backend="spares = 0;")
+    wait_for("the offer", lambda: "extensions=SMTPUTF8" in read(relay.log))
+    backend.close()
+    world.backends.remove(backend)
+    client = Client()
+    client.hello()
+    client.cmd("MAIL FROM:<s@sender.example> SMTPUTF8", 250)
+    # CSI as one character, right-to-left override, and a harmless letter
+    client.cmd("RCPT TO:<\xc2\x9b31mx\xe2\x80\xae\xc3\xbc@example.com>", 451)
+    client.close()
+    plain = [f"{BUILD}/relayctl", "missed", "-c", relay.conf]
+    text = subprocess.run(plain, capture_output=True, timeout=20).stdout
+    assert b"to ??31mx???\xc3\xbc@example.com" in text, text
+
+
 @scenario("missed: after an outage, with kill -9 in the middle, the ledger says exactly who has come back")
 def ledger(world):
     folder, state = control_folder(world), f"{world.bed.dir}/state"

@@ -38,6 +38,8 @@ static const struct {
     {"gr\xc3\xbc\xc3\x9f", "event=x k=gr\xc3\xbc\xc3\x9f\n"},
     {"\xff\xc3(", "event=x k=\\xFF\\xC3(\n"},
     {"\xc2\x85", "event=x k=\\xC2\\x85\n"},
+    {"a\xe2\x80\xae" "b\xe2\x80\xa8" "c", "event=x k=a\\xE2\\x80\\xAEb\\xE2\\x80\\xA8" "c\n"},
+    {"\xe2\x82\xac", "event=x k=\xe2\x82\xac\n"},
     {NULL, "event=x k=-\n"},
 };
 
