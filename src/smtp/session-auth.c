@@ -109,19 +109,37 @@ static void auth_ask(struct session *session, const char *text, size_t len)
     }
 }
 
+/* Ends the dialog. The next hop still waits for the answer, so it is dropped. */
+static void auth_break_off(struct session *session, enum own_reply why)
+{
+    session_drop_courier(session);
+    session->user[0] = '\0';
+    reply_own(&session->scratch->reply, why);
+    auth_finish(session);
+}
+
 void session_take_answer(struct session *session, const struct session_input *input)
 {
     session_enter(session, PHASE_COMMAND);
-    if (input->result == IO_OK && !auth_is_base64(input->line.text, input->line.len)) {
+    switch (input->result) {
+    case IO_OK:
+        if (auth_is_base64(input->line.text, input->line.len))
+            auth_ask(session, input->line.text, input->line.len);
+        else
+            auth_break_off(session, REPLY_AUTH_CANCELLED);
+        break;
+    case IO_TOO_LONG:
+        auth_break_off(session, REPLY_LINE_TOO_LONG);
+        break;
+    case IO_TIMEOUT:
         session_drop_courier(session);
-        session->user[0] = '\0';
-        reply_own(&session->scratch->reply, REPLY_AUTH_CANCELLED);
-        auth_finish(session);
-    } else if (input->result == IO_OK) {
-        auth_ask(session, input->line.text, input->line.len);
-    } else {
+        session_reply_own(session, REPLY_IDLE);
+        break;
+    case IO_EOF:
+    case IO_FAILED:
         session_drop_courier(session);
         session->vanished = true;
+        break;
     }
     stream_wipe(&session->stream);
 }

@@ -185,7 +185,8 @@ def dialog(world):
         return "334 " + base64.b64encode(b"more").decode()
 
     backend = mirror(world, extensions=FULL + ("AUTH PLAIN LOGIN",), judge=judge)
-    relay = world.relay(backend_port=PORT, listen=LISTEN, inner=submission_to(PORT, 'tls = "none";'), limits="errors = 100;")
+    relay = world.relay(backend_port=PORT, listen=LISTEN, inner=submission_to(PORT, 'tls = "none";'),
+                        limits="errors = 100;", timeouts='line = "3s";')
     learned()
 
     def on_answer(self, line, _):
@@ -218,6 +219,18 @@ def dialog(world):
             client.cmd("MAIL FROM:<s@sender.example>", 530)
             client.cmd("AUTH PLAIN Zm9v!", 501)
             client.close()
+        # nor is a line that is too long, and what follows it is a command again
+        client = Client(port=587)
+        client.hello()
+        client.starttls()
+        client.cmd("AUTH LOGIN", 334)
+        answers.clear()
+        assert client.cmd("e" * 12300)[0] == 500 and answers == [], answers
+        client.cmd("NOOP", 250)
+        # a client that falls silent in mid-dialog is told why it is cut off
+        client.cmd("AUTH LOGIN", 334)
+        assert client.reply()[0] == 421 and client.gone()
+        client.close()
         endless = Client(port=587)
         endless.hello()
         endless.starttls()
