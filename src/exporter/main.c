@@ -182,13 +182,17 @@ static enum MHD_Result exporter_answer(void *context, struct MHD_Connection *con
 
     (void)version;
     (void)data;
+    bool get = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+    /* Once its body comes, a request can no longer be refused. */
+    if (!get)
+        return exporter_send(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain", only_get,
+                             sizeof only_get - 1, MHD_RESPMEM_PERSISTENT);
     if (*state == NULL) { /* only the headers so far */
         *state = &seen;
         return MHD_YES;
     }
-    if ((strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) || *data_size > 0)
-        return exporter_send(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "text/plain", only_get,
-                             sizeof only_get - 1, MHD_RESPMEM_PERSISTENT);
+    if (*data_size > 0) /* GET has no body: close */
+        return MHD_NO;
     if (strcmp(url, "/metrics") == 0)
         return exporter_send_metrics(exporter, connection);
     if (strcmp(url, "/") == 0)

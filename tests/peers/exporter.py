@@ -50,9 +50,9 @@ exporter = {{ listen = [ "{listen}" ]; state = "{self.state}"; }};
         assert not re.search(r"Sanitizer|runtime error", read(self.log)), read(self.log)
 
 
-def get(path, accept=None, method="GET"):
+def get(path, accept=None, method="GET", body=None):
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=20)
-    connection.request(method, path, headers={"Accept": accept} if accept else {})
+    connection.request(method, path, body, headers={"Accept": accept} if accept else {})
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
@@ -270,6 +270,8 @@ def abuse(world):
     exporter = Exporter(world)
     assert get("/etc/passwd")[0].status == get("/../x")[0].status == 404
     assert get("/", method="POST")[0].status == get("/metrics", method="DELETE")[0].status == 405
+    for body in (b"a=b", b"x" * 100000):
+        assert get("/metrics", method="POST", body=body)[0].status == 405
     assert get("/metrics", method="HEAD")[1] == ""
     slow = [socket.create_connection(("127.0.0.1", PORT)) for _ in range(20)]
     for sock in slow:
