@@ -96,6 +96,14 @@ int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
     return held || deadline_now_ms() >= slot->until_ms ? 0 : slot->until_ms;
 }
 
+bool backend_holds_slot(struct backend *backend, const struct backend_slot *slot)
+{
+    pthread_mutex_lock(&backend->lock);
+    bool held = slot->state == BACKEND_SLOT_HELD;
+    pthread_mutex_unlock(&backend->lock);
+    return held;
+}
+
 bool backend_is_wanted(struct backend *backend)
 {
     pthread_mutex_lock(&backend->lock);

@@ -91,6 +91,7 @@ struct backend_slot {
  * `wakeup`, borrowed until the slot is given back, is called when it is held. */
 int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
                          const struct address *client, bool limited, struct wakeup *wakeup);
+bool backend_holds_slot(struct backend *backend, const struct backend_slot *slot);
 /* Does anybody wait for a slot? */
 bool backend_is_wanted(struct backend *backend);
 /* Gives a slot back, or withdraws the request. */

@@ -110,13 +110,13 @@ static void courier_log_lost(struct transaction *transaction, const char *step, 
     log_end(&line);
 }
 
-/* Keeps the slot for a new connection. */
+/* Keeps the slot: courier_renew() may need it. */
 static void courier_closed(struct transaction *transaction)
 {
     (void)transaction;
 }
 
-/* Gives the slot back, unless there is a connection. */
+/* Gives the slot back, or stops waiting for one, unless there is a connection. */
 static void courier_give_slot(struct backend_courier *courier)
 {
     if (!courier->transaction.connected)
@@ -216,7 +216,7 @@ static void courier_connect(struct backend_courier *courier, const struct client
         transaction_decide(transaction, REPLY_AUTH_LOST);
         return;
     }
-    if (courier->slot.state != BACKEND_SLOT_HELD) {
+    if (!backend_holds_slot(courier->backend, &courier->slot)) {
         courier_log_busy(courier, client);
         transaction_decide(transaction, REPLY_BACKEND_BUSY);
         return;
@@ -267,6 +267,7 @@ static void courier_recipient_reply(struct courier *base, struct reply *reply)
 
     transaction_recipient_reply(&courier->transaction, reply);
     courier_note_recipient(courier, reply);
+    courier_give_slot(courier);
 }
 
 /* If DATA was sent together with recipients, its reply comes with theirs. Its time starts now, and a reply that
@@ -285,11 +286,17 @@ static void courier_data_reply(struct courier *base, struct reply *reply)
     transaction_data_reply(transaction, reply);
     if (reply->code >= 400)
         courier_note_message(courier, reply);
+    courier_give_slot(courier);
 }
 
 static int courier_write(struct courier *base, const struct iovec *iov, int count)
 {
-    return transaction_write(&((struct backend_courier *)base)->transaction, iov, count);
+    struct backend_courier *courier = (struct backend_courier *)base;
+    int result = transaction_write(&courier->transaction, iov, count);
+
+    if (result != 0)
+        courier_give_slot(courier);
+    return result;
 }
 
 static void courier_end(struct courier *base, struct reply *reply)

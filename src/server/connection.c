@@ -224,7 +224,9 @@ static void connection_happened(struct waiter_item *item, unsigned what)
         connection_take_back(connection);
         return;
     }
-    if ((what & CONNECTION_JUDGED) && connection->stage == CONNECTION_WAITING) {
+    /* A verdict may come after the session has gone on without it. */
+    if ((what & CONNECTION_JUDGED) && connection->stage == CONNECTION_WAITING &&
+        session_introduced(connection->session) != NULL) {
         connection->judged(connection);
         return;
     }
@@ -239,9 +241,9 @@ static void connection_happened(struct waiter_item *item, unsigned what)
     } else if (connection->stage == CONNECTION_SILENT) {
         connection_hear_first(connection, what);
     } else {
-        /* Its client is gone, so it need not wait for anything. */
+        /* While it awaits a grant, nothing is watched: its client is gone. */
         if (connection_awaits_grant(connection))
-            session_evict(connection->session);
+            session_vanish(connection->session);
         connection_hand_over(connection);
     }
 }

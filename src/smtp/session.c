@@ -341,6 +341,12 @@ void session_evict(struct session *session)
     session->evicted = true;
 }
 
+void session_vanish(struct session *session)
+{
+    ASSERT(session->scratch == NULL);
+    session->vanished = true;
+}
+
 /* Logs it as a refusal, so that fail2ban can count it. */
 void session_give_up(struct session *session)
 {

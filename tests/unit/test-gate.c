@@ -20,10 +20,24 @@
 /* While this is set, the next hop does not answer and holds its worker. */
 static atomic_bool holding;
 static atomic_int held_workers;
+static atomic_int sends; /* to the next hop, so far */
+
+/* Until this time a recipient must wait, unless the waiter is woken. */
+static _Atomic(int64_t) granted_at_ms;
+static _Atomic(struct wakeup *) waiter;
 
 /* The local address of the last client that sent. */
 static pthread_mutex_t told_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct address told_local;
+
+static int64_t take_prepare(struct courier *c, const struct client_identity *i,
+                            const struct recipient *r, struct wakeup *wakeup)
+{
+    (void)c, (void)i, (void)r;
+    int64_t until_ms = atomic_load(&granted_at_ms);
+    atomic_store(&waiter, wakeup);
+    return deadline_now_ms() < until_ms ? until_ms : 0;
+}
 
 static void take_send(struct courier *c, const struct envelope *e, const struct recipient *r,
                       size_t n, enum courier_data d)
@@ -32,6 +46,7 @@ static void take_send(struct courier *c, const struct envelope *e, const struct 
     pthread_mutex_lock(&told_lock);
     told_local = e->client->local;
     pthread_mutex_unlock(&told_lock);
+    atomic_fetch_add(&sends, 1);
     atomic_fetch_add(&held_workers, 1);
     while (atomic_load(&holding))
         g_usleep(1000);
@@ -64,6 +79,7 @@ static void take_free(struct courier *c)
 static struct courier *take_new(void *context, const void *route)
 {
     static const struct courier_ops ops = {
+        .prepare = take_prepare,
         .send = take_send,
         .recipient_reply = take_rcpt,
         .data_reply = take_data,
@@ -85,6 +101,12 @@ static enum own_reply take_check(void *context, struct path *recipient, const vo
     return REPLY_OK;
 }
 
+static enum own_reply take_serves(void *context, const struct address *client)
+{
+    (void)context, (void)client;
+    return REPLY_OK;
+}
+
 static void take_offer(void *context, struct session_offer *offer)
 {
     (void)context, (void)offer;
@@ -99,6 +121,7 @@ static void service_destroy(struct service *service)
     cidr_set_free((struct cidr_set *)service->proxy_hosts);
     cidr_set_free((struct cidr_set *)service->allow);
     cidr_set_free((struct cidr_set *)service->deny);
+    cidr_set_free((struct cidr_set *)service->rules.xclient_hosts);
     dnsbl_unref(service->dnsbl);
     free((char *)service->rules.hostname);
     free(service);
@@ -124,7 +147,10 @@ static struct service *make_service(const char *hostname)
         .data_timeout_ms = 5000,
         .drain_octets = 100000,
         .drain_timeout_ms = 1000,
-        .policy = {.check_recipient = take_check, .offer = take_offer, .courier_new = take_new},
+        .policy = {.check_recipient = take_check,
+                   .serves = take_serves,
+                   .offer = take_offer,
+                   .courier_new = take_new},
     };
     service->connections = 2000;
     service->limits.connections = 2000;
@@ -854,6 +880,56 @@ static void test_waiting(void)
     bed_close(&bed);
 }
 
+/* A client that hangs up while it waits for its next hop is not passed on to it. */
+static void test_gone(void)
+{
+    struct bed bed;
+    const struct linger at_once = {1, 0};
+    bed_open(&bed, make_service("gate.example"), 1, 8);
+    atomic_store(&granted_at_ms, INT64_MAX);
+    atomic_store(&sends, 0);
+    int fd = dial_into(&bed, HELLO ENVELOPE, 2);
+    await_stage(&bed, "waiting");
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(fd);
+    await_connections(&bed, 0);
+    g_assert_cmpint(atomic_load(&sends), ==, 0);
+    atomic_store(&granted_at_ms, 0);
+    bed_close(&bed);
+}
+
+/* XCLIENT names a client, a list does not answer in time, and its verdict comes when the session has gone on and
+ * waits for something else. */
+static void test_late_verdict(void)
+{
+    struct bed bed;
+    struct dns_server *server = dns_server_open(dns_rows, G_N_ELEMENTS(dns_rows));
+    struct resolver *resolver = dns_server_resolver(server, NULL);
+    struct service *service = make_listing(resolver, SERVICE_LISTED_REJECT, PATIENT_MS);
+    service->rules.xclient_hosts = networks("127.0.0.0/8");
+    service->rules.command_timeout_ms = service->rules.line_timeout_ms = INT32_MAX;
+    bed_open(&bed, service, 2, 8);
+    int late = dial_into(&bed, HELLO "XCLIENT ADDR=198.51.100.8\r\n", 1);
+    await_stage(&bed, "waiting");
+    pass(&bed, PATIENT_MS + 2000);
+    expect(late, NULL, "220");
+    atomic_store(&granted_at_ms, INT64_MAX);
+    expect(late, HELLO ENVELOPE, "250");
+    expect(late, NULL, "250");
+    await_stage(&bed, "waiting");
+    /* This question makes the resolver see what is late, before it is answered itself. */
+    int next = dial_into(&bed, HELLO "XCLIENT ADDR=198.51.100.10\r\n", 2);
+    come_round(&bed);
+    expect_silence(late);
+    atomic_store(&granted_at_ms, 0);
+    wakeup_call(atomic_load(&waiter));
+    expect(late, NULL, "250");
+    close(late), close(next);
+    bed_close(&bed);
+    resolver_free(resolver);
+    dns_server_close(server);
+}
+
 /* If more than two clients wait in a transaction, the one that has sent least for its time is cut. */
 static void test_eviction(void)
 {
@@ -1079,6 +1155,8 @@ int main(int argc, char **argv)
     g_test_add_func("/gate/full queue", test_full_queue);
     g_test_add_func("/gate/local address", test_local_address);
     g_test_add_func("/gate/waiting", test_waiting);
+    g_test_add_func("/gate/gone", test_gone);
+    g_test_add_func("/gate/late verdict", test_late_verdict);
     g_test_add_func("/gate/eviction", test_eviction);
     g_test_add_func("/gate/stress", test_stress);
     g_test_add_func("/gate/drain", test_drain);

@@ -901,6 +901,21 @@ static void test_waits_in_mid_batch(void)
     scene_close(&scene);
 }
 
+/* A client that is gone while it waits is asked about nowhere. */
+static void test_vanishes_in_wait(void)
+{
+    static const char input[] = EHLO MAIL RCPT("a");
+    struct scene scene;
+    scene_open(&scene);
+    granted_at_ms = INT64_MAX;
+    say(&scene, input, sizeof input - 1);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    session_vanish(scene.session);
+    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpstr(told->str, ==, "");
+    scene_close(&scene);
+}
+
 /* No worker waits for a client that does not read, and its input is not read. No reply is lost. */
 static void test_replies_unread(void)
 {
@@ -1231,6 +1246,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/waiting everywhere", test_waiting_everywhere);
     g_test_add_func("/session/waits for a grant", test_waits_for_a_grant);
     g_test_add_func("/session/waits in mid-batch", test_waits_in_mid_batch);
+    g_test_add_func("/session/vanishes in a wait", test_vanishes_in_wait);
     g_test_add_func("/session/replies unread", test_replies_unread);
     g_test_add_func("/session/next hop is wanted", test_next_hop_is_wanted);
     g_test_add_func("/session/held reply", test_held_reply);

@@ -1,4 +1,5 @@
-/* tests/unit/test-slots.c - relay-in/backend: who gets which of max_sessions, and when; the keeper's part
+/* tests/unit/test-slots.c - relay-in/backend: who gets which of max_sessions, and when; what the keeper and a
+ * session's courier do with theirs
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -6,10 +7,11 @@
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "relay-in/backend.h"
+#include "relay-in/courier.h"
 
 enum { SESSIONS = 4, WAITING = 8 };
 
@@ -43,8 +45,8 @@ static void bed_open_at(struct bed *bed, unsigned port, unsigned spares)
     g_autofree char *text = g_strdup_printf(
         "hostname = \"mx.example.com\";\n"
         "in = { domains = [ \"example.com\" ]; workers = 32; state = \"\";\n"
-        "  backend = { hosts = [ \"127.0.0.1:%u\" ]; identity = \"xclient\"; spares = %u;\n"
-        "    max_sessions = 4; }; };\n",
+        "  backend = { hosts = [ \"127.0.0.1:%u\" ]; identity = \"xclient\"; tls = \"none\";\n"
+        "    spares = %u; max_sessions = 4; }; };\n",
         port, spares);
     struct error err = {""};
 
@@ -212,11 +214,196 @@ static void test_recovery(void)
     close(listener);
 }
 
+static bool is_granted(struct bed *bed, int number)
+{
+    for (int i = 0; i < 10000 && bed->all[number].woken == 0; i++)
+        g_usleep(1000);
+    return bed->all[number].woken == 1 && bed->all[number].slot.state == BACKEND_SLOT_HELD;
+}
+
+/* The next connection that comes; -1: none comes before `over`. */
+static int let_in(int listener, const atomic_bool *over)
+{
+    int fd;
+
+    while ((fd = accept(listener, NULL, NULL)) < 0 && !atomic_load(over))
+        g_usleep(1000);
+    return fd;
+}
+
+static void say(int fd, const char *text)
+{
+    send(fd, text, strlen(text), MSG_NOSIGNAL);
+}
+
+/* The next command; false if the other side has hung up. */
+static bool hear(int fd, char *line, size_t size)
+{
+    size_t len = 0;
+
+    while (len + 1 < size && recv(fd, line + len, 1, 0) == 1 && line[len] != '\n')
+        len++;
+    line[len] = '\0';
+    return len > 0;
+}
+
+#define OFFER "250-backend.example\r\n250 XCLIENT ADDR PORT NAME PROTO HELO\r\n"
+
+/* The keeper takes the last slot for a spare. A session that begins to wait while it is being made gets it. */
+static void test_spare_in_the_making(void)
+{
+    static const atomic_bool never = false;
+    char line[512];
+    struct bed bed;
+    unsigned port;
+    int listener = listen_somewhere(&port);
+
+    bed_open_at(&bed, port, 1);
+    int fd = let_in(listener, &never);
+    for (int i = 0; i < SESSIONS - 1; i++)
+        g_assert_true(ask(&bed, i, i % 2 == 0 ? "192.0.2.1" : "198.51.100.1"));
+    g_assert_false(ask(&bed, SESSIONS, "203.0.113.1"));
+    say(fd, "220 backend.example ESMTP\r\n");
+    g_assert_true(hear(fd, line, sizeof line));
+    g_assert_true(g_str_has_prefix(line, "EHLO "));
+    say(fd, OFFER);
+    g_assert_true(is_granted(&bed, SESSIONS));
+    bed_close(&bed);
+    close(fd);
+    close(listener);
+}
+
+/* A backend that hangs up at a command. */
+struct peer {
+    int listener;
+    const char *leaves_at;
+    atomic_bool over;
+};
+
+static void *serve(void *argument)
+{
+    struct peer *peer = argument;
+    char line[512];
+    int fd;
+
+    while ((fd = let_in(peer->listener, &peer->over)) >= 0) {
+        say(fd, "220 backend.example ESMTP\r\n");
+        while (hear(fd, line, sizeof line) && !g_str_has_prefix(line, peer->leaves_at))
+            say(fd, g_str_has_prefix(line, "EHLO")      ? OFFER
+                    : g_str_has_prefix(line, "XCLIENT") ? "220 backend.example ESMTP\r\n"
+                                                        : "250 2.0.0 Ok\r\n");
+        close(fd);
+    }
+    return NULL;
+}
+
+/* What a session gives its courier. */
+struct journey {
+    struct client_identity client;
+    struct recipient recipient;
+    struct envelope *envelope;
+    struct courier_loan loan;
+    struct courier *courier;
+    struct reply reply;
+};
+
+static void journey_begin(struct journey *journey, struct bed *bed)
+{
+    *journey = (struct journey){
+        .client = {.helo = "client.example", .helo_is_valid = true, .esmtp = true, .session_id = "s"},
+        .envelope = envelope_new(),
+        .courier = courier_backend_new(bed->backend),
+    };
+    g_assert_cmpint(address_parse_ip(&journey->client.address, "192.0.2.99"), ==, 0);
+    journey->client.local = journey->client.address;
+    journey->envelope->client = &journey->client;
+    journey->envelope->id = "t";
+    journey->envelope->sender.is_null = true;
+    journey->envelope->sender.mailbox[0] = '\0';
+    strcpy(journey->recipient.path.mailbox, "a@example.com");
+    g_assert_cmpint(stream_buffers_init(&journey->loan.buffers, 4096, 4096), ==, 0);
+    journey->courier->ops->lend(journey->courier, &journey->loan);
+}
+
+/* Asks about the recipient, with or without a slot. */
+static void journey_ask(struct journey *journey)
+{
+    const struct courier_ops *ops = journey->courier->ops;
+
+    ops->send(journey->courier, journey->envelope, &journey->recipient, 1, COURIER_NOTHING);
+    ops->recipient_reply(journey->courier, &journey->reply);
+}
+
+static void journey_end(struct journey *journey)
+{
+    journey->courier->ops->reset(journey->courier);
+    journey->courier->ops->free(journey->courier);
+    stream_buffers_free(&journey->loan.buffers);
+    free(journey->envelope);
+}
+
+/* A session that has waited in vain is in nobody's way, even if it stays. */
+static void test_waited_in_vain(void)
+{
+    struct bed bed;
+    struct journey journey;
+
+    bed_open(&bed);
+    for (int i = 0; i < SESSIONS; i++)
+        g_assert_true(ask(&bed, i, i % 2 == 0 ? "192.0.2.1" : "198.51.100.1"));
+    journey_begin(&journey, &bed);
+    g_assert_cmpint(journey.courier->ops->prepare(journey.courier, &journey.client,
+                                                  &journey.recipient, NULL),
+                    >, 0);
+    g_assert_false(ask(&bed, SESSIONS, "203.0.113.1"));
+    journey_ask(&journey);
+    g_assert_cmpint(journey.reply.code, ==, 451);
+    give(&bed, 0);
+    g_assert_true(is_granted(&bed, SESSIONS));
+    journey_end(&journey);
+    bed_close(&bed);
+}
+
+/* A session that has lost its connection, and cannot get another, keeps no slot while its client talks on. */
+static void test_lost(const void *leaves_at)
+{
+    struct peer peer = {.leaves_at = leaves_at};
+    struct bed bed;
+    struct journey journey;
+    pthread_t thread;
+    unsigned port;
+
+    peer.listener = listen_somewhere(&port);
+    pthread_create(&thread, NULL, serve, &peer);
+    bed_open_at(&bed, port, 0);
+    journey_begin(&journey, &bed);
+    while (journey.courier->ops->prepare(journey.courier, &journey.client, &journey.recipient,
+                                         NULL) > 0)
+        g_usleep(1000);
+    for (int i = 1; i < SESSIONS; i++)
+        g_assert_true(ask(&bed, i, i % 2 == 0 ? "192.0.2.1" : "198.51.100.1"));
+    g_assert_false(ask(&bed, SESSIONS, "203.0.113.1"));
+    journey_ask(&journey);
+    if (journey.reply.code == 250)
+        journey.courier->ops->data_reply(journey.courier, &journey.reply);
+    g_assert_cmpint(journey.reply.code, ==, 451);
+    g_assert_true(is_granted(&bed, SESSIONS));
+    journey_end(&journey);
+    bed_close(&bed);
+    atomic_store(&peer.over, true);
+    pthread_join(thread, NULL);
+    close(peer.listener);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/slots/order", test_order);
     g_test_add_func("/slots/networks", test_networks);
     g_test_add_func("/slots/recovery", test_recovery);
+    g_test_add_func("/slots/spare in the making", test_spare_in_the_making);
+    g_test_add_func("/slots/waited in vain", test_waited_in_vain);
+    g_test_add_data_func("/slots/lost at RCPT", "RCPT", test_lost);
+    g_test_add_data_func("/slots/lost at DATA", "DATA", test_lost);
     return g_test_run();
 }
