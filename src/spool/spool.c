@@ -193,7 +193,7 @@ void spool_close(struct spool *spool)
 /* Storing. */
 
 /* Milliseconds since the epoch and a few random bits, and always greater than any id before, so that names
- * sort by arrival whatever the clock does. 0 is not an id. */
+ * sort by arrival whatever the clock does. 0 is not an id; only a stranger's file has the greatest one. */
 static uint64_t spool_new_id(struct spool *spool)
 {
     struct timespec now;
@@ -202,7 +202,7 @@ static uint64_t spool_new_id(struct spool *spool)
     uint64_t random = atomic_fetch_add(&spool->random, RANDOM_STEP) >> (64 - SPOOL_ID_RANDOM_BITS);
     uint64_t wanted = ms << SPOOL_ID_RANDOM_BITS | random, last = atomic_load(&spool->last_id), id;
     do
-        id = wanted > last ? wanted : last + 1;
+        id = wanted > last || last == UINT64_MAX ? wanted : last + 1;
     while (!atomic_compare_exchange_weak(&spool->last_id, &last, id));
     return id;
 }

@@ -485,6 +485,17 @@ static void test_odd_files(struct fixture *f, gconstpointer data)
     g_free(data_too);
 }
 
+/* A stray file with the greatest name does not make the next message's id 0, which is none. */
+static void test_greatest_id(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    put_file(f, UINT64_MAX, ".data", "x");
+    log_set_level((enum log_level)0);
+    g_assert_cmpuint(scan(f).quarantined, ==, 1);
+    g_assert_cmpuint(store(f->spool, "x\r\n", 1), !=, 0);
+    g_assert_cmpuint(scan(f).messages, ==, 1);
+}
+
 #define ADD(name, function)                                                                        \
     g_test_add("/spool/" name, struct fixture, NULL, set_up, function, tear_down)
 
@@ -504,5 +515,6 @@ int main(int argc, char **argv)
     ADD("foreign files", test_foreign_files);
     ADD("links", test_links);
     ADD("odd files", test_odd_files);
+    ADD("greatest id", test_greatest_id);
     return g_test_run();
 }
