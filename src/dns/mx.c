@@ -175,14 +175,15 @@ static enum mx_result mx_drop_from_ourselves(struct search *search, size_t *coun
 
 /* Addresses. */
 
-static void mx_ask_addresses(struct search *search, size_t count)
+/* Asks for the addresses of the hosts from number `first` to `end`, MX_HOSTS_MAX at most. */
+static void mx_ask_addresses(struct search *search, size_t first, size_t end)
 {
     static const int types[] = {DNS_TYPE_AAAA, DNS_TYPE_A};
     struct resolver_question questions[2 * MX_HOSTS_MAX], *from[2 * MX_HOSTS_MAX];
     enum mx_family family = search->options->family;
     size_t asked = 0;
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = first; i < end; i++) {
         for (int which = IPV6; which <= IPV4; which++) {
             if (family == (which == IPV6 ? MX_ONLY_IPV4 : MX_ONLY_IPV6))
                 continue;
@@ -259,26 +260,33 @@ static void mx_add_candidates(struct search *search, const struct host *host, si
     }
 }
 
-static enum mx_result mx_choose(struct search *search, size_t count)
+/* Takes the addresses of these hosts. */
+static enum mx_result mx_choose(struct search *search, size_t first, size_t end)
 {
     struct mx_route *route = search->route;
-    size_t most = count > 1 ? MX_ADDRESSES_PER_HOST : MX_ADDRESSES_MAX;
+    size_t most = end > 1 ? MX_ADDRESSES_PER_HOST : MX_ADDRESSES_MAX;
 
-    route->candidates = calloc(count * most, sizeof *route->candidates);
+    route->candidates = calloc((end - first) * most, sizeof *route->candidates);
     if (route->candidates == NULL)
         return mx_conclude(route, MX_TEMPORARY, "out of memory");
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = first; i < end; i++)
         mx_add_candidates(search, &search->hosts[i], most);
     if (route->count > 0) {
         route->reason[0] = '\0';
         return route->result = MX_FOUND;
     }
+    mx_route_clear(route);
     if (search->temporary)
         return MX_TEMPORARY; /* mx_usable_addresses() has set the reason */
     if (search->private)
         return mx_conclude(route, MX_PRIVATE, "all hosts of %s have private addresses",
                            route->domain);
     return mx_conclude(route, MX_NO_HOSTS, "no host of %s has an address", route->domain);
+}
+
+static size_t mx_batch_end(size_t first, size_t count)
+{
+    return count - first < MX_HOSTS_MAX ? count : first + MX_HOSTS_MAX;
 }
 
 static enum mx_result mx_search_hosts(struct search *search)
@@ -293,12 +301,15 @@ static enum mx_result mx_search_hosts(struct search *search)
     /* Check names first: hosts dropped by name need no address look-up. */
     if (mx_drop_from_ourselves(search, &count) != MX_FOUND)
         return MX_LOOP;
-    if (count > MX_HOSTS_MAX)
-        count = MX_HOSTS_MAX;
-    mx_ask_addresses(search, count);
-    if (mx_drop_from_ourselves(search, &count) != MX_FOUND)
-        return MX_LOOP;
-    return mx_choose(search, count);
+    /* Further hosts are asked about only if those before have no address at all. */
+    for (size_t at = 0; at < count && (at == 0 || result != MX_FOUND); at += MX_HOSTS_MAX) {
+        mx_ask_addresses(search, at, mx_batch_end(at, count));
+        if (mx_drop_from_ourselves(search, &count) != MX_FOUND)
+            return MX_LOOP;
+        if (at < count)
+            result = mx_choose(search, at, mx_batch_end(at, count));
+    }
+    return result;
 }
 
 enum mx_result mx_find(struct resolver *resolver, const char *domain,

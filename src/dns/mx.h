@@ -29,7 +29,7 @@
 #include "dns/name.h"
 #include "dns/resolver.h"
 
-#define MX_HOSTS_MAX 16         /* hosts whose addresses are looked up */
+#define MX_HOSTS_MAX 16         /* hosts with addresses that are tried */
 #define MX_ADDRESSES_PER_HOST 4 /* if there is more than one host */
 #define MX_ADDRESSES_MAX (MX_HOSTS_MAX * MX_ADDRESSES_PER_HOST)
 

@@ -43,6 +43,11 @@ static const struct dns_row rows[] = {
     {"many.example", DNS_TYPE_MX,
      "1 h4.example|2 h4.example|3 h4.example|4 h4.example|5 h4.example|6 h4.example|7 h4.example|"
      "8 h4.example|9 h4.example|10 h4.example|11 h4.example|12 h4.example|99 h6.example"},
+    {"stale.example", DNS_TYPE_MX,
+     "1 no.example|2 no.example|3 no.example|4 no.example|5 no.example|6 no.example|7 no.example|"
+     "8 no.example|9 no.example|10 no.example|11 no.example|12 no.example|13 no.example|"
+     "14 no.example|15 no.example|16 no.example|17 no.example|18 h4.example|19 we.example|"
+     "20 h6.example"},
     {"equal.example", DNS_TYPE_MX, "10 h4.example|10 h6.example"},
     {"null.example", DNS_TYPE_MX, "0 "},
     {"null10.example", DNS_TYPE_MX, "10 "},
@@ -250,6 +255,10 @@ static void test_bounds(void)
     find(&bed, "many.example", &route);
     g_assert_cmpuint(route.count, ==, 13);
     g_assert_cmpstr(route.candidates[12].host, ==, "h6.example");
+    /* Hosts without an address take nobody's place. */
+    find(&bed, "stale.example", &route);
+    g_assert_cmpuint(route.count, ==, 1);
+    g_assert_cmpstr(route.candidates[0].host, ==, "h4.example");
     mx_route_clear(&route);
     close_bed(&bed);
 }
