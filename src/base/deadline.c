@@ -18,6 +18,8 @@ struct deadline deadline_earlier(struct deadline a, struct deadline b)
 
 int deadline_left_ms(struct deadline deadline)
 {
+    if (deadline.at_ms == 0) /* no wait at all: no need to ask the clock */
+        return 0;
     int64_t left = deadline.at_ms - deadline_now_ms();
     if (left <= 0)
         return 0;

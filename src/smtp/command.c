@@ -43,6 +43,8 @@ static enum command_verb command_find_verb(const char *text, size_t len)
 
 static bool command_is_clean(const char *text, size_t len, bool controls)
 {
+    if (utf8_is_printable_ascii(text, len))
+        return true;
     for (size_t i = 0; i < len; i++) {
         bool control = ((unsigned char)text[i] < 0x20 && text[i] != '\t') || text[i] == 0x7f;
         if (text[i] == '\0' || (control && !controls))

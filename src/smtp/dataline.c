@@ -1,7 +1,8 @@
 /* smtp/dataline.c - the scanner of mail data: the one place that knows the end of data
  *
- * Canonical text is scanned with memchr(3), a line at a time. Only lines with something bare in them, and
- * the ends of pieces, go through the state machine octet by octet.
+ * A body is scanned in blocks as long as nothing special is in them; a header, and what such blocks leave,
+ * with memchr(3), a line at a time. Only lines with something bare in them, and the ends of pieces, go
+ * through the state machine octet by octet.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -188,14 +189,54 @@ static void dataline_take_octet(struct dataline *scanner, const char *at,
     }
 }
 
-/* Takes canonical text without a NUL, from a place where no dot is special, up to its last CRLF or the end.
- * Returns the octets taken; 0 if the next line is not canonical or not complete. */
+#define BLOCK 64 /* octets */
+
+/* Is nothing in a block of a body special for any form: a bare CR or LF, a dot at the start of a line? Each octet
+ * is looked at with the one behind it, which must also be there for the last. */
+static bool dataline_block_is_plain(const char *block)
+{
+    typedef char octets __attribute__((vector_size(16)));
+    octets bare = {0}, dots = {0}, now, next;
+    uint64_t half[2];
+
+#pragma GCC unroll 4
+    for (size_t i = 0; i < BLOCK; i += sizeof now) {
+        memcpy(&now, block + i, sizeof now);
+        memcpy(&next, block + i + 1, sizeof next);
+        bare |= (now == '\r') ^ (next == '\n');
+        dots |= (now == '\n') & (next == '.');
+    }
+    bare |= dots;
+    memcpy(half, &bare, sizeof half);
+    return (half[0] | half[1]) == 0;
+}
+
+/* Returns the place after the plain blocks at the beginning of a piece of body. It is never the end, a dot that is
+ * special, or an LF after its CR. */
+static const char *dataline_skip_plain(const char *bytes, const char *end)
+{
+    const char *at = bytes;
+
+    if (at < end && *at == '\n')
+        return at;
+    while (end - at > BLOCK && dataline_block_is_plain(at))
+        at += BLOCK;
+    return at > bytes && at[-1] == '\r' ? at - 1 : at;
+}
+
+/* Takes canonical text without a NUL, from a place where no dot is special, up to its last CRLF or, in a body,
+ * the end of a plain block behind it. Returns the octets taken; 0 if the next line is not canonical or not
+ * complete. */
 static size_t dataline_take_canonical(struct dataline *scanner, const char *bytes, size_t len,
                                       struct dataline_output *output)
 {
     const char *line = bytes, *end = bytes + len;
 
     while (line < end && (line == bytes || *line != '.' || scanner->form == DATALINE_CHUNKS)) {
+        const char *plain = scanner->in_header ? line : dataline_skip_plain(line, end);
+        if (plain > line)
+            scanner->state = plain[-1] == '\n' ? AT_LINE : IN_LINE;
+        line = plain;
         const char *lf = memchr(line, '\n', (size_t)(end - line));
         if (lf == NULL || lf == line || lf[-1] != '\r')
             break;

@@ -37,6 +37,7 @@ static const struct {
     ROW("14 CRLF.CRLF cut", "\r\n.\r", "\r\n", false, true),
     ROW("LF.CRLF.CRLF", "\n.\r\n.\r\n", "\r\n..\r\n", true, false),
     ROW("CRLF.CRLF behind 8-bit", "\xff\r\n.\r\n", "\xff\r\n", true, true),
+    ROW("CRLF LF", "\r\n\nx", "\r\n\r\nx", false, false),
     ROW("bare LF text", "\nmore\r\n.\r\n", "\r\nmore\r\n", true, false),
 };
 
@@ -47,11 +48,11 @@ struct result {
 };
 
 /* Feeds the input in two pieces with the border at `cut`, or in pieces of `step` octets. */
-static struct result feed(enum dataline_mode mode, const char *in, size_t len, size_t step,
-                          size_t cut)
+static struct result feed_form(enum dataline_mode mode, enum dataline_form form, const char *in,
+                               size_t len, size_t step, size_t cut)
 {
     struct result result = {.out = g_string_new(NULL)};
-    dataline_init(&result.scanner, mode, DATALINE_LINES);
+    dataline_init(&result.scanner, mode, form);
     while (result.used < len && !result.scanner.ended) {
         size_t piece = step > 0 ? step : result.used < cut ? cut - result.used : len - result.used;
         struct dataline_output output;
@@ -66,6 +67,12 @@ static struct result feed(enum dataline_mode mode, const char *in, size_t len, s
         g_free(copy);
     }
     return result;
+}
+
+static struct result feed(enum dataline_mode mode, const char *in, size_t len, size_t step,
+                          size_t cut)
+{
+    return feed_form(mode, DATALINE_LINES, in, len, step, cut);
 }
 
 static void expect(struct result result, const char *in, const char *out, bool ends, bool canonical,
@@ -161,6 +168,39 @@ static void test_pairs(void)
     }
 }
 
+/* In a long body, which is scanned in blocks, each row gives the same as octet by octet, wherever it stands in
+ * them and whatever is between chunks and next hop. */
+static void test_blocks(void)
+{
+    static const char lines[] =
+        "\r\nfirst of some lines, which is longer than a block, so that one may end in the midst "
+        "of it\r\n\r\n.. dots\r\nand so on to fill"
+        " blocks once more: 0123456789 0123456789 0123456789 0123456789\r\n";
+    for (size_t i = 0; i < G_N_ELEMENTS(rows) * 3; i++) {
+        enum dataline_form form = (enum dataline_form)(DATALINE_LINES + i % 3);
+        for (unsigned before = 0; before < 140; before++) {
+            GString *in = g_string_new("Subject: x\r\n\r\n");
+            for (unsigned k = 0; k < before; k++)
+                g_string_append_c(in, k % 3 == 1 ? '.' : 'a');
+            g_string_append_len(in, rows[i / 3].in, (gssize)rows[i / 3].len);
+            g_string_append(in, lines);
+            for (unsigned k = 0; k < before; k++)
+                g_string_append_c(in, 'z');
+            for (int mode = DATALINE_NORMALIZE; mode <= DATALINE_REJECT; mode++) {
+                struct result whole =
+                    feed_form((enum dataline_mode)mode, form, in->str, in->len, 0, in->len);
+                struct result each =
+                    feed_form((enum dataline_mode)mode, form, in->str, in->len, 1, 0);
+                g_test_message("%s behind %u octets, form %d", rows[i / 3].name, before, form);
+                assert_same(&whole, &each);
+                g_string_free(whole.out, TRUE);
+                g_string_free(each.out, TRUE);
+            }
+            g_string_free(in, TRUE);
+        }
+    }
+}
+
 static void test_first_line(void)
 {
     struct result result = feed(DATALINE_NORMALIZE, ".\r\nQUIT\r\n", 9, 0, 9);
@@ -245,6 +285,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_row);
     }
     g_test_add_func("/dataline/pairs", test_pairs);
+    g_test_add_func("/dataline/blocks", test_blocks);
     g_test_add_func("/dataline/first line", test_first_line);
     g_test_add_func("/dataline/one range", test_one_range);
     g_test_add_func("/dataline/received", test_received);
