@@ -157,7 +157,7 @@ bool doctor_hop_open(const struct doctor *doctor, struct doctor_hop *hop,
 
 bool doctor_hop_say(const struct doctor *doctor, struct doctor_hop *hop, const char *format, ...)
 {
-    char line[1024];
+    char line[2048]; /* the longest text is the message of relayctl test */
     va_list arguments;
 
     if (!hop->open)

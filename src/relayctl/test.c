@@ -17,7 +17,8 @@
 #include "relayctl/doctor.h"
 #include "net/tls.h"
 
-#define TEST_TIME_MS 660000 /* a final reply may take ten minutes (RFC 5321 4.5.3.2.6) */
+#define TEST_ADDRESS_MAX 400 /* octets; the message holds two addresses and a host name */
+#define TEST_TIME_MS 660000  /* a final reply may take ten minutes (RFC 5321 4.5.3.2.6) */
 
 struct test {
     struct doctor doctor;
@@ -95,7 +96,7 @@ static bool test_start_tls(struct test *test)
 /* A 250 before the data means nothing; only the last reply counts. */
 static int test_send(struct test *test)
 {
-    char line[700], date[80];
+    char line[4 * TEST_ADDRESS_MAX], date[80];
     time_t now = time(NULL);
     struct tm parts;
 
@@ -204,6 +205,11 @@ static int test_print_help(void)
     return EX_OK;
 }
 
+static bool test_is_sendable(const char *address)
+{
+    return strlen(address) <= TEST_ADDRESS_MAX && strpbrk(address, "<>\r\n") == NULL;
+}
+
 int test_main(int argc, char **argv)
 {
     static const struct option long_options[] = {
@@ -234,7 +240,7 @@ int test_main(int argc, char **argv)
         test.plain |= letter == 'p';
     }
     if (optind + 1 != argc || strchr(argv[optind], '@') == NULL ||
-        strpbrk(argv[optind], "<>\r\n") != NULL || strpbrk(test.sender, "<>\r\n") != NULL) {
+        !test_is_sendable(argv[optind]) || !test_is_sendable(test.sender)) {
         fprintf(stderr,
                 _("relayctl test: give one address, like postmaster@example.com; see --help\n"));
         return EX_USAGE;

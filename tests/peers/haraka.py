@@ -132,6 +132,13 @@ control = "{world.bed.dir}";
     world.internet.wait_mail("plain.test")
     world.internet.clear()
 
+    # The end of the data comes, however long the addresses are; one that is too long for that is refused.
+    assert "\nDelivered" in try_out("--out", "--source", BACKEND, "--from", f"{'s' * 300}@example.com",
+                                    f"{'x' * 300}@plain.test", at=())
+    world.internet.wait_mail("plain.test")
+    world.internet.clear()
+    try_out(f"{'x' * 500}@example.com", status=64)
+
     client = Client(BACKEND, "10.0.0.1", 2526)
     client.hello("home.example")
     assert client.envelope("x@plain.test", sender="a@example.com") == [250]
