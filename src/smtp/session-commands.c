@@ -251,19 +251,31 @@ static void session_act_mail(struct session *session, const struct command *comm
     session_reply_own(session, REPLY_SENDER_OK);
 }
 
+enum own_reply session_check_utf8(const struct session *session, const void *route)
+{
+    struct session_offer own, all;
+
+    session_offer_route(session, route, &own);
+    if (own.extensions & EXTENSION_SMTPUTF8)
+        return REPLY_OK;
+    session_offer(session, &all);
+    return all.extensions & EXTENSION_SMTPUTF8 ? REPLY_UTF8_UNSUPPORTED : REPLY_BACKEND_LACKS;
+}
+
 /* Each route has its own limits, within what was offered. If the offer has changed since, the next EHLO will
  * tell. */
 static enum own_reply session_check_route(const struct session *session,
                                           const struct path *recipient, const void *route)
 {
     const struct envelope *envelope = session->envelope;
-    struct session_offer own, all;
+    struct session_offer own;
 
-    session_offer_route(session, route, &own);
-    if ((recipient->is_utf8 || envelope->is_utf8) && !(own.extensions & EXTENSION_SMTPUTF8)) {
-        session_offer(session, &all);
-        return all.extensions & EXTENSION_SMTPUTF8 ? REPLY_UTF8_UNSUPPORTED : REPLY_BACKEND_LACKS;
+    if (recipient->is_utf8 || envelope->is_utf8) {
+        enum own_reply verdict = session_check_utf8(session, route);
+        if (verdict != REPLY_OK)
+            return verdict;
     }
+    session_offer_route(session, route, &own);
     if (envelope->size > own.size_limit)
         return REPLY_TOO_BIG;
     return session->accepted + session->batch.ask_count >= own.recipients

@@ -117,6 +117,20 @@ static void session_forward(struct session *session, const struct dataline_outpu
         session_data_refuse(session, REPLY_OK);
 }
 
+/* With SMTPUTF8, a header in UTF-8 needs it at the next hop too. Without, it is passed on anyway: such mail has
+ * always existed. */
+static void session_check_header(struct session *session)
+{
+    struct envelope *envelope = session->envelope;
+
+    if (!envelope->smtputf8 || envelope->is_utf8 || !session->transfer.scanner.header_is_utf8)
+        return;
+    envelope->is_utf8 = true;
+    /* If only this route lacks it, trying again does not help. */
+    if (session_check_utf8(session, session->route) == REPLY_UTF8_UNSUPPORTED)
+        session_data_refuse(session, REPLY_UTF8_UNSUPPORTED);
+}
+
 static void session_check_limits(struct session *session)
 {
     const struct dataline *scanner = &session->transfer.scanner;
@@ -127,6 +141,8 @@ static void session_check_limits(struct session *session)
         session_data_refuse(session, REPLY_TOO_BIG);
     else if (scanner->received_count > session->rules->received_headers)
         session_data_refuse(session, REPLY_TOO_MANY_HOPS);
+    else
+        session_check_header(session);
 }
 
 void session_transfer_begin(struct session *session, enum dataline_form form)
@@ -147,9 +163,6 @@ static size_t session_take_piece(struct session *session, const char *bytes, siz
     struct dataline_output output;
     size_t used = dataline_scan(&transfer->scanner, bytes, len, &output);
 
-    /* Without SMTPUTF8 a header in UTF-8 is passed on anyway: such mail has always existed. */
-    if (session->envelope->smtputf8 && transfer->scanner.header_is_utf8)
-        session->envelope->is_utf8 = true;
     if (!transfer->refused)
         session_check_limits(session);
     if (transfer->refused)

@@ -179,6 +179,9 @@ bool session_must_wait(struct session *session, const struct recipient *recipien
 void session_hold(struct session *session, int64_t until_ms);
 
 /* session-commands.c */
+/* The reply if mail that needs SMTPUTF8 cannot go by this route: for good if other routes have it, and for now if
+ * what was offered has changed. REPLY_OK if it can. */
+enum own_reply session_check_utf8(const struct session *session, const void *route);
 /* Handles the command in this line. */
 void session_command(struct session *session, const struct line *line);
 
