@@ -193,14 +193,28 @@ static bool connect_is_alive(struct connect *connect)
            nexthop_reset(&remote->hop, connect->reply, attempt_step(connect, PING_TIMEOUT_MS));
 }
 
+static enum host_cache_place connect_begin_talk(struct connect *connect,
+                                                enum host_cache_place place)
+{
+    if (place == HOST_CACHE_NEW || place == HOST_CACHE_KEPT)
+        talks_begin(connect->out->talks, &connect->talk, connect->key,
+                    place == HOST_CACHE_KEPT ? connect->remote->name : NULL);
+    return place;
+}
+
 /* Gets a place at the destination: the one that the claim holds, or else any. Does not wait if there is
- * a claim, which has waited already. */
+ * a claim, which has waited already, nor for stored mail, which comes back. */
 static enum host_cache_place connect_enter(struct connect *connect, int64_t patience_ms)
 {
     const struct outbound *out = connect->out;
     struct deadline deadline = attempt_step(connect, patience_ms);
     enum host_cache_place place = HOST_CACHE_FULL;
 
+    if (connect->postpones) {
+        place = host_cache_enter_stored(out->host_cache, connect->key, out->generation,
+                                        connect->route->connections, connect->remote);
+        return connect_begin_talk(connect, place);
+    }
     if (connect->claim != NULL) {
         place = host_cache_redeem(out->host_cache, connect->claim, connect->remote);
         deadline = deadline_in_ms(0);
@@ -208,10 +222,7 @@ static enum host_cache_place connect_enter(struct connect *connect, int64_t pati
     if (place == HOST_CACHE_FULL)
         place = host_cache_enter(out->host_cache, connect->key, out->generation,
                                  connect->route->connections, deadline, connect->remote);
-    if (place == HOST_CACHE_NEW || place == HOST_CACHE_KEPT)
-        talks_begin(out->talks, &connect->talk, connect->key,
-                    place == HOST_CACHE_KEPT ? connect->remote->name : NULL);
-    return place;
+    return connect_begin_talk(connect, place);
 }
 
 /* Likewise takes a turn, if the destination has a rate limit. */

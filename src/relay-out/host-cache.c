@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,15 @@ struct pace {
     char key[ROUTE_KEY_MAX];
 };
 
+/* What stored mail for one destination waits for: a place, in line with the claims of sessions. Under HELD,
+ * the claim's until_ms is how long the place is kept for it. */
+struct stored_claim {
+    struct host_cache_claim claim;
+    struct wakeup granted;
+    struct host_cache *host_cache;
+    struct stored_claim *next;
+};
+
 struct host_cache {
     pthread_mutex_t lock;
     pthread_cond_t place_free, kept_changed;
@@ -55,6 +65,9 @@ struct host_cache {
     size_t kept_count;
     struct host_cache_claim *claims; /* waiting for a place, first come first */
     bool granting;
+    struct stored_claim *stored_claims;
+    host_cache_place_function *on_place; /* a place is kept for stored mail; may be NULL */
+    void *on_place_context;
     bool ending;
     pthread_t janitor;
 };
@@ -262,22 +275,29 @@ static bool host_cache_has_place(const struct host_cache *host_cache, const char
     return destination == NULL || destination->connections < most;
 }
 
+/* Under the lock. */
+static enum host_cache_place host_cache_enter_now(struct host_cache *host_cache, const char *key,
+                                                  uint64_t generation, unsigned most,
+                                                  struct remote *kept)
+{
+    if (host_cache_take_kept(host_cache, key, generation, kept))
+        return HOST_CACHE_KEPT;
+    if (!host_cache_has_place(host_cache, key, most))
+        return HOST_CACHE_FULL;
+    return host_cache_count_one(host_cache, key) ? HOST_CACHE_NEW : HOST_CACHE_NO_MEMORY;
+}
+
 enum host_cache_place host_cache_enter(struct host_cache *host_cache, const char *key,
                                        uint64_t generation, unsigned most, struct deadline deadline,
                                        struct remote *kept)
 {
-    enum host_cache_place place = HOST_CACHE_FULL;
+    enum host_cache_place place;
 
     pthread_mutex_lock(&host_cache->lock);
-    for (;;) {
-        if (host_cache_take_kept(host_cache, key, generation, kept))
-            place = HOST_CACHE_KEPT;
-        else if (host_cache_has_place(host_cache, key, most))
-            place = host_cache_count_one(host_cache, key) ? HOST_CACHE_NEW : HOST_CACHE_NO_MEMORY;
-        if (place != HOST_CACHE_FULL || deadline_passed(deadline))
-            break;
+    while ((place = host_cache_enter_now(host_cache, key, generation, most, kept)) ==
+               HOST_CACHE_FULL &&
+           !deadline_passed(deadline))
         condition_wait(&host_cache->place_free, &host_cache->lock, deadline);
-    }
     pthread_mutex_unlock(&host_cache->lock);
     return place;
 }
@@ -326,16 +346,22 @@ static void host_cache_claim_turn(struct host_cache *host_cache, struct host_cac
     claim->until_ms = turn.at_ms;
 }
 
-static void host_cache_claim_place(struct host_cache *host_cache, struct host_cache_claim *claim)
+static void host_cache_line_up(struct host_cache *host_cache, struct host_cache_claim *claim)
 {
     struct host_cache_claim **at = &host_cache->claims;
-    struct wakeup *wakeup = claim->wakeup;
 
     while (*at != NULL)
         at = &(*at)->next;
     *at = claim;
     claim->state = HOST_CACHE_CLAIM_WANTED;
     claim->next = NULL;
+}
+
+static void host_cache_claim_place(struct host_cache *host_cache, struct host_cache_claim *claim)
+{
+    struct wakeup *wakeup = claim->wakeup;
+
+    host_cache_line_up(host_cache, claim);
     claim->until_ms = deadline_in_ms(HOST_CACHE_PLACE_WAIT_MS).at_ms;
     claim->wakeup = NULL; /* not called for a place granted at once */
     host_cache_grant(host_cache);
@@ -403,6 +429,101 @@ void host_cache_disclaim(struct host_cache *host_cache, struct host_cache_claim 
         host_cache_leave(host_cache, claim->key);
 }
 
+/* Stored mail: one claim for each destination. */
+
+/* Under the lock. */
+static void host_cache_keep_place(struct wakeup *wakeup)
+{
+    struct stored_claim *stored =
+        (struct stored_claim *)((char *)wakeup - offsetof(struct stored_claim, granted));
+    struct host_cache *host_cache = stored->host_cache;
+
+    stored->claim.until_ms = deadline_in_ms(HOST_CACHE_STORED_KEEP_MS).at_ms;
+    if (stored->claim.until_ms < host_cache->janitor_due_ms)
+        pthread_cond_signal(&host_cache->kept_changed);
+    if (host_cache->on_place != NULL)
+        host_cache->on_place(host_cache->on_place_context, stored->claim.key);
+}
+
+static struct stored_claim **host_cache_find_stored(struct host_cache *host_cache, const char *key)
+{
+    struct stored_claim **at = &host_cache->stored_claims;
+    while (*at != NULL && strcmp((*at)->claim.key, key) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+/* Under the lock. Ends the claim; the place that it holds is the caller's. */
+static enum host_cache_place host_cache_end_stored(struct host_cache *host_cache,
+                                                   struct stored_claim **at, struct remote *kept)
+{
+    struct stored_claim *stored = *at;
+    enum host_cache_place place = HOST_CACHE_FULL;
+
+    if (stored->claim.state == HOST_CACHE_CLAIM_WANTED)
+        host_cache_withdraw(host_cache, &stored->claim);
+    else
+        place = stored->claim.place;
+    if (place == HOST_CACHE_KEPT)
+        *kept = stored->claim.kept;
+    *at = stored->next;
+    free(stored);
+    return place;
+}
+
+/* Under the lock. When out of memory, stored mail has to come back at the right moment. */
+static struct stored_claim *host_cache_new_stored(struct host_cache *host_cache, const char *key)
+{
+    struct stored_claim *stored = calloc(1, sizeof *stored);
+
+    if (stored == NULL)
+        return NULL;
+    snprintf(stored->claim.key, sizeof stored->claim.key, "%s", key);
+    stored->granted.wake = host_cache_keep_place;
+    stored->claim.wakeup = &stored->granted;
+    stored->host_cache = host_cache;
+    stored->next = host_cache->stored_claims;
+    host_cache->stored_claims = stored;
+    host_cache_line_up(host_cache, &stored->claim);
+    return stored;
+}
+
+enum host_cache_place host_cache_enter_stored(struct host_cache *host_cache, const char *key,
+                                              uint64_t generation, unsigned most,
+                                              struct remote *kept)
+{
+    enum host_cache_place place = HOST_CACHE_FULL;
+
+    pthread_mutex_lock(&host_cache->lock);
+    struct stored_claim **at = host_cache_find_stored(host_cache, key);
+    if (*at != NULL && (*at)->claim.state == HOST_CACHE_CLAIM_HELD) {
+        place = host_cache_end_stored(host_cache, at, kept);
+    } else {
+        place = host_cache_enter_now(host_cache, key, generation, most, kept);
+        struct stored_claim *stored = *host_cache_find_stored(host_cache, key);
+        if (place == HOST_CACHE_FULL && stored == NULL)
+            stored = host_cache_new_stored(host_cache, key);
+        if (stored != NULL) { /* a reload may have changed them */
+            stored->claim.generation = generation;
+            stored->claim.most = most;
+        }
+    }
+    pthread_mutex_unlock(&host_cache->lock);
+    if (place != HOST_CACHE_KEPT || kept->generation == generation)
+        return place;
+    stream_abort(&kept->hop.stream);
+    return HOST_CACHE_NEW;
+}
+
+void host_cache_on_place(struct host_cache *host_cache, host_cache_place_function *function,
+                         void *context)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    host_cache->on_place = function;
+    host_cache->on_place_context = context;
+    pthread_mutex_unlock(&host_cache->lock);
+}
+
 void host_cache_keep(struct host_cache *host_cache, const struct remote *remote, int64_t for_ms)
 {
     struct remote refused = *remote;
@@ -462,9 +583,37 @@ static bool host_cache_dismiss_one(struct host_cache *host_cache, bool all)
     return false;
 }
 
+/* Likewise gives up one place that stored mail has not come for in time, or any claim if `all`. */
+static bool host_cache_dismiss_stored(struct host_cache *host_cache, bool all)
+{
+    struct stored_claim **at = &host_cache->stored_claims;
+    char key[ROUTE_KEY_MAX];
+    struct remote kept;
+
+    while (*at != NULL && !all &&
+           ((*at)->claim.state == HOST_CACHE_CLAIM_WANTED ||
+            (*at)->claim.until_ms > deadline_now_ms()))
+        at = &(*at)->next;
+    if (*at == NULL)
+        return false;
+    memcpy(key, (*at)->claim.key, sizeof key);
+    enum host_cache_place place = host_cache_end_stored(host_cache, at, &kept);
+    pthread_mutex_unlock(&host_cache->lock);
+    if (place == HOST_CACHE_KEPT)
+        nexthop_quit(&kept.hop);
+    pthread_mutex_lock(&host_cache->lock);
+    if (place != HOST_CACHE_FULL)
+        host_cache_leave_one(host_cache, key);
+    return true;
+}
+
 static struct deadline host_cache_next_due(const struct host_cache *host_cache)
 {
     struct deadline due = deadline_in_ms(3600000);
+    for (const struct stored_claim *at = host_cache->stored_claims; at != NULL; at = at->next) {
+        if (at->claim.state == HOST_CACHE_CLAIM_HELD)
+            due = deadline_earlier(due, (struct deadline){at->claim.until_ms});
+    }
     for (size_t i = 0; i < host_cache->kept_count; i++)
         due = deadline_earlier(due, (struct deadline){host_cache->kept[i].until_ms});
     return due;
@@ -476,13 +625,14 @@ static void *host_cache_keep_order(void *context)
 
     pthread_mutex_lock(&host_cache->lock);
     while (!host_cache->ending) {
-        if (host_cache_dismiss_one(host_cache, false))
+        if (host_cache_dismiss_one(host_cache, false) ||
+            host_cache_dismiss_stored(host_cache, false))
             continue;
         struct deadline due = host_cache_next_due(host_cache);
         host_cache->janitor_due_ms = due.at_ms;
         condition_wait(&host_cache->kept_changed, &host_cache->lock, due);
     }
-    while (host_cache_dismiss_one(host_cache, true))
+    while (host_cache_dismiss_one(host_cache, true) || host_cache_dismiss_stored(host_cache, true))
         ;
     pthread_mutex_unlock(&host_cache->lock);
     return NULL;

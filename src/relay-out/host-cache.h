@@ -26,6 +26,8 @@
 
 /* How long to wait for another message to the same destination to end. */
 #define HOST_CACHE_PLACE_WAIT_MS 20000
+/* How long a place is kept for stored mail, which comes back for it. */
+#define HOST_CACHE_STORED_KEEP_MS 2000
 
 struct host_cache;
 
@@ -106,6 +108,17 @@ enum host_cache_place host_cache_redeem(struct host_cache *host_cache,
                                         struct host_cache_claim *claim, struct remote *kept);
 /* Ends the claim and gives up what is held or asked for. */
 void host_cache_disclaim(struct host_cache *host_cache, struct host_cache_claim *claim);
+
+/* Like host_cache_enter() for stored mail, whose delivery comes back instead of waiting. HOST_CACHE_FULL: from
+ * now on all stored mail for this destination together waits in line with the claims of sessions. When its turn
+ * comes, the place is kept for HOST_CACHE_STORED_KEEP_MS. */
+enum host_cache_place host_cache_enter_stored(struct host_cache *host_cache, const char *key,
+                                              uint64_t generation, unsigned most,
+                                              struct remote *kept);
+/* Sets what is called then, under the cache's lock, with the destination's key. NULL: nothing. */
+typedef void host_cache_place_function(void *context, const char *key);
+void host_cache_on_place(struct host_cache *host_cache, host_cache_place_function *function,
+                         void *context);
 
 /* Keeps the connection for `for_ms`, without its buffers. Always takes ownership. */
 void host_cache_keep(struct host_cache *host_cache, const struct remote *remote, int64_t for_ms);

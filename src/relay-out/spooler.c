@@ -91,6 +91,16 @@ static int spooler_start_delivery(struct spooler *spooler, struct error *err)
     return 0;
 }
 
+/* A connection to this destination is kept for stored mail. */
+static void spooler_on_place(void *context, const char *key)
+{
+    struct spooler *spooler = context;
+    char destination[QUEUE_DESTINATION_MAX + 1];
+
+    snprintf(destination, sizeof destination, "%.*s", QUEUE_DESTINATION_MAX, key);
+    queue_resume(delivery_queue(spooler->pool), destination);
+}
+
 int spooler_use(struct spooler *spooler, struct outbound *out, struct error *err)
 {
     struct outbound *before;
@@ -106,7 +116,10 @@ int spooler_use(struct spooler *spooler, struct outbound *out, struct error *err
     }
     service_ref(&out->service);
     spooler->first = out;
-    return spooler_start_delivery(spooler, err);
+    if (spooler_start_delivery(spooler, err) != 0)
+        return -1;
+    host_cache_on_place(out->host_cache, spooler_on_place, spooler);
+    return 0;
 }
 
 /* Half of the time is left for the answers of next hops that are handed over by then. */
@@ -152,6 +165,8 @@ bool spooler_close(struct spooler *spooler, struct deadline deadline)
     if (spooler->pool != NULL &&
         (!spooler_await_all(spooler, deadline) || !spooler_wait_for_threads(spooler, deadline)))
         return false;
+    if (spooler->pool != NULL)
+        host_cache_on_place(spooler->first->host_cache, NULL, NULL);
     spooler_free_awaited(spooler); /* before the pool, which they may still wake */
     delivery_stop(spooler->pool);
     if (spooler->spool != NULL)

@@ -259,6 +259,18 @@ void queue_postpone(struct queue *queue, const struct queue_work *work, int64_t 
     queue_unlock(queue);
 }
 
+void queue_resume(struct queue *queue, const char *name)
+{
+    queue_lock(queue);
+    struct destination *destination = queue_find_destination(queue, name);
+    if (destination != NULL) {
+        destination->postponed = 0;
+        queue_place(queue, destination);
+    }
+    queue_unlock(queue);
+    queue_wake(queue);
+}
+
 static void queue_finish_delivery(struct queue *queue, struct message *message, const char *name)
 {
     struct delivery *delivery = queue_find_active(message, name);

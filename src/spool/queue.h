@@ -116,6 +116,9 @@ int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum que
  * Leaves it alone for that time. This counts neither as an attempt nor as a failure. */
 void queue_postpone(struct queue *queue, const struct queue_work *work, int64_t wait_ms);
 
+/* The destination takes something again: ends the wait of queue_postpone(). */
+void queue_resume(struct queue *queue, const char *destination);
+
 /* Returns the work. True if the message has left the queue with it. */
 bool queue_finish(struct queue *queue, const struct queue_work *work);
 

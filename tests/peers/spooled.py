@@ -574,6 +574,31 @@ def postponed(world):
         world.tidy()
 
 
+@scenario("stored mail has its turn at a destination whose only connection sessions always wait for")
+def turns(world):
+    hops = world.hops(2)
+    hops[0].pause, hops[0].dots = 0.2, ["451 4.3.0 not yet"]
+    relay = world.out(hops, 'workers = 8; retry = [ "2s" ];', route="connections = 1;")
+    assert send("stored", "x@d0.test", "y@d1.test")[0] == 250
+    replies, over = [], threading.Event()
+
+    def keep_sending():
+        while not over.is_set() and len(replies) < 1000:
+            replies.append(send("live", "z@d0.test"))
+
+    senders = [threading.Thread(target=keep_sending) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    try:
+        wait_for("the stored message", lambda: "stored" in hops[0].subjects())
+    finally:
+        over.set()
+        for sender in senders:
+            sender.join()
+    assert {code for code, _ in replies} == {250}, replies
+    relay.wait_empty()
+
+
 @scenario("SIGHUP: what waits goes by the new routes")
 def reloaded(world):
     hops = world.hops(2)

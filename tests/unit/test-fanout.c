@@ -1187,6 +1187,59 @@ static void test_claims(void)
     host_cache_free(host_cache);
 }
 
+static void note_place(void *context, const char *key)
+{
+    g_assert_cmpstr(key, ==, "a");
+    ((struct waker *)context)->calls++;
+}
+
+/* Stored mail does not wait for a place, but has one kept for it when its turn comes. */
+static void test_stored_claims(void)
+{
+    struct error err = {""};
+    struct host_cache *host_cache = host_cache_new(&err);
+    struct waker wakers[2] = {{{count_call}, 0}, {{count_call}, 0}}, places = {{NULL}, 0};
+    struct host_cache_claim claims[2];
+    struct deadline soon = deadline_in_ms(50), late = deadline_in_ms(60000);
+    struct remote kept;
+
+    host_cache_on_place(host_cache, note_place, &places);
+    for (int i = 0; i < 2; i++)
+        claims[i] = (struct host_cache_claim){
+            .key = "a", .generation = 1, .most = 1, .wakeup = &wakers[i].base};
+    g_assert_cmpint(host_cache_enter_stored(host_cache, "a", 1, 1, &kept), ==, HOST_CACHE_NEW);
+    g_assert_cmpint(host_cache_claim(host_cache, &claims[0]), >, 0);
+    for (int i = 0; i < 2; i++) /* several messages wait as one */
+        g_assert_cmpint(host_cache_enter_stored(host_cache, "a", 1, 1, &kept), ==, HOST_CACHE_FULL);
+    g_assert_cmpint(host_cache_claim(host_cache, &claims[1]), >, 0);
+    host_cache_leave(host_cache, "a");
+    g_assert_cmpint(host_cache_redeem(host_cache, &claims[0], &kept), ==, HOST_CACHE_NEW);
+    g_assert_cmpuint(places.calls, ==, 0);
+    host_cache_leave(host_cache, "a");
+    g_assert_cmpuint(places.calls, ==, 1);
+    g_assert_cmpuint(wakers[1].calls, ==, 0);
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 1, soon, &kept), ==, HOST_CACHE_FULL);
+    g_assert_cmpint(host_cache_enter_stored(host_cache, "a", 1, 1, &kept), ==, HOST_CACHE_NEW);
+    g_assert_cmpint(host_cache_enter_stored(host_cache, "a", 1, 1, &kept), ==, HOST_CACHE_FULL);
+    host_cache_leave(host_cache, "a");
+    g_assert_cmpint(host_cache_redeem(host_cache, &claims[1], &kept), ==, HOST_CACHE_NEW);
+    /* Nobody comes for the place: it is not kept for long. */
+    host_cache_leave(host_cache, "a");
+    g_assert_cmpuint(places.calls, ==, 2);
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 1, soon, &kept), ==, HOST_CACHE_FULL);
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 1, late, &kept), ==, HOST_CACHE_NEW);
+    /* A reload allows more connections, and then one is left while stored mail waits. */
+    g_assert_cmpint(host_cache_enter_stored(host_cache, "a", 1, 1, &kept), ==, HOST_CACHE_FULL);
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 2, 3, soon, &kept), ==, HOST_CACHE_NEW);
+    g_assert_cmpint(host_cache_enter(host_cache, "a", 2, 3, soon, &kept), ==, HOST_CACHE_NEW);
+    g_assert_cmpint(host_cache_enter_stored(host_cache, "a", 2, 3, &kept), ==, HOST_CACHE_FULL);
+    host_cache_leave(host_cache, "a");
+    g_assert_cmpuint(places.calls, ==, 3);
+    host_cache_leave(host_cache, "a");
+    host_cache_leave(host_cache, "a");
+    host_cache_free(host_cache);
+}
+
 /* Lists the conversations: the longest in its phase first, at most as many as asked for, none that is over. */
 static void test_talks(void)
 {
@@ -1434,6 +1487,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/stalled", test_stalled);
     g_test_add_func("/host_cache/places", test_places);
     g_test_add_func("/host_cache/claims", test_claims);
+    g_test_add_func("/host_cache/claims of stored mail", test_stored_claims);
     g_test_add_func("/talks", test_talks);
     g_test_add_func("/host_cache/turns", test_turns);
     g_test_add_func("/host_cache/claimed turns", test_claimed_turns);

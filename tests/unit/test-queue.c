@@ -605,6 +605,13 @@ static void test_postponed(void)
     work = take(queue);
     g_assert_cmpuint(work.id, ==, 2);
     finish(queue, &work, QUEUE_SETTLED);
+    /* It takes something earlier than expected. */
+    queue_resume(queue, "b");
+    queue_resume(queue, "a");
+    work = take(queue);
+    g_assert_cmpstr(work.destination, ==, "a");
+    queue_postpone(queue, &work, MINUTE);
+    g_assert_false(queue_finish(queue, &work));
     /* Its time is over: it is tried before it expires, however long that takes. */
     atomic_fetch_add(&now, 6 * DAY);
     for (int i = 0; i < 3; i++) {
