@@ -105,6 +105,13 @@ static int fails(enum call call)
 
 #define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
+/* What the C library's headers call instead under _FORTIFY_SOURCE, which some distributions set by default. The
+ * lengths of the buffers are not checked here. */
+ssize_t __recv_chk(int fd, void *bytes, size_t len, size_t room, int flags);
+int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t room);
+int __open_2(const char *name, int flags);
+int __openat_2(int fd, const char *name, int flags);
+
 ssize_t recv(int fd, void *bytes, size_t len, int flags)
 {
     int error;
@@ -116,6 +123,12 @@ ssize_t recv(int fd, void *bytes, size_t len, int flags)
         len = len > 1 ? 1 : len;
     }
     return NEXT(recv)(fd, bytes, len, flags);
+}
+
+ssize_t __recv_chk(int fd, void *bytes, size_t len, size_t room, int flags)
+{
+    (void)room;
+    return recv(fd, bytes, len, flags);
 }
 
 ssize_t send(int fd, const void *bytes, size_t len, int flags)
@@ -203,6 +216,12 @@ int poll(struct pollfd *fds, nfds_t count, int timeout)
     return fails(CALL_POLL) ? -1 : NEXT(poll)(fds, count, timeout);
 }
 
+int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t room)
+{
+    (void)room;
+    return poll(fds, count, timeout);
+}
+
 int epoll_wait(int fd, struct epoll_event *events, int max, int timeout)
 {
     return fails(CALL_EPOLL_WAIT) ? -1 : NEXT(epoll_wait)(fd, events, max, timeout);
@@ -250,6 +269,16 @@ int openat(int fd, const char *name, int flags, ...)
     mode_t mode = mode_of(flags, arguments);
     va_end(arguments);
     return fails(CALL_OPENAT) ? -1 : NEXT(openat)(fd, name, flags, mode);
+}
+
+int __open_2(const char *name, int flags)
+{
+    return open(name, flags, 0);
+}
+
+int __openat_2(int fd, const char *name, int flags)
+{
+    return openat(fd, name, flags, 0);
 }
 
 FILE *fopen(const char *name, const char *mode)
