@@ -63,21 +63,23 @@ static void import_backends(struct import *import)
 
 static void import_no_tls(struct import *import, const struct haraka *haraka)
 {
-    struct haraka_entry *entry = NULL;
-    char text[IMPORT_TEXT_MAX / 2] = "";
-    size_t len = 0;
     struct haraka_entry *first = haraka_next(haraka, NULL, "tls.ini", "no_tls_hosts", NULL);
+    char *text = NULL;
+    size_t size;
+    FILE *list = first != NULL ? open_memstream(&text, &size) : NULL;
 
-    while ((entry = haraka_next(haraka, entry, "tls.ini", "no_tls_hosts", NULL)) != NULL &&
-           len < sizeof text) {
-        const char *network =
-            entry->value[0] != '\0' && !haraka_is_true(entry->value) ? entry->value : entry->key;
-        len += (size_t)snprintf(text + len, sizeof text - len, "%s\"%s\"", len > 0 ? ", " : "",
-                                network);
+    if (list == NULL)
+        return;
+    for (struct haraka_entry *entry = first; entry != NULL;
+         entry = haraka_next(haraka, entry, "tls.ini", "no_tls_hosts", NULL)) {
+        fprintf(list, "%s", entry != first ? ", " : "");
+        import_quote(list, entry->value[0] != '\0' && !haraka_is_true(entry->value) ? entry->value
+                                                                                    : entry->key);
         entry->taken = true;
     }
-    if (len > 0 && len < sizeof text)
-        import_line(import, haraka, first, NULL, "  no_tls_hosts = [ %s ];", text);
+    fclose(list);
+    import_line(import, haraka, first, NULL, "  no_tls_hosts = [ %s ];", text);
+    free(text);
 }
 
 static void import_limits(struct import *import, const struct haraka *haraka)
@@ -207,7 +209,10 @@ static void import_smarthost(struct import *import)
     if (user != NULL) {
         import_line(import, import->out, NULL, _("a log-in requires a verified certificate"),
                     "    tls = \"verify\";");
-        import_line(import, import->out, user, NULL, "    user = \"%s\";", user->value);
+        char *quoted = import_quoted(user->value);
+        import_line(import, import->out, user, NULL, "    user = %s;",
+                    quoted != NULL ? quoted : "\"\"");
+        free(quoted);
         import_line(import, import->out, password,
                     _("write the password to that file, mode 0640, group postern"),
                     "    password_file = \"smarthost.password\";");

@@ -16,8 +16,7 @@
 #define IMPORT_PATH_MAX 1024
 #define IMPORT_COMMENT_COLUMN 44
 
-/* Writes a libconfig string with its quotes. */
-static void import_quote(FILE *out, const char *text)
+void import_quote(FILE *out, const char *text)
 {
     fputc('"', out);
     for (; *text != '\0'; text++) {
@@ -29,21 +28,30 @@ static void import_quote(FILE *out, const char *text)
     fputc('"', out);
 }
 
+char *import_quoted(const char *text)
+{
+    char *quoted = NULL;
+    size_t size;
+    FILE *out = open_memstream(&quoted, &size);
+
+    if (out == NULL)
+        return NULL;
+    import_quote(out, text);
+    fclose(out);
+    return quoted;
+}
+
 void import_line(struct import *import, const struct haraka *haraka, struct haraka_entry *entry,
                  const char *note, const char *format, ...)
 {
-    char text[IMPORT_TEXT_MAX];
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    int len = vfprintf(import->conf, format, arguments);
     va_end(arguments);
-    fprintf(import->conf, "%s", text);
     if (entry != NULL || note != NULL)
-        fprintf(
-            import->conf, "%*s// ",
-            (int)(strlen(text) < IMPORT_COMMENT_COLUMN ? IMPORT_COMMENT_COLUMN - strlen(text) : 2),
-            "");
+        fprintf(import->conf, "%*s// ",
+                len < IMPORT_COMMENT_COLUMN ? IMPORT_COMMENT_COLUMN - len : 2, "");
     if (entry != NULL) {
         entry->taken = true;
         fprintf(import->conf, _("from %s/%s:%u"), haraka->name, entry->file, entry->line);
@@ -76,7 +84,7 @@ void import_list(struct import *import, const struct haraka *haraka, const char 
         entry->taken = true;
     }
     fclose(list);
-    import_line(import, haraka, first, NULL, "  %s = [ %.3900s ];", option, text);
+    import_line(import, haraka, first, NULL, "  %s = [ %s ];", option, text);
     free(text);
 }
 

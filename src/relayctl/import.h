@@ -17,7 +17,7 @@
 #include "relayctl/haraka.h"
 
 #define IMPORT_FOLDERS_MAX 8
-#define IMPORT_TEXT_MAX 4096 /* octets of one line of the result */
+#define IMPORT_TEXT_MAX 4096 /* octets of the listeners */
 
 struct import {
     struct haraka folders[IMPORT_FOLDERS_MAX];
@@ -34,6 +34,11 @@ struct import {
 /* Writes one line of the result, followed by its source. `entry` NULL: it has none. */
 void import_line(struct import *import, const struct haraka *haraka, struct haraka_entry *entry,
                  const char *note, const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* Writes a libconfig string with its quotes. */
+void import_quote(FILE *out, const char *text);
+/* The same as a string; the caller frees it. NULL if out of memory. */
+char *import_quoted(const char *text);
 
 /* Writes the items of a list file as a list of strings, one per line if there are several. */
 void import_list(struct import *import, const struct haraka *haraka, const char *option,

@@ -185,6 +185,20 @@ def values(world):
         assert left in text, left
 
 
+@scenario("import-haraka: long lists are taken over whole, and quotes in a user's name do no harm")
+def lists(world):
+    domains = [f"domain-number-{i}.example.com" for i in range(400)]
+    networks = [f"192.0.2.{i}/32" for i in range(255)]
+    inward = IN | {"host_list": "\n".join(domains), "tls.ini": f"cert={CERT}\n[no_tls_hosts]\n" + "\n".join(networks)}
+    outward = OUT | {"relay_acl_allow": "\n".join(networks),
+                     "smtp_forward.ini": "host=smtp.example.net\nauth_user=\"m\\e\nauth_pass=hidden-word\n"}
+    text = run_import(write_instance(world, "in", "mail.example.com", inward),
+                      write_instance(world, "out", "mailrelay.example.com", outward))
+    for path, items in (("in.domains", domains), ("in.no_tls_hosts", networks), ("out.allow", networks)):
+        assert re.findall('"(.*?)"', option(text, path)) == items, (path, option(text, path))
+    assert option(text, "out.default_route.user") == '"\\"m\\\\e";', text
+
+
 @scenario("import-haraka: no folder, no files of Haraka's, a file that cannot be read")
 def wrong(world):
     empty = f"{world.bed.dir}/empty"
