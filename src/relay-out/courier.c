@@ -152,13 +152,17 @@ static enum own_reply courier_out_target_for(struct out_courier *courier, const 
     *target = courier_out_find_leg(courier, route_key(route, domain, key));
     if (*target != NULL)
         return REPLY_OK;
-    if (!courier_out_has_room(courier))
+    struct host_cache_claim *claim = courier_out_find_claim(courier, key);
+    if (!courier_out_has_room(courier)) {
+        if (claim != NULL) /* others may wait for the place that it holds */
+            host_cache_disclaim(courier->out->host_cache, claim);
         return REPLY_TOO_MANY_NEXT_HOPS;
+    }
     *target = target_new(courier->out, route, domain, courier->envelope);
     if (*target == NULL)
         return REPLY_BACKEND_BUSY;
     courier->targets[courier->target_count++] = *target;
-    target_set_claim(*target, courier_out_find_claim(courier, key));
+    target_set_claim(*target, claim);
     if (courier->out->spooler == NULL)
         target_contact(*target, deadline_in_ms(courier->out->config->out.timeouts.dial));
     return REPLY_OK;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/assert.h"
 #include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
@@ -56,7 +57,7 @@ struct stscache {
         char *domain; /* NULL: none */
         struct deadline until;
     } bare[STSCACHE_BARE_MAX]; /* by hash; the next domain with the same one replaces it */
-    unsigned idle;
+    unsigned queued, idle;
     unsigned thread_count;
     pthread_t threads[STSCACHE_FETCHERS];
 };
@@ -319,13 +320,17 @@ static void stscache_append(struct stscache *cache, struct stscache_entry *entry
     else
         cache->last->behind = entry;
     cache->last = entry;
+    cache->queued++;
 }
 
 static struct stscache_entry *stscache_dequeue(struct stscache *cache)
 {
     struct stscache_entry *entry = cache->first;
-    if (entry != NULL)
-        cache->first = entry->behind;
+    if (entry == NULL)
+        return NULL;
+    cache->first = entry->behind;
+    ASSERT(cache->queued > 0);
+    cache->queued--;
     return entry;
 }
 
@@ -460,7 +465,8 @@ static void stscache_request(struct stscache *cache, struct stscache_entry *entr
 {
     snprintf(entry->id, sizeof entry->id, "%s", id);
     stscache_append(cache, entry, false);
-    if (cache->idle > 0)
+    /* An idle thread may already have been woken for another request. */
+    if (cache->queued <= cache->idle)
         pthread_cond_signal(&cache->work);
     else
         stscache_start_thread(cache);

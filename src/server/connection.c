@@ -87,6 +87,21 @@ static void connection_rest(struct connection *connection, enum connection_stage
     waiter_set_due(&connection->item, connection_idle_due_ms(connection));
 }
 
+/* Does it keep a next hop only for a next message? */
+static bool connection_keeps_next_hop(const struct connection *connection)
+{
+    return connection->holds_next_hop && session_is_between_messages(connection->session);
+}
+
+/* Somebody begins to wait for what kept connections to this next hop hold: their sessions notice on a worker. */
+static void connections_recall(struct connections *all, const void *route)
+{
+    for (struct connection *c = all->first; c != NULL; c = c->next) {
+        if (connection_keeps_next_hop(c) && session_route(c->session) == route)
+            connection_hand_over(c);
+    }
+}
+
 /* Waits in the middle of something: it is resumed by what its session awaits, or when that is due. */
 static void connection_wait(struct connection *connection)
 {
@@ -103,6 +118,8 @@ static void connection_wait(struct connection *connection)
     connection->holds_next_hop = session_holds_next_hop(session);
     connection->is_waited_for =
         connection->holds_next_hop && session_awaits(session) != SESSION_AWAITS_GRANT;
+    if (connection->wants_slot)
+        connections_recall(all, session_route(session));
     all->waiting_slots += connection->wants_slot;
     all->waiting_transactions += connection->is_waited_for;
     connection_watch(connection, awaited[session_awaits(session)]);
@@ -141,6 +158,13 @@ void connection_hand_over(struct connection *connection)
     connection_dismiss(connection, REPLY_SERVER_BUSY);
 }
 
+/* May it be dismissed without ending a transaction? */
+static bool connection_may_go(const struct connection *connection)
+{
+    return connection->stage != CONNECTION_WORKING &&
+           (!connection->holds_next_hop || connection_keeps_next_hop(connection));
+}
+
 /* Events. */
 
 static void connection_take_back(struct connection *connection)
@@ -166,7 +190,7 @@ static void connection_take_back(struct connection *connection)
     }
     if (all->cut)
         shutdown(connection->item.fd, SHUT_RDWR);
-    else if (draining && !connection->holds_next_hop)
+    else if (draining && connection_may_go(connection))
         connection_dismiss(connection, REPLY_SHUTTING_DOWN);
 }
 
@@ -321,7 +345,7 @@ void connections_dismiss_idle(struct connections *all, enum own_reply why)
 
     for (struct connection *c = all->first; c != NULL; c = next) {
         next = c->next;
-        if (c->stage != CONNECTION_WORKING && !c->holds_next_hop)
+        if (connection_may_go(c))
             connection_dismiss(c, why);
     }
 }

@@ -319,6 +319,12 @@ bool session_holds_next_hop(const struct session *session)
            (session->awaited != SESSION_AWAITS_GRANT || session->accepted > 0);
 }
 
+bool session_is_between_messages(const struct session *session)
+{
+    return session->phase == PHASE_COMMAND && session->awaited == SESSION_AWAITS_INPUT &&
+           !session_holds_transaction(session);
+}
+
 bool session_wants_slot(const struct session *session)
 {
     return session->awaited == SESSION_AWAITS_GRANT && session->courier != NULL &&
@@ -414,16 +420,13 @@ static bool session_keeps_next_hop(const struct session *session)
 
 static enum session_result session_leave(struct session *session)
 {
-    bool idle = session->phase == PHASE_COMMAND && session->awaited == SESSION_AWAITS_INPUT &&
-                !session_holds_transaction(session);
-
     /* Anything pending would be in the worker's memory. */
     ASSERT(session->batch.slot_count == 0 && session->stream.out_len == 0);
     session_lend_courier(session, NULL);
     session->scratch = NULL;
     session->resumed = true;
     session->parked_ms = deadline_now_ms();
-    if (!idle || session_keeps_next_hop(session))
+    if (!session_is_between_messages(session) || session_keeps_next_hop(session))
         return SESSION_WAITING;
     if (!session_login_is_of_courier(session))
         session_drop_courier(session);

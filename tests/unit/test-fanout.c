@@ -1240,6 +1240,33 @@ static void test_stored_claims(void)
     host_cache_free(host_cache);
 }
 
+/* A place held for a recipient that is then refused is given back at once. */
+static void test_claim_unused(void)
+{
+    struct world world;
+    struct remote kept;
+    struct reply reply;
+    char key[ROUTE_KEY_MAX];
+
+    open_world(&world, NULL, "limits = { next_hops = 1; };");
+    const struct courier_ops *ops = world.courier->ops;
+    add(&world, "a@hop0.example");
+    add(&world, "b@hop1.example");
+    for (int i = 0; i < 2; i++)
+        g_assert_cmpint(ops->prepare(world.courier, &world.client, &world.recipients[i], NULL), ==,
+                        0);
+    ops->send(world.courier, &world.envelope, world.recipients, 2, COURIER_NOTHING);
+    for (int i = 0; i < 2; i++) {
+        ops->recipient_reply(world.courier, &reply);
+        g_assert_cmpint(reply.code, ==, i == 0 ? 250 : 452);
+    }
+    route_key(routes_find(world.out->routes, "hop1.example"), "hop1.example", key);
+    g_assert_cmpint(host_cache_enter(world.host_cache, key, 1, 1, deadline_in_ms(0), &kept), ==,
+                    HOST_CACHE_NEW);
+    host_cache_leave(world.host_cache, key);
+    close_world(&world);
+}
+
 /* Lists the conversations: the longest in its phase first, at most as many as asked for, none that is over. */
 static void test_talks(void)
 {
@@ -1488,6 +1515,7 @@ int main(int argc, char **argv)
     g_test_add_func("/host_cache/places", test_places);
     g_test_add_func("/host_cache/claims", test_claims);
     g_test_add_func("/host_cache/claims of stored mail", test_stored_claims);
+    g_test_add_func("/host_cache/claim unused", test_claim_unused);
     g_test_add_func("/talks", test_talks);
     g_test_add_func("/host_cache/turns", test_turns);
     g_test_add_func("/host_cache/claimed turns", test_claimed_turns);

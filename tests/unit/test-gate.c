@@ -33,8 +33,9 @@ static struct address told_local;
 static int64_t take_prepare(struct courier *c, const struct client_identity *i,
                             const struct recipient *r, struct wakeup *wakeup)
 {
-    (void)c, (void)i, (void)r;
+    (void)i, (void)r;
     int64_t until_ms = atomic_load(&granted_at_ms);
+    c->wants_slot = true;
     atomic_store(&waiter, wakeup);
     return deadline_now_ms() < until_ms ? until_ms : 0;
 }
@@ -71,8 +72,18 @@ static void take_nothing(struct courier *c)
 {
     (void)c;
 }
+/* What it holds goes to the one who waits, if anybody does. */
+static bool is_wanted(struct courier *c)
+{
+    (void)c;
+    return deadline_now_ms() < atomic_load(&granted_at_ms);
+}
 static void take_free(struct courier *c)
 {
+    if (is_wanted(c)) {
+        atomic_store(&granted_at_ms, 0);
+        wakeup_call(atomic_load(&waiter));
+    }
     free(c);
 }
 
@@ -80,6 +91,7 @@ static struct courier *take_new(void *context, const void *route)
 {
     static const struct courier_ops ops = {
         .prepare = take_prepare,
+        .is_wanted = is_wanted,
         .send = take_send,
         .recipient_reply = take_rcpt,
         .data_reply = take_data,
@@ -898,6 +910,24 @@ static void test_gone(void)
     bed_close(&bed);
 }
 
+/* What is kept for a next message goes to a client that begins to wait for it. */
+static void test_recall(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->rules.park_after_ms = service->rules.data_grace_ms = INT32_MAX;
+    bed_open(&bed, service, 1, 8);
+    int keeps = dial_into(&bed, HELLO ENVELOPE "DATA\r\n", 4);
+    expect(keeps, ".\r\n", "250");
+    await_working(&bed, 0);
+    await_stage(&bed, "waiting");
+    atomic_store(&granted_at_ms, INT64_MAX);
+    int wants = dial_into(&bed, HELLO ENVELOPE, 3);
+    expect(keeps, "NOOP\r\n", "250");
+    close(keeps), close(wants);
+    bed_close(&bed);
+}
+
 /* XCLIENT names a client, a list does not answer in time, and its verdict comes when the session has gone on and
  * waits for something else. */
 static void test_late_verdict(void)
@@ -1010,6 +1040,26 @@ static void test_drain(void)
     close(idle), close(busy);
     pthread_join(bed.thread, NULL);
     g_assert_cmpuint(gate_counts(bed.gate).connections, ==, 0);
+    gate_free(bed.gate);
+    close(bed.listener.fd);
+    g_assert_cmpint(atomic_load(&services), ==, 0);
+}
+
+/* A next hop that is kept for a next message holds nothing up. */
+static void test_drain_kept(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->rules.park_after_ms = INT32_MAX;
+    bed_open(&bed, service, 1, 8);
+    int keeps = dial_into(&bed, HELLO ENVELOPE "DATA\r\n", 4);
+    expect(keeps, ".\r\n", "250");
+    await_working(&bed, 0);
+    await_stage(&bed, "waiting");
+    gate_drain(bed.gate, INT32_MAX);
+    expect(keeps, NULL, "421 4.3.2");
+    close(keeps);
+    pthread_join(bed.thread, NULL);
     gate_free(bed.gate);
     close(bed.listener.fd);
     g_assert_cmpint(atomic_load(&services), ==, 0);
@@ -1156,10 +1206,12 @@ int main(int argc, char **argv)
     g_test_add_func("/gate/local address", test_local_address);
     g_test_add_func("/gate/waiting", test_waiting);
     g_test_add_func("/gate/gone", test_gone);
+    g_test_add_func("/gate/recall", test_recall);
     g_test_add_func("/gate/late verdict", test_late_verdict);
     g_test_add_func("/gate/eviction", test_eviction);
     g_test_add_func("/gate/stress", test_stress);
     g_test_add_func("/gate/drain", test_drain);
+    g_test_add_func("/gate/drain kept", test_drain_kept);
     g_test_add_func("/gate/drain timeout", test_drain_timeout);
     g_test_add_func("/gate/drain timeout under load", test_cut_under_load);
     g_test_add_func("/gate/reload", test_reload);

@@ -300,6 +300,31 @@ static void test_one_at_a_time(void)
     end(cache);
 }
 
+/* The only thread is idle, and two policies are asked for before it has woken up. */
+static void test_two_at_once(void)
+{
+    static const char *const domains[] = {"b.example", "c.example"};
+    struct stscache *cache = begin(POLICY("enforce", "86400"));
+    struct stscache_answer answer;
+
+    g_assert_cmpint(ask(cache, STSCACHE_RECORD, "1", NULL), ==, STS_MODE_ENFORCE);
+    g_usleep(20000); /* so that it is idle; without that, this tests nothing */
+    world.is_slow = true;
+    for (size_t i = 0; i < G_N_ELEMENTS(domains); i++)
+        stscache_find(cache, domains[i], STSCACHE_RECORD, "1", deadline_in_ms(0), &answer);
+    pthread_mutex_lock(&world.lock);
+    for (int i = 0; i < 10000 && world.under_way < 2; i++) {
+        pthread_mutex_unlock(&world.lock);
+        g_usleep(1000);
+        pthread_mutex_lock(&world.lock);
+    }
+    g_assert_cmpuint(world.under_way, ==, 2);
+    world.is_slow = false;
+    pthread_cond_broadcast(&world.changed);
+    pthread_mutex_unlock(&world.lock);
+    end(cache);
+}
+
 /* If the owner changes the policy but not the id, it is noticed a day later, without a question. */
 static void test_refresh(void)
 {
@@ -386,6 +411,7 @@ int main(int argc, char **argv)
     g_test_add_func("/stscache/restart", test_restart);
     g_test_add_func("/stscache/odd-files", test_odd_files);
     g_test_add_func("/stscache/one-at-a-time", test_one_at_a_time);
+    g_test_add_func("/stscache/two-at-once", test_two_at_once);
     g_test_add_func("/stscache/refresh", test_refresh);
     g_test_add_func("/stscache/bare", test_bare);
     g_test_add_func("/stscache/no-folder", test_no_folder);
