@@ -31,12 +31,75 @@ static void check_source(struct load *load, const struct host_list *source, cons
     }
 }
 
+/* Does an address include the other, so that only one of them can be bound? A wildcard includes all of its family,
+ * and [::] those of the other one too. */
+static bool check_includes(const struct address *wide, const struct address *other)
+{
+    static const struct address any;
+    bool everywhere = memcmp(wide->ip, any.ip, sizeof any.ip) == 0;
+
+    return wide->port == other->port && wide->port != 0 &&
+           (address_same_ip(wide, other) ||
+            (everywhere && (wide->family == AF_INET6 || other->family == AF_INET)));
+}
+
+/* systemd can hand over sockets for [::] that are for IPv6 only. */
+static void check_collision(struct load *load, const char *option, const struct address *one,
+                            const struct address *other)
+{
+    char text[ADDRESS_TEXT_MAX], text2[ADDRESS_TEXT_MAX];
+    const config_setting_t *setting = config_lookup(&load->file, option);
+
+    if (!check_includes(one, other) && !check_includes(other, one))
+        return;
+    address_format_endpoint(one, text);
+    address_format_endpoint(other, text2);
+    if (one->family == other->family)
+        load_complain(load, setting, option, _("%s and %s cannot both be listened on"), text,
+                      text2);
+    else
+        load_warn(load, setting, option,
+                  _("[::] includes IPv4, so %s and %s cannot both be listened on"), text, text2);
+}
+
+static void check_collisions(struct load *load, const char *option,
+                             const struct listen_list *listen, const struct listen_list *others)
+{
+    for (size_t i = 0; i < listen->count; i++) {
+        const struct address *address = &listen->items[i].address;
+        for (size_t j = i + 1; j < listen->count; j++)
+            check_collision(load, option, address, &listen->items[j].address);
+        for (size_t j = 0; others != NULL && j < others->count; j++)
+            check_collision(load, option, address, &others->items[j].address);
+    }
+}
+
+/* A backend that is one of our own listeners would be sent its mail again and again. */
+static void check_self(struct load *load, const struct config_backend *backend, const char *option)
+{
+    const struct listen_list *listen = &load->config->in.listen;
+    char text[ADDRESS_TEXT_MAX];
+
+    for (size_t i = 0; i < backend->hosts.count; i++) {
+        const struct address *host = &backend->hosts.items[i];
+        bool loopback = host->family == AF_INET && host->ip[0] == 127;
+        for (size_t j = 0; j < listen->count; j++) {
+            const struct address *own = &listen->items[j].address;
+            if (host->port == own->port &&
+                (address_same_ip(host, own) || (loopback && check_includes(own, host))))
+                load_complain(load, NULL, option, _("%s is relay-in itself"),
+                              address_format_endpoint(host, text));
+        }
+    }
+}
+
 static void check_backend(struct load *load, const struct config_backend *backend,
                           const char *option)
 {
     if (backend->tls == CONFIG_TLS_VERIFY && backend->tls_name[0] == '\0')
         load_complain(load, NULL, option, _("tls = \"verify\" needs tls_name"));
     check_source(load, &backend->source, option);
+    check_self(load, backend, option);
 }
 
 static bool check_has_string(const struct string_list *list, const char *text)
@@ -378,6 +441,11 @@ void check_settings(struct load *load)
 {
     const struct config *config = load->config;
     check_listeners(load);
+    if (config->parts & CONFIG_PART_IN)
+        check_collisions(load, "in.listen", &config->in.listen, NULL);
+    if (config->parts & CONFIG_PART_OUT)
+        check_collisions(load, "out.listen", &config->out.listen,
+                         config->parts & CONFIG_PART_IN ? &config->in.listen : NULL);
     check_trust(load);
     check_tls_listeners(load, "in.listen", &config->in.listen, &config->tls);
     check_dnsbl(load);

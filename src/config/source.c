@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/i18n.h"
+#include "base/utf8.h"
 #include "config/options.h"
 #include "config/values.h"
 
@@ -32,6 +33,7 @@ static void load_format(const struct load *load, const char *file, unsigned line
     snprintf(out, LOAD_TEXT_MAX, "%s%s%s%s: %s%s%s", is_included ? load->folder : "",
              is_included ? "/" : "", file != NULL ? file : load->name, place, option,
              option[0] != '\0' ? ": " : "", reason);
+    utf8_mask(out); /* it quotes the file, and terminals show it */
 }
 
 /* Adds a copy. If out of memory, does nothing. */

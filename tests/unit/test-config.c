@@ -208,6 +208,20 @@ static const struct {
      ":4:", "in.dnsbl.zones", "bl.example=300"},
     {"proxy without hosts", MINIMUM "listen = [ \"127.0.0.1:2525 proxy\" ]; };\n",
      ":4:", "in.listen", "needs in.proxy_hosts"},
+    {"a listener twice", MINIMUM "listen = [ \"10.0.0.1:25\", \"10.0.0.1:25\" ]; };\n",
+     ":4:", "in.listen", "10.0.0.1:25 and 10.0.0.1:25 cannot both be listened on"},
+    {"a listener in another", MINIMUM "listen = [ \"0.0.0.0:25\", \"10.0.0.1:25\" ]; };\n",
+     ":4:", "in.listen", "0.0.0.0:25 and 10.0.0.1:25"},
+    {"listeners of both",
+     MINIMUM "listen = [ \"0.0.0.0:2526\" ]; };\nout = { listen = [ \"10.0.0.1:2526\" ]; allow = "
+             "[ \"10.0.0.2\" ]; };\n",
+     ":5:", "out.listen", "10.0.0.1:2526 and 0.0.0.0:2526"},
+    {"relay-in behind itself",
+     "hostname = \"a.example\"; in = { domains = [ \"b.example\" ]; listen = [ \"[::]:26\" ]; "
+     "backend = { hosts = [ \"127.0.0.1:26\" ]; identity = \"none\"; }; };\n",
+     "", "in.backend", "127.0.0.1:26 is relay-in itself"},
+    {"controls in a value", "hostname = \"a\x1b[2J\xc2\x9b.example\"; in = { };\n",
+     ":1:", "found \"a?[2J??.example\"", ""},
     {"no listeners", MINIMUM "listen = [ ]; };\n", ":4:", "in.listen", "the list is empty"},
     {"address as host name", "hostname = \"10.0.0.1\";\n", ":1:", "found \"10.0.0.1\"",
      "expected a host name"},
@@ -331,6 +345,10 @@ static void test_warnings(void)
          "\"none\"; };\n"
          " domains = [ \"b.example\",\n \".com\" ]; };\n",
          ":3: in.domains: ", "every domain under \"com\""},
+        {MINIMUM "listen = [ \"[::]:25\", \"10.0.0.1:25\" ]; };\n",
+         ":4: in.listen: ", "[::] includes IPv4, so [::]:25 and 10.0.0.1:25"},
+        {MINIMUM "listen = [ \"0.0.0.0:25\", \"10.0.0.1:26\", \"[fd00::1]:25\" ]; };\n", NULL,
+         NULL},
         {MINIMUM "domains_file = \"wide\"; };\n",
          "/wide:2: in.domains_file: ", "every domain under \"org\""},
         {MINIMUM
