@@ -113,6 +113,7 @@ static enum mx_result mx_find_hosts(struct search *search)
         break;
     case RESOLVER_TEMPORARY:
         route->bogus = answer.bogus;
+        route->late = answer.late;
         result = mx_conclude(route, MX_TEMPORARY, "MX of %s: %s", route->domain, answer.reason);
         break;
     }
@@ -211,6 +212,7 @@ static size_t mx_usable_addresses(struct search *search, const struct resolver_q
     if (question->name != NULL && answer->result == RESOLVER_TEMPORARY) {
         search->temporary = true;
         search->route->bogus |= answer->bogus;
+        search->route->late |= answer->late;
         mx_conclude(search->route, MX_TEMPORARY, "addresses of %s: %s", question->name,
                     answer->reason);
     }

@@ -69,6 +69,7 @@ struct mx_route {
     char domain[DNS_NAME_MAX]; /* in A-labels */
     bool implicit;             /* no MX record: the domain itself is the host */
     bool bogus;                /* under MX_TEMPORARY: DNSSEC shows an answer forged or broken */
+    bool late;                 /* under MX_TEMPORARY: an answer did not come in time */
     bool mx_secure;            /* DNSSEC proved the MX records, or their absence */
     size_t count;
     struct mx_candidate *candidates; /* at most MX_ADDRESSES_MAX; freed by mx_route_clear() */

@@ -56,7 +56,7 @@ struct resolver {
     struct resolver_file resolv_conf, anchor; /* as the context read them */
     int64_t look_ms;                          /* don't check these files again before */
     bool started, broken, ending;
-    bool downgraded; /* validation was given up */
+    bool downgraded;            /* validation was given up */
     int64_t retry_ms;           /* don't try to start again before */
     struct question open, late; /* heads of rings */
     unsigned question_count;    /* in both */
@@ -111,5 +111,7 @@ void resolver_ring_remove(struct question *question);
 
 /* Makes `answer` RESOLVER_TEMPORARY; `reason` is static text. */
 void resolver_answer_temporary(struct resolver_answer *answer, const char *reason);
+/* The same if none came in time. */
+void resolver_answer_late(struct resolver_answer *answer);
 
 #endif

@@ -80,7 +80,10 @@ static void resolver_give_up(struct resolver *resolver, bool all)
         resolver_ring_insert_after(&resolver->late, question);
         question->callback = NULL;
         pthread_mutex_unlock(&resolver->lock);
-        resolver_answer_temporary(&answer, all ? "shutting down" : "timeout");
+        if (all)
+            resolver_answer_temporary(&answer, "shutting down");
+        else
+            resolver_answer_late(&answer);
         callback(question->context, &answer);
         pthread_mutex_lock(&resolver->lock);
         if (!question->asked) { /* libunbound does not have it: no result will come */

@@ -38,6 +38,12 @@ void resolver_answer_temporary(struct resolver_answer *answer, const char *reaso
     *answer = (struct resolver_answer){.result = RESOLVER_TEMPORARY, .reason = reason};
 }
 
+void resolver_answer_late(struct resolver_answer *answer)
+{
+    resolver_answer_temporary(answer, "timeout");
+    answer->late = true;
+}
+
 static const char *resolver_without_final_dot(char *name)
 {
     size_t len = strlen(name);
@@ -283,7 +289,7 @@ static void resolver_ask_all(struct resolver_pending *pending, struct resolver *
     for (size_t i = 0; i < pending->count; i++) {
         struct slot *slot = &pending->slots[i];
         slot->pending = pending;
-        resolver_answer_temporary(&slot->answer, "timeout");
+        resolver_answer_late(&slot->answer);
         if (resolver_ask(resolver, questions[i].name, questions[i].type, deadline,
                          resolver_take_answer, slot) == 0) {
             pending->references++;

@@ -64,6 +64,7 @@ struct resolver_answer {
     enum resolver_result result;
     bool secure;        /* proven by DNSSEC, including the proof that there is nothing */
     bool bogus;         /* DNSSEC shows it forged or broken; then RESOLVER_TEMPORARY */
+    bool late;          /* none came in time; then RESOLVER_TEMPORARY */
     unsigned ttl;       /* seconds */
     const char *reason; /* for RESOLVER_TEMPORARY and logs: "timeout", "SERVFAIL", ...; else "" */
     const char *canonical;   /* the end of the CNAMEs, without the final dot; NULL unless FOUND */

@@ -59,14 +59,28 @@ static void exposition_head(FILE *out, const char *name, const char *type, const
     fprintf(out, "\n# TYPE %.*s %.*s\n", len, name, (int)strcspn(type, " "), type);
 }
 
-void exposition_write(FILE *out, const struct stats *stats, bool openmetrics)
+/* Does a daemon tell this metric? */
+static bool exposition_is_told(const struct stats *stats, const char *name)
+{
+    const char *line;
+    size_t len = strcspn(name, " ") + 1;
+
+    for (size_t m = 0; (line = stats_line(stats, "metric", m)) != NULL; m++) {
+        if (strncmp(line, name, len) == 0)
+            return true;
+    }
+    return false;
+}
+
+void exposition_write(FILE *out, const struct stats *stats, const struct stats *before,
+                      bool openmetrics)
 {
     const char *name, *sample;
 
     for (size_t m = 0; (name = stats_line(stats, "metric", m)) != NULL; m++) {
         const char *type = strchr(name, ' ');
         const char *help = type != NULL ? strchr(type + 1, ' ') : NULL;
-        if (help == NULL)
+        if (help == NULL || (before != NULL && exposition_is_told(before, name)))
             continue;
         exposition_head(out, name, type + 1, help + 1, openmetrics);
         for (size_t s = 0; (sample = stats_line(stats, "sample", s)) != NULL; s++) {

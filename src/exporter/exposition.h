@@ -20,8 +20,10 @@
 /* Does the Accept header of a request ask for OpenMetrics? NULL: no header. */
 bool exposition_wants_openmetrics(const char *accept);
 
-/* Writes all metrics that one daemon reports. */
-void exposition_write(FILE *out, const struct stats *stats, bool openmetrics);
+/* Writes all metrics that one daemon reports, except those that the other one (NULL: none) has reported
+ * `before`, in the same exposition. */
+void exposition_write(FILE *out, const struct stats *stats, const struct stats *before,
+                      bool openmetrics);
 
 /* Writes whether each daemon answered, and the end of the exposition. */
 void exposition_write_own(FILE *out, bool in_up, bool out_up, bool openmetrics);

@@ -136,23 +136,32 @@ static void history_put(struct history *history, enum history_ring ring, int64_t
         return; /* the page uses the copy in memory; the next look tries again */
 }
 
-/* The sum or the count of one daemon's histogram. */
+/* The sum or the count of one row of a daemon's histograms. */
 static double history_histogram(const struct stats *stats, enum counter_duration which,
                                 const char *ending)
 {
-    char name[COUNTER_NAME_MAX + 16];
+    const struct counter_row *row = &counter_durations[which];
+    char name[COUNTER_NAME_MAX], wanted[2 * COUNTER_NAME_MAX + 32];
     const char *line;
 
     if (stats == NULL)
         return 0;
-    counter_name(&counter_durations[which], stats->daemon, name);
-    strcat(name, ending);
-    size_t len = strlen(name);
+    snprintf(wanted, sizeof wanted, "%s%s{%s} ", counter_name(row, stats->daemon, name), ending,
+             row->labels);
+    size_t len = strlen(wanted);
     for (size_t i = 0; (line = stats_line(stats, "sample", i)) != NULL; i++) {
-        if (strncmp(line, name, len) == 0 && line[len] == ' ')
+        if (strncmp(line, wanted, len) == 0)
             return strtod(line + len, NULL);
     }
     return 0;
+}
+
+/* The whole time of all messages. */
+static double history_message_time(const struct stats *stats)
+{
+    return history_histogram(stats, COUNTER_DURATION_MESSAGE_DIALOG, "_sum") +
+           history_histogram(stats, COUNTER_DURATION_MESSAGE_DATA, "_sum") +
+           history_histogram(stats, COUNTER_DURATION_MESSAGE_FINAL, "_sum");
 }
 
 static void history_read(double now[HISTORY_VALUES], const struct stats *in,
@@ -162,16 +171,15 @@ static void history_read(double now[HISTORY_VALUES], const struct stats *in,
         const struct stats *stats = history_counters[i].daemon == COUNTERS_IN ? in : out;
         now[i] = stats != NULL ? stats_value(stats, history_counters[i].counter, NULL) : 0;
     }
-    now[HISTORY_TIMED] = history_histogram(in, COUNTER_DURATION_MESSAGE, "_count") +
-                         history_histogram(out, COUNTER_DURATION_MESSAGE, "_count");
-    now[HISTORY_TIME] = history_histogram(in, COUNTER_DURATION_MESSAGE, "_sum") +
-                        history_histogram(out, COUNTER_DURATION_MESSAGE, "_sum");
+    now[HISTORY_TIMED] = history_histogram(in, COUNTER_DURATION_MESSAGE_DATA, "_count") +
+                         history_histogram(out, COUNTER_DURATION_MESSAGE_DATA, "_count");
+    now[HISTORY_TIME] = history_message_time(in) + history_message_time(out);
     now[HISTORY_TRIES_PUT_OFF] = out != NULL ? stats_value(out, COUNTER_PUT_OFF, NULL) : 0;
     now[HISTORY_TRIES] = out == NULL
                              ? 0
                              : now[HISTORY_TRIES_PUT_OFF] + stats_value(out, COUNTER_SENT, NULL) +
                                    stats_value(out, COUNTER_BOUNCED, NULL);
-    now[HISTORY_SPOOL] = out != NULL ? stats_value(out, COUNTER_SPOOL_MESSAGES, NULL) : 0;
+    now[HISTORY_SPOOL] = out != NULL ? stats_spooled(out) : 0;
     now[HISTORY_MISSED] = in != NULL ? stats_value(in, COUNTER_MISSED_PENDING, NULL) : 0;
 }
 

@@ -136,9 +136,9 @@ static enum MHD_Result exporter_send_metrics(const struct exporter *exporter,
         return MHD_NO;
     exporter_take_look(exporter, &look);
     if (look.in_up)
-        exposition_write(out, &look.in, open);
+        exposition_write(out, &look.in, NULL, open);
     if (look.out_up)
-        exposition_write(out, &look.out, open);
+        exposition_write(out, &look.out, look.in_up ? &look.in : NULL, open);
     exposition_write_own(out, look.in_up, look.out_up, open);
     exporter_end_look(&look);
     fclose(out);

@@ -54,7 +54,8 @@ const char page_style[] =
     "i.good{background:var(--good)}i.wait{background:var(--wait)}i.bad{background:var(--bad)}"
     "i.kept{background:var(--kept)}i.plain{background:var(--plain)}"
     "ul.problems{margin:.4rem 0;padding-left:1.1rem}ul.problems li{overflow-wrap:anywhere}"
-    ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;min-width:34rem;font-size:.9rem}"
+    ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;min-width:34rem;font-size:."
+    "9rem}"
     "td,th{text-align:left;padding:.25rem .7rem .25rem 0;border-top:1px solid var(--line);"
     "vertical-align:top}td.n,th.n{text-align:right}";
 
@@ -173,8 +174,7 @@ static void page_common(FILE *out, const struct page *page, const struct stats *
         page_complain(problems, false, _("%s is under stress: few workers or connections are free"),
                       stats_program(stats->daemon));
     page_row(out, _("clients"), _("%llu of %llu connected, %llu active"),
-             page_number(stats_value(stats, COUNTER_OPEN_WORKING, NULL) +
-                         stats_value(stats, COUNTER_OPEN_WAITING, NULL)),
+             page_number(stats_open(stats)),
              page_number(stats_value(stats, COUNTER_OPEN_LIMIT, NULL)),
              page_number(stats_value(stats, COUNTER_OPEN_WORKING, NULL)));
     page_row(out, _("today"), _("%llu delivered, %llu deferred, %llu refused"),
@@ -219,7 +219,7 @@ static void page_of_out(FILE *out, const struct page *page, struct page_problems
         fprintf(out, "</section>\n");
         return;
     }
-    double messages = stats_value(page->out, COUNTER_SPOOL_MESSAGES, NULL);
+    double messages = stats_spooled(page->out);
     double oldest = stats_value(page->out, COUNTER_SPOOL_OLDEST, NULL);
     const char *refusal = stats_line(page->out, "refusal", 0);
     fprintf(out, "<dl>");
@@ -407,7 +407,7 @@ static size_t page_read_queue(FILE *answer, struct page_destination *all, size_t
 static void page_queue(FILE *out, const struct page *page)
 {
     const size_t max = 1000;
-    double messages = page->out != NULL ? stats_value(page->out, COUNTER_SPOOL_MESSAGES, NULL) : 0;
+    double messages = page->out != NULL ? stats_spooled(page->out) : 0;
     struct error err;
     FILE *answer;
 

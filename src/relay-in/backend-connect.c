@@ -58,7 +58,8 @@ enum problem {
     PROBLEM_HELLO,
     PROBLEM_IDENTITY,
     PROBLEM_TLS,
-    PROBLEM_LOST
+    PROBLEM_LOST,
+    PROBLEM_TIMEOUT
 };
 
 /* Logs and counts a problem. */
@@ -70,11 +71,12 @@ static void backend_log_problem(struct introduction *intro, enum log_level level
         enum counter counter;
     } problems[] = {
         [PROBLEM_UNREACHABLE] = {"event=backend-unreachable", COUNTER_BACKEND_UNREACHABLE},
-        [PROBLEM_GREETING] = {"event=backend-greeting", COUNTER_BACKEND_UNREACHABLE},
-        [PROBLEM_HELLO] = {"event=backend-hello", COUNTER_BACKEND_UNREACHABLE},
+        [PROBLEM_GREETING] = {"event=backend-greeting", COUNTER_BACKEND_GREETING},
+        [PROBLEM_HELLO] = {"event=backend-hello", COUNTER_BACKEND_GREETING},
         [PROBLEM_IDENTITY] = {"event=backend-identity", COUNTER_BACKEND_IDENTITY},
         [PROBLEM_TLS] = {"event=backend-tls", COUNTER_BACKEND_TLS},
         [PROBLEM_LOST] = {"event=backend-lost", COUNTER_BACKEND_LOST},
+        [PROBLEM_TIMEOUT] = {"event=backend-lost", COUNTER_BACKEND_TIMEOUT},
     };
     struct log_line line;
     char host[ADDRESS_TEXT_MAX];
@@ -95,7 +97,8 @@ static enum outcome backend_lost(struct introduction *intro, const char *at, enu
     if (intro->spare && (result != IO_TIMEOUT || !intro->introduced))
         return STALE;
     snprintf(reason, sizeof reason, "%s: %s", at, io_result_name(result));
-    backend_log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_LOST, reason);
+    backend_log_problem(intro, LOG_LEVEL_WARNING,
+                        result == IO_TIMEOUT ? PROBLEM_TIMEOUT : PROBLEM_LOST, reason);
     reply_own(intro->reply, REPLY_BACKEND_LOST);
     return REFUSED;
 }

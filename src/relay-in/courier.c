@@ -96,15 +96,16 @@ static struct deadline courier_step(const struct backend_courier *courier)
     return deadline_in_ms(courier->transaction.reply_ms);
 }
 
-static void courier_log_lost(struct transaction *transaction, const char *step, const char *reason,
-                             const char *said)
+static void courier_log_lost(struct transaction *transaction, const char *step,
+                             enum io_result result, const char *said)
 {
     struct log_line line;
-    counters_add(backend_counters(courier_of(transaction)->backend), COUNTER_BACKEND_LOST, 1);
+    counters_add(backend_counters(courier_of(transaction)->backend),
+                 result == IO_TIMEOUT ? COUNTER_BACKEND_TIMEOUT : COUNTER_BACKEND_LOST, 1);
     log_begin(&line, LOG_LEVEL_WARNING, "event=backend-lost");
     log_str(&line, "session", courier_of(transaction)->session_id);
     log_str(&line, "at", step);
-    log_str(&line, "reason", reason);
+    log_str(&line, "reason", transaction_lost_reason(result));
     if (*said != '\0')
         log_str(&line, "line", said);
     log_end(&line);
@@ -346,7 +347,7 @@ static void courier_authenticate(struct courier *base, const struct client_ident
         if (result == IO_OK && reply->code < 400 && reply->code != 334 && reply->code != 235)
             result = IO_FAILED;
         if (result != IO_OK)
-            courier_log_lost(transaction, "AUTH", io_result_name(result), "");
+            courier_log_lost(transaction, "AUTH", result, "");
     }
     /* RFC 4954 6: 454 if the server cannot be asked. */
     if (result != IO_OK)

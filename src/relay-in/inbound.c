@@ -132,6 +132,20 @@ static void inbound_announce_submission(void *context, struct session_offer *off
     strcpy(offer->mechanisms, seen.mechanisms);
 }
 
+/* A session_policy's function. */
+static void inbound_count_recipient(void *context, const struct reply *reply,
+                                    enum own_reply verdict)
+{
+    const struct inbound *inbound = context;
+    counters_add(inbound->counters,
+                 reply_is_positive(reply)        ? COUNTER_RECIPIENTS_ACCEPTED
+                 : reply_is_transient(reply)     ? COUNTER_RECIPIENTS_DEFERRED
+                 : verdict == REPLY_OK           ? COUNTER_RECIPIENTS_REFUSED_BACKEND
+                 : verdict == REPLY_RELAY_DENIED ? COUNTER_RECIPIENTS_REFUSED_DOMAIN
+                                                 : COUNTER_RECIPIENTS_REFUSED_OTHER,
+                 1);
+}
+
 static struct courier *inbound_new_courier(void *context, const void *route)
 {
     (void)context;
@@ -199,6 +213,7 @@ static void inbound_set_rules(struct inbound *inbound)
         .courier_new = inbound_new_courier,
         .identify = inbound_identify,
         .serves = inbound_serves,
+        .count_recipient = inbound_count_recipient,
         .context = inbound,
     };
 }

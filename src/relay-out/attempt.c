@@ -71,8 +71,10 @@ enum attempt_outcome attempt_fail_io(struct attempt *attempt, const char *at, en
 static enum attempt_outcome attempt_fail_reply(struct attempt *attempt, const char *to)
 {
     char text[400];
-    return attempt_fail(attempt->connect, REPLY_REMOTE_SAID, attempt->connect->remote->name,
-                        reply_summary(attempt->connect->reply, text, sizeof text), to);
+    attempt_fail(attempt->connect, REPLY_REMOTE_SAID, attempt->connect->remote->name,
+                 reply_summary(attempt->connect->reply, text, sizeof text), to);
+    attempt->connect->reply->ours = false;
+    return ATTEMPT_NEXT;
 }
 
 /* Leaves the host alone for a while, so that no other message spends time on it. */
@@ -198,13 +200,23 @@ static void attempt_log_tls(const struct attempt *attempt)
 
 static void attempt_count_session(const struct attempt *attempt, enum tls_result result)
 {
-    static const enum counter counters[][2] = {
-        [TLS_POLICY_NONE] = {COUNTER_OUT_TLS_OK, COUNTER_OUT_TLS_FAILED},
+    static const enum counter published[][2] = {
         [TLS_POLICY_TLSA] = {COUNTER_OUT_TLS_DANE_OK, COUNTER_OUT_TLS_DANE_FAILED},
         [TLS_POLICY_STS] = {COUNTER_OUT_TLS_STS_OK, COUNTER_OUT_TLS_STS_FAILED},
     };
+    static const enum counter configured[][2] = {
+        [CONFIG_OUT_TLS_MAY] = {COUNTER_OUT_TLS_MAY_OK, COUNTER_OUT_TLS_MAY_FAILED},
+        [CONFIG_OUT_TLS_ENCRYPT] = {COUNTER_OUT_TLS_ENCRYPT_OK, COUNTER_OUT_TLS_ENCRYPT_FAILED},
+        [CONFIG_OUT_TLS_VERIFY] = {COUNTER_OUT_TLS_VERIFY_OK, COUNTER_OUT_TLS_VERIFY_FAILED},
+        [CONFIG_OUT_TLS_DANE] = {COUNTER_OUT_TLS_DANE_OK, COUNTER_OUT_TLS_DANE_FAILED},
+    };
+    const struct tls_need *need = &attempt->need;
+    const bool failed = result != TLS_RESULT_SUCCESS;
+
     counters_add(attempt->connect->out->counters,
-                 counters[attempt->need.policy][result != TLS_RESULT_SUCCESS], 1);
+                 need->policy != TLS_POLICY_NONE ? published[need->policy][failed]
+                                                 : configured[need->level][failed],
+                 1);
 }
 
 /* Counts the result under its policy. The first failure of a day gets a log line of its own. */
@@ -300,8 +312,11 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
     struct nexthop *hop = &connect->remote->hop;
     struct error err = {""};
 
-    if (attempt->need.level == CONFIG_OUT_TLS_NONE)
+    if (attempt->need.level == CONFIG_OUT_TLS_NONE) {
+        if (!connect->remote->tls_failed)
+            counters_add(connect->out->counters, COUNTER_OUT_TLS_NONE_OK, 1);
         return ATTEMPT_READY;
+    }
     if (!(hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
         attempt_count(attempt, TLS_RESULT_STARTTLS_NOT_SUPPORTED, "STARTTLS was not offered");
         return attempt->need.level == CONFIG_OUT_TLS_MAY

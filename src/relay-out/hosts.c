@@ -18,7 +18,9 @@ struct hosts_search {
     struct deadline deadline;
     struct hosts *found;
     bool loops;   /* a next hop is this host */
-    bool unknown; /* the DNS has no answer for one at the moment */
+    bool unknown; /* the DNS has no answer for one at the moment, */
+    bool bogus;   /* ... because it failed validation, */
+    bool late;    /* ... or did not come in time */
 };
 
 static bool hosts_make_room(struct hosts *found)
@@ -69,6 +71,15 @@ static enum own_reply hosts_reply_to(enum mx_result result)
     return REPLY_OK;
 }
 
+static void hosts_count_failure(const struct hosts_search *search, bool bogus, bool late)
+{
+    counters_add(search->out->counters,
+                 bogus  ? COUNTER_DNS_BOGUS
+                 : late ? COUNTER_DNS_TIMEOUT
+                        : COUNTER_DNS_SERVFAIL,
+                 1);
+}
+
 static enum own_reply hosts_find_mx(struct hosts_search *search, const char *domain)
 {
     struct mx_options options = search->out->mx;
@@ -78,8 +89,7 @@ static enum own_reply hosts_find_mx(struct hosts_search *search, const char *dom
     enum mx_result result =
         mx_find(search->out->resolver, domain, &options, search->deadline, &route);
     if (result == MX_TEMPORARY)
-        counters_add(search->out->counters, route.bogus ? COUNTER_DNS_BOGUS : COUNTER_DNS_TEMPORARY,
-                     1);
+        hosts_count_failure(search, route.bogus, route.late);
     snprintf(search->found->reason, sizeof search->found->reason, "%s", route.reason);
     for (size_t i = 0; i < route.count; i++) {
         const struct mx_candidate *mx = &route.candidates[i];
@@ -161,6 +171,8 @@ static void hosts_find_host(struct hosts_search *search, const struct endpoint *
         search->unknown |=
             resolver_lookup(search->out->resolver, name, v4 ? DNS_TYPE_A : DNS_TYPE_AAAA,
                             search->deadline, &answer) == RESOLVER_TEMPORARY;
+        search->bogus |= answer.bogus;
+        search->late |= answer.late;
         hosts_add_answer(search, hop, name, &answer);
         resolver_answer_free(&answer);
     }
@@ -189,7 +201,7 @@ static enum own_reply hosts_find_hops(struct hosts_search *search)
     if (search->loops)
         return REPLY_LOOP;
     if (search->unknown)
-        counters_add(search->out->counters, COUNTER_DNS_TEMPORARY, 1);
+        hosts_count_failure(search, search->bogus, search->late);
     /* A name in our own configuration that does not resolve is no reason to bounce mail. */
     return search->unknown ? REPLY_DNS_TEMPORARY : REPLY_BACKEND_CONFIG;
 }

@@ -119,7 +119,7 @@ static int relay_out_start_policies(struct relay_out *relay, const struct config
 {
     char folder[PATH_MAX] = "";
 
-    relay->tlscounts = tlscounts_new(err);
+    relay->tlscounts = tlscounts_new(relay->counters, err);
     relay->stsfetch = relay->tlscounts != NULL ? stsfetch_new(relay->resolver, err) : NULL;
     if (relay->stsfetch == NULL)
         return -1;
@@ -162,7 +162,7 @@ static void *relay_out_start(const struct config *config, struct counters *count
     config_resolver(config, &resolver);
     relay->resolver = resolver_new(&resolver, err);
     if (relay->resolver != NULL && relay_out_start_policies(relay, config, err) == 0)
-        relay->talks = talks_new(err);
+        relay->talks = talks_new(relay->counters, err);
     if (relay->talks != NULL)
         relay->host_cache = host_cache_new(err);
     if (relay->host_cache != NULL && config->out.spool[0] != '\0')
@@ -247,6 +247,21 @@ static struct courier *relay_out_new_courier(void *context, const void *route)
     return relay_out_stores_all(out) ? courier_spool_new(out) : courier_out_new(out);
 }
 
+/* A session_policy's function. */
+static void relay_out_count_recipient(void *context, const struct reply *reply,
+                                      enum own_reply verdict)
+{
+    static const enum counter counters[][2] = {
+        {COUNTER_RECIPIENTS_2XX_FAR, COUNTER_RECIPIENTS_2XX_US},
+        {COUNTER_RECIPIENTS_4XX_FAR, COUNTER_RECIPIENTS_4XX_US},
+        {COUNTER_RECIPIENTS_5XX_FAR, COUNTER_RECIPIENTS_5XX_US},
+    };
+    const struct outbound *out = context;
+    const int class = reply_is_positive(reply) ? 0 : reply_is_transient(reply) ? 1 : 2;
+
+    counters_add(out->counters, counters[class][verdict != REPLY_OK || reply->ours], 1);
+}
+
 static void relay_out_set_rules(struct outbound *out)
 {
     const struct config_out *config = &out->config->out;
@@ -262,6 +277,7 @@ static void relay_out_set_rules(struct outbound *out)
         .courier_new = relay_out_new_courier,
         .check_password = relay_out_check_password,
         .check_sender = relay_out_check_sender,
+        .count_recipient = relay_out_count_recipient,
         .context = out,
     };
     out->service.submission = out->service.rules;

@@ -180,6 +180,26 @@ bool spooler_close(struct spooler *spooler, struct deadline deadline)
     return true;
 }
 
+static void spooler_measure_shares(struct counters *counters,
+                                   const struct queue_share shares[QUEUE_STATES])
+{
+    static const struct {
+        enum counter messages, recipients, octets;
+    } rows[QUEUE_STATES] = {
+        [QUEUE_WAITING] = {COUNTER_SPOOL_MESSAGES_WAITING, COUNTER_SPOOL_RECIPIENTS_WAITING,
+                           COUNTER_SPOOL_OCTETS_WAITING},
+        [QUEUE_DUE] = {COUNTER_SPOOL_MESSAGES_DUE, COUNTER_SPOOL_RECIPIENTS_DUE,
+                       COUNTER_SPOOL_OCTETS_DUE},
+        [QUEUE_HELD] = {COUNTER_SPOOL_MESSAGES_HELD, COUNTER_SPOOL_RECIPIENTS_HELD,
+                        COUNTER_SPOOL_OCTETS_HELD},
+    };
+    for (size_t i = 0; i < QUEUE_STATES; i++) {
+        counters_set(counters, rows[i].messages, shares[i].messages);
+        counters_set(counters, rows[i].recipients, shares[i].recipients);
+        counters_set(counters, rows[i].octets, shares[i].octets);
+    }
+}
+
 void spooler_measure(struct spooler *spooler, struct counters *counters)
 {
     struct queue_counts counts;
@@ -188,9 +208,9 @@ void spooler_measure(struct spooler *spooler, struct counters *counters)
 
     queue_count(delivery_queue(spooler->pool), &counts);
     int64_t oldest = counts.messages > 0 ? now - spool_id_time(counts.first_id) : 0;
-    counters_set(counters, COUNTER_SPOOL_MESSAGES, counts.messages);
+    spooler_measure_shares(counters, counts.shares);
     counters_set(counters, COUNTER_NOTICES_LOST, delivery_lost_notices(spooler->pool));
-    counters_set(counters, COUNTER_SPOOL_HELD, counts.held);
+    counters_set(counters, COUNTER_SPOOL_QUARANTINED, spool_count_quarantined(spooler->spool));
     counters_set(counters, COUNTER_NOTICES_FAILURE, delivery_notices(spooler->pool, DSN_FAILED));
     counters_set(counters, COUNTER_NOTICES_DELAY, delivery_notices(spooler->pool, DSN_DELAYED));
     counters_set(counters, COUNTER_NOTICES_RELAYED, delivery_notices(spooler->pool, DSN_RELAYED));

@@ -16,19 +16,22 @@
 #define PHASE_MASK ((1u << PHASE_BITS) - 1)
 
 struct talks {
+    struct counters *counters;
     pthread_mutex_t lock;
     struct talk *first;
     size_t count;
 };
 
-struct talks *talks_new(struct error *err)
+struct talks *talks_new(struct counters *counters, struct error *err)
 {
     struct talks *talks = calloc(1, sizeof *talks);
 
-    if (talks == NULL)
+    if (talks == NULL) {
         error_set(err, _("out of memory"));
-    else
-        pthread_mutex_init(&talks->lock, NULL);
+        return NULL;
+    }
+    talks->counters = counters;
+    pthread_mutex_init(&talks->lock, NULL);
     return talks;
 }
 
@@ -45,16 +48,36 @@ static enum talk_phase talk_phase_of(const struct talk *talk)
     return atomic_load_explicit(&talk->at, memory_order_relaxed) & PHASE_MASK;
 }
 
-static void talk_enter_phase(struct talk *talk, enum talk_phase phase)
+static void talk_enter_phase(struct talk *talk, enum talk_phase phase, int64_t now_ms)
 {
-    uint64_t at = (uint64_t)deadline_now_ms() << PHASE_BITS | (uint64_t)phase;
+    uint64_t at = (uint64_t)now_ms << PHASE_BITS | (uint64_t)phase;
     atomic_store_explicit(&talk->at, at, memory_order_relaxed);
+}
+
+/* Counts the time in the phase that ends now. */
+static void talk_count_phase(const struct talk *talk, int64_t now_ms)
+{
+    static const enum counter_duration stages[] = {
+        [TALK_LOOKUP] = COUNTER_DURATION_DELIVERY_DNS,
+        [TALK_CONNECT] = COUNTER_DURATION_DELIVERY_CONNECT,
+        [TALK_GREETING] = COUNTER_DURATION_DELIVERY_GREETING,
+        [TALK_TLS] = COUNTER_DURATION_DELIVERY_TLS,
+        [TALK_LOGIN] = COUNTER_DURATION_DELIVERY_LOGIN,
+        [TALK_ENVELOPE] = COUNTER_DURATION_DELIVERY_DIALOG,
+        [TALK_DATA] = COUNTER_DURATION_DELIVERY_DATA,
+        [TALK_REPLY] = COUNTER_DURATION_DELIVERY_FINAL,
+    };
+    uint64_t at = atomic_load_explicit(&talk->at, memory_order_relaxed);
+    counters_took(talk->counters, stages[at & PHASE_MASK], now_ms - (int64_t)(at >> PHASE_BITS));
 }
 
 void talk_set_phase(struct talk *talk, enum talk_phase phase)
 {
-    if (talk->listed && talk_phase_of(talk) != phase)
-        talk_enter_phase(talk, phase);
+    if (!talk->listed || talk_phase_of(talk) == phase)
+        return;
+    int64_t now_ms = deadline_now_ms();
+    talk_count_phase(talk, now_ms);
+    talk_enter_phase(talk, phase, now_ms);
 }
 
 /* On the mail path: no printf. */
@@ -69,7 +92,8 @@ void talks_begin(struct talks *talks, struct talk *talk, const char *destination
 {
     if (talks == NULL || talk->listed)
         return;
-    talk_enter_phase(talk, host != NULL ? TALK_ENVELOPE : TALK_LOOKUP);
+    talk->counters = talks->counters;
+    talk_enter_phase(talk, host != NULL ? TALK_ENVELOPE : TALK_LOOKUP, deadline_now_ms());
     talk->destination = destination;
     talk_copy_host(talk, host != NULL ? host : "");
     talk->previous = NULL;
@@ -97,6 +121,7 @@ void talks_end(struct talks *talks, struct talk *talk)
     talks->count--;
     pthread_mutex_unlock(&talks->lock);
     talk->listed = false;
+    talk_count_phase(talk, deadline_now_ms());
 }
 
 void talks_set_host(struct talks *talks, struct talk *talk, const char *host)

@@ -1,8 +1,9 @@
-/* relay-out/talks.h - the connections to next hops in progress, for display
+/* relay-out/talks.h - the connections to next hops in progress, for display and for counting their time
  *
  * Each holder of a place at a destination has a talk in this list, from the lookup of its hosts to the
  * end of the connection, and records its progress there. The mail path pays a lock at the start, at each
- * host tried and at the end, and a store at each phase. Lives as long as the process; thread-safe.
+ * host tried and at the end, and a store at each phase. The time spent in each phase goes to the counters.
+ * Lives as long as the process; thread-safe.
  * Connections kept for the next message are in relay-out/host-cache.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -16,6 +17,7 @@
 
 #include "base/error.h"
 #include "relay-out/host-cache.h"
+#include "smtp/counters.h"
 
 enum talk_phase {
     TALK_LOOKUP,   /* of hosts, their addresses and policies */
@@ -34,14 +36,16 @@ struct talks;
 /* Used by one thread at a time; zero before it begins. */
 struct talk {
     struct talk *next, *previous; /* under the list's lock */
-    bool listed;                  /* for the talk's own thread only */
+    bool listed;                  /* for the talk's own thread only, like the next */
+    struct counters *counters;    /* borrowed */
     /* Once listed, read and changed under the list's lock. */
     const char *destination;
     char host[REMOTE_NAME_MAX]; /* "": none yet */
     atomic_uint_least64_t at;   /* the phase, and since when; without a lock */
 };
 
-struct talks *talks_new(struct error *err);
+/* `counters` are borrowed. NULL with a reason on failure. */
+struct talks *talks_new(struct counters *counters, struct error *err);
 /* Call when no talk is listed any more. NULL is fine. */
 void talks_free(struct talks *talks);
 

@@ -20,14 +20,14 @@ static struct target *target_of(struct transaction *transaction)
     return (struct target *)((char *)transaction - offsetof(struct target, transaction));
 }
 
-static void target_log_lost(struct transaction *transaction, const char *step, const char *reason,
-                            const char *said)
+static void target_log_lost(struct transaction *transaction, const char *step,
+                            enum io_result result, const char *said)
 {
     struct target *target = target_of(transaction);
     struct log_line line;
 
     log_begin(&line, LOG_LEVEL_INFO, "");
-    log_text(&line, "%s while sending %s%s with %s", reason, step,
+    log_text(&line, "%s while sending %s%s with %s", transaction_lost_reason(result), step,
              transaction->unconfirmed ? " -- message may be sent more than once" : "",
              target->remote.name);
     if (*said != '\0')
@@ -185,7 +185,6 @@ void target_contact(struct target *target, struct deadline deadline)
     if (target->contacted)
         return;
     target->contacted = true;
-    target->contacted_ms = deadline_now_ms();
     target->connect.deadline = deadline;
     target_take(target, connect_make(&target->connect));
 }
@@ -437,8 +436,6 @@ void target_read_final_reply(struct target *target, struct deadline deadline)
 {
     talk_set_phase(&target->connect.talk, TALK_REPLY);
     transaction_read_final_reply(&target->transaction, deadline);
-    counters_took(target->out->counters, COUNTER_DURATION_DELIVERY,
-                  deadline_now_ms() - target->contacted_ms);
     target_soften(target, &target->final_reply);
     if (target->transaction.connected)
         target_keep(target);

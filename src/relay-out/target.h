@@ -26,7 +26,6 @@ struct target {
     struct reply final_reply;       /* the transaction's */
     struct connect connect;
     bool contacted;
-    int64_t contacted_ms;
     bool met; /* one of its hosts has answered */
     /* The current batch, and its replies once they have arrived. */
     const struct recipient *batch[SESSION_BATCH_MAX];

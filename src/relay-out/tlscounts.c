@@ -22,6 +22,7 @@ struct tlscounts_entry {
 };
 
 struct tlscounts {
+    struct counters *counters;
     pthread_mutex_t lock;
     struct tlscounts_entry *latest;
     size_t count;
@@ -52,7 +53,7 @@ const char *tls_result_name(enum tls_result result)
     return names[result];
 }
 
-struct tlscounts *tlscounts_new(struct error *err)
+struct tlscounts *tlscounts_new(struct counters *counters, struct error *err)
 {
     struct tlscounts *counts = calloc(1, sizeof *counts);
 
@@ -60,6 +61,7 @@ struct tlscounts *tlscounts_new(struct error *err)
         error_set(err, _("out of memory"));
         return NULL;
     }
+    counts->counters = counters;
     pthread_mutex_init(&counts->lock, NULL);
     return counts;
 }
@@ -115,12 +117,24 @@ static struct tlscounts_entry *tlscounts_get(struct tlscounts *counts, const cha
     return entry;
 }
 
+/* Rows and results have the same order. */
+_Static_assert(COUNTER_POLICY_STS_WEBPKI_INVALID - COUNTER_POLICY_STARTTLS_NOT_SUPPORTED + 2 ==
+                   TLS_RESULTS,
+               "each failure has its row");
+
+static enum counter tlscounts_row(enum tls_result failure)
+{
+    return COUNTER_POLICY_STARTTLS_NOT_SUPPORTED + failure - TLS_RESULT_STARTTLS_NOT_SUPPORTED;
+}
+
 bool tlscounts_add(struct tlscounts *counts, const char *domain, enum tls_policy_type type,
                    enum tls_result result, const char *host, const char *reason)
 {
     int64_t now_s = (int64_t)time(NULL);
     bool is_first = false;
 
+    if (type != TLS_POLICY_NONE && result != TLS_RESULT_SUCCESS)
+        counters_add(counts->counters, tlscounts_row(result), 1);
     pthread_mutex_lock(&counts->lock);
     struct tlscounts_entry *entry = tlscounts_get(counts, domain, type);
     if (entry != NULL) {

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "dns/name.h"
+#include "smtp/counters.h"
 
 #define TLSCOUNTS_MAX 1000
 #define TLSCOUNTS_REASON_MAX 200
@@ -43,8 +44,9 @@ const char *tls_policy_type_name(enum tls_policy_type type);
 const char *tls_result_name(enum tls_result result);
 
 struct tlscounts;
-/* One for the process, owned by main. NULL with a reason on failure. */
-struct tlscounts *tlscounts_new(struct error *err);
+/* One for the process, owned by main. Failures of published policies also go to `counters`, which are borrowed
+ * and may be NULL. NULL with a reason on failure. */
+struct tlscounts *tlscounts_new(struct counters *counters, struct error *err);
 void tlscounts_free(struct tlscounts *counts);
 
 /* Counts one session or attempt. `domain` is the TLSA base domain under DANE, otherwise the recipient's;

@@ -18,7 +18,7 @@
 #include "base/i18n.h"
 #include "base/thread.h"
 #include "relayctl/commands.h"
-#include "relayctl/doctor-last.h"
+#include "server/doctor-last.h"
 #include "relayctl/json.h"
 
 #define DOCTOR_THREADS 24
@@ -46,8 +46,8 @@ struct doctor_run {
     struct doctor doctor;
     struct doctor_case cases[DOCTOR_CHECKS_MAX];
     size_t count;
-    atomic_size_t next; /* the first case that no thread has taken */
-    const char *state_file;      /* from --state, or else: */
+    atomic_size_t next;     /* the first case that no thread has taken */
+    const char *state_file; /* from --state, or else: */
     char state_default[PATH_MAX];
     char *only[DOCTOR_ONLY_MAX];
     size_t only_count;

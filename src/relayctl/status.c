@@ -13,7 +13,7 @@
 #include "base/i18n.h"
 #include "config/config.h"
 #include "relayctl/commands.h"
-#include "relayctl/doctor-last.h"
+#include "server/doctor-last.h"
 #include "relayctl/json.h"
 #include "server/stats-read.h"
 #include "relayctl/tunnel.h"
@@ -113,16 +113,12 @@ static void status_head(struct status *status, const struct stats *stats)
 
 static void status_traffic(struct status *status, const struct stats *stats)
 {
-    static const enum counter rejected[] = {COUNTER_REJECTED_EARLY,  COUNTER_REJECTED_BLOCKLIST,
-                                            COUNTER_REJECTED_DENIED, COUNTER_REJECTED_PRIVATE,
-                                            COUNTER_REJECTED_CLIENT, COUNTER_REJECTED_FULL,
-                                            COUNTER_REJECTED_PROXY};
     double refused = 0, working = stats_value(stats, COUNTER_OPEN_WORKING, NULL),
-           open = working + stats_value(stats, COUNTER_OPEN_WAITING, NULL);
+           open = stats_open(stats);
     char stored[64] = "";
 
-    for (size_t i = 0; i < sizeof rejected / sizeof *rejected; i++)
-        refused += stats_today(stats, rejected[i]);
+    for (enum counter why = COUNTER_REJECTED_EARLY; why <= COUNTER_REJECTED_PROXY; why++)
+        refused += stats_today(stats, why);
     if (stats_value(stats, COUNTER_STRESSED, NULL) > 0)
         status_complain(status, STATUS_WARNING,
                         _("%s: under stress: few workers or connections are free"),
@@ -242,8 +238,7 @@ static void status_missed(struct status *status, const struct stats *stats)
 static void status_spool(struct status *status, const struct stats *stats)
 {
     const struct config_out *out = &status->config->out;
-    double messages = stats_value(stats, COUNTER_SPOOL_MESSAGES, NULL),
-           oldest = stats_value(stats, COUNTER_SPOOL_OLDEST, NULL),
+    double messages = stats_spooled(stats), oldest = stats_value(stats, COUNTER_SPOOL_OLDEST, NULL),
            room = stats_value(stats, COUNTER_SPOOL_FREE, NULL);
     char span[32];
 

@@ -102,8 +102,8 @@ static double top_messages(const struct stats *stats)
 
 static void top_show_numbers(struct top *top, struct top_daemon *before, const struct stats *stats)
 {
-    struct top_daemon now = {true, deadline_now_ms(), stats_value(stats, COUNTER_CONNECTIONS, NULL),
-                             top_messages(stats), stats_value(stats, COUNTER_OCTETS, NULL)};
+    struct top_daemon now = {true, deadline_now_ms(), stats_connections(stats), top_messages(stats),
+                             stats_value(stats, COUNTER_OCTETS, NULL)};
     double seconds = before->known ? (double)(now.at_ms - before->at_ms) / 1000 : 0;
     double working = stats_value(stats, COUNTER_OPEN_WORKING, NULL);
 
@@ -113,8 +113,8 @@ static void top_show_numbers(struct top *top, struct top_daemon *before, const s
         top,
         _("%s: %.0f connected, %.0f of %.0f workers busy; %.1f connections/s, %.1f messages/s, "
           "%.2f MB/s%s"),
-        stats_program(stats->daemon), working + stats_value(stats, COUNTER_OPEN_WAITING, NULL),
-        working, stats_value(stats, COUNTER_WORKERS, NULL),
+        stats_program(stats->daemon), stats_open(stats), working,
+        stats_value(stats, COUNTER_WORKERS, NULL),
         (now.connections - before->connections) / seconds,
         (now.messages - before->messages) / seconds, (now.octets - before->octets) / seconds / 1e6,
         stats_value(stats, COUNTER_STRESSED, NULL) > 0 ? _(", STRESS") : "");
@@ -140,8 +140,7 @@ static void top_show_backends(struct top *top, const struct stats *stats)
                   stats_value(stats, COUNTER_BACKEND_SPARES, index), latency);
     }
     if (stats->daemon == COUNTERS_OUT)
-        top_print(top, _("  spool %.0f messages, the oldest %.0f s old"),
-                  stats_value(stats, COUNTER_SPOOL_MESSAGES, NULL),
+        top_print(top, _("  spool %.0f messages, the oldest %.0f s old"), stats_spooled(stats),
                   stats_value(stats, COUNTER_SPOOL_OLDEST, NULL));
 }
 

@@ -44,6 +44,27 @@ static void admission_log_over(struct connections *all, const struct address *cl
     log_end(&line);
 }
 
+static void admission_count_over(struct connection_counters *counters, enum clients_result result)
+{
+    switch (result) {
+    case CLIENTS_OK:
+        break;
+    case CLIENTS_CONNECTIONS:
+        atomic_fetch_add(&counters->refused_client, 1);
+        break;
+    case CLIENTS_NETWORK_CONNECTIONS:
+        atomic_fetch_add(&counters->refused_network, 1);
+        break;
+    case CLIENTS_RATE:
+    case CLIENTS_NETWORK_RATE:
+        atomic_fetch_add(&counters->refused_rate, 1);
+        break;
+    case CLIENTS_NO_MEMORY:
+        atomic_fetch_add(&counters->refused_limit, 1);
+        break;
+    }
+}
+
 static void admission_count(struct connections *all, const struct service *service,
                             const struct address *client, struct admission *admission)
 {
@@ -58,7 +79,7 @@ static void admission_count(struct connections *all, const struct service *servi
         clients_enter(all->clients, client, admission->allowed ? &none : &service->limits, now);
     if (result == CLIENTS_OK)
         return;
-    atomic_fetch_add(&all->counters.refused_client, 1);
+    admission_count_over(&all->counters, result);
     admission_log_over(all, client, result);
     if (service->over_limit == SERVICE_OVER_TEMPFAIL && result != CLIENTS_NO_MEMORY &&
         clients_enter(all->clients, client, &twice, now) == CLIENTS_OK)

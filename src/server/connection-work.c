@@ -51,6 +51,23 @@ void connections_count_working(struct connections *all, int change)
     lock_drop(&all->lock);
 }
 
+void connections_count_ended(struct connections *all, const struct address *client,
+                             enum service_tls tls)
+{
+    const enum service_family family =
+        client->family == AF_INET6 ? SERVICE_FAMILY_IPV6 : SERVICE_FAMILY_IPV4;
+    atomic_fetch_add(&all->counters.ended[family][tls], 1);
+}
+
+static enum service_tls connection_tls(const struct connection *connection)
+{
+    if (connection->spec->implicit_tls)
+        return SERVICE_TLS_IMPLICIT;
+    return connection->session != NULL && session_has_used_tls(connection->session)
+               ? SERVICE_TLS_STARTTLS
+               : SERVICE_TLS_NONE;
+}
+
 /* Frees the session first, which releases its next hop and says goodbye; then no grant or verdict can arrive any
  * more. The descriptor is cleared before it is closed, because connections_cut() must not touch a number that
  * may belong to another connection. */
@@ -60,6 +77,7 @@ void connection_release(struct connection *connection)
     int fd = connection->item.fd;
 
     ASSERT(fd >= 0);
+    connections_count_ended(all, &connection->client, connection_tls(connection));
     session_free(connection->session);
     connection->session = NULL;
     dnsbl_end(connection->check);

@@ -15,11 +15,14 @@
 
 #define LOG_INTERVAL_MS 1000
 
-void connection_refuse(int fd, const struct listen_spec *spec, enum own_reply why)
+void connection_refuse(struct connections *all, int fd, const struct address *peer,
+                       const struct listen_spec *spec, enum own_reply why)
 {
     if (!spec->implicit_tls)
         connection_say_own(fd, why);
     close(fd);
+    connections_count_ended(all, peer,
+                            spec->implicit_tls ? SERVICE_TLS_IMPLICIT : SERVICE_TLS_NONE);
 }
 
 void connection_log_limit(struct refusals *refusals, const struct address *client,
@@ -42,6 +45,12 @@ void connection_log_limit(struct refusals *refusals, const struct address *clien
 
 /* Stages. */
 
+/* Has the client said nothing yet? */
+static bool connection_is_new(enum connection_stage stage)
+{
+    return stage <= CONNECTION_SILENT;
+}
+
 void connection_enter(struct connection *connection, enum connection_stage stage, int64_t due_ms)
 {
     struct connections *all = connection->all;
@@ -50,6 +59,8 @@ void connection_enter(struct connection *connection, enum connection_stage stage
     all->waiting_transactions -= connection->is_waited_for;
     all->waiting_slots -= connection->wants_slot;
     connection->holds_next_hop = connection->is_waited_for = connection->wants_slot = false;
+    if (connection_is_new(connection->stage) && !connection_is_new(stage))
+        atomic_fetch_sub(&all->greeting, 1);
     connection->stage = stage;
     connection->since_ms = waiter_now_ms(all->waiter);
     waiter_set_due(&connection->item, due_ms);
@@ -296,7 +307,7 @@ struct connection *connection_open(struct connections *all, int fd, const struct
     }
     if (connection == NULL || waiter_add(all->waiter, &connection->item) != 0) {
         free(connection);
-        connection_refuse(fd, spec, REPLY_SERVER_BUSY);
+        connection_refuse(all, fd, peer, spec, REPLY_SERVER_BUSY);
         return NULL;
     }
     connection->service = service_ref(service);
@@ -305,6 +316,7 @@ struct connection *connection_open(struct connections *all, int fd, const struct
         all->first->previous = connection;
     all->first = connection;
     atomic_fetch_add(&all->count, 1);
+    atomic_fetch_add(&all->greeting, 1);
     connection_enter(connection, CONNECTION_PROXY, WAITER_NEVER);
     return connection;
 }
@@ -314,6 +326,8 @@ void connection_close(struct connection *connection)
     struct connections *all = connection->all;
 
     ASSERT(connection->stage != CONNECTION_WORKING);
+    if (connection_is_new(connection->stage))
+        atomic_fetch_sub(&all->greeting, 1);
     connection_enter(connection, connection->stage, WAITER_NEVER);
     connection_release(connection);
     connection_forget(connection);

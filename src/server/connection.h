@@ -91,8 +91,10 @@ struct refusals {
 
 /* Other threads read these. */
 struct connection_counters {
-    atomic_ullong accepted, refused_limit, refused_client, refused_listed, refused_dnsbl,
-        refused_private, refused_proxy, early_talkers, idle_dropped, evicted, stresses;
+    atomic_ullong accepted, ended[SERVICE_FAMILIES][SERVICE_TLS_KINDS];
+    atomic_ullong refused_limit, refused_client, refused_network, refused_rate, refused_listed,
+        refused_dnsbl, refused_private, refused_proxy, early_talkers, idle_dropped, evicted,
+        stresses;
 };
 
 /* All connections of a gate, and what they share. Only the gate's thread uses it, except for what is atomic or
@@ -109,7 +111,8 @@ struct connections {
     struct refusals busy, strangers;
     bool cut; /* the time of a drain is over: hang up on all that are left */
     atomic_uint count;
-    atomic_uint working; /* changes under the lock */
+    atomic_uint greeting; /* of these, those up to CONNECTION_SILENT */
+    atomic_uint working;  /* changes under the lock */
     struct lock lock;
     struct connection *ended; /* under the lock */
 };
@@ -135,7 +138,11 @@ void connection_close(struct connection *connection);
 void connection_turn_away(struct connection *connection, const struct reply *reply);
 void connection_dismiss(struct connection *connection, enum own_reply why);
 /* Refuses and closes a socket that never became a connection. */
-void connection_refuse(int fd, const struct listen_spec *spec, enum own_reply why);
+void connection_refuse(struct connections *all, int fd, const struct address *peer,
+                       const struct listen_spec *spec, enum own_reply why);
+/* Counts the end of a connection from this client. */
+void connections_count_ended(struct connections *all, const struct address *client,
+                             enum service_tls tls);
 void connection_log_limit(struct refusals *refusals, const struct address *client,
                           const char *event);
 

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "server/doctor-last.h"
 #include "server/stats.h"
 
 #define SESSIONS_SHOWN 1000
@@ -31,28 +32,48 @@ void daemon_note_reload(struct daemon *daemon, bool taken)
 static void daemon_measure_gate(struct daemon *daemon)
 {
     const struct gate_counts counts = gate_counts(daemon->gate);
+    const unsigned working = counts.working + counts.greeting;
     const struct {
         enum counter counter;
         uint64_t value;
     } values[] = {
-        {COUNTER_CONNECTIONS, counts.accepted},
         {COUNTER_REJECTED_EARLY, counts.early_talkers},
-        {COUNTER_REJECTED_BLOCKLIST, counts.refused_dnsbl},
+        {COUNTER_REJECTED_DNSBL, counts.refused_dnsbl},
         {COUNTER_REJECTED_DENIED, counts.refused_listed},
         {COUNTER_REJECTED_PRIVATE, counts.refused_private},
         {COUNTER_REJECTED_CLIENT, counts.refused_client},
-        {COUNTER_REJECTED_FULL, counts.refused_limit},
+        {COUNTER_REJECTED_NETWORK, counts.refused_network},
+        {COUNTER_REJECTED_RATE, counts.refused_rate},
+        {COUNTER_REJECTED_BUSY, counts.refused_limit},
         {COUNTER_REJECTED_PROXY, counts.refused_proxy},
         {COUNTER_DROPPED_IDLE, counts.idle_dropped},
         {COUNTER_DROPPED_SLOW, counts.evicted},
         {COUNTER_OPEN_WORKING, counts.working},
-        {COUNTER_OPEN_WAITING,
-         counts.connections > counts.working ? counts.connections - counts.working : 0},
+        {COUNTER_OPEN_PARKED, counts.connections > working ? counts.connections - working : 0},
+        {COUNTER_OPEN_GREETING, counts.greeting},
         {COUNTER_STRESSED, counts.stressed},
         {COUNTER_STRESSES, counts.stresses},
     };
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         counters_set(daemon->counters, values[i].counter, values[i].value);
+    for (int family = 0; family < SERVICE_FAMILIES; family++) {
+        for (int tls = 0; tls < SERVICE_TLS_KINDS; tls++)
+            counters_set(daemon->counters,
+                         COUNTER_CONNECTIONS_IPV4_NONE + family * SERVICE_TLS_KINDS + tls,
+                         counts.ended[family][tls]);
+    }
+}
+
+/* Tells of the last run of relayctl doctor --changes. */
+static void daemon_measure_doctor(struct counters *counters, const struct config *config)
+{
+    struct doctor_last last;
+    char file[PATH_MAX];
+
+    doctor_last_file(config, file);
+    doctor_last_read(file, &last);
+    counters_set(counters, COUNTER_DOCTOR_FAILED, last.failed);
+    counters_set(counters, COUNTER_DOCTOR_RAN, (uint64_t)last.at);
 }
 
 void daemon_begin_day(struct daemon *daemon)
@@ -81,6 +102,9 @@ static void daemon_put_stats(struct daemon *daemon, struct control_client *clien
     daemon->program->shape(config, &shape);
     daemon_measure_gate(daemon);
     counters_set(counters, COUNTER_WORKERS, shape.workers);
+    uint64_t working = counters_get(counters, COUNTER_OPEN_WORKING);
+    counters_set(counters, COUNTER_WORKERS_BUSY, working < shape.workers ? working : shape.workers);
+    daemon_measure_doctor(counters, config);
     counters_set(counters, COUNTER_OPEN_LIMIT,
                  (uint64_t)(kind == COUNTERS_IN ? config->in.daemon.limits.connections
                                                 : config->out.daemon.limits.connections));

@@ -348,6 +348,7 @@ static void daemon_tell_status(struct daemon *daemon)
         return;
     daemon->status_due_ms = now + STATUS_INTERVAL_MS;
     unsigned long long refused = counts.refused_limit + counts.refused_client +
+                                 counts.refused_network + counts.refused_rate +
                                  counts.refused_private + counts.refused_listed +
                                  counts.refused_dnsbl + counts.refused_proxy + counts.early_talkers;
     snprintf(status, sizeof status, "STATUS=%u open, %u active; %llu accepted, %llu refused",
@@ -413,6 +414,8 @@ static void daemon_log_stop(const struct daemon *daemon)
     log_int(&line, "accepted", (int64_t)counts.accepted);
     log_int(&line, "refused_private", (int64_t)counts.refused_private);
     log_int(&line, "refused_client", (int64_t)counts.refused_client);
+    log_int(&line, "refused_network", (int64_t)counts.refused_network);
+    log_int(&line, "refused_rate", (int64_t)counts.refused_rate);
     log_int(&line, "refused_listed", (int64_t)counts.refused_listed);
     log_int(&line, "refused_dnsbl", (int64_t)counts.refused_dnsbl);
     log_int(&line, "refused_proxy", (int64_t)counts.refused_proxy);

@@ -86,12 +86,13 @@ static void gate_accept(void *context, int fd, const struct address *peer,
     admission.why = admission_check_peer(all, gate->service, spec, peer);
     if (admission.why == REPLY_CLOSING) {
         close(fd);
+        connections_count_ended(all, peer, SERVICE_TLS_NONE);
         return;
     }
     if (admission.why == REPLY_OK && !spec->proxy)
         admission = admission_judge(all, gate->service, peer);
     if (admission.why != REPLY_OK) {
-        connection_refuse(fd, spec, admission.why);
+        connection_refuse(all, fd, peer, spec, admission.why);
         return;
     }
     connection = connection_open(all, fd, peer, local, spec, gate->service);
@@ -297,12 +298,15 @@ struct gate_counts gate_counts(struct gate *gate)
 {
     struct connection_counters *counters = &gate->all.counters;
 
-    return (struct gate_counts){
+    struct gate_counts counts = {
         .connections = atomic_load(&gate->all.count),
         .working = atomic_load(&gate->all.working),
+        .greeting = atomic_load(&gate->all.greeting),
         .accepted = atomic_load(&counters->accepted),
         .refused_limit = atomic_load(&counters->refused_limit),
         .refused_client = atomic_load(&counters->refused_client),
+        .refused_network = atomic_load(&counters->refused_network),
+        .refused_rate = atomic_load(&counters->refused_rate),
         .refused_private = atomic_load(&counters->refused_private),
         .refused_listed = atomic_load(&counters->refused_listed),
         .refused_dnsbl = atomic_load(&counters->refused_dnsbl),
@@ -313,6 +317,11 @@ struct gate_counts gate_counts(struct gate *gate)
         .stresses = atomic_load(&counters->stresses),
         .stressed = atomic_load(&gate->all.signals.stressed),
     };
+    for (int family = 0; family < SERVICE_FAMILIES; family++) {
+        for (int tls = 0; tls < SERVICE_TLS_KINDS; tls++)
+            counts.ended[family][tls] = atomic_load(&counters->ended[family][tls]);
+    }
+    return counts;
 }
 
 /* Ends all connections, including those that came back at the last moment. */

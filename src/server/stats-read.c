@@ -107,6 +107,31 @@ double stats_today(const struct stats *stats, enum counter which)
     return stats_find(stats, "today", which, NULL);
 }
 
+/* The sum of the values of these rows and of all between them. */
+static double stats_sum(const struct stats *stats, enum counter first, enum counter last)
+{
+    double sum = 0;
+
+    for (enum counter which = first; which <= last; which++)
+        sum += stats_value(stats, which, NULL);
+    return sum;
+}
+
+double stats_connections(const struct stats *stats)
+{
+    return stats_sum(stats, COUNTER_CONNECTIONS_IPV4_NONE, COUNTER_CONNECTIONS_IPV6_IMPLICIT);
+}
+
+double stats_open(const struct stats *stats)
+{
+    return stats_sum(stats, COUNTER_OPEN_WORKING, COUNTER_OPEN_GREETING);
+}
+
+double stats_spooled(const struct stats *stats)
+{
+    return stats_sum(stats, COUNTER_SPOOL_MESSAGES_WAITING, COUNTER_SPOOL_MESSAGES_HELD);
+}
+
 const char *stats_newer_file(const struct stats *stats)
 {
     const char *line = stats_line(stats, "config", 0);

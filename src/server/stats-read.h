@@ -23,7 +23,7 @@ struct stats {
 
 /* Asks one of the daemons. On CONTROL_ANSWERED the caller frees `out` with stats_free(). */
 enum control_result stats_ask(struct stats *out, const char *folder, unsigned daemon,
-                           struct error *err);
+                              struct error *err);
 void stats_free(struct stats *stats);
 
 /* "relay-in" or "relay-out". */
@@ -38,5 +38,10 @@ const char *stats_newer_file(const struct stats *stats);
  * COUNTER_EACH, or NULL. */
 double stats_value(const struct stats *stats, enum counter which, const char *label);
 double stats_today(const struct stats *stats, enum counter which);
+/* Sums over the labels of a metric: the connections that have ended, those that are open, and the messages in the
+ * spool. */
+double stats_connections(const struct stats *stats);
+double stats_open(const struct stats *stats);
+double stats_spooled(const struct stats *stats);
 
 #endif

@@ -44,21 +44,27 @@ static void stats_put_sample(struct control_client *client, const char *word,
 static void stats_put_duration(struct control_client *client, struct counters *counters, size_t i,
                                unsigned daemon)
 {
-    char name[COUNTER_NAME_MAX];
+    const struct counter_row *row = &counter_durations[i];
+    const char *comma = row->labels[0] != '\0' ? "," : "";
+    char name[COUNTER_NAME_MAX], labels[COUNTER_NAME_MAX] = "";
     uint64_t count = 0;
 
-    stats_put_metric(client, &counter_durations[i], daemon, "histogram");
-    counter_name(&counter_durations[i], daemon, name);
+    if (row->meaning[0] != '\0')
+        stats_put_metric(client, row, daemon, "histogram");
+    counter_name(row, daemon, name);
+    if (row->labels[0] != '\0')
+        snprintf(labels, sizeof labels, "{%s}", row->labels);
     for (size_t bucket = 0; bucket <= COUNTER_BUCKETS; bucket++) {
         count += atomic_load(&counters->durations[i].buckets[bucket]);
         if (bucket < COUNTER_BUCKETS)
-            stats_put_line(client, "sample %s_bucket{le=\"%g\"} %" PRIu64, name,
-                           (double)counter_bounds_ms[bucket] / 1000, count);
+            stats_put_line(client, "sample %s_bucket{%s%sle=\"%g\"} %" PRIu64, name, row->labels,
+                           comma, (double)counter_bounds_ms[bucket] / 1000, count);
     }
-    stats_put_line(client, "sample %s_bucket{le=\"+Inf\"} %" PRIu64, name, count);
-    stats_put_line(client, "sample %s_sum %.3f", name,
+    stats_put_line(client, "sample %s_bucket{%s%sle=\"+Inf\"} %" PRIu64, name, row->labels, comma,
+                   count);
+    stats_put_line(client, "sample %s_sum%s %.3f", name, labels,
                    (double)atomic_load(&counters->durations[i].sum_ms) / 1000);
-    stats_put_line(client, "sample %s_count %" PRIu64, name, count);
+    stats_put_line(client, "sample %s_count%s %" PRIu64, name, labels, count);
 }
 
 void stats_put_counters(struct control_client *client, struct counters *counters, unsigned daemon)

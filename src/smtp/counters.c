@@ -14,8 +14,8 @@ const struct counter_row counter_rows[COUNTERS_COUNT] = {
 };
 
 const struct counter_row counter_durations[COUNTER_DURATIONS_COUNT] = {
-#define COUNTERS_ROW(id, daemons, name, meaning)                                                   \
-    {COUNTERS_##daemons, COUNTER_TOTAL, name, "", meaning},
+#define COUNTERS_ROW(id, daemons, name, labels, meaning)                                           \
+    {COUNTERS_##daemons, COUNTER_TOTAL, name, labels, meaning},
     COUNTERS_DURATIONS(COUNTERS_ROW)
 #undef COUNTERS_ROW
 };
@@ -103,26 +103,30 @@ static void counters_print_names(const struct counter_row *row, FILE *out)
     fputs("\n", out);
 }
 
-void counters_print_manual(FILE *out)
+/* Prints the rows of one table. */
+static void counters_print_rows(const struct counter_row *rows, size_t count, bool histograms,
+                                FILE *out)
 {
-    for (size_t i = 0; i < COUNTERS_COUNT; i++) {
-        const struct counter_row *row = &counter_rows[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct counter_row *row = &rows[i];
         bool first = i == 0 || strcmp(row->name, row[-1].name) != 0;
+        bool last = i + 1 == count || strcmp(row->name, row[1].name) != 0;
         if (first) {
             counters_print_names(row, out);
             counters_print_meaning(row->meaning, out);
-            if (row->labels[0] != '\0')
-                fprintf(out, ".br\nLabels: %s", row->labels);
-        } else {
-            fprintf(out, ", %s", row->labels);
         }
-        if (row->labels[0] != '\0' &&
-            (i + 1 == COUNTERS_COUNT || strcmp(row->name, row[1].name) != 0))
+        if (first && histograms)
+            fputs("A histogram.\n", out);
+        if (row->labels[0] == '\0')
+            continue;
+        fprintf(out, "%s%s", first ? ".br\nLabels: " : "; ", row->labels);
+        if (last)
             fputs(row->kind == COUNTER_EACH ? " (one for each)\n" : "\n", out);
     }
-    for (size_t i = 0; i < COUNTER_DURATIONS_COUNT; i++) {
-        counters_print_names(&counter_durations[i], out);
-        counters_print_meaning(counter_durations[i].meaning, out);
-        fputs("A histogram.\n", out);
-    }
+}
+
+void counters_print_manual(FILE *out)
+{
+    counters_print_rows(counter_rows, COUNTERS_COUNT, false, out);
+    counters_print_rows(counter_durations, COUNTER_DURATIONS_COUNT, true, out);
 }

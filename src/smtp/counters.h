@@ -6,7 +6,7 @@
  * something else, add a row here and a counters_add() where it happens.
  *
  * Rows of one metric are adjacent and differ in their labels; the first row has the meaning. A '*' in a
- * name stands for "in" or "out", if both daemons count it. Labels are closed sets: never a domain, an
+ * name stands for "in" or "out", if both daemons count it; without one, both tell the same. Labels are closed sets: never a domain, an
  * address or a host. A row of the kind COUNTER_EACH has one value for each of several things (a backend,
  * a certificate), which the daemon supplies when asked; the row has the label's name.
  *
@@ -39,20 +39,29 @@ enum counter_kind {
     X(RELOAD_OK, BOTH, GAUGE, "postern_*_reload_success", "", "1 if the last reload succeeded or there was none, 0 if it failed.") \
     X(RELOADED, BOTH, GAUGE, "postern_*_reload_timestamp_seconds", "", "When the configuration in force was read.") \
     X(CERTIFICATE, BOTH, EACH, "postern_*_certificate_expiry_timestamp_seconds", "certificate", "When each of tls.certificates expires.") \
-    X(CONNECTIONS, BOTH, TOTAL, "postern_*_connections_total", "", "Connections that clients have made.") \
-    X(REJECTED_EARLY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"early_talker\"", "Connections refused before the client's first command: it talked before the greeting, is on a blocklist or on the deny list, has a private address, has too many connections or opens them too fast, found all connections in use, or is no load balancer.") \
-    X(REJECTED_BLOCKLIST, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"blocklist\"", "") \
+    X(CONNECTIONS_IPV4_NONE, BOTH, TOTAL, "postern_*_connections_total", "family=\"ipv4\",tls=\"none\"", "Connections that clients have made and that have ended, refused ones included. tls is starttls if the client has used STARTTLS, implicit if TLS comes first at this port.") \
+    X(CONNECTIONS_IPV4_STARTTLS, BOTH, TOTAL, "postern_*_connections_total", "family=\"ipv4\",tls=\"starttls\"", "") \
+    X(CONNECTIONS_IPV4_IMPLICIT, BOTH, TOTAL, "postern_*_connections_total", "family=\"ipv4\",tls=\"implicit\"", "") \
+    X(CONNECTIONS_IPV6_NONE, BOTH, TOTAL, "postern_*_connections_total", "family=\"ipv6\",tls=\"none\"", "") \
+    X(CONNECTIONS_IPV6_STARTTLS, BOTH, TOTAL, "postern_*_connections_total", "family=\"ipv6\",tls=\"starttls\"", "") \
+    X(CONNECTIONS_IPV6_IMPLICIT, BOTH, TOTAL, "postern_*_connections_total", "family=\"ipv6\",tls=\"implicit\"", "") \
+    X(REJECTED_EARLY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"early_talker\"", "Connections refused before the client's first command: it talked before the greeting, is on a blocklist or on the deny list, has a private address, has too many connections itself or together with its network, opens them too fast, found no room, or is no load balancer.") \
+    X(REJECTED_DNSBL, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"dnsbl\"", "") \
     X(REJECTED_DENIED, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"denied\"", "") \
     X(REJECTED_PRIVATE, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"private\"", "") \
-    X(REJECTED_CLIENT, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"client_limit\"", "") \
-    X(REJECTED_FULL, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"full\"", "") \
+    X(REJECTED_CLIENT, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"limit_client\"", "") \
+    X(REJECTED_NETWORK, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"limit_network\"", "") \
+    X(REJECTED_RATE, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"rate\"", "") \
+    X(REJECTED_BUSY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"busy\"", "") \
     X(REJECTED_PROXY, BOTH, TOTAL, "postern_*_connections_rejected_total", "reason=\"proxy\"", "") \
     X(DROPPED_IDLE, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"idle\"", "Connections ended because the client was silent for too long, or was among the slowest when too many clients were in mid-message.") \
     X(DROPPED_SLOW, BOTH, TOTAL, "postern_*_connections_dropped_total", "reason=\"slow\"", "") \
-    X(OPEN_WORKING, BOTH, GAUGE, "postern_*_open_connections", "state=\"working\"", "Connections open now: those that have or need a worker, and those that wait for their client.") \
-    X(OPEN_WAITING, BOTH, GAUGE, "postern_*_open_connections", "state=\"waiting\"", "") \
+    X(OPEN_WORKING, BOTH, GAUGE, "postern_*_open_connections", "state=\"working\"", "Connections open now: those that have or need a worker, those that wait for their client or for something else without one, and those that have not said anything yet.") \
+    X(OPEN_PARKED, BOTH, GAUGE, "postern_*_open_connections", "state=\"parked\"", "") \
+    X(OPEN_GREETING, BOTH, GAUGE, "postern_*_open_connections", "state=\"greeting\"", "") \
     X(OPEN_LIMIT, BOTH, GAUGE, "postern_*_open_connections_limit", "", "The most connections that may be open (limits.connections).") \
     X(WORKERS, BOTH, GAUGE, "postern_*_workers", "", "Worker threads.") \
+    X(WORKERS_BUSY, BOTH, GAUGE, "postern_*_workers_busy", "", "Worker threads that have a connection now.") \
     X(STRESSED, BOTH, GAUGE, "postern_*_stressed", "", "1 under stress: few workers or connections are free, and waits for clients are short.") \
     X(STRESSES, BOTH, TOTAL, "postern_*_stress_total", "", "How often stress has begun.") \
     X(MESSAGES_DELIVERED, BOTH, TOTAL, "postern_*_messages_total", "result=\"delivered\"", "Messages by the reply to the end of their data: delivered (2xx by the next hop), stored (2xx by relay-out itself), deferred (4xx) and refused (5xx). aborted ones broke off before that.") \
@@ -60,12 +69,23 @@ enum counter_kind {
     X(MESSAGES_DEFERRED, BOTH, TOTAL, "postern_*_messages_total", "result=\"deferred\"", "") \
     X(MESSAGES_REFUSED, BOTH, TOTAL, "postern_*_messages_total", "result=\"refused\"", "") \
     X(MESSAGES_ABORTED, BOTH, TOTAL, "postern_*_messages_total", "result=\"aborted\"", "") \
-    X(RECIPIENTS_ACCEPTED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"accepted\"", "Recipients named by clients, by the reply.") \
-    X(RECIPIENTS_DEFERRED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"deferred\"", "") \
-    X(RECIPIENTS_REFUSED, BOTH, TOTAL, "postern_*_recipients_total", "result=\"refused\"", "") \
+    X(RECIPIENTS_ACCEPTED, IN, TOTAL, "postern_in_recipients_total", "result=\"accepted\"", "Recipients named by clients, by the reply: accepted (2xx), deferred (4xx), or refused (5xx) because their domain is not served, by the mail server, or by relay-in for another reason.") \
+    X(RECIPIENTS_DEFERRED, IN, TOTAL, "postern_in_recipients_total", "result=\"deferred\"", "") \
+    X(RECIPIENTS_REFUSED_DOMAIN, IN, TOTAL, "postern_in_recipients_total", "result=\"refused_domain\"", "") \
+    X(RECIPIENTS_REFUSED_BACKEND, IN, TOTAL, "postern_in_recipients_total", "result=\"refused_backend\"", "") \
+    X(RECIPIENTS_REFUSED_OTHER, IN, TOTAL, "postern_in_recipients_total", "result=\"refused_other\"", "") \
+    X(RECIPIENTS_2XX_FAR, OUT, TOTAL, "postern_out_recipients_total", "result=\"accepted\",class=\"2xx\",by=\"far\"", "Recipients named by clients, by the reply, by its class, and by whose it is: the next hop's (far), or relay-out's own (us), which also stands for a next hop that gave none.") \
+    X(RECIPIENTS_2XX_US, OUT, TOTAL, "postern_out_recipients_total", "result=\"accepted\",class=\"2xx\",by=\"us\"", "") \
+    X(RECIPIENTS_4XX_FAR, OUT, TOTAL, "postern_out_recipients_total", "result=\"deferred\",class=\"4xx\",by=\"far\"", "") \
+    X(RECIPIENTS_4XX_US, OUT, TOTAL, "postern_out_recipients_total", "result=\"deferred\",class=\"4xx\",by=\"us\"", "") \
+    X(RECIPIENTS_5XX_FAR, OUT, TOTAL, "postern_out_recipients_total", "result=\"refused\",class=\"5xx\",by=\"far\"", "") \
+    X(RECIPIENTS_5XX_US, OUT, TOTAL, "postern_out_recipients_total", "result=\"refused\",class=\"5xx\",by=\"us\"", "") \
     X(OCTETS, BOTH, TOTAL, "postern_*_message_octets_total", "", "Octets of mail data received.") \
-    X(TLS_OK, BOTH, TOTAL, "postern_*_tls_handshakes_total", "result=\"ok\"", "TLS handshakes with clients.") \
-    X(TLS_FAILED, BOTH, TOTAL, "postern_*_tls_handshakes_total", "result=\"failed\"", "") \
+    X(TLS_1_0, BOTH, TOTAL, "postern_*_tls_handshakes_total", "version=\"1.0\",result=\"ok\"", "TLS handshakes with clients, by version. Failed ones have none.") \
+    X(TLS_1_1, BOTH, TOTAL, "postern_*_tls_handshakes_total", "version=\"1.1\",result=\"ok\"", "") \
+    X(TLS_1_2, BOTH, TOTAL, "postern_*_tls_handshakes_total", "version=\"1.2\",result=\"ok\"", "") \
+    X(TLS_1_3, BOTH, TOTAL, "postern_*_tls_handshakes_total", "version=\"1.3\",result=\"ok\"", "") \
+    X(TLS_FAILED, BOTH, TOTAL, "postern_*_tls_handshakes_total", "version=\"none\",result=\"failed\"", "") \
     X(LOGINS_OK, BOTH, TOTAL, "postern_*_logins_total", "result=\"ok\"", "Log-ins of users (AUTH): accepted, refused, and deferred for a reason that is not the user's.") \
     X(LOGINS_REFUSED, BOTH, TOTAL, "postern_*_logins_total", "result=\"refused\"", "") \
     X(LOGINS_DEFERRED, BOTH, TOTAL, "postern_*_logins_total", "result=\"deferred\"", "") \
@@ -74,7 +94,9 @@ enum counter_kind {
     X(BACKEND_LIMIT, IN, EACH, "postern_backend_sessions_limit", "backend", "The most there may be (max_sessions).") \
     X(BACKEND_SPARES, IN, EACH, "postern_backend_spares", "backend", "Spare connections, ready for the next client.") \
     X(BACKEND_LATENCY, IN, EACH, "postern_backend_connect_seconds", "backend", "How long the last connection to it took to establish.") \
-    X(BACKEND_UNREACHABLE, IN, TOTAL, "postern_backend_failures_total", "reason=\"unreachable\"", "Sessions that could not reach the mail server, found all of max_sessions in use, were not allowed to introduce the client, lacked TLS where it is required, or lost the connection.") \
+    X(BACKEND_UNREACHABLE, IN, TOTAL, "postern_backend_failures_total", "reason=\"unreachable\"", "Sessions that could not reach the mail server, were refused by its greeting or in reply to EHLO, had no answer in time, found all of max_sessions in use, were not allowed to introduce the client, lacked TLS where it is required, or lost the connection.") \
+    X(BACKEND_GREETING, IN, TOTAL, "postern_backend_failures_total", "reason=\"greeting\"", "") \
+    X(BACKEND_TIMEOUT, IN, TOTAL, "postern_backend_failures_total", "reason=\"timeout\"", "") \
     X(BACKEND_BUSY, IN, TOTAL, "postern_backend_failures_total", "reason=\"busy\"", "") \
     X(BACKEND_IDENTITY, IN, TOTAL, "postern_backend_failures_total", "reason=\"identity\"", "") \
     X(BACKEND_TLS, IN, TOTAL, "postern_backend_failures_total", "reason=\"tls\"", "") \
@@ -84,22 +106,49 @@ enum counter_kind {
     X(SENT, OUT, TOTAL, "postern_out_deliveries_total", "result=\"sent\"", "Recipients by their fate at the next hop. Each deferred attempt counts.") \
     X(PUT_OFF, OUT, TOTAL, "postern_out_deliveries_total", "result=\"deferred\"", "") \
     X(BOUNCED, OUT, TOTAL, "postern_out_deliveries_total", "result=\"bounced\"", "") \
-    X(OUT_TLS_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"none\",result=\"ok\"", "TLS sessions with next hops, by the policy that the domain publishes (dane: TLSA records, sts: MTA-STS) and by result. A next hop that offers no STARTTLS counts as failed.") \
-    X(OUT_TLS_FAILED, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"none\",result=\"failed\"", "") \
+    X(OUT_TLS_NONE_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"none\",result=\"ok\"", "Connections to next hops by the TLS policy in force and by result. dane and sts are published by the domain (TLSA records, MTA-STS), the others configured; none is plain text by configuration. A next hop that offers no STARTTLS counts as failed.") \
+    X(OUT_TLS_MAY_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"may\",result=\"ok\"", "") \
+    X(OUT_TLS_MAY_FAILED, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"may\",result=\"failed\"", "") \
+    X(OUT_TLS_ENCRYPT_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"encrypt\",result=\"ok\"", "") \
+    X(OUT_TLS_ENCRYPT_FAILED, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"encrypt\",result=\"failed\"", "") \
+    X(OUT_TLS_VERIFY_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"verify\",result=\"ok\"", "") \
+    X(OUT_TLS_VERIFY_FAILED, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"verify\",result=\"failed\"", "") \
     X(OUT_TLS_DANE_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"dane\",result=\"ok\"", "") \
     X(OUT_TLS_DANE_FAILED, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"dane\",result=\"failed\"", "") \
     X(OUT_TLS_STS_OK, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"sts\",result=\"ok\"", "") \
     X(OUT_TLS_STS_FAILED, OUT, TOTAL, "postern_out_tls_sessions_total", "policy=\"sts\",result=\"failed\"", "") \
-    X(DNS_BOGUS, OUT, TOTAL, "postern_out_dns_failures_total", "type=\"bogus\"", "Look-ups of next hops without an answer: bogus ones failed DNSSEC validation, temporary ones may succeed later.") \
-    X(DNS_TEMPORARY, OUT, TOTAL, "postern_out_dns_failures_total", "type=\"temporary\"", "") \
+    X(POLICY_STARTTLS_NOT_SUPPORTED, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"starttls-not-supported\"", "Failures of published TLS policies (DANE, MTA-STS) by the result types of RFC 8460.") \
+    X(POLICY_CERTIFICATE_HOST_MISMATCH, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"certificate-host-mismatch\"", "") \
+    X(POLICY_CERTIFICATE_EXPIRED, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"certificate-expired\"", "") \
+    X(POLICY_CERTIFICATE_NOT_TRUSTED, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"certificate-not-trusted\"", "") \
+    X(POLICY_VALIDATION_FAILURE, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"validation-failure\"", "") \
+    X(POLICY_TLSA_INVALID, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"tlsa-invalid\"", "") \
+    X(POLICY_DNSSEC_INVALID, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"dnssec-invalid\"", "") \
+    X(POLICY_DANE_REQUIRED, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"dane-required\"", "") \
+    X(POLICY_STS_POLICY_FETCH_ERROR, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"sts-policy-fetch-error\"", "") \
+    X(POLICY_STS_POLICY_INVALID, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"sts-policy-invalid\"", "") \
+    X(POLICY_STS_WEBPKI_INVALID, OUT, TOTAL, "postern_out_tls_policy_failures_total", "type=\"sts-webpki-invalid\"", "") \
+    X(DNS_BOGUS, OUT, TOTAL, "postern_out_dns_failures_total", "type=\"bogus\"", "Look-ups of next hops without an answer for the moment: those that failed DNSSEC validation, those that got none in time, and all others.") \
+    X(DNS_TIMEOUT, OUT, TOTAL, "postern_out_dns_failures_total", "type=\"timeout\"", "") \
+    X(DNS_SERVFAIL, OUT, TOTAL, "postern_out_dns_failures_total", "type=\"servfail\"", "") \
     X(NOTICES_FAILURE, OUT, TOTAL, "postern_dsn_total", "kind=\"failure\"", "Notices to senders: of failure, of delay, and of relaying to hosts that send none themselves.") \
     X(NOTICES_DELAY, OUT, TOTAL, "postern_dsn_total", "kind=\"delay\"", "") \
     X(NOTICES_RELAYED, OUT, TOTAL, "postern_dsn_total", "kind=\"relayed\"", "") \
-    X(SPOOL_MESSAGES, OUT, GAUGE, "postern_spool_messages", "", "Messages in the spool.") \
-    X(SPOOL_HELD, OUT, GAUGE, "postern_spool_held_messages", "", "Messages in the spool that are on hold (relayctl queue hold).") \
+    X(SPOOL_MESSAGES_WAITING, OUT, GAUGE, "postern_spool_messages", "state=\"waiting\"", "Messages in the spool: those that wait for their next attempt, those that are due or being tried, and those on hold (relayctl queue hold).") \
+    X(SPOOL_MESSAGES_DUE, OUT, GAUGE, "postern_spool_messages", "state=\"due\"", "") \
+    X(SPOOL_MESSAGES_HELD, OUT, GAUGE, "postern_spool_messages", "state=\"held\"", "") \
+    X(SPOOL_RECIPIENTS_WAITING, OUT, GAUGE, "postern_spool_recipients", "state=\"waiting\"", "Recipients of these messages that are neither delivered nor given up.") \
+    X(SPOOL_RECIPIENTS_DUE, OUT, GAUGE, "postern_spool_recipients", "state=\"due\"", "") \
+    X(SPOOL_RECIPIENTS_HELD, OUT, GAUGE, "postern_spool_recipients", "state=\"held\"", "") \
+    X(SPOOL_OCTETS_WAITING, OUT, GAUGE, "postern_spool_octets", "state=\"waiting\"", "Octets of mail data of these messages.") \
+    X(SPOOL_OCTETS_DUE, OUT, GAUGE, "postern_spool_octets", "state=\"due\"", "") \
+    X(SPOOL_OCTETS_HELD, OUT, GAUGE, "postern_spool_octets", "state=\"held\"", "") \
     X(SPOOL_OLDEST, OUT, GAUGE, "postern_spool_oldest_seconds", "", "How long the oldest message has been in the spool.") \
     X(NOTICES_LOST, OUT, TOTAL, "postern_spool_notices_lost_total", "", "Notices to senders that were refused or could not be delivered in time.") \
-    X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", "Free space on the spool's file system.")
+    X(SPOOL_QUARANTINED, OUT, GAUGE, "postern_spool_quarantined", "", "Files that made no sense and were moved to the spool's quarantine folder.") \
+    X(SPOOL_FREE, OUT, GAUGE, "postern_spool_free_octets", "", "Free space on the spool's file system.") \
+    X(DOCTOR_FAILED, BOTH, GAUGE, "postern_doctor_failed", "", "Checks that failed in the last run of relayctl doctor --changes. Both daemons tell it.") \
+    X(DOCTOR_RAN, BOTH, GAUGE, "postern_doctor_timestamp_seconds", "", "When that was; 0: never.")
 /* clang-format on */
 
 enum counter {
@@ -116,17 +165,25 @@ struct counter_row {
 };
 extern const struct counter_row counter_rows[COUNTERS_COUNT];
 
-/* Durations, as histograms. X(id, daemons, name, meaning) */
-#define COUNTERS_DURATIONS(X)                                                                      \
-    X(MESSAGE, BOTH, "postern_*_message_duration_seconds",                                         \
-      "Time from MAIL to the reply to the end of the data.")                 \
-    X(DELIVERY, OUT, "postern_out_delivery_duration_seconds",                                      \
-      "Time from the first contact with a next hop to its reply to the end of the data.")          \
-    X(BACKEND_CONNECT, IN, "postern_backend_connect_duration_seconds",                             \
-      "Time to connect to the mail server.")
+/* Durations, as histograms. X(id, daemons, name, labels, meaning); rows are as above. */
+/* clang-format off */
+#define COUNTERS_DURATIONS(X) \
+    X(MESSAGE_DIALOG, BOTH, "postern_*_message_duration_seconds", "stage=\"dialog\"", "Time of messages from clients by stage: from MAIL to the request for data, to the end of the data, and to the reply.") \
+    X(MESSAGE_DATA, BOTH, "postern_*_message_duration_seconds", "stage=\"data\"", "") \
+    X(MESSAGE_FINAL, BOTH, "postern_*_message_duration_seconds", "stage=\"final\"", "") \
+    X(DELIVERY_DNS, OUT, "postern_out_delivery_duration_seconds", "stage=\"dns\"", "Time spent with next hops by stage, failed ones included: look-ups, TCP, greeting and EHLO, TLS, log-in, envelope, mail data, and the wait for the reply to it. In live mode, dialog and data include the waits for the client.") \
+    X(DELIVERY_CONNECT, OUT, "postern_out_delivery_duration_seconds", "stage=\"connect\"", "") \
+    X(DELIVERY_GREETING, OUT, "postern_out_delivery_duration_seconds", "stage=\"greeting\"", "") \
+    X(DELIVERY_TLS, OUT, "postern_out_delivery_duration_seconds", "stage=\"tls\"", "") \
+    X(DELIVERY_LOGIN, OUT, "postern_out_delivery_duration_seconds", "stage=\"login\"", "") \
+    X(DELIVERY_DIALOG, OUT, "postern_out_delivery_duration_seconds", "stage=\"dialog\"", "") \
+    X(DELIVERY_DATA, OUT, "postern_out_delivery_duration_seconds", "stage=\"data\"", "") \
+    X(DELIVERY_FINAL, OUT, "postern_out_delivery_duration_seconds", "stage=\"final\"", "") \
+    X(BACKEND_CONNECT, IN, "postern_backend_connect_duration_seconds", "", "Time to connect to the mail server.")
+/* clang-format on */
 
 enum counter_duration {
-#define COUNTERS_DURATION_ID(id, daemons, name, meaning) COUNTER_DURATION_##id,
+#define COUNTERS_DURATION_ID(id, daemons, name, labels, meaning) COUNTER_DURATION_##id,
     COUNTERS_DURATIONS(COUNTERS_DURATION_ID)
 #undef COUNTERS_DURATION_ID
         COUNTER_DURATIONS_COUNT
@@ -139,8 +196,7 @@ extern const int64_t counter_bounds_ms[COUNTER_BUCKETS];
 
 struct counters {
     atomic_ullong values[COUNTERS_COUNT];
-    atomic_ullong
-        at_midnight[COUNTERS_COUNT]; /* their values when the day, or the daemon, began */
+    atomic_ullong at_midnight[COUNTERS_COUNT]; /* their values when the day, or the daemon, began */
     struct {
         atomic_ullong buckets[COUNTER_BUCKETS + 1], sum_ms;
     } durations[COUNTER_DURATIONS_COUNT];

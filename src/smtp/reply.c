@@ -30,6 +30,7 @@ void reply_clear(struct reply *reply)
     reply->code = 0;
     reply->enhanced[0] = '\0';
     reply->line_count = 0;
+    reply->ours = false;
     reply->len = 0;
     reply->text[0] = '\0';
 }
@@ -76,6 +77,7 @@ static void reply_set_text(struct reply *reply, int code, const char *enhanced, 
     struct buffer copy;
 
     reply_clear(reply);
+    reply->ours = true;
     reply->code = code;
     buffer_init(&copy, reply->enhanced, sizeof reply->enhanced);
     buffer_add_some(&copy, enhanced, strlen(enhanced));
@@ -171,6 +173,7 @@ void reply_misplaced(struct reply *reply)
 
     reply_summary(reply, said, sizeof said);
     reply_own_with(reply, REPLY_REMOTE_MISPLACED, said);
+    reply->ours = false;
 }
 
 /* Removes the enhanced code if every line has the same. */

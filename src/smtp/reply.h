@@ -25,6 +25,7 @@ struct reply {
     int code;          /* 200..599; 0 = none */
     char enhanced[12]; /* "5.1.1", or "" if the lines have none */
     unsigned line_count;
+    bool ours; /* not a next hop's, nor made of one */
     size_t len;
     char text[REPLY_TEXT_MAX]; /* the lines without code and enhanced code, each ended by '\n',
                                     NUL-terminated; the enhanced code is only removed if all lines

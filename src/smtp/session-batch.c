@@ -65,7 +65,7 @@ static void session_note_recipient(struct session *session, const char *mailbox)
 static void session_batch_count_recipient(struct session *session, const char *mailbox,
                                           const struct reply *reply)
 {
-    session_count_recipient(session, reply);
+    session_count_recipient(session, reply, REPLY_OK);
     if (reply_is_positive(reply)) {
         if (session->accepted++ == 0)
             session_note_recipient(session, mailbox);

@@ -338,7 +338,7 @@ static void session_act_rcpt(struct session *session, const struct command *comm
     if (verdict != REPLY_OK) {
         session->refused++;
         reply_own(reply, verdict);
-        session_count_recipient(session, reply);
+        session_count_recipient(session, reply, verdict);
         session_log_reject(session, "RCPT", parsed ? recipient.path.mailbox : NULL, reply);
         if (reply_is_permanent(reply) || session_is_abuse(session))
             session_count_error(session);

@@ -252,6 +252,7 @@ static void session_hear_next_hop(struct session *session)
         session_data_refuse(session, REPLY_OK);
     session->heard_ms = deadline_now_ms();
     session->data_since_ms += session->heard_ms - since;
+    session->transfer.began_ms += session->heard_ms - since;
 }
 
 void session_receive_data(struct session *session)

@@ -71,6 +71,7 @@ struct session_batch {
 struct transfer {
     struct dataline scanner;
     uint64_t size_limit;    /* of this message, octets */
+    int64_t began_ms;       /* when the client was asked for it */
     bool refused;           /* the next hop gets nothing more */
     enum own_reply refusal; /* REPLY_OK: the courier knows the reply */
     uint64_t drained;
@@ -91,6 +92,7 @@ struct session {
     char id[20];
     enum session_state state;
     bool implicit_tls;            /* the banner is still due, after the handshake */
+    bool has_used_tls;
     bool evicted;                 /* give up where it would wait */
     bool closing;                 /* close after the reply just put */
     bool vanished;                /* nothing can be written any more */
@@ -269,8 +271,11 @@ enum session_outcome {
 /* Logs and counts the outcome. */
 void session_end_message(const struct session *session, enum session_outcome outcome,
                          uint64_t octets, const char *reply);
-/* Counts the reply to a recipient. */
-void session_count_recipient(const struct session *session, const struct reply *reply);
+/* Counts the reply to a recipient, like the policy's function. */
+void session_count_recipient(const struct session *session, const struct reply *reply,
+                             enum own_reply verdict);
+/* Counts a TLS handshake that has succeeded. */
+void session_count_tls(const struct session *session);
 /* Logs the result of an AUTH, never its contents. */
 void session_log_auth(const struct session *session, const char *mechanism,
                       const struct reply *reply);

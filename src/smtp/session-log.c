@@ -73,13 +73,31 @@ void session_log_reject(const struct session *session, const char *command, cons
     log_end(&line);
 }
 
-void session_count_recipient(const struct session *session, const struct reply *reply)
+void session_count_recipient(const struct session *session, const struct reply *reply,
+                             enum own_reply verdict)
 {
-    counters_add(session->rules->counters,
-                 reply_is_positive(reply)    ? COUNTER_RECIPIENTS_ACCEPTED
-                 : reply_is_transient(reply) ? COUNTER_RECIPIENTS_DEFERRED
-                                             : COUNTER_RECIPIENTS_REFUSED,
-                 1);
+    const struct session_policy *policy = &session->rules->policy;
+    if (policy->count_recipient != NULL)
+        policy->count_recipient(policy->context, reply, verdict);
+}
+
+void session_count_tls(const struct session *session)
+{
+    static const struct {
+        const char *version;
+        enum counter counter;
+    } versions[] = {{"TLSv1.3", COUNTER_TLS_1_3},
+                    {"TLSv1.2", COUNTER_TLS_1_2},
+                    {"TLSv1.1", COUNTER_TLS_1_1},
+                    {"TLSv1.0", COUNTER_TLS_1_0}};
+    struct tls_info tls;
+
+    if (!stream_tls_info(&session->stream, &tls))
+        return;
+    for (size_t i = 0; i < sizeof versions / sizeof *versions; i++) {
+        if (strcmp(tls.version, versions[i].version) == 0)
+            counters_add(session->rules->counters, versions[i].counter, 1);
+    }
 }
 
 static const struct {
@@ -93,18 +111,33 @@ static const struct {
     [SESSION_ABORTED] = {"aborted", COUNTER_MESSAGES_ABORTED},
 };
 
+/* Counts how long each stage took. Mail data that broke off has no final stage. */
+static void session_count_stages(const struct session *session, enum session_outcome outcome,
+                                 int64_t now_ms)
+{
+    struct counters *counters = session->rules->counters;
+    const bool whole = outcome != SESSION_ABORTED;
+    const int64_t ended_ms = whole ? session->heard_ms : now_ms;
+
+    counters_took(counters, COUNTER_DURATION_MESSAGE_DIALOG,
+                  session->transfer.began_ms - session->started_ms);
+    counters_took(counters, COUNTER_DURATION_MESSAGE_DATA, ended_ms - session->transfer.began_ms);
+    if (whole)
+        counters_took(counters, COUNTER_DURATION_MESSAGE_FINAL, now_ms - ended_ms);
+}
+
 void session_end_message(const struct session *session, enum session_outcome outcome,
                          uint64_t octets, const char *reply)
 {
     struct counters *counters = session->rules->counters;
-    int64_t took_ms = deadline_now_ms() - session->started_ms;
+    int64_t now_ms = deadline_now_ms(), took_ms = now_ms - session->started_ms;
     struct log_line line;
     struct tls_info tls;
     char sender[SESSION_RECIPIENT_MAX + 8], recipient[SESSION_RECIPIENT_MAX + 8];
 
     counters_add(counters, session_outcomes[outcome].counter, 1);
     counters_add(counters, COUNTER_OCTETS, octets);
-    counters_took(counters, COUNTER_DURATION_MESSAGE, took_ms);
+    session_count_stages(session, outcome, now_ms);
     if (!log_enabled(LOG_LEVEL_INFO))
         return;
     log_begin(&line, LOG_LEVEL_INFO, "event=message");

@@ -55,6 +55,8 @@ void session_enter_data(struct session *session, enum session_phase phase)
     session_enter(session, phase);
     session->data_octets = 0;
     session->data_since_ms = session->heard_ms = deadline_now_ms();
+    if (phase != PHASE_SKIP)
+        session->transfer.began_ms = session->data_since_ms;
 }
 
 /* Without a transaction, the session is only due to release the next hop's connection. */

@@ -301,7 +301,8 @@ void session_take_handshake(struct session *session, const struct session_input 
         session_tls_failed(session, reason[0] != '\0' ? reason : io_result_name(input->result));
         return;
     }
-    counters_add(session->rules->counters, COUNTER_TLS_OK, 1);
+    session->has_used_tls = true;
+    session_count_tls(session);
     if (session->implicit_tls) {
         session->implicit_tls = false;
         session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
@@ -323,6 +324,11 @@ bool session_is_between_messages(const struct session *session)
 {
     return session->phase == PHASE_COMMAND && session->awaited == SESSION_AWAITS_INPUT &&
            !session_holds_transaction(session);
+}
+
+bool session_has_used_tls(const struct session *session)
+{
+    return session->has_used_tls;
 }
 
 bool session_wants_slot(const struct session *session)

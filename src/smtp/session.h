@@ -78,6 +78,9 @@ struct session_policy {
     /* May this sender be used? `user` has logged in by check_password(), or is NULL. Returns REPLY_OK or
      * the refusal. The member may be NULL. */
     enum own_reply (*check_sender)(void *context, const char *user, const struct path *sender);
+    /* Counts the reply to a recipient. `verdict` is REPLY_OK if the courier gave it, otherwise why the session
+     * did. The member may be NULL. */
+    void (*count_recipient)(void *context, const struct reply *reply, enum own_reply verdict);
 };
 
 struct session_rules {
@@ -187,6 +190,8 @@ enum session_awaited session_awaits(const struct session *session);
 int64_t session_due_ms(const struct session *session);
 bool session_holds_next_hop(const struct session *session);
 bool session_is_between_messages(const struct session *session);
+/* Has a handshake with the client succeeded? */
+bool session_has_used_tls(const struct session *session);
 int64_t session_slowness_ms(const struct session *session, int64_t now_ms);
 void session_evict(struct session *session);
 void session_vanish(struct session *session);

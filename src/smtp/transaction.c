@@ -75,14 +75,18 @@ void transaction_decide(struct transaction *transaction, enum own_reply why)
     transaction->decided = transaction->ours = true;
 }
 
+const char *transaction_lost_reason(enum io_result result)
+{
+    return result == IO_OK ? "the reply does not fit the command" : io_result_name(result);
+}
+
 /* The next hop closed, stalled or sent garbage. What it was doing must not succeed. If it hangs up after a
  * refusal, that is not worth a log line. */
 static void transaction_lose(struct transaction *transaction, enum transaction_step step,
                              enum io_result result, const char *line)
 {
     if (!transaction->decided)
-        transaction->owner->lost_at(transaction, transaction_step_names[step],
-                                    io_result_name(result), line);
+        transaction->owner->lost_at(transaction, transaction_step_names[step], result, line);
     transaction_abort(transaction);
     transaction_decide(transaction, transaction->owner->lost);
 }
@@ -107,8 +111,7 @@ static void transaction_misread(struct transaction *transaction, enum transactio
 {
     char line[LINE_SHOWN];
 
-    transaction->owner->lost_at(transaction, transaction_step_names[step],
-                                "the reply does not fit the command",
+    transaction->owner->lost_at(transaction, transaction_step_names[step], IO_OK,
                                 reply_summary(reply, line, sizeof line));
     reply_misplaced(reply);
     transaction_abort(transaction);

@@ -36,8 +36,9 @@ struct transaction_owner {
     /* Adapts a reply of the next hop for our clients. NULL: passed on unchanged. */
     void (*adapt)(struct reply *reply);
     /* For the log: the next hop closed, stalled or sent garbage at a step ("MAIL", "RCPT", "DATA",
-     * "mail data", "end of data"); `line` is what it sent, cleaned, or "". */
-    void (*lost_at)(struct transaction *transaction, const char *step, const char *reason,
+     * "mail data", "end of data"); `result` is IO_OK if its reply does not fit the command, `line` what it
+     * sent, cleaned, or "". */
+    void (*lost_at)(struct transaction *transaction, const char *step, enum io_result result,
                     const char *line);
     /* Called when the connection has been closed. */
     void (*closed)(struct transaction *transaction);
@@ -87,6 +88,9 @@ struct transaction {
 /* Begins a transaction, on the existing connection or on one that the owner makes before the first batch is
  * sent. The envelope must outlive it. */
 void transaction_begin(struct transaction *transaction, const struct envelope *envelope);
+
+/* The result that lost_at() gets, in words; static text. */
+const char *transaction_lost_reason(enum io_result result);
 
 /* The owner decides the transaction with one of our own replies. */
 void transaction_decide(struct transaction *transaction, enum own_reply why);

@@ -110,6 +110,7 @@ enum spool_result delivery_record(struct delivery_pool *pool, struct spool_envel
         spool_edit_known(pool->config.spool, envelope, delivery_apply_all, &context, err);
     if (result == SPOOL_OK) {
         delivery_forget(pool, id);
+        queue_note_recipients(pool->queue, id, spool_envelope_left(envelope));
         return result;
     }
     for (size_t i = 0; i < count && result != SPOOL_MISSING; i++) {

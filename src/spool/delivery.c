@@ -300,6 +300,8 @@ int delivery_accept(struct delivery_pool *pool, const struct spool_envelope *env
                                                    : delivery_queue_clock(pool),
         .destinations = destinations,
         .count = count,
+        .recipients = spool_envelope_left(envelope),
+        .octets = envelope->size,
     };
     if (count > 0)
         result = queue_add(pool->queue, &entry);

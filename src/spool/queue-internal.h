@@ -45,6 +45,8 @@ struct message {
                                    before all others if a delivery is confirmed */
     uint64_t id;
     int64_t expires, notice, held_since;
+    uint64_t octets;
+    size_t recipients;
     unsigned count, left, active; /* deliveries: all, unsettled, being worked on */
     bool hold;
     bool in_hand;  /* its notice or expiry is being worked on, or it is claimed */
@@ -62,7 +64,7 @@ struct queue {
     unsigned probing;                /* running deliveries to unreachable destinations */
     bool probe_first;                /* the rings take turns */
     bool winding_down;
-    size_t deliveries, held, active;
+    size_t deliveries, active;
     uint64_t random;
     int64_t now; /* as of the last queue_lock(), so that one step sees one time */
 };

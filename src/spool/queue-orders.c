@@ -29,7 +29,6 @@ static enum queue_answer queue_order_hold(struct queue *queue, struct message *m
         return QUEUE_DONE;
     message->hold = true;
     message->held_since = queue->now;
-    queue->held++;
     for (unsigned i = 0; i < message->count; i++)
         queue_withdraw(queue, &message->deliveries[i]);
     queue_attend(queue, message);
@@ -41,7 +40,6 @@ static enum queue_answer queue_order_release(struct queue *queue, struct message
     if (!message->hold)
         return QUEUE_DONE;
     message->hold = false;
-    queue->held--;
     message->expires += queue->now - message->held_since;
     queue_revive(message);
     for (unsigned i = 0; i < message->count; i++) {
@@ -143,22 +141,59 @@ bool queue_destination_reason(struct queue *queue, const char *name, char out[QU
     return known;
 }
 
+void queue_note_recipients(struct queue *queue, uint64_t id, size_t recipients)
+{
+    queue_lock(queue);
+    struct message *message = queue_find(queue, id);
+    if (message != NULL)
+        message->recipients = recipients;
+    queue_unlock(queue);
+}
+
+/* Being worked on, or to be as soon as there is a place. */
+static bool queue_is_due(const struct queue *queue, const struct delivery *delivery)
+{
+    const struct destination *destination = delivery->destination;
+    return destination != NULL && (delivery->active || (delivery->due.key <= queue->now &&
+                                                        destination->not_before <= queue->now &&
+                                                        destination->postponed <= queue->now));
+}
+
+static enum queue_state queue_state_of(const struct queue *queue, const struct message *message)
+{
+    if (message->hold)
+        return QUEUE_HELD;
+    for (unsigned i = 0; i < message->count; i++) {
+        if (queue_is_due(queue, &message->deliveries[i]))
+            return QUEUE_DUE;
+    }
+    return QUEUE_WAITING;
+}
+
+static void queue_count_message(const struct queue *queue, const struct message *message,
+                                struct queue_counts *counts)
+{
+    struct queue_share *share = &counts->shares[queue_state_of(queue, message)];
+
+    share->messages++;
+    share->recipients += message->recipients;
+    share->octets += message->octets;
+    if (counts->first_id == 0 || message->id < counts->first_id)
+        counts->first_id = message->id;
+}
+
 void queue_count(struct queue *queue, struct queue_counts *counts)
 {
     queue_lock(queue);
     *counts = (struct queue_counts){
         .messages = queue->messages.count,
-        .held = queue->held,
         .deliveries = queue->deliveries,
         .active = queue->active,
         .destinations = queue->destinations.count,
     };
     for (size_t i = 0; i < queue->messages.bucket_count; i++) {
-        for (struct table_node *node = queue->messages.buckets[i]; node; node = node->next) {
-            uint64_t id = OWNER(node, message, by_id)->id;
-            if (counts->first_id == 0 || id < counts->first_id)
-                counts->first_id = id;
-        }
+        for (struct table_node *node = queue->messages.buckets[i]; node; node = node->next)
+            queue_count_message(queue, OWNER(node, message, by_id), counts);
     }
     for (size_t i = 0; i < queue->destinations.bucket_count; i++) {
         for (struct table_node *node = queue->destinations.buckets[i]; node; node = node->next)

@@ -259,7 +259,6 @@ void queue_drop(struct queue *queue, struct message *message)
 {
     for (unsigned i = 0; i < message->count; i++)
         queue_settle(queue, &message->deliveries[i]);
-    queue->held -= message->hold;
     heap_remove(&queue->attention, &message->attention);
     table_remove(&queue->messages, &message->by_id);
     free(message);
@@ -311,6 +310,8 @@ static struct message *queue_new_message(const struct queue_entry *entry)
     message->notice = entry->notice_ms;
     message->hold = entry->hold;
     message->held_since = entry->held_since_ms;
+    message->recipients = entry->recipients;
+    message->octets = entry->octets;
     return message;
 }
 
@@ -342,7 +343,6 @@ static int queue_add_message(struct queue *queue, const struct queue_entry *entr
         free(message);
         return -1;
     }
-    queue->held += message->hold;
     for (size_t i = 0; i < entry->count; i++) {
         if (queue_add_delivery(queue, message, &entry->destinations[i]) != 0) {
             queue_drop(queue, message);

@@ -68,6 +68,8 @@ struct queue_entry {
     int64_t held_since_ms;                        /* with `hold` */
     const struct queue_destination *destinations; /* without duplicates */
     size_t count;                                 /* at least 1 */
+    size_t recipients;                            /* unsettled ones, for queue_count() */
+    uint64_t octets;                              /* the same */
 };
 
 /* Adds a message. Returns 0, or -1 if out of memory, if the id is already there, or if a name is too long. */
@@ -135,14 +137,27 @@ void queue_unclaim(struct queue *queue, uint64_t id, bool gone);
 /* When the message expires; 0 if it is not in the queue, or if its expiry has since been put off. */
 int64_t queue_expires_ms(struct queue *queue, uint64_t id);
 
+/* Notes how many of the message's recipients are left. */
+void queue_note_recipients(struct queue *queue, uint64_t id, size_t recipients);
+
 /* Stores why the destination was last unreachable. False if it is not known to be. */
 bool queue_destination_reason(struct queue *queue, const char *name, char out[QUEUE_REASON_MAX]);
 
+enum queue_state {
+    QUEUE_WAITING, /* for its next attempt */
+    QUEUE_DUE,     /* for one of its destinations at least, or being worked on */
+    QUEUE_HELD,
+    QUEUE_STATES, /* how many there are */
+};
+struct queue_share {
+    uint64_t messages, recipients, octets;
+};
 struct queue_counts {
-    size_t messages, held;
-    uint64_t first_id; /* the smallest, so the oldest message's; 0: none */
-    size_t deliveries; /* pairs of message and destination */
-    size_t active;     /* pieces of work taken and not returned */
+    size_t messages;
+    struct queue_share shares[QUEUE_STATES]; /* of all messages */
+    uint64_t first_id;                       /* the smallest, so the oldest message's; 0: none */
+    size_t deliveries;                       /* pairs of message and destination */
+    size_t active;                           /* pieces of work taken and not returned */
     size_t destinations, unreachable;
 };
 void queue_count(struct queue *queue, struct queue_counts *counts);

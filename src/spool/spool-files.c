@@ -4,6 +4,7 @@
  */
 #include "spool/spool-internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -108,6 +109,24 @@ int spool_quarantine(struct spool *spool, const char *name)
         snprintf(target, sizeof target, "%.240s.%d", name, i);
     }
     return -1;
+}
+
+size_t spool_count_quarantined(struct spool *spool)
+{
+    int fd = openat(spool->quarantine_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    const struct dirent *entry;
+    size_t count = 0;
+
+    if (folder == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return 0;
+    }
+    while ((entry = readdir(folder)) != NULL)
+        count += entry->d_name[0] != '.';
+    closedir(folder);
+    return count;
 }
 
 int spool_rename(struct spool *spool, uint64_t id, enum spool_file from, enum spool_file to)

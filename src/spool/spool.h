@@ -126,6 +126,9 @@ enum spool_result spool_open_data(struct spool *spool, const struct spool_envelo
  * such line. Rewinds the file. Returns 0, or -1 with errno. */
 int spool_header_size(int fd, uint64_t *size);
 
+/* The number of files in the quarantine; 0 if they cannot be counted. Reads the folder. */
+size_t spool_count_quarantined(struct spool *spool);
+
 /* Moves mail data for which spool_open_data() returned SPOOL_SENSELESS to the quarantine. From then on it
  * counts as missing. */
 enum spool_result spool_set_data_aside(struct spool *spool, uint64_t id, struct error *err);

@@ -779,6 +779,12 @@ def shown(world):
         expected = sum(count for (_, of), row in rows.items() if of == kind for result, count in row.items()
                        if result in SESSION_RESULTS and (result == "success") == good)
         assert found[name] == expected, (name, found[name], rows)
+    failures = {name[len('postern_out_tls_policy_failures_total{type="'):-2]: value for name, value in found.items()
+                if name.startswith("postern_out_tls_policy_failures_total")}
+    assert len(failures) == 11, failures
+    for result, value in failures.items():
+        expected = sum(row.get(result, 0) for (_, of), row in rows.items() if of != "no-policy-found")
+        assert value == expected, (result, value, rows)
     print(*(f"# {line}\n" for line in relayctl(relay, "--failures").splitlines()), sep="", end="")
 
 

@@ -98,7 +98,7 @@ def metrics(world):
     assert len(names) == len(set(names)), "a family twice"
     labels = set(re.findall(r'(\w+)="', text))
     assert labels <= {"result", "reason", "state", "version", "certificate", "backend", "le", "daemon", "policy", "type",
-                      "kind"}, labels
+                      "kind", "family", "tls", "stage", "class", "by"}, labels
 
 
 @scenario("exporter: OpenMetrics where it is asked for")
@@ -252,7 +252,7 @@ def rights(world):
     assert '"hold": false' in ask(out.conf, "queue", "list", "--json").stdout
     assert ask(out.conf, "queue", "hold", number, **order).returncode == 0
     assert '"hold": true' in ask(out.conf, "queue", "list", "--json").stdout
-    assert json.loads(ask(out.conf, "status", "--json").stdout)["relay-out"]["sample"]["postern_spool_held_messages"] == 1
+    assert json.loads(ask(out.conf, "status", "--json").stdout)["relay-out"]["sample"]['postern_spool_messages{state="held"}'] == 1
     assert "Subject: x" in ask(out.conf, "queue", "show", number, **order).stdout
     state = f"{world.bed.dir}/exporter-state"
     shutil.rmtree(state, ignore_errors=True)  # from another scenario, and owned by root

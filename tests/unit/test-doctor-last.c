@@ -1,4 +1,4 @@
-/* tests/unit/test-doctor-last.c - relayctl/doctor-last
+/* tests/unit/test-doctor-last.c - server/doctor-last
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <utime.h>
 
-#include "relayctl/doctor-last.h"
+#include "server/doctor-last.h"
 
 static void test_counts(void)
 {

@@ -1273,7 +1273,7 @@ static void test_talks(void)
     static const char *const keys[] = {"a", "b", "c"};
     struct error err = {""};
     struct host_cache *host_cache = host_cache_new(&err);
-    struct talks *talks = talks_new(&err);
+    struct talks *talks = talks_new(NULL, &err);
     struct talk one[3] = {{0}};
     size_t count, total;
 

@@ -310,14 +310,17 @@ static void test_orders(void)
 
     add(queue, 1, "a");
     add(queue, 2, "b");
+    g_assert_cmpuint(counts_of(queue).shares[QUEUE_DUE].messages, ==, 2);
     g_assert_cmpint(queue_hold(queue, 1), ==, QUEUE_DONE);
     g_assert_cmpint(queue_hold(queue, 1), ==, QUEUE_DONE);
-    g_assert_cmpuint(counts_of(queue).held, ==, 1);
+    g_assert_cmpuint(counts_of(queue).shares[QUEUE_HELD].messages, ==, 1);
     work = take(queue);
     g_assert_cmpuint(work.id, ==, 2);
     g_assert_cmpint(queue_claim(queue, 2), ==, QUEUE_BUSY);
+    g_assert_cmpuint(counts_of(queue).shares[QUEUE_DUE].messages, ==, 1);
     finish(queue, &work, QUEUE_UNREACHABLE);
     idle(queue);
+    g_assert_cmpuint(counts_of(queue).shares[QUEUE_WAITING].messages, ==, 1);
     g_assert_cmpint(queue_retry(queue, 2), ==, QUEUE_DONE);
     work = take(queue);
     finish(queue, &work, QUEUE_UNREACHABLE);
@@ -352,7 +355,7 @@ static void test_orders(void)
     g_assert_cmpint(take_out(queue, 2), ==, QUEUE_DONE);
     g_assert_cmpint(take_out(queue, 2), ==, QUEUE_NO_SUCH);
     g_assert_cmpint(queue_hold(queue, 2), ==, QUEUE_NO_SUCH);
-    g_assert_cmpuint(counts_of(queue).held + counts_of(queue).destinations, ==, 0);
+    g_assert_cmpuint(counts_of(queue).messages + counts_of(queue).destinations, ==, 0);
     queue_free(queue);
 }
 

@@ -189,11 +189,11 @@ static void world_connect(struct world *world, const struct script *script)
     world->transaction.connected = true;
 }
 
-static void world_lost_at(struct transaction *transaction, const char *step, const char *reason,
+static void world_lost_at(struct transaction *transaction, const char *step, enum io_result result,
                           const char *line)
 {
     struct world *world = world_of(transaction);
-    g_assert_cmpstr(reason, !=, "");
+    g_assert_cmpstr(transaction_lost_reason(result), !=, "");
     world->lost++;
     world->step = step;
     g_string_assign(world->line, line);
@@ -235,9 +235,11 @@ static void world_open(struct world *world, const struct script *script, unsigne
         snprintf(world->recipients[i].path.mailbox, sizeof world->recipients[i].path.mailbox,
                  "r%d@example.com", i);
     g_assert_cmpint(stream_buffers_init(&world->buffers, 8192, 16384), ==, 0);
-    world->transaction = (struct transaction){
-        .owner = &owner, .hop = &world->hop, .reply_ms = 5000, .block_ms = 5000,
-        .final_reply = &world->final_reply};
+    world->transaction = (struct transaction){.owner = &owner,
+                                              .hop = &world->hop,
+                                              .reply_ms = 5000,
+                                              .block_ms = 5000,
+                                              .final_reply = &world->final_reply};
     world_connect(world, script);
     transaction_begin(&world->transaction, &world->envelope);
 }

@@ -1,8 +1,8 @@
-/* relayctl/doctor-last.c - the findings of the last relayctl doctor --changes
+/* server/doctor-last.c - the findings of the last relayctl doctor --changes
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "relayctl/doctor-last.h"
+#include "server/doctor-last.h"
 
 #include <fcntl.h>
 #include <stdio.h>

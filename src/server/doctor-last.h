@@ -1,4 +1,4 @@
-/* relayctl/doctor-last.h - the findings of the last relayctl doctor --changes
+/* server/doctor-last.h - the findings of the last relayctl doctor --changes
  *
  * The file that --changes keeps for its next run: one line "ID OUTCOME" per check. Its folder belongs to the
  * daemons' user, and root reads and writes there too: what that user puts in its place must neither stop root
@@ -6,8 +6,8 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#ifndef POSTERN_RELAYCTL_DOCTOR_LAST_H
-#define POSTERN_RELAYCTL_DOCTOR_LAST_H
+#ifndef POSTERN_SERVER_DOCTOR_LAST_H
+#define POSTERN_SERVER_DOCTOR_LAST_H
 
 #include <limits.h>
 #include <stdbool.h>
