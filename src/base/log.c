@@ -50,6 +50,12 @@ static void log_add_raw(struct log_line *line, const char *bytes, size_t len)
     line->len += len;
 }
 
+static void log_add_octet(struct log_line *line, char octet)
+{
+    if (line->len < LOG_LINE_MAX - 1)
+        line->text[line->len++] = octet;
+}
+
 /* Adds all of it or nothing: half a character or escape would read as another one. */
 static bool log_add_whole(struct log_line *line, const char *bytes, size_t len)
 {
@@ -132,9 +138,9 @@ void log_begin(struct log_line *line, enum log_level level, const char *text)
 
 static void log_add_key(struct log_line *line, const char *key)
 {
-    log_add_raw(line, " ", 1);
+    log_add_octet(line, ' ');
     log_add_raw(line, key, strlen(key));
-    log_add_raw(line, "=", 1);
+    log_add_octet(line, '=');
 }
 
 void log_strn(struct log_line *line, const char *key, const char *value, size_t len)
@@ -143,19 +149,19 @@ void log_strn(struct log_line *line, const char *key, const char *value, size_t 
         return;
     log_add_key(line, key);
     if (value == NULL) {
-        log_add_raw(line, "-", 1);
+        log_add_octet(line, '-');
         return;
     }
     unsigned found = log_look_at(value, len);
     bool quotes = len == 0 || (found & LOG_QUOTED);
     if (quotes)
-        log_add_raw(line, "\"", 1);
+        log_add_octet(line, '"');
     if (found & LOG_ESCAPED)
         log_add_escaped(line, value, len, quotes);
     else
         log_add_raw(line, value, len);
     if (quotes)
-        log_add_raw(line, "\"", 1);
+        log_add_octet(line, '"');
 }
 
 void log_str(struct log_line *line, const char *key, const char *value)
@@ -171,7 +177,8 @@ void log_int(struct log_line *line, const char *key, int64_t value)
     if (!line->enabled)
         return;
     buffer_init(&number, text, sizeof text);
-    buffer_puts(&number, value < 0 ? "-" : "");
+    if (value < 0)
+        buffer_puts(&number, "-");
     buffer_number(&number, value < 0 ? -(uint64_t)value : (uint64_t)value, 1);
     log_add_key(line, key);
     log_add_raw(line, number.data, number.len);

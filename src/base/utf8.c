@@ -45,18 +45,27 @@ bool utf8_is_ascii(const char *text, size_t len)
 }
 
 /* Octets below 0x20, and 0x7f and above, each show in the high bit of a sum or difference. */
-bool utf8_is_printable_ascii(const char *text, size_t len)
+static uint64_t utf8_find_unprintable(const char *text)
 {
     const uint64_t each = 0x0101010101010101u;
-    uint64_t eight, other = 0;
+    uint64_t eight;
 
-    for (; len >= sizeof eight; text += sizeof eight, len -= sizeof eight) {
-        memcpy(&eight, text, sizeof eight);
-        other |= eight | (eight + each) | (eight - 0x20 * each);
-    }
-    for (; len > 0; text++, len--)
-        other |= *text < 0x20 || *text > 0x7e ? 0x80 : 0;
-    return (other & 0x80 * each) == 0;
+    memcpy(&eight, text, sizeof eight);
+    return (eight | (eight + each) | (eight - 0x20 * each)) & 0x80 * each;
+}
+
+bool utf8_is_printable_ascii(const char *text, size_t len)
+{
+    const char *end = text + len;
+    uint64_t other = 0;
+
+    for (; end - text >= 8; text += 8)
+        other |= utf8_find_unprintable(text);
+    if (len >= 8) /* the last eight, some of them again */
+        return (other | utf8_find_unprintable(end - 8)) == 0;
+    for (; text < end; text++)
+        other |= *text < 0x20 || *text > 0x7e;
+    return other == 0;
 }
 
 bool utf8_is_valid(const char *text, size_t len)

@@ -313,7 +313,8 @@ typedef enum io_result take_function(struct stream *stream, struct line *line, s
 static enum io_result stream_take_line_by(struct stream *stream, struct line *line, size_t max,
                                           struct deadline deadline, take_function *take)
 {
-    enum io_result result = take(stream, line, max);
+    enum io_result result =
+        stream->in_start < stream->in_end ? take(stream, line, max) : IO_TIMEOUT;
 
     while (result == IO_TIMEOUT) {
         result = stream_fill(stream, deadline);

@@ -192,19 +192,20 @@ static void dataline_take_octet(struct dataline *scanner, const char *at,
 #define BLOCK 64 /* octets */
 
 /* Is nothing in a block of a body special for any form: a bare CR or LF, a dot at the start of a line? Each octet
- * is looked at with the one behind it, which must also be there for the last. */
+ * is looked at with the two behind it, which must also be there for the last. */
 static bool dataline_block_is_plain(const char *block)
 {
     typedef char octets __attribute__((vector_size(16)));
-    octets bare = {0}, dots = {0}, now, next;
+    octets bare = {0}, dots = {0}, first, second, third;
     uint64_t half[2];
 
 #pragma GCC unroll 4
-    for (size_t i = 0; i < BLOCK; i += sizeof now) {
-        memcpy(&now, block + i, sizeof now);
-        memcpy(&next, block + i + 1, sizeof next);
-        bare |= (now == '\r') ^ (next == '\n');
-        dots |= (now == '\n') & (next == '.');
+    for (size_t i = 0; i < BLOCK; i += sizeof first) {
+        memcpy(&first, block + i, sizeof first);
+        memcpy(&second, block + i + 1, sizeof second);
+        memcpy(&third, block + i + 2, sizeof third);
+        bare |= (first == '\r') ^ (second == '\n');
+        dots |= (second == '\n') & (third == '.');
     }
     bare |= dots;
     memcpy(half, &bare, sizeof half);
@@ -219,7 +220,7 @@ static const char *dataline_skip_plain(const char *bytes, const char *end)
 
     if (at < end && *at == '\n')
         return at;
-    while (end - at > BLOCK && dataline_block_is_plain(at))
+    while (end - at > BLOCK + 1 && dataline_block_is_plain(at))
         at += BLOCK;
     return at > bytes && at[-1] == '\r' ? at - 1 : at;
 }

@@ -475,14 +475,11 @@ static bool path_parse_simple(struct path *path, const char *text, size_t len, s
         return false;
     const char *domain = at + 1, *close = memchr(domain, '>', (size_t)(end - domain));
     if (close == NULL || (close + 1 < end && !path_is_blank(close[1])) ||
-        close - local > PATH_MAX_OCTETS || !path_is_domain(domain, (size_t)(close - domain)))
+        close - local > PATH_MAX_OCTETS || !utf8_is_ascii(domain, (size_t)(close - domain)) ||
+        !path_is_domain(domain, (size_t)(close - domain)))
         return false;
     memcpy(path->mailbox, local, (size_t)(close - local));
     path->mailbox[close - local] = '\0';
-    if (path_is_utf8(path->mailbox + (domain - local))) {
-        path->mailbox[0] = '\0';
-        return false;
-    }
     path->local_len = (size_t)(at - local);
     path->domain = path->mailbox + path->local_len + 1;
     *used = (size_t)(close + 1 - text);

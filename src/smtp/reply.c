@@ -245,9 +245,9 @@ enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
 
 /* Writes a line without its end, no longer than a client must be able to accept (RFC 5321 4.5.3.1.5). */
 static void reply_put_line(struct buffer *buffer, const struct reply *reply, char separator,
-                           const char *line)
+                           const char *line, size_t len)
 {
-    size_t before = buffer->len, len = reply_line_length(line);
+    size_t before = buffer->len;
     const char code[] = {(char)('0' + reply->code / 100), (char)('0' + reply->code / 10 % 10),
                          (char)('0' + reply->code % 10), separator};
 
@@ -266,10 +266,11 @@ size_t reply_format(const struct reply *reply, char *out, size_t size)
     unsigned left = reply->line_count;
 
     buffer_init(&buffer, out, size);
-    for (const char *line = reply->text; left > 0; line += reply_line_length(line) + 1) {
-        size_t before = buffer.len;
+    for (const char *line = reply->text; left > 0;) {
+        size_t before = buffer.len, len = reply_line_length(line);
         left--;
-        reply_put_line(&buffer, reply, left > 0 ? '-' : ' ', line);
+        reply_put_line(&buffer, reply, left > 0 ? '-' : ' ', line, len);
+        line += len + 1;
         buffer_puts(&buffer, "\r\n");
         if (buffer.overflow) /* a whole line or none */
             buffer.len = before;
@@ -283,6 +284,6 @@ const char *reply_summary(const struct reply *reply, char *out, size_t size)
     struct buffer buffer;
 
     buffer_init(&buffer, out, size);
-    reply_put_line(&buffer, reply, ' ', reply->text);
+    reply_put_line(&buffer, reply, ' ', reply->text, reply_line_length(reply->text));
     return out;
 }

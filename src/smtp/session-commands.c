@@ -57,6 +57,7 @@ static void session_greet_anew(struct session *session, const struct command *co
     session->state = STATE_READY;
     session_offer(session, offer);
     session->offered = offer->extensions;
+    session->offered_size = offer->size_limit;
 }
 
 static void session_act_helo(struct session *session, const struct command *command)
@@ -150,9 +151,7 @@ static enum own_reply session_check_parameters(struct session *session,
                                                const struct mail_parameters *parameters)
 {
     struct envelope *envelope = session->envelope;
-    struct session_offer offer;
 
-    session_offer(session, &offer);
     if (!session_are_offered(session, parameters))
         return REPLY_UNKNOWN_PARAMETER;
     /* A UTF-8 address needs SMTPUTF8, even without the parameter. */
@@ -161,7 +160,7 @@ static enum own_reply session_check_parameters(struct session *session,
     if ((parameters->body == MAIL_BODY_BINARYMIME && !(session->offered & EXTENSION_BINARYMIME)) ||
         (parameters->body == MAIL_BODY_8BITMIME && !(session->offered & EXTENSION_8BITMIME)))
         return REPLY_8BIT_UNSUPPORTED;
-    if (parameters->size > offer.size_limit)
+    if (parameters->size > session->offered_size)
         return REPLY_TOO_BIG;
     envelope->size = parameters->size;
     envelope->body = parameters->body;

@@ -244,7 +244,7 @@ bool session_drained_enough(const struct session *session)
 static void session_hear_next_hop(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
-    int64_t since = deadline_now_ms();
+    const int64_t since = session->heard_ms; /* just now */
 
     session->data_reply_due = false;
     session->courier->ops->data_reply(session->courier, reply);

@@ -103,7 +103,9 @@ struct session {
     bool awaits_admission;                  /* the client that XCLIENT named is being checked */
     const struct session_deferral *refusal; /* borrowed; NULL: that client is admitted */
     char user[SESSION_USER_MAX + 1];        /* logged in here, not at a next hop; "" = nobody */
-    unsigned offered; /* extensions in the last EHLO reply, valid until the next one */
+    /* What the last EHLO reply offered, valid until the next one: extensions, and SIZE in octets. */
+    unsigned offered;
+    uint64_t offered_size;
     unsigned errors, junk, refused_recipients, transactions;
     unsigned overshoot; /* recipients that we deferred */
     struct session_batch batch;

@@ -193,13 +193,13 @@ static enum io_result transaction_put_mail(struct transaction *transaction,
 /* Writes the batch. Without PIPELINING it writes nothing: each step then writes its own command. */
 static void transaction_write_batch(struct transaction *transaction)
 {
-    struct deadline deadline = transaction_deadline(transaction);
     enum io_result result = IO_OK;
 
     transaction->written = false;
     if (transaction->decided || transaction->batch_count == 0 ||
         !transaction_has(transaction, NEXTHOP_PIPELINING))
         return;
+    struct deadline deadline = transaction_deadline(transaction);
     if (transaction->mail_due)
         result = transaction_put_mail(transaction, deadline);
     for (size_t i = 0; i < transaction->batch_count && result == IO_OK; i++) {
