@@ -363,7 +363,6 @@ static void test_idle(void)
     g_assert_cmpuint(gate_counts(bed.gate).working, ==, 0);
     for (int i = 0; i < IDLE / 2; i++)
         expect(fds[i], "EHLO x.example\r\n", "250 ");
-    gint64 began = g_get_monotonic_time();
     int fresh = dial(&bed);
     expect(fresh, NULL, "220");
     expect(fresh, "EHLO x.example\r\nMAIL FROM:<>\r\n", "250");
@@ -371,7 +370,6 @@ static void test_idle(void)
     expect(fresh, "RCPT TO:<a@b.example>\r\n", "250");
     expect(fresh, "DATA\r\n", "354");
     expect(fresh, "x\r\n.\r\n", "250");
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 1000000);
     /* It is parked and resumed repeatedly. */
     for (int round = 0; round < 5; round++) {
         await_working(&bed, 0);
@@ -1065,6 +1063,18 @@ static void test_drain_kept(void)
     g_assert_cmpint(atomic_load(&services), ==, 0);
 }
 
+/* Waits for the end of the gate's thread, which is woken now and then: the clock has been advanced. */
+static void join_gate(struct bed *bed)
+{
+    int result = EBUSY;
+    for (int i = 0; i < 20000 && result != 0; i++) {
+        gate_is_alive(bed->gate);
+        g_usleep(1000);
+        result = pthread_tryjoin_np(bed->thread, NULL);
+    }
+    g_assert_cmpint(result, ==, 0);
+}
+
 /* A client that does not finish in time is cut off. */
 static void test_drain_timeout(void)
 {
@@ -1076,11 +1086,11 @@ static void test_drain_timeout(void)
     expect(busy, NULL, "250");
     expect(busy, NULL, "250");
     expect(busy, NULL, "354");
-    gint64 began = g_get_monotonic_time();
-    gate_drain(bed.gate, 100);
-    pthread_join(bed.thread, NULL);
-    g_assert_cmpint(g_get_monotonic_time() - began, >=, 95000);
-    g_assert_cmpint(g_get_monotonic_time() - began, <, 2000000);
+    gate_drain(bed.gate, 60000);
+    pass(&bed, 30000);
+    g_assert_cmpuint(gate_counts(bed.gate).connections, ==, 1);
+    clock_advance_ms(30000);
+    join_gate(&bed);
     g_assert_cmpuint(gate_counts(bed.gate).connections, ==, 0);
     gate_free(bed.gate);
     close(busy);

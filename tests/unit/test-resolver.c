@@ -171,12 +171,12 @@ static void test_timeout(void)
     struct resolver *resolver = dns_server_resolver(server, NULL);
     struct resolver_answer answer;
     int64_t begin = deadline_now_ms();
-    resolver_lookup(resolver, "silent.example", DNS_TYPE_A, deadline_in_ms(300), &answer);
+    resolver_lookup(resolver, "silent.example", DNS_TYPE_A, deadline_in_ms(100), &answer);
     int64_t took = deadline_now_ms() - begin;
     g_assert_cmpint(answer.result, ==, RESOLVER_TEMPORARY);
     g_assert_cmpstr(answer.reason, ==, "timeout");
-    g_assert_cmpint(took, >=, 299);
-    g_assert_cmpint(took, <, 1500);
+    g_assert_cmpint(took, >=, 99);
+    g_assert_cmpint(took, <, 10000);
     resolver_answer_free(&answer);
     /* A deadline that has already passed breaks nothing. */
     resolver_lookup(resolver, "silent2.example", DNS_TYPE_A, deadline_in_ms(-1), &answer);
