@@ -4,6 +4,7 @@
  */
 #include "relay-in/backend-internal.h"
 
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -47,7 +48,8 @@ static bool backend_begin_dialling(struct backend *backend, size_t index)
     return may;
 }
 
-static void backend_end_dialling(struct backend *backend, size_t index, bool answered)
+/* `failure`: an errno, or 0. If the cause is here, nothing was learned about the host. */
+static void backend_end_dialling(struct backend *backend, size_t index, int failure)
 {
     struct backend_host *host = &backend->hosts[index];
     int64_t now = deadline_now_ms();
@@ -56,8 +58,10 @@ static void backend_end_dialling(struct backend *backend, size_t index, bool ans
     ASSERT(host->dialling > 0);
     host->dialling--;
     host->dialling_since_ms = now;
-    host->suspect = !answered;
-    host->failed_until_ms = answered ? 0 : now + backend->settings->retry_after_ms;
+    if (!dial_failed_here(failure)) {
+        host->suspect = failure != 0;
+        host->failed_until_ms = failure == 0 ? 0 : now + backend->settings->retry_after_ms;
+    }
     pthread_mutex_unlock(&backend->lock);
 }
 
@@ -108,6 +112,7 @@ static void backend_note_connect(struct backend *backend, int64_t ms)
     pthread_mutex_unlock(&backend->lock);
 }
 
+/* Returns the descriptor, or -1 with errno. */
 static int backend_dial(struct backend *backend, const struct address *host, bool keeper,
                         struct error *err)
 {
@@ -121,11 +126,13 @@ static int backend_dial(struct backend *backend, const struct address *host, boo
         backend_note_connect(backend, deadline_now_ms() - began_ms);
         return fd;
     }
-    if (fd < 0)
-        return -1;
-    if (keeper)
-        backend_hide(backend);
-    close(fd);
+    int failure = errno;
+    if (fd >= 0) {
+        if (keeper)
+            backend_hide(backend);
+        close(fd);
+    }
+    errno = failure;
     return -1;
 }
 
@@ -142,7 +149,7 @@ static int backend_connect_any(struct backend *backend, size_t *next, struct add
             continue;
         tried = true;
         int fd = backend_dial(backend, &settings->hosts.items[i], keeper, err);
-        backend_end_dialling(backend, i, fd >= 0);
+        backend_end_dialling(backend, i, fd >= 0 ? 0 : errno);
         if (fd >= 0) {
             *host = settings->hosts.items[i];
             *next = i + 1;

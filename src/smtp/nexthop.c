@@ -41,6 +41,7 @@ enum io_result nexthop_command(struct nexthop *hop, const char *line, struct rep
         result = reply_read(&hop->stream, reply, true, deadline);
     else
         reply_clear(reply);
+    hop->challenged = result == IO_OK && reply->code == 334;
     return result;
 }
 
@@ -316,7 +317,8 @@ void nexthop_quit(struct nexthop *hop)
 
     if (hop->stream.buffers == NULL)
         stream_lend(&hop->stream, &buffers);
-    if (!hop->stream.broken && nexthop_put(hop, "QUIT\r\n", deadline) == IO_OK)
+    const char *line = hop->challenged ? "*\r\nQUIT\r\n" : "QUIT\r\n";
+    if (!hop->stream.broken && nexthop_put(hop, line, deadline) == IO_OK)
         stream_flush(&hop->stream, deadline);
     stream_close(&hop->stream);
 }

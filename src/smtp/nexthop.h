@@ -49,6 +49,7 @@ struct nexthop_capabilities {
 struct nexthop {
     struct stream stream;
     struct nexthop_capabilities capabilities; /* of the last EHLO; nothing after HELO or TLS */
+    bool challenged;                          /* it waits for an answer, in mid-AUTH */
 };
 
 /* Takes ownership of a connected descriptor, and borrows the buffers. */
@@ -96,7 +97,8 @@ enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *rec
                                 struct deadline deadline);
 enum io_result nexthop_put(struct nexthop *hop, const char *line, struct deadline deadline);
 
-/* Sends QUIT without waiting for the reply, and closes. Works without buffers too. */
+/* Sends QUIT without waiting for the reply, and closes. In mid-AUTH it cancels that first (RFC 4954 4), because QUIT
+ * would be taken for a wrong password. Works without buffers too. */
 void nexthop_quit(struct nexthop *hop);
 
 /* Parses the text of an EHLO reply: the greeting in the first line, then one keyword per line. */

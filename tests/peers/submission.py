@@ -126,6 +126,16 @@ def log_in(world):
         # MAIL's own address may be in the log; nothing else of the user, and nothing of the password
         shown = ours.replace(f"from=<{USER}>", "")
         assert [s for s in secrets() if s in shown] == []
+        # what relay-in ends itself is no wrong password to the server, whose log may ban the client
+        client = Client(port=587)
+        client.hello()
+        client.starttls()
+        client.cmd("AUTH LOGIN", 334)
+        failed = read(postfix.log).count("authentication failed")
+        client.cmd("not base64", 501)
+        client.close()
+        wait_for("the end of the dialog", lambda: "authentication aborted" in read(postfix.log))
+        assert read(postfix.log).count("authentication failed") == failed, read(postfix.log)
     finally:
         postfix.stop()
         dovecot.stop()
@@ -215,7 +225,8 @@ def dialog(world):
             client.starttls()
             client.cmd("AUTH LOGIN", 334)
             answers.clear()
-            assert client.cmd(said)[0] == 501 and answers == [], (said, answers)
+            assert client.cmd(said)[0] == 501
+            wait_for("the dialog to be cancelled", lambda: answers == ["*"])
             client.cmd("MAIL FROM:<s@sender.example>", 530)
             client.cmd("AUTH PLAIN Zm9v!", 501)
             client.close()
@@ -225,7 +236,8 @@ def dialog(world):
         client.starttls()
         client.cmd("AUTH LOGIN", 334)
         answers.clear()
-        assert client.cmd("e" * 12300)[0] == 500 and answers == [], answers
+        assert client.cmd("e" * 12300)[0] == 500
+        wait_for("the dialog to be cancelled", lambda: answers == ["*"])
         client.cmd("NOOP", 250)
         # a client that falls silent in mid-dialog is told why it is cut off
         client.cmd("AUTH LOGIN", 334)

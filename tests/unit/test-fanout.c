@@ -105,6 +105,20 @@ static void pass_time(struct hop *silent)
     g_usleep(1000);
 }
 
+/* While this is set, there is no local port left. */
+static atomic_bool no_ports;
+
+int __real_connect(int fd, const struct sockaddr *address, socklen_t len);
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t len);
+
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t len)
+{
+    if (!atomic_load(&no_ports))
+        return __real_connect(fd, address, len);
+    errno = EADDRNOTAVAIL;
+    return -1;
+}
+
 /* Keeps reading, or reads nothing, until the other side hangs up or the test is over. */
 static void hang(struct hop *hop, int fd, short events)
 {
@@ -735,6 +749,22 @@ static void test_dead(void)
     g_assert_nonnull(strstr(world.replies[0].text, "no greeting; not tried again"));
     close_world(&world);
     g_assert_cmpint(hops[0].connections, ==, 1);
+}
+
+/* A shortage of ours does not count against the host: it is tried again at once. */
+static void test_no_ports(void)
+{
+    struct world world;
+
+    open_world(&world, NULL, "");
+    atomic_store(&no_ports, true);
+    g_autofree char *before = transact(&world, "a@hop0.example");
+    g_assert_true(g_str_has_prefix(before, "451 "));
+    atomic_store(&no_ports, false);
+    world.courier->ops->reset(world.courier);
+    g_autofree char *after = transact(&world, "a@hop0.example");
+    g_assert_cmpstr(after, ==, "250 / 354 / 250");
+    close_world(&world);
 }
 
 /* The session ends in mid-data: no next hop may see an end of data. */
@@ -1512,6 +1542,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/live at the end", test_end_live);
     g_test_add_func("/fanout/untold at the end", test_end_untold);
     g_test_add_func("/fanout/stalled", test_stalled);
+    g_test_add_func("/fanout/no ports", test_no_ports);
     g_test_add_func("/host_cache/places", test_places);
     g_test_add_func("/host_cache/claims", test_claims);
     g_test_add_func("/host_cache/claims of stored mail", test_stored_claims);

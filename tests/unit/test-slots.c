@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <glib.h>
 #include <glib/gstdio.h>
 #include <stdatomic.h>
@@ -20,6 +21,21 @@ struct waiting {
     struct backend_slot slot;
     atomic_int woken; /* by the keeper too */
 };
+
+/* While this is not 0, connections fail with this errno. */
+static atomic_int no_connection;
+
+int __real_connect(int fd, const struct sockaddr *address, socklen_t len);
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t len);
+
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t len)
+{
+    int failure = atomic_load(&no_connection);
+    if (failure == 0)
+        return __real_connect(fd, address, len);
+    errno = failure;
+    return -1;
+}
 
 struct bed {
     char *folder;
@@ -409,12 +425,48 @@ static void test_lost(const void *leaves_at)
     close(peer.listener);
 }
 
+/* A host that does not answer is left alone for a while, but not because we lack something. */
+static void test_failures(void)
+{
+    static const struct {
+        int failure;
+        bool ours;
+    } failures[] = {{EADDRNOTAVAIL, true}, {EMFILE, true}, {ECONNREFUSED, false}};
+    struct backend_health health = {.status = BACKEND_UNKNOWN};
+    struct bed bed;
+    unsigned port;
+    int listener = listen_somewhere(&port);
+
+    atomic_store(&no_connection, EADDRNOTAVAIL);
+    bed_open_at(&bed, port, 0);
+    for (int i = 0; i < 10000 && health.status != BACKEND_DOWN; i++) { /* the keeper has tried */
+        backend_health(bed.backend, &health);
+        g_usleep(1000);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(failures); i++) {
+        struct address host;
+        struct error err;
+        enum own_reply why;
+        size_t next = 0;
+        atomic_store(&no_connection, failures[i].failure);
+        g_assert_cmpint(backend_connect(bed.backend, &next, &host, &why, &err), ==, -1);
+        atomic_store(&no_connection, 0);
+        int fd = backend_connect(bed.backend, &next, &host, &why, &err);
+        g_assert_cmpint(fd >= 0, ==, failures[i].ours);
+        if (fd >= 0)
+            close(fd);
+    }
+    bed_close(&bed);
+    close(listener);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/slots/order", test_order);
     g_test_add_func("/slots/networks", test_networks);
     g_test_add_func("/slots/recovery", test_recovery);
+    g_test_add_func("/slots/failures", test_failures);
     g_test_add_func("/slots/spare in the making", test_spare_in_the_making);
     g_test_add_func("/slots/waited in vain", test_waited_in_vain);
     g_test_add_data_func("/slots/lost at RCPT", "RCPT", test_lost);
