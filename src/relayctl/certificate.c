@@ -5,7 +5,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <getopt.h>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <stdio.h>
@@ -16,7 +15,7 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "net/certificate.h"
 #include "net/dane.h"
 #include "dns/name.h"
@@ -34,6 +33,17 @@ struct certificate_question {
     struct config *config; /* NULL: none can be read */
     struct certificate certificate;
 };
+
+static bool certificate_add_name(void *context, int tag, char *value)
+{
+    struct certificate_question *question = context;
+
+    (void)tag;
+    if (question->name_count == CERTIFICATE_ASKED_MAX)
+        return false;
+    question->names[question->name_count++] = value;
+    return true;
+}
 
 static void certificate_ignore_report(void *context, const char *text)
 {
@@ -202,59 +212,49 @@ static int certificate_answer(struct certificate_question *question)
     return EX_CONFIG;
 }
 
-static void certificate_print_help(void)
+static int certificate_run(struct subcommand_line *line)
 {
-    printf(
-        _("Usage: relayctl certificate [OPTION...] CERT [KEY]\n"
-          "Says whether a certificate (with its chain, PEM) is fit for use here: whether the\n"
-          "daemons can load it, its dates, chain and name, and the TLSA records of that name.\n\n"
-          "  -c, --config FILE           gives hostname and DNS servers (default %s)\n"
-          "      --name NAME             also accept this name; may be given several times\n"
-          "      --force                 refuse only a certificate that cannot be loaded\n\n"
-          "Exit status: 0 yes, 65 no, 68 it is another host's, 78 yes, but it is not known "
-          "whose.\n"),
-        config_default_file);
-}
-
-int certificate_main(int argc, char **argv)
-{
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"name", required_argument, NULL, 'n'},
-        {"force", no_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
     struct certificate_question question = {.name_count = 1};
     const char *file = config_default_file;
-    int letter;
+    const struct subcommand_option options[] = {
+        {"config", 'c', .text = &file},
+        {"name", .take = certificate_add_name, .context = &question},
+        {"force", .flag = &question.force},
+        {.name = NULL},
+    };
+    int status;
 
-    while ((letter = getopt_long(argc, argv, "c:h", long_options, NULL)) != -1) {
-        if (letter == 'h') {
-            certificate_print_help();
-            return EX_OK;
-        }
-        if (letter == '?' || question.name_count == CERTIFICATE_ASKED_MAX)
-            return EX_USAGE;
-        if (letter == 'c')
-            file = optarg;
-        if (letter == 'n')
-            question.names[question.name_count++] = optarg;
-        question.force |= letter == 'f';
-    }
-    if (argc - optind < 1 || argc - optind > 2) {
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    if (line->argc < 1 || line->argc > 2) {
         fprintf(stderr, _("relayctl certificate: give one certificate and its key; see --help\n"));
         return EX_USAGE;
     }
-    question.file = argv[optind];
-    question.key_file = argv[argc - 1];
+    question.file = line->argv[0];
+    question.key_file = line->argv[line->argc - 1];
     question.config = config_load(file, certificate_ignore_report, NULL);
     if (question.config != NULL)
         question.names[0] = question.config->hostname;
     else
         question.names[0] = question.names[--question.name_count];
-    int status = certificate_answer(&question);
+    status = certificate_answer(&question);
     certificate_clear(&question.certificate);
     config_unref(question.config);
     return status;
 }
+
+const struct subcommand certificate_subcommand = {
+    .name = "certificate",
+    .summary = N_("say whether a certificate is fit for use"),
+    .help = {N_(
+        "Usage: relayctl certificate [OPTION...] CERT [KEY]\n"
+        "Says whether a certificate (with its chain, PEM) is fit for use here: whether the\n"
+        "daemons can load it, its dates, chain and name, and the TLSA records of that name.\n\n"
+        "  -c, --config FILE           gives hostname and DNS servers (default %s)\n"
+        "      --name NAME             also accept this name; may be given several times\n"
+        "      --force                 refuse only a certificate that cannot be loaded\n\n"
+        "Exit status: 0 yes, 65 no, 68 it is another host's, 78 yes, but it is not known "
+        "whose.\n")},
+    .arguments = true,
+    .run = certificate_run,
+};

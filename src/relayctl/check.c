@@ -7,7 +7,6 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
@@ -24,18 +23,12 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "relayctl/ports.h"
 #include "net/certificate.h"
 
 #define CHECK_DAY 86400
 #define CHECK_SOON_DAYS 14
-
-static void check_report(void *context, const char *text)
-{
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
 
 /* Prints one of our own findings in the form of the others. */
 __attribute__((format(printf, 3, 4))) static void
@@ -172,7 +165,7 @@ static void check_advise_spool(const struct config *config, const struct passwd 
 
 static void check_advise(const struct config *config, const struct passwd *user)
 {
-    config_advise(config, check_report, NULL);
+    config_advise(config, subcommand_report, NULL);
     for (size_t i = 0; i < config->tls.certificates.count; i++)
         check_advise_certificate(config, i);
     if (config->parts & CONFIG_PART_IN)
@@ -229,9 +222,9 @@ static bool check_for_user(const struct config *config, const char *file, const 
     return pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static int check_run(const char *file, bool changed)
+static int check_file(const char *file, bool changed)
 {
-    struct config *config = config_load(file, check_report, NULL);
+    struct config *config = config_load(file, subcommand_report, NULL);
     bool right = config != NULL && check_certificates(config);
 
     if (right && changed) {
@@ -243,7 +236,7 @@ static int check_run(const char *file, bool changed)
         const struct passwd *user = getpwnam(config->user);
         right = check_for_user(config, file, user);
         check_advise(config, user);
-        right = config_warn(config, check_report, NULL) && right;
+        right = config_warn(config, subcommand_report, NULL) && right;
     }
     config_unref(config);
     if (right)
@@ -251,38 +244,25 @@ static int check_run(const char *file, bool changed)
     return right ? EX_OK : EX_CONFIG;
 }
 
-int check_main(int argc, char **argv)
+static int check_run(struct subcommand_line *line)
 {
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"changed", no_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
     const char *file = config_default_file;
     bool changed = false;
-    int letter;
+    const struct subcommand_option options[] = {
+        {"config", 'c', .text = &file}, {"changed", 'd', .flag = &changed}, {.name = NULL}};
+    int status;
 
-    while ((letter = getopt_long(argc, argv, "c:dh", long_options, NULL)) != -1) {
-        if (letter == 'h') {
-            printf(_("Usage: relayctl check [-c FILE] [--changed]\n"
-                     "Says whether the daemons could start with the configuration, and which "
-                     "settings are\n"
-                     "probably unintended.\n\n"
-                     "  -c, --config FILE   configuration file\n"
-                     "  -d, --changed       print the options that differ from their defaults\n"));
-            return EX_OK;
-        }
-        if (letter == '?')
-            return EX_USAGE;
-        if (letter == 'c')
-            file = optarg;
-        changed = changed || letter == 'd';
-    }
-    if (optind < argc) {
-        fprintf(stderr, _("relayctl check: unexpected argument \"%s\"; see --help\n"),
-                argv[optind]);
-        return EX_USAGE;
-    }
-    return check_run(file, changed);
+    return subcommand_parse(line, options, &status) ? check_file(file, changed) : status;
 }
+
+const struct subcommand check_subcommand = {
+    .name = "check",
+    .summary = N_("say whether the configuration is valid"),
+    .help = {N_("Usage: relayctl check [-c FILE] [--changed]\n"
+                "Says whether the daemons could start with the configuration, and which "
+                "settings are\n"
+                "probably unintended.\n\n"
+                "  -c, --config FILE   configuration file\n"
+                "  -d, --changed       print the options that differ from their defaults\n")},
+    .run = check_run,
+};

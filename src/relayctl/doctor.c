@@ -5,7 +5,6 @@
 #include "relayctl/doctor.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,7 +16,7 @@
 #include "base/condition.h"
 #include "base/i18n.h"
 #include "base/thread.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "server/doctor-last.h"
 #include "relayctl/json.h"
 
@@ -284,12 +283,6 @@ static int doctor_print_list(const struct doctor_run *run)
     return EX_OK;
 }
 
-static void doctor_complain(void *context, const char *text)
-{
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
-
 static int doctor_prepare(struct doctor_run *run, struct config *config)
 {
     struct resolver_config dns = {.trust_anchor_optional = true};
@@ -308,7 +301,7 @@ static int doctor_prepare(struct doctor_run *run, struct config *config)
     return -1;
 }
 
-static int doctor_main_run(struct doctor_run *run)
+static int doctor_look(struct doctor_run *run)
 {
     struct config *config = NULL;
     int status = EX_CONFIG;
@@ -318,7 +311,7 @@ static int doctor_main_run(struct doctor_run *run)
         return doctor_print_list(run);
     }
     if (run->doctor.home_target == NULL) {
-        config = config_load(run->doctor.config_file, doctor_complain, NULL);
+        config = config_load(run->doctor.config_file, subcommand_report, NULL);
         if (config == NULL)
             return EX_CONFIG;
     }
@@ -339,9 +332,69 @@ static int doctor_main_run(struct doctor_run *run)
     return status;
 }
 
-static int doctor_print_help(void)
+static bool doctor_knows(const char *name)
 {
-    printf(_(
+    for (size_t g = 0; g < DOCTOR_GROUP_COUNT; g++) {
+        if (strcmp(doctor_groups[g]->name, name) == 0)
+            return true;
+        for (size_t i = 0; i < doctor_groups[g]->count; i++) {
+            if (strcmp(doctor_groups[g]->checks[i].id, name) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Splits "a,b,c" in place. */
+static bool doctor_take_only(void *context, int tag, char *text)
+{
+    struct doctor_run *run = context;
+    char *save = NULL;
+
+    (void)tag;
+    for (char *part = strtok_r(text, ", ", &save); part != NULL;
+         part = strtok_r(NULL, ", ", &save)) {
+        if (run->only_count == DOCTOR_ONLY_MAX)
+            return false;
+        run->only[run->only_count++] = part;
+    }
+    return true;
+}
+
+static int doctor_run(struct subcommand_line *line)
+{
+    static struct doctor_run run; /* too large for the stack */
+    const struct subcommand_option options[] = {
+        {"config", 'c', .text = &run.doctor.config_file},
+        {"only", 'o', .take = doctor_take_only, .context = &run},
+        {"quiet", 'q', .flag = &run.quiet},
+        {"changes", 'n', .flag = &run.changes},
+        {"state", 's', .text = &run.state_file},
+        {"json", 'j', .flag = &run.json},
+        {"list", 'l', .flag = &run.list},
+        {"home", 'H', .text = &run.doctor.home_target},
+        {"notify", 'N', .text = &run.notify},
+        {.name = NULL},
+    };
+    int status;
+
+    run.doctor.config_file = config_default_file;
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    for (size_t i = 0; i < run.only_count; i++) {
+        if (!doctor_knows(run.only[i])) {
+            fprintf(stderr, _("relayctl doctor: there is no check \"%s\"; --list names them\n"),
+                    run.only[i]);
+            return EX_USAGE;
+        }
+    }
+    return doctor_look(&run);
+}
+
+const struct subcommand doctor_subcommand = {
+    .name = "doctor",
+    .summary = N_("check everything, and say what is wrong and what to do"),
+    .help = {N_(
         "Usage: relayctl doctor [OPTION...]\n"
         "Looks at this host, its DNS, its name, its TLS, the tunnel and the mail server, and says\n"
         "what is wrong, why that matters and what to do. Delivers no message anywhere.\n\n"
@@ -353,84 +406,6 @@ static int doctor_print_help(void)
         "  -j, --json            one JSON object per line\n"
         "  -l, --list            list every check and its question\n"
         "  -H, --home HOST       at home: look at the relay on HOST from outside\n\n"
-        "The exit status is 0, 1 after warnings, 2 after failures.\n"));
-    return EX_OK;
-}
-
-/* Splits "a,b,c" in place. */
-static bool doctor_take_only(struct doctor_run *run, char *text)
-{
-    char *save = NULL;
-
-    for (char *part = strtok_r(text, ", ", &save); part != NULL;
-         part = strtok_r(NULL, ", ", &save)) {
-        bool known = false;
-        for (size_t g = 0; g < DOCTOR_GROUP_COUNT; g++) {
-            known = known || strcmp(doctor_groups[g]->name, part) == 0;
-            for (size_t i = 0; i < doctor_groups[g]->count; i++)
-                known = known || strcmp(doctor_groups[g]->checks[i].id, part) == 0;
-        }
-        if (!known || run->only_count == DOCTOR_ONLY_MAX) {
-            fprintf(stderr, _("relayctl doctor: there is no check \"%s\"; --list names them\n"),
-                    part);
-            return false;
-        }
-        run->only[run->only_count++] = part;
-    }
-    return true;
-}
-
-int doctor_main(int argc, char **argv)
-{
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"only", required_argument, NULL, 'o'},
-        {"quiet", no_argument, NULL, 'q'},
-        {"changes", no_argument, NULL, 'n'},
-        {"state", required_argument, NULL, 's'},
-        {"json", no_argument, NULL, 'j'},
-        {"list", no_argument, NULL, 'l'},
-        {"home", required_argument, NULL, 'H'},
-        {"notify", required_argument, NULL, 'N'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    static struct doctor_run run; /* too large for the stack */
-    int letter;
-
-    run.doctor.config_file = config_default_file;
-    while ((letter = getopt_long(argc, argv, "c:o:qns:jlH:N:h", long_options, NULL)) != -1) {
-        switch (letter) {
-        case 'c':
-            run.doctor.config_file = optarg;
-            break;
-        case 'o':
-            if (!doctor_take_only(&run, optarg))
-                return EX_USAGE;
-            break;
-        case 's':
-            run.state_file = optarg;
-            break;
-        case 'N':
-            run.notify = optarg;
-            break;
-        case 'H':
-            run.doctor.home_target = optarg;
-            break;
-        case 'h':
-            return doctor_print_help();
-        case '?':
-            return EX_USAGE;
-        }
-        run.quiet |= letter == 'q';
-        run.changes |= letter == 'n';
-        run.json |= letter == 'j';
-        run.list |= letter == 'l';
-    }
-    if (optind < argc) {
-        fprintf(stderr, _("relayctl doctor: unexpected argument \"%s\"; see --help\n"),
-                argv[optind]);
-        return EX_USAGE;
-    }
-    return doctor_main_run(&run);
-}
+        "The exit status is 0, 1 after warnings, 2 after failures.\n")},
+    .run = doctor_run,
+};

@@ -10,24 +10,14 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "relayctl/json.h"
-#include "relayctl/queue-live.h"
 
 /* One line as in relay-out/host-cache-control.h; every width fits the longest value. */
 struct hosts_row {
     char mark[16], destination[300], name[256], address[64], reason[200];
     int64_t left_s;
 };
-
-static void hosts_print_help(void)
-{
-    printf(_("Usage: relayctl hosts [OPTION...]\n"
-             "Shows the hosts that relay-out could not reach lately, or whose TLS failed.\n\n"
-             "  -c, --config FILE           names relay-out's socket (default %s)\n"
-             "      --json                  for programs\n"),
-           config_default_file);
-}
 
 static bool hosts_read(FILE *answer, struct hosts_row *row)
 {
@@ -63,26 +53,27 @@ static void hosts_print(const struct hosts_row *row)
 static int hosts_show(const struct config *config, bool json)
 {
     struct hosts_row row;
-    struct error err;
-    FILE *answer;
+    FILE *answer = subcommand_ask("hosts", config, "relay-out", "hosts");
 
-    switch (live_ask(config->control, &answer, &err, "hosts")) {
-    case CONTROL_ANSWERED:
-        break;
-    case CONTROL_DOWN:
-        fprintf(stderr, _("relayctl hosts: relay-out does not run\n"));
+    if (answer == NULL)
         return EX_UNAVAILABLE;
-    case CONTROL_REFUSED:
-        fprintf(stderr, "relayctl hosts: %s\n", err.text);
-        return EX_UNAVAILABLE;
-    }
     while (hosts_read(answer, &row))
         json ? hosts_print_json(&row) : hosts_print(&row);
     fclose(answer);
     return EX_OK;
 }
 
-int hosts_main(int argc, char **argv)
+static int hosts_run(struct subcommand_line *line)
 {
-    return command_show(argc, argv, hosts_print_help, hosts_show);
+    return subcommand_show(line, hosts_show);
 }
+
+const struct subcommand hosts_subcommand = {
+    .name = "hosts",
+    .summary = N_("show the hosts that relay-out could not reach lately"),
+    .help = {N_("Usage: relayctl hosts [OPTION...]\n"
+                "Shows the hosts that relay-out could not reach lately, or whose TLS failed.\n\n"
+                "  -c, --config FILE           names relay-out's socket (default %s)\n"
+                "      --json                  for programs\n")},
+    .run = hosts_run,
+};

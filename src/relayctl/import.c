@@ -6,7 +6,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +13,7 @@
 #include <sysexits.h>
 
 #include "base/i18n.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "relayctl/import.h"
 
 /* Why a value has no line in the result. The first matching row counts; NULL matches anything. */
@@ -185,17 +184,7 @@ static void import_write(struct import *import)
                 import->remark_text);
 }
 
-static int import_print_help(void)
-{
-    printf(
-        _("Usage: relayctl import-haraka FOLDER...\n"
-          "Prints a relay.conf made from the configuration of one or two instances of Haraka.\n"
-          "A FOLDER holds smtp.ini, host_list and the other files. Nothing is changed.\n\n"
-          "  relayctl import-haraka /opt/haraka/config/haraka-in /opt/haraka/config/haraka-out\n"));
-    return EX_OK;
-}
-
-static int import_run(struct import *import)
+static int import_print(struct import *import)
 {
     import->remarks = open_memstream(&import->remark_text, &import->remark_size);
     if (import->remarks == NULL) {
@@ -209,28 +198,23 @@ static int import_run(struct import *import)
     return fflush(import->conf) == 0 && !ferror(import->conf) ? EX_OK : EX_IOERR;
 }
 
-int import_main(int argc, char **argv)
+static int import_run(struct subcommand_line *line)
 {
-    static const struct option long_options[] = {
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
+    static const struct subcommand_option options[] = {{.name = NULL}};
     struct import import = {.conf = stdout};
     struct error err;
-    int letter, status = EX_OK;
+    int status;
 
-    while ((letter = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
-        if (letter != 'h')
-            return EX_USAGE;
-        return import_print_help();
-    }
-    if (optind == argc || argc - optind > IMPORT_FOLDERS_MAX) {
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    if (line->argc == 0 || line->argc > IMPORT_FOLDERS_MAX) {
         fprintf(stderr, _("relayctl import-haraka: give 1 to %d folders; see --help\n"),
                 IMPORT_FOLDERS_MAX);
         return EX_USAGE;
     }
-    for (; optind < argc && status == EX_OK; optind++) {
-        if (haraka_read(&import.folders[import.count], argv[optind], &err) != 0) {
+    status = EX_OK;
+    for (int i = 0; i < line->argc && status == EX_OK; i++) {
+        if (haraka_read(&import.folders[import.count], line->argv[i], &err) != 0) {
             fprintf(stderr, "relayctl import-haraka: %s\n", err.text);
             status = EX_NOINPUT;
         } else {
@@ -238,8 +222,20 @@ int import_main(int argc, char **argv)
         }
     }
     if (status == EX_OK)
-        status = import_run(&import);
+        status = import_print(&import);
     for (size_t i = 0; i < import.count; i++)
         haraka_free(&import.folders[i]);
     return status;
 }
+
+const struct subcommand import_subcommand = {
+    .name = "import-haraka",
+    .summary = N_("print a relay.conf made from Haraka's files"),
+    .help = {N_(
+        "Usage: relayctl import-haraka FOLDER...\n"
+        "Prints a relay.conf made from the configuration of one or two instances of Haraka.\n"
+        "A FOLDER holds smtp.ini, host_list and the other files. Nothing is changed.\n\n"
+        "  relayctl import-haraka /opt/haraka/config/haraka-in /opt/haraka/config/haraka-out\n")},
+    .arguments = true,
+    .run = import_run,
+};

@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +19,7 @@
 #include "base/address.h"
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "relayctl/init.h"
 #include "dns/name.h"
 
@@ -225,12 +224,6 @@ static bool init_complete(struct init *init)
     return complete;
 }
 
-static void init_report(void *context, const char *text)
-{
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
-
 /* Does the file exist with other contents? */
 static bool init_differs(const char *file, const char *text, size_t size)
 {
@@ -280,7 +273,7 @@ static int init_install(const struct init *init, const char *text, size_t size)
         fprintf(stderr, "relayctl init: %s: %s\n", fresh, strerror(errno));
         return EX_CANTCREAT;
     }
-    struct config *config = config_load(fresh, init_report, NULL);
+    struct config *config = config_load(fresh, subcommand_report, NULL);
     bool valid = config != NULL;
     config_unref(config);
     if (valid && (!differs || rename(init->file, before) == 0) && rename(fresh, init->file) == 0) {
@@ -293,7 +286,7 @@ static int init_install(const struct init *init, const char *text, size_t size)
     return valid ? EX_CANTCREAT : EX_CONFIG;
 }
 
-static int init_run(struct init *init)
+static int init_make(struct init *init)
 {
     char *text = NULL;
     size_t size;
@@ -318,72 +311,56 @@ static int init_run(struct init *init)
     return EX_OK;
 }
 
-static int init_print_help(void)
+/* Takes the value of an option; `which` is an enum init_value. */
+static bool init_take(void *context, int which, char *value)
 {
-    printf(_(
-        "Usage: relayctl init [OPTION...]\n"
-        "Writes the first relay.conf and prints the lines for the mail server, the DNS, WireGuard\n"
-        "and the firewall. On a terminal, it asks for whatever no option gives.\n\n"));
-    printf(
-        _("  -k, --kind NAME           mail server: mailcow, mailu, docker-mailserver, stalwart,\n"
-          "                            postfix, exim or other\n"
-          "  -n, --hostname NAME       name of this host\n"
-          "  -d, --domain NAME         domain to take mail for; may be given several times\n"
-          "  -b, --backend ADDR[:PORT] mail server in the tunnel (10.0.0.2)\n"
-          "  -t, --tunnel ADDR         this host in the tunnel (10.0.0.1)\n"
-          "  -w, --direction WORD      in, out or both\n"
-          "  -4, --address4 ADDR       this host's public addresses, for the DNS lines\n"
-          "  -6, --address6 ADDR       (default: those of its interfaces)\n"
-          "  -C, --certificate FILE    certificate and key, PEM\n"
-          "  -K, --key FILE\n"));
-    printf(_("  -c, --config FILE         where to write (%s)\n"
-             "  -p, --print               only print; change nothing\n"
-             "  -f, --force               replace an existing file, which becomes FILE.before\n"),
-           config_default_file);
-    return EX_OK;
+    struct init *init = context;
+
+    init->wrong = !init_set(init, (enum init_value)which, value) || init->wrong;
+    return true; /* so that all wrong ones are named */
 }
 
-/* The value that an option letter sets; INIT_VALUES: none. */
-static enum init_value init_find(int letter)
+static int init_run(struct subcommand_line *line)
 {
-    enum init_value which = 0;
-    while (which < INIT_VALUES && init_fields[which].letter != letter)
-        which++;
-    return which;
-}
-
-int init_main(int argc, char **argv)
-{
-    struct option options[INIT_VALUES + 5] = {
-        {"config", required_argument, NULL, 'c'},
-        {"print", no_argument, NULL, 'p'},
-        {"force", no_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-    };
-    static const char letters[] = "c:pfhk:n:d:b:t:w:4:6:C:K:";
     struct init init = {.file = config_default_file, .kind = init_kind_find(NULL)};
-    bool right = true;
-    int letter;
+    struct subcommand_option options[INIT_VALUES + 4] = {
+        {"config", 'c', .text = &init.file},
+        {"print", 'p', .flag = &init.print},
+        {"force", 'f', .flag = &init.force},
+    };
+    int status;
 
     for (enum init_value i = 0; i < INIT_VALUES; i++)
-        options[4 + i] =
-            (struct option){init_fields[i].option, required_argument, NULL, init_fields[i].letter};
-    while ((letter = getopt_long(argc, argv, letters, options, NULL)) != -1) {
-        enum init_value which = init_find(letter);
-        if (letter == 'h')
-            return init_print_help();
-        if (letter == '?')
-            return EX_USAGE;
-        if (letter == 'c')
-            init.file = optarg;
-        init.print |= letter == 'p';
-        init.force |= letter == 'f';
-        if (which != INIT_VALUES)
-            right = init_set(&init, which, optarg) && right;
-    }
-    if (optind < argc) {
-        fprintf(stderr, _("relayctl init: unexpected argument \"%s\"; see --help\n"), argv[optind]);
-        return EX_USAGE;
-    }
-    return right && init_complete(&init) ? init_run(&init) : EX_USAGE;
+        options[3 + i] =
+            (struct subcommand_option){init_fields[i].option, init_fields[i].letter,
+                                       .take = init_take, .context = &init, .tag = (int)i};
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    return !init.wrong && init_complete(&init) ? init_make(&init) : EX_USAGE;
 }
+
+const struct subcommand init_subcommand = {
+    .name = "init",
+    .summary = N_("write the first relay.conf, and print what belongs elsewhere"),
+    .help =
+        {N_("Usage: relayctl init [OPTION...]\n"
+            "Writes the first relay.conf and prints the lines for the mail server, the DNS, "
+            "WireGuard\n"
+            "and the firewall. On a terminal, it asks for whatever no option gives.\n\n"),
+         N_("  -k, --kind NAME           mail server: mailcow, mailu, docker-mailserver, "
+            "stalwart,\n"
+            "                            postfix, exim or other\n"
+            "  -n, --hostname NAME       name of this host\n"
+            "  -d, --domain NAME         domain to take mail for; may be given several times\n"
+            "  -b, --backend ADDR[:PORT] mail server in the tunnel (10.0.0.2)\n"
+            "  -t, --tunnel ADDR         this host in the tunnel (10.0.0.1)\n"
+            "  -w, --direction WORD      in, out or both\n"
+            "  -4, --address4 ADDR       this host's public addresses, for the DNS lines\n"
+            "  -6, --address6 ADDR       (default: those of its interfaces)\n"
+            "  -C, --certificate FILE    certificate and key, PEM\n"
+            "  -K, --key FILE\n"),
+         N_("  -c, --config FILE         where to write (%s)\n"
+            "  -p, --print               only print; change nothing\n"
+            "  -f, --force               replace an existing file, which becomes FILE.before\n")},
+    .run = init_run,
+};

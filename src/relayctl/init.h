@@ -43,6 +43,7 @@ struct init {
     unsigned parts; /* INIT_IN, INIT_OUT */
     const char *file;
     bool print, force;
+    bool wrong; /* an option's value was, and stderr has been told */
 };
 
 /* Finds a kind of mail server by its name; NULL: the one that is taken unless another is named. Returns

@@ -2,7 +2,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,9 +12,8 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "relayctl/json.h"
-#include "server/control-client.h"
 
 #define GIVEN_UP_S (5 * 86400) /* how long senders keep trying (RFC 5321 4.5.4.1) */
 
@@ -152,84 +150,41 @@ static int missed_show(FILE *answer, int64_t since, bool all, bool json)
     return EX_OK;
 }
 
-static int missed_ask(const struct config *config, int64_t since, bool all, bool json)
+static int missed_run(struct subcommand_line *line)
 {
-    struct error err;
-    FILE *answer;
+    const char *file = config_default_file, *hours = NULL;
+    bool json = false, all = false;
+    const struct subcommand_option options[] = {
+        {"config", 'c', .text = &file}, {"all", .flag = &all}, {"since", .text = &hours},
+        {"json", .flag = &json},        {.name = NULL},
+    };
+    int status;
 
-    switch (control_ask(config->control, "relay-in", "missed", &answer, &err)) {
-    case CONTROL_ANSWERED:
-        break;
-    case CONTROL_DOWN:
-        fprintf(stderr, _("relayctl missed: relay-in does not run\n"));
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    int64_t since = hours != NULL ? (int64_t)time(NULL) - (int64_t)(strtod(hours, NULL) * 3600) : 0;
+    struct config *config = config_load(file, subcommand_report, NULL);
+    if (config == NULL)
+        return EX_CONFIG;
+    FILE *answer = subcommand_ask("missed", config, "relay-in", "missed");
+    config_unref(config);
+    if (answer == NULL)
         return EX_UNAVAILABLE;
-    case CONTROL_REFUSED:
-        fprintf(stderr, "relayctl missed: %s\n", err.text);
-        return EX_UNAVAILABLE;
-    }
-    int status = missed_show(answer, since, all, json);
+    status = missed_show(answer, since, all, json);
     fclose(answer);
     return status;
 }
 
-static void missed_print_help(void)
-{
-    printf(_("Usage: relayctl missed [OPTION...]\n"
-             "Shows senders that got 4xx while the mail server could not be reached, and have not\n"
-             "come back.\n\n"
-             "  -c, --config FILE           names relay-in's socket (default %s)\n"
-             "      --all                   also those that have come back\n"
-             "      --since HOURS           only those put off in the last HOURS hours\n"
-             "      --json                  all of them, for programs\n"),
-           config_default_file);
-}
-
-static void missed_report(void *context, const char *text)
-{
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
-
-int missed_main(int argc, char **argv)
-{
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'}, {"all", no_argument, NULL, 'a'},
-        {"since", required_argument, NULL, 's'},  {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
-    };
-    const char *file = config_default_file;
-    bool json = false, all = false;
-    int64_t since = 0;
-    int letter;
-
-    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
-        switch (letter) {
-        case 'c':
-            file = optarg;
-            break;
-        case 'a':
-            all = true;
-            break;
-        case 'j':
-            json = true;
-            break;
-        case 's':
-            since = (int64_t)time(NULL) - (int64_t)(strtod(optarg, NULL) * 3600);
-            break;
-        case 'h':
-            missed_print_help();
-            return EX_OK;
-        default:
-            return EX_USAGE;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, _("relayctl missed: unexpected argument \"%s\"; see --help\n"),
-                argv[optind]);
-        return EX_USAGE;
-    }
-    struct config *config = config_load(file, missed_report, NULL);
-    int status = config != NULL ? missed_ask(config, since, all, json) : EX_CONFIG;
-    config_unref(config);
-    return status;
-}
+const struct subcommand missed_subcommand = {
+    .name = "missed",
+    .summary = N_("show senders put off in an outage, and which have come back"),
+    .help = {N_(
+        "Usage: relayctl missed [OPTION...]\n"
+        "Shows senders that got 4xx while the mail server could not be reached, and have not\n"
+        "come back.\n\n"
+        "  -c, --config FILE           names relay-in's socket (default %s)\n"
+        "      --all                   also those that have come back\n"
+        "      --since HOURS           only those put off in the last HOURS hours\n"
+        "      --json                  all of them, for programs\n")},
+    .run = missed_run,
+};

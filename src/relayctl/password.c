@@ -8,7 +8,6 @@
 #include <crypt.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <poll.h>
 #include <signal.h>
@@ -22,7 +21,7 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "server/privileges.h"
 
 #define PASSWORD_MAX 255
@@ -30,27 +29,12 @@
 #define DEFAULT_USER "postern"
 
 struct password_order {
-    const char *config; /* NULL: the default one, if it exists */
+    const char *config;
     const char *file, *user;
     char **senders;
     int sender_count;
     bool remove;
 };
-
-static void password_print_help(void)
-{
-    printf(_("Usage: relayctl password [OPTION...] FILE USER [SENDER...]\n"
-             "Sets the password of a user who may log in at relay-out, in FILE (out.users_file).\n"
-             "It is asked for on a terminal, and otherwise read from standard input, a line.\n\n"
-             "  SENDER     addresses that the user may send from: user@example.com, or\n"
-             "             @example.com for a whole domain, or \"*\"; if none is given, an\n"
-             "             existing user keeps the old ones, a new user may use any\n"
-             "  --delete   remove the user\n"
-             "  -c, --config FILE  names the user and group that must be able to read it\n"
-             "             (default %s)\n\n"
-             "Then: systemctl reload relay-out\n"),
-           config_default_file);
-}
 
 /* Reads one line, without its end. */
 static bool password_read_line(char *out, size_t size)
@@ -238,9 +222,9 @@ static void password_drop_report(void *context, const char *text)
 static bool password_find_reader(const struct password_order *order, uid_t *uid, gid_t *gid)
 {
     struct error err;
-    const char *file = order->config != NULL ? order->config : config_default_file;
-    struct config *config =
-        access(file, R_OK) == 0 ? config_load(file, password_drop_report, NULL) : NULL;
+    struct config *config = access(order->config, R_OK) == 0
+                                ? config_load(order->config, password_drop_report, NULL)
+                                : NULL;
     bool found = config != NULL ? privileges_find(config->user, config->group, uid, gid, &err) == 0
                                 : privileges_find(DEFAULT_USER, "", uid, gid, &err) == 0;
     config_unref(config);
@@ -344,41 +328,45 @@ static bool password_is_usable(const struct password_order *order)
     return true;
 }
 
-int password_main(int argc, char **argv)
+static int password_run(struct subcommand_line *line)
 {
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"delete", no_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    struct password_order order = {.remove = false};
-    int letter;
+    struct password_order order = {.config = config_default_file};
+    const struct subcommand_option options[] = {
+        {"config", 'c', .text = &order.config}, {"delete", .flag = &order.remove}, {.name = NULL}};
+    int status;
 
-    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
-        if (letter == 'h') {
-            password_print_help();
-            return EX_OK;
-        }
-        if (letter != 'd' && letter != 'c')
-            return EX_USAGE;
-        if (letter == 'd')
-            order.remove = true;
-        else
-            order.config = optarg;
-    }
-    if (argc - optind < 2) {
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    if (line->argc < 2) {
         fprintf(stderr, _("relayctl password: give FILE and USER; see --help\n"));
         return EX_USAGE;
     }
-    order.file = argv[optind];
-    order.user = argv[optind + 1];
-    order.senders = argv + optind + 2;
-    order.sender_count = argc - optind - 2;
+    order.file = line->argv[0];
+    order.user = line->argv[1];
+    order.senders = line->argv + 2;
+    order.sender_count = line->argc - 2;
     if (!password_is_usable(&order))
         return EX_USAGE;
-    char *line = order.remove ? NULL : password_make_line(&order);
-    int status = line != NULL || order.remove ? password_write_file(&order, line) : EX_DATAERR;
-    free(line);
+    char *entry = order.remove ? NULL : password_make_line(&order);
+    status = entry != NULL || order.remove ? password_write_file(&order, entry) : EX_DATAERR;
+    free(entry);
     return status;
 }
+
+const struct subcommand password_subcommand = {
+    .name = "password",
+    .summary = N_("set the password of a user who may log in at relay-out"),
+    .help = {N_(
+        "Usage: relayctl password [OPTION...] FILE USER [SENDER...]\n"
+        "Sets the password of a user who may log in at relay-out, in FILE (out.users_file).\n"
+        "It is asked for on a terminal, and otherwise read from standard input, a line.\n\n"
+        "  SENDER     addresses that the user may send from: user@example.com, or\n"
+        "             @example.com for a whole domain, or \"*\"; if none is given, an\n"
+        "             existing user keeps the old ones, a new user may use any\n"
+        "  --delete   remove the user\n"
+        "  -c, --config FILE  names the user and group that must be able to read it\n"
+        "             (default %s)\n\n"
+        "Then: systemctl reload relay-out\n")},
+    .arguments = true,
+    .run = password_run,
+};

@@ -5,7 +5,6 @@
 #include "relayctl/queue.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <grp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +15,7 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "relayctl/queue-live.h"
 
 struct queue_options {
@@ -36,32 +35,6 @@ struct ids {
     size_t count, room;
     bool failed;
 };
-
-static void queue_print_help(void)
-{
-    printf(
-        _("Usage: relayctl queue COMMAND [OPTION...]\n"
-          "Shows and changes the messages that relay-out has stored for later delivery.\n\n"
-          "  list                        every message: age, size, recipients left, next attempt\n"
-          "  show ID [--body]            its envelope and header, or all of it\n"
-          "  count                       messages, recipients left, octets\n"
-          "  hold ID...|DOMAIN...|all    do not try them until they are released\n"
-          "  release ID...|DOMAIN...|all release them and try them at once\n"
-          "  retry ID...|DOMAIN...|all   try them now, or as soon as relay-out runs\n"
-          "  remove ID...|DOMAIN...      delete them, or the recipients in that domain\n\n"
-          "  -c, --config FILE           names the spool (default %s)\n"
-          "  -s, --spool DIR             work on the files of this spool\n"
-          "      --sender ADDRESS        hold, release, retry, remove: only messages from\n"
-          "                              ADDRESS, @DOMAIN or \"<>\"; remove: all of those\n"
-          "      --bounce                remove: notify the senders\n"
-          "      --body                  show: the whole message\n"
-          "      --raw                   show: control characters as they are\n"
-          "      --by-domain             count: for each recipient domain\n"
-          "      --by-sender             count: for each sender\n"
-          "      --json                  list, show, count: for programs\n\n"
-          "The commands ask the running relay-out. If none runs, they work on the files.\n"),
-        config_default_file);
-}
 
 /* The folder's owner controls its contents and must not control what root does with them. So switch to
  * that owner. */
@@ -444,12 +417,6 @@ static int queue_run_verb(struct queue_options *options)
     return EX_USAGE;
 }
 
-static void queue_report(void *context, const char *text)
-{
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
-
 /* Finds the spool and the socket from the command line or else from the configuration. */
 static struct config *queue_find_places(struct queue_options *options, int *status)
 {
@@ -464,7 +431,7 @@ static struct config *queue_find_places(struct queue_options *options, int *stat
         return NULL;
     }
     config = config_load(options->config != NULL ? options->config : config_default_file,
-                         queue_report, NULL);
+                         subcommand_report, NULL);
     if (config == NULL) {
         *status = EX_CONFIG;
         return NULL;
@@ -478,74 +445,54 @@ static struct config *queue_find_places(struct queue_options *options, int *stat
     return config;
 }
 
-static int queue_parse(struct queue_options *options, int argc, char **argv)
+static int queue_run(struct subcommand_line *line)
 {
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"spool", required_argument, NULL, 's'},
-        {"json", no_argument, NULL, 'j'},
-        {"body", no_argument, NULL, 'b'},
-        {"bounce", no_argument, NULL, 'B'},
-        {"raw", no_argument, NULL, 'r'},
-        {"sender", required_argument, NULL, 'f'},
-        {"by-domain", no_argument, NULL, 'd'},
-        {"by-sender", no_argument, NULL, 'S'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+    struct queue_options queue = {.now = (int64_t)time(NULL)};
+    bool by_domain = false, by_sender = false;
+    const struct subcommand_option options[] = {
+        {"config", 'c', .text = &queue.config}, {"spool", 's', .text = &queue.folder},
+        {"json", .flag = &queue.json},          {"body", .flag = &queue.body},
+        {"bounce", .flag = &queue.bounce},      {"raw", .flag = &queue.raw},
+        {"sender", .text = &queue.sender},      {"by-domain", .flag = &by_domain},
+        {"by-sender", .flag = &by_sender},      {.name = NULL},
     };
-    int letter;
+    int status;
 
-    while ((letter = getopt_long(argc, argv, "c:s:", long_options, NULL)) != -1) {
-        switch (letter) {
-        case 'c':
-            options->config = optarg;
-            break;
-        case 's':
-            options->folder = optarg;
-            break;
-        case 'j':
-            options->json = true;
-            break;
-        case 'b':
-            options->body = true;
-            break;
-        case 'B':
-            options->bounce = true;
-            break;
-        case 'r':
-            options->raw = true;
-            break;
-        case 'f':
-            options->sender = optarg;
-            break;
-        case 'd':
-            options->by = QUEUE_BY_DOMAIN;
-            break;
-        case 'S':
-            options->by = QUEUE_BY_SENDER;
-            break;
-        default:
-            return letter;
-        }
-    }
-    options->arguments = argv + optind;
-    return 0;
-}
-
-int queue_main(int argc, char **argv)
-{
-    struct queue_options options = {.now = (int64_t)time(NULL)};
-    int status, letter = queue_parse(&options, argc, argv);
-
-    if (letter == 'h') {
-        queue_print_help();
-        return EX_OK;
-    }
-    if (letter != 0)
-        return EX_USAGE;
-    struct config *config = queue_find_places(&options, &status);
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    queue.by = by_sender ? QUEUE_BY_SENDER : by_domain ? QUEUE_BY_DOMAIN : QUEUE_BY_NOTHING;
+    queue.arguments = line->argv;
+    struct config *config = queue_find_places(&queue, &status);
     if (status == EX_OK)
-        status = queue_run_verb(&options);
+        status = queue_run_verb(&queue);
     config_unref(config);
     return status;
 }
+
+const struct subcommand queue_subcommand = {
+    .name = "queue",
+    .summary = N_("show and change what relay-out has stored for later"),
+    .help = {N_(
+        "Usage: relayctl queue COMMAND [OPTION...]\n"
+        "Shows and changes the messages that relay-out has stored for later delivery.\n\n"
+        "  list                        every message: age, size, recipients left, next attempt\n"
+        "  show ID [--body]            its envelope and header, or all of it\n"
+        "  count                       messages, recipients left, octets\n"
+        "  hold ID...|DOMAIN...|all    do not try them until they are released\n"
+        "  release ID...|DOMAIN...|all release them and try them at once\n"
+        "  retry ID...|DOMAIN...|all   try them now, or as soon as relay-out runs\n"
+        "  remove ID...|DOMAIN...      delete them, or the recipients in that domain\n\n"
+        "  -c, --config FILE           names the spool (default %s)\n"
+        "  -s, --spool DIR             work on the files of this spool\n"
+        "      --sender ADDRESS        hold, release, retry, remove: only messages from\n"
+        "                              ADDRESS, @DOMAIN or \"<>\"; remove: all of those\n"
+        "      --bounce                remove: notify the senders\n"
+        "      --body                  show: the whole message\n"
+        "      --raw                   show: control characters as they are\n"
+        "      --by-domain             count: for each recipient domain\n"
+        "      --by-sender             count: for each sender\n"
+        "      --json                  list, show, count: for programs\n\n"
+        "The commands ask the running relay-out. If none runs, they work on the files.\n")},
+    .arguments = true,
+    .run = queue_run,
+};

@@ -2,7 +2,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +10,7 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "server/control-client.h"
 
 /* The words of relay-in/main.c and relay-out/routeinfo.h, and their texts for people. */
@@ -87,42 +86,32 @@ static int route_show(const struct config *config, const char *address)
     return in != EX_OK ? in : out;
 }
 
-static void route_report(void *context, const char *text)
+static int route_run(struct subcommand_line *line)
 {
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
-
-int route_main(int argc, char **argv)
-{
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
     const char *file = config_default_file;
-    int letter;
+    const struct subcommand_option options[] = {{"config", 'c', .text = &file}, {.name = NULL}};
+    int status;
 
-    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
-        if (letter == 'h') {
-            printf(_("Usage: relayctl route [-c FILE] ADDRESS\n"
-                     "Says what the daemons would do with mail for this address, and to which "
-                     "hosts it\n"
-                     "would go. The DNS is asked, but no host is connected to.\n\n"
-                     "  -c, --config FILE           names the daemons' sockets (default %s)\n"),
-                   config_default_file);
-            return EX_OK;
-        }
-        if (letter != 'c')
-            return EX_USAGE;
-        file = optarg;
-    }
-    if (optind + 1 != argc || strchr(argv[optind], ' ') != NULL) {
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    if (line->argc != 1 || strchr(line->argv[0], ' ') != NULL) {
         fprintf(stderr, _("relayctl route: give one address; see --help\n"));
         return EX_USAGE;
     }
-    struct config *config = config_load(file, route_report, NULL);
-    int status = config != NULL ? route_show(config, argv[optind]) : EX_CONFIG;
+    struct config *config = config_load(file, subcommand_report, NULL);
+    status = config != NULL ? route_show(config, line->argv[0]) : EX_CONFIG;
     config_unref(config);
     return status;
 }
+
+const struct subcommand route_subcommand = {
+    .name = "route",
+    .summary = N_("say what would happen to mail for an address"),
+    .help = {N_("Usage: relayctl route [-c FILE] ADDRESS\n"
+                "Says what the daemons would do with mail for this address, and to which "
+                "hosts it\n"
+                "would go. The DNS is asked, but no host is connected to.\n\n"
+                "  -c, --config FILE           names the daemons' sockets (default %s)\n")},
+    .arguments = true,
+    .run = route_run,
+};

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/i18n.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 
 struct visit {
     struct sink *sink;
@@ -156,10 +156,10 @@ static int sink_loop(struct sink *sink)
     }
 }
 
-int sink_main(int argc, char **argv)
+int sink_run(struct subcommand_line *line)
 {
     static struct sink sink; /* lives as long as its threads: as long as the process */
-    int status = sink_parse_options(&sink.options, argc, argv);
+    int status = sink_parse_options(&sink.options, line);
 
     if (status >= 0)
         return status;

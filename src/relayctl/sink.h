@@ -71,6 +71,8 @@ struct sink_rule {
     int64_t delay_ms;
 };
 
+struct subcommand_line;
+
 struct sink_options {
     struct listen_spec listen[LISTENERS_MAX];
     size_t listen_count;
@@ -89,7 +91,10 @@ struct sink_options {
 };
 
 /* Returns -1 to continue, or the exit status. */
-int sink_parse_options(struct sink_options *options, int argc, char **argv);
+int sink_parse_options(struct sink_options *options, struct subcommand_line *line);
+
+/* The subcommand. Returns its exit status, or never. */
+int sink_run(struct subcommand_line *line);
 
 struct sink {
     struct sink_options options;

@@ -12,7 +12,7 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "server/doctor-last.h"
 #include "relayctl/json.h"
 #include "server/stats-read.h"
@@ -399,18 +399,6 @@ static void status_end(const struct status *status)
         printf("  ! %s\n", status->problems[i]);
 }
 
-static void status_print_help(void)
-{
-    printf(
-        _("Usage: relayctl status [OPTION...]\n"
-          "Shows on one screen the state of the daemons, the mail server behind them, the tunnel,\n"
-          "the spool and the certificates.\n\n"
-          "  -c, --config FILE           names the daemons' sockets (default %s)\n"
-          "      --json                  for programs, with all numbers\n\n"
-          "Exit status: 0 all is well, 1 warnings, 2 failures.\n"),
-        config_default_file);
-}
-
 static int status_show(const struct config *config, bool json)
 {
     struct status *status = calloc(1, sizeof *status);
@@ -433,7 +421,20 @@ static int status_show(const struct config *config, bool json)
     return level;
 }
 
-int status_main(int argc, char **argv)
+static int status_run(struct subcommand_line *line)
 {
-    return command_show(argc, argv, status_print_help, status_show);
+    return subcommand_show(line, status_show);
 }
+
+const struct subcommand status_subcommand = {
+    .name = "status",
+    .summary = N_("show on one screen whether all is well"),
+    .help = {N_(
+        "Usage: relayctl status [OPTION...]\n"
+        "Shows on one screen the state of the daemons, the mail server behind them, the tunnel,\n"
+        "the spool and the certificates.\n\n"
+        "  -c, --config FILE           names the daemons' sockets (default %s)\n"
+        "      --json                  for programs, with all numbers\n\n"
+        "Exit status: 0 all is well, 1 warnings, 2 failures.\n")},
+    .run = status_run,
+};

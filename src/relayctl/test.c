@@ -5,7 +5,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +12,7 @@
 #include <time.h>
 
 #include "base/i18n.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "relayctl/doctor.h"
 #include "net/tls.h"
 
@@ -140,7 +139,7 @@ static int test_verdict(int code)
     return EX_TEMPFAIL;
 }
 
-static int test_run(struct test *test)
+static int test_send_all(struct test *test)
 {
     char server[ADDRESS_TEXT_MAX], from[ADDRESS_TEXT_MAX];
     const struct address *source = test->from_given ? &test->from : NULL;
@@ -184,25 +183,22 @@ static bool test_find_server(struct test *test)
     return false;
 }
 
-static void test_complain(void *context, const char *text)
+static int test_run_configured(struct test *test, bool server_given)
 {
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
+    struct address source = test->from;
+    bool source_given = test->from_given, found = true;
 
-static int test_print_help(void)
-{
-    printf(_("Usage: relayctl test [OPTION...] ADDRESS\n"
-             "Sends a short message to ADDRESS through relay-in, as a stranger would, and shows "
-             "each step.\n\n"
-             "  -o, --out                   send through relay-out, as the mail server would\n"
-             "  -f, --from SENDER           use this sender, not the null sender\n"
-             "  -s, --server ADDR:PORT      connect there, whatever the configuration says\n"
-             "  -S, --source ADDR           connect from this address of this host\n"
-             "  -p, --plain                 do not use TLS\n"
-             "  -c, --config FILE           configuration file\n\n"
-             "The exit status is 0 (delivered), 69 (refused) or 75 (put off).\n"));
-    return EX_OK;
+    doctor_learn_own(&test->doctor);
+    if (!server_given)
+        found = test_find_server(test);
+    if (source_given) {
+        test->from = source;
+        test->from_given = true;
+    }
+    if (found)
+        return test_send_all(test);
+    fprintf(stderr, _("relayctl test: there is no listener for plain SMTP\n"));
+    return EX_CONFIG;
 }
 
 static bool test_is_sendable(const char *address)
@@ -210,67 +206,61 @@ static bool test_is_sendable(const char *address)
     return strlen(address) <= TEST_ADDRESS_MAX && strpbrk(address, "<>\r\n") == NULL;
 }
 
-int test_main(int argc, char **argv)
+static int test_run(struct subcommand_line *line)
 {
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'}, {"out", no_argument, NULL, 'o'},
-        {"from", required_argument, NULL, 'f'},   {"server", required_argument, NULL, 's'},
-        {"source", required_argument, NULL, 'S'}, {"plain", no_argument, NULL, 'p'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
-    };
     static struct test test; /* a reply is large */
     const char *file = config_default_file, *server = NULL, *source = NULL;
-    int letter;
+    const struct subcommand_option options[] = {
+        {"config", 'c', .text = &file},
+        {"out", 'o', .flag = &test.out},
+        {"from", 'f', .text = &test.sender},
+        {"server", 's', .text = &server},
+        {"source", 'S', .text = &source},
+        {"plain", 'p', .flag = &test.plain},
+        {.name = NULL},
+    };
+    int status;
 
     test.sender = "";
-    while ((letter = getopt_long(argc, argv, "c:of:s:S:ph", long_options, NULL)) != -1) {
-        if (letter == 'h')
-            return test_print_help();
-        if (letter == '?')
-            return EX_USAGE;
-        if (letter == 'c')
-            file = optarg;
-        if (letter == 'f')
-            test.sender = optarg;
-        if (letter == 's')
-            server = optarg;
-        if (letter == 'S')
-            source = optarg;
-        test.out |= letter == 'o';
-        test.plain |= letter == 'p';
-    }
-    if (optind + 1 != argc || strchr(argv[optind], '@') == NULL ||
-        !test_is_sendable(argv[optind]) || !test_is_sendable(test.sender)) {
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    test.recipient = line->argv[0];
+    if (line->argc != 1 || strchr(test.recipient, '@') == NULL ||
+        !test_is_sendable(test.recipient) || !test_is_sendable(test.sender)) {
         fprintf(stderr,
                 _("relayctl test: give one address, like postmaster@example.com; see --help\n"));
         return EX_USAGE;
     }
-    test.recipient = argv[optind];
     if (server != NULL && address_parse_endpoint(&test.server, server, 25) != 0) {
         fprintf(stderr, _("relayctl test: --server: \"%s\" is not an address like 192.0.2.1:25\n"),
                 server);
         return EX_USAGE;
     }
+    test.from_given = source != NULL;
     if (source != NULL && address_parse_ip(&test.from, source) != 0) {
         fprintf(stderr, _("relayctl test: --source: \"%s\" is not an IP address\n"), source);
         return EX_USAGE;
     }
-    struct config *config = config_load(file, test_complain, NULL);
-    if (config == NULL)
-        return EX_CONFIG;
+    struct config *config = config_load(file, subcommand_report, NULL);
     test.doctor.config = config;
-    doctor_learn_own(&test.doctor);
-    int status = EX_CONFIG;
-    struct address chosen = test.from;
-    bool found = server != NULL || test_find_server(&test);
-    if (source != NULL) {
-        test.from = chosen;
-        test.from_given = true;
-    }
-    if (found)
-        status = test_run(&test);
-    else
-        fprintf(stderr, _("relayctl test: there is no listener for plain SMTP\n"));
+    status = config != NULL ? test_run_configured(&test, server != NULL) : EX_CONFIG;
     config_unref(config);
     return status;
 }
+
+const struct subcommand test_subcommand = {
+    .name = "test",
+    .summary = N_("send a message through the relay, and show each step"),
+    .help = {N_("Usage: relayctl test [OPTION...] ADDRESS\n"
+                "Sends a short message to ADDRESS through relay-in, as a stranger would, and shows "
+                "each step.\n\n"
+                "  -o, --out                   send through relay-out, as the mail server would\n"
+                "  -f, --from SENDER           use this sender, not the null sender\n"
+                "  -s, --server ADDR:PORT      connect there, whatever the configuration says\n"
+                "  -S, --source ADDR           connect from this address of this host\n"
+                "  -p, --plain                 do not use TLS\n"
+                "  -c, --config FILE           configuration file\n\n"
+                "The exit status is 0 (delivered), 69 (refused) or 75 (put off).\n")},
+    .arguments = true,
+    .run = test_run,
+};

@@ -4,7 +4,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +13,9 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "relayctl/json.h"
-#include "relayctl/queue-live.h"
+#include "server/control.h"
 
 #define LINE_MAX_OCTETS 1024
 
@@ -63,27 +62,6 @@ static const struct tls_key {
     {"refused", "refused", TLS_TEXT, N_("  is not used")},
     {"shown", "shown", TLS_TEXT, N_("  connected to")},
 };
-
-static void tls_help(void)
-{
-    printf(_("Usage: relayctl tls [OPTION...] DOMAIN\n"
-             "       relayctl tls [OPTION...] --failures\n"
-             "Shows what a domain and its mail hosts publish about TLS (DANE, MTA-STS), and what "
-             "mail\n"
-             "to it would meet; or how well TLS has worked since relay-out started.\n\n"
-             "  -c, --config FILE           names relay-out's socket (default %s)\n"
-             "      --connect               connect to each host and look at its certificate\n"
-             "      --refresh               fetch the domain's MTA-STS policy again\n"
-             "      --failures              count sessions and failures of all policies met\n"
-             "      --json                  for programs\n"),
-           config_default_file);
-}
-
-static void tls_report(void *context, const char *text)
-{
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
 
 /* Reads "KEY TEXT" without the line end. False at the end of the answer. */
 static bool tls_read_field(FILE *answer, char line[LINE_MAX_OCTETS], char **text)
@@ -226,29 +204,38 @@ static void tls_show_failures(FILE *answer, bool json)
         puts(json ? "}" : "");
 }
 
-struct tls_options {
-    const char *file, *domain;
-    bool json, connect, refresh, failures;
-};
-
-static int tls_run(const struct config *config, const struct tls_options *options)
+static int tls_run(struct subcommand_line *line)
 {
-    struct error err;
-    FILE *answer;
-    enum control_result result =
-        options->failures
-            ? live_ask(config->control, &answer, &err, "tls failures")
-            : live_ask(config->control, &answer, &err, "tls show %s%s%s", options->domain,
-                       options->connect ? " connect" : "", options->refresh ? " refresh" : "");
+    const char *file = config_default_file;
+    bool json = false, connect = false, refresh = false, failures = false;
+    const struct subcommand_option options[] = {
+        {"config", 'c', .text = &file},  {"json", .flag = &json},
+        {"connect", .flag = &connect},   {"refresh", .flag = &refresh},
+        {"failures", .flag = &failures}, {.name = NULL},
+    };
+    char request[CONTROL_REQUEST_MAX + 1] = "tls failures";
+    int status;
 
-    if (result != CONTROL_ANSWERED) {
-        fprintf(stderr, "relayctl tls: %s\n",
-                result == CONTROL_DOWN ? _("relay-out does not run") : err.text);
-        return EX_UNAVAILABLE;
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    const char *domain = line->argv[0];
+    if (line->argc != !failures || (domain != NULL && strpbrk(domain, " \n") != NULL)) {
+        fprintf(stderr, _("relayctl tls: give a domain, or --failures; see --help\n"));
+        return EX_USAGE;
     }
-    if (options->failures)
-        tls_show_failures(answer, options->json);
-    else if (options->json)
+    if (domain != NULL)
+        snprintf(request, sizeof request, "tls show %s%s%s", domain, connect ? " connect" : "",
+                 refresh ? " refresh" : "");
+    struct config *config = config_load(file, subcommand_report, NULL);
+    if (config == NULL)
+        return EX_CONFIG;
+    FILE *answer = subcommand_ask("tls", config, "relay-out", request);
+    config_unref(config);
+    if (answer == NULL)
+        return EX_UNAVAILABLE;
+    if (failures)
+        tls_show_failures(answer, json);
+    else if (json)
         tls_show_json(answer);
     else
         tls_show_text(answer);
@@ -256,65 +243,20 @@ static int tls_run(const struct config *config, const struct tls_options *option
     return EX_OK;
 }
 
-/* Parses the options. With *done set the command is finished, and the result is its exit status. */
-static int tls_parse(int argc, char **argv, struct tls_options *options, bool *done)
-{
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"json", no_argument, NULL, 'j'},
-        {"connect", no_argument, NULL, 'C'},
-        {"refresh", no_argument, NULL, 'r'},
-        {"failures", no_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int letter;
-
-    *done = true;
-    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
-        switch (letter) {
-        case 'c':
-            options->file = optarg;
-            break;
-        case 'j':
-            options->json = true;
-            break;
-        case 'C':
-            options->connect = true;
-            break;
-        case 'r':
-            options->refresh = true;
-            break;
-        case 'f':
-            options->failures = true;
-            break;
-        case 'h':
-            tls_help();
-            return EX_OK;
-        default:
-            return EX_USAGE;
-        }
-    }
-    options->domain = argv[optind];
-    if (argc - optind != !options->failures ||
-        (options->domain != NULL && strpbrk(options->domain, " \n") != NULL)) {
-        fprintf(stderr, _("relayctl tls: give a domain, or --failures; see --help\n"));
-        return EX_USAGE;
-    }
-    *done = false;
-    return EX_OK;
-}
-
-int tls_main(int argc, char **argv)
-{
-    struct tls_options options = {.file = config_default_file};
-    bool done;
-    int status = tls_parse(argc, argv, &options, &done);
-
-    if (done)
-        return status;
-    struct config *config = config_load(options.file, tls_report, NULL);
-    status = config != NULL ? tls_run(config, &options) : EX_CONFIG;
-    config_unref(config);
-    return status;
-}
+const struct subcommand tls_subcommand = {
+    .name = "tls",
+    .summary = N_("show what a domain publishes about TLS, and what mail to it would meet"),
+    .help = {N_(
+        "Usage: relayctl tls [OPTION...] DOMAIN\n"
+        "       relayctl tls [OPTION...] --failures\n"
+        "Shows what a domain and its mail hosts publish about TLS (DANE, MTA-STS), and what "
+        "mail\n"
+        "to it would meet; or how well TLS has worked since relay-out started.\n\n"
+        "  -c, --config FILE           names relay-out's socket (default %s)\n"
+        "      --connect               connect to each host and look at its certificate\n"
+        "      --refresh               fetch the domain's MTA-STS policy again\n"
+        "      --failures              count sessions and failures of all policies met\n"
+        "      --json                  for programs\n")},
+    .arguments = true,
+    .run = tls_run,
+};

@@ -2,7 +2,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -19,7 +18,7 @@
 #include "base/i18n.h"
 #include "base/utf8.h"
 #include "config/config.h"
-#include "relayctl/commands.h"
+#include "relayctl/subcommand.h"
 #include "server/control-client.h"
 #include "server/stats-read.h"
 
@@ -273,17 +272,11 @@ static bool top_draw(struct top *top)
     return fflush(stdout) == 0 && !ferror(stdout);
 }
 
-static void top_report(void *context, const char *text)
-{
-    (void)context;
-    fprintf(stderr, "%s\n", text);
-}
-
-static int top_run(const struct config *config, long count)
+static int top_show_all(const struct config *config, uint64_t count)
 {
     struct top top = {.config = config, .terminal = isatty(STDOUT_FILENO) == 1};
 
-    for (long i = 0; count == 0 || i < count; i++) {
+    for (uint64_t i = 0; count == 0 || i < count; i++) {
         if (i > 0)
             poll(NULL, 0, INTERVAL_MS);
         if (!top_draw(&top))
@@ -292,42 +285,32 @@ static int top_run(const struct config *config, long count)
     return EX_OK;
 }
 
-int top_main(int argc, char **argv)
+static int top_run(struct subcommand_line *line)
 {
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"count", required_argument, NULL, 'n'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
     const char *file = config_default_file;
-    long count = 0;
-    int letter;
+    uint64_t count = 0;
+    const struct subcommand_option options[] = {
+        {"config", 'c', .text = &file},
+        {"count", .number = &count, .max = INT64_MAX},
+        {.name = NULL},
+    };
+    int status;
 
-    while ((letter = getopt_long(argc, argv, "c:", long_options, NULL)) != -1) {
-        if (letter == 'h') {
-            printf(_("Usage: relayctl top [OPTION...]\n"
-                     "Shows live numbers and the connections of clients and next hops, once a "
-                     "second.\n\n"
-                     "  -c, --config FILE           names the daemons' sockets (default %s)\n"
-                     "      --count NUMBER          end after that many screens\n"),
-                   config_default_file);
-            return EX_OK;
-        }
-        if (letter != 'c' && letter != 'n')
-            return EX_USAGE;
-        if (letter == 'c')
-            file = optarg;
-        else
-            count = strtol(optarg, NULL, 10);
-    }
-    if (optind < argc || count < 0) {
-        fprintf(stderr, _("relayctl top: unexpected argument \"%s\"; see --help\n"),
-                optind < argc ? argv[optind] : "--count");
-        return EX_USAGE;
-    }
-    struct config *config = config_load(file, top_report, NULL);
-    int status = config != NULL ? top_run(config, count) : EX_CONFIG;
+    if (!subcommand_parse(line, options, &status))
+        return status;
+    struct config *config = config_load(file, subcommand_report, NULL);
+    status = config != NULL ? top_show_all(config, count) : EX_CONFIG;
     config_unref(config);
     return status;
 }
+
+const struct subcommand top_subcommand = {
+    .name = "top",
+    .summary = N_("show live numbers and sessions, once a second"),
+    .help = {N_("Usage: relayctl top [OPTION...]\n"
+                "Shows live numbers and the connections of clients and next hops, once a "
+                "second.\n\n"
+                "  -c, --config FILE           names the daemons' sockets (default %s)\n"
+                "      --count NUMBER          end after that many screens\n")},
+    .run = top_run,
+};
