@@ -13,31 +13,30 @@
 #include "base/log.h"
 #include "spool/spool-internal.h"
 
-static enum spool_result spool_read_file(struct spool *spool, const char *name, char **text,
-                                         size_t *len, struct error *err)
+static enum spool_result spool_read_file(struct spool *spool, const char *name,
+                                         struct spool_text *text, struct error *err)
 {
     struct stat stat;
     int fd = openat(spool->queue_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return spool_failure(spool, _("open"), name, err);
-    *text = NULL;
-    *len = 0;
+    *text = (struct spool_text){NULL, 0};
     bool known = fstat(fd, &stat) == 0;
     bool sane = known && S_ISREG(stat.st_mode) && stat.st_size <= ENVELOPE_FILE_MAX;
     if (sane)
-        *text = malloc((size_t)stat.st_size + 1);
+        text->bytes = malloc((size_t)stat.st_size + 1);
     else if (known)
         errno = EINVAL;
-    while (*text != NULL && *len < (size_t)stat.st_size) {
-        ssize_t got = read(fd, *text + *len, (size_t)stat.st_size - *len);
+    while (text->bytes != NULL && text->len < (size_t)stat.st_size) {
+        ssize_t got = read(fd, text->bytes + text->len, (size_t)stat.st_size - text->len);
         if (got <= 0 && !(got < 0 && errno == EINTR))
             break;
-        *len += got > 0 ? (size_t)got : 0;
+        text->len += got > 0 ? (size_t)got : 0;
     }
     enum spool_result result = SPOOL_OK;
-    if (*text == NULL || *len < (size_t)stat.st_size) {
+    if (text->bytes == NULL || text->len < (size_t)stat.st_size) {
         spool_failure(spool, _("read"), name, err);
-        free(*text);
+        free(text->bytes);
         result = known && !sane ? SPOOL_SENSELESS : SPOOL_BROKEN;
     }
     close(fd);
@@ -57,18 +56,20 @@ _Atomic uint64_t *spool_edits_of(struct spool *spool, uint64_t id)
 enum spool_result spool_read(struct spool *spool, uint64_t id, struct spool_envelope *envelope,
                              struct error *err)
 {
-    char name[SPOOL_NAME_MAX], *text = NULL;
-    size_t len = 0;
+    char name[SPOOL_NAME_MAX];
     struct error reason = {""};
+    enum spool_result result = SPOOL_OK;
 
     spool_envelope_init(envelope);
+    spool_file_name(id, SPOOL_ENV, name);
     uint64_t stamp = atomic_load(spool_edits_of(spool, id));
-    enum spool_result result =
-        spool_read_file(spool, spool_file_name(id, SPOOL_ENV, name), &text, &len, err);
+    struct spool_text text = spool_take_fresh(spool, id);
+    if (text.bytes == NULL)
+        result = spool_read_file(spool, name, &text, err);
     if (result != SPOOL_OK)
         return result;
-    int parsed = spool_envelope_parse(envelope, text, len, &reason);
-    free(text);
+    int parsed = spool_envelope_parse(envelope, text.bytes, text.len, &reason);
+    free(text.bytes);
     if (parsed == 0 && envelope->id != id) {
         spool_envelope_clear(envelope);
         error_set(&reason, _("it is the envelope of another message"));
@@ -88,8 +89,10 @@ static enum spool_result spool_replace_envelope(struct spool *spool,
     struct spool_sync sync = {
         .id = envelope->id, .renames = {{SPOOL_ENV_NEW, SPOOL_ENV}}, .rename_count = 1};
     char name[SPOOL_NAME_MAX];
+    struct spool_text text;
     int fd;
-    enum spool_result result = spool_put_envelope(spool, envelope, &fd, err);
+    enum spool_result result = spool_put_envelope(spool, envelope, &fd, &text, err);
+    free(text.bytes);
     if (result != SPOOL_OK)
         return result;
     spool_file_name(envelope->id, SPOOL_ENV_NEW, name);
@@ -136,6 +139,7 @@ static enum spool_result spool_edit_envelope(struct spool *spool, struct spool_e
     if (action == SPOOL_EDIT_KEEP)
         return SPOOL_OK;
     atomic_fetch_add(spool_edits_of(spool, envelope->id), 1);
+    free(spool_take_fresh(spool, envelope->id).bytes);
     enum spool_result result = action == SPOOL_EDIT_WRITE
                                    ? spool_replace_envelope(spool, envelope, err)
                                    : spool_remove_message(spool, envelope->id, err);

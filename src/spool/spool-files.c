@@ -151,30 +151,57 @@ static int spool_write_all(int fd, const char *bytes, size_t len)
 }
 
 enum spool_result spool_put_envelope(struct spool *spool, const struct spool_envelope *envelope,
-                                     int *fd, struct error *err)
+                                     int *fd, struct spool_text *text, struct error *err)
 {
     char name[SPOOL_NAME_MAX];
-    size_t len = 0;
-    enum spool_result result = SPOOL_OK;
-    char *text = spool_envelope_format(envelope, &len);
 
     *fd = -1;
+    text->bytes = spool_envelope_format(envelope, &text->len);
     spool_file_name(envelope->id, SPOOL_ENV_NEW, name);
-    if (text == NULL || len > ENVELOPE_FILE_MAX) {
-        errno = text == NULL ? ENOMEM : EMSGSIZE;
-        result = spool_failure(spool, _("write"), name, err);
-        free(text);
-        return result;
+    if (text->bytes == NULL || text->len > ENVELOPE_FILE_MAX) {
+        errno = text->bytes == NULL ? ENOMEM : EMSGSIZE;
+        return spool_failure(spool, _("write"), name, err);
     }
     *fd = spool_create(spool, name);
     if (*fd < 0 && errno == EEXIST && unlinkat(spool->queue_fd, name, 0) == 0)
         *fd = spool_create(spool, name); /* a failed edit left one behind */
-    if (*fd < 0 || spool_write_all(*fd, text, len) != 0) {
-        result = spool_failure(spool, _("write"), name, err);
-        if (*fd >= 0)
-            close(*fd);
-        unlinkat(spool->queue_fd, name, 0);
-    }
-    free(text);
+    if (*fd >= 0 && spool_write_all(*fd, text->bytes, text->len) == 0)
+        return SPOOL_OK;
+    enum spool_result result = spool_failure(spool, _("write"), name, err);
+    if (*fd >= 0)
+        close(*fd);
+    unlinkat(spool->queue_fd, name, 0);
     return result;
+}
+
+void spool_keep_fresh(struct spool *spool, uint64_t id, struct spool_text text)
+{
+    if (text.len <= SPOOL_FRESH_OCTETS) {
+        pthread_mutex_lock(&spool->fresh_lock);
+        struct spool_text before = spool->fresh[id % SPOOL_FRESH].text;
+        spool->fresh[id % SPOOL_FRESH].id = id;
+        spool->fresh[id % SPOOL_FRESH].text = text;
+        pthread_mutex_unlock(&spool->fresh_lock);
+        text = before;
+    }
+    free(text.bytes);
+}
+
+struct spool_text spool_take_fresh(struct spool *spool, uint64_t id)
+{
+    struct spool_text text = {NULL, 0};
+
+    pthread_mutex_lock(&spool->fresh_lock);
+    if (spool->fresh[id % SPOOL_FRESH].id == id) {
+        text = spool->fresh[id % SPOOL_FRESH].text;
+        spool->fresh[id % SPOOL_FRESH].text.bytes = NULL;
+    }
+    pthread_mutex_unlock(&spool->fresh_lock);
+    return text;
+}
+
+void spool_forget_fresh(struct spool *spool)
+{
+    for (int i = 0; i < SPOOL_FRESH; i++)
+        free(spool_take_fresh(spool, spool->fresh[i].id).bytes);
 }

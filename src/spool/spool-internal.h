@@ -20,6 +20,10 @@
 
 #define SPOOL_RENAMES_MAX 2
 
+/* Texts of envelopes that were just stored: most are read within milliseconds, for the first try. */
+#define SPOOL_FRESH 64
+#define SPOOL_FRESH_OCTETS 4096 /* of one text */
+
 /* The files of a message. */
 enum spool_file { SPOOL_DATA, SPOOL_DATA_NEW, SPOOL_ENV, SPOOL_ENV_NEW, SPOOL_FILES };
 #define SPOOL_NAME_MAX 32
@@ -43,6 +47,12 @@ struct spool_sync {
     bool done;
 };
 
+/* The text of an envelope, allocated. */
+struct spool_text {
+    char *bytes; /* NULL: none */
+    size_t len;
+};
+
 struct spool {
     char *folder;
     uint64_t reserve_octets, reserve_files;
@@ -59,9 +69,14 @@ struct spool {
     bool mounted_read_only;
     struct lock edit_locks[SPOOL_EDIT_LOCKS];
     _Atomic uint64_t edits[SPOOL_EDIT_STAMPS]; /* by the id's last bits; see spool_edits_of() */
-    pthread_mutex_t sync_lock;                 /* protects everything below */
+    pthread_mutex_t sync_lock;                 /* protects the next two: */
     bool syncing;
     struct spool_sync *to_sync, **to_sync_end; /* those that wait for the next sync */
+    pthread_mutex_t fresh_lock;                /* protects the last: */
+    struct {
+        uint64_t id;
+        struct spool_text text;
+    } fresh[SPOOL_FRESH]; /* by the id's last bits */
 };
 
 /* A file's name from its message's id, and back; false: it is no name of ours. */
@@ -82,10 +97,16 @@ void spool_note_id(struct spool *spool, uint64_t id);
 /* A counter that increases before an edit of this message touches the disk, and again after it. A reader that
  * reads the counter, then the envelope, and later finds the counter unchanged, has what is on disk. */
 _Atomic uint64_t *spool_edits_of(struct spool *spool, uint64_t id);
-/* Writes the envelope as ID.env.new, not durable yet: the caller syncs and closes *fd. Leaves nothing on
- * failure. */
+/* Writes the envelope as ID.env.new, not durable yet: the caller syncs and closes *fd, and frees text->bytes
+ * in any case. Leaves no file on failure. */
 enum spool_result spool_put_envelope(struct spool *spool, const struct spool_envelope *envelope,
-                                     int *fd, struct error *err);
+                                     int *fd, struct spool_text *text, struct error *err);
+/* Keeps the text of an envelope that was stored, for the first reader; takes ownership. */
+void spool_keep_fresh(struct spool *spool, uint64_t id, struct spool_text text);
+/* Takes the text, for the caller to free; its bytes are NULL if none is kept. */
+struct spool_text spool_take_fresh(struct spool *spool, uint64_t id);
+/* From now on the files are read. */
+void spool_forget_fresh(struct spool *spool);
 /* Moves a file from the queue folder to the quarantine, under a free name. Not durable by itself. Returns 0,
  * or -1 with errno. */
 int spool_quarantine(struct spool *spool, const char *name);

@@ -258,6 +258,7 @@ int spool_scan(struct spool *spool, spool_found *found, void *context,
     struct scan scan = {.spool = spool, .counts = counts};
 
     memset(counts, 0, sizeof *counts);
+    spool_forget_fresh(spool);
     int result = scan_read_names(&scan, err);
     for (size_t i = 0; i < scan.stranger_count; i++) {
         if (result == 0)

@@ -159,6 +159,7 @@ struct spool *spool_open(const struct spool_config *config, bool read_only, stru
         lock_init(&spool->edit_locks[i]);
     pthread_mutex_init(&spool->sync_lock, NULL);
     pthread_mutex_init(&spool->room_lock, NULL);
+    pthread_mutex_init(&spool->fresh_lock, NULL);
     spool->to_sync_end = &spool->to_sync;
     spool->random = spool_random_start();
     if (spool_open_folders(spool, err) != 0 || (!read_only && spool_take_lock(spool, err) != 0)) {
@@ -186,6 +187,8 @@ void spool_close(struct spool *spool)
         lock_destroy(&spool->edit_locks[i]);
     pthread_mutex_destroy(&spool->sync_lock);
     pthread_mutex_destroy(&spool->room_lock);
+    spool_forget_fresh(spool);
+    pthread_mutex_destroy(&spool->fresh_lock);
     free(spool->folder);
     free(spool);
 }
@@ -432,6 +435,7 @@ static enum spool_result spool_make_durable(struct spool_message *message,
                               .renames = {{SPOOL_DATA_NEW, SPOOL_DATA}, {SPOOL_ENV_NEW, SPOOL_ENV}},
                               .rename_count = 2};
     char name[SPOOL_NAME_MAX];
+    struct spool_text text;
     int env_fd;
 
     spool_file_name(message->id, SPOOL_DATA, name);
@@ -439,15 +443,21 @@ static enum spool_result spool_make_durable(struct spool_message *message,
         error_set(err, _("the mail data of %s could not be written"), name);
         return SPOOL_BROKEN;
     }
-    enum spool_result result = spool_put_envelope(spool, envelope, &env_fd, err);
-    if (result != SPOOL_OK)
+    enum spool_result result = spool_put_envelope(spool, envelope, &env_fd, &text, err);
+    if (result != SPOOL_OK) {
+        free(text.bytes);
         return result;
+    }
     if (spool_sync_contents(message->fd, env_fd) != 0)
         result = spool_failure(spool, _("sync"), name, err);
     else if (spool_sync(spool, &sync) != 0)
         result = spool_failure(spool, sync.failed == SPOOL_SYNC_RENAME ? _("rename") : _("sync"),
                                name, err);
     close(env_fd);
+    if (result == SPOOL_OK)
+        spool_keep_fresh(spool, message->id, text);
+    else
+        free(text.bytes);
     return result;
 }
 

@@ -243,6 +243,29 @@ static void test_edit_and_remove(struct fixture *f, gconstpointer data)
     g_assert_cmpint(spool_edit(f->spool, id, remove_it, NULL, NULL), ==, SPOOL_MISSING);
 }
 
+/* The first reader of a stored envelope needs no file, but sees every change that was made since. */
+static void test_first_read(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    struct spool_envelope envelope;
+    uint64_t id = store(f->spool, "x\r\n", 2);
+    char *path = file_path(f, id, ".env");
+    g_assert_cmpint(g_unlink(path), ==, 0);
+    g_assert_cmpint(spool_read(f->spool, id, &envelope, NULL), ==, SPOOL_OK);
+    g_assert_cmpuint(spool_envelope_left(&envelope), ==, 2);
+    spool_envelope_clear(&envelope);
+    g_assert_cmpint(spool_read(f->spool, id, &envelope, NULL), ==, SPOOL_MISSING);
+    g_free(path);
+    id = store(f->spool, "x\r\n", 2);
+    g_assert_cmpint(spool_edit(f->spool, id, mark_first, NULL, NULL), ==, SPOOL_OK);
+    g_assert_cmpint(spool_read(f->spool, id, &envelope, NULL), ==, SPOOL_OK);
+    g_assert_cmpuint(spool_envelope_left(&envelope), ==, 1);
+    spool_envelope_clear(&envelope);
+    id = store(f->spool, "x\r\n", 2);
+    g_assert_cmpint(spool_edit(f->spool, id, remove_it, NULL, NULL), ==, SPOOL_OK);
+    g_assert_cmpint(spool_read(f->spool, id, &envelope, NULL), ==, SPOOL_MISSING);
+}
+
 static gpointer edit_often(gpointer data)
 {
     struct fixture *f = data;
@@ -506,6 +529,7 @@ int main(int argc, char **argv)
     ADD("abort", test_abort);
     ADD("large", test_large);
     ADD("edit and remove", test_edit_and_remove);
+    ADD("first read", test_first_read);
     ADD("threads", test_threads);
     ADD("lock", test_lock);
     ADD("bad folders", test_bad_folders);
