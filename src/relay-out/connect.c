@@ -203,18 +203,13 @@ static enum host_cache_place connect_begin_talk(struct connect *connect,
 }
 
 /* Gets a place at the destination: the one that the claim holds, or else any. Does not wait if there is
- * a claim, which has waited already, nor for stored mail, which comes back. */
-static enum host_cache_place connect_enter(struct connect *connect, int64_t patience_ms)
+ * a claim, which has waited already. */
+static enum host_cache_place connect_enter(struct connect *connect)
 {
     const struct outbound *out = connect->out;
-    struct deadline deadline = attempt_step(connect, patience_ms);
+    struct deadline deadline = attempt_step(connect, HOST_CACHE_PLACE_WAIT_MS);
     enum host_cache_place place = HOST_CACHE_FULL;
 
-    if (connect->postpones) {
-        place = host_cache_enter_stored(out->host_cache, connect->key, out->generation,
-                                        connect->route->connections, connect->remote);
-        return connect_begin_talk(connect, place);
-    }
     if (connect->claim != NULL) {
         place = host_cache_redeem(out->host_cache, connect->claim, connect->remote);
         deadline = deadline_in_ms(0);
@@ -223,6 +218,15 @@ static enum host_cache_place connect_enter(struct connect *connect, int64_t pati
         place = host_cache_enter(out->host_cache, connect->key, out->generation,
                                  connect->route->connections, deadline, connect->remote);
     return connect_begin_talk(connect, place);
+}
+
+/* Likewise for stored mail, without waiting. */
+static enum host_cache_place connect_enter_stored(struct connect *connect)
+{
+    const struct outbound *out = connect->out;
+    return connect_begin_talk(
+        connect, host_cache_enter_stored(out->host_cache, connect->key, out->generation,
+                                         connect->route->connections, connect->remote));
 }
 
 /* Likewise takes a turn, if the destination has a rate limit. */
@@ -258,7 +262,6 @@ static int connect_give_up(struct connect *connect, const char *event, enum own_
 int connect_make(struct connect *connect)
 {
     struct remote *remote = connect->remote;
-    const int64_t patience_ms = connect->postpones ? 0 : HOST_CACHE_PLACE_WAIT_MS;
     const unsigned rate = connect->route->rate;
     struct deadline turn;
 
@@ -266,7 +269,7 @@ int connect_make(struct connect *connect)
     if (!connect_take_turn(connect, &turn))
         return connect_give_up(connect, "event=busy reason=rate", REPLY_DESTINATION_RATE,
                                deadline_left_ms(turn));
-    switch (connect_enter(connect, patience_ms)) {
+    switch (connect->postpones ? connect_enter_stored(connect) : connect_enter(connect)) {
     case HOST_CACHE_KEPT:
         connect->met = connect_is_alive(connect);
         if (connect->met)
@@ -323,7 +326,7 @@ static bool connect_take_place(struct connect *connect)
 {
     struct remote *remote = connect->remote;
 
-    switch (connect_enter(connect, HOST_CACHE_PLACE_WAIT_MS)) {
+    switch (connect_enter(connect)) {
     case HOST_CACHE_KEPT:
         nexthop_quit(&remote->hop);
         return true;

@@ -385,8 +385,7 @@ static void spooler_deliver_all(struct part *part, bool *done)
             part->job->reached = true;
             return;
         }
-        /* While nothing has been tried, the queue waits rather than this thread. */
-        part->target->connect.postpones = first == 0;
+        part->target->connect.postpones = true; /* the queue waits rather than this thread */
         spooler_run_part(part);
         if (part->job->postponed_ms == 0)
             spooler_note_results(part);

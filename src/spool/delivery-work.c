@@ -95,6 +95,13 @@ static void delivery_report_lost_notice(struct delivery_pool *pool,
     log_end(&line);
 }
 
+static bool delivery_was_tried(const struct delivery_job *job, size_t i)
+{
+    const struct delivery_result *result = &job->results[i];
+    return job->postponed_ms == 0 || result->outcome != DELIVERY_DEFERRED ||
+           result->reply[0] != '\0';
+}
+
 /* Copies the result into our copy of the envelope, for the report, and into the list of changes. */
 static void delivery_take_result(struct delivery_pool *pool, const struct delivery_job *job,
                                  size_t i, struct spool_envelope *envelope,
@@ -110,6 +117,10 @@ static void delivery_take_result(struct delivery_pool *pool, const struct delive
     size_t index = job->recipients[i];
     struct spool_recipient *recipient = &envelope->recipients[index];
 
+    if (!delivery_was_tried(job, i)) {
+        arrays->changes[i] = (struct change){.index = index, .state = RECIPIENT_QUEUED};
+        return;
+    }
     delivery_log_result(job, i, names[result->outcome]);
     arrays->changes[i] = (struct change){
         .index = index,
@@ -151,14 +162,35 @@ static void delivery_tell_sender(struct delivery_pool *pool, const struct queue_
 }
 
 /* Drops the changes of recipients that were not tried. */
-static size_t delivery_drop_deferred(struct change *changes, size_t count)
+static size_t delivery_drop_untried(const struct delivery_job *job, struct change *changes)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (changes[i].state != RECIPIENT_QUEUED)
+    for (size_t i = 0; i < job->count; i++) {
+        bool tried = delivery_was_tried(job, i) &&
+                     !(job->interrupted && changes[i].state == RECIPIENT_QUEUED);
+        if (tried)
             changes[kept++] = changes[i];
     }
     return kept;
+}
+
+/* Tells the queue what came of it. Returns when what is left is tried next, or 0. */
+static int64_t delivery_judge(struct delivery_pool *pool, const struct queue_work *work,
+                              const struct delivery_job *job, const struct change *changes)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < job->count; i++)
+        left += changes[i].state == RECIPIENT_QUEUED;
+    /* If nothing came of it, it was an attempt: those that go first would otherwise be tried at every turn. */
+    if (job->postponed_ms > 0 && left > 0 && left < job->count) {
+        queue_postpone(pool->queue, work, job->postponed_ms);
+        return 0;
+    }
+    enum queue_outcome outcome = left == 0      ? QUEUE_SETTLED
+                                 : job->reached ? QUEUE_DEFERRED
+                                                : QUEUE_UNREACHABLE;
+    return queue_judge(pool->queue, work, outcome, job->results[0].reply);
 }
 
 static void delivery_settle(struct delivery_pool *pool, const struct queue_work *work,
@@ -166,19 +198,12 @@ static void delivery_settle(struct delivery_pool *pool, const struct queue_work 
                             const struct delivery_arrays *arrays)
 {
     struct error err = {""};
-    enum queue_outcome outcome = QUEUE_SETTLED;
+    int64_t next = delivery_from_queue(pool, delivery_judge(pool, work, job, arrays->changes));
+    size_t count = delivery_drop_untried(job, arrays->changes);
 
-    for (size_t i = 0; i < job->count; i++) {
-        if (arrays->changes[i].state == RECIPIENT_QUEUED)
-            outcome = job->reached ? QUEUE_DEFERRED : QUEUE_UNREACHABLE;
-    }
-    int64_t next =
-        delivery_from_queue(pool, queue_judge(pool->queue, work, outcome, job->results[0].reply));
-    size_t count =
-        job->interrupted ? delivery_drop_deferred(arrays->changes, job->count) : job->count;
     if (count == 0)
         return;
-    if (job->interrupted) /* our copy is wrong about recipients not tried: don't record it */
+    if (count < job->count) /* our copy is wrong about recipients not tried: don't record it */
         envelope->stamp = SPOOL_STAMP_NONE;
     enum spool_result result = delivery_record(pool, envelope, arrays->changes, count, next, &err);
     if (result == SPOOL_OK || result == SPOOL_MISSING)
@@ -212,8 +237,12 @@ static void delivery_run_job(struct delivery_pool *pool, const struct queue_work
                              struct delivery_job *job, struct spool_envelope *envelope,
                              struct delivery_arrays *arrays)
 {
+    size_t tried = 0;
+
     pool->config.hooks.deliver(pool->config.context, job);
-    if (job->postponed_ms > 0)
+    for (size_t i = 0; i < job->count; i++)
+        tried += delivery_was_tried(job, i);
+    if (tried == 0)
         queue_postpone(pool->queue, work, job->postponed_ms);
     else
         delivery_take_results(pool, work, job, envelope, arrays);

@@ -114,8 +114,8 @@ void queue_wind_down(struct queue *queue);
 int64_t queue_judge(struct queue *queue, const struct queue_work *work, enum queue_outcome outcome,
                     const char *reason);
 
-/* Call instead of queue_judge() if nothing was tried, because the destination takes nothing for `wait_ms`.
- * Leaves it alone for that time. This counts neither as an attempt nor as a failure. */
+/* Call instead of queue_judge() if nothing, or not everything, was tried, because the destination takes nothing
+ * for `wait_ms`. Leaves it alone for that time. This counts neither as an attempt nor as a failure. */
 void queue_postpone(struct queue *queue, const struct queue_work *work, int64_t wait_ms);
 
 /* The destination takes something again: ends the wait of queue_postpone(). */

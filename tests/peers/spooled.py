@@ -574,6 +574,21 @@ def postponed(world):
         world.tidy()
 
 
+@scenario("stored for more recipients than fit in a transaction: the later ones' turns hold no delivery either")
+def later_parts(world):
+    hops = world.hops(2)
+    relay = world.out(hops, 'delivery = "spool"; deliveries = 1;', route="rate = 20;")
+    send("parts", *(f"x{i}@d0.test" for i in range(70)))
+    wait_for("the first part", lambda: hops[0].bodies == 1)
+    asked = time.monotonic()
+    send("quick", "y@d1.test")
+    wait_for("the other", lambda: hops[1].subjects() == ["quick"])
+    assert time.monotonic() - asked < 2, time.monotonic() - asked
+    relay.wait_empty()
+    assert [len(recipients) for _, recipients, _ in hops[0].messages] == [32, 32, 6]
+    assert set(re.findall(r"event=delivery .*attempt=(\d+)", read(relay.log))) == {"1"}
+
+
 @scenario("stored mail has its turn at a destination whose only connection sessions always wait for")
 def turns(world):
     hops = world.hops(2)

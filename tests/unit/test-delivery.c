@@ -21,6 +21,7 @@
 #define HOUR (60 * MINUTE)
 #define DAY (24 * HOUR)
 #define START (INT64_C(1795247055) * 1000)
+#define PER_TURN 2 /* recipients that turns.example takes in a minute */
 #define TEXT "Subject: Hello\r\n\r\nBody\r\n"
 
 struct fixture {
@@ -118,7 +119,9 @@ static void deliver(void *context, struct delivery_job *job)
     delivery_owe(job);
     if (strcmp(job->destination, "bounce route") == 0)
         take_report(f, job);
-    for (size_t i = 0; i < job->count; i++) {
+    size_t most = strcmp(job->destination, "turns.example") == 0 ? PER_TURN : job->count;
+    job->postponed_ms = job->count > most ? MINUTE : 0;
+    for (size_t i = 0; i < job->count && i < most; i++) {
         play(job, i);
         if (job->results[i].outcome == DELIVERY_DONE && !job->envelope->sender.is_null)
             atomic_fetch_add(&f->delivered, 1);
@@ -235,17 +238,21 @@ static bool is_at_work(struct fixture *f)
     return counts.active > 0;
 }
 
-/* Lets time pass in steps of ten minutes, doing what is due in each, until at most `left` messages
- * remain or `most` has passed. */
+/* Lets time pass, and does what is due then. */
+static void advance(struct fixture *f, int64_t by)
+{
+    int looks = atomic_load(&f->looks);
+    atomic_fetch_add(&f->now, by);
+    delivery_wake(f->pool);
+    for (int i = 0; i < 50000 && (atomic_load(&f->looks) == looks || is_at_work(f)); i++)
+        g_usleep(100);
+}
+
+/* Likewise in steps of ten minutes, until at most `left` messages remain or `most` has passed. */
 static void pass(struct fixture *f, int64_t most, size_t left)
 {
-    for (int64_t passed = 0; passed < most && messages(f) > left; passed += 10 * MINUTE) {
-        int looks = atomic_load(&f->looks);
-        atomic_fetch_add(&f->now, 10 * MINUTE);
-        delivery_wake(f->pool);
-        for (int i = 0; i < 50000 && (atomic_load(&f->looks) == looks || is_at_work(f)); i++)
-            g_usleep(100);
-    }
+    for (int64_t passed = 0; passed < most && messages(f) > left; passed += 10 * MINUTE)
+        advance(f, 10 * MINUTE);
 }
 
 /* Waits in real time for work that is due at once. */
@@ -652,6 +659,44 @@ static void test_confirmed_at_end(struct fixture *f, gconstpointer data)
     g_assert_cmpint(atomic_load(&f->delivered), ==, 2);
 }
 
+/* A destination takes a message in parts: what has not been tried waits for its turn, without an attempt. */
+static void test_parts(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    struct spool_envelope envelope;
+
+    submit(f, "<alice@example.com>",
+           "ok1@turns.example ok2@turns.example ok3@turns.example grey1@turns.example");
+    await_calls(f, 1);
+    advance(f, 0);
+    g_assert_cmpint(spool_read(f->spool, only_id(f), &envelope, NULL), ==, SPOOL_OK);
+    g_assert_cmpuint(spool_envelope_left(&envelope), ==, 2);
+    g_assert_cmpint(envelope.recipients[1].state, ==, RECIPIENT_DELIVERED);
+    g_assert_cmpuint(envelope.recipients[2].attempts, ==, 0);
+    g_assert_null(envelope.recipients[2].reply);
+    spool_envelope_clear(&envelope);
+    g_assert_cmpint(atomic_load(&f->calls), ==, 1);
+    advance(f, MINUTE);
+    await_calls(f, 2);
+    advance(f, 0);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 3);
+    pass(f, HOUR, 0);
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->calls), ==, 3);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 4);
+    /* Those who go first are put off: all wait as after any attempt. */
+    submit(f, "<alice@example.com>", "grey1@turns.example grey1b@turns.example ok@turns.example");
+    await_calls(f, 4);
+    advance(f, 0);
+    advance(f, 2 * MINUTE);
+    g_assert_cmpint(atomic_load(&f->calls), ==, 4);
+    pass(f, HOUR, 0);
+    settle(f, 0);
+    g_assert_cmpint(atomic_load(&f->calls), ==, 6);
+    g_assert_cmpint(atomic_load(&f->delivered), ==, 7);
+    g_assert_cmpuint(queue_files(f), ==, 0);
+}
+
 /* The last recipient of a live message was refused and the sender told, but that could not be recorded.
  * The record is made later; nobody is asked again or told twice. */
 static void test_refused_unrecorded(struct fixture *f, gconstpointer data)
@@ -705,6 +750,7 @@ int main(int argc, char **argv)
     ADD("clock set", test_clock_set);
     ADD("unreadable", test_unreadable);
     ADD("owed", test_owed);
+    ADD("parts", test_parts);
     ADD("confirmed at the end", test_confirmed_at_end);
     ADD("refused, unrecorded", test_refused_unrecorded);
     return g_test_run();
