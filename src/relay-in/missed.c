@@ -24,20 +24,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/deadline.h"
 #include "base/i18n.h"
 #include "base/log.h"
 #include "dns/reverse.h"
 
 #define KEY_LEN 32
 #define LINE_MAX 1024
+#define RETRY_MS 60000   /* after the file could not be written */
 #define SPARE_LINES 1000 /* lines beyond the entries before the file is rewritten */
 
 struct missed {
     pthread_mutex_t lock; /* protects everything below */
     uint8_t key[KEY_LEN];
     bool whole_senders;
-    char *path; /* NULL: in memory only */
-    int fd;     /* for appending; -1: none */
+    char *path;          /* NULL: in memory only */
+    int fd;              /* for appending; -1: none */
+    bool lost;           /* it was logged that the file cannot be written */
+    int64_t retry_at_ms; /* then it is not tried again before */
     unsigned lines;
     struct missed_entry *entries; /* MISSED_MAX, once there is one */
     unsigned count;
@@ -100,10 +104,34 @@ static void missed_log_problem(const struct missed *missed, const char *what)
 
 static void missed_lose_file(struct missed *missed, const char *what)
 {
-    missed_log_problem(missed, what);
+    if (!missed->lost)
+        missed_log_problem(missed, what);
+    missed->lost = true;
+    missed->retry_at_ms = deadline_now_ms() + RETRY_MS;
     if (missed->fd >= 0)
         close(missed->fd);
     missed->fd = -1;
+}
+
+static void missed_take_file(struct missed *missed, int fd)
+{
+    if (missed->lost)
+        log_write(LOG_LEVEL_NOTICE, "event=missed status=file");
+    missed->lost = false;
+    if (missed->fd >= 0)
+        close(missed->fd);
+    missed->fd = fd;
+    missed->lines = missed->count;
+}
+
+/* False, with errno, unless all of it is written. */
+static bool missed_put(int fd, const char *text, int len)
+{
+    ssize_t put = write(fd, text, (size_t)len);
+
+    if (put >= 0 && put < len)
+        errno = ENOSPC;
+    return put == len;
 }
 
 static void missed_hex(const uint8_t *octets, size_t len, char *out)
@@ -170,20 +198,6 @@ static bool missed_parse(const char *line, struct missed_entry *entry)
     return true;
 }
 
-/* Appends with one write(2), so that only the last line can be incomplete after a crash. */
-static void missed_append(struct missed *missed, const struct missed_entry *entry)
-{
-    char line[LINE_MAX];
-
-    if (missed->fd < 0)
-        return;
-    int len = missed_format(entry, line);
-    if (write(missed->fd, line, (size_t)len) != len)
-        missed_lose_file(missed, strerror(errno));
-    else
-        missed->lines++;
-}
-
 static int missed_write_new(struct missed *missed, const char *name)
 {
     char line[LINE_MAX], key[2 * KEY_LEN + 1];
@@ -192,15 +206,17 @@ static int missed_write_new(struct missed *missed, const char *name)
 
     missed_hex(missed->key, KEY_LEN, key);
     int len = snprintf(line, sizeof line, "postern-missed 1 %s\n", key);
-    good = good && write(fd, line, (size_t)len) == len;
+    good = good && missed_put(fd, line, len);
     for (unsigned i = 0; good && i < missed->count; i++) {
         len = missed_format(&missed->entries[i], line);
-        good = write(fd, line, (size_t)len) == len;
+        good = missed_put(fd, line, len);
     }
     if (good && fsync(fd) == 0)
         return fd;
+    int failure = errno;
     if (fd >= 0)
         close(fd);
+    errno = failure;
     return -1;
 }
 
@@ -212,18 +228,31 @@ static void missed_rewrite(struct missed *missed)
     if (missed->path == NULL || asprintf(&name, "%s.new", missed->path) < 0)
         return;
     int fd = missed_write_new(missed, name);
-    if (fd < 0 || rename(name, missed->path) != 0) {
-        int failure = errno;
+    if (fd >= 0 && rename(name, missed->path) == 0) {
+        missed_take_file(missed, fd);
+    } else {
+        missed_lose_file(missed, strerror(errno));
         if (fd >= 0)
             close(fd);
-        missed_lose_file(missed, strerror(failure));
-    } else {
-        if (missed->fd >= 0)
-            close(missed->fd);
-        missed->fd = fd;
-        missed->lines = missed->count;
+        unlink(name);
     }
     free(name);
+}
+
+/* Appends with one write(2), so that only the last line can be incomplete after a crash. Without a file,
+ * tries from time to time to write it anew, with all entries. */
+static void missed_append(struct missed *missed, const struct missed_entry *entry)
+{
+    char line[LINE_MAX];
+
+    if (missed->fd >= 0) {
+        if (missed_put(missed->fd, line, missed_format(entry, line)))
+            missed->lines++;
+        else
+            missed_lose_file(missed, strerror(errno));
+    } else if (missed->path != NULL && deadline_now_ms() >= missed->retry_at_ms) {
+        missed_rewrite(missed);
+    }
 }
 
 /* Entries. Under the lock, here and below. */
@@ -343,6 +372,8 @@ void missed_close(struct missed *missed)
 {
     if (missed == NULL)
         return;
+    if (missed->fd < 0)
+        missed_rewrite(missed);
     if (missed->fd >= 0)
         close(missed->fd);
     pthread_mutex_destroy(&missed->lock);

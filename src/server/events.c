@@ -73,7 +73,8 @@ const struct event_row event_rows[] = {
      "status=over: the backend is up again after that many seconds. missed is the number of "
      "messages put off meanwhile; relayctl missed shows which have come back."},
     {EVENTS_IN, "missed", "warning",
-     "status=memory: the ledger of missed mail cannot be written to its file, and why."},
+     "status=memory: the ledger of missed mail cannot be written to its file, and why; status=file: "
+     "it can be again, and nothing of it is lost."},
     {EVENTS_IN, "state-failed", "notice",
      "What the backend offers could not be saved for the next start (in.state), and why."},
     {EVENTS_IN, "backend-offer", "info",

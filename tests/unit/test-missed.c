@@ -4,9 +4,12 @@
  */
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "relay-in/missed.h"
+#include "clock.h"
 #include "heard.h"
 
 static char *folder;
@@ -179,6 +182,43 @@ static void test_bound(void)
     missed_close(missed);
 }
 
+static void limit_files(rlim_t octets)
+{
+    struct rlimit limit;
+    g_assert_cmpint(getrlimit(RLIMIT_FSIZE, &limit), ==, 0);
+    limit.rlim_cur = octets < limit.rlim_max ? octets : limit.rlim_max;
+    g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &limit), ==, 0);
+}
+
+/* While the disk is full the ledger is in memory; when there is room again, all of it is written. */
+static void test_full(void)
+{
+    fresh();
+    struct missed *missed = open_ledger();
+    note(missed, "a@a.example", "before@here", REPLY_BACKEND_UNREACHABLE);
+    signal(SIGXFSZ, SIG_IGN);
+    limit_files(200); /* in the middle of the first entry's line */
+    note(missed, "a@a.example", "full@here", REPLY_BACKEND_UNREACHABLE);
+    clock_advance_ms(61000);
+    note(missed, "a@a.example", "still@here", REPLY_BACKEND_UNREACHABLE);
+    limit_files(RLIM_INFINITY);
+    note(missed, "a@a.example", "soon@here", REPLY_BACKEND_UNREACHABLE);
+    clock_advance_ms(61000);
+    note(missed, "a@a.example", "again@here", REPLY_BACKEND_UNREACHABLE);
+    /* Without missed_close(), only the file remains. */
+    struct missed *again = open_ledger();
+    g_assert_cmpuint(pending(again), ==, 5);
+    missed_close(missed);
+    /* There is room again when it ends. */
+    limit_files(200);
+    note(again, "a@a.example", "last@here", REPLY_BACKEND_UNREACHABLE);
+    limit_files(RLIM_INFINITY);
+    missed_close(again);
+    again = open_ledger();
+    g_assert_cmpuint(pending(again), ==, 6);
+    missed_close(again);
+}
+
 static void test_off(void)
 {
     unsigned count;
@@ -192,10 +232,10 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     client.address.family = AF_INET;
-    static void (*const tests[])(void) = {test_life, test_private, test_odd_lines, test_bound,
-                                          test_off};
-    static const char *const names[] = {"/missed/life", "/missed/private", "/missed/odd lines",
-                                        "/missed/bound", "/missed/off"};
+    static void (*const tests[])(void) = {test_life,  test_private, test_odd_lines,
+                                          test_bound, test_full,    test_off};
+    static const char *const names[] = {"/missed/life",  "/missed/private", "/missed/odd lines",
+                                        "/missed/bound", "/missed/full",    "/missed/off"};
     int result = 0;
     for (size_t i = 0; i < G_N_ELEMENTS(tests); i++)
         g_test_add_func(names[i], tests[i]);
