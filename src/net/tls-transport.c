@@ -82,6 +82,15 @@ static ssize_t tls_transport_push(gnutls_transport_ptr_t argument, const giovec_
                                    : tls_transport_send_vector(transport, iov, (size_t)count);
 }
 
+/* Is what is held an empty change_cipher_spec alone? In TLS 1.3 GnuTLS hands it out before it reads on, but no peer
+ * waits for it (RFC 8446 D.4): it leaves with what follows. */
+static bool tls_transport_holds_filler(const struct tls_transport *transport)
+{
+    static const char filler[] = {20, 3, 3, 0, 1, 1};
+    return transport->held_len == sizeof filler &&
+           memcmp(transport->held, filler, sizeof filler) == 0;
+}
+
 /* Held output must leave before a wait for input. After the handshake, input that is already there is
  * read first: what is held then, a ticket, can leave with the reply. */
 static ssize_t tls_transport_receive(struct tls_transport *transport, char *bytes, size_t len)
@@ -93,7 +102,8 @@ static ssize_t tls_transport_receive(struct tls_transport *transport, char *byte
         if (got >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
             return got;
     }
-    if (transport->held_len > 0 && tls_transport_send_behind_held(transport, NULL, 0) < 0)
+    if (tls_transport_has_output(transport) &&
+        tls_transport_send_behind_held(transport, NULL, 0) < 0)
         return -1;
     /* Block only once: a record that trickles in must not hold us past the deadline. */
     transport->may_wait = false;
@@ -157,5 +167,5 @@ bool tls_transport_has_input(const struct tls_transport *transport)
 
 bool tls_transport_has_output(const struct tls_transport *transport)
 {
-    return transport->held_len > 0;
+    return transport->held_len > 0 && !tls_transport_holds_filler(transport);
 }

@@ -2,9 +2,10 @@
  *
  * GnuTLS reads each record in two pieces and would send a handshake flight in three. This layer
  * reads ahead, so that a short record costs one recv(2). It holds a handshake's output until
- * somebody waits for the answer or adds something; then all of it leaves in one sendmsg(2). It reads
- * nothing ahead before the first record, so it never sees plain text. It blocks at most in one
- * recv(2), and only if allowed.
+ * somebody waits for the answer or adds something; then all of it leaves in one sendmsg(2). A lone
+ * empty change_cipher_spec, which nobody waits for, leaves with what follows. It reads nothing
+ * ahead before the first record, so it never sees plain text. It blocks at most in one recv(2), and
+ * only if allowed.
  *
  * Owns the output it holds, not the socket. Used by one thread at a time.
  *
@@ -41,7 +42,7 @@ void tls_transport_flush(struct tls_transport *transport);
 
 /* Are there octets read ahead, which poll(2) cannot report? */
 bool tls_transport_has_input(const struct tls_transport *transport);
-/* Is output held that the socket did not take? If GnuTLS would block, this is why. */
+/* Is output held that must leave before a wait? If GnuTLS would block, this is why: the socket did not take it. */
 bool tls_transport_has_output(const struct tls_transport *transport);
 
 #endif
