@@ -265,7 +265,8 @@ static const struct option all_rows[] = {
     TLS_ROWS("tls.", struct config, tls),
     {"dns.servers", OPTION_HOSTS, offsetof(struct config, dns.servers), "", 53, 0, NULL,
      N_("The resolvers to ask: IP addresses with or without a port. Empty means those of "
-        "/etc/resolv.conf, whose changes are noticed.")},
+        "/etc/resolv.conf, whose changes are noticed. They must answer questions with EDNS, "
+        "which some old routers drop; relayctl doctor says so.")},
     {"dns.recurse", OPTION_BOOLEAN, offsetof(struct config, dns.recurse), "false", 0, 0, NULL,
      N_("Resolve names from the root servers down and ask no other resolver. Useful if none "
         "nearby passes DNSSEC records on.")},

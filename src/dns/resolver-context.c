@@ -5,10 +5,12 @@
 #include "dns/resolver-internal.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unbound.h>
 #include <unistd.h>
@@ -20,6 +22,8 @@
 
 #define DEFAULT_RESOLV_CONF "/etc/resolv.conf"
 #define DNS_PORT 53
+#define DNS_HEADER_OCTETS 12
+#define PLAIN_TIMEOUT_MS 2000
 #define MAKING_STACK_SIZE (2 * 1024 * 1024)
 
 /* Upper bounds for a 1 GB machine that also does other work; memory is only taken as needed.
@@ -276,4 +280,43 @@ struct ub_ctx *resolver_context_new(const struct resolver_config *config, struct
     else
         error_set(err, _("cannot start a thread: %s"), strerror(failure));
     return making.ctx;
+}
+
+/* Asks for the name servers of the root. Any answer will do. */
+static bool resolver_is_answered_by(const struct address *server)
+{
+    static const uint8_t question[] = {0x50, 0x6f, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1};
+    struct sockaddr_storage sockaddr;
+    socklen_t len = address_to_sockaddr(server, &sockaddr);
+    uint8_t answer[512];
+    int fd = socket(server->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+    if (fd < 0)
+        return false;
+    bool answered = connect(fd, (struct sockaddr *)&sockaddr, len) == 0 &&
+                    send(fd, question, sizeof question, 0) == sizeof question &&
+                    poll(&poll_fd, 1, PLAIN_TIMEOUT_MS) == 1 &&
+                    recv(fd, answer, sizeof answer, 0) >= DNS_HEADER_OCTETS &&
+                    memcmp(answer, question, 2) == 0;
+    close(fd);
+    return answered;
+}
+
+bool resolver_is_answered_without_edns(const struct resolver *resolver)
+{
+    const struct resolver_config *config = &resolver->config;
+    struct resolver_servers servers;
+    struct address server;
+    bool answered = false;
+
+    for (size_t i = 0; i < config->server_count && !answered; i++)
+        answered = resolver_is_answered_by(&config->servers[i]);
+    if (config->server_count > 0 || config->recurse)
+        return answered;
+    resolver_read_servers(resolver_resolv_conf_of(config), &servers);
+    for (size_t i = 0; i < servers.count && !answered; i++)
+        answered = address_parse_endpoint(&server, servers.items[i], DNS_PORT) == 0 &&
+                   resolver_is_answered_by(&server);
+    return answered;
 }

@@ -127,6 +127,11 @@ void resolver_finish(struct resolver_pending *pending, struct resolver_question 
  * is ever `secure`. */
 bool resolver_validates(struct resolver *resolver);
 
+/* For diagnosis: does one of its servers answer a question without EDNS (RFC 6891)? The resolver itself always asks
+ * with it, and gets no answer where a server, or a router on the way, drops such questions. Waits for 2 s at most for
+ * each server. */
+bool resolver_is_answered_without_edns(const struct resolver *resolver);
+
 /* Moves the contents of `from`, and their ownership, to `to`. */
 void resolver_answer_move(struct resolver_answer *to, struct resolver_answer *from);
 void resolver_answer_free(struct resolver_answer *answer);

@@ -21,7 +21,11 @@ static void dns_resolver(const struct doctor *doctor, struct doctor_finding *fin
     enum resolver_result result = doctor_ask(doctor, ".", 2 /* NS */, &answer);
     long long ms = (long long)(deadline_now_ms() - began);
 
-    if (result == RESOLVER_TEMPORARY) {
+    if (result == RESOLVER_TEMPORARY && resolver_is_answered_without_edns(doctor->resolver)) {
+        doctor_say(finding, DOCTOR_FAILED,
+                   _("the resolver answers only questions without EDNS, like some old routers"));
+        doctor_advise(finding, _("name others in dns.servers, or: apt install unbound"));
+    } else if (result == RESOLVER_TEMPORARY) {
         doctor_say(finding, DOCTOR_FAILED, _("the resolver does not answer: %s"), answer.reason);
         doctor_advise(finding,
                       _("check dns.servers and /etc/resolv.conf, or: apt install unbound"));

@@ -245,6 +245,8 @@ static size_t reply_to(struct dns_server *server, const uint8_t *query, size_t l
     enum dns_server_edns edns = server->edns;
     pthread_mutex_unlock(&server->lock);
     bool knows = edns == DNS_SERVER_EDNS, asks = query[11] > 0; /* additional records */
+    if (asks && edns == DNS_SERVER_EDNS_DROPPED)
+        return 0;
     int rcode = asks && edns == DNS_SERVER_EDNS_UNKNOWN
                     ? 1
                     : answer_question(server, message, name, type, udp);

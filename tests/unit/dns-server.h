@@ -33,6 +33,7 @@ enum dns_server_edns {
     DNS_SERVER_EDNS,         /* understands it */
     DNS_SERVER_EDNS_UNKNOWN, /* FORMERR, like a server that knows only RFC 1035 */
     DNS_SERVER_EDNS_IGNORED, /* answers as if it were not there */
+    DNS_SERVER_EDNS_DROPPED, /* does not answer, like some old routers */
 };
 void dns_server_set_edns(struct dns_server *server, enum dns_server_edns edns);
 

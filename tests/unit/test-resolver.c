@@ -457,6 +457,32 @@ static void test_without_edns(void)
     }
 }
 
+/* A server that drops questions with EDNS is of no use, which can be told from one that is away. */
+static void test_edns_dropped(void)
+{
+    struct dns_server *server = dns_server_open(rows, G_N_ELEMENTS(rows));
+    struct resolver *resolver = dns_server_resolver(server, NULL);
+    struct resolver_answer answer;
+
+    dns_server_set_edns(server, DNS_SERVER_EDNS_DROPPED);
+    g_assert_cmpint(resolver_lookup(resolver, "a.example", DNS_TYPE_A, deadline_in_ms(1000), &answer),
+                    ==, RESOLVER_TEMPORARY);
+    resolver_answer_free(&answer);
+    g_assert_true(resolver_is_answered_without_edns(resolver));
+    resolver_free(resolver);
+
+    g_autofree char *file = NULL;
+    int fd = g_file_open_tmp("postern-resolv-XXXXXX", &file, NULL);
+    g_assert_true(g_file_set_contents(file, "nameserver 127.0.0.254\n", -1, NULL));
+    struct resolver_config config = {.resolv_conf = file, .trust_anchor_file = ""};
+    resolver = resolver_new(&config, NULL);
+    g_assert_false(resolver_is_answered_without_edns(resolver)); /* nobody is there */
+    resolver_free(resolver);
+    close(fd);
+    g_unlink(file);
+    dns_server_close(server);
+}
+
 static void configure(struct resolver *resolver, const struct address *server)
 {
     struct resolver_config config = {.servers = server, .server_count = 1, .trust_anchor_file = ""};
@@ -579,6 +605,7 @@ int main(int argc, char **argv)
     g_test_add_func("/resolver/secure", test_secure);
     g_test_add_func("/resolver/downgrade", test_downgrade);
     g_test_add_func("/resolver/without EDNS", test_without_edns);
+    g_test_add_func("/resolver/EDNS dropped", test_edns_dropped);
     g_test_add_func("/resolver/configure", test_configure);
     g_test_add_func("/resolver/resolv.conf", test_read_servers);
     g_test_add_func("/resolver/settings", test_settings);
