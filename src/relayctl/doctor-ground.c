@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/i18n.h"
+#include "relayctl/run.h"
 #include "relayctl/ports.h"
 #include "server/stats-read.h"
 
@@ -129,7 +130,7 @@ static void ground_units(const struct doctor *doctor, struct doctor_finding *fin
     for (size_t i = 0; i < count && finding->outcome == DOCTOR_OK; i++) {
         const char *const command[] = {"systemctl", "show", "-pActiveState,UnitFileState,NRestarts",
                                        names[i], NULL};
-        if (!doctor_command(command, 5, text, sizeof text)) {
+        if (!run_command(command, 5, text, sizeof text)) {
             doctor_say(finding, DOCTOR_UNKNOWN, _("systemd does not answer here"));
             return;
         }

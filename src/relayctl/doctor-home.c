@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/i18n.h"
+#include "relayctl/run.h"
 
 #define HOME_KEEPALIVE_WORD "off"
 
@@ -101,7 +102,7 @@ static void home_keepalive(const struct doctor *doctor, struct doctor_finding *f
     char text[4096];
 
     (void)doctor;
-    if (!doctor_command(command, 5, text, sizeof text) || text[0] == '\0') {
+    if (!run_command(command, 5, text, sizeof text) || text[0] == '\0') {
         doctor_say(finding, DOCTOR_UNKNOWN, _("WireGuard does not answer here"));
     } else if (strstr(text, HOME_KEEPALIVE_WORD) != NULL) {
         doctor_say(finding, DOCTOR_WARNING, _("a peer has no PersistentKeepalive"));

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "base/i18n.h"
+#include "relayctl/run.h"
+#include "relayctl/tunnel.h"
 
 #define WAYS_HANDSHAKE_S 180 /* with traffic, WireGuard makes a new one every two minutes */
 
@@ -28,7 +30,7 @@ static void ways_interface(const struct doctor *doctor, char out[IF_NAMESIZE])
         "ip", "-o", "route", "get", address_format_ip(ways_home(doctor), host), NULL};
 
     out[0] = '\0';
-    if (!doctor_command(command, 5, text, sizeof text))
+    if (!run_command(command, 5, text, sizeof text))
         return;
     const char *at = strstr(text, " dev ");
     if (at != NULL)
@@ -46,7 +48,7 @@ static void ways_route(const struct doctor *doctor, struct doctor_finding *findi
         doctor_say(finding, DOCTOR_UNKNOWN, _("cannot look at the routes (package iproute2)"));
         return;
     }
-    doctor_command(command, 5, text, sizeof text);
+    run_command(command, 5, text, sizeof text);
     snprintf(mark, sizeof mark, " dev %s ", tunnel);
     address_format_ip(ways_home(doctor), host);
     if (strstr(text, mark) != NULL && address_is_private(ways_home(doctor))) {
@@ -58,34 +60,6 @@ static void ways_route(const struct doctor *doctor, struct doctor_finding *findi
     }
 }
 
-/* The age in seconds of the last handshake with the backend's peer; -1: unknown. */
-static long ways_handshake(const struct doctor *doctor, bool *allowed)
-{
-    static const char *const command[] = {"wg", "show", "all", "dump", NULL};
-    char text[8192], host[ADDRESS_TEXT_MAX], *save = NULL;
-    long age = -1;
-
-    *allowed = false;
-    address_format_ip(ways_home(doctor), host);
-    if (!doctor_command(command, 5, text, sizeof text))
-        return -1;
-    /* A peer: interface, key, preshared, endpoint, allowed-ips, handshake, rx, tx, keepalive. */
-    for (char *line = strtok_r(text, "\n", &save); line != NULL;
-         line = strtok_r(NULL, "\n", &save)) {
-        char ips[1024];
-        long long handshake;
-        if (sscanf(line, "%*s %*s %*s %*s %1023s %lld", ips, &handshake) != 2)
-            continue;
-        size_t len = strlen(host);
-        const char *at = strstr(ips, host);
-        if (at != NULL && (at[len] == '/' || at[len] == ',' || at[len] == '\0')) {
-            *allowed = true;
-            age = handshake == 0 ? -1 : (long)(time(NULL) - handshake);
-        }
-    }
-    return age;
-}
-
 static bool ways_has_wireguard(void)
 {
     return access("/sys/class/net", R_OK) == 0 &&
@@ -94,23 +68,22 @@ static bool ways_has_wireguard(void)
 
 static void ways_wireguard(const struct doctor *doctor, struct doctor_finding *finding)
 {
-    bool allowed;
+    struct tunnel tunnel;
 
     if (!ways_has_wireguard()) {
         finding->outcome = DOCTOR_SKIPPED;
         return;
     }
-    long age = ways_handshake(doctor, &allowed);
-    if (!allowed)
+    bool found = tunnel_find(ways_home(doctor), &tunnel);
+    long age = (long)(time(NULL) - tunnel.handshake);
+    if (!found)
         doctor_say(finding, DOCTOR_UNKNOWN,
-                   _("no WireGuard peer has the mail server's address alone in its AllowedIPs"));
-    else if (age < 0 || age > WAYS_HANDSHAKE_S)
-        doctor_say(finding, DOCTOR_FAILED,
-                   age < 0 ? _("there has been no handshake with home yet")
-                           : _("the last handshake with home was %ld s ago"),
-                   age);
+                   _("no WireGuard peer has the mail server's address in its AllowedIPs"));
+    else if (tunnel.handshake == 0)
+        doctor_say(finding, DOCTOR_FAILED, _("there has been no handshake with home yet"));
     else
-        doctor_say(finding, DOCTOR_OK, _("the last handshake with home was %ld s ago"), age);
+        doctor_say(finding, age > WAYS_HANDSHAKE_S ? DOCTOR_FAILED : DOCTOR_OK,
+                   _("the last handshake with home was %ld s ago"), age);
     if (finding->outcome == DOCTOR_FAILED)
         doctor_advise(
             finding,
@@ -129,7 +102,7 @@ static void ways_wireguard_boot(const struct doctor *doctor, struct doctor_findi
     }
     snprintf(unit, sizeof unit, "wg-quick@%s", tunnel);
     const char *const command[] = {"systemctl", "is-enabled", unit, NULL};
-    if (doctor_command(command, 5, text, sizeof text)) {
+    if (run_command(command, 5, text, sizeof text)) {
         doctor_say(finding, DOCTOR_OK, _("%s starts at boot"), unit);
     } else {
         doctor_say(finding, DOCTOR_WARNING, _("%s does not start at boot"), unit);

@@ -126,10 +126,6 @@ const char *doctor_list(const struct address *addresses, size_t count, char *out
 size_t doctor_domains(const struct doctor *doctor, const char **out, size_t max);
 #define DOCTOR_DOMAINS_MAX 50
 
-/* Runs a command for at most `seconds` and stores its output in `out`, cut at `size` octets. False if it
- * cannot be run or fails. */
-bool doctor_command(const char *const *arguments, int seconds, char *out, size_t size);
-
 /* A dialog with a mail server. */
 struct doctor_hop {
     struct stream_buffers buffers;

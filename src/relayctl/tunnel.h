@@ -1,6 +1,6 @@
 /* relayctl/tunnel.h - the state of the WireGuard tunnel to a host, from wg(8), which needs root
  *
- * Owns nothing. One thread.
+ * Owns nothing. Thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -17,8 +17,8 @@ struct tunnel {
     int64_t handshake; /* the last one, seconds since 1970; 0: none */
 };
 
-/* Finds the peer whose AllowedIPs contain the host. False if there is none or wg(8) cannot be asked.
- * Private keys are never read. */
+/* Finds the peer that WireGuard sends the host's packets to, by AllowedIPs. False if there is none or wg(8)
+ * cannot be asked; takes at most ten seconds. Private keys are never read. */
 bool tunnel_find(const struct address *host, struct tunnel *out);
 
 #endif
