@@ -1,7 +1,7 @@
-"""What measurements stand on: control groups, servers, the sink, the load generator.
+"""The bed of all measurements: control groups, servers, the sink, the load generator.
 
-The server under test has one CPU, load generator and sink the other. CPU time is what the kernel
-counts for a control group, so that it holds all processes of a server, those that have ended too.
+The server under test has one CPU, load generator and sink have the other. CPU time is what the kernel counts for the
+server's control group, so it includes all of its processes, even those that have ended.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import json
@@ -22,12 +22,12 @@ BUILD = os.environ["POSTERN_BUILDDIR"]
 RELAY, SINK, OUTSIDE, INSIDE = "203.0.113.5", "10.0.0.2", "198.51.100.7", "10.0.0.1"
 SOURCES = [f"198.51.100.{n}" for n in range(7, 17)]
 CPUS = sorted(os.sched_getaffinity(0))
-START_S = 0.5  # for what a server does after it listens
+START_S = 0.5  # for what a server still does once it listens
 SERVER_CPU, LOAD_CPU = str(CPUS[0]), str(CPUS[-1])  # with one CPU they share it
 
 
 def busy_s():
-    """CPU seconds that all of the machine has spent since it booted."""
+    """CPU seconds that the whole machine has spent since it booted."""
     with open("/proc/stat") as file:
         fields = [int(field) for field in file.readline().split()[1:]]
     return (sum(fields[:8]) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
@@ -37,7 +37,7 @@ class Bed:
     """The scratch folder and the root of the control groups."""
 
     def __init__(self):
-        # So that what is started is ended in any case.
+        # So that everything that was started is ended in any case.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         self.dir = tempfile.mkdtemp(prefix="postern-bench-")
         os.chmod(self.dir, 0o755)
@@ -72,10 +72,10 @@ class Server:
     """A server in its own control group, on one CPU. Subclasses say how it is set up and started."""
 
     name = "?"
-    tls = True          # it ends TLS itself
+    tls = True          # it terminates TLS itself
     pipelining = True
-    standing = 1000     # how many idle clients show what one costs; less where each has a process of its own
-    relays_now = True   # what it has answered is at the sink already
+    standing = 1000     # idle clients to measure one by; fewer if each has a process of its own
+    relays_now = True   # a message that it has accepted is at the sink already
 
     def __init__(self, bed, port):
         self.bed, self.port = bed, port
@@ -129,10 +129,10 @@ class Server:
         return total
 
     def settle(self, seconds=60):
-        """Waits until nothing is left to do behind the last answer."""
+        """Waits until the work that is left after the last answer is done."""
 
     def stop(self):
-        """Ends the processes of this control group, and no others."""
+        """Ends the processes of this control group and no others."""
         self.process.send_signal(signal.SIGTERM)
         for number in (None, signal.SIGTERM, signal.SIGKILL):
             for pid in self.pids() if number else []:
@@ -183,7 +183,7 @@ def load_command(target, **options):
 
 
 def load(target, **options):
-    """One run. Errors are in the result."""
+    """Makes one run. Errors are in the result."""
     done = subprocess.run(load_command(target, **options), capture_output=True, text=True,
                           timeout=300)
     if not done.stdout.startswith("{"):
@@ -192,7 +192,7 @@ def load(target, **options):
 
 
 class Standing:
-    """Connections that only stand there."""
+    """Connections that are open and do nothing."""
 
     def __init__(self, target, count, kind="idle", tls="none", sources=None):
         self.process = subprocess.Popen(
@@ -209,7 +209,7 @@ class Standing:
 
 
 def measure(server, sink, seconds=60, messages=10**9, warm_s=0.1, **options):
-    """One run of so many seconds, or messages where they are over sooner, after a short one to get warm."""
+    """Makes one run that ends after `seconds` or `messages`, whichever comes first; a short one before it warms up."""
     target = f"{RELAY}:{server.port}"
     if warm_s > 0:
         load(target, messages=10**9, seconds=warm_s, **options)
@@ -226,14 +226,14 @@ def measure(server, sink, seconds=60, messages=10**9, warm_s=0.1, **options):
         result["cpu_ms"] = spent * 1000 / result["messages"]
     result["lost"] = result["messages"] - (sink.count() - taken)
     result["elapsed"] = elapsed
-    # CPUs' worth of what others than server, generator and sink have used.
+    # In CPUs: what processes other than server, generator and sink have used.
     ours = spent + own + sink.cpu_s() - sink_before
     result["foreign"] = max(0, busy_s() - all_before - ours) / elapsed
     return result
 
 
 def system_calls(server, messages, **options):
-    """The calls for a message by name, all of its way, with one client: strace slows down what it watches."""
+    """System calls per message by name, until it is delivered. With one client, because strace slows down the server."""
     text = f"{server.dir}/strace"
     tracer = subprocess.Popen(["strace", "-qq", "-f", "-c", "-U", "calls,name", "-o", text,
                                *(f"--attach={pid}" for pid in server.pids())], stderr=subprocess.DEVNULL)

@@ -1,7 +1,7 @@
 """relay-in alone, beside its peers, or beside an earlier build: the same work in turn, round by round.
 
-Server beside server is told as a ratio of CPU time for a message: of each round one, and of these the median, so that
-what slows the machine down slows both. What the processor makes of them stands behind, with its name.
+Servers are compared by the ratio of their CPU time for a message. Each round gives one ratio, and the median of the
+rounds is reported: what slows the machine down slows all servers. The absolute figures follow, with the processor.
 
 usage: tests/bench/run.sh bench.py [--servers NAME,...] [--before FOLDER] [--rounds N] [--seconds S] [--rows ROW,...]
                                    [--text FILE] [--json FILE]
@@ -58,7 +58,7 @@ def one_run(server, sink, row, seconds):
 
 
 def one_round(number, running, sinks, rows, seconds, runs):
-    """Each server is the first in turn."""
+    """The servers take turns in being first."""
     first = number % len(running)
     for row in rows:
         for server in running[first:] + running[:first]:
@@ -72,14 +72,14 @@ def one_round(number, running, sinks, rows, seconds, runs):
 
 
 def idle_cpu(running):
-    """Milliseconds a second of each, with nothing to do."""
+    """Milliseconds per second of each server with nothing to do."""
     before = [server.cpu_s() for server in running]
     time.sleep(IDLE_S)
     return {server.name: (server.cpu_s() - spent) * 1000 / IDLE_S for server, spent in zip(running, before)}
 
 
 def for_each_idle(server, tls):
-    """KiB for each connection that only stands there."""
+    """KiB for each idle connection."""
     before = server.pss_kib()
     standing = Standing(f"{RELAY}:{server.port}", server.standing, tls=tls)
     after, stand = server.pss_kib(), standing.standing
@@ -88,7 +88,7 @@ def for_each_idle(server, tls):
 
 
 def for_idle_clients(server):
-    """Of a fresh server, as heaps shrink and grow for other reasons later; a fresh one goes on."""
+    """Measures a fresh server, because heaps later shrink and grow for other reasons; then starts it afresh."""
     found = {"each": for_each_idle(server, "none")}
     if server.tls:
         found["each_tls"] = for_each_idle(server, "new")
@@ -103,7 +103,7 @@ def middle(runs, key):
 
 
 def ratio(runs, base):
-    """Of each round one, and their median."""
+    """The median of the rounds' ratios."""
     pairs = [(run["cpu_ms"], other["cpu_ms"]) for run, other in zip(runs, base) if "cpu_ms" in run and "cpu_ms" in other]
     return statistics.median(ours / theirs for ours, theirs in pairs) if pairs else None
 
@@ -121,7 +121,7 @@ def summarise(runs, memory):
 
 
 def table(title, names, lines):
-    """Lines are a title and a text for each name."""
+    """Each line is a title and one text per name."""
     lines = [(title, names), *lines]
     first = max(len(head) for head, _ in lines)
     width = max(len(cell) for _, cells in lines for cell in cells) + 2
@@ -150,7 +150,7 @@ def report(summary, rows, head):
 
 
 def about(options, runs):
-    """Where and how all of it was measured, and how quiet it was."""
+    """Where and how it was measured, and how busy the machine was."""
     foreign = middle([result for by_row in runs.values() for of in by_row.values() for result in of], "foreign") or 0
     return (f"{machine()}; medians of {options.rounds} rounds of {options.seconds} s each; others on the machine had "
             f"{foreign:.2f} CPUs")
@@ -188,7 +188,7 @@ def wanted(options):
 
 
 def run(options, rows):
-    """What each server took in each round of a row, what it holds, and how busy others were."""
+    """Measures all servers: CPU time in each round of each row, and memory."""
     bed = Bed()
     plain, proxied = Sink(servers.SINK_PORT), Sink(servers.PROXY_SINK_PORT, "--proxy")
     running = []

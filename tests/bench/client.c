@@ -1,4 +1,4 @@
-/* tests/bench/client.c - one SMTP client of the load generator, as a machine of states
+/* tests/bench/client.c - one SMTP client of the load generator, as a state machine
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -26,7 +26,7 @@ enum step {
     STEP_DATA,
     STEP_BODY,
     STEP_QUIT,
-    STEP_REST, /* an idle or slow client has arrived */
+    STEP_REST, /* an idle or slow client is where it stays */
 };
 
 static const char *const step_names[] = {"connect",   "greeting",       "EHLO", "STARTTLS",
@@ -41,7 +41,7 @@ struct client {
     const char *to;
     int fd;
     enum step step;
-    unsigned messages;   /* begun on this connection */
+    unsigned messages;   /* started on this connection */
     unsigned recipients; /* named in this transaction */
     gnutls_session_t tls;
     gnutls_datum_t ticket;
@@ -172,8 +172,8 @@ static bool socket_has_input(const struct client *client)
     return recv(client->fd, &octet, 1, MSG_PEEK) >= 0;
 }
 
-/* Octets, 0 at the end, -1 when there are none now. GnuTLS says so also when it has taken a session
- * ticket, whatever else waits in the socket. */
+/* Returns the number of octets, 0 at the end, -1 if there are none now. GnuTLS also reports -1 after it has read a
+ * session ticket, even if more is waiting in the socket. */
 static ssize_t receive_some(struct client *client)
 {
     size_t room = sizeof client->in - client->in_len;
@@ -213,7 +213,7 @@ static void say_recipient(struct client *client)
         (size_t)snprintf(client->commands, sizeof client->commands, "RCPT TO:<%s>\r\n", client->to);
 }
 
-/* All of it at once, or the first of it. */
+/* Sends MAIL; with pipelining, all commands up to DATA at once. */
 static void begin_transaction(struct client *client)
 {
     const struct load *load = client->load;
@@ -304,7 +304,7 @@ static void keep_ticket(struct client *client)
     gnutls_session_get_data2(client->tls, &client->ticket);
 }
 
-/* What follows a good reply. */
+/* The next step after a good reply. */
 static void go_on(struct client *client)
 {
     switch (client->step) {
@@ -350,7 +350,7 @@ static void go_on(struct client *client)
     }
 }
 
-/* A whole reply in the buffer: its code and length, or 0. */
+/* Looks for a complete reply in the buffer: returns its code and sets its length; 0 if there is none. */
 static int whole_reply(const struct client *client, size_t *len)
 {
     const char *at = client->in, *end = client->in + client->in_len;
@@ -367,7 +367,7 @@ static int whole_reply(const struct client *client, size_t *len)
     return 0;
 }
 
-/* True when the connection has ended. */
+/* True once the connection has ended. */
 static bool take_replies(struct client *client)
 {
     size_t len;

@@ -1,8 +1,7 @@
-/* tests/bench/client.h - one SMTP client of the load generator, as a machine of states
+/* tests/bench/client.h - one SMTP client of the load generator, as a state machine
  *
- * A client runs connections one after the other: connect, EHLO, perhaps STARTTLS, messages, QUIT. It
- * never waits: client_ready() does what can be done and says what to wait for. Used by the thread
- * whose epoll it is in.
+ * A client opens connections one after the other: connect, EHLO, perhaps STARTTLS, messages, QUIT. It never waits:
+ * client_ready() does what can be done and says what to wait for. Only the thread that owns its epoll uses it.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -26,10 +25,10 @@ enum load_tls { LOAD_PLAIN, LOAD_TLS_NEW, LOAD_TLS_RESUMED };
 enum load_kind {
     LOAD_MESSAGES,
     LOAD_IDLE, /* greeted, then silent */
-    LOAD_SLOW, /* an octet a second, of a command that never ends */
+    LOAD_SLOW, /* sends one octet a second of a command that never ends */
 };
 
-/* What all clients share. Read only, but for `left`. */
+/* What all clients share. Read-only except for `left`. */
 struct load {
     struct sockaddr_storage target;
     socklen_t target_len;
@@ -47,19 +46,19 @@ struct load {
     unsigned to_count;
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priority;
-    atomic_long left; /* messages still to be begun */
-    int64_t end_us;   /* none is begun later; 0: no end */
+    atomic_long left; /* messages still to be started */
+    int64_t end_us;   /* none is started later; 0: no end */
 };
 
-/* What a thread counts. */
+/* The counters of one thread. */
 struct tally {
     uint64_t messages, connections, resumed;
-    uint64_t refused;               /* a reply that was not the one wanted */
+    uint64_t refused;               /* replies other than the expected one */
     uint64_t broken;                /* connections that failed or ended early */
-    char first_error[200];          /* what the first of them was */
+    char first_error[200];          /* describes the first of them */
     struct samples message;         /* from connect() or MAIL to the reply to the end of data */
     struct samples after_handshake; /* from EHLO to its reply, the first under TLS */
-    uint64_t waiting;               /* clients that have nothing more to do */
+    uint64_t waiting;               /* clients with nothing more to do */
 };
 
 struct client;
@@ -67,12 +66,12 @@ struct client;
 struct client *client_new(const struct load *load, struct tally *tally, unsigned number);
 void client_free(struct client *client);
 int client_fd(const struct client *client);
-/* Connects. False when it has nothing (more) to do. */
+/* Connects. False if there is nothing (more) to do. */
 bool client_start(struct client *client);
-/* Does all that can be done without a wait (the descriptor is watched edge-triggered). False: the
- * connection is over and its descriptor closed. */
+/* Does all that can be done without waiting (epoll watches the descriptor edge-triggered). False: the connection is
+ * over and its descriptor closed. */
 bool client_ready(struct client *client);
-/* A second is over: the slow send their octet. */
+/* Called every second: slow clients send their octet. */
 void client_tick(struct client *client);
 
 int64_t now_us(void);

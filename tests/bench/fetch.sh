@@ -1,8 +1,7 @@
 # Sourced by `peers` and `outbound`: fetches the servers that relay-in and relay-out stand beside.
 #
-# Packages that can stand beside each other are installed; OpenSMTPD and Exim, which would remove
-# Postfix, are unpacked into the cache, where Haraka comes from npm, too. What cannot be had is left
-# out, and said.
+# Packages that do not conflict are installed. OpenSMTPD and Exim, which would remove Postfix, are unpacked into the
+# cache, and so is Haraka, from npm. A server that cannot be fetched is left out with a message.
 here=$(cd "$(dirname "$0")" && pwd)
 export POSTERN_BUILDDIR=${POSTERN_BUILDDIR:-$PWD}
 cache=${POSTERN_CACHE:-/var/cache/postern-bench}

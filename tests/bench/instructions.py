@@ -1,7 +1,8 @@
 """User instructions (callgrind) and system calls (strace) of relay-in for a message, in six standard sessions.
 
-Both are counted, not timed: a busy machine changes them little. There are no spare connections. One server under each
-tool takes all sessions, some messages first to get warm. Then N messages come, and 2N: the difference is what N cost.
+Both are counted, not timed, so a busy machine changes them little. There are no spare connections. One server under
+each tool takes all sessions, after some messages to warm up. Then N messages come, and 2N: the difference is the cost
+of N.
 
 usage: tests/bench/run.sh instructions.py [--write | --check] [--only SESSION,...] [--profile FOLDER]
 SPDX-License-Identifier: GPL-3.0-or-later
@@ -27,8 +28,8 @@ GROWTH_MAX = 0.03
 PORT = 2625
 WARM = 10
 TRIES = 4  # before a figure counts as grown
-STILL_S = 0.1  # without a context switch: all is done
-# How many messages make a difference, and the load generator's options.
+STILL_S = 0.1  # without a context switch: everything is done
+# N, and the load generator's options.
 SESSIONS = {
     "new connection": (50, dict()),
     "kept connection": (50, dict(per_connection=1000000)),
@@ -40,10 +41,10 @@ SESSIONS = {
 
 
 class Counted(RelayIn):
-    """relay-in below a program that counts what it does."""
+    """relay-in under a program that counts what it does."""
 
     workers = 4
-    backend = "spares = 0;"  # whether one is there in time is chance
+    backend = "spares = 0;"  # whether one is ready in time is chance
 
     def tool(self):
         raise NotImplementedError
@@ -57,7 +58,7 @@ class Counted(RelayIn):
         self.out = f"{self.dir}/out"
 
     def switches(self):
-        """Of all of its threads since they began."""
+        """Context switches of all its threads since they started."""
         return [re.findall(r"ctxt_switches:\s+(\d+)", read(path))
                 for path in sorted(glob.glob(f"/proc/{self.process.pid}/task/*/status"))]
 
@@ -69,18 +70,18 @@ class Counted(RelayIn):
         wait_for(f"{self.name} to come to rest", still, seconds)
 
     def taken(self):
-        """What was counted since the last call, by name."""
+        """The counts since the last call, by name."""
         raise NotImplementedError
 
 
 class Callgrind(Counted):
-    """A reload makes it write what it has counted: it does so where config_load_for() begins."""
+    """A reload makes callgrind write its counts: it does so when config_load_for() is entered."""
 
     name = "callgrind"
     writes_at = "config_load_for"
 
     def tool(self):
-        # As nobody from the start: more files are made later.
+        # It runs as nobody from the start, because it creates more files later.
         return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "valgrind", "--tool=callgrind",
                 "-q", "--vgdb=no", f"--dump-before={self.writes_at}", f"--callgrind-out-file={self.out}"]
 
@@ -114,7 +115,7 @@ class Strace(Counted):
 
 
 def calls_by_thread(lines):
-    """Of each thread its calls in order: names and results. Calls that others interrupt have two lines."""
+    """Names and results of each thread's calls, in order. A call that is interrupted by others has two lines."""
     threads = collections.defaultdict(list)
     for line in lines:
         thread, text = line.split(maxsplit=1)
@@ -127,7 +128,7 @@ def calls_by_thread(lines):
 
 
 def needed(calls):
-    """Not a read that finds nothing yet and the poll() for it: it is chance whether the peer was faster."""
+    """Leaves out a read that finds nothing and its poll(): whether the peer was faster is chance."""
     for number, (name, text) in enumerate(calls):
         early = "= -1 EAGAIN" in text and calls[number + 1:number + 2] and calls[number + 1][0] == "poll"
         late = name == "poll" and number > 0 and "= -1 EAGAIN" in calls[number - 1][1]
@@ -142,7 +143,7 @@ def send(server, messages, options):
 
 
 def costs_of(server, session):
-    """Of a message, by name."""
+    """The cost of a message, by name."""
     messages, options = SESSIONS[session]
     send(server, WARM, options)
     counts = [server.taken()]
@@ -154,7 +155,7 @@ def costs_of(server, session):
 
 
 def lowest(server, session, limit):
-    """Of some tries, until one is within the limit: what a busy machine adds are waits that no message needs."""
+    """The lowest of some tries, until one is within the limit: a busy machine only adds waits that no message needs."""
     best = None
     for _ in range(TRIES):
         costs = costs_of(server, session)
@@ -166,7 +167,7 @@ def lowest(server, session, limit):
 
 
 def count(bed, kind, sessions, limits, profile):
-    """What a message costs in each session, by name."""
+    """The cost of a message in each session, by name."""
     server = kind(bed, PORT)
     try:
         costs = {session: lowest(server, session, limit) for session, limit in zip(sessions, limits)}
@@ -178,7 +179,7 @@ def count(bed, kind, sessions, limits, profile):
 
 
 def machine():
-    """What the figures depend on beside the program."""
+    """What the figures depend on, apart from the program."""
     flags = re.search(r"^flags\s*:(.*)", read("/proc/cpuinfo"), re.M)
     avx2 = flags is not None and "avx2" in flags.group(1).split()
     comment = subprocess.run(["readelf", "-p", ".comment", f"{BUILD}/relay-in"], capture_output=True, text=True,
@@ -199,7 +200,7 @@ def kept():
 
 
 def growth(name, counts, before):
-    """What is more than it may be, in words."""
+    """Describes the figures that have grown too much."""
     if name not in before:
         return [f"{name}: no figures in {FIGURES}"]
     return [f"{name}: {now:,.2f} {what} a message, {then:,.2f} before (+{(now / then - 1) * 100:.1f} %)"

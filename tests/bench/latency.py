@@ -1,6 +1,7 @@
-"""How long a message takes over a tunnel of 30 ms there and back, for one client beside relay-in, and for
-one as far away again: of its time only what is left without its own line's is counted. And what the first
-message takes after a start, and after an outage of the tunnel.
+"""How long a message takes over a tunnel with a round trip of 30 ms.
+
+One client is beside relay-in, another is as far away again; the round trips of its own line are subtracted. Also how
+long the first message takes after a start and after an outage of the tunnel.
 
 The tunnel is a real line (tunnel.c), so that TCP's own flights count. SPDX-License-Identifier:
 GPL-3.0-or-later
@@ -47,7 +48,7 @@ class Client:
             assert line[:1] in b"23", line
 
     def say(self, text, count=1):
-        time.sleep(self.away)  # both ways of its own line
+        time.sleep(self.away)  # a round trip of its own line
         self.trips += 1
         self.sock.sendall(text)
         self.replies(count)
@@ -82,10 +83,10 @@ def first_message(server):
 
 
 def after_start(bed, kind, port, after_s):
-    """The median of some starts."""
+    """The median over some starts."""
     times = []
     for _ in range(STARTS):
-        server = kind(bed, port)  # has waited until it listens, and some more
+        server = kind(bed, port)  # has waited until it listens, and a little longer
         try:
             time.sleep(after_s)
             times.append(first_message(server))
@@ -102,7 +103,7 @@ def forget(bed, server):
 
 
 def after_outage(server, after_s):
-    """Of so long after the tunnel is there again; before, spares have died by it."""
+    """Measures the first message so long after the tunnel is back; the outage has ended the spares."""
     rule = ["pref", "100", "to", "10.0.0.2", "blackhole"]
     subprocess.run(["ip", "rule", "add", *rule], check=True)
     try:
@@ -131,7 +132,7 @@ def first_and_later(server, pipelining, away_ms):
 
 def main():
     bed = Bed()
-    # The near end is made by the tunnel.
+    # The tunnel makes the near end.
     for address in "10.0.0.1", "10.0.0.2":
         subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
     tunnel = subprocess.Popen([f"{BUILD}/tests/bench/tunnel", str(ROUND_MS // 2),

@@ -1,8 +1,8 @@
 /* tests/bench/load.c - a load generator for SMTP servers
  *
- * Many clients in few threads. Closed loop: each client sends its next message when the one before
- * was taken, so --connections is how many are under way. Says how it went as text or as JSON.
- * --idle and --slow open connections that only stand there; they run until standard input ends.
+ * Many clients in few threads. The loop is closed: a client sends its next message once the previous one was
+ * accepted, so --connections is the number of messages under way. The result is printed as text or JSON. --idle and
+ * --slow only open connections and keep them until standard input ends.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -21,13 +21,13 @@
 #include "client.h"
 
 #define THREADS_MAX 64
-#define STALL_MS 20000 /* without any event: the server is stuck */
+#define STALL_MS 20000 /* without an event: the server is stuck */
 
 struct worker {
     pthread_t thread;
     struct load *load;
     struct client **clients;
-    unsigned first, count; /* its clients' numbers */
+    unsigned first, count; /* the range of its clients */
     struct tally tally;
     int epoll_fd;
     bool stalled;
@@ -37,7 +37,7 @@ struct settings {
     unsigned connections, threads;
     long messages;
     size_t size;
-    double seconds; /* in which messages are begun; 0: until all are through */
+    double seconds; /* no message is started later; 0: until all have been sent */
     bool json;
 };
 
@@ -49,7 +49,7 @@ static void die(const char *what)
     exit(2);
 }
 
-/* "192.0.2.1:25", "[2001:db8::1]:25"; without a port it is 0. */
+/* Parses "192.0.2.1:25" or "[2001:db8::1]:25"; the port is 0 if none is given. */
 static void parse_endpoint(const char *text, struct sockaddr_storage *out, socklen_t *len)
 {
     struct sockaddr_in *v4 = (struct sockaddr_in *)out;
@@ -74,7 +74,7 @@ static void parse_endpoint(const char *text, struct sockaddr_storage *out, sockl
     die("an address is wanted, like 192.0.2.1:25 or [2001:db8::1]:25");
 }
 
-/* A header and lines of 78 octets, and the dot; all of it not more than `size`, if that is not tiny. */
+/* Makes a header, lines of 78 octets and the dot, together at most `size` octets unless that is tiny. */
 static void make_body(struct load *load, size_t size)
 {
     static const char header[] = "From: <s@load.example>\r\nTo: <a@example.com>\r\n"
@@ -95,7 +95,7 @@ static void make_body(struct load *load, size_t size)
     load->body_len = used + 3;
 }
 
-/* Starts until one connects, or all is done. False: this client is through. */
+/* Retries until the client connects or all work is done. False: this client has finished. */
 static bool start(struct worker *worker, struct client *client)
 {
     while (client_start(client)) {
@@ -112,7 +112,7 @@ static void tick(struct worker *worker)
         client_tick(worker->clients[i]);
 }
 
-/* False when the client is through. */
+/* False once the client has finished. */
 static bool serve(struct worker *worker, struct client *client)
 {
     return client_ready(client) || (worker->load->kind == LOAD_MESSAGES && start(worker, client));
@@ -205,7 +205,7 @@ static void report(const struct tally *tally, const struct settings *settings, d
         fprintf(stderr, "load: %s\n", tally->first_error);
 }
 
-/* Tells when all stand, and waits for the end of standard input. */
+/* Reports when all connections stand, and waits for the end of standard input. */
 static void hold(struct worker *workers, const struct settings *settings)
 {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};

@@ -1,9 +1,9 @@
 """Memory of relay-in: idle, with a crowd of clients, and a minute after each crowd has gone.
 
-Proportional set size, KiB, with as many workers as is the default; and what of it is no file's, which
-does not depend on who else uses the same libraries. The crowds, one after the other: connections under TLS
-that only stand there, messages under TLS from many clients at once, and clients that stop in the middle of
-their message. Fails when more is left than twice the idle figure.
+Proportional set size in KiB with the default number of workers, and the part of it that belongs to no file, which does
+not depend on other users of the same libraries. The crowds come one after the other: idle connections under TLS,
+messages under TLS from many clients at once, and clients that stop in the middle of their message. Fails if more than
+twice the idle figure is left.
 
 usage: tests/bench/run.sh memory.py [--maps] [--calm SECONDS]
 SPDX-License-Identifier: GPL-3.0-or-later
@@ -31,7 +31,7 @@ class Default(RelayIn):
 
 
 class SlowSenders:
-    """Each has sent half a message, and says nothing more."""
+    """Clients that have sent half a message and send nothing more."""
 
     def __init__(self, count):
         self.sockets = []

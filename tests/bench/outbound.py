@@ -1,7 +1,7 @@
 """relay-out beside Postfix as a relayhost and Haraka's outbound queue: mail for ten domains, delivered to the sink.
 
-What a message costs, as bench.py tells it; its system calls; how much of the rate is left to nine domains when the
-tenth one's next hop does not answer; and what 10,000 messages hold that cannot be delivered.
+Measures what a message costs, as bench.py does; its system calls; the rate that nine domains keep while the tenth one's
+next hop does not answer; and the memory that 10,000 undeliverable messages take.
 
 usage: tests/bench/outbound [--servers NAME,...] [--rounds N] [--seconds S] [--queued N] [--text FILE] [--json FILE]
 SPDX-License-Identifier: GPL-3.0-or-later
@@ -46,7 +46,7 @@ Made by: tests/bench/outbound
 
 
 def nine(server, sink):
-    """Messages a second that get through to nine domains."""
+    """Messages per second that are delivered to nine domains."""
     before, began = sink.count(), time.monotonic()
     load(f"{RELAY}:{server.port}", messages=BESIDE_DEAD, connections=18, recipients=RECIPIENTS[:9])
     while sink.count() - before < BESIDE_DEAD and time.monotonic() - began < PATIENCE_S:
@@ -55,14 +55,14 @@ def nine(server, sink):
 
 
 def beside_dead(server, sink):
-    """The same while mail for a next hop waits that does not answer."""
+    """The same while mail waits for a next hop that does not answer."""
     options = dict(messages=FOR_DEAD, connections=DEAD_CLIENTS, recipients=["a@dead.example"])
     process = subprocess.Popen(load_command(f"{RELAY}:{server.port}", **options), stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
     try:
         process.wait(3)
     except subprocess.TimeoutExpired:
-        pass  # it waits for the answer
+        pass  # it is waiting for the answer
     try:
         return nine(server, sink)
     finally:
@@ -71,7 +71,7 @@ def beside_dead(server, sink):
 
 
 def with_queue(server, count):
-    """MiB with so many messages that cannot be delivered."""
+    """MiB with so many undeliverable messages."""
     result = load(f"{RELAY}:{server.port}", messages=count, connections=20, recipients=["a@held.example"])
     if result["messages"] < count:
         raise RuntimeError(f"{server.name}: {result['messages']} of {count} messages queued: {result['error']}")

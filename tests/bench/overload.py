@@ -1,14 +1,13 @@
-"""relay-in as it is configured by default, before a mail server that takes its time, under more and more
-clients: how many messages get through, and how long a newcomer waits for the answer to its EHLO.
+"""relay-in with its defaults before a slow mail server, under more and more clients: how many messages are delivered,
+and how long a newcomer waits for the reply to its EHLO.
 
 usage: overload [--seconds 60] [CLIENTS...]
 
-Each client, from a network of its own, sends one message on a connection, again and again, and lets 100
-ms pass before each step. The backend takes 50 ms for RCPT and 200 ms for the end of the data. With
-45 sessions there about 100 messages a second can get through, however many want to; 60 clients cannot
-send more than 80. Fails when a row has less than 85 % of the best one's messages, or of what its
-clients can send; when a newcomer waits longer than 200 ms (p99); or when a client is told that the
-backend is busy before it has waited for 5 s.
+Each client, from a network of its own, sends one message per connection, again and again, and pauses 100 ms before each
+step. The backend takes 50 ms for RCPT and 200 ms for the end of data. With its 45 sessions, about 100 messages a second
+can be delivered, however many clients there are; 60 clients cannot send more than 80. Fails if a row has less than 85 %
+of the best row's messages, or of what its clients can send; if a newcomer waits longer than 200 ms (p99); or if a client
+is told that the backend is busy before it has waited for 5 s.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -67,12 +66,12 @@ def backend():
 
 
 class Client:
-    """One of those who send; what came of its messages."""
+    """A client that sends, and what became of its messages."""
 
     def __init__(self, number):
         self.source = f"20.{number // 250}.{number % 250}.2"
         self.sent, self.refused, self.early = 0, 0, 0
-        self.said = set()  # other than that it goes on
+        self.said = set()  # other replies than the expected ones
 
     async def step(self, line):
         await asyncio.sleep(STEP_S)
@@ -112,7 +111,7 @@ class Client:
 
 
 async def newcomer(begin, end, times):
-    """Connects now and then, and says EHLO at once."""
+    """Connects now and then and sends EHLO at once."""
     number = 0
     while time.monotonic() < end:
         await asyncio.sleep(0.05)
@@ -135,7 +134,7 @@ def newcomers(begin, end, queue):
 
 
 def row(count, seconds):
-    """The first two seconds, in which all begin at one time, are not counted."""
+    """The first two seconds, in which all clients start at once, are not counted."""
     begin = time.monotonic() + 2
     end = begin + seconds
     queue = multiprocessing.Queue()

@@ -1,6 +1,6 @@
 """The picture for the README: CPU time and memory of relay-in and relay-out beside their peers.
 
-Points on logarithmic axes, as the least and the most are a thousand apart. Readers with a dark screen get dark colours.
+The axes are logarithmic, because the values span three orders of magnitude. Readers with a dark screen get dark colours.
 
 usage: python3 tests/bench/plot.py peers.json relay-out.json FILE.svg
 SPDX-License-Identifier: GPL-3.0-or-later
@@ -29,7 +29,7 @@ def text(x, y, content, *classes):
 
 
 def short(value):
-    """Three digits that count, at most."""
+    """At most three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -66,7 +66,7 @@ class Panel:
             x += 35 + 6.5 * len(name)
 
     def points(self, top, pair):
-        """The values side by side, each on its own height; a text instead of a value stands for a gap."""
+        """The values of a row, each at its own height; a text instead of a value marks a gap."""
         for value, kind, y in zip(pair, ("first", "second"), (top + 8, top + 21)):
             if isinstance(value, str):
                 yield text(NAMES + 6, y + 4, value, "faint", "value")

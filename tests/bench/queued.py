@@ -1,4 +1,4 @@
-"""relay-out with 100,000 messages in its spool that cannot be delivered: what they cost, and the others beside them.
+"""relay-out with 100,000 undeliverable messages in its spool: what they cost, and how fast other mail is beside them.
 
 usage: tests/bench/run.sh queued.py [--messages N] [--text FILE]
 SPDX-License-Identifier: GPL-3.0-or-later
@@ -20,7 +20,7 @@ Made by: tests/bench/run.sh queued.py
 
 
 def beside(server, sink):
-    """Messages a second that get through to those that can be reached."""
+    """Messages per second that are delivered to hosts that can be reached."""
     before, began = sink.count(), time.monotonic()
     load(f"{RELAY}:{server.port}", messages=BESIDE, connections=20,
          recipients=[f"a@{domain}" for domain in servers.DESTINATIONS])
@@ -49,7 +49,7 @@ def store(server, count):
 
 
 def restart(server):
-    """Seconds until it can be spoken to."""
+    """Seconds until it accepts connections."""
     server.stop()
     began = time.monotonic()
     server.start()
@@ -57,7 +57,7 @@ def restart(server):
 
 
 def deliver(server, count):
-    """The next hop is there again."""
+    """The next hop is back."""
     sink = Sink(servers.CLOSED_PORT)
     try:
         spent, began = server.cpu_s(), time.monotonic()
@@ -69,7 +69,7 @@ def deliver(server, count):
 
 
 def measured(server, sink, count):
-    """Lines of a title and a value."""
+    """Each line is a title and a value."""
     yield "messages a second to ten domains, the queue empty", "%.0f", beside(server, sink)
     yield "memory, MiB", "%.1f", server.pss_kib() / 1024
     rate, cpu_ms = store(server, count)

@@ -4,7 +4,7 @@
  */
 #include "samples.h"
 
-/* Up to 2 * SAMPLE_STEPS one bucket a microsecond; then each doubling takes SAMPLE_STEPS buckets. */
+/* One bucket per microsecond up to 2 * SAMPLE_STEPS; above that, each doubling has SAMPLE_STEPS buckets. */
 static unsigned bucket_of(int64_t us)
 {
     unsigned shift = 0;

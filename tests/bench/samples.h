@@ -1,7 +1,7 @@
 /* tests/bench/samples.h - times of many events, in little memory
  *
- * A histogram whose buckets are a 64th of their value wide, so that a percentile is right to 2 %.
- * One thread writes; sums are made when all are done.
+ * A histogram. A bucket's width is a 64th of its value, so a percentile is right to 2 %. One thread writes; histograms
+ * are added up once all threads have ended.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -21,7 +21,7 @@ struct samples {
 
 void samples_add(struct samples *samples, int64_t us);
 void samples_merge(struct samples *sum, const struct samples *part);
-/* The time that `percent` of the events stayed below, in milliseconds; 0 when there are none. */
+/* Returns the time in milliseconds that `percent` of the events stayed below; 0 if there are none. */
 double samples_percentile_ms(const struct samples *samples, double percent);
 
 #endif

@@ -1,4 +1,4 @@
-"""How relay-in's rate goes with its workers, and its CPU time for a message with the clients at once.
+"""How relay-in's rate depends on the number of workers, and its CPU time per message on the number of clients.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """

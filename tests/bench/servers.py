@@ -1,4 +1,4 @@
-"""relay-in and its peers, set up for the same work: take mail for example.com, give it to the sink.
+"""relay-in and its peers, configured for the same work: accept mail for example.com and pass it to the sink.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -11,7 +11,7 @@ import subprocess
 from bed import BUILD, RELAY, SINK, Server, read, wait_for
 
 SINK_PORT, PROXY_SINK_PORT, AUTH_PORT, CLOSED_PORT = 2525, 2526, 8025, 2599
-# Where relays for outbound mail send what is for which domain. Nothing listens at "held"; what is sent to "dead" is lost.
+# The next hop of each domain, for relays of outbound mail. Nothing listens at "held"; packets to "dead" are lost.
 DESTINATIONS = [f"d{number}.example" for number in range(10)]
 DEAD = "10.9.9.9"
 NEXT_HOPS = {domain: (SINK, SINK_PORT) for domain in ("example.com", *DESTINATIONS)}
@@ -19,7 +19,7 @@ NEXT_HOPS.update({"held.example": (SINK, CLOSED_PORT), "dead.example": (DEAD, SI
 
 
 def add_users(bed):
-    """What unpacked packages have not made; in this mount namespace only."""
+    """Adds the users that packages create when installed, but not when unpacked; in this mount namespace only."""
     users = (("opensmtpd", 64880), ("opensmtpq", 64881), ("Debian-exim", 64882))
     for name, form in (("passwd", "{0}:x:{1}:{1}::/var/lib/opensmtpd/empty:/usr/sbin/nologin\n"),
                        ("group", "{0}:x:{1}:\n")):
@@ -249,7 +249,7 @@ class OpenSmtpd(Server):
     """A queueing relay. Its programs are unpacked below POSTERN_PEERS; its paths are compiled in."""
 
     name = "opensmtpd"
-    tls = False  # Debian 12's: its key process and OpenSSL 3 come to no signature
+    tls = False  # in Debian 12, its key process cannot sign with OpenSSL 3
     pipelining = False
     relays_now = False
 
@@ -286,7 +286,7 @@ match from any for domain "example.com" action "home"
 
 
 class Exim(Server):
-    """Cutthrough delivery: the message goes on while it comes. Unpacked below POSTERN_PEERS."""
+    """Cut-through delivery: a message is passed on while it arrives. Unpacked below POSTERN_PEERS."""
 
     name = "exim"
     standing = 200
@@ -345,7 +345,7 @@ begin retry
 
 
 class RelayOut(Server):
-    """relay-out with a route to the sink for each destination, and limits as they are by default."""
+    """relay-out with a route to the sink for each destination."""
 
     name = "relay-out"
     build = BUILD
@@ -386,7 +386,7 @@ class RelayOutSpool(RelayOut):
 
 
 class PostfixRelayhost(PostfixQueue):
-    """What a mail server behind it would name as its relayhost."""
+    """Postfix as the relayhost of a mail server."""
 
     name = "postfix-relayhost"
     networks = "127.0.0.1/32, 198.51.100.0/24"
@@ -398,7 +398,7 @@ class PostfixRelayhost(PostfixQueue):
 
 
 class HarakaOutbound(Haraka):
-    """Its own queue, with force_routing of haraka-plugin-relay as it is read: relay_dest_domains.ini."""
+    """Its own queue, with force_routing of haraka-plugin-relay: relay_dest_domains.ini."""
 
     name = "haraka-outbound"
     relays_now = False

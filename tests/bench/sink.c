@@ -1,8 +1,8 @@
-/* tests/bench/sink.c - a backend that costs little: takes every message and forgets it
+/* tests/bench/sink.c - a cheap backend that accepts every message and discards it
  *
- * One thread, one epoll. Speaks PIPELINING, SIZE, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES and XCLIENT
- * as Postfix does (once, back to the greeting), and PROXY headers with --proxy. --delay makes it
- * take its time for each RCPT and each message. "VRFY count" says how many messages have come.
+ * One thread, one epoll. It speaks PIPELINING, SIZE, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES and XCLIENT as Postfix
+ * does (once, then back to the greeting), and reads PROXY headers with --proxy. --delay delays the reply to each RCPT
+ * and each message. The reply to "VRFY count" is the number of messages so far.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -31,12 +31,12 @@
 struct connection {
     int fd;
     bool in_data, proxied, introduced, over;
-    char tail[TAIL]; /* the last octets of mail data seen */
+    char tail[TAIL]; /* the last octets of mail data so far */
     char rest[REST_SIZE];
     size_t rest_len;
     char out[OUT_SIZE];
     size_t out_len;
-    int64_t due_ms; /* when `out` may leave; 0: not delayed */
+    int64_t due_ms; /* when `out` may be sent; 0: at once */
     struct connection *next_due;
 };
 
@@ -45,7 +45,7 @@ struct sink {
     bool proxy;
     int64_t delay_ms;
     unsigned long messages, octets;
-    struct connection *first_due, *last_due; /* in order, as the delay is always the same */
+    struct connection *first_due, *last_due; /* already sorted, because the delay is always the same */
     char in[IN_SIZE];
 };
 
@@ -75,7 +75,7 @@ static void flush(struct connection *connection)
     connection->out_len = 0;
 }
 
-/* What is put waits together with what comes after it. */
+/* Starts the delay of what is to be sent. Later output shares it. */
 static void delay(struct sink *sink, struct connection *connection)
 {
     if (sink->delay_ms == 0 || connection->due_ms != 0)
@@ -164,7 +164,7 @@ static void obey(struct sink *sink, struct connection *connection, const char *l
     }
 }
 
-/* The end of data that straddles two pieces: how much of the second belongs to it. */
+/* For an end of data that straddles two pieces: how much of the second belongs to it. */
 static size_t straddles(const struct connection *connection, const char *bytes, size_t len)
 {
     char both[2 * TAIL];
@@ -206,7 +206,7 @@ static size_t take_data(struct sink *sink, struct connection *connection, const 
     return used;
 }
 
-/* The header's length, or 0 when it is not all there. */
+/* The header's length, or 0 if it is incomplete. */
 static size_t proxy_header(const char *bytes, size_t len)
 {
     if (len >= 16 && memcmp(bytes, "\r\n\r\n\0\r\nQUIT\n", 12) == 0) {
@@ -217,7 +217,7 @@ static size_t proxy_header(const char *bytes, size_t len)
     return lf != NULL && bytes[0] == 'P' ? (size_t)(lf + 1 - bytes) : 0;
 }
 
-/* All there is: mail data and lines. What is left is part of a line. */
+/* Handles all input: mail data and lines. The rest is an incomplete line. */
 static void take(struct sink *sink, struct connection *connection, const char *bytes, size_t len)
 {
     while (len > 0) {
@@ -243,7 +243,7 @@ static void take(struct sink *sink, struct connection *connection, const char *b
     memmove(connection->rest, bytes, connection->rest_len);
 }
 
-/* False when the connection is over. */
+/* False once the connection is over. */
 static bool readable(struct sink *sink, struct connection *connection)
 {
     size_t rest = connection->rest_len;

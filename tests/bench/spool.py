@@ -2,9 +2,9 @@
 
 usage: tests/bench/run.sh spool.py [--before FOLDER] [--rounds N] [--clients N] [--messages N] [--text FILE]
 
-Every message is stored and delivered to a sink that takes all. FOLDER has a relay-out built before; the two
-take turns. System calls are counted by strace, in a run of its own with one client, as it slows everything down
-and so changes who meets whom; context switches are the kernel's count of each thread's.
+Every message is stored and delivered to a sink that accepts all. FOLDER has an earlier build of relay-out; the two take
+turns. strace counts system calls in a separate run with one client, because it slows everything down and so changes
+which threads meet. Context switches are the kernel's count for each thread.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """

@@ -1,8 +1,8 @@
-/* tests/bench/tunnel.c - a tunnel that takes its time: real TCP over a line of some milliseconds
+/* tests/bench/tunnel.c - a slow tunnel: real TCP over a line of some milliseconds
  *
- * Two TUN devices, "near" in the network namespace of the caller and "far" in one made here, with
- * 10.0.0.1 and 10.0.0.2; each packet arrives at the other so much later. The command runs at the far
- * end, and the tunnel ends with it. Needs root.
+ * There are two TUN devices: "near" (10.0.0.1) in the caller's network namespace and "far" (10.0.0.2) in one made
+ * here. Each packet is delayed on its way to the other. The command runs at the far end, and the tunnel ends with it.
+ * Needs root.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PACKETS 2048 /* under way in one direction; more are lost, as on any line */
+#define PACKETS 2048 /* in flight in one direction; further ones are dropped, as on any line */
 #define PACKET_MAX 2048
 
 struct packet {
@@ -33,7 +33,7 @@ struct packet {
     char bytes[PACKET_MAX];
 };
 
-/* From one device to the other. */
+/* One direction. */
 struct direction {
     int from, to;
     unsigned first, count;
@@ -88,7 +88,7 @@ static void take(struct direction *direction, int64_t delay_us)
     }
 }
 
-/* Lets out what is due; until when the next has to wait. */
+/* Delivers the packets that are due. Returns when the next one is. */
 static int64_t release(struct direction *direction)
 {
     while (direction->count > 0) {

@@ -1,4 +1,4 @@
-"""Messages that are tried under a fault, and what the promises demand of them.
+"""Messages that are sent under a fault, and what the promises demand of them.
 
 SPDX-License-Identifier: GPL-3.0-or-later
 """
@@ -14,7 +14,7 @@ BODY = b"Subject: x\r\n\r\n..dot\r\n" + b"y" * 3000 + b"\r\n"
 
 
 class Attempt:
-    """One message as far as it gets; `told` is the reply to its end, if there was one."""
+    """One message, as far as it gets; `told` is the reply to its end of data, if there was one."""
 
     def __init__(self, name, tls=False, source=CLIENT4, body=BODY, timeout=20, pause=0):
         self.sender, self.told, self.ended, self.stuck = f"{name}@sender.example", None, False, False
@@ -50,11 +50,11 @@ class Attempt:
 
 
 def judge(backend, attempts, relay=None):
-    """The promises about messages. With a `relay` that stores, its own 250 counts too, where the message has
-    been delivered in the end or still waits in the spool."""
+    """Checks the promises about messages. With a `relay` that stores, its own 250 counts too if the message was
+    delivered in the end or still waits in the spool."""
     if relay is not None:
         relay.wait_empty()
-    time.sleep(0.2)  # the backend's threads take note of what they have just said
+    time.sleep(0.2)  # the backend's threads record what they have just said
     waiting = relay.waiting() if relay is not None else {}
     by_sender = {}
     for message in backend.messages if relay is None else backend.accepted:
@@ -80,8 +80,8 @@ def judge(backend, attempts, relay=None):
 
 
 class Attempts(list):
-    """All that was tried in a scenario; judged together at its end, because the backend may take a message
-    in later than the relay, cut off from it, has told the client so."""
+    """All messages of a scenario. They are judged together at its end: a backend that was cut off may record a message
+    after the relay has already refused it."""
 
     def add(self, name, tls=False, **more):
         self.append(Attempt(name, tls, **more))

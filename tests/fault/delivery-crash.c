@@ -1,12 +1,12 @@
 /* tests/fault/delivery-crash.c - relay-out's delivery under load, killed again and again
  *
- * A child takes messages into the spool and delivers them with several threads to a receiver that
- * counts, in memory that outlives the child. It is killed at a random time, or at a random call on
- * its way to the disk, and the next child goes on with what it finds. In the end everybody must have
- * got every message that was acknowledged, or its sender a report; nobody twice but where a child was
- * killed between the receiver's word and the record of it, which is counted.
+ * A child stores messages in the spool and delivers them with several threads to a receiver, which counts them in memory
+ * that outlives the child. The child is killed at a random time or at a random call on its way to the disk, and the next
+ * child continues with what it finds. At the end every acknowledged message must have reached its recipients, or a
+ * report its sender. A second copy is allowed only if a child was killed between the receiver's reply and the record of
+ * it; such copies are counted.
  *
- * POSTERN_CRASH_ROUNDS sets how many rounds there are.
+ * POSTERN_CRASH_ROUNDS is the number of rounds.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -26,22 +26,22 @@
 
 #define SLOTS 50000
 #define THREADS 4
-#define ROUNDS 100   /* between two looks at everything */
-#define IN_FLIGHT 40 /* messages that a child lets wait */
+#define ROUNDS 100   /* between two complete checks */
+#define IN_FLIGHT 40 /* messages that a child keeps waiting */
 
-/* Each message goes to four recipients: one who gets it, one elsewhere who gets it, one who gets it
- * at the second try, and one who does not exist, of whom the sender must hear. */
+/* Each message has four recipients: one who gets it, one at another destination who gets it, one who gets it at the
+ * second attempt, and one who does not exist, so that the sender must get a report. */
 enum { OK_HERE, OK_ELSEWHERE, GREY, BAD, RECIPIENTS };
 
 struct slot {
     atomic_bool started, acknowledged;
-    atomic_int received[RECIPIENTS]; /* of BAD: reports to the sender */
+    atomic_int received[RECIPIENTS]; /* for BAD: reports to the sender */
 };
 
 struct ledger {
     struct slot slots[SLOTS];
     atomic_uint used;
-    atomic_int nonsense; /* deliveries that nobody can have asked for */
+    atomic_int nonsense; /* deliveries that no message asked for */
 };
 
 static struct ledger *ledger;
@@ -193,7 +193,7 @@ static void run_round(void)
     g_assert_cmpint(WTERMSIG(status), ==, SIGKILL);
 }
 
-/* Nobody is killed any more: what is left is delivered. */
+/* No child is killed any more: the rest is delivered. */
 static void drain(void)
 {
     struct spool *spool;
@@ -226,7 +226,7 @@ static void judge(unsigned rounds)
     g_test_message("%u kills, %u messages acknowledged, %u deliveries or reports twice", rounds,
                    acknowledged, twice);
     g_assert_cmpuint(acknowledged, >, rounds);
-    /* A delivery of one message to one destination is two recipients here. */
+    /* Here, a delivery of one message to one destination has two recipients. */
     g_assert_cmpuint(twice, <=, rounds * THREADS * 2);
 }
 
@@ -244,7 +244,7 @@ static void test_under_load(void)
     }
 }
 
-/* A disk that does not give an envelope at the start may do so later: then it is delivered. */
+/* An envelope that the disk does not return at the start may be readable later: then it is delivered. */
 static void test_unreadable(void)
 {
     struct spool *spool;

@@ -19,7 +19,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define NAMES_MAX 64 /* changes of names between two syncs of the folder */
+#define NAMES_MAX 64 /* name changes between two syncs of the folder */
 #define FILES_MAX 4096
 
 enum change { CREATED, RENAMED, REMOVED };
@@ -27,14 +27,14 @@ enum change { CREATED, RENAMED, REMOVED };
 struct name_change {
     enum change change;
     char name[64], target[64];
-    int kept; /* number of the link to what was overwritten or removed; 0 = none */
+    int kept; /* number of the link to the file that was overwritten or removed; 0 = none */
 };
 
 struct shared {
     atomic_uint points, stop_at;
     bool power;
     ino_t folder;
-    char keep[PATH_MAX]; /* where links to what may come back are kept */
+    char keep[PATH_MAX]; /* folder of the links to files that may come back */
     int keep_count;
     unsigned change_count;
     struct name_change changes[NAMES_MAX];
@@ -266,7 +266,7 @@ int __wrap_unlinkat(int at, const char *name, int flags)
     return result;
 }
 
-/* Losing. */
+/* Loss of power. */
 
 static void undo(const char *folder, const struct name_change *entry)
 {

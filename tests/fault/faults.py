@@ -1,8 +1,8 @@
 """Faults: system calls that fail, a backend that breaks off anywhere, descriptors, clocks, files, signals.
 
-The promises after each: the process lives; no 250 without a delivery; nothing delivered without the
-client's end of data; the next session is served. Speaks TAP. FAULT_SAMPLES bounds how many places of one
-call are tried (default 40, spread evenly; all of them with a large number).
+After each fault the promises hold: the process lives; no 250 without a delivery; no delivery without the client's end
+of data; the next session is served. Speaks TAP. FAULT_SAMPLES limits how many places of a call are tried (default 40,
+spread evenly; a large number tries all).
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import errno
@@ -25,7 +25,7 @@ from interpose import SHORT, Page  # noqa: E402
 from recorder import Recorder  # noqa: E402
 from tap import scenario  # noqa: E402
 
-PARKED = 0.5  # seconds after which a silent session is the gate's again
+PARKED = 0.5  # seconds after which a silent session is back with the gate
 SAMPLES = int(os.environ.get("FAULT_SAMPLES", 40))
 
 
@@ -36,10 +36,10 @@ def recorder(world, **more):
 
 
 def places(total, samples=SAMPLES):
-    """Which of so many are tried."""
+    """Which places out of `total` are tried."""
     if total <= samples:
         return list(range(1, total + 1))
-    # The first ones all, the others spread.
+    # All of the first ones; the others are spread.
     half = samples // 2
     return sorted({*range(1, half + 1), *(1 + i * total // half for i in range(half))})
 
@@ -47,7 +47,7 @@ def places(total, samples=SAMPLES):
 def relay_with_page(world, name, **settings):
     page = Page(f"{world.bed.dir}/{name}.page")
     if world.side != "in":
-        settings["outer"] = 'reuse_for = "0s";'  # each message has its own connection, as relay-in makes them
+        settings["outer"] = 'reuse_for = "0s";'  # each message has its own connection, as with relay-in
     relay = world.relay(backend_port=SCRIPTED_PORT, limits="errors = 1000; connections_per_client = 1000;",
                         **settings, **page.environment())
     if world.side == "in":
@@ -73,7 +73,7 @@ TLS_FAULTS = [
 ]
 
 
-# On the spool. Interrupted or short, a write goes on; the rest is a 4xx.
+# On the spool. A write that is interrupted or short continues; all other faults lead to a 4xx.
 SPOOL_FAULTS = [
     ("writev", errno.EINTR, True), ("writev", SHORT, True), ("writev", errno.ENOSPC, False), ("writev", errno.EIO, False),
     ("write", errno.EINTR, True), ("write", SHORT, True), ("write", errno.ENOSPC, False), ("write", errno.EIO, False),
@@ -89,12 +89,12 @@ def stored_by(world, relay):
 
 
 def fail_at(relay, page, attempts, fault, place, tls, counted):
-    """One fault, and the next session. What is wrong, or None; and whether it struck."""
+    """Makes one fault, then a session that must be served. Returns a complaint or None, and whether the fault struck."""
     call, error, harmless = fault
     name = f"{call}.{errno.errorcode.get(error, 'short')}.{place}"
     page.arm(call, place, error)
     attempt = attempts.add(name, tls, pause=PARKED * (call in ("epoll_ctl", "poll")))
-    # A spare is made anew when the keeper comes to it, and beyond what was counted perhaps never.
+    # The keeper makes a new spare in its own time, and beyond what was counted perhaps never.
     end = time.monotonic() + (10 if place <= counted else 0.5)
     while call in ("socket", "connect") and page.calls(call) < place and time.monotonic() < end:
         time.sleep(0.01)
@@ -102,7 +102,7 @@ def fail_at(relay, page, attempts, fault, place, tls, counted):
     assert relay.process.poll() is None, f"{relay.program} died of {name}"
     attempts.must_deliver(f"after.{name}", tls)
     if attempt.stuck:
-        attempt.stuck = False  # said once
+        attempt.stuck = False  # reported once
         return f"{name}: left without an answer", struck
     return f"{name}: {attempt.last}" if harmless and not attempt.delivered() else None, struck
 
@@ -118,7 +118,7 @@ def fail_everywhere(world, faults, tls):
         page.arm(call, 1 << 40, fault[1])
         attempts.must_deliver(f"count.{len(attempts)}", tls, pause=PARKED * (call in ("epoll_ctl", "poll")))
         counted = page.calls(call)
-        total = counted + 2  # what happens when the session closes may come later
+        total = counted + 2  # calls at the end of the session may come later
         for place in places(total, SAMPLES // 2 if tls else SAMPLES):
             complaint, struck = fail_at(relay, page, attempts, fault, place, tls, counted)
             strikes[call] = strikes.get(call, 0) + struck
@@ -128,7 +128,7 @@ def fail_everywhere(world, faults, tls):
     judge(backend, attempts, stored_by(world, relay))
     print("# faults that struck: " + ", ".join(f"{call} {count}" for call, count in strikes.items()))
     assert not wrong, "\n".join(wrong[:20])
-    # Deliveries out of the spool dial when they like.
+    # Deliveries from the spool connect in their own time.
     missed = {call for call, count in strikes.items() if not count} - ({"socket", "connect"} if world.side == "spool" else set())
     assert not missed, strikes
 
@@ -152,7 +152,7 @@ def calls_spool(world):
             for times in (1, 3):
                 page.arm(call, place, error, times=times)
                 attempt = attempts.add(f"{call}.{errno.errorcode.get(error, 'short')}.{place}.{times}")
-                time.sleep(0.05)  # its delivery, which has the later places
+                time.sleep(0.05)  # its delivery, which makes the later calls
                 struck += page.disarm()
                 assert relay.process.poll() is None, f"relay-out died of {attempt.sender}"
                 assert attempt.told is not None or attempt.last[0] in (451, 452), attempt.last
@@ -174,7 +174,7 @@ def calls_tls(world):
 
 
 def in_parallel(count, work):
-    """work(i) for i below count, eight at a time."""
+    """Runs work(i) for each i below count, eight at a time."""
     numbers, lock, errors = iter(range(count)), threading.Lock(), []
 
     def run():
@@ -199,7 +199,7 @@ def in_parallel(count, work):
 def break_off(world, kind):
     backend = recorder(world)
     relay = world.relay(backend_port=SCRIPTED_PORT, limits="connections_per_client = 1000;",
-                        # Silences are few, and spares would meet them in place of messages.
+                        # There are few silences, and spares would use them up instead of messages.
                         backend='command_timeout = "300ms"; reply_timeout = "300ms";' + " spares = 0;" * (kind == "stall"),
                         **({} if world.side == "in" else {"outer": 'reuse_for = "0s";'}))
     if world.side == "in":
@@ -215,13 +215,13 @@ def break_off(world, kind):
     backend.faults.extend(faults)
     in_parallel(len(faults), lambda i: attempts.add(f"{kind}.{i}"))
     if world.side == "spool":
-        time.sleep(3)  # a destination that fails is left alone for a while: not all faults are reached
+        time.sleep(3)  # a failing destination is not tried for a while, so not all faults are reached
         backend.faults.clear()
     assert not backend.faults
     attempts.must_deliver("last")
     judge(backend, attempts, stored_by(world, relay))
     refused = [a for a in attempts if not a.delivered()]
-    # The last octets of what it gives belong to its QUIT: there the message is delivered already.
+    # The last octets that it sends belong to its QUIT: the message is already delivered then.
     assert world.side == "spool" or len(refused) >= len(faults) * 3 // 4 and all(a.last is None or a.last[0] in (250, 354, 451, 554) for a in refused)
     print(f"# broken off at {len(faults)} places of {given} octets given and {taken} taken")
     assert relay.process.poll() is None
@@ -242,7 +242,7 @@ def descriptors(relay):
 
 
 def descriptors_at_rest(relay):
-    """Their number when it has not changed for a second: spare connections take a moment to come."""
+    """The number of descriptors once it has not changed for a second: spare connections take a moment."""
     seen = []
 
     def steady():
@@ -258,32 +258,32 @@ def limit_descriptors(relay, number):
     resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE, (number, hard))
 
 
-SPARES = 2  # the default of spares: connections that are made ready anew after each outage
+SPARES = 2  # the default of spares: connections that are made again after each outage
 
 
 @scenario("descriptors: exhausted in every measure, clients get 4xx or wait, the next is served")
 def descriptors_exhausted(world):
     backend = recorder(world)
-    relay, page = relay_with_page(world, "descriptors", user="root")  # whose limits we may change
+    relay, page = relay_with_page(world, "descriptors", user="root")  # so that we may change its limits
     attempts = Attempts()
     attempts.must_deliver("first")
     before = descriptors_at_rest(relay)
     struck = 0
     for round in range(24):
-        # A busy machine may need more than one go for the pause to be hit.
+        # On a busy machine it may take more than one round to hit the pause.
         if round >= 6 and struck > 0:
             break
         spare = round % 6
         limit_descriptors(relay, before + spare)
         in_parallel(8, lambda i: attempts.add(f"spare.{round}.{i}", timeout=0.7))
-        # The listeners can't be watched again at once either.
+        # Watching the listeners again fails at first too.
         page.arm("epoll_add", 1, errno.ENOMEM, times=3)
         time.sleep(0.35)
         struck += page.disarm()
         limit_descriptors(relay, 1024)
         attempts.must_deliver(f"after.{round}")
     for attempt in attempts:
-        attempt.stuck = False  # some stay in the backlog as long as there is no descriptor for them
+        attempt.stuck = False  # some stay in the backlog until there are descriptors for them
     wait_for("the descriptors to come back", lambda: descriptors(relay) <= before + SPARES)
     time.sleep(0.5)
     judge(backend, attempts, stored_by(world, relay))
@@ -304,9 +304,9 @@ def clock_jumps(world):
         client.hello()
         page.move_clock(jump)
         time.sleep(0.7)
-        client.cmd("NOOP", 250)  # nothing has come due early
+        client.cmd("NOOP", 250)  # no deadline has passed early
         began = time.monotonic()
-        assert client.reply()[0] == 421  # and this not late
+        assert client.reply()[0] == 421  # and this one is not late
         assert 1 < time.monotonic() - began < 4
         page.move_clock(0)
         client = Client()
@@ -431,7 +431,7 @@ def reload_faults(world):
             attempts.must_deliver(f"{call}.{error}.{place}")
     judge(backend, attempts, stored_by(world, relay))
     print(f"# {len(attempts)} reloads, faults that struck: {struck}, {read(relay.log).count(FAILED)} reloads failed")
-    # configuration, certificate and key, with either error
+    # configuration, certificate and key, with both errors
     assert struck["open"] >= 6 and struck.get("malloc", 99) >= 10, struck
 
 

@@ -1,9 +1,8 @@
 /* tests/fault/interpose.c - makes one system call of a running daemon fail, at a chosen moment
  *
- * Preloaded into a daemon. A page in a file ($POSTERN_FAULT_PAGE) is shared with the test, which
- * writes there which call shall fail, the how-manieth and how; the calls are counted from the moment
- * the test sets the counter to zero. Everything else goes through. The page also moves the wall
- * clock (CLOCK_REALTIME, time) by some seconds, and the monotonic one by others.
+ * Preloaded into a daemon. It shares a page in a file ($POSTERN_FAULT_PAGE) with the test, which writes there which call
+ * fails, on which occurrence and how. Calls are counted from the moment the test sets the counter to zero. All others go
+ * through. The page can also shift the wall clock (CLOCK_REALTIME, time) and, separately, the monotonic clock.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -26,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The order is that of CALLS in faults.py. */
+/* In the order of CALLS in interpose.py. */
 enum call {
     CALL_RECV,
     CALL_SEND,
@@ -35,13 +34,13 @@ enum call {
     CALL_POLL,
     CALL_EPOLL_WAIT,
     CALL_EPOLL_ADD,
-    CALL_EPOLL_CTL, /* but ADD */
+    CALL_EPOLL_CTL, /* except ADD */
     CALL_ACCEPT,
     CALL_SOCKET,
     CALL_CONNECT,
     CALL_OPEN,
     CALL_MALLOC,
-    CALL_WRITE, /* to files, as WRITEV, but standard error */
+    CALL_WRITE, /* to files, like WRITEV, except standard error */
     CALL_FSYNC,
     CALL_RENAME,
     CALL_OPENAT,
@@ -49,7 +48,7 @@ enum call {
     CALL_COUNT
 };
 
-#define SHORT 0 /* instead of an errno: one octet is moved */
+#define SHORT 0 /* instead of an errno: one octet is transferred */
 
 struct page {
     _Atomic int64_t wanted; /* enum call + 1; 0 = none */
@@ -80,7 +79,7 @@ __attribute__((constructor)) static void open_page(void)
     close(fd);
 }
 
-/* Counts; true when this one shall fail, with *error (SHORT or an errno). */
+/* Counts the call. True if it is to fail, with *error (SHORT or an errno). */
 static int strikes(enum call call, int *error)
 {
     int64_t number = atomic_fetch_add(&page->calls[call], 1) + 1;
@@ -160,7 +159,7 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
     return 0;
 }
 
-/* Of the files that are written to, standard error may be one: a log is no spool. */
+/* Is it a file of the spool? Standard error may be a regular file too, but is a log. */
 static int is_kept(int fd)
 {
     struct stat stat;
@@ -286,15 +285,14 @@ FILE *fopen(const char *name, const char *mode)
     return fails(CALL_OPEN) ? NULL : NEXT(fopen)(name, mode);
 }
 
-/* The C library's own, under the names that it keeps for those who replace these. */
-#ifndef WITHOUT_MALLOC /* a sanitizer brings its own */
+/* The C library's own functions, under the names that it keeps for programs that replace them. */
+#ifndef WITHOUT_MALLOC /* a sanitizer has its own */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
 
-/* GnuTLS and what it stands on (GMP, libtasn1) end the process when they get no memory in a
- * handshake, and leave their users no other way: only the daemon itself, and the C library for it, are
- * refused any here. */
+/* GnuTLS and the libraries below it (GMP, libtasn1) end the process if a handshake gets no memory, and a daemon cannot
+ * prevent it. So only the daemon itself, and the C library on its behalf, are refused memory here. */
 static int is_spared(const void *caller)
 {
     Dl_info library;
@@ -302,7 +300,7 @@ static int is_spared(const void *caller)
                                              strstr(library.dli_fname, "/libc.so.") == NULL);
 }
 
-/* Only what may fail counts: of thousands of places in a handshake few are the daemon's. */
+/* Counts only calls that may fail: of thousands in a handshake, few are the daemon's. */
 static int no_memory(const void *caller)
 {
     return atomic_load(&page->wanted) == CALL_MALLOC + 1 && !is_spared(caller) &&

@@ -26,7 +26,7 @@ class Page:
         return struct.unpack_from("=q", self.memory, 8 * slot)[0]
 
     def arm(self, call, first, error, times=1):
-        """From now on: the `first` such call, and those behind it up to `times`, fail with `error`."""
+        """From now on `times` such calls fail with `error`, beginning with the `first`."""
         number = CALLS.index(call)
         self.set(WANTED, 0)
         self.set(6 + number, 0)
@@ -37,7 +37,7 @@ class Page:
         self.set(WANTED, number + 1)
 
     def disarm(self):
-        """How often it has struck."""
+        """Returns how often the fault has struck."""
         self.set(WANTED, 0)
         return self.get(HITS)
 
@@ -48,7 +48,7 @@ class Page:
         self.set(CLOCK, seconds)
 
     def age(self, seconds):
-        """So much later by the monotonic clock, which nothing else moves."""
+        """Advances the monotonic clock, which nothing else moves."""
         self.set(MONOTONIC, seconds)
 
     def environment(self):

@@ -1,13 +1,12 @@
 /* tests/fault/spool-crash.c - the spool, killed and cut off from power at any instant
  *
- * A child stores, delivers and removes messages and sets down, in memory that outlives it, what the
- * spool has promised it and what a receiver has got. It is ended at every point on its way to the
- * disk, or at a random time. Then the parent starts on the same folder and compares: no message
- * that was acknowledged may be missing or changed, none whose delivery was recorded may be queued
- * again, nothing may be left over. A receiver may see a message twice only where it had taken it
- * and the record of that was not yet acknowledged; this is counted.
+ * A child stores, delivers and removes messages. In memory that outlives it, it records what the spool has promised and
+ * what a receiver got. It is ended at every point on its way to the disk, or at a random time. Then the parent opens the
+ * same folder and compares: no acknowledged message may be missing or changed, none whose delivery was recorded may be
+ * queued again, and nothing may be left over. A receiver may get a message twice only if it had accepted it and the
+ * record of that was not yet acknowledged; such cases are counted.
  *
- * POSTERN_CRASH_ROUNDS sets how many random rounds there are.
+ * POSTERN_CRASH_ROUNDS is the number of random rounds.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -36,16 +35,16 @@
 
 enum slot_state {
     UNUSED,
-    STARTED,   /* may be in the spool or not */
-    PROMISED,  /* spool_commit() said so, or it was found in the spool */
-    WITHDRAWN, /* spool_abort() came back */
+    STARTED,   /* may or may not be in the spool */
+    PROMISED,  /* spool_commit() succeeded, or it was found in the spool */
+    WITHDRAWN, /* spool_abort() returned */
 };
 
 struct slot {
     atomic_int state;
-    atomic_int received[RECIPIENTS]; /* how often the receiver took it */
-    atomic_int recorded[RECIPIENTS]; /* the spool said that this is on disk */
-    atomic_bool taken;               /* a thread of the child works on it */
+    atomic_int received[RECIPIENTS]; /* how often the receiver accepted it */
+    atomic_int recorded[RECIPIENTS]; /* the spool said that the record is on disk */
+    atomic_bool taken;               /* a thread of the child is working on it */
     uint64_t id;
     bool found;
 };
@@ -53,7 +52,7 @@ struct slot {
 struct ledger {
     struct slot slots[SLOTS];
     atomic_uint used;
-    atomic_int broken_promises; /* seen by the child: delivering what was recorded */
+    atomic_int broken_promises; /* seen by the child: recorded, but delivered again */
     unsigned kills, unacknowledged, lost_by_power;
 };
 
@@ -70,7 +69,7 @@ static struct spool *open_spool(void)
     return spool;
 }
 
-/* What the message in a slot looks like. */
+/* The content of a slot's message. */
 static size_t make_text(unsigned slot, char *text)
 {
     size_t len = (size_t)g_snprintf(text, TEXT_MAX, "Subject: %u\r\n\r\n", slot);
@@ -134,7 +133,7 @@ static enum spool_edit_action record(void *context, struct spool_envelope *envel
     return spool_envelope_left(envelope) > 0 ? SPOOL_EDIT_WRITE : SPOOL_EDIT_REMOVE;
 }
 
-/* The first recipient that the envelope calls queued gets it. False when the message is gone. */
+/* Delivers to the first recipient that the envelope calls queued. False if the message is gone. */
 static bool deliver(struct spool *spool, struct slot *slot)
 {
     struct spool_envelope envelope;
@@ -185,7 +184,7 @@ static void *work_forever(void *data)
     return NULL;
 }
 
-/* Everything that the spool does, once, in one thread. */
+/* Does everything that the spool can do, once, in one thread. */
 static void work_once(struct spool *spool)
 {
     store(spool, false);
@@ -296,7 +295,7 @@ static unsigned duplicates(void)
     return sum;
 }
 
-/* Runs work_once() up to point `at`. False when it came to its end before. */
+/* Runs work_once() up to point `at`. False if it ended before that. */
 static bool run_to(unsigned at, bool power)
 {
     int status;
@@ -371,7 +370,7 @@ static void run_and_kill(void)
     ledger->kills++;
 }
 
-/* So many kills of one spool, and then what is left is delivered in peace. */
+/* Kills one spool so many times, and then delivers the rest undisturbed. */
 static void kill_at_random(unsigned rounds)
 {
     unsigned pending = 0;
@@ -402,8 +401,8 @@ static void test_kill_at_random(void)
         kill_at_random(MIN(rounds - done, ROUNDS));
 }
 
-/* Messages that are stored at the same time share a sync of the folder, but never one that began
- * before their names were there; and what fails fails for all of them. */
+/* Messages that are stored at the same time share a sync of the folder, but never one that began before their names were
+ * there. If it fails, it fails for all of them. */
 
 enum { GROUP = 8 };
 
@@ -412,8 +411,8 @@ static struct {
     GCond changed;
     struct spool *spool;
     ino_t inode;
-    unsigned syncs, most_new; /* of the folder; names that came between two of them */
-    unsigned names;           /* that are there at the last sync */
+    unsigned syncs, most_new; /* of the folder; new names between two of them */
+    unsigned names;           /* at the last sync */
     bool held, fails;
 } group;
 

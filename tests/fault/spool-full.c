@@ -1,6 +1,6 @@
 /* tests/fault/spool-full.c - the spool on a disk that is full, out of inodes, or read-only
  *
- * In a mount namespace of its own, on a small tmpfs. Needs root, or user namespaces.
+ * Runs in a mount namespace of its own, on a small tmpfs. Needs root or user namespaces.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -86,7 +86,7 @@ static enum spool_result store(struct spool *spool, size_t size, uint64_t *id, s
     for (size_t written = 0; written < size; written += PIECE) {
         result = spool_write(message, &iov, 1, err);
         if (result != SPOOL_OK) {
-            /* Whoever overlooks it cannot commit half a message. */
+            /* Even a caller that ignores it cannot commit half a message. */
             make_envelope(&envelope, 1);
             g_assert_cmpint(spool_write(message, &iov, 1, NULL), !=, SPOOL_OK);
             if (size % (2 * PIECE) == 0)
@@ -145,13 +145,13 @@ static void test_disk_full(void)
         unsigned count = fill(spool, sizes[i], &last);
         g_assert_cmpuint(count, >, 0);
         g_assert_cmpuint(count_messages(spool), ==, count);
-        /* A small one may still go in; then an edit may fail, but never harms. */
+        /* A small one may still fit; then an edit may fail, but does no harm. */
         uint64_t ignored;
         count += fill(spool, PIECE, &ignored);
         enum spool_result result = spool_edit(spool, last, mark, NULL, NULL);
         g_assert_true(result == SPOOL_OK || result == SPOOL_FULL);
         g_assert_cmpuint(count_messages(spool), ==, count);
-        /* Removing needs no room. */
+        /* Removing needs no space. */
         g_assert_cmpint(spool_edit(spool, last, remove_it, NULL, NULL), ==, SPOOL_OK);
         g_assert_cmpint(store(spool, PIECE, &last, NULL), ==, SPOOL_OK);
         spool_close(spool);
@@ -194,7 +194,7 @@ static void test_reserve(void)
     }
     g_assert_nonnull(strstr(err.text, "reserve"));
     g_assert_cmpuint(count, >, 20);
-    /* Our own notifications and records still find room. */
+    /* There is still space for our own notifications and records. */
     g_assert_cmpint(store(spool, 20 * PIECE, &id, NULL), ==, SPOOL_OK);
     g_assert_cmpint(spool_edit(spool, id, mark, NULL, NULL), ==, SPOOL_OK);
     /* A message that would not fit is refused before its data. */
@@ -214,8 +214,8 @@ static void test_read_only(void)
     mount_disk("size=600k");
     struct spool *spool = open_spool();
     g_assert_cmpint(store(spool, PIECE, &id, NULL), ==, SPOOL_OK);
-    /* The file system goes read-only under a running daemon. A tmpfs cannot while a file is open for
-     * writing, so the lock is given back first. */
+    /* The file system becomes read-only under a running daemon. A tmpfs cannot while a file is open for writing, so the
+     * lock is released first. */
     spool_close(spool);
     g_assert_cmpint(mount("none", mount_point, "tmpfs", MS_REMOUNT | MS_RDONLY, NULL), ==, 0);
     struct spool_config config = {.folder = folder};
@@ -230,7 +230,7 @@ static void test_read_only(void)
     g_assert_cmpint(spool_edit(spool, id, mark, NULL, &err), ==, SPOOL_FULL);
     g_assert_cmpint(spool_edit(spool, id, remove_it, NULL, &err), ==, SPOOL_FULL);
     spool_close(spool);
-    /* A bind mount can go read-only at any time, in the middle of a message too. */
+    /* A bind mount can become read-only at any time, even in the middle of a message. */
     g_assert_cmpint(mount("none", mount_point, "tmpfs", MS_REMOUNT, NULL), ==, 0);
     g_assert_cmpint(mount(mount_point, mount_point, NULL, MS_BIND, NULL), ==, 0);
     spool = open_spool();
@@ -246,7 +246,7 @@ static void test_read_only(void)
     }
     spool_close(spool);
     unmount_disk();
-    /* Mounted writable again: the message is there, and the rest is cleaned away. */
+    /* Mounted writable again: the message is there, and the rest is cleaned up. */
     struct spool_scan_counts counts;
     spool = open_spool();
     g_assert_cmpint(spool_scan(spool, count_found, spool, &counts, NULL), ==, 0);

@@ -1,7 +1,7 @@
 """Starts and ends: a daemon is ended under load, again and again, at any moment of its life.
 
-It ends with status 0, with no word of a sanitizer or of the C library, with every thread joined, and no
-message that it acknowledged is missing. POSTERN_STOPS is the number of rounds (default 12).
+It must end with status 0, without a complaint of a sanitizer or the C library, with every thread joined, and with no
+acknowledged message missing. POSTERN_STOPS is the number of rounds (default 12).
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import os
@@ -28,7 +28,7 @@ LONGEST_LIFE = 0.25  # seconds under load
 
 
 class Sink:
-    """The mail server behind: a process of its own, for the load is meant for the daemon."""
+    """The backend: a process of its own, so that only the daemon is under load."""
 
     def __init__(self, bed):
         self.mail = f"{bed.dir}/sink"
@@ -54,7 +54,7 @@ class Sink:
 
 
 class Clients:
-    """Send until they are told to stop; a refused connection is what they are here for."""
+    """Clients that send until they are told to stop; refused connections are expected."""
 
     def __init__(self):
         self.attempts, self.going = [], True
@@ -87,7 +87,7 @@ def watched(world):
 
 
 def run_rounds(world, rounds, **settings):
-    """Clients and sink stay, daemons come and go."""
+    """Starts and ends daemons, while clients and sink stay."""
     sink, lives = Sink(world.bed), []
     world.backends.append(sink)
     clients = Clients()
@@ -97,7 +97,7 @@ def run_rounds(world, rounds, **settings):
                                 timeouts='drain = "5s";', **settings, **watched(world))
             lives.append(random.uniform(0, LONGEST_LIFE))
             time.sleep(lives[-1])
-            if number % 3 == 2:  # the old configuration goes while the new one comes
+            if number % 3 == 2:  # the old configuration is freed while the new one is loaded
                 relay.write_conf(limits="connections_per_client = 101; errors = 1000;")
                 relay.process.send_signal(signal.SIGHUP)
                 time.sleep(random.uniform(0, 0.03))

@@ -1,8 +1,8 @@
-/* tests/fault/threads.c - says at exit which threads nobody has joined
+/* tests/fault/threads.c - reports at exit which threads were not joined
  *
- * Preloaded into a daemon. What is alive when the C library takes a process down runs on memory that is
- * being freed, which shows once in a thousand ends; that a thread was not joined shows each time.
- * With the sanitizers, which have a pthread_create() of their own, it stays away.
+ * Preloaded into a daemon. A thread that is alive while the C library ends the process runs on memory that is being
+ * freed. That crashes once in a thousand exits, but a missing join shows every time. It is not used with the sanitizers,
+ * which have a pthread_create() of their own.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -46,7 +46,7 @@ static void tell(void)
     _exit(71);
 }
 
-/* Registered before main() is entered, so that it is called after all that is registered later. */
+/* Registered before main() is entered, so that it is called after everything that is registered later. */
 __attribute__((constructor)) static void watch_exit(void)
 {
     if (atexit(tell) != 0)

@@ -1,15 +1,14 @@
-"""Random dialogs with a running relay-in or relay-out, and a backend behind it that moods may take at every step.
+"""Random dialogs with a running relay-in or relay-out, and a backend whose mood may change at every step.
 
-Clients say valid and invalid things in any order, pipelined or cut to pieces, plain and under TLS, and
-vanish where they like. Whatever happens, the promises hold: every message that the backend has taken was
-ended by its client with CRLF.CRLF, goes to exactly those recipients that the client was granted, equals
-what was sent (bare newlines made canonical), and bears the client's true address; every 250 for a message
-is the backend's own for that very message; every command gets exactly one well-formed reply. Of relay-out (--side out, spool) the client's address is
-not asked; where it stores, a 250 is kept when each recipient gets the message in the end, or is still in the
-spool.
+Clients say valid and invalid things in any order, pipelined or cut to pieces, in plain text and under TLS, and vanish at
+any point. Whatever happens, the promises hold. Every message that the backend has accepted was ended by its client with
+CRLF.CRLF, goes to exactly those recipients that the client was granted, equals what was sent (bare newlines made
+canonical), and has the client's true address. Every 250 for a message is the backend's own for that very message. Every
+command gets exactly one well-formed reply. With relay-out (--side out, spool) the client's address is not checked; if it
+stores, a 250 is kept if each recipient gets the message in the end or is still in the spool.
 
 usage: POSTERN_PROGRAM=.../dialog.py tests/peers/run.sh [--seconds N] [--seed S] [--only DIALOG] [--side in|out|spool]
-The same seed makes the same dialogs; a failure names the one to run alone with --only. Speaks TAP.
+The same seed makes the same dialogs; a failure names the dialog, which --only runs alone. Speaks TAP.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
 import argparse
@@ -32,7 +31,7 @@ from recorder import EXTENSIONS, Cut, Recorder  # noqa: E402
 CLIENTS = 6  # at a time
 REPLY = re.compile(rb"([2-5]\d\d)(?:-[\x20-\x7e]*\r\n\1)*(?: [\x20-\x7e]*)?\r\n")
 SERIAL = re.compile(rb"queued as (\d+)")
-MOODS = {  # what the backend says instead of its ordinary answer; None: it hangs up, "...": it says nothing
+MOODS = {  # the backend's reply instead of the ordinary one; None: it hangs up, "...": it says nothing
     "ehlo": ["450 4.7.1 not now", None],
     "xclient": ["421 4.3.2 full", "554 5.7.1 never", "450 4.7.1 later", None],
     "mail": ["450 4.1.8 who", "553 5.1.8 no", "421 4.3.2 bye", None],
@@ -54,11 +53,11 @@ JUNK = [b"NOOP", b"noop x", b"HELP", b"VRFY a", b"VRFY", b"RSET", b"RSET x", b"E
 
 
 class Broken(AssertionError):
-    """A promise."""
+    """Checks a promise."""
 
 
 class Wire:
-    """The client's connection, and what came of it."""
+    """The client's connection and what became of it."""
 
     def __init__(self, rng):
         self.rng = rng
@@ -72,7 +71,7 @@ class Wire:
         self.tls = False
 
     def send(self, data):
-        """Whole, or in pieces with a moment between them."""
+        """Sends it whole, or in pieces with pauses between them."""
         cuts = sorted(self.rng.randrange(len(data) + 1) for _ in range(self.rng.choice([0, 0, 0, 1, 2])))
         for start, end in zip([0] + cuts, cuts + [len(data)]):
             if data[start:end]:
@@ -109,7 +108,7 @@ class Wire:
 
 
 class Sent:
-    """A message as its client sees it. `form` makes of the data what must arrive."""
+    """A message as its client sees it. `form` turns the data into what must arrive."""
 
     def __init__(self, source, recipients, data, form):
         self.source, self.recipients, self.data, self.form = source, recipients, data, form
@@ -140,7 +139,7 @@ class Dialog:
                 if not self.step():
                     break
         except (ConnectionResetError, BrokenPipeError, ssl.SSLError):
-            pass  # what was sent behind the last command is answered by a reset, and may overtake the reply
+            pass  # input after the last command is answered by a reset, which may overtake the reply
         except ConnectionError:
             # It may close after these only (BDAT, HTTP: 500 and 502).
             if wire.last_code not in (421, 221, 554, 500, 502):
@@ -151,7 +150,7 @@ class Dialog:
             wire.sock.close()
 
     def step(self):
-        """True when the dialog goes on."""
+        """True if the dialog goes on."""
         chance = self.rng.random()
         if chance < 0.03:
             self.trace.append("vanish")
@@ -163,7 +162,7 @@ class Dialog:
         return self.say(lines) and (lines[-1] == b"DATA" or self.rng.random() < 0.6 or self.chunks())
 
     def chunks(self):
-        """A message by BDAT. Its chunks are read whatever the answer is."""
+        """Sends a message by BDAT. Its chunks are read whatever the reply is."""
         rng = self.rng
         data = b"".join(rng.choice(PIECES) for _ in range(rng.randrange(12)))
         cuts = [0] + sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice([0, 0, 1, 2]))) + [len(data)]
@@ -197,15 +196,14 @@ class Dialog:
         if False in good and any(good[good.index(False):]):
             raise Broken(f"chunks taken behind one that was not: {replies}")
         if not all(good[:-1]):
-            sent.ended = False  # it had failed before its last chunk came
+            sent.ended = False  # it failed before its last chunk
         sent.told = replies[-1]
         if self.run.reject and canonical_chunks(data, True) != data and sent.told[0] == 250:
             raise Broken(f"bare newlines were not refused: {sent.told}")
         return True
 
     def group(self):
-        """Commands that go out in one write; what DATA brings about is only known by its reply, so it is
-        the last."""
+        """Sends commands in one write. DATA is always the last, because only its reply tells what follows."""
         lines = []
         kind = self.rng.random()
         if kind < 0.25:
@@ -239,7 +237,7 @@ class Dialog:
         return True
 
     def hear(self, line):
-        """The reply to one command, and what it makes of the transaction."""
+        """Reads the reply to one command and updates the transaction."""
         code, text = self.wire.reply()
         self.trace.append(f"{line[:60]!r} {code}")
         verb = line[:4].upper()
@@ -292,7 +290,7 @@ class Dialog:
 class Run:
     def __init__(self, bed, reject, chunked, side):
         self.reject, self.chunked, self.moods, self.side = reject, chunked, {}, side
-        self.calm = False  # at the end the backend takes everything
+        self.calm = False  # at the end the backend accepts everything
         self.backend = Recorder(SCRIPTED_PORT, judge=self.judge, certificate=(bed.cert, bed.key),
                                 extensions=EXTENSIONS[:-1] + ("CHUNKING",) * chunked + EXTENSIONS[-1:])
         self.relay = SIDES[side](bed, backend_port=SCRIPTED_PORT, backend='command_timeout = "1s"; reply_timeout = "1s";',
@@ -301,7 +299,7 @@ class Run:
         self.dialogs, self.failures = [], []
 
     def mood_of(self, dialog, text):
-        """By the client's port where it is told, else by the sender."""
+        """Finds it by the client's port if the backend knows it, else by the sender."""
         if self.side == "in":
             return self.moods.get(dialog.port)
         sender = dialog.transaction.sender or text if isinstance(text, str) else dialog.transaction.sender
@@ -314,7 +312,7 @@ class Run:
             return None
         said = mood.choice(MOODS[step])
         if self.side == "spool" and said and said.startswith("5"):
-            return None  # its notice to the sender is another test's
+            return None  # other tests check its notice to the sender
         if said is None:
             raise Cut
         if said == "...":
@@ -348,7 +346,7 @@ class Run:
             thread.join()
 
     def check(self):
-        """What the backend has against what the clients know."""
+        """Compares what the backend has with what the clients know."""
         sent = {sender: (dialog, message) for dialog in self.dialogs for sender, message in dialog.sent.items()}
         by_serial = {message.serial: message for message in self.backend.accepted}
         stores = self.side == "spool"
@@ -383,7 +381,7 @@ class Run:
         return [PLACED.get(r, r) if self.side == "in" else r for r in recipients]
 
     def check_stored(self, dialog, sender, mine):
-        """Each recipient has the message once, or waits for it; none has what was refused."""
+        """Each recipient has the message once or is still queued; nobody has a refused one."""
         had = [r for message in self.backend.accepted if message.sender == sender for r in message.recipients]
         waits = self.waiting.get(sender, [])
         ok = mine.told and mine.told[0] == 250

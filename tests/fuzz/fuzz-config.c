@@ -1,7 +1,7 @@
 /* tests/fuzz/fuzz-config.c - relay.conf: loaded or refused, and what is loaded prints and loads the same
  *
- * The file is one in memory. Certificates named in it must be readable files; /dev/null is one, so
- * that whole configurations can pass.
+ * The file is in memory. Certificates named in it must be readable files; /dev/null is one, so that complete
+ * configurations can pass.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -52,7 +52,7 @@ static char *print(const struct config *config, size_t *len)
     return text;
 }
 
-/* Other files than itself would make a run depend on the machine, or have no end (/dev/zero). */
+/* Any other file would make a run depend on the machine, or have no end (/dev/zero). */
 static bool names_files(const uint8_t *data, size_t size)
 {
     return memmem(data, size, "@include", 8) != NULL || memmem(data, size, "/dev/z", 6) != NULL ||

@@ -1,7 +1,7 @@
 /* tests/fuzz/fuzz-dane.c - TLSA records with a chain, and keys cut from certificates
  *
- * The input is cut into pieces, each with its length in front, two octets: how many records, then
- * the records, then the certificates.
+ * The input is cut into pieces, each preceded by its length in two octets: the number of records, then the records,
+ * then the certificates.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

@@ -1,4 +1,4 @@
-/* tests/fuzz/fuzz-dataline.c - the scanner: canonical output, and the same for every way to cut the input
+/* tests/fuzz/fuzz-dataline.c - the scanner: its output is canonical, and does not depend on how the input is cut
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -43,7 +43,7 @@ static size_t run(enum dataline_form form, const char *in, size_t len, size_t st
     return out_len;
 }
 
-/* No bare CR, bare LF or NUL; where lines are wanted, no lone dot. */
+/* No bare CR, bare LF or NUL; with lines, no lone dot. */
 static void check_canonical(enum dataline_form form, const char *out, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
@@ -61,7 +61,7 @@ static void check_canonical(enum dataline_form form, const char *out, size_t len
 static void check(enum dataline_form form, const char *data, size_t size)
 {
     struct dataline a, b;
-    /* An octet becomes two at the most, and a false end "..\r\n". */
+    /* An octet becomes at most two, and a false end becomes "..\r\n". */
     char *one = malloc(4 * size + 8), *two = malloc(4 * size + 8);
     size_t one_len = run(form, data, size, size, one, &a);
     size_t two_len = run(form, data, size, 1, two, &b);

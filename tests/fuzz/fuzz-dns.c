@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* What was read is text that can go into a line of SMTP or a log. */
+/* What was parsed is text that may appear in a line of SMTP or a log. */
 static void check_plain(const char *name)
 {
     if (strlen(name) >= DNS_NAME_MAX)

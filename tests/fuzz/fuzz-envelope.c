@@ -1,7 +1,7 @@
 /* tests/fuzz/fuzz-envelope.c - envelope files, and the reports that are written from them
  *
- * What is read is written again as it was understood, and no envelope, whatever a remote host has
- * put into it, makes a report that is not canonical mail data.
+ * An envelope that was read is written again with the same meaning. No envelope, whatever a remote host has put into it,
+ * leads to a report that is not canonical mail data.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -33,7 +33,7 @@ static void check_again(const struct spool_envelope *envelope)
     spool_envelope_clear(&again);
 }
 
-/* Where the report stands in its lines. */
+/* The position in the report's current line. */
 struct lines {
     size_t column;
     char last, first;

@@ -1,4 +1,4 @@
-/* tests/fuzz/fuzz-path.c - reverse-paths, forward-paths, EHLO names: what is taken is clean and stable
+/* tests/fuzz/fuzz-path.c - reverse-paths, forward-paths, EHLO names: what is accepted is clean and stable
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -42,7 +42,7 @@ static void must_be_local_part(const char *local, size_t len)
     }
 }
 
-/* Nothing that relays hides behind a leniency: where it can be read two ways, a flag says so. */
+/* A leniency hides no relaying: a flag tells if an address can be read in two ways. */
 static void must_tell_relaying(const struct path *path, bool forward)
 {
     const char *local = path->mailbox;
@@ -54,12 +54,12 @@ static void must_tell_relaying(const struct path *path, bool forward)
     if (path->domain[0] == '\0')
         must(!routing && !path->has_source_route);
     must(strpbrk(path->domain, "@%!<>,;\"\\ ") == NULL);
-    /* A recipient has one "@" that is not quoted, if it has a domain. */
+    /* A recipient with a domain has exactly one unquoted "@". */
     if (forward && local[0] != '"')
         must(memchr(local, '@', path->local_len) == NULL);
 }
 
-/* What goes on to the next hop must there be read as the same mailbox. */
+/* The next hop must read it as the same mailbox. */
 static void check_again(parser *parse, const struct path *path)
 {
     char text[PATH_MAX_OCTETS + 3];

@@ -1,5 +1,4 @@
-/* tests/fuzz/fuzz-proxy.c - PROXY headers: every beginning asks for more, and what was read can be said
- * again
+/* tests/fuzz/fuzz-proxy.c - PROXY headers: every prefix asks for more, and what was read can be written again
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -45,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(used > 0 && used <= 16 + 65535 && (used <= size || data[0] == '\r'));
     check_again(&header, PROXY_V1);
     check_again(&header, PROXY_V2);
-    /* Octet by octet, as a slow peer sends it; in memory that ends where the octets end. */
+    /* Octet by octet, as from a slow peer; in memory that ends with the octets. */
     for (size_t len = 0; len < used && len < size && len < PROXY_HEADER_MAX; len++) {
         exact = malloc(len > 0 ? len : 1);
         memcpy(exact, data, len);

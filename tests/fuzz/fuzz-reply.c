@@ -1,4 +1,4 @@
-/* tests/fuzz/fuzz-reply.c - replies of a next hop, read and written again
+/* tests/fuzz/fuzz-reply.c - a next hop's replies, read and written again
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

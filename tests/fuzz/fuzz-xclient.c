@@ -26,12 +26,12 @@ static void check_xtext(const char *bytes, size_t size)
     for (int i = 0; i < len; i++)
         must(encoded[i] > ' ' && encoded[i] < 0x7f && encoded[i] != '=');
     int back = xtext_decode(encoded, (size_t)len, decoded, sizeof decoded);
-    /* NUL is no part of a text. */
+    /* A text contains no NUL. */
     if (back >= 0)
         must((size_t)back == size && memcmp(decoded, bytes, size) == 0);
 }
 
-/* The bytes as a name that we would hand on: nothing in it may end the line or begin an attribute. */
+/* Takes the octets as a name that we would pass on: nothing in it may end the line or begin an attribute. */
 static void check_format(const char *bytes, size_t size)
 {
     char name[256], line[XCLIENT_LINE_MAX + 1];

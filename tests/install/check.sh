@@ -1,5 +1,5 @@
 #!/bin/bash
-# relayctl check: every error in one run, as the daemon's user, and what is valid but hardly meant. Speaks TAP.
+# relayctl check: all errors in one run, as the daemon's user, and valid settings that are hardly meant. Speaks TAP.
 # usage: [POSTERN_BUILDDIR=...] tests/install/check.sh
 # shellcheck disable=SC2317
 set -u
@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/tap.sh
 . "$here/../tap.sh"
 relayctl=${POSTERN_BUILDDIR:-$PWD}/relayctl
-# Below a folder that every user may enter, as /etc is.
+# In a folder that every user may enter, like /etc.
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/postern-check.XXXXXX")
 chmod 755 "$scratch"
 trap 'rm -rf "$scratch"' EXIT
@@ -15,7 +15,7 @@ conf=$scratch/relay.conf
 export LC_ALL=C
 
 write() { cat > "$conf"; }
-# checks STATUS [TEXT...]: that status, and each text is said
+# checks STATUS [TEXT...]: it ends with that status and prints each text
 checks() {
     local wanted=$1 got=0 text
     shift
@@ -33,7 +33,7 @@ certificate() { # certificate NAME SUBJECT [OPTION...]
         -addext "subjectAltName=DNS:$subject" -keyout "$scratch/$name.key" -out "$scratch/$name.pem" "$@" 2> /dev/null
     chmod 644 "$scratch/$name.key"
 }
-# good [IN [OUT [TLS [HOSTNAME]]]]: a sound file, with more in its groups
+# good [IN [OUT [TLS [HOSTNAME]]]]: a valid file, with additions to its groups
 tls='tls = { certificates = ( { cert = "good.pem"; key = "good.key"; } ); };'
 good() {
     write << END

@@ -10,7 +10,7 @@ import re
 import sys
 
 SRC = sys.argv[1]
-# What each folder may include beside itself. Lower layers know nothing of upper ones, programs nothing of each other.
+# What each folder may include besides itself. Lower layers know nothing of upper ones, and programs nothing of each other.
 LAYERS = {
     "base": [],
     "dns": ["base"],
@@ -36,7 +36,7 @@ def includes():
 
 
 def internal(files):
-    """What headers say of themselves: file without ending -> module."""
+    """The module that each header names: file without ending -> module."""
     said = {}
     for name in files:
         with open(f"{SRC}/{name}", encoding="utf-8") as file:
@@ -50,7 +50,7 @@ def internal(files):
 
 
 def modules(files):
-    """file without ending -> module: what its header says, or the longest shorter name that is a file's own."""
+    """File without ending -> module: the one that its header names, or the longest prefix that is a file's name."""
     stems, said = {os.path.splitext(name)[0] for name in files}, internal(files)
 
     def module(stem):
@@ -68,7 +68,7 @@ def modules(files):
 
 
 def circles(graph):
-    """Strongly connected parts of more than one module (Tarjan)."""
+    """Strongly connected components of more than one module (Tarjan)."""
     index, low, stack, on, found = {}, {}, [], set(), []
 
     def visit(node):

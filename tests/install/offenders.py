@@ -24,7 +24,7 @@ def talk(who, lines, early=False):
     with socket.create_connection((target, PORT), timeout=15, source_address=(address, 0)) as client:
         replies = client.makefile("rb")
         for line in ([] if early else [None]) + lines:
-            # Who is refused may find the connection reset.
+            # A refused client may find the connection reset.
             try:
                 if line is not None:
                     client.sendall(line.encode() + b"\r\n")

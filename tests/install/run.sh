@@ -1,8 +1,8 @@
 #!/bin/bash
-# What "make install" puts beside the programs: units, man pages, completions, certificate hooks,
+# What "make install" installs besides the programs: units, manual pages, completions, certificate hooks,
 # fail2ban filter, AppArmor profile. Installs into a scratch folder. Speaks TAP.
 # usage: [POSTERN_BUILDDIR=...] tests/install/run.sh
-# Checks use functions of their own, which shellcheck takes for unreachable:
+# Checks call functions by name, and shellcheck believes them unreachable:
 # shellcheck disable=SC2317
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,12 +12,12 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 root=$scratch/root
 
-# The variables of the make that runs this test are not those of an installation.
+# The variables of the make that runs this test are not meant for the installation.
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES TESTS
 check "make install into a folder" make -s -C "$build" install DESTDIR="$root" || { finish; exit 1; }
 
 installed() { find "$root" -path "*/$1" \( -type f -o -type l \); }
-in_all() {  # in_all PATTERN COMMAND...: the command holds for each file; there is one at least
+in_all() {  # in_all PATTERN COMMAND...: the command succeeds for each file, and there is at least one
     local files file
     mapfile -t files < <(installed "$1")
     shift
@@ -37,12 +37,12 @@ starts_what_is_installed() {
 }
 check "units: what they start is installed" in_all 'systemd/system/*.service' starts_what_is_installed
 if command -v systemd-analyze > /dev/null; then
-    # Verified with the programs where they are now.
+    # Verified with the programs in their current place.
     mkdir "$scratch/units"
     while read -r unit; do
         sed -E "s,^(Exec[A-Za-z]+=)(/[^ ]*/(relay-in|relay-out|relayctl|postern-exporter)),\\1$root\\2," "$unit" > "$scratch/units/${unit##*/}"
     done < <(installed 'systemd/system/*')
-    # relay-out's unit is judged even while relay-out is not built; relay-in stands in for its program.
+    # relay-out's unit is checked even if relay-out is not built; relay-in takes its program's place.
     if [ ! -e "$scratch/units/relay-out.service" ] && make -s -C "$build" relay-out.service > /dev/null; then
         sed -E "s,^(Exec[A-Za-z]+=)/[^ ]*/relay-out,\\1$(find "$root" -name relay-in -perm -1 -type f)," \
             "$build/relay-out.service" > "$scratch/units/relay-out.service"
@@ -80,8 +80,7 @@ fi
 
 # --- manual pages
 if command -v mandoc > /dev/null; then
-    # Pages that come with the package itself cannot be found before it is installed, and the length of
-    # a source line is nothing that a reader sees.
+    # Pages of the package itself cannot be found before it is installed, and no reader sees the length of a source line.
     lint() {
         mandoc -Tlint -Wstyle "$1" > "$scratch/lint"
         ! grep -vE 'STYLE: (referenced manual not found|input text line longer)' "$scratch/lint"
@@ -92,7 +91,7 @@ else
 fi
 check "manual pages: no placeholder is left" in_all 'man/man*/*' without_leftovers
 
-# --- completions: they ask the programs, so every option and command of --help comes out
+# --- completions: they ask the programs, so they offer every option and command of --help
 completes() {  # completes "WORDS BEFORE" WORD EXPECTED
     # shellcheck disable=SC2016
     PATH=$build:$PATH bash -c '
@@ -119,7 +118,7 @@ check "bash: relayctl check --config <TAB> offers files" \
     completes "relayctl check --config" "$scratch/some" "$scratch/some.conf"
 if command -v zsh > /dev/null; then
     zsh_completes() {
-        # _describe, compadd and _files are replaced by what shows their arguments.
+        # _describe, compadd and _files are replaced by functions that print their arguments.
         # shellcheck disable=SC2016
         PATH=$build:$PATH zsh -fc '
             _describe() { print -rl -- ${(P)2} }; compadd() { shift; print -rl -- $@ }
@@ -166,7 +165,7 @@ mkdir "$scratch/der" "$scratch/unfit" "$scratch/issued" "$scratch/backwards"
 openssl x509 -in "$scratch/second/fullchain.pem" -outform DER -out "$scratch/der/fullchain.pem"
 cp "$scratch/second/privkey.pem" "$scratch/der/"
 cp "$scratch/second/fullchain.pem" "$scratch/www.example.com/privkey.pem" "$scratch/unfit/"
-# One that a CA has issued, without that CA's certificate, as certbot's cert.pem; and with both the wrong way round.
+# One issued by a CA, without that CA's certificate, like certbot's cert.pem; and one with both in the wrong order.
 openssl req -new -key "$scratch/second/privkey.pem" -subj /CN=mail.example.com 2> /dev/null |
     openssl x509 -req -CA "$scratch/www.example.com/fullchain.pem" -CAkey "$scratch/www.example.com/privkey.pem" \
         -set_serial 2 -days 30 -extfile "$scratch/mail.example.com/conf" -extensions names \
@@ -180,7 +179,7 @@ in = { domains = [ "example.com" ]; backend = { hosts = [ "10.0.0.2" ]; identity
 dns = { servers = [ "127.0.0.1:1" ]; validate = false; };
 END
 helper=$(installed 'postern/install-certificate')
-# The hooks name the helper by the path it has once installed.
+# The hooks name the helper by its installed path.
 for hook in certbot-hook acme.sh/postern.sh; do
     sed "s,'/[^']*/install-certificate','$helper'," "$(installed "postern/$hook")" > "$scratch/${hook##*/}"
 done
@@ -208,7 +207,7 @@ certbot_chooses() {
     return $result
 }
 certbot_asks() { ! POSTERN_CONF=$scratch/none.conf by_certbot www.example.com && holds mail.example.com; }
-by_acme() {  # as acme.sh calls it, with the functions that acme.sh has: DOMAIN, folder of the chain, folder of the key
+by_acme() {  # calls it as acme.sh does, with acme.sh's functions: DOMAIN, folder of the chain, folder of the key
     (
         saved=''
         _info() { :; }; _err() { echo "$1"; }; _getdeployconf() { :; }; _savedeployconf() { saved=$saved$1=$2; }
@@ -222,7 +221,7 @@ acme_installs_rsa() { by_acme mail.example.com mail.example.com mail.example.com
 acme_refuses() {
     ! by_acme mail.example.com "$1" "$2" > "$scratch/said" && grep -q 'was not installed' "$scratch/said" && holds mail.example.com
 }
-refuses() {  # refuses FOLDER WORDS: with these, and nothing is changed
+refuses() {  # refuses FOLDER WORDS: it refuses with these words and changes nothing
     says "$2" "$helper" "$scratch/$1/fullchain.pem" "$scratch/$1/privkey.pem" &&
         ! "$helper" "$scratch/$1/fullchain.pem" "$scratch/$1/privkey.pem" && holds mail.example.com
 }
@@ -255,7 +254,7 @@ for file in $(installed 'postern/*-*'); do
     case $file in */libexec/*) check "shell: ${file##*/} parses" sh -n "$file" ;; esac
 done
 
-# --- README: its configuration is one
+# --- README: its configuration is valid
 readme_holds() {
     mkdir -p "$scratch/readme/tls" && cp "$scratch/mail.example.com/fullchain.pem" "$scratch/mail.example.com/privkey.pem" "$scratch/readme/tls/" &&
         sed -n '/^    hostname = /,/^    };/s/^    //p' "$here/../../README.md" > "$scratch/readme/relay.conf" &&
@@ -271,7 +270,7 @@ else
     skip "AppArmor: apparmor_parser takes the profiles" "no apparmor_parser"
 fi
 
-# --- fail2ban, on lines that the built relay-in logs now
+# --- fail2ban, on lines that the built relay-in logs
 if ! command -v fail2ban-regex > /dev/null; then
     skip "fail2ban: the filter finds the offenders in a real log" "no fail2ban-regex"
 elif [ "$(id -u)" != 0 ] || ! unshare --net true 2> /dev/null; then

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Every catalogue of po/ is complete for the strings that stand in the source now. Speaks TAP.
+# Every catalogue in po/ is complete for the strings in the source. Speaks TAP.
 # usage: [POSTERN_SRCDIR=...] tests/install/translations.sh
 # When it fails: make -C po update-po, then translate what "msgattrib --untranslated" and "--only-fuzzy" show.
 # shellcheck disable=SC2317
@@ -39,7 +39,7 @@ for language in $(grep -v '^#' po/LINGUAS); do
     check "$language: every text is translated, none is fuzzy" complete "$language"
 done
 
-# A German operator sees German, from a catalogue in its place, in a locale of ours: the machine may have none.
+# A German operator sees German, from an installed catalogue, in a locale of our own: the machine may have none.
 speaks() {
     mkdir -p "$scratch/de/LC_MESSAGES" "$scratch/locales" && cp "$scratch/de.mo" "$scratch/de/LC_MESSAGES/postern.mo" &&
         localedef -i de_DE -f UTF-8 "$scratch/locales/de_DE.UTF-8" &&
