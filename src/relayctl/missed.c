@@ -15,6 +15,7 @@
 #include "relayctl/subcommand.h"
 #include "relayctl/json.h"
 
+#define HOURS_MAX 1e6
 #define GIVEN_UP_S (5 * 86400) /* how long senders keep trying (RFC 5321 4.5.4.1) */
 
 /* One line of relay-in's answer (relay-in/main.c); every width fits the longest value. */
@@ -150,19 +151,35 @@ static int missed_show(FILE *answer, int64_t since, bool all, bool json)
     return EX_OK;
 }
 
+/* Takes hours, a fraction too, for the time that they go back to. */
+static bool missed_take_since(void *context, int tag, char *value)
+{
+    char *end;
+    double hours = strtod(value, &end);
+
+    (void)tag;
+    if (end == value || *end != '\0' || !(hours >= 0 && hours <= HOURS_MAX))
+        return false;
+    *(int64_t *)context = (int64_t)time(NULL) - (int64_t)(hours * 3600);
+    return true;
+}
+
 static int missed_run(struct subcommand_line *line)
 {
-    const char *file = config_default_file, *hours = NULL;
+    const char *file = config_default_file;
+    int64_t since = 0;
     bool json = false, all = false;
     const struct subcommand_option options[] = {
-        {"config", 'c', .text = &file}, {"all", .flag = &all}, {"since", .text = &hours},
-        {"json", .flag = &json},        {.name = NULL},
+        {"config", 'c', .text = &file},
+        {"all", .flag = &all},
+        {"since", .take = missed_take_since, .context = &since},
+        {"json", .flag = &json},
+        {.name = NULL},
     };
     int status;
 
     if (!subcommand_parse(line, options, &status))
         return status;
-    int64_t since = hours != NULL ? (int64_t)time(NULL) - (int64_t)(strtod(hours, NULL) * 3600) : 0;
     struct config *config = config_load(file, subcommand_report, NULL);
     if (config == NULL)
         return EX_CONFIG;

@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "relayctl/subcommand.h"
 #include "server/control-client.h"
+#include "server/control.h"
 
 /* The words of relay-in/main.c and relay-out/routeinfo.h, and their texts for people. */
 static void route_print(const char *word, const char *text)
@@ -45,7 +46,7 @@ static void route_print(const char *word, const char *text)
 static int route_ask(const struct config *config, const char *program, const char *title,
                      const char *address)
 {
-    char request[1024], *line = NULL;
+    char request[CONTROL_REQUEST_MAX + 1], *line = NULL;
     size_t size = 0;
     struct error err;
     FILE *answer;

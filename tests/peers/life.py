@@ -316,6 +316,8 @@ def missed_terminal(world):
     plain = [f"{BUILD}/relayctl", "missed", "-c", relay.conf]
     text = subprocess.run(plain, capture_output=True, timeout=20).stdout
     assert b"to ??31mx???\xc3\xbc@example.com" in text, text
+    for hours in ("yesterday", "-1", "1h", "nan", ""):
+        assert subprocess.run([*plain, "--since", hours], capture_output=True, timeout=20).returncode == 64, hours
 
 
 @scenario("missed: after an outage, with kill -9 in the middle, the ledger says exactly who has come back")
@@ -425,6 +427,8 @@ def routes(world):
     assert result.returncode == 0 and f"goes to the backend {BACKEND}:{SCRIPTED_PORT}, up" in result.stdout, result
     for address in ("a@elsewhere.example", "a%b.example@example.com"):
         assert "refused: 550 5.7.1" in route(inbound, address).stdout, address
+    assert "goes to the backend" in route(inbound, f"{'a' * 1100}@example.com").stdout
+    assert "too long" in route(inbound, f"{'a' * 2100}@example.com").stdout
     result = route(outbound, "x@two.example")
     assert "goes by a route" in result.stdout and f"host {BACKEND} {BACKEND}:2601" in result.stdout, result
     assert "refused: " in route(outbound, "x@elsewhere.example").stdout
