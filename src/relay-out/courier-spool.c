@@ -38,14 +38,15 @@ static void courier_spool_forget(struct spool_courier *courier)
     courier->in_transaction = false;
 }
 
-/* Refuses what is certain to fail: a reply now is better than a notice later. */
+/* Refuses what is certain to fail: a reply now is better than a notice later. Under soft_bounce nothing is
+ * certain. */
 static enum own_reply courier_spool_judge(const struct outbound *out, const char *domain,
                                           struct deadline deadline)
 {
     const struct route *route = routes_find(out->routes, domain);
     struct hosts found;
 
-    if (route->hop_count > 0 || deadline_passed(deadline))
+    if (route->hop_count > 0 || out->config->out.soft_bounce || deadline_passed(deadline))
         return REPLY_OK;
     enum own_reply why = hosts_find(out, route, domain, deadline, &found);
     hosts_clear(&found);

@@ -951,6 +951,28 @@ static void test_store_memory(void)
     close_world(&world);
 }
 
+/* A recipient that can have no host is refused before the message is stored, but not under soft_bounce. */
+static void test_store_certain(void)
+{
+    static const struct {
+        const char *more;
+        int code;
+    } settings[] = {{"", 550}, {"soft_bounce = true;", 250}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(settings); i++) {
+        struct world world;
+        struct reply reply;
+        open_world(&world, NULL, settings[i].more);
+        struct courier *courier = courier_spool_new(world.out);
+        add(&world, "a@[10.0.0.1]");
+        courier->ops->send(courier, &world.envelope, world.recipients, 1, COURIER_NOTHING);
+        courier->ops->recipient_reply(courier, &reply);
+        g_assert_cmpint(reply.code, ==, settings[i].code);
+        courier->ops->free(courier);
+        close_world(&world);
+    }
+}
+
 static void test_disk(void)
 {
     static const struct {
@@ -1534,6 +1556,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fanout/header needs", test_header_needs);
     g_test_add_func("/fanout/store", test_store);
     g_test_add_func("/fanout/store, memory", test_store_memory);
+    g_test_add_func("/fanout/store, certain", test_store_certain);
     g_test_add_func("/fanout/disk", test_disk);
     g_test_add_func("/fanout/full disk", test_disk_full);
     g_test_add_func("/fanout/pending", test_pending);
