@@ -47,6 +47,8 @@ def start():
     sink = subprocess.Popen([f"{BUILD}/relayctl", "sink", "--listen", "127.0.0.1:0", "--ready-file", f"{SCRATCH}/sink",
                              "--json", "--reply", "rcpt:nobody@example.com=550 5.1.1 <nobody@example.com>: unknown",
                              "--reply", "rcpt:later@example.com=450 4.2.0 Greylisted",
+                             "--reply", "rcpt:busy@example.com=421 4.7.0 Error: too many connections",
+                             "--reply", "rcpt:step@example.com=554 5.5.0 Error: synchronization",
                              "--reply", "rcpt:full@example.com=552 5.2.2 Mailbox full"], stdout=subprocess.DEVNULL)
     wait_for("the sink", lambda: ":" in read(f"{SCRATCH}/sink"))
     with open(f"{SCRATCH}/relay.conf", "w", encoding="utf-8") as file:
@@ -70,6 +72,8 @@ def main():
         talk("early", ["EHLO early.example", "QUIT"], early=True)
         talk("erring", ["EHLO erring.example", "FIRST", "SECOND", "THIRD", "FOURTH"])
         talk("deferred", hello + ["RCPT TO:<later@example.com>", "RCPT TO:<full@example.com>", "QUIT"])
+        talk("deferred", hello + ["RCPT TO:<busy@example.com>"])
+        talk("deferred", hello + ["RCPT TO:<step@example.com>", "QUIT"])
         talk("good", hello + ["RCPT TO:<b@example.com>", "DATA", "Subject: hello\r\n\r\nhello\r\n.", "QUIT"])
         wait_for("the message", lambda: "status=delivered" in read(f"{SCRATCH}/stderr"))
     finally:
