@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "net/dial.h"
 
@@ -231,7 +232,7 @@ static void attempt_count(const struct attempt *attempt, enum tls_result result,
         (need->policy == TLS_POLICY_NONE && result == TLS_RESULT_SUCCESS))
         return;
     if (!tlscounts_add(connect->out->tlscounts, need->policy_domain, need->policy, result,
-                       attempt->candidate->host, reason) ||
+                       attempt->candidate->host, reason, (int64_t)time(NULL)) ||
         need->policy == TLS_POLICY_NONE)
         return;
     log_begin(&line, LOG_LEVEL_WARNING, "event=tls-policy");
@@ -407,7 +408,7 @@ static bool attempt_is_refused(struct attempt *attempt)
     if (need->unusable && attempt->connect->out->tlscounts != NULL)
         tlscounts_add(attempt->connect->out->tlscounts, attempt->candidate->host, TLS_POLICY_TLSA,
                       TLS_RESULT_TLSA_INVALID, attempt->candidate->host,
-                      "none of its TLSA records is usable");
+                      "none of its TLSA records is usable", (int64_t)time(NULL));
     if (need->refusal == NULL)
         return false;
     attempt_count(attempt, need->refusal_result, need->refusal);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "relay-out/stsfetch.h"
 
@@ -75,7 +76,8 @@ static void security_find_policy(struct security *security, const struct outboun
     if (security->sts.policy == NULL && security->sts.failure != STSCACHE_NOTHING_FAILED &&
         out->tlscounts != NULL)
         tlscounts_add(out->tlscounts, security->domain, TLS_POLICY_STS,
-                      results[security->sts.failure], STS_HOST_PREFIX, security->sts.why);
+                      results[security->sts.failure], STS_HOST_PREFIX, security->sts.why,
+                      (int64_t)time(NULL));
 }
 
 /* Hosts. */

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "base/i18n.h"
 
@@ -127,10 +126,26 @@ static enum counter tlscounts_row(enum tls_result failure)
     return COUNTER_POLICY_STARTTLS_NOT_SUPPORTED + failure - TLS_RESULT_STARTTLS_NOT_SUPPORTED;
 }
 
-bool tlscounts_add(struct tlscounts *counts, const char *domain, enum tls_policy_type type,
-                   enum tls_result result, const char *host, const char *reason)
+/* Lets the days pass that have passed since the row was counted last. If the clock was set back, the later day's
+ * counts continue. */
+static void tlscounts_turn_days(struct tlscounts_row *row, int64_t now_s)
 {
-    int64_t now_s = (int64_t)time(NULL);
+    const int64_t passed = now_s / DAY_S - row->day;
+
+    if (passed <= 0)
+        return;
+    if (passed == 1)
+        memcpy(row->days[TLSCOUNTS_YESTERDAY], row->days[TLSCOUNTS_TODAY],
+               sizeof row->days[TLSCOUNTS_TODAY]);
+    else
+        memset(row->days[TLSCOUNTS_YESTERDAY], 0, sizeof row->days[TLSCOUNTS_YESTERDAY]);
+    memset(row->days[TLSCOUNTS_TODAY], 0, sizeof row->days[TLSCOUNTS_TODAY]);
+    row->day = now_s / DAY_S;
+}
+
+bool tlscounts_add(struct tlscounts *counts, const char *domain, enum tls_policy_type type,
+                   enum tls_result result, const char *host, const char *reason, int64_t now_s)
+{
     bool is_first = false;
 
     if (type != TLS_POLICY_NONE && result != TLS_RESULT_SUCCESS)
@@ -139,7 +154,9 @@ bool tlscounts_add(struct tlscounts *counts, const char *domain, enum tls_policy
     struct tlscounts_entry *entry = tlscounts_get(counts, domain, type);
     if (entry != NULL) {
         struct tlscounts_row *row = &entry->row;
+        tlscounts_turn_days(row, now_s);
         row->counts[result]++;
+        row->days[TLSCOUNTS_TODAY][result]++;
         row->changed_s = now_s;
         if (result != TLS_RESULT_SUCCESS) {
             snprintf(row->host, sizeof row->host, "%s", host);
@@ -153,7 +170,7 @@ bool tlscounts_add(struct tlscounts *counts, const char *domain, enum tls_policy
     return is_first;
 }
 
-int tlscounts_list(struct tlscounts *counts,
+int tlscounts_list(struct tlscounts *counts, int64_t now_s,
                    void (*take)(void *context, const struct tlscounts_row *row), void *context)
 {
     size_t count = 0;
@@ -166,8 +183,10 @@ int tlscounts_list(struct tlscounts *counts,
     pthread_mutex_unlock(&counts->lock);
     if (rows == NULL)
         return -1;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        tlscounts_turn_days(&rows[i], now_s);
         take(context, &rows[i]);
+    }
     free(rows);
     return 0;
 }

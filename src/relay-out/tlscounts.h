@@ -1,7 +1,8 @@
 /* relay-out/tlscounts.h - counts the results of TLS sessions for each published policy (RFC 8460)
  *
- * Counts since the start, by policy domain and policy, in the terms of RFC 8460, for relayctl and for
- * reports. Bounded: beyond TLSCOUNTS_MAX policies, the least recently counted is dropped.
+ * Counts since the start, and for today and yesterday in UTC, which are the days of reports, by policy
+ * domain and policy, in the terms of RFC 8460, for relayctl. Bounded: beyond TLSCOUNTS_MAX policies, the
+ * least recently counted is dropped.
  * Lives as long as the process; thread-safe.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -49,24 +50,27 @@ struct tlscounts;
 struct tlscounts *tlscounts_new(struct counters *counters, struct error *err);
 void tlscounts_free(struct tlscounts *counts);
 
-/* Counts one session or attempt. `domain` is the TLSA base domain under DANE, otherwise the recipient's;
- * `host` and `reason` describe a failure. True if it is the policy's first failure in a day, which is
- * worth a log line. */
+/* Counts one session or attempt at `now_s`, in seconds since the epoch. `domain` is the TLSA base domain
+ * under DANE, otherwise the recipient's; `host` and `reason` describe a failure. True if it is the policy's
+ * first failure in a day, which is worth a log line. */
 bool tlscounts_add(struct tlscounts *counts, const char *domain, enum tls_policy_type type,
-                   enum tls_result result, const char *host, const char *reason);
+                   enum tls_result result, const char *host, const char *reason, int64_t now_s);
 
+enum { TLSCOUNTS_TODAY, TLSCOUNTS_YESTERDAY, TLSCOUNTS_DAYS };
 struct tlscounts_row {
     char domain[DNS_NAME_MAX];
     enum tls_policy_type type;
-    uint64_t counts[TLS_RESULTS];
-    int64_t changed_s;                 /* seconds since the epoch */
-    char host[DNS_NAME_MAX];           /* of the last failure; "" = none */
-    char reason[TLSCOUNTS_REASON_MAX]; /* of that failure */
+    uint64_t counts[TLS_RESULTS];               /* since the start */
+    uint32_t days[TLSCOUNTS_DAYS][TLS_RESULTS]; /* as of `day` */
+    int64_t day;                                /* days since the epoch */
+    int64_t changed_s;                          /* seconds since the epoch */
+    char host[DNS_NAME_MAX];                    /* of the last failure; "" = none */
+    char reason[TLSCOUNTS_REASON_MAX];          /* of that failure */
 };
 
-/* Calls `take` for all rows, most recently counted first, on this thread and without a lock. -1: out of
- * memory. */
-int tlscounts_list(struct tlscounts *counts,
+/* Calls `take` for all rows as of `now_s`, most recently counted first, on this thread and without a lock. -1: out
+ * of memory. */
+int tlscounts_list(struct tlscounts *counts, int64_t now_s,
                    void (*take)(void *context, const struct tlscounts_row *row), void *context);
 
 #endif

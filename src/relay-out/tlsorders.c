@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "net/dial.h"
 #include "relay-out/security.h"
@@ -258,6 +259,23 @@ static void tlsorder_show(struct tlsorder *order)
 
 /* Counts. */
 
+/* "today NAME=COUNT NAME=COUNT", or nothing without counts. */
+static void tlsorder_put_day(struct control_client *client, const char *word,
+                             const uint32_t counts[TLS_RESULTS])
+{
+    bool any = false;
+
+    for (int result = 0; result < TLS_RESULTS; result++) {
+        if (counts[result] == 0)
+            continue;
+        control_printf(client, "%s %s=%" PRIu32, any ? "" : word,
+                       tls_result_name((enum tls_result)result), counts[result]);
+        any = true;
+    }
+    if (any)
+        control_printf(client, "\n");
+}
+
 static void tlsorder_put_counts(void *context, const struct tlscounts_row *row)
 {
     struct control_client *client = context;
@@ -269,6 +287,8 @@ static void tlsorder_put_counts(void *context, const struct tlscounts_row *row)
             control_printf(client, "count %s %" PRIu64 "\n",
                            tls_result_name((enum tls_result)result), row->counts[result]);
     }
+    tlsorder_put_day(client, "today", row->days[TLSCOUNTS_TODAY]);
+    tlsorder_put_day(client, "yesterday", row->days[TLSCOUNTS_YESTERDAY]);
     if (row->host[0] != '\0')
         control_printf(client, "last %s %s\n", row->host, row->reason);
 }
@@ -281,7 +301,7 @@ void tlsorders_handle(const struct outbound *out, struct control_client *client,
     if (count == 1 && strcmp(words[0], "failures") == 0) {
         control_ok(client, "%s", "");
         if (out->tlscounts != NULL)
-            tlscounts_list(out->tlscounts, tlsorder_put_counts, client);
+            tlscounts_list(out->tlscounts, (int64_t)time(NULL), tlsorder_put_counts, client);
         return;
     }
     if (count < 2 || strcmp(words[0], "show") != 0) {

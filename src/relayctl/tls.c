@@ -174,6 +174,26 @@ static void tls_begin_policy(const struct tls_policy_line *policy, bool json)
     }
 }
 
+/* "NAME=COUNT NAME=COUNT": what a day had, as a member of that name or as it is. */
+static void tls_show_day(const char *day, const char *counts, bool json)
+{
+    const char *comma = "";
+    char name[64];
+    unsigned long long number;
+    int used;
+
+    if (!json) {
+        printf("; %s: %s", strcmp(day, "today") == 0 ? _("today") : _("yesterday"), counts);
+        return;
+    }
+    printf(", \"%s\": {", day);
+    for (; sscanf(counts, " %63[^=]=%llu%n", name, &number, &used) == 2; counts += used) {
+        printf("%s\"%s\": %llu", comma, name, number);
+        comma = ", ";
+    }
+    printf("}");
+}
+
 static void tls_show_failures(FILE *answer, bool json)
 {
     char line[LINE_MAX_OCTETS], *text, name[64];
@@ -190,6 +210,8 @@ static void tls_show_failures(FILE *answer, bool json)
             is_open = true;
         } else if (strcmp(line, "count") == 0 && sscanf(text, "%63s %llu", name, &number) == 2) {
             printf(json ? ", \"%s\": %llu" : " %s=%llu", name, number);
+        } else if (strcmp(line, "today") == 0 || strcmp(line, "yesterday") == 0) {
+            tls_show_day(line, text, json);
         } else if (strcmp(line, "last") == 0 && sscanf(text, "%255s", policy.host) == 1) {
             const char *reason = strchr(text, ' ') != NULL ? strchr(text, ' ') + 1 : "";
             if (json) {

@@ -7,7 +7,7 @@ import subprocess
 
 from bed import BACKEND, BUILD, CLIENT4, CLIENT6, OTHER4, RELAY4, SCRIPTED_PORT, Client, ForcedOut, StoringOut, wait_for
 from control import control_folder, stats
-from fakes import MailServer
+from fakes import MailServer, NameServer
 from tap import scenario
 
 BODY = "Subject: x\r\n\r\nx\r\n"
@@ -101,7 +101,11 @@ def families(world):
 @scenario("counted: clients that are rejected, by reason, and those that are open, by state")
 def rejections(world):
     folder = control_folder(world)
+    names = NameServer("10.0.0.9", 53, {("7.100.51.198.list.example", "A"): ["127.0.0.2"]})
+    world.backends.append(names)
     for reason, settings, clients in (
+            ("dnsbl", dict(inner='dnsbl = { zones = [ "list.example" ]; };'), [CLIENT4]),
+            ("proxy", dict(listen='"[::]:25 proxy"', inner=f'proxy_hosts = [ "{OTHER4}" ];'), [CLIENT4]),
             ("early_talker", dict(inner='greet_delay = "20s";'), [CLIENT4]),
             ("denied", dict(inner=f'clients = {{ deny = [ "{OTHER4}" ]; }};'), [OTHER4]),
             ("private", {}, ["10.0.0.9"]),
@@ -109,7 +113,7 @@ def rejections(world):
             ("limit_network", dict(limits="connections_per_client = 1; connections_per_network = 1;"), [CLIENT4, OTHER4]),
             ("rate", dict(limits="rate_per_client = 1;"), [CLIENT4, CLIENT4]),
             ("busy", dict(limits="connections = 1; connections_per_client = 1;"), [CLIENT4, OTHER4])):
-        relay = world.relay(top=f'control = "{folder}";', **settings)
+        relay = world.relay(top=f'control = "{folder}"; dns = {{ servers = [ "10.0.0.9" ]; validate = false; }};', **settings)
         with Watch(folder, reason, ["connections_rejected"], [REJECTED(reason)]):
             held = []
             for source in clients[:-1]:
@@ -118,7 +122,7 @@ def rejections(world):
             if reason == "early_talker":
                 wait_for("it to be seen", lambda: stats(folder)[0]['postern_in_open_connections{state="greeting"}'] == 1)
                 last.send("EHLO early.example\r\n")
-            assert last.reply()[0] in (421, 554)
+            assert last.gone() if reason == "proxy" else last.reply()[0] in (421, 554)
             wait_for("its end", lambda: stats(folder)[0]['postern_in_open_connections{state="greeting"}'] == 0)
             if held:
                 wait_for("its rest", lambda: stats(folder)[0]['postern_in_open_connections{state="parked"}'] == 1)

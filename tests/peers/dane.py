@@ -772,7 +772,9 @@ def shown(world):
             ("sts-no-mx.zz", "sts", "sts-policy-invalid", 1), ("sts-web-self.zz", "sts", "sts-webpki-invalid", 1),
             ("sts-self.zz", "sts", "certificate-not-trusted", 1),
             ("sts-name.zz", "sts", "certificate-host-mismatch", 1)):
-        assert rows[domain, kind][result] == count, (domain, rows)
+        row = rows[domain, kind]
+        assert row[result] == count, (domain, rows)
+        assert sum(row.get(day, {}).get(result, 0) for day in ("today", "yesterday")) == count, (domain, rows)
     found = samples(relay)
     for labels, kind, good in (("dane", "tlsa", True), ("dane", "tlsa", False), ("sts", "sts", True), ("sts", "sts", False)):
         name = f'postern_out_tls_sessions_total{{policy="{labels}",result="{"ok" if good else "failed"}"}}'

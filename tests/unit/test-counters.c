@@ -38,13 +38,38 @@ static void test_table(void)
     }
 }
 
+/* All rows of a metric have the same labels, in the same order, so that queries can group by them. */
+static void check_labels(const struct counter_row *rows, size_t count)
+{
+    GRegex *values = g_regex_new("=\"[^\"]*\"", 0, 0, NULL);
+
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(rows[i].name, rows[i - 1].name) != 0)
+            continue;
+        char *before = g_regex_replace(values, rows[i - 1].labels, -1, 0, "", 0, NULL);
+        char *now = g_regex_replace(values, rows[i].labels, -1, 0, "", 0, NULL);
+        g_test_message("%s: %s", rows[i].name, rows[i].labels);
+        g_assert_cmpstr(now, ==, before);
+        g_assert_cmpstr(rows[i].labels, !=, rows[i - 1].labels);
+        g_free(before);
+        g_free(now);
+    }
+    g_regex_unref(values);
+}
+
+static void test_labels(void)
+{
+    check_labels(counter_rows, COUNTERS_COUNT);
+    check_labels(counter_durations, COUNTER_DURATIONS_COUNT);
+}
+
 static void test_names(void)
 {
     char name[COUNTER_NAME_MAX];
-    g_assert_cmpstr(counter_name(&counter_rows[COUNTER_CONNECTIONS_IPV4_NONE], COUNTERS_IN, name), ==,
-                    "postern_in_connections_total");
-    g_assert_cmpstr(counter_name(&counter_rows[COUNTER_CONNECTIONS_IPV4_NONE], COUNTERS_OUT, name), ==,
-                    "postern_out_connections_total");
+    g_assert_cmpstr(counter_name(&counter_rows[COUNTER_CONNECTIONS_IPV4_NONE], COUNTERS_IN, name),
+                    ==, "postern_in_connections_total");
+    g_assert_cmpstr(counter_name(&counter_rows[COUNTER_CONNECTIONS_IPV4_NONE], COUNTERS_OUT, name),
+                    ==, "postern_out_connections_total");
     g_assert_cmpstr(counter_name(&counter_rows[COUNTER_SPOOL_FREE], COUNTERS_OUT, name), ==,
                     "postern_spool_free_octets");
 }
@@ -63,7 +88,8 @@ static void test_counting(void)
     counters_took(counters, COUNTER_DURATION_MESSAGE_DATA, 600001);
     g_assert_cmpuint(counters->durations[COUNTER_DURATION_MESSAGE_DATA].buckets[0], ==, 1);
     g_assert_cmpuint(counters->durations[COUNTER_DURATION_MESSAGE_DATA].buckets[1], ==, 1);
-    g_assert_cmpuint(counters->durations[COUNTER_DURATION_MESSAGE_DATA].buckets[COUNTER_BUCKETS], ==, 1);
+    g_assert_cmpuint(counters->durations[COUNTER_DURATION_MESSAGE_DATA].buckets[COUNTER_BUCKETS],
+                     ==, 1);
     g_assert_cmpuint(counters->durations[COUNTER_DURATION_MESSAGE_DATA].sum_ms, ==, 600022);
     g_free(counters);
 }
@@ -99,6 +125,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/counters/table", test_table);
+    g_test_add_func("/counters/labels", test_labels);
     g_test_add_func("/counters/names", test_names);
     g_test_add_func("/counters/counting", test_counting);
     g_test_add_func("/expiry/stages", test_expiry);
