@@ -94,8 +94,8 @@ static const struct option route_rows[] = {
         "first two mean the same; both are there for files that come from Haraka.")},
     {"next_hop", OPTION_NEXT_HOPS, offsetof(struct config_route, next_hops), "", 0, 0, NULL,
      N_("The hosts to deliver to, by name or IP address, tried in order. The port is 25 unless "
-        "given. MX records are not looked up. Empty means that mail goes as if there were no "
-        "route.")},
+        "given; on port 465 TLS begins at once, without STARTTLS. MX records are not looked up. "
+        "Empty means that mail goes as if there were no route.")},
     {"tls", OPTION_ENUM, offsetof(struct config_route, tls), "default", 0, 0, route_tls_names,
      N_("TLS towards these domains, whatever they publish and whatever out.tls.level says: more "
         "of it for a destination that matters, or less for one whose TLS is broken. \"dane\" "

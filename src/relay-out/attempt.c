@@ -307,12 +307,51 @@ static enum attempt_outcome attempt_hello_under_tls(struct attempt *attempt)
                                                       : attempt_fail_reply(attempt, "EHLO");
 }
 
-static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
+/* Does the handshake, after STARTTLS unless the connection begins with it. */
+static enum attempt_outcome attempt_shake_hands(struct attempt *attempt)
 {
     struct connect *connect = attempt->connect;
     struct nexthop *hop = &connect->remote->hop;
     struct error err = {""};
+    enum io_result result;
 
+    if (attempt->need.level == CONFIG_OUT_TLS_VERIFY && attempt->need.name == NULL)
+        return attempt_fail(connect, REPLY_REMOTE_TLS_NAMELESS, connect->remote->name);
+    talk_set_phase(&connect->talk, TALK_TLS);
+    attempt->check = (struct security_check){.need = &attempt->need};
+    const struct tls_judge accepts = {security_accepts, &attempt->check};
+    const struct tls_judge *judge = security_is_judged(&attempt->need) ? &accepts : NULL;
+    struct tls_client *client = attempt_tls_client_for(attempt);
+    struct deadline deadline =
+        attempt_step(connect, connect->out->config->out.daemon.timeouts.handshake);
+
+    reply_clear(connect->reply);
+    if (security_begins_with_tls(attempt->candidate, &attempt->need))
+        result = stream_start_tls_client(&hop->stream, client, attempt->need.name, judge, deadline,
+                                         &err);
+    else
+        result = nexthop_starttls_judged(hop, client, attempt->need.name, judge, connect->reply,
+                                         deadline, &err);
+    if (result == IO_OK) {
+        connect->remote->proven =
+            attempt->need.level >= CONFIG_OUT_TLS_VERIFY && !attempt->need.unproven;
+        attempt_log_tls(attempt);
+        attempt_count(attempt, attempt->check.result, attempt->check.reason.text);
+        return ATTEMPT_READY;
+    }
+    if (connect->reply->code >= 400 && !hop->stream.broken)
+        return attempt_tls_refused(attempt);
+    return attempt_handshake_failed(attempt, result,
+                                    err.text[0] != '\0' ? err.text : io_result_name(result));
+}
+
+static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    struct nexthop *hop = &connect->remote->hop;
+
+    if (hop->stream.tls != NULL)
+        return ATTEMPT_READY;
     if (attempt->need.level == CONFIG_OUT_TLS_NONE) {
         if (!connect->remote->tls_failed)
             counters_add(connect->out->counters, COUNTER_OUT_TLS_NONE_OK, 1);
@@ -325,26 +364,9 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
                    : attempt_fail(connect, REPLY_REMOTE_TLS_LACKING, attempt->need.why,
                                   connect->remote->name);
     }
-    if (attempt->need.level == CONFIG_OUT_TLS_VERIFY && attempt->need.name == NULL)
-        return attempt_fail(connect, REPLY_REMOTE_TLS_NAMELESS, connect->remote->name);
-    talk_set_phase(&connect->talk, TALK_TLS);
-    attempt->check = (struct security_check){.need = &attempt->need};
-    const struct tls_judge judge = {security_accepts, &attempt->check};
-    enum io_result result = nexthop_starttls_judged(
-        hop, attempt_tls_client_for(attempt), attempt->need.name,
-        security_is_judged(&attempt->need) ? &judge : NULL, connect->reply,
-        attempt_step(connect, connect->out->config->out.daemon.timeouts.handshake), &err);
-    if (result == IO_OK) {
-        connect->remote->proven =
-            attempt->need.level >= CONFIG_OUT_TLS_VERIFY && !attempt->need.unproven;
-        attempt_log_tls(attempt);
-        attempt_count(attempt, attempt->check.result, attempt->check.reason.text);
-        return attempt_hello_under_tls(attempt);
-    }
-    if (connect->reply->code >= 400 && !hop->stream.broken)
-        return attempt_tls_refused(attempt);
-    return attempt_handshake_failed(attempt, result,
-                                    err.text[0] != '\0' ? err.text : io_result_name(result));
+    enum attempt_outcome outcome = attempt_shake_hands(attempt);
+    return outcome == ATTEMPT_READY && hop->stream.tls != NULL ? attempt_hello_under_tls(attempt)
+                                                               : outcome;
 }
 
 /* Another of the domain's hosts may offer REQUIRETLS if this one does not (RFC 8689 4.2.1). */
@@ -368,6 +390,8 @@ static enum attempt_outcome attempt_converse(struct attempt *attempt)
 {
     talk_set_phase(&attempt->connect->talk, TALK_GREETING);
     enum attempt_outcome outcome = attempt_send_proxy_header(attempt);
+    if (outcome == ATTEMPT_READY && security_begins_with_tls(attempt->candidate, &attempt->need))
+        outcome = attempt_shake_hands(attempt);
     if (outcome == ATTEMPT_READY)
         outcome = attempt_greet(attempt);
     if (outcome == ATTEMPT_READY)

@@ -14,6 +14,7 @@
 
 #define RECORD_WAIT_MS 5000  /* for _mta-sts, once all else is known: its zone may be broken */
 #define POLICY_WAIT_MS 20000 /* for a policy to be fetched */
+#define SUBMISSIONS_PORT 465 /* begins with TLS (RFC 8314 3.3) */
 #define NAMES_MAX 2          /* where one host's TLSA records may be */
 
 /* The domain's own record. */
@@ -321,8 +322,18 @@ void security_need(const struct security *security, const struct outbound *out, 
         question.dane_reason = host->reason;
     }
     tls_policy_find(&out->config->out, &question, need);
+    /* On that port there is no plain text to fall back to. */
+    if (need->level == CONFIG_OUT_TLS_MAY && candidate->address.port == SUBMISSIONS_PORT) {
+        need->level = CONFIG_OUT_TLS_ENCRYPT;
+        need->why = "port 465";
+    }
     if (require)
         tls_policy_require(&question, need);
+}
+
+bool security_begins_with_tls(const struct candidate *candidate, const struct tls_need *need)
+{
+    return candidate->address.port == SUBMISSIONS_PORT && need->level != CONFIG_OUT_TLS_NONE;
 }
 
 /* Handshakes. */

@@ -62,6 +62,9 @@ const struct security_host *security_find_host(const struct security *security,
 void security_need(const struct security *security, const struct outbound *out, const char *domain,
                    const struct candidate *candidate, bool require, struct tls_need *need);
 
+/* Is TLS the first thing said to this candidate? So it is on port 465, unless TLS is switched off. */
+bool security_begins_with_tls(const struct candidate *candidate, const struct tls_need *need);
+
 /* The context of a tls_judge that compares a server's certificate with what is needed. */
 struct security_check {
     const struct tls_need *need;

@@ -124,15 +124,21 @@ static const char *tlsorder_level(enum config_out_tls level)
 
 /* What a host presents. */
 
-static enum io_result tlsorder_converse(const struct tlsorder *order, struct nexthop *hop,
-                                        const struct tls_need *need, struct security_check *check,
-                                        struct reply *reply, struct error *err)
+static enum io_result tlsorder_converse(const struct tlsorder *order,
+                                        const struct candidate *candidate, struct nexthop *hop,
+                                        struct security_check *check, struct reply *reply,
+                                        struct error *err)
 {
     const struct outbound *out = order->out;
-    const struct tls_judge judge = {security_accepts, check};
+    const struct tls_need *need = check->need;
+    const struct tls_judge accepts = {security_accepts, check};
+    const struct tls_judge *judge = security_is_judged(need) ? &accepts : NULL;
     struct deadline deadline = deadline_in_ms(CONNECT_MS);
     bool is_trusting = need->level != CONFIG_OUT_TLS_VERIFY && need->policy != TLS_POLICY_STS;
+    struct tls_client *client = is_trusting ? out->tls_any : out->tls_verify;
 
+    if (security_begins_with_tls(candidate, need))
+        return stream_start_tls_client(&hop->stream, client, need->name, judge, deadline, err);
     enum io_result result = nexthop_greeting(hop, reply, deadline);
     if (result == IO_OK)
         result = nexthop_hello(hop, NEXTHOP_EHLO, outbound_hello(out), reply, deadline);
@@ -145,8 +151,7 @@ static enum io_result tlsorder_converse(const struct tlsorder *order, struct nex
         error_set(err, "STARTTLS is not offered");
         return IO_FAILED;
     }
-    return nexthop_starttls_judged(hop, is_trusting ? out->tls_any : out->tls_verify, need->name,
-                                   security_is_judged(need) ? &judge : NULL, reply, deadline, err);
+    return nexthop_starttls_judged(hop, client, need->name, judge, reply, deadline, err);
 }
 
 static void tlsorder_connect(const struct tlsorder *order, const struct candidate *candidate,
@@ -169,7 +174,7 @@ static void tlsorder_connect(const struct tlsorder *order, const struct candidat
         return;
     }
     nexthop_init(&hop, fd, &buffers);
-    if (tlsorder_converse(order, &hop, need, &check, reply, &err) == IO_OK &&
+    if (tlsorder_converse(order, candidate, &hop, &check, reply, &err) == IO_OK &&
         stream_tls_info(&hop.stream, &info))
         control_printf(order->client, "shown %s %s %s, %s%s%s\n", ip, info.version, info.cipher,
                        check.matched[0] != '\0'              ? "matches "

@@ -263,8 +263,9 @@ class EximHosts(Exim):
         self.mail = f"{bed.dir}/exim-mail"
         os.mkdir(self.mail)
         os.chmod(self.mail, 0o777)
-        super().__init__(bed, (HOSTS["exim"], HOSTS["strict"]), (25, 587), f"""primary_hostname = mx-exim.test
+        super().__init__(bed, (HOSTS["exim"], HOSTS["strict"]), (25, 587, 465), f"""primary_hostname = mx-exim.test
 tls_advertise_hosts = *
+tls_on_connect_ports = 465
 tls_certificate = {cert}
 tls_privatekey = {key}
 tls_verify_hosts = ${{if eq{{$received_ip_address}}{{{HOSTS['strict']}}}{{*}}}}
@@ -279,7 +280,7 @@ begin authenticators
 plain:
   driver = plaintext
   public_name = PLAIN
-  server_advertise_condition = ${{if eq{{$received_port}}{{587}}}}
+  server_advertise_condition = ${{if !eq{{$received_port}}{{25}}}}
   server_prompts = :
   server_condition = ${{if and{{{{eq{{$auth2}}{{me}}}}{{inlist{{$auth3}}{{{" : ".join(self.passwords)}}}}}}}}}
   server_set_id = $auth2

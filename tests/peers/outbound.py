@@ -682,6 +682,23 @@ def smarthost_exim(world):
         relay.stop()
 
 
+@scenario("out: on port 465 TLS begins at once, with and without a log-in, and never falls back")
+def smarthost_465(world):
+    password = f"{world.bed.dir}/password-465"
+    with open(password, "w") as file:
+        file.write(world.exim.passwords[0])
+    for recipient, settings, trust in (("x@anywhere.example", f'tls = "verify"; user = "me"; password_file = "{password}";', "Verified"),
+                                       ("x@exim.test", "", "Untrusted")):
+        before = len(world.exim.mails())
+        relay = out(world, inner=f'default_route = {{ next_hop = [ "mx-exim.test:465" ]; {settings} }};')
+        assert send(recipient)[-1].startswith("250")
+        wait_for("Exim's mail", lambda count=before + 1: len(world.exim.mails()) == count)
+        assert f"{trust} TLS connection established to mx-exim.test" in read(relay.log)
+        relay.stop()
+    relay = out(world, inner='default_route = { next_hop = [ "mx-exim.test:465" ]; tls = "verify"; tls_name = "other.test"; };')
+    assert send("x@exim.test")[0].startswith("451 4.7.5"), "accepted under another name"
+
+
 @scenario("out: under \"verify\" a host that only the DNS names does not stand for the domain")
 def verify_unproven(world):
     relay = out(world, tls='level = "verify";', dns="validate = false;")
