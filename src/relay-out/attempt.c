@@ -246,17 +246,6 @@ static void attempt_count(const struct attempt *attempt, enum tls_result result,
     log_end(&line);
 }
 
-static struct tls_client *attempt_tls_client_for(const struct attempt *attempt)
-{
-    const struct connect *connect = attempt->connect;
-    /* DANE needs no CA. */
-    if (attempt->need.level == CONFIG_OUT_TLS_DANE ||
-        (attempt->need.level != CONFIG_OUT_TLS_VERIFY && !security_is_judged(&attempt->need)))
-        return connect->out->tls_any;
-    return attempt->route->tls_client != NULL ? attempt->route->tls_client
-                                              : connect->out->tls_verify;
-}
-
 /* Falls back to plain text only if the peer itself failed, not after a timeout, which anybody on the
  * path can cause. The fallback is for this message only: the next one tries TLS again. */
 static enum attempt_outcome attempt_handshake_failed(struct attempt *attempt, enum io_result result,
@@ -321,7 +310,7 @@ static enum attempt_outcome attempt_shake_hands(struct attempt *attempt)
     attempt->check = (struct security_check){.need = &attempt->need};
     const struct tls_judge accepts = {security_accepts, &attempt->check};
     const struct tls_judge *judge = security_is_judged(&attempt->need) ? &accepts : NULL;
-    struct tls_client *client = attempt_tls_client_for(attempt);
+    struct tls_client *client = security_tls_client(connect->out, attempt->candidate, &attempt->need);
     struct deadline deadline =
         attempt_step(connect, connect->out->config->out.daemon.timeouts.handshake);
 

@@ -410,6 +410,17 @@ bool security_is_judged(const struct tls_need *need)
            (need->policy == TLS_POLICY_STS && need->level != CONFIG_OUT_TLS_NONE);
 }
 
+struct tls_client *security_tls_client(const struct outbound *out,
+                                       const struct candidate *candidate,
+                                       const struct tls_need *need)
+{
+    /* DANE needs no CA. */
+    if (need->level == CONFIG_OUT_TLS_DANE ||
+        (need->level != CONFIG_OUT_TLS_VERIFY && !security_is_judged(need)))
+        return out->tls_any;
+    return candidate->route->tls_client != NULL ? candidate->route->tls_client : out->tls_verify;
+}
+
 bool security_accepts(void *context, const struct tls_peer *peer, struct error *err)
 {
     struct security_check *check = context;

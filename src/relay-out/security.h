@@ -76,6 +76,10 @@ struct security_check {
 
 /* Is there anything to check? If not, the tls_client alone decides. */
 bool security_is_judged(const struct tls_need *need);
+/* The tls_client for this candidate: with the CAs that it needs, or with none. */
+struct tls_client *security_tls_client(const struct outbound *out,
+                                       const struct candidate *candidate,
+                                       const struct tls_need *need);
 bool security_accepts(void *context, const struct tls_peer *peer, struct error *err);
 
 /* Writes "3 1 1", for logs, to `out` of `size` octets, at least 16. Returns `out`. */

@@ -134,8 +134,7 @@ static enum io_result tlsorder_converse(const struct tlsorder *order,
     const struct tls_judge accepts = {security_accepts, check};
     const struct tls_judge *judge = security_is_judged(need) ? &accepts : NULL;
     struct deadline deadline = deadline_in_ms(CONNECT_MS);
-    bool is_trusting = need->level != CONFIG_OUT_TLS_VERIFY && need->policy != TLS_POLICY_STS;
-    struct tls_client *client = is_trusting ? out->tls_any : out->tls_verify;
+    struct tls_client *client = security_tls_client(out, candidate, need);
 
     if (security_begins_with_tls(candidate, need))
         return stream_start_tls_client(&hop->stream, client, need->name, judge, deadline, err);

@@ -124,7 +124,7 @@ def plain(world):
 @scenario("out: a listener with TLS settings of its own, and a route with a CA of its own")
 def own_tls(world):
     cert, key = world.authority.issue("listener", "mailrelay.example")
-    relay = out(world, inner=f"""
+    relay = out(world, top=with_control(world), inner=f"""
       listen_tls = {{ certificates = ( {{ cert = "{cert}"; key = "{key}"; }} ); client_certificates = "request"; }};
       routes = ( {{ domain = "self.test"; next_hop = "{HOSTS["self"]}:25"; tls = "verify"; tls_name = "self.example";
                     ca_file = "{world.bed.dir}/self.crt"; }},
@@ -141,6 +141,10 @@ def own_tls(world):
     delivered(world, "self.test")
     assert send("x@valid.test")[0].startswith("4"), "the others' CA does not"
     assert "Verified TLS connection" in read(relay.log)
+    for domain, finds in (("self.test", "valid"), ("valid.test", "issuer is unknown")):
+        shown = subprocess.run([f"{BUILD}/relayctl", "tls", "--connect", "-c", relay.conf, domain], capture_output=True,
+                               text=True, timeout=30).stdout
+        assert re.search(f"connected to: .*{finds}", shown), (domain, shown)
 
 
 @scenario("out: the client's address is hidden where that is wanted")
