@@ -1279,6 +1279,7 @@ static void test_stored_claims(void)
     host_cache_leave(host_cache, "a");
     g_assert_cmpuint(places.calls, ==, 2);
     g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 1, soon, &kept), ==, HOST_CACHE_FULL);
+    clock_advance_ms(HOST_CACHE_STORED_KEEP_MS);
     g_assert_cmpint(host_cache_enter(host_cache, "a", 1, 1, late, &kept), ==, HOST_CACHE_NEW);
     /* A reload allows more connections, and then one is left while stored mail waits. */
     g_assert_cmpint(host_cache_enter_stored(host_cache, "a", 1, 1, &kept), ==, HOST_CACHE_FULL);
