@@ -2,8 +2,9 @@
  *
  * A next hop that was sent the end of data and is slow to answer may have the message, so it must not get
  * it again. The live courier hands its connection over with the message. When the answer comes, the queue
- * is told, and a delivery records the answer. Until then only the connection's own thread waits. If the
- * message comes up for delivery before that, the delivery waits for the answer, too.
+ * is told, and a delivery records the answer; while the daemon ends, so does the thread that ends it. Until
+ * then only the connection's own thread waits. If the message comes up for delivery before that, the delivery
+ * waits for the answer, too.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -224,11 +225,23 @@ static bool spooler_awaits_any(struct spooler *spooler)
     return one != NULL;
 }
 
+/* Under the lock, which it releases while it records. False if the deadline has passed. */
+static bool spooler_record_or_wait(struct spooler *spooler, struct deadline deadline)
+{
+    struct queue_work work;
+
+    if (!delivery_take_confirmed(spooler->pool, &work))
+        return condition_wait(&spooler->changed, &spooler->lock, deadline);
+    pthread_mutex_unlock(&spooler->lock);
+    delivery_record_confirmed(spooler->pool, &work);
+    pthread_mutex_lock(&spooler->lock);
+    return true;
+}
+
 bool spooler_await_all(struct spooler *spooler, struct deadline deadline)
 {
     pthread_mutex_lock(&spooler->lock);
-    while (spooler_awaits_any(spooler) &&
-           condition_wait(&spooler->changed, &spooler->lock, deadline))
+    while (spooler_awaits_any(spooler) && spooler_record_or_wait(spooler, deadline))
         ;
     bool all = !spooler_awaits_any(spooler);
     pthread_mutex_unlock(&spooler->lock);

@@ -62,7 +62,7 @@ bool spooler_wait_awaited(struct spooler *spooler, struct awaited *awaited);
 void spooler_leave_awaited(struct spooler *spooler, struct awaited *awaited, size_t recipients);
 /* Begins to end: transactions that have not reached their end of data are given up. */
 void spooler_wind_down_awaited(struct spooler *spooler);
-/* Waits until no answer is awaited any more. False if the deadline passes first. */
+/* Waits until no answer is awaited any more, and records those that come. False if the deadline passes first. */
 bool spooler_await_all(struct spooler *spooler, struct deadline deadline);
 /* Waits for the senders, too: while one of them is there, it may tell the pool of its answer. */
 void spooler_free_awaited(struct spooler *spooler);

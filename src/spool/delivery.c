@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/assert.h"
 #include "base/condition.h"
 #include "base/i18n.h"
 #include "base/log.h"
@@ -94,6 +95,18 @@ void delivery_wind_down(struct delivery_pool *pool)
 {
     atomic_store(&pool->stopping, true);
     queue_wind_down(pool->queue);
+}
+
+bool delivery_take_confirmed(struct delivery_pool *pool, struct queue_work *work)
+{
+    int64_t wait_ms;
+    ASSERT(atomic_load(&pool->stopping));
+    return queue_take(pool->queue, work, &wait_ms);
+}
+
+void delivery_record_confirmed(struct delivery_pool *pool, const struct queue_work *work)
+{
+    delivery_work(pool, work);
 }
 
 static void delivery_end_threads(struct delivery_pool *pool)

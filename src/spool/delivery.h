@@ -100,6 +100,11 @@ struct delivery_pool *delivery_start(const struct delivery_config *config,
 
 /* Begins nothing more from now on. Confirmed deliveries are still recorded. */
 void delivery_wind_down(struct delivery_pool *pool);
+/* Takes a confirmed delivery for the caller's own thread, because the pool's may all be waiting for next hops.
+ * Call it after delivery_wind_down(). False: there is none. */
+bool delivery_take_confirmed(struct delivery_pool *pool, struct queue_work *work);
+/* Records it: the hook is called, as on the pool's threads. */
+void delivery_record_confirmed(struct delivery_pool *pool, const struct queue_work *work);
 /* Call it after delivery_wind_down(): waits until the threads have finished their current work and ended.
  * False if some have not by `deadline`. */
 bool delivery_wait(struct delivery_pool *pool, struct deadline deadline);

@@ -513,6 +513,23 @@ limits = { deliveries_per_destination = 1; };""")
     assert [hop.bodies for hop in hops] == [2, 1, 1, 1], [hop.bodies for hop in hops]
 
 
+@scenario("SIGTERM, and every delivery waits for a next hop: other answers are recorded all the same")
+def ended_busy(world):
+    hops = world.hops(3)
+    hops[2].dots, hops[2].pause = ["451 4.3.0 not yet"], 0.1
+    relay = world.out(hops, """deliveries = 1; retry = [ "1s", "1h" ]; live_deadline = "1s";
+timeouts = { drain = "9s"; }; limits = { deliveries_per_destination = 1; };""")
+    assert send("holds", "x@d2.test", "y@d0.test")[0] == 250
+    hops[0].pause = hops[1].pause = 5
+    hops[2].pause = 30
+    wait_for("the delivery", lambda: hops[2].bodies == 2)
+    assert send("ended", "x@d0.test", "y@d1.test")[0] == 250
+    relay.stop()
+    assert [(r["address"], r["state"]) for m in relay.queued() for r in m["recipients"]] == [
+        ("x@d2.test", "queued"), ("y@d0.test", "delivered")], relay.queued()
+    assert [hop.bodies for hop in hops] == [2, 1, 2], [hop.bodies for hop in hops]
+
+
 def send_at_once(subject, count):
     """Messages for d0.test, each by a thread of its own: the threads, and the replies as they come."""
     replies = []
