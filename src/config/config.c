@@ -597,6 +597,15 @@ bool config_warn(const struct config *config, config_report *report, void *conte
     return config_warn_of_log_ins(config, report, context);
 }
 
+const struct address *config_source_for(const struct host_list *source, int family)
+{
+    for (size_t i = 0; i < source->count; i++) {
+        if (source->items[i].family == family)
+            return &source->items[i];
+    }
+    return NULL;
+}
+
 const struct config_tls *config_tls_of(const struct config *config, unsigned part)
 {
     return part == CONFIG_PART_OUT && config->out.listen_tls.given ? &config->out.listen_tls.tls

@@ -188,8 +188,8 @@ struct config_in {
     struct cidr_set *xclient_hosts; /* who may send XCLIENT */
     struct cidr_set *proxy_hosts;   /* who may send a PROXY header */
     bool reverse_dns;
-    char *state;       /* "" = nothing survives a restart */
-    bool missed;       /* keep the ledger of missed mail ... */
+    char *state;        /* "" = nothing survives a restart */
+    bool missed;        /* keep the ledger of missed mail ... */
     bool missed_sender; /* ... with whole senders */
     int64_t workers;
     int64_t greet_delay_ms;
@@ -267,7 +267,7 @@ struct config_out {
     char *users_file;       /* "" = none */
     bool open_relay;
     int64_t workers;
-    char *hello;       /* "" = hostname */
+    char *hello; /* "" = hostname */
     bool received_client;
     struct config_list routes; /* struct config_route */
     bool force_routing;
@@ -284,7 +284,7 @@ struct config_out {
     int64_t live_deadline_ms;
     char *spool; /* "" = nothing is stored */
     int64_t spool_reserve;
-    char *state; /* "" = nothing survives a restart */
+    char *state;        /* "" = nothing survives a restart */
     int64_t deliveries; /* threads */
     struct duration_list retry;
     int64_t lifetime_ms;
@@ -316,8 +316,8 @@ struct config {
     struct config_in in;
     struct config_out out;
     struct config_exporter exporter;
-    char *control; /* folder of the control sockets; "" = none */
-    int log_level; /* enum log_level */
+    char *control;               /* folder of the control sockets; "" = none */
+    int log_level;               /* enum log_level */
     struct string_list warnings; /* from loading: valid settings that are hardly intended */
     struct string_list advice;   /* for config_advise() */
     char *certificates_place;    /* "FILE:LINE" of tls.certificates; NULL: not in the file */
@@ -362,6 +362,9 @@ void config_print_changed(const struct config *config, FILE *out);
 
 /* Prints every option with type, range, default and help, as mdoc(7) list items for relay.conf(5). */
 void config_print_manual(FILE *out);
+
+/* The address of that family among those of a `source` option: what connections come from. NULL: the system's choice. */
+const struct address *config_source_for(const struct host_list *source, int family);
 
 /* The TLS settings that the daemon of that part (CONFIG_PART_...) uses for its clients. */
 const struct config_tls *config_tls_of(const struct config *config, unsigned part);

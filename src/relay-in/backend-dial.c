@@ -65,15 +65,6 @@ static void backend_end_dialling(struct backend *backend, size_t index, int fail
     pthread_mutex_unlock(&backend->lock);
 }
 
-static const struct address *backend_source_for(const struct config_backend *settings, int family)
-{
-    for (size_t i = 0; i < settings->source.count; i++) {
-        if (settings->source.items[i].family == family)
-            return &settings->source.items[i];
-    }
-    return NULL;
-}
-
 bool backend_try_next(struct backend *backend, size_t next)
 {
     /* A single host is tried every time: there is no other, and it has answered at once. */
@@ -119,7 +110,8 @@ static int backend_dial(struct backend *backend, const struct address *host, boo
     const struct config_backend *settings = backend->settings;
     struct deadline deadline = deadline_in_ms(settings->connect_timeout_ms);
     int64_t began_ms = deadline_now_ms();
-    int fd = dial_open(host, backend_source_for(settings, host->family), USER_TIMEOUT_MS, err);
+    int fd =
+        dial_open(host, config_source_for(&settings->source, host->family), USER_TIMEOUT_MS, err);
 
     if (fd >= 0 && (!keeper || backend_show(backend, fd)) &&
         dial_finish(fd, host, deadline, err) == 0) {

@@ -173,17 +173,12 @@ static enum own_reply inbound_serves(void *context, const struct address *client
     return service_judge(&inbound->service, client, &allowed);
 }
 
-void inbound_drop_backends(struct backend **backends, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        backend_unref(backends[i]);
-    free(backends);
-}
-
 static void inbound_destroy(struct service *service)
 {
     struct inbound *inbound = (struct inbound *)service;
-    inbound_drop_backends(inbound->backends, inbound->backend_count);
+    for (size_t i = 0; i < inbound->backend_count; i++)
+        backend_unref(inbound->backends[i]);
+    free(inbound->backends);
     backend_unref(inbound->submission);
     tls_server_unref(inbound->tls);
     dnsbl_unref(inbound->service.dnsbl);

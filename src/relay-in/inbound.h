@@ -37,7 +37,4 @@ struct inbound *inbound_new(struct config *config, struct tls_server *tls,
                             struct resolver *resolver, struct counters *counters,
                             struct error *err);
 
-/* Drops the references to `count` backends, and frees the array. */
-void inbound_drop_backends(struct backend **backends, size_t count);
-
 #endif

@@ -5,7 +5,6 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,14 +18,10 @@
 #include "server/daemon.h"
 #include "server/stats.h"
 
-/* Lives as long as the process. Only the main thread changes it. */
+/* Lives as long as the process. Constant once it has started. */
 struct relay_in {
     struct counters *counters; /* borrowed */
     struct missed *missed;     /* NULL: off */
-    pthread_mutex_t lock;      /* protects the next three, which the control socket reads */
-    struct service *current;   /* a reference */
-    struct backend **backends; /* the current ones; a reload keeps those that it does not change */
-    size_t backend_count;
     struct backend_live_count *live_count;
     struct resolver *resolver;
 };
@@ -44,6 +39,19 @@ static void relay_in_shape(const struct config *config, struct daemon_shape *out
     };
 }
 
+static void relay_in_stop(void *shared)
+{
+    struct relay_in *relay = shared;
+    if (!backend_live_count_free(relay->live_count)) {
+        /* Destructors must not run while a thread is still working. */
+        fflush(NULL);
+        _exit(EX_OK);
+    }
+    resolver_free(relay->resolver);
+    missed_close(relay->missed);
+    free(relay);
+}
+
 static void *relay_in_start(const struct config *config, struct counters *counters,
                             struct error *err)
 {
@@ -59,64 +67,58 @@ static void *relay_in_start(const struct config *config, struct counters *counte
         return NULL;
     }
     relay->counters = counters;
-    pthread_mutex_init(&relay->lock, NULL);
     if (config->in.missed)
         relay->missed = missed_open(config->in.state, config->in.missed_sender, err);
     relay->resolver =
         !config->in.missed || relay->missed != NULL ? resolver_new(&resolver, err) : NULL;
     if (relay->resolver != NULL)
         return relay;
-    backend_live_count_free(relay->live_count);
-    free(relay);
+    relay_in_stop(relay);
     return NULL;
 }
 
-static void relay_in_stop(void *shared)
+/* The backends of a snapshot, that for submission last; NULL: there are no more. Groups may share one. */
+static struct backend *relay_in_backend(const struct inbound *inbound, size_t which)
 {
-    struct relay_in *relay = shared;
-    service_unref(relay->current);
-    inbound_drop_backends(relay->backends, relay->backend_count);
-    if (!backend_live_count_free(relay->live_count)) {
-        /* Destructors must not run while a thread is still working. */
-        fflush(NULL);
-        _exit(EX_OK);
-    }
-    resolver_free(relay->resolver);
-    missed_close(relay->missed);
-    free(relay);
+    if (which < inbound->backend_count)
+        return inbound->backends[which];
+    return which == inbound->backend_count ? inbound->submission : NULL;
 }
 
-static struct backend *relay_in_find_backend(struct backend *const *backends, size_t count,
+/* Finds a backend with equivalent settings in a snapshot. Returns a reference, or NULL. */
+static struct backend *relay_in_find_backend(const struct inbound *inbound,
                                              const struct config *config,
                                              const struct config_backend *settings, bool submission)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (backend_serves(backends[i], config, settings, submission))
-            return backend_ref(backends[i]);
+    struct backend *backend;
+
+    for (size_t i = 0; (backend = relay_in_backend(inbound, i)) != NULL; i++) {
+        if (backend_serves(backend, config, settings, submission))
+            return backend_ref(backend);
     }
     return NULL;
 }
 
-/* Finds a backend with equivalent settings, from before the reload or from another group of this configuration, or
- * makes one. So groups with the same mail server share its sessions and spares. */
-static struct backend *relay_in_backend_for(struct relay_in *relay, const struct inbound *inbound,
+/* Finds a backend from before the reload, or of another group of this configuration, or makes one. So groups with
+ * the same mail server share its sessions and spares. */
+static struct backend *relay_in_backend_for(const struct relay_in *relay,
+                                            const struct inbound *before,
+                                            const struct inbound *inbound,
                                             const struct config_backend *settings, bool submission,
                                             struct error *err)
 {
     struct config *config = inbound->config;
-    struct backend *backend = relay_in_find_backend(inbound->backends, inbound->backend_count,
-                                                    config, settings, submission);
+    struct backend *backend = relay_in_find_backend(inbound, config, settings, submission);
 
-    if (backend == NULL)
-        backend = relay_in_find_backend(relay->backends, relay->backend_count, config, settings,
-                                        submission);
+    if (backend == NULL && before != NULL)
+        backend = relay_in_find_backend(before, config, settings, submission);
     return backend != NULL ? backend
                            : backend_new(config, settings, submission, relay->live_count,
                                          relay->counters, relay->missed, err);
 }
 
-static int relay_in_find_backends(struct inbound *inbound, struct relay_in *relay,
-                                  struct error *err)
+static int relay_in_find_backends(const struct relay_in *relay, const struct inbound *before,
+                                  struct inbound *inbound, struct error *err)
 {
     const struct config_in *in = &inbound->config->in;
     const struct config_backend *of_domains = in->backends.items;
@@ -128,42 +130,19 @@ static int relay_in_find_backends(struct inbound *inbound, struct relay_in *rela
     }
     for (size_t i = 0; i <= in->backends.count; i++) {
         struct backend *backend = relay_in_backend_for(
-            relay, inbound, i == 0 ? &in->backend : &of_domains[i - 1], false, err);
+            relay, before, inbound, i == 0 ? &in->backend : &of_domains[i - 1], false, err);
         if (backend == NULL)
             return -1;
         inbound->backends[inbound->backend_count++] = backend;
     }
     if (!in->submission.given)
         return 0;
-    inbound->submission = relay_in_backend_for(relay, inbound, &in->submission, true, err);
+    inbound->submission = relay_in_backend_for(relay, before, inbound, &in->submission, true, err);
     return inbound->submission != NULL ? 0 : -1;
 }
 
-/* Remembers the backends for the next reload. */
-static int relay_in_remember_backends(struct relay_in *relay, const struct inbound *inbound,
-                                      struct error *err)
-{
-    size_t count = inbound->backend_count + (inbound->submission != NULL);
-    struct backend **backends = calloc(count, sizeof *backends);
-
-    if (backends == NULL) {
-        error_set(err, _("out of memory"));
-        return -1;
-    }
-    for (size_t i = 0; i < count; i++)
-        backends[i] =
-            backend_ref(i < inbound->backend_count ? inbound->backends[i] : inbound->submission);
-    struct backend **old = relay->backends;
-    size_t old_count = relay->backend_count;
-    pthread_mutex_lock(&relay->lock);
-    relay->backends = backends;
-    relay->backend_count = count;
-    pthread_mutex_unlock(&relay->lock);
-    inbound_drop_backends(old, old_count);
-    return 0;
-}
-
-static struct service *relay_in_service(void *shared, struct config *config, struct tls_server *tls,
+static struct service *relay_in_service(void *shared, const struct service *before,
+                                        struct config *config, struct tls_server *tls,
                                         struct error *err)
 {
     struct relay_in *relay = shared;
@@ -173,25 +152,17 @@ static struct service *relay_in_service(void *shared, struct config *config, str
     if (inbound == NULL)
         return NULL;
     config_resolver(config, &resolver);
-    if (relay_in_find_backends(inbound, relay, err) != 0 ||
-        resolver_configure(relay->resolver, &resolver, err) != 0 ||
-        relay_in_remember_backends(relay, inbound, err) != 0) {
-        service_unref(&inbound->service);
-        return NULL;
-    }
-    pthread_mutex_lock(&relay->lock);
-    struct service *before = relay->current;
-    relay->current = service_ref(&inbound->service);
-    pthread_mutex_unlock(&relay->lock);
-    service_unref(before);
-    return &inbound->service;
+    if (relay_in_find_backends(relay, (const struct inbound *)before, inbound, err) == 0 &&
+        resolver_configure(relay->resolver, &resolver, err) == 0)
+        return &inbound->service;
+    service_unref(&inbound->service);
+    return NULL;
 }
 
-/* Is it listed before? Groups may share a backend. */
-static bool relay_in_is_listed_before(struct backend *const *backends, size_t which)
+static bool relay_in_is_listed_before(const struct inbound *inbound, size_t which)
 {
     for (size_t i = 0; i < which; i++) {
-        if (backends[i] == backends[which])
+        if (relay_in_backend(inbound, i) == relay_in_backend(inbound, which))
             return true;
     }
     return false;
@@ -229,54 +200,32 @@ static void relay_in_measure_missed(struct relay_in *relay)
     counters_set(relay->counters, COUNTER_MISSED_OLDEST, age > 0 ? (uint64_t)age : 0);
 }
 
-/* Answers "route ADDRESS" with "refused REPLY" or "backend NAME, STATUS". */
-static void relay_in_answer_route(struct relay_in *relay, struct control_client *client,
-                                  const char *address)
+/* "backend NAME, STATUS". */
+static void relay_in_put_route(const struct service *current, struct control_client *client,
+                               const struct path *recipient, const void *route)
 {
     static const char *const words[] = {"not tried yet", "up", "down"};
-    char name[BACKEND_NAME_MAX], text[256];
+    struct backend *backend = (struct backend *)route;
     struct backend_health health;
-    const void *route = NULL;
-    struct reply reply;
-    struct path path;
-    size_t used;
+    char name[BACKEND_NAME_MAX];
 
-    if (path_parse_forward(&path, address, strlen(address), &used) != PATH_OK ||
-        used != strlen(address)) {
-        control_error(client, "an address is required");
-        return;
-    }
-    pthread_mutex_lock(&relay->lock);
-    struct service *current = service_ref(relay->current);
-    pthread_mutex_unlock(&relay->lock);
-    control_ok(client, "%s", "");
-    const struct session_policy *policy = &current->rules.policy;
-    enum own_reply verdict = policy->check_recipient(policy->context, &path, &route);
-    if (verdict == REPLY_OK) {
-        struct backend *backend = (struct backend *)route;
-        backend_health(backend, &health);
-        stats_put_line(client, "backend %s, %s", backend_name(backend, name), words[health.status]);
-    } else {
-        reply_own(&reply, verdict);
-        stats_put_line(client, "refused %s", reply_summary(&reply, text, sizeof text));
-    }
-    service_unref(current);
+    (void)current;
+    (void)recipient;
+    backend_health(backend, &health);
+    stats_put_line(client, "backend %s, %s", backend_name(backend, name), words[health.status]);
 }
 
-/* A control_handler. The answer to "missed" has a line for each entry,
+/* The answer to "missed" has a line for each entry,
  *   missed STATE FIRST LAST SETTLED TRIES REASON NAMED SENDER RECIPIENT CLIENT
  * with "-" for no sender. */
-static void relay_in_answer(void *shared, struct control_client *client, const char *const *words,
-                            size_t count)
+static void relay_in_answer(void *shared, const struct service *current,
+                            struct control_client *client, const char *const *words, size_t count)
 {
     static const char *const states[] = {"pending", "came-back", "refused"};
     struct relay_in *relay = shared;
     unsigned entries;
 
-    if (count == 2 && strcmp(words[0], "route") == 0) {
-        relay_in_answer_route(relay, client, words[1]);
-        return;
-    }
+    (void)current;
     if (count != 1 || strcmp(words[0], "missed") != 0) {
         control_error(client, "no such request");
         return;
@@ -298,21 +247,21 @@ static void relay_in_answer(void *shared, struct control_client *client, const c
     free(list);
 }
 
-static void relay_in_measure(void *shared, struct control_client *client)
+static void relay_in_measure(void *shared, const struct service *current,
+                             struct control_client *client)
 {
-    struct relay_in *relay = shared;
+    const struct inbound *inbound = (const struct inbound *)current;
+    struct backend *backend;
     unsigned index = 0;
 
     if (client == NULL) {
-        relay_in_measure_missed(relay);
+        relay_in_measure_missed(shared);
         return;
     }
-    pthread_mutex_lock(&relay->lock);
-    for (size_t i = 0; i < relay->backend_count; i++) {
-        if (!relay_in_is_listed_before(relay->backends, i))
-            relay_in_measure_backend(relay->backends[i], index++, client);
+    for (size_t i = 0; (backend = relay_in_backend(inbound, i)) != NULL; i++) {
+        if (!relay_in_is_listed_before(inbound, i))
+            relay_in_measure_backend(backend, index++, client);
     }
-    pthread_mutex_unlock(&relay->lock);
 }
 
 int main(int argc, char **argv)
@@ -326,6 +275,7 @@ int main(int argc, char **argv)
         .start = relay_in_start,
         .service_new = relay_in_service,
         .measure = relay_in_measure,
+        .put_route = relay_in_put_route,
         .request = relay_in_answer,
         .stop = relay_in_stop,
     };

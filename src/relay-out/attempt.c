@@ -85,15 +85,6 @@ static void attempt_mark_dead(struct attempt *attempt, const char *reason)
                     attempt->connect->out->config->out.dead_for_ms);
 }
 
-static const struct address *attempt_source_for(const struct config_out *config, int family)
-{
-    for (size_t i = 0; i < config->source.count; i++) {
-        if (config->source.items[i].family == family)
-            return &config->source.items[i];
-    }
-    return NULL;
-}
-
 static enum attempt_outcome attempt_open_connection(struct attempt *attempt)
 {
     struct connect *connect = attempt->connect;
@@ -102,8 +93,9 @@ static enum attempt_outcome attempt_open_connection(struct attempt *attempt)
 
     talk_set_phase(&connect->talk, TALK_CONNECT);
     struct limit limit = attempt_limit(connect, attempt_timeouts(connect)->connect);
-    int fd = dial_connect(address, attempt_source_for(&connect->out->config->out, address->family),
-                          USER_TIMEOUT_MS, limit.deadline, &err);
+    int fd =
+        dial_connect(address, config_source_for(&connect->out->config->out.source, address->family),
+                     USER_TIMEOUT_MS, limit.deadline, &err);
     if (fd < 0) {
         if (!dial_failed_here(errno) && (errno != ETIMEDOUT || limit.whole))
             attempt_mark_dead(attempt, err.text);

@@ -6,7 +6,6 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,8 +41,6 @@ struct relay_out {
     struct stsfetch *stsfetch;
     struct stscache *stscache;
     struct tlscounts *tlscounts;
-    pthread_mutex_t lock;
-    struct service *current;  /* a reference, for the control socket; under `lock` */
     struct spooler *spooler;  /* NULL: nothing is ever stored */
     struct deadline patience; /* at the end, for what next hops still owe */
     uint64_t generation;
@@ -73,29 +70,10 @@ static void relay_out_stopping(void *shared, int64_t drain_ms)
         spooler_wind_down(relay->spooler, relay->patience);
 }
 
-static struct service *relay_out_take_current(struct relay_out *relay)
-{
-    pthread_mutex_lock(&relay->lock);
-    struct service *current = service_ref(relay->current);
-    pthread_mutex_unlock(&relay->lock);
-    return current;
-}
-
-static void relay_out_set_current(struct relay_out *relay, struct service *next)
-{
-    pthread_mutex_lock(&relay->lock);
-    struct service *before = relay->current;
-    relay->current = next != NULL ? service_ref(next) : NULL;
-    pthread_mutex_unlock(&relay->lock);
-    if (before != NULL)
-        service_unref(before);
-}
-
 static void relay_out_stop(void *shared)
 {
     struct relay_out *relay = shared;
 
-    relay_out_set_current(relay, NULL);
     if (relay->spooler != NULL && !spooler_close(relay->spooler, relay->patience)) {
         /* As with sessions that do not end in time: what is left is in the spool. */
         log_write(LOG_LEVEL_NOTICE, "event=stop-unfinished hint=\"deliveries in progress will be "
@@ -109,7 +87,6 @@ static void relay_out_stop(void *shared)
     stsfetch_free(relay->stsfetch);
     tlscounts_free(relay->tlscounts);
     resolver_free(relay->resolver);
-    pthread_mutex_destroy(&relay->lock);
     free(relay);
 }
 
@@ -156,7 +133,6 @@ static void *relay_out_start(const struct config *config, struct counters *count
         error_set(err, _("out of memory"));
         return NULL;
     }
-    pthread_mutex_init(&relay->lock, NULL);
     relay->counters = counters;
     refusal_init(&relay->refusal);
     config_resolver(config, &resolver);
@@ -300,47 +276,31 @@ static void outbound_destroy(struct service *service)
     outbound_free((struct outbound *)service);
 }
 
-static void relay_out_answer_about_route(struct relay_out *relay, struct control_client *client,
-                                         const char *address)
+static void relay_out_answer_request(void *shared, const struct service *current,
+                                     struct control_client *client, const char *const *words,
+                                     size_t count)
 {
-    struct service *current = relay_out_take_current(relay);
-    routeinfo_handle((const struct outbound *)current, client, address);
-    service_unref(current);
-}
-
-/* By the current snapshot. */
-static void relay_out_answer_about_tls(struct relay_out *relay, struct control_client *client,
-                                       const char *const *words, size_t count)
-{
-    struct service *current = relay_out_take_current(relay);
-    tlsorders_handle((const struct outbound *)current, client, words, count);
-    service_unref(current);
-}
-
-/* A control_handler. */
-static void relay_out_answer_request(void *context, struct control_client *client,
-                                     const char *const *words, size_t count)
-{
-    struct relay_out *relay = context;
+    struct relay_out *relay = shared;
+    const struct outbound *out = (const struct outbound *)current;
 
     if (count == 1 && strcmp(words[0], "hosts") == 0)
         host_cache_control_handle(relay->host_cache, client);
     else if (count == 1 && strcmp(words[0], "talks") == 0)
         talks_control_handle(relay->talks, relay->host_cache, client);
-    else if (count == 2 && strcmp(words[0], "route") == 0)
-        relay_out_answer_about_route(relay, client, words[1]);
     else if (count > 1 && strcmp(words[0], "tls") == 0)
-        relay_out_answer_about_tls(relay, client, words + 1, count - 1);
+        tlsorders_handle(out, client, words + 1, count - 1);
     else
         queue_control_handle(relay->spooler, client, words, count);
 }
 
-static void relay_out_measure(void *shared, struct control_client *client)
+static void relay_out_measure(void *shared, const struct service *current,
+                              struct control_client *client)
 {
     struct relay_out *relay = shared;
     char text[REFUSAL_TEXT_MAX];
     int64_t at;
 
+    (void)current;
     if (client == NULL) {
         if (relay->spooler != NULL)
             spooler_measure(relay->spooler, relay->counters);
@@ -349,13 +309,15 @@ static void relay_out_measure(void *shared, struct control_client *client)
     }
 }
 
-static struct service *relay_out_service(void *shared, struct config *config,
-                                         struct tls_server *tls, struct error *err)
+static struct service *relay_out_service(void *shared, const struct service *before,
+                                         struct config *config, struct tls_server *tls,
+                                         struct error *err)
 {
     struct relay_out *relay = shared;
     struct outbound *out = outbound_new(config, relay->host_cache, relay->resolver, err);
     struct resolver_config resolver;
 
+    (void)before;
     if (out == NULL)
         return NULL;
     config_resolver(config, &resolver);
@@ -384,7 +346,6 @@ static struct service *relay_out_service(void *shared, struct config *config,
             return NULL;
         }
     }
-    relay_out_set_current(relay, &out->service);
     return &out->service;
 }
 
@@ -399,6 +360,7 @@ int main(int argc, char **argv)
         .service_new = relay_out_service,
         .stopping = relay_out_stopping,
         .measure = relay_out_measure,
+        .put_route = routeinfo_put,
         .request = relay_out_answer_request,
         .stop = relay_out_stop,
     };

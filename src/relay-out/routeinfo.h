@@ -19,8 +19,8 @@
 #include "relay-out/outbound.h"
 #include "server/control.h"
 
-/* Answers "route"; `address` is as the operator typed it. */
-void routeinfo_handle(const struct outbound *out, struct control_client *client,
-                      const char *address);
+/* A daemon_program's function. `current` is a struct outbound. */
+void routeinfo_put(const struct service *current, struct control_client *client,
+                   const struct path *recipient, const void *of_session);
 
 #endif

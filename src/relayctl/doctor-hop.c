@@ -132,14 +132,10 @@ bool doctor_hop_open(const struct doctor *doctor, struct doctor_hop *hop,
                      const struct config_backend *backend, const struct address *host,
                      const struct address *client)
 {
-    const struct address *from = NULL;
+    const struct address *from = config_source_for(&backend->source, host->family);
     bool proxies = backend->identity == CONFIG_IDENTITY_PROXY_V1 ||
                    backend->identity == CONFIG_IDENTITY_PROXY_V2;
 
-    for (size_t i = 0; i < backend->source.count; i++) {
-        if (backend->source.items[i].family == host->family)
-            from = &backend->source.items[i];
-    }
     if (!doctor_hop_connect(doctor, hop, host, from) ||
         (proxies && !doctor_hop_send_header(doctor, hop, backend, host, client)) ||
         !doctor_hop_take_greeting(doctor, hop))

@@ -232,12 +232,8 @@ static int name_visit(const struct doctor *doctor, const char *domain, int famil
         doctor_addresses(doctor, hosts[0], family, &address, 1) <= 0)
         return -2;
     address.port = 25;
-    const struct address *from = NULL;
-    for (size_t i = 0; i < doctor->config->out.source.count; i++) {
-        if (doctor->config->out.source.items[i].family == family)
-            from = &doctor->config->out.source.items[i];
-    }
-    bool greeted = doctor_hop_greet(doctor, &hop, &address, from);
+    bool greeted = doctor_hop_greet(doctor, &hop, &address,
+                                    config_source_for(&doctor->config->out.source, family));
     if (greeted)
         doctor_hop_words(&hop, words, size);
     else

@@ -88,6 +88,14 @@ void daemon_begin_day(struct daemon *daemon)
     counters_begin_day(daemon->counters);
 }
 
+static struct service *daemon_take_service(struct daemon *daemon)
+{
+    pthread_mutex_lock(&daemon->lock);
+    struct service *service = service_ref(daemon->service);
+    pthread_mutex_unlock(&daemon->lock);
+    return service;
+}
+
 static void daemon_put_stats(struct daemon *daemon, struct control_client *client)
 {
     const unsigned kind = daemon_kind(daemon);
@@ -99,6 +107,7 @@ static void daemon_put_stats(struct daemon *daemon, struct control_client *clien
     struct config *config = config_ref(daemon->config);
     struct tls_server *tls = daemon->tls != NULL ? tls_server_ref(daemon->tls) : NULL;
     pthread_mutex_unlock(&daemon->lock);
+    struct service *service = daemon_take_service(daemon);
     daemon->program->shape(config, &shape);
     daemon_measure_gate(daemon);
     counters_set(counters, COUNTER_WORKERS, shape.workers);
@@ -119,11 +128,12 @@ static void daemon_put_stats(struct daemon *daemon, struct control_client *clien
     for (size_t i = 0; i < daemon->listener_count; i++)
         stats_put_line(client, "listen %s", listener_format(&daemon->listeners[i].spec, text));
     /* First the gauges, then the table, then the samples that are in no row. */
-    daemon->program->measure(daemon->shared, NULL);
+    daemon->program->measure(daemon->shared, service, NULL);
     stats_put_counters(client, counters, kind);
     stats_put_each(client, COUNTER_BUILD, kind, PACKAGE_VERSION, 1);
     stats_put_certificates(client, tls, kind);
-    daemon->program->measure(daemon->shared, client);
+    daemon->program->measure(daemon->shared, service, client);
+    service_unref(service);
     tls_server_unref(tls);
     config_unref(config);
 }
@@ -155,20 +165,50 @@ static void daemon_put_sessions(struct daemon *daemon, struct control_client *cl
     free(sessions);
 }
 
+/* Answers "route ADDRESS" with "refused REPLY" or what the program says. */
+static void daemon_answer_route(const struct daemon *daemon, const struct service *service,
+                                struct control_client *client, const char *address)
+{
+    const struct session_policy *policy = &service->rules.policy;
+    const void *route = NULL;
+    struct reply reply;
+    struct path path;
+    char text[256];
+    size_t used;
+
+    if (path_parse_forward(&path, address, strlen(address), &used) != PATH_OK ||
+        used != strlen(address)) {
+        control_error(client, "an address is required");
+        return;
+    }
+    control_ok(client, "%s", "");
+    enum own_reply verdict = policy->check_recipient(policy->context, &path, &route);
+    if (verdict == REPLY_OK) {
+        daemon->program->put_route(service, client, &path, route);
+    } else {
+        reply_own(&reply, verdict);
+        stats_put_line(client, "refused %s", reply_summary(&reply, text, sizeof text));
+    }
+}
+
 /* A control_handler. */
 static void daemon_answer(void *context, struct control_client *client, const char *const *words,
                           size_t count)
 {
     struct daemon *daemon = context;
 
-    if (count == 1 && strcmp(words[0], "stats") == 0)
+    if (count == 1 && strcmp(words[0], "stats") == 0) {
         daemon_put_stats(daemon, client);
-    else if (count == 1 && strcmp(words[0], "sessions") == 0)
+    } else if (count == 1 && strcmp(words[0], "sessions") == 0) {
         daemon_put_sessions(daemon, client);
-    else if (daemon->program->request != NULL)
-        daemon->program->request(daemon->shared, client, words, count);
-    else
-        control_error(client, "no such request");
+    } else {
+        struct service *service = daemon_take_service(daemon);
+        if (count == 2 && strcmp(words[0], "route") == 0)
+            daemon_answer_route(daemon, service, client, words[1]);
+        else
+            daemon->program->request(daemon->shared, service, client, words, count);
+        service_unref(service);
+    }
 }
 
 void daemon_start_control(struct daemon *daemon)

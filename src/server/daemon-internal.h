@@ -19,10 +19,11 @@ struct daemon {
     const struct daemon_program *program;
     const char *file;
     pthread_mutex_t
-        lock; /* protects the next two: main changes them, the control socket reads them */
+        lock; /* protects the next three: main changes them, the control socket reads them */
     struct config *config;
     struct tls_server *tls;
-    struct config *first; /* the configuration at the start */
+    struct service *service; /* the current snapshot; a reference */
+    struct config *first;    /* the configuration at the start */
     struct tls_tickets *tickets;
     bool tls_failed; /* a reread failed, and that was logged */
     struct expiry expiry;

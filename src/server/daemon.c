@@ -142,16 +142,15 @@ static void *daemon_gate_main(void *argument)
 static int daemon_start_gate(struct daemon *daemon, struct error *err)
 {
     struct daemon_shape shape;
-    struct service *service =
-        daemon->program->service_new(daemon->shared, daemon->config, daemon->tls, err);
 
-    if (service == NULL)
+    daemon->service =
+        daemon->program->service_new(daemon->shared, NULL, daemon->config, daemon->tls, err);
+    if (daemon->service == NULL)
         return EX_UNAVAILABLE;
     daemon->program->shape(daemon->config, &shape);
     daemon_raise_descriptor_limit(&shape);
-    daemon->gate = gate_new(daemon->listeners, daemon->listener_count, service, shape.workers,
-                            shape.queue, err);
-    service_unref(service);
+    daemon->gate = gate_new(daemon->listeners, daemon->listener_count, daemon->service,
+                            shape.workers, shape.queue, err);
     if (daemon->gate == NULL)
         return EX_UNAVAILABLE;
     daemon->gate_ended_fd = eventfd(0, EFD_CLOEXEC);
@@ -210,11 +209,16 @@ static void daemon_log_start(const struct daemon *daemon)
 static int daemon_serve(struct daemon *daemon, struct config *config, struct tls_server *tls,
                         struct error *err)
 {
-    struct service *service = daemon->program->service_new(daemon->shared, config, tls, err);
+    struct service *before = daemon->service;
+    struct service *service =
+        daemon->program->service_new(daemon->shared, before, config, tls, err);
     if (service == NULL)
         return -1;
     gate_set_service(daemon->gate, service);
-    service_unref(service);
+    pthread_mutex_lock(&daemon->lock);
+    daemon->service = service;
+    pthread_mutex_unlock(&daemon->lock);
+    service_unref(before);
     return 0;
 }
 
@@ -460,6 +464,7 @@ static void daemon_finish(struct daemon *daemon)
 
 static void daemon_clean_up(struct daemon *daemon)
 {
+    service_unref(daemon->service);
     if (daemon->shared != NULL)
         daemon->program->stop(daemon->shared);
     for (size_t i = 0; i < daemon->listener_count; i++)

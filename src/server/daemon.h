@@ -42,16 +42,24 @@ struct daemon_program {
      * until stop(). NULL with a reason on failure. */
     void *(*start)(const struct config *config, struct counters *counters, struct error *err);
     /* Makes a snapshot from a configuration and new TLS credentials (NULL if no certificates are
-     * configured), and takes its own references to both. NULL with a reason on failure. */
-    struct service *(*service_new)(void *shared, struct config *config, struct tls_server *tls,
+     * configured), and takes its own references to both. `before`: the snapshot that it follows, or NULL. NULL with
+     * a reason on failure. */
+    struct service *(*service_new)(void *shared, const struct service *before,
+                                   struct config *config, struct tls_server *tls,
                                    struct error *err);
     /* Called when a shutdown begins; sessions have `drain_ms` to finish. May be NULL. */
     void (*stopping)(void *shared, int64_t drain_ms);
-    /* For the control socket, on its threads: stores gauges in the counters that start() got, and writes
-     * the lines and samples that have no counter (server/stats.h). With `client` NULL, only the gauges. */
-    void (*measure)(void *shared, struct control_client *client);
-    /* Answers a request that is not common to both daemons (server/control.h). May be NULL. */
-    control_handler *request;
+    /* For the control socket, on its threads, with the current snapshot: stores gauges in the counters that start()
+     * got, and writes the lines and samples that have no counter (server/stats.h). With `client` NULL, only the
+     * gauges. */
+    void (*measure)(void *shared, const struct service *current, struct control_client *client);
+    /* Writes the rest of the answer to "route ADDRESS": where the current snapshot sends mail for this recipient, which
+     * it has accepted, with this route. */
+    void (*put_route)(const struct service *current, struct control_client *client,
+                      const struct path *recipient, const void *route);
+    /* Answers a request that is not common to both daemons (server/control.h). */
+    void (*request)(void *shared, const struct service *current, struct control_client *client,
+                    const char *const *words, size_t count);
     /* Ends what start() began. Called after the gate has ended. */
     void (*stop)(void *shared);
 };
