@@ -158,7 +158,7 @@ static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct 
         if (nexthop_starttls(hop, backend->tls, backend_tls_name(backend), &keeper->reply,
                              deadline_in_ms(STEP_MS), &err) != IO_OK) {
             log_write(LOG_LEVEL_ERROR, "event=backend-tls error=\"%s\"", err.text);
-            snprintf(keeper->reason, sizeof keeper->reason, "STARTTLS: %s", err.text);
+            snprintf(keeper->reason, sizeof keeper->reason, "STARTTLS: %.180s", err.text);
             return false;
         }
         if (!spares_hello(keeper, hop))
