@@ -346,6 +346,7 @@ static void test_timeout(void)
                             &route), ==, MX_TEMPORARY);
     g_assert_cmpint(deadline_now_ms() - begin, <, 2000);
     g_assert_nonnull(strstr(route.reason, "timeout"));
+    g_assert_true(route.late && !route.bogus);
     mx_route_clear(&route);
     close_bed(&bed);
 }
