@@ -1,0 +1,103 @@
+/* relay-out/host-cache-marks.c - what is remembered about hosts
+ *
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ */
+#include "relay-out/host-cache-internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool host_cache_is_of(const struct mark *mark, enum remote_mark what,
+                             const struct remote_host *host)
+{
+    const struct remote_note *note = &mark->note;
+    return note->mark == what && note->address.port == host->address->port &&
+           address_same_ip(&note->address, host->address) &&
+           strcmp(note->destination, host->destination) == 0;
+}
+
+/* The slot of this mark, or one for it: an expired one, else a new one, else the one that expires first. */
+static struct mark *host_cache_place_for(struct host_cache *host_cache, enum remote_mark what,
+                                         const struct remote_host *host)
+{
+    struct mark *first = &host_cache->marks[0];
+    for (size_t i = 0; i < host_cache->mark_count; i++) {
+        struct mark *mark = &host_cache->marks[i];
+        if (host_cache_is_of(mark, what, host))
+            return mark;
+        if (mark->until_ms < first->until_ms)
+            first = mark;
+    }
+    if (host_cache->mark_count == 0 ||
+        (host_cache->mark_count < HOST_CACHE_MARKS_MAX && first->until_ms > deadline_now_ms()))
+        return &host_cache->marks[host_cache->mark_count++];
+    return first;
+}
+
+void host_cache_mark(struct host_cache *host_cache, enum remote_mark what,
+                     const struct remote_host *host, const char *reason, int64_t for_ms)
+{
+    if (for_ms <= 0)
+        return;
+    pthread_mutex_lock(&host_cache->lock);
+    struct mark *mark = host_cache_place_for(host_cache, what, host);
+    struct remote_note *note = &mark->note;
+    note->mark = what;
+    note->address = *host->address;
+    snprintf(note->destination, sizeof note->destination, "%s", host->destination);
+    snprintf(note->name, sizeof note->name, "%s", host->name);
+    snprintf(note->reason, sizeof note->reason, "%s", reason);
+    mark->until_ms = deadline_in_ms(for_ms).at_ms;
+    pthread_mutex_unlock(&host_cache->lock);
+}
+
+bool host_cache_is_marked(struct host_cache *host_cache, enum remote_mark what,
+                          const struct remote_host *host, char reason[REMOTE_REASON_MAX])
+{
+    bool found = false;
+
+    pthread_mutex_lock(&host_cache->lock);
+    for (size_t i = 0; i < host_cache->mark_count && !found; i++) {
+        const struct mark *mark = &host_cache->marks[i];
+        found = mark->until_ms > deadline_now_ms() && host_cache_is_of(mark, what, host);
+        if (found && reason != NULL)
+            memcpy(reason, mark->note.reason, sizeof mark->note.reason);
+    }
+    pthread_mutex_unlock(&host_cache->lock);
+    return found;
+}
+
+int host_cache_list(struct host_cache *host_cache,
+                    void (*take)(void *context, const struct remote_note *note), void *context)
+{
+    int64_t now_ms = deadline_now_ms();
+    size_t count = 0;
+
+    struct remote_note *notes = calloc(HOST_CACHE_MARKS_MAX, sizeof *notes);
+    if (notes == NULL)
+        return -1;
+    pthread_mutex_lock(&host_cache->lock);
+    for (size_t i = 0; i < host_cache->mark_count; i++) {
+        const struct mark *mark = &host_cache->marks[i];
+        if (mark->until_ms <= now_ms)
+            continue;
+        notes[count] = mark->note;
+        notes[count++].left_ms = mark->until_ms - now_ms;
+    }
+    pthread_mutex_unlock(&host_cache->lock);
+    for (size_t i = 0; i < count; i++)
+        take(context, &notes[i]);
+    free(notes);
+    return 0;
+}
+
+void host_cache_forget_dead(struct host_cache *host_cache)
+{
+    pthread_mutex_lock(&host_cache->lock);
+    for (size_t i = 0; i < host_cache->mark_count; i++) {
+        if (host_cache->marks[i].note.mark != REMOTE_TLS_FAILED)
+            host_cache->marks[i].until_ms = 0;
+    }
+    pthread_mutex_unlock(&host_cache->lock);
+}
