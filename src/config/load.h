@@ -1,6 +1,7 @@
 /* config/load.h - the state while one configuration file is loaded
  *
- * Shared by config.c (values), check.c (how values fit together) and source.c (the text itself, and
+ * Shared by config.c (the file), rows.c (values), check.c (how values fit together) and source.c (the
+ * text itself, and
  * the form of error messages). Internal to config/config. One thread.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -57,6 +58,10 @@ int source_check(struct load *load, const char *file);
 /* Looks for what editors on other systems leave in a text file. Says why the line (with its end) would
  * not be read as intended, or returns NULL. */
 const char *source_line_problem(const char *text, size_t len);
+
+/* Fills load->config from the parsed file and the defaults; its `parts` must be set. Complains about each
+ * setting that is unknown, missing, or has a wrong value. */
+void rows_load(struct load *load);
 
 /* Checks how settings that are valid by themselves fit together. */
 void check_settings(struct load *load);
