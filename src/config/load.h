@@ -1,8 +1,7 @@
 /* config/load.h - the state while one configuration file is loaded
  *
  * Shared by config.c (the file), rows.c (values), check.c (how values fit together) and source.c (the
- * text itself, and
- * the form of error messages). Internal to config/config. One thread.
+ * text itself, and the form of error messages). Internal to config/config. One thread.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */

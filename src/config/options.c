@@ -136,8 +136,9 @@ static const struct option certificate_rows[] = {
 static const struct option_rows certificate_group = {
     certificate_rows, sizeof certificate_rows / sizeof *certificate_rows, sizeof(struct tls_pair)};
 
-/* TLS settings towards clients: once for both daemons, once for relay-out alone. */
-/* clang-format off: keep the table's layout */
+/* TLS settings towards clients: once for both daemons, once for relay-out alone.
+ * The table keeps its layout. */
+/* clang-format off */
 #define TLS_ROWS(prefix, type, member)                                                             \
     {prefix "certificates",                                                                        \
      OPTION_GROUPS,                                                                                \
@@ -195,8 +196,9 @@ static const struct option_rows listen_tls_group = {
     listen_tls_rows, sizeof listen_tls_rows / sizeof *listen_tls_rows,
     sizeof(struct config_listen_tls)};
 
-/* What both daemons have for their clients, of the group `part`, into its struct config_daemon. */
-/* clang-format off: a table stays a table */
+/* What both daemons have for their clients, of the group `part`, into its struct config_daemon.
+ * The table keeps its layout. */
+/* clang-format off */
 #define DAEMON_ROW(part, name, type, fallback, min, max, names, help)                              \
     {                                                                                              \
 #part "." #name, type, offsetof(struct config, part.daemon.name), fallback, min, max,      \
