@@ -302,7 +302,8 @@ static enum attempt_outcome attempt_shake_hands(struct attempt *attempt)
     attempt->check = (struct security_check){.need = &attempt->need};
     const struct tls_judge accepts = {security_accepts, &attempt->check};
     const struct tls_judge *judge = security_is_judged(&attempt->need) ? &accepts : NULL;
-    struct tls_client *client = security_tls_client(connect->out, attempt->candidate, &attempt->need);
+    struct tls_client *client =
+        security_tls_client(connect->out, attempt->candidate, &attempt->need);
     struct deadline deadline =
         attempt_step(connect, connect->out->config->out.daemon.timeouts.handshake);
 
