@@ -80,7 +80,7 @@ enum counter_kind {
     X(RECIPIENTS_4XX_US, OUT, TOTAL, "postern_out_recipients_total", "result=\"deferred\",class=\"4xx\",by=\"us\"", "") \
     X(RECIPIENTS_5XX_FAR, OUT, TOTAL, "postern_out_recipients_total", "result=\"refused\",class=\"5xx\",by=\"far\"", "") \
     X(RECIPIENTS_5XX_US, OUT, TOTAL, "postern_out_recipients_total", "result=\"refused\",class=\"5xx\",by=\"us\"", "") \
-    X(OCTETS, BOTH, TOTAL, "postern_*_message_octets_total", "", "Octets of mail data received.") \
+    X(OCTETS, BOTH, TOTAL, "postern_*_octets_total", "", "Octets of mail data received.") \
     X(TLS_1_0, BOTH, TOTAL, "postern_*_tls_handshakes_total", "version=\"1.0\",result=\"ok\"", "TLS handshakes with clients, by version. Failed ones have none.") \
     X(TLS_1_1, BOTH, TOTAL, "postern_*_tls_handshakes_total", "version=\"1.1\",result=\"ok\"", "") \
     X(TLS_1_2, BOTH, TOTAL, "postern_*_tls_handshakes_total", "version=\"1.2\",result=\"ok\"", "") \

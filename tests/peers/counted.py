@@ -42,6 +42,12 @@ class Watch:
             assert self.moved() == self.expected, (self.what, self.moved(), self.expected)
 
 
+def stop(world, relay):
+    """Makes room for the next one."""
+    relay.stop()
+    world.relays.remove(relay)
+
+
 def session(source=CLIENT4, host=None, port=25):
     client = Client(source, host, port)
     client.hello()
@@ -127,8 +133,7 @@ def rejections(world):
             if held:
                 wait_for("its rest", lambda: stats(folder)[0]['postern_in_open_connections{state="parked"}'] == 1)
             last.close()
-        relay.stop()
-        world.relays.remove(relay)
+        stop(world, relay)
 
 
 @scenario("counted: recipients by who refused them, messages by the stages that they came to")
@@ -147,12 +152,12 @@ def recipients(world):
             client.close()
     backend.ordinary["rcpt"] = "250 2.1.5 Ok"
     stage = 'message_duration_seconds_count{{stage="{}"}}'.format
-    octets = {"message_octets_total": len(BODY)}
+    octets = {"octets_total": len(BODY)}
     with Watch(folder, "a message", ["duration_seconds_count{stage"], [stage(s) for s in ("dialog", "data", "final")]):
         client = session()
         client.envelope("a@example.com")
         assert client.data(BODY)[0] == 250
-    with Watch(folder, "its octets", ["message_octets"], octets):
+    with Watch(folder, "its octets", ["_octets_total"], octets):
         client.envelope("a@example.com")
         assert client.data(BODY)[0] == 250
     with Watch(folder, "a message that breaks off", ["duration_seconds_count{stage"], [stage(s) for s in ("dialog", "data")]):
@@ -184,8 +189,7 @@ def failures(world):
             assert codes[-1] == [451], (reason, codes)
         for client in clients:
             client.close()
-        relay.stop()
-        world.relays.remove(relay)
+        stop(world, relay)
         if backend is not None:
             backend.close()
             world.backends.remove(backend)
@@ -266,8 +270,7 @@ def levels(world):
             client = session()
             client.envelope(f"a@{domain}")
             client.close()
-        relay.stop()
-        world.relays.remove(relay)
+        stop(world, relay)
 
 
 @scenario("counted: messages, recipients and octets in the spool by state; files in its quarantine")
