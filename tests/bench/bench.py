@@ -19,6 +19,7 @@ from bed import RELAY, Bed, Sink, Standing, machine, measure
 
 BIG_OCTETS = 50 * 1024 * 1024
 IDLE_S = 2
+FIRST_PORT = 2600
 Row = collections.namedtuple("Row", "name title options")
 ROWS = [
     Row("one", "one client at a time", dict(connections=1)),
@@ -71,11 +72,11 @@ def one_round(number, running, sinks, rows, seconds, runs):
                 runs[server.name][row.name].append(result)
 
 
-def idle_cpu(running):
+def idle_cpu(running, _):
     """Milliseconds per second of each server with nothing to do."""
     before = [server.cpu_s() for server in running]
     time.sleep(IDLE_S)
-    return {server.name: (server.cpu_s() - spent) * 1000 / IDLE_S for server, spent in zip(running, before)}
+    return {server.name: {"idle_cpu": (server.cpu_s() - spent) * 1000 / IDLE_S} for server, spent in zip(running, before)}
 
 
 def for_each_idle(server, tls):
@@ -87,13 +88,15 @@ def for_each_idle(server, tls):
     return (after - before) / max(stand, 1)
 
 
-def for_idle_clients(server):
-    """Measures a fresh server, because heaps later shrink and grow for other reasons; then starts it afresh."""
-    found = {"each": for_each_idle(server, "none")}
-    if server.tls:
-        found["each_tls"] = for_each_idle(server, "new")
-    server.stop()
-    server.start()
+def for_idle_clients(running, _):
+    """Measures fresh servers, because heaps later shrink and grow for other reasons; then starts them afresh."""
+    found = {}
+    for server in running:
+        found[server.name] = {"each": for_each_idle(server, "none")}
+        if server.tls:
+            found[server.name]["each_tls"] = for_each_idle(server, "new")
+        server.stop()
+        server.start()
     return found
 
 
@@ -167,16 +170,50 @@ def publish(options, summary, text, notes):
             file.write("\n")
 
 
+def parser(names, rounds, seconds):
+    """The options of every comparison."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--servers", default=names)
+    made.add_argument("--rounds", type=int, default=rounds)
+    made.add_argument("--seconds", type=float, default=seconds)
+    made.add_argument("--text")
+    made.add_argument("--json")
+    return made
+
+
+def run(options, rows, kinds, first, last):
+    """Measures all servers: CPU time in each round of each row, and memory. `first` and `last` get the servers and their
+    sinks before and after the rounds, and return more figures for each name."""
+    bed = Bed()
+    plain, proxied = Sink(servers.SINK_PORT), Sink(servers.PROXY_SINK_PORT, "--proxy")
+    running = []
+    try:
+        for number, kind in enumerate(kinds):
+            running.append(kind(bed, FIRST_PORT + number))
+        sinks = {server: proxied if server.name == "haproxy" else plain for server in running}
+        runs = {server.name: collections.defaultdict(list) for server in running}
+        memory = {server.name: {"idle": server.pss_kib() / 1024} for server in running}
+        for name, figures in first(running, sinks).items():
+            memory[name].update(figures)
+        for number in range(options.rounds):
+            print(f"# round {number + 1}", file=sys.stderr)
+            one_round(number, running, sinks, rows, options.seconds, runs)
+        for name, figures in last(running, sinks).items():
+            memory[name].update(figures)
+    finally:
+        for server in running:
+            server.stop()
+        plain.stop()
+        proxied.stop()
+        bed.close()
+    return runs, memory
+
+
 def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--servers", default="relay-in")
-    parser.add_argument("--before", help="a folder with an earlier relay-in")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.7)
-    parser.add_argument("--rows", default=",".join(row.name for row in ROWS))
-    parser.add_argument("--text")
-    parser.add_argument("--json")
-    return parser.parse_args()
+    made = parser("relay-in", 5, 0.7)
+    made.add_argument("--before", help="a folder with an earlier relay-in")
+    made.add_argument("--rows", default=",".join(row.name for row in ROWS))
+    return made.parse_args()
 
 
 def wanted(options):
@@ -187,37 +224,10 @@ def wanted(options):
     return kinds
 
 
-def run(options, rows):
-    """Measures all servers: CPU time in each round of each row, and memory."""
-    bed = Bed()
-    plain, proxied = Sink(servers.SINK_PORT), Sink(servers.PROXY_SINK_PORT, "--proxy")
-    running = []
-    try:
-        for number, kind in enumerate(wanted(options)):
-            running.append(kind(bed, 2600 + number))
-        sinks = {server: proxied if server.name == "haproxy" else plain for server in running}
-        runs = {server.name: collections.defaultdict(list) for server in running}
-        memory = {server.name: {"idle": server.pss_kib() / 1024} for server in running}
-        for server in running:
-            memory[server.name].update(for_idle_clients(server))
-        for number in range(options.rounds):
-            print(f"# round {number + 1}", file=sys.stderr)
-            one_round(number, running, sinks, rows, options.seconds, runs)
-        for name, spent in idle_cpu(running).items():
-            memory[name]["idle_cpu"] = spent
-    finally:
-        for server in running:
-            server.stop()
-        plain.stop()
-        proxied.stop()
-        bed.close()
-    return runs, memory
-
-
 def main():
     options = parse()
     rows = [row for row in ROWS if row.name in options.rows.split(",")]
-    runs, memory = run(options, rows)
+    runs, memory = run(options, rows, wanted(options), for_idle_clients, idle_cpu)
     summary = summarise(runs, memory)
     publish(options, summary, report(summary, rows, about(options, runs)),
             NOTES.format("before" if options.before else "peers"))

@@ -6,17 +6,14 @@ next hop does not answer; and the memory that 10,000 undeliverable messages take
 usage: tests/bench/outbound [--servers NAME,...] [--rounds N] [--seconds S] [--queued N] [--text FILE] [--json FILE]
 SPDX-License-Identifier: GPL-3.0-or-later
 """
-import argparse
-import collections
 import subprocess
 import sys
 import time
 
 import servers
-from bed import RELAY, Bed, Sink, load, load_command, system_calls
-from bench import Row, about, cell, one_round, publish, summarise, table
+from bed import RELAY, load, load_command, system_calls
+from bench import Row, about, cell, parser, publish, run, summarise, table
 
-PORT = 2600
 TRACED = 100
 RECIPIENTS = [f"a@{domain}" for domain in servers.DESTINATIONS]
 ROWS = [Row(name, title, dict(options, recipients=RECIPIENTS)) for name, title, options in (
@@ -79,6 +76,7 @@ def with_queue(server, count):
 
 
 def others(server, sink, count):
+    print(f"# {server.name}: calls, a dead next hop, a queue", file=sys.stderr)
     found = {"calls": sum(system_calls(server, TRACED, recipients=RECIPIENTS).values()), "well": nine(server, sink)}
     server.settle()
     found["beside_dead"] = beside_dead(server, sink)
@@ -104,45 +102,18 @@ def report(summary, head, count):
 
 
 def parse():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--servers", default=",".join(kind.name for kind in servers.OUTBOUND))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1)
-    parser.add_argument("--queued", type=int, default=10000)
-    parser.add_argument("--text")
-    parser.add_argument("--json")
-    return parser.parse_args()
-
-
-def run(options):
-    bed = Bed()
-    subprocess.run(["ip", "route", "add", f"{servers.DEAD}/32", "dev", "lo"], check=True)
-    sink = Sink(servers.SINK_PORT)
-    known = {kind.name: kind for kind in servers.OUTBOUND}
-    running = []
-    try:
-        for number, name in enumerate(options.servers.split(",")):
-            running.append(known[name](bed, PORT + number))
-        sinks = {server: sink for server in running}
-        runs = {server.name: collections.defaultdict(list) for server in running}
-        memory = {server.name: {"idle": server.pss_kib() / 1024} for server in running}
-        for number in range(options.rounds):
-            print(f"# round {number + 1}", file=sys.stderr)
-            one_round(number, running, sinks, ROWS, options.seconds, runs)
-        for server in running:
-            print(f"# {server.name}: calls, a dead next hop, a queue", file=sys.stderr)
-            memory[server.name].update(others(server, sink, options.queued))
-    finally:
-        for server in running:
-            server.stop()
-        sink.stop()
-        bed.close()
-    return runs, memory
+    made = parser(",".join(kind.name for kind in servers.OUTBOUND), 3, 1)
+    made.add_argument("--queued", type=int, default=10000)
+    return made.parse_args()
 
 
 def main():
     options = parse()
-    runs, memory = run(options)
+    known = {kind.name: kind for kind in servers.OUTBOUND}
+    subprocess.run(["ip", "route", "add", f"{servers.DEAD}/32", "dev", "lo"], check=True)
+    runs, memory = run(options, ROWS, [known[name] for name in options.servers.split(",")], lambda *_: {},
+                       lambda running, sinks: {server.name: others(server, sinks[server], options.queued)
+                                               for server in running})
     summary = summarise(runs, memory)
     publish(options, summary, report(summary, about(options, runs), options.queued), NOTES)
 

@@ -10,6 +10,8 @@ import subprocess
 
 from bed import BUILD, RELAY, SINK, Server, read, wait_for
 
+import postfix  # of the tests, whose folder bed has put into the path
+
 SINK_PORT, PROXY_SINK_PORT, AUTH_PORT, CLOSED_PORT = 2525, 2526, 8025, 2599
 # The next hop of each domain, for relays of outbound mail. Nothing listens at "held"; packets to "dead" are lost.
 DESTINATIONS = [f"d{number}.example" for number in range(10)]
@@ -139,61 +141,21 @@ class Postfix(Server):
     def main(self):
         return ""
 
-    def smtpd_options(self):
-        return ""
-
     def set_up(self):
         self.conf, self.queue = f"{self.dir}/etc", f"{self.dir}/queue"
-        for folder in (self.queue, f"{self.dir}/data"):
-            os.makedirs(folder)
-        os.chown(f"{self.dir}/data", pwd.getpwnam("postfix").pw_uid, -1)
-        self.write("etc/main.cf", f"""compatibility_level = 3.6
-queue_directory = {self.queue}
-data_directory = {self.dir}/data
-maillog_file = {self.dir}/maillog
-maillog_file_prefixes = {self.bed.dir}
-myhostname = relay.example
-mydestination =
+        usual = f"""myhostname = relay.example
 mynetworks = {self.networks}
 inet_interfaces = {RELAY}, 127.0.0.1
 inet_protocols = ipv4
-alias_maps =
 relay_domains = example.com
 relay_recipient_maps =
 relayhost = [{SINK}]:{SINK_PORT}
-smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
-smtpd_tls_cert_file = {self.bed.certificate}
-smtpd_tls_key_file = {self.bed.key}
-smtpd_tls_security_level = may
-smtpd_peername_lookup = no
 smtp_host_lookup = native
 smtpd_client_connection_count_limit = 0
-message_size_limit = 209715200
 default_process_limit = 1100
 smtp_tls_security_level = none
-{self.main()}
-""")
-        self.write("etc/master.cf", f"""{RELAY}:{self.port} inet n - n - - smtpd {self.smtpd_options()}
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-proxymap unix - - n - - proxymap
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-error unix - - n - - error
-retry unix - - n - - error
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-pickup unix n - n 60 1 pickup
-showq unix n - n - - showq
-flush unix n - n 1000? 0 flush
-postlog unix-dgram n - n - 1 postlogd
-""")
-        shutil.copy("/etc/postfix/dynamicmaps.cf", self.conf)
+"""
+        postfix.lay_out(self.dir, f"{RELAY}:{self.port}", (self.bed.certificate, self.bed.key), (usual, self.main()))
 
     def command(self):
         return ["postfix", "-c", self.conf, "start-fg"]
@@ -393,8 +355,8 @@ class PostfixRelayhost(PostfixQueue):
 
     def main(self):
         table = "".join(f"{domain} smtp:[{host}]:{port}\n" for domain, (host, port) in NEXT_HOPS.items())
-        self.write("etc/transport", table)
-        return f"transport_maps = texthash:{self.conf}/transport"
+        self.write("transport", table)
+        return f"transport_maps = texthash:{self.dir}/transport"
 
 
 class HarakaOutbound(Haraka):

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 
+import postfix
 from waits import can_connect, read, wait_for
 
 BUILD = os.environ["POSTERN_BUILDDIR"]
@@ -82,65 +83,21 @@ class Postfix:
         self.config, self.queue, self.mail = (f"{self.dir}/{d}" for d in ("etc", "queue", "mail"))
         self.log = f"{self.dir}/log"
         nobody = pwd.getpwnam("nobody")
-        for folder in (self.dir, self.config, self.queue, self.mail, f"{self.dir}/data"):
-            os.makedirs(folder)
-        os.chown(f"{self.dir}/data", pwd.getpwnam("postfix").pw_uid, -1)
+        os.makedirs(self.mail)
         os.chown(self.mail, nobody.pw_uid, nobody.pw_gid)
-        main = (f"""compatibility_level = 3.6
-queue_directory = {self.queue}
-data_directory = {self.dir}/data
-maillog_file = {self.log}
-maillog_file_prefixes = {bed.dir}
-myhostname = {name}.example
-mydestination =
-mynetworks = 127.0.0.1/32
+        usual = f"""myhostname = {name}.example
 inet_interfaces = {BACKEND}, 10.0.0.1
 inet_protocols = all
-message_size_limit = 209715200
 virtual_mailbox_limit = 0
-alias_maps =
 smtputf8_enable = yes
-smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 virtual_mailbox_base = {self.mail}
 virtual_uid_maps = static:{nobody.pw_uid}
 virtual_gid_maps = static:{nobody.pw_gid}
 virtual_mailbox_domains = example.com
 virtual_mailbox_maps = inline:{{ {{a@example.com = a/}}, {{b@example.com = b/}}, {{postmaster@example.com = p/}} }}
-smtpd_tls_cert_file = {bed.cert}
-smtpd_tls_key_file = {bed.key}
-smtpd_tls_security_level = may
-smtpd_peername_lookup = no
 smtpd_error_sleep_time = 0
-""")
-        for key in (*without, *re.findall(r"^(\w+) *=", extra, re.MULTILINE)):
-            main = re.sub(rf"^{key} *=.*\n", "", main, flags=re.MULTILINE)
-        with open(f"{self.config}/main.cf", "w") as file:
-            file.write(main + extra + "\n")
-        with open(f"{self.config}/master.cf", "w") as file:
-            file.write(f"""{listen} inet n - n - - smtpd
-cleanup unix n - n - 0 cleanup
-qmgr unix n - n 300 1 qmgr
-tlsmgr unix - - n 1000? 1 tlsmgr
-rewrite unix - - n - - trivial-rewrite
-bounce unix - - n - 0 bounce
-defer unix - - n - 0 bounce
-trace unix - - n - 0 bounce
-verify unix - - n - 1 verify
-proxymap unix - - n - - proxymap
-smtp unix - - n - - smtp
-relay unix - - n - - smtp
-error unix - - n - - error
-retry unix - - n - - error
-discard unix - - n - - discard
-virtual unix - n n - - virtual
-anvil unix - - n - 1 anvil
-scache unix - - n - 1 scache
-pickup unix n - n 60 1 pickup
-showq unix n - n - - showq
-flush unix n - n 1000? 0 flush
-postlog unix-dgram n - n - 1 postlogd
-{services}""")
-        shutil.copy("/etc/postfix/dynamicmaps.cf", self.config)
+"""
+        postfix.lay_out(self.dir, listen, (bed.cert, bed.key), (usual, extra), services, without)
         start = subprocess.run(["postfix", "-c", self.config, "start"], capture_output=True,
                                text=True, timeout=60)
         assert start.returncode == 0, start.stderr + read(self.log)
