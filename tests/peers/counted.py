@@ -167,6 +167,29 @@ def recipients(world):
         client.close()
 
 
+@scenario("counted: a message in chunks has the stages of any other, each once")
+def chunks(world):
+    folder = control_folder(world)
+    world.relay(top=f'control = "{folder}";')
+    stage = 'message_duration_seconds_count{{stage="{}"}}'.format
+    wait_for("the backend's offer", lambda: "CHUNKING" in offer())
+    with Watch(folder, "a message in chunks", ["duration_seconds_count{stage"], [stage(s) for s in ("dialog", "data", "final")]):
+        client = session()
+        client.envelope("a@example.com")
+        for chunk in (BODY, "y\r\n"):
+            client.send(f"BDAT {len(chunk)}\r\n{chunk}")
+            assert client.reply()[0] == 250
+        client.cmd("BDAT 0 LAST", 250)
+        client.close()
+
+
+def offer():
+    client = Client()
+    said = client.hello()
+    client.close()
+    return said
+
+
 @scenario("counted: failures of the mail server, by reason")
 def failures(world):
     folder = control_folder(world)
