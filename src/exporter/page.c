@@ -54,8 +54,7 @@ const char page_style[] =
     "i.good{background:var(--good)}i.wait{background:var(--wait)}i.bad{background:var(--bad)}"
     "i.kept{background:var(--kept)}i.plain{background:var(--plain)}"
     "ul.problems{margin:.4rem 0;padding-left:1.1rem}ul.problems li{overflow-wrap:anywhere}"
-    ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;min-width:34rem;font-size:."
-    "9rem}"
+    ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;min-width:34rem;font-size:.9rem}"
     "td,th{text-align:left;padding:.25rem .7rem .25rem 0;border-top:1px solid var(--line);"
     "vertical-align:top}td.n,th.n{text-align:right}";
 

@@ -198,6 +198,8 @@ static void attempt_count_session(const struct attempt *attempt, enum tls_result
         [TLS_POLICY_STS] = {COUNTER_OUT_TLS_STS_OK, COUNTER_OUT_TLS_STS_FAILED},
     };
     static const enum counter configured[][2] = {
+        /* It can only fail by REQUIRETLS, which wants proof. */
+        [CONFIG_OUT_TLS_NONE] = {COUNTER_OUT_TLS_NONE_OK, COUNTER_OUT_TLS_VERIFY_FAILED},
         [CONFIG_OUT_TLS_MAY] = {COUNTER_OUT_TLS_MAY_OK, COUNTER_OUT_TLS_MAY_FAILED},
         [CONFIG_OUT_TLS_ENCRYPT] = {COUNTER_OUT_TLS_ENCRYPT_OK, COUNTER_OUT_TLS_ENCRYPT_FAILED},
         [CONFIG_OUT_TLS_VERIFY] = {COUNTER_OUT_TLS_VERIFY_OK, COUNTER_OUT_TLS_VERIFY_FAILED},

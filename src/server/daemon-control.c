@@ -32,7 +32,7 @@ void daemon_note_reload(struct daemon *daemon, bool taken)
 static void daemon_measure_gate(struct daemon *daemon)
 {
     const struct gate_counts counts = gate_counts(daemon->gate);
-    const unsigned working = counts.working + counts.greeting;
+    const unsigned not_parked = counts.working + counts.greeting;
     const struct {
         enum counter counter;
         uint64_t value;
@@ -49,7 +49,8 @@ static void daemon_measure_gate(struct daemon *daemon)
         {COUNTER_DROPPED_IDLE, counts.idle_dropped},
         {COUNTER_DROPPED_SLOW, counts.evicted},
         {COUNTER_OPEN_WORKING, counts.working},
-        {COUNTER_OPEN_PARKED, counts.connections > working ? counts.connections - working : 0},
+        {COUNTER_OPEN_PARKED,
+         counts.connections > not_parked ? counts.connections - not_parked : 0},
         {COUNTER_OPEN_GREETING, counts.greeting},
         {COUNTER_STRESSED, counts.stressed},
         {COUNTER_STRESSES, counts.stresses},
