@@ -16,8 +16,9 @@
 #include "relay-out/spooler-internal.h"
 #include "relay-out/target.h"
 
-#define BREAK_OFF_MS 5000 /* for a thread that was told to end */
-#define KEEP_MS 3600000   /* past its deadline, for an entry whose message was removed */
+#define BREAK_OFF_MS 5000  /* for a thread that was told to end */
+#define TELL_AGAIN_MS 2000 /* if memory or the disk failed before the answer was recorded */
+#define KEEP_MS 3600000    /* past its deadline, for an entry whose message was removed */
 
 int64_t spooler_answer_ms(const struct outbound *out)
 {
@@ -69,11 +70,13 @@ static void spooler_tell_queue(struct spooler *spooler)
 
     for (struct awaited *one = spooler->awaited; one != NULL; one = one->next) {
         /* A delivery that uses the entry sees the answer by itself. */
-        if (!one->stored || one->told || one->users > 0 || !spooler_has_answered(one))
+        if (!one->stored || (one->told && !deadline_passed(one->told_until)) || one->users > 0 ||
+            !spooler_has_answered(one))
             continue;
         spooler_destination_of(spooler, one->target->domain, destination);
         one->told = delivery_confirm(spooler->pool, one->id, destination) == QUEUE_DONE;
         one->gone = !one->told;
+        one->told_until = deadline_in_ms(TELL_AGAIN_MS);
     }
     pthread_cond_broadcast(&spooler->changed);
 }
@@ -230,8 +233,11 @@ static bool spooler_record_or_wait(struct spooler *spooler, struct deadline dead
 {
     struct queue_work work;
 
-    if (!delivery_take_confirmed(spooler->pool, &work))
-        return condition_wait(&spooler->changed, &spooler->lock, deadline);
+    if (!delivery_take_confirmed(spooler->pool, &work)) {
+        condition_wait(&spooler->changed, &spooler->lock,
+                       deadline_earlier(deadline, deadline_in_ms(TELL_AGAIN_MS)));
+        return !deadline_passed(deadline);
+    }
     pthread_mutex_unlock(&spooler->lock);
     delivery_record_confirmed(spooler->pool, &work);
     pthread_mutex_lock(&spooler->lock);

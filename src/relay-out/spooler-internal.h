@@ -24,8 +24,9 @@ struct awaited {
     size_t recipients; /* those whose outcome is not known yet */
     unsigned users;    /* deliveries using it */
     bool stored;       /* the message is in the queue */
-    bool told;         /* the queue knows of the answer */
+    bool told;         /* the queue knows of the answer, and has until `told_until` to record it */
     bool gone;         /* it was told of it, and has no such delivery any more */
+    struct deadline told_until;
     struct awaited *next;
 };
 

@@ -530,6 +530,27 @@ timeouts = { drain = "9s"; }; limits = { deliveries_per_destination = 1; };""")
     assert [hop.bodies for hop in hops] == [2, 1, 2], [hop.bodies for hop in hops]
 
 
+@scenario("SIGTERM: an answer that cannot be recorded at first, because files cannot be read, is recorded later")
+def ended_unreadable(world):
+    hops = world.hops(2)
+    hops[0].pause = hops[1].pause = 3
+    relay = world.out(hops, 'live_deadline = "1s"; timeouts = { drain = "30s"; };')
+    assert send("unread", "x@d0.test", "y@d1.test")[0] == 250
+    files = glob.glob(f"{relay.spool}/queue/*")
+    for path in files:
+        os.chmod(path, 0)
+    ender = threading.Thread(target=relay.stop)
+    ender.start()
+    try:
+        wait_for("the failure", lambda: read(relay.log).count("event=delivery-problem") >= 2)
+    finally:
+        for path in files:
+            os.chmod(path, 0o600)
+        ender.join()
+    assert not glob.glob(f"{relay.spool}/*/*.env"), relay.queued()
+    assert [hop.bodies for hop in hops] == [1, 1], [hop.bodies for hop in hops]
+
+
 def send_at_once(subject, count):
     """Messages for d0.test, each by a thread of its own: the threads, and the replies as they come."""
     replies = []
