@@ -92,7 +92,7 @@ EXTRA_DIST += data/local.mk data/units/relay-in.service.in data/units/relay-in.s
   data/completion/postern.bash
 
 EXTRA_DIST += data/units/postern-exporter.service.in data/man/postern-exporter.8 data/monitoring tests/exporter
-EXTRA_DIST += tests/tap.sh tests/install/check.sh tests/install/init.sh tests/install/layers.sh tests/install/layers.py tests/install/translations.sh tests/install/run.sh tests/install/offenders.py
+EXTRA_DIST += tests/tap.sh tests/install/check.sh tests/install/init.sh tests/install/layers.sh tests/install/layers.py tests/install/names.sh tests/install/names.py tests/install/translations.sh tests/install/run.sh tests/install/offenders.py
 if HAVE_GLIB
-TESTS += tests/install/check.sh tests/install/init.sh tests/install/layers.sh tests/install/run.sh tests/install/translations.sh
+TESTS += tests/install/check.sh tests/install/init.sh tests/install/layers.sh tests/install/names.sh tests/install/run.sh tests/install/translations.sh
 endif
