@@ -32,7 +32,7 @@ static void target_log_lost(struct transaction *transaction, const char *step,
              target->remote.name);
     if (*said != '\0')
         log_str(&line, "line", said);
-    log_str(&line, "session", target->session);
+    log_str(&line, "session", target->connect.session);
     log_end(&line);
 }
 
@@ -110,8 +110,6 @@ struct target *target_new(const struct outbound *out, const struct route *route,
         return NULL;
     }
     target->out = out;
-    target->route = route;
-    target->session = envelope->client->session_id;
     snprintf(target->domain, sizeof target->domain, "%s", domain);
     route_key(route, domain, target->key);
     target->transaction.owner = &owner;
@@ -124,7 +122,7 @@ struct target *target_new(const struct outbound *out, const struct route *route,
         .out = out,
         .route = route,
         .domain = target->domain,
-        .session = target->session,
+        .session = envelope->client->session_id,
         .require_tls = envelope->requiretls,
         .tls_optional = envelope->tls_optional && !envelope->requiretls,
         .buffers = &target->buffers,
@@ -218,7 +216,7 @@ static void target_log_next(const struct target *target, const char *name)
 
     log_begin(&line, LOG_LEVEL_INFO, "");
     log_text(&line, "no final answer from %s; asking %s", name, target->remote.name);
-    log_str(&line, "session", target->session);
+    log_str(&line, "session", target->connect.session);
     log_end(&line);
 }
 
@@ -451,8 +449,8 @@ void target_start_sending(struct target *target, int file)
 {
     struct transaction *transaction = &target->transaction;
 
-    snprintf(target->own_session, sizeof target->own_session, "%s", target->session);
-    target->session = target->connect.session = target->own_session;
+    snprintf(target->own_session, sizeof target->own_session, "%s", target->connect.session);
+    target->connect.session = target->own_session;
     target->sender = sender_start(transaction, file, target_conclude);
     target->pending = target->sender != NULL;
     if (target->pending)

@@ -16,10 +16,8 @@
 
 struct target {
     const struct outbound *out;
-    const struct route *route;
     char domain[PATH_DOMAIN_MAX + 1]; /* the first recipient's */
     char key[ROUTE_KEY_MAX];
-    const char *session;
     struct stream_buffers buffers;
     struct remote remote; /* its name stays valid for logs after the connection has ended */
     struct transaction transaction; /* with `remote` */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "net/dial.h"
 #include "relay-out/security.h"
@@ -169,6 +170,8 @@ static void tlsorder_connect(const struct tlsorder *order, const struct candidat
     if (fd < 0 || reply == NULL ||
         stream_buffers_init(&buffers, BUFFER_OCTETS, BUFFER_OCTETS) != 0) {
         control_printf(order->client, "shown %s not reached: %s\n", ip, err.text);
+        if (fd >= 0)
+            close(fd);
         free(reply);
         return;
     }

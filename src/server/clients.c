@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/assert.h"
+
 #define BUCKETS 4096 /* a power of two; chains stay short at a few thousand connections */
 #define MINUTE_US 60000000
 
@@ -165,8 +167,7 @@ void clients_leave(struct clients *clients, const struct address *address)
     for (int is_network = 0; is_network < 2; is_network++) {
         struct address range = clients_range_of(address, is_network != 0);
         struct node **place = clients_find(clients, &range, is_network != 0);
-        if (*place == NULL)
-            continue;
+        ASSERT(*place != NULL && (*place)->connections > 0);
         (*place)->connections--;
         if (clients_is_over(*place, 0))
             clients_drop(clients, place);

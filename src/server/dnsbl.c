@@ -63,13 +63,6 @@ struct dnsbl *dnsbl_new(const struct dnsbl_zone *zones, size_t count, int thresh
     return dnsbl;
 }
 
-struct dnsbl *dnsbl_ref(struct dnsbl *dnsbl)
-{
-    if (dnsbl != NULL)
-        atomic_fetch_add(&dnsbl->references, 1);
-    return dnsbl;
-}
-
 void dnsbl_unref(struct dnsbl *dnsbl)
 {
     if (dnsbl == NULL || atomic_fetch_sub(&dnsbl->references, 1) != 1)
@@ -239,7 +232,8 @@ struct dnsbl_check *dnsbl_start(struct dnsbl *dnsbl, struct resolver *resolver,
         return NULL;
     pthread_mutex_init(&check->lock, NULL);
     check->references = 1;
-    check->dnsbl = dnsbl_ref(dnsbl);
+    atomic_fetch_add(&dnsbl->references, 1);
+    check->dnsbl = dnsbl;
     check->callback = callback;
     check->context = context;
     pthread_mutex_lock(&check->lock);

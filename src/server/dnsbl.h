@@ -32,7 +32,6 @@ struct dnsbl;
  * caller's reference, dropped by dnsbl_unref(). NULL if out of memory. */
 struct dnsbl *dnsbl_new(const struct dnsbl_zone *zones, size_t count, int threshold,
                         int64_t timeout_ms);
-struct dnsbl *dnsbl_ref(struct dnsbl *dnsbl);
 void dnsbl_unref(struct dnsbl *dnsbl);
 
 struct dnsbl_verdict {

@@ -5,11 +5,11 @@
 #include "server/gate.h"
 
 #include <errno.h>
-#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/condition.h"
 #include "base/deadline.h"
 #include "base/i18n.h"
 #include "server/acceptor.h"
@@ -31,11 +31,12 @@ struct gate {
     int64_t drain_until_ms;
     struct memory memory;
     /* Requests of other threads, under the lock. */
-    struct lock lock;
+    pthread_mutex_t lock;
     struct service *next_service;
     bool drain_asked;
     int64_t drain_timeout_ms;
-    struct gate_request *request; /* NULL: none */
+    struct gate_request *request; /* NULL: none, or it was answered */
+    pthread_cond_t listed;        /* it was */
     atomic_uint asked, answered;  /* gate_is_alive() */
 };
 
@@ -43,7 +44,6 @@ struct gate {
 struct gate_request {
     struct gate_session *sessions;
     size_t max, count;
-    sem_t done;
 };
 
 static void *gate_new_scratch(void)
@@ -64,10 +64,10 @@ static void gate_free_scratch(void *scratch)
 /* Takes a new snapshot, before any client is served that came after gate_set_service(). */
 static void gate_take_service(struct gate *gate)
 {
-    lock_take(&gate->lock);
+    pthread_mutex_lock(&gate->lock);
     struct service *next = gate->next_service;
     gate->next_service = NULL;
-    lock_drop(&gate->lock);
+    pthread_mutex_unlock(&gate->lock);
     if (next == NULL)
         return;
     service_unref(gate->service);
@@ -126,11 +126,12 @@ struct gate *gate_new(const struct gate_listener *listeners, size_t count, struc
                       unsigned workers, unsigned queue_max, struct error *err)
 {
     struct gate *gate = calloc(1, sizeof *gate);
-    if (gate == NULL) {
+    if (gate == NULL || condition_init(&gate->listed) != 0) {
         error_set(err, _("out of memory"));
+        free(gate);
         return NULL;
     }
-    lock_init(&gate->lock);
+    pthread_mutex_init(&gate->lock, NULL);
     lock_init(&gate->all.lock);
     gate->all.workers = workers;
     gate->service = service_ref(service);
@@ -142,52 +143,53 @@ struct gate *gate_new(const struct gate_listener *listeners, size_t count, struc
 
 void gate_set_service(struct gate *gate, struct service *service)
 {
-    lock_take(&gate->lock);
+    pthread_mutex_lock(&gate->lock);
     struct service *unused = gate->next_service;
     gate->next_service = service_ref(service);
-    lock_drop(&gate->lock);
+    pthread_mutex_unlock(&gate->lock);
     waiter_wake(gate->all.waiter);
     service_unref(unused);
 }
 
 void gate_drain(struct gate *gate, int64_t timeout_ms)
 {
-    lock_take(&gate->lock);
+    pthread_mutex_lock(&gate->lock);
     gate->drain_asked = true;
     gate->drain_timeout_ms = timeout_ms;
-    lock_drop(&gate->lock);
+    pthread_mutex_unlock(&gate->lock);
     waiter_wake(gate->all.waiter);
 }
 
-/* Answers a request of gate_list(). */
-static void gate_answer(struct gate *gate, struct gate_request *request)
+/* Answers a request of gate_list(), if there is one. The caller holds the lock. */
+static void gate_answer(struct gate *gate)
 {
     static const char *const stages[] = {
         [CONNECTION_PROXY] = "proxy",     [CONNECTION_DELAYED] = "greeting",
         [CONNECTION_SILENT] = "silent",   [CONNECTION_PARKED] = "parked",
         [CONNECTION_WAITING] = "waiting", [CONNECTION_WORKING] = "working",
     };
+    struct gate_request *request = gate->request;
     int64_t now = deadline_now_ms();
 
+    if (request == NULL)
+        return;
     for (const struct connection *c = gate->all.first; c != NULL && request->count < request->max;
          c = c->next)
         request->sessions[request->count++] =
             (struct gate_session){c->client, stages[c->stage], now - c->since_ms};
-    sem_post(&request->done);
+    gate->request = NULL;
+    pthread_cond_broadcast(&gate->listed);
 }
 
 static void gate_take_orders(struct gate *gate)
 {
     gate_take_service(gate);
-    lock_take(&gate->lock);
+    pthread_mutex_lock(&gate->lock);
     bool drain = gate->drain_asked;
-    struct gate_request *request = gate->request;
-    gate->request = NULL;
+    gate_answer(gate);
     int64_t timeout_ms = gate->drain_timeout_ms;
     gate->drain_asked = false;
-    lock_drop(&gate->lock);
-    if (request != NULL)
-        gate_answer(gate, request);
+    pthread_mutex_unlock(&gate->lock);
     if (!drain)
         return;
     gate->draining = true;
@@ -247,50 +249,21 @@ bool gate_is_alive(struct gate *gate)
     return answered && pool_is_alive(gate->all.pool, STUCK_MS);
 }
 
-static bool gate_await(struct gate_request *request, struct deadline deadline)
-{
-    struct timespec until;
-    int64_t ms = deadline_left_ms(deadline);
-
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    while (sem_timedwait(&request->done, &until) != 0) {
-        if (errno != EINTR)
-            return false;
-    }
-    return true;
-}
-
 size_t gate_list(struct gate *gate, struct gate_session *sessions, size_t max,
                  struct deadline deadline)
 {
     struct gate_request request = {.sessions = sessions, .max = max};
 
-    sem_init(&request.done, 0, 0);
-    lock_take(&gate->lock);
-    bool free = gate->request == NULL;
-    if (free)
+    pthread_mutex_lock(&gate->lock);
+    if (gate->request == NULL) {
         gate->request = &request;
-    lock_drop(&gate->lock);
-    if (!free)
-        return 0;
-    waiter_wake(gate->all.waiter);
-    if (!gate_await(&request, deadline)) {
-        lock_take(&gate->lock);
-        bool taken = gate->request != &request;
-        if (!taken)
-            gate->request = NULL;
-        lock_drop(&gate->lock);
-        /* It is being answered now, which never waits. */
-        while (taken && sem_wait(&request.done) != 0)
+        waiter_wake(gate->all.waiter);
+        while (gate->request == &request && condition_wait(&gate->listed, &gate->lock, deadline))
             ;
+        if (gate->request == &request)
+            gate->request = NULL;
     }
-    sem_destroy(&request.done);
+    pthread_mutex_unlock(&gate->lock);
     return request.count;
 }
 
@@ -350,6 +323,7 @@ void gate_free(struct gate *gate)
     service_unref(gate->service);
     service_unref(gate->next_service);
     lock_destroy(&gate->all.lock);
-    lock_destroy(&gate->lock);
+    pthread_cond_destroy(&gate->listed);
+    pthread_mutex_destroy(&gate->lock);
     free(gate);
 }
