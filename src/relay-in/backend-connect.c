@@ -145,13 +145,18 @@ static bool backend_judges_client(const struct introduction *intro)
 static enum outcome backend_greet(struct introduction *intro)
 {
     char text[256];
-    enum io_result result = nexthop_greeting(intro->hop, intro->reply, backend_step(intro));
+    struct deadline deadline = backend_step(intro);
+    if (intro->next_host < intro->settings->hosts.count)
+        deadline = deadline_earlier(deadline, deadline_in_ms(BACKEND_GREETING_MS));
+    enum io_result result = nexthop_greeting(intro->hop, intro->reply, deadline);
     if (result != IO_OK) {
         backend_lost(intro, "greeting", result);
         return HOST_DOWN;
     }
-    if (reply_is_positive(intro->reply) || backend_judges_client(intro))
+    if (reply_is_positive(intro->reply) || backend_judges_client(intro)) {
+        backend_greeted(intro->backend, intro->next_host);
         return reply_is_positive(intro->reply) ? READY : REFUSED;
+    }
     if (backend_uses_proxy(intro) && reply_is_permanent(intro->reply))
         return backend_identity_refused(intro, reply_summary(intro->reply, text, sizeof text));
     /* This refuses us, not the client, so the client must never get it as a permanent refusal. */

@@ -32,8 +32,8 @@ void backend_watch_idle(int fd, bool on)
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
-/* The circuit breaker: a host that just failed is not tried again at once, and then by one session only. No session
- * tries a host that keeps others waiting. */
+/* The circuit breaker: a host that just failed is not tried again at once, and then by one session only, until it has
+ * greeted if there is another host. No session tries a host that keeps others waiting. */
 static bool backend_begin_dialling(struct backend *backend, size_t index)
 {
     struct backend_host *host = &backend->hosts[index];
@@ -58,23 +58,40 @@ static void backend_end_dialling(struct backend *backend, size_t index, int fail
     ASSERT(host->dialling > 0);
     host->dialling--;
     host->dialling_since_ms = now;
-    if (!dial_failed_here(failure)) {
-        host->suspect = failure != 0;
-        host->failed_until_ms = failure == 0 ? 0 : now + backend->settings->retry_after_ms;
+    if (failure != 0 && !dial_failed_here(failure)) {
+        host->suspect = true;
+        host->failed_until_ms = now + backend->settings->retry_after_ms;
+    } else if (failure == 0 && host->suspect && backend->settings->hosts.count > 1) {
+        host->failed_until_ms = now + BACKEND_GREETING_MS; /* or until backend_greeted() */
+    } else if (failure == 0) {
+        host->suspect = false;
+        host->failed_until_ms = 0;
     }
+    pthread_mutex_unlock(&backend->lock);
+}
+
+/* A single host is tried every time: there is no other, and it has answered at once. */
+static void backend_trust(struct backend *backend, size_t next, bool suspect)
+{
+    struct backend_host *host = &backend->hosts[next - 1];
+
+    if (backend->settings->hosts.count < 2)
+        return;
+    pthread_mutex_lock(&backend->lock);
+    host->suspect = suspect;
+    host->failed_until_ms = suspect ? deadline_now_ms() + backend->settings->retry_after_ms : 0;
     pthread_mutex_unlock(&backend->lock);
 }
 
 bool backend_try_next(struct backend *backend, size_t next)
 {
-    /* A single host is tried every time: there is no other, and it has answered at once. */
-    if (backend->settings->hosts.count > 1) {
-        pthread_mutex_lock(&backend->lock);
-        backend->hosts[next - 1].failed_until_ms =
-            deadline_now_ms() + backend->settings->retry_after_ms;
-        pthread_mutex_unlock(&backend->lock);
-    }
+    backend_trust(backend, next, true);
     return next < backend->settings->hosts.count;
+}
+
+void backend_greeted(struct backend *backend, size_t next)
+{
+    backend_trust(backend, next, false);
 }
 
 /* Lets others shut down the keeper's descriptor. False if the backend is no longer wanted. */

@@ -246,6 +246,7 @@ static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, s
         bool ready = spares_prepare(keeper, hop, host, spare, tls);
         backend_hide(backend);
         if (ready) {
+            backend_greeted(backend, next);
             keeper->next_try_ms = 0;
             return 0;
         }

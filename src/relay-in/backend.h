@@ -109,6 +109,11 @@ int backend_connect(struct backend *backend, size_t *next, struct address *host,
                     enum own_reply *why, struct error *err);
 /* Notes that the host before `next` accepted the connection but serves nobody. False if none is left to try. */
 bool backend_try_next(struct backend *backend, size_t next);
+/* Notes that it has greeted. Only then is a host that failed before tried by several callers again. */
+void backend_greeted(struct backend *backend, size_t next);
+
+/* How long a host may take to greet, if there is another one. */
+#define BACKEND_GREETING_MS 20000
 
 /* For the holder of a slot: moves a spare connection, with TLS or without, into `hop`, which has no buffers yet.
  * False if none is ready. */

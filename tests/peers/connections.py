@@ -4,6 +4,7 @@ SPDX-License-Identifier: GPL-3.0-or-later
 """
 import re
 import select
+import socket
 import subprocess
 import threading
 import time
@@ -210,6 +211,50 @@ def failover(world):
     first.say_goodbye()
     deliver()
     assert relay.process.poll() is None and second.violations == []
+
+
+@scenario("hosts: one that takes connections and never greets costs one session its time now and then, not all of them")
+def silent_host(world):
+    with socket.create_server((BACKEND, PORT), backlog=100) as first:
+        first.settimeout(0.1)
+        second = mirror(world, PORT + 1)
+        world.relay(hosts=f'"{BACKEND}:{PORT}", "{BACKEND}:{PORT + 1}"', retry_after='"1s"',
+                    backend='spares = 0; command_timeout = "2s";')
+        kept = []
+
+        def tried():
+            before = len(kept)
+            try:
+                while True:
+                    kept.append(first.accept()[0])
+            except TimeoutError:
+                return len(kept) - before
+
+        def deliver():
+            client = Client()
+            client.hello()
+            codes = client.envelope("a@example.com") + [client.data("x\r\n")[0]]
+            client.close()
+            return codes
+
+        def go_on():
+            while time.monotonic() < until:
+                assert deliver() == [250, 250]
+
+        assert deliver() == [250, 250]
+        tried()
+        until = time.monotonic() + 8
+        clients = [threading.Thread(target=go_on) for _ in range(12)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(60)
+        count = tried()
+        print(f"# tried {count} times, {len(second.accepted)} messages")
+        # one session every three seconds, and the keeper; all of them would be 30
+        assert 1 <= count <= 8 and len(second.accepted) > 100, (count, len(second.accepted))
+        for sock in kept:
+            sock.close()
 
 
 @scenario("hosts: IPv6, and the source address of each family")
