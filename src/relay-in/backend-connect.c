@@ -213,21 +213,6 @@ static enum outcome backend_hello_ourselves(struct introduction *intro, bool tls
     return READY;
 }
 
-static bool backend_wants_tls(const struct introduction *intro)
-{
-    switch ((enum config_backend_tls)intro->settings->tls) {
-    case CONFIG_TLS_MIRROR:
-        return intro->client->tls;
-    case CONFIG_TLS_MAY:
-    case CONFIG_TLS_ENCRYPT:
-    case CONFIG_TLS_VERIFY:
-        return true;
-    case CONFIG_TLS_NONE:
-        break;
-    }
-    return false;
-}
-
 /* Logs a TLS failure, with what the operator can do. */
 static void backend_log_tls_failure(struct introduction *intro, const char *reason)
 {
@@ -448,7 +433,7 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
         .reply = reply,
         .deadline = deadline_in_ms(TOTAL_TIMEOUT_MS),
     };
-    bool tls = backend_wants_tls(&intro);
+    bool tls = backend_wants_tls(backend, client->tls);
     enum outcome outcome = backend_attempt(&intro, buffers, tls, true);
 
     if (outcome == STALE) {

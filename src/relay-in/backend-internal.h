@@ -61,9 +61,12 @@ struct backend {
     int64_t seen_ms;                     /* when it last answered */
     struct spare *spares;                /* room for settings->spares of them */
     unsigned spare_count;
-    bool recovered;    /* it is up again, which the keeper has not noticed yet */
-    bool keeper_rests; /* the keeper has nothing to do until it is woken */
-    uint8_t demand;    /* one bit for each of the last sessions: under TLS? */
+    int64_t making_since_ms;           /* since when a spare is being made; 0: none is */
+    bool making_tls;                   /* is it with TLS? */
+    struct backend_slot *spare_waiter; /* whose holder waits for it; NULL: nobody */
+    bool recovered;                    /* it is up again, which the keeper has not noticed yet */
+    bool keeper_rests;                 /* the keeper has nothing to do until it is woken */
+    uint8_t demand;                    /* one bit for each of the last sessions: under TLS? */
 };
 
 /* backend-state.c */

@@ -10,6 +10,7 @@
 #include "base/assert.h"
 
 #define SLOT_WAIT_MS 5000 /* how long a session waits for one of max_sessions */
+#define SPARE_WAIT_MS 500 /* how long a spare may take that a session waits for */
 #define DEMAND_BITS 8
 
 /* Adds a slot at the end of a ring. Here and below, the caller holds the lock. */
@@ -117,6 +118,8 @@ void backend_give_slot(struct backend *backend, struct backend_slot *slot)
     pthread_mutex_lock(&backend->lock);
     if (slot->state != BACKEND_SLOT_NONE)
         backend_slot_leave(slot);
+    if (backend->spare_waiter == slot)
+        backend->spare_waiter = NULL;
     if (slot->state == BACKEND_SLOT_HELD) {
         ASSERT(backend->sessions > 0);
         backend->sessions--;
@@ -176,6 +179,37 @@ static bool backend_find_spare(struct backend *backend, bool tls, struct spare *
         }
     }
     return false;
+}
+
+static bool backend_has_spare(const struct backend *backend, bool tls)
+{
+    for (unsigned i = 0; i < backend->spare_count; i++) {
+        if (backend->spares[i].tls == tls && !backend->spares[i].doubtful)
+            return true;
+    }
+    return false;
+}
+
+int64_t backend_await_spare(struct backend *backend, struct backend_slot *slot, bool tls)
+{
+    int64_t until_ms = 0;
+
+    pthread_mutex_lock(&backend->lock);
+    if (slot->state == BACKEND_SLOT_HELD && !slot->has_waited && backend->spare_waiter == NULL &&
+        backend->making_since_ms != 0 && backend->making_tls == tls &&
+        !backend_has_spare(backend, tls)) {
+        backend->spare_waiter = slot;
+        slot->has_waited = true;
+    }
+    if (backend->spare_waiter == slot)
+        until_ms = backend->making_since_ms + SPARE_WAIT_MS;
+    if (until_ms <= deadline_now_ms()) {
+        until_ms = 0;
+        if (backend->spare_waiter == slot)
+            backend->spare_waiter = NULL;
+    }
+    pthread_mutex_unlock(&backend->lock);
+    return until_ms;
 }
 
 void backend_doubt_spares(struct backend *backend)

@@ -260,7 +260,7 @@ static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, s
 }
 
 /* Makes one connection: a spare, or only to ask what is offered. */
-static void spares_make_connection(struct keeper *keeper, bool spare, bool tls)
+static void spares_make(struct keeper *keeper, bool spare, bool tls)
 {
     struct backend *backend = keeper->backend;
     struct address host;
@@ -276,6 +276,24 @@ static void spares_make_connection(struct keeper *keeper, bool spare, bool tls)
     spares_rest(keeper, RETRY_MS);
     nexthop_quit(&hop);
     backend_disconnected(backend);
+}
+
+/* The same, and lets a session wait for a spare meanwhile. */
+static void spares_make_connection(struct keeper *keeper, bool spare, bool tls)
+{
+    struct backend *backend = keeper->backend;
+
+    pthread_mutex_lock(&backend->lock);
+    backend->making_since_ms = spare ? deadline_now_ms() : 0;
+    backend->making_tls = tls;
+    pthread_mutex_unlock(&backend->lock);
+    spares_make(keeper, spare, tls);
+    pthread_mutex_lock(&backend->lock);
+    backend->making_since_ms = 0;
+    if (backend->spare_waiter != NULL)
+        wakeup_call(backend->spare_waiter->wakeup);
+    backend->spare_waiter = NULL;
+    pthread_mutex_unlock(&backend->lock);
 }
 
 /* Adds the spares to the set to poll, from `first` on. Returns the total number. The caller holds the lock. */

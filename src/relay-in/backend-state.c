@@ -72,6 +72,21 @@ bool backend_must_tls(const struct backend *backend)
            (backend->submission && backend->settings->tls == CONFIG_TLS_MIRROR);
 }
 
+bool backend_wants_tls(const struct backend *backend, bool client_tls)
+{
+    switch ((enum config_backend_tls)backend->settings->tls) {
+    case CONFIG_TLS_MIRROR:
+        return client_tls;
+    case CONFIG_TLS_MAY:
+    case CONFIG_TLS_ENCRYPT:
+    case CONFIG_TLS_VERIFY:
+        return true;
+    case CONFIG_TLS_NONE:
+        break;
+    }
+    return false;
+}
+
 struct tls_client *backend_tls(const struct backend *backend)
 {
     return backend->tls;

@@ -71,6 +71,8 @@ bool backend_limits_networks(const struct backend *backend);
 const char *backend_hostname(const struct backend *backend);
 /* Must every connection use TLS? */
 bool backend_must_tls(const struct backend *backend);
+/* Is TLS wanted for a client, which uses it itself or not? */
+bool backend_wants_tls(const struct backend *backend, bool client_tls);
 struct tls_client *backend_tls(const struct backend *backend);
 /* The name that its certificate must have, and SNI; NULL: not set. */
 const char *backend_tls_name(const struct backend *backend);
@@ -85,6 +87,7 @@ struct backend_slot {
     struct address network;
     bool limited;     /* limits apply to its network */
     int64_t until_ms; /* how long it is waited for */
+    bool has_waited;  /* its holder has waited for a spare */
 };
 
 /* Asks for a slot, unless that was done before. Returns 0 if it is held, otherwise the time in ms until which to wait.
@@ -92,6 +95,10 @@ struct backend_slot {
 int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
                          const struct address *client, bool limited, struct wakeup *wakeup);
 bool backend_holds_slot(struct backend *backend, const struct backend_slot *slot);
+/* For the holder of a slot: if a spare, with TLS or without, is being made for which nobody waits, it is there sooner
+ * than a connection of the holder's own. Returns the time in ms until which to wait for it, once for each slot; the
+ * slot's wakeup is called when it is there, or will not be. 0: take a spare, or connect. */
+int64_t backend_await_spare(struct backend *backend, struct backend_slot *slot, bool tls);
 /* Does anybody wait for a slot? */
 bool backend_is_wanted(struct backend *backend);
 /* Gives a slot back, or withdraws the request. */

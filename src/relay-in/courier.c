@@ -163,12 +163,13 @@ static void courier_lend(struct courier *base, struct courier_loan *loan)
         stream_lend(&courier->hop.stream, &loan->buffers);
 }
 
-/* Waits until what the backend is told about the client is known, and until a slot is free. */
+/* Waits until what the backend is told about the client is known, until a slot is free, and for a spare that is
+ * nearly there. */
 static int64_t courier_prepare(struct courier *base, const struct client_identity *client,
                                const struct recipient *recipient, struct wakeup *wakeup)
 {
     struct backend_courier *courier = (struct backend_courier *)base;
-    const struct backend *backend = courier->backend;
+    struct backend *backend = courier->backend;
     int64_t until_ms = 0;
 
     (void)recipient;
@@ -179,9 +180,12 @@ static int64_t courier_prepare(struct courier *base, const struct client_identit
         until_ms = reverse_await(client->names, wakeup);
     if (until_ms != 0)
         return until_ms;
-    base->wants_slot = true;
-    return backend_ask_slot(courier->backend, &courier->slot, &client->address,
-                            !client->unlimited && backend_limits_networks(backend), wakeup);
+    until_ms = backend_ask_slot(backend, &courier->slot, &client->address,
+                                !client->unlimited && backend_limits_networks(backend), wakeup);
+    base->wants_slot = until_ms != 0;
+    if (until_ms != 0)
+        return until_ms;
+    return backend_await_spare(backend, &courier->slot, backend_wants_tls(backend, client->tls));
 }
 
 static bool courier_is_wanted(struct courier *base)

@@ -244,11 +244,16 @@ static void test_recovery(void)
     close(listener);
 }
 
+static bool is_woken(struct waiting *waiting)
+{
+    for (int i = 0; i < 10000 && waiting->woken == 0; i++)
+        g_usleep(1000);
+    return waiting->woken == 1;
+}
+
 static bool is_granted(struct bed *bed, int number)
 {
-    for (int i = 0; i < 10000 && bed->all[number].woken == 0; i++)
-        g_usleep(1000);
-    return bed->all[number].woken == 1 && bed->all[number].slot.state == BACKEND_SLOT_HELD;
+    return is_woken(&bed->all[number]) && bed->all[number].slot.state == BACKEND_SLOT_HELD;
 }
 
 /* The next connection that comes; -1: none comes before `over`. */
@@ -310,19 +315,25 @@ struct peer {
     atomic_bool over;
 };
 
+static void converse(int fd, const char *leaves_at)
+{
+    char line[512];
+
+    while (hear(fd, line, sizeof line) && !g_str_has_prefix(line, leaves_at))
+        say(fd, g_str_has_prefix(line, "EHLO")      ? OFFER
+                : g_str_has_prefix(line, "XCLIENT") ? "220 backend.example ESMTP\r\n"
+                                                    : "250 2.0.0 Ok\r\n");
+    close(fd);
+}
+
 static void *serve(void *argument)
 {
     struct peer *peer = argument;
-    char line[512];
     int fd;
 
     while ((fd = let_in(peer->listener, &peer->over)) >= 0) {
         say(fd, "220 backend.example ESMTP\r\n");
-        while (hear(fd, line, sizeof line) && !g_str_has_prefix(line, peer->leaves_at))
-            say(fd, g_str_has_prefix(line, "EHLO")      ? OFFER
-                    : g_str_has_prefix(line, "XCLIENT") ? "220 backend.example ESMTP\r\n"
-                                                        : "250 2.0.0 Ok\r\n");
-        close(fd);
+        converse(fd, peer->leaves_at);
     }
     return NULL;
 }
@@ -340,7 +351,10 @@ struct journey {
 static void journey_begin(struct journey *journey, struct bed *bed)
 {
     *journey = (struct journey){
-        .client = {.helo = "client.example", .helo_is_valid = true, .esmtp = true, .session_id = "s"},
+        .client = {.helo = "client.example",
+                   .helo_is_valid = true,
+                   .esmtp = true,
+                   .session_id = "s"},
         .envelope = envelope_new(),
         .courier = courier_backend_new(bed->backend),
     };
@@ -372,6 +386,64 @@ static void journey_end(struct journey *journey)
     free(journey->envelope);
 }
 
+static int64_t journey_prepare(struct journey *journey, struct waiting *waiting)
+{
+    return journey->courier->ops->prepare(journey->courier, &journey->client, &journey->recipient,
+                                          &waiting->wakeup);
+}
+
+static void *converse_by_thread(void *fd)
+{
+    converse(GPOINTER_TO_INT(fd), "QUIT");
+    return NULL;
+}
+
+/* The first session that needs a connection while a spare is being made waits for it, until it is there, or fails,
+ * or is late; the second does not. */
+static void test_spare_awaited(const void *how)
+{
+    static const atomic_bool never = false;
+    struct bed bed;
+    struct journey first, second;
+    pthread_t thread;
+    unsigned port;
+    int listener = listen_somewhere(&port);
+
+    bed_open_at(&bed, port, 1);
+    int fd = let_in(listener, &never);
+    journey_begin(&first, &bed);
+    journey_begin(&second, &bed);
+    const int64_t until_ms = journey_prepare(&first, &bed.all[0]);
+    g_assert_cmpint(until_ms, >, 0);
+    g_assert_cmpint(journey_prepare(&second, &bed.all[1]), ==, 0);
+    if (strcmp(how, "late") == 0) {
+        while (deadline_now_ms() < until_ms)
+            g_usleep(10000);
+    } else {
+        g_assert_cmpint(bed.all[0].woken, ==, 0);
+        if (strcmp(how, "fails") == 0)
+            shutdown(fd, SHUT_RDWR);
+        else
+            say(fd, "220 backend.example ESMTP\r\n");
+        pthread_create(&thread, NULL, converse_by_thread, GINT_TO_POINTER(fd));
+        g_assert_true(is_woken(&bed.all[0]));
+    }
+    g_assert_cmpint(bed.all[1].woken, ==, 0);
+    g_assert_cmpint(journey_prepare(&first, &bed.all[0]), ==, 0);
+    if (strcmp(how, "is there") == 0) {
+        journey_ask(&first);
+        g_assert_cmpint(first.reply.code, ==, 250);
+    }
+    journey_end(&second);
+    journey_end(&first);
+    if (strcmp(how, "late") == 0)
+        close(fd);
+    else
+        pthread_join(thread, NULL);
+    bed_close(&bed);
+    close(listener);
+}
+
 /* A session that has waited in vain is in nobody's way, even if it stays. */
 static void test_waited_in_vain(void)
 {
@@ -382,9 +454,9 @@ static void test_waited_in_vain(void)
     for (int i = 0; i < SESSIONS; i++)
         expect_slot(&bed, i, i % 2 == 0 ? "192.0.2.1" : "198.51.100.1");
     journey_begin(&journey, &bed);
-    g_assert_cmpint(journey.courier->ops->prepare(journey.courier, &journey.client,
-                                                  &journey.recipient, NULL),
-                    >, 0);
+    g_assert_cmpint(
+        journey.courier->ops->prepare(journey.courier, &journey.client, &journey.recipient, NULL),
+        >, 0);
     expect_wait(&bed, SESSIONS, "203.0.113.1");
     journey_ask(&journey);
     g_assert_cmpint(journey.reply.code, ==, 451);
@@ -468,6 +540,9 @@ int main(int argc, char **argv)
     g_test_add_func("/slots/recovery", test_recovery);
     g_test_add_func("/slots/failures", test_failures);
     g_test_add_func("/slots/spare in the making", test_spare_in_the_making);
+    g_test_add_data_func("/slots/spare awaited is there", "is there", test_spare_awaited);
+    g_test_add_data_func("/slots/spare awaited fails", "fails", test_spare_awaited);
+    g_test_add_data_func("/slots/spare awaited is late", "late", test_spare_awaited);
     g_test_add_func("/slots/waited in vain", test_waited_in_vain);
     g_test_add_data_func("/slots/lost at RCPT", "RCPT", test_lost);
     g_test_add_data_func("/slots/lost at DATA", "DATA", test_lost);
