@@ -222,15 +222,15 @@ static void dns_mx_is_host(const struct doctor *doctor, struct doctor_finding *f
     }
 }
 
-static void dns_family(const struct doctor *doctor, struct doctor_finding *finding, int family)
+static void dns_family(const struct doctor *doctor, struct doctor_finding *finding)
 {
     const char *name = doctor->config->hostname;
-    const struct address *own = family == AF_INET ? doctor->own4 : doctor->own6;
-    size_t own_count = family == AF_INET ? doctor->own4_count : doctor->own6_count;
+    const struct address *own = finding->family == AF_INET ? doctor->own4 : doctor->own6;
+    size_t own_count = finding->family == AF_INET ? doctor->own4_count : doctor->own6_count;
     struct address published[DNS_HOSTS_MAX];
     char have[200], want[200];
-    int count = doctor_addresses(doctor, name, family, published, DNS_HOSTS_MAX);
-    const char *type = family == AF_INET ? "A" : "AAAA";
+    int count = doctor_addresses(doctor, name, finding->family, published, DNS_HOSTS_MAX);
+    const char *type = finding->family == AF_INET ? "A" : "AAAA";
 
     if (count < 0) {
         doctor_say(finding, DOCTOR_UNKNOWN, _("the DNS does not answer for %s at the moment"),
@@ -247,14 +247,14 @@ static void dns_family(const struct doctor *doctor, struct doctor_finding *findi
         }
     }
     if (own_count == 0 && count == 0)
-        doctor_say(finding, family == AF_INET6 ? DOCTOR_OK : DOCTOR_UNKNOWN,
+        doctor_say(finding, finding->family == AF_INET6 ? DOCTOR_OK : DOCTOR_UNKNOWN,
                    _("neither this host nor the DNS has such an address"));
     else if (own_count == 0)
         doctor_say(finding, DOCTOR_UNKNOWN,
                    _("%s is %s; this host's own address is on no interface (out.own_addresses)"),
                    name, have);
     else if (count == 0)
-        doctor_say(finding, family == AF_INET ? DOCTOR_FAILED : DOCTOR_WARNING,
+        doctor_say(finding, finding->family == AF_INET ? DOCTOR_FAILED : DOCTOR_WARNING,
                    _("%s has no %s record; this host is %s"), name, type, want);
     else
         doctor_say(finding, DOCTOR_OK, _("%s is %s"), name, have);
@@ -264,16 +264,6 @@ static void dns_family(const struct doctor *doctor, struct doctor_finding *findi
     }
     if (finding->outcome == DOCTOR_FAILED || finding->outcome == DOCTOR_WARNING)
         doctor_advise(finding, "%s. %s %s", name, type, want);
-}
-
-static void dns_a(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    dns_family(doctor, finding, AF_INET);
-}
-
-static void dns_aaaa(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    dns_family(doctor, finding, AF_INET6);
 }
 
 static void dns_ttl(const struct doctor *doctor, struct doctor_finding *finding)
@@ -337,9 +327,9 @@ static const struct doctor_check dns_checks[] = {
     {"mx-is-host", DOCTOR_NEEDS_IN, dns_mx_is_host,
      N_("Is each MX a host name, not an alias or address?"),
      N_("otherwise some senders do not deliver")},
-    {"a", 0, dns_a, N_("Does the A record of hostname point to this host?"),
+    {"a", 0, dns_family, N_("Does the A record of hostname point to this host?"),
      N_("senders would connect to another host")},
-    {"aaaa", 0, dns_aaaa, N_("Does the AAAA record of hostname point to this host?"),
+    {"aaaa", DOCTOR_BY_IPV6, dns_family, N_("Does the AAAA record of hostname point to this host?"),
      N_("senders that prefer IPv6 would connect to another host")},
     {"ttl", 0, dns_ttl, N_("Can the address be changed within a day or two?"),
      N_("otherwise a move to another VPS disrupts mail for that long")},

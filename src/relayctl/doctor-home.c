@@ -29,14 +29,14 @@ static bool home_address(const struct doctor *doctor, int family, struct address
     return false;
 }
 
-static void home_port25(const struct doctor *doctor, struct doctor_finding *finding, int family)
+static void home_port25(const struct doctor *doctor, struct doctor_finding *finding)
 {
     struct address address, target;
     struct doctor_hop hop;
     char words[300];
     bool by_name = address_parse_ip(&target, doctor->home_target) != 0;
 
-    if (!home_address(doctor, family, &address, finding))
+    if (!home_address(doctor, finding->family, &address, finding))
         return;
     /* Through the tunnel we would not be a stranger. */
     if (address_is_private(&address)) {
@@ -59,16 +59,6 @@ static void home_port25(const struct doctor *doctor, struct doctor_finding *find
     else
         doctor_say(finding, DOCTOR_OK, _("greeted after %" PRId64 " ms"), hop.greeting_ms);
     doctor_hop_close(&hop);
-}
-
-static void home_port25_4(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    home_port25(doctor, finding, AF_INET);
-}
-
-static void home_port25_6(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    home_port25(doctor, finding, AF_INET6);
 }
 
 static void home_2526(const struct doctor *doctor, struct doctor_finding *finding)
@@ -113,10 +103,10 @@ static void home_keepalive(const struct doctor *doctor, struct doctor_finding *f
 }
 
 static const struct doctor_check home_checks[] = {
-    {"home-25-4", DOCTOR_NEEDS_HOME, home_port25_4, N_("Is the relay reached by IPv4?"),
+    {"home-25-4", DOCTOR_NEEDS_HOME, home_port25, N_("Is the relay reached by IPv4?"),
      N_("otherwise no mail comes in")},
-    {"home-25-6", DOCTOR_NEEDS_HOME, home_port25_6, N_("Is the relay reached by IPv6?"),
-     N_("senders that prefer IPv6 would wait in vain")},
+    {"home-25-6", DOCTOR_NEEDS_HOME | DOCTOR_BY_IPV6, home_port25,
+     N_("Is the relay reached by IPv6?"), N_("senders that prefer IPv6 would wait in vain")},
     {"home-2526", DOCTOR_NEEDS_HOME, home_2526,
      N_("Is relay-out closed to the internet and open in the tunnel?"),
      N_("otherwise strangers can try it, or the mail server cannot send")},

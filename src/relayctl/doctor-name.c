@@ -69,9 +69,9 @@ static const struct address *name_source(const struct doctor *doctor, int family
     return NULL;
 }
 
-static void name_advise_ptr(const struct doctor *doctor, struct doctor_finding *finding, int family)
+static void name_advise_ptr(const struct doctor *doctor, struct doctor_finding *finding)
 {
-    if (family == AF_INET6)
+    if (finding->family == AF_INET6)
         doctor_advise(finding,
                       _("set the PTR record to %s at the VPS's provider; or send by IPv4: out = { "
                         "family = \"ipv4-only\"; };"),
@@ -81,10 +81,10 @@ static void name_advise_ptr(const struct doctor *doctor, struct doctor_finding *
                       name_hello(doctor));
 }
 
-static void name_ptr(const struct doctor *doctor, struct doctor_finding *finding, int family)
+static void name_ptr(const struct doctor *doctor, struct doctor_finding *finding)
 {
     char names[NAME_PTRS_MAX][DNS_NAME_MAX], ip[ADDRESS_TEXT_MAX];
-    const struct address *own = name_source(doctor, family, finding);
+    const struct address *own = name_source(doctor, finding->family, finding);
 
     if (own == NULL)
         return;
@@ -103,24 +103,14 @@ static void name_ptr(const struct doctor *doctor, struct doctor_finding *finding
     else
         doctor_say(finding, DOCTOR_OK, _("%s is %s"), ip, names[0]);
     if (finding->outcome != DOCTOR_OK)
-        name_advise_ptr(doctor, finding, family);
+        name_advise_ptr(doctor, finding);
 }
 
-static void name_ptr4(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    name_ptr(doctor, finding, AF_INET);
-}
-
-static void name_ptr6(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    name_ptr(doctor, finding, AF_INET6);
-}
-
-static void name_fcrdns(const struct doctor *doctor, struct doctor_finding *finding, int family)
+static void name_fcrdns(const struct doctor *doctor, struct doctor_finding *finding)
 {
     char names[NAME_PTRS_MAX][DNS_NAME_MAX], ip[ADDRESS_TEXT_MAX];
     struct address back[NAME_PTRS_MAX];
-    const struct address *own = name_source(doctor, family, finding);
+    const struct address *own = name_source(doctor, finding->family, finding);
 
     if (own == NULL)
         return;
@@ -131,7 +121,7 @@ static void name_fcrdns(const struct doctor *doctor, struct doctor_finding *find
         return;
     }
     for (int n = 0; n < count; n++) {
-        int found = doctor_addresses(doctor, names[n], family, back, NAME_PTRS_MAX);
+        int found = doctor_addresses(doctor, names[n], finding->family, back, NAME_PTRS_MAX);
         for (int i = 0; i < found; i++) {
             if (address_same_ip(&back[i], own)) {
                 doctor_say(finding, DOCTOR_OK, _("%s resolves to %s and back"), ip, names[n]);
@@ -146,17 +136,7 @@ static void name_fcrdns(const struct doctor *doctor, struct doctor_finding *find
     }
     doctor_say(finding, DOCTOR_FAILED, _("%s is called %s, but that name does not resolve to %s"),
                ip, names[0], ip);
-    doctor_advise(finding, "%s. %s %s", names[0], family == AF_INET ? "A" : "AAAA", ip);
-}
-
-static void name_fcrdns4(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    name_fcrdns(doctor, finding, AF_INET);
-}
-
-static void name_fcrdns6(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    name_fcrdns(doctor, finding, AF_INET6);
+    doctor_advise(finding, "%s. %s %s", names[0], finding->family == AF_INET ? "A" : "AAAA", ip);
 }
 
 static void name_ehlo(const struct doctor *doctor, struct doctor_finding *finding)
@@ -184,13 +164,13 @@ static void name_ehlo(const struct doctor *doctor, struct doctor_finding *findin
                       hello, names[0]);
 }
 
-static void name_route(const struct doctor *doctor, struct doctor_finding *finding, int family)
+static void name_route(const struct doctor *doctor, struct doctor_finding *finding)
 {
     char ip[ADDRESS_TEXT_MAX];
     struct address own;
 
-    if (!doctor_source(family, &own)) {
-        doctor_say(finding, family == AF_INET6 ? DOCTOR_SKIPPED : DOCTOR_FAILED,
+    if (!doctor_source(finding->family, &own)) {
+        doctor_say(finding, finding->family == AF_INET6 ? DOCTOR_SKIPPED : DOCTOR_FAILED,
                    _("there is no route to the internet"));
         return;
     }
@@ -206,16 +186,6 @@ static void name_route(const struct doctor *doctor, struct doctor_finding *findi
         }
     }
     doctor_say(finding, DOCTOR_OK, _("mail leaves from %s"), ip);
-}
-
-static void name_route4(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    name_route(doctor, finding, AF_INET);
-}
-
-static void name_route6(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    name_route(doctor, finding, AF_INET6);
 }
 
 /* Connects to a receiver's first MX, reads the greeting and leaves. Returns 1 if greeted, 0 if refused
@@ -243,15 +213,15 @@ static int name_visit(const struct doctor *doctor, const char *domain, int famil
     return result;
 }
 
-static void name_port25(const struct doctor *doctor, struct doctor_finding *finding, int family)
+static void name_port25(const struct doctor *doctor, struct doctor_finding *finding)
 {
     char words[ERROR_TEXT_MAX] = "", last[ERROR_TEXT_MAX] = "";
     bool reached = false, tried = false;
 
-    if (name_source(doctor, family, finding) == NULL)
+    if (name_source(doctor, finding->family, finding) == NULL)
         return;
     for (size_t i = 0; i < NAME_RECEIVER_COUNT && !reached; i++) {
-        int result = name_visit(doctor, name_receivers[i], family, words, sizeof words);
+        int result = name_visit(doctor, name_receivers[i], finding->family, words, sizeof words);
         reached = result >= 0;
         if (result != -2) {
             tried = true;
@@ -261,27 +231,17 @@ static void name_port25(const struct doctor *doctor, struct doctor_finding *find
     if (reached) {
         doctor_say(finding, DOCTOR_OK, _("port 25 of other hosts can be reached"));
     } else if (!tried) {
-        doctor_say(finding, family == AF_INET6 ? DOCTOR_SKIPPED : DOCTOR_UNKNOWN,
+        doctor_say(finding, finding->family == AF_INET6 ? DOCTOR_SKIPPED : DOCTOR_UNKNOWN,
                    _("no large receiver's mail host could be looked up"));
     } else {
         doctor_say(finding, DOCTOR_FAILED, "%s", last);
         doctor_advise(finding,
-                      family == AF_INET6
+                      finding->family == AF_INET6
                           ? _("ask the VPS's provider to open port 25; or out = { family = "
                               "\"ipv4-only\"; };")
                           : _("ask the VPS's provider to open port 25, or send by a smarthost: "
                               "out.default_route"));
     }
-}
-
-static void name_port25_4(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    name_port25(doctor, finding, AF_INET);
-}
-
-static void name_port25_6(const struct doctor *doctor, struct doctor_finding *finding)
-{
-    name_port25(doctor, finding, AF_INET6);
 }
 
 static void name_banner(const struct doctor *doctor, struct doctor_finding *finding)
@@ -436,26 +396,27 @@ static void name_dmarc(const struct doctor *doctor, struct doctor_finding *findi
 }
 
 static const struct doctor_check name_checks[] = {
-    {"ptr4", DOCTOR_NEEDS_OUT, name_ptr4, N_("Does the IPv4 address have exactly one name?"),
+    {"ptr4", DOCTOR_NEEDS_OUT, name_ptr, N_("Does the IPv4 address have exactly one name?"),
      N_("most receivers refuse mail from an address without a name")},
-    {"ptr6", DOCTOR_NEEDS_OUT, name_ptr6, N_("Does the IPv6 address have exactly one name?"),
+    {"ptr6", DOCTOR_NEEDS_OUT | DOCTOR_BY_IPV6, name_ptr,
+     N_("Does the IPv6 address have exactly one name?"),
      N_("most receivers refuse mail from an address without a name")},
-    {"fcrdns4", DOCTOR_NEEDS_OUT, name_fcrdns4, N_("Does that name lead back to the IPv4 address?"),
+    {"fcrdns4", DOCTOR_NEEDS_OUT, name_fcrdns, N_("Does that name lead back to the IPv4 address?"),
      N_("otherwise receivers do not trust the name")},
-    {"fcrdns6", DOCTOR_NEEDS_OUT, name_fcrdns6, N_("Does that name lead back to the IPv6 address?"),
+    {"fcrdns6", DOCTOR_NEEDS_OUT | DOCTOR_BY_IPV6, name_fcrdns,
+     N_("Does that name lead back to the IPv6 address?"),
      N_("otherwise receivers do not trust the name")},
     {"ehlo-is-ptr", DOCTOR_NEEDS_OUT, name_ehlo, N_("Does the name in EHLO match the address?"),
      N_("a difference counts as a sign of spam")},
-    {"route4", DOCTOR_NEEDS_OUT, name_route4,
+    {"route4", DOCTOR_NEEDS_OUT, name_route,
      N_("Does IPv4 traffic to the internet leave the right way?"),
      N_("otherwise mail would leave from home's address")},
-    {"route6", DOCTOR_NEEDS_OUT, name_route6,
+    {"route6", DOCTOR_NEEDS_OUT | DOCTOR_BY_IPV6, name_route,
      N_("Does IPv6 traffic to the internet leave the right way?"),
      N_("otherwise mail would leave from home's address")},
-    {"out25-4", DOCTOR_NEEDS_OUT, name_port25_4,
-     N_("Can port 25 of other hosts be reached by IPv4?"),
+    {"out25-4", DOCTOR_NEEDS_OUT, name_port25, N_("Can port 25 of other hosts be reached by IPv4?"),
      N_("many providers block it, and then no mail leaves")},
-    {"out25-6", DOCTOR_NEEDS_OUT, name_port25_6,
+    {"out25-6", DOCTOR_NEEDS_OUT | DOCTOR_BY_IPV6, name_port25,
      N_("Can port 25 of other hosts be reached by IPv6?"),
      N_("otherwise each delivery waits for IPv6 in vain first")},
     {"receivers", DOCTOR_NEEDS_OUT, name_banner, N_("Do large receivers greet this host?"),

@@ -86,6 +86,11 @@ static bool doctor_applies(const struct doctor *doctor, const struct doctor_chec
            (!(check->needs & DOCTOR_NEEDS_TLS) || config->tls.certificates.count > 0);
 }
 
+static int doctor_family(const struct doctor_check *check)
+{
+    return check->needs & DOCTOR_BY_IPV6 ? AF_INET6 : AF_INET;
+}
+
 static void doctor_choose(struct doctor_run *run)
 {
     for (size_t g = 0; g < DOCTOR_GROUP_COUNT; g++) {
@@ -95,7 +100,9 @@ static void doctor_choose(struct doctor_run *run)
                 doctor_wants(run, check->id, doctor_groups[g]->name) &&
                 (run->list || doctor_applies(&run->doctor, check)))
                 run->cases[run->count++] =
-                    (struct doctor_case){.check = check, .group = doctor_groups[g]};
+                    (struct doctor_case){.check = check,
+                                         .group = doctor_groups[g],
+                                         .finding.family = doctor_family(check)};
         }
     }
 }

@@ -40,18 +40,20 @@ enum doctor_outcome {
 #define DOCTOR_TEXT_MAX 700
 
 struct doctor_finding {
+    int family; /* AF_INET, or AF_INET6 for a check with DOCTOR_BY_IPV6; set before the check */
     enum doctor_outcome outcome;
     char seen[DOCTOR_TEXT_MAX]; /* translated, one line */
     char fix[DOCTOR_TEXT_MAX];  /* translated, except for lines to paste; "" = none */
 };
 
-/* What a check needs. A check is skipped if something that it needs is missing. */
+/* What a check needs, and what it is for. A check is skipped if something that it needs is missing. */
 enum {
     DOCTOR_NEEDS_IN = 1 << 0,   /* relay-in is configured */
     DOCTOR_NEEDS_OUT = 1 << 1,  /* relay-out is configured */
     DOCTOR_NEEDS_ROOT = 1 << 2, /* without root the outcome is DOCTOR_UNKNOWN */
     DOCTOR_NEEDS_TLS = 1 << 3,  /* there is a certificate */
     DOCTOR_NEEDS_HOME = 1 << 4, /* doctor runs on the mail server's side, with --home */
+    DOCTOR_BY_IPV6 = 1 << 5,    /* no need: it is for IPv6 what another row is for IPv4 */
 };
 
 #define DOCTOR_ADDRESSES_MAX 2 /* per family: the one that mail leaves from, and one more */
@@ -133,7 +135,7 @@ struct doctor_hop {
     struct reply reply; /* the last one */
     bool open;
     int64_t connect_ms, greeting_ms; /* how long they took */
-    char trouble[ERROR_TEXT_MAX];               /* why it is not open */
+    char trouble[ERROR_TEXT_MAX];    /* why it is not open */
 };
 
 /* Connects to the backend and reads its greeting and EHLO reply. With `client` it introduces itself as
