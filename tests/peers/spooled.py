@@ -436,9 +436,8 @@ def slow(world):
     hops = world.hops(2)
     hops[1].pause = 3
     relay = world.out(hops, 'live_deadline = "1s"; retry = [ "200ms" ];')
-    began = time.monotonic()
     assert send("patience", "x@d0.test", "y@d1.test") == (250, "250 2.0.0 Ok, delivered in part; the rest is stored")
-    assert time.monotonic() - began < 2.5
+    assert not hops[1].messages, "the slow one has answered first"
     hops[1].pause = 0
     wait_for("the slow one", lambda: "patience" in hops[1].subjects())
     relay.wait_empty()
@@ -568,9 +567,8 @@ def busy_destination(world):
     relay = world.out(hops, "workers = 2; limits = { sessions_per_destination = 1; };")
     senders, replies = send_at_once("busy", 5)
     wait_for("the first", lambda: hops[0].bodies == 1)
-    began = time.monotonic()
     assert send("quick", "y@d1.test")[0] == 250
-    assert time.monotonic() - began < 2, time.monotonic() - began
+    assert not hops[0].messages, "the busy one has answered first"
     for sender in senders:
         sender.join()
     assert [code for code, _ in replies] == [250] * 5, replies
@@ -584,9 +582,8 @@ def rated_destination(world):
     began = time.monotonic()
     senders, replies = send_at_once("rated", 3)
     wait_for("the first", lambda: hops[0].bodies == 1)
-    asked = time.monotonic()
     assert send("quick", "y@d1.test")[0] == 250
-    assert time.monotonic() - asked < 2, time.monotonic() - asked
+    assert hops[0].bodies == 1, "the next turn has come first"
     for sender in senders:
         sender.join()
     assert [code for code, _ in replies] == [250] * 3, replies
@@ -602,10 +599,9 @@ def postponed(world):
         for i in range(3):
             send(f"waits {i}", f"x{i}@d0.test")
         wait_for("the first", lambda: hops[0].bodies == 1)
-        asked = time.monotonic()
         send("quick", "y@d1.test")
         wait_for("the other", lambda: hops[1].subjects() == ["quick"])
-        assert time.monotonic() - asked < 1.5, time.monotonic() - asked
+        assert hops[0].bodies == 1, "the next turn has come first"
         relay.wait_empty()
         assert sorted(hops[0].subjects()) == [f"waits {i}" for i in range(3)]
         assert set(re.findall(r"event=delivery .*attempt=(\d+)", read(relay.log))) == {"1"}
@@ -618,10 +614,9 @@ def later_parts(world):
     relay = world.out(hops, 'delivery = "spool"; deliveries = 1;', route="rate = 20;")
     send("parts", *(f"x{i}@d0.test" for i in range(70)))
     wait_for("the first part", lambda: hops[0].bodies == 1)
-    asked = time.monotonic()
     send("quick", "y@d1.test")
     wait_for("the other", lambda: hops[1].subjects() == ["quick"])
-    assert time.monotonic() - asked < 2, time.monotonic() - asked
+    assert hops[0].bodies == 1, "the next turn has come first"
     relay.wait_empty()
     assert [len(recipients) for _, recipients, _ in hops[0].messages] == [32, 32, 6]
     assert set(re.findall(r"event=delivery .*attempt=(\d+)", read(relay.log))) == {"1"}
@@ -703,7 +698,7 @@ def ended(world):
     wait_for("its data", lambda: hops[0].bodies == 1)
     began = time.monotonic()
     relay.stop()
-    assert 1 < time.monotonic() - began < 4, time.monotonic() - began
+    assert time.monotonic() - began > 1, time.monotonic() - began
     assert hops[0].subjects() == ["owed"] and not glob.glob(f"{relay.spool}/*/*.env")
     # For a host that never greets, the message stays as it was.
     silent = socket.create_server((BACKEND, HOP_PORT + 50))
@@ -716,7 +711,7 @@ def ended(world):
     connection, _ = silent.accept()
     began = time.monotonic()
     relay.stop()
-    assert time.monotonic() - began < 4, time.monotonic() - began
+    assert time.monotonic() - began < 10, time.monotonic() - began
     connection.close()
     silent.close()
     assert '"attempts": 0' in relay.ctl("list", "--json")
