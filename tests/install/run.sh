@@ -64,6 +64,15 @@ if command -v systemd-analyze > /dev/null; then
 else
     skip "units: systemd-analyze verify has nothing to say" "no systemd-analyze"
 fi
+# debhelper stops only what it starts, and "systemctl disable" takes no patterns.
+packaging=$here/../../packaging
+stopped_at_removal() {
+    grep -q '^\[Install\]' "$1" || return 0
+    grep -qw -e "${1##*/}" "$packaging"/debian/*.prerm &&
+        sed -n '/^%preun/,/^fi/p' "$packaging/rpm/postern.spec" | grep -qw -e "${1##*/}"
+}
+check "packages: what can be enabled is stopped when its package is removed" \
+    in_all 'systemd/system/*.*' stopped_at_removal
 if command -v systemd-tmpfiles > /dev/null && command -v systemd-sysusers > /dev/null; then
     folders() {
         mkdir -p "$scratch/system/etc" && touch "$scratch/system/etc/passwd" "$scratch/system/etc/group" &&
