@@ -490,13 +490,26 @@ static void stream_discard_input(struct stream *stream)
     }
 }
 
+static void stream_say_bye(struct stream *stream)
+{
+    if (stream->tls != NULL && !stream->broken && !stream->handshaking)
+        tls_session_bye(stream->tls);
+}
+
 void stream_close(struct stream *stream)
 {
     if (stream->fd < 0)
         return;
-    if (stream->tls != NULL && !stream->broken && !stream->handshaking)
-        tls_session_bye(stream->tls);
+    stream_say_bye(stream);
     stream_discard_input(stream);
+    stream_release(stream);
+}
+
+void stream_leave(struct stream *stream)
+{
+    if (stream->fd < 0)
+        return;
+    stream_say_bye(stream);
     stream_release(stream);
 }
 

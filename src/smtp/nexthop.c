@@ -320,5 +320,5 @@ void nexthop_quit(struct nexthop *hop)
     const char *line = hop->challenged ? "*\r\nQUIT\r\n" : "QUIT\r\n";
     if (!hop->stream.broken && nexthop_put(hop, line, deadline) == IO_OK)
         stream_flush(&hop->stream, deadline);
-    stream_close(&hop->stream);
+    stream_leave(&hop->stream);
 }

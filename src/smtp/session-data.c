@@ -98,10 +98,11 @@ static void session_forward_first(struct session *session, struct forward_pieces
 static void session_forward(struct session *session, const struct dataline_output *output)
 {
     struct transfer *transfer = &session->transfer;
-    struct forward_pieces pieces = {.count = 0};
+    struct forward_pieces pieces;
     char trace[RECEIVED_MAX];
     int i = 0;
 
+    pieces.count = 0; /* and no more: there is room for many */
     while (i < output->count && !transfer->trace_sent)
         session_forward_first(session, &pieces, &output->iov[i++], trace);
     if (transfer->scanner.ended && !transfer->trace_sent) {
