@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "net/proxy.h"
+#include "relay-in/backend-internal.h"
 
 #define TOTAL_TIMEOUT_MS 180000 /* for everything: below the 300 s that a client waits for RCPT */
 
@@ -82,7 +83,7 @@ static void backend_log_problem(struct introduction *intro, enum log_level level
     char host[ADDRESS_TEXT_MAX];
 
     snprintf(intro->reason, sizeof intro->reason, "%s", reason);
-    counters_add(backend_counters(intro->backend), problems[problem].counter, 1);
+    counters_add(intro->backend->counters, problems[problem].counter, 1);
     log_begin(&line, level, problems[problem].event);
     log_str(&line, "session", intro->client->session_id);
     log_str(&line, "backend", address_format_endpoint(&intro->host, host));
@@ -196,7 +197,7 @@ static enum outcome backend_hello_refused(struct introduction *intro)
 static enum outcome backend_hello_ourselves(struct introduction *intro, bool tls)
 {
     enum io_result result =
-        nexthop_hello(intro->hop, backend_hello_form(intro, true), backend_hostname(intro->backend),
+        nexthop_hello(intro->hop, backend_hello_form(intro, true), intro->backend->config->hostname,
                       intro->reply, backend_step(intro));
     char text[256];
     if (result != IO_OK)
@@ -246,7 +247,7 @@ static enum outcome backend_start_tls(struct introduction *intro)
         return REFUSED;
     }
     enum io_result result =
-        nexthop_starttls(intro->hop, backend_tls(intro->backend), backend_tls_name(intro->backend),
+        nexthop_starttls(intro->hop, intro->backend->tls, backend_tls_name(intro->backend),
                          intro->reply, backend_step(intro), &err);
     if (result == IO_OK)
         return READY;
@@ -329,7 +330,7 @@ static enum outcome backend_hello_as_client(struct introduction *intro)
     bool named = intro->settings->identity == CONFIG_IDENTITY_NONE;
     char literal[ADDRESS_TEXT_MAX + 8];
     const char *name =
-        named ? backend_hostname(intro->backend) : backend_name_of_client(intro->client, literal);
+        named ? intro->backend->config->hostname : backend_name_of_client(intro->client, literal);
     bool esmtp = intro->client->esmtp || named;
     char text[256];
 
@@ -384,7 +385,6 @@ static bool backend_get_connection(struct introduction *intro, struct stream_buf
                                    bool tls, bool spare_too)
 {
     struct nexthop_capabilities known;
-    enum own_reply why;
     struct error err;
 
     intro->spare = spare_too && backend_take_spare(intro->backend, tls, intro->hop, &intro->host);
@@ -394,10 +394,10 @@ static bool backend_get_connection(struct introduction *intro, struct stream_buf
         intro->assumed = true;
         return true;
     }
-    int fd = backend_connect(intro->backend, &intro->next_host, &intro->host, &why, &err);
+    int fd = backend_connect(intro->backend, &intro->next_host, &intro->host, false, &err);
     if (fd < 0) {
         backend_log_problem(intro, LOG_LEVEL_WARNING, PROBLEM_UNREACHABLE, err.text);
-        reply_own(intro->reply, why);
+        reply_own(intro->reply, REPLY_BACKEND_UNREACHABLE);
         return false;
     }
     backend_capabilities(intro->backend, &known);
@@ -427,7 +427,7 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
 {
     struct introduction intro = {
         .backend = backend,
-        .settings = backend_settings(backend),
+        .settings = backend->settings,
         .client = client,
         .hop = hop,
         .reply = reply,
@@ -447,7 +447,7 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
     while (outcome == HOST_DOWN && backend_try_next(backend, intro.next_host))
         outcome = backend_attempt(&intro, buffers, tls, false);
     if (outcome == HOST_DOWN)
-        backend_refused(backend, intro.reason);
+        backend_note(backend, false, intro.reason);
     /* After a failed handshake only a fresh connection may continue in plain text, and only under "may":
      * a mirrored session must not lose TLS, which the backend's rules may depend on. */
     if (outcome == TLS_FAILED && intro.settings->tls == CONFIG_TLS_MAY) {

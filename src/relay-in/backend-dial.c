@@ -145,13 +145,12 @@ static int backend_dial(struct backend *backend, const struct address *host, boo
     return -1;
 }
 
-static int backend_connect_any(struct backend *backend, size_t *next, struct address *host,
-                               enum own_reply *why, bool keeper, struct error *err)
+int backend_connect(struct backend *backend, size_t *next, struct address *host, bool keeper,
+                    struct error *err)
 {
-    const struct config_backend *settings = backend_settings(backend);
+    const struct config_backend *settings = backend->settings;
     bool tried = false;
 
-    *why = REPLY_BACKEND_UNREACHABLE;
     error_set(err, "it did not answer a moment ago and is not tried again yet");
     for (size_t i = *next; i < settings->hosts.count; i++) {
         if (!backend_begin_dialling(backend, i))
@@ -168,16 +167,4 @@ static int backend_connect_any(struct backend *backend, size_t *next, struct add
     if (tried)
         backend_note(backend, false, err->text);
     return -1;
-}
-
-int backend_connect(struct backend *backend, size_t *next, struct address *host,
-                    enum own_reply *why, struct error *err)
-{
-    return backend_connect_any(backend, next, host, why, false, err);
-}
-
-int backend_connect_keeper(struct backend *backend, size_t *next, struct address *host,
-                           enum own_reply *why, struct error *err)
-{
-    return backend_connect_any(backend, next, host, why, true, err);
 }

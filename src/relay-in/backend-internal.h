@@ -88,10 +88,13 @@ void backend_free(struct backend *backend);
 /* Makes the kernel probe a spare's connection, so that it ends soon after the other side has vanished. With `on`
  * false, the connection is in use again. */
 void backend_watch_idle(int fd, bool on);
-/* Like backend_connect(), for the keeper: when the last reference goes, the attempt ends, and so does every wait on
- * the descriptor until backend_hide(). */
-int backend_connect_keeper(struct backend *backend, size_t *next, struct address *host,
-                           enum own_reply *why, struct error *err);
+/* For the holder of a slot: connects to the first host that answers, starting at `*next` (0: all of them). Returns
+ * the descriptor, which the caller owns, and the host, with `*next` set to the one after it; or -1 with the reason.
+ * If it is unknown whether a host answers again, only one caller at a time tries it; for all others it counts as not
+ * answering. For the keeper: when the last reference goes, the attempt ends, and so does every wait on the descriptor
+ * until backend_hide(). */
+int backend_connect(struct backend *backend, size_t *next, struct address *host, bool keeper,
+                    struct error *err);
 void backend_hide(struct backend *backend);
 
 /* backend-slots.c */

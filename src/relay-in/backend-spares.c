@@ -103,7 +103,7 @@ static bool spares_hello(struct keeper *keeper, struct nexthop *hop)
 
     strcpy(keeper->reason, "no answer to EHLO");
     if (nexthop_hello(hop, proxy ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO,
-                      backend_hostname(keeper->backend), &keeper->reply,
+                      keeper->backend->config->hostname, &keeper->reply,
                       deadline_in_ms(STEP_MS)) != IO_OK)
         return false;
     reply_summary(&keeper->reply, keeper->reason, sizeof keeper->reason);
@@ -227,7 +227,6 @@ static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, s
                                    bool spare, bool tls)
 {
     struct backend *backend = keeper->backend;
-    enum own_reply why;
     struct error err;
     size_t next = 0;
     bool failed = false; /* the last host answered, but badly */
@@ -236,7 +235,7 @@ static int spares_connect_prepared(struct keeper *keeper, struct nexthop *hop, s
     if (!backend_reserve(backend))
         return -1;
     do {
-        int fd = backend_connect_keeper(backend, &next, host, &why, &err);
+        int fd = backend_connect(backend, &next, host, true, &err);
         if (fd < 0) {
             spares_note_unreachable(keeper, err.text);
             failed = false;

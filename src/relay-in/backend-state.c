@@ -59,11 +59,6 @@ bool backend_limits_networks(const struct backend *backend)
     return backend->config->in.limits.connections_per_network > 0;
 }
 
-const char *backend_hostname(const struct backend *backend)
-{
-    return backend->config->hostname;
-}
-
 bool backend_must_tls(const struct backend *backend)
 {
     /* Logins come only under TLS, so mirroring also means TLS. */
@@ -85,11 +80,6 @@ bool backend_wants_tls(const struct backend *backend, bool client_tls)
         break;
     }
     return false;
-}
-
-struct tls_client *backend_tls(const struct backend *backend)
-{
-    return backend->tls;
 }
 
 const char *backend_tls_name(const struct backend *backend)
@@ -157,11 +147,6 @@ void backend_note(struct backend *backend, bool up, const char *reason)
         backend_log_outage(backend, since, was_s);
         backend_wake(backend);
     }
-}
-
-void backend_refused(struct backend *backend, const char *reason)
-{
-    backend_note(backend, false, reason);
 }
 
 static void backend_log_offer(const struct backend *backend,

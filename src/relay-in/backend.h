@@ -68,12 +68,10 @@ bool backend_serves(const struct backend *backend, const struct config *config,
 const struct config_backend *backend_settings(const struct backend *backend);
 /* Is a single client network kept from taking all slots? */
 bool backend_limits_networks(const struct backend *backend);
-const char *backend_hostname(const struct backend *backend);
 /* Must every connection use TLS? */
 bool backend_must_tls(const struct backend *backend);
 /* Is TLS wanted for a client, which uses it itself or not? */
 bool backend_wants_tls(const struct backend *backend, bool client_tls);
-struct tls_client *backend_tls(const struct backend *backend);
 /* The name that its certificate must have, and SNI; NULL: not set. */
 const char *backend_tls_name(const struct backend *backend);
 
@@ -108,12 +106,6 @@ void backend_give_slot(struct backend *backend, struct backend_slot *slot);
 bool backend_reserve(struct backend *backend);
 void backend_disconnected(struct backend *backend);
 
-/* For the holder of a slot: connects to the first host that answers, starting at `*next` (0: all of them). Returns
- * the descriptor, which the caller owns, and the host, with `*next` set to the one after it; or -1 with the reply
- * for the client in `why` and the reason in `err`. If it is unknown whether a host answers again, only one caller
- * at a time tries it; for all others it counts as not answering. */
-int backend_connect(struct backend *backend, size_t *next, struct address *host,
-                    enum own_reply *why, struct error *err);
 /* Notes that the host before `next` accepted the connection but serves nobody. False if none is left to try. */
 bool backend_try_next(struct backend *backend, size_t next);
 /* Notes that it has greeted. Only then is a host that failed before tried by several callers again. */
@@ -130,9 +122,6 @@ bool backend_take_spare(struct backend *backend, bool tls, struct nexthop *hop,
 /* What it was made with; may be NULL. */
 struct counters *backend_counters(const struct backend *backend);
 struct missed *backend_missed(const struct backend *backend);
-
-/* Notes that a host accepted the connection but serves nobody, and that no other is left. */
-void backend_refused(struct backend *backend, const char *reason);
 
 /* Notes that a spare was silently dead: the others probably are too, and are replaced. */
 void backend_doubt_spares(struct backend *backend);

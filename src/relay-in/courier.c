@@ -91,11 +91,6 @@ static void courier_note_message(struct backend_courier *courier, const struct r
     courier->taken_len = 0;
 }
 
-static struct deadline courier_step(const struct backend_courier *courier)
-{
-    return deadline_in_ms(courier->transaction.reply_ms);
-}
-
 static void courier_log_lost(struct transaction *transaction, const char *step,
                              enum io_result result, const char *said)
 {
@@ -109,12 +104,6 @@ static void courier_log_lost(struct transaction *transaction, const char *step,
     if (*said != '\0')
         log_str(&line, "line", said);
     log_end(&line);
-}
-
-/* Keeps the slot: courier_renew() may need it. */
-static void courier_closed(struct transaction *transaction)
-{
-    (void)transaction;
 }
 
 /* Gives the slot back, or stops waiting for one, unless there is a connection. */
@@ -336,7 +325,7 @@ static void courier_authenticate(struct courier *base, const struct client_ident
 {
     struct backend_courier *courier = (struct backend_courier *)base;
     struct transaction *transaction = &courier->transaction;
-    struct deadline deadline = courier_step(courier);
+    struct deadline deadline = deadline_in_ms(transaction->reply_ms);
     enum io_result result = IO_FAILED;
 
     snprintf(courier->session_id, sizeof courier->session_id, "%s", client->session_id);
@@ -396,7 +385,6 @@ struct courier *courier_backend_new(struct backend *backend)
         .lost = REPLY_BACKEND_LOST,
         .lacks = REPLY_BACKEND_LACKS,
         .lost_at = courier_log_lost,
-        .closed = courier_closed,
         .renew = courier_renew,
     };
     struct backend_courier *courier = calloc(1, sizeof *courier);

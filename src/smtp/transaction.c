@@ -54,7 +54,8 @@ void transaction_abort(struct transaction *transaction)
         return;
     stream_abort(transaction_stream(transaction));
     transaction->connected = transaction->open = transaction->kept = false;
-    transaction->owner->closed(transaction);
+    if (transaction->owner->closed != NULL)
+        transaction->owner->closed(transaction);
 }
 
 /* Decides the transaction. The first decision stands. */

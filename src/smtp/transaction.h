@@ -40,7 +40,7 @@ struct transaction_owner {
      * sent, cleaned, or "". */
     void (*lost_at)(struct transaction *transaction, const char *step, enum io_result result,
                     const char *line);
-    /* Called when the connection has been closed. */
+    /* Called when the connection has been closed. The member may be NULL. */
     void (*closed)(struct transaction *transaction);
     /* Called if a kept connection answered MAIL or RCPT with anything but 2xx, or not at all, which may
      * prove nothing; or if any connection was `garbled`, so that commands must be repeated one by one.

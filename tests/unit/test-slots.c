@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "relay-in/backend-internal.h"
 #include "relay-in/courier.h"
 
 enum { SESSIONS = 4, WAITING = 8 };
@@ -232,7 +233,7 @@ static void test_recovery(void)
     }
     g_assert_cmpint(health.status, ==, BACKEND_DOWN);
     for (int i = 0; i < 20; i++) {
-        backend_refused(bed.backend, "421");
+        backend_note(bed.backend, false, "421");
         backend_learn(bed.backend, &seen, true);
         if (i == 0)
             g_assert_cmpint(refuse(listener, 10000, 1), ==, 1);
@@ -518,12 +519,11 @@ static void test_failures(void)
     for (size_t i = 0; i < G_N_ELEMENTS(failures); i++) {
         struct address host;
         struct error err;
-        enum own_reply why;
         size_t next = 0;
         atomic_store(&no_connection, failures[i].failure);
-        g_assert_cmpint(backend_connect(bed.backend, &next, &host, &why, &err), ==, -1);
+        g_assert_cmpint(backend_connect(bed.backend, &next, &host, false, &err), ==, -1);
         atomic_store(&no_connection, 0);
-        int fd = backend_connect(bed.backend, &next, &host, &why, &err);
+        int fd = backend_connect(bed.backend, &next, &host, false, &err);
         g_assert_cmpint(fd >= 0, ==, failures[i].ours);
         if (fd >= 0)
             close(fd);
