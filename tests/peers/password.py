@@ -93,7 +93,7 @@ def stopped_and_continued():
 def the_daemon_can_read_it():
     with open(CONFIG, "w", encoding="ascii") as file:
         file.write('hostname = "a.example"; user = "nobody"; in = { domains = [ "a.example" ]; '
-                   'backend = { hosts = [ "127.0.0.1" ]; identity = "none"; }; };\n')
+                   'backend = { hosts = [ "127.0.0.1:2525" ]; identity = "none"; }; };\n')
     for mode, owner in ((None, 0), (0o600, 0), (0o640, 0), (0o600, NOBODY.pw_uid), (0o644, 0)):
         if mode is not None:
             with open(USERS, "w", encoding="ascii"):
