@@ -410,6 +410,7 @@ const struct subcommand doctor_subcommand = {
         "  -q, --quiet           only warnings and failures\n"
         "  -n, --changes         only what has changed since the last run with --changes\n"
         "  -s, --state FILE      where --changes remembers the last run\n"
+        "  -N, --notify COMMAND  pass what is printed, if anything, to this shell command\n"
         "  -j, --json            one JSON object per line\n"
         "  -l, --list            list every check and its question\n"
         "  -H, --home HOST       at home: look at the relay on HOST from outside\n\n"

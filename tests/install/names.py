@@ -138,9 +138,33 @@ def link_faults(name, text):
             yield f"no heading {link}"
 
 
+def help_faults(known):
+    """Options of relayctl's tables that --help does not tell, and those of --help that relayctl(8) does not."""
+    manual = read(f"{SRC}/data/man/relayctl.8").split(".Sh DESCRIPTION")[1]
+    starts = {name: manual.find(f".It Cm {name}") for name in known.helps}
+    for name, text in known.helps.items():
+        ends = [start for start in starts.values() if start > starts[name]] + [manual.find(".Sh FILES")]
+        section = manual[starts[name]:min(ends)]
+        if starts[name] < 0:
+            yield f"relayctl(8) has no {name}"
+        for option in re.findall(r"^ +(?:-\w, )?--([a-z0-9-]+)", text, re.M):
+            if not re.search(rf" -{option}\b", section if option not in ("config", "json") else manual):
+                yield f"relayctl(8) has no --{option} of {name}"
+        for source in glob.glob(f"{SRC}/src/relayctl/{name.split('-')[0]}*.c"):
+            for table in re.findall(r"struct subcommand_option \w+\[[^]]*\] = \{(.*?)\};", read(source), re.S):
+                for option in re.findall(r'\{"([a-z0-9-]+)"', table):
+                    if f"--{option}" not in text:
+                        yield f"relayctl {name} --help has no --{option}"
+
+
 def main():
     known, failed = Known(), False
-    print(f"1..{len(TEXTS)}")
+    print(f"1..{len(TEXTS) + 1}")
+    faults = list(help_faults(known))
+    print(f"{'not ok' if faults else 'ok'} {len(TEXTS) + 1} - names: --help and relayctl(8) tell of every option")
+    for fault in faults:
+        print("#", fault)
+    failed = bool(faults)
     for number, name in enumerate(TEXTS, 1):
         text = read(f"{SRC}/{name}")
         faults = sorted({fault for span in spans(text) for fault in span_faults(known, span, name == "HACKING.md")} |
