@@ -255,6 +255,8 @@ size_t gate_list(struct gate *gate, struct gate_session *sessions, size_t max,
     struct gate_request request = {.sessions = sessions, .max = max};
 
     pthread_mutex_lock(&gate->lock);
+    while (gate->request != NULL && condition_wait(&gate->listed, &gate->lock, deadline))
+        ;
     if (gate->request == NULL) {
         gate->request = &request;
         waiter_wake(gate->all.waiter);
@@ -262,6 +264,7 @@ size_t gate_list(struct gate *gate, struct gate_session *sessions, size_t max,
             ;
         if (gate->request == &request)
             gate->request = NULL;
+        pthread_cond_broadcast(&gate->listed);
     }
     pthread_mutex_unlock(&gate->lock);
     return request.count;

@@ -72,7 +72,7 @@ struct gate_session {
     int64_t stage_ms; /* how long it has been in that stage */
 };
 /* Lists up to `max` connections, in any order. Waits until `deadline` for the gate's thread to fill them in.
- * Returns their number; 0 too if there was no answer, or if another thread is asking. */
+ * Returns their number; 0 too if there was no answer. Threads that ask at the same time take turns. */
 size_t gate_list(struct gate *gate, struct gate_session *sessions, size_t max,
                  struct deadline deadline);
 

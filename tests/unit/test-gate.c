@@ -1190,6 +1190,31 @@ static void test_reload(void)
     bed_close(&bed);
 }
 
+static void *ask_often(void *context)
+{
+    struct bed *bed = context;
+    struct gate_session any;
+    for (int i = 0; i < 500; i++)
+        g_assert_cmpuint(gate_list(bed->gate, &any, 1, deadline_in_ms(60000)), ==, 1);
+    return NULL;
+}
+
+/* Those who ask for the list at the same time all get it. */
+static void test_askers(void)
+{
+    struct bed bed = {.listener.fd = -1};
+    pthread_t askers[4];
+    bed_open(&bed, make_service("gate.example"), 1, 1);
+    int fd = dial(&bed);
+    await_connections(&bed, 1);
+    for (size_t i = 0; i < G_N_ELEMENTS(askers); i++)
+        pthread_create(&askers[i], NULL, ask_often, &bed);
+    for (size_t i = 0; i < G_N_ELEMENTS(askers); i++)
+        pthread_join(askers[i], NULL);
+    close(fd);
+    bed_close(&bed);
+}
+
 int main(int argc, char **argv)
 {
     struct rlimit limit;
@@ -1198,6 +1223,7 @@ int main(int argc, char **argv)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     g_test_add_func("/gate/alive", test_alive);
+    g_test_add_func("/gate/askers", test_askers);
     g_test_add_func("/gate/idle", test_idle);
     g_test_add_func("/gate/limits", test_limits);
     g_test_add_func("/gate/limits after an end", test_limits_after_end);
