@@ -107,7 +107,10 @@ static bool connection_keeps_next_hop(const struct connection *connection)
 /* Somebody begins to wait for what kept connections to this next hop hold: their sessions notice on a worker. */
 static void connections_recall(struct connections *all, const void *route)
 {
-    for (struct connection *c = all->first; c != NULL; c = c->next) {
+    struct connection *next;
+
+    for (struct connection *c = all->first; c != NULL; c = next) {
+        next = c->next; /* at the very end it is dismissed instead */
         if (connection_keeps_next_hop(c) && session_route(c->session) == route)
             connection_hand_over(c);
     }
