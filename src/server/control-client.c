@@ -16,19 +16,28 @@
 #include "server/control.h"
 
 #define PATIENCE_S 60 /* for each piece of the answer */
+#define AT_ONCE_S 5 /* the same for what a daemon has at hand; there may be another daemon to ask */
 #define LAST_LINE "end\n"
 
 static enum control_result client_refuse(struct error *err, const char *what)
 {
-    error_set(err, "%s: %s", what, strerror(errno));
+    if (errno == EAGAIN) /* SO_RCVTIMEO */
+        error_set(err, _("%s does not answer"), what);
+    else
+        error_set(err, "%s: %s", what, strerror(errno));
     return CONTROL_REFUSED;
 }
 
-static enum control_result client_dial(const char *folder, const char *program, int *out,
-                                       struct error *err)
+static bool client_is_at_hand(const char *request)
+{
+    return strcmp(request, "stats") == 0 || strcmp(request, "sessions") == 0;
+}
+
+static enum control_result client_dial(const char *folder, const char *program, const char *request,
+                                       int *out, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct timeval patience = {.tv_sec = PATIENCE_S};
+    const struct timeval patience = {.tv_sec = client_is_at_hand(request) ? AT_ONCE_S : PATIENCE_S};
 
     if (folder[0] == '\0' || control_path(folder, program, address.sun_path) != 0)
         return CONTROL_DOWN;
@@ -109,7 +118,7 @@ enum control_result control_ask(const char *folder, const char *program, const c
         error_set(err, _("the request is too long"));
         return CONTROL_REFUSED;
     }
-    enum control_result result = client_dial(folder, program, &fd, err);
+    enum control_result result = client_dial(folder, program, request, &fd, err);
     if (result != CONTROL_ANSWERED)
         return result;
     FILE *file = tmpfile();

@@ -159,6 +159,21 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag, tag
 
 
+@scenario("exporter: a daemon that hangs is told, and does not keep the other one from being seen")
+def hangs(world):
+    relay, out = both(world)
+    Exporter(world)
+    out.process.send_signal(signal.SIGSTOP)
+    try:
+        text = get("/metrics")[1]
+        assert samples(text)['postern_exporter_daemon_up{daemon="relay-out"}'] == "0"
+        assert samples(text)['postern_exporter_daemon_up{daemon="relay-in"}'] == "1"
+        assert "relay-out does not answer" in get("/")[1]
+    finally:
+        out.process.send_signal(signal.SIGCONT)
+    wait_for("it to be seen", lambda: samples(get("/metrics")[1])['postern_exporter_daemon_up{daemon="relay-out"}'] == "1")
+
+
 @scenario("exporter: the page shows what status says, escapes what others said, and wants no script")
 def page(world):
     both(world)
