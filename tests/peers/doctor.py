@@ -60,19 +60,13 @@ class Zone(Knot):
 
     def __init__(self, bed):
         self.serial = 1
-        super().__init__(bed, DNS, {"root": root_zone(records(), 1)}, """policy:
-  - id: p
-    algorithm: ECDSAP256SHA256
-    single-type-signing: on
-    nsec3: off
-zone:
-  - domain: .
+        super().__init__(bed, DNS, {"root": root_zone(records(), 1)}, """  - domain: .
     file: root.zone
     zonefile-load: difference-no-serial
     journal-content: all
     serial-policy: increment
     dnssec-signing: on
-    dnssec-policy: p
+    dnssec-policy: plain
 """)
 
     def publish(self, published):

@@ -288,7 +288,7 @@ def slow_clients(world):
     # On a busy machine the first of them may have reached their deadlines by now, but none was cut before.
     early = [(t.kind, t.answer) for t in tricklers if t.answer is not None and t.answer[0] < 11.5]
     assert not early, early
-    assert max(times) < (10 if world.sanitized else 2), times
+    assert statistics.median(times) < (10 if world.sanitized else 2), times
     tick_all(tricklers, 30)
     for kind in SLOW_KINDS:
         ours = [t for t in tricklers if t.kind == kind]
@@ -312,7 +312,7 @@ def room_at_the_backend(world):
     tick_all(tricklers, 2)
     times = [deliver() for _ in range(3)]
     print("# a message in " + ", ".join(f"{t * 1000:.0f} ms" for t in times))
-    assert max(times) < (10 if world.sanitized else 2), times
+    assert statistics.median(times) < (10 if world.sanitized else 2), times
     tick_all(tricklers, 4)
     left = sum(t.answer is None for t in tricklers)
     assert 0 < left <= 20, left

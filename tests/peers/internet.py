@@ -122,16 +122,10 @@ class Names(Knot):
         hosts += f"\nmx-dead.test. A {HOSTS['dead']}"
         files = {"root": ZONE.format(dns=DNS, hosts=hosts, holes=BLACK_HOLES, plain=HOSTS["plain"]),
                  "bogus": "$ORIGIN bogus.\n$TTL 60\n@ SOA ns. h. 1 3600 600 86400 60\n@ NS ns.\n@ MX 10 mx-plain.test.\n"}
-        super().__init__(bed, DNS, files, """policy:
-  - id: p
-    algorithm: ECDSAP256SHA256
-    single-type-signing: on
-    nsec3: off
-zone:
-  - domain: .
+        super().__init__(bed, DNS, files, """  - domain: .
     file: root.zone
     dnssec-signing: on
-    dnssec-policy: p
+    dnssec-policy: plain
   - domain: bogus.
     file: bogus.zone
   - domain: bad.

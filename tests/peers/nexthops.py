@@ -5,11 +5,11 @@ everything. Postfix's own outcome on this machine is the expectation. DIFFERENCE
 for another.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
-import asyncio
 import re
 import threading
 
 from bed import BACKEND, Client, Postfix, read, wait_for
+from fakes import HangUp, MailServer
 
 STEPS = ("connect", "ehlo", "starttls", "mail", "rcpt", "data", "dot")
 # A bar: it hangs up after that. "close": without a reply. "stall": no reply at all.
@@ -25,8 +25,6 @@ USUAL = {"connect": "220 hop ESMTP", "ehlo": "250-hop\n250 PIPELINING", "helo": 
          "rcpt": "250 2.1.5 Ok", "data": "354 go", "dot": "250 2.0.0 taken", "rset": "250 2.0.0 Ok",
          "quit": "221 2.0.0 bye"}
 OFFERS_TLS = "250-hop\n250-STARTTLS\n250 PIPELINING"
-VERBS = {b"EHLO": "ehlo", b"STAR": "starttls", b"HELO": "helo", b"MAIL": "mail", b"RCPT": "rcpt", b"DATA": "data", b"RSET": "rset",
-         b"QUIT": "quit"}
 FIRST, SECOND, BASE = "198.51.100.41", "198.51.100.42", 3000
 
 
@@ -80,71 +78,56 @@ def rows():
     return [Row(number, *what) for number, what in enumerate(every)]
 
 
+class Hop(MailServer):
+    """A host that plays its script. It notes in `taken` for whom it accepted a message."""
+
+    def __init__(self, address, row, number, taken, script):
+        self.script, self.number, self.taken = script, number, taken
+        super().__init__(address, row.port)
+
+    def said(self, talk, step, line):
+        said = self.script.get(step, USUAL.get(step, "500 what"))
+        if step == "mail":
+            talk.accepted = []
+        if step == "rcpt":
+            recipient, name = re.match(r"rcpt to:<(\w+-([a-z]+)\d@.*)>", line.decode("latin-1").lower()).groups()
+            said = EACH[name] if said.startswith("to each") else said
+            if said.startswith("2"):
+                talk.accepted.append(recipient)
+        return said
+
+    def reply(self, talk, step, line):
+        step = {b"": "connect", b"HELO": "helo"}.get(line[:4].upper(), step)
+        said = self.said(talk, step, line)
+        if said == "stall":
+            while talk.sock.recv(4096):
+                pass
+        if said in ("stall", "close"):
+            raise HangUp
+        text = said.rstrip("|").replace("\n", "\r\n")
+        if said.endswith("|"):
+            talk.say(text)
+            raise HangUp
+        return text
+
+    def keep(self, talk):
+        if self.script.get("dot", "250").startswith("2"):
+            self.taken.update({recipient: self.number for recipient in talk.accepted})
+
+
 class Hops:
-    """All next hops, on their own event loop. `taken`: which host accepted the message for whom."""
+    """All next hops. `taken`: which host accepted the message for whom."""
 
     def __init__(self, every):
-        self.taken = {}
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self.thread.start()
-        asyncio.run_coroutine_threadsafe(self.listen(every), self.loop).result(30)
-
-    async def listen(self, every):
+        self.taken, self.all = {}, []
         for row in every:
             script = {"ehlo": OFFERS_TLS} if row.step == "starttls" else {}
-            await asyncio.start_server(self.dialog({**script, row.step: row.said}, 1), FIRST, row.port)
-            await asyncio.start_server(self.dialog({}, 2), SECOND, row.port)
-
-    def dialog(self, script, host):
-        async def serve(reader, writer):
-            try:
-                await self.serve(script, host, reader, writer)
-            except (OSError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                writer.close()
-        return serve
-
-    @staticmethod
-    async def say(script, step, reader, writer):
-        """False when the connection is over."""
-        said = script.get(step, USUAL.get(step, "500 what"))
-        if said == "stall":
-            await reader.read()
-            return False
-        text = said.rstrip("|")
-        if said != "close":
-            writer.write(text.replace("\n", "\r\n").encode() + b"\r\n")
-            await writer.drain()
-        return said != "close" and text == said
-
-    async def serve(self, script, host, reader, writer):
-        going, recipients = await self.say(script, "connect", reader, writer), []
-        while going:
-            line = await reader.readline()
-            if not line:
-                return
-            step = VERBS.get(line[:4].upper(), "other")
-            each = re.match(r"rcpt to:<(\w+-([a-z]+)\d@.*)>", line.decode("latin-1").lower())
-            if each and script.get("rcpt", "").startswith("to each"):
-                going = await self.say({"rcpt": EACH[each[2]]}, step, reader, writer)
-                said = EACH[each[2]]
-            else:
-                going = await self.say(script, step, reader, writer)
-                said = script.get(step, USUAL.get(step, "500"))
-            if each and said.startswith("2"):
-                recipients.append(each[1])
-            if step == "data" and said.startswith("354") and going:
-                while (await reader.readline()) not in (b".\r\n", b""):
-                    pass
-                if script.get("dot", "250").startswith("2"):
-                    self.taken.update({r: host for r in recipients})
-                going = await self.say(script, "dot", reader, writer)
+            self.all.append(Hop(FIRST, row, 1, self.taken, {**script, row.step: row.said}))
+            self.all.append(Hop(SECOND, row, 2, self.taken, {}))
 
     def close(self):
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
+        for hop in self.all:
+            hop.close()
 
 
 def outcome(status, taken):

@@ -94,17 +94,7 @@ class Zones(Knot):
         head = "$TTL 60\n@ SOA ns.zz. h.zz. 1 3600 600 86400 60\n@ NS ns.zz.\n"
         files = {"root": self.root(records), "ins": head + ins, "bogus": head + bogus,
                  "opt": f"{head}child.opt. NS ns.zz.\n{opt}", "child": head + "@ A 198.51.102.1\n"}
-        super().__init__(bed, KNOT, files, """policy:
-  - id: plain
-    algorithm: ECDSAP256SHA256
-    single-type-signing: on
-  - id: opt
-    algorithm: ECDSAP256SHA256
-    single-type-signing: on
-    nsec3: on
-    nsec3-opt-out: on
-zone:
-  - domain: .
+        super().__init__(bed, KNOT, files, """  - domain: .
     file: root.zone
     dnssec-signing: on
     dnssec-policy: plain
@@ -118,7 +108,12 @@ zone:
     file: bogus.zone
   - domain: child.opt.
     file: child.zone
-""", ("opt.",))
+""", ("opt.",), """  - id: opt
+    algorithm: ECDSAP256SHA256
+    single-type-signing: on
+    nsec3: on
+    nsec3-opt-out: on
+""")
         self.opt_ds = "".join(line for line in self.keys("opt.", "ds").splitlines(True) if " 2 " in line)
         self.set(records)
 

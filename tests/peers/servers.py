@@ -104,9 +104,10 @@ backend relays
 
 class Knot(Server):
     """A name server at port 53 of `address`; `files` are its zone files, by name. It signs the root, whose key is
-    in the file `anchor`, and the zones of `signed`. `settings`: its policies and zones."""
+    in the file `anchor`, and the zones of `signed`. `zones`: their settings; they may sign by the policy "plain" (NSEC)
+    or by one of `policies`."""
 
-    def __init__(self, bed, address, files, settings, signed=()):
+    def __init__(self, bed, address, files, zones, signed=(), policies=""):
         super().__init__(bed, "knot")
         os.mkdir(f"{self.dir}/keys")
         for name, text in files.items():
@@ -127,7 +128,13 @@ template:
     zonefile-sync: -1
     zonefile-load: whole
     journal-content: none
-{settings}""")
+policy:
+  - id: plain
+    algorithm: ECDSAP256SHA256
+    single-type-signing: on
+    nsec3: off
+{policies}zone:
+{zones}""")
         self.start(["knotd", "-c", self.conf], lambda: all(
             f"[{zone}] DNSSEC, successfully signed" in read(self.log) for zone in (".", *signed)))
         wait_for("the DNS", lambda: can_connect(address, 53))
