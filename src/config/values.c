@@ -406,79 +406,54 @@ static void values_list_names(const struct option *option, struct buffer *buffer
     }
 }
 
+static const char *const values_wanted[] = {
+    [OPTION_STRING] = N_("a string"),
+    [OPTION_HOSTNAME] = N_("a host name"),
+    [OPTION_FILE] = N_("the name of a file"),
+    [OPTION_DOMAINS_FILE] = N_("the name of a file"),
+    [OPTION_NETWORKS_FILE] = N_("the name of a file"),
+    [OPTION_FOLDER] = N_("the name of a folder"),
+    [OPTION_INTEGER] = N_("a number from %lld to %lld"),
+    [OPTION_DURATION] = N_("a time like \"30s\" or \"5m\", from %s to %s"),
+    [OPTION_SIZE] = N_("a size like \"100M\", from %lld to %lld octets"),
+    [OPTION_ENUM] = N_("one of "),
+    [OPTION_LISTEN] = N_("a list of addresses with ports"),
+    [OPTION_BOOLEAN] = N_("true or false"),
+    [OPTION_HOSTS] = N_("a list of addresses"),
+    [OPTION_ADDRESSES] = N_("a list of addresses"),
+    [OPTION_NETWORKS] = N_("a list of networks"),
+    [OPTION_DOMAINS] = N_("a list of domains"),
+    [OPTION_STRINGS] = N_("a list of strings"),
+    [OPTION_PATTERNS] = N_("a list of domains, \".domain\" or \"*\""),
+    [OPTION_NEXT_HOPS] = N_("a list of hosts, with or without a port"),
+    [OPTION_DURATIONS] = N_("a list of times like \"30s\" or \"5m\", from %s to %s"),
+    [OPTION_GROUP] = N_("a group in braces"),
+    [OPTION_GROUPS] = N_("a list of groups ( { ... }, { ... } )"),
+};
+
 const char *option_expected(const struct option *option, char *out, size_t size)
 {
-    struct buffer buffer;
+    const char *wanted = _(values_wanted[option->type]);
     char low[32], high[32];
+    struct buffer buffer;
+
     buffer_init(&buffer, out, size);
     switch (option->type) {
-    case OPTION_STRING:
-        buffer_puts(&buffer, _("a string"));
-        break;
-    case OPTION_HOSTNAME:
-        buffer_puts(&buffer, _("a host name"));
-        break;
-    case OPTION_FILE:
-    case OPTION_DOMAINS_FILE:
-    case OPTION_NETWORKS_FILE:
-        buffer_puts(&buffer, _("the name of a file"));
-        break;
-    case OPTION_FOLDER:
-        buffer_puts(&buffer, _("the name of a folder"));
-        break;
     case OPTION_INTEGER:
-        buffer_printf(&buffer, _("a number from %lld to %lld"), (long long)option->min,
-                      (long long)option->max);
+    case OPTION_SIZE:
+        buffer_printf(&buffer, wanted, (long long)option->min, (long long)option->max);
         break;
     case OPTION_DURATION:
-        buffer_printf(&buffer, _("a time like \"30s\" or \"5m\", from %s to %s"),
-                      value_format_duration(option->min, low, sizeof low),
+    case OPTION_DURATIONS:
+        buffer_printf(&buffer, wanted, value_format_duration(option->min, low, sizeof low),
                       value_format_duration(option->max, high, sizeof high));
-        break;
-    case OPTION_SIZE:
-        buffer_printf(&buffer, _("a size like \"100M\", from %lld to %lld octets"),
-                      (long long)option->min, (long long)option->max);
         break;
     case OPTION_ENUM:
-        buffer_puts(&buffer, _("one of "));
+        buffer_puts(&buffer, wanted);
         values_list_names(option, &buffer);
         break;
-    case OPTION_LISTEN:
-        buffer_puts(&buffer, _("a list of addresses with ports"));
-        break;
-    case OPTION_BOOLEAN:
-        buffer_puts(&buffer, _("true or false"));
-        break;
-    case OPTION_HOSTS:
-    case OPTION_ADDRESSES:
-        buffer_puts(&buffer, _("a list of addresses"));
-        break;
-    case OPTION_NETWORKS:
-        buffer_puts(&buffer, _("a list of networks"));
-        break;
-    case OPTION_DOMAINS:
-        buffer_puts(&buffer, _("a list of domains"));
-        break;
-    case OPTION_STRINGS:
-        buffer_puts(&buffer, _("a list of strings"));
-        break;
-    case OPTION_PATTERNS:
-        buffer_puts(&buffer, _("a list of domains, \".domain\" or \"*\""));
-        break;
-    case OPTION_NEXT_HOPS:
-        buffer_puts(&buffer, _("a list of hosts, with or without a port"));
-        break;
-    case OPTION_DURATIONS:
-        buffer_printf(&buffer, _("a list of times like \"30s\" or \"5m\", from %s to %s"),
-                      value_format_duration(option->min, low, sizeof low),
-                      value_format_duration(option->max, high, sizeof high));
-        break;
-    case OPTION_GROUP:
-        buffer_puts(&buffer, _("a group in braces"));
-        break;
-    case OPTION_GROUPS:
-        buffer_puts(&buffer, _("a list of groups ( { ... }, { ... } )"));
-        break;
+    default:
+        buffer_puts(&buffer, wanted);
     }
     return out;
 }
