@@ -17,6 +17,7 @@
 #define CERTIFICATE_CHAIN_MAX 10
 #define CERTIFICATE_NAMES_MAX 50
 #define CERTIFICATE_NAME_MAX 256
+#define CERTIFICATE_SOON_DAYS 14 /* warn if fewer are left; ACME clients renew well before */
 
 enum certificate_chain {
     CERTIFICATE_TRUSTED,     /* ends at a CA of the system */

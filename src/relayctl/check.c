@@ -28,7 +28,6 @@
 #include "net/certificate.h"
 
 #define CHECK_DAY 86400
-#define CHECK_SOON_DAYS 14
 
 /* Prints one of our own findings in the form of the others. */
 __attribute__((format(printf, 3, 4))) static void
@@ -101,7 +100,7 @@ static void check_advise_certificate(const struct config *config, size_t index)
                   pairs[index].cert, date);
     else if (certificate.not_after <= now)
         check_say(config, option, _("%s has expired on %s"), pairs[index].cert, date);
-    else if (certificate.not_after < now + CHECK_SOON_DAYS * CHECK_DAY)
+    else if (certificate.not_after < now + CERTIFICATE_SOON_DAYS * CHECK_DAY)
         check_say(config, option, _("%s expires on %s"), pairs[index].cert, date);
     if (certificate.state == CERTIFICATE_UNORDERED)
         check_say(config, option, _("the certificates in %s are in the wrong order"),

@@ -17,7 +17,6 @@
 
 #define TLS_SLOW_MS 1000
 #define TLS_DAY 86400
-#define TLS_SOON_DAYS 14
 #define TLS_HOSTS_MAX 10
 
 /* Reads the certificate with that index. False, with the finding set, on failure. */
@@ -210,9 +209,9 @@ static void tls_expiry(const struct doctor *doctor, struct doctor_finding *findi
         }
         least = least < 0 || days < least ? days : least;
     }
-    doctor_say(finding, least < TLS_SOON_DAYS ? DOCTOR_WARNING : DOCTOR_OK,
+    doctor_say(finding, least < CERTIFICATE_SOON_DAYS ? DOCTOR_WARNING : DOCTOR_OK,
                _("valid for %lld more days"), least);
-    if (least < TLS_SOON_DAYS)
+    if (least < CERTIFICATE_SOON_DAYS)
         doctor_advise(finding, "certbot renew --dry-run; systemctl list-timers");
 }
 

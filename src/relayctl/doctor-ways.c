@@ -15,8 +15,6 @@
 #include "relayctl/run.h"
 #include "relayctl/tunnel.h"
 
-#define WAYS_HANDSHAKE_S 180 /* with traffic, WireGuard makes a new one every two minutes */
-
 static const struct address *ways_home(const struct doctor *doctor)
 {
     return &doctor->config->in.backend.hosts.items[0];
@@ -82,7 +80,7 @@ static void ways_wireguard(const struct doctor *doctor, struct doctor_finding *f
     else if (tunnel.handshake == 0)
         doctor_say(finding, DOCTOR_FAILED, _("there has been no handshake with home yet"));
     else
-        doctor_say(finding, age > WAYS_HANDSHAKE_S ? DOCTOR_FAILED : DOCTOR_OK,
+        doctor_say(finding, age > TUNNEL_HANDSHAKE_OLD_S ? DOCTOR_FAILED : DOCTOR_OK,
                    _("the last handshake with home was %ld s ago"), age);
     if (finding->outcome == DOCTOR_FAILED)
         doctor_advise(

@@ -12,6 +12,7 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
+#include "net/certificate.h"
 #include "relayctl/subcommand.h"
 #include "server/doctor-last.h"
 #include "relayctl/json.h"
@@ -21,9 +22,7 @@
 #define PROBLEMS_MAX 32
 #define PROBLEM_TEXT_MAX 400
 
-#define CERTIFICATE_DAYS 14 /* warn if fewer are left */
 #define SPOOL_OLD_S (4 * 3600)
-#define HANDSHAKE_OLD_S 180 /* with traffic, WireGuard makes one every two minutes */
 #define MISSED_OLD_S 86400
 #define DEFERRED_SHARE 20 /* percent, of at least as many deliveries */
 
@@ -182,7 +181,7 @@ static void status_tunnel(struct status *status)
     if (tunnel.handshake == 0)
         status_complain(status, STATUS_WARNING, _("tunnel %s: there has been no handshake yet"),
                         tunnel.interface);
-    else if (age > HANDSHAKE_OLD_S)
+    else if (age > TUNNEL_HANDSHAKE_OLD_S)
         status_complain(status, STATUS_WARNING, _("tunnel %s: the last handshake was %s ago"),
                         tunnel.interface, status_span(age, span));
     if (status->json)
@@ -205,7 +204,7 @@ static void status_certificate(struct status *status, const char *line)
     if (expiry <= status->now)
         status_complain(status, STATUS_FAILURE, _("the certificate for %s has expired (%s)"), name,
                         file);
-    else if (days < CERTIFICATE_DAYS)
+    else if (days < CERTIFICATE_SOON_DAYS)
         status_complain(status, STATUS_WARNING,
                         _("the certificate for %s expires in %lld days (%s)"), name, days, file);
     if (!status->json)

@@ -12,6 +12,8 @@
 
 #include "base/address.h"
 
+#define TUNNEL_HANDSHAKE_OLD_S 180 /* with traffic, WireGuard makes one every two minutes */
+
 struct tunnel {
     char interface[32];
     int64_t handshake; /* the last one, seconds since 1970; 0: none */
