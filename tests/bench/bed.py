@@ -75,6 +75,7 @@ class Server:
     tls = True          # it terminates TLS itself
     pipelining = True
     standing = 1000     # idle clients to measure one by; fewer if each has a process of its own
+    rest_s = START_S    # it is left alone for this time once it listens
     relays_now = True   # a message that it has accepted is at the sink already
 
     def __init__(self, bed, port):
@@ -96,7 +97,7 @@ class Server:
         except AssertionError as error:
             self.stop()
             raise RuntimeError(f"{error}:\n{read(self.log)[-2000:]}") from None
-        time.sleep(START_S)
+        time.sleep(self.rest_s)
 
     def confine(self):
         with open(f"{self.group}/cgroup.procs", "w") as file:
