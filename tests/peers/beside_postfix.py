@@ -402,9 +402,7 @@ def next_hops(world):
     finally:
         bench.close()
     print(f"# {len(NEXT_HOPS)} next hops: {dict(fates)}")
-    for text in wrong:
-        print("#", text)
-    assert not wrong, f"{len(wrong)} differ"
+    assert not wrong, "\n".join(wrong)
     stale = [reason for parts, _, _, reason, uses in DIFFERENCES if uses == 0 and parts == ["hop"]]
     assert not stale, stale
 
