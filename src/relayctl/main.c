@@ -3,11 +3,13 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <config.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "base/i18n.h"
 #include "relayctl/subcommand.h"
@@ -53,12 +55,10 @@ static bool relayctl_is_one_of(const char *argument, const char *a, const char *
     return strcmp(argument, a) == 0 || strcmp(argument, b) == 0 || strcmp(argument, c) == 0;
 }
 
-int main(int argc, char **argv)
+static int relayctl_run(int argc, char **argv)
 {
     static char help[] = "--help";
 
-    i18n_init();
-    signal(SIGPIPE, SIG_IGN);
     if (argc < 2) {
         relayctl_print_help(stderr);
         return EX_USAGE;
@@ -75,4 +75,24 @@ int main(int argc, char **argv)
         return EX_OK;
     }
     return relayctl_run_command(argc - 1, argv + 1);
+}
+
+/* Whoever saves the output must not take a part of it for the whole. A reader that has seen enough is told
+ * nothing. */
+static int relayctl_finish(int status)
+{
+    struct pollfd reader = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    bool written = fflush(stdout) == 0 && !ferror(stdout);
+
+    if (written || (poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR)))
+        return status;
+    fprintf(stderr, _("relayctl: the output could not be written to its end\n"));
+    return status == EX_OK ? EX_IOERR : status;
+}
+
+int main(int argc, char **argv)
+{
+    i18n_init();
+    signal(SIGPIPE, SIG_IGN);
+    return relayctl_finish(relayctl_run(argc, argv));
 }

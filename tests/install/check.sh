@@ -127,4 +127,14 @@ changed() {
         grep -qx 'in.workers = 99;' "$scratch/out" && ! grep -q 'in.limits' "$scratch/out"
 }
 check "--changed shows what is not at its default, and nothing else" changed
+
+full() {
+    local got=0
+    good && "$relayctl" check --config "$conf" --changed > /dev/full 2> "$scratch/out" || got=$?
+    [ "$got" = 74 ] && grep -q 'could not be written' "$scratch/out" || { echo "exit status $got"; cat "$scratch/out"; return 1; }
+    # A reader that has seen enough is no fault.
+    { "$relayctl" check --config "$conf" --changed 2> "$scratch/out"; echo $? > "$scratch/status"; } | true
+    [ "$(cat "$scratch/status")" = 0 ] && [ ! -s "$scratch/out" ]
+}
+check "output that is lost is told, and is no success" full
 finish
