@@ -80,7 +80,7 @@ def dead_spares(world):
             return how if dialog in dead and step == "xclient" else None
 
         backend = mirror(world, judge=judge)
-        relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none"; connect_timeout = "1s";')
+        relay = world.relay(backend_port=PORT, backend='spares = 2; tls = "none"; connect_timeout = "4s";')
         wait_spares(backend, 2)
         dead += backend.dialogs
         times = []
@@ -94,7 +94,7 @@ def dead_spares(world):
             client.close()
         print(f"# {how}: {max(times) * 1000:.0f} ms until the recipient was accepted")
         # only one client finds out, not every one
-        assert len([t for t in times if t > 0.5]) == (how == "stall") and max(times) < 4, times
+        assert len([t for t in times if t > 3.5]) == (how == "stall") and max(times) < 12, times
         assert len(backend.accepted) == 3
         relay.stop()
         backend.close()
