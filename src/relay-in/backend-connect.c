@@ -147,7 +147,8 @@ static enum outcome backend_greet(struct introduction *intro)
 {
     char text[256];
     struct deadline deadline = backend_step(intro);
-    if (intro->next_host < intro->settings->hosts.count)
+    /* After a PROXY header it may take long for this client only. */
+    if (intro->next_host < intro->settings->hosts.count && !backend_uses_proxy(intro))
         deadline = deadline_earlier(deadline, deadline_in_ms(BACKEND_GREETING_MS));
     enum io_result result = nexthop_greeting(intro->hop, intro->reply, deadline);
     if (result != IO_OK) {
