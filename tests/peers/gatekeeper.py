@@ -6,7 +6,6 @@ import re
 import resource
 import select
 import socket
-import statistics
 import ssl
 import struct
 import sys
@@ -288,7 +287,7 @@ def slow_clients(world):
     # On a busy machine the first of them may have reached their deadlines by now, but none was cut before.
     early = [(t.kind, t.answer) for t in tricklers if t.answer is not None and t.answer[0] < 11.5]
     assert not early, early
-    assert statistics.median(times) < (10 if world.sanitized else 2), times
+    assert max(times) < (10 if world.sanitized else 2), times
     tick_all(tricklers, 30)
     for kind in SLOW_KINDS:
         ours = [t for t in tricklers if t.kind == kind]
@@ -312,7 +311,7 @@ def room_at_the_backend(world):
     tick_all(tricklers, 2)
     times = [deliver() for _ in range(3)]
     print("# a message in " + ", ".join(f"{t * 1000:.0f} ms" for t in times))
-    assert statistics.median(times) < (10 if world.sanitized else 2), times
+    assert max(times) < (10 if world.sanitized else 2), times
     tick_all(tricklers, 4)
     left = sum(t.answer is None for t in tricklers)
     assert 0 < left <= 20, left
@@ -366,7 +365,7 @@ def wait_for_places(world):
         waiting.append(ask())
         assert is_silent(waiting[-1])
     times = [newcomer_ms() for _ in range(3)]
-    assert statistics.median(times) < 2000, times
+    assert max(times) < 2000, times
     # A client that leaves is skipped.
     waiting.pop(2).kill()
     for client in waiting:
@@ -407,7 +406,7 @@ def wait_for_names(world):
     world.relay(reverse_dns="true", top='dns = { servers = [ "127.0.0.1:5399" ]; validate = false; };', **FEW)
     clients = [ask() for _ in range(6)]
     times = [newcomer_ms() for _ in range(3)]
-    assert statistics.median(times) < 2000, times
+    assert max(times) < 2000, times
     for client in clients:
         assert client.reply()[0] == 250
     assert any(b"NAME=[TEMPUNAVAIL]" in line for line in backend.commands), backend.commands
@@ -430,7 +429,7 @@ def wait_for_readers(world):
         deaf.append(sock)
     time.sleep(1)
     times = [newcomer_ms() for _ in range(3)]
-    assert statistics.median(times) < 2000, times
+    assert max(times) < 2000, times
     for sock in deaf:
         sock.settimeout(20)
         heard = b""
@@ -459,9 +458,8 @@ def wait_for_a_host(world):
         code, text = client.reply()
         times.append(time.monotonic() - began)
         assert code == 451 and "4.4.1" in text, text
-    # The median of each, for the machine may be busy: a wait for the host would show in all of them.
-    assert statistics.median(times) < 1.2, times
-    assert statistics.median(newcomer_ms() for _ in range(3)) < 1200
+    assert max(times) < 1.2, times
+    assert newcomer_ms() < 1200
     assert first.reply()[0] == 451
     for sock in fill + [mute]:
         sock.close()

@@ -240,7 +240,7 @@ def names(world):
                 for what, good in (("line", line.startswith(want)),
                                    ("received", f"from {NAME} ({shown} [{label}]) by relay.example" in received),
                                    ("log", f"RCPT from {shown}[{source}]: 550" in log),
-                                   ("banner", greeted < 4), ("delay", took < 9)):
+                                   ("banner", greeted < 1), ("delay", took < 5.8)):
                     if not good:
                         wrong.append((source, row, what, line, received[:120], f"{greeted:.1f} {took:.1f}"))
             finally:
@@ -299,7 +299,7 @@ def names_silent(world):
         assert client.data(MAIL)[0] == 250
         again = time.monotonic() - again
         print(f"# {server}: greeted after {greeted * 1000:.0f} ms, first recipient {took:.1f} s, the next {again:.1f} s")
-        assert greeted < 4 and took < 9 and again < 4, (greeted, took, again)
+        assert greeted < 1 and took < 5.5 and again < 1, (greeted, took, again)
         assert "NAME=[TEMPUNAVAIL] REVERSE_NAME=[TEMPUNAVAIL]" in \
             [c for c in backend.commands if c.startswith("XCLIENT")][-1]
         client.close()

@@ -352,22 +352,17 @@ def idle_clients(world):
         client.send("EHLO idle.example\r\n")
     for client in talked:
         client.reply()
-
-    def fresh():
-        began = time.monotonic()
-        client = Client(OTHER4)
-        client.hello()
-        assert send_one(client)[0] == 250
-        client.close()
-        return time.monotonic() - began
-
-    took = min(fresh() for _ in range(3))  # a busy machine does not slow each of them
+    fresh = Client(OTHER4)
+    began = time.monotonic()
+    fresh.hello()
+    assert send_one(fresh)[0] == 250
+    took = time.monotonic() - began
     print(f"# served in {took * 1000:.0f} ms beside 1000 idle clients")
     assert took < (5 if world.sanitized else 1), took
     # and idle clients are still served
     talked[0].cmd("NOOP", 250)
     silent[0].hello()
-    for client in silent + talked:
+    for client in silent + talked + [fresh]:
         client.close()
 
 
@@ -639,14 +634,13 @@ def latency(world):
     client = Client()
     client.hello()
     times = []
-    for _ in range(40):
+    for _ in range(20):
         began = time.monotonic()
         assert send_one(client)[0] == 250
         times.append(time.monotonic() - began)
-    # The quicker ones, for the machine may be busy. A delayed acknowledgement would be in all of them.
-    quartile, median = sorted(times)[len(times) // 4] * 1000, statistics.median(times) * 1000
-    print(f"# a quarter within {quartile:.1f} ms, half within {median:.1f} ms")
-    assert quartile < (200 if world.sanitized else 20), quartile
+    median = statistics.median(times) * 1000
+    print(f"# median {median:.1f} ms")
+    assert median < (200 if world.sanitized else 20), median
 
 
 @scenario("a session's messages share one backend connection, each client has its own")

@@ -698,7 +698,7 @@ def ended(world):
     wait_for("its data", lambda: hops[0].bodies == 1)
     began = time.monotonic()
     relay.stop()
-    assert time.monotonic() - began > 1, time.monotonic() - began
+    assert 1 < time.monotonic() - began < 4, time.monotonic() - began
     assert hops[0].subjects() == ["owed"] and not glob.glob(f"{relay.spool}/*/*.env")
     # For a host that never greets, the message stays as it was.
     silent = socket.create_server((BACKEND, HOP_PORT + 50))
@@ -711,7 +711,7 @@ def ended(world):
     connection, _ = silent.accept()
     began = time.monotonic()
     relay.stop()
-    assert time.monotonic() - began < 10, time.monotonic() - began
+    assert time.monotonic() - began < 4, time.monotonic() - began
     connection.close()
     silent.close()
     assert '"attempts": 0' in relay.ctl("list", "--json")
