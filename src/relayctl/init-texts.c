@@ -106,10 +106,16 @@ static const char *init_backend_ip(const struct init *init, char out[ADDRESS_TEX
     return address_format_ip(&address, out);
 }
 
+static bool init_has_certificate(const struct init *init)
+{
+    return access(init->values[INIT_CERTIFICATE], R_OK) == 0 &&
+           access(init->values[INIT_KEY], R_OK) == 0;
+}
+
 static void init_write_tls(const struct init *init, FILE *out)
 {
     const char *cert = init->values[INIT_CERTIFICATE], *key = init->values[INIT_KEY];
-    bool there = access(cert, R_OK) == 0 && access(key, R_OK) == 0;
+    bool there = init_has_certificate(init);
     const char *comment = there ? "" : "// ";
 
     if (!there)
@@ -253,4 +259,7 @@ void init_print_elsewhere(const struct init *init)
     init_print_dns(init);
     init_print_tunnel(init);
     init_print_firewall(init);
+    if (!init_has_certificate(init))
+        printf(_("\n== The certificate\nOnce it is in %s, uncomment the lines of tls in %s.\n"),
+               init->values[INIT_CERTIFICATE], init->file);
 }

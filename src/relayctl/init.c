@@ -1,7 +1,7 @@
 /* relayctl/init.c - relayctl init: writes the first relay.conf, and prints what belongs elsewhere
  *
- * Asks for what it cannot guess, or takes it from options. Writes relay.conf in one step, keeps the old
- * file as relay.conf.before, and prints the lines for the mail server, the DNS, WireGuard's files and
+ * Asks for what it cannot guess, or takes it from options. Writes relay.conf in one step, in place of the
+ * installed example; a file that somebody wrote stays, or is kept as relay.conf.before. Prints the lines for the mail server, the DNS, WireGuard's files and
  * the firewall. With --print it changes nothing.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
@@ -224,6 +224,11 @@ static bool init_complete(struct init *init)
     return complete;
 }
 
+/* The relay.conf that is installed: nobody's yet, as long as it is unchanged. */
+static const char init_example[] =
+#include "relayctl-example.h"
+    ;
+
 /* Does the file exist with other contents? */
 static bool init_differs(const char *file, const char *text, size_t size)
 {
@@ -261,7 +266,8 @@ static int init_install(const struct init *init, const char *text, size_t size)
 
     snprintf(fresh, sizeof fresh, "%s.new", init->file);
     snprintf(before, sizeof before, "%s.before", init->file);
-    bool differs = init_differs(init->file, text, size);
+    bool differs = init_differs(init->file, text, size) &&
+                   init_differs(init->file, init_example, sizeof init_example - 1);
     if (differs && !init->force) {
         fprintf(stderr,
                 _("relayctl init: %s already exists. --force moves it to %s; --print only shows "

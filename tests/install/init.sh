@@ -55,6 +55,10 @@ again() { fresh "${given[@]}" && init "${given[@]}" && [ ! -e "$conf.before" ]; 
 check "the same once more changes nothing" again
 other() { fresh "${given[@]}" && cp "$conf" "$scratch/kept" && ! init "${given[@]}" --kind exim && cmp "$conf" "$scratch/kept" && has '--force'; }
 check "another file is not replaced" other
+example() { rm -f "$conf"*; cp "$here/../../data/relay.conf" "$conf" && init "${given[@]}" && checks && grep -q 'example.org' "$conf" && [ ! -e "$conf.before" ]; }
+check "the example as it is installed gives way" example
+edited() { sed 's/mail.example.com/mx.example.com/' "$here/../../data/relay.conf" > "$conf" && ! init "${given[@]}" && has '--force'; }
+check "the example with a change does not" edited
 force() { other && init "${given[@]}" --kind exim --force && cmp "$conf.before" "$scratch/kept" && grep -q proxy-v2 "$conf"; }
 check "with --force it is kept as .before" force
 prints() { rm -f "$conf"; init "${given[@]}" --print && has 'hostname = "mail.example.com";' && [ ! -e "$conf" ]; }
@@ -72,7 +76,9 @@ check "on a terminal it asks, and asks again after a wrong answer" asks
 certificate() {
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=mail.example.com \
         -keyout "$scratch/key" -out "$scratch/cert" 2> /dev/null &&
-        fresh "${given[@]}" --certificate "$scratch/cert" --key "$scratch/key" && checks && grep -q '^tls = {' "$conf"
+        fresh "${given[@]}" --certificate "$scratch/cert" --key "$scratch/key" && checks && grep -q '^tls = {' "$conf" && lacks uncomment &&
+        fresh "${given[@]}" --certificate "$scratch/none" && grep -q '^// tls = {' "$conf" &&
+        has "Once it is in $scratch/none, uncomment the lines of tls in $conf"
 }
-check "a certificate that is there is used" certificate
+check "a certificate that is there is used, and of one that is not yet it says what to do" certificate
 finish
