@@ -143,12 +143,12 @@ static void doctor_run_all(struct doctor_run *run)
 /* Compares with the outcomes of the previous run: one line "ID OUTCOME" each. */
 static void doctor_compare(struct doctor_run *run)
 {
-    char line[200], id[100], outcome[50];
+    char line[DOCTOR_LAST_LINE], id[100], outcome[50];
     FILE *file = doctor_last_open(run->state_file);
 
     for (size_t i = 0; i < run->count; i++)
         run->cases[i].changed = run->cases[i].finding.outcome != DOCTOR_OK;
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+    while (file != NULL && doctor_last_next(file, line)) {
         if (sscanf(line, "%99s %49s", id, outcome) != 2)
             continue;
         for (size_t i = 0; i < run->count; i++) {
@@ -164,7 +164,7 @@ static void doctor_compare(struct doctor_run *run)
 /* Saves the outcomes for the next run, in one step. Checks that did not run this time keep their line. */
 static int doctor_keep(const struct doctor_run *run)
 {
-    char fresh[4096], line[200], id[100];
+    char fresh[4096], line[DOCTOR_LAST_LINE], id[100];
     FILE *old = doctor_last_open(run->state_file);
 
     snprintf(fresh, sizeof fresh, "%s.new", run->state_file);
@@ -175,7 +175,7 @@ static int doctor_keep(const struct doctor_run *run)
             fclose(old);
         return -1;
     }
-    while (old != NULL && fgets(line, sizeof line, old) != NULL) {
+    while (old != NULL && doctor_last_next(old, line)) {
         bool here = sscanf(line, "%99s", id) != 1;
         for (size_t i = 0; i < run->count; i++)
             here = here || strcmp(run->cases[i].check->id, id) == 0;

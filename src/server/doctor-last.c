@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define FILE_OCTETS_MAX 65536
+
 void doctor_last_file(const struct config *config, char out[PATH_MAX])
 {
     const char *folder = "";
@@ -50,9 +52,14 @@ FILE *doctor_last_create(const char *file)
         open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644), "w");
 }
 
+bool doctor_last_next(FILE *file, char line[DOCTOR_LAST_LINE])
+{
+    return ftell(file) < FILE_OCTETS_MAX && fgets(line, DOCTOR_LAST_LINE, file) != NULL;
+}
+
 bool doctor_last_read(const char *path, struct doctor_last *last)
 {
-    char line[200], outcome[50];
+    char line[DOCTOR_LAST_LINE], outcome[50];
     struct stat st;
     FILE *file = doctor_last_open(path);
 
@@ -62,7 +69,7 @@ bool doctor_last_read(const char *path, struct doctor_last *last)
     bool known = fstat(fileno(file), &st) == 0;
     if (known)
         last->at = (int64_t)st.st_mtime;
-    while (fgets(line, sizeof line, file) != NULL) {
+    while (doctor_last_next(file, line)) {
         if (sscanf(line, "%*s %49s", outcome) != 1)
             continue;
         last->failed += strcmp(outcome, "failed") == 0;

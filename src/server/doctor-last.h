@@ -28,6 +28,11 @@ struct doctor_last {
 /* Opens the file for reading. NULL if there is none, or if it is no regular file. */
 FILE *doctor_last_open(const char *file);
 
+/* Reads the next line of it, or the next piece of a line that is too long. False at the end, and beyond 64 KiB:
+ * --changes never writes that much. */
+#define DOCTOR_LAST_LINE 200
+bool doctor_last_next(FILE *file, char line[DOCTOR_LAST_LINE]);
+
 /* Begins a new file, in place of whatever has that name. NULL, with errno, if that is impossible. */
 FILE *doctor_last_create(const char *file);
 

@@ -72,6 +72,25 @@ static void test_traps(void)
     g_assert_cmpint(g_rmdir(folder), ==, 0);
 }
 
+/* A file without end, a sparse one for example, holds nobody up. */
+static void test_size(void)
+{
+    g_autofree char *folder = g_dir_make_tmp("doctor-XXXXXX", NULL);
+    g_autofree char *file = g_build_filename(folder, "doctor", NULL);
+    struct doctor_last last;
+    FILE *stream = fopen(file, "w");
+
+    g_assert_nonnull(stream);
+    fputs("ptr4 failed\n", stream);
+    g_assert_cmpint(fseek(stream, 1 << 20, SEEK_SET), ==, 0);
+    fputs("\nmx failed\n", stream);
+    g_assert_cmpint(fclose(stream), ==, 0);
+    g_assert_true(doctor_last_read(file, &last));
+    g_assert_cmpuint(last.failed, ==, 1);
+    g_assert_cmpint(g_unlink(file), ==, 0);
+    g_assert_cmpint(g_rmdir(folder), ==, 0);
+}
+
 /* relay-in's folder; relay-out's if there is no relay-in or it has no state; or else the default. */
 static void test_file(void)
 {
@@ -104,6 +123,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/doctor-last/counts", test_counts);
     g_test_add_func("/doctor-last/traps", test_traps);
+    g_test_add_func("/doctor-last/size", test_size);
     g_test_add_func("/doctor-last/file", test_file);
     return g_test_run();
 }
