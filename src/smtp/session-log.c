@@ -89,7 +89,7 @@ void session_count_tls(const struct session *session)
     } versions[] = {{"TLSv1.3", COUNTER_TLS_1_3},
                     {"TLSv1.2", COUNTER_TLS_1_2},
                     {"TLSv1.1", COUNTER_TLS_1_1},
-                    {"TLSv1.0", COUNTER_TLS_1_0}};
+                    {"TLSv1", COUNTER_TLS_1_0}};
     struct tls_info tls;
 
     if (!stream_tls_info(&session->stream, &tls))

@@ -57,6 +57,7 @@ def session(source=CLIENT4, host=None, port=25):
 def under_tls(version):
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")  # the old versions, too
     context.minimum_version = context.maximum_version = version
     client = session()
     client.cmd("STARTTLS", 220)
@@ -88,10 +89,12 @@ def implicit(world):
 @scenario("counted: clients by family and TLS, handshakes by version")
 def families(world):
     folder = control_folder(world)
-    world.relay(listen='"[::]:25", "[::]:465 tls"', top=f'control = "{folder}";')
+    world.relay(listen='"[::]:25", "[::]:465 tls"', top=f'control = "{folder}";', tls='minimum_version = "1.0";')
     for what, action, expected in (
             ("plain IPv4", lambda _: session().close(), [CONNECTIONS("ipv4", "none")]),
             ("plain IPv6", lambda _: session(CLIENT6).close(), [CONNECTIONS("ipv6", "none")]),
+            ("TLS 1.0", lambda _: under_tls(ssl.TLSVersion.TLSv1), [CONNECTIONS("ipv4", "starttls"), HANDSHAKES("1.0", "ok")]),
+            ("TLS 1.1", lambda _: under_tls(ssl.TLSVersion.TLSv1_1), [CONNECTIONS("ipv4", "starttls"), HANDSHAKES("1.1", "ok")]),
             ("TLS 1.2", lambda _: under_tls(ssl.TLSVersion.TLSv1_2), [CONNECTIONS("ipv4", "starttls"), HANDSHAKES("1.2", "ok")]),
             ("TLS 1.3", lambda _: under_tls(ssl.TLSVersion.TLSv1_3), [CONNECTIONS("ipv4", "starttls"), HANDSHAKES("1.3", "ok")]),
             ("a bad handshake", no_tls, None),
