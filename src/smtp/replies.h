@@ -47,6 +47,7 @@
     X(NO_VALID_RECIPIENTS, 554, "5.5.1", "Error: no valid recipients") \
     X(RELAY_DENIED, 550, "5.7.1", "Relay access denied") \
     X(UTF8_UNSUPPORTED, 553, "5.6.7", "Internationalized address not supported here") \
+    X(UTF8_HEADER_UNSUPPORTED, 554, "5.6.9", "Internationalized header not supported here") \
     X(8BIT_UNSUPPORTED, 554, "5.6.3", "Message body type not supported here") \
     X(TOO_BIG, 552, "5.3.4", "Message size exceeds limit") \
     X(TOO_MANY_HOPS, 554, "5.4.6", "Too many hops") \

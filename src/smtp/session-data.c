@@ -127,9 +127,9 @@ static void session_check_header(struct session *session)
     if (!envelope->smtputf8 || envelope->is_utf8 || !session->transfer.scanner.header_is_utf8)
         return;
     envelope->is_utf8 = true;
-    /* If only this route lacks it, trying again does not help. */
+    /* If only this route lacks it, trying again does not help (RFC 6531 3.5). */
     if (session_check_utf8(session, session->route) == REPLY_UTF8_UNSUPPORTED)
-        session_data_refuse(session, REPLY_UTF8_UNSUPPORTED);
+        session_data_refuse(session, REPLY_UTF8_HEADER_UNSUPPORTED);
 }
 
 static void session_check_limits(struct session *session)
