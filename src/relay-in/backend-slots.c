@@ -195,12 +195,11 @@ int64_t backend_await_spare(struct backend *backend, struct backend_slot *slot, 
     int64_t until_ms = 0;
 
     pthread_mutex_lock(&backend->lock);
-    if (slot->state == BACKEND_SLOT_HELD && !slot->has_waited && backend->spare_waiter == NULL &&
+    if (slot->state == BACKEND_SLOT_HELD && !slot->has_asked && backend->spare_waiter == NULL &&
         backend->making_since_ms != 0 && backend->making_tls == tls &&
-        !backend_has_spare(backend, tls)) {
+        !backend_has_spare(backend, tls))
         backend->spare_waiter = slot;
-        slot->has_waited = true;
-    }
+    slot->has_asked |= slot->state == BACKEND_SLOT_HELD;
     if (backend->spare_waiter == slot)
         until_ms = backend->making_since_ms + SPARE_WAIT_MS;
     if (until_ms <= deadline_now_ms()) {

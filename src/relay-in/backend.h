@@ -85,7 +85,7 @@ struct backend_slot {
     struct address network;
     bool limited;     /* limits apply to its network */
     int64_t until_ms; /* how long it is waited for */
-    bool has_waited;  /* its holder has waited for a spare */
+    bool has_asked;   /* its holder was told whether to wait for a spare */
 };
 
 /* Asks for a slot, unless that was done before. Returns 0 if it is held, otherwise the time in ms until which to wait.
@@ -94,8 +94,8 @@ int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
                          const struct address *client, bool limited, struct wakeup *wakeup);
 bool backend_holds_slot(struct backend *backend, const struct backend_slot *slot);
 /* For the holder of a slot: if a spare, with TLS or without, is being made for which nobody waits, it is there sooner
- * than a connection of the holder's own. Returns the time in ms until which to wait for it, once for each slot; the
- * slot's wakeup is called when it is there, or will not be. 0: take a spare, or connect. */
+ * than a connection of the holder's own. Returns the time in ms until which to wait for it; the slot's wakeup is called
+ * when it is there, or will not be. 0: take a spare, or connect; this is then the answer as long as the slot is held. */
 int64_t backend_await_spare(struct backend *backend, struct backend_slot *slot, bool tls);
 /* Does anybody wait for a slot? */
 bool backend_is_wanted(struct backend *backend);

@@ -445,6 +445,26 @@ static void test_spare_awaited(const void *how)
     close(listener);
 }
 
+/* A session that need not wait for a spare asks again with each recipient of its batch. It does not begin to wait
+ * then: it may have a connection by that time. */
+static void test_spare_begun_later(void)
+{
+    struct bed bed;
+    struct journey journey;
+
+    bed_open(&bed);
+    journey_begin(&journey, &bed);
+    while (journey_prepare(&journey, &bed.all[0]) > 0)
+        g_usleep(1000);
+    pthread_mutex_lock(&bed.backend->lock);
+    bed.backend->making_since_ms = deadline_now_ms();
+    pthread_mutex_unlock(&bed.backend->lock);
+    g_assert_cmpint(journey_prepare(&journey, &bed.all[0]), ==, 0);
+    g_assert_null(bed.backend->spare_waiter);
+    journey_end(&journey);
+    bed_close(&bed);
+}
+
 /* A session that has waited in vain is in nobody's way, even if it stays. */
 static void test_waited_in_vain(void)
 {
@@ -543,6 +563,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/slots/spare awaited is there", "is there", test_spare_awaited);
     g_test_add_data_func("/slots/spare awaited fails", "fails", test_spare_awaited);
     g_test_add_data_func("/slots/spare awaited is late", "late", test_spare_awaited);
+    g_test_add_func("/slots/spare begun later", test_spare_begun_later);
     g_test_add_func("/slots/waited in vain", test_waited_in_vain);
     g_test_add_data_func("/slots/lost at RCPT", "RCPT", test_lost);
     g_test_add_data_func("/slots/lost at DATA", "DATA", test_lost);
