@@ -125,21 +125,6 @@ static enum attempt_outcome attempt_send_proxy_header(struct attempt *attempt)
                            : attempt_fail_io(attempt, "sending the PROXY header", result);
 }
 
-/* By RFC 5321 4.2.1 a 5xx here would be final. But it is about this host at this moment, not about the
- * mail, and another host may take it. */
-static enum attempt_outcome attempt_greet(struct attempt *attempt)
-{
-    struct connect *connect = attempt->connect;
-    struct limit limit = attempt_limit(connect, attempt_timeouts(connect)->greeting);
-    enum io_result result = nexthop_greeting(&connect->remote->hop, connect->reply, limit.deadline);
-    if (result == IO_OK)
-        return reply_is_positive(connect->reply) ? ATTEMPT_READY
-                                                 : attempt_fail_reply(attempt, "the connection");
-    if (result == IO_TIMEOUT && limit.whole)
-        attempt_mark_dead(attempt, "no greeting");
-    return attempt_fail_io(attempt, "receiving the greeting", result);
-}
-
 static enum io_result attempt_put_hello(struct attempt *attempt)
 {
     struct connect *connect = attempt->connect;
@@ -290,6 +275,27 @@ static enum attempt_outcome attempt_hello_under_tls(struct attempt *attempt)
                                                       : attempt_fail_reply(attempt, "EHLO");
 }
 
+/* By RFC 5321 4.2.1 a 5xx here would be final. But it is about this host at this moment, not about the
+ * mail, and another host may take it. */
+static enum attempt_outcome attempt_greet(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+
+    talk_set_phase(&connect->talk, TALK_GREETING);
+    struct limit limit = attempt_limit(connect, attempt_timeouts(connect)->greeting);
+    enum io_result result = nexthop_greeting(&connect->remote->hop, connect->reply, limit.deadline);
+    if (result == IO_OK)
+        return reply_is_positive(connect->reply) ? ATTEMPT_READY
+                                                 : attempt_fail_reply(attempt, "the connection");
+    if (result == IO_TIMEOUT && limit.whole)
+        attempt_mark_dead(attempt, "no greeting");
+    /* If the connection begins with TLS, a late refusal of it arrives here instead of at EHLO. */
+    const char *refusal = stream_tls_refusal(&connect->remote->hop.stream);
+    if (refusal != NULL)
+        return attempt_handshake_failed(attempt, result, refusal);
+    return attempt_fail_io(attempt, "receiving the greeting", result);
+}
+
 /* Does the handshake, after STARTTLS unless the connection begins with it. */
 static enum attempt_outcome attempt_shake_hands(struct attempt *attempt)
 {
@@ -306,16 +312,17 @@ static enum attempt_outcome attempt_shake_hands(struct attempt *attempt)
     const struct tls_judge *judge = security_is_judged(&attempt->need) ? &accepts : NULL;
     struct tls_client *client =
         security_tls_client(connect->out, attempt->candidate, &attempt->need);
-    struct deadline deadline =
-        attempt_step(connect, connect->out->config->out.daemon.timeouts.handshake);
+    const bool at_once = security_begins_with_tls(attempt->candidate, &attempt->need);
+    struct limit limit =
+        attempt_limit(connect, connect->out->config->out.daemon.timeouts.handshake);
 
     reply_clear(connect->reply);
-    if (security_begins_with_tls(attempt->candidate, &attempt->need))
-        result = stream_start_tls_client(&hop->stream, client, attempt->need.name, judge, deadline,
-                                         &err);
+    if (at_once)
+        result = stream_start_tls_client(&hop->stream, client, attempt->need.name, judge,
+                                         limit.deadline, &err);
     else
         result = nexthop_starttls_judged(hop, client, attempt->need.name, judge, connect->reply,
-                                         deadline, &err);
+                                         limit.deadline, &err);
     if (result == IO_OK) {
         connect->remote->proven =
             attempt->need.level >= CONFIG_OUT_TLS_VERIFY && !attempt->need.unproven;
@@ -325,6 +332,8 @@ static enum attempt_outcome attempt_shake_hands(struct attempt *attempt)
     }
     if (connect->reply->code >= 400 && !hop->stream.broken)
         return attempt_tls_refused(attempt);
+    if (at_once && result == IO_TIMEOUT && limit.whole) /* it has said nothing at all */
+        attempt_mark_dead(attempt, "no TLS");
     return attempt_handshake_failed(attempt, result,
                                     err.text[0] != '\0' ? err.text : io_result_name(result));
 }
@@ -372,7 +381,6 @@ static enum attempt_outcome attempt_check_required(struct attempt *attempt)
 
 static enum attempt_outcome attempt_converse(struct attempt *attempt)
 {
-    talk_set_phase(&attempt->connect->talk, TALK_GREETING);
     enum attempt_outcome outcome = attempt_send_proxy_header(attempt);
     if (outcome == ATTEMPT_READY && security_begins_with_tls(attempt->candidate, &attempt->need))
         outcome = attempt_shake_hands(attempt);

@@ -11,13 +11,14 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 
 import haraka  # runs its scenarios here too
 import nexthops
 import tap
 from bed import BACKEND, BUILD, CLIENT4, LENIENCIES, Client, Postfix, Relay, fail2ban_finds, read, wait_for
-from fakes import MailServer
+from fakes import Listener, MailServer
 from internet import DNS, HOSTS, Authority, EximHosts, Names, OpenSMTPDHost, Receivers, Remote, Vps
 from tap import scenario
 
@@ -703,6 +704,60 @@ def smarthost_465(world):
         relay.stop()
     relay = out(world, inner='default_route = { next_hop = [ "mx-exim.test:465" ]; tls = "verify"; tls_name = "other.test"; };')
     assert send("x@exim.test")[0].startswith("451 4.7.5"), "accepted under another name"
+
+
+class Submissions(MailServer):
+    """TLS at once; `greets` says when the greeting comes."""
+
+    def __init__(self, address, cert, key):
+        self.greets = threading.Event()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        super().__init__(address, 465, context)
+
+    def serve(self, sock):
+        super().serve(self.context.wrap_socket(sock, server_side=True))
+
+    def offers(self, talk):
+        return []
+
+    def reply(self, talk, step, line):
+        if step == "banner":
+            self.greets.wait(60)
+        return super().reply(talk, step, line)
+
+
+class Silent(Listener):
+    def serve(self, sock):
+        self.ended.wait()
+
+
+@scenario("out: on port 465 a silent host is left alone, the greeting is waited for as one, and a late refusal of TLS is told")
+def submissions(world):
+    silent = Silent(HOSTS["tarpit"], 465)
+    server = Submissions(HOSTS["broken"], f"{world.bed.dir}/valid.crt", f"{world.bed.dir}/valid.key")
+    world.remotes += [silent, server]
+    relay = out(world, top=with_control(world), inner=f"""timeouts = {{ handshake = "1s"; }};
+        default_route = {{ next_hop = [ "{HOSTS["tarpit"]}:465", "{HOSTS["broken"]}:465" ]; }};""")
+    first = open_session()
+    first.cmd("MAIL FROM:<s@sender.example>", 250)
+    first.send("RCPT TO:<x@anywhere.example>\r\n")
+
+    def phases():
+        return subprocess.run([f"{BUILD}/relayctl", "top", "-c", relay.conf, "--count", "1"], capture_output=True, text=True,
+                              check=True, timeout=20).stdout.partition("next hops of relay-out:\n")[2].split()[1:2]
+
+    wait_for("the wait for the greeting", lambda: server.connections == 1 and phases() == ["greeting"])
+    server.greets.set()
+    assert first.reply()[0] == 250
+    first.close()
+    assert "not reached" in remembered(relay) and "no TLS" in remembered(relay), remembered(relay)
+    assert send("y@anywhere.example")[-1].startswith("250")
+    assert silent.connections == 1, "a host known to be silent was tried again"
+    relay.stop()
+    relay = out(world, inner='default_route = { next_hop = [ "mx-strict.test:465" ]; };')
+    assert send("x@strict.test")[0].startswith("451 4.7.5")
+    assert re.search(r"TLS with mx-strict.test\[.*failed: .*[Cc]ertificate", read(relay.log)), read(relay.log)
 
 
 @scenario("out: under \"verify\" a host that only the DNS names does not stand for the domain")
