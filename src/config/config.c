@@ -135,36 +135,69 @@ static char *config_place_of(const struct load *load, const char *path)
     return place;
 }
 
-struct config *config_load_for(const char *file, unsigned parts, config_report *report,
-                               void *context)
+/* Loads what can be loaded. The caller frees load->wrong. NULL: no memory. */
+static struct config *config_load_all(struct load *load)
 {
     struct counted_config *counted = calloc(1, sizeof *counted);
-    struct load load = {.name = file, .report = report, .context = context, .daemon = parts};
 
     if (counted == NULL) {
-        report(context, _("out of memory"));
+        load->report(load->context, _("out of memory"));
         return NULL;
     }
     atomic_init(&counted->references, 1);
-    load.config = &counted->config;
-    load.config->file = config_absolute_name(file);
-    load.folder = load.config->file != NULL ? config_folder_of(load.config->file) : NULL;
-    config_init(&load.file);
-    if (load.folder == NULL) {
-        load_complain(&load, NULL, "", "%s", strerror(errno));
-    } else if (config_parse_file(&load) == 0) {
-        load.config->parts = config_find_parts(&load, parts);
-        rows_load(&load);
-        load.config->certificates_place = config_place_of(&load, "tls.certificates");
-        check_settings(&load);
+    load->config = &counted->config;
+    load->config->file = config_absolute_name(load->name);
+    load->folder = load->config->file != NULL ? config_folder_of(load->config->file) : NULL;
+    config_init(&load->file);
+    if (load->folder == NULL) {
+        load_complain(load, NULL, "", "%s", strerror(errno));
+    } else if (config_parse_file(load) == 0) {
+        load->config->parts = config_find_parts(load, load->daemon);
+        rows_load(load);
+        load->config->certificates_place = config_place_of(load, "tls.certificates");
+        check_settings(load);
     }
-    config_destroy(&load.file);
-    free(load.folder);
-    config_free_texts(&load.wrong);
-    if (load.errors == 0)
-        return load.config;
-    config_unref(load.config);
+    config_destroy(&load->file);
+    free(load->folder);
+    return load->config;
+}
+
+/* Gives up a configuration that is not fit for use. */
+static struct config *config_finish(struct load *load, bool fit)
+{
+    config_free_texts(&load->wrong);
+    if (fit)
+        return load->config;
+    config_unref(load->config);
     return NULL;
+}
+
+struct config *config_load_for(const char *file, unsigned parts, config_report *report,
+                               void *context)
+{
+    struct load load = {.name = file, .report = report, .context = context, .daemon = parts};
+
+    if (config_load_all(&load) == NULL)
+        return NULL;
+    return config_finish(&load, load.errors == 0);
+}
+
+static void config_ignore_report(void *context, const char *text)
+{
+    (void)context;
+    (void)text;
+}
+
+struct config *config_load_unfinished(const char *file)
+{
+    struct load load = {.name = file, .report = config_ignore_report};
+    struct config *config = config_load_all(&load);
+
+    if (config == NULL)
+        return NULL;
+    bool named = config->hostname != NULL && config->hostname[0] != '\0' &&
+                 !load_is_wrong(&load, "hostname");
+    return config_finish(&load, named);
 }
 
 struct config *config_ref(struct config *config)

@@ -338,6 +338,9 @@ struct config *config_load_for(const char *file, unsigned parts, config_report *
                                void *context);
 /* The same for everything in the file. */
 struct config *config_load(const char *file, config_report *report, void *context);
+/* What a file says that may still have errors, such as a certificate that is not there yet: for
+ * questions about hostname and dns only. NULL if it cannot be read or has no valid hostname. */
+struct config *config_load_unfinished(const char *file);
 
 /* Reports settings that are valid but dangerous or without effect. If it returns false, --check fails;
  * a daemon still runs, so that an upgrade stops nobody's mail. */

@@ -30,7 +30,7 @@ struct certificate_question {
     const char *file, *key_file;
     bool force;
     bool refused;          /* for a reason that --force overrules */
-    struct config *config; /* NULL: none can be read */
+    struct config *config; /* NULL: none names the host */
     struct certificate certificate;
 };
 
@@ -43,12 +43,6 @@ static bool certificate_add_name(void *context, int tag, char *value)
         return false;
     question->names[question->name_count++] = value;
     return true;
-}
-
-static void certificate_ignore_report(void *context, const char *text)
-{
-    (void)context;
-    (void)text;
 }
 
 /* Reports an objection. With --force it does not refuse the certificate. */
@@ -232,7 +226,8 @@ static int certificate_run(struct subcommand_line *line)
     }
     question.file = line->argv[0];
     question.key_file = line->argv[line->argc - 1];
-    question.config = config_load(file, certificate_ignore_report, NULL);
+    /* The first certificate comes while the files that relay.conf names are missing. */
+    question.config = config_load_unfinished(file);
     if (question.config != NULL)
         question.names[0] = question.config->hostname;
     else

@@ -215,6 +215,11 @@ certbot_chooses() {
     rm "$scratch/settings"
     return $result
 }
+certbot_first() {  # relay.conf names the files that the hook is about to write
+    local POSTERN_CONF=$scratch/first.conf POSTERN_TLS=$scratch/first
+    { cat "$scratch/relay.conf"; echo 'tls = { certificates = ( { cert = "first/fullchain.pem"; key = "first/privkey.pem"; } ); };'; } > "$POSTERN_CONF"
+    by_certbot www.example.com && [ ! -e "$POSTERN_TLS" ] && by_certbot mail.example.com && holds mail.example.com
+}
 certbot_asks() { ! POSTERN_CONF=$scratch/none.conf by_certbot www.example.com && holds mail.example.com; }
 by_acme() {  # calls it as acme.sh does, with acme.sh's functions: DOMAIN, folder of the chain, folder of the key
     (
@@ -243,6 +248,7 @@ unnamed() {
         holds other
 }
 check "certbot hook: installs certificate and key for the group only" certbot_installs
+check "certbot hook: installs the first certificate for a relay.conf that names it already" certbot_first
 check "certbot hook: leaves the certificate of another host alone, and is content" certbot_leaves
 check "certbot hook: takes those of the names in its settings" certbot_names
 check "certbot hook: keeps to the certificate that its settings name" certbot_chooses
