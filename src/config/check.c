@@ -74,6 +74,12 @@ static void check_collisions(struct load *load, const char *option,
     }
 }
 
+static bool check_is_loopback(const struct address *address)
+{
+    static const struct address v6 = {.family = AF_INET6, .ip = {[15] = 1}};
+    return (address->family == AF_INET && address->ip[0] == 127) || address_same_ip(address, &v6);
+}
+
 /* A backend that is one of our own listeners would be sent its mail again and again. */
 static void check_self(struct load *load, const struct config_backend *backend, const char *option)
 {
@@ -82,11 +88,10 @@ static void check_self(struct load *load, const struct config_backend *backend, 
 
     for (size_t i = 0; i < backend->hosts.count; i++) {
         const struct address *host = &backend->hosts.items[i];
-        bool loopback = host->family == AF_INET && host->ip[0] == 127;
         for (size_t j = 0; j < listen->count; j++) {
             const struct address *own = &listen->items[j].address;
-            if (host->port == own->port &&
-                (address_same_ip(host, own) || (loopback && check_includes(own, host))))
+            if (host->port == own->port && (address_same_ip(host, own) ||
+                                            (check_is_loopback(host) && check_includes(own, host))))
                 load_complain(load, NULL, option, _("%s is relay-in itself"),
                               address_format_endpoint(host, text));
         }

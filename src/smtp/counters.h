@@ -6,9 +6,10 @@
  * something else, add a row here and a counters_add() where it happens.
  *
  * Rows of one metric are adjacent and differ in their labels; the first row has the meaning. A '*' in a
- * name stands for "in" or "out", if both daemons count it; without one, both tell the same. Labels are closed sets: never a domain, an
- * address or a host. A row of the kind COUNTER_EACH has one value for each of several things (a backend,
- * a certificate), which the daemon supplies when asked; the row has the label's name.
+ * name stands for "in" or "out", if both daemons count it; without one, both tell the same. Labels are
+ * closed sets: never a domain, an address or a host. A row of the kind COUNTER_EACH has one value for each
+ * of several things (a backend, a certificate), which the daemon supplies when asked; the row has the
+ * label's name.
  *
  * main makes one struct per daemon, and the modules that count borrow it. Numbers are atomic; NULL
  * counts nothing. All functions are thread-safe.

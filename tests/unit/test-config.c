@@ -220,6 +220,10 @@ static const struct {
      "hostname = \"a.example\"; in = { domains = [ \"b.example\" ]; listen = [ \"[::]:26\" ]; "
      "backend = { hosts = [ \"127.0.0.1:26\" ]; identity = \"none\"; }; };\n",
      "", "in.backend", "127.0.0.1:26 is relay-in itself"},
+    {"relay-in behind itself, by IPv6",
+     "hostname = \"a.example\"; in = { domains = [ \"b.example\" ]; listen = [ \"[::]:26\" ]; "
+     "backend = { hosts = [ \"[::1]:26\" ]; identity = \"none\"; }; };\n",
+     "", "in.backend", "[::1]:26 is relay-in itself"},
     {"controls in a value", "hostname = \"a\x1b[2J\xc2\x9b.example\"; in = { };\n",
      ":1:", "found \"a?[2J??.example\"", ""},
     {"no listeners", MINIMUM "listen = [ ]; };\n", ":4:", "in.listen", "the list is empty"},
