@@ -266,7 +266,7 @@ static void dane_trust(struct dane_chain *chain, const struct dane_record *recor
         chain->record = record;
 }
 
-/* Has this key, whose certificate was not presented, signed the last certificate of the chain? */
+/* Has this key, whose certificate was not presented, signed this certificate? */
 static bool dane_key_signed(const struct dane_record *record, gnutls_x509_crt_t certificate,
                             const struct tls_certificate *octets)
 {
@@ -296,7 +296,6 @@ static bool dane_key_signed(const struct dane_record *record, gnutls_x509_crt_t 
 static void dane_find_anchors(struct dane_chain *chain, const struct dane_record *record)
 {
     const struct tls_certificate *leaf = &chain->octets[0];
-    size_t last = chain->count - 1;
     bool is_shown = false;
 
     for (size_t i = 1; i < chain->count; i++) {
@@ -312,9 +311,13 @@ static void dane_find_anchors(struct dane_chain *chain, const struct dane_record
     if (record->selector == DANE_SELECT_CERTIFICATE) {
         if (!dane_same(leaf->der, leaf->len, record->data, record->len))
             dane_trust(chain, record, record->data, record->len);
-    } else if (!dane_record_fits(record, leaf) &&
-               dane_key_signed(record, chain->items[last], &chain->octets[last])) {
-        dane_trust(chain, record, chain->octets[last].der, chain->octets[last].len);
+        return;
+    }
+    /* Not only the last one: servers also send certificates that do not belong to the chain. */
+    for (size_t i = 0; i < chain->count && !dane_record_fits(record, leaf); i++) {
+        const struct tls_certificate *certificate = &chain->octets[i];
+        if (dane_key_signed(record, chain->items[i], certificate))
+            dane_trust(chain, record, certificate->der, certificate->len);
     }
 }
 

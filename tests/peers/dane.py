@@ -55,6 +55,17 @@ HOSTS = {
     "ta-wild-top": ("2 1 1 inter", "wild inter", "deferred"),
     "ta-domain": ("2 1 1 inter", "domain inter", "verified"),
     "ta-other-ca": ("2 1 1 evil", CHAIN, "deferred"),
+    # Chains out of order, with certificates that do not belong to them, or twice.
+    "ta-order": ("2 1 1 root", "leaf root inter", "verified"),
+    "ta-order-given": ("2 0 0 root", "leaf evil inter", "verified"),
+    "ta-extra": ("2 1 1 inter", "leaf evil inter", "verified"),
+    "ta-twice": ("2 1 1 inter", "leaf leaf inter inter", "verified"),
+    "ta-key-given": ("2 1 0 root", CHAIN, "verified"),
+    "ta-key-order": ("2 1 0 root", "leaf inter evil", "verified"),
+    "ta-key-leaf": ("2 1 0 inter", "leaf", "verified"),
+    "ta-key-leaf-extra": ("2 1 0 inter", "leaf evil", "verified"),
+    "ta-cert-leaf": ("2 0 0 inter", "leaf", "verified"),
+    "ta-cert-extra": ("2 0 0 inter", "leaf evil root", "verified"),
     # Several records: one is enough.
     "several": ("3 1 1 ~leaf; 3 1 1 leaf; 2 1 1 evil", CHAIN, "verified"),
     "roll-over": ("3 1 1 self; 3 1 1 leaf", CHAIN, "verified"),
