@@ -32,6 +32,7 @@ struct part {
     size_t results[SESSION_BATCH_MAX]; /* their indexes in the job */
     bool accepted[SESSION_BATCH_MAX];
     size_t count;
+    bool has_more; /* for a further transaction with the same host */
     char id[SPOOL_ID_LEN + 1];
 };
 
@@ -190,7 +191,24 @@ static void spooler_keep(struct part *part, size_t i, size_t kept)
     part->results[kept] = part->results[i];
 }
 
-/* Keeps only the part's recipients that another host may be asked about. */
+static void spooler_note_result(const struct part *part, size_t i)
+{
+    const struct delivery_result *result = &part->job->results[part->results[i]];
+
+    refusal_note(part->out,
+                 result->outcome == DELIVERY_DONE      ? REFUSAL_SENT
+                 : result->outcome == DELIVERY_REFUSED ? REFUSAL_BOUNCED
+                                                       : REFUSAL_PUT_OFF,
+                 part->recipients[i].path.domain, target_relay(part->target), result->reply);
+}
+
+static void spooler_note_results(const struct part *part)
+{
+    for (size_t i = 0; i < part->count; i++)
+        spooler_note_result(part, i);
+}
+
+/* Keeps only the part's recipients that another host may be asked about. The others have their results. */
 static bool spooler_keep_undecided(struct part *part)
 {
     size_t kept = 0;
@@ -200,15 +218,34 @@ static bool spooler_keep_undecided(struct part *part)
     for (size_t i = 0; i < part->count; i++) {
         if (part->job->results[part->results[i]].outcome == DELIVERY_DEFERRED)
             spooler_keep(part, i, kept++);
+        else
+            spooler_note_result(part, i);
     }
     part->count = kept;
     return kept > 0;
 }
 
+/* Did the host take the message for some recipients, and not for others because of their number? Those fit in
+ * a further transaction (RFC 5321 4.5.3.1.10). */
+static bool spooler_takes_more(const struct part *part)
+{
+    bool took_some = false, left_some = false;
+
+    for (size_t i = 0; i < part->count; i++) {
+        const struct delivery_result *result = &part->job->results[part->results[i]];
+        took_some |= result->outcome == DELIVERY_DONE;
+        left_some |= result->outcome == DELIVERY_DEFERRED && strncmp(result->reply, "452", 3) == 0;
+    }
+    return took_some && left_some;
+}
+
+/* Ends early if the part has more for the host that took some of it. */
 static void spooler_run_part(struct part *part)
 {
     struct target *target = part->target;
+    bool is_undecided;
 
+    part->has_more = false;
     target_contact(target, deadline_in_ms(part->out->config->out.timeouts.dial));
     part->job->postponed_ms = target->connect.postponed_ms;
     if (part->job->postponed_ms > 0)
@@ -216,7 +253,10 @@ static void spooler_run_part(struct part *part)
     part->job->reached |= !target->unreachable;
     do {
         spooler_run_transaction(part);
-    } while (spooler_keep_undecided(part) && target_next_transaction(target));
+        const bool takes_more = spooler_takes_more(part);
+        is_undecided = spooler_keep_undecided(part);
+        part->has_more = is_undecided && takes_more;
+    } while (is_undecided && !part->has_more && target_next_transaction(target));
 }
 
 static void spooler_fill_recipient(struct recipient *to, const struct spool_recipient *from)
@@ -226,19 +266,35 @@ static void spooler_fill_recipient(struct recipient *to, const struct spool_reci
     snprintf(to->orcpt, sizeof to->orcpt, "%s", from->orcpt != NULL ? from->orcpt : "");
 }
 
-/* Is this line of a header the field "TLS-Required: No" (RFC 8689 5)? */
-static bool spooler_part_line_frees_tls(const char *line, size_t len)
+static bool spooler_is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* Is this field of a header, which may be folded, "TLS-Required: No" (RFC 8689 5)? */
+static bool spooler_field_frees_tls(const char *field, size_t len)
 {
     static const char name[] = "TLS-Required:";
     size_t at = sizeof name - 1;
 
-    if (len < at || strncasecmp(line, name, at) != 0)
+    if (len < at || strncasecmp(field, name, at) != 0)
         return false;
-    while (at < len && (line[at] == ' ' || line[at] == '\t'))
+    while (at < len && spooler_is_blank(field[at]))
         at++;
-    while (len > at && strchr(" \t\r", line[len - 1]) != NULL)
+    while (len > at && spooler_is_blank(field[len - 1]))
         len--;
-    return len - at == 2 && strncasecmp(line + at, "No", 2) == 0;
+    return len - at == 2 && strncasecmp(field + at, "No", 2) == 0;
+}
+
+/* The end of the field that begins at `field`, behind its last LF. NULL: it is not in sight. */
+static const char *spooler_field_end(const char *field, const char *end)
+{
+    const char *at = field;
+
+    do {
+        at = memchr(at, '\n', (size_t)(end - at));
+    } while (at != NULL && ++at < end && (*at == ' ' || *at == '\t'));
+    return at;
 }
 
 /* Does the sender want it delivered whatever the TLS? No, if out of memory. */
@@ -246,16 +302,14 @@ static bool spooler_part_tls_is_optional(const struct part *part)
 {
     char *header = malloc(HEADER_SCAN_OCTETS);
     ssize_t got = header != NULL ? pread(part->job->data_fd, header, HEADER_SCAN_OCTETS, 0) : -1;
-    const char *line = header, *end = header + (got > 0 ? got : 0), *next;
+    const char *field = header, *end = header + (got > 0 ? got : 0), *next;
     bool is_optional = false;
 
-    while (got > 0 && !is_optional && (next = memchr(line, '\n', (size_t)(end - line))) != NULL) {
-        if (next - line < 2) /* the end of the header */
-            break;
-        is_optional = spooler_part_line_frees_tls(line, (size_t)(next - line));
-        line = next + 1;
-        if (line == end)
-            break;
+    /* An empty line ends the header. */
+    while (field < end && *field != '\r' && !is_optional &&
+           (next = spooler_field_end(field, end)) != NULL) {
+        is_optional = spooler_field_frees_tls(field, (size_t)(next - field));
+        field = next;
     }
     free(header);
     return is_optional;
@@ -304,18 +358,6 @@ static const char *spooler_collect(struct part *part, size_t first, bool *done)
         spooler_fill_recipient(&part->recipients[part->count++], recipient);
     }
     return domain;
-}
-
-static void spooler_note_results(const struct part *part)
-{
-    for (size_t i = 0; i < part->count; i++) {
-        const struct delivery_result *result = &part->job->results[part->results[i]];
-        refusal_note(part->out,
-                     result->outcome == DELIVERY_DONE      ? REFUSAL_SENT
-                     : result->outcome == DELIVERY_REFUSED ? REFUSAL_BOUNCED
-                                                           : REFUSAL_PUT_OFF,
-                     part->recipients[i].path.domain, target_relay(part->target), result->reply);
-    }
 }
 
 static void spooler_take_answer(struct part *part)
@@ -367,6 +409,34 @@ static bool spooler_await_part(struct part *part, const char *domain, bool *done
     return true;
 }
 
+/* What the next transaction is for was not tried yet, should that one have to wait. */
+static void spooler_forget_results(const struct part *part)
+{
+    for (size_t i = 0; i < part->count; i++)
+        part->job->results[part->results[i]].reply[0] = '\0';
+}
+
+/* Each transaction after the first has fewer recipients, and usually the connection of the one before. False
+ * if the others of the job cannot be tried now. */
+static bool spooler_deliver_part(struct part *part, const char *domain)
+{
+    do {
+        part->target = target_new(part->out, part->route, domain, &part->envelope);
+        if (part->target == NULL) {
+            part->job->reached = true;
+            return false;
+        }
+        part->target->connect.postpones = true; /* the queue waits rather than this thread */
+        spooler_run_part(part);
+        if (part->has_more)
+            spooler_forget_results(part);
+        else if (part->job->postponed_ms == 0)
+            spooler_note_results(part);
+        target_free(part->target);
+    } while (part->has_more);
+    return part->job->postponed_ms == 0;
+}
+
 static void spooler_deliver_all(struct part *part, bool *done)
 {
     spooler_fill_envelope(part);
@@ -380,17 +450,7 @@ static void spooler_deliver_all(struct part *part, bool *done)
             part->job->interrupted = true;
             continue;
         }
-        part->target = target_new(part->out, part->route, domain, &part->envelope);
-        if (part->target == NULL) {
-            part->job->reached = true;
-            return;
-        }
-        part->target->connect.postpones = true; /* the queue waits rather than this thread */
-        spooler_run_part(part);
-        if (part->job->postponed_ms == 0)
-            spooler_note_results(part);
-        target_free(part->target);
-        if (part->job->postponed_ms > 0)
+        if (!spooler_deliver_part(part, domain))
             return;
         part->job->interrupted |= spooler_stops(part);
     }

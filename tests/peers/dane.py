@@ -709,7 +709,15 @@ def tls_optional(world):
     before = len(server.messages)
     assert send_required("none-of-two.zz", required=False).startswith("250")
     wait_for("the deferral", lambda: "mx-none-of-two.zz" in read(relay.log) and "matches no record" in read(relay.log))
-    for header in ("TLS-Required: No\r\n", "X: y\r\ntls-required:no \r\n"):
+    # None of these is that field of the header.
+    for header in ("TLS-Required: Yes\r\n", "TLS-Required:\r\n No\r\n way\r\n", "X: y\r\n TLS-Required: No\r\n",
+                   "X: y\r\n\r\n indented\r\nTLS-Required: No\r\n"):
+        deferred = read(relay.log).count("matches no record")
+        assert send_required("none-of-two.zz", required=False, header=header).startswith("250")
+        wait_for("the deferral", lambda: read(relay.log).count("matches no record") > deferred)
+        assert len(server.messages) == before, header
+    for header in ("TLS-Required: No\r\n", "X: y\r\ntls-required:no \r\n", "TLS-Required:\r\n\tNo\r\n",
+                   "TLS-Required: Yes\r\nTLS-Required: No\r\n \r\n"):
         assert send_required("none-of-two.zz", required=False, header=header).startswith("250")
         before += 1
         wait_for("the mail", lambda count=before: len(server.messages) == count)

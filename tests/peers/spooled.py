@@ -32,6 +32,7 @@ BODY = "From: a@example.com\r\nSubject: {}\r\n\r\n.. a dot\r\ntext\r\n"
 PLAIN = f'hosts = [ "{BACKEND}:{POSTFIX_PORT}" ]; identity = "xclient";'
 PROXY = 'hosts = [ "{}:{}" ]; identity = "proxy-v{}"; spares = 0;'
 PROXY_PORT = 2528
+LIMITED_PORT = 2529  # takes ten recipients a transaction
 
 ENVELOPE = """postern-envelope 1
 id {name}
@@ -622,6 +623,38 @@ def later_parts(world):
     assert set(re.findall(r"event=delivery .*attempt=(\d+)", read(relay.log))) == {"1"}
 
 
+def tries(relay):
+    """The recipients sent to, put off and refused."""
+    done = subprocess.run([f"{BUILD}/relayctl", "status", "--json", "-c", relay.conf], capture_output=True, text=True,
+                          timeout=20)
+    status = json.loads(done.stdout)["relay-out"]["sample"]
+    return [status[f'postern_out_deliveries_total{{result="{result}"}}'] for result in ("sent", "deferred", "bounced")]
+
+
+@scenario("stored for more recipients than a next hop takes in a transaction: it has the others at once, in further ones")
+def few_recipients(world):
+    relay = world.out([], 'delivery = "spool"; deliveries = 1;',
+                      backend=f'hosts = [ "{BACKEND}:{LIMITED_PORT}" ]; identity = "none";')
+    send("few", *(f"a+{i}@example.com" for i in range(45)))
+    relay.wait_empty()
+    world.postfix.wait_mail("a", 45)
+    delivered = read(relay.log)
+    assert len(set(re.findall(r"to=a\+(\d+)@.*attempt=1 ", delivered))) == 45, delivered
+    assert delivered.count("event=delivery ") == 45 and tries(relay) == [45, 0, 0], (delivered, tries(relay))
+    sizes = re.findall(r"nrcpt=(\d+) ", read(world.postfix.log))
+    assert collections.Counter(sizes) == {"10": 4, "2": 1, "3": 1}, sizes
+
+
+@scenario("stored mail counts what its next hops accept, put off and refuse")
+def counted(world):
+    hops = world.hops(3)
+    hops[1].dots, hops[2].dots = ["451 4.7.1 not now"], ["550 5.7.1 no"]
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "500ms" ];')
+    send("counted", "x@d0.test", "y@d1.test", "z@d2.test", sender="")
+    relay.wait_empty()
+    assert tries(relay) == [2, 1, 1], tries(relay)
+
+
 @scenario("stored mail has its turn at a destination whose only connection sessions always wait for")
 def turns(world):
     hops = world.hops(2)
@@ -937,7 +970,9 @@ smtp_bind_address = {BACKEND}
 mynetworks = 127.0.0.1/32, 10.0.0.9/32
 smtp_tls_security_level = none
 notify_classes =
+recipient_delimiter = +
 """, f"""{BACKEND}:{PROXY_PORT} inet n - n - - smtpd -o smtpd_upstream_proxy_protocol=haproxy
+{BACKEND}:{LIMITED_PORT} inet n - n - - smtpd -o smtpd_recipient_limit=10
 """)
 
     def hop(self, number, **settings):
