@@ -74,6 +74,7 @@ static int spooler_start_delivery(struct spooler *spooler, struct error *err)
         .threads = (unsigned)out->deliveries,
         .destination_concurrency = (unsigned)out->limits.deliveries_per_destination,
         .retry_count = out->retry.count,
+        .answer_ms = spooler_answer_ms(spooler->first),
         .lifetime_ms = out->lifetime_ms,
         .notice_ms = out->delay_notice_ms,
         .return_max = (uint64_t)out->bounce_size,

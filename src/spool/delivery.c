@@ -226,10 +226,10 @@ static struct queue_destination *delivery_find(struct queue_destination *destina
     return NULL;
 }
 
-/* Limits the wait to the longest configured one: a later time was written while the clock was ahead. */
+/* Limits the wait to the longest that is possible: a later time was written while the clock was ahead. */
 static int64_t delivery_next_try_time(const struct delivery_pool *pool, int64_t next_try)
 {
-    int64_t longest = 0, due_ms = delivery_to_queue(pool, next_try);
+    int64_t longest = pool->config.answer_ms, due_ms = delivery_to_queue(pool, next_try);
     for (size_t i = 0; i < pool->config.retry_count; i++) {
         if (pool->config.retry_ms[i] > longest)
             longest = pool->config.retry_ms[i];
@@ -249,12 +249,19 @@ static void delivery_merge(const struct delivery_pool *pool, struct queue_destin
         into->attempts = recipient->attempts;
 }
 
-/* A message from the future arrived while the clock was ahead, so it still has its full lifetime. */
+/* A message from the future arrived while the clock was ahead: its time begins now. */
+static int64_t delivery_arrival(const struct delivery_pool *pool,
+                                const struct spool_envelope *envelope)
+{
+    int64_t now = delivery_now(pool);
+    return envelope->arrived < now ? envelope->arrived : now;
+}
+
 static int64_t delivery_expiry_time(const struct delivery_pool *pool,
                                     const struct spool_envelope *envelope)
 {
-    int64_t now = delivery_now(pool), since = envelope->arrived < now ? envelope->arrived : now;
-    return delivery_to_queue(pool, since + (envelope->expires - envelope->arrived));
+    return delivery_to_queue(pool, delivery_arrival(pool, envelope) +
+                                       (envelope->expires - envelope->arrived));
 }
 
 static int64_t delivery_notice_time(const struct delivery_pool *pool,
@@ -266,7 +273,8 @@ static int64_t delivery_notice_time(const struct delivery_pool *pool,
         const struct spool_recipient *recipient = &envelope->recipients[i];
         if (recipient->state == RECIPIENT_QUEUED && !recipient->delay_notified &&
             dsn_wanted(envelope, recipient, DSN_DELAYED))
-            return delivery_to_queue(pool, envelope->arrived) + pool->config.notice_ms;
+            return delivery_to_queue(pool, delivery_arrival(pool, envelope)) +
+                   pool->config.notice_ms;
     }
     return 0;
 }

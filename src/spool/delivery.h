@@ -84,9 +84,10 @@ struct delivery_config {
     unsigned destination_concurrency;
     int64_t retry_ms[QUEUE_RETRY_MAX];
     size_t retry_count;
-    int64_t lifetime_ms;  /* of our own reports; other messages have their own */
-    int64_t notice_ms;    /* time without success before the sender is told; 0 = never */
-    uint64_t return_max;  /* octets up to which RET=FULL is honoured */
+    int64_t answer_ms;   /* the longest wait for the late answer of a next hop, before a next try */
+    int64_t lifetime_ms; /* of our own reports; other messages have their own */
+    int64_t notice_ms;   /* time without success before the sender is told; 0 = never */
+    uint64_t return_max; /* octets up to which RET=FULL is honoured */
     const char *hostname; /* copied */
     struct delivery_hooks hooks;
     void *context; /* for the hooks */

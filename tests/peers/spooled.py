@@ -49,13 +49,13 @@ end
 
 class NextHop(MailServer):
     """A mail server that accepts everything, unless `dots` has replies for the next messages, or `all` one for
-    all. `dsn`: offers DSN; `pause`: seconds before each reply to a message; `moody`: the share that it answers
-    with 4xx."""
+    all. `dsn`: offers DSN; `pause`: seconds before each reply to a message, after those before the first in `pauses`;
+    `moody`: the share that it answers with 4xx."""
 
     def __init__(self, port, dsn=False):
         self.dsn, self.all, self.pause = dsn, None, 0
         self.bodies, self.moody = 0, 0
-        self.dots, self.lock = [], threading.Lock()
+        self.dots, self.pauses, self.lock = [], [], threading.Lock()
         super().__init__(BACKEND, port)
 
     def offers(self, talk):
@@ -73,7 +73,7 @@ class NextHop(MailServer):
     def reply(self, talk, step, line):
         if step != "dot":
             return super().reply(talk, step, line)
-        time.sleep(self.pause)
+        time.sleep(self.pauses.pop(0) if self.pauses else self.pause)
         reply = self.verdict()
         if reply.startswith("250"):
             with self.lock:  # sender line, recipient lines, octets
@@ -516,12 +516,11 @@ limits = { deliveries_per_destination = 1; };""")
 @scenario("SIGTERM, and every delivery waits for a next hop: other answers are recorded all the same")
 def ended_busy(world):
     hops = world.hops(3)
-    hops[2].dots, hops[2].pause = ["451 4.3.0 not yet"], 0.1
+    hops[2].dots, hops[2].pauses, hops[2].pause = ["451 4.3.0 not yet"], [0.1], 30
     relay = world.out(hops, """deliveries = 1; retry = [ "1s", "1h" ]; live_deadline = "1s";
 timeouts = { drain = "9s"; }; limits = { deliveries_per_destination = 1; };""")
     assert send("holds", "x@d2.test", "y@d0.test")[0] == 250
     hops[0].pause = hops[1].pause = 5
-    hops[2].pause = 30
     wait_for("the delivery", lambda: hops[2].bodies == 2)
     assert send("ended", "x@d0.test", "y@d1.test")[0] == 250
     relay.stop()

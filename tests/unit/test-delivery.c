@@ -140,6 +140,7 @@ static void start(struct fixture *f)
         .threads = f->threads,
         .destination_concurrency = 2,
         .retry_count = G_N_ELEMENTS(schedule),
+        .answer_ms = 8 * HOUR,
         .lifetime_ms = 5 * DAY,
         .notice_ms = f->notice_ms,
         .return_max = 1000,
@@ -191,8 +192,10 @@ static void tear_down(struct fixture *f, gconstpointer data)
     g_ptr_array_free(f->reports, TRUE);
 }
 
-/* Recipients are separated by spaces. "+s" after one asks for a success notice, "+n" for none. */
-static void submit(struct fixture *f, const char *sender, const char *recipients)
+/* Recipients are separated by spaces. "+s" after one asks for a success notice, "+n" for none. They are to be tried
+ * at this time; 0: at once. */
+static void submit_for(struct fixture *f, const char *sender, const char *recipients,
+                       int64_t next_try)
 {
     struct spool_message *message;
     struct spool_envelope envelope;
@@ -210,6 +213,7 @@ static void submit(struct fixture *f, const char *sender, const char *recipients
         char *text = g_strdup_printf("<%s>", parts[0]);
         g_assert_cmpint(path_parse_forward(&path, text, strlen(text), &used), ==, PATH_OK);
         struct spool_recipient *recipient = spool_envelope_add(&envelope, &path);
+        recipient->next_try = next_try;
         if (parts[1] != NULL)
             recipient->notify =
                 *parts[1] == 's' ? RECIPIENT_NOTIFY_SUCCESS : RECIPIENT_NOTIFY_NEVER;
@@ -222,6 +226,11 @@ static void submit(struct fixture *f, const char *sender, const char *recipients
     g_assert_cmpint(delivery_accept(f->pool, &envelope), ==, 0);
     spool_envelope_clear(&envelope);
     g_strfreev(names);
+}
+
+static void submit(struct fixture *f, const char *sender, const char *recipients)
+{
+    submit_for(f, sender, recipients, 0);
 }
 
 static size_t messages(struct fixture *f)
@@ -592,6 +601,41 @@ static void test_clock_set(struct fixture *f, gconstpointer data)
     settle(f, 0);
 }
 
+/* The sender of a message that was stored while the clock was ahead is told of its delay all the same. */
+static void test_notice_clock_set(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    stop(f);
+    f->notice_ms = 4 * HOUR;
+    start(f);
+    submit(f, "<alice@example.com>", "grey99@b.example");
+    await_calls(f, 1);
+    stop(f);
+    atomic_fetch_sub(&f->ahead, 30 * DAY);
+    start(f);
+    pass(f, 5 * HOUR, 0);
+    await_reports(f, 1);
+    assert_report(f, "Action: delayed", "Final-Recipient: rfc822; grey99@b.example\r\n");
+    pass(f, 5 * DAY, 0);
+    settle(f, 0);
+}
+
+/* A late answer may take longer than any wait for a retry. No delivery stands by for it. */
+static void test_late_answer(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    submit_for(f, "<alice@example.com>", "ok@a.example",
+               read_time_of_day(f) / 1000 + 7 * HOUR / 1000);
+    pass(f, 6 * HOUR, 0);
+    g_assert_cmpint(atomic_load(&f->calls), ==, 0);
+    pass(f, 2 * HOUR, 0);
+    settle(f, 0);
+    /* What is later still was written while the clock was ahead. */
+    submit_for(f, "<alice@example.com>", "ok@a.example",
+               read_time_of_day(f) / 1000 + 9 * HOUR / 1000);
+    settle(f, 0);
+}
+
 /* An order that fails on the disk leaves the message in the queue. */
 static void test_unreadable(struct fixture *f, gconstpointer data)
 {
@@ -748,6 +792,8 @@ int main(int argc, char **argv)
     ADD("lost data", test_lost_data);
     ADD("downtime", test_downtime);
     ADD("clock set", test_clock_set);
+    ADD("clock set, notice", test_notice_clock_set);
+    ADD("late answer", test_late_answer);
     ADD("unreadable", test_unreadable);
     ADD("owed", test_owed);
     ADD("parts", test_parts);
