@@ -303,7 +303,7 @@ struct config_exporter {
 };
 
 /* The halves of a configuration, one for each daemon. */
-enum { CONFIG_PART_IN = 1 << 0, CONFIG_PART_OUT = 1 << 1 };
+enum { CONFIG_PART_IN = 1 << 0, CONFIG_PART_OUT = 1 << 1, CONFIG_PART_EXPORTER = 1 << 2 };
 
 struct config {
     char *file; /* absolute path of the file that was read */
@@ -330,7 +330,8 @@ typedef void config_report(void *context, const char *text);
 extern const char config_default_file[];
 
 /* Loads and checks `file`. `parts` (CONFIG_PART_...) names the daemon that asks; errors in the other
- * daemon's half are then only warnings. Returns the caller's reference, or NULL if anything was
+ * daemon's half are then only warnings. The exporter needs only its own group and `control`: it may not
+ * read the keys, for instance. Returns the caller's reference, or NULL if anything was
  * wrong; `report` has then been called at least once. Mandatory options of `in` and `out` are
  * required only if that group is in the file or in `parts`. A file with neither group is taken to be
  * relay-in's. */

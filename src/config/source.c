@@ -62,6 +62,9 @@ static bool load_is_needed(const struct load *load, const char *option)
     static const char *const shared[] = {"in.domains", "in.domains_file", "in.backend",
                                          "in.backends", "in.listen"};
 
+    if (load->daemon == CONFIG_PART_EXPORTER)
+        return option[0] == '\0' || load_starts_with(option, "exporter") ||
+               load_starts_with(option, "control");
     if (load->daemon == CONFIG_PART_IN)
         return !load_starts_with(option, "out");
     if (load->daemon != CONFIG_PART_OUT || !load_starts_with(option, "in") ||

@@ -329,7 +329,7 @@ int main(int argc, char **argv)
                 argv[optind]);
         return EX_USAGE;
     }
-    exporter.config = config_load(file, exporter_report, NULL);
+    exporter.config = config_load_for(file, CONFIG_PART_EXPORTER, exporter_report, NULL);
     if (exporter.config == NULL)
         return EX_CONFIG;
     int status = exporter_run(&exporter);

@@ -30,8 +30,12 @@ class Exporter:
         self.conf, self.log = f"{world.bed.dir}/exporter.conf", f"{world.bed.dir}/exporter-{world.bed.count}.log"
         self.state = f"{world.bed.dir}/exporter-state"
         os.makedirs(self.state, exist_ok=True)
+        # Its unit hides the keys and the spool from it.
+        hidden = f"{world.bed.dir}/hidden"
         with open(self.conf, "w") as file:
             file.write(f"""hostname = "relay.example"; control = "{world.control}";
+tls = {{ certificates = ( {{ cert = "{hidden}.crt"; key = "{hidden}.key"; }} ); }};
+out = {{ allow = [ "{BACKEND}" ]; users_file = "{hidden}.users"; spool = "{hidden}"; }};
 in = {{ listen = [ "127.0.0.1:25" ]; domains = [ "example.com" ];
   backend = {{ hosts = [ "{BACKEND}:2525" ]; identity = "xclient"; }}; }};
 exporter = {{ listen = [ "{listen}" ]; state = "{self.state}"; }};
