@@ -162,7 +162,7 @@ static void ground_ports(const struct listen_list *listen, const char *daemon,
         enum ports_result held = ports_holder((uint16_t)port, owner, sizeof owner);
         if (held == PORTS_FREE) {
             doctor_say(finding, DOCTOR_FAILED, _("nothing listens on port %u"), port);
-            doctor_advise(finding, "systemctl enable --now %s", daemon);
+            doctor_advise(finding, "systemctl enable %s && systemctl restart %s", daemon, daemon);
         } else if (held == PORTS_UNSEEN) {
             doctor_say(finding, DOCTOR_UNKNOWN, _("cannot see what listens on port %u"), port);
         } else if (strcmp(owner, daemon) != 0 && strcmp(owner, "systemd") != 0) {

@@ -4,6 +4,7 @@
  */
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "base/i18n.h"
 #include "config/config.h"
 #include "net/certificate.h"
+#include "net/listener.h"
 #include "relayctl/subcommand.h"
 #include "server/doctor-last.h"
 #include "relayctl/json.h"
@@ -83,6 +85,25 @@ static unsigned long long status_whole(double value)
     return (unsigned long long)(value + 0.5);
 }
 
+/* Does the daemon listen wherever the file says? A reload opens no listener. */
+static bool status_listens(const struct status *status, const struct stats *stats)
+{
+    const struct listen_list *listen =
+        stats->daemon == COUNTERS_OUT ? &status->config->out.listen : &status->config->in.listen;
+    char text[LISTENER_TEXT_MAX];
+    const char *line;
+
+    for (size_t i = 0; i < listen->count; i++) {
+        listener_format(&listen->items[i], text);
+        size_t at = 0;
+        while ((line = stats_line(stats, "listen", at)) != NULL && strcmp(line, text) != 0)
+            at++;
+        if (line == NULL)
+            return false;
+    }
+    return true;
+}
+
 /* Shows the version, the start time, and whether the daemon runs with the current files. */
 static void status_head(struct status *status, const struct stats *stats)
 {
@@ -108,6 +129,11 @@ static void status_head(struct status *status, const struct stats *stats)
         status_complain(status, STATUS_WARNING,
                         _("%s: %s is newer than the configuration in use: systemctl reload %s"),
                         program, newer, program);
+    else if (!status_listens(status, stats))
+        status_complain(status, STATUS_WARNING,
+                        _("%s: a new address in listen is in use after a restart: "
+                          "systemctl restart %s"),
+                        program, program);
 }
 
 static void status_traffic(struct status *status, const struct stats *stats)

@@ -155,6 +155,7 @@ static int test_send_all(struct test *test)
         return EX_TEMPFAIL;
     }
     test_show_reply(test);
+    bool private = strstr(test->hop.reply.text, "private addresses") != NULL;
     if (reply_is_positive(&test->hop.reply) && test_hello(test) == 250 && test_start_tls(test))
         code = test_send(test);
     else
@@ -163,6 +164,9 @@ static int test_send_all(struct test *test)
     if (test->out && code == 554)
         printf(_("relay-out lets in only hosts in out.allow: run this on the mail server, with "
                  "--server, or add this host for the test.\n"));
+    if (!test->out && private)
+        printf(_("relay-in serves no private addresses: name a public address of this host by "
+                 "--source, or add the private one to in.private_clients for the test.\n"));
     return test_verdict(code);
 }
 

@@ -7,13 +7,14 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 
 import doctor as healthy
 import tap
-from bed import BACKEND, BUILD, read
+from bed import BACKEND, BUILD, read, wait_for
 from doctor import MX, PTR4, PTR6, Daemon, zone_with
 from internet import BLACK_HOLES, DNS, HOSTS
 from tap import scenario
@@ -346,6 +347,14 @@ def running(world):
     named("11, edited, not reloaded", r"relay\.conf is newer than the configuration in use: systemctl reload relay-in",
           world.status(), failures)
     named("11, by doctor", r"newer than the configuration in use(.*\n)*.*systemctl reload", world.look("ground"), failures)
+    world.edit('listen = [ "[::]:25" ]', 'listen = [ "[::]:25", "[::]:2525" ]')
+    for daemon in world.daemons:
+        daemon.process.send_signal(signal.SIGHUP)
+    wait_for("both to have read it", lambda: "newer" not in world.status())
+    named("a new listener, reloaded", r"relay-in: a new address in listen .*systemctl restart relay-in", world.status(),
+          failures)
+    named("a new listener, by doctor", r"port 2525(.*\n)*.*systemctl restart relay-in", world.look("ground"), failures)
+    world.edit('listen = [ "[::]:25", "[::]:2525" ]', 'listen = [ "[::]:25" ]')
     with ruleset(world, "chain c { type filter hook input priority 0; tcp dport 2526 drop; }"):
         said = world.relayctl("doctor", "--home", "10.0.0.1", "--quiet", at_home=True).stdout
         named("34, the firewall drops 2526", r"home-2526(.*\n)*.*2526 accept", said, failures)
