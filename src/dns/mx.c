@@ -303,8 +303,10 @@ static enum mx_result mx_search_hosts(struct search *search)
     /* Check names first: hosts dropped by name need no address look-up. */
     if (mx_drop_from_ourselves(search, &count) != MX_FOUND)
         return MX_LOOP;
-    /* Further hosts are asked about only if those before have no address at all. */
-    for (size_t at = 0; at < count && (at == 0 || result != MX_FOUND); at += MX_HOSTS_MAX) {
+    /* Further hosts are asked about only if those before have no usable address, and there is time left. */
+    for (size_t at = 0; at < count; at += MX_HOSTS_MAX) {
+        if (at > 0 && (result == MX_FOUND || deadline_passed(search->deadline)))
+            break;
         mx_ask_addresses(search, at, mx_batch_end(at, count));
         if (mx_drop_from_ourselves(search, &count) != MX_FOUND)
             return MX_LOOP;

@@ -48,6 +48,13 @@ static const struct dns_row rows[] = {
      "8 no.example|9 no.example|10 no.example|11 no.example|12 no.example|13 no.example|"
      "14 no.example|15 no.example|16 no.example|17 no.example|18 h4.example|19 we.example|"
      "20 h6.example"},
+    {"quiet.example", DNS_TYPE_A, "!DROP"},
+    {"quiet.example", DNS_TYPE_AAAA, "!DROP"},
+    {"quieter.example", DNS_TYPE_MX,
+     "1 quiet.example|2 quiet.example|3 quiet.example|4 quiet.example|5 quiet.example|"
+     "6 quiet.example|7 quiet.example|8 quiet.example|9 quiet.example|10 quiet.example|"
+     "11 quiet.example|12 quiet.example|13 quiet.example|14 quiet.example|15 quiet.example|"
+     "16 quiet.example|17 unasked.example"},
     {"equal.example", DNS_TYPE_MX, "10 h4.example|10 h6.example"},
     {"null.example", DNS_TYPE_MX, "0 "},
     {"null10.example", DNS_TYPE_MX, "10 "},
@@ -347,6 +354,12 @@ static void test_timeout(void)
     g_assert_cmpint(deadline_now_ms() - begin, <, 2000);
     g_assert_nonnull(strstr(route.reason, "timeout"));
     g_assert_true(route.late && !route.bogus);
+    /* Once the time is over, no more hosts are asked about: the answers would be nobody's. */
+    g_assert_cmpint(mx_find(bed.resolver, "quieter.example", &bed.options, deadline_in_ms(300),
+                            &route), ==, MX_TEMPORARY);
+    g_assert_true(route.late);
+    find(&bed, "order.example", &route); /* asked later */
+    g_assert_cmpuint(dns_server_asked(bed.server, "unasked.example", DNS_TYPE_A), ==, 0);
     mx_route_clear(&route);
     close_bed(&bed);
 }
