@@ -86,7 +86,11 @@ static void backend_log_problem(struct introduction *intro, enum log_level level
     counters_add(intro->backend->counters, problems[problem].counter, 1);
     log_begin(&line, level, problems[problem].event);
     log_str(&line, "session", intro->client->session_id);
-    log_str(&line, "backend", address_format_endpoint(&intro->host, host));
+    /* Without a connection the first of its hosts names it, as in status. */
+    log_str(&line, "backend",
+            address_format_endpoint(
+                problem == PROBLEM_UNREACHABLE ? &intro->settings->hosts.items[0] : &intro->host,
+                host));
     log_str(&line, "reason", reason);
     log_end(&line);
 }

@@ -253,7 +253,7 @@ def backend_down(world):
         postfix.wait_mail("a")
     finally:
         postfix.stop()
-    assert "event=backend-unreachable" in read(relay.log)
+    assert re.search(rf"event=backend-unreachable .*backend={re.escape(BACKEND)}:2540 ", read(relay.log))
 
 
 @scenario("a final 250 is given only after the backend's (stalled end of data)")
