@@ -116,6 +116,15 @@ static void connections_recall(struct connections *all, const void *route)
     }
 }
 
+static bool connections_want(const struct connections *all, const void *route)
+{
+    const struct connection *c = all->waiting_slots > 0 ? all->first : NULL;
+
+    while (c != NULL && !(c->wants_slot && session_route(c->session) == route))
+        c = c->next;
+    return c != NULL;
+}
+
 /* Waits in the middle of something: it is resumed by what its session awaits, or when that is due. */
 static void connection_wait(struct connection *connection)
 {
@@ -206,6 +215,9 @@ static void connection_take_back(struct connection *connection)
         shutdown(connection->item.fd, SHUT_RDWR);
     else if (draining && connection_may_go(connection))
         connection_dismiss(connection, REPLY_SHUTTING_DOWN);
+    else if (connection_keeps_next_hop(connection) &&
+             connections_want(all, session_route(connection->session)))
+        connection_hand_over(connection); /* they began after its session had looked */
 }
 
 static void connection_come_due(struct connection *connection)

@@ -19,6 +19,7 @@
 
 /* While this is set, the next hop does not answer and holds its worker. */
 static atomic_bool holding;
+static atomic_bool holding_looks; /* the same for who looks whether anybody waits */
 static atomic_int held_workers;
 static atomic_int sends; /* to the next hop, so far */
 
@@ -76,7 +77,12 @@ static void take_nothing(struct courier *c)
 static bool is_wanted(struct courier *c)
 {
     (void)c;
-    return deadline_now_ms() < atomic_load(&granted_at_ms);
+    bool wanted = deadline_now_ms() < atomic_load(&granted_at_ms);
+    atomic_fetch_add(&held_workers, 1);
+    while (atomic_load(&holding_looks))
+        g_usleep(1000);
+    atomic_fetch_sub(&held_workers, 1);
+    return wanted;
 }
 static void take_free(struct courier *c)
 {
@@ -926,6 +932,26 @@ static void test_recall(void)
     bed_close(&bed);
 }
 
+/* The same if it begins when the other's session has just looked whether anybody waits. */
+static void test_recall_late(void)
+{
+    struct bed bed;
+    struct service *service = make_service("gate.example");
+    service->rules.park_after_ms = service->rules.data_grace_ms = INT32_MAX;
+    bed_open(&bed, service, 2, 8);
+    atomic_store(&holding_looks, true);
+    int keeps = dial_into(&bed, HELLO ENVELOPE "DATA\r\n", 4);
+    expect(keeps, ".\r\n", "250");
+    await_held_worker();
+    atomic_store(&granted_at_ms, INT64_MAX);
+    int wants = dial_into(&bed, HELLO ENVELOPE, 2);
+    await_stage(&bed, "waiting");
+    atomic_store(&holding_looks, false);
+    expect(wants, NULL, "250");
+    close(keeps), close(wants);
+    bed_close(&bed);
+}
+
 /* XCLIENT names a client, a list does not answer in time, and its verdict comes when the session has gone on and
  * waits for something else. */
 static void test_late_verdict(void)
@@ -1243,6 +1269,7 @@ int main(int argc, char **argv)
     g_test_add_func("/gate/waiting", test_waiting);
     g_test_add_func("/gate/gone", test_gone);
     g_test_add_func("/gate/recall", test_recall);
+    g_test_add_func("/gate/recall late", test_recall_late);
     g_test_add_func("/gate/late verdict", test_late_verdict);
     g_test_add_func("/gate/eviction", test_eviction);
     g_test_add_func("/gate/stress", test_stress);
