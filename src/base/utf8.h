@@ -1,6 +1,7 @@
 /* base/utf8.h - well-formed UTF-8 (RFC 3629), octet by octet
  *
- * Stateless, thread-safe. Used by the log, to escape everything else, by the SMTP grammar, and by what shows others' text to people.
+ * Stateless, thread-safe. Used by the log, to escape everything else, by the SMTP grammar, and by what shows people
+ * the text of strangers.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -29,7 +30,7 @@ uint32_t utf8_decode(const char *text, size_t len, size_t *step);
 /* May the character be shown on a terminal? No control (C0, C1), line separator or change of direction. */
 bool utf8_is_visible(uint32_t character);
 
-/* Makes a '?' of each octet of `text` that belongs to no such character. */
+/* Makes a '?' of each octet of `text`, NUL-terminated, that belongs to no such character. */
 void utf8_mask(char *text);
 
 #endif

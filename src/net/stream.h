@@ -201,10 +201,10 @@ bool stream_tls_info(const struct stream *stream, struct tls_info *info);
 /* The reason in the alert with which the peer ended TLS; NULL if there was none. Static text. */
 const char *stream_tls_refusal(const struct stream *stream);
 
-/* End the connection. stream_close() sends close_notify without waiting, and closes. stream_leave() is
- * the same where it does not matter whether the peer gets our last words: it does not look for unread
- * input first, which makes the kernel send RST. stream_abort() closes at once with RST, so that nothing
- * in flight can look like an orderly end. */
+/* End the connection. stream_close() sends close_notify without waiting, and closes. stream_leave() does
+ * the same without reading away unread input: if there is any, the kernel sends RST, and our last words
+ * may be lost, so only use it where they do not matter. stream_abort() closes at once with RST, so that
+ * nothing in flight can look like an orderly end. */
 void stream_close(struct stream *stream);
 void stream_leave(struct stream *stream);
 void stream_abort(struct stream *stream);

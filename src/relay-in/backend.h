@@ -95,7 +95,8 @@ int64_t backend_ask_slot(struct backend *backend, struct backend_slot *slot,
 bool backend_holds_slot(struct backend *backend, const struct backend_slot *slot);
 /* For the holder of a slot: if a spare, with TLS or without, is being made for which nobody waits, it is there sooner
  * than a connection of the holder's own. Returns the time in ms until which to wait for it; the slot's wakeup is called
- * when it is there, or will not be. 0: take a spare, or connect; this is then the answer as long as the slot is held. */
+ * when it is there, or will not be. 0: take a spare, or connect; from then on this is the answer while the slot is
+ * held. */
 int64_t backend_await_spare(struct backend *backend, struct backend_slot *slot, bool tls);
 /* Does anybody wait for a slot? */
 bool backend_is_wanted(struct backend *backend);

@@ -102,8 +102,9 @@ struct courier_ops {
      * for anything but a reply of the next hop (a free connection there, the client's name)? 0: no.
      * Otherwise the time, in ms on the clock of deadline_now_ms(), until which the session must release
      * its worker. It asks again with the same recipient then, or when `wakeup` is called. By that time
-     * the answer is 0, and anything still missing shows in the replies. The session may continue
-     * without asking again. `wakeup` is valid until free(). The member may be NULL: never waits. */
+     * the answer is 0, or there is something else to wait for; what is missing in the end shows in the
+     * replies. The session may continue without asking again. `wakeup` is valid until free(). The member
+     * may be NULL: never waits. */
     int64_t (*prepare)(struct courier *courier, const struct client_identity *client,
                        const struct recipient *recipient, struct wakeup *wakeup);
     /* Between two transactions: do others wait for what the courier holds? Then the session releases it

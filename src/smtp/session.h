@@ -182,19 +182,19 @@ void session_set_unlimited(struct session *session);
 enum session_result session_run(struct session *session, struct session_scratch *scratch);
 
 /* For the gate, on a session that is not running: what a waiting session waits for; when it is due, in ms on the
- * clock of deadline_now_ms(); whether it holds a connection to a next hop, and whether only for a next message,
- * which may not come; how much longer, in ms, its client has
- * made the transaction wait than the minimum rate allows; to make it give up when it is next resumed; and that its
- * client is gone, so that it then ends without asking anybody for anything. */
+ * clock of deadline_now_ms(); whether it holds a connection to a next hop; whether it is between two messages, and may
+ * hold that only for one that may not come; how much longer, in ms, its client has made the transaction wait than the
+ * minimum rate allows; to make it give up when it is next resumed; and that its client is gone, so that it then ends
+ * without asking anybody for anything. */
 enum session_awaited session_awaits(const struct session *session);
 int64_t session_due_ms(const struct session *session);
 bool session_holds_next_hop(const struct session *session);
 bool session_is_between_messages(const struct session *session);
-/* Has a handshake with the client succeeded? */
-bool session_has_used_tls(const struct session *session);
 int64_t session_slowness_ms(const struct session *session, int64_t now_ms);
 void session_evict(struct session *session);
 void session_vanish(struct session *session);
+/* For the thread that has it: has a handshake with the client succeeded? */
+bool session_has_used_tls(const struct session *session);
 /* Does it wait for something that other sessions with the same next hop hold? Which next hop does it hold or
  * want? */
 bool session_wants_slot(const struct session *session);
