@@ -56,7 +56,7 @@ struct resolver {
     struct resolver_file resolv_conf, anchor; /* as the context read them */
     int64_t look_ms;                          /* don't check these files again before */
     bool started, broken, ending;
-    bool downgraded;            /* validation was given up */
+    bool downgraded;            /* validation was given up; only the thread changes it */
     int64_t retry_ms;           /* don't try to start again before */
     struct question open, late; /* heads of rings */
     unsigned question_count;    /* in both */
@@ -65,7 +65,8 @@ struct resolver {
     int wake_fd;
     /* Only the thread uses these. */
     int64_t bogus_logged_ms;
-    bool validation_fails; /* not even the root's own records can be validated */
+    bool validation_fails;       /* not even the root's own records can be validated */
+    struct deadline validate_at; /* when validation that was given up is tried again */
 };
 
 /* Finds the trust anchor file that `config` asks for. *file becomes a path, or NULL for no validation.

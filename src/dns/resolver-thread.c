@@ -14,6 +14,7 @@
 
 #define BOGUS_LOG_MS 60000
 #define PROBE_TIMEOUT_MS 5000
+#define VALIDATE_AGAIN_MS 3600000
 #define TYPE_SOA 6
 
 static void resolver_note_probe(void *context, struct resolver_answer *answer)
@@ -95,8 +96,8 @@ static void resolver_give_up(struct resolver *resolver, bool all)
     pthread_mutex_unlock(&resolver->lock);
 }
 
-/* Stores the milliseconds until the next question is due, or -1 if there is none. False if the
- * resolver is being freed. */
+/* Stores the milliseconds until something is due, or -1 if nothing is. False if the resolver is being
+ * freed. */
 static bool resolver_next_wait(struct resolver *resolver, int *timeout_ms)
 {
     pthread_mutex_lock(&resolver->lock);
@@ -104,6 +105,9 @@ static bool resolver_next_wait(struct resolver *resolver, int *timeout_ms)
     const struct question *first = resolver->open.next;
     *timeout_ms = first != &resolver->open ? deadline_left_ms(first->deadline) : -1;
     pthread_mutex_unlock(&resolver->lock);
+    if (resolver->downgraded &&
+        (*timeout_ms < 0 || deadline_left_ms(resolver->validate_at) < *timeout_ms))
+        *timeout_ms = deadline_left_ms(resolver->validate_at);
     return !ending;
 }
 
@@ -203,6 +207,12 @@ static void resolver_change_context(struct resolver *resolver, struct ub_ctx *co
     resolver_drop_all(&late);
 }
 
+static void resolver_set_validation_time(struct resolver *resolver)
+{
+    const int64_t wait_ms = resolver->config.validate_again_ms;
+    resolver->validate_at = deadline_in_ms(wait_ms > 0 ? wait_ms : VALIDATE_AGAIN_MS);
+}
+
 /* Continues without validation: otherwise there is no mail until an operator reads the log. */
 static void resolver_downgrade(struct resolver *resolver)
 {
@@ -210,6 +220,7 @@ static void resolver_downgrade(struct resolver *resolver)
     struct error err;
 
     resolver->validation_fails = false;
+    resolver_set_validation_time(resolver);
     plain.trust_anchor_file = "";
     struct ub_ctx *context = resolver_context_new(&plain, &err);
     if (context == NULL)
@@ -218,6 +229,29 @@ static void resolver_downgrade(struct resolver *resolver)
               "event=dns-validation-off reason=\"the name servers pass no DNSSEC records on\" "
               "hint=\"use others, or recurse; without DNSSEC there is no DANE\"");
     resolver_change_context(resolver, context, true);
+}
+
+static void resolver_note_validation(void *context, struct resolver_answer *answer)
+{
+    resolver_note_probe(context, answer);
+    if (answer->secure)
+        log_write(LOG_LEVEL_NOTICE, "event=dns-validation-on");
+}
+
+/* What made validation impossible may have passed: a clock that was wrong, name servers that could not be
+ * reached over TCP. The root's records are asked for at once, so that little else meets a failure. */
+static void resolver_try_validation(struct resolver *resolver)
+{
+    struct error err;
+    struct ub_ctx *context = resolver_context_new(&resolver->config, &err);
+
+    resolver_set_validation_time(resolver);
+    if (context == NULL)
+        return;
+    resolver->validation_fails = false;
+    resolver_change_context(resolver, context, false);
+    resolver_ask(resolver, ".", TYPE_SOA, deadline_in_ms(PROBE_TIMEOUT_MS),
+                 resolver_note_validation, resolver);
 }
 
 static bool resolver_is_to_be_renewed(struct resolver *resolver)
@@ -273,6 +307,10 @@ static void *resolver_serve(void *argument)
         }
         if (resolver_is_to_be_renewed(resolver)) {
             resolver_renew(resolver);
+            fds[1].fd = ub_fd(resolver->context);
+        }
+        if (resolver->downgraded && deadline_passed(resolver->validate_at)) {
+            resolver_try_validation(resolver);
             fds[1].fd = ub_fd(resolver->context);
         }
         if (resolver->validation_fails && resolver_may_downgrade(&resolver->config)) {

@@ -372,6 +372,7 @@ static int resolver_copy_config(struct resolver_config *own, const struct resolv
         .servers = servers,
         .recurse = config->recurse,
         .trust_anchor_optional = config->trust_anchor_optional,
+        .validate_again_ms = config->validate_again_ms,
     };
     if (servers == NULL)
         return -1;

@@ -147,7 +147,10 @@ const struct event_row event_rows[] = {
      "A line of resolv.conf names no IP address and was skipped."},
     {EVENTS_BOTH, "dns-bogus", "warning", "An answer failed DNSSEC validation."},
     {EVENTS_BOTH, "dns-validation-off", "error",
-     "The name servers do not pass DNSSEC records on. Mail goes on without validation."},
+     "The name servers do not pass DNSSEC records on. Mail goes on without validation, which is "
+     "tried again every hour."},
+    {EVENTS_BOTH, "dns-validation-on", "notice",
+     "After dns-validation-off: the name servers pass DNSSEC records on again."},
     {EVENTS_BOTH, "dns-start-failed", "error", "The resolver cannot be set up, and why."},
     {EVENTS_BOTH, "dns-broken", "error", "The resolver has failed. The daemon must be restarted."},
     {EVENTS_BOTH, "control", "info debug warning",

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ struct dns_server {
     struct address address;
     enum dns_server_edns edns;
     pthread_t thread;
+    atomic_bool strips;
     pthread_mutex_t lock; /* not GLib's, which the thread sanitizer does not see */
     GArray *asked; /* struct asked */
 };
@@ -153,7 +155,7 @@ static const struct dns_row *find(const struct dns_server *server, const char *n
 static void put_signature(const struct dns_server *server, struct message *message,
                           const struct dns_row *signed_row)
 {
-    for (size_t i = 0; i < server->count; i++) {
+    for (size_t i = 0; i < server->count && !atomic_load(&server->strips); i++) {
         const struct dns_row *row = &server->rows[i];
         gchar *covered = g_strdup_printf("\\%04x", (unsigned)signed_row->type);
         if (row->type == TYPE_RRSIG && dns_name_equal(row->name, signed_row->name) &&
@@ -223,6 +225,11 @@ void dns_server_set_edns(struct dns_server *server, enum dns_server_edns edns)
     pthread_mutex_lock(&server->lock);
     server->edns = edns;
     pthread_mutex_unlock(&server->lock);
+}
+
+void dns_server_set_stripping(struct dns_server *server, bool strips)
+{
+    atomic_store(&server->strips, strips);
 }
 
 /* Builds the reply and returns its length; 0: send none. */

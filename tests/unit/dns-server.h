@@ -37,6 +37,9 @@ enum dns_server_edns {
 };
 void dns_server_set_edns(struct dns_server *server, enum dns_server_edns edns);
 
+/* Leaves out all signatures from now on, or no longer. */
+void dns_server_set_stripping(struct dns_server *server, bool strips);
+
 /* Questions for that name and type so far (name NULL: all). */
 unsigned dns_server_asked(struct dns_server *server, const char *name, int type);
 

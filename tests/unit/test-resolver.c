@@ -440,6 +440,42 @@ static void test_downgrade(void)
     }
 }
 
+/* Validation that was given up is tried again, and comes back with the signatures. */
+static void test_validation_again(void)
+{
+    static const struct dns_row root[] = {
+        {"", 6, "\\0161000162000000000100000e100000038400093a800000003c"},
+        {"a.example", DNS_TYPE_A, "192.0.2.1"},
+    };
+    struct signed_rows *all = dns_sign(root, G_N_ELEMENTS(root), "");
+    struct dns_server *server = dns_server_open(all->rows, all->count);
+    struct resolver_config config = {.trust_anchor_file = all->anchor_file,
+                                     .trust_anchor_optional = true,
+                                     .validate_again_ms = 300};
+    struct resolver *resolver = dns_server_resolver_with(server, &config);
+    struct resolver_answer answer = {.count = 0};
+    bool bogus, found = false, secure = false;
+
+    dns_server_set_stripping(server, true);
+    for (int attempt = 0; attempt < 500 && !found; attempt++) {
+        g_usleep(10000);
+        found = ask_a(resolver, &bogus) == RESOLVER_FOUND;
+    }
+    g_assert_true(found);
+    dns_server_set_stripping(server, false);
+    for (int attempt = 0; attempt < 500 && !secure; attempt++) {
+        g_usleep(10000);
+        resolver_lookup(resolver, ".", 6, deadline_in_ms(10000), &answer);
+        secure = answer.secure;
+        resolver_answer_free(&answer);
+    }
+    g_assert_true(secure);
+    g_assert_true(resolver_validates(resolver));
+    resolver_free(resolver);
+    dns_server_close(server);
+    signed_rows_free(all);
+}
+
 /* Names are found even at old servers without EDNS. */
 static void test_without_edns(void)
 {
@@ -604,6 +640,7 @@ int main(int argc, char **argv)
     g_test_add_func("/resolver/bogus", test_bogus);
     g_test_add_func("/resolver/secure", test_secure);
     g_test_add_func("/resolver/downgrade", test_downgrade);
+    g_test_add_func("/resolver/validation again", test_validation_again);
     g_test_add_func("/resolver/without EDNS", test_without_edns);
     g_test_add_func("/resolver/EDNS dropped", test_edns_dropped);
     g_test_add_func("/resolver/configure", test_configure);
