@@ -65,12 +65,12 @@ prints() { rm -f "$conf"; init "${given[@]}" --print && has 'hostname = "mail.ex
 check "--print writes nothing" prints
 missing() { ! fresh && has '--hostname is missing' '--domain is missing' && [ ! -e "$conf" ]; }
 check "without a terminal what is missing is named, all of it" missing
-wrong() { ! fresh --hostname mail --domain example.com --backend nowhere --kind mutt && has '--hostname' '--backend' '--kind'; }
+wrong() { ! fresh --hostname mail --domain example.com --backend nowhere --kind mutt && has '--hostname' '--backend' '"mutt" is not mailcow, mailu'; }
 check "wrong values are named, all of them" wrong
 asks() {
     rm -f "$conf"
     printf '\nmail.example.com\nnodot\nexample.com\n\n\n\n' |
-        script -qec "'$relayctl' init --config '$conf'" /dev/null > "$scratch/out" && checks && has 'not names like example.com'
+        script -qec "'$relayctl' init --config '$conf'" /dev/null > "$scratch/out" && checks && has 'not a domain like example.com'
 }
 check "on a terminal it asks, and asks again after a wrong answer" asks
 certificate() {
