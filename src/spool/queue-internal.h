@@ -37,6 +37,7 @@ struct delivery {
     bool probe;      /* being tried, though the destination was last unreachable */
     bool tried_last; /* it had its last try, after the message's lifetime */
     bool confirmed;  /* its outcome is known, and must be recorded */
+    bool again;      /* a retry was ordered while it is being tried */
 };
 
 struct message {

@@ -72,7 +72,11 @@ static enum queue_answer queue_order_retry(struct queue *queue, struct message *
 {
     for (unsigned i = 0; i < message->count; i++) {
         struct delivery *delivery = &message->deliveries[i];
-        if (delivery->destination == NULL || delivery->active)
+        if (delivery->destination == NULL)
+            continue;
+        /* The running try began before whatever the operator has mended. */
+        delivery->again = delivery->active;
+        if (delivery->active)
             continue;
         delivery->due.key = queue->now;
         queue_offer(queue, delivery);

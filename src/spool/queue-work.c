@@ -67,6 +67,7 @@ static void queue_give(struct queue *queue, struct delivery *delivery, struct qu
     struct destination *destination = delivery->destination;
 
     delivery->active = true;
+    delivery->again = false;
     delivery->probe = destination->failures > 0 && !delivery->confirmed;
     delivery->confirmed = false;
     queue->probing += delivery->probe;
@@ -217,6 +218,13 @@ static int64_t queue_judge_delivery(struct queue *queue, struct message *message
     delivery->tried_last = !message->hold && message->expires <= queue->now;
     if (outcome == QUEUE_UNREACHABLE)
         queue_end_last_tries(queue, destination);
+    /* As after a first try, which leaves a host that was just found dead the time to be asked again. */
+    if (delivery->again) {
+        delivery->due.key = queue->now + queue_wait(queue, 1);
+        if (destination->not_before > delivery->due.key)
+            destination->not_before = delivery->due.key;
+        delivery->again = false;
+    }
     return delivery->due.key > destination->not_before ? delivery->due.key
                                                        : destination->not_before;
 }

@@ -127,7 +127,8 @@ bool queue_finish(struct queue *queue, const struct queue_work *work);
 /* An operator's orders. A held message is neither tried nor does it expire; a released one is due. */
 enum queue_answer queue_hold(struct queue *queue, uint64_t id);
 enum queue_answer queue_release(struct queue *queue, uint64_t id);
-/* Makes it due now, and forgets the back-off of its destinations. */
+/* Makes it due now, and forgets the back-off of its destinations. If a running try fails, the next one comes as
+ * soon as after a first try. */
 enum queue_answer queue_retry(struct queue *queue, uint64_t id);
 /* Keeps all others from working on the message until queue_unclaim() returns it. With `gone` it leaves the
  * queue. */

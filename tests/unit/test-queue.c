@@ -303,6 +303,37 @@ static void test_probes(void)
     queue_free(queue);
 }
 
+/* Whoever orders a retry has mended something. If the try that began before fails, the next one comes soon, whatever
+ * there was before. */
+static void test_retry_of_running(void)
+{
+    static const enum queue_outcome outcomes[] = {QUEUE_DEFERRED, QUEUE_UNREACHABLE};
+    for (size_t i = 0; i < G_N_ELEMENTS(outcomes); i++) {
+        struct queue *queue = make(20, 4);
+        struct queue_work work;
+        add(queue, 1, "a");
+        for (int tries = 0; tries < 6; tries++) {
+            work = take(queue);
+            g_assert_false(finish(queue, &work, outcomes[i]));
+            atomic_fetch_add(&now, 4 * HOUR);
+        }
+        work = take(queue);
+        g_assert_cmpint(queue_retry(queue, 1), ==, QUEUE_DONE);
+        g_assert_cmpint(idle(queue), >, 4 * HOUR);
+        g_assert_false(finish(queue, &work, outcomes[i]));
+        g_assert_cmpint(idle(queue), <=, 5 * MINUTE);
+        atomic_fetch_add(&now, 5 * MINUTE);
+        work = take(queue);
+        g_assert_false(finish(queue, &work, outcomes[i]));
+        g_assert_cmpint(idle(queue), >, HOUR);
+        g_assert_cmpint(queue_retry(queue, 1), ==, QUEUE_DONE);
+        work = take(queue);
+        g_assert_cmpint(queue_retry(queue, 1), ==, QUEUE_DONE);
+        g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+        queue_free(queue);
+    }
+}
+
 static void test_orders(void)
 {
     struct queue *queue = make(20, 4);
@@ -707,6 +738,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/recovery", test_recovery);
     g_test_add_func("/queue/probes", test_probes);
     g_test_add_func("/queue/orders", test_orders);
+    g_test_add_func("/queue/retry of a running try", test_retry_of_running);
     g_test_add_func("/queue/notice", test_notice);
     g_test_add_func("/queue/last try", test_last_try);
     g_test_add_func("/queue/confirmed", test_confirmed);
