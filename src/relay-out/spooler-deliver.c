@@ -18,6 +18,7 @@
 
 #define HEADER_SCAN_OCTETS 65536 /* searched for TLS-Required */
 #define BLOCK_OCTETS 32768
+#define RECORD_FIRST_MS 1 /* until the rest of a job follows */
 
 /* The recipients of a job that share one transaction. */
 struct part {
@@ -416,6 +417,23 @@ static void spooler_forget_results(const struct part *part)
         part->job->results[part->results[i]].reply[0] = '\0';
 }
 
+/* Have all who were tried so far got the message? Then this is recorded before the others are tried: however long
+ * those take, and whatever becomes of us meanwhile, nobody gets it twice. If some were refused or put off, the job
+ * goes on instead, so that the sender has one notice, and nobody is tried again at once. */
+static bool spooler_records_first(const struct part *part)
+{
+    const struct delivery_job *job = part->job;
+    bool any = false;
+
+    for (size_t i = 0; i < job->count; i++) {
+        const struct delivery_result *result = &job->results[i];
+        if (result->outcome != DELIVERY_DONE && result->reply[0] != '\0')
+            return false;
+        any |= result->outcome == DELIVERY_DONE;
+    }
+    return any && !spooler_stops(part);
+}
+
 /* Each transaction after the first has fewer recipients, and usually the connection of the one before. False
  * if the others of the job cannot be tried now. */
 static bool spooler_deliver_part(struct part *part, const char *domain)
@@ -433,7 +451,9 @@ static bool spooler_deliver_part(struct part *part, const char *domain)
         else if (part->job->postponed_ms == 0)
             spooler_note_results(part);
         target_free(part->target);
-    } while (part->has_more);
+    } while (part->has_more && !spooler_records_first(part));
+    if (part->has_more)
+        part->job->postponed_ms = RECORD_FIRST_MS;
     return part->job->postponed_ms == 0;
 }
 
@@ -443,6 +463,10 @@ static void spooler_deliver_all(struct part *part, bool *done)
     for (size_t first = 0; first < part->job->count; first++) {
         if (done[first])
             continue;
+        if (spooler_records_first(part)) {
+            part->job->postponed_ms = RECORD_FIRST_MS;
+            return;
+        }
         const char *domain = spooler_collect(part, first, done);
         if (spooler_await_part(part, domain, done))
             continue;

@@ -55,7 +55,8 @@ struct delivery_job {
                                         for a while, and result 0's reply says why */
     const atomic_bool *stopping;     /* set when the daemon shuts down: finish soon */
     bool interrupted;                /* cut short because of that: deferred means not tried */
-    /* The destination takes nothing more for this long: results without a reply were not tried. 0: all were. */
+    /* Nothing more is to be tried for this long, because the destination takes nothing, or so that what was done is
+     * recorded first: results without a reply were not tried. 0: all were. */
     int64_t postponed_ms;
     atomic_uint *unconfirmed; /* the pool's count; see delivery_owe() */
     bool owes;
