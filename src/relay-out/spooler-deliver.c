@@ -226,6 +226,12 @@ static bool spooler_keep_undecided(struct part *part)
     return kept > 0;
 }
 
+static bool spooler_is_one_too_many(const struct part *part, size_t i)
+{
+    const struct delivery_result *result = &part->job->results[part->results[i]];
+    return result->outcome == DELIVERY_DEFERRED && strncmp(result->reply, "452", 3) == 0;
+}
+
 /* Did the host take the message for some recipients, and not for others because of their number? Those fit in
  * a further transaction (RFC 5321 4.5.3.1.10). */
 static bool spooler_takes_more(const struct part *part)
@@ -233,9 +239,8 @@ static bool spooler_takes_more(const struct part *part)
     bool took_some = false, left_some = false;
 
     for (size_t i = 0; i < part->count; i++) {
-        const struct delivery_result *result = &part->job->results[part->results[i]];
-        took_some |= result->outcome == DELIVERY_DONE;
-        left_some |= result->outcome == DELIVERY_DEFERRED && strncmp(result->reply, "452", 3) == 0;
+        took_some |= part->job->results[part->results[i]].outcome == DELIVERY_DONE;
+        left_some |= spooler_is_one_too_many(part, i);
     }
     return took_some && left_some;
 }
@@ -410,11 +415,20 @@ static bool spooler_await_part(struct part *part, const char *domain, bool *done
     return true;
 }
 
-/* What the next transaction is for was not tried yet, should that one have to wait. */
-static void spooler_forget_results(const struct part *part)
+/* Keeps only the recipients of the next transaction. They were not tried yet, should it have to wait. */
+static void spooler_keep_for_more(struct part *part)
 {
-    for (size_t i = 0; i < part->count; i++)
-        part->job->results[part->results[i]].reply[0] = '\0';
+    size_t kept = 0;
+
+    for (size_t i = 0; i < part->count; i++) {
+        if (spooler_is_one_too_many(part, i)) {
+            part->job->results[part->results[i]].reply[0] = '\0';
+            spooler_keep(part, i, kept++);
+        } else {
+            spooler_note_result(part, i);
+        }
+    }
+    part->count = kept;
 }
 
 /* Have all who were tried so far got the message? Then this is recorded before the others are tried: however long
@@ -447,7 +461,7 @@ static bool spooler_deliver_part(struct part *part, const char *domain)
         part->target->connect.postpones = true; /* the queue waits rather than this thread */
         spooler_run_part(part);
         if (part->has_more)
-            spooler_forget_results(part);
+            spooler_keep_for_more(part);
         else if (part->job->postponed_ms == 0)
             spooler_note_results(part);
         target_free(part->target);

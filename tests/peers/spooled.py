@@ -659,6 +659,35 @@ def few_recipients(world):
     assert collections.Counter(sizes) == {"10": 4, "5": 1}, sizes
 
 
+class Few(NextHop):
+    """Takes five recipients a transaction, and none yet whose name begins with "grey"."""
+
+    asked_grey = 0
+
+    def reply(self, talk, step, line):
+        if step == "mail":
+            talk.taken = 0
+        if step == "rcpt" and b"<grey" in line:
+            self.asked_grey += 1
+            return "450 4.2.0 come back"
+        if step == "rcpt":
+            talk.taken += 1
+            if talk.taken > 5:
+                return "452 4.5.3 enough"
+        return super().reply(talk, step, line)
+
+
+@scenario("stored for more recipients than a next hop takes: who is put off for another reason is not asked for again")
+def few_and_grey(world):
+    world.hop_list.append(Few(HOP_PORT))
+    relay = world.out(world.hop_list, 'delivery = "spool";')
+    send("few", "grey1@d0.test", *(f"x{i}@d0.test" for i in range(17)), "grey2@d0.test")
+    wait_for("the deliveries", lambda: tries(relay) == [17, 2, 0])
+    assert world.hop_list[0].bodies == 4 and world.hop_list[0].asked_grey == 2, vars(world.hop_list[0])
+    left = [r["address"] for r in relay.queued()[0]["recipients"] if r["state"] == "queued"]
+    assert left == ["grey1@d0.test", "grey2@d0.test"], left
+
+
 @scenario("stored mail counts what its next hops accept, put off and refuse")
 def counted(world):
     hops = world.hops(3)
