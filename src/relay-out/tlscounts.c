@@ -161,7 +161,9 @@ bool tlscounts_add(struct tlscounts *counts, const char *domain, enum tls_policy
         if (result != TLS_RESULT_SUCCESS) {
             snprintf(row->host, sizeof row->host, "%s", host);
             snprintf(row->reason, sizeof row->reason, "%s", reason);
-            is_first = entry->failed_s == 0 || now_s - entry->failed_s >= DAY_S;
+            /* Before it, if the clock was set back. */
+            is_first =
+                entry->failed_s == 0 || now_s < entry->failed_s || now_s - entry->failed_s >= DAY_S;
             if (is_first)
                 entry->failed_s = now_s;
         }

@@ -25,9 +25,9 @@ static void list(struct tlscounts *counts, int64_t now_s, struct tlscounts_row r
     g_assert_cmpint(tlscounts_list(counts, now_s, take_row, rows), ==, 0);
 }
 
-static void count(struct tlscounts *counts, enum tls_result result, int64_t now_s)
+static bool count(struct tlscounts *counts, enum tls_result result, int64_t now_s)
 {
-    tlscounts_add(counts, "mx.example", TLS_POLICY_TLSA, result, "mx.example", "why", now_s);
+    return tlscounts_add(counts, "mx.example", TLS_POLICY_TLSA, result, "mx.example", "why", now_s);
 }
 
 /* What was counted at noon, as it is shown some time later; then one more session. */
@@ -37,13 +37,14 @@ static void test_days(void)
         const char *name;
         int64_t later_s;
         unsigned today, yesterday;
+        bool is_logged;
     } cases[] = {
-        {"at once", 0, 2, 0},
-        {"before midnight", DAY / 2 - 1, 2, 0},
-        {"at midnight", DAY / 2, 0, 2},
-        {"the next night", DAY / 2 + DAY - 1, 0, 2},
-        {"two days later", DAY / 2 + DAY, 0, 0},
-        {"a clock that was set back", -3 * DAY, 2, 0},
+        {"at once", 0, 2, 0, false},
+        {"before midnight", DAY / 2 - 1, 2, 0, false},
+        {"at midnight", DAY / 2, 0, 2, false},
+        {"the next night", DAY / 2 + DAY - 1, 0, 2, true},
+        {"two days later", DAY / 2 + DAY, 0, 0, true},
+        {"a clock that was set back", -3 * DAY, 2, 0, true},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct tlscounts *counts = tlscounts_new(NULL, NULL);
@@ -57,7 +58,9 @@ static void test_days(void)
         const uint32_t *yesterday = rows[0].days[TLSCOUNTS_YESTERDAY];
         g_assert_cmpuint(today[TLS_RESULT_CERTIFICATE_EXPIRED], ==, cases[i].today);
         g_assert_cmpuint(yesterday[TLS_RESULT_CERTIFICATE_EXPIRED], ==, cases[i].yesterday);
-        count(counts, TLS_RESULT_CERTIFICATE_EXPIRED, then);
+        g_assert_cmpint(count(counts, TLS_RESULT_CERTIFICATE_EXPIRED, then), ==,
+                        cases[i].is_logged);
+        g_assert_false(count(counts, TLS_RESULT_SUCCESS, then));
         list(counts, then, rows);
         g_assert_cmpuint(today[TLS_RESULT_CERTIFICATE_EXPIRED], ==, cases[i].today + 1);
         g_assert_cmpuint(yesterday[TLS_RESULT_CERTIFICATE_EXPIRED], ==, cases[i].yesterday);
