@@ -131,9 +131,15 @@ bool stream_has_input(const struct stream *stream)
            (stream->tls != NULL && tls_session_has_pending(stream->tls));
 }
 
+/* The LF of the line that comes next, or NULL. */
+static const char *stream_find_lf(const struct stream *stream)
+{
+    return memchr(stream_input(stream), '\n', stream->in_end - stream->in_start);
+}
+
 bool stream_line_waiting(const struct stream *stream)
 {
-    return memchr(stream_input(stream), '\n', stream->in_end - stream->in_start) != NULL;
+    return stream_find_lf(stream) != NULL;
 }
 
 enum io_result stream_fail(struct stream *stream)
@@ -263,12 +269,13 @@ void stream_hear_out(struct stream *stream)
         stream->broken = false;
 }
 
-/* Takes a whole line from the buffer: IO_OK, IO_TOO_LONG, or IO_TIMEOUT if there is none yet. */
-static enum io_result stream_take_line(struct stream *stream, struct line *line, size_t max)
+/* Takes the line that ends with this LF from the buffer: IO_OK or IO_TOO_LONG. IO_TIMEOUT if it is NULL, because there
+ * is none yet. */
+static enum io_result stream_take_line_to(struct stream *stream, struct line *line, size_t max,
+                                          const char *lf)
 {
     const char *start = stream_input(stream);
     size_t len = stream->in_end - stream->in_start;
-    const char *lf = memchr(start, '\n', len);
     size_t line_len = lf != NULL ? (size_t)(lf - start) + 1 : len;
     bool too_long = stream->skipping || line_len > max || (lf == NULL && len >= max);
 
@@ -289,20 +296,24 @@ static enum io_result stream_take_line(struct stream *stream, struct line *line,
     return IO_OK;
 }
 
+static enum io_result stream_take_line(struct stream *stream, struct line *line, size_t max)
+{
+    return stream_take_line_to(stream, line, max, stream_find_lf(stream));
+}
+
 /* The same, but keeps the first `max` octets of a line that is too long; later input overwrites the
  * rest. */
 static enum io_result stream_take_cut_line(struct stream *stream, struct line *line, size_t max)
 {
     const char *start = stream_input(stream);
-    size_t len = stream->in_end - stream->in_start;
-    const char *lf = memchr(start, '\n', len);
+    const char *lf = stream_find_lf(stream);
 
-    if (lf == NULL && len > max)
+    if (lf == NULL && stream->in_end - stream->in_start > max)
         stream->in_end = stream->in_start + max;
     if (lf == NULL)
         return IO_TIMEOUT;
     if ((size_t)(lf - start) < max)
-        return stream_take_line(stream, line, max);
+        return stream_take_line_to(stream, line, max, lf);
     stream_consume(stream, (size_t)(lf - start) + 1);
     *line = (struct line){.text = start, .len = max};
     return IO_OK;

@@ -16,9 +16,10 @@
 #define REPLY_JOINED_MAX 240     /* octets of each of two lines that are joined */
 #define REPLY_LINE_SHOWN_MAX 120 /* octets of a line that is not a reply, for the log */
 
-static const struct {
+static const struct reply_row {
     int code;
-    const char *enhanced, *text;
+    char enhanced[REPLY_ENHANCED_MAX];
+    const char *text;
 } own[REPLY_OWN_COUNT] = {
 #define REPLY_ROW(name, code, enhanced, text) {code, enhanced, text},
     OWN_REPLIES(REPLY_ROW)
@@ -54,6 +55,11 @@ struct reply *reply_dup(const struct reply *reply)
     return copy;
 }
 
+static size_t reply_line_length(const char *line)
+{
+    return (size_t)(strchrnul(line, '\n') - line);
+}
+
 /* Adds a line, cleaned and cut to REPLY_LINE_READ_MAX. */
 static void reply_add_line(struct reply *reply, const char *text, size_t len)
 {
@@ -72,25 +78,25 @@ static void reply_add_line(struct reply *reply, const char *text, size_t len)
     reply->line_count++;
 }
 
-static void reply_set_text(struct reply *reply, int code, const char *enhanced, const char *text)
+/* Makes the reply in this row of the table, with `text` as its text. */
+static void reply_set(struct reply *reply, const struct reply_row *row, const char *text)
 {
-    struct buffer copy;
-
     reply_clear(reply);
     reply->ours = true;
-    reply->code = code;
-    buffer_init(&copy, reply->enhanced, sizeof reply->enhanced);
-    buffer_add_some(&copy, enhanced, strlen(enhanced));
-    for (const char *line = text; line != NULL;) {
-        const char *end = strchr(line, '\n');
-        reply_add_line(reply, line, end != NULL ? (size_t)(end - line) : strlen(line));
-        line = end != NULL && end[1] != '\0' ? end + 1 : NULL;
+    reply->code = row->code;
+    memcpy(reply->enhanced, row->enhanced, sizeof reply->enhanced);
+    for (const char *line = text;;) {
+        size_t len = reply_line_length(line);
+        reply_add_line(reply, line, len);
+        if (line[len] == '\0' || line[len + 1] == '\0')
+            return;
+        line += len + 1;
     }
 }
 
 void reply_own(struct reply *reply, enum own_reply which)
 {
-    reply_set_text(reply, own[which].code, own[which].enhanced, own[which].text);
+    reply_set(reply, &own[which], own[which].text);
 }
 
 void reply_own_list(struct reply *reply, enum own_reply which, const char *const *arguments)
@@ -108,7 +114,7 @@ void reply_own_list(struct reply *reply, enum own_reply which, const char *const
         }
     }
     buffer_add_some(&text, rest, strlen(rest));
-    reply_set_text(reply, own[which].code, own[which].enhanced, storage);
+    reply_set(reply, &own[which], storage);
 }
 
 static bool reply_is_digit(char octet)
@@ -160,11 +166,6 @@ enum reply_line_result reply_parse_line(struct reply *reply, const char *line, s
     reply->code = code;
     reply_add_line(reply, line + (len > 4 ? 4 : len), said);
     return len > 3 && line[3] == '-' ? REPLY_LINE_MORE : REPLY_LINE_LAST;
-}
-
-static size_t reply_line_length(const char *line)
-{
-    return (size_t)(strchrnul(line, '\n') - line);
 }
 
 void reply_misplaced(struct reply *reply)

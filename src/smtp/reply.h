@@ -18,12 +18,13 @@
 #include "net/stream.h"
 #include "smtp/replies.h"
 
+#define REPLY_ENHANCED_MAX 12 /* fits "5.123.123" and its NUL */
 #define REPLY_TEXT_MAX 4096
 #define REPLY_LINES_MAX 64
 
 struct reply {
-    int code;          /* 200..599; 0 = none */
-    char enhanced[12]; /* "5.1.1", or "" if the lines have none */
+    int code;                          /* 200..599; 0 = none */
+    char enhanced[REPLY_ENHANCED_MAX]; /* "5.1.1", or "" if the lines have none */
     unsigned line_count;
     bool ours; /* not a next hop's, nor made of one */
     size_t len;

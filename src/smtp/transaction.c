@@ -489,7 +489,6 @@ static bool transaction_put_chunk_head(struct transaction *transaction, size_t o
 
 int transaction_write(struct transaction *transaction, const struct iovec *iov, int count)
 {
-    struct deadline deadline = deadline_in_ms(transaction->block_ms);
     const size_t total = transaction_total(iov, count);
     enum io_result result = IO_OK;
 
@@ -510,9 +509,9 @@ int transaction_write(struct transaction *transaction, const struct iovec *iov, 
      * too, since the session was parked: a slow client's message must not pile up there. */
     if (stream->unsent_len + stream->out_len + total + 3 < stream->buffers->out_size) {
         for (int i = 0; i < count && result == IO_OK; i++)
-            result = stream_put(stream, iov[i].iov_base, iov[i].iov_len, deadline);
+            result = stream_put(stream, iov[i].iov_base, iov[i].iov_len, (struct deadline){0});
     } else {
-        result = stream_writev(stream, iov, count, deadline);
+        result = stream_writev(stream, iov, count, deadline_in_ms(transaction->block_ms));
     }
     if (result == IO_OK)
         return 0;
