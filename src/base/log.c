@@ -164,6 +164,14 @@ void log_strn(struct log_line *line, const char *key, const char *value, size_t 
         log_add_octet(line, '"');
 }
 
+void log_word(struct log_line *line, const char *key, const char *word)
+{
+    if (!line->enabled)
+        return;
+    log_add_key(line, key);
+    log_add_raw(line, word, strlen(word));
+}
+
 void log_str(struct log_line *line, const char *key, const char *value)
 {
     log_strn(line, key, value, value != NULL ? strlen(value) : 0);

@@ -55,6 +55,10 @@ void log_str(struct log_line *line, const char *key, const char *value);
 void log_strn(struct log_line *line, const char *key, const char *value, size_t len);
 void log_int(struct log_line *line, const char *key, int64_t value);
 
+/* The same for a word of ours that never needs quotes or escapes: a name from a table, an id, an address. Nothing
+ * that came from a peer. */
+void log_word(struct log_line *line, const char *key, const char *word);
+
 /* Adds text by printf, escaped, with no space, key or quotes of its own. */
 void log_text(struct log_line *line, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -98,6 +98,7 @@ struct session {
     bool vanished;                /* nothing can be written any more */
     char helo[PATH_HELO_MAX + 1]; /* cleaned */
     struct client_identity client;
+    char client_shown[ADDRESS_TEXT_MAX];    /* its address with port, for the log */
     struct address peer;                    /* the other end; is the client unless XCLIENT came */
     bool introduced;                        /* XCLIENT has named the client */
     bool awaits_admission;                  /* the client that XCLIENT named is being checked */
@@ -145,6 +146,8 @@ struct session {
 };
 
 /* session.c */
+/* Sets the client's address, and its text for the log. */
+void session_set_client(struct session *session, const struct address *client);
 /* Puts a reply, which is flushed when the session next waits. A 421 also ends the session. */
 void session_reply(struct session *session, const struct reply *reply);
 void session_deferral_reply(const struct session_deferral *deferral, struct reply *reply);

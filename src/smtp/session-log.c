@@ -20,9 +20,8 @@ static const char *session_protocol(const struct session *session)
 
 static void session_add_client(struct log_line *line, const struct session *session)
 {
-    char address[ADDRESS_TEXT_MAX];
-    log_str(line, "session", session->id);
-    log_str(line, "client", address_format_endpoint(&session->client.address, address));
+    log_word(line, "session", session->id);
+    log_word(line, "client", session->client_shown);
 }
 
 static const char *session_shown_name(const struct session *session, struct reverse_names *names)
@@ -141,9 +140,9 @@ void session_end_message(const struct session *session, enum session_outcome out
     if (!log_enabled(LOG_LEVEL_INFO))
         return;
     log_begin(&line, LOG_LEVEL_INFO, "event=message");
-    log_str(&line, "status", session_outcomes[outcome].status);
+    log_word(&line, "status", session_outcomes[outcome].status);
     session_add_client(&line, session);
-    log_str(&line, "id", session->transaction_id);
+    log_word(&line, "id", session->transaction_id);
     log_str(&line, "helo", session->helo);
     log_str(&line, "from", session_shown_path(session->envelope->sender.mailbox, sender));
     log_str(&line, "to",
@@ -159,7 +158,7 @@ void session_end_message(const struct session *session, enum session_outcome out
             log_str(&line, "cert_verified", tls.peer_verified ? "yes" : "no");
         }
     } else {
-        log_str(&line, "tls", "none");
+        log_word(&line, "tls", "none");
     }
     log_str(&line, "reply", reply);
     log_int(&line, "ms", took_ms);

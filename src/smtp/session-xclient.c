@@ -99,7 +99,7 @@ void session_act_xclient(struct session *session, const struct command *command)
     session_drop_courier(session);
     session->introduced = true;
     session->client.unlimited = false;
-    session->client.address = introduction.client;
+    session_set_client(session, &introduction.client);
     session->client.local = introduction.local;
     session_identify(session);
     session->client.esmtp = false;

@@ -72,12 +72,18 @@ struct session *session_new(int fd, const struct address *client, const struct a
     session->began_ms = deadline_now_ms();
     session->implicit_tls = implicit_tls;
     session->state = STATE_CONNECTED;
-    session->client.address = *client;
+    session_set_client(session, client);
     session->peer = *client;
     session->client.local = *local;
     session->client.helo = session->helo;
     session->client.session_id = session->id;
     return session;
+}
+
+void session_set_client(struct session *session, const struct address *client)
+{
+    session->client.address = *client;
+    address_format_endpoint(client, session->client_shown);
 }
 
 void session_deferral_reply(const struct session_deferral *deferral, struct reply *reply)

@@ -55,6 +55,21 @@ static void test_values(void)
     }
 }
 
+static void test_word(void)
+{
+    struct log_line line;
+    char out[2 * LOG_LINE_MAX];
+    g_autofree char *text = g_strnfill(3 * LOG_LINE_MAX, 'x');
+
+    log_begin(&line, LOG_LEVEL_INFO, "event=x");
+    log_word(&line, "client", "[2001:db8::7]:25");
+    log_word(&line, "k", text);
+    logged(&line, out, sizeof out);
+    g_assert_true(g_str_has_prefix(out, "event=x client=[2001:db8::7]:25 k=xxx"));
+    g_assert_cmpuint(strlen(out), ==, LOG_LINE_MAX);
+    g_assert_true(g_str_has_suffix(out, "x\n"));
+}
+
 static void test_bound(void)
 {
     struct log_line line;
@@ -159,6 +174,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_unsetenv("JOURNAL_STREAM");
     g_test_add_func("/log/values", test_values);
+    g_test_add_func("/log/word", test_word);
     g_test_add_func("/log/bound", test_bound);
     g_test_add_func("/log/level", test_level);
     g_test_add_func("/log/cut", test_cut);

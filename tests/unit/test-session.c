@@ -502,6 +502,7 @@ static void test_xclient(void)
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "501 220 503 250 550 250 250 354 250 221");
     g_assert_true(g_str_has_prefix(body->str, "Received: from c.example (unknown [IPv6:2001:db8::9])"));
+    g_assert_cmpstr(scene.session->client_shown, ==, "[2001:db8::9]:99");
     scene_close(&scene);
 
     scene_open(&scene);
