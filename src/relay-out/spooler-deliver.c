@@ -226,10 +226,12 @@ static bool spooler_keep_undecided(struct part *part)
     return kept > 0;
 }
 
+/* 4.2.2 with the same code is about a full mailbox (RFC 3463 3.3). */
 static bool spooler_is_one_too_many(const struct part *part, size_t i)
 {
     const struct delivery_result *result = &part->job->results[part->results[i]];
-    return result->outcome == DELIVERY_DEFERRED && strncmp(result->reply, "452", 3) == 0;
+    return result->outcome == DELIVERY_DEFERRED && strncmp(result->reply, "452", 3) == 0 &&
+           strncmp(result->reply, "452 4.2.", 8) != 0;
 }
 
 /* Did the host take the message for some recipients, and not for others because of their number? Those fit in
