@@ -45,6 +45,7 @@ struct introduction {
     bool assumed;     /* the attributes were announced on another connection, or earlier */
     bool again;       /* a connection was STALE */
     bool introduced;  /* XCLIENT was accepted */
+    bool for_client;  /* HOST_DOWN was perhaps meant for this client: it says nothing about the host */
     char reason[200]; /* the last one logged */
 };
 
@@ -155,6 +156,8 @@ static enum outcome backend_greet(struct introduction *intro)
     if (intro->next_host < intro->settings->hosts.count && !backend_uses_proxy(intro))
         deadline = deadline_earlier(deadline, deadline_in_ms(BACKEND_GREETING_MS));
     enum io_result result = nexthop_greeting(intro->hop, intro->reply, deadline);
+    /* After a PROXY header, a server may hang up on a client that it does not want. */
+    intro->for_client = backend_uses_proxy(intro) && result != IO_TIMEOUT;
     if (result != IO_OK) {
         backend_lost(intro, "greeting", result);
         return HOST_DOWN;
@@ -186,7 +189,8 @@ static enum nexthop_hello backend_hello_form(const struct introduction *intro, b
     return backend_uses_proxy(intro) ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO;
 }
 
-/* An EHLO in our own name was refused. As with the greeting, this is about us and not about the client. */
+/* An EHLO in our own name was refused. As with the greeting, this is about us and not about the client, unless a
+ * PROXY header has named one. */
 static enum outcome backend_hello_refused(struct introduction *intro)
 {
     char text[256];
@@ -427,6 +431,15 @@ static enum outcome backend_attempt(struct introduction *intro, struct stream_bu
     return outcome;
 }
 
+/* Is there another host? This one is left alone for a while, unless that would let one client harm others. */
+static bool backend_leave_host(const struct introduction *intro)
+{
+    if (!intro->for_client)
+        return backend_try_next(intro->backend, intro->next_host);
+    backend_greeted(intro->backend, intro->next_host);
+    return intro->next_host < intro->settings->hosts.count;
+}
+
 int backend_introduce(struct backend *backend, const struct client_identity *client,
                       struct nexthop *hop, struct stream_buffers *buffers, struct reply *reply)
 {
@@ -449,9 +462,9 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
         intro.next_host = 0;
         outcome = backend_attempt(&intro, buffers, tls, false);
     }
-    while (outcome == HOST_DOWN && backend_try_next(backend, intro.next_host))
+    while (outcome == HOST_DOWN && backend_leave_host(&intro))
         outcome = backend_attempt(&intro, buffers, tls, false);
-    if (outcome == HOST_DOWN)
+    if (outcome == HOST_DOWN && !intro.for_client)
         backend_note(backend, false, intro.reason);
     /* After a failed handshake only a fresh connection may continue in plain text, and only under "may":
      * a mirrored session must not lose TLS, which the backend's rules may depend on. */

@@ -109,7 +109,8 @@ void backend_disconnected(struct backend *backend);
 
 /* Notes that the host before `next` accepted the connection but serves nobody. False if none is left to try. */
 bool backend_try_next(struct backend *backend, size_t next);
-/* Notes that it has greeted. Only then is a host that failed before tried by several callers again. */
+/* Notes that it has greeted, or keeps only one client out. Only then is a host that failed before tried by several
+ * callers again. */
 void backend_greeted(struct backend *backend, size_t next);
 
 /* How long a host may take to greet, if there is another one. */

@@ -257,6 +257,30 @@ def silent_host(world):
             sock.close()
 
 
+@scenario("hosts: a client on which they hang up after its PROXY header, or whose EHLO they refuse, costs nobody else a thing")
+def banned(world):
+    def ban(step, said):
+        return lambda dialog, at, text: said if at == step and dialog.proxy[1] == OTHER4 else None
+
+    hosts = [mirror(world, port, proxy=True, certificate=(world.bed.cert, world.bed.key)) for port in (PORT, PORT + 1)]
+    relay = world.relay(hosts=f'"{BACKEND}:{PORT}", "{BACKEND}:{PORT + 1}"', identity="proxy-v2", retry_after='"60s"',
+                        backend='tls = "encrypt";')
+    learned()
+    for step, said in (("banner", "close"), ("ehlo", "550 5.7.1 not you")):
+        for host in hosts:
+            host.judge = ban(step, said)
+        for _ in range(3):
+            client = Client(OTHER4)
+            client.hello()
+            assert client.envelope("a@example.com") == [451], step
+            client.close()
+            client = Client()
+            client.hello()
+            assert client.envelope("a@example.com") == [250], step
+            client.close()
+    assert "status=down" not in read(relay.log)
+
+
 @scenario("hosts: IPv6, and the source address of each family")
 def source(world):
     for host, hosts, own in (("2001:db8::1", f'"[2001:db8::1]:{PORT}"', "2001:db8::9"),
