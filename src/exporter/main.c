@@ -25,6 +25,7 @@
 #include "config/config.h"
 #include "exporter/exposition.h"
 #include "exporter/page.h"
+#include "net/listener.h"
 #include "server/sdnotify.h"
 
 #define EXPORTER_STEP_MS 10000
@@ -209,21 +210,24 @@ static int exporter_listen(struct exporter *exporter)
     const struct host_list *hosts = &exporter->config->exporter.listen;
 
     for (size_t i = 0; i < hosts->count; i++) {
-        struct sockaddr_storage sockaddr;
+        const struct listen_spec spec = {.address = hosts->items[i]};
         char text[ADDRESS_TEXT_MAX];
-        address_to_sockaddr(&hosts->items[i], &sockaddr);
-        unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
-                         (hosts->items[i].family == AF_INET6 ? MHD_USE_IPv6 : 0);
+        struct error err;
+        /* Unlike MHD's own, it may have the address of a tunnel that is not up yet. */
+        int fd = listener_open(&spec, &err);
+        if (fd < 0) {
+            fprintf(stderr, "postern-exporter: %s\n", err.text);
+            return -1;
+        }
+        address_format_endpoint(&spec.address, text);
         struct MHD_Daemon *made = MHD_start_daemon(
-            flags, hosts->items[i].port, NULL, NULL, exporter_answer, exporter,
-            MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&sockaddr, MHD_OPTION_CONNECTION_LIMIT,
+            MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL, NULL, exporter_answer,
+            exporter, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
             (unsigned)EXPORTER_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
             (unsigned)EXPORTER_TIMEOUT_S, MHD_OPTION_END);
-        address_format_endpoint(&hosts->items[i], text);
         if (made == NULL) {
-            fprintf(stderr,
-                    _("postern-exporter: cannot listen on %s: %s (ss -ltnp shows who does)\n"),
-                    text, strerror(errno));
+            fprintf(stderr, "postern-exporter: %s: %s\n", text, strerror(errno));
+            close(fd);
             return -1;
         }
         exporter->listeners[exporter->listener_count++] = made;

@@ -330,6 +330,22 @@ def read_octets(path):
         return file.read()
 
 
+@scenario("exporter: the tunnel's address may come up later; an address that is taken is named")
+def addresses(world):
+    exporter = Exporter(world, "10.99.0.1:9925")
+    exporter.stop()
+    with socket.create_server(("127.0.0.1", 0)) as taken, open(exporter.conf, "r+") as file:
+        place = f"127.0.0.1:{taken.getsockname()[1]}"
+        text = file.read().replace("10.99.0.1:9925", place)
+        file.seek(0)
+        file.truncate()
+        file.write(text)
+        file.flush()
+        done = subprocess.run([f"{BUILD}/postern-exporter", "-c", exporter.conf], capture_output=True, text=True,
+                              timeout=20, env={**os.environ, "LC_ALL": "C"})
+    assert done.returncode == 69 and f"{place}: Address already in use" in done.stderr, done
+
+
 @scenario("exporter: a public address is refused without a word for it")
 def public(world):
     conf = f"{world.bed.dir}/public.conf"
