@@ -332,6 +332,7 @@ def read_octets(path):
 
 @scenario("exporter: the tunnel's address may come up later; an address that is taken is named")
 def addresses(world):
+    world.control = world.bed.dir
     exporter = Exporter(world, "10.99.0.1:9925")
     exporter.stop()
     with socket.create_server(("127.0.0.1", 0)) as taken, open(exporter.conf, "r+") as file:
