@@ -201,7 +201,9 @@ static int certificate_answer(struct certificate_question *question)
         return EX_DATAERR;
     if (question->name_count > 0)
         return EX_OK;
-    fprintf(stderr, _("%s: cannot tell whether it is for this relay: relay.conf has no hostname\n"),
+    fprintf(stderr,
+            _("%s: cannot tell whether it is for this relay: relay.conf has no valid hostname, or "
+              "cannot be read; see relayctl check\n"),
             question->file);
     return EX_CONFIG;
 }
