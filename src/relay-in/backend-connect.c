@@ -45,7 +45,7 @@ struct introduction {
     bool assumed;     /* the attributes were announced on another connection, or earlier */
     bool again;       /* a connection was STALE */
     bool introduced;  /* XCLIENT was accepted */
-    bool for_client;  /* HOST_DOWN was perhaps meant for this client: it says nothing about the host */
+    bool for_client;  /* HOST_DOWN may concern this client only, and so proves nothing */
     char reason[200]; /* the last one logged */
 };
 
