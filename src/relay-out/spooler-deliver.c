@@ -33,7 +33,8 @@ struct part {
     size_t results[SESSION_BATCH_MAX]; /* their indexes in the job */
     bool accepted[SESSION_BATCH_MAX];
     size_t count;
-    bool has_more; /* for a further transaction with the same host */
+    bool has_more;    /* for a further transaction with the same host */
+    bool has_awaited; /* a late answer is among the job's results */
     char id[SPOOL_ID_LEN + 1];
 };
 
@@ -404,7 +405,7 @@ static bool spooler_await_part(struct part *part, const char *domain, bool *done
     if (awaited == NULL)
         return false;
     spooler_keep_awaited(part, awaited, done);
-    part->job->reached = true;
+    part->job->reached = part->has_awaited = true;
     part->target = awaited->target;
     if (spooler_wait_awaited(part->spooler, awaited)) {
         delivery_owe(part->job);
@@ -435,7 +436,8 @@ static void spooler_keep_for_more(struct part *part)
 
 /* Have all who were tried so far got the message? Then this is recorded before the others are tried: however long
  * those take, and whatever becomes of us meanwhile, nobody gets it twice. If some were refused or put off, the job
- * goes on instead, so that the sender has one notice, and nobody is tried again at once. */
+ * goes on instead, so that the sender has one notice, and nobody is tried again at once. So it does behind a late
+ * answer, because the queue was told of it only once. */
 static bool spooler_records_first(const struct part *part)
 {
     const struct delivery_job *job = part->job;
@@ -447,7 +449,7 @@ static bool spooler_records_first(const struct part *part)
             return false;
         any |= result->outcome == DELIVERY_DONE;
     }
-    return any && !spooler_stops(part);
+    return any && !part->has_awaited && !spooler_stops(part);
 }
 
 /* Each transaction after the first has fewer recipients, and usually the connection of the one before. False
@@ -479,16 +481,16 @@ static void spooler_deliver_all(struct part *part, bool *done)
     for (size_t first = 0; first < part->job->count; first++) {
         if (done[first])
             continue;
-        if (spooler_records_first(part)) {
-            part->job->postponed_ms = RECORD_FIRST_MS;
-            return;
-        }
         const char *domain = spooler_collect(part, first, done);
         if (spooler_await_part(part, domain, done))
             continue;
         if (spooler_stops(part)) {
             part->job->interrupted = true;
             continue;
+        }
+        if (spooler_records_first(part)) {
+            part->job->postponed_ms = RECORD_FIRST_MS;
+            return;
         }
         if (!spooler_deliver_part(part, domain))
             return;
