@@ -368,6 +368,12 @@ static void transaction_try_renewed(struct transaction *transaction, size_t whic
     transaction_repeat(transaction, which, reply);
 }
 
+/* Some recipients were taken, and this is one too many (RFC 5321 4.5.3.1.10): a fresh connection would do no better. */
+static bool transaction_is_full(const struct transaction *transaction, const struct reply *reply)
+{
+    return transaction->accepted > 0 && reply->code == 452 && !transaction->decided;
+}
+
 void transaction_recipient_reply(struct transaction *transaction, struct reply *reply)
 {
     const bool kept = transaction->kept;
@@ -382,7 +388,8 @@ void transaction_recipient_reply(struct transaction *transaction, struct reply *
         return;
     }
     transaction_settle_rcpt(transaction, which, reply);
-    if (transaction->first && (kept || transaction->garbled) && !reply_is_positive(reply)) {
+    if (transaction->first && !reply_is_positive(reply) &&
+        (transaction->garbled || (kept && !transaction_is_full(transaction, reply)))) {
         transaction->kept = false;
         transaction_try_renewed(transaction, which, reply);
     }

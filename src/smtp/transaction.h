@@ -43,10 +43,10 @@ struct transaction_owner {
     /* Called when the connection has been closed. The member may be NULL. */
     void (*closed)(struct transaction *transaction);
     /* Called if a kept connection answered MAIL or RCPT with anything but 2xx, or not at all, which may
-     * prove nothing; or if any connection was `garbled`, so that commands must be repeated one by one.
-     * True: the old connection was closed, and there is either a fresh one, on which everything is
-     * repeated, or a final reply, which counts. False: the result stands. The member may be NULL: it
-     * always stands. */
+     * prove nothing (452 after a recipient was taken does); or if any connection was `garbled`, so that
+     * commands must be repeated one by one. True: the old connection was closed, and there is either a fresh
+     * one, on which everything is repeated, or a final reply, which counts. False: the result stands. The
+     * member may be NULL: it always stands. */
     bool (*renew)(struct transaction *transaction);
 };
 

@@ -686,6 +686,7 @@ def few_and_grey(world):
     assert world.hop_list[0].bodies == 4 and world.hop_list[0].put_off == 2, vars(world.hop_list[0])
     left = [r["address"] for r in relay.queued()[0]["recipients"] if r["state"] == "queued"]
     assert left == ["grey@d0.test", "full@d0.test"], left
+    assert world.hop_list[0].commands.count(b"EHLO relay.example\r\n") == 1, "not on the connection that was there"
 
 
 @scenario("stored mail counts what its next hops accept, put off and refuse")
