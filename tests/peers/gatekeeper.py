@@ -146,7 +146,7 @@ def named_clients(world):
         last.send("XCLIENT ADDR=203.0.0.3 NAME=[UNAVAILABLE]\r\nEHLO client.example\r\n")
         assert last.reply()[0] == 220 and last.reply()[0] == 250
         assert send_one(last)[0] == 250
-        assert "client=unknown[203.0.0.3]" in read(world.postfix.log)
+        wait_for("Postfix's word on the client", lambda: "client=unknown[203.0.0.3]" in read(world.postfix.log))
         limited.stop()
         for action, heard in (("reject", 554), ("tempfail", 220)):
             listed = relay(inner=f'dnsbl = {{ zones = [ "list.example" ]; action = "{action}"; }};')

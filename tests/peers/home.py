@@ -272,7 +272,8 @@ def inbound(vps, postfix):
 def outbound(postfix, sink):
     hand_in("outgoing")
     wait_for("the outgoing mail", lambda: sink.subjects() == ["outgoing"], 30)
-    assert "relay=10.0.0.1[10.0.0.1]:2526" in read(postfix.log) and "Verified TLS" not in read(postfix.log)
+    wait_for("Postfix's word on it", lambda: "relay=10.0.0.1[10.0.0.1]:2526" in read(postfix.log))
+    assert "Verified TLS" not in read(postfix.log)
 
 
 def tunnel_cut(vps, postfix, sink):
@@ -304,7 +305,7 @@ def mailcow_proxy(world):
     postfix, sink = home(world, "haproxy", extra="relayhost = [10.0.0.1]:2526\nsmtp_connect_timeout = 3s\n"), far(world)
     vps = site(world, 1, identity="proxy-v2", port=10025)
     inbound(vps, postfix)
-    assert f"CONNECT from [{CLIENT4}]" in read(postfix.log)
+    wait_for("postscreen's word on the client", lambda: f"CONNECT from [{CLIENT4}]" in read(postfix.log))
     outbound(postfix, sink)
     tunnel_cut(vps, postfix, sink)
 

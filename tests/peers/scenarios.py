@@ -41,7 +41,7 @@ def identity4(world, source=CLIENT4, shown="198.51.100.7"):
     assert "with ESMTP id" in by_postfix, by_postfix
     assert f"from mx1.sender.example (unknown [{label}]) by relay.example (Postern) with ESMTP id" in by_us, by_us
     assert "for <a@example.com>;" in by_us, by_us
-    assert f"client=unknown[{shown}]" in read(world.postfix.log)
+    wait_for("Postfix's word on the client", lambda: f"client=unknown[{shown}]" in read(world.postfix.log))
 
 
 @scenario("identity: Postfix sees an IPv6 client's address")
