@@ -67,6 +67,7 @@ struct resolver {
     int64_t bogus_logged_ms;
     bool validation_fails;       /* not even the root's own records can be validated */
     struct deadline validate_at; /* when validation that was given up is tried again */
+    int64_t validate_wait_ms;    /* how long that was put off the last time; 0: never yet */
 };
 
 /* Finds the trust anchor file that `config` asks for. *file becomes a path, or NULL for no validation.

@@ -15,6 +15,7 @@
 #define BOGUS_LOG_MS 60000
 #define PROBE_TIMEOUT_MS 5000
 #define VALIDATE_AGAIN_MS 3600000
+#define VALIDATE_AGAIN_MAX_MS 86400000
 #define TYPE_SOA 6
 
 static void resolver_note_probe(void *context, struct resolver_answer *answer)
@@ -207,10 +208,18 @@ static void resolver_change_context(struct resolver *resolver, struct ub_ctx *co
     resolver_drop_all(&late);
 }
 
-static void resolver_set_validation_time(struct resolver *resolver)
+/* Name servers that never pass these records on are troubled, and complained of, once a day. */
+static void resolver_put_validation_off(struct resolver *resolver)
 {
-    const int64_t wait_ms = resolver->config.validate_again_ms;
-    resolver->validate_at = deadline_in_ms(wait_ms > 0 ? wait_ms : VALIDATE_AGAIN_MS);
+    const int64_t first_ms = resolver->config.validate_again_ms;
+
+    if (resolver->validate_wait_ms == 0)
+        resolver->validate_wait_ms = first_ms > 0 ? first_ms : VALIDATE_AGAIN_MS;
+    else if (resolver->validate_wait_ms < VALIDATE_AGAIN_MAX_MS)
+        resolver->validate_wait_ms *= 2;
+    if (resolver->validate_wait_ms > VALIDATE_AGAIN_MAX_MS)
+        resolver->validate_wait_ms = VALIDATE_AGAIN_MAX_MS;
+    resolver->validate_at = deadline_in_ms(resolver->validate_wait_ms);
 }
 
 /* Continues without validation: otherwise there is no mail until an operator reads the log. */
@@ -220,7 +229,7 @@ static void resolver_downgrade(struct resolver *resolver)
     struct error err;
 
     resolver->validation_fails = false;
-    resolver_set_validation_time(resolver);
+    resolver_put_validation_off(resolver);
     plain.trust_anchor_file = "";
     struct ub_ctx *context = resolver_context_new(&plain, &err);
     if (context == NULL)
@@ -233,9 +242,13 @@ static void resolver_downgrade(struct resolver *resolver)
 
 static void resolver_note_validation(void *context, struct resolver_answer *answer)
 {
+    struct resolver *resolver = context;
+
     resolver_note_probe(context, answer);
-    if (answer->secure)
-        log_write(LOG_LEVEL_NOTICE, "event=dns-validation-on");
+    if (!answer->secure)
+        return;
+    resolver->validate_wait_ms = 0;
+    log_write(LOG_LEVEL_NOTICE, "event=dns-validation-on");
 }
 
 /* What made validation impossible may have passed: a clock that was wrong, name servers that could not be
@@ -245,9 +258,10 @@ static void resolver_try_validation(struct resolver *resolver)
     struct error err;
     struct ub_ctx *context = resolver_context_new(&resolver->config, &err);
 
-    resolver_set_validation_time(resolver);
-    if (context == NULL)
+    if (context == NULL) {
+        resolver_put_validation_off(resolver);
         return;
+    }
     resolver->validation_fails = false;
     resolver_change_context(resolver, context, false);
     resolver_ask(resolver, ".", TYPE_SOA, deadline_in_ms(PROBE_TIMEOUT_MS),

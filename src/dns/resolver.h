@@ -47,8 +47,8 @@ struct resolver_config {
     const char *trust_anchor_file;
     /* Give up validation, with an error in the log, if the servers turn out not to pass DNSSEC
      * records on, so that nothing could be proven. Many resolvers of providers and home routers
-     * don't. Implied without `trust_anchor_file`; ignored with `recurse`. Validation is tried again from
-     * time to time: every `validate_again_ms`, 0 for the usual time. */
+     * don't. Implied without `trust_anchor_file`; ignored with `recurse`. Validation is tried again after
+     * `validate_again_ms`, 0 for an hour, and then in twice that time after each failure, up to a day. */
     bool trust_anchor_optional;
     int64_t validate_again_ms;
 };

@@ -148,7 +148,7 @@ const struct event_row event_rows[] = {
     {EVENTS_BOTH, "dns-bogus", "warning", "An answer failed DNSSEC validation."},
     {EVENTS_BOTH, "dns-validation-off", "error",
      "The name servers do not pass DNSSEC records on. Mail goes on without validation, which is "
-     "tried again every hour."},
+     "tried again after an hour, later once a day."},
     {EVENTS_BOTH, "dns-validation-on", "notice",
      "After dns-validation-off: the name servers pass DNSSEC records on again."},
     {EVENTS_BOTH, "dns-start-failed", "error", "The resolver cannot be set up, and why."},
