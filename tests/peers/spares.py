@@ -231,8 +231,8 @@ def spares_that_ask(world):
         for identity in ("none", "xclient") if tls else ("none",):
             backend = mirror(world, gather=GATHER, certificate=(world.bed.cert, world.bed.key))
             relay = world.relay(backend_port=PORT, identity=identity, backend=f"spares = 2; {settings}")
+            wait_for("all that they say", lambda: [d.lines for d in backend.dialogs] == [own, own])
             wait_spares(backend, 2)
-            assert [d.lines for d in backend.dialogs] == [own, own], [d.lines for d in backend.dialogs]
             deliver()
             after, = [d.lines[len(own):] for d in backend.dialogs if any(c.startswith("MAIL") for c in d.lines)]
             assert after[0].startswith("XCLIENT" if identity == "xclient" else "MAIL"), after
