@@ -4,7 +4,6 @@
  */
 #include "spool/spool-internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -111,18 +110,24 @@ int spool_quarantine(struct spool *spool, const char *name)
     return -1;
 }
 
+DIR *spool_list_folder(int folder_fd)
+{
+    int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+
+    if (folder == NULL && fd >= 0)
+        close(fd);
+    return folder;
+}
+
 size_t spool_count_quarantined(struct spool *spool)
 {
-    int fd = openat(spool->quarantine_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    DIR *folder = spool_list_folder(spool->quarantine_fd);
     const struct dirent *entry;
     size_t count = 0;
 
-    if (folder == NULL) {
-        if (fd >= 0)
-            close(fd);
+    if (folder == NULL)
         return 0;
-    }
     while ((entry = readdir(folder)) != NULL)
         count += entry->d_name[0] != '.';
     closedir(folder);

@@ -7,6 +7,7 @@
 #ifndef POSTERN_SPOOL_SPOOL_INTERNAL_H
 #define POSTERN_SPOOL_SPOOL_INTERNAL_H
 
+#include <dirent.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/types.h>
@@ -110,6 +111,9 @@ void spool_forget_fresh(struct spool *spool);
 /* Moves a file from the queue folder to the quarantine, under a free name. Not durable by itself. Returns 0,
  * or -1 with errno. */
 int spool_quarantine(struct spool *spool, const char *name);
+/* Opens a folder of the spool once more, to read its names from the first. The caller closes it; NULL, with errno, on
+ * failure. */
+DIR *spool_list_folder(int folder_fd);
 /* Removes a message's file. A missing file is not an error. Returns 0, or -1 with errno. */
 int spool_delete(struct spool *spool, uint64_t id, enum spool_file file);
 

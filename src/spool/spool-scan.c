@@ -4,7 +4,6 @@
  */
 #include "spool/spool-internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -133,13 +132,10 @@ static void scan_merge_names(struct scan *scan)
 
 static int scan_read_names(struct scan *scan, struct error *err)
 {
-    int fd = openat(scan->spool->queue_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
+    DIR *folder = spool_list_folder(scan->spool->queue_fd);
     struct dirent *entry;
     int result = folder != NULL ? 0 : -1;
 
-    if (folder == NULL && fd >= 0)
-        close(fd);
     while (result == 0 && (errno = 0, entry = readdir(folder)) != NULL) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             result = scan_add_name(scan, entry->d_name);
