@@ -215,7 +215,7 @@ static void resolver_put_validation_off(struct resolver *resolver)
 
     if (resolver->validate_wait_ms == 0)
         resolver->validate_wait_ms = first_ms > 0 ? first_ms : VALIDATE_AGAIN_MS;
-    else if (resolver->validate_wait_ms < VALIDATE_AGAIN_MAX_MS)
+    else
         resolver->validate_wait_ms *= 2;
     if (resolver->validate_wait_ms > VALIDATE_AGAIN_MAX_MS)
         resolver->validate_wait_ms = VALIDATE_AGAIN_MAX_MS;
