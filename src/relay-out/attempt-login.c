@@ -68,13 +68,36 @@ static enum io_result attempt_log_in_login(struct attempt *attempt, const struct
     return result;
 }
 
+/* A host that refuses the password for good refuses it at all of its addresses, and with the next message. */
+static enum attempt_outcome attempt_login_refused(struct attempt *attempt)
+{
+    struct connect *connect = attempt->connect;
+    const bool permanent = reply_is_permanent(connect->reply);
+    char text[400];
+    struct log_line line;
+
+    reply_summary(connect->reply, text, sizeof text);
+    if (permanent) {
+        host_cache_mark(connect->out->host_cache, REMOTE_LOGIN_REFUSED, &attempt->host, text,
+                        LOGIN_REFUSED_FOR_MS);
+        log_begin(&line, LOG_LEVEL_ERROR, "event=login-refused");
+        log_str(&line, "host", connect->remote->name);
+        log_str(&line, "user", attempt->route->user);
+        log_str(&line, "reply", text);
+        log_int(&line, "next_seconds", LOGIN_REFUSED_FOR_MS / 1000);
+        log_str(&line, "session", connect->session);
+        log_end(&line);
+    }
+    attempt_fail(connect, REPLY_REMOTE_LOGIN_REFUSED, connect->remote->name, text);
+    return permanent ? ATTEMPT_REFUSED : ATTEMPT_NEXT;
+}
+
 enum attempt_outcome attempt_log_in(struct attempt *attempt)
 {
     struct connect *connect = attempt->connect;
     const struct route *route = attempt->route;
     struct nexthop *hop = &connect->remote->hop;
     enum io_result result;
-    char text[400];
 
     if (route->user[0] == '\0')
         return ATTEMPT_READY;
@@ -92,8 +115,8 @@ enum attempt_outcome attempt_log_in(struct attempt *attempt)
     stream_wipe(&hop->stream);
     if (result != IO_OK)
         return attempt_fail_io(attempt, "logging in", result);
-    if (connect->reply->code == 235)
-        return ATTEMPT_READY;
-    return attempt_fail(connect, REPLY_REMOTE_LOGIN_REFUSED, connect->remote->name,
-                        reply_summary(connect->reply, text, sizeof text));
+    if (connect->reply->code != 235)
+        return attempt_login_refused(attempt);
+    host_cache_logged_in(connect->out->host_cache, &attempt->host);
+    return ATTEMPT_READY;
 }

@@ -19,6 +19,10 @@ enum attempt_outcome {
     ATTEMPT_TLS_FAILED, /* as NEXT, but under "may" a new connection without TLS is allowed */
 };
 
+/* How long no log-in is tried after one was refused: no more than one in the ten minutes in which servers
+ * count what they ban for. */
+#define LOGIN_REFUSED_FOR_MS 600000
+
 struct attempt {
     struct connect *connect;
     const struct candidate *candidate;

@@ -28,7 +28,8 @@ static struct remote_host connect_host(const struct connect *connect,
                                        const struct candidate *candidate)
 {
     const char *key = candidate->route == connect->route ? connect->key : candidate->route->name;
-    return (struct remote_host){key, candidate->host, &candidate->address};
+    return (struct remote_host){key, candidate->host, &candidate->address,
+                                connect->out->generation};
 }
 
 static void connect_pass_over(struct connect *connect, const char *host)
@@ -98,7 +99,22 @@ static bool connect_try(struct connect *connect, struct candidate *candidate, bo
     return outcome == ATTEMPT_READY;
 }
 
-/* Hosts known to be dead are skipped, and do not count as attempts. */
+/* Why the candidate is not asked now, with the reason; REPLY_OK: it is. */
+static enum own_reply connect_leave_alone(const struct connect *connect,
+                                          const struct candidate *candidate,
+                                          char reason[REMOTE_REASON_MAX])
+{
+    const struct remote_host host = connect_host(connect, candidate);
+
+    if (host_cache_is_marked(connect->out->host_cache, REMOTE_DEAD, &host, reason))
+        return REPLY_REMOTE_DEAD;
+    if (candidate->route->user[0] != '\0' &&
+        !host_cache_may_log_in(connect->out->host_cache, &host, LOGIN_REFUSED_FOR_MS, reason))
+        return REPLY_REMOTE_LOGIN_WAITS;
+    return REPLY_OK;
+}
+
+/* Hosts known to be dead, or to refuse our log-in, are skipped, and do not count as attempts. */
 static int connect_try_some(struct connect *connect, bool deferred)
 {
     char reason[REMOTE_REASON_MAX];
@@ -108,9 +124,10 @@ static int connect_try_some(struct connect *connect, bool deferred)
         if (candidate->asked ||
             connect_is_marked(connect, REMOTE_DEFERRED, candidate, NULL) != deferred)
             continue;
-        if (connect_is_marked(connect, REMOTE_DEAD, candidate, reason)) {
+        const enum own_reply why = connect_leave_alone(connect, candidate, reason);
+        if (why != REPLY_OK) {
             if (connect->attempts == 0 || reply_is_permanent(connect->reply))
-                reply_own_with(connect->reply, REPLY_REMOTE_DEAD, reason, candidate->host);
+                reply_own_with(connect->reply, why, reason, candidate->host);
             connect->open = true;
             continue;
         }
@@ -386,7 +403,7 @@ void connect_defer(const struct connect *connect, const char *reason)
     snprintf(name, sizeof name, "%.*s", (int)strcspn(remote->name, "["), remote->name);
     const struct remote_host host =
         current != NULL ? connect_host(connect, current)
-                        : (struct remote_host){connect->key, name, &remote->address};
+                        : (struct remote_host){connect->key, name, &remote->address, 0};
     host_cache_mark(connect->out->host_cache, REMOTE_DEFERRED, &host, reason, DEFERRED_FOR_MS);
 }
 

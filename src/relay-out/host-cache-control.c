@@ -21,8 +21,10 @@ static void host_cache_begin(struct host_cache_control_answer *answer)
 
 static void host_cache_put(void *context, const struct remote_note *note)
 {
-    static const char *const marks[] = {
-        [REMOTE_DEAD] = "dead", [REMOTE_DEFERRED] = "deferred", [REMOTE_TLS_FAILED] = "tls-failed"};
+    static const char *const marks[] = {[REMOTE_DEAD] = "dead",
+                                        [REMOTE_DEFERRED] = "deferred",
+                                        [REMOTE_TLS_FAILED] = "tls-failed",
+                                        [REMOTE_LOGIN_REFUSED] = "login-refused"};
     struct host_cache_control_answer *answer = context;
     char address[ADDRESS_TEXT_MAX];
 

@@ -3,7 +3,7 @@
  *   hosts                                 ok, for each host about which something is remembered
  *                                         "host MARK SECONDS DESTINATION NAME ADDRESS REASON"
  *
- * MARK is "dead", "deferred" or "tls-failed", SECONDS how much longer it is remembered. REASON is the rest of the
+ * MARK is "dead", "deferred", "tls-failed" or "login-refused", SECONDS how much longer it is remembered. REASON is the rest of the
  * line.
  *
  * Owns nothing. Runs on the control socket's threads.

@@ -132,15 +132,17 @@ void host_cache_list_kept(struct host_cache *host_cache,
 
 /* What is remembered about a host of a destination. */
 enum remote_mark {
-    REMOTE_DEAD,       /* it could not be reached: left alone */
-    REMOTE_DEFERRED,   /* it did not take a message recently: others go first */
-    REMOTE_TLS_FAILED, /* for display only: TLS is tried again with the next message */
+    REMOTE_DEAD,          /* it could not be reached: left alone */
+    REMOTE_DEFERRED,      /* it did not take a message recently: others go first */
+    REMOTE_TLS_FAILED,    /* for display only: TLS is tried again with the next message */
+    REMOTE_LOGIN_REFUSED, /* it refused our log-in: see host_cache_may_log_in() */
 };
 
 struct remote_host {
     const char *destination; /* its key */
     const char *name;
     const struct address *address; /* with the port */
+    uint64_t generation;           /* of the configuration, which has the password */
 };
 
 /* Remembers the mark for `for_ms` (0: not at all), with a reason for display. */
@@ -150,7 +152,17 @@ void host_cache_mark(struct host_cache *host_cache, enum remote_mark mark,
 bool host_cache_is_marked(struct host_cache *host_cache, enum remote_mark mark,
                           const struct remote_host *host, char reason[REMOTE_REASON_MAX]);
 
-/* Calls `take` for each mark in force, on this thread and without a lock. -1: out of
+/* May a log-in at the host be tried with this configuration? A provider bans who is refused again and
+ * again: one refusal (REMOTE_LOGIN_REFUSED) stops all log-ins there, at any address of the host, while the
+ * mark is in force. Then one caller at a time is told true, and the mark is in force again for `for_ms`,
+ * until host_cache_logged_in(). `reason` is filled if not. */
+bool host_cache_may_log_in(struct host_cache *host_cache, const struct remote_host *host,
+                           int64_t for_ms, char reason[REMOTE_REASON_MAX]);
+void host_cache_logged_in(struct host_cache *host_cache, const struct remote_host *host);
+/* A new configuration may have a new password. */
+void host_cache_forget_logins(struct host_cache *host_cache);
+
+/* Calls `take` for each mark in force, and each refused log-in, on this thread and without a lock. -1: out of
  * memory. */
 struct remote_note {
     enum remote_mark mark;
@@ -158,12 +170,13 @@ struct remote_note {
     char name[DNS_NAME_MAX];
     struct address address;
     char reason[REMOTE_REASON_MAX];
+    uint64_t generation;
     int64_t left_ms;
 };
 int host_cache_list(struct host_cache *host_cache,
                     void (*take)(void *context, const struct remote_note *note), void *context);
 
-/* Forgets all REMOTE_DEAD and REMOTE_DEFERRED marks: an operator wants a retry now. */
+/* Forgets all marks that keep hosts from being asked: an operator wants a retry now. */
 void host_cache_forget_dead(struct host_cache *host_cache);
 
 #endif

@@ -293,6 +293,12 @@ static void relay_out_answer_request(void *shared, const struct service *current
         queue_control_handle(relay->spooler, client, words, count);
 }
 
+static void relay_out_put_login(void *client, const struct remote_note *note)
+{
+    if (note->mark == REMOTE_LOGIN_REFUSED)
+        stats_put_line(client, "login-refused %s %s", note->name, note->reason);
+}
+
 static void relay_out_measure(void *shared, const struct service *current,
                               struct control_client *client)
 {
@@ -304,9 +310,11 @@ static void relay_out_measure(void *shared, const struct service *current,
     if (client == NULL) {
         if (relay->spooler != NULL)
             spooler_measure(relay->spooler, relay->counters);
-    } else if (refusal_get(&relay->refusal, &at, text)) {
-        stats_put_line(client, "refusal %lld %s", (long long)at, text);
+        return;
     }
+    if (refusal_get(&relay->refusal, &at, text))
+        stats_put_line(client, "refusal %lld %s", (long long)at, text);
+    host_cache_list(relay->host_cache, relay_out_put_login, client);
 }
 
 static struct service *relay_out_service(void *shared, const struct service *before,
@@ -330,6 +338,7 @@ static struct service *relay_out_service(void *shared, const struct service *bef
     out->refusal = &relay->refusal;
     out->talks = relay->talks;
     out->generation = ++relay->generation;
+    host_cache_forget_logins(relay->host_cache);
     out->stscache = relay->stscache;
     out->tlscounts = relay->tlscounts;
     stsfetch_use(relay->stsfetch, config->out.tls.ca_file);

@@ -41,6 +41,8 @@ static const char *hosts_word(const char *mark)
 {
     if (strcmp(mark, "dead") == 0)
         return _("not reached");
+    if (strcmp(mark, "login-refused") == 0)
+        return _("log-in refused");
     return strcmp(mark, "deferred") == 0 ? _("refused a message") : _("TLS failed");
 }
 

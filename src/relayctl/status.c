@@ -285,6 +285,20 @@ static void status_spool(struct status *status, const struct stats *stats)
         status_row(_("spool"), _("empty; %.1f GB free"), room / 1e9);
 }
 
+/* "HOST REASON". It lasts until a log-in succeeds or relay-out is reloaded. */
+static void status_login(struct status *status, const struct stats *stats)
+{
+    const char *line;
+
+    for (size_t i = 0; (line = stats_line(stats, "login-refused", i)) != NULL; i++) {
+        int host = (int)strcspn(line, " ");
+        status_complain(status, STATUS_FAILURE,
+                        _("the smarthost %.*s refuses our log-in (%s): put user and password_file "
+                          "right, then systemctl reload relay-out"),
+                        host, line, line[host] != '\0' ? line + host + 1 : "");
+    }
+}
+
 static void status_deliveries(struct status *status, const struct stats *stats)
 {
     double sent = stats_today(stats, COUNTER_SENT), put_off = stats_today(stats, COUNTER_PUT_OFF),
@@ -311,8 +325,9 @@ static void status_deliveries(struct status *status, const struct stats *stats)
 static void status_print_json(const struct stats *stats)
 {
     static const char *const words[] = {"sample", "today"};
-    static const char *const texts[] = {"daemon",      "since",   "config",  "reload",
-                                        "certificate", "backend", "refusal", "listen"};
+    static const char *const texts[] = {"daemon",  "since",       "config",
+                                        "reload",  "certificate", "backend",
+                                        "refusal", "listen",      "login-refused"};
     const char *line;
 
     printf(", \"%s\": {\"running\": true", stats_program(stats->daemon));
@@ -351,6 +366,7 @@ static void status_of_in(struct status *status, const struct stats *stats)
 static void status_of_out(struct status *status, const struct stats *stats)
 {
     status_deliveries(status, stats);
+    status_login(status, stats);
     status_spool(status, stats);
     /* relay-in, if configured, has the same ones, already shown. */
     if (!(status->config->parts & CONFIG_PART_IN))

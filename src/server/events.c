@@ -99,6 +99,9 @@ const struct event_row event_rows[] = {
      "The TLS agreed with a next hop. A Verified host is authenticated; a Trusted one is too, but "
      "not as the domain's own. policy names the authority: dane, mta-sts, out.tls.level or route. "
      "matched names the kind of TLSA record."},
+    {EVENTS_OUT, "login-refused", "error",
+     "A smarthost refused our user or password. No log-in is tried there for next_seconds, so that "
+     "it does not ban this host. Put the password right and reload relay-out."},
     {EVENTS_OUT, "tls-policy", "warning",
      "The first failure in a day of a policy that a domain publishes: policy=tlsa or sts, the "
      "result in the terms of RFC 8460, and the effect."},

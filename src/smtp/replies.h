@@ -121,6 +121,7 @@
     X(REMOTE_LOGIN_UNPROVEN, 451, "4.7.8", "no log-in at %s without verified TLS") \
     X(REMOTE_LOGIN_LACKING, 451, "4.7.8", "host %s offers neither AUTH PLAIN nor LOGIN") \
     X(REMOTE_LOGIN_REFUSED, 451, "4.7.8", "host %s does not accept our log-in: %s") \
+    X(REMOTE_LOGIN_WAITS, 451, "4.7.8", "%s; no log-in is tried again for a while (host %s)") \
     X(XCLIENT_DENIED, 550, "5.7.0", "Error: insufficient authorization") \
     X(DRAIN_LIMIT, 421, "4.4.2", "Message refused and too long to read to its end, try again later")
 /* clang-format on */

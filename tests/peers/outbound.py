@@ -689,6 +689,41 @@ def smarthost_exim(world):
         relay.stop()
 
 
+@scenario("out: a smarthost that refuses the password is not asked again with each message, until a reload")
+def smarthost_refuses(world):
+    password = f"{world.bed.dir}/password-refused"
+    with open(password, "w") as file:
+        file.write("wrong")
+    relay = out(world, top=f'control = "{control_folder(world)}";', inner=f"""default_route = {{
+        next_hop = [ "mx-exim.test:587" ]; tls = "verify"; user = "me"; password_file = "{password}"; }};""")
+    status = [f"{BUILD}/relayctl", "status", "-c", relay.conf]
+
+    def ask():
+        return subprocess.run(status, capture_output=True, text=True, timeout=20)
+    assert ask().returncode == 0
+    before = len(world.exim.mails())
+    replies = [send(f"x{i}@anywhere.example")[0] for i in range(3)]
+    assert "does not accept our log-in: 535" in replies[0], replies
+    for reply in replies[1:]:
+        assert reply.startswith("451 4.7.8 535") and "no log-in is tried again for a while" in reply, replies
+    log = read(relay.log)
+    assert log.count("event=login-refused") == 1 and log.count("TLS connection established to mx-exim.test") == 1
+    done = ask()
+    assert done.returncode == 2 and "mx-exim.test refuses our log-in (535" in done.stdout, done.stdout
+    # Another password is tried at once, also while a session goes on that has the old one.
+    old = open_session()
+    with open(password, "w") as file:
+        file.write(world.exim.passwords[0])
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+    old.cmd("MAIL FROM:<s@sender.example>", 250)
+    old.cmd("RCPT TO:<x@anywhere.example>", 451)
+    assert send("x@anywhere.example")[-1].startswith("250")
+    wait_for("Exim's mail", lambda: len(world.exim.mails()) == before + 1)
+    assert ask().returncode == 0
+    old.close()
+
+
 @scenario("out: on port 465 TLS begins at once, with and without a log-in, and never falls back")
 def smarthost_465(world):
     password = f"{world.bed.dir}/password-465"

@@ -1497,13 +1497,19 @@ static void count_notes(void *context, const struct remote_note *note)
     ++*(unsigned *)context;
 }
 
+static void count_listed(void *context, const struct remote_note *note)
+{
+    (void)note;
+    ++*(unsigned *)context;
+}
+
 static void test_marks(void)
 {
     struct error err = {""};
     struct host_cache *host_cache = host_cache_new(&err);
     char reason[REMOTE_REASON_MAX];
     struct address address;
-    struct remote_host host = {"a.example", "mx.example", &address};
+    struct remote_host host = {"a.example", "mx.example", &address, 1};
     unsigned notes = 0;
 
     g_assert_cmpint(address_parse_endpoint(&address, "192.0.2.1:25", 25), ==, 0);
@@ -1534,6 +1540,51 @@ static void test_marks(void)
     notes = 0;
     host_cache_list(host_cache, count_notes, &notes);
     g_assert_cmpuint(notes, ==, 0);
+    host_cache_free(host_cache);
+}
+
+/* After a refused log-in only one is tried again each time the wait is over, whoever asks. */
+static void test_refused_logins(void)
+{
+    struct error err = {""};
+    struct host_cache *host_cache = host_cache_new(&err);
+    char reason[REMOTE_REASON_MAX];
+    struct address address, another;
+    struct remote_host host = {"route", "smtp.example", &address, 1};
+    unsigned notes = 0;
+
+    g_assert_cmpint(address_parse_endpoint(&address, "192.0.2.1:587", 25), ==, 0);
+    g_assert_cmpint(address_parse_endpoint(&another, "[2001:db8::1]:465", 25), ==, 0);
+    g_assert_true(host_cache_may_log_in(host_cache, &host, 600000, reason));
+    g_assert_true(host_cache_may_log_in(host_cache, &host, 600000, reason));
+    host_cache_mark(host_cache, REMOTE_LOGIN_REFUSED, &host, "535 no", 600000);
+    g_assert_false(host_cache_may_log_in(host_cache, &host, 600000, reason));
+    g_assert_cmpstr(reason, ==, "535 no");
+    host.address = &another;
+    g_assert_false(host_cache_may_log_in(host_cache, &host, 600000, reason));
+    host.name = "other.example";
+    g_assert_true(host_cache_may_log_in(host_cache, &host, 600000, reason));
+    host.name = "smtp.example";
+    /* A configuration with another password, and then sessions that still have the old one. */
+    host.generation = 2;
+    g_assert_true(host_cache_may_log_in(host_cache, &host, 600000, reason));
+    host.generation = 1;
+    clock_advance_ms(600001);
+    /* What expires in the meantime does not take its place. */
+    host_cache_mark(host_cache, REMOTE_DEAD, &host, "no route", 1);
+    g_assert_true(host_cache_may_log_in(host_cache, &host, 600000, reason));
+    g_assert_false(host_cache_may_log_in(host_cache, &host, 600000, reason));
+    clock_advance_ms(600001);
+    host_cache_list(host_cache, count_listed, &notes);
+    g_assert_cmpuint(notes, ==, 1);
+    host.generation = 2;
+    host_cache_logged_in(host_cache, &host);
+    host_cache_list(host_cache, count_listed, &notes);
+    g_assert_cmpuint(notes, ==, 1);
+    host_cache_mark(host_cache, REMOTE_LOGIN_REFUSED, &host, "535 no", 600000);
+    host_cache_forget_logins(host_cache);
+    g_assert_true(host_cache_may_log_in(host_cache, &host, 600000, reason));
+    g_assert_true(host_cache_may_log_in(host_cache, &host, 600000, reason));
     host_cache_free(host_cache);
 }
 
@@ -1576,6 +1627,7 @@ int main(int argc, char **argv)
     g_test_add_func("/host_cache/claimed turns", test_claimed_turns);
     g_test_add_func("/host_cache/booked turns", test_booked_turns);
     g_test_add_func("/host_cache/marks", test_marks);
+    g_test_add_func("/host_cache/refused logins", test_refused_logins);
     int result = g_test_run();
     g_autofree char *file = g_build_filename(folder, "relay.conf", NULL);
     g_remove(file);
