@@ -4,8 +4,8 @@
  */
 #include "smtp/nexthop.h"
 
+#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -118,13 +118,29 @@ static void nexthop_parse_mechanisms(const char *text, size_t len, struct nextho
         out->extensions |= NEXTHOP_AUTH;
 }
 
+/* The number that the text begins with, after blanks. 0, which means no limit, if there is none: SIZE may come without
+ * one (RFC 1870 3). */
+static uint64_t nexthop_parse_number(const char *text, size_t len)
+{
+    const char *end = text + len;
+    uint64_t value = 0;
+
+    while (text < end && *text == ' ')
+        text++;
+    for (; text < end && *text >= '0' && *text <= '9'; text++)
+        value = value > (UINT64_MAX - 9) / 10 ? UINT64_MAX : value * 10 + (uint64_t)(*text - '0');
+    return value;
+}
+
 /* RFC 9422 4: "LIMITS RCPTMAX=100 MAILMAX=10". */
 static void nexthop_parse_limits(const char *text, size_t len, struct nexthop_capabilities *out)
 {
     while (len > 0) {
         size_t word = nexthop_word_length(text, len);
-        if (word > 8 && strncasecmp(text, "RCPTMAX=", 8) == 0)
-            out->recipients = (unsigned)strtoul(text + 8, NULL, 10);
+        if (word > 8 && strncasecmp(text, "RCPTMAX=", 8) == 0) {
+            uint64_t limit = nexthop_parse_number(text + 8, word - 8);
+            out->recipients = limit < UINT_MAX ? (unsigned)limit : UINT_MAX;
+        }
         size_t used = word < len ? word + 1 : word;
         text += used;
         len -= used;
@@ -161,7 +177,7 @@ static void nexthop_parse_keyword(const char *line, size_t len, struct nexthop_c
             continue;
         out->extensions |= known[i].extension;
         if (known[i].extension == NEXTHOP_SIZE)
-            out->size_limit = strtoull(line + keyword_len, NULL, 10);
+            out->size_limit = nexthop_parse_number(line + keyword_len, len - keyword_len);
         if (known[i].extension == NEXTHOP_XCLIENT)
             out->xclient = xclient_parse_offer(line + keyword_len, len - keyword_len);
         return;

@@ -71,10 +71,43 @@ static void test_long_list(void)
     g_assert_cmpuint(strlen(has.mechanisms), <=, MECHANISMS_MAX);
 }
 
+/* RFC 1870 3: the number may be missing. The line behind begins with a digit often enough (8BITMIME). */
+static const struct {
+    const char *lines;
+    uint64_t size_limit;
+    unsigned recipients;
+} limits[] = {
+    {"PIPELINING", 0, 0},
+    {"SIZE 1000", 1000, 0},
+    {"SIZE  1000 more", 1000, 0},
+    {"SIZE 0", 0, 0},
+    {"SIZE", 0, 0},
+    {"SIZE\n8BITMIME", 0, 0},
+    {"SIZE \n8BITMIME", 0, 0},
+    {"SIZE -1", 0, 0},
+    {"SIZE 99999999999999999999999", UINT64_MAX, 0},
+    {"LIMITS RCPTMAX=7 MAILMAX=10", 0, 7},
+    {"LIMITS MAILMAX=10 RCPTMAX=\n8BITMIME", 0, 0},
+    {"LIMITS RCPTMAX=4294967297", 0, UINT_MAX},
+    {"LIMITS RCPTMAX=-1", 0, 0},
+};
+
+static void test_limits(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(limits); i++) {
+        struct nexthop_capabilities has;
+        parse(limits[i].lines, &has);
+        g_test_message("%s", limits[i].lines);
+        g_assert_cmpuint(has.size_limit, ==, limits[i].size_limit);
+        g_assert_cmpuint(has.recipients, ==, limits[i].recipients);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/nexthop/mechanisms", test_mechanisms);
     g_test_add_func("/nexthop/long list", test_long_list);
+    g_test_add_func("/nexthop/limits", test_limits);
     return g_test_run();
 }
