@@ -56,7 +56,6 @@ static void dataline_emit(struct dataline *scanner, struct dataline_output *outp
 static void dataline_replace(struct dataline *scanner, struct dataline_output *output,
                              const char *bytes)
 {
-    scanner->changed = true;
     if (scanner->mode == DATALINE_REJECT)
         scanner->offence = true;
     dataline_emit(scanner, output, bytes, strlen(bytes));

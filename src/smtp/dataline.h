@@ -46,7 +46,6 @@ struct dataline {
     unsigned match;          /* private: octets of "received:" matched in this header line */
     bool ended;              /* the end of data was seen */
     bool offence;            /* DATALINE_REJECT: a bare CR, LF or NUL; 550 5.5.2 at the end */
-    bool changed;            /* DATALINE_NORMALIZE: something was replaced */
     uint64_t octets;         /* of the message so far */
     unsigned received_count; /* "Received:" lines in the header so far */
     bool header_is_utf8;     /* the header contains octets over 127 */
