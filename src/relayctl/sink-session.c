@@ -460,7 +460,7 @@ static void sink_serve_line(struct dialog *dialog)
         dialog->over = true;
     else if (dialog->greeted && !may_pipeline && sink_out_of_step(dialog))
         return;
-    else if (command_parse(&command, line.text, line.len) != COMMAND_OK)
+    else if (!command_parse(&command, line.text, line.len))
         sink_put(dialog, "500 5.5.2 Error: bad syntax\r\n");
     else
         sink_do_command(dialog, &command);

@@ -177,8 +177,7 @@ static void daemon_answer_route(const struct daemon *daemon, const struct servic
     char text[256];
     size_t used;
 
-    if (path_parse_forward(&path, address, strlen(address), &used) != PATH_OK ||
-        used != strlen(address)) {
+    if (!path_parse_forward(&path, address, strlen(address), &used) || used != strlen(address)) {
         control_error(client, "an address is required");
         return;
     }

@@ -58,7 +58,7 @@ static bool command_is_blank(char octet)
     return octet == ' ' || octet == '\t';
 }
 
-enum command_result command_parse(struct command *command, const char *line, size_t len)
+bool command_parse(struct command *command, const char *line, size_t len)
 {
     const char *start = line, *end = line + len, *verb;
 
@@ -71,12 +71,12 @@ enum command_result command_parse(struct command *command, const char *line, siz
     command->verb = command_find_verb(verb, (size_t)(start - verb));
     if (!command_is_clean(verb, (size_t)(end - verb),
                           command->verb == COMMAND_HELO || command->verb == COMMAND_EHLO))
-        return COMMAND_GARBAGE;
+        return false;
     while (start < end && command_is_blank(*start))
         start++;
     command->argument = start;
     command->argument_len = (size_t)(end - start);
-    return COMMAND_OK;
+    return true;
 }
 
 /* One " keyword[=value]" of a command's parameters. */
@@ -297,13 +297,6 @@ static enum parameter_result command_take_rcpt(const struct parameter *parameter
     return PARAMETER_UNKNOWN;
 }
 
-static enum parameter_result command_path_outcome(enum path_result result)
-{
-    return result == PATH_OK
-               ? PARAMETER_OK
-               : (result == PATH_SYNTAX ? PARAMETER_PATH_SYNTAX : PARAMETER_PATH_LENGTH);
-}
-
 /* Reads the path after "FROM:" or "TO:"; *rest is where the parameters begin. */
 static enum parameter_result command_take_path(const struct command *command, const char *prefix,
                                                struct path *path, const char **rest)
@@ -312,17 +305,14 @@ static enum parameter_result command_take_path(const struct command *command, co
     size_t prefix_len = strlen(prefix), used = 0;
 
     if (command->argument_len < prefix_len || strncasecmp(at, prefix, prefix_len) != 0)
-        return PARAMETER_PREFIX;
+        return PARAMETER_BAD_VALUE;
     at += prefix_len;
     while (at < end && command_is_blank(*at))
         at++;
-    enum parameter_result result = command_path_outcome(
-        prefix[0] == 'F' ? path_parse_reverse(path, at, (size_t)(end - at), &used)
-                         : path_parse_forward(path, at, (size_t)(end - at), &used));
+    bool valid = prefix[0] == 'F' ? path_parse_reverse(path, at, (size_t)(end - at), &used)
+                                  : path_parse_forward(path, at, (size_t)(end - at), &used);
     *rest = at + used;
-    if (result == PARAMETER_OK && *rest < end && !command_is_blank(**rest))
-        return PARAMETER_PATH_SYNTAX;
-    return result;
+    return valid && (*rest == end || command_is_blank(**rest)) ? PARAMETER_OK : PARAMETER_BAD_PATH;
 }
 
 enum parameter_result command_parse_mail(const struct command *command, struct path *path,

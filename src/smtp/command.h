@@ -50,14 +50,10 @@ struct command {
     size_t argument_len;
 };
 
-enum command_result {
-    COMMAND_OK,
-    COMMAND_GARBAGE, /* NUL, other control characters, or octets over 127 that are not UTF-8 */
-};
-
-/* Parses a line without its end. Blanks are allowed before the verb, blanks and CRs at the end. HELO and
- * EHLO may contain control characters, because such names are never passed on. */
-enum command_result command_parse(struct command *command, const char *line, size_t len);
+/* Parses a line without its end. False if it contains a NUL, other control characters, or octets over 127 that
+ * are not UTF-8. Blanks are allowed before the verb, blanks and CRs at the end. HELO and EHLO may contain
+ * control characters, because such names are never passed on. */
+bool command_parse(struct command *command, const char *line, size_t len);
 
 /* Parameters of MAIL (RFC 1870, 6152, 6531, 3461). */
 enum mail_body { MAIL_BODY_NONE, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME };
@@ -84,11 +80,10 @@ struct rcpt_parameters {
 
 enum parameter_result {
     PARAMETER_OK,
-    PARAMETER_PREFIX,      /* "FROM:" / "TO:" is missing: 501 5.5.4 */
-    PARAMETER_PATH_SYNTAX, /* 501 5.1.7 / 5.1.3 */
-    PARAMETER_PATH_LENGTH,
-    PARAMETER_BAD_VALUE, /* known keyword, bad or repeated value: 501 5.5.4 */
-    PARAMETER_UNKNOWN,   /* unknown keyword: 555 5.5.4 */
+    PARAMETER_BAD_PATH, /* 501 5.1.7 / 5.1.3 */
+    PARAMETER_BAD_VALUE, /* "FROM:" / "TO:" is missing, or a known keyword has a bad or repeated value:
+                            501 5.5.4 */
+    PARAMETER_UNKNOWN, /* unknown keyword: 555 5.5.4 */
 };
 
 /* Parse "FROM:<path> [params]" and "TO:<path> [params]", as leniently as Postfix: blanks after the colon,

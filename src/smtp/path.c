@@ -385,29 +385,17 @@ static void path_put_local(struct buffer *out, const char *local, size_t len)
     buffer_puts(out, "\"");
 }
 
-static bool path_holds(const char *local, size_t len, const char *octets)
+static bool path_holds_routing(const char *local, size_t len)
 {
-    for (; *octets != '\0'; octets++) {
-        if (memchr(local, *octets, len) != NULL)
-            return true;
-    }
-    return false;
+    return memchr(local, '%', len) != NULL || memchr(local, '!', len) != NULL ||
+           memchr(local, '@', len) != NULL;
 }
 
-static bool path_is_utf8(const char *text)
-{
-    while (*text != '\0' && (unsigned char)*text < 0x80)
-        text++;
-    return *text != '\0';
-}
-
-static enum path_result path_store(struct path *path, const char *local, size_t local_len,
-                                   const char *domain, size_t domain_len)
+static bool path_store(struct path *path, const char *local, size_t local_len, const char *domain,
+                       size_t domain_len)
 {
     struct buffer mailbox;
 
-    if (domain_len > PATH_DOMAIN_MAX)
-        return PATH_TOO_LONG;
     buffer_init(&mailbox, path->mailbox, sizeof path->mailbox);
     path_put_local(&mailbox, local, local_len);
     path->local_len = mailbox.len;
@@ -416,33 +404,24 @@ static enum path_result path_store(struct path *path, const char *local, size_t 
         buffer_add(&mailbox, domain, domain_len);
     }
     if (mailbox.overflow)
-        return PATH_TOO_LONG;
+        return false;
     path->domain = path->mailbox + mailbox.len - domain_len;
-    path->has_routing_local = path_holds(local, local_len, "%!@");
-    path->is_utf8 = path_is_utf8(path->mailbox);
-    return PATH_OK;
+    path->has_routing_local = path_holds_routing(local, local_len);
+    path->is_utf8 = !utf8_is_ascii(path->mailbox, mailbox.len);
+    return true;
 }
 
-/* A path without a domain must contain nothing that looks like one. */
-static enum path_result path_store_local(struct path *path, const struct path_plain *plain)
-{
-    const char *local = plain->text.data;
-    size_t len = plain->text.len;
-    return plain->route || path_holds(local, len, "%!@") ? PATH_SYNTAX
-                                                         : path_store(path, local, len, "", 0);
-}
-
-static enum path_result path_store_plain(struct path *path, const struct path_plain *plain,
-                                         bool forward)
+static bool path_store_plain(struct path *path, const struct path_plain *plain, bool forward)
 {
     const char *local = plain->text.data, *end = local + plain->text.len;
     const char *at = memrchr(local, '@', plain->text.len);
 
     /* In a forward-path it must be clear which "@" counts. */
     if (forward && (plain->ats > 1 || (at != NULL && at + 1 != local + plain->last_at)))
-        return PATH_SYNTAX;
-    if (at == NULL)
-        return path_store_local(path, plain);
+        return false;
+    if (at == NULL) /* nothing may look like a domain */
+        return !plain->route && !path_holds_routing(local, plain->text.len) &&
+               path_store(path, local, plain->text.len, "", 0);
     const char *domain = at + 1;
     size_t domain_len = (size_t)(end - domain);
     path->has_source_route = plain->route;
@@ -451,7 +430,7 @@ static enum path_result path_store_plain(struct path *path, const struct path_pl
         domain_len--;
     if (path->is_literal ? !path_is_literal(domain, domain_len)
                          : !path_is_domain(domain, domain_len))
-        return domain_len > PATH_DOMAIN_MAX ? PATH_TOO_LONG : PATH_SYNTAX;
+        return false;
     return path_store(path, local, (size_t)(at - local), domain, domain_len);
 }
 
@@ -486,8 +465,7 @@ static bool path_parse_simple(struct path *path, const char *text, size_t len, s
     return true;
 }
 
-static enum path_result path_parse(struct path *path, const char *text, size_t len, size_t *used,
-                                   bool forward)
+static bool path_parse(struct path *path, const char *text, size_t len, size_t *used, bool forward)
 {
     struct path_reader address;
     struct path_plain plain;
@@ -495,27 +473,25 @@ static enum path_result path_parse(struct path *path, const char *text, size_t l
 
     path_clear(path);
     if (path_parse_simple(path, text, len, used))
-        return PATH_OK;
+        return true;
     size_t word_len = path_word_len(text, len);
     *used = word_len;
     if (word_len == 0 || !utf8_is_valid(text, word_len) ||
         !path_find_address(text, word_len, &address, &has_name) ||
-        !path_make_plain(&plain, &address))
-        return PATH_SYNTAX;
-    if (plain.text.overflow)
-        return PATH_TOO_LONG;
+        !path_make_plain(&plain, &address) || plain.text.overflow)
+        return false;
     if (plain.text.len > 0)
         return path_store_plain(path, &plain, forward);
     path->is_null = !forward && !has_name && !plain.route && memchr(text, '<', word_len) != NULL;
-    return path->is_null ? PATH_OK : PATH_SYNTAX;
+    return path->is_null;
 }
 
-enum path_result path_parse_reverse(struct path *path, const char *text, size_t len, size_t *used)
+bool path_parse_reverse(struct path *path, const char *text, size_t len, size_t *used)
 {
     return path_parse(path, text, len, used, false);
 }
 
-enum path_result path_parse_forward(struct path *path, const char *text, size_t len, size_t *used)
+bool path_parse_forward(struct path *path, const char *text, size_t len, size_t *used)
 {
     return path_parse(path, text, len, used, true);
 }

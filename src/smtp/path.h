@@ -30,12 +30,6 @@ struct path {
     bool is_utf8; /* it contains octets over 127 (valid UTF-8): needs SMTPUTF8 */
 };
 
-enum path_result {
-    PATH_OK,
-    PATH_SYNTAX,   /* 501 5.1.7 (reverse) / 501 5.1.3 (forward) */
-    PATH_TOO_LONG, /* 501 5.1.7 / 5.1.3: domain over 255, mailbox over PATH_MAX_OCTETS */
-};
-
 /* struct path contains a pointer into itself: copy it only with this. */
 void path_copy(struct path *to, const struct path *from);
 
@@ -48,7 +42,7 @@ bool path_add_domain(struct path *path, const char *domain);
 /* Is it "postmaster" without a domain, in any case (RFC 5321 4.5.1)? */
 bool path_is_postmaster(const struct path *path);
 
-/* Read an address at the start of text[0..len). *used is the number of octets read; parameters follow there,
+/* Read an address at the start of text[0..len). False if it is malformed or too long. *used is the number of octets read; parameters follow there,
  * after a blank. Angle brackets may be missing, doubled, or preceded by a display name. Comments and blanks
  * between words are skipped. Consecutive dots, a dot at either end of the local part, and an empty or long
  * local part are accepted and quoted. A path may lack a domain if it contains no '%', '!' or '@'.
@@ -58,8 +52,8 @@ bool path_is_postmaster(const struct path *path);
  * Domains: letters, digits, hyphens (not at the ends of a label), '_' allowed, labels up to 63 octets, a final
  * dot is dropped; or valid address literals "[192.0.2.1]" / "[IPv6:...]". UTF-8 is allowed everywhere and sets
  * is_utf8. */
-enum path_result path_parse_reverse(struct path *path, const char *text, size_t len, size_t *used);
-enum path_result path_parse_forward(struct path *path, const char *text, size_t len, size_t *used);
+bool path_parse_reverse(struct path *path, const char *text, size_t len, size_t *used);
+bool path_parse_forward(struct path *path, const char *text, size_t len, size_t *used);
 
 /* Is it a domain name as paths may have it: not a literal, no final dot, UTF-8 allowed? */
 bool path_is_domain(const char *text, size_t len);

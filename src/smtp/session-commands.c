@@ -121,12 +121,10 @@ static enum own_reply session_parameter_reply(enum parameter_result result, enum
     switch (result) {
     case PARAMETER_OK:
         return REPLY_OK;
-    case PARAMETER_PATH_SYNTAX:
-    case PARAMETER_PATH_LENGTH:
+    case PARAMETER_BAD_PATH:
         return bad_path;
     case PARAMETER_UNKNOWN:
         return REPLY_UNKNOWN_PARAMETER;
-    case PARAMETER_PREFIX:
     case PARAMETER_BAD_VALUE:
         break;
     }
@@ -530,7 +528,7 @@ void session_command(struct session *session, const struct line *line)
     struct command command;
     bool bare = line->bare_lf && session->rules->bare_newlines == DATALINE_REJECT;
 
-    if (bare || command_parse(&command, line->text, line->len) != COMMAND_OK) {
+    if (bare || !command_parse(&command, line->text, line->len)) {
         session_batch_flush(session, COURIER_NOTHING);
         session_refuse(session, REPLY_SYNTAX);
         return;

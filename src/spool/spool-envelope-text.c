@@ -169,10 +169,10 @@ static bool envelope_read_text(const char *value, char **field)
 static bool envelope_read_path(const char *value, bool reverse, struct path *path)
 {
     size_t used, len = strlen(value);
-    enum path_result result = reverse ? path_parse_reverse(path, value, len, &used)
-                                      : path_parse_forward(path, value, len, &used);
+    bool valid = reverse ? path_parse_reverse(path, value, len, &used)
+                         : path_parse_forward(path, value, len, &used);
     /* SMTP accepts sloppier forms; the file must have exactly the form that we write. */
-    return result == PATH_OK && used == len && value[0] == '<' && value[len - 1] == '>';
+    return valid && used == len && value[0] == '<' && value[len - 1] == '>';
 }
 
 enum field_result { FIELD_READ, FIELD_BAD, FIELD_UNKNOWN };

@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct path path;
     struct mail_parameters mail;
     struct rcpt_parameters rcpt;
-    if (command_parse(&command, (const char *)data, size) != COMMAND_OK)
+    if (!command_parse(&command, (const char *)data, size))
         return 0;
     if (command_parse_mail(&command, &path, &mail) == PARAMETER_OK &&
         (strlen(path.mailbox) > PATH_MAX_OCTETS || strpbrk(path.mailbox, "\r\n") != NULL))

@@ -17,7 +17,7 @@ static void must(bool condition)
         abort();
 }
 
-typedef enum path_result parser(struct path *path, const char *text, size_t len, size_t *used);
+typedef bool parser(struct path *path, const char *text, size_t len, size_t *used);
 
 static bool is_atext(char octet)
 {
@@ -67,7 +67,7 @@ static void check_again(parser *parse, const struct path *path)
     size_t used = 0;
     int len = snprintf(text, sizeof text, "<%s>", path->mailbox);
 
-    must(parse(&again, text, (size_t)len, &used) == PATH_OK && used == (size_t)len);
+    must(parse(&again, text, (size_t)len, &used) && used == (size_t)len);
     must(strcmp(again.mailbox, path->mailbox) == 0 && again.local_len == path->local_len);
     must(strcmp(again.domain, path->domain) == 0 && !again.has_source_route);
     must(again.has_routing_local == path->has_routing_local &&
@@ -79,7 +79,7 @@ static void check(parser *parse, const char *text, size_t size, bool forward)
     struct path path, copy;
     size_t used = 0;
 
-    if (parse(&path, text, size, &used) != PATH_OK)
+    if (!parse(&path, text, size, &used))
         return;
     must(used <= size && strlen(path.mailbox) <= PATH_MAX_OCTETS);
     for (const char *at = path.mailbox; *at != '\0'; at++)

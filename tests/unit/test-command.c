@@ -27,7 +27,7 @@ static void test_verbs(void)
     for (size_t i = 0; i < G_N_ELEMENTS(verbs); i++) {
         struct command command;
         g_test_message("%s", verbs[i].line);
-        g_assert_cmpint(command_parse(&command, verbs[i].line, strlen(verbs[i].line)), ==, COMMAND_OK);
+        g_assert_true(command_parse(&command, verbs[i].line, strlen(verbs[i].line)));
         g_assert_cmpint(command.verb, ==, verbs[i].verb);
         g_assert_cmpuint(command.argument_len, ==, strlen(verbs[i].argument));
         g_assert_cmpint(memcmp(command.argument, verbs[i].argument, command.argument_len), ==, 0);
@@ -37,14 +37,14 @@ static void test_verbs(void)
 static void test_garbage(void)
 {
     struct command command;
-    g_assert_cmpint(command_parse(&command, "NOOP\0x", 6), ==, COMMAND_GARBAGE);
-    g_assert_cmpint(command_parse(&command, "NOOP \x01", 6), ==, COMMAND_GARBAGE);
-    g_assert_cmpint(command_parse(&command, "NOOP \rx", 7), ==, COMMAND_GARBAGE);
-    g_assert_cmpint(command_parse(&command, "NOOP \xff", 6), ==, COMMAND_GARBAGE);
-    g_assert_cmpint(command_parse(&command, "EHLO \0x", 7), ==, COMMAND_GARBAGE);
-    g_assert_cmpint(command_parse(&command, "EHLO \xff", 6), ==, COMMAND_GARBAGE);
-    g_assert_cmpint(command_parse(&command, "MAIL FROM:<a@b>\rRCPT TO:<c@d>", 30), ==, COMMAND_GARBAGE);
-    g_assert_cmpint(command_parse(&command, "NOOP \xc3\xa4", 7), ==, COMMAND_OK);
+    g_assert_false(command_parse(&command, "NOOP\0x", 6));
+    g_assert_false(command_parse(&command, "NOOP \x01", 6));
+    g_assert_false(command_parse(&command, "NOOP \rx", 7));
+    g_assert_false(command_parse(&command, "NOOP \xff", 6));
+    g_assert_false(command_parse(&command, "EHLO \0x", 7));
+    g_assert_false(command_parse(&command, "EHLO \xff", 6));
+    g_assert_false(command_parse(&command, "MAIL FROM:<a@b>\rRCPT TO:<c@d>", 30));
+    g_assert_true(command_parse(&command, "NOOP \xc3\xa4", 7));
 }
 
 static const struct {
@@ -74,14 +74,14 @@ static const struct {
     {"MAIL FROM:<> SMTPUTF8=1", PARAMETER_BAD_VALUE, 0, 0, false},
     {"MAIL FROM:<> RET=ALL", PARAMETER_BAD_VALUE, 0, 0, false},
     {"MAIL FROM:<> XYZ=1", PARAMETER_UNKNOWN, 0, 0, false},
-    {"MAIL FROM:<>SIZE=1", PARAMETER_PATH_SYNTAX, 0, 0, false},
+    {"MAIL FROM:<>SIZE=1", PARAMETER_BAD_PATH, 0, 0, false},
     {"MAIL FROM:a@b.example", PARAMETER_OK, 0, 0, false},
     {"MAIL FROM: a@b.example SIZE=5", PARAMETER_OK, 5, 0, false},
     {"MAIL FROM:Joe <a@b.example>", PARAMETER_UNKNOWN, 0, 0, false},
-    {"MAIL FROM :<a@b.example>", PARAMETER_PREFIX, 0, 0, false},
-    {"MAIL FROM:", PARAMETER_PATH_SYNTAX, 0, 0, false},
-    {"MAIL <a@b.example>", PARAMETER_PREFIX, 0, 0, false},
-    {"MAIL TO:<a@b.example>", PARAMETER_PREFIX, 0, 0, false},
+    {"MAIL FROM :<a@b.example>", PARAMETER_BAD_VALUE, 0, 0, false},
+    {"MAIL FROM:", PARAMETER_BAD_PATH, 0, 0, false},
+    {"MAIL <a@b.example>", PARAMETER_BAD_VALUE, 0, 0, false},
+    {"MAIL TO:<a@b.example>", PARAMETER_BAD_VALUE, 0, 0, false},
 };
 
 static void test_mail(void)

@@ -206,12 +206,12 @@ static void submit_for(struct fixture *f, const char *sender, const char *recipi
     spool_envelope_init(&envelope);
     envelope.arrived = read_time_of_day(f) / 1000;
     envelope.expires = envelope.arrived + 5 * DAY / 1000;
-    g_assert_cmpint(path_parse_reverse(&envelope.sender, sender, strlen(sender), &used), ==, 0);
+    g_assert_true(path_parse_reverse(&envelope.sender, sender, strlen(sender), &used));
     for (int i = 0; names[i] != NULL; i++) {
         struct path path;
         gchar **parts = g_strsplit(names[i], "+", 2);
         char *text = g_strdup_printf("<%s>", parts[0]);
-        g_assert_cmpint(path_parse_forward(&path, text, strlen(text), &used), ==, PATH_OK);
+        g_assert_true(path_parse_forward(&path, text, strlen(text), &used));
         struct spool_recipient *recipient = spool_envelope_add(&envelope, &path);
         recipient->next_try = next_try;
         if (parts[1] != NULL)
@@ -756,9 +756,8 @@ static void test_refused_unrecorded(struct fixture *f, gconstpointer data)
     spool_envelope_init(&envelope);
     envelope.arrived = START / 1000;
     envelope.expires = envelope.arrived + 5 * DAY / 1000;
-    g_assert_cmpint(path_parse_reverse(&envelope.sender, sender, strlen(sender), &used), ==,
-                    PATH_OK);
-    g_assert_cmpint(path_parse_forward(&path, bad, strlen(bad), &used), ==, PATH_OK);
+    g_assert_true(path_parse_reverse(&envelope.sender, sender, strlen(sender), &used));
+    g_assert_true(path_parse_forward(&path, bad, strlen(bad), &used));
     spool_envelope_add(&envelope, &path)->state = RECIPIENT_FAILED;
     g_assert_cmpint(spool_begin(f->spool, SPOOL_FOR_CLIENT, 0, &message, NULL), ==, SPOOL_OK);
     g_autofree char *name =

@@ -196,7 +196,7 @@ static void add_recipient(struct spool_envelope *envelope, const struct test_rec
     struct path path;
     size_t used;
     memset(&path, 0, sizeof path);
-    if (path_parse_forward(&path, from->path, strlen(from->path), &used) != PATH_OK) {
+    if (!path_parse_forward(&path, from->path, strlen(from->path), &used)) {
         g_snprintf(path.mailbox, sizeof path.mailbox, "%.*s", (int)strlen(from->path) - 2,
                    from->path + 1);
         path.domain = path.mailbox;
@@ -219,8 +219,7 @@ static void make_envelope(const struct report_case *test, struct spool_envelope 
     envelope->ret = test->ret;
     envelope->smtputf8 = test->smtputf8;
     spool_envelope_set_text(&envelope->envid, test->envid, 200);
-    g_assert_cmpint(
-        path_parse_reverse(&envelope->sender, test->sender, strlen(test->sender), &used), ==, 0);
+    g_assert_true(path_parse_reverse(&envelope->sender, test->sender, strlen(test->sender), &used));
     for (size_t i = 0; i < G_N_ELEMENTS(test->recipients) && test->recipients[i].path; i++)
         add_recipient(envelope, &test->recipients[i]);
 }

@@ -149,19 +149,19 @@ static const struct {
     {"<\xff@example.com>", NULL, NULL, 0},
 };
 
-typedef enum path_result parser(struct path *path, const char *text, size_t len, size_t *used);
+typedef bool parser(struct path *path, const char *text, size_t len, size_t *used);
 
 static void check_path(parser *parse, const char *text, const char *mailbox, int flags)
 {
     struct path path, again;
     size_t used = 0, again_used = 0;
-    enum path_result result = parse(&path, text, strlen(text), &used);
+    bool valid = parse(&path, text, strlen(text), &used);
 
     if (mailbox == NULL) {
-        g_assert_cmpint(result, ==, PATH_SYNTAX);
+        g_assert_false(valid);
         return;
     }
-    g_assert_cmpint(result, ==, PATH_OK);
+    g_assert_true(valid);
     g_assert_cmpstr(path.mailbox, ==, mailbox);
     g_assert_true(text[used] == '\0' || text[used] == ' ');
     g_assert_cmpint(path.is_null, ==, (flags & NULL_PATH) != 0);
@@ -171,7 +171,7 @@ static void check_path(parser *parse, const char *text, const char *mailbox, int
     g_assert_cmpint(path.is_utf8, ==, (flags & UTF8) != 0);
     /* The path that is sent on reads as the same path. */
     g_autofree char *wire = g_strdup_printf("<%s>", mailbox);
-    g_assert_cmpint(parse(&again, wire, strlen(wire), &again_used), ==, PATH_OK);
+    g_assert_true(parse(&again, wire, strlen(wire), &again_used));
     g_assert_cmpstr(again.mailbox, ==, mailbox);
 }
 
@@ -188,7 +188,7 @@ static void test_domains(void)
 {
     struct path path, copy;
     size_t used;
-    g_assert_cmpint(path_parse_forward(&path, "<PostMaster>", 12, &used), ==, PATH_OK);
+    g_assert_true(path_parse_forward(&path, "<PostMaster>", 12, &used));
     g_assert_true(path_is_postmaster(&path));
     g_assert_true(path_add_domain(&path, "b.example"));
     g_assert_false(path_is_postmaster(&path));
@@ -203,12 +203,11 @@ static void test_lengths(void)
 {
     static const struct {
         int local, label, labels;
-        enum path_result expected;
+        bool expected;
     } cases[] = {
-        {64, 10, 1, PATH_OK},      {65, 10, 1, PATH_OK},       {1, 63, 1, PATH_OK},
-        {1, 64, 1, PATH_SYNTAX},   {1, 60, 4, PATH_OK},        {1, 63, 4, PATH_OK},
-        {1, 63, 5, PATH_TOO_LONG}, {2037, 10, 1, PATH_OK}, {2038, 10, 1, PATH_TOO_LONG},
-        {9999, 10, 1, PATH_TOO_LONG},
+        {64, 10, 1, true},    {65, 10, 1, true},    {1, 63, 1, true},  {1, 64, 1, false},
+        {1, 60, 4, true},     {1, 63, 4, true},     {1, 63, 5, false}, {2037, 10, 1, true},
+        {2038, 10, 1, false}, {9999, 10, 1, false},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         GString *text = g_string_new("<");
@@ -234,8 +233,7 @@ static void test_lengths(void)
     g_autofree char *long_quoted = g_strdup_printf("<%s%s@example.com>", quotes, quotes);
     struct path path;
     size_t used;
-    g_assert_cmpint(path_parse_forward(&path, long_quoted, strlen(long_quoted), &used), ==,
-                    PATH_TOO_LONG);
+    g_assert_false(path_parse_forward(&path, long_quoted, strlen(long_quoted), &used));
 }
 
 static void test_helo(void)

@@ -70,11 +70,11 @@ static void make_envelope(struct spool_envelope *envelope, unsigned recipients)
     spool_envelope_init(envelope);
     envelope->arrived = 1000000000;
     envelope->expires = 1000432000;
-    g_assert_cmpint(path_parse_reverse(&envelope->sender, "<a@example.com>", 15, &used), ==, 0);
+    g_assert_true(path_parse_reverse(&envelope->sender, "<a@example.com>", 15, &used));
     for (unsigned i = 0; i < recipients; i++) {
         char text[64];
         g_snprintf(text, sizeof text, "<user%u@example.net>", i);
-        g_assert_cmpint(path_parse_forward(&path, text, strlen(text), &used), ==, PATH_OK);
+        g_assert_true(path_parse_forward(&path, text, strlen(text), &used));
         g_assert_nonnull(spool_envelope_add(envelope, &path));
     }
 }

@@ -170,8 +170,7 @@ static void test_senders(void)
         struct path path;
         size_t used;
         g_test_message("%s as %s", cases[i].user, cases[i].sender);
-        g_assert_cmpint(path_parse_reverse(&path, cases[i].sender, strlen(cases[i].sender), &used),
-                        ==, PATH_OK);
+        g_assert_true(path_parse_reverse(&path, cases[i].sender, strlen(cases[i].sender), &used));
         g_assert_cmpint(users_may_send(users, cases[i].user, &path), ==, cases[i].may);
     }
     users_free(users);
