@@ -35,6 +35,8 @@ struct command_row {
     unsigned flags;
     enum own_reply (*check)(struct session *session, const struct command *command);
     void (*act)(struct session *session, const struct command *command);
+    enum own_reply refusal; /* without a check: REPLY_OK, or the reply that refuses it always */
+    enum own_reply reply;   /* without an act function: all that it does */
 };
 
 static enum own_reply session_check_hello(struct session *session, const struct command *command)
@@ -373,29 +375,10 @@ static void session_act_rset(struct session *session, const struct command *comm
     session_reply_own(session, REPLY_OK);
 }
 
-static void session_act_noop(struct session *session, const struct command *command)
-{
-    (void)command;
-    session_reply_own(session, REPLY_OK);
-}
-
-static void session_act_help(struct session *session, const struct command *command)
-{
-    (void)command;
-    session_reply_own(session, REPLY_HELP);
-}
-
 static enum own_reply session_check_vrfy(struct session *session, const struct command *command)
 {
     (void)session;
     return command->argument_len > 0 ? REPLY_OK : REPLY_BAD_ARGUMENT;
-}
-
-/* RFC 5321 7.3: only RCPT tells whether an address exists. */
-static void session_act_vrfy(struct session *session, const struct command *command)
-{
-    (void)command;
-    session_reply_own(session, REPLY_VRFY);
 }
 
 static void session_act_quit(struct session *session, const struct command *command)
@@ -439,45 +422,36 @@ static void session_act_starttls(struct session *session, const struct command *
     session_start_tls(session);
 }
 
-static enum own_reply session_check_not_implemented(struct session *session,
-                                                    const struct command *command)
-{
-    (void)session;
-    (void)command;
-    return REPLY_NOT_IMPLEMENTED;
-}
-
-static enum own_reply session_check_unknown(struct session *session, const struct command *command)
-{
-    (void)session;
-    (void)command;
-    return REPLY_UNKNOWN_COMMAND;
-}
-
 static const struct command_row table[] = {
-    [COMMAND_HELO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, session_check_hello, session_act_helo},
-    [COMMAND_EHLO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, session_check_hello, session_act_ehlo},
-    [COMMAND_MAIL] = {STATE_READY, REPLY_NESTED_MAIL, 0, session_check_mail, session_act_mail},
-    [COMMAND_RCPT] = {STATE_MAIL | STATE_RCPT, REPLY_MAIL_FIRST, FLAG_KEEPS_BATCH, NULL,
-                      session_act_rcpt},
+    [COMMAND_HELO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, .check = session_check_hello,
+                      .act = session_act_helo},
+    [COMMAND_EHLO] = {ANY_STATE, REPLY_OK, FLAG_JUNK, .check = session_check_hello,
+                      .act = session_act_ehlo},
+    [COMMAND_MAIL] = {STATE_READY, REPLY_NESTED_MAIL, 0, .check = session_check_mail,
+                      .act = session_act_mail},
+    [COMMAND_RCPT] = {STATE_MAIL | STATE_RCPT, REPLY_MAIL_FIRST, FLAG_KEEPS_BATCH,
+                      .act = session_act_rcpt},
     [COMMAND_DATA] = {STATE_RCPT, REPLY_RCPT_FIRST, FLAG_KEEPS_BATCH | FLAG_NO_ARGUMENT,
-                      session_check_data, session_act_data},
-    [COMMAND_RSET] = {ANY_STATE, REPLY_OK, FLAG_JUNK | FLAG_NO_ARGUMENT, NULL, session_act_rset},
-    [COMMAND_NOOP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, session_act_noop},
-    [COMMAND_QUIT] = {ANY_STATE, REPLY_OK, FLAG_NO_ARGUMENT, NULL, session_act_quit},
-    [COMMAND_VRFY] = {ANY_STATE, REPLY_OK, FLAG_JUNK, session_check_vrfy, session_act_vrfy},
-    [COMMAND_HELP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, NULL, session_act_help},
+                      .check = session_check_data, .act = session_act_data},
+    [COMMAND_RSET] = {ANY_STATE, REPLY_OK, FLAG_JUNK | FLAG_NO_ARGUMENT, .act = session_act_rset},
+    [COMMAND_NOOP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, .reply = REPLY_OK},
+    [COMMAND_QUIT] = {ANY_STATE, REPLY_OK, FLAG_NO_ARGUMENT, .act = session_act_quit},
+    /* RFC 5321 7.3: only RCPT tells whether an address exists. */
+    [COMMAND_VRFY] = {ANY_STATE, REPLY_OK, FLAG_JUNK, .check = session_check_vrfy,
+                      .reply = REPLY_VRFY},
+    [COMMAND_HELP] = {ANY_STATE, REPLY_OK, FLAG_JUNK, .reply = REPLY_HELP},
     [COMMAND_STARTTLS] = {STATE_CONNECTED | STATE_READY, REPLY_NOT_IN_TRANSACTION, FLAG_NO_ARGUMENT,
-                          session_check_starttls, session_act_starttls},
-    [COMMAND_XCLIENT] = {ANY_STATE, REPLY_OK, 0, session_check_xclient, session_act_xclient},
-    [COMMAND_BDAT] = {ANY_STATE, REPLY_OK, FLAG_KEEPS_BATCH | FLAG_CLOSES, session_check_bdat,
-                      session_act_bdat},
-    [COMMAND_AUTH] = {STATE_READY, REPLY_NOT_IN_TRANSACTION, 0, session_check_auth,
-                      session_act_auth},
-    [COMMAND_EXPN] = {ANY_STATE, REPLY_OK, 0, session_check_not_implemented, NULL},
-    [COMMAND_ETRN] = {ANY_STATE, REPLY_OK, 0, session_check_not_implemented, NULL},
-    [COMMAND_HTTP] = {ANY_STATE, REPLY_OK, FLAG_CLOSES, session_check_unknown, NULL},
-    [COMMAND_UNKNOWN] = {ANY_STATE, REPLY_OK, 0, session_check_unknown, NULL},
+                          .check = session_check_starttls, .act = session_act_starttls},
+    [COMMAND_XCLIENT] = {ANY_STATE, REPLY_OK, 0, .check = session_check_xclient,
+                         .act = session_act_xclient},
+    [COMMAND_BDAT] = {ANY_STATE, REPLY_OK, FLAG_KEEPS_BATCH | FLAG_CLOSES,
+                      .check = session_check_bdat, .act = session_act_bdat},
+    [COMMAND_AUTH] = {STATE_READY, REPLY_NOT_IN_TRANSACTION, 0, .check = session_check_auth,
+                      .act = session_act_auth},
+    [COMMAND_EXPN] = {ANY_STATE, REPLY_OK, 0, .refusal = REPLY_NOT_IMPLEMENTED},
+    [COMMAND_ETRN] = {ANY_STATE, REPLY_OK, 0, .refusal = REPLY_NOT_IMPLEMENTED},
+    [COMMAND_HTTP] = {ANY_STATE, REPLY_OK, FLAG_CLOSES, .refusal = REPLY_UNKNOWN_COMMAND},
+    [COMMAND_UNKNOWN] = {ANY_STATE, REPLY_OK, 0, .refusal = REPLY_UNKNOWN_COMMAND},
 };
 
 /* MAIL and RCPT before EHLO, and DATA before MAIL, get a more exact reply. */
@@ -500,7 +474,7 @@ static enum own_reply session_check_row(struct session *session, const struct co
         return REPLY_NO_ARGUMENT_ALLOWED;
     if (!(row->states & session->state))
         return session_sequence_reply(session, command->verb);
-    return row->check != NULL ? row->check(session, command) : REPLY_OK;
+    return row->check != NULL ? row->check(session, command) : row->refusal;
 }
 
 /* During a shutdown, or in a session that has lasted too long, a transaction may finish but nothing new may
@@ -554,5 +528,8 @@ void session_command(struct session *session, const struct line *line)
         session_give_up(session);
         return;
     }
-    row->act(session, &command);
+    if (row->act != NULL)
+        row->act(session, &command);
+    else
+        session_reply_own(session, row->reply);
 }
