@@ -110,19 +110,20 @@ static void connection_end(struct connection *connection)
 
 static struct session *connection_begin_session(struct connection *connection)
 {
-    const struct session_rules *rules =
-        service_rules(connection->service, connection->spec->submission);
-    struct session *session =
-        session_new(connection->item.fd, &connection->client, &connection->local,
-                    connection->spec->implicit_tls, rules, &connection->all->signals);
-    if (session == NULL)
-        return NULL;
-    session_set_deferral(session, connection->deferral);
-    session_set_wakeup(session, &connection->wakeup);
-    session_set_names(session, connection->names);
-    connection->names = NULL;
-    if (connection->allowed)
-        session_set_unlimited(session);
+    struct session *session = session_new(&(struct session_start){
+        .fd = connection->item.fd,
+        .client = &connection->client,
+        .local = &connection->local,
+        .implicit_tls = connection->spec->implicit_tls,
+        .unlimited = connection->allowed,
+        .rules = service_rules(connection->service, connection->spec->submission),
+        .signals = &connection->all->signals,
+        .deferral = connection->deferral,
+        .wakeup = &connection->wakeup,
+        .names = connection->names,
+    });
+    if (session != NULL)
+        connection->names = NULL;
     return session;
 }
 

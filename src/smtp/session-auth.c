@@ -82,7 +82,7 @@ static void auth_finish(struct session *session)
     session_log_auth(session, session->mechanism, reply);
     session->client.authenticated = reply->code == 235;
     if (reply_is_permanent(reply))
-        session_count_error(session);
+        session->errors++;
     session_reply(session, reply);
 }
 

@@ -74,7 +74,7 @@ static void session_batch_count_recipient(struct session *session, const char *m
     session->refused++;
     if (reply_is_permanent(reply)) {
         session->refused_recipients++;
-        session_count_error(session);
+        session->errors++;
     }
     session_log_reject(session, "RCPT", mailbox, reply);
 }
@@ -134,7 +134,7 @@ static bool session_await_data(struct session *session, enum courier_data data)
     if (reply->code == 354)
         courier->ops->abort(courier);
     reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
-    session_count_error(session);
+    session->errors++;
     return false;
 }
 
@@ -161,6 +161,6 @@ bool session_batch_flush(struct session *session, enum courier_data data)
     if (ask)
         return session_await_data(session, data);
     reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
-    session_count_error(session);
+    session->errors++;
     return false;
 }

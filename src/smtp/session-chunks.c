@@ -66,7 +66,7 @@ static void session_skip_out_of_sequence(struct session *session, uint64_t octet
     reply_own(&reply, session->state == STATE_CONNECTED ? REPLY_HELO_FIRST
                       : session->state == STATE_READY   ? REPLY_MAIL_FIRST
                                                         : REPLY_RCPT_FIRST);
-    session_count_error(session);
+    session->errors++;
     session_skip_chunk(session, octets, &reply);
 }
 

@@ -223,7 +223,7 @@ static void session_refuse_barred(struct session *session)
     session->state = STATE_MAIL;
     session_log_reject(session, "MAIL", NULL, reply);
     session_end_transaction(session);
-    session_count_error(session);
+    session->errors++;
     session_reply(session, reply);
 }
 
@@ -340,7 +340,7 @@ static void session_act_rcpt(struct session *session, const struct command *comm
         session_count_recipient(session, reply, verdict);
         session_log_reject(session, "RCPT", parsed ? recipient.path.mailbox : NULL, reply);
         if (reply_is_permanent(reply) || session_is_abuse(session))
-            session_count_error(session);
+            session->errors++;
     }
     session_batch_add(session, &recipient, verdict);
 }
@@ -360,7 +360,8 @@ static void session_act_data(struct session *session, const struct command *comm
     if (session_batch_flush(session, COURIER_DATA)) {
         session_reply_own(session, REPLY_START_DATA);
         session_flush(session);
-        session_receive_data(session);
+        session_transfer_begin(session, DATALINE_LINES);
+        session_enter_data(session, PHASE_DATA);
         return;
     }
     session_log_reject(session, "DATA", NULL, reply);
@@ -403,11 +404,7 @@ static void session_act_starttls(struct session *session, const struct command *
 {
     (void)command;
     if (stream_has_injected_input(&session->stream)) {
-        struct reply *reply = &session->scratch->reply;
-        reply_own(reply, REPLY_INJECTION);
-        session_log_reject(session, "STARTTLS", NULL, reply);
-        session_reply(session, reply);
-        session->closing = true;
+        session_end_with(session, REPLY_INJECTION, "STARTTLS");
         return;
     }
     session_reply_own(session, REPLY_START_TLS);

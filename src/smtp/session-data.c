@@ -212,7 +212,7 @@ void session_transfer_answer(struct session *session)
     else
         session->junk = 0;
     if (reply_is_permanent(reply))
-        session_count_error(session);
+        session->errors++;
     session_reply(session, reply);
     session_end_transaction(session);
 }
@@ -254,12 +254,6 @@ static void session_hear_next_hop(struct session *session)
     session->heard_ms = deadline_now_ms();
     session->data_since_ms += session->heard_ms - since;
     session->transfer.began_ms += session->heard_ms - since;
-}
-
-void session_receive_data(struct session *session)
-{
-    session_transfer_begin(session, DATALINE_LINES);
-    session_enter_data(session, PHASE_DATA);
 }
 
 void session_take_data(struct session *session, const struct session_input *input)

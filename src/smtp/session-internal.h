@@ -118,7 +118,7 @@ struct session {
     int64_t run_since_ms;  /* start of the current session_run() */
     enum session_awaited awaited;
     int64_t granted_at_ms;   /* SESSION_AWAITS_GRANT: the latest time of the grant */
-    int64_t held_until_ms;   /* when held output is sent; 0 = at once */
+    int64_t held_until_ms;   /* when output is sent, and input read again; 0 = at once */
     int64_t unsent_since_ms; /* since when the client does not read replies; 0 = it does */
     int64_t parked_ms;       /* when it was last parked */
     int64_t client_ms;       /* how long its client has made the transaction wait */
@@ -156,11 +156,11 @@ void session_reply_own(struct session *session, enum own_reply which);
 void session_give_up(struct session *session);
 /* Refuses a command: puts the reply and counts an error. Too many end the session. */
 void session_refuse(struct session *session, enum own_reply which);
-void session_count_error(struct session *session);
+/* Refuses what the client wants, logs that under `command`, and ends the session. */
+void session_end_with(struct session *session, enum own_reply why, const char *command);
+void session_put_banner(struct session *session);
 void session_put(struct session *session, const char *bytes, size_t len);
 void session_flush(struct session *session);
-/* Begins to look up the client's names. */
-void session_identify(struct session *session);
 /* The client's verified name if it is known now, or NULL. Points into `names`. */
 const char *session_client_name(const struct session *session, struct reverse_names *names);
 /* Ends the transaction (RSET, EHLO, after data). */
@@ -182,8 +182,6 @@ bool session_ensure_courier(struct session *session, const void *route);
 /* Must the current command, which takes this recipient (NULL: a login) to the courier, wait for something? Then
  * the command returns at once without effect, and its line is read again later. */
 bool session_must_wait(struct session *session, const struct recipient *recipient);
-/* Holds output from now on until this time, and reads no input before. */
-void session_hold(struct session *session, int64_t until_ms);
 
 /* session-commands.c */
 /* The reply if mail that needs SMTPUTF8 cannot go by this route: for good if other routes have it, and for now if
@@ -205,9 +203,7 @@ void session_batch_add(struct session *session, const struct recipient *recipien
 bool session_batch_flush(struct session *session, enum courier_data data);
 
 /* session-data.c */
-/* Call it after the 354: mail data comes next. */
-void session_receive_data(struct session *session);
-/* Its steps, for chunks: a transfer begins, takes input, and ends in one of two ways. */
+/* A transfer begins, takes input, and ends in one of two ways. */
 void session_transfer_begin(struct session *session, enum dataline_form form);
 void session_transfer_take(struct session *session, const char *bytes, size_t len);
 /* Ends mail data that came by BDAT. */

@@ -40,7 +40,7 @@ static void session_judge(struct session *session, const char *user, const char 
                                  : policy->check_password(policy->context, &session->client.address,
                                                           user, password, &answer_at_ms);
 
-    session_hold(session, answer_at_ms);
+    session->held_until_ms = answer_at_ms;
     if (verdict != REPLY_OK) {
         session->user[0] = '\0';
         reply_own(reply, verdict);

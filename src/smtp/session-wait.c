@@ -191,11 +191,6 @@ bool session_must_wait(struct session *session, const struct recipient *recipien
     return true;
 }
 
-void session_hold(struct session *session, int64_t until_ms)
-{
-    session->held_until_ms = until_ms;
-}
-
 bool session_may_speak(struct session *session)
 {
     if (session->held_until_ms > 0 &&

@@ -101,7 +101,10 @@ void session_act_xclient(struct session *session, const struct command *command)
     session->client.unlimited = false;
     session_set_client(session, &introduction.client);
     session->client.local = introduction.local;
-    session_identify(session);
+    reverse_leave(session->client.names);
+    session->client.names = policy->identify != NULL
+                                ? policy->identify(policy->context, &session->client.address)
+                                : NULL;
     session->client.esmtp = false;
     session->client.authenticated = false;
     session->user[0] = '\0';
@@ -111,11 +114,7 @@ void session_act_xclient(struct session *session, const struct command *command)
     session->deferral = NULL;
     enum own_reply verdict = policy->serves(policy->context, &session->client.address);
     if (verdict != REPLY_OK) {
-        struct reply *reply = &session->scratch->reply;
-        reply_own(reply, verdict);
-        session_log_reject(session, "CONNECT", NULL, reply);
-        session_reply(session, reply);
-        session->closing = true;
+        session_end_with(session, verdict, "CONNECT");
         return;
     }
     session->awaits_admission = true;
@@ -144,11 +143,10 @@ void session_admit(struct session *session, const struct session_deferral *refus
 void session_end_introduction(struct session *session)
 {
     struct reply *reply = &session->scratch->reply;
-    char banner[300];
 
     session->awaits_admission = false;
     if (session->refusal == NULL) {
-        session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
+        session_put_banner(session);
         return;
     }
     session_deferral_reply(session->refusal, reply);

@@ -57,24 +57,26 @@ static void session_make_id(char out[20], int fd)
     *end = '\0';
 }
 
-struct session *session_new(int fd, const struct address *client, const struct address *local,
-                            bool implicit_tls, const struct session_rules *rules,
-                            struct session_signals *signals)
+struct session *session_new(const struct session_start *start)
 {
     struct session *session = calloc(1, sizeof *session);
     if (session == NULL)
         return NULL;
-    stream_init_borrowed(&session->stream, fd);
+    stream_init_borrowed(&session->stream, start->fd);
     session->stream.keeps_output = true;
-    session_make_id(session->id, fd);
-    session->rules = rules;
-    session->signals = signals;
+    session_make_id(session->id, start->fd);
+    session->rules = start->rules;
+    session->signals = start->signals;
+    session->deferral = start->deferral;
+    session->wakeup = start->wakeup;
     session->began_ms = deadline_now_ms();
-    session->implicit_tls = implicit_tls;
+    session->implicit_tls = start->implicit_tls;
     session->state = STATE_CONNECTED;
-    session_set_client(session, client);
-    session->peer = *client;
-    session->client.local = *local;
+    session_set_client(session, start->client);
+    session->peer = *start->client;
+    session->client.local = *start->local;
+    session->client.names = start->names;
+    session->client.unlimited = start->unlimited;
     session->client.helo = session->helo;
     session->client.session_id = session->id;
     return session;
@@ -89,36 +91,6 @@ void session_set_client(struct session *session, const struct address *client)
 void session_deferral_reply(const struct session_deferral *deferral, struct reply *reply)
 {
     reply_own_with(reply, deferral->why, deferral->client, deferral->list);
-}
-
-void session_set_deferral(struct session *session, const struct session_deferral *deferral)
-{
-    session->deferral = deferral;
-}
-
-void session_set_wakeup(struct session *session, struct wakeup *wakeup)
-{
-    session->wakeup = wakeup;
-}
-
-void session_set_names(struct session *session, struct reverse_lookup *names)
-{
-    reverse_leave(session->client.names);
-    session->client.names = names;
-}
-
-void session_set_unlimited(struct session *session)
-{
-    session->client.unlimited = true;
-}
-
-void session_identify(struct session *session)
-{
-    const struct session_policy *policy = &session->rules->policy;
-    reverse_leave(session->client.names);
-    session->client.names = policy->identify != NULL
-                                ? policy->identify(policy->context, &session->client.address)
-                                : NULL;
 }
 
 const char *session_client_name(const struct session *session, struct reverse_names *names)
@@ -147,6 +119,12 @@ size_t session_banner(const struct session_rules *rules, char *out, size_t size)
     buffer_init(&banner, out, size);
     buffer_join(&banner, "220 ", rules->hostname, " ESMTP\r\n", NULL);
     return banner.len;
+}
+
+void session_put_banner(struct session *session)
+{
+    char banner[300];
+    session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
 }
 
 /* The stream keeps what the client does not read; session_settle() takes care of it. */
@@ -181,14 +159,9 @@ void session_reply_own(struct session *session, enum own_reply which)
     session_reply(session, &session->scratch->reply);
 }
 
-void session_count_error(struct session *session)
-{
-    session->errors++;
-}
-
 void session_refuse(struct session *session, enum own_reply which)
 {
-    session_count_error(session);
+    session->errors++;
     session_reply_own(session, which);
 }
 
@@ -299,7 +272,6 @@ void session_start_tls(struct session *session)
 void session_take_handshake(struct session *session, const struct session_input *input)
 {
     const char *reason = input->error.text;
-    char banner[300];
 
     session_enter(session, PHASE_COMMAND);
     if (input->result != IO_OK) {
@@ -311,7 +283,7 @@ void session_take_handshake(struct session *session, const struct session_input 
     session_count_tls(session);
     if (session->implicit_tls) {
         session->implicit_tls = false;
-        session_put(session, banner, session_banner(session->rules, banner, sizeof banner));
+        session_put_banner(session);
     }
 }
 
@@ -365,13 +337,19 @@ void session_vanish(struct session *session)
     session->vanished = true;
 }
 
+void session_end_with(struct session *session, enum own_reply why, const char *command)
+{
+    struct reply *reply = &session->scratch->reply;
+    reply_own(reply, why);
+    session_log_reject(session, command, NULL, reply);
+    session_reply(session, reply);
+    session->closing = true;
+}
+
 /* Logs it as a refusal, so that fail2ban can count it. */
 void session_give_up(struct session *session)
 {
-    struct reply *reply = &session->scratch->reply;
-    reply_own(reply, REPLY_TOO_MANY_ERRORS);
-    session_log_reject(session, "SESSION", NULL, reply);
-    session_reply_own(session, REPLY_TOO_MANY_ERRORS);
+    session_end_with(session, REPLY_TOO_MANY_ERRORS, "SESSION");
 }
 
 void session_take_command(struct session *session, const struct session_input *input)

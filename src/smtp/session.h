@@ -159,25 +159,26 @@ struct session_deferral {
 
 struct session;
 
-/* Makes a session, which the caller frees with session_free(). Borrows `fd`; its owner closes it once the
- * session is over. With `implicit_tls` the handshake comes first and the session sends the banner; otherwise
- * the gate has sent it. NULL if out of memory. */
-struct session *session_new(int fd, const struct address *client, const struct address *local,
-                            bool implicit_tls, const struct session_rules *rules,
-                            struct session_signals *signals);
+/* What a session begins with. It borrows everything for its life, except the addresses and the look-up. */
+struct session_start {
+    int fd; /* its owner closes it once the session is over */
+    const struct address *client, *local;
+    bool
+        implicit_tls; /* the handshake comes first, then the session sends the banner; otherwise the gate has sent it */
+    bool unlimited; /* the client is exempt from the limits per network */
+    const struct session_rules *rules;
+    struct session_signals *signals;
+    const struct session_deferral *deferral; /* NULL: the client may send */
+    struct wakeup *
+        wakeup; /* called when what the session waits for is granted; NULL: it is only resumed at its due
+                              time */
+    struct reverse_lookup
+        *names; /* of the client; the session's from now on; NULL: not looked up */
+};
 
-/* Borrows `deferral` for the session's life. Call it before the first session_run(). */
-void session_set_deferral(struct session *session, const struct session_deferral *deferral);
-
-/* The same for the wakeup, which is called when what the session waits for is granted. NULL: it is only resumed
- * at its due time. */
-void session_set_wakeup(struct session *session, struct wakeup *wakeup);
-
-/* Takes ownership of a look-up of the client's names, which replaces policy.identify. */
-void session_set_names(struct session *session, struct reverse_lookup *names);
-
-/* Exempts the client from the limits per network. */
-void session_set_unlimited(struct session *session);
+/* Makes a session, which the caller frees with session_free(). NULL if out of memory; the look-up is then still the
+ * caller's. */
+struct session *session_new(const struct session_start *start);
 
 enum session_result session_run(struct session *session, struct session_scratch *scratch);
 
@@ -206,7 +207,7 @@ int64_t session_grace_ms(const struct session *session);
  * waits for session_admit() and then for its wakeup. */
 const struct address *session_introduced(const struct session *session);
 /* The verdict on that client. With `refusal`, the session sends it and ends; with NULL it continues, with
- * `deferral` as in session_set_deferral(). Both are borrowed for the session's life. */
+ * `deferral` as at its start. Both are borrowed for the session's life. */
 void session_admit(struct session *session, const struct session_deferral *refusal,
                    const struct session_deferral *deferral, bool unlimited);
 

@@ -277,8 +277,13 @@ static void scene_open(struct scene *scene)
     scene->server = fds[0];
     g_assert_cmpint(address_parse_ip(&address, "198.51.100.7"), ==, 0);
     g_assert_cmpint(session_scratch_init(&scene->scratch), ==, 0);
-    scene->session =
-        session_new(fds[0], &address, &address, false, &scene->rules, &scene->signals);
+    scene->session = session_new(&(struct session_start){
+        .fd = fds[0],
+        .client = &address,
+        .local = &address,
+        .rules = &scene->rules,
+        .signals = &scene->signals,
+    });
     g_assert_nonnull(scene->session);
 }
 
@@ -987,7 +992,7 @@ static void test_held_reply(void)
     scene_open(&scene);
     say(&scene, EHLO "NOOP\r\n", strlen(EHLO "NOOP\r\n"));
     int64_t until_ms = deadline_now_ms() + 300;
-    session_hold(scene.session, until_ms);
+    scene.session->held_until_ms = until_ms;
     g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
     g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_GRANT);
     g_assert_cmpint(session_due_ms(scene.session), ==, until_ms);
