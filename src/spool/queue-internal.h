@@ -50,9 +50,10 @@ struct message {
     size_t recipients;
     unsigned count, left, active; /* deliveries: all, unsettled, being worked on */
     bool hold;
-    bool in_hand;  /* its notice or expiry is being worked on, or it is claimed */
-    bool put_off;  /* it expired, but the expiry could not be carried out */
-    bool expiring; /* it has expired: only last tries are still made */
+    bool in_hand;       /* its notice or expiry is being worked on, or it is claimed */
+    bool put_off;       /* it expired, but the expiry could not be carried out */
+    bool notice_waited; /* its notice has waited once for a try that was due */
+    bool expiring;      /* it has expired: only last tries are still made */
     struct delivery deliveries[];
 };
 
@@ -84,6 +85,8 @@ struct delivery *queue_confirmed_of(struct message *message);
 struct message *queue_next_confirmed(const struct queue *queue);
 /* Sets the time at which the message itself needs attention. */
 void queue_attend(struct queue *queue, struct message *message);
+/* Is this delivery due, so that it only waits for its turn? */
+bool queue_is_next(const struct queue *queue, const struct delivery *delivery);
 /* Adds a delivery to those of its destination, or removes it. */
 void queue_offer(struct queue *queue, struct delivery *delivery);
 void queue_withdraw(struct queue *queue, struct delivery *delivery);

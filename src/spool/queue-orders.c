@@ -41,6 +41,7 @@ static enum queue_answer queue_order_release(struct queue *queue, struct message
         return QUEUE_DONE;
     message->hold = false;
     message->expires += queue->now - message->held_since;
+    message->notice_waited = false;
     queue_revive(message);
     for (unsigned i = 0; i < message->count; i++) {
         if (!message->deliveries[i].active)
@@ -154,21 +155,12 @@ void queue_note_recipients(struct queue *queue, uint64_t id, size_t recipients)
     queue_unlock(queue);
 }
 
-/* Being worked on, or to be as soon as there is a place. */
-static bool queue_is_due(const struct queue *queue, const struct delivery *delivery)
-{
-    const struct destination *destination = delivery->destination;
-    return destination != NULL && (delivery->active || (delivery->due.key <= queue->now &&
-                                                        destination->not_before <= queue->now &&
-                                                        destination->postponed <= queue->now));
-}
-
 static enum queue_state queue_state_of(const struct queue *queue, const struct message *message)
 {
     if (message->hold)
         return QUEUE_HELD;
     for (unsigned i = 0; i < message->count; i++) {
-        if (queue_is_due(queue, &message->deliveries[i]))
+        if (message->deliveries[i].active || queue_is_next(queue, &message->deliveries[i]))
             return QUEUE_DUE;
     }
     return QUEUE_WAITING;

@@ -10,6 +10,22 @@
 
 #include "spool/queue-internal.h"
 
+/* Puts a notice off once, for as long as a first retry takes, if there is a try to be made now: after a stop of
+ * the daemon or an operator's hold, it may well bring the message to its end. */
+static bool queue_puts_notice_off(struct queue *queue, struct message *message)
+{
+    bool has_next = false;
+
+    for (unsigned i = 0; i < message->count && !message->notice_waited; i++)
+        has_next = has_next || queue_is_next(queue, &message->deliveries[i]);
+    if (!has_next)
+        return false;
+    message->notice_waited = true;
+    message->notice = queue->now + queue_wait(queue, 1);
+    queue_attend(queue, message);
+    return true;
+}
+
 /* Takes a notice or an expiry that is due. An expired message waits for its last tries and for running
  * deliveries; the last one returned puts it here again. */
 static bool queue_take_attention(struct queue *queue, struct queue_work *work)
@@ -22,6 +38,8 @@ static bool queue_take_attention(struct queue *queue, struct queue_work *work)
         if (work->kind == QUEUE_EXPIRE && !message->expiring)
             queue_begin_last_tries(queue, message);
         if (work->kind == QUEUE_EXPIRE && (message->active > 0 || queue_lacks_last_tries(message)))
+            continue;
+        if (work->kind == QUEUE_NOTICE && queue_puts_notice_off(queue, message))
             continue;
         message->in_hand = true;
         work->id = message->id;

@@ -169,6 +169,13 @@ void queue_attend(struct queue *queue, struct message *message)
         heap_put(&queue->attention, &message->attention, when);
 }
 
+bool queue_is_next(const struct queue *queue, const struct delivery *delivery)
+{
+    const struct destination *destination = delivery->destination;
+    return destination != NULL && !delivery->active && delivery->due.key <= queue->now &&
+           destination->not_before <= queue->now && destination->postponed <= queue->now;
+}
+
 void queue_offer(struct queue *queue, struct delivery *delivery)
 {
     const struct message *message = delivery->message;

@@ -436,6 +436,45 @@ static void test_notice(void)
 
 /* A message is tried before it expires, even after a long downtime, and even if its destination is known
  * to be dead. */
+/* After a stop, or an operator's hold, a message is tried before its sender hears of a delay. */
+static void test_notice_behind_try(void)
+{
+    struct queue *queue = make(20, 4);
+    struct queue_destination destination = {.name = "a", .next_try_ms = DAY - HOUR};
+    struct queue_entry entry = {.id = 9,
+                                .expires_ms = 5 * DAY,
+                                .notice_ms = DAY - HOUR,
+                                .destinations = &destination,
+                                .count = 1};
+    struct queue_work work;
+
+    g_assert_cmpint(queue_add(queue, &entry), ==, 0);
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+    g_assert_false(finish(queue, &work, QUEUE_DEFERRED));
+    g_assert_cmpint(idle(queue), <=, schedule[0]);
+    atomic_fetch_add(&now, schedule[0]);
+    work = take(queue); /* once only: another try is due */
+    g_assert_cmpint(work.kind, ==, QUEUE_NOTICE);
+    g_assert_false(finish(queue, &work, QUEUE_SETTLED));
+    g_assert_cmpint(take_out(queue, 9), ==, QUEUE_DONE);
+
+    /* Nothing is due: there is nothing to wait for. */
+    destination.next_try_ms = 2 * DAY;
+    g_assert_cmpint(queue_add(queue, &entry), ==, 0);
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_NOTICE);
+    g_assert_false(finish(queue, &work, QUEUE_DEFERRED));
+    g_assert_cmpint(queue_hold(queue, 9), ==, QUEUE_DONE);
+    atomic_fetch_add(&now, HOUR);
+    g_assert_cmpint(idle(queue), ==, -1);
+    g_assert_cmpint(queue_release(queue, 9), ==, QUEUE_DONE);
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+    g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+    queue_free(queue);
+}
+
 static void test_last_try(void)
 {
     struct queue *queue = make(20, 4);
@@ -740,6 +779,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/orders", test_orders);
     g_test_add_func("/queue/retry of a running try", test_retry_of_running);
     g_test_add_func("/queue/notice", test_notice);
+    g_test_add_func("/queue/notice behind try", test_notice_behind_try);
     g_test_add_func("/queue/last try", test_last_try);
     g_test_add_func("/queue/confirmed", test_confirmed);
     g_test_add_func("/queue/postponed", test_postponed);
