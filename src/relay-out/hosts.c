@@ -224,6 +224,10 @@ enum own_reply hosts_find(const struct outbound *out, const struct route *route,
     enum own_reply why;
 
     *found = (struct hosts){.count = 0};
+    if (route->denied) { /* since a reload, for stored mail */
+        snprintf(found->reason, sizeof found->reason, "%s denies mail for %s", route->name, domain);
+        return REPLY_RELAY_DENIED;
+    }
     if (route->hop_count > 0)
         why = hosts_find_hops(&search);
     else if (domain[0] == '[')

@@ -339,7 +339,14 @@ const struct route *routes_find(const struct routes *routes, const char *domain)
 
 const struct route *routes_bounce(const struct routes *routes, const char *domain)
 {
-    return routes->bounces != NULL ? routes->bounces : routes_find(routes, domain);
+    const struct route *route =
+        routes->bounces != NULL ? routes->bounces : routes_find(routes, domain);
+    return route->denied ? routes->others : route;
+}
+
+const struct route *routes_default(const struct routes *routes)
+{
+    return routes->others;
 }
 
 const struct route *routes_fallback(const struct routes *routes)

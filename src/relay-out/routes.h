@@ -51,8 +51,12 @@ void routes_free(struct routes *routes);
 const struct route *routes_find(const struct routes *routes, const char *domain);
 
 /* The route for a notice to a sender in this domain: out.bounce_route, else the same as for any other
- * mail, because our own mail server would refuse mail for foreign domains. */
+ * mail, because our own mail server would refuse mail for foreign domains. Never denied: a domain that gets
+ * no mail may still send some. */
 const struct route *routes_bounce(const struct routes *routes, const char *domain);
+
+/* The route for mail that no other is for: the default route, or one without next hops. */
+const struct route *routes_default(const struct routes *routes);
 
 /* The route for mail without next hops that no MX host has taken and none has refused for good;
  * NULL: none. */

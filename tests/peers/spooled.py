@@ -741,6 +741,25 @@ def reloaded(world):
     relay.wait_empty()
 
 
+@scenario("SIGHUP: what waits for a domain that is denied from now on goes back to its sender, and to nobody else")
+def denied(world):
+    hops = world.hops(2)
+    hops[0].all = "451 4.3.0 not yet"
+    relay = world.out(hops[:1], f'delivery = "spool"; default_route = {{ next_hop = "{BACKEND}:{hops[1].port}"; }};')
+    send("stopped", "x@d0.test")
+    relay.wait_tried()
+    text = read(relay.conf)
+    with open(relay.conf, "w") as file:
+        file.write(text.replace(f'next_hop = "{BACKEND}:{hops[0].port}"', 'action = "deny"', 1))
+    relay.process.send_signal(signal.SIGHUP)
+    wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+    relay.ctl("retry", "all")
+    _, blocks, _ = report_of(world)
+    assert blocks[1]["Action"] == "failed" and blocks[1]["Status"] == "5.7.1", blocks
+    relay.wait_empty()
+    assert hops[1].messages == [] and "denies mail for d0.test" in read(relay.log), read(relay.log)
+
+
 @scenario("SIGHUP: a late answer is about the recipients that it was given for, whoever the new routes put to them")
 def regrouped(world):
     hops = world.hops(2)

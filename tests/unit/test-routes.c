@@ -136,6 +136,8 @@ static void test_bounces(void)
         {"", "second.example", "10.0.0.3"},
         {"", "exact.example", "exact.hop"},
         {"", "stranger.example", ""},
+        {"", "denied.example", ""},
+        {"default_route = { next_hop = [ \"smart.hop\" ]; };", "denied.example", "smart.hop"},
         {"bounce_route = { next_hop = [ \"back.hop\" ]; };", "own.example", "back.hop"},
         {"bounce_route = { next_hop = [ \"back.hop\" ]; };", "exact.example", "back.hop"},
     };
