@@ -16,7 +16,7 @@ static const char *routeinfo_by(const struct outbound *out, const struct route *
         return "own";
     if (route->hop_count == 0)
         return "mx";
-    return route == routes_fallback(out->routes) ? "default_route" : "route";
+    return route == routes_default(out->routes) ? "default_route" : "route";
 }
 
 static void routeinfo_put_hosts(const struct outbound *out, struct control_client *client,

@@ -432,6 +432,12 @@ def routes(world):
     result = route(outbound, "x@two.example")
     assert "goes by a route" in result.stdout and f"host {BACKEND} {BACKEND}:2601" in result.stdout, result
     assert "refused: " in route(outbound, "x@elsewhere.example").stdout
+    text = read(outbound.conf)
+    with open(outbound.conf, "w") as file:
+        file.write(text.replace('domain = "*"', 'domain = "denied.example"')
+                   .replace("bounce_route", "default_route"))
+    reload(outbound)
+    assert "goes by out.default_route" in route(outbound, "x@elsewhere.example").stdout
     assert route(outbound).returncode == 64 and route(outbound, "no address").returncode == 64
     inbound.write_conf(domains='"example.com", "elsewhere.example"', top=f'control = "{folder}";')
     reload(inbound)
