@@ -7,7 +7,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unbound.h>
 
 #include "dns-server.h"
 #include "dns-sign.h"
@@ -625,6 +627,23 @@ static void test_settings(void)
     g_free(anchor);
 }
 
+/* A name server that was silent for minutes is asked again soon. To see it takes as long: how the setting works was
+ * measured by hand. */
+static void test_outage(void)
+{
+    const struct resolver_config config = {.resolv_conf = "/nonexistent", .trust_anchor_file = ""};
+    struct error err = {""};
+    struct ub_ctx *context = resolver_context_new(&config, &err);
+    char *seconds = NULL;
+
+    g_assert_cmpstr(err.text, ==, "");
+    g_assert_nonnull(context);
+    g_assert_cmpint(ub_ctx_get_option(context, "infra-host-ttl", &seconds), ==, 0);
+    g_assert_cmpint(atoi(seconds), <=, 60);
+    free(seconds);
+    ub_ctx_delete(context);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -646,5 +665,6 @@ int main(int argc, char **argv)
     g_test_add_func("/resolver/configure", test_configure);
     g_test_add_func("/resolver/resolv.conf", test_read_servers);
     g_test_add_func("/resolver/settings", test_settings);
+    g_test_add_func("/resolver/outage", test_outage);
     return g_test_run();
 }
