@@ -116,16 +116,6 @@ void host_cache_logged_in(struct host_cache *host_cache, const struct remote_hos
     pthread_mutex_unlock(&host_cache->lock);
 }
 
-void host_cache_forget_logins(struct host_cache *host_cache)
-{
-    pthread_mutex_lock(&host_cache->lock);
-    for (size_t i = 0; i < host_cache->mark_count; i++) {
-        if (host_cache->marks[i].note.mark == REMOTE_LOGIN_REFUSED)
-            host_cache_unmark(&host_cache->marks[i]);
-    }
-    pthread_mutex_unlock(&host_cache->lock);
-}
-
 int host_cache_list(struct host_cache *host_cache,
                     void (*take)(void *context, const struct remote_note *note), void *context)
 {

@@ -159,8 +159,6 @@ bool host_cache_is_marked(struct host_cache *host_cache, enum remote_mark mark,
 bool host_cache_may_log_in(struct host_cache *host_cache, const struct remote_host *host,
                            int64_t for_ms, char reason[REMOTE_REASON_MAX]);
 void host_cache_logged_in(struct host_cache *host_cache, const struct remote_host *host);
-/* A new configuration may have a new password. */
-void host_cache_forget_logins(struct host_cache *host_cache);
 
 /* Calls `take` for each mark in force, and each refused log-in, on this thread and without a lock. -1: out of
  * memory. */
@@ -176,7 +174,8 @@ struct remote_note {
 int host_cache_list(struct host_cache *host_cache,
                     void (*take)(void *context, const struct remote_note *note), void *context);
 
-/* Forgets all marks that keep hosts from being asked: an operator wants a retry now. */
+/* Forgets all marks that keep hosts from being asked: an operator wants a retry now, or has changed the
+ * configuration, with a password perhaps. */
 void host_cache_forget_dead(struct host_cache *host_cache);
 
 #endif

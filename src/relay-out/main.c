@@ -338,7 +338,7 @@ static struct service *relay_out_service(void *shared, const struct service *bef
     out->refusal = &relay->refusal;
     out->talks = relay->talks;
     out->generation = ++relay->generation;
-    host_cache_forget_logins(relay->host_cache);
+    host_cache_forget_dead(relay->host_cache);
     out->stscache = relay->stscache;
     out->tlscounts = relay->tlscounts;
     stsfetch_use(relay->stsfetch, config->out.tls.ca_file);

@@ -113,6 +113,7 @@ int spooler_use(struct spooler *spooler, struct outbound *out, struct error *err
     pthread_mutex_unlock(&spooler->lock);
     if (before != NULL) {
         service_unref(&before->service);
+        queue_forgive(delivery_queue(spooler->pool));
         return 0;
     }
     service_ref(&out->service);

@@ -21,7 +21,8 @@ struct destination {
     size_t count;           /* all deliveries for it */
     unsigned active;
     unsigned failures;  /* failures to reach it, in a row */
-    int64_t not_before; /* it could not be reached */
+    int64_t failed;     /* when it last could not be reached, */
+    int64_t not_before; /* ... and when it is to be tried again */
     int64_t postponed;  /* it could be, but takes nothing before */
     char *reason;
     char *name; /* allocated with the struct */

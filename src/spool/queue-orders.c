@@ -63,10 +63,26 @@ static enum queue_answer queue_order_claim(struct queue *queue, struct message *
     return QUEUE_DONE;
 }
 
-static void queue_forgive(struct queue *queue, struct destination *destination)
+static void queue_forgive_one(struct queue *queue, struct destination *destination)
 {
     destination->not_before = destination->postponed = 0;
     queue_place(queue, destination);
+}
+
+static struct destination *queue_destination_in(struct table_node *node)
+{
+    return OWNER(node, destination, by_name);
+}
+
+void queue_forgive(struct queue *queue)
+{
+    queue_lock(queue);
+    for (size_t i = 0; i < queue->destinations.bucket_count; i++) {
+        for (struct table_node *node = queue->destinations.buckets[i]; node; node = node->next)
+            queue_forgive_one(queue, queue_destination_in(node));
+    }
+    queue_unlock(queue);
+    queue_wake(queue);
 }
 
 static enum queue_answer queue_order_retry(struct queue *queue, struct message *message)
@@ -81,7 +97,7 @@ static enum queue_answer queue_order_retry(struct queue *queue, struct message *
             continue;
         delivery->due.key = queue->now;
         queue_offer(queue, delivery);
-        queue_forgive(queue, delivery->destination);
+        queue_forgive_one(queue, delivery->destination);
     }
     return QUEUE_DONE;
 }
@@ -120,11 +136,6 @@ void queue_unclaim(struct queue *queue, uint64_t id, bool gone)
 enum queue_answer queue_retry(struct queue *queue, uint64_t id)
 {
     return queue_give_order(queue, id, queue_order_retry);
-}
-
-static struct destination *queue_destination_in(struct table_node *node)
-{
-    return OWNER(node, destination, by_name);
 }
 
 int64_t queue_expires_ms(struct queue *queue, uint64_t id)

@@ -212,6 +212,7 @@ static void queue_judge_destination(struct queue *queue, struct destination *des
         destination->not_before = destination->postponed = 0;
     } else if (destination->not_before <= queue->now) {
         destination->failures++;
+        destination->failed = queue->now;
         destination->not_before = queue->now + queue_wait(queue, destination->failures);
     }
     free(destination->reason);

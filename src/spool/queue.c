@@ -338,6 +338,15 @@ static int queue_add_delivery(struct queue *queue, struct message *message,
     return 0;
 }
 
+/* Mail that comes for an unreachable destination has it probed again, however long it was unreachable before: it
+ * may be well, and the mail would wait for hours. */
+static void queue_hasten(const struct queue *queue, struct destination *destination)
+{
+    const int64_t soonest = destination->failed + queue->config.retry_ms[0];
+    if (destination->not_before > soonest)
+        destination->not_before = soonest;
+}
+
 static int queue_add_message(struct queue *queue, const struct queue_entry *entry)
 {
     struct message *message = NULL;
@@ -356,8 +365,10 @@ static int queue_add_message(struct queue *queue, const struct queue_entry *entr
             return -1;
         }
     }
-    for (size_t i = 0; i < entry->count; i++)
+    for (size_t i = 0; i < entry->count; i++) {
+        queue_hasten(queue, message->deliveries[i].destination);
         queue_offer(queue, &message->deliveries[i]);
+    }
     queue_attend(queue, message);
     return 0;
 }

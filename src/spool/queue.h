@@ -7,7 +7,8 @@
  * Order: messages that have expired or need a notice come first. Then destinations with due work take
  * turns, each with the message that has been due longest. A destination that cannot be reached is left
  * alone for growing periods and then probed by one delivery; all such probes together take at most half
- * of the places.
+ * of the places. New mail for it brings the next probe forward, so that it need not wait longer than for a
+ * first retry.
  *
  * A message that reaches the end of its lifetime is tried once more at each of its destinations before it
  * expires, at once and even if they are known to be down. If a destination cannot be reached, one such
@@ -130,6 +131,8 @@ enum queue_answer queue_release(struct queue *queue, uint64_t id);
 /* Makes it due now, and forgets the back-off of its destinations. If a running try fails, the next one comes as
  * soon as after a first try. */
 enum queue_answer queue_retry(struct queue *queue, uint64_t id);
+/* Forgets the back-off of all destinations: what kept us from reaching them may have been mended here. */
+void queue_forgive(struct queue *queue);
 /* Keeps all others from working on the message until queue_unclaim() returns it. With `gone` it leaves the
  * queue. */
 enum queue_answer queue_claim(struct queue *queue, uint64_t id);

@@ -741,6 +741,26 @@ def reloaded(world):
     relay.wait_empty()
 
 
+@scenario("SIGHUP: a destination that could not be reached is tried at once")
+def mended(world):
+    hops = world.hops(1)
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "1h" ]; dead_for = "1h";')
+    text = read(relay.conf)
+
+    def reload(text):
+        before = read(relay.log).count("event=reload status=done")
+        with open(relay.conf, "w") as file:
+            file.write(text)
+        relay.process.send_signal(signal.SIGHUP)
+        wait_for("the reload", lambda: read(relay.log).count("event=reload status=done") > before)
+    reload(text.replace(f"{BACKEND}:{hops[0].port}", f"{BACKEND}:{HOP_PORT + 50}"))
+    send("first", "x@d0.test")
+    wait_for("a try", lambda: "Connection refused" in read(relay.log))
+    send("second", "x@d0.test")
+    reload(text)
+    wait_for("the second", lambda: hops[0].subjects() == ["second"])
+
+
 @scenario("SIGHUP: what waits for a domain that is denied from now on goes back to its sender, and to nobody else")
 def denied(world):
     hops = world.hops(2)

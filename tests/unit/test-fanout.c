@@ -1581,7 +1581,7 @@ static void test_refused_logins(void)
     host_cache_list(host_cache, count_listed, &notes);
     g_assert_cmpuint(notes, ==, 1);
     host_cache_mark(host_cache, REMOTE_LOGIN_REFUSED, &host, "535 no", 600000);
-    host_cache_forget_logins(host_cache);
+    host_cache_forget_dead(host_cache);
     g_assert_true(host_cache_may_log_in(host_cache, &host, 600000, reason));
     g_assert_true(host_cache_may_log_in(host_cache, &host, 600000, reason));
     host_cache_free(host_cache);

@@ -261,6 +261,40 @@ static void test_recovery(void)
     queue_free(queue);
 }
 
+/* An unreachable destination is probed for new mail, however long it has been so, and at once when somebody has
+ * mended something. */
+static void test_new_mail(void)
+{
+    struct queue *queue = make(20, 4);
+    struct queue_work work;
+
+    add(queue, 1, "a");
+    for (int tries = 0; tries < 8; tries++) {
+        work = take(queue);
+        g_assert_false(finish(queue, &work, QUEUE_UNREACHABLE));
+        atomic_fetch_add(&now, tries < 7 ? 4 * HOUR : MINUTE);
+    }
+    g_assert_cmpint(idle(queue), >, 3 * HOUR);
+    add(queue, 2, "a");
+    g_assert_cmpint(idle(queue), ==, 4 * MINUTE);
+    atomic_fetch_add(&now, 4 * MINUTE);
+    work = take(queue);
+    g_assert_cmpuint(work.id, ==, 2);
+    g_assert_false(finish(queue, &work, QUEUE_UNREACHABLE));
+    g_assert_cmpint(idle(queue), >, 3 * HOUR);
+    atomic_fetch_add(&now, HOUR);
+    add(queue, 3, "a");
+    work = take(queue);
+    g_assert_cmpuint(work.id, !=, 1);
+    g_assert_false(finish(queue, &work, QUEUE_UNREACHABLE));
+    queue_forgive(queue);
+    work = take(queue);
+    g_assert_cmpuint(work.id, !=, 1);
+    g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+    g_assert_cmpuint(counts_of(queue).unreachable, ==, 0);
+    queue_free(queue);
+}
+
 /* 20 destinations that are down and due at once get half of the places, and leave the other half to one
  * that is up. */
 static void test_probes(void)
@@ -775,6 +809,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/places", test_places);
     g_test_add_func("/queue/dead destination", test_dead_destination);
     g_test_add_func("/queue/recovery", test_recovery);
+    g_test_add_func("/queue/new mail", test_new_mail);
     g_test_add_func("/queue/probes", test_probes);
     g_test_add_func("/queue/orders", test_orders);
     g_test_add_func("/queue/retry of a running try", test_retry_of_running);
