@@ -26,7 +26,8 @@
 
 #define SPOOL_OLD_S (4 * 3600)
 #define MISSED_OLD_S 86400
-#define DEFERRED_SHARE 20 /* percent, of at least as many deliveries */
+#define DOCTOR_OLD_S (2 * 86400) /* postern-doctor.timer runs once a day */
+#define DEFERRED_SHARE 20        /* percent, of at least as many deliveries */
 
 enum status_level { STATUS_FINE, STATUS_WARNING, STATUS_FAILURE };
 
@@ -405,8 +406,8 @@ static void status_of(struct status *status, unsigned daemon)
     stats_free(&stats);
 }
 
-/* Findings may have been fixed since, so they are shown but do not affect the status. */
-static void status_doctor(const struct status *status)
+/* The last findings may have been mended since, and old ones say nothing. */
+static void status_doctor(struct status *status)
 {
     struct doctor_last last;
     char file[PATH_MAX], span[32];
@@ -420,6 +421,11 @@ static void status_doctor(const struct status *status)
     else
         status_row(_("last doctor"), _("%s ago: %u failed, %u warnings"),
                    status_span(status->now - last.at, span), last.failed, last.warnings);
+    if (last.failed > 0 && status->now - last.at < DOCTOR_OLD_S)
+        status_complain(status, STATUS_WARNING,
+                        _("doctor failures %s ago: %u; relayctl doctor --quiet shows what is left, "
+                          "relayctl doctor --changes notes what is mended"),
+                        status_span(status->now - last.at, span), last.failed);
 }
 
 static void status_end(const struct status *status)

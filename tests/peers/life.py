@@ -214,7 +214,17 @@ def one_look(world):
     answer = json.loads(status(relay.conf, "--json").stdout)
     assert answer["doctor"]["failed"] + answer["doctor"]["warnings"] == len(
         re.findall(r" (?:failed|warning)$", read(f"{state}/doctor"), re.M)), answer["doctor"]
+    # Nobody reads "all is well" beside a doctor who found failures, unless that was long ago.
+    with open(f"{state}/doctor", "w") as file:
+        file.write("mx-to-us ok\nptr4 warning\n")
+    answer = json.loads(status(relay.conf, "--json").stdout)
     assert answer["status"] == 0 and answer["problems"] == [], answer
+    with open(f"{state}/doctor", "a") as file:
+        file.write("fcrdns4 failed\n")
+    result = status(relay.conf)
+    assert result.returncode == 1 and re.search(r"! doctor failures \d+ s ago: 1;", result.stdout), result
+    os.utime(f"{state}/doctor", (time.time() - 3 * 86400,) * 2)
+    assert status(relay.conf).returncode == 0
     assert answer["relay-in"]["today"]['postern_in_messages_total{result="delivered"}'] == 1, answer
     os.utime(relay.conf, (time.time() + 60,) * 2)
     result = status(relay.conf)
