@@ -40,7 +40,6 @@ mx_conclude(struct mx_route *route, enum mx_result result, const char *format, .
     va_start(arguments, format);
     vsnprintf(route->reason, sizeof route->reason, format, arguments);
     va_end(arguments);
-    route->result = result;
     return result;
 }
 
@@ -105,7 +104,6 @@ static enum mx_result mx_find_hosts(struct search *search)
         result = mx_read_hosts(search, &answer);
         break;
     case RESOLVER_NO_DATA: /* RFC 5321 5.1: the implicit MX */
-        route->implicit = true;
         mx_add_host(search, route->domain, 0);
         break;
     case RESOLVER_NO_NAME:
@@ -275,7 +273,7 @@ static enum mx_result mx_choose(struct search *search, size_t first, size_t end)
         mx_add_candidates(search, &search->hosts[i], most);
     if (route->count > 0) {
         route->reason[0] = '\0';
-        return route->result = MX_FOUND;
+        return MX_FOUND;
     }
     mx_route_clear(route);
     if (search->temporary)

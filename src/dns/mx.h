@@ -65,9 +65,7 @@ struct mx_candidate {
 };
 
 struct mx_route {
-    enum mx_result result;
     char domain[DNS_NAME_MAX]; /* in A-labels */
-    bool implicit;             /* no MX record: the domain itself is the host */
     bool bogus;                /* under MX_TEMPORARY: DNSSEC shows an answer forged or broken */
     bool late;                 /* under MX_TEMPORARY: an answer did not come in time */
     bool mx_secure;            /* DNSSEC proved the MX records, or their absence */

@@ -182,7 +182,6 @@ static void test_table(void)
         gchar *found = candidates(&route);
         g_test_message("  %d: %s %s", result, found, route.reason);
         g_assert_cmpint(result, ==, cases[i].result);
-        g_assert_cmpint(route.result, ==, result);
         g_assert_cmpstr(found, ==, cases[i].candidates);
         g_assert_nonnull(strstr(route.reason, cases[i].reason));
         g_assert_cmpint(route.reason[0] == '\0', ==, result == MX_FOUND);
@@ -228,10 +227,9 @@ static void test_order(void)
                                  route.candidates[at].preference);
         }
     }
-    g_assert_false(route.implicit);
     bed.options.family = MX_PREFER_IPV6;
     find(&bed, "h6.example", &route);
-    g_assert_true(route.implicit);
+    g_assert_cmpstr(route.candidates[0].host, ==, "h6.example");
     find(&bed, "domainalias.example", &route);
     g_assert_cmpstr(route.candidates[0].host, ==, "both.example");
     g_assert_cmpuint(route.count, ==, 4);
