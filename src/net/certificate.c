@@ -48,8 +48,7 @@ static int certificate_keep_chain(struct certificate *certificate, const gnutls_
     return 0;
 }
 
-static enum certificate_chain certificate_judge(gnutls_x509_crt_t *list, unsigned count,
-                                                const char *ca_file)
+static enum certificate_chain certificate_judge(gnutls_x509_crt_t *list, unsigned count)
 {
     gnutls_x509_trust_list_t trusted;
     unsigned status = 0;
@@ -62,10 +61,7 @@ static enum certificate_chain certificate_judge(gnutls_x509_crt_t *list, unsigne
         return CERTIFICATE_SELF_SIGNED;
     if (gnutls_x509_trust_list_init(&trusted, 0) != 0)
         return CERTIFICATE_INCOMPLETE;
-    if (ca_file != NULL)
-        gnutls_x509_trust_list_add_trust_file(trusted, ca_file, NULL, GNUTLS_X509_FMT_PEM, 0, 0);
-    else
-        gnutls_x509_trust_list_add_system_trust(trusted, 0, 0);
+    gnutls_x509_trust_list_add_system_trust(trusted, 0, 0);
     /* The callers check the dates themselves. */
     int result = gnutls_x509_trust_list_verify_crt(
         trusted, list, count, GNUTLS_VERIFY_DISABLE_TIME_CHECKS, &status, NULL);
@@ -74,7 +70,7 @@ static enum certificate_chain certificate_judge(gnutls_x509_crt_t *list, unsigne
 }
 
 static int certificate_take(struct certificate *certificate, gnutls_x509_crt_t *list,
-                            unsigned count, const char *ca_file)
+                            unsigned count)
 {
     int algorithm = gnutls_x509_crt_get_pk_algorithm(list[0], &certificate->key_bits);
     const char *key = algorithm >= 0 ? gnutls_pk_get_name((gnutls_pk_algorithm_t)algorithm) : NULL;
@@ -82,13 +78,12 @@ static int certificate_take(struct certificate *certificate, gnutls_x509_crt_t *
     certificate->not_before = gnutls_x509_crt_get_activation_time(list[0]);
     certificate->not_after = gnutls_x509_crt_get_expiration_time(list[0]);
     certificate->key = algorithm == GNUTLS_PK_ECDSA ? "ECDSA" : key != NULL ? key : "?";
-    certificate->state = certificate_judge(list, count, ca_file);
+    certificate->state = certificate_judge(list, count);
     certificate_read_names(certificate, list[0]);
     return certificate_keep_chain(certificate, list, count);
 }
 
-int certificate_read(struct certificate *certificate, const char *file, const char *ca_file,
-                     struct error *err)
+int certificate_read(struct certificate *certificate, const char *file, struct error *err)
 {
     gnutls_datum_t pem = {NULL, 0};
     gnutls_x509_crt_t *list = NULL;
@@ -99,7 +94,7 @@ int certificate_read(struct certificate *certificate, const char *file, const ch
     if (result == 0)
         result = gnutls_x509_crt_list_import2(&list, &count, &pem, GNUTLS_X509_FMT_PEM, 0);
     if (result >= 0 && count > 0)
-        result = certificate_take(certificate, list, count, ca_file);
+        result = certificate_take(certificate, list, count);
     for (unsigned i = 0; i < count; i++)
         gnutls_x509_crt_deinit(list[i]);
     gnutls_free(list);

@@ -37,10 +37,9 @@ struct certificate {
     size_t name_count;
 };
 
-/* Reads a PEM file with the leaf first. A NULL `ca_file` means the system's CAs. Returns 0, or -1 with
+/* Reads a PEM file with the leaf first. Returns 0, or -1 with
  * a reason in `err` that names the file. */
-int certificate_read(struct certificate *certificate, const char *file, const char *ca_file,
-                     struct error *err);
+int certificate_read(struct certificate *certificate, const char *file, struct error *err);
 /* Frees what certificate_read() made; an empty struct is fine. */
 void certificate_clear(struct certificate *certificate);
 

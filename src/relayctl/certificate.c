@@ -185,7 +185,7 @@ static int certificate_answer(struct certificate_question *question)
 
     if (certificate_load(question) != 0)
         return EX_DATAERR;
-    if (certificate_read(&question->certificate, question->file, NULL, &err) != 0) {
+    if (certificate_read(&question->certificate, question->file, &err) != 0) {
         fprintf(stderr, "%s\n", err.text);
         return EX_DATAERR;
     }

@@ -88,7 +88,7 @@ static void check_advise_certificate(const struct config *config, size_t index)
     char option[48], date[40];
     struct tm parts;
 
-    if (certificate_read(&certificate, pairs[index].cert, NULL, &err) != 0)
+    if (certificate_read(&certificate, pairs[index].cert, &err) != 0)
         return;
     snprintf(option, sizeof option, "tls.certificates[%zu]", index);
     time_t end =

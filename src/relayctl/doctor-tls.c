@@ -26,7 +26,7 @@ static bool doctor_tls_read(const struct doctor *doctor, size_t index,
     const struct tls_pair *pairs = doctor->config->tls.certificates.items;
     struct error err;
 
-    if (certificate_read(certificate, pairs[index].cert, NULL, &err) == 0)
+    if (certificate_read(certificate, pairs[index].cert, &err) == 0)
         return true;
     doctor_say(finding, DOCTOR_FAILED, "%s", err.text);
     return false;
