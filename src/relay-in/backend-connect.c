@@ -256,7 +256,7 @@ static enum outcome backend_start_tls(struct introduction *intro)
         return REFUSED;
     }
     enum io_result result =
-        nexthop_starttls(intro->hop, intro->backend->tls, backend_tls_name(intro->backend),
+        nexthop_starttls(intro->hop, intro->backend->tls, backend_tls_name(intro->backend), NULL,
                          intro->reply, backend_step(intro), &err);
     if (result == IO_OK)
         return READY;

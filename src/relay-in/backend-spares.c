@@ -155,7 +155,7 @@ static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct 
     keeper->offer = (struct offer){*host, deadline_now_ms(), hop->capabilities};
     spares_judge_offer(keeper, &hop->capabilities, tls);
     if (tls && (hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
-        if (nexthop_starttls(hop, backend->tls, backend_tls_name(backend), &keeper->reply,
+        if (nexthop_starttls(hop, backend->tls, backend_tls_name(backend), NULL, &keeper->reply,
                              deadline_in_ms(STEP_MS), &err) != IO_OK) {
             log_write(LOG_LEVEL_ERROR, "event=backend-tls error=\"%s\"", err.text);
             snprintf(keeper->reason, sizeof keeper->reason, "STARTTLS: %.180s", err.text);

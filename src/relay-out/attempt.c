@@ -321,8 +321,8 @@ static enum attempt_outcome attempt_shake_hands(struct attempt *attempt)
         result = stream_start_tls_client(&hop->stream, client, attempt->need.name, judge,
                                          limit.deadline, &err);
     else
-        result = nexthop_starttls_judged(hop, client, attempt->need.name, judge, connect->reply,
-                                         limit.deadline, &err);
+        result = nexthop_starttls(hop, client, attempt->need.name, judge, connect->reply,
+                                  limit.deadline, &err);
     if (result == IO_OK) {
         connect->remote->proven =
             attempt->need.level >= CONFIG_OUT_TLS_VERIFY && !attempt->need.unproven;

@@ -151,7 +151,7 @@ static enum io_result tlsorder_converse(const struct tlsorder *order,
         error_set(err, "STARTTLS is not offered");
         return IO_FAILED;
     }
-    return nexthop_starttls_judged(hop, client, need->name, judge, reply, deadline, err);
+    return nexthop_starttls(hop, client, need->name, judge, reply, deadline, err);
 }
 
 static void tlsorder_connect(const struct tlsorder *order, const struct candidate *candidate,

@@ -110,7 +110,7 @@ static void tls_starttls(const struct doctor *doctor, struct doctor_finding *fin
         doctor_advise(
             finding,
             _("put the certificate into tls.certificates, then: systemctl restart relay-in"));
-    } else if (nexthop_starttls(&hop.hop, client, doctor->config->hostname, &hop.reply,
+    } else if (nexthop_starttls(&hop.hop, client, doctor->config->hostname, NULL, &hop.reply,
                                 doctor->deadline, &err) != IO_OK) {
         doctor_say(finding, DOCTOR_FAILED, _("the TLS handshake fails: %s"), err.text);
         doctor_advise(finding, "journalctl -u relay-in -p warning");

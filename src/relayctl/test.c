@@ -80,9 +80,9 @@ static bool test_start_tls(struct test *test)
     }
     struct tls_client *client = tls_client_new(&settings, &err);
     test_show_command(test, "STARTTLS");
-    bool started =
-        client != NULL && nexthop_starttls(&test->hop.hop, client, test->doctor.config->hostname,
-                                           &test->hop.reply, test->doctor.deadline, &err) == IO_OK;
+    bool started = client != NULL &&
+                   nexthop_starttls(&test->hop.hop, client, test->doctor.config->hostname, NULL,
+                                    &test->hop.reply, test->doctor.deadline, &err) == IO_OK;
     if (started && stream_tls_info(&test->hop.hop.stream, &info))
         printf("%6" PRId64 " ms     %s, %s\n", deadline_now_ms() - test->began_ms, info.version,
                info.cipher);

@@ -228,15 +228,8 @@ enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const 
 }
 
 enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, const char *name,
-                                struct reply *reply, struct deadline deadline, struct error *err)
-{
-    return nexthop_starttls_judged(hop, tls, name, NULL, reply, deadline, err);
-}
-
-enum io_result nexthop_starttls_judged(struct nexthop *hop, struct tls_client *tls,
-                                       const char *name, const struct tls_judge *judge,
-                                       struct reply *reply, struct deadline deadline,
-                                       struct error *err)
+                                const struct tls_judge *judge, struct reply *reply,
+                                struct deadline deadline, struct error *err)
 {
     enum io_result result = nexthop_command(hop, "STARTTLS\r\n", reply, deadline);
     if (result != IO_OK) {

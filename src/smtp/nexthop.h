@@ -70,16 +70,12 @@ enum nexthop_hello { NEXTHOP_EHLO, NEXTHOP_HELO, NEXTHOP_EHLO_OR_HELO };
 /* Greets. A positive EHLO reply fills the capabilities. */
 enum io_result nexthop_hello(struct nexthop *hop, enum nexthop_hello how, const char *name,
                              struct reply *reply, struct deadline deadline);
-/* Sends STARTTLS and does the handshake. IO_FAILED with a reply that is not positive means that STARTTLS was
+/* Sends STARTTLS and does the handshake; `judge` checks the certificate (NULL: `tls` itself does). IO_FAILED with a reply that is not positive means that STARTTLS was
  * refused and the connection is still usable. Plain text after the 220 breaks the connection
  * (CVE-2011-0411). */
 enum io_result nexthop_starttls(struct nexthop *hop, struct tls_client *tls, const char *name,
-                                struct reply *reply, struct deadline deadline, struct error *err);
-/* The same, but `judge` checks the certificate (NULL: `tls` itself does). */
-enum io_result nexthop_starttls_judged(struct nexthop *hop, struct tls_client *tls,
-                                       const char *name, const struct tls_judge *judge,
-                                       struct reply *reply, struct deadline deadline,
-                                       struct error *err);
+                                const struct tls_judge *judge, struct reply *reply,
+                                struct deadline deadline, struct error *err);
 
 /* Sends RSET. True if the reply is positive, so that MAIL can follow. */
 bool nexthop_reset(struct nexthop *hop, struct reply *reply, struct deadline deadline);
