@@ -235,7 +235,7 @@ static void relay_in_answer(void *shared, const struct service *current,
         return;
     }
     struct missed_entry *list = missed_list(relay->missed, &entries);
-    control_ok(client, "%s", "");
+    control_ok(client);
     for (unsigned i = 0; i < entries; i++) {
         const struct missed_entry *entry = &list[i];
         stats_put_line(client, "missed %s %lld %lld %lld %u %s %d %s %s %s", states[entry->state],

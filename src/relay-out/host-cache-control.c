@@ -15,7 +15,7 @@ struct host_cache_control_answer {
 static void host_cache_begin(struct host_cache_control_answer *answer)
 {
     if (!answer->begun)
-        control_ok(answer->client, "%s", "");
+        control_ok(answer->client);
     answer->begun = true;
 }
 

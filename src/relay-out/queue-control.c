@@ -61,7 +61,7 @@ static void queue_control_list(struct order *order)
     struct error err;
 
     /* An error after this shows in the last line. */
-    control_ok(order->client, "%s", "");
+    control_ok(order->client);
     if (spool_scan(order->spool, queue_control_put_envelope, order, &counts, &err) != 0)
         control_printf(order->client, "error %s\n", err.text);
     else
@@ -107,7 +107,7 @@ static void queue_control_show(struct order *order)
     if (result == SPOOL_OK)
         result = spool_open_data(order->spool, &envelope, &fd, &err);
     if (result == SPOOL_OK) {
-        control_ok(order->client, "%s", "");
+        control_ok(order->client);
         queue_control_put_envelope(order, &envelope);
         if (order->header_only && spool_header_size(fd, &size) != 0)
             size = 0;
@@ -224,7 +224,7 @@ static void queue_control_change_one(struct order *order, uint64_t id)
     struct error err = {"it is being delivered at the moment"};
     switch (queue_control_change(order, id, &err)) {
     case QUEUE_DONE:
-        control_ok(order->client, "%s", "");
+        control_ok(order->client);
         queue_control_tell_progress(order);
         break;
     case QUEUE_NO_SUCH:
@@ -256,7 +256,7 @@ static void queue_control_change_some(struct order *order)
         control_error(order->client, "remove does not take all messages");
         return;
     }
-    control_ok(order->client, "%s", "");
+    control_ok(order->client);
     queue_control_tell_progress(order);
     queue_control_start_hands(order);
     int result = spool_scan(order->spool, queue_control_change_found, order, &counts, &err);

@@ -20,7 +20,7 @@ void talks_control_handle(struct talks *talks, struct host_cache *host_cache,
         control_error(client, "out of memory");
         return;
     }
-    control_ok(client, "%s", "");
+    control_ok(client);
     for (size_t i = 0; i < count; i++)
         stats_put_line(client, "talk %s %.1f %s %s", talk_phase_name(notes[i].phase),
                        (double)notes[i].for_ms / 1000, notes[i].destination,

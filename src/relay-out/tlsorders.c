@@ -252,7 +252,7 @@ static void tlsorder_show(struct tlsorder *order)
         control_error(order->client, "out of memory");
         return;
     }
-    control_ok(order->client, "%s", "");
+    control_ok(order->client);
     tlsorder_refresh(order);
     tlsorder_put(order, "domain", name);
     tlsorder_put(order, "validation", resolver_validates(order->out->resolver) ? "yes" : "no");
@@ -306,7 +306,7 @@ void tlsorders_handle(const struct outbound *out, struct control_client *client,
     struct tlsorder order = {.out = out, .client = client};
 
     if (count == 1 && strcmp(words[0], "failures") == 0) {
-        control_ok(client, "%s", "");
+        control_ok(client);
         if (out->tlscounts != NULL)
             tlscounts_list(out->tlscounts, (int64_t)time(NULL), tlsorder_put_counts, client);
         return;

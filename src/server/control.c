@@ -95,14 +95,9 @@ int control_printf(struct control_client *client, const char *format, ...)
     return result;
 }
 
-int control_ok(struct control_client *client, const char *format, ...)
+int control_ok(struct control_client *client)
 {
-    va_list arguments;
-    va_start(arguments, format);
-    control_printf(client, format[0] != '\0' ? "ok " : "ok");
-    control_put(client, format, arguments);
-    va_end(arguments);
-    return control_printf(client, "\n");
+    return control_printf(client, "ok\n");
 }
 
 int control_error(struct control_client *client, const char *format, ...)

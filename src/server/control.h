@@ -54,8 +54,7 @@ bool control_permit_order(struct control_client *client);
 
 /* For the handler. They return 0, or -1 if the client is gone or has not read for too long; anything more is then
  * useless. */
-int control_ok(struct control_client *client, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+int control_ok(struct control_client *client);
 int control_error(struct control_client *client, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 int control_printf(struct control_client *client, const char *format, ...)

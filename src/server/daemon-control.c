@@ -118,7 +118,7 @@ static void daemon_put_stats(struct daemon *daemon, struct control_client *clien
     counters_set(counters, COUNTER_OPEN_LIMIT,
                  (uint64_t)(kind == COUNTERS_IN ? config->in.daemon.limits.connections
                                                 : config->out.daemon.limits.connections));
-    control_ok(client, "%s", "");
+    control_ok(client);
     stats_put_line(client, "daemon %s %s", daemon->program->name, PACKAGE_VERSION);
     stats_put_line(client, "since %llu",
                    (unsigned long long)counters_get(counters, COUNTER_STARTED));
@@ -158,7 +158,7 @@ static void daemon_put_sessions(struct daemon *daemon, struct control_client *cl
     size_t count =
         gate_list(daemon->gate, sessions, SESSIONS_SHOWN, deadline_in_ms(SESSIONS_PATIENCE_MS));
     qsort(sessions, count, sizeof *sessions, daemon_compare_sessions);
-    control_ok(client, "%s", "");
+    control_ok(client);
     for (size_t i = 0; i < count; i++)
         stats_put_line(client, "session %s %s %.1f",
                        address_format_endpoint(&sessions[i].client, text), sessions[i].stage,
@@ -181,7 +181,7 @@ static void daemon_answer_route(const struct daemon *daemon, const struct servic
         control_error(client, "an address is required");
         return;
     }
-    control_ok(client, "%s", "");
+    control_ok(client);
     enum own_reply verdict = policy->check_recipient(policy->context, &path, &route);
     if (verdict == REPLY_OK) {
         daemon->program->put_route(service, client, &path, route);
