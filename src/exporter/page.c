@@ -418,8 +418,8 @@ static void page_queue(FILE *out, const struct page *page)
         return;
     }
     struct page_destination *all = calloc(max, sizeof *all);
-    if (all == NULL ||
-        control_ask(page->folder, "relay-out", "queue list", &answer, &err) != CONTROL_ANSWERED) {
+    if (all == NULL || control_ask(page->folder, "relay-out", "queue list", CONTROL_PATIENCE_S,
+                                   &answer, &err) != CONTROL_ANSWERED) {
         free(all);
         return;
     }
@@ -475,8 +475,8 @@ static void page_missed(FILE *out, const struct page *page)
     struct error err;
     FILE *answer;
 
-    if (pending < 1 ||
-        control_ask(page->folder, "relay-in", "missed", &answer, &err) != CONTROL_ANSWERED)
+    if (pending < 1 || control_ask(page->folder, "relay-in", "missed", CONTROL_PATIENCE_S, &answer,
+                                   &err) != CONTROL_ANSWERED)
         return;
     fprintf(out,
             "<h2>%s</h2>\n<div class=\"scroll\"><table><tr><th>%s</th><th>%s</th><th>%s</th>"

@@ -21,7 +21,7 @@ enum control_result live_ask(const char *folder, FILE **answer, struct error *er
     va_start(arguments, format);
     vsnprintf(request, sizeof request, format, arguments);
     va_end(arguments);
-    return control_ask(folder, "relay-out", request, answer, err);
+    return control_ask(folder, "relay-out", request, CONTROL_PATIENCE_S, answer, err);
 }
 
 static int live_spoiled(struct error *err)

@@ -53,7 +53,7 @@ static int route_ask(const struct config *config, const char *program, const cha
 
     printf("%s\n", title);
     snprintf(request, sizeof request, "route %s", address);
-    switch (control_ask(config->control, program, request, &answer, &err)) {
+    switch (control_ask(config->control, program, request, CONTROL_PATIENCE_S, &answer, &err)) {
     case CONTROL_ANSWERED:
         break;
     case CONTROL_DOWN:

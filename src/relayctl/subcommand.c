@@ -135,7 +135,7 @@ FILE *subcommand_ask(const char *name, const struct config *config, const char *
     struct error err;
     FILE *answer = NULL;
 
-    switch (control_ask(config->control, program, request, &answer, &err)) {
+    switch (control_ask(config->control, program, request, CONTROL_PATIENCE_S, &answer, &err)) {
     case CONTROL_ANSWERED:
         break;
     case CONTROL_DOWN:

@@ -214,8 +214,8 @@ static void top_show_table(struct top *top, const struct top_table *table)
     FILE *answer;
 
     /* A daemon that is away has been told of already. */
-    if (control_ask(top->config->control, stats_program(table->daemon), table->request, &answer,
-                    &err) != CONTROL_ANSWERED)
+    if (control_ask(top->config->control, stats_program(table->daemon), table->request,
+                    CONTROL_AT_HAND_S, &answer, &err) != CONTROL_ANSWERED)
         return;
     top_show_rows(top, table, answer);
     fclose(answer);

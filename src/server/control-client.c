@@ -15,8 +15,6 @@
 #include "base/i18n.h"
 #include "server/control.h"
 
-#define PATIENCE_S 60 /* for each piece of the answer */
-#define AT_ONCE_S 5 /* the same for what a daemon has at hand; there may be another daemon to ask */
 #define LAST_LINE "end\n"
 
 static enum control_result client_refuse(struct error *err, const char *what)
@@ -28,16 +26,11 @@ static enum control_result client_refuse(struct error *err, const char *what)
     return CONTROL_REFUSED;
 }
 
-static bool client_is_at_hand(const char *request)
-{
-    return strcmp(request, "stats") == 0 || strcmp(request, "sessions") == 0;
-}
-
-static enum control_result client_dial(const char *folder, const char *program, const char *request,
+static enum control_result client_dial(const char *folder, const char *program, int patience_s,
                                        int *out, struct error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct timeval patience = {.tv_sec = client_is_at_hand(request) ? AT_ONCE_S : PATIENCE_S};
+    const struct timeval patience = {.tv_sec = patience_s};
 
     if (folder[0] == '\0' || control_path(folder, program, address.sun_path) != 0)
         return CONTROL_DOWN;
@@ -109,7 +102,7 @@ static enum control_result client_judge(FILE *file, const char *program, struct 
 }
 
 enum control_result control_ask(const char *folder, const char *program, const char *request,
-                                FILE **answer, struct error *err)
+                                int patience_s, FILE **answer, struct error *err)
 {
     char line[CONTROL_REQUEST_MAX];
     int fd = -1, len = snprintf(line, sizeof line, "%s\n", request);
@@ -118,7 +111,7 @@ enum control_result control_ask(const char *folder, const char *program, const c
         error_set(err, _("the request is too long"));
         return CONTROL_REFUSED;
     }
-    enum control_result result = client_dial(folder, program, request, &fd, err);
+    enum control_result result = client_dial(folder, program, patience_s, &fd, err);
     if (result != CONTROL_ANSWERED)
         return result;
     FILE *file = tmpfile();

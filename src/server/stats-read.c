@@ -43,7 +43,8 @@ enum control_result stats_ask(struct stats *out, const char *folder, unsigned da
     FILE *answer;
 
     *out = (struct stats){.daemon = daemon};
-    enum control_result result = control_ask(folder, stats_program(daemon), "stats", &answer, err);
+    enum control_result result =
+        control_ask(folder, stats_program(daemon), "stats", CONTROL_AT_HAND_S, &answer, err);
     if (result != CONTROL_ANSWERED)
         return result;
     if (stats_read(out, answer) != 0) {
