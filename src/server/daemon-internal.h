@@ -59,13 +59,4 @@ void daemon_note_reload(struct daemon *daemon, bool taken);
 /* Tells the counters if a new day has begun. */
 void daemon_begin_day(struct daemon *daemon);
 
-/* daemon-options.c */
-/* For config_load(): prints an error as a line on standard error. */
-void daemon_report(void *context, const char *text);
-
-/* Loads the configuration's certificates. Returns 0 with *tls set, NULL if there are none, or -1 with a reason in
- * `err`. */
-int daemon_load_tls(const struct config_tls *settings, const struct tls_tickets *tickets,
-                    struct tls_server **tls, struct error *err);
-
 #endif

@@ -9,7 +9,6 @@
 #include <stdio.h>
 
 #include "base/i18n.h"
-#include "base/log.h"
 
 static void daemon_print_help(const struct daemon_program *program)
 {
@@ -69,22 +68,4 @@ struct daemon_options daemon_parse_options(const struct daemon_program *program,
         options.action = DAEMON_USAGE;
     }
     return options;
-}
-
-void daemon_report(void *context, const char *text)
-{
-    (void)context;
-    log_write(LOG_LEVEL_ERROR, "%s", text);
-}
-
-int daemon_load_tls(const struct config_tls *settings, const struct tls_tickets *tickets,
-                    struct tls_server **tls, struct error *err)
-{
-    struct tls_server_config tls_config;
-    *tls = NULL;
-    if (settings->certificates.count == 0)
-        return 0;
-    config_tls_server(settings, &tls_config);
-    *tls = tls_server_new(&tls_config, tickets, err);
-    return *tls != NULL ? 0 : -1;
 }

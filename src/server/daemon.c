@@ -35,10 +35,25 @@
 #define SPARE_DESCRIPTORS 64
 #define STOP_MARGIN_MS 10000 /* how long the shutdown takes besides the drain */
 
-static const struct config_tls *daemon_tls_settings(const struct daemon *daemon,
-                                                    const struct config *config)
+static void daemon_report(void *context, const char *text)
 {
-    return config_tls_of(config, daemon->program->part);
+    (void)context;
+    log_write(LOG_LEVEL_ERROR, "%s", text);
+}
+
+/* Loads the configuration's certificates. Returns 0 with *tls set, NULL if there are none, or -1. */
+static int daemon_load_tls(const struct daemon *daemon, const struct config *config,
+                           struct tls_server **tls, struct error *err)
+{
+    const struct config_tls *settings = config_tls_of(config, daemon->program->part);
+    struct tls_server_config tls_config;
+
+    *tls = NULL;
+    if (settings->certificates.count == 0)
+        return 0;
+    config_tls_server(settings, &tls_config);
+    *tls = tls_server_new(&tls_config, daemon->tickets, err);
+    return *tls != NULL ? 0 : -1;
 }
 
 static int daemon_load(struct daemon *daemon, struct error *err)
@@ -51,8 +66,7 @@ static int daemon_load(struct daemon *daemon, struct error *err)
     daemon->tickets = tls_tickets_new(err);
     if (daemon->tickets == NULL)
         return EX_UNAVAILABLE;
-    if (daemon_load_tls(daemon_tls_settings(daemon, daemon->config), daemon->tickets, &daemon->tls,
-                        err) != 0)
+    if (daemon_load_tls(daemon, daemon->config, &daemon->tls, err) != 0)
         return EX_CONFIG;
     expiry_look(&daemon->expiry, daemon->tls, (long long)time(NULL));
     return EX_OK;
@@ -274,8 +288,7 @@ static void daemon_reload(struct daemon *daemon)
     struct config *config =
         config_load_for(daemon->file, daemon->program->part, daemon_log_config_error, NULL);
 
-    if (config != NULL &&
-        daemon_load_tls(daemon_tls_settings(daemon, config), daemon->tickets, &tls, &err) == 0 &&
+    if (config != NULL && daemon_load_tls(daemon, config, &tls, &err) == 0 &&
         daemon_serve(daemon, config, tls, &err) == 0) {
         log_set_level((enum log_level)config->log_level);
         config_report_restarts(daemon->first, config, daemon->program->part, daemon_log_restart,
@@ -327,8 +340,7 @@ static void daemon_reread_certificates(struct daemon *daemon)
 
     if (daemon->tls == NULL || !tls_server_files_changed(daemon->tls))
         return;
-    if (daemon_load_tls(daemon_tls_settings(daemon, daemon->config), daemon->tickets, &tls, &err) !=
-        0) {
+    if (daemon_load_tls(daemon, daemon->config, &tls, &err) != 0) {
         daemon_certificates_failed(daemon, &err);
         return;
     }
