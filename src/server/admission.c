@@ -20,49 +20,34 @@ void admission_log_refusal(const struct address *client, const struct reply *rep
     log_end(&line);
 }
 
-static void admission_log_over(struct connections *all, const struct address *client,
-                               enum clients_result result)
+/* Logs and counts a client over a limit. */
+static void admission_note_over(struct connections *all, const struct address *client,
+                                enum clients_result result)
 {
-    static const char *const options[] = {
-        [CLIENTS_CONNECTIONS] = "limits.connections_per_client",
-        [CLIENTS_NETWORK_CONNECTIONS] = "limits.connections_per_network",
-        [CLIENTS_RATE] = "limits.rate_per_client",
-        [CLIENTS_NETWORK_RATE] = "limits.rate_per_network",
-        [CLIENTS_NO_MEMORY] = "memory",
+    static const struct {
+        const char *reason;
+        enum counter counter;
+    } limits[] = {
+        [CLIENTS_CONNECTIONS] = {"limits.connections_per_client", COUNTER_REJECTED_CLIENT},
+        [CLIENTS_NETWORK_CONNECTIONS] = {"limits.connections_per_network",
+                                         COUNTER_REJECTED_NETWORK},
+        [CLIENTS_RATE] = {"limits.rate_per_client", COUNTER_REJECTED_RATE},
+        [CLIENTS_NETWORK_RATE] = {"limits.rate_per_network", COUNTER_REJECTED_RATE},
+        [CLIENTS_NO_MEMORY] = {"memory", COUNTER_REJECTED_BUSY},
     };
     struct log_line line;
     char text[ADDRESS_TEXT_MAX];
     unsigned count =
         clients_refusals_to_log(all->clients, client, deadline_now_ms(), CLIENT_LOG_INTERVAL_MS);
 
+    counters_add(all->counters, limits[result].counter, 1);
     if (count == 0)
         return;
     log_begin(&line, LOG_LEVEL_WARNING, "event=limited");
-    log_str(&line, "reason", options[result]);
+    log_str(&line, "reason", limits[result].reason);
     log_str(&line, "client", address_format_endpoint(client, text));
     log_int(&line, "count", count);
     log_end(&line);
-}
-
-static void admission_count_over(struct connection_counters *counters, enum clients_result result)
-{
-    switch (result) {
-    case CLIENTS_OK:
-        break;
-    case CLIENTS_CONNECTIONS:
-        atomic_fetch_add(&counters->refused_client, 1);
-        break;
-    case CLIENTS_NETWORK_CONNECTIONS:
-        atomic_fetch_add(&counters->refused_network, 1);
-        break;
-    case CLIENTS_RATE:
-    case CLIENTS_NETWORK_RATE:
-        atomic_fetch_add(&counters->refused_rate, 1);
-        break;
-    case CLIENTS_NO_MEMORY:
-        atomic_fetch_add(&counters->refused_limit, 1);
-        break;
-    }
 }
 
 static void admission_count(struct connections *all, const struct service *service,
@@ -79,8 +64,7 @@ static void admission_count(struct connections *all, const struct service *servi
         clients_enter(all->clients, client, admission->allowed ? &none : &service->limits, now);
     if (result == CLIENTS_OK)
         return;
-    admission_count_over(&all->counters, result);
-    admission_log_over(all, client, result);
+    admission_note_over(all, client, result);
     if (service->over_limit == SERVICE_OVER_TEMPFAIL && result != CLIENTS_NO_MEMORY &&
         clients_enter(all->clients, client, &twice, now) == CLIENTS_OK)
         admission->deferral = &later;
@@ -101,9 +85,10 @@ struct admission admission_judge(struct connections *all, const struct service *
         admission_count(all, service, client, &admission);
         return admission;
     }
-    atomic_fetch_add(admission.why == REPLY_CLIENT_REFUSED ? &all->counters.refused_private
-                                                           : &all->counters.refused_listed,
-                     1);
+    counters_add(all->counters,
+                 admission.why == REPLY_CLIENT_REFUSED ? COUNTER_REJECTED_PRIVATE
+                                                       : COUNTER_REJECTED_DENIED,
+                 1);
     reply_own(&reply, admission.why);
     admission_log_refusal(client, &reply);
     return admission;
@@ -124,7 +109,7 @@ static bool admission_is_full(struct connections *all, const struct service *ser
 {
     if (atomic_load(&all->count) < service->connections)
         return false;
-    atomic_fetch_add(&all->counters.refused_limit, 1);
+    counters_add(all->counters, COUNTER_REJECTED_BUSY, 1);
     connection_log_limit(&all->busy, client, "event=busy reason=limits.connections");
     return true;
 }
@@ -134,7 +119,7 @@ static bool admission_is_balancer(struct connections *all, const struct service 
 {
     if (cidr_set_contains(service->proxy_hosts, peer))
         return true;
-    atomic_fetch_add(&all->counters.refused_proxy, 1);
+    counters_add(all->counters, COUNTER_REJECTED_PROXY, 1);
     connection_log_limit(&all->strangers, peer,
                          "event=proxy-refused hint=\"load balancers are listed in "
                          "in.proxy_hosts\"");
@@ -151,7 +136,7 @@ static bool admission_is_served(const struct service *service, const struct list
 enum own_reply admission_check_peer(struct connections *all, const struct service *service,
                                     const struct listen_spec *spec, const struct address *peer)
 {
-    atomic_fetch_add(&all->counters.accepted, 1);
+    atomic_fetch_add(&all->accepted, 1);
     if (spec->proxy && !admission_is_balancer(all, service, peer))
         return REPLY_CLOSING;
     if (!admission_is_served(service, spec))

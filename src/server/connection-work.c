@@ -52,20 +52,21 @@ void connections_count_working(struct connections *all, int change)
 }
 
 void connections_count_ended(struct connections *all, const struct address *client,
-                             enum service_tls tls)
+                             enum counter ipv4_row)
 {
-    const enum service_family family =
-        client->family == AF_INET6 ? SERVICE_FAMILY_IPV6 : SERVICE_FAMILY_IPV4;
-    atomic_fetch_add(&all->counters.ended[family][tls], 1);
+    int family = client->family == AF_INET6
+                     ? COUNTER_CONNECTIONS_IPV6_NONE - COUNTER_CONNECTIONS_IPV4_NONE
+                     : 0;
+    counters_add(all->counters, ipv4_row + family, 1);
 }
 
-static enum service_tls connection_tls(const struct connection *connection)
+static enum counter connection_row(const struct connection *connection)
 {
     if (connection->spec->implicit_tls)
-        return SERVICE_TLS_IMPLICIT;
+        return COUNTER_CONNECTIONS_IPV4_IMPLICIT;
     return connection->session != NULL && session_has_used_tls(connection->session)
-               ? SERVICE_TLS_STARTTLS
-               : SERVICE_TLS_NONE;
+               ? COUNTER_CONNECTIONS_IPV4_STARTTLS
+               : COUNTER_CONNECTIONS_IPV4_NONE;
 }
 
 /* Frees the session first, which releases its next hop and says goodbye; then no grant or verdict can arrive any
@@ -77,7 +78,7 @@ void connection_release(struct connection *connection)
     int fd = connection->item.fd;
 
     ASSERT(fd >= 0);
-    connections_count_ended(all, &connection->client, connection_tls(connection));
+    connections_count_ended(all, &connection->client, connection_row(connection));
     session_free(connection->session);
     connection->session = NULL;
     dnsbl_end(connection->check);

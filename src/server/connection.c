@@ -22,7 +22,8 @@ void connection_refuse(struct connections *all, int fd, const struct address *pe
         connection_say_own(fd, why);
     close(fd);
     connections_count_ended(all, peer,
-                            spec->implicit_tls ? SERVICE_TLS_IMPLICIT : SERVICE_TLS_NONE);
+                            spec->implicit_tls ? COUNTER_CONNECTIONS_IPV4_IMPLICIT
+                                               : COUNTER_CONNECTIONS_IPV4_NONE);
 }
 
 void connection_log_limit(struct refusals *refusals, const struct address *client,
@@ -176,7 +177,7 @@ void connection_hand_over(struct connection *connection)
         return;
     connections_count_working(all, -1);
     connection->stage = CONNECTION_PARKED;
-    atomic_fetch_add(&all->counters.refused_limit, 1);
+    counters_add(all->counters, COUNTER_REJECTED_BUSY, 1);
     connection_log_limit(&all->busy, &connection->client, "event=busy reason=limits.queue");
     connection_dismiss(connection, REPLY_SERVER_BUSY);
 }
@@ -236,7 +237,7 @@ static void connection_come_due(struct connection *connection)
         waiter_set_due(&connection->item, due_ms);
         return;
     }
-    atomic_fetch_add(&connection->all->counters.idle_dropped, 1);
+    counters_add(connection->all->counters, COUNTER_DROPPED_IDLE, 1);
     /* A session logs it itself. */
     if (connection->session == NULL) {
         log_begin(&line, LOG_LEVEL_DEBUG, "event=silent");

@@ -89,14 +89,6 @@ struct refusals {
     unsigned unlogged;
 };
 
-/* Other threads read these. */
-struct connection_counters {
-    atomic_ullong accepted, ended[SERVICE_FAMILIES][SERVICE_TLS_KINDS];
-    atomic_ullong refused_limit, refused_client, refused_network, refused_rate, refused_listed,
-        refused_dnsbl, refused_private, refused_proxy, early_talkers, idle_dropped, evicted,
-        stresses;
-};
-
 /* All connections of a gate, and what they share. Only the gate's thread uses it, except for what is atomic or
  * under the lock. */
 struct connections {
@@ -104,12 +96,13 @@ struct connections {
     struct pool *pool; /* NULL: at the very end */
     struct clients *clients;
     struct session_signals signals;
-    struct connection_counters counters;
+    struct counters *counters; /* borrowed; NULL: nothing is counted */
     struct connection *first;
     unsigned workers;
     unsigned waiting_transactions, waiting_slots;
     struct refusals busy, strangers;
     bool cut; /* the time of a drain is over: hang up on all that are left */
+    atomic_ullong accepted; /* since the start */
     atomic_uint count;
     atomic_uint greeting; /* of these, those up to CONNECTION_SILENT */
     atomic_uint working;  /* changes under the lock */
@@ -140,9 +133,9 @@ void connection_dismiss(struct connection *connection, enum own_reply why);
 /* Refuses and closes a socket that never became a connection. */
 void connection_refuse(struct connections *all, int fd, const struct address *peer,
                        const struct listen_spec *spec, enum own_reply why);
-/* Counts the end of a connection from this client. */
+/* Counts the end of a connection from this client, in this row or in that for IPv6. */
 void connections_count_ended(struct connections *all, const struct address *client,
-                             enum service_tls tls);
+                             enum counter ipv4_row);
 void connection_log_limit(struct refusals *refusals, const struct address *client,
                           const char *event);
 

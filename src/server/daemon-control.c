@@ -28,7 +28,6 @@ void daemon_note_reload(struct daemon *daemon, bool taken)
         counters_set(daemon->counters, COUNTER_RELOADED, (uint64_t)time(NULL));
 }
 
-/* Copies what the gate counts itself. */
 static void daemon_measure_gate(struct daemon *daemon)
 {
     const struct gate_counts counts = gate_counts(daemon->gate);
@@ -37,32 +36,14 @@ static void daemon_measure_gate(struct daemon *daemon)
         enum counter counter;
         uint64_t value;
     } values[] = {
-        {COUNTER_REJECTED_EARLY, counts.early_talkers},
-        {COUNTER_REJECTED_DNSBL, counts.refused_dnsbl},
-        {COUNTER_REJECTED_DENIED, counts.refused_listed},
-        {COUNTER_REJECTED_PRIVATE, counts.refused_private},
-        {COUNTER_REJECTED_CLIENT, counts.refused_client},
-        {COUNTER_REJECTED_NETWORK, counts.refused_network},
-        {COUNTER_REJECTED_RATE, counts.refused_rate},
-        {COUNTER_REJECTED_BUSY, counts.refused_limit},
-        {COUNTER_REJECTED_PROXY, counts.refused_proxy},
-        {COUNTER_DROPPED_IDLE, counts.idle_dropped},
-        {COUNTER_DROPPED_SLOW, counts.evicted},
         {COUNTER_OPEN_WORKING, counts.working},
         {COUNTER_OPEN_PARKED,
          counts.connections > not_parked ? counts.connections - not_parked : 0},
         {COUNTER_OPEN_GREETING, counts.greeting},
         {COUNTER_STRESSED, counts.stressed},
-        {COUNTER_STRESSES, counts.stresses},
     };
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         counters_set(daemon->counters, values[i].counter, values[i].value);
-    for (int family = 0; family < SERVICE_FAMILIES; family++) {
-        for (int tls = 0; tls < SERVICE_TLS_KINDS; tls++)
-            counters_set(daemon->counters,
-                         COUNTER_CONNECTIONS_IPV4_NONE + family * SERVICE_TLS_KINDS + tls,
-                         counts.ended[family][tls]);
-    }
 }
 
 /* Tells of the last run of relayctl doctor --changes. */
@@ -85,7 +66,6 @@ void daemon_begin_day(struct daemon *daemon)
     if (localtime_r(&now, &tm) == NULL || tm.tm_yday == daemon->day)
         return;
     daemon->day = tm.tm_yday;
-    daemon_measure_gate(daemon);
     counters_begin_day(daemon->counters);
 }
 

@@ -353,20 +353,32 @@ static void daemon_reread_certificates(struct daemon *daemon)
     log_write(LOG_LEVEL_NOTICE, "event=certificates status=reread");
 }
 
+/* Clients that were not served, as they are logged. */
+static const struct {
+    const char *key;
+    enum counter counter;
+} daemon_refusals[] = {
+    {"refused_private", COUNTER_REJECTED_PRIVATE}, {"refused_client", COUNTER_REJECTED_CLIENT},
+    {"refused_network", COUNTER_REJECTED_NETWORK}, {"refused_rate", COUNTER_REJECTED_RATE},
+    {"refused_listed", COUNTER_REJECTED_DENIED},   {"refused_dnsbl", COUNTER_REJECTED_DNSBL},
+    {"refused_proxy", COUNTER_REJECTED_PROXY},     {"refused_limit", COUNTER_REJECTED_BUSY},
+    {"early_talkers", COUNTER_REJECTED_EARLY},
+};
+#define DAEMON_REFUSALS (sizeof daemon_refusals / sizeof *daemon_refusals)
+
 /* Sends a line for `systemctl status` if the numbers have changed. */
 static void daemon_tell_status(struct daemon *daemon)
 {
     struct gate_counts counts = gate_counts(daemon->gate);
     char status[sizeof daemon->status];
+    unsigned long long refused = 0;
     int64_t now = deadline_now_ms();
 
     if (now < daemon->status_due_ms)
         return;
     daemon->status_due_ms = now + STATUS_INTERVAL_MS;
-    unsigned long long refused = counts.refused_limit + counts.refused_client +
-                                 counts.refused_network + counts.refused_rate +
-                                 counts.refused_private + counts.refused_listed +
-                                 counts.refused_dnsbl + counts.refused_proxy + counts.early_talkers;
+    for (size_t i = 0; i < DAEMON_REFUSALS; i++)
+        refused += counters_get(daemon->counters, daemon_refusals[i].counter);
     snprintf(status, sizeof status, "STATUS=%u open, %u active; %llu accepted, %llu refused",
              counts.connections, counts.working, (unsigned long long)counts.accepted, refused);
     if (strcmp(status, daemon->status) == 0)
@@ -428,16 +440,10 @@ static void daemon_log_stop(const struct daemon *daemon)
     log_begin(&line, LOG_LEVEL_NOTICE, "event=stop");
     log_str(&line, "program", daemon->program->name);
     log_int(&line, "accepted", (int64_t)counts.accepted);
-    log_int(&line, "refused_private", (int64_t)counts.refused_private);
-    log_int(&line, "refused_client", (int64_t)counts.refused_client);
-    log_int(&line, "refused_network", (int64_t)counts.refused_network);
-    log_int(&line, "refused_rate", (int64_t)counts.refused_rate);
-    log_int(&line, "refused_listed", (int64_t)counts.refused_listed);
-    log_int(&line, "refused_dnsbl", (int64_t)counts.refused_dnsbl);
-    log_int(&line, "refused_proxy", (int64_t)counts.refused_proxy);
-    log_int(&line, "refused_limit", (int64_t)counts.refused_limit);
-    log_int(&line, "early_talkers", (int64_t)counts.early_talkers);
-    log_int(&line, "idle_dropped", (int64_t)counts.idle_dropped);
+    for (size_t i = 0; i < DAEMON_REFUSALS; i++)
+        log_int(&line, daemon_refusals[i].key,
+                (int64_t)counters_get(daemon->counters, daemon_refusals[i].counter));
+    log_int(&line, "idle_dropped", (int64_t)counters_get(daemon->counters, COUNTER_DROPPED_IDLE));
     log_int(&line, "unfinished", counts.working);
     log_end(&line);
 }

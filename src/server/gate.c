@@ -86,7 +86,7 @@ static void gate_accept(void *context, int fd, const struct address *peer,
     admission.why = admission_check_peer(all, gate->service, spec, peer);
     if (admission.why == REPLY_CLOSING) {
         close(fd);
-        connections_count_ended(all, peer, SERVICE_TLS_NONE);
+        connections_count_ended(all, peer, COUNTER_CONNECTIONS_IPV4_NONE);
         return;
     }
     if (admission.why == REPLY_OK && !spec->proxy)
@@ -134,6 +134,7 @@ struct gate *gate_new(const struct gate_listener *listeners, size_t count, struc
     pthread_mutex_init(&gate->lock, NULL);
     lock_init(&gate->all.lock);
     gate->all.workers = workers;
+    gate->all.counters = service->rules.counters;
     gate->service = service_ref(service);
     if (gate_set_up(gate, listeners, count, queue_max, err) == 0)
         return gate;
@@ -272,32 +273,13 @@ size_t gate_list(struct gate *gate, struct gate_session *sessions, size_t max,
 
 struct gate_counts gate_counts(struct gate *gate)
 {
-    struct connection_counters *counters = &gate->all.counters;
-
-    struct gate_counts counts = {
+    return (struct gate_counts){
         .connections = atomic_load(&gate->all.count),
         .working = atomic_load(&gate->all.working),
         .greeting = atomic_load(&gate->all.greeting),
-        .accepted = atomic_load(&counters->accepted),
-        .refused_limit = atomic_load(&counters->refused_limit),
-        .refused_client = atomic_load(&counters->refused_client),
-        .refused_network = atomic_load(&counters->refused_network),
-        .refused_rate = atomic_load(&counters->refused_rate),
-        .refused_private = atomic_load(&counters->refused_private),
-        .refused_listed = atomic_load(&counters->refused_listed),
-        .refused_dnsbl = atomic_load(&counters->refused_dnsbl),
-        .refused_proxy = atomic_load(&counters->refused_proxy),
-        .early_talkers = atomic_load(&counters->early_talkers),
-        .idle_dropped = atomic_load(&counters->idle_dropped),
-        .evicted = atomic_load(&counters->evicted),
-        .stresses = atomic_load(&counters->stresses),
+        .accepted = atomic_load(&gate->all.accepted),
         .stressed = atomic_load(&gate->all.signals.stressed),
     };
-    for (int family = 0; family < SERVICE_FAMILIES; family++) {
-        for (int tls = 0; tls < SERVICE_TLS_KINDS; tls++)
-            counts.ended[family][tls] = atomic_load(&counters->ended[family][tls]);
-    }
-    return counts;
 }
 
 /* Ends all connections, including those that came back at the last moment. */

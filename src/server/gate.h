@@ -27,17 +27,14 @@
 
 struct gate;
 
-/* Current numbers, for STATUS=, metrics and tests. */
+/* Current numbers, for STATUS=, metrics and tests. What the gate counts is in the counters of the first service's
+ * rules. */
 struct gate_counts {
     unsigned connections; /* open now */
     unsigned working;     /* with the pool now (queued or running) */
     unsigned greeting;    /* have not said anything yet */
-    uint64_t accepted, ended[SERVICE_FAMILIES][SERVICE_TLS_KINDS];
-    uint64_t refused_limit, refused_client, refused_network, refused_rate, refused_listed,
-        refused_dnsbl, refused_private, refused_proxy, early_talkers, idle_dropped;
-    uint64_t evicted;  /* slow clients in a transaction, cut to make room */
-    uint64_t stresses; /* how often stress began */
-    bool stressed;     /* under stress now */
+    uint64_t accepted;    /* since the start */
+    bool stressed;        /* under stress now */
 };
 
 /* Starts the workers; listening begins with gate_run(). Takes its own reference to `service`. NULL with a reason

@@ -147,7 +147,7 @@ static void greeting_take_verdict(struct connection *connection)
         greeting_delay(connection, greeting_delay_ms(connection));
         return;
     }
-    atomic_fetch_add(&connection->all->counters.refused_dnsbl, 1);
+    counters_add(connection->all->counters, COUNTER_REJECTED_DNSBL, 1);
     if (service->listed == SERVICE_LISTED_TARPIT)
         greeting_delay(connection, service->tarpit_ms);
     else if (service->listed == SERVICE_LISTED_TEMPFAIL && greeting_bar(connection))
@@ -191,7 +191,7 @@ static void greeting_hear(struct connection *connection)
         greeting_log_hangup(connection);
         connection_close(connection);
     } else {
-        atomic_fetch_add(&connection->all->counters.early_talkers, 1);
+        counters_add(connection->all->counters, COUNTER_REJECTED_EARLY, 1);
         greeting_log_early(connection, text, (size_t)len);
         connection_dismiss(connection, REPLY_EARLY_TALKER);
     }
@@ -274,7 +274,7 @@ static void greeting_take_late_verdict(struct connection *connection)
         greeting_go_on(connection, NULL);
         return;
     }
-    atomic_fetch_add(&connection->all->counters.refused_dnsbl, 1);
+    counters_add(connection->all->counters, COUNTER_REJECTED_DNSBL, 1);
     if (service->listed == SERVICE_LISTED_TARPIT) {
         waiter_set_due(&connection->item,
                        waiter_now_ms(connection->all->waiter) + service->tarpit_ms);
@@ -330,7 +330,7 @@ static void greeting_log_proxy(const struct connection *connection, enum log_lev
 
 static void greeting_fail_proxy(struct connection *connection, const char *reason)
 {
-    atomic_fetch_add(&connection->all->counters.refused_proxy, 1);
+    counters_add(connection->all->counters, COUNTER_REJECTED_PROXY, 1);
     greeting_log_proxy(connection, LOG_LEVEL_WARNING, "event=proxy-failed", reason);
     connection_close(connection);
 }

@@ -29,15 +29,6 @@ enum service_listed { /* what happens to a client on a blocklist */
                       SERVICE_LISTED_TARPIT,
 };
 
-/* What connections are counted by. */
-enum service_family { SERVICE_FAMILY_IPV4, SERVICE_FAMILY_IPV6, SERVICE_FAMILIES };
-enum service_tls {
-    SERVICE_TLS_NONE,
-    SERVICE_TLS_STARTTLS,
-    SERVICE_TLS_IMPLICIT,
-    SERVICE_TLS_KINDS
-};
-
 /* Under stress clients get less time: rules.stress_*, and idle ones the `idle_timeout_ms` here. */
 struct service_stress {
     unsigned free_workers;     /* percent; fewer for after_ms mean stress */

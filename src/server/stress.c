@@ -69,7 +69,7 @@ static int64_t stress_judge_causes(struct stress *stress, struct connections *al
         stress->caused_ms = now;
     if (cause != NULL && !atomic_load(&all->signals.stressed)) {
         atomic_store(&all->signals.stressed, true);
-        atomic_fetch_add(&all->counters.stresses, 1);
+        counters_add(all->counters, COUNTER_STRESSES, 1);
         stress_log(all, "begins", cause);
         if (limits->idle_timeout_ms > 0)
             connections_shorten_waits(all, limits->idle_timeout_ms);
@@ -110,7 +110,7 @@ static struct connection *stress_find_slowest(struct connections *all, int64_t n
 /* Cuts a slow client. Its session sends the reply, on a worker. */
 static void stress_evict(struct connections *all, struct connection *connection)
 {
-    atomic_fetch_add(&all->counters.evicted, 1);
+    counters_add(all->counters, COUNTER_DROPPED_SLOW, 1);
     session_evict(connection->session);
     connection_hand_over(connection);
 }

@@ -131,6 +131,7 @@ static void take_offer(void *context, struct session_offer *offer)
 }
 
 static atomic_int services;
+static struct counters counted;
 
 static void service_destroy(struct service *service)
 {
@@ -165,6 +166,7 @@ static struct service *make_service(const char *hostname)
         .data_timeout_ms = 5000,
         .drain_octets = 100000,
         .drain_timeout_ms = 1000,
+        .counters = &counted,
         .policy = {.check_recipient = take_check,
                    .serves = take_serves,
                    .offer = take_offer,
@@ -200,6 +202,7 @@ static void bed_open_at(struct bed *bed, const char *listen, struct service *ser
     struct error err = {""};
     struct sockaddr_storage sockaddr;
     socklen_t len = sizeof sockaddr;
+    memset(&counted, 0, sizeof counted);
     bed->listener = (struct gate_listener){.fd = -1};
     listener_parse(&bed->listener.spec, listen, &err);
     bed->listener.spec.address.port = 0;
@@ -409,7 +412,7 @@ static void test_limits(void)
     change_service(&bed, service);
     int e = dial(&bed);
     expect(e, NULL, "554 5.7.1");
-    g_assert_cmpuint(gate_counts(bed.gate).refused_private, ==, 1);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_REJECTED_PRIVATE), ==, 1);
     close(a), close(b), close(c), close(d), close(e);
     bed_close(&bed);
 }
@@ -429,7 +432,7 @@ static void test_limits_after_end(void)
         await_connections(&bed, 0);
         g_assert_cmpuint(gate_counts(bed.gate).working, ==, 0);
     }
-    g_assert_cmpuint(gate_counts(bed.gate).refused_client, ==, 0);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_REJECTED_CLIENT), ==, 0);
     bed_close(&bed);
 }
 
@@ -501,7 +504,7 @@ static void test_idle_timeout_reload(void)
     pass(&bed, 100);
     expect(brief, NULL, "421 4.4.2");
     expect(patient, "EHLO x\r\n", "250");
-    g_assert_cmpuint(gate_counts(bed.gate).idle_dropped, ==, 1);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_DROPPED_IDLE), ==, 1);
     close(patient), close(brief);
     bed_close(&bed);
 }
@@ -645,7 +648,7 @@ static void test_proxy_strangers(void)
     bed_open_at(&bed, "127.0.0.1:1 proxy", service, 2, 8);
     int stranger = dial(&bed);
     expect(stranger, NULL, "");
-    g_assert_cmpuint(gate_counts(bed.gate).refused_proxy, ==, 1);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_REJECTED_PROXY), ==, 1);
     service = make_proxied("127.0.0.0/8");
     change_service(&bed, service);
     int late = dial(&bed);
@@ -654,7 +657,7 @@ static void test_proxy_strangers(void)
     pass(&bed, 5000);
     g_autofree char *heard = hear(late);
     g_assert_cmpstr(heard, ==, "");
-    g_assert_cmpuint(gate_counts(bed.gate).refused_proxy, ==, 2);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_REJECTED_PROXY), ==, 2);
     close(stranger), close(late);
     bed_close(&bed);
 }
@@ -671,7 +674,7 @@ static void test_lists(void)
     bed_open_at(&bed, "127.0.0.1:1 proxy", service, 2, 8);
     int denied = dial_proxied(&bed, "198.51.100.8", "");
     expect(denied, NULL, "554 5.7.1 Access denied");
-    g_assert_cmpuint(gate_counts(bed.gate).refused_listed, ==, 1);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_REJECTED_DENIED), ==, 1);
     /* It is neither denied, nor delayed, nor limited. */
     int first = dial_proxied(&bed, "198.51.100.7", ""), second = dial_proxied(&bed, "198.51.100.7", "");
     expect(first, NULL, "220");
@@ -700,7 +703,7 @@ static void test_over_limit(void)
     int beyond = dial_proxied(&bed, "198.51.100.7", "");
     expect(beyond, NULL, "421 4.7.0 Too many connections from your address");
     expect(barred, "QUIT\r\n", "221");
-    g_assert_cmpuint(gate_counts(bed.gate).refused_client, ==, 2);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_REJECTED_CLIENT), ==, 2);
     close(first), close(barred), close(beyond);
 
     service = make_proxied("127.0.0.0/8");
@@ -769,7 +772,7 @@ static void test_blocklist(void)
     expect_greeting(&bed, "198.51.100.8");
     expect_greeting(&bed, "198.51.100.9");
     g_assert_cmpuint(dns_server_asked(server, "9.100.51.198.bl.example", DNS_TYPE_A), ==, 0);
-    g_assert_cmpuint(gate_counts(bed.gate).refused_dnsbl, ==, 1);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_REJECTED_DNSBL), ==, 1);
     /* Clients that leave, or talk, before the verdict. */
     for (int i = 0; i < 20; i++)
         close(dial_proxied(&bed, "198.51.100.8", i % 2 == 0 ? "" : "EHLO x\r\n"));
@@ -1000,7 +1003,7 @@ static void test_eviction(void)
     pass(&bed, 2100);
     int third = dial_into(&bed, HELLO ENVELOPE, 3);
     expect(slow, NULL, "421 4.4.2");
-    g_assert_cmpuint(gate_counts(bed.gate).evicted, ==, 1);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_DROPPED_SLOW), ==, 1);
     expect(good, "\r\n.\r\n", "250");
     expect(third, "DATA\r\n", "354");
     expect(third, ".\r\n", "250");
@@ -1035,7 +1038,7 @@ static void test_stress(void)
     await_working(&bed, 0);
     pass(&bed, 300);
     g_assert_false(gate_counts(bed.gate).stressed);
-    g_assert_cmpuint(gate_counts(bed.gate).stresses, ==, 1);
+    g_assert_cmpuint(counters_get(&counted, COUNTER_STRESSES), ==, 1);
     /* Now all clients have their full time again. */
     int patient = dial_into(&bed, HELLO ENVELOPE "DATA\r\nhalf", 4);
     await_working(&bed, 0);
