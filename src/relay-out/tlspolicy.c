@@ -69,27 +69,31 @@ static void tls_policy_use_dane(const struct tls_question *question, struct tls_
         need->names[need->name_count++] = question->ascii;
 }
 
+static bool tls_policy_enforces_sts(const struct config_out *config,
+                                    const struct tls_question *question)
+{
+    return question->sts != NULL && question->sts->mode == STS_MODE_ENFORCE &&
+           config->tls.mta_sts == CONFIG_MTA_STS_ENFORCE;
+}
+
+static void tls_policy_refuse_unnamed(struct tls_need *need)
+{
+    tls_policy_refuse(need, TLS_RESULT_VALIDATION_FAILURE,
+                      "the MTA-STS policy of its domain does not name it");
+}
+
 /* A policy that is only watched does not change what is required. */
 static void tls_policy_use_sts(const struct config_out *config, const struct tls_question *question,
                                struct tls_need *need)
 {
-    bool is_enforced =
-        question->sts->mode == STS_MODE_ENFORCE && config->tls.mta_sts == CONFIG_MTA_STS_ENFORCE;
-
     need->policy = TLS_POLICY_STS;
-    need->watched = !is_enforced;
-    if (is_enforced) {
+    need->watched = !tls_policy_enforces_sts(config, question);
+    if (!need->watched) {
         tls_policy_raise(need, CONFIG_OUT_TLS_VERIFY, "mta-sts");
         need->name = question->host; /* RFC 8461 7.1 */
     }
     if (!sts_allows(question->sts, question->host))
-        tls_policy_refuse(need, TLS_RESULT_VALIDATION_FAILURE,
-                          "the MTA-STS policy of its domain does not name it");
-}
-
-static bool tls_policy_is_published_sts(const struct tls_question *question)
-{
-    return question->sts != NULL && question->sts->mode != STS_MODE_NONE;
+        tls_policy_refuse_unnamed(need);
 }
 
 /* The route demands DANE: usable TLSA records, and signed MX records. */
@@ -113,21 +117,18 @@ static void tls_policy_use_published(const struct config_out *config,
     if (question->dane == TLS_DANE_USABLE) {
         tls_policy_use_dane(question, need);
         /* DANE has proven only the host. MTA-STS must say whether it is one of the domain's. */
-        if (!question->host_secure && tls_policy_is_published_sts(question) &&
-            question->sts->mode == STS_MODE_ENFORCE &&
-            config->tls.mta_sts == CONFIG_MTA_STS_ENFORCE &&
+        if (!question->host_secure && tls_policy_enforces_sts(config, question) &&
             !sts_allows(question->sts, question->host)) {
             need->policy = TLS_POLICY_STS;
             need->policy_domain = question->ascii;
-            tls_policy_refuse(need, TLS_RESULT_VALIDATION_FAILURE,
-                              "the MTA-STS policy of its domain does not name it");
+            tls_policy_refuse_unnamed(need);
         }
         return;
     }
     need->unusable = question->dane == TLS_DANE_UNUSABLE;
     if (need->unusable)
         tls_policy_raise(need, CONFIG_OUT_TLS_ENCRYPT, "dane, records unusable");
-    if (tls_policy_is_published_sts(question))
+    if (question->sts != NULL && question->sts->mode != STS_MODE_NONE)
         tls_policy_use_sts(config, question, need);
 }
 
