@@ -425,21 +425,11 @@ static bool stscache_needs_fetch(const struct stscache *cache, const struct stsc
     return !stscache_holds(cache, entry) || strcmp(entry->policy->id, id) != 0;
 }
 
-/* Names are kept in lower case. */
-static void stscache_fold(const char *domain, char folded[DNS_NAME_MAX])
-{
-    size_t i = 0;
-    for (; domain[i] != '\0' && i < DNS_NAME_MAX - 1; i++)
-        folded[i] =
-            domain[i] >= 'A' && domain[i] <= 'Z' ? (char)(domain[i] - 'A' + 'a') : domain[i];
-    folded[i] = '\0';
-}
-
 void stscache_note_bare(struct stscache *cache, const char *domain, unsigned ttl_s)
 {
     char folded[DNS_NAME_MAX];
 
-    stscache_fold(domain, folded);
+    dns_name_fold(domain, folded);
     pthread_mutex_lock(&cache->lock);
     struct stscache_bare *bare = &cache->bare[stscache_hash(folded) % STSCACHE_BARE_MAX];
     free(bare->domain);
@@ -452,7 +442,7 @@ bool stscache_is_bare(struct stscache *cache, const char *domain)
 {
     char folded[DNS_NAME_MAX];
 
-    stscache_fold(domain, folded);
+    dns_name_fold(domain, folded);
     pthread_mutex_lock(&cache->lock);
     const struct stscache_bare *bare = &cache->bare[stscache_hash(folded) % STSCACHE_BARE_MAX];
     bool is_bare =
@@ -478,7 +468,7 @@ void stscache_find(struct stscache *cache, const char *domain, enum stscache_rec
     char folded[DNS_NAME_MAX];
 
     *answer = (struct stscache_answer){.policy = NULL};
-    stscache_fold(domain, folded);
+    dns_name_fold(domain, folded);
     pthread_mutex_lock(&cache->lock);
     struct stscache_entry *entry = stscache_get(cache, folded);
     if (entry == NULL && record == STSCACHE_RECORD)
@@ -501,7 +491,7 @@ void stscache_refresh(struct stscache *cache, const char *domain, const char *id
     char folded[DNS_NAME_MAX];
 
     *answer = (struct stscache_answer){.policy = NULL};
-    stscache_fold(domain, folded);
+    dns_name_fold(domain, folded);
     pthread_mutex_lock(&cache->lock);
     struct stscache_entry *entry = stscache_get(cache, folded);
     if (entry == NULL)
