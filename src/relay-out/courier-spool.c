@@ -15,8 +15,7 @@
 struct spool_courier {
     struct courier base;
     const struct outbound *out;
-    bool in_transaction;
-    const struct envelope *from;    /* in a transaction */
+    const struct envelope *from;    /* NULL between transactions */
     struct spool_envelope envelope; /* with the recipients accepted */
     uint64_t expected;              /* octets */
     enum own_reply batch[SESSION_BATCH_MAX];
@@ -35,7 +34,7 @@ static void courier_spool_forget(struct spool_courier *courier)
     spool_abort(courier->message);
     courier->message = NULL;
     spool_envelope_clear(&courier->envelope);
-    courier->in_transaction = false;
+    courier->from = NULL;
 }
 
 /* Refuses what is certain to fail: a reply now is better than a notice later. Under soft_bounce nothing is
@@ -63,11 +62,10 @@ static void courier_spool_send(struct courier *base, const struct envelope *enve
     struct reply reply;
 
     (void)data;
-    if (!courier->in_transaction) {
+    if (courier->from == NULL) {
         spooler_envelope(courier->out, envelope, &courier->envelope);
         courier->from = envelope;
         courier->expected = envelope->size;
-        courier->in_transaction = true;
     }
     courier->next = 0;
     for (size_t i = 0; i < count; i++) {
