@@ -36,9 +36,9 @@ void courier_out_log(const struct outbound *out, const struct envelope *envelope
     log_str(&line, "session", envelope->client->session_id);
     log_end(&line);
     refusal_note(out,
-                 reply_is_positive(reply)    ? REFUSAL_SENT
-                 : reply_is_transient(reply) ? REFUSAL_PUT_OFF
-                                             : REFUSAL_BOUNCED,
+                 reply_is_positive(reply)    ? COUNTER_SENT
+                 : reply_is_transient(reply) ? COUNTER_PUT_OFF
+                                             : COUNTER_BOUNCED,
                  path->domain, relay, text);
 }
 

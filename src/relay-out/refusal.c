@@ -16,14 +16,13 @@ void refusal_init(struct refusal *refusal)
     pthread_mutex_init(&refusal->lock, NULL);
 }
 
-void refusal_note(const struct outbound *out, enum refusal_outcome outcome, const char *domain,
+void refusal_note(const struct outbound *out, enum counter outcome, const char *domain,
                   const char *relay, const char *reply)
 {
-    static const enum counter counters[] = {COUNTER_SENT, COUNTER_PUT_OFF, COUNTER_BOUNCED};
     struct refusal *refusal = out->refusal;
 
-    counters_add(out->counters, counters[outcome], 1);
-    if (outcome != REFUSAL_BOUNCED || refusal == NULL)
+    counters_add(out->counters, outcome, 1);
+    if (outcome != COUNTER_BOUNCED || refusal == NULL)
         return;
     pthread_mutex_lock(&refusal->lock);
     refusal->at = (int64_t)time(NULL);

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "smtp/counters.h"
+
 #define REFUSAL_TEXT_MAX 600
 
 struct outbound;
@@ -24,10 +26,9 @@ struct refusal {
 /* Starts empty. Call before any thread uses it. */
 void refusal_init(struct refusal *refusal);
 
-enum refusal_outcome { REFUSAL_SENT, REFUSAL_PUT_OFF, REFUSAL_BOUNCED };
-
-/* Records the end of an attempt for a recipient of this domain, with the next hop's reply or ours. */
-void refusal_note(const struct outbound *out, enum refusal_outcome outcome, const char *domain,
+/* Records the end of an attempt for a recipient of this domain, with the next hop's reply or ours. `outcome` is
+ * COUNTER_SENT, COUNTER_PUT_OFF or COUNTER_BOUNCED. */
+void refusal_note(const struct outbound *out, enum counter outcome, const char *domain,
                   const char *relay, const char *reply);
 
 /* Copies the last refusal. False if there was none. */

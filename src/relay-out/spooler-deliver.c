@@ -198,9 +198,9 @@ static void spooler_note_result(const struct part *part, size_t i)
     const struct delivery_result *result = &part->job->results[part->results[i]];
 
     refusal_note(part->out,
-                 result->outcome == DELIVERY_DONE      ? REFUSAL_SENT
-                 : result->outcome == DELIVERY_REFUSED ? REFUSAL_BOUNCED
-                                                       : REFUSAL_PUT_OFF,
+                 result->outcome == DELIVERY_DONE      ? COUNTER_SENT
+                 : result->outcome == DELIVERY_REFUSED ? COUNTER_BOUNCED
+                                                       : COUNTER_PUT_OFF,
                  part->recipients[i].path.domain, target_relay(part->target), result->reply);
 }
 
