@@ -141,15 +141,6 @@ static enum io_result attempt_put_hello(struct attempt *attempt)
     return result;
 }
 
-static enum attempt_outcome attempt_say_hello(struct attempt *attempt)
-{
-    enum io_result result = attempt_put_hello(attempt);
-    if (result != IO_OK)
-        return attempt_fail_io(attempt, "greeting by EHLO", result);
-    return reply_is_positive(attempt->connect->reply) ? ATTEMPT_READY
-                                                      : attempt_fail_reply(attempt, "EHLO");
-}
-
 /* Postfix's words. "Trusted": the host is who it says, but nothing proves that it is the domain's. */
 static const char *attempt_trust_name(const struct tls_need *need)
 {
@@ -260,11 +251,11 @@ static enum attempt_outcome attempt_tls_refused(struct attempt *attempt)
 }
 
 /* In TLS 1.3 our side of the handshake is complete before the server has seen our certificate, or that
- * there is none. If it refuses, the refusal arrives in place of the reply to EHLO. */
-static enum attempt_outcome attempt_hello_under_tls(struct attempt *attempt)
+ * there is none. If it refuses, the refusal arrives in place of the next reply, to EHLO after STARTTLS. */
+static enum attempt_outcome attempt_say_hello(struct attempt *attempt, bool after_starttls)
 {
     enum io_result result = attempt_put_hello(attempt);
-    if (result == IO_EOF || result == IO_FAILED) {
+    if (after_starttls && (result == IO_EOF || result == IO_FAILED)) {
         const char *refusal = stream_tls_refusal(&attempt->connect->remote->hop.stream);
         return attempt_handshake_failed(
             attempt, result, refusal != NULL ? refusal : "it hung up right after the handshake");
@@ -358,7 +349,7 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
                                   connect->remote->name);
     }
     enum attempt_outcome outcome = attempt_shake_hands(attempt);
-    return outcome == ATTEMPT_READY && hop->stream.tls != NULL ? attempt_hello_under_tls(attempt)
+    return outcome == ATTEMPT_READY && hop->stream.tls != NULL ? attempt_say_hello(attempt, true)
                                                                : outcome;
 }
 
@@ -387,7 +378,7 @@ static enum attempt_outcome attempt_converse(struct attempt *attempt)
     if (outcome == ATTEMPT_READY)
         outcome = attempt_greet(attempt);
     if (outcome == ATTEMPT_READY)
-        outcome = attempt_say_hello(attempt);
+        outcome = attempt_say_hello(attempt, false);
     if (outcome == ATTEMPT_READY)
         outcome = attempt_start_tls(attempt);
     if (outcome == ATTEMPT_READY)
