@@ -238,11 +238,14 @@ static void relay_out_count_recipient(void *context, const struct reply *reply,
     counters_add(out->counters, counters[class][verdict != REPLY_OK || reply->ours], 1);
 }
 
+/* Allowed clients have no limit except the total one, so that the mail server is always greeted. */
 static void relay_out_set_rules(struct outbound *out)
 {
     const struct config_out *config = &out->config->out;
     struct session_rules *rules = &out->service.rules;
 
+    out->service.allow = config->allow;
+    out->service.only_allowed = out->users == NULL && !config->open_relay;
     rules->refused_recipients = REFUSED_RECIPIENTS_MAX;
     rules->submission = out->users != NULL && !config->open_relay;
     rules->trusted = config->allow;
@@ -259,16 +262,6 @@ static void relay_out_set_rules(struct outbound *out)
     out->service.submission = out->service.rules;
     out->service.submission.submission = true;
     out->service.submission.trusted = NULL;
-}
-
-/* Allowed clients have no limit except the total one, so that the mail server is always greeted. */
-static void relay_out_set_gate(struct outbound *out)
-{
-    const struct config_out *config = &out->config->out;
-    struct service *service = &out->service;
-
-    service->allow = config->allow;
-    service->only_allowed = out->users == NULL && !config->open_relay;
 }
 
 static void outbound_destroy(struct service *service)
@@ -347,7 +340,6 @@ static struct service *relay_out_service(void *shared, const struct service *bef
     service_configure(&out->service, out->config, &out->config->out.daemon, out->tls,
                       out->counters);
     relay_out_set_rules(out);
-    relay_out_set_gate(out);
     if (relay->spooler != NULL) {
         out->spooler = relay->spooler;
         if (spooler_use(relay->spooler, out, err) != 0) {
