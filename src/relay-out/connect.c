@@ -282,7 +282,6 @@ int connect_make(struct connect *connect)
     const unsigned rate = connect->route->rate;
     struct deadline turn;
 
-    route_key(connect->route, connect->domain, connect->key);
     if (!connect_take_turn(connect, &turn))
         return connect_give_up(connect, "event=busy reason=rate", REPLY_DESTINATION_RATE,
                                deadline_left_ms(turn));

@@ -34,6 +34,7 @@ struct connect {
     const struct outbound *out;
     const struct route *route;
     const char *domain;  /* the recipient's */
+    char key[ROUTE_KEY_MAX]; /* of the destination */
     const char *session; /* for logs */
     bool require_tls;    /* REQUIRETLS (RFC 8689 4.2.1): only a proven host will do */
     bool tls_optional;   /* published policies are ignored (RFC 8689 5) */
@@ -48,7 +49,6 @@ struct connect {
     int64_t postponed_ms; /* set in that case: how long none will be available */
     /* Private. */
     struct talk talk;
-    char key[ROUTE_KEY_MAX];
     struct hosts hosts;       /* empty before the lookup */
     struct security security; /* the same */
     unsigned attempts;

@@ -15,8 +15,8 @@
 #define LOOK_MS 500
 
 /* Lists the targets with accepted recipients. */
-static size_t courier_out_list_legs(const struct out_courier *courier,
-                                    struct target *out[CONFIG_NEXT_HOPS_MAX])
+static size_t courier_out_list_targets(const struct out_courier *courier,
+                                       struct target *out[CONFIG_NEXT_HOPS_MAX])
 {
     size_t count = 0;
     for (size_t i = 0; i < courier->target_count; i++) {
@@ -74,7 +74,7 @@ static enum own_reply courier_out_send_data(struct out_courier *courier, int64_t
 {
     struct spooler *spooler = courier->out->spooler;
     struct target *targets[CONFIG_NEXT_HOPS_MAX];
-    size_t count = courier_out_list_legs(courier, targets);
+    size_t count = courier_out_list_targets(courier, targets);
 
     courier_out_set_patience(courier, deadline_in_ms(patience_ms));
     courier->room = REPLY_OK;
@@ -105,7 +105,7 @@ void courier_out_data_reply(struct courier *base, struct reply *reply)
 {
     struct out_courier *courier = (struct out_courier *)base;
     struct target *targets[CONFIG_NEXT_HOPS_MAX];
-    size_t count = courier_out_list_legs(courier, targets), ready = 0;
+    size_t count = courier_out_list_targets(courier, targets), ready = 0;
     bool asked = courier->data_asked;
 
     base->form = COURIER_LINES;
@@ -200,7 +200,7 @@ static bool courier_out_wait(const struct out_courier *courier, struct target *t
 }
 
 /* Sends the end of data to all targets and reads the replies that come in time. */
-static void courier_out_finish_legs(struct out_courier *courier)
+static void courier_out_finish_targets(struct out_courier *courier)
 {
     const struct config_out *config = &courier->out->config->out;
     int64_t patience = courier->stored != NULL ? config->live_deadline_ms : config->timeouts.final;
@@ -286,9 +286,9 @@ static void courier_out_settle_unstored(struct out_courier *courier, struct targ
 static void courier_out_settle(struct out_courier *courier, struct reply *reply)
 {
     struct target *targets[CONFIG_NEXT_HOPS_MAX];
-    size_t count = courier_out_list_legs(courier, targets);
+    size_t count = courier_out_list_targets(courier, targets);
 
-    courier_out_finish_legs(courier);
+    courier_out_finish_targets(courier);
     enum decision decision = courier_out_decide(courier, targets, count, reply);
     courier_out_log_all(courier);
     if (decision != DECISION_STORE)

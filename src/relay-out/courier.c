@@ -72,10 +72,10 @@ void courier_out_forget(struct out_courier *courier)
 
 /* From recipients to next hops. */
 
-static struct target *courier_out_find_leg(const struct out_courier *courier, const char *key)
+static struct target *courier_out_find_target(const struct out_courier *courier, const char *key)
 {
     for (size_t i = 0; i < courier->target_count; i++) {
-        if (strcmp(courier->targets[i]->key, key) == 0)
+        if (strcmp(courier->targets[i]->connect.key, key) == 0)
             return courier->targets[i];
     }
     return NULL;
@@ -134,7 +134,7 @@ static int64_t courier_out_prepare(struct courier *base, const struct client_ide
     if (recipient == NULL)
         return 0;
     const struct route *route = routes_find(out->routes, recipient->path.domain);
-    if (courier_out_find_leg(courier, route_key(route, recipient->path.domain, key)) != NULL ||
+    if (courier_out_find_target(courier, route_key(route, recipient->path.domain, key)) != NULL ||
         !courier_out_has_room(courier))
         return 0;
     struct host_cache_claim *claim = courier_out_find_claim(courier, key);
@@ -149,7 +149,7 @@ static enum own_reply courier_out_target_for(struct out_courier *courier, const 
     const struct route *route = routes_find(courier->out->routes, domain);
     char key[ROUTE_KEY_MAX];
 
-    *target = courier_out_find_leg(courier, route_key(route, domain, key));
+    *target = courier_out_find_target(courier, route_key(route, domain, key));
     if (*target != NULL)
         return REPLY_OK;
     struct host_cache_claim *claim = courier_out_find_claim(courier, key);
@@ -158,11 +158,10 @@ static enum own_reply courier_out_target_for(struct out_courier *courier, const 
             host_cache_disclaim(courier->out->host_cache, claim);
         return REPLY_TOO_MANY_NEXT_HOPS;
     }
-    *target = target_new(courier->out, route, domain, courier->envelope);
+    *target = target_new(courier->out, route, domain, courier->envelope, claim);
     if (*target == NULL)
         return REPLY_BACKEND_BUSY;
     courier->targets[courier->target_count++] = *target;
-    target_set_claim(*target, claim);
     if (courier->out->spooler == NULL)
         target_contact(*target, deadline_in_ms(courier->out->config->out.timeouts.dial));
     return REPLY_OK;

@@ -155,8 +155,8 @@ bool spooler_is_for(const struct awaited *awaited, const char *domain)
 {
     const struct target *target = awaited->target;
     char key[ROUTE_KEY_MAX];
-    return strcmp(target->key, route_key(routes_find(target->out->routes, domain), domain, key)) ==
-           0;
+    return strcmp(target->connect.key,
+                  route_key(routes_find(target->out->routes, domain), domain, key)) == 0;
 }
 
 struct awaited *spooler_find_awaited(struct spooler *spooler, uint64_t id, const char *domain)

@@ -457,7 +457,7 @@ static bool spooler_records_first(const struct part *part)
 static bool spooler_deliver_part(struct part *part, const char *domain)
 {
     do {
-        part->target = target_new(part->out, part->route, domain, &part->envelope);
+        part->target = target_new(part->out, part->route, domain, &part->envelope, NULL);
         if (part->target == NULL) {
             part->job->reached = true;
             return false;

@@ -92,7 +92,7 @@ static bool target_renew(struct transaction *transaction)
 }
 
 struct target *target_new(const struct outbound *out, const struct route *route, const char *domain,
-                          const struct envelope *envelope)
+                          const struct envelope *envelope, struct host_cache_claim *claim)
 {
     static const struct transaction_owner owner = {
         .lost = REPLY_REMOTE_LOST,
@@ -111,7 +111,6 @@ struct target *target_new(const struct outbound *out, const struct route *route,
     }
     target->out = out;
     snprintf(target->domain, sizeof target->domain, "%s", domain);
-    route_key(route, domain, target->key);
     target->transaction.owner = &owner;
     target->transaction.hop = &target->remote.hop;
     target->transaction.final_reply = &target->final_reply;
@@ -128,7 +127,9 @@ struct target *target_new(const struct outbound *out, const struct route *route,
         .buffers = &target->buffers,
         .remote = &target->remote,
         .reply = &target->final_reply,
+        .claim = claim,
     };
+    route_key(route, domain, target->connect.key);
     return target;
 }
 
@@ -171,11 +172,6 @@ void target_free(struct target *target)
     free(target->accepted);
     stream_buffers_free(&target->buffers);
     free(target);
-}
-
-void target_set_claim(struct target *target, struct host_cache_claim *claim)
-{
-    target->connect.claim = claim;
 }
 
 void target_contact(struct target *target, struct deadline deadline)

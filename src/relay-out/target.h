@@ -17,7 +17,6 @@
 struct target {
     const struct outbound *out;
     char domain[PATH_DOMAIN_MAX + 1]; /* the first recipient's */
-    char key[ROUTE_KEY_MAX];
     struct stream_buffers buffers;
     struct remote remote; /* its name stays valid for logs after the connection has ended */
     struct transaction transaction; /* with `remote` */
@@ -37,15 +36,13 @@ struct target {
     char own_session[40]; /* the session's name while pending: the client's session may end first */
 };
 
-/* A target for the destination of this domain. NULL when out of memory. */
+/* A target for the destination of this domain. NULL when out of memory. `claim` (NULL: none) belongs to the caller;
+ * target_contact() takes its place and turn, without waiting. */
 struct target *target_new(const struct outbound *out, const struct route *route, const char *domain,
-                          const struct envelope *envelope);
+                          const struct envelope *envelope, struct host_cache_claim *claim);
 /* Ends an open transaction: by breaking off if part of a message has been sent, otherwise properly. An
  * idle connection is kept for the next message. */
 void target_free(struct target *target);
-
-/* Sets the claim whose place and turn target_contact() takes, without waiting. The caller owns the claim. */
-void target_set_claim(struct target *target, struct host_cache_claim *claim);
 
 /* Connects, unless that was tried before. Several targets may do so at the same time. */
 void target_contact(struct target *target, struct deadline deadline);
