@@ -25,7 +25,6 @@ struct backend_courier {
     struct nexthop hop;
     struct backend_slot slot; /* held from prepare() until no connection is needed */
     bool in_transaction;      /* MAIL was sent, or about to be when the transaction was decided */
-    bool challenged;          /* in mid-AUTH: the next line is only for this connection */
     char session_id[32];
     /* For the ledger of missed mail: the current batch, and the accepted recipients. */
     const struct recipient *batch;
@@ -329,9 +328,9 @@ static void courier_authenticate(struct courier *base, const struct client_ident
     enum io_result result = IO_FAILED;
 
     snprintf(courier->session_id, sizeof courier->session_id, "%s", client->session_id);
-    if (!courier->challenged)
+    if (!courier->hop.challenged) /* otherwise the line is only for this connection */
         courier_connect(courier, client);
-    courier->challenged = false;
+    courier->hop.challenged = false;
     if (transaction->connected) {
         result = stream_put(&courier->hop.stream, line, len, deadline);
         if (result == IO_OK)
@@ -348,7 +347,6 @@ static void courier_authenticate(struct courier *base, const struct client_ident
     if (result != IO_OK || reply->code == 421)
         transaction_abort(transaction);
     courier_give_slot(courier);
-    courier->challenged = reply->code == 334;
 }
 
 static void courier_free(struct courier *base)
