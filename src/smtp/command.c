@@ -26,6 +26,17 @@ static bool command_is_word(const char *text, size_t len, const char *word)
     return strlen(word) == len && strncasecmp(text, word, len) == 0;
 }
 
+bool command_is_listed(const char *list, const char *word, size_t len)
+{
+    for (const char *at = list; *at != '\0';) {
+        size_t listed = strcspn(at, " ");
+        if (listed == len && strncasecmp(at, word, len) == 0)
+            return true;
+        at += listed + strspn(at + listed, " ");
+    }
+    return false;
+}
+
 static enum command_verb command_find_verb(const char *text, size_t len)
 {
     static const char *const http[] = {"GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS"};

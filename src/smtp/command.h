@@ -95,6 +95,9 @@ enum parameter_result command_parse_mail(const struct command *command, struct p
 enum parameter_result command_parse_rcpt(const struct command *command, struct path *path,
                                          struct rcpt_parameters *parameters);
 
+/* Is word[0..len) in a list of words, in any case? For mechanisms of AUTH. */
+bool command_is_listed(const char *list, const char *word, size_t len);
+
 /* Parses "BDAT size [LAST]" (RFC 3030 2). False if malformed. */
 bool command_parse_bdat(const struct command *command, uint64_t *size, bool *last);
 

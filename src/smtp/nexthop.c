@@ -77,26 +77,15 @@ static bool nexthop_is_relayable(const char *mechanism, size_t len)
            (len < 5 || strncasecmp(mechanism + len - 5, plus, 5) != 0);
 }
 
-static bool nexthop_is_listed(const char *list, const char *word, size_t len)
-{
-    for (const char *at = list; *at != '\0';) {
-        size_t listed = strcspn(at, " ");
-        if (listed == len && strncasecmp(at, word, len) == 0)
-            return true;
-        at += listed + strspn(at + listed, " ");
-    }
-    return false;
-}
-
 static void nexthop_add_mechanism(const char *word, size_t len, struct nexthop_capabilities *out)
 {
     size_t used = strlen(out->mechanisms);
 
-    if (nexthop_is_listed("PLAIN", word, len))
-        out->extensions |= NEXTHOP_AUTH_PLAIN;
-    if (nexthop_is_listed("LOGIN", word, len))
-        out->extensions |= NEXTHOP_AUTH_LOGIN;
-    if (nexthop_is_relayable(word, len) && !nexthop_is_listed(out->mechanisms, word, len) &&
+    if (command_is_listed("PLAIN", word, len))
+        out->extensions |= EXTENSION_AUTH_PLAIN;
+    if (command_is_listed("LOGIN", word, len))
+        out->extensions |= EXTENSION_AUTH_LOGIN;
+    if (nexthop_is_relayable(word, len) && !command_is_listed(out->mechanisms, word, len) &&
         used + len + 2 <= sizeof out->mechanisms)
         snprintf(out->mechanisms + used, sizeof out->mechanisms - used, "%s%.*s",
                  used > 0 ? " " : "", (int)len, word);

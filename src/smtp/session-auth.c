@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #define ROUNDS_MAX 16 /* most challenges of one AUTH; every mechanism needs only a few */
 
@@ -22,17 +21,6 @@ static size_t auth_mechanism_length(const struct command *command)
 {
     const char *blank = memchr(command->argument, ' ', command->argument_len);
     return blank != NULL ? (size_t)(blank - command->argument) : command->argument_len;
-}
-
-static bool auth_is_offered(const char *mechanisms, const char *name, size_t len)
-{
-    for (const char *at = mechanisms; *at != '\0';) {
-        size_t word = strcspn(at, " ");
-        if (word == len && strncasecmp(at, name, len) == 0)
-            return true;
-        at += word + strspn(at + word, " ");
-    }
-    return false;
 }
 
 /* RFC 4954 4: base64, "=" or "*". Nothing that a next hop might take as the end of a line. */
@@ -70,7 +58,7 @@ enum own_reply session_check_auth(struct session *session, const struct command 
     if (command->argument_len == 0)
         return REPLY_BAD_ARGUMENT;
     size_t mechanism_len = auth_mechanism_length(command);
-    if (!auth_is_offered(offer.mechanisms, command->argument, mechanism_len))
+    if (!command_is_listed(offer.mechanisms, command->argument, mechanism_len))
         return REPLY_BAD_MECHANISM;
     return auth_has_base64(command, mechanism_len) ? REPLY_OK : REPLY_BAD_ARGUMENT;
 }
