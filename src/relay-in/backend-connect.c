@@ -216,7 +216,7 @@ static enum outcome backend_hello_ourselves(struct introduction *intro, bool tls
         return backend_identity_refused(intro, reply_summary(intro->reply, text, sizeof text));
     if (!reply_is_positive(intro->reply))
         return backend_hello_refused(intro);
-    if (!tls || !(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS))
+    if (!tls || !(intro->hop->capabilities.extensions & EXTENSION_STARTTLS))
         backend_learn(intro->backend, &intro->hop->capabilities, true);
     intro->offered = intro->hop->capabilities.xclient;
     intro->assumed = false;
@@ -247,7 +247,7 @@ static enum outcome backend_start_tls(struct introduction *intro)
     bool must = backend_must_tls(intro->backend);
     struct error err = {""};
 
-    if (!(intro->hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
+    if (!(intro->hop->capabilities.extensions & EXTENSION_STARTTLS)) {
         if (!must)
             return READY;
         backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_TLS,

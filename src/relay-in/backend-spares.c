@@ -79,11 +79,11 @@ static void spares_judge_offer(struct keeper *keeper, const struct nexthop_capab
                                bool tls)
 {
     const struct config_backend *settings = keeper->backend->settings;
-    if (settings->identity == CONFIG_IDENTITY_XCLIENT && !(seen->extensions & NEXTHOP_XCLIENT))
+    if (settings->identity == CONFIG_IDENTITY_XCLIENT && !(seen->extensions & EXTENSION_XCLIENT))
         spares_log_lack(keeper, "event=backend-identity",
                         "the backend does not offer XCLIENT to this host: add our address to its "
                         "smtpd_authorized_xclient_hosts; until then all mail gets 451");
-    else if (tls && !(seen->extensions & NEXTHOP_STARTTLS))
+    else if (tls && !(seen->extensions & EXTENSION_STARTTLS))
         spares_log_lack(
             keeper, "event=backend-tls",
             backend_must_tls(keeper->backend)
@@ -154,7 +154,7 @@ static bool spares_ask(struct keeper *keeper, struct nexthop *hop, const struct 
         return false;
     keeper->offer = (struct offer){*host, deadline_now_ms(), hop->capabilities};
     spares_judge_offer(keeper, &hop->capabilities, tls);
-    if (tls && (hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
+    if (tls && (hop->capabilities.extensions & EXTENSION_STARTTLS)) {
         if (nexthop_starttls(hop, backend->tls, backend_tls_name(backend), NULL, &keeper->reply,
                              deadline_in_ms(STEP_MS), &err) != IO_OK) {
             log_write(LOG_LEVEL_ERROR, "event=backend-tls error=\"%s\"", err.text);

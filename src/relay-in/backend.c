@@ -16,8 +16,8 @@
 
 /* What is offered while nothing is known about a backend. If an extension turns out to be missing, mail gets 451. */
 #define ASSUMED_EXTENSIONS                                                                         \
-    (NEXTHOP_8BITMIME | NEXTHOP_SMTPUTF8 | NEXTHOP_ENHANCEDSTATUSCODES | NEXTHOP_DSN |             \
-     NEXTHOP_CHUNKING)
+    (EXTENSION_8BITMIME | EXTENSION_SMTPUTF8 | EXTENSION_ENHANCEDSTATUSCODES | EXTENSION_DSN |     \
+     EXTENSION_CHUNKING)
 
 static struct tls_client *backend_make_tls(const struct config_backend *settings, struct error *err)
 {

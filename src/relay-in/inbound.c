@@ -9,6 +9,7 @@
 
 #include "base/i18n.h"
 #include "relay-in/courier.h"
+#include "relay-in/remembered.h"
 
 /* RFC 5321 4.5.1: <postmaster> without a domain is always accepted; it belongs to the first domain. */
 static enum own_reply inbound_complete_postmaster(const struct inbound *inbound,
@@ -54,26 +55,13 @@ static enum own_reply inbound_check_submitted(void *context, struct path *recipi
 static unsigned inbound_offered_extensions(const struct backend *backend,
                                            const struct nexthop_capabilities *seen)
 {
-    static const struct {
-        unsigned seen, extension;
-    } table[] = {
-        {NEXTHOP_8BITMIME, EXTENSION_8BITMIME},
-        {NEXTHOP_SMTPUTF8, EXTENSION_SMTPUTF8},
-        {NEXTHOP_ENHANCEDSTATUSCODES, EXTENSION_ENHANCEDSTATUSCODES},
-        {NEXTHOP_DSN, EXTENSION_DSN},
-        {NEXTHOP_CHUNKING, EXTENSION_CHUNKING},
-        {NEXTHOP_BINARYMIME | NEXTHOP_CHUNKING, EXTENSION_BINARYMIME},
-    };
-    unsigned extensions = 0;
+    unsigned extensions = seen->extensions & REMEMBERED_EXTENSIONS;
 
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        if ((seen->extensions & table[i].seen) == table[i].seen)
-            extensions |= table[i].extension;
-    }
+    if (!(extensions & EXTENSION_CHUNKING))
+        extensions &= ~(unsigned)EXTENSION_BINARYMIME;
     /* RFC 8689 4.2.1: the next hop's certificate must be checked. */
-    if ((seen->extensions & NEXTHOP_REQUIRETLS) &&
-        backend_settings(backend)->tls == CONFIG_TLS_VERIFY)
-        extensions |= EXTENSION_REQUIRETLS;
+    if (backend_settings(backend)->tls != CONFIG_TLS_VERIFY)
+        extensions &= ~(unsigned)EXTENSION_REQUIRETLS;
     return extensions;
 }
 

@@ -15,11 +15,11 @@
 #include "config/config.h"
 #include "smtp/nexthop.h"
 
-/* The extensions of a backend that are offered to clients. Nothing else is remembered: XCLIENT and STARTTLS must be
+/* The extensions of a backend that clients may be offered. Nothing else is remembered: XCLIENT and STARTTLS must be
  * seen on each connection. */
 #define REMEMBERED_EXTENSIONS                                                                      \
-    (NEXTHOP_8BITMIME | NEXTHOP_SMTPUTF8 | NEXTHOP_ENHANCEDSTATUSCODES | NEXTHOP_DSN |             \
-     NEXTHOP_CHUNKING | NEXTHOP_BINARYMIME | NEXTHOP_REQUIRETLS)
+    (EXTENSION_8BITMIME | EXTENSION_SMTPUTF8 | EXTENSION_ENHANCEDSTATUSCODES | EXTENSION_DSN |     \
+     EXTENSION_CHUNKING | EXTENSION_BINARYMIME | EXTENSION_REQUIRETLS)
 
 /* Writes EHLO keywords for the log: "8BITMIME,DSN". Returns `out`. */
 #define REMEMBERED_WORDS_MAX 128

@@ -106,9 +106,9 @@ enum attempt_outcome attempt_log_in(struct attempt *attempt)
         hop->stream.tls == NULL)
         return attempt_fail(connect, REPLY_REMOTE_LOGIN_UNPROVEN, connect->remote->name);
     talk_set_phase(&connect->talk, TALK_LOGIN);
-    if (hop->capabilities.extensions & NEXTHOP_AUTH_PLAIN)
+    if (hop->capabilities.extensions & EXTENSION_AUTH_PLAIN)
         result = attempt_log_in_plain(attempt, route);
-    else if (hop->capabilities.extensions & NEXTHOP_AUTH_LOGIN)
+    else if (hop->capabilities.extensions & EXTENSION_AUTH_LOGIN)
         result = attempt_log_in_login(attempt, route);
     else
         return attempt_fail(connect, REPLY_REMOTE_LOGIN_LACKING, connect->remote->name);

@@ -341,7 +341,7 @@ static enum attempt_outcome attempt_start_tls(struct attempt *attempt)
             counters_add(connect->out->counters, COUNTER_OUT_TLS_NONE_OK, 1);
         return ATTEMPT_READY;
     }
-    if (!(hop->capabilities.extensions & NEXTHOP_STARTTLS)) {
+    if (!(hop->capabilities.extensions & EXTENSION_STARTTLS)) {
         attempt_count(attempt, TLS_RESULT_STARTTLS_NOT_SUPPORTED, "STARTTLS was not offered");
         return attempt->need.level == CONFIG_OUT_TLS_MAY
                    ? ATTEMPT_READY
@@ -360,7 +360,7 @@ static enum attempt_outcome attempt_check_required(struct attempt *attempt)
     char text[REMOTE_NAME_MAX + 40];
 
     if (!connect->require_tls ||
-        (connect->remote->hop.capabilities.extensions & NEXTHOP_REQUIRETLS))
+        (connect->remote->hop.capabilities.extensions & EXTENSION_REQUIRETLS))
         return ATTEMPT_READY;
     snprintf(text, sizeof text, "%s does not offer REQUIRETLS", connect->remote->name);
     attempt_log(connect, LOG_LEVEL_INFO, text);

@@ -203,7 +203,7 @@ static bool connect_is_alive(struct connect *connect)
 
     stream_lend(&remote->hop.stream, connect->buffers);
     if (connect->require_tls &&
-        !(remote->proven && (remote->hop.capabilities.extensions & NEXTHOP_REQUIRETLS)))
+        !(remote->proven && (remote->hop.capabilities.extensions & EXTENSION_REQUIRETLS)))
         return false;
     return remote->messages < REUSE_MESSAGES &&
            deadline_now_ms() - remote->since_ms < REUSE_AGE_MS &&

@@ -174,7 +174,7 @@ static void spooler_run_transaction(struct part *part)
         }
         return;
     }
-    bool gives_notices = target->remote.hop.capabilities.extensions & NEXTHOP_DSN;
+    bool gives_notices = target->remote.hop.capabilities.extensions & EXTENSION_DSN;
     spooler_send_message(part);
     for (size_t i = 0; i < part->count; i++) {
         if (!part->accepted[i])
@@ -376,7 +376,7 @@ static void spooler_take_answer(struct part *part)
     for (size_t i = 0; i < part->count; i++) {
         spooler_set_result(part, i, transaction->final_reply, transaction->ours);
         part->job->results[part->results[i]].relayed =
-            !(part->target->remote.hop.capabilities.extensions & NEXTHOP_DSN);
+            !(part->target->remote.hop.capabilities.extensions & EXTENSION_DSN);
     }
     spooler_note_results(part);
 }

@@ -146,7 +146,7 @@ static enum io_result tlsorder_converse(const struct tlsorder *order,
         error_set(err, "no greeting, or no answer to EHLO");
         return IO_FAILED;
     }
-    if ((hop->capabilities.extensions & NEXTHOP_STARTTLS) == 0) {
+    if ((hop->capabilities.extensions & EXTENSION_STARTTLS) == 0) {
         check->result = TLS_RESULT_STARTTLS_NOT_SUPPORTED;
         error_set(err, "STARTTLS is not offered");
         return IO_FAILED;

@@ -404,7 +404,7 @@ static void backend_tls(const struct doctor *doctor, struct doctor_finding *find
 
     if (!backend_open(doctor, &hop, NULL, finding))
         return;
-    bool offers = (hop.hop.capabilities.extensions & NEXTHOP_STARTTLS) != 0;
+    bool offers = (hop.hop.capabilities.extensions & EXTENSION_STARTTLS) != 0;
     doctor_hop_close(&hop);
     if (!offers && (level == CONFIG_TLS_ENCRYPT || level == CONFIG_TLS_VERIFY)) {
         doctor_say(finding, DOCTOR_FAILED,

@@ -113,7 +113,7 @@ static bool doctor_hop_xclient(const struct doctor *doctor, struct doctor_hop *h
     unsigned offered = hop->hop.capabilities.xclient;
     char line[XCLIENT_LINE_MAX + 1], words[200];
 
-    if ((hop->hop.capabilities.extensions & NEXTHOP_XCLIENT) == 0) {
+    if ((hop->hop.capabilities.extensions & EXTENSION_XCLIENT) == 0) {
         snprintf(hop->trouble, sizeof hop->trouble, _("XCLIENT is not offered"));
         return doctor_hop_fail(hop, "XCLIENT", IO_OK);
     }

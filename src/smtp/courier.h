@@ -26,6 +26,24 @@
 #include "smtp/path.h"
 #include "smtp/reply.h"
 
+/* Extensions of SMTP, as next hops announce them and clients are offered them. */
+enum {
+    EXTENSION_PIPELINING = 1 << 0,
+    EXTENSION_SIZE = 1 << 1,
+    EXTENSION_8BITMIME = 1 << 2,
+    EXTENSION_SMTPUTF8 = 1 << 3,
+    EXTENSION_ENHANCEDSTATUSCODES = 1 << 4,
+    EXTENSION_STARTTLS = 1 << 5,
+    EXTENSION_XCLIENT = 1 << 6,
+    EXTENSION_DSN = 1 << 7,
+    EXTENSION_CHUNKING = 1 << 8,
+    EXTENSION_BINARYMIME = 1 << 9,  /* offered only with CHUNKING */
+    EXTENSION_REQUIRETLS = 1 << 10, /* offered only under TLS */
+    EXTENSION_AUTH = 1 << 11,
+    EXTENSION_AUTH_PLAIN = 1 << 12, /* even if a list of mechanisms has no room for it */
+    EXTENSION_AUTH_LOGIN = 1 << 13,
+};
+
 /* The client, as the session knows it. The session owns it. It may change between transactions (a new EHLO),
  * never within one. */
 struct client_identity {

@@ -104,7 +104,7 @@ static void nexthop_parse_mechanisms(const char *text, size_t len, struct nextho
         len -= used;
     }
     if (out->mechanisms[0] != '\0')
-        out->extensions |= NEXTHOP_AUTH;
+        out->extensions |= EXTENSION_AUTH;
 }
 
 /* The number that the text begins with, after blanks. 0, which means no limit, if there is none: SIZE may come without
@@ -142,17 +142,17 @@ static void nexthop_parse_keyword(const char *line, size_t len, struct nexthop_c
         const char *keyword;
         unsigned extension;
     } known[] = {
-        {"PIPELINING", NEXTHOP_PIPELINING},
-        {"SIZE", NEXTHOP_SIZE},
-        {"8BITMIME", NEXTHOP_8BITMIME},
-        {"SMTPUTF8", NEXTHOP_SMTPUTF8},
-        {"ENHANCEDSTATUSCODES", NEXTHOP_ENHANCEDSTATUSCODES},
-        {"STARTTLS", NEXTHOP_STARTTLS},
-        {"XCLIENT", NEXTHOP_XCLIENT},
-        {"DSN", NEXTHOP_DSN},
-        {"CHUNKING", NEXTHOP_CHUNKING},
-        {"BINARYMIME", NEXTHOP_BINARYMIME},
-        {"REQUIRETLS", NEXTHOP_REQUIRETLS},
+        {"PIPELINING", EXTENSION_PIPELINING},
+        {"SIZE", EXTENSION_SIZE},
+        {"8BITMIME", EXTENSION_8BITMIME},
+        {"SMTPUTF8", EXTENSION_SMTPUTF8},
+        {"ENHANCEDSTATUSCODES", EXTENSION_ENHANCEDSTATUSCODES},
+        {"STARTTLS", EXTENSION_STARTTLS},
+        {"XCLIENT", EXTENSION_XCLIENT},
+        {"DSN", EXTENSION_DSN},
+        {"CHUNKING", EXTENSION_CHUNKING},
+        {"BINARYMIME", EXTENSION_BINARYMIME},
+        {"REQUIRETLS", EXTENSION_REQUIRETLS},
     };
     size_t keyword_len = nexthop_word_length(line, len);
     if (keyword_len >= 4 && strncasecmp(line, "AUTH", 4) == 0 &&
@@ -165,9 +165,9 @@ static void nexthop_parse_keyword(const char *line, size_t len, struct nexthop_c
             strncasecmp(line, known[i].keyword, keyword_len) != 0)
             continue;
         out->extensions |= known[i].extension;
-        if (known[i].extension == NEXTHOP_SIZE)
+        if (known[i].extension == EXTENSION_SIZE)
             out->size_limit = nexthop_parse_number(line + keyword_len, len - keyword_len);
-        if (known[i].extension == NEXTHOP_XCLIENT)
+        if (known[i].extension == EXTENSION_XCLIENT)
             out->xclient = xclient_parse_offer(line + keyword_len, len - keyword_len);
         return;
     }
@@ -254,19 +254,19 @@ enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *enve
     buffer_puts(&line, "MAIL FROM:<");
     buffer_puts(&line, envelope->sender.mailbox);
     buffer_puts(&line, ">");
-    if (envelope->size > 0 && (has & NEXTHOP_SIZE)) {
+    if (envelope->size > 0 && (has & EXTENSION_SIZE)) {
         buffer_puts(&line, " SIZE=");
         buffer_number(&line, envelope->size, 1);
     }
-    if (envelope->body != MAIL_BODY_NONE && (has & NEXTHOP_8BITMIME))
+    if (envelope->body != MAIL_BODY_NONE && (has & EXTENSION_8BITMIME))
         buffer_join(&line, " BODY=", body_names[envelope->body], NULL);
-    if (envelope->smtputf8 && (has & NEXTHOP_SMTPUTF8))
+    if (envelope->smtputf8 && (has & EXTENSION_SMTPUTF8))
         buffer_puts(&line, " SMTPUTF8");
-    if (envelope->ret[0] != '\0' && (has & NEXTHOP_DSN))
+    if (envelope->ret[0] != '\0' && (has & EXTENSION_DSN))
         buffer_join(&line, " RET=", envelope->ret, NULL);
-    if (envelope->envid[0] != '\0' && (has & NEXTHOP_DSN))
+    if (envelope->envid[0] != '\0' && (has & EXTENSION_DSN))
         buffer_join(&line, " ENVID=", envelope->envid, NULL);
-    if (envelope->requiretls && (has & NEXTHOP_REQUIRETLS))
+    if (envelope->requiretls && (has & EXTENSION_REQUIRETLS))
         buffer_puts(&line, " REQUIRETLS");
     buffer_puts(&line, "\r\n");
     return stream_put(&hop->stream, line.data, line.len, deadline);
@@ -275,13 +275,13 @@ enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *enve
 enum own_reply nexthop_lacks(const struct nexthop *hop, const struct envelope *envelope)
 {
     const unsigned has = hop->capabilities.extensions;
-    const unsigned binary = NEXTHOP_BINARYMIME | NEXTHOP_CHUNKING;
+    const unsigned binary = EXTENSION_BINARYMIME | EXTENSION_CHUNKING;
 
-    if (envelope->is_utf8 && !(has & NEXTHOP_SMTPUTF8))
+    if (envelope->is_utf8 && !(has & EXTENSION_SMTPUTF8))
         return REPLY_UTF8_UNSUPPORTED;
     if (envelope->body == MAIL_BODY_BINARYMIME && (has & binary) != binary)
         return REPLY_8BIT_UNSUPPORTED;
-    if (envelope->requiretls && (!(has & NEXTHOP_REQUIRETLS) || hop->stream.tls == NULL))
+    if (envelope->requiretls && (!(has & EXTENSION_REQUIRETLS) || hop->stream.tls == NULL))
         return REPLY_REQUIRETLS_UNSUPPORTED;
     if (hop->capabilities.size_limit > 0 && envelope->size > hop->capabilities.size_limit)
         return REPLY_REMOTE_TOO_BIG;
@@ -291,7 +291,7 @@ enum own_reply nexthop_lacks(const struct nexthop *hop, const struct envelope *e
 enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *recipient,
                                 struct deadline deadline)
 {
-    bool dsn = (hop->capabilities.extensions & NEXTHOP_DSN) != 0;
+    bool dsn = (hop->capabilities.extensions & EXTENSION_DSN) != 0;
     char storage[PATH_MAX_OCTETS + ORCPT_MAX + NOTIFY_MAX + 64];
     struct buffer line;
 

@@ -20,26 +20,9 @@
 #include "smtp/reply.h"
 #include "smtp/xclient.h"
 
-enum {
-    NEXTHOP_PIPELINING = 1 << 0,
-    NEXTHOP_SIZE = 1 << 1,
-    NEXTHOP_8BITMIME = 1 << 2,
-    NEXTHOP_SMTPUTF8 = 1 << 3,
-    NEXTHOP_ENHANCEDSTATUSCODES = 1 << 4,
-    NEXTHOP_STARTTLS = 1 << 5,
-    NEXTHOP_XCLIENT = 1 << 6,
-    NEXTHOP_DSN = 1 << 7,
-    NEXTHOP_CHUNKING = 1 << 8,
-    NEXTHOP_BINARYMIME = 1 << 9,
-    NEXTHOP_REQUIRETLS = 1 << 10,
-    NEXTHOP_AUTH = 1 << 11,
-    NEXTHOP_AUTH_PLAIN = 1 << 12, /* offered, even if `mechanisms` has no room for it */
-    NEXTHOP_AUTH_LOGIN = 1 << 13,
-};
-
 /* What an EHLO reply announced. */
 struct nexthop_capabilities {
-    unsigned extensions;                 /* NEXTHOP_... */
+    unsigned extensions;                 /* EXTENSION_... */
     unsigned xclient;                    /* XCLIENT_... attributes */
     uint64_t size_limit;                 /* octets; 0 = no fixed limit */
     unsigned recipients;                 /* RCPTMAX of LIMITS (RFC 9422); 0 = not given */

@@ -32,17 +32,6 @@
 #include "smtp/path.h"
 #include "smtp/reply.h"
 
-/* ESMTP extensions that depend on the next hop. */
-enum {
-    EXTENSION_8BITMIME = 1 << 0,
-    EXTENSION_SMTPUTF8 = 1 << 1,
-    EXTENSION_ENHANCEDSTATUSCODES = 1 << 2,
-    EXTENSION_DSN = 1 << 3,
-    EXTENSION_CHUNKING = 1 << 4,
-    EXTENSION_BINARYMIME = 1 << 5, /* only with CHUNKING */
-    EXTENSION_REQUIRETLS = 1 << 6, /* only announced under TLS */
-};
-
 /* What can be announced now. */
 struct session_offer {
     unsigned extensions;                 /* EXTENSION_... */

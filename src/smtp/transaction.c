@@ -198,7 +198,7 @@ static void transaction_write_batch(struct transaction *transaction)
 
     transaction->written = false;
     if (transaction->decided || transaction->batch_count == 0 ||
-        !transaction_has(transaction, NEXTHOP_PIPELINING))
+        !transaction_has(transaction, EXTENSION_PIPELINING))
         return;
     struct deadline deadline = transaction_deadline(transaction);
     if (transaction->mail_due)
@@ -238,7 +238,7 @@ static void transaction_judge_lack(struct transaction *transaction)
 
     if (why == REPLY_OK && transaction->owner->lacks != REPLY_OK &&
         transaction->envelope->body == MAIL_BODY_8BITMIME &&
-        !transaction_has(transaction, NEXTHOP_8BITMIME))
+        !transaction_has(transaction, EXTENSION_8BITMIME))
         why = REPLY_8BIT_UNSUPPORTED;
     if (why != REPLY_OK)
         transaction_decide(transaction, transaction_lack(transaction, why));
@@ -249,7 +249,7 @@ static void transaction_match(struct transaction *transaction)
 {
     transaction_judge_lack(transaction);
     transaction->smtputf8 =
-        transaction->envelope->smtputf8 && transaction_has(transaction, NEXTHOP_SMTPUTF8);
+        transaction->envelope->smtputf8 && transaction_has(transaction, EXTENSION_SMTPUTF8);
 }
 
 /* An internationalized recipient needs a MAIL with SMTPUTF8 (RFC 6531 3.4); others do not. */
@@ -270,7 +270,7 @@ static bool transaction_may_notify(const struct transaction *transaction,
                                    const struct recipient *recipient)
 {
     return !transaction_is_bound(transaction) || recipient->notify[0] == '\0' ||
-           transaction_has(transaction, NEXTHOP_DSN);
+           transaction_has(transaction, EXTENSION_DSN);
 }
 
 void transaction_send_batch(struct transaction *transaction, enum courier_data data)
@@ -289,7 +289,7 @@ void transaction_send_batch(struct transaction *transaction, enum courier_data d
             transaction->batch[i] = NULL;
     }
     if (!transaction->decided && data == COURIER_CHUNKED_DATA)
-        transaction->chunks = transaction_has(transaction, NEXTHOP_CHUNKING);
+        transaction->chunks = transaction_has(transaction, EXTENSION_CHUNKING);
     if (data != COURIER_NOTHING && !transaction->chunks)
         transaction->data = TRANSACTION_DATA_DUE;
     transaction_write_batch(transaction);
@@ -363,7 +363,7 @@ static void transaction_try_renewed(struct transaction *transaction, size_t whic
     if (transaction->owner->renew == NULL || !transaction->owner->renew(transaction))
         return;
     if (garbled)
-        transaction->hop->capabilities.extensions &= ~(unsigned)NEXTHOP_PIPELINING;
+        transaction->hop->capabilities.extensions &= ~(unsigned)EXTENSION_PIPELINING;
     transaction->garbled = false;
     transaction_repeat(transaction, which, reply);
 }
@@ -481,7 +481,7 @@ static bool transaction_put_chunk_head(struct transaction *transaction, size_t o
     struct deadline deadline = deadline_in_ms(transaction->block_ms);
     char head[40];
 
-    unsigned most = transaction_has(transaction, NEXTHOP_PIPELINING) ? CHUNKS_DUE_MAX : 0;
+    unsigned most = transaction_has(transaction, EXTENSION_PIPELINING) ? CHUNKS_DUE_MAX : 0;
     if (transaction->chunks_due > most &&
         (!transaction_flush(transaction, STEP_BODY, IO_OK, deadline) ||
          !transaction_settle_chunks(transaction, most / 2, transaction_deadline(transaction))))

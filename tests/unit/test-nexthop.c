@@ -9,9 +9,9 @@
 #include "heard.h"
 
 #define NO_AUTH 0
-#define AUTH (NEXTHOP_AUTH)
-#define PLAIN (NEXTHOP_AUTH_PLAIN)
-#define LOGIN (NEXTHOP_AUTH_LOGIN)
+#define AUTH (EXTENSION_AUTH)
+#define PLAIN (EXTENSION_AUTH_PLAIN)
+#define LOGIN (EXTENSION_AUTH_LOGIN)
 
 /* RFC 4954 3 has one line; servers send several, and an old form for clients from before 1999. */
 static const struct {
@@ -67,7 +67,7 @@ static void test_long_list(void)
         g_string_append_printf(lines, " MECHANISM-NUMBER-%d", i);
     g_string_append(lines, " LOGIN");
     parse(lines->str, &has);
-    g_assert_true(has.extensions & NEXTHOP_AUTH_LOGIN);
+    g_assert_true(has.extensions & EXTENSION_AUTH_LOGIN);
     g_assert_cmpuint(strlen(has.mechanisms), <=, MECHANISMS_MAX);
 }
 

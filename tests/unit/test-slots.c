@@ -219,7 +219,7 @@ static int refuse(int listener, int ms, int enough)
  * again, but not each time. */
 static void test_recovery(void)
 {
-    const struct nexthop_capabilities seen = {.extensions = NEXTHOP_XCLIENT};
+    const struct nexthop_capabilities seen = {.extensions = EXTENSION_XCLIENT};
     struct backend_health health = {.status = BACKEND_UNKNOWN};
     struct bed bed;
     unsigned port;

@@ -404,7 +404,7 @@ static void check_case(size_t i, unsigned extensions)
 
 static void test_case(gconstpointer data)
 {
-    check_case((size_t)data, NEXTHOP_PIPELINING);
+    check_case((size_t)data, EXTENSION_PIPELINING);
     check_case((size_t)data, 0);
 }
 
@@ -420,7 +420,7 @@ static void test_long_reply(void)
     const char *const ends[] = {one, many->str};
     for (size_t i = 0; i < G_N_ELEMENTS(ends); i++) {
         struct world world;
-        world_open(&world, &(struct script){.end = ends[i]}, NEXTHOP_PIPELINING);
+        world_open(&world, &(struct script){.end = ends[i]}, EXTENSION_PIPELINING);
         g_autofree char *codes = world_transact(&world, 1, COURIER_DATA, 64);
         g_assert_cmpstr(codes, ==, "250 / 354 / 250");
         g_assert_cmpstr(world.transaction.final_reply->enhanced, ==, "2.0.0");
@@ -450,7 +450,7 @@ static void test_chunks(void)
         struct world world;
         g_test_message("%s", tries[i / 2].name);
         world_open(&world, &tries[i / 2].script,
-                   NEXTHOP_CHUNKING | (i % 2 == 0 ? NEXTHOP_PIPELINING : 0));
+                   EXTENSION_CHUNKING | (i % 2 == 0 ? EXTENSION_PIPELINING : 0));
         g_autofree char *codes =
             world_transact(&world, 1, COURIER_CHUNKED_DATA, i % 4 < 2 ? BIG_OCTETS : 4000000);
         g_assert_cmpstr(codes, ==, tries[i / 2].codes);
@@ -470,7 +470,7 @@ static void test_slow_client(void)
         struct transaction *transaction = &world.transaction;
         struct stream *stream = &world.hop.stream;
 
-        world_open(&world, &(struct script){0}, i == 0 ? 0 : NEXTHOP_CHUNKING);
+        world_open(&world, &(struct script){0}, i == 0 ? 0 : EXTENSION_CHUNKING);
         transaction_begin_batch(transaction);
         transaction_add(transaction, &world.recipients[0]);
         transaction_send_batch(transaction, i == 0 ? COURIER_DATA : COURIER_CHUNKED_DATA);
@@ -558,7 +558,7 @@ static void test_renew(void)
     for (size_t i = 0; i < G_N_ELEMENTS(tries); i++) {
         struct world world;
         g_test_message("%s", tries[i].name);
-        world_open(&world, &tries[i].kept, NEXTHOP_PIPELINING);
+        world_open(&world, &tries[i].kept, EXTENSION_PIPELINING);
         world.transaction.kept = i > 0;
         world.fresh = &tries[i].fresh;
         g_autofree char *codes = world_transact(&world, 2, COURIER_DATA, 64);
@@ -585,7 +585,7 @@ static void test_batches(void)
     struct reply reply;
     static const struct script fresh;
 
-    world_open(&world, &(struct script){.rcpt = {NULL, "550 5.1.1 no"}}, NEXTHOP_PIPELINING);
+    world_open(&world, &(struct script){.rcpt = {NULL, "550 5.1.1 no"}}, EXTENSION_PIPELINING);
     world.transaction.kept = true;
     world.fresh = &fresh;
     for (size_t i = 0; i < 2; i++) {
@@ -620,17 +620,17 @@ static void test_lacks(void)
          250},
         {"SMTPUTF8", 0, 0, {.smtputf8 = true, .is_utf8 = true}, 553},
         {"SMTPUTF8 asked for, and not needed", 0, 0, {.smtputf8 = true}, 250},
-        {"SMTPUTF8 is there", NEXTHOP_SMTPUTF8, 0, {.smtputf8 = true, .is_utf8 = true}, 250},
-        {"BINARYMIME", NEXTHOP_BINARYMIME, 0, {.body = MAIL_BODY_BINARYMIME}, 554},
+        {"SMTPUTF8 is there", EXTENSION_SMTPUTF8, 0, {.smtputf8 = true, .is_utf8 = true}, 250},
+        {"BINARYMIME", EXTENSION_BINARYMIME, 0, {.body = MAIL_BODY_BINARYMIME}, 554},
         {"BINARYMIME is there",
-         NEXTHOP_BINARYMIME | NEXTHOP_CHUNKING,
+         EXTENSION_BINARYMIME | EXTENSION_CHUNKING,
          0,
          {.body = MAIL_BODY_BINARYMIME},
          250},
-        {"REQUIRETLS", NEXTHOP_REQUIRETLS, 0, {.requiretls = true}, 550},
-        {"SIZE", NEXTHOP_SIZE, 999, {.size = 1000}, 552},
-        {"SIZE is enough", NEXTHOP_SIZE, 1000, {.size = 1000}, 250},
-        {"SIZE without a limit", NEXTHOP_SIZE, 0, {.size = 1000}, 250},
+        {"REQUIRETLS", EXTENSION_REQUIRETLS, 0, {.requiretls = true}, 550},
+        {"SIZE", EXTENSION_SIZE, 999, {.size = 1000}, 552},
+        {"SIZE is enough", EXTENSION_SIZE, 1000, {.size = 1000}, 250},
+        {"SIZE without a limit", EXTENSION_SIZE, 0, {.size = 1000}, 250},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tries); i++) {
         struct world world;
