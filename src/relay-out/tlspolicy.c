@@ -20,8 +20,10 @@ static bool tls_policy_fits(const char *pattern, const char *name)
 static bool tls_policy_excepts(const struct string_list *patterns,
                                const struct tls_question *question)
 {
+    const char *domain = question->ascii != NULL ? question->ascii : question->domain;
+
     for (size_t i = 0; i < patterns->count; i++) {
-        if (tls_policy_fits(patterns->items[i], question->domain) ||
+        if (tls_policy_fits(patterns->items[i], domain) ||
             tls_policy_fits(patterns->items[i], question->host))
             return true;
     }

@@ -305,7 +305,8 @@ static void test_tls(void)
                         "tls_name = \"n.example\"; },"
                         "{ domain = [ \"n.example\" ]; tls = \"none\"; },"
                         "{ domain = [ \"mxv.example\" ]; tls = \"verify\"; }",
-                        "tls = { no_tls = [ \"broken.example\", \".bad.example\" ]; };");
+                        "tls = { no_tls = [ \"broken.example\", \".bad.example\", "
+                        "\"k\xc3\xb6ln.example\" ]; };");
     struct config *config = load(text);
     struct error err = {""};
     struct routes *routes = routes_new(config, &err);
@@ -319,6 +320,7 @@ static void test_tls(void)
         {"x.example", "192.0.2.1", true, false, CONFIG_OUT_TLS_MAY, NULL},
         {"broken.example", "mx.example", false, false, CONFIG_OUT_TLS_NONE, "mx.example"},
         {"x.example", "mx1.BAD.example", false, false, CONFIG_OUT_TLS_NONE, "mx1.BAD.example"},
+        {"K\xc3\xb6ln.example", "mx.example", false, false, CONFIG_OUT_TLS_NONE, "mx.example"},
         {"plain.example", "mx1.bad.example", false, false, CONFIG_OUT_TLS_ENCRYPT,
          "mx1.bad.example"},
         {"v.example", "h", false, false, CONFIG_OUT_TLS_VERIFY, "n.example"},
@@ -330,12 +332,14 @@ static void test_tls(void)
         {"mxv.example", "mx.example", false, true, CONFIG_OUT_TLS_VERIFY, "mxv.example"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        char ascii[DNS_NAME_MAX];
         struct tls_need need;
+        g_assert_cmpint(dns_name_to_ascii(cases[i].domain, ascii), ==, 0);
         const struct tls_question question = {
             .route = routes_find(routes, cases[i].domain),
             .domain = cases[i].domain,
             .host = cases[i].host,
-            .ascii = cases[i].domain,
+            .ascii = ascii,
             .host_is_address = cases[i].is_address,
             .host_secure = !cases[i].unproven,
         };
