@@ -42,8 +42,9 @@ static const struct setting {
     {"infra-cache-numhosts:", "1000"},
     {"infra-cache-slabs:", "1"},
     /* After an outage, name servers are asked again this many seconds later. libunbound would fail all
-     * questions for up to a quarter of an hour more. */
-    {"infra-host-ttl:", "30"},
+     * questions for up to a quarter of an hour more. With less, a dead name server beside a good one would
+     * be asked more often. */
+    {"infra-host-ttl:", "60"},
     {"outgoing-range:", "512"},
     {"outgoing-num-tcp:", "8"},
     {"num-queries-per-thread:", "1024"},
