@@ -1,8 +1,7 @@
 /* base/lock.h - a mutex that knows which thread holds it
  *
  * A function that needs a lock can assert that its thread holds it (LOCK_ASSERT), and no thread can
- * take one twice or drop another's. Embedded in what it protects, whose owner destroys it. Use a
- * plain mutex where a condition variable waits on it.
+ * take one twice or drop another's. Embedded in what it protects, whose owner destroys it.
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
@@ -13,6 +12,7 @@
 #include <stdbool.h>
 
 #include "base/assert.h"
+#include "base/condition.h"
 
 struct lock {
     pthread_mutex_t mutex;
@@ -47,6 +47,17 @@ static inline void lock_drop(struct lock *lock)
     LOCK_ASSERT(lock);
     lock->taken = false;
     ASSERT(pthread_mutex_unlock(&lock->mutex) == 0);
+}
+
+/* Like condition_wait(). */
+static inline bool lock_wait(struct lock *lock, pthread_cond_t *condition, struct deadline deadline)
+{
+    LOCK_ASSERT(lock);
+    lock->taken = false;
+    bool in_time = condition_wait(condition, &lock->mutex, deadline);
+    lock->holder = pthread_self();
+    lock->taken = true;
+    return in_time;
 }
 
 #endif

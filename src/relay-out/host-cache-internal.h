@@ -17,6 +17,7 @@
 
 #include <pthread.h>
 
+#include "base/lock.h"
 #include "relay-out/host-cache.h"
 
 #define HOST_CACHE_MARKS_MAX 1024
@@ -58,7 +59,7 @@ struct stored_claim {
 };
 
 struct host_cache {
-    pthread_mutex_t lock;
+    struct lock lock;
     pthread_cond_t place_free, kept_changed;
     int64_t janitor_due_ms; /* when the janitor looks again; not woken for what ends later */
     struct destination *destinations;

@@ -51,7 +51,7 @@ void host_cache_mark(struct host_cache *host_cache, enum remote_mark what,
 {
     if (for_ms <= 0)
         return;
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     struct mark *mark = host_cache_place_for(host_cache, what, host);
     struct remote_note *note = &mark->note;
     note->mark = what;
@@ -61,7 +61,7 @@ void host_cache_mark(struct host_cache *host_cache, enum remote_mark what,
     snprintf(note->reason, sizeof note->reason, "%s", reason);
     note->generation = host->generation;
     mark->until_ms = deadline_in_ms(for_ms).at_ms;
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
 }
 
 bool host_cache_is_marked(struct host_cache *host_cache, enum remote_mark what,
@@ -69,14 +69,14 @@ bool host_cache_is_marked(struct host_cache *host_cache, enum remote_mark what,
 {
     bool found = false;
 
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     for (size_t i = 0; i < host_cache->mark_count && !found; i++) {
         const struct mark *mark = &host_cache->marks[i];
         found = mark->until_ms > deadline_now_ms() && host_cache_is_of(mark, what, host);
         if (found && reason != NULL)
             memcpy(reason, mark->note.reason, sizeof mark->note.reason);
     }
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     return found;
 }
 
@@ -85,7 +85,7 @@ bool host_cache_may_log_in(struct host_cache *host_cache, const struct remote_ho
 {
     bool may = true;
 
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     for (size_t i = 0; i < host_cache->mark_count; i++) {
         struct mark *mark = &host_cache->marks[i];
         if (!host_cache_is_of(mark, REMOTE_LOGIN_REFUSED, host))
@@ -95,7 +95,7 @@ bool host_cache_may_log_in(struct host_cache *host_cache, const struct remote_ho
         if (may)
             mark->until_ms = deadline_in_ms(for_ms).at_ms;
     }
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     return may;
 }
 
@@ -108,12 +108,12 @@ static void host_cache_unmark(struct mark *mark)
 
 void host_cache_logged_in(struct host_cache *host_cache, const struct remote_host *host)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     for (size_t i = 0; i < host_cache->mark_count; i++) {
         if (host_cache_is_login_at(&host_cache->marks[i], host))
             host_cache_unmark(&host_cache->marks[i]);
     }
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
 }
 
 int host_cache_list(struct host_cache *host_cache,
@@ -125,7 +125,7 @@ int host_cache_list(struct host_cache *host_cache,
     struct remote_note *notes = calloc(HOST_CACHE_MARKS_MAX, sizeof *notes);
     if (notes == NULL)
         return -1;
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     for (size_t i = 0; i < host_cache->mark_count; i++) {
         const struct mark *mark = &host_cache->marks[i];
         if (mark->until_ms <= now_ms && mark->note.mark != REMOTE_LOGIN_REFUSED)
@@ -133,7 +133,7 @@ int host_cache_list(struct host_cache *host_cache,
         notes[count] = mark->note;
         notes[count++].left_ms = mark->until_ms > now_ms ? mark->until_ms - now_ms : 0;
     }
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     for (size_t i = 0; i < count; i++)
         take(context, &notes[i]);
     free(notes);
@@ -142,10 +142,10 @@ int host_cache_list(struct host_cache *host_cache,
 
 void host_cache_forget_dead(struct host_cache *host_cache)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     for (size_t i = 0; i < host_cache->mark_count; i++) {
         if (host_cache->marks[i].note.mark != REMOTE_TLS_FAILED)
             host_cache_unmark(&host_cache->marks[i]);
     }
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
 }

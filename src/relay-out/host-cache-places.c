@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/condition.h"
-
 static struct destination *host_cache_find_destination(const struct host_cache *host_cache,
                                                        const char *key)
 {
@@ -40,6 +38,8 @@ static void host_cache_grant(struct host_cache *host_cache);
 void host_cache_leave_one(struct host_cache *host_cache, const char *key)
 {
     struct destination **at = &host_cache->destinations;
+
+    LOCK_ASSERT(&host_cache->lock);
     while (*at != NULL && strcmp((*at)->key, key) != 0)
         at = &(*at)->next;
     struct destination *destination = *at;
@@ -53,9 +53,9 @@ void host_cache_leave_one(struct host_cache *host_cache, const char *key)
 
 void host_cache_leave(struct host_cache *host_cache, const char *key)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     host_cache_leave_one(host_cache, key);
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
 }
 
 /* Kept connections. */
@@ -74,10 +74,10 @@ static bool host_cache_is_stale(const struct remote *remote)
     return remote->hop.stream.broken || poll(&poll_fd, 1, 0) != 0;
 }
 
-/* Under the lock. */
 static bool host_cache_take_kept(struct host_cache *host_cache, const char *key,
                                  uint64_t generation, struct remote *remote)
 {
+    LOCK_ASSERT(&host_cache->lock);
     for (size_t i = 0; i < host_cache->kept_count;) {
         if (strcmp(host_cache->kept[i].remote.key, key) != 0) {
             i++;
@@ -115,18 +115,18 @@ enum host_cache_place host_cache_enter(struct host_cache *host_cache, const char
 {
     enum host_cache_place place;
 
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     while ((place = host_cache_enter_now(host_cache, key, generation, most, kept)) ==
                HOST_CACHE_FULL &&
            !deadline_passed(deadline))
-        condition_wait(&host_cache->place_free, &host_cache->lock, deadline);
-    pthread_mutex_unlock(&host_cache->lock);
+        lock_wait(&host_cache->lock, &host_cache->place_free, deadline);
+    lock_drop(&host_cache->lock);
     return place;
 }
 
 /* Claims: first come, first served. */
 
-/* Under the lock. Drops stale kept connections on the way, which frees their places. */
+/* Drops stale kept connections on the way, which frees their places. */
 static bool host_cache_grant_one(struct host_cache *host_cache, struct host_cache_claim *claim)
 {
     if (host_cache_take_kept(host_cache, claim->key, claim->generation, &claim->kept))
@@ -172,6 +172,7 @@ void host_cache_line_up(struct host_cache *host_cache, struct host_cache_claim *
 {
     struct host_cache_claim **at = &host_cache->claims;
 
+    LOCK_ASSERT(&host_cache->lock);
     while (*at != NULL)
         at = &(*at)->next;
     *at = claim;
@@ -192,29 +193,31 @@ static void host_cache_claim_place(struct host_cache *host_cache, struct host_ca
 
 int64_t host_cache_claim(struct host_cache *host_cache, struct host_cache_claim *claim)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     if (claim->state == HOST_CACHE_CLAIM_NONE)
         host_cache_claim_turn(host_cache, claim);
     if (claim->state == HOST_CACHE_CLAIM_TURN && deadline_now_ms() >= claim->until_ms)
         host_cache_claim_place(host_cache, claim);
     bool waits = claim->state == HOST_CACHE_CLAIM_TURN || claim->state == HOST_CACHE_CLAIM_WANTED;
     int64_t until_ms = claim->until_ms;
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     return !waits || deadline_now_ms() >= until_ms ? 0 : until_ms;
 }
 
 bool host_cache_has_turn(struct host_cache *host_cache, const struct host_cache_claim *claim)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     bool has_turn = claim->rate == 0 || claim->state == HOST_CACHE_CLAIM_WANTED ||
                     claim->state == HOST_CACHE_CLAIM_HELD;
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     return has_turn;
 }
 
 void host_cache_withdraw(struct host_cache *host_cache, const struct host_cache_claim *claim)
 {
     struct host_cache_claim **at = &host_cache->claims;
+
+    LOCK_ASSERT(&host_cache->lock);
     while (*at != claim)
         at = &(*at)->next;
     *at = claim->next;
@@ -225,7 +228,7 @@ enum host_cache_place host_cache_redeem(struct host_cache *host_cache,
 {
     enum host_cache_place place = HOST_CACHE_FULL;
 
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     if (claim->state == HOST_CACHE_CLAIM_WANTED)
         host_cache_withdraw(host_cache, claim);
     if (claim->state == HOST_CACHE_CLAIM_TURN && claim->rate > 0)
@@ -233,7 +236,7 @@ enum host_cache_place host_cache_redeem(struct host_cache *host_cache,
     if (claim->state == HOST_CACHE_CLAIM_HELD)
         place = claim->place;
     claim->state = HOST_CACHE_CLAIM_NONE;
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     if (place == HOST_CACHE_KEPT)
         *kept = claim->kept;
     return place;
@@ -255,7 +258,7 @@ void host_cache_keep(struct host_cache *host_cache, const struct remote *remote,
     struct remote refused = *remote;
     bool kept = false;
 
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     if (for_ms > 0 && !remote->once && !host_cache->ending &&
         host_cache->kept_count < HOST_CACHE_KEPT_MAX) {
         host_cache->kept[host_cache->kept_count++] =
@@ -267,7 +270,7 @@ void host_cache_keep(struct host_cache *host_cache, const struct remote *remote,
         host_cache_grant(host_cache);
         pthread_cond_broadcast(&host_cache->place_free);
     }
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     if (kept)
         return;
     nexthop_quit(&refused.hop);
@@ -276,9 +279,9 @@ void host_cache_keep(struct host_cache *host_cache, const struct remote *remote,
 
 size_t host_cache_count_kept(struct host_cache *host_cache)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     size_t count = host_cache->kept_count;
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     return count;
 }
 
@@ -287,10 +290,10 @@ void host_cache_list_kept(struct host_cache *host_cache,
                                        int64_t since_ms),
                           void *context)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     for (size_t i = 0; i < host_cache->kept_count; i++)
         take(context, &host_cache->kept[i].remote, host_cache->kept[i].since_ms);
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
 }
 
 bool host_cache_dismiss_one(struct host_cache *host_cache, bool all)
@@ -299,9 +302,9 @@ bool host_cache_dismiss_one(struct host_cache *host_cache, bool all)
         if (!all && host_cache->kept[i].until_ms > deadline_now_ms())
             continue;
         struct remote remote = host_cache_take_out(host_cache, i);
-        pthread_mutex_unlock(&host_cache->lock);
+        lock_drop(&host_cache->lock);
         nexthop_quit(&remote.hop);
-        pthread_mutex_lock(&host_cache->lock);
+        lock_take(&host_cache->lock);
         host_cache_leave_one(host_cache, remote.key);
         return true;
     }

@@ -9,13 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Under the lock. */
 static void host_cache_keep_place(struct wakeup *wakeup)
 {
     struct stored_claim *stored =
         (struct stored_claim *)((char *)wakeup - offsetof(struct stored_claim, granted));
     struct host_cache *host_cache = stored->host_cache;
 
+    LOCK_ASSERT(&host_cache->lock);
     stored->claim.until_ms = deadline_in_ms(HOST_CACHE_STORED_KEEP_MS).at_ms;
     if (stored->claim.until_ms < host_cache->janitor_due_ms)
         pthread_cond_signal(&host_cache->kept_changed);
@@ -31,13 +31,14 @@ static struct stored_claim **host_cache_find_stored(struct host_cache *host_cach
     return at;
 }
 
-/* Under the lock. Ends the claim; the place that it holds is the caller's. */
+/* Ends the claim; the place that it holds is the caller's. */
 static enum host_cache_place host_cache_end_stored(struct host_cache *host_cache,
                                                    struct stored_claim **at, struct remote *kept)
 {
     struct stored_claim *stored = *at;
     enum host_cache_place place = HOST_CACHE_FULL;
 
+    LOCK_ASSERT(&host_cache->lock);
     if (stored->claim.state == HOST_CACHE_CLAIM_WANTED)
         host_cache_withdraw(host_cache, &stored->claim);
     else
@@ -49,7 +50,7 @@ static enum host_cache_place host_cache_end_stored(struct host_cache *host_cache
     return place;
 }
 
-/* Under the lock. When out of memory, stored mail has to come back at the right moment. */
+/* When out of memory, stored mail has to come back at the right moment. */
 static struct stored_claim *host_cache_new_stored(struct host_cache *host_cache, const char *key)
 {
     struct stored_claim *stored = calloc(1, sizeof *stored);
@@ -72,7 +73,7 @@ enum host_cache_place host_cache_enter_stored(struct host_cache *host_cache, con
 {
     enum host_cache_place place = HOST_CACHE_FULL;
 
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     struct stored_claim **at = host_cache_find_stored(host_cache, key);
     if (*at != NULL && (*at)->claim.state == HOST_CACHE_CLAIM_HELD) {
         place = host_cache_end_stored(host_cache, at, kept);
@@ -86,7 +87,7 @@ enum host_cache_place host_cache_enter_stored(struct host_cache *host_cache, con
             stored->claim.most = most;
         }
     }
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     if (place != HOST_CACHE_KEPT || kept->generation == generation)
         return place;
     stream_abort(&kept->hop.stream);
@@ -96,10 +97,10 @@ enum host_cache_place host_cache_enter_stored(struct host_cache *host_cache, con
 void host_cache_on_place(struct host_cache *host_cache, host_cache_place_function *function,
                          void *context)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     host_cache->on_place = function;
     host_cache->on_place_context = context;
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
 }
 
 bool host_cache_dismiss_stored(struct host_cache *host_cache, bool all)
@@ -116,10 +117,10 @@ bool host_cache_dismiss_stored(struct host_cache *host_cache, bool all)
         return false;
     memcpy(key, (*at)->claim.key, sizeof key);
     enum host_cache_place place = host_cache_end_stored(host_cache, at, &kept);
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     if (place == HOST_CACHE_KEPT)
         nexthop_quit(&kept.hop);
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     if (place != HOST_CACHE_FULL)
         host_cache_leave_one(host_cache, key);
     return true;

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/condition.h"
-
 /* The destination's entry, or a new one; NULL when out of memory. On the way it frees other entries whose
  * next turn has come, which are as good as none. */
 static struct pace *host_cache_find_pace(struct host_cache *host_cache, const char *key,
@@ -34,6 +32,7 @@ static struct pace *host_cache_find_pace(struct host_cache *host_cache, const ch
 bool host_cache_next_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                           struct deadline deadline, struct deadline *turn)
 {
+    LOCK_ASSERT(&host_cache->lock);
     *turn = deadline_in_ms(0);
     struct pace *pace = host_cache_find_pace(host_cache, key, turn->at_ms);
     if (pace == NULL)
@@ -52,6 +51,7 @@ struct pace *host_cache_put_turn_back(struct host_cache *host_cache, const char 
                                       int64_t turn_ms)
 {
     struct pace *pace = host_cache->paces;
+    LOCK_ASSERT(&host_cache->lock);
     while (pace != NULL && strcmp(pace->key, key) != 0)
         pace = pace->next;
     if (pace == NULL || pace->next_ms != turn_ms + 60000 / rate)
@@ -60,7 +60,7 @@ struct pace *host_cache_put_turn_back(struct host_cache *host_cache, const char 
     return NULL;
 }
 
-/* Under the lock. While sessions wait, at most every other turn is booked. */
+/* While sessions wait, at most every other turn is booked. */
 static bool host_cache_next_booked(struct host_cache *host_cache, const char *key, unsigned rate,
                                    struct deadline *turn)
 {
@@ -91,29 +91,29 @@ static bool host_cache_next_booked(struct host_cache *host_cache, const char *ke
 bool host_cache_book_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                           struct deadline *turn)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     bool taken = host_cache_next_booked(host_cache, key, rate, turn);
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     return taken;
 }
 
 void host_cache_return_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                             struct deadline turn)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     struct pace *pace = host_cache_put_turn_back(host_cache, key, rate, turn.at_ms);
     if (pace != NULL && pace->booked_ms == 0)
         pace->booked_ms = turn.at_ms;
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
 }
 
 bool host_cache_take_turn(struct host_cache *host_cache, const char *key, unsigned rate,
                           struct deadline deadline, struct deadline *turn)
 {
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     bool taken = host_cache_next_turn(host_cache, key, rate, deadline, turn);
     while (taken && !deadline_passed(*turn))
-        condition_wait(&host_cache->place_free, &host_cache->lock, *turn);
-    pthread_mutex_unlock(&host_cache->lock);
+        lock_wait(&host_cache->lock, &host_cache->place_free, *turn);
+    lock_drop(&host_cache->lock);
     return taken;
 }

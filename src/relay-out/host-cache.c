@@ -27,18 +27,18 @@ static void *host_cache_keep_order(void *context)
 {
     struct host_cache *host_cache = context;
 
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     while (!host_cache->ending) {
         if (host_cache_dismiss_one(host_cache, false) ||
             host_cache_dismiss_stored(host_cache, false))
             continue;
         struct deadline due = host_cache_next_due(host_cache);
         host_cache->janitor_due_ms = due.at_ms;
-        condition_wait(&host_cache->kept_changed, &host_cache->lock, due);
+        lock_wait(&host_cache->lock, &host_cache->kept_changed, due);
     }
     while (host_cache_dismiss_one(host_cache, true) || host_cache_dismiss_stored(host_cache, true))
         ;
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     return NULL;
 }
 
@@ -52,7 +52,7 @@ struct host_cache *host_cache_new(struct error *err)
         free(host_cache);
         return NULL;
     }
-    pthread_mutex_init(&host_cache->lock, NULL);
+    lock_init(&host_cache->lock);
     int result =
         thread_start(&host_cache->janitor, THREAD_STACK_SIZE, host_cache_keep_order, host_cache);
     if (result == 0)
@@ -66,10 +66,10 @@ void host_cache_free(struct host_cache *host_cache)
 {
     if (host_cache == NULL)
         return;
-    pthread_mutex_lock(&host_cache->lock);
+    lock_take(&host_cache->lock);
     host_cache->ending = true;
     pthread_cond_signal(&host_cache->kept_changed);
-    pthread_mutex_unlock(&host_cache->lock);
+    lock_drop(&host_cache->lock);
     pthread_join(host_cache->janitor, NULL);
     while (host_cache->destinations != NULL) {
         struct destination *destination = host_cache->destinations;
@@ -83,6 +83,6 @@ void host_cache_free(struct host_cache *host_cache)
     }
     pthread_cond_destroy(&host_cache->place_free);
     pthread_cond_destroy(&host_cache->kept_changed);
-    pthread_mutex_destroy(&host_cache->lock);
+    lock_destroy(&host_cache->lock);
     free(host_cache);
 }

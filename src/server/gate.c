@@ -31,7 +31,7 @@ struct gate {
     int64_t drain_until_ms;
     struct memory memory;
     /* Requests of other threads, under the lock. */
-    pthread_mutex_t lock;
+    struct lock lock;
     struct service *next_service;
     bool drain_asked;
     int64_t drain_timeout_ms;
@@ -64,10 +64,10 @@ static void gate_free_scratch(void *scratch)
 /* Takes a new snapshot, before any client is served that came after gate_set_service(). */
 static void gate_take_service(struct gate *gate)
 {
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     struct service *next = gate->next_service;
     gate->next_service = NULL;
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     if (next == NULL)
         return;
     service_unref(gate->service);
@@ -131,7 +131,7 @@ struct gate *gate_new(const struct gate_listener *listeners, size_t count, struc
         free(gate);
         return NULL;
     }
-    pthread_mutex_init(&gate->lock, NULL);
+    lock_init(&gate->lock);
     lock_init(&gate->all.lock);
     gate->all.workers = workers;
     gate->all.counters = service->rules.counters;
@@ -144,24 +144,24 @@ struct gate *gate_new(const struct gate_listener *listeners, size_t count, struc
 
 void gate_set_service(struct gate *gate, struct service *service)
 {
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     struct service *unused = gate->next_service;
     gate->next_service = service_ref(service);
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     waiter_wake(gate->all.waiter);
     service_unref(unused);
 }
 
 void gate_drain(struct gate *gate, int64_t timeout_ms)
 {
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     gate->drain_asked = true;
     gate->drain_timeout_ms = timeout_ms;
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     waiter_wake(gate->all.waiter);
 }
 
-/* Answers a request of gate_list(), if there is one. The caller holds the lock. */
+/* Answers a request of gate_list(), if there is one. */
 static void gate_answer(struct gate *gate)
 {
     static const char *const stages[] = {
@@ -172,6 +172,7 @@ static void gate_answer(struct gate *gate)
     struct gate_request *request = gate->request;
     int64_t now = deadline_now_ms();
 
+    LOCK_ASSERT(&gate->lock);
     if (request == NULL)
         return;
     for (const struct connection *c = gate->all.first; c != NULL && request->count < request->max;
@@ -185,12 +186,12 @@ static void gate_answer(struct gate *gate)
 static void gate_take_orders(struct gate *gate)
 {
     gate_take_service(gate);
-    pthread_mutex_lock(&gate->lock);
+    lock_take(&gate->lock);
     bool drain = gate->drain_asked;
     gate_answer(gate);
     int64_t timeout_ms = gate->drain_timeout_ms;
     gate->drain_asked = false;
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     if (!drain)
         return;
     gate->draining = true;
@@ -255,19 +256,19 @@ size_t gate_list(struct gate *gate, struct gate_session *sessions, size_t max,
 {
     struct gate_request request = {.sessions = sessions, .max = max};
 
-    pthread_mutex_lock(&gate->lock);
-    while (gate->request != NULL && condition_wait(&gate->listed, &gate->lock, deadline))
+    lock_take(&gate->lock);
+    while (gate->request != NULL && lock_wait(&gate->lock, &gate->listed, deadline))
         ;
     if (gate->request == NULL) {
         gate->request = &request;
         waiter_wake(gate->all.waiter);
-        while (gate->request == &request && condition_wait(&gate->listed, &gate->lock, deadline))
+        while (gate->request == &request && lock_wait(&gate->lock, &gate->listed, deadline))
             ;
         if (gate->request == &request)
             gate->request = NULL;
         pthread_cond_broadcast(&gate->listed);
     }
-    pthread_mutex_unlock(&gate->lock);
+    lock_drop(&gate->lock);
     return request.count;
 }
 
@@ -309,6 +310,6 @@ void gate_free(struct gate *gate)
     service_unref(gate->next_service);
     lock_destroy(&gate->all.lock);
     pthread_cond_destroy(&gate->listed);
-    pthread_mutex_destroy(&gate->lock);
+    lock_destroy(&gate->lock);
     free(gate);
 }
