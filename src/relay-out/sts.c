@@ -90,7 +90,7 @@ static bool sts_read_id(const struct sts_text *value, char id[STS_ID_MAX + 1])
     return true;
 }
 
-static enum sts_record sts_read_fields(struct sts_text rest, char id[STS_ID_MAX + 1])
+static bool sts_read_fields(struct sts_text rest, char id[STS_ID_MAX + 1])
 {
     struct sts_text field, name;
 
@@ -98,13 +98,13 @@ static enum sts_record sts_read_fields(struct sts_text rest, char id[STS_ID_MAX 
         sts_trim(&field);
         if (field.len == 0 || !sts_cut(&field, '=', &name) || !sts_equals(&name, "id"))
             continue;
-        return sts_read_id(&field, id) ? STS_RECORD_FOUND : STS_RECORD_BROKEN;
+        return sts_read_id(&field, id);
     }
-    return STS_RECORD_BROKEN;
+    return false;
 }
 
-enum sts_record sts_read_record(const char *const *data, const int *lengths, size_t count,
-                                char id[STS_ID_MAX + 1])
+bool sts_read_record(const char *const *data, const int *lengths, size_t count,
+                     char id[STS_ID_MAX + 1])
 {
     char joined[RECORD_MAX], found[RECORD_MAX];
     struct sts_text text, record = {NULL, 0};
@@ -116,11 +116,11 @@ enum sts_record sts_read_record(const char *const *data, const int *lengths, siz
             !sts_is_record(&text))
             continue;
         if (record.at != NULL)
-            return STS_RECORD_NONE; /* RFC 8461 3.1: several count as none */
+            return false; /* RFC 8461 3.1: several count as none */
         memcpy(found, text.at, text.len);
         record = (struct sts_text){found, text.len};
     }
-    return record.at != NULL ? sts_read_fields(record, id) : STS_RECORD_NONE;
+    return record.at != NULL && sts_read_fields(record, id);
 }
 
 /* The policy. */

@@ -20,15 +20,9 @@
 #define STS_PATH "/.well-known/mta-sts.txt"
 #define STS_RECORD_PREFIX "_mta-sts" /* in front of the domain: where its record is */
 
-enum sts_record {
-    STS_RECORD_NONE,   /* none, or several: no policy is announced */
-    STS_RECORD_BROKEN, /* one, but malformed: treated as none, but reported */
-    STS_RECORD_FOUND,
-};
-
-/* Reads the data of `count` TXT records. `id` is filled where one is found. */
-enum sts_record sts_read_record(const char *const *data, const int *lengths, size_t count,
-                                char id[STS_ID_MAX + 1]);
+/* Reads the data of `count` TXT records. True with its `id` if exactly one announces a policy, and is well-formed. */
+bool sts_read_record(const char *const *data, const int *lengths, size_t count,
+                     char id[STS_ID_MAX + 1]);
 
 enum sts_mode { STS_MODE_NONE, STS_MODE_TESTING, STS_MODE_ENFORCE };
 

@@ -238,8 +238,7 @@ enum stscache_record stsfetch_read_record(const struct resolver_answer *answer,
     id[0] = '\0';
     if (answer->result == RESOLVER_TEMPORARY)
         return STSCACHE_RECORD_UNKNOWN;
-    return sts_read_record((const char *const *)answer->data, answer->lengths, answer->count, id) ==
-                   STS_RECORD_FOUND
+    return sts_read_record((const char *const *)answer->data, answer->lengths, answer->count, id)
                ? STSCACHE_RECORD
                : STSCACHE_NO_RECORD;
 }

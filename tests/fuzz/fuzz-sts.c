@@ -44,7 +44,7 @@ static void try_records(const uint8_t *data, size_t size)
     char id[STS_ID_MAX + 1];
 
     for (size_t count = 1; count <= 2; count++) {
-        if (sts_read_record(items, lengths, count, id) == STS_RECORD_FOUND &&
+        if (sts_read_record(items, lengths, count, id) &&
             strspn(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") !=
                 strlen(id))
             abort();

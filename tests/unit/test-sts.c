@@ -9,7 +9,7 @@
 #include "relay-out/sts.h"
 
 /* The strings of a record are separated by "|", records by "\n". */
-static enum sts_record read_record(const char *text, char id[STS_ID_MAX + 1])
+static bool read_record(const char *text, char id[STS_ID_MAX + 1])
 {
     g_auto(GStrv) records = g_strsplit(text, "\n", -1);
     const char *data[8];
@@ -26,7 +26,7 @@ static enum sts_record read_record(const char *text, char id[STS_ID_MAX + 1])
         lengths[count] = (int)wire->len;
         data[count] = g_string_free(wire, FALSE);
     }
-    enum sts_record found = sts_read_record(data, lengths, count, id);
+    bool found = sts_read_record(data, lengths, count, id);
     for (size_t i = 0; i < count; i++)
         g_free((void *)data[i]);
     return found;
@@ -36,40 +36,40 @@ static void test_record(void)
 {
     static const struct {
         const char *label, *text;
-        enum sts_record found;
+        bool found;
         const char *id;
     } cases[] = {
-        {"as in the RFC", "v=STSv1; id=20160831085700Z;", STS_RECORD_FOUND, "20160831085700Z"},
-        {"no final semicolon", "v=STSv1; id=1", STS_RECORD_FOUND, "1"},
-        {"no blank", "v=STSv1;id=1", STS_RECORD_FOUND, "1"},
-        {"blanks and tabs", "v=STSv1; \t id=1 \t ; ", STS_RECORD_FOUND, "1"},
-        {"in two strings", "v=STS|v1; id=12|34", STS_RECORD_FOUND, "1234"},
-        {"an empty string in front", "|v=STSv1; id=1", STS_RECORD_FOUND, "1"},
-        {"unknown field before", "v=STSv1; x=y; id=1", STS_RECORD_FOUND, "1"},
-        {"unknown field behind", "v=STSv1; id=1; x=y", STS_RECORD_FOUND, "1"},
-        {"id twice", "v=STSv1; id=1; id=2", STS_RECORD_FOUND, "1"},
-        {"id of 32", "v=STSv1; id=0123456789abcdefghijABCDEFGHIJ01", STS_RECORD_FOUND,
+        {"as in the RFC", "v=STSv1; id=20160831085700Z;", true, "20160831085700Z"},
+        {"no final semicolon", "v=STSv1; id=1", true, "1"},
+        {"no blank", "v=STSv1;id=1", true, "1"},
+        {"blanks and tabs", "v=STSv1; \t id=1 \t ; ", true, "1"},
+        {"in two strings", "v=STS|v1; id=12|34", true, "1234"},
+        {"an empty string in front", "|v=STSv1; id=1", true, "1"},
+        {"unknown field before", "v=STSv1; x=y; id=1", true, "1"},
+        {"unknown field behind", "v=STSv1; id=1; x=y", true, "1"},
+        {"id twice", "v=STSv1; id=1; id=2", true, "1"},
+        {"id of 32", "v=STSv1; id=0123456789abcdefghijABCDEFGHIJ01", true,
          "0123456789abcdefghijABCDEFGHIJ01"},
-        {"id of 33", "v=STSv1; id=0123456789abcdefghijABCDEFGHIJ012", STS_RECORD_BROKEN, ""},
-        {"id empty", "v=STSv1; id=;", STS_RECORD_BROKEN, ""},
-        {"id with a hyphen", "v=STSv1; id=2016-08-31", STS_RECORD_BROKEN, ""},
-        {"id with a blank", "v=STSv1; id=20 16", STS_RECORD_BROKEN, ""},
-        {"a blank before the equals sign", "v=STSv1; id =1", STS_RECORD_BROKEN, ""},
-        {"ID in capitals", "v=STSv1; ID=1", STS_RECORD_BROKEN, ""},
-        {"no id", "v=STSv1;", STS_RECORD_BROKEN, ""},
-        {"a blank before the semicolon", "v=STSv1 ; id=1", STS_RECORD_NONE, ""},
-        {"a blank in front", " v=STSv1; id=1", STS_RECORD_NONE, ""},
-        {"lower case", "v=stsv1; id=1", STS_RECORD_NONE, ""},
-        {"another version", "v=STSv2; id=1", STS_RECORD_NONE, ""},
-        {"longer version", "v=STSv10; id=1", STS_RECORD_NONE, ""},
-        {"no semicolon", "v=STSv1", STS_RECORD_NONE, ""},
-        {"another record", "v=spf1 -all", STS_RECORD_NONE, ""},
-        {"beside another", "v=spf1 -all\nv=STSv1; id=1", STS_RECORD_FOUND, "1"},
-        {"beside one with a blank", "v=STSv1 ; id=2\nv=STSv1; id=1", STS_RECORD_FOUND, "1"},
-        {"two", "v=STSv1; id=1\nv=STSv1; id=2", STS_RECORD_NONE, ""},
-        {"the same twice", "v=STSv1; id=1\nv=STSv1; id=1", STS_RECORD_NONE, ""},
-        {"one beside a broken one", "v=STSv1; id=1\nv=STSv1; id=-", STS_RECORD_NONE, ""},
-        {"empty", "", STS_RECORD_NONE, ""},
+        {"id of 33", "v=STSv1; id=0123456789abcdefghijABCDEFGHIJ012", false, ""},
+        {"id empty", "v=STSv1; id=;", false, ""},
+        {"id with a hyphen", "v=STSv1; id=2016-08-31", false, ""},
+        {"id with a blank", "v=STSv1; id=20 16", false, ""},
+        {"a blank before the equals sign", "v=STSv1; id =1", false, ""},
+        {"ID in capitals", "v=STSv1; ID=1", false, ""},
+        {"no id", "v=STSv1;", false, ""},
+        {"a blank before the semicolon", "v=STSv1 ; id=1", false, ""},
+        {"a blank in front", " v=STSv1; id=1", false, ""},
+        {"lower case", "v=stsv1; id=1", false, ""},
+        {"another version", "v=STSv2; id=1", false, ""},
+        {"longer version", "v=STSv10; id=1", false, ""},
+        {"no semicolon", "v=STSv1", false, ""},
+        {"another record", "v=spf1 -all", false, ""},
+        {"beside another", "v=spf1 -all\nv=STSv1; id=1", true, "1"},
+        {"beside one with a blank", "v=STSv1 ; id=2\nv=STSv1; id=1", true, "1"},
+        {"two", "v=STSv1; id=1\nv=STSv1; id=2", false, ""},
+        {"the same twice", "v=STSv1; id=1\nv=STSv1; id=1", false, ""},
+        {"one beside a broken one", "v=STSv1; id=1\nv=STSv1; id=-", false, ""},
+        {"empty", "", false, ""},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         char id[STS_ID_MAX + 1] = "untouched";
@@ -86,7 +86,7 @@ static void test_odd_wire(void)
     const char *data[] = {past, text};
     int lengths[] = {sizeof past - 1, 0};
 
-    g_assert_cmpint(sts_read_record(data, lengths, 2, id), ==, STS_RECORD_NONE);
+    g_assert_false(sts_read_record(data, lengths, 2, id));
     /* Longer than any real record, in strings of 255 octets. */
     lengths[1] = 0;
     for (int i = 0; i < 5; i++) {
@@ -95,8 +95,8 @@ static void test_odd_wire(void)
         lengths[1] += 255;
     }
     memcpy(text + 1, "v=STSv1; id=1;", 14);
-    g_assert_cmpint(sts_read_record(data, lengths, 2, id), ==, STS_RECORD_NONE);
-    g_assert_cmpint(sts_read_record(NULL, NULL, 0, id), ==, STS_RECORD_NONE);
+    g_assert_false(sts_read_record(data, lengths, 2, id));
+    g_assert_false(sts_read_record(NULL, NULL, 0, id));
     g_free(text);
 }
 
