@@ -179,6 +179,11 @@ bool address_same_ip(const struct address *a, const struct address *b)
     return a->family == b->family && memcmp(a->ip, b->ip, sizeof a->ip) == 0;
 }
 
+bool address_equal(const struct address *a, const struct address *b)
+{
+    return a->port == b->port && address_same_ip(a, b);
+}
+
 struct network {
     uint8_t prefix[4];
     unsigned bits;

@@ -51,6 +51,9 @@ const char *address_format_endpoint(const struct address *address, char out[ADDR
 /* Compares the addresses and ignores the ports. */
 bool address_same_ip(const struct address *a, const struct address *b);
 
+/* Compares the ports too. */
+bool address_equal(const struct address *a, const struct address *b);
+
 /* Are the first `bits` bits of two addresses in network order the same? */
 bool address_same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits);
 

@@ -397,8 +397,7 @@ static bool resolver_same_config(const struct resolver_config *a, const struct r
                 resolver_same_text(a->resolv_conf, b->resolv_conf) &&
                 resolver_same_text(a->trust_anchor_file, b->trust_anchor_file);
     for (size_t i = 0; same && i < a->server_count; i++)
-        same = address_same_ip(&a->servers[i], &b->servers[i]) &&
-               a->servers[i].port == b->servers[i].port;
+        same = address_equal(&a->servers[i], &b->servers[i]);
     return same;
 }
 

@@ -196,7 +196,7 @@ int listener_take(const struct listen_spec *spec, int *fds, size_t count)
         if (fds[i] < 0 || getsockname(fds[i], (struct sockaddr *)&sockaddr, &len) != 0)
             continue;
         address_from_sockaddr(&bound, (struct sockaddr *)&sockaddr);
-        if (bound.port == spec->address.port && address_same_ip(&bound, &spec->address)) {
+        if (address_equal(&bound, &spec->address)) {
             int fd = fds[i];
             fds[i] = -1;
             return fd;

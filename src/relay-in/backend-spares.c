@@ -138,9 +138,9 @@ static bool spares_knows_offer(const struct keeper *keeper, const struct address
 
     /* After a refusal of XCLIENT, nothing is known about it. */
     return keeper->backend->settings->identity == CONFIG_IDENTITY_XCLIENT && offer->at_ms != 0 &&
-           deadline_now_ms() - offer->at_ms < FRESH_MS && offer->host.port == host->port &&
-           address_same_ip(&offer->host, host) && offer->seen.xclient != 0 &&
-           backend_capabilities(keeper->backend, &learned) && learned.xclient != 0;
+           deadline_now_ms() - offer->at_ms < FRESH_MS && address_equal(&offer->host, host) &&
+           offer->seen.xclient != 0 && backend_capabilities(keeper->backend, &learned) &&
+           learned.xclient != 0;
 }
 
 /* Sends EHLO and, if TLS is wanted and offered, does TLS and sends EHLO again. */

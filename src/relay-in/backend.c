@@ -101,7 +101,7 @@ static bool backend_same_hosts(const struct host_list *a, const struct host_list
     if (a->count != b->count)
         return false;
     for (size_t i = 0; i < a->count; i++) {
-        if (!address_same_ip(&a->items[i], &b->items[i]) || a->items[i].port != b->items[i].port)
+        if (!address_equal(&a->items[i], &b->items[i]))
             return false;
     }
     return true;

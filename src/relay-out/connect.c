@@ -309,17 +309,12 @@ int connect_make(struct connect *connect)
     return -1;
 }
 
-static bool connect_is_same(const struct address *a, const struct address *b)
-{
-    return address_same_ip(a, b) && a->port == b->port;
-}
-
 /* The candidate we are connected to; NULL if it is not in the list. */
 static const struct candidate *connect_current(const struct connect *connect)
 {
     const struct candidate *items = connect->hosts.items;
     for (size_t i = 0; i < connect->hosts.count; i++) {
-        if (connect_is_same(&items[i].address, &connect->remote->address))
+        if (address_equal(&items[i].address, &connect->remote->address))
             return &items[i];
     }
     return NULL;

@@ -21,8 +21,7 @@ static bool host_cache_is_of(const struct mark *mark, enum remote_mark what,
     const struct remote_note *note = &mark->note;
     if (what == REMOTE_LOGIN_REFUSED)
         return host_cache_is_login_at(mark, host) && note->generation == host->generation;
-    return note->mark == what && note->address.port == host->address->port &&
-           address_same_ip(&note->address, host->address) &&
+    return note->mark == what && address_equal(&note->address, host->address) &&
            strcmp(note->destination, host->destination) == 0;
 }
 
