@@ -279,6 +279,13 @@ const struct address *config_source_for(const struct host_list *source, int fami
     return NULL;
 }
 
+enum proxy_version config_proxy_of(const struct config_backend *backend)
+{
+    return backend->identity == CONFIG_IDENTITY_PROXY_V1   ? PROXY_V1
+           : backend->identity == CONFIG_IDENTITY_PROXY_V2 ? PROXY_V2
+                                                           : (enum proxy_version)0;
+}
+
 const struct config_tls *config_tls_of(const struct config *config, unsigned part)
 {
     return part == CONFIG_PART_OUT && config->out.listen_tls.given ? &config->out.listen_tls.tls

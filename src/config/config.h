@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "net/listener.h"
+#include "net/proxy.h"
 #include "dns/resolver.h"
 #include "net/tls.h"
 
@@ -369,6 +370,9 @@ void config_print_manual(FILE *out);
 
 /* The address of that family among those of a `source` option: what connections come from. NULL: the system's choice. */
 const struct address *config_source_for(const struct host_list *source, int family);
+
+/* The version of the PROXY header with which connections to the backend begin; 0: none. */
+enum proxy_version config_proxy_of(const struct config_backend *backend);
 
 /* The TLS settings that the daemon of that part (CONFIG_PART_...) uses for its clients. */
 const struct config_tls *config_tls_of(const struct config *config, unsigned part);

@@ -111,8 +111,7 @@ static enum outcome backend_lost(struct introduction *intro, const char *at, enu
 
 static bool backend_uses_proxy(const struct introduction *intro)
 {
-    return intro->settings->identity == CONFIG_IDENTITY_PROXY_V1 ||
-           intro->settings->identity == CONFIG_IDENTITY_PROXY_V2;
+    return config_proxy_of(intro->settings) != 0;
 }
 
 static enum outcome backend_identity_refused(struct introduction *intro, const char *reason)
@@ -133,10 +132,9 @@ static enum outcome backend_introduce_send_header(struct introduction *intro)
 {
     const struct proxy_header proxy = {.source = intro->client->address,
                                        .destination = intro->client->local};
-    const bool first = intro->settings->identity == CONFIG_IDENTITY_PROXY_V1;
 
-    enum io_result result =
-        nexthop_send_proxy(intro->hop, &proxy, first ? PROXY_V1 : PROXY_V2, backend_step(intro));
+    enum io_result result = nexthop_send_proxy(intro->hop, &proxy, config_proxy_of(intro->settings),
+                                               backend_step(intro));
     return result == IO_OK ? READY : backend_lost(intro, "PROXY header", result);
 }
 

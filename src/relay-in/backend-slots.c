@@ -154,8 +154,7 @@ unsigned backend_spares_wanted(const struct backend *backend, bool tls)
     const struct config_backend *settings = backend->settings;
     unsigned all = (unsigned)settings->spares;
 
-    if (settings->identity == CONFIG_IDENTITY_PROXY_V1 ||
-        settings->identity == CONFIG_IDENTITY_PROXY_V2)
+    if (config_proxy_of(settings) != 0)
         return 0;
     if (settings->tls == CONFIG_TLS_NONE)
         return tls ? 0 : all;

@@ -98,8 +98,7 @@ static void spares_judge_offer(struct keeper *keeper, const struct nexthop_capab
 /* Sends EHLO in our own name. */
 static bool spares_hello(struct keeper *keeper, struct nexthop *hop)
 {
-    const int identity = keeper->backend->settings->identity;
-    const bool proxy = identity == CONFIG_IDENTITY_PROXY_V1 || identity == CONFIG_IDENTITY_PROXY_V2;
+    const bool proxy = config_proxy_of(keeper->backend->settings) != 0;
 
     strcpy(keeper->reason, "no answer to EHLO");
     if (nexthop_hello(hop, proxy ? NEXTHOP_EHLO : NEXTHOP_EHLO_OR_HELO,
@@ -114,19 +113,18 @@ static bool spares_hello(struct keeper *keeper, struct nexthop *hop)
  * UNKNOWN (421), so our own address says it. */
 static bool spares_send_header(struct keeper *keeper, struct nexthop *hop)
 {
-    const int identity = keeper->backend->settings->identity;
-    struct proxy_header header = {.local = identity == CONFIG_IDENTITY_PROXY_V2};
+    const enum proxy_version version = config_proxy_of(keeper->backend->settings);
+    struct proxy_header header = {.local = version == PROXY_V2};
     struct sockaddr_storage peer;
     socklen_t len = sizeof peer;
 
-    if (identity != CONFIG_IDENTITY_PROXY_V1 && identity != CONFIG_IDENTITY_PROXY_V2)
+    if (version == 0)
         return true;
     if (!address_of_socket(&header.source, hop->stream.fd) ||
         getpeername(hop->stream.fd, (struct sockaddr *)&peer, &len) != 0)
         return false;
     address_from_sockaddr(&header.destination, (struct sockaddr *)&peer);
-    return nexthop_send_proxy(hop, &header, header.local ? PROXY_V2 : PROXY_V1,
-                              deadline_in_ms(STEP_MS)) == IO_OK;
+    return nexthop_send_proxy(hop, &header, version, deadline_in_ms(STEP_MS)) == IO_OK;
 }
 
 /* Is the EHLO reply of this host known, so that a plain spare needs no EHLO? Only if XCLIENT and another EHLO follow;

@@ -213,10 +213,7 @@ static int routes_add_backend(struct routes *routes, const struct config_backend
     snprintf(name, sizeof name, "backend:%zu", number);
     struct route *route = routes_next_route(routes, name);
     route->tls = routes_backend_level(backend);
-    if (backend->identity == CONFIG_IDENTITY_PROXY_V1)
-        route->proxy = PROXY_V1;
-    if (backend->identity == CONFIG_IDENTITY_PROXY_V2)
-        route->proxy = PROXY_V2;
+    route->proxy = config_proxy_of(backend);
     route->tls_name = backend->tls_name;
     if (route->tls == CONFIG_OUT_TLS_VERIFY && (tls.ca_file != NULL || tls.pair != NULL) &&
         (route->tls_client = tls_client_new(&tls, err)) == NULL)

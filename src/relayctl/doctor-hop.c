@@ -76,18 +76,17 @@ static bool doctor_hop_send_header(const struct doctor *doctor, struct doctor_ho
                                    const struct address *client)
 {
     struct proxy_header header = {.local = client == NULL, .destination = *host};
-    bool first = backend->identity == CONFIG_IDENTITY_PROXY_V1;
+    const enum proxy_version version = config_proxy_of(backend);
 
     if (client != NULL)
         header.source = *client;
     else if (!address_of_socket(&header.source, hop->hop.stream.fd))
         return doctor_hop_fail(hop, "PROXY", IO_FAILED);
     /* In version 1 only the connection's own addresses say "this is myself". */
-    header.local = header.local && !first;
+    header.local = header.local && version == PROXY_V2;
     if (header.source.family != header.destination.family)
         header.destination = header.source;
-    enum io_result result =
-        nexthop_send_proxy(&hop->hop, &header, first ? PROXY_V1 : PROXY_V2, doctor->deadline);
+    enum io_result result = nexthop_send_proxy(&hop->hop, &header, version, doctor->deadline);
     return result == IO_OK || doctor_hop_fail(hop, "PROXY", result);
 }
 
@@ -133,11 +132,10 @@ bool doctor_hop_open(const struct doctor *doctor, struct doctor_hop *hop,
                      const struct address *client)
 {
     const struct address *from = config_source_for(&backend->source, host->family);
-    bool proxies = backend->identity == CONFIG_IDENTITY_PROXY_V1 ||
-                   backend->identity == CONFIG_IDENTITY_PROXY_V2;
 
     if (!doctor_hop_connect(doctor, hop, host, from) ||
-        (proxies && !doctor_hop_send_header(doctor, hop, backend, host, client)) ||
+        (config_proxy_of(backend) != 0 &&
+         !doctor_hop_send_header(doctor, hop, backend, host, client)) ||
         !doctor_hop_take_greeting(doctor, hop))
         return false;
     if (!reply_is_positive(&hop->reply)) {
