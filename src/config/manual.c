@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mdoc.h"
 #include "config/load.h"
 
 /* The parts of the manual, in order. An option goes to the part with the longest prefix of its path. */
@@ -57,19 +58,11 @@ static const struct option *manual_first_with_row(const struct option *row)
     return NULL;
 }
 
-/* Starts each sentence on a new line, as mdoc(7) requires. */
-static void manual_sentences(const char *text, FILE *out)
-{
-    for (const char *end; (end = strstr(text, ". ")) != NULL; text = end + 2)
-        fprintf(out, "%.*s.\n", (int)(end - text), text);
-    fprintf(out, "%s\n", text);
-}
-
 static void manual_describe(const struct option *option, const char *prefix, FILE *out)
 {
     char wanted[256];
     fprintf(out, ".It Cm %s%s\n", prefix, option->path);
-    manual_sentences(option->help, out);
+    mdoc_print_sentences(option->help, out);
     fprintf(out, ".Pp\nValue: %s.\n", option_expected(option, wanted, sizeof wanted));
     if (option->fallback == NULL)
         fputs("It must be set.\n", out);

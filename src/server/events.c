@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "base/mdoc.h"
+
 /* In the order of the manual page: mail, clients, the backend, the spool, the daemons. */
 const struct event_row event_rows[] = {
     {EVENTS_BOTH, "message", "info",
@@ -178,14 +180,6 @@ int event_is_named(const struct event_row *row)
     return row->name[strspn(row->name, "abcdefghijklmnopqrstuvwxyz-")] == '\0';
 }
 
-/* mdoc(7) requires each sentence on its own line. */
-static void events_print_sentences(const char *text, FILE *out)
-{
-    for (const char *end; (end = strstr(text, ". ")) != NULL; text = end + 2)
-        fprintf(out, "%.*s.\n", (int)(end - text), text);
-    fprintf(out, "%s\n", text);
-}
-
 void events_print_manual(FILE *out)
 {
     static const char *const daemons[] = {[EVENTS_IN] = "relay-in",
@@ -197,6 +191,6 @@ void events_print_manual(FILE *out)
         const struct event_row *row = &event_rows[i];
         fprintf(out, ".It Li \"%s%s\"\n", event_is_named(row) ? "event=" : "", row->name);
         fprintf(out, ".Pq %s; %s\n.br\n", daemons[row->daemons], row->levels);
-        events_print_sentences(row->meaning, out);
+        mdoc_print_sentences(row->meaning, out);
     }
 }

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "base/mdoc.h"
+
 const struct counter_row counter_rows[COUNTERS_COUNT] = {
 #define COUNTERS_ROW(id, daemons, kind, name, labels, meaning)                                     \
     {COUNTERS_##daemons, COUNTER_##kind, name, labels, meaning},
@@ -78,14 +80,6 @@ const char *counter_name(const struct counter_row *row, unsigned daemon, char ou
     return out;
 }
 
-/* mdoc(7) requires each sentence on its own line. */
-static void counters_print_meaning(const char *text, FILE *out)
-{
-    for (const char *end; (end = strstr(text, ". ")) != NULL; text = end + 2)
-        fprintf(out, "%.*s.\n", (int)(end - text), text);
-    fprintf(out, "%s\n", text);
-}
-
 static void counters_print_names(const struct counter_row *row, FILE *out)
 {
     char name[COUNTER_NAME_MAX];
@@ -113,7 +107,7 @@ static void counters_print_rows(const struct counter_row *rows, size_t count, bo
         bool last = i + 1 == count || strcmp(row->name, row[1].name) != 0;
         if (first) {
             counters_print_names(row, out);
-            counters_print_meaning(row->meaning, out);
+            mdoc_print_sentences(row->meaning, out);
         }
         if (first && histograms)
             fputs("A histogram.\n", out);
