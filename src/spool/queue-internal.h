@@ -91,6 +91,8 @@ bool queue_is_next(const struct queue *queue, const struct delivery *delivery);
 /* Adds a delivery to those of its destination, or removes it. */
 void queue_offer(struct queue *queue, struct delivery *delivery);
 void queue_withdraw(struct queue *queue, struct delivery *delivery);
+/* Removes all deliveries of a message that are not being worked on: nobody else works on it from now on. */
+void queue_withdraw_all(struct queue *queue, struct message *message);
 /* Ends a delivery for good; frees the destination with its last one. */
 void queue_settle(struct queue *queue, struct delivery *delivery);
 /* The message has expired: makes every delivery due that has not had its last try. */

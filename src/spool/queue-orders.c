@@ -29,8 +29,7 @@ static enum queue_answer queue_order_hold(struct queue *queue, struct message *m
         return QUEUE_DONE;
     message->hold = true;
     message->held_since = queue->now;
-    for (unsigned i = 0; i < message->count; i++)
-        queue_withdraw(queue, &message->deliveries[i]);
+    queue_withdraw_all(queue, message);
     queue_attend(queue, message);
     return QUEUE_DONE;
 }
@@ -57,8 +56,7 @@ static enum queue_answer queue_order_claim(struct queue *queue, struct message *
     if (message->active > 0 || message->in_hand)
         return QUEUE_BUSY;
     message->in_hand = true;
-    for (unsigned i = 0; i < message->count; i++)
-        queue_withdraw(queue, &message->deliveries[i]);
+    queue_withdraw_all(queue, message);
     queue_attend(queue, message);
     return QUEUE_DONE;
 }

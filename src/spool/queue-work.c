@@ -41,6 +41,8 @@ static bool queue_take_attention(struct queue *queue, struct queue_work *work)
             continue;
         if (work->kind == QUEUE_NOTICE && queue_puts_notice_off(queue, message))
             continue;
+        if (work->kind == QUEUE_EXPIRE)
+            queue_withdraw_all(queue, message);
         message->in_hand = true;
         work->id = message->id;
         return true;

@@ -238,6 +238,12 @@ void queue_withdraw(struct queue *queue, struct delivery *delivery)
     queue_place(queue, delivery->destination);
 }
 
+void queue_withdraw_all(struct queue *queue, struct message *message)
+{
+    for (unsigned i = 0; i < message->count; i++)
+        queue_withdraw(queue, &message->deliveries[i]);
+}
+
 static void queue_release_destination(struct queue *queue, struct destination *destination)
 {
     if (--destination->count > 0)

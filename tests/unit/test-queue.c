@@ -470,6 +470,34 @@ static void test_notice(void)
 
 /* A message is tried before it expires, even after a long downtime, and even if its destination is known
  * to be dead. */
+/* Nobody tries a message while it expires, however long that takes: it would be both delivered and returned. */
+static void test_expiry_in_hand(void)
+{
+    struct queue *queue = make(20, 1);
+    struct queue_work work, expiry;
+
+    add(queue, 1, "a");
+    work = take(queue);
+    atomic_fetch_add(&now, 5 * DAY);
+    g_assert_false(finish(queue, &work, QUEUE_DEFERRED)); /* its last try */
+    expiry = take(queue);
+    g_assert_cmpint(expiry.kind, ==, QUEUE_EXPIRE);
+    atomic_fetch_add(&now, DAY);
+    g_assert_cmpint(idle(queue), ==, -1);
+    g_assert_cmpint(queue_retry(queue, 1), ==, QUEUE_DONE);
+    g_assert_cmpint(idle(queue), ==, -1);
+    add(queue, 2, "a");
+    work = take(queue);
+    g_assert_cmpuint(work.id, ==, 2);
+    g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+    /* If the sender cannot be told now, it goes on. */
+    g_assert_false(finish(queue, &expiry, QUEUE_DEFERRED));
+    work = take(queue);
+    g_assert_cmpint(work.kind, ==, QUEUE_DELIVER);
+    g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+    queue_free(queue);
+}
+
 /* After a stop, or an operator's hold, a message is tried before its sender hears of a delay. */
 static void test_notice_behind_try(void)
 {
@@ -814,6 +842,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/orders", test_orders);
     g_test_add_func("/queue/retry of a running try", test_retry_of_running);
     g_test_add_func("/queue/notice", test_notice);
+    g_test_add_func("/queue/expiry in hand", test_expiry_in_hand);
     g_test_add_func("/queue/notice behind try", test_notice_behind_try);
     g_test_add_func("/queue/last try", test_last_try);
     g_test_add_func("/queue/confirmed", test_confirmed);
