@@ -394,6 +394,19 @@ size_t tls_server_certificates(const struct tls_server *server,
     return server->certificate_count;
 }
 
+/* Remembers the files' state before they are read, so that a later change is noticed. */
+static int tls_client_add_files(struct tls_client *client, const struct tls_client_config *config,
+                                struct error *err)
+{
+    if (config->verify && tls_files_add(&client->files, config->ca_file, err) != 0)
+        return -1;
+    if (config->pair == NULL)
+        return 0;
+    return tls_files_add(&client->files, config->pair->cert, err) == 0
+               ? tls_files_add(&client->files, config->pair->key, err)
+               : -1;
+}
+
 struct tls_client *tls_client_new(const struct tls_client_config *config, struct error *err)
 {
     struct tls_client *client = calloc(1, sizeof *client);
@@ -404,12 +417,12 @@ struct tls_client *tls_client_new(const struct tls_client_config *config, struct
         result = gnutls_certificate_allocate_credentials(&client->credentials);
     if (result == 0)
         result = gnutls_priority_init(&client->priority, priority, NULL);
+    if (result == 0 && tls_client_add_files(client, config, err) != 0) {
+        tls_client_free(client);
+        return NULL;
+    }
     if (result == 0 && config->verify) {
         client->verify = true;
-        if (tls_files_add(&client->files, config->ca_file, err) != 0) {
-            tls_client_free(client);
-            return NULL;
-        }
         result = config->ca_file != NULL
                      ? gnutls_certificate_set_x509_trust_file(client->credentials, config->ca_file,
                                                               GNUTLS_X509_FMT_PEM)

@@ -116,7 +116,7 @@ struct tls_client;
 struct tls_client *tls_client_new(const struct tls_client_config *config, struct error *err);
 void tls_client_free(struct tls_client *client);
 
-/* Has its ca_file another mtime, size or inode than when it was read? */
+/* Has one of its files another mtime, size or inode than when it was read? */
 bool tls_client_files_changed(const struct tls_client *client);
 
 #endif

@@ -112,12 +112,15 @@ bool backend_serves(const struct backend *backend, const struct config *config,
 {
     const struct config_backend *a = backend->settings;
     return strcmp(backend->config->hostname, config->hostname) == 0 &&
-           backend->submission == submission && backend_same_hosts(&a->hosts, &b->hosts) &&
-           backend_same_hosts(&a->source, &b->source) && a->identity == b->identity &&
-           a->tls == b->tls && strcmp(a->tls_name, b->tls_name) == 0 &&
-           strcmp(a->ca_file, b->ca_file) == 0 && !tls_client_files_changed(backend->tls) &&
-           a->spares == b->spares && a->max_sessions == b->max_sessions &&
-           a->connect_timeout_ms == b->connect_timeout_ms &&
+           backend->submission == submission &&
+           (backend->config->in.limits.connections_per_network > 0) ==
+               (config->in.limits.connections_per_network > 0) &&
+           backend_same_hosts(&a->hosts, &b->hosts) && backend_same_hosts(&a->source, &b->source) &&
+           a->identity == b->identity && a->tls == b->tls &&
+           strcmp(a->tls_name, b->tls_name) == 0 && strcmp(a->ca_file, b->ca_file) == 0 &&
+           strcmp(a->cert, b->cert) == 0 && strcmp(a->key, b->key) == 0 &&
+           !tls_client_files_changed(backend->tls) && a->spares == b->spares &&
+           a->max_sessions == b->max_sessions && a->connect_timeout_ms == b->connect_timeout_ms &&
            a->command_timeout_ms == b->command_timeout_ms &&
            a->reply_timeout_ms == b->reply_timeout_ms && a->retry_after_ms == b->retry_after_ms;
 }

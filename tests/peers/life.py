@@ -12,7 +12,7 @@ import time
 
 import counted  # runs its scenarios here too
 import tap
-from bed import BACKEND, BUILD, CLIENT4, OTHER4, RELAY4, SCRIPTED_PORT, Client, read, wait_for
+from bed import BACKEND, BUILD, CLIENT4, OTHER4, RELAY4, SCRIPTED_PORT, Client, Postfix, read, wait_for
 from control import control_folder, stats
 from fakes import NameServer
 from tap import scenario
@@ -96,6 +96,41 @@ def reload_ca(world):
     client = Client()
     client.hello()
     assert client.envelope("a@example.com") == [250]
+
+
+@scenario("reload: a new certificate for the backend is shown to it, under the same name or another")
+def reload_client_certificate(world):
+    mine = f"{world.bed.dir}/mine"
+    keys = 'tls = "encrypt"; spares = 1; cert = "{0}.crt"; key = "{0}.key";'
+    asks = Postfix(world.bed, "asks", f"{BACKEND}:2541", "smtpd_authorized_xclient_hosts = 10.0.0.2\n"
+                   "smtpd_tls_ask_ccert = yes\nsmtpd_tls_received_header = yes")
+
+    def shown():
+        asks.clear()
+        client = Client()
+        client.hello()
+        assert client.envelope("a@example.com") == [250]
+        assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
+        client.close()
+        return re.search(r'Client CN "(\w+)\.example"', asks.wait_mail("a").decode())[1]
+
+    def put(name):
+        for old, suffix in zip(world.bed.make_certificate(name), ("crt", "key")):
+            shutil.copy(old, f"{mine}.{suffix}")
+
+    try:
+        put("first")
+        relay = world.relay(backend_port=2541, backend=keys.format(mine))
+        assert shown() == "first"
+        put("second")
+        reload(relay)
+        assert shown() == "second"
+        world.bed.make_certificate("third")
+        relay.write_conf(backend=keys.format(f"{world.bed.dir}/third"))
+        reload(relay)
+        assert shown() == "third"
+    finally:
+        asks.stop()
 
 
 @scenario("reload: what it can't change is named, each time, until a restart")

@@ -399,11 +399,19 @@ static void test_tls_files_changed(void)
     struct tls_client *client = tls_client_new(&verify, &err);
     g_assert_nonnull(client);
     g_assert_false(tls_client_files_changed(client));
+    g_autofree char *key = certificates_path("rsa.key");
+    const struct tls_pair pair = {ca, key};
+    const struct tls_client_config shown = {.pair = &pair};
+    struct tls_client *with_pair = tls_client_new(&shown, &err);
+    g_assert_nonnull(with_pair);
+    g_assert_false(tls_client_files_changed(with_pair));
     certificates_renew_rsa();
     g_assert_true(tls_server_files_changed(server));
     g_assert_true(tls_client_files_changed(client));
+    g_assert_true(tls_client_files_changed(with_pair));
     tls_server_unref(server);
     tls_client_free(client);
+    tls_client_free(with_pair);
 }
 static void count_lines(struct partner *partner, int *got, struct deadline deadline)
 {
