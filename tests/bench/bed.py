@@ -4,6 +4,7 @@ The server under test has one CPU, load generator and sink have the other. CPU t
 server's control group, so it includes all of its processes, even those that have ended.
 SPDX-License-Identifier: GPL-3.0-or-later
 """
+import glob
 import json
 import os
 import re
@@ -22,6 +23,7 @@ BUILD = os.environ["POSTERN_BUILDDIR"]
 RELAY, SINK, OUTSIDE, INSIDE = "203.0.113.5", "10.0.0.2", "198.51.100.7", "10.0.0.1"
 SOURCES = [f"198.51.100.{n}" for n in range(7, 17)]
 CPUS = sorted(os.sched_getaffinity(0))
+IMAGE_OCTETS = 4 << 30  # sparse
 START_S = 0.5  # for what a server still does once it listens
 SERVER_CPU, LOAD_CPU = str(CPUS[0]), str(CPUS[-1])  # with one CPU they share it
 
@@ -34,13 +36,17 @@ def busy_s():
 
 
 class Bed:
-    """The scratch folder and the root of the control groups."""
+    """The scratch folder and the root of the control groups. With `file_system`, the folder is on a new one of that
+    type with mkfs's defaults, in an image that is mounted for as long."""
 
-    def __init__(self):
+    def __init__(self, file_system=None):
         # So that everything that was started is ended in any case.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-        self.dir = tempfile.mkdtemp(prefix="postern-bench-")
-        os.chmod(self.dir, 0o755)
+        self.top = self.dir = tempfile.mkdtemp(prefix="postern-bench-")
+        os.chmod(self.top, 0o755)
+        self.file_system = file_system
+        if file_system:
+            self.dir = self.mount_image()
         self.groups = f"{self.dir}/cgroup"
         os.mkdir(self.groups)
         subprocess.run(["mount", "-t", "cgroup2", "none", self.groups], check=True)
@@ -54,8 +60,17 @@ class Bed:
                        check=True, capture_output=True)
         os.chmod(self.key, 0o644)
 
+    def mount_image(self):
+        image, folder = f"{self.top}/image", f"{self.top}/mounted"
+        with open(image, "wb") as file:
+            file.truncate(IMAGE_OCTETS)
+        subprocess.run([f"mkfs.{self.file_system}", "-q", image], check=True)
+        os.mkdir(folder)
+        subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+        return folder
+
     def group(self, name):
-        path = f"{self.groups}/{os.path.basename(self.dir)}-{name}"
+        path = f"{self.groups}/{os.path.basename(self.top)}-{name}"
         os.mkdir(path)
         self.own.append(path)
         return path
@@ -65,7 +80,9 @@ class Bed:
             wait_for("the end of a server", lambda: not read(f"{path}/cgroup.procs").strip())
             os.rmdir(path)
         subprocess.run(["umount", self.groups], check=True)
-        shutil.rmtree(self.dir, ignore_errors=True)
+        if self.file_system:
+            subprocess.run(["umount", self.dir], check=True)
+        shutil.rmtree(self.top, ignore_errors=True)
 
 
 class Server:
@@ -248,6 +265,16 @@ def system_calls(server, messages, **options):
         tracer.wait(30)
     found = re.findall(r"^\s*(\d+) (\w+)$", read(text), re.M)
     return {name: int(count) / messages for count, name in found if name != "total"}
+
+
+def file_system_of(folder):
+    """Its type and mount options, and for ext4 whether it has a journal."""
+    found = subprocess.run(["findmnt", "-n", "-o", "SOURCE,FSTYPE,OPTIONS", "--target", folder],
+                           check=True, capture_output=True, text=True)
+    source, kind, options = found.stdout.split()
+    if kind == "ext4" and not glob.glob(f"/proc/fs/jbd2/{os.path.basename(source)}-*"):
+        kind += " without a journal"
+    return f"{kind} ({options})"
 
 
 def machine():

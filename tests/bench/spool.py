@@ -1,9 +1,11 @@
 """What a stored message costs: system calls, context switches, rate; beside an earlier build on the same disk.
 
-usage: tests/bench/run.sh spool.py [--before FOLDER] [--rounds N] [--clients N] [--messages N] [--text FILE]
+usage: tests/bench/run.sh spool.py [--before FOLDER] [--rounds N] [--clients N] [--messages N] [--file-system TYPE]
+       [--text FILE]
 
 Every message is stored and delivered to a sink that accepts all. FOLDER has an earlier build of relay-out; the two take
-turns. strace counts system calls in a separate run with one client, because it slows everything down and so changes
+turns. The spool is below the temporary folder, or with --file-system on a new file system of that type (ext4, say) in an
+image there. strace counts system calls in a separate run with one client, because it slows everything down and so changes
 which threads meet. Context switches are the kernel's count for each thread.
 
 SPDX-License-Identifier: GPL-3.0-or-later
@@ -15,7 +17,7 @@ import re
 import statistics
 
 import servers
-from bed import BUILD, RELAY, Bed, Sink, load, measure, read, system_calls
+from bed import BUILD, RELAY, Bed, Sink, file_system_of, load, measure, read, system_calls
 
 TRACED = 300  # messages with one client
 
@@ -63,11 +65,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--messages", type=int, default=2000)
+    parser.add_argument("--file-system")
     parser.add_argument("--text")
     options = parser.parse_args()
     builds = [("before", options.before)] if options.before else []
     builds.append(("now", BUILD))
-    bed = Bed()
+    bed = Bed(options.file_system)
     sink = Sink(servers.SINK_PORT)
     running = []
     try:
@@ -84,6 +87,7 @@ def main():
         calls = {server: system_calls(server, TRACED) for server in running}
         lines = [f"{os.cpu_count()} CPUs, Linux {os.uname().release.split('-')[0]}; {options.clients} clients, a "
                  f"message on a connection, stored and delivered; medians of {options.rounds} rounds",
+                 f"the spool on {file_system_of(bed.dir)}{' in an image' if options.file_system else ''}",
                  "(one client: alone, calls)",
                  "build     taken/s through/s  ms CPU  switches   alone  calls   p99 ms  foreign  errors"]
         lines += [report(server.name, runs[server], calls[server], alone[server]) for server in running]
