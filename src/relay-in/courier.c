@@ -198,11 +198,11 @@ static void courier_connect(struct backend_courier *courier, const struct client
     struct transaction *transaction = &courier->transaction;
     struct stream *stream = &courier->hop.stream;
 
-    transaction->kept = transaction->connected;
     if (transaction->connected &&
         (stream->broken || stream_hears(stream) || !transaction_reset(transaction)))
         transaction_abort(transaction);
-    if (transaction->connected)
+    transaction->kept = transaction->connected;
+    if (transaction->kept)
         return;
     /* Only the connection that the client logged in on knows it. */
     if (client->authenticated) {

@@ -16,6 +16,9 @@
 #define DEFERRED_FOR_MS 3600000 /* longer than a mail server waits between its first attempts */
 #define PLACE_LOOK_MS 1000      /* until a caller that does not wait for a place tries again */
 #define PING_TIMEOUT_MS 10000   /* for RSET on a kept connection */
+/* A connection that ended a transaction this recently need not prove by RSET that it lives. Within a
+ * transaction, nothing proves it between two commands either. */
+#define PING_SPARED_MS 1000
 
 /* Most addresses to try for one message: a stranger's zone must not send us all over the internet. */
 #define CONNECT_ATTEMPTS_MAX 20
@@ -195,6 +198,16 @@ static int connect_dial(struct connect *connect)
     return 0;
 }
 
+/* Can MAIL follow? RSET ends what is left of the last transaction, and shows whether the connection has died
+ * unnoticed. If that ended properly a moment ago, MAIL comes at once: a kept connection lost there is renewed. */
+static bool connect_is_ready(struct connect *connect)
+{
+    struct remote *remote = connect->remote;
+
+    return deadline_now_ms() - remote->done_ms < PING_SPARED_MS ||
+           nexthop_reset(&remote->hop, connect->reply, attempt_step(connect, PING_TIMEOUT_MS));
+}
+
 /* Is the connection kept from an earlier message usable? It may have died unnoticed, be too old, or
  * not be secure enough for this message. */
 static bool connect_is_alive(struct connect *connect)
@@ -206,8 +219,7 @@ static bool connect_is_alive(struct connect *connect)
         !(remote->proven && (remote->hop.capabilities.extensions & EXTENSION_REQUIRETLS)))
         return false;
     return remote->messages < REUSE_MESSAGES &&
-           deadline_now_ms() - remote->since_ms < REUSE_AGE_MS &&
-           nexthop_reset(&remote->hop, connect->reply, attempt_step(connect, PING_TIMEOUT_MS));
+           deadline_now_ms() - remote->since_ms < REUSE_AGE_MS && connect_is_ready(connect);
 }
 
 static enum host_cache_place connect_begin_talk(struct connect *connect,
@@ -350,15 +362,14 @@ static bool connect_take_place(struct connect *connect)
     return false;
 }
 
-int connect_renew(struct connect *connect, bool connected)
+/* Makes another connection at the place of the existing one, which is then ended if it is still `connected`. */
+static int connect_replace(struct connect *connect, bool connected)
 {
     struct remote *remote = connect->remote, before = *remote;
     const struct reply reply = *connect->reply;
 
     if (connected)
         stream_reclaim(&before.hop.stream);
-    else if (!connect_take_place(connect))
-        return -1;
     if (connect_dial(connect) == 0) {
         if (connected)
             nexthop_quit(&before.hop);
@@ -370,10 +381,15 @@ int connect_renew(struct connect *connect, bool connected)
         stream_lend(&remote->hop.stream, connect->buffers);
         talks_set_host(connect->out->talks, &connect->talk, remote->name);
         talk_set_phase(&connect->talk, TALK_ENVELOPE);
-    } else {
-        connect_leave(connect);
     }
     return -1;
+}
+
+int connect_renew(struct connect *connect, bool connected)
+{
+    /* That a host once answered on a connection that is lost says nothing about how it answers now. */
+    connect->met = connected;
+    return connected ? connect_replace(connect, true) : connect_dial(connect);
 }
 
 int connect_next(struct connect *connect, bool connected)
@@ -385,7 +401,12 @@ int connect_next(struct connect *connect, bool connected)
         return -1;
     }
     connect_pass_over_host(connect);
-    return connect_renew(connect, connected);
+    if (!connected && !connect_take_place(connect))
+        return -1;
+    int result = connect_replace(connect, connected);
+    if (result != 0 && !connected)
+        connect_leave(connect);
+    return result;
 }
 
 void connect_defer(const struct connect *connect, const char *reason)

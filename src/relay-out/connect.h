@@ -65,7 +65,8 @@ int connect_make(struct connect *connect);
 int connect_next(struct connect *connect, bool connected);
 
 /* The same for a kept connection. Its failure says nothing about its host, so that any host may be
- * chosen that was not asked over a new connection. */
+ * chosen that was not asked over a new connection. If it was lost, the caller has kept its place, and gives it
+ * back on failure; the reply then says why there is no new connection. */
 int connect_renew(struct connect *connect, bool connected);
 
 /* The host did not take a message just now, and no other can be asked right away: next time, the

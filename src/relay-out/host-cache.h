@@ -40,7 +40,8 @@ struct remote {
     uint64_t generation;        /* of the configuration under which it was made */
     unsigned messages;          /* carried so far */
     int64_t since_ms;           /* connected */
-    bool once;                  /* for this message only: not to be kept */
+    int64_t done_ms; /* last reply to an end of data; 0: the last transaction ended without one */
+    bool once;       /* for this message only: not to be kept */
     bool proven;     /* it is proven to be the domain's host, and its certificate is valid */
     bool tls_failed; /* plain text, because TLS was tried and failed */
 };

@@ -38,7 +38,10 @@ static void target_log_lost(struct transaction *transaction, const char *step,
 
 static void target_closed(struct transaction *transaction)
 {
-    connect_leave(&target_of(transaction)->connect);
+    struct target *target = target_of(transaction);
+
+    if (!target->asking)
+        connect_leave(&target->connect);
 }
 
 /* Our client may expect an enhanced code in every reply (RFC 2034 4). It must never get 421, which
@@ -80,8 +83,9 @@ static bool target_renew(struct transaction *transaction)
     if (transaction->garbled) /* ask the same hosts again */
         connect_clear(&target->connect);
     target_set_contact_deadline(target);
-    if (connect_renew(&target->connect, transaction->connected) == 0) {
-        target_take(target, 0);
+    int result = connect_renew(&target->connect, transaction->connected);
+    if (result == 0 || !transaction->connected) {
+        target_take(target, result);
         return true;
     }
     transaction_abort(transaction);
@@ -133,12 +137,13 @@ struct target *target_new(const struct outbound *out, const struct route *route,
     return target;
 }
 
-/* Keeps the connection for the next message, which begins with RSET. */
+/* Keeps the connection for the next message. */
 static void target_keep(struct target *target)
 {
     struct stream *stream = &target->remote.hop.stream;
 
     target->remote.messages++;
+    target->remote.done_ms = target->transaction.open ? 0 : deadline_now_ms();
     if (stream_has_input(stream) || stream->broken) {
         transaction_abort(&target->transaction);
         return;
@@ -257,10 +262,19 @@ void target_add(struct target *target, const struct recipient *recipient)
 static void target_ask(struct target *target, const struct recipient *const *who, size_t count)
 {
     talk_set_phase(&target->connect.talk, TALK_ENVELOPE);
+    target->asking = target->transaction.connected;
     transaction_begin_batch(&target->transaction);
     for (size_t i = 0; i < count; i++)
         transaction_add(&target->transaction, who[i]);
     transaction_send_batch(&target->transaction, COURIER_NOTHING);
+}
+
+/* All replies to the batch were read. */
+static void target_end_batch(struct target *target)
+{
+    if (target->asking && !target->transaction.connected)
+        connect_leave(&target->connect);
+    target->asking = false;
 }
 
 static void target_hear(struct target *target, const size_t *which, size_t count)
@@ -273,6 +287,7 @@ static void target_hear(struct target *target, const size_t *which, size_t count
         free(target->replies[which[i]]);
         target->replies[which[i]] = reply_dup(&reply);
     }
+    target_end_batch(target);
     if (target->transaction.decided)
         target_heed_tls(target, &target->final_reply);
 }
@@ -401,6 +416,7 @@ static bool target_repeat(struct target *target)
             transaction_recipient_reply(&target->transaction, &reply);
             all &= reply_is_positive(&reply);
         }
+        target_end_batch(target);
     }
     return all && target_data_reply(target);
 }

@@ -28,7 +28,8 @@ struct target {
     const struct recipient *batch[SESSION_BATCH_MAX];
     struct reply *replies[SESSION_BATCH_MAX]; /* NULL: out of memory */
     size_t batch_count, told;                 /* told: replies taken by the caller */
-    const struct recipient **accepted;        /* of all batches */
+    bool asking; /* a batch: if the connection is lost, its place is for the one that replaces it */
+    const struct recipient **accepted; /* of all batches */
     size_t accepted_count;
     bool unreachable;      /* decided, because of the destination rather than the message */
     struct sender *sender; /* NULL: the target's owner writes the mail data */

@@ -53,7 +53,7 @@ void transaction_abort(struct transaction *transaction)
     if (!transaction->connected)
         return;
     stream_abort(transaction_stream(transaction));
-    transaction->connected = transaction->open = transaction->kept = false;
+    transaction->connected = transaction->open = false;
     if (transaction->owner->closed != NULL)
         transaction->owner->closed(transaction);
 }
@@ -376,7 +376,6 @@ static bool transaction_is_full(const struct transaction *transaction, const str
 
 void transaction_recipient_reply(struct transaction *transaction, struct reply *reply)
 {
-    const bool kept = transaction->kept;
     size_t which = transaction->next++;
 
     if (transaction->batch[which] == NULL) {
@@ -389,7 +388,7 @@ void transaction_recipient_reply(struct transaction *transaction, struct reply *
     }
     transaction_settle_rcpt(transaction, which, reply);
     if (transaction->first && !reply_is_positive(reply) &&
-        (transaction->garbled || (kept && !transaction_is_full(transaction, reply)))) {
+        (transaction->garbled || (transaction->kept && !transaction_is_full(transaction, reply)))) {
         transaction->kept = false;
         transaction_try_renewed(transaction, which, reply);
     }

@@ -22,7 +22,7 @@ import time
 
 import tap
 from bed import BACKEND, BUILD, POSTFIX_PORT, Client, Postfix, Relay, read, wait_for
-from fakes import MailServer, NameServer
+from fakes import HangUp, MailServer, NameServer
 from tap import scenario
 
 OUT, PORT = "10.0.0.1", 2526
@@ -722,6 +722,40 @@ def turns(world):
             sender.join()
     assert {code for code, _ in replies} == {250}, replies
     relay.wait_empty()
+
+
+class OneEach(NextHop):
+    """Takes one message on a connection. At the next MAIL it hangs up, after `said` if there is such a reply."""
+
+    def __init__(self, port, said, pipelining):
+        self.said, self.pipelining = said, pipelining
+        super().__init__(port)
+
+    def reply(self, talk, step, line):
+        if step == "ehlo" and not self.pipelining:
+            return "250 mx"
+        if step == "mail" and talk.body:
+            if self.said:
+                talk.say(self.said)
+            raise HangUp
+        return super().reply(talk, step, line)
+
+
+@scenario("a next hop that ends a kept connection at MAIL has the message over a fresh one at once, live and stored")
+def ended_at_mail(world):
+    for said in (None, "421 4.7.0 one message a connection"):
+        for pipelining in (True, False):
+            for delivery in ("live", "spool"):
+                hop = OneEach(HOP_PORT, said, pipelining)
+                world.hop_list.append(hop)
+                relay = world.out([hop], f'delivery = "{delivery}"; retry = [ "1h" ];', route="connections = 1;")
+                for i in range(4):
+                    assert send(f"number {i}", "x@d0.test")[0] == 250
+                relay.wait_empty()
+                assert sorted(hop.subjects()) == [f"number {i}" for i in range(4)], (said, pipelining, delivery)
+                mails = sum(line.startswith(b"MAIL") for line in hop.commands)
+                assert mails == 7, "again on a fresh connection for all messages but the first"
+                world.tidy()
 
 
 @scenario("SIGHUP: what waits goes by the new routes")

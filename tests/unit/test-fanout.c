@@ -40,6 +40,7 @@
  * is late, gated or deaf lets time pass meanwhile, see pass_time(). */
 struct script {
     const char *banner, *ehlo, *mail, *rcpt, *data, *dot, *rset;
+    const char *second_mail; /* of a connection */
 };
 
 struct hop {
@@ -49,7 +50,11 @@ struct hop {
     pthread_t thread;
     pthread_mutex_t lock;
     unsigned connections, resets, quits, dots, lost_in_data;
+    unsigned mails;  /* on the connection */
     bool owes_reply; /* and is not silent on purpose */
+    /* Waits for a place here from the next MAIL on, and gets none while the message is under way. */
+    struct host_cache *host_cache;
+    struct host_cache_claim *claim;
     GString *commands, *message;
 };
 
@@ -197,6 +202,16 @@ static bool take_data(struct hop *hop, FILE *in)
     return false;
 }
 
+static bool answer_mail(struct hop *hop, int fd)
+{
+    const struct script *script = &hop->script;
+    bool again = ++hop->mails == 2 && script->second_mail != NULL;
+
+    if (hop->claim != NULL)
+        g_assert_cmpint(host_cache_claim(hop->host_cache, hop->claim), >, 0);
+    return say(hop, fd, again ? script->second_mail : script->mail, "250 2.1.0 Ok");
+}
+
 static bool answer(struct hop *hop, int fd, FILE *in, const char *line)
 {
     const struct script *script = &hop->script;
@@ -204,7 +219,7 @@ static bool answer(struct hop *hop, int fd, FILE *in, const char *line)
     if (strncmp(line, "EHLO", 4) == 0)
         return say(hop, fd, script->ehlo, ehlo);
     if (strncmp(line, "MAIL", 4) == 0)
-        return say(hop, fd, script->mail, "250 2.1.0 Ok");
+        return answer_mail(hop, fd);
     if (strncmp(line, "RCPT", 4) == 0)
         return say(hop, fd, script->rcpt, "250 2.1.5 Ok");
     if (strncmp(line, "RSET", 4) == 0)
@@ -225,6 +240,7 @@ static void serve(struct hop *hop, int fd)
     FILE *in = fdopen(fd, "r");
     const int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    hop->mails = 0;
     if (say(hop, fd, hop->script.banner, "220 hop ESMTP")) {
         while (fgets(line, sizeof line, in) != NULL) {
             pthread_mutex_lock(&hop->lock);
@@ -707,22 +723,37 @@ static void test_message(void)
     close_world(&world);
 }
 
-/* The second message uses the first one's connection, and a dead connection is noticed. */
+/* Later messages use the first one's connection. RSET comes first if the last transaction did not end properly, or some
+ * time ago, and then shows that the connection is dead. */
 static void test_reuse(void)
 {
-    static const struct script dies[HOPS] = {{.rset = "close"}};
+    static const struct {
+        struct script script;
+        int64_t pause_ms;
+        const char *codes;
+        unsigned connections, resets, dots;
+    } tries[] = {
+        {{0}, 0, "250 / 354 / 250", 1, 0, 3},
+        {{.dot = "554 5.6.0 no"}, 0, "250 / 354 / 554", 1, 0, 3},
+        {{0}, 1000, "250 / 354 / 250", 1, 2, 3},
+        {{.rset = "close"}, 1000, "250 / 354 / 250", 3, 2, 3},
+        {{.data = "554 5.7.1 no"}, 0, "250 / 554", 1, 2, 0},
+        {{.data = "554 5.7.1 no", .rset = "bye 421 4.3.2 no"}, 0, "250 / 554", 3, 2, 0},
+    };
     struct world world;
 
-    for (int round = 0; round < 2; round++) {
-        open_world(&world, round == 0 ? NULL : dies, "");
+    for (size_t k = 0; k < G_N_ELEMENTS(tries); k++) {
+        const struct script scripts[HOPS] = {tries[k].script};
+        open_world(&world, scripts, "");
         for (int i = 0; i < 3; i++) {
             g_autofree char *codes = transact(&world, "a@hop0.example");
-            g_assert_cmpstr(codes, ==, "250 / 354 / 250");
+            g_assert_cmpstr(codes, ==, tries[k].codes);
+            clock_advance_ms(tries[k].pause_ms);
         }
         pthread_mutex_lock(&hops[0].lock);
-        g_assert_cmpint(hops[0].connections, ==, round == 0 ? 1 : 3);
-        g_assert_cmpint(hops[0].resets, ==, 2);
-        g_assert_cmpint(hops[0].dots, ==, 3);
+        g_assert_cmpint(hops[0].connections, ==, tries[k].connections);
+        g_assert_cmpint(hops[0].resets, ==, tries[k].resets);
+        g_assert_cmpint(hops[0].dots, ==, tries[k].dots);
         pthread_mutex_unlock(&hops[0].lock);
         close_world(&world);
     }
@@ -731,6 +762,45 @@ static void test_reuse(void)
         g_free(transact(&world, "a@hop0.example"));
     close_world(&world);
     g_assert_cmpint(hops[0].connections, ==, 2);
+}
+
+static void ignore_call(struct wakeup *wakeup)
+{
+    (void)wakeup;
+}
+
+/* A next hop ends its connection at the second MAIL, while another session waits for the destination's only
+ * place: the message goes over a fresh connection at that place. */
+static void test_renewed_place(void)
+{
+    static const struct script tries[] = {
+        {.second_mail = "close"},
+        {.second_mail = "bye 421 4.7.0 one is enough"},
+        {.second_mail = "close", .ehlo = "250 hop"},
+        {.second_mail = "bye 421 4.7.0 one is enough", .ehlo = "250 hop"},
+    };
+
+    for (size_t k = 0; k < G_N_ELEMENTS(tries); k++) {
+        const struct script scripts[HOPS] = {tries[k]};
+        struct wakeup wakeup = {ignore_call};
+        struct host_cache_claim claim = {.most = 1, .wakeup = &wakeup};
+        struct world world;
+        open_world(&world, scripts, "limits = { sessions_per_destination = 1; };");
+        claim.generation = world.out->generation;
+        route_key(routes_find(world.out->routes, "hop0.example"), "hop0.example", claim.key);
+        hops[0].host_cache = world.host_cache;
+        for (int i = 0; i < 2; i++) {
+            hops[0].claim = i == 1 ? &claim : NULL;
+            g_autofree char *codes = transact(&world, "a@hop0.example");
+            g_assert_cmpstr(codes, ==, "250 / 354 / 250");
+        }
+        pthread_mutex_lock(&hops[0].lock);
+        g_assert_cmpint(hops[0].connections, ==, 2);
+        g_assert_cmpint(hops[0].dots, ==, 2);
+        pthread_mutex_unlock(&hops[0].lock);
+        host_cache_disclaim(world.host_cache, &claim);
+        close_world(&world);
+    }
 }
 
 /* A host that was dead is not tried again for a while. */
@@ -1600,6 +1670,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/fanout/message", test_message);
     g_test_add_func("/fanout/reuse", test_reuse);
+    g_test_add_func("/fanout/renewed-place", test_renewed_place);
     g_test_add_func("/fanout/dead", test_dead);
     g_test_add_func("/fanout/abort", test_abort);
     g_test_add_func("/fanout/abort unheard", test_abort_unheard);

@@ -578,6 +578,32 @@ static void test_renew(void)
     }
 }
 
+/* A kept connection that the next hop has reset by the time MAIL is written. */
+static void test_renew_after_reset(void)
+{
+    static const struct script usual;
+    const struct linger at_once = {.l_onoff = 1};
+
+    for (int i = 0; i < 2; i++) {
+        struct world world;
+        world_open(&world, &usual, i == 0 ? EXTENSION_PIPELINING : 0);
+        world.transaction.kept = true;
+        world.fresh = &usual;
+        setsockopt(world.peers[0].fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+        shutdown(world.peers[0].fd, SHUT_RDWR);
+        pthread_join(world.peers[0].thread, NULL);
+        struct pollfd ours = {.fd = world.hop.stream.fd};
+        g_assert_cmpint(poll(&ours, 1, 30000), ==, 1);
+        g_autofree char *codes = world_transact(&world, 2, COURIER_DATA, 64);
+        g_assert_cmpstr(codes, ==, "250 250 / 354 / 250");
+        g_assert_cmpstr(world.peers[1].commands->str, ==, "MRRD");
+        g_string_free(world.peers[0].commands, TRUE);
+        world.peers[0] = world.peers[1];
+        world.peer_count = 1;
+        world_close(&world);
+    }
+}
+
 /* Only the first batch tests a kept connection, and refused recipients are not asked again. */
 static void test_batches(void)
 {
@@ -661,6 +687,7 @@ int main(int argc, char **argv)
     g_test_add_func("/transaction/chunks", test_chunks);
     g_test_add_func("/transaction/slow client", test_slow_client);
     g_test_add_func("/transaction/renew", test_renew);
+    g_test_add_func("/transaction/renew-after-reset", test_renew_after_reset);
     g_test_add_func("/transaction/batches", test_batches);
     g_test_add_func("/transaction/lacks", test_lacks);
     return g_test_run();
