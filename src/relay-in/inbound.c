@@ -19,7 +19,7 @@ static enum own_reply inbound_complete_postmaster(const struct inbound *inbound,
 
     if (first->name == NULL)
         return REPLY_RELAY_DENIED;
-    *backend = first->backend;
+    *backend = first->number;
     return path_add_domain(recipient, first->name) ? REPLY_OK : REPLY_BAD_RECIPIENT;
 }
 

@@ -13,10 +13,10 @@
 #include <stddef.h>
 
 #include "config/config.h"
+#include "config/domains.h"
 #include "dns/resolver.h"
 #include "net/tls.h"
 #include "relay-in/backend.h"
-#include "relay-in/domains.h"
 #include "server/service.h"
 
 struct inbound {

@@ -10,80 +10,29 @@
 #include <string.h>
 
 #include "base/i18n.h"
+#include "config/domains.h"
 #include "dns/name.h"
 
 #define SMTP_PORT 25
-
-struct pattern {
-    const char *text; /* "example.com", ".example.com", "*" */
-    const struct route *route;
-};
-
-struct patterns {
-    struct pattern *sorted;
-    size_t count;
-};
 
 struct routes {
     const struct config *config;
     struct route *routes; /* all of them; not reallocated, because others point into it */
     size_t count;
-    struct patterns own, listed;
+    struct domains own, listed;   /* with the places of their routes */
     const struct route *fallback; /* NULL: none */
     const struct route *others;   /* the default route, or one without next hops */
     const struct route *bounces;  /* out.bounce_route; NULL: notices go as any other mail */
-    const char *own_domain;
 };
 
-static int routes_compare(const void *a, const void *b)
+static int routes_add_domains(const struct routes *routes, struct domains *domains,
+                              const struct string_list *list, const struct route *route,
+                              struct error *err)
 {
-    return strcmp(((const struct pattern *)a)->text, ((const struct pattern *)b)->text);
-}
-
-/* If a pattern appears twice, the first one counts. */
-static int routes_add_patterns(struct patterns *patterns, const struct string_list *list,
-                               const struct route *route, struct error *err)
-{
-    struct pattern *sorted =
-        realloc(patterns->sorted, (patterns->count + list->count + 1) * sizeof *sorted);
-    size_t known = patterns->count, added = 0;
-
-    if (sorted == NULL) {
-        error_set(err, _("out of memory"));
-        return -1;
-    }
-    patterns->sorted = sorted;
-    for (size_t i = 0; i < list->count; i++) {
-        const struct pattern given = {list->items[i], route};
-        if (known == 0 || bsearch(&given, sorted, known, sizeof *sorted, routes_compare) == NULL)
-            sorted[known + added++] = given;
-    }
-    patterns->count += added;
-    qsort(sorted, patterns->count, sizeof *sorted, routes_compare);
-    return 0;
-}
-
-static const struct route *routes_lookup(const struct patterns *patterns, const char *text)
-{
-    const struct pattern key = {.text = text};
-    const struct pattern *found =
-        patterns->count > 0
-            ? bsearch(&key, patterns->sorted, patterns->count, sizeof key, routes_compare)
-            : NULL;
-    return found != NULL ? found->route : NULL;
-}
-
-static const struct route *routes_match(const struct patterns *patterns, const char *domain)
-{
-    char folded[DNS_NAME_MAX];
-
-    if (!dns_name_fold(domain, folded))
-        return NULL;
-    const struct route *found = routes_lookup(patterns, folded);
-    for (const char *dot = strchr(folded, '.'); found == NULL && dot != NULL;
-         dot = strchr(dot + 1, '.'))
-        found = routes_lookup(patterns, dot);
-    return found != NULL ? found : routes_lookup(patterns, "*");
+    if (domains_add(domains, list, (unsigned)(route - routes->routes)) == 0)
+        return 0;
+    error_set(err, _("out of memory"));
+    return -1;
 }
 
 static struct route *routes_next_route(struct routes *routes, const char *name)
@@ -225,15 +174,7 @@ static int routes_add_backend(struct routes *routes, const struct config_backend
         hop->port = backend->hosts.items[i].port;
         snprintf(hop->host, sizeof hop->host, "%s", address_format_ip(&hop->address, ip));
     }
-    return routes_add_patterns(&routes->own, domains, route, err);
-}
-
-static void routes_find_own_domain(struct routes *routes, const struct string_list *domains)
-{
-    for (size_t i = 0; i < domains->count && routes->own_domain == NULL; i++) {
-        if (domains->items[i][0] != '.')
-            routes->own_domain = domains->items[i];
-    }
+    return routes_add_domains(routes, &routes->own, domains, route, err);
 }
 
 static int routes_add_own(struct routes *routes, struct error *err)
@@ -243,15 +184,11 @@ static int routes_add_own(struct routes *routes, struct error *err)
 
     if (!(routes->config->parts & CONFIG_PART_IN))
         return 0;
-    routes_find_own_domain(routes, &in->domains);
-    for (size_t i = 0; i < in->backends.count; i++)
-        routes_find_own_domain(routes, &backends[i].domains);
     /* As in relay-in, the backends of single domains take precedence. */
-    for (size_t i = 0; i < in->backends.count; i++) {
-        if (routes_add_backend(routes, &backends[i], &backends[i].domains, i + 1, err) != 0)
-            return -1;
-    }
-    return routes_add_backend(routes, &in->backend, &in->domains, 0, err);
+    int result = routes_add_backend(routes, &in->backend, &in->domains, 0, err);
+    for (size_t i = 0; i < in->backends.count && result == 0; i++)
+        result = routes_add_backend(routes, &backends[i], &backends[i].domains, i + 1, err);
+    return result;
 }
 
 /* Adds a route that exists only if the configuration gives it. */
@@ -270,13 +207,19 @@ static int routes_add_listed(struct routes *routes, struct error *err)
 {
     const struct config_out *out = &routes->config->out;
     const struct config_route *settings = out->routes.items;
+    const struct route *first = &routes->routes[routes->count];
     char name[32];
 
     for (size_t i = 0; i < out->routes.count; i++) {
         snprintf(name, sizeof name, "route:%zu", i);
         struct route *route = routes_next_route(routes, name);
-        if (routes_fill_route(route, &settings[i], out->force_routing, &out->tls, err) != 0 ||
-            routes_add_patterns(&routes->listed, &settings[i].domains, route, err) != 0)
+        if (routes_fill_route(route, &settings[i], out->force_routing, &out->tls, err) != 0)
+            return -1;
+    }
+    /* If a pattern appears twice, the first one counts. */
+    for (size_t i = out->routes.count; i > 0; i--) {
+        if (routes_add_domains(routes, &routes->listed, &settings[i - 1].domains, &first[i - 1],
+                               err) != 0)
             return -1;
     }
     struct route *others = routes_next_route(routes, "default");
@@ -318,20 +261,23 @@ void routes_free(struct routes *routes)
         tls_client_free(routes->routes[i].tls_client);
     }
     free(routes->routes);
-    free(routes->own.sorted);
-    free(routes->listed.sorted);
+    domains_free(&routes->own);
+    domains_free(&routes->listed);
     free(routes);
 }
 
 /* A route without next hops that does not deny leaves where and how the mail goes to the default route. */
 const struct route *routes_find(const struct routes *routes, const char *domain)
 {
-    const struct route *found = routes_match(&routes->own, domain);
-    if (found == NULL)
-        found = routes_match(&routes->listed, domain);
-    if (found == NULL || (found->hop_count == 0 && !found->denied && routes->others->hop_count > 0))
-        return routes->others;
-    return found;
+    const struct route *found = routes->others;
+    unsigned number;
+
+    if (domains_find(&routes->own, domain, &number) ||
+        domains_find(&routes->listed, domain, &number) ||
+        domains_find(&routes->listed, "*", &number))
+        found = &routes->routes[number];
+    return found->hop_count == 0 && !found->denied && routes->others->hop_count > 0 ? routes->others
+                                                                                    : found;
 }
 
 const struct route *routes_bounce(const struct routes *routes, const char *domain)
@@ -360,10 +306,11 @@ const char *route_key(const struct route *route, const char *domain, char out[RO
 
 const char *routes_own_domain(const struct routes *routes)
 {
-    return routes->own_domain;
+    return routes->own.first.name;
 }
 
 bool routes_is_own(const struct routes *routes, const char *domain)
 {
-    return routes_match(&routes->own, domain) != NULL;
+    unsigned number;
+    return domains_find(&routes->own, domain, &number);
 }

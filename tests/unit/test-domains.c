@@ -1,10 +1,10 @@
-/* tests/unit/test-domains.c - relay-in/domains: which domains are ours, and which backend has them
+/* tests/unit/test-domains.c - config/domains
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
 #include <glib.h>
 
-#include "relay-in/domains.h"
+#include "config/domains.h"
 
 static const struct {
     const char *domain;

@@ -33,8 +33,9 @@ static const char both[] =
     "hostname = \"relay.example\";\n"
     "in = { listen = [ \"[::]:25\" ]; domains = [ \"own.example\", \".own.example\" ];\n"
     "  backend = { hosts = [ \"10.0.0.2:2525\" ]; identity = \"none\"; };\n"
-    "  backends = ( { domains = [ \"second.example\" ]; hosts = [ \"10.0.0.3\" ];\n"
-    "                 identity = \"none\"; tls = \"none\"; } ); };\n"
+    "  backends = ( { domains = [ \"second.example\", \"shared.example\" ]; hosts = [ \"10.0.0.3\" ];\n"
+    "                 identity = \"none\"; tls = \"none\"; },\n"
+    "               { domains = [ \"shared.example\" ]; hosts = [ \"10.0.0.4\" ]; identity = \"none\"; } ); };\n"
     "out = { allow = [ \"10.0.0.2\" ]; listen = [ \"127.0.0.1:2526\" ];\n"
     "  routes = ( { domain = [ \"exact.example\" ]; next_hop = [ \"exact.hop:2600\", \"192.0.2.1\" "
     "]; },\n"
@@ -101,6 +102,7 @@ static void test_plain(void)
         {"own.example", "10.0.0.2", 2525},
         {"a.own.example", "10.0.0.2", 2525},
         {"second.example", "10.0.0.3", 25},
+        {"shared.example", "10.0.0.4", 25}, /* the last one, as in relay-in */
         {"anything.else", "", 0},
         {"", "", 0},
     };

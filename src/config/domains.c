@@ -1,8 +1,8 @@
-/* relay-in/domains.c - the domains that relay-in accepts mail for, and the backend of each
+/* config/domains.c - a list of domains and of suffixes, each with a number
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
-#include "relay-in/domains.h"
+#include "config/domains.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static struct domain *domains_find_name(const struct domains *domains, const cha
     return bsearch(&key, domains->sorted, domains->count, sizeof *domains->sorted, domains_compare);
 }
 
-int domains_add(struct domains *domains, const struct string_list *list, unsigned backend)
+int domains_add(struct domains *domains, const struct string_list *list, unsigned number)
 {
     struct domain *sorted =
         realloc(domains->sorted, (domains->count + list->count + 1) * sizeof *sorted);
@@ -32,10 +32,10 @@ int domains_add(struct domains *domains, const struct string_list *list, unsigne
         return -1;
     domains->sorted = sorted;
     for (size_t i = 0; i < list->count; i++) {
-        const struct domain given = {list->items[i], backend};
+        const struct domain given = {list->items[i], number};
         struct domain *there = domains_find_name(domains, given.name);
         if (there != NULL)
-            there->backend = backend;
+            there->number = number;
         else
             sorted[known + added++] = given;
         if (domains->first.name == NULL && given.name[0] != '.')
@@ -52,7 +52,7 @@ void domains_free(struct domains *domains)
     memset(domains, 0, sizeof *domains);
 }
 
-bool domains_find(const struct domains *domains, const char *domain, unsigned *backend)
+bool domains_find(const struct domains *domains, const char *domain, unsigned *number)
 {
     char folded[DNS_NAME_MAX];
 
@@ -63,6 +63,6 @@ bool domains_find(const struct domains *domains, const char *domain, unsigned *b
          dot = strchr(dot + 1, '.'))
         found = domains_find_name(domains, dot);
     if (found != NULL)
-        *backend = found->backend;
+        *number = found->number;
     return found != NULL;
 }
