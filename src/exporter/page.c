@@ -475,7 +475,7 @@ static void page_missed(FILE *out, const struct page *page)
     struct error err;
     FILE *answer;
 
-    if (pending < 1 || control_ask(page->folder, "relay-in", "missed", CONTROL_PATIENCE_S, &answer,
+    if (pending < 1 || control_ask(page->folder, "relay-in", "missed", CONTROL_AT_HAND_S, &answer,
                                    &err) != CONTROL_ANSWERED)
         return;
     fprintf(out,

@@ -10,6 +10,7 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
+#include "server/control-client.h"
 #include "relayctl/subcommand.h"
 #include "relayctl/json.h"
 
@@ -55,7 +56,7 @@ static void hosts_print(const struct hosts_row *row)
 static int hosts_show(const struct config *config, bool json)
 {
     struct hosts_row row;
-    FILE *answer = subcommand_ask("hosts", config, "relay-out", "hosts");
+    FILE *answer = subcommand_ask("hosts", config, "relay-out", "hosts", CONTROL_AT_HAND_S);
 
     if (answer == NULL)
         return EX_UNAVAILABLE;

@@ -12,6 +12,7 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
+#include "server/control-client.h"
 #include "relayctl/subcommand.h"
 #include "relayctl/json.h"
 
@@ -183,7 +184,7 @@ static int missed_run(struct subcommand_line *line)
     struct config *config = config_load(file, subcommand_report, NULL);
     if (config == NULL)
         return EX_CONFIG;
-    FILE *answer = subcommand_ask("missed", config, "relay-in", "missed");
+    FILE *answer = subcommand_ask("missed", config, "relay-in", "missed", CONTROL_AT_HAND_S);
     config_unref(config);
     if (answer == NULL)
         return EX_UNAVAILABLE;

@@ -130,12 +130,12 @@ int subcommand_show(struct subcommand_line *line,
 }
 
 FILE *subcommand_ask(const char *name, const struct config *config, const char *program,
-                     const char *request)
+                     const char *request, int patience_s)
 {
     struct error err;
     FILE *answer = NULL;
 
-    switch (control_ask(config->control, program, request, CONTROL_PATIENCE_S, &answer, &err)) {
+    switch (control_ask(config->control, program, request, patience_s, &answer, &err)) {
     case CONTROL_ANSWERED:
         break;
     case CONTROL_DOWN:

@@ -62,6 +62,6 @@ void subcommand_report(void *context, const char *text);
 /* Asks the daemon `program` through its control socket. Returns its answer, positioned as control_ask() does;
  * the caller closes it. Or NULL, and stderr has been told why, on behalf of the subcommand `name`. */
 FILE *subcommand_ask(const char *name, const struct config *config, const char *program,
-                     const char *request);
+                     const char *request, int patience_s);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "base/i18n.h"
 #include "config/config.h"
+#include "server/control-client.h"
 #include "relayctl/subcommand.h"
 #include "relayctl/json.h"
 #include "server/control.h"
@@ -251,7 +252,7 @@ static int tls_run(struct subcommand_line *line)
     struct config *config = config_load(file, subcommand_report, NULL);
     if (config == NULL)
         return EX_CONFIG;
-    FILE *answer = subcommand_ask("tls", config, "relay-out", request);
+    FILE *answer = subcommand_ask("tls", config, "relay-out", request, CONTROL_PATIENCE_S);
     config_unref(config);
     if (answer == NULL)
         return EX_UNAVAILABLE;

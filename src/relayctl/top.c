@@ -29,6 +29,7 @@
 
 /* The counts at the previous picture, for rates. */
 struct top_daemon {
+    bool away; /* it did not answer: it is asked for nothing else in this picture */
     bool known;
     int64_t at_ms;
     double connections, messages, octets;
@@ -101,7 +102,11 @@ static double top_messages(const struct stats *stats)
 
 static void top_show_numbers(struct top *top, struct top_daemon *before, const struct stats *stats)
 {
-    struct top_daemon now = {true, deadline_now_ms(), stats_connections(stats), top_messages(stats),
+    struct top_daemon now = {false,
+                             true,
+                             deadline_now_ms(),
+                             stats_connections(stats),
+                             top_messages(stats),
                              stats_value(stats, COUNTER_OCTETS, NULL)};
     double seconds = before->known ? (double)(now.at_ms - before->at_ms) / 1000 : 0;
     double working = stats_value(stats, COUNTER_OPEN_WORKING, NULL);
@@ -214,6 +219,8 @@ static void top_show_table(struct top *top, const struct top_table *table)
     FILE *answer;
 
     /* A daemon that is away has been told of already. */
+    if (top->daemons[table->daemon == COUNTERS_OUT].away)
+        return;
     if (control_ask(top->config->control, stats_program(table->daemon), table->request,
                     CONTROL_AT_HAND_S, &answer, &err) != CONTROL_ANSWERED)
         return;
@@ -227,7 +234,9 @@ static void top_show(struct top *top, unsigned daemon)
     struct stats stats;
     struct error err;
 
-    switch (stats_ask(&stats, top->config->control, daemon, &err)) {
+    enum control_result result = stats_ask(&stats, top->config->control, daemon, &err);
+    top->daemons[daemon == COUNTERS_OUT].away = result != CONTROL_ANSWERED;
+    switch (result) {
     case CONTROL_ANSWERED:
         top_show_numbers(top, &top->daemons[daemon == COUNTERS_OUT], &stats);
         top_show_backends(top, &stats);

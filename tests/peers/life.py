@@ -283,6 +283,35 @@ def one_look(world):
     assert result.returncode == 2 and "relay-in does not run" in result.stdout, result
 
 
+@scenario("relayctl: a daemon that hangs is told within seconds, by every subcommand that shows what it has at hand")
+def hanging(world):
+    folder = control_folder(world)
+    conf = f"{world.bed.dir}/hanging.conf"
+    with open(conf, "w") as file:
+        file.write(f'''hostname = "relay.example"; control = "{folder}";
+in = {{ listen = [ "127.0.0.1:2525" ]; domains = [ "example.com" ];
+  backend = {{ hosts = [ "127.0.0.1:2600" ]; identity = "xclient"; }}; }};
+out = {{ listen = [ "127.0.0.1:2526" ]; allow = [ "127.0.0.1" ]; spool = ""; state = ""; }};
+''')
+    mute = []
+    for program in ("relay-in", "relay-out"):
+        mute.append(socket.socket(socket.AF_UNIX))
+        mute[-1].bind(f"{folder}/{program}.socket")
+        mute[-1].listen()
+    asked = {words: subprocess.Popen([f"{BUILD}/relayctl", *words.split(), "-c", conf], stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT, text=True)
+             for words in ("status", "top --count 1", "hosts", "missed")}
+    try:
+        for words, process in asked.items():
+            assert "does not answer" in process.communicate(timeout=30)[0], words
+    finally:
+        for process in asked.values():
+            process.kill()
+        for listener in mute:
+            os.unlink(listener.getsockname())
+            listener.close()
+
+
 @scenario("backend: an idle relay notices within 30 s that the tunnel is cut, and that it is back")
 def idle_cut(world):
     for more in ("spares = 2;", "spares = 0;"):
