@@ -41,7 +41,7 @@ static void connections_change_working(struct connections *all, int change)
     LOCK_ASSERT(&all->lock);
     ASSERT(change > 0 || working + 1 > working);
     atomic_store(&all->working, working);
-    atomic_store(&all->signals.half_busy, 2 * working > all->workers);
+    atomic_store(&all->signals.crowded, 4 * working > 3 * all->workers);
 }
 
 void connections_count_working(struct connections *all, int change)

@@ -202,10 +202,10 @@ bool session_may_speak(struct session *session)
 /* How long a worker waits for the client. */
 static int64_t session_linger_ms(const struct session *session)
 {
-    bool half_busy = session_is_stressed(session) ||
-                     atomic_load_explicit(&session->signals->half_busy, memory_order_relaxed);
+    bool crowded = session_is_stressed(session) ||
+                   atomic_load_explicit(&session->signals->crowded, memory_order_relaxed);
     return session_earlier(session->rules->park_after_ms,
-                           half_busy ? LINGER_CROWDED_MS : LINGER_MAX_MS);
+                           crowded ? LINGER_CROWDED_MS : LINGER_MAX_MS);
 }
 
 static struct deadline session_linger(const struct session *session, int64_t now)
@@ -222,7 +222,7 @@ static struct deadline session_linger(const struct session *session, int64_t now
 static bool session_should_yield(const struct session *session, int64_t now)
 {
     return now - session->run_since_ms >= SESSION_SLICE_MS &&
-           atomic_load_explicit(&session->signals->half_busy, memory_order_relaxed);
+           atomic_load_explicit(&session->signals->crowded, memory_order_relaxed);
 }
 
 static enum io_result session_read_unit(struct session *session, struct session_input *input,

@@ -133,10 +133,10 @@ enum session_awaited {
 
 /* What the gate and its sessions tell each other. */
 struct session_signals {
-    atomic_bool draining;  /* the daemon shuts down: begin nothing new */
-    atomic_bool stressed;  /* few workers or connections are free */
-    atomic_bool half_busy; /* more than half of the workers are busy now */
-    atomic_uint patient;   /* set by sessions: workers that linger for a client */
+    atomic_bool draining; /* the daemon shuts down: begin nothing new */
+    atomic_bool stressed; /* few workers or connections are free */
+    atomic_bool crowded;  /* fewer than a quarter of the workers are free now */
+    atomic_uint patient;  /* set by sessions: workers that linger for a client */
 };
 
 /* The reply to every MAIL of a client that is greeted but may not send, perhaps only for now. */

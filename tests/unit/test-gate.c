@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "dns-server.h"
 #include "net/dial.h"
+#include "server/connection.h"
 #include "server/gate.h"
 
 /* While this is set, the next hop does not answer and holds its worker. */
@@ -1244,6 +1245,26 @@ static void test_askers(void)
     bed_close(&bed);
 }
 
+/* With a quarter of the workers free, those that are busy may linger for their clients; with fewer not. */
+static void test_crowded(void)
+{
+    static const struct {
+        unsigned workers, most;
+    } rows[] = {{1, 0}, {2, 1}, {8, 6}, {32, 24}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        struct connections all = {.workers = rows[i].workers};
+        lock_init(&all.lock);
+        connections_count_working(&all, (int)rows[i].most);
+        g_assert_false(atomic_load(&all.signals.crowded));
+        connections_count_working(&all, 1);
+        g_assert_true(atomic_load(&all.signals.crowded));
+        connections_count_working(&all, -1);
+        g_assert_false(atomic_load(&all.signals.crowded));
+        lock_destroy(&all.lock);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct rlimit limit;
@@ -1253,6 +1274,7 @@ int main(int argc, char **argv)
     setrlimit(RLIMIT_NOFILE, &limit);
     g_test_add_func("/gate/alive", test_alive);
     g_test_add_func("/gate/askers", test_askers);
+    g_test_add_func("/gate/crowded", test_crowded);
     g_test_add_func("/gate/idle", test_idle);
     g_test_add_func("/gate/limits", test_limits);
     g_test_add_func("/gate/limits after an end", test_limits_after_end);

@@ -972,7 +972,7 @@ static void test_next_hop_is_wanted(void)
     static const char message[] = MAIL RCPT("a") "DATA\r\nx\r\n.\r\n";
     struct scene scene;
     scene_open(&scene);
-    atomic_store(&scene.signals.half_busy, true);
+    atomic_store(&scene.signals.crowded, true);
     scene.rules.park_after_ms = 60000;
     say(&scene, EHLO, strlen(EHLO));
     say(&scene, message, strlen(message));
@@ -1143,7 +1143,7 @@ static void test_eviction(void)
     scene_close(&scene);
 
     scene_open(&scene);
-    atomic_store(&scene.signals.half_busy, true);
+    atomic_store(&scene.signals.crowded, true);
     scene.rules.park_after_ms = 60000; /* it would keep its next hop this long without eviction */
     say(&scene, EHLO MAIL RCPT("unknown"), strlen(EHLO MAIL RCPT("unknown")));
     g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
