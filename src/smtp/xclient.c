@@ -4,7 +4,6 @@
  */
 #include "smtp/xclient.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -58,15 +57,6 @@ unsigned xclient_parse_offer(const char *text, size_t len)
     return offered;
 }
 
-static void xclient_add_text(struct buffer *line, const char *value)
-{
-    char encoded[3 * 256 + 1];
-    if (xtext_encode(value, strlen(value), encoded, sizeof encoded) < 0)
-        line->overflow = true;
-    else
-        buffer_puts(line, encoded);
-}
-
 static void xclient_add_address(struct buffer *line, const struct address *address)
 {
     char ip[ADDRESS_TEXT_MAX];
@@ -79,6 +69,8 @@ size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
                       char out[XCLIENT_LINE_MAX + 1])
 {
     const char *unknown = identity->name_temporary ? "[TEMPUNAVAIL]" : "[UNAVAILABLE]";
+    const char *name = identity->name != NULL ? identity->name : unknown;
+    const char *reverse = identity->reverse_name != NULL ? identity->reverse_name : unknown;
     struct buffer line;
 
     buffer_init(&line, out, XCLIENT_LINE_MAX + 1);
@@ -87,11 +79,11 @@ size_t xclient_format(const struct xclient_identity *identity, unsigned offered,
      * name, and the reverse name if there is no verified one. */
     if (offered & XCLIENT_NAME) {
         buffer_puts(&line, " NAME=");
-        xclient_add_text(&line, identity->name != NULL ? identity->name : unknown);
+        xtext_encode(&line, name, strlen(name));
     }
     if (identity->name == NULL && (offered & XCLIENT_REVERSE_NAME)) {
         buffer_puts(&line, " REVERSE_NAME=");
-        xclient_add_text(&line, identity->reverse_name != NULL ? identity->reverse_name : unknown);
+        xtext_encode(&line, reverse, strlen(reverse));
     }
     buffer_puts(&line, " ADDR=");
     xclient_add_address(&line, &identity->client);
@@ -132,23 +124,15 @@ int xclient_next(const char **cursor, const char *end, struct xclient_attribute 
                : -1;
 }
 
-int xtext_encode(const char *bytes, size_t len, char *out, size_t size)
+void xtext_encode(struct buffer *out, const char *bytes, size_t len)
 {
-    size_t used = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char octet = (unsigned char)bytes[i];
-        bool plain = octet > 0x20 && octet < 0x7f && octet != '+' && octet != '=';
-        if (used + (plain ? 1 : 3) >= size)
-            return -1;
-        if (plain)
-            out[used++] = (char)octet;
+        if (octet > 0x20 && octet < 0x7f && octet != '+' && octet != '=')
+            buffer_add(out, bytes + i, 1);
         else
-            used += (size_t)snprintf(out + used, size - used, "+%02X", octet);
+            buffer_printf(out, "+%02X", octet);
     }
-    if (used >= size)
-        return -1;
-    out[used] = '\0';
-    return (int)used;
 }
 
 static int xclient_hex_value(char digit)
@@ -186,7 +170,7 @@ int xtext_decode(const char *text, size_t len, char *out, size_t size)
 
 bool xtext_repair(struct buffer *out, const char *text, size_t len)
 {
-    char decoded[2] = "", encoded[4];
+    char decoded[2] = "";
 
     for (size_t i = 0; i < len; i++) {
         unsigned char octet = (unsigned char)text[i];
@@ -199,8 +183,7 @@ bool xtext_repair(struct buffer *out, const char *text, size_t len)
         }
         if (octet <= 0x20 || octet == 0x7f)
             return false;
-        xtext_encode(text + i, 1, encoded, sizeof encoded);
-        buffer_puts(out, encoded);
+        xtext_encode(out, text + i, 1);
     }
     return true;
 }

@@ -57,9 +57,9 @@ int xclient_next(const char **cursor, const char *end, struct xclient_attribute 
 /* "NAME", "ADDR", ...; static text. */
 const char *xclient_attribute_name(unsigned name);
 
-/* xtext. Both return the length written, without the NUL, or -1 if it does not fit or (decoding) is
- * malformed. */
-int xtext_encode(const char *bytes, size_t len, char *out, size_t size);
+/* Appends xtext. */
+void xtext_encode(struct buffer *out, const char *bytes, size_t len);
+/* Returns the length written, without the NUL, or -1 if it does not fit or is malformed. */
 int xtext_decode(const char *text, size_t len, char *out, size_t size);
 
 /* Appends xtext in correct form: encodes what should have been encoded ('=', octets over 127). False if

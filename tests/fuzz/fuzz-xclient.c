@@ -19,13 +19,15 @@ static void must(int condition)
 static void check_xtext(const char *bytes, size_t size)
 {
     char encoded[1024], decoded[256];
-    int len = xtext_encode(bytes, size, encoded, sizeof encoded);
+    struct buffer text;
 
-    if (len < 0)
+    buffer_init(&text, encoded, sizeof encoded);
+    xtext_encode(&text, bytes, size);
+    if (text.overflow)
         return;
-    for (int i = 0; i < len; i++)
+    for (size_t i = 0; i < text.len; i++)
         must(encoded[i] > ' ' && encoded[i] < 0x7f && encoded[i] != '=');
-    int back = xtext_decode(encoded, (size_t)len, decoded, sizeof decoded);
+    int back = xtext_decode(encoded, text.len, decoded, sizeof decoded);
     /* A text contains no NUL. */
     if (back >= 0)
         must((size_t)back == size && memcmp(decoded, bytes, size) == 0);
