@@ -32,18 +32,12 @@ static void daemon_measure_gate(struct daemon *daemon)
 {
     const struct gate_counts counts = gate_counts(daemon->gate);
     const unsigned not_parked = counts.working + counts.greeting;
-    const struct {
-        enum counter counter;
-        uint64_t value;
-    } values[] = {
-        {COUNTER_OPEN_WORKING, counts.working},
-        {COUNTER_OPEN_PARKED,
-         counts.connections > not_parked ? counts.connections - not_parked : 0},
-        {COUNTER_OPEN_GREETING, counts.greeting},
-        {COUNTER_STRESSED, counts.stressed},
-    };
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-        counters_set(daemon->counters, values[i].counter, values[i].value);
+
+    counters_set(daemon->counters, COUNTER_OPEN_WORKING, counts.working);
+    counters_set(daemon->counters, COUNTER_OPEN_PARKED,
+                 counts.connections > not_parked ? counts.connections - not_parked : 0);
+    counters_set(daemon->counters, COUNTER_OPEN_GREETING, counts.greeting);
+    counters_set(daemon->counters, COUNTER_STRESSED, counts.stressed);
 }
 
 /* Tells of the last run of relayctl doctor --changes. */
