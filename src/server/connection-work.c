@@ -138,7 +138,7 @@ void connection_work(struct pool_job *job, void *scratch)
     if (connection->session == NULL)
         connection->session = connection_begin_session(connection);
     if (connection->session != NULL)
-        connection->result = session_run(connection->session, scratch);
+        connection->result = session_run(connection->session, scratch, connection->since_ms);
     else
         connection_say_own(connection->item.fd, REPLY_SERVER_BUSY);
     if (connection->result == SESSION_CLOSED)

@@ -243,6 +243,8 @@ bool session_await(struct session *session, struct session_input *input);
 void session_take(struct session *session, const struct session_input *input);
 /* Notes that this much mail data was used. */
 void session_consume(struct session *session, size_t octets);
+/* Ends the time that the session was parked, and takes the wait for a worker since `called_ms` off its client's clocks. */
+void session_end_park(struct session *session, int64_t called_ms);
 /* May output be sent? False while it is held. */
 bool session_may_speak(struct session *session);
 /* How long a worker waits for the client to read a reply. */

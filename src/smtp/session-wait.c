@@ -175,6 +175,21 @@ int64_t session_slowness_ms(const struct session *session, int64_t now_ms)
            session_earned_ms(session);
 }
 
+void session_end_park(struct session *session, int64_t called_ms)
+{
+    /* The gate's clock may be a little behind the worker's that parked it. */
+    int64_t called = called_ms > session->parked_ms ? called_ms : session->parked_ms;
+    int64_t queued = session->run_since_ms - called;
+
+    if (session->awaited != SESSION_AWAITS_GRANT && session_holds_next_hop(session))
+        session->client_ms += called - session->parked_ms;
+    session->wait_since_ms += queued;
+    session->heard_ms += queued;
+    session->data_since_ms += queued;
+    if (session->unsent_since_ms != 0)
+        session->unsent_since_ms += queued;
+}
+
 bool session_must_wait(struct session *session, const struct recipient *recipient)
 {
     const struct courier_ops *ops = session->courier->ops;

@@ -436,15 +436,16 @@ static void session_close(struct session *session)
     session->scratch = NULL;
 }
 
-enum session_result session_run(struct session *session, struct session_scratch *scratch)
+enum session_result session_run(struct session *session, struct session_scratch *scratch,
+                                int64_t called_ms)
 {
     struct session_input input;
 
     ASSERT(session->scratch == NULL && session->stream.buffers == NULL && session->stream.fd >= 0);
     session->scratch = scratch;
     session->run_since_ms = deadline_now_ms();
-    if (session->awaited != SESSION_AWAITS_GRANT && session_holds_next_hop(session))
-        session->client_ms += session->run_since_ms - session->parked_ms;
+    if (session->resumed)
+        session_end_park(session, called_ms);
     session->awaited = SESSION_AWAITS_INPUT;
     session->progressed = false;
     session->progress_octets = 0;

@@ -169,7 +169,10 @@ struct session_start {
  * caller's. */
 struct session *session_new(const struct session_start *start);
 
-enum session_result session_run(struct session *session, struct session_scratch *scratch);
+/* Works until the session is over or must wait. `called_ms`, on the clock of deadline_now_ms(), is when it was handed
+ * to the pool: its client is not to blame for the wait for a worker since then. */
+enum session_result session_run(struct session *session, struct session_scratch *scratch,
+                                int64_t called_ms);
 
 /* For the gate, on a session that is not running: what a waiting session waits for; when it is due, in ms on the
  * clock of deadline_now_ms(); whether it holds a connection to a next hop; whether it is between two messages, and may

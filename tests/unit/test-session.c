@@ -304,11 +304,17 @@ static void pass_until_due(struct scene *scene)
     clock_advance_ms(deadline_left_ms(due));
 }
 
+/* A worker is free at once. */
+static enum session_result step(struct scene *scene)
+{
+    return session_run(scene->session, &scene->scratch, deadline_now_ms());
+}
+
 /* Like the gate: resumes a waiting session when its client sends or when it is due. */
 static enum session_result run(struct scene *scene)
 {
     enum session_result result;
-    while ((result = session_run(scene->session, &scene->scratch)) == SESSION_WAITING) {
+    while ((result = step(scene)) == SESSION_WAITING) {
         struct pollfd poll_fd = {.fd = scene->server, .events = POLLIN};
         if (poll(&poll_fd, 1, 0) == 0)
             pass_until_due(scene);
@@ -480,7 +486,7 @@ static void test_chunks(gconstpointer data)
         g_autofree char *input = g_strdup_printf(EHLO MAIL RCPT("a") "%s", chunked[i].chunks);
         say(&scene, input, strlen(input));
         shutdown(scene.client, SHUT_WR);
-        session_run(scene.session, &scene.scratch);
+        step(&scene);
         const char *text = strstr(body->str, "+0000\r\n");
         g_assert_nonnull(text);
         g_assert_cmpstr(text + 7, ==, form == COURIER_LINES ? chunked[i].lines : chunked[i].out);
@@ -503,7 +509,7 @@ static void test_xclient(void)
     scene_open(&scene);
     scene.rules.xclient_hosts = front;
     say(&scene, input, strlen(input));
-    session_run(scene.session, &scene.scratch);
+    step(&scene);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "501 220 503 250 550 250 250 354 250 221");
     g_assert_true(g_str_has_prefix(body->str, "Received: from c.example (unknown [IPv6:2001:db8::9])"));
@@ -513,7 +519,7 @@ static void test_xclient(void)
     scene_open(&scene);
     scene.rules.xclient_hosts = front;
     say(&scene, "XCLIENT ADDR=127.0.0.1\r\nNOOP\r\n", 30);
-    session_run(scene.session, &scene.scratch);
+    step(&scene);
     g_autofree char *refused = heard_codes(&scene);
     g_assert_cmpstr(refused, ==, "554");
     scene_close(&scene);
@@ -522,7 +528,7 @@ static void test_xclient(void)
     scene_open(&scene);
     scene.rules.xclient_hosts = front;
     say(&scene, "XCLIENT ADDR=203.0.113.66\r\nNOOP\r\n", 33);
-    session_run(scene.session, &scene.scratch);
+    step(&scene);
     g_autofree char *denied = heard_codes(&scene);
     g_assert_cmpstr(denied, ==, "554");
     scene_close(&scene);
@@ -533,7 +539,7 @@ static void test_xclient(void)
     scene.session->client.authenticated = true;
     strcpy(scene.session->user, "bob");
     say(&scene, "XCLIENT ADDR=192.0.2.1\r\nQUIT\r\n", 31);
-    session_run(scene.session, &scene.scratch);
+    step(&scene);
     g_assert_false(scene.session->client.authenticated);
     g_assert_cmpstr(scene.session->user, ==, "");
     scene_close(&scene);
@@ -548,7 +554,7 @@ static void test_refused_auth_is_wiped(void)
 
     scene_open(&scene);
     say(&scene, input, strlen(input));
-    session_run(scene.session, &scene.scratch);
+    step(&scene);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 502 221");
     g_assert_null(memmem(scene.scratch.client.in, sizeof input, "AGJvYg", 6));
@@ -605,7 +611,7 @@ static void test_first_line_with_blank(void)
             g_strdup_printf(EHLO MAIL RCPT("a") "DATA\r\n%sx\r\n.\r\n", texts[i]);
         say(&scene, input, strlen(input));
         shutdown(scene.client, SHUT_WR);
-        session_run(scene.session, &scene.scratch);
+        step(&scene);
         const char *text = strstr(body->str, "hidden");
         g_assert_nonnull(text);
         g_assert_cmpint(strncmp(text - 5, "\r\n\r\n", 4), ==, 0);
@@ -637,7 +643,7 @@ static void test_mailbox_lines(void)
         g_test_message("%s", cases[i].text);
         say(&scene, input, strlen(input));
         shutdown(scene.client, SHUT_WR);
-        session_run(scene.session, &scene.scratch);
+        step(&scene);
         g_assert_true(g_str_has_prefix(body->str, cases[i].before));
         const char *field = body->str + strlen(cases[i].before), *end = strstr(field, " +0000\r\n");
         g_assert_true(g_str_has_prefix(field, "Received: from c.example"));
@@ -727,14 +733,14 @@ static void test_begun_early(gconstpointer data)
     g_autofree char *before = g_strdup_printf(EHLO "MAIL FROM:<s@far.example>%s\r\n" RCPT("a"),
                                               begun_early[i].parameters);
     say(&scene, before, strlen(before));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     g_autofree char *greeted = heard_codes(&scene);
     g_assert_cmpstr(greeted, ==, "250 250 250");
     g_string_truncate(told, 0);
     g_autofree char *input = g_strconcat("DATA\r\n", begun_early[i].data, NULL);
     if (begun_early[i].parked) {
         say(&scene, input, 6);
-        session_run(scene.session, &scene.scratch);
+        step(&scene);
     }
     say(&scene, input + (begun_early[i].parked ? 6 : 0), strlen(input) - (begun_early[i].parked ? 6 : 0));
     shutdown(scene.client, SHUT_WR);
@@ -756,12 +762,12 @@ static void test_early_waits_without_worker(void)
     scene_open(&scene);
     early = true;
     say(&scene, EHLO MAIL RCPT("a") "DATA\r\n", strlen(EHLO MAIL RCPT("a") "DATA\r\n"));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     g_assert_cmpstr(told->str, ==, SENDER " a@here.example DATA; asked; ");
     g_assert_true(session_holds_next_hop(scene.session));
     data_takes_ms = 400; /* longer than data_timeout_ms */
     say(&scene, "x", 1);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     g_assert_true(g_str_has_suffix(told->str, "asked; heard; "));
     say(&scene, "\r\n.\r\n", 5);
     g_assert_cmpint(run(&scene), ==, SESSION_IDLE);
@@ -821,7 +827,7 @@ static void test_parking(void)
     g_assert_cmpint(run(&scene), ==, SESSION_IDLE);
     scene.rules.command_timeout_ms = 100;
     say(&scene, RCPT("a"), strlen(RCPT("a")));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     g_assert_true(session_holds_next_hop(scene.session));
     g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
     g_autofree char *codes = heard_codes(&scene);
@@ -839,7 +845,7 @@ static void test_waiting_everywhere(void)
     scene.rules.park_after_ms = 0;
     for (size_t i = 0; i < sizeof input - 1; i++) {
         say(&scene, input + i, 1);
-        enum session_result result = session_run(scene.session, &scene.scratch);
+        enum session_result result = step(&scene);
         if (i + 2 < sizeof input)
             g_assert_cmpint(result, !=, SESSION_CLOSED);
         else
@@ -866,7 +872,7 @@ static void test_waits_for_a_grant(void)
     say(&scene, input, sizeof input - 1);
     for (int i = 0; i < 3; i++) {
         /* Run too early, it keeps waiting. */
-        g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+        g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
         g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_GRANT);
         g_assert_cmpint(session_due_ms(scene.session), ==, INT64_MAX);
         g_assert_false(session_holds_next_hop(scene.session));
@@ -875,7 +881,7 @@ static void test_waits_for_a_grant(void)
     g_assert_cmpstr(before, ==, "250 250");
     g_assert_cmpstr(told->str, ==, "");
     granted_at_ms = 0;
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpint(step(&scene), ==, SESSION_CLOSED);
     g_autofree char *after = heard_codes(&scene);
     g_assert_cmpstr(after, ==, "550 550 250 250 354 250 221");
     g_assert_cmpstr(told->str, ==,
@@ -890,10 +896,10 @@ static void test_waits_in_mid_batch(void)
     struct scene scene;
     scene_open(&scene);
     say(&scene, EHLO MAIL RCPT("a"), strlen(EHLO MAIL RCPT("a")));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     granted_at_ms = INT64_MAX;
     say(&scene, RCPT("b") "RSET\r\n", strlen(RCPT("b") "RSET\r\n"));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_GRANT);
     g_assert_true(session_holds_next_hop(scene.session));
     /* The client is not to blame for the time it waits there. */
@@ -901,7 +907,7 @@ static void test_waits_in_mid_batch(void)
     /* Evicted, it asks for nothing more. */
     session_evict(scene.session);
     g_assert_cmpint(session_due_ms(scene.session), ==, 0);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), !=, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), !=, SESSION_WAITING);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 250 250 250 250");
     scene_close(&scene);
@@ -915,9 +921,9 @@ static void test_vanishes_in_wait(void)
     scene_open(&scene);
     granted_at_ms = INT64_MAX;
     say(&scene, input, sizeof input - 1);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     session_vanish(scene.session);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpint(step(&scene), ==, SESSION_CLOSED);
     g_assert_cmpstr(told->str, ==, "");
     scene_close(&scene);
 }
@@ -937,7 +943,7 @@ static void test_replies_unread(void)
     g_string_append(input, "QUIT\r\n");
     say(&scene, input->str, input->len);
     enum session_result result;
-    while ((result = session_run(scene.session, &scene.scratch)) == SESSION_WAITING) {
+    while ((result = step(&scene)) == SESSION_WAITING) {
         char piece[3000];
         ssize_t len;
         g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_OUTPUT);
@@ -958,11 +964,11 @@ static void test_replies_unread(void)
     atomic_store(&scene.signals.stressed, true);
     g_assert_cmpint(setsockopt(scene.server, SOL_SOCKET, SO_SNDBUF, &size, sizeof size), ==, 0);
     say(&scene, input->str, input->len);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_OUTPUT);
     g_assert_cmpint(session_due_ms(scene.session), <=, deadline_now_ms() + 100);
     pass_until_due(&scene);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpint(step(&scene), ==, SESSION_CLOSED);
     scene_close(&scene);
 }
 
@@ -976,11 +982,11 @@ static void test_next_hop_is_wanted(void)
     scene.rules.park_after_ms = 60000;
     say(&scene, EHLO, strlen(EHLO));
     say(&scene, message, strlen(message));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     g_assert_true(session_holds_next_hop(scene.session));
     wanted = true;
     say(&scene, message, strlen(message));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    g_assert_cmpint(step(&scene), ==, SESSION_IDLE);
     g_assert_false(session_holds_next_hop(scene.session));
     scene_close(&scene);
 }
@@ -993,13 +999,13 @@ static void test_held_reply(void)
     say(&scene, EHLO "NOOP\r\n", strlen(EHLO "NOOP\r\n"));
     int64_t until_ms = deadline_now_ms() + 300;
     scene.session->held_until_ms = until_ms;
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     g_assert_cmpint(session_awaits(scene.session), ==, SESSION_AWAITS_GRANT);
     g_assert_cmpint(session_due_ms(scene.session), ==, until_ms);
     g_autofree char *before = heard_codes(&scene);
     g_assert_cmpstr(before, ==, "");
     pass_until_due(&scene);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    g_assert_cmpint(step(&scene), ==, SESSION_IDLE);
     g_autofree char *after = heard_codes(&scene);
     g_assert_cmpstr(after, ==, "250 250");
     scene_close(&scene);
@@ -1017,11 +1023,11 @@ static void test_slowness(void)
         scene.rules.recipients = 1000;
         scene.rules.min_data_rate = 1000;
         say(&scene, EHLO MAIL RCPT("a"), strlen(EHLO MAIL RCPT("a")));
-        g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+        g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
         for (int k = 0; k < 10; k++) {
             clock_advance_ms(20);
             say(&scene, nothings[i], strlen(nothings[i]));
-            g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+            g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
         }
         g_assert_cmpint(session_slowness_ms(scene.session, deadline_now_ms()), >=, 180);
         scene_close(&scene);
@@ -1058,11 +1064,11 @@ static void test_trickles(void)
         atomic_store(&scene.signals.stressed, trickles[i].stressed);
         int64_t began_ms = deadline_now_ms();
         say(&scene, trickles[i].input, strlen(trickles[i].input));
-        result = session_run(scene.session, &scene.scratch);
+        result = step(&scene);
         int said;
         for (said = 0; result != SESSION_CLOSED && said < 150; said++) {
             say(&scene, "x", 1);
-            result = session_run(scene.session, &scene.scratch);
+            result = step(&scene);
             if (result != SESSION_CLOSED)
                 clock_advance_ms(20);
         }
@@ -1076,6 +1082,42 @@ static void test_trickles(void)
     }
 }
 
+/* What the client has sent in time is taken, however long it lies there until a worker is free. */
+static void test_wait_for_worker(void)
+{
+    static const struct {
+        const char *name, *before, *after, *codes;
+        int late_ms; /* the client is so much behind its time */
+    } waits[] = {
+        {"mail data", EHLO MAIL RCPT("a") "DATA\r\n", "x\r\n.\r\nQUIT\r\n",
+         "250 250 250 354 250 221", -1},
+        {"mail data, too late", EHLO MAIL RCPT("a") "DATA\r\n", "x\r\n.\r\nQUIT\r\n",
+         "250 250 250 354 421", 1},
+        {"a chunk", EHLO MAIL RCPT("a") "BDAT 3 LAST\r\n", "x\r\nQUIT\r\n", "250 250 250 250 221",
+         -1},
+        {"half a command", EHLO MAIL "RCPT TO:<a@", "here.example>\r\nQUIT\r\n", "250 250 250 221",
+         -1},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(waits); i++) {
+        struct scene scene;
+        g_test_message("%s", waits[i].name);
+        scene_open(&scene);
+        scene.rules.stress_timeout_ms = 100;
+        atomic_store(&scene.signals.stressed, true);
+        say(&scene, waits[i].before, strlen(waits[i].before));
+        g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
+        clock_advance_ms((int)(session_due_ms(scene.session) - deadline_now_ms()) +
+                         waits[i].late_ms);
+        int64_t called_ms = deadline_now_ms();
+        say(&scene, waits[i].after, strlen(waits[i].after));
+        clock_advance_ms(10000);
+        g_assert_cmpint(session_run(scene.session, &scene.scratch, called_ms), ==, SESSION_CLOSED);
+        g_autofree char *codes = heard_codes(&scene);
+        g_assert_cmpstr(codes, ==, waits[i].codes);
+        scene_close(&scene);
+    }
+}
+
 /* A fast sender may take longer than the grace time: its octets earn time. */
 static void test_octets_earn_time(void)
 {
@@ -1085,10 +1127,10 @@ static void test_octets_earn_time(void)
     scene.rules.data_grace_ms = 100;
     scene.rules.min_data_rate = 500;
     say(&scene, EHLO MAIL RCPT("a") "DATA\r\n", strlen(EHLO MAIL RCPT("a") "DATA\r\n"));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     for (int i = 0; i < 30; i++) {
         say(&scene, line, sizeof line - 1);
-        g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+        g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     }
     say(&scene, ".\r\nQUIT\r\n", 9);
     g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
@@ -1107,7 +1149,7 @@ static void test_total_times(void)
     enum session_result result = SESSION_WAITING;
     for (int i = 0; i < 50 && result != SESSION_CLOSED; i++) {
         say(&scene, "a lively line\r\n", 15);
-        result = session_run(scene.session, &scene.scratch);
+        result = step(&scene);
         clock_advance_ms(10);
     }
     g_autofree char *codes = heard_codes(&scene);
@@ -1118,7 +1160,7 @@ static void test_total_times(void)
     scene_open(&scene);
     scene.rules.session_timeout_ms = 100;
     say(&scene, EHLO MAIL RCPT("a"), strlen(EHLO MAIL RCPT("a")));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     clock_advance_ms(100);
     say(&scene, "DATA\r\n.\r\n" MAIL, strlen("DATA\r\n.\r\n" MAIL));
     g_assert_cmpint(run(&scene), ==, SESSION_CLOSED);
@@ -1135,9 +1177,9 @@ static void test_eviction(void)
     scene_open(&scene);
     scene.rules.command_timeout_ms = 60000;
     say(&scene, EHLO MAIL RCPT("a"), strlen(EHLO MAIL RCPT("a")));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     session_evict(scene.session);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_CLOSED);
+    g_assert_cmpint(step(&scene), ==, SESSION_CLOSED);
     g_autofree char *codes = heard_codes(&scene);
     g_assert_cmpstr(codes, ==, "250 250 250 421");
     scene_close(&scene);
@@ -1146,9 +1188,9 @@ static void test_eviction(void)
     atomic_store(&scene.signals.crowded, true);
     scene.rules.park_after_ms = 60000; /* it would keep its next hop this long without eviction */
     say(&scene, EHLO MAIL RCPT("unknown"), strlen(EHLO MAIL RCPT("unknown")));
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_WAITING);
+    g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
     session_evict(scene.session);
-    g_assert_cmpint(session_run(scene.session, &scene.scratch), ==, SESSION_IDLE);
+    g_assert_cmpint(step(&scene), ==, SESSION_IDLE);
     g_assert_false(session_holds_next_hop(scene.session));
     say(&scene, "NOOP\r\n", 6);
     g_assert_cmpint(run(&scene), ==, SESSION_IDLE);
@@ -1258,6 +1300,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/held reply", test_held_reply);
     g_test_add_func("/session/slowness", test_slowness);
     g_test_add_func("/session/trickles", test_trickles);
+    g_test_add_func("/session/wait for a worker", test_wait_for_worker);
     g_test_add_func("/session/octets earn time", test_octets_earn_time);
     g_test_add_func("/session/total times", test_total_times);
     g_test_add_func("/session/eviction", test_eviction);
