@@ -190,6 +190,23 @@ class Sink:
         self.process.wait(10)
 
 
+class Tunnel:
+    """A line to the sink, of some milliseconds there and back (tunnel.c). It makes both ends' addresses itself."""
+
+    def __init__(self, round_ms, port, *options):
+        for address in INSIDE, SINK:
+            subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
+        self.process = subprocess.Popen([f"{BUILD}/tests/bench/tunnel", str(round_ms // 2),
+                                         f"{BUILD}/tests/bench/sink", *options, f"{SINK}:{port}"])
+        wait_for("the far end", lambda: can_connect(SINK, port))
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+        for address in INSIDE, SINK:
+            subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+
+
 def load_command(target, **options):
     command = ["taskset", "-c", LOAD_CPU, f"{BUILD}/tests/bench/load", "--json"]
     command += [f"--source={source}" for source in options.pop("sources", SOURCES)]

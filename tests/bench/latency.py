@@ -14,7 +14,7 @@ import subprocess
 import time
 
 import servers
-from bed import BUILD, OUTSIDE, RELAY, Bed, can_connect, read, wait_for
+from bed import OUTSIDE, RELAY, Bed, Tunnel, read, wait_for
 
 ROUND_MS = 30
 MESSAGES = 11
@@ -132,14 +132,9 @@ def first_and_later(server, pipelining, away_ms):
 
 def main():
     bed = Bed()
-    # The tunnel makes the near end.
-    for address in "10.0.0.1", "10.0.0.2":
-        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", "lo"], check=True)
-    tunnel = subprocess.Popen([f"{BUILD}/tests/bench/tunnel", str(ROUND_MS // 2),
-                               f"{BUILD}/tests/bench/sink", f"10.0.0.2:{servers.SINK_PORT}"])
+    tunnel = Tunnel(ROUND_MS, servers.SINK_PORT)
     running = []
     try:
-        wait_for("the far end", lambda: can_connect("10.0.0.2", servers.SINK_PORT))
         for number, kind in enumerate((Cold, Warm)):
             running.append(kind(bed, 2600 + number))
         time.sleep(1)
@@ -160,8 +155,7 @@ def main():
     finally:
         for server in running:
             server.stop()
-        tunnel.terminate()
-        tunnel.wait(10)
+        tunnel.stop()
         bed.close()
 
 
