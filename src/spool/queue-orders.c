@@ -93,6 +93,7 @@ static enum queue_answer queue_order_retry(struct queue *queue, struct message *
         delivery->again = delivery->active;
         if (delivery->active)
             continue;
+        queue_withdraw(queue, delivery); /* its time must not change while it is among the others */
         delivery->due.key = queue->now;
         queue_offer(queue, delivery);
         queue_forgive_one(queue, delivery->destination);

@@ -368,6 +368,35 @@ static void test_retry_of_running(void)
     }
 }
 
+/* A retry that is ordered while the sender hears of a delay puts no other mail out of order. */
+static void test_retry_in_hand(void)
+{
+    static const int64_t due[] = {HOUR, 2 * HOUR, 3 * HOUR, MINUTE, 4 * HOUR, 4 * HOUR, 4 * HOUR};
+    struct queue *queue = make(20, 1);
+    struct queue_work work, notice = {.id = 0};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(due); i++) {
+        struct queue_destination destination = {.name = "a", .next_try_ms = DAY + due[i]};
+        struct queue_entry entry = {.id = i + 1,
+                                    .expires_ms = 5 * DAY,
+                                    .notice_ms = i == 1 ? DAY : 0,
+                                    .destinations = &destination,
+                                    .count = 1};
+        g_assert_cmpint(queue_add(queue, &entry), ==, 0);
+        if (i != 1)
+            continue;
+        notice = take(queue);
+        g_assert_cmpint(notice.kind, ==, QUEUE_NOTICE);
+        g_assert_cmpint(queue_retry(queue, 2), ==, QUEUE_DONE);
+    }
+    g_assert_false(finish(queue, &notice, QUEUE_SETTLED));
+    work = take(queue);
+    g_assert_cmpuint(work.id, ==, 2);
+    g_assert_true(finish(queue, &work, QUEUE_SETTLED));
+    g_assert_cmpint(idle(queue), ==, MINUTE);
+    queue_free(queue);
+}
+
 static void test_orders(void)
 {
     struct queue *queue = make(20, 4);
@@ -843,6 +872,7 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/retry of a running try", test_retry_of_running);
     g_test_add_func("/queue/notice", test_notice);
     g_test_add_func("/queue/expiry in hand", test_expiry_in_hand);
+    g_test_add_func("/queue/retry in hand", test_retry_in_hand);
     g_test_add_func("/queue/notice behind try", test_notice_behind_try);
     g_test_add_func("/queue/last try", test_last_try);
     g_test_add_func("/queue/confirmed", test_confirmed);
