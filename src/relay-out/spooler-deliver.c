@@ -271,7 +271,7 @@ static void spooler_run_part(struct part *part)
 static void spooler_fill_recipient(struct recipient *to, const struct spool_recipient *from)
 {
     path_copy(&to->path, &from->path);
-    spool_notify_format(from->notify, to->notify);
+    to->notify = from->notify;
     snprintf(to->orcpt, sizeof to->orcpt, "%s", from->orcpt != NULL ? from->orcpt : "");
 }
 
@@ -326,7 +326,6 @@ static bool spooler_part_tls_is_optional(const struct part *part)
 
 static void spooler_fill_envelope(struct part *part)
 {
-    static const char *const rets[] = {"", "FULL", "HDRS"};
     const struct spool_envelope *from = part->job->envelope;
     struct envelope *to = &part->envelope;
 
@@ -339,7 +338,7 @@ static void spooler_fill_envelope(struct part *part)
     to->smtputf8 = to->is_utf8 = from->smtputf8;
     to->requiretls = from->requiretls;
     to->tls_optional = spooler_part_tls_is_optional(part);
-    snprintf(to->ret, sizeof to->ret, "%s", rets[from->ret]);
+    to->ret = from->ret;
     snprintf(to->envid, sizeof to->envid, "%s", from->envid != NULL ? from->envid : "");
     to->id = part->id;
 }

@@ -32,10 +32,10 @@ void spooler_envelope(const struct outbound *out, const struct envelope *from,
     path_copy(&envelope->sender, &from->sender);
     envelope->body = from->body;
     envelope->requiretls = from->requiretls;
-    spool_ret_parse(from->ret, strlen(from->ret), &envelope->ret);
+    envelope->ret = from->ret;
     /* A notice may have to go to an unproven host, so it must not carry the text (RFC 8689 5). */
     if (from->requiretls)
-        envelope->ret = ENVELOPE_RET_HDRS;
+        envelope->ret = MAIL_RET_HDRS;
     /* A lack of memory for these is ignored: the message matters more. */
     if (from->envid[0] != '\0')
         spool_envelope_set_text(&envelope->envid, from->envid, ENVID_MAX);
@@ -47,8 +47,7 @@ bool spooler_add(struct spool_envelope *envelope, const struct recipient *recipi
     struct spool_recipient *added = spool_envelope_add(envelope, &recipient->path);
     if (added == NULL)
         return false;
-    if (recipient->notify[0] != '\0')
-        spool_notify_parse(recipient->notify, strlen(recipient->notify), &added->notify);
+    added->notify = recipient->notify;
     if (recipient->orcpt[0] != '\0')
         spool_envelope_set_text(&added->orcpt, recipient->orcpt, ORCPT_MAX);
     return true;

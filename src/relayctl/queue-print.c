@@ -122,7 +122,7 @@ void queue_print_json_time(FILE *out, const char *name, int64_t when)
 static void print_json_recipient(FILE *out, const struct spool_recipient *recipient)
 {
     static const char *const states[] = {"queued", "delivered", "failed"};
-    char notify[NOTIFY_TEXT_MAX];
+    char notify[NOTIFY_MAX + 1];
     fputs("{\"address\": ", out);
     json_string(out, recipient->path.mailbox, strlen(recipient->path.mailbox));
     json_member(out, "state", states[recipient->state]);
@@ -130,7 +130,7 @@ static void print_json_recipient(FILE *out, const struct spool_recipient *recipi
     queue_print_json_time(out, "last_try", recipient->last_try);
     queue_print_json_time(out, "next_try", recipient->next_try);
     if (recipient->notify != 0)
-        json_member(out, "notify", spool_notify_format(recipient->notify, notify));
+        json_member(out, "notify", command_format_notify(recipient->notify, notify));
     if (recipient->remote != NULL)
         json_member(out, "remote", recipient->remote);
     if (recipient->reply != NULL)

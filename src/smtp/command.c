@@ -4,7 +4,6 @@
  */
 #include "smtp/command.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -163,10 +162,10 @@ static enum parameter_result command_take_flag(const struct parameter *parameter
 static enum parameter_result command_take_ret(const struct parameter *parameter,
                                               struct mail_parameters *out)
 {
-    if (out->ret[0] != '\0' ||
+    if (out->ret != MAIL_RET_NONE ||
         (!parameter_is_value(parameter, "FULL") && !parameter_is_value(parameter, "HDRS")))
         return PARAMETER_BAD_VALUE;
-    strcpy(out->ret, parameter_is_value(parameter, "FULL") ? "FULL" : "HDRS");
+    out->ret = parameter_is_value(parameter, "FULL") ? MAIL_RET_FULL : MAIL_RET_HDRS;
     out->dsn = true;
     return PARAMETER_OK;
 }
@@ -186,18 +185,17 @@ static enum parameter_result command_take_envid(const struct parameter *paramete
     return PARAMETER_OK;
 }
 
-enum { COMMAND_SUCCESS = 1, COMMAND_FAILURE = 2, COMMAND_DELAY = 4, COMMAND_NEVER = 8 };
+/* In the order of the bits. */
+static const char *const notify_words[] = {"NEVER", "SUCCESS", "FAILURE", "DELAY"};
 
-/* RFC 3461 4.1: NEVER alone, or a list of the others. 0: malformed. */
-static unsigned command_parse_notify(const char *text, size_t len)
+unsigned command_parse_notify(const char *text, size_t len)
 {
-    static const char *const words[] = {"SUCCESS", "FAILURE", "DELAY", "NEVER"};
     unsigned notify = 0;
 
     while (len > 0) {
         const char *comma = memchr(text, ',', len);
         size_t word_len = comma != NULL ? (size_t)(comma - text) : len, which = 0;
-        while (which < 4 && word_len > 0 && !command_is_word(text, word_len, words[which]))
+        while (which < 4 && word_len > 0 && !command_is_word(text, word_len, notify_words[which]))
             which++;
         if (which == 4)
             return 0;
@@ -207,22 +205,29 @@ static unsigned command_parse_notify(const char *text, size_t len)
         text += word_len + 1;
         len -= word_len + 1;
     }
-    return notify <= COMMAND_NEVER ? notify : 0;
+    return (notify & NOTIFY_NEVER) && notify != NOTIFY_NEVER ? 0 : notify;
+}
+
+const char *command_format_notify(unsigned notify, char out[NOTIFY_MAX + 1])
+{
+    struct buffer text;
+
+    buffer_init(&text, out, NOTIFY_MAX + 1);
+    for (size_t i = 0; i < sizeof notify_words / sizeof *notify_words; i++) {
+        if (notify & 1u << i)
+            buffer_join(&text, text.len > 0 ? "," : "", notify_words[i], NULL);
+    }
+    return out;
 }
 
 static enum parameter_result command_take_notify(const struct parameter *parameter,
                                                  struct rcpt_parameters *out)
 {
-    unsigned notify = command_parse_notify(parameter->value, parameter->value_len);
-
-    if (out->notify[0] != '\0' || notify == 0)
+    if (out->notify != 0)
         return PARAMETER_BAD_VALUE;
-    snprintf(out->notify, sizeof out->notify, "%s%s%s%s", notify & COMMAND_NEVER ? ",NEVER" : "",
-             notify & COMMAND_SUCCESS ? ",SUCCESS" : "", notify & COMMAND_FAILURE ? ",FAILURE" : "",
-             notify & COMMAND_DELAY ? ",DELAY" : "");
-    memmove(out->notify, out->notify + 1, strlen(out->notify));
+    out->notify = command_parse_notify(parameter->value, parameter->value_len);
     out->dsn = true;
-    return PARAMETER_OK;
+    return out->notify != 0 ? PARAMETER_OK : PARAMETER_BAD_VALUE;
 }
 
 /* Writes the form of RFC 6533 3 that needs no SMTPUTF8. Characters that are already encoded stay so. */

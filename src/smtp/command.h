@@ -55,6 +55,17 @@ struct command {
  * control characters, because such names are never passed on. */
 bool command_parse(struct command *command, const char *line, size_t len);
 
+/* NOTIFY= (RFC 3461 4.1); 0 = not given. */
+enum {
+    NOTIFY_NEVER = 1 << 0,
+    NOTIFY_SUCCESS = 1 << 1,
+    NOTIFY_FAILURE = 1 << 2,
+    NOTIFY_DELAY = 1 << 3,
+};
+
+/* RET= (RFC 3461 4.3). */
+enum mail_ret { MAIL_RET_NONE, MAIL_RET_FULL, MAIL_RET_HDRS };
+
 /* Parameters of MAIL (RFC 1870, 6152, 6531, 3461). */
 enum mail_body { MAIL_BODY_NONE, MAIL_BODY_7BIT, MAIL_BODY_8BITMIME, MAIL_BODY_BINARYMIME };
 
@@ -67,14 +78,14 @@ struct mail_parameters {
     bool requiretls; /* RFC 8689 */
     bool dsn;        /* RET or ENVID was given */
     bool envid_said;
-    char ret[5]; /* FULL or HDRS */
+    enum mail_ret ret;
     char envid[ENVID_MAX + 1];
 };
 
 struct rcpt_parameters {
     bool dsn; /* NOTIFY or ORCPT was given */
     bool orcpt_said;
-    char notify[NOTIFY_MAX + 1];
+    unsigned notify; /* NOTIFY_... */
     char orcpt[ORCPT_MAX + 1];
 };
 
@@ -94,6 +105,11 @@ enum parameter_result command_parse_mail(const struct command *command, struct p
                                          struct mail_parameters *parameters);
 enum parameter_result command_parse_rcpt(const struct command *command, struct path *path,
                                          struct rcpt_parameters *parameters);
+
+/* The value of NOTIFY=: a list of words, in which empty ones are skipped. 0 if it is malformed; NEVER must be alone. */
+unsigned command_parse_notify(const char *text, size_t len);
+/* Writes "SUCCESS,FAILURE"; "" for 0. Returns `out`. */
+const char *command_format_notify(unsigned notify, char out[NOTIFY_MAX + 1]);
 
 /* Is word[0..len) in a list of words, in any case? For mechanisms of AUTH. */
 bool command_is_listed(const char *list, const char *word, size_t len);

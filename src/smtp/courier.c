@@ -19,7 +19,8 @@ struct envelope *envelope_new(void)
     envelope->body = MAIL_BODY_7BIT;
     envelope->smtputf8 = envelope->is_utf8 = false;
     envelope->requiretls = envelope->tls_optional = false;
-    envelope->ret[0] = envelope->envid[0] = '\0';
+    envelope->ret = MAIL_RET_NONE;
+    envelope->envid[0] = '\0';
     envelope->id = NULL;
     return envelope;
 }
@@ -27,6 +28,6 @@ struct envelope *envelope_new(void)
 void recipient_copy(struct recipient *to, const struct recipient *from)
 {
     path_copy(&to->path, &from->path);
-    strcpy(to->notify, from->notify);
+    to->notify = from->notify;
     strcpy(to->orcpt, from->orcpt);
 }

@@ -69,7 +69,7 @@ struct envelope {
                       header, set before it is written */
     bool requiretls;
     bool tls_optional;         /* the header has "TLS-Required: No" (RFC 8689 5), as far as known */
-    char ret[5];               /* RET=, "" = not given (RFC 3461 4.3) */
+    enum mail_ret ret;
     char envid[ENVID_MAX + 1]; /* ENVID=, xtext as received, "" = not given */
     const char *id;            /* transaction id */
 };
@@ -80,7 +80,7 @@ struct envelope *envelope_new(void);
 
 struct recipient {
     struct path path;
-    char notify[NOTIFY_MAX + 1]; /* NOTIFY=, "" = not given (RFC 3461 4.1) */
+    unsigned notify;             /* NOTIFY_... */
     char orcpt[ORCPT_MAX + 1];   /* ORCPT=, "type;xtext" as received, "" = not given */
 };
 

@@ -262,8 +262,8 @@ enum io_result nexthop_put_mail(struct nexthop *hop, const struct envelope *enve
         buffer_join(&line, " BODY=", body_names[envelope->body], NULL);
     if (envelope->smtputf8 && (has & EXTENSION_SMTPUTF8))
         buffer_puts(&line, " SMTPUTF8");
-    if (envelope->ret[0] != '\0' && (has & EXTENSION_DSN))
-        buffer_join(&line, " RET=", envelope->ret, NULL);
+    if (envelope->ret != MAIL_RET_NONE && (has & EXTENSION_DSN))
+        buffer_puts(&line, envelope->ret == MAIL_RET_FULL ? " RET=FULL" : " RET=HDRS");
     if (envelope->envid[0] != '\0' && (has & EXTENSION_DSN))
         buffer_join(&line, " ENVID=", envelope->envid, NULL);
     if (envelope->requiretls && (has & EXTENSION_REQUIRETLS))
@@ -292,15 +292,15 @@ enum io_result nexthop_put_rcpt(struct nexthop *hop, const struct recipient *rec
                                 struct deadline deadline)
 {
     bool dsn = (hop->capabilities.extensions & EXTENSION_DSN) != 0;
-    char storage[PATH_MAX_OCTETS + ORCPT_MAX + NOTIFY_MAX + 64];
+    char storage[PATH_MAX_OCTETS + ORCPT_MAX + NOTIFY_MAX + 64], notify[NOTIFY_MAX + 1];
     struct buffer line;
 
     buffer_init(&line, storage, sizeof storage);
     buffer_puts(&line, "RCPT TO:<");
     buffer_puts(&line, recipient->path.mailbox);
     buffer_puts(&line, ">");
-    if (dsn && recipient->notify[0] != '\0')
-        buffer_join(&line, " NOTIFY=", recipient->notify, NULL);
+    if (dsn && recipient->notify != 0)
+        buffer_join(&line, " NOTIFY=", command_format_notify(recipient->notify, notify), NULL);
     if (dsn && recipient->orcpt[0] != '\0')
         buffer_join(&line, " ORCPT=", recipient->orcpt, NULL);
     buffer_puts(&line, "\r\n");

@@ -167,7 +167,7 @@ static enum own_reply session_check_parameters(struct session *session,
     envelope->smtputf8 = parameters->smtputf8 || envelope->sender.is_utf8;
     envelope->is_utf8 = envelope->sender.is_utf8;
     envelope->requiretls = parameters->requiretls;
-    strcpy(envelope->ret, parameters->ret);
+    envelope->ret = parameters->ret;
     strcpy(envelope->envid, parameters->envid);
     return REPLY_OK;
 }
@@ -326,7 +326,7 @@ static void session_act_rcpt(struct session *session, const struct command *comm
     if (verdict == REPLY_OK)
         verdict = session_judge_recipient(session, &recipient.path, &route);
     if (verdict == REPLY_OK) {
-        strcpy(recipient.notify, parameters.notify);
+        recipient.notify = parameters.notify;
         strcpy(recipient.orcpt, parameters.orcpt);
         session->envelope->smtputf8 |= recipient.path.is_utf8;
         verdict = session_bind_route(session, route);

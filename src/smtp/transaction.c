@@ -269,7 +269,7 @@ static bool transaction_is_bound(const struct transaction *transaction)
 static bool transaction_may_notify(const struct transaction *transaction,
                                    const struct recipient *recipient)
 {
-    return !transaction_is_bound(transaction) || recipient->notify[0] == '\0' ||
+    return !transaction_is_bound(transaction) || recipient->notify == 0 ||
            transaction_has(transaction, EXTENSION_DSN);
 }
 

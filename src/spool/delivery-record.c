@@ -181,7 +181,7 @@ static int delivery_address_report(struct delivery_pool *pool,
     struct spool_recipient *recipient = spool_envelope_add(report, &original->sender);
     if (recipient == NULL || spool_envelope_set_text(&report->origin, origin, sizeof origin) != 0)
         return -1;
-    recipient->notify = RECIPIENT_NOTIFY_NEVER;
+    recipient->notify = NOTIFY_NEVER;
     return 0;
 }
 

@@ -18,13 +18,12 @@ bool dsn_wanted(const struct spool_envelope *envelope, const struct spool_recipi
                 enum dsn_action action)
 {
     static const unsigned flags[] = {
-        [DSN_FAILED] = RECIPIENT_NOTIFY_FAILURE,
-        [DSN_DELAYED] = RECIPIENT_NOTIFY_DELAY,
-        [DSN_RELAYED] = RECIPIENT_NOTIFY_SUCCESS,
+        [DSN_FAILED] = NOTIFY_FAILURE,
+        [DSN_DELAYED] = NOTIFY_DELAY,
+        [DSN_RELAYED] = NOTIFY_SUCCESS,
     };
     /* RFC 3461 4.1: without NOTIFY, failures must be reported, and delays may be. */
-    unsigned notify = recipient->notify != 0 ? recipient->notify
-                                             : RECIPIENT_NOTIFY_FAILURE | RECIPIENT_NOTIFY_DELAY;
+    unsigned notify = recipient->notify != 0 ? recipient->notify : NOTIFY_FAILURE | NOTIFY_DELAY;
     return !envelope->sender.is_null && (notify & flags[action]) != 0;
 }
 
@@ -58,7 +57,7 @@ static int dsn_find_shape(const struct dsn *dsn, struct shape *shape, struct err
     }
     shape->global = dsn_names_utf8(dsn);
     /* RFC 3461 4.3: RET applies to failures. An overlong line cannot be returned unchanged. */
-    shape->full = dsn->action == DSN_FAILED && dsn->envelope->ret == ENVELOPE_RET_FULL &&
+    shape->full = dsn->action == DSN_FAILED && dsn->envelope->ret == MAIL_RET_FULL &&
                   dsn->original_fd >= 0 && original.size <= dsn->full_max && !original.long_lines;
     shape->limit = shape->full ? original.size : original.header_size;
     shape->original_eight_bit = shape->full ? original.eight_bit : original.header_eight_bit;

@@ -66,10 +66,10 @@ static void envelope_put_path(FILE *out, const char *name, const struct path *pa
 
 static void envelope_put_recipient(FILE *out, const struct spool_recipient *recipient)
 {
-    char notify[NOTIFY_TEXT_MAX];
+    char notify[NOTIFY_MAX + 1];
     envelope_put_path(out, "recipient", &recipient->path);
     envelope_put_text(out, " state", state_names[recipient->state]);
-    envelope_put_text(out, " notify", spool_notify_format(recipient->notify, notify));
+    envelope_put_text(out, " notify", command_format_notify(recipient->notify, notify));
     envelope_put_text(out, " orcpt", recipient->orcpt);
     if (recipient->attempts != 0)
         fprintf(out, " attempts %u\n", recipient->attempts);
@@ -217,7 +217,7 @@ static enum field_result envelope_read_envelope_field(struct spool_envelope *env
         return envelope_took(envelope_read_yes(value, &envelope->requiretls));
     if (strcmp(name, "ret") == 0) {
         well = envelope_read_name(value, ret_names, NAMES(ret_names), &index);
-        envelope->ret = (enum envelope_ret)index;
+        envelope->ret = (enum mail_ret)index;
         return envelope_took(well);
     }
     if (strcmp(name, "envid") == 0)
@@ -237,8 +237,10 @@ static enum field_result envelope_read_recipient_field(struct spool_recipient *r
         recipient->state = (enum recipient_state)index;
         return envelope_took(well);
     }
-    if (strcmp(name, "notify") == 0)
-        return envelope_took(spool_notify_parse(value, strlen(value), &recipient->notify));
+    if (strcmp(name, "notify") == 0) {
+        recipient->notify = command_parse_notify(value, strlen(value));
+        return envelope_took(recipient->notify != 0);
+    }
     if (strcmp(name, "orcpt") == 0)
         return envelope_took(envelope_read_text(value, &recipient->orcpt));
     if (strcmp(name, "attempts") == 0) {

@@ -8,21 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 
 #include "dns/name.h"
-
-static const struct {
-    const char *name;
-    unsigned flag;
-} notify_names[] = {
-    {"NEVER", RECIPIENT_NOTIFY_NEVER},
-    {"SUCCESS", RECIPIENT_NOTIFY_SUCCESS},
-    {"FAILURE", RECIPIENT_NOTIFY_FAILURE},
-    {"DELAY", RECIPIENT_NOTIFY_DELAY},
-};
-#define NOTIFY_NAMES (sizeof notify_names / sizeof notify_names[0])
 
 void spool_envelope_init(struct spool_envelope *envelope)
 {
@@ -147,63 +135,6 @@ int64_t spool_envelope_next_try(const struct spool_envelope *envelope)
             earliest = recipient->next_try;
     }
     return earliest == INT64_MAX ? 0 : earliest;
-}
-
-static unsigned envelope_notify_flag(const char *text, size_t len)
-{
-    for (size_t i = 0; i < NOTIFY_NAMES; i++) {
-        if (strlen(notify_names[i].name) == len &&
-            strncasecmp(notify_names[i].name, text, len) == 0)
-            return notify_names[i].flag;
-    }
-    return 0;
-}
-
-bool spool_notify_parse(const char *text, size_t len, unsigned *notify)
-{
-    const char *end = text + len;
-    unsigned flags = 0;
-
-    for (;;) {
-        const char *comma = memchr(text, ',', (size_t)(end - text));
-        const char *stop = comma != NULL ? comma : end;
-        unsigned flag = envelope_notify_flag(text, (size_t)(stop - text));
-        if (flag == 0)
-            return false;
-        flags |= flag;
-        if (comma == NULL)
-            break;
-        text = comma + 1;
-    }
-    if ((flags & RECIPIENT_NOTIFY_NEVER) && flags != RECIPIENT_NOTIFY_NEVER)
-        return false;
-    *notify = flags;
-    return true;
-}
-
-const char *spool_notify_format(unsigned notify, char out[NOTIFY_TEXT_MAX])
-{
-    size_t used = 0;
-    out[0] = '\0';
-    for (size_t i = 0; i < NOTIFY_NAMES; i++) {
-        if (notify & notify_names[i].flag)
-            used += (size_t)snprintf(out + used, NOTIFY_TEXT_MAX - used, "%s%s",
-                                     used > 0 ? "," : "", notify_names[i].name);
-    }
-    return out;
-}
-
-bool spool_ret_parse(const char *text, size_t len, enum envelope_ret *ret)
-{
-    if (len != 4)
-        return false;
-    if (strncasecmp(text, "FULL", 4) == 0)
-        *ret = ENVELOPE_RET_FULL;
-    else if (strncasecmp(text, "HDRS", 4) == 0)
-        *ret = ENVELOPE_RET_HDRS;
-    else
-        return false;
-    return true;
 }
 
 const char *spool_id_format(uint64_t id, char out[SPOOL_ID_LEN + 1])

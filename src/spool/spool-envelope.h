@@ -33,21 +33,10 @@ enum recipient_state {
     RECIPIENT_FAILED,    /* refused permanently, or expired */
 };
 
-/* NOTIFY= (RFC 3461 4.1); 0 = not given. */
-enum {
-    RECIPIENT_NOTIFY_NEVER = 1 << 0,
-    RECIPIENT_NOTIFY_SUCCESS = 1 << 1,
-    RECIPIENT_NOTIFY_FAILURE = 1 << 2,
-    RECIPIENT_NOTIFY_DELAY = 1 << 3,
-};
-
-/* RET= (RFC 3461 4.3). */
-enum envelope_ret { ENVELOPE_RET_NONE, ENVELOPE_RET_FULL, ENVELOPE_RET_HDRS };
-
 struct spool_recipient {
     struct path path;
     enum recipient_state state;
-    unsigned notify; /* RECIPIENT_NOTIFY_... */
+    unsigned notify; /* NOTIFY_... */
     unsigned attempts;
     int64_t last_try, next_try; /* seconds since the epoch; 0 = none */
     bool delay_notified;        /* the sender has been told about the delay */
@@ -69,7 +58,7 @@ struct spool_envelope {
     bool report;        /* our own notification: it takes the bounce route */
     bool hold;          /* not tried until released; set by spool_envelope_hold() */
     int64_t held_since; /* seconds since the epoch; 0 = not held, or unknown */
-    enum envelope_ret ret;
+    enum mail_ret ret;
     char *envid;  /* ENVID= as received (xtext); NULL = none */
     char *origin; /* the transaction that brought it, for the log; NULL = none */
     char *unknown;
@@ -112,13 +101,6 @@ bool spool_envelope_hold(struct spool_envelope *envelope, bool hold, int64_t now
 
 /* The earliest next try among queued recipients; 0 = at once, or none queued. */
 int64_t spool_envelope_next_try(const struct spool_envelope *envelope);
-
-/* Parse the values of the SMTP parameters. False if malformed; NOTIFY=NEVER must be alone (RFC 3461 4.1). */
-bool spool_notify_parse(const char *text, size_t len, unsigned *notify);
-bool spool_ret_parse(const char *text, size_t len, enum envelope_ret *ret);
-/* Writes "SUCCESS,FAILURE"; "" if nothing was given. Returns `out`. */
-#define NOTIFY_TEXT_MAX 32
-const char *spool_notify_format(unsigned notify, char out[NOTIFY_TEXT_MAX]);
 
 /* Converts an id to and from the 16 hexadecimal digits in file names. */
 const char *spool_id_format(uint64_t id, char out[SPOOL_ID_LEN + 1]);

@@ -118,6 +118,10 @@ static const struct {
     {"NOTIFY=,SUCCESS", "SUCCESS", ""},
     {"NOTIFY=NEVER,NEVER", "NEVER", ""},
     {"NOTIFY=NEVER,SUCCESS", NULL, NULL},
+    {"NOTIFY=NEVER,DELAY", NULL, NULL},
+    {"NOTIFY=FAIL", NULL, NULL},
+    {"notify=never", "NEVER", ""},
+    {"NOTIFY=delay,Success,FAILURE", "SUCCESS,FAILURE,DELAY", ""},
     {"NOTIFY=", NULL, NULL},
     {"NOTIFY=,", NULL, NULL},
     {"NOTIFY", NULL, NULL},
@@ -157,6 +161,7 @@ static void test_dsn_parameters(void)
 {
     struct mail_parameters mail;
     struct rcpt_parameters rcpt;
+    char notify[NOTIFY_MAX + 1];
 
     for (size_t i = 0; i < G_N_ELEMENTS(envids); i++) {
         g_autofree char *said = g_strconcat("ENVID=", envids[i].said, NULL);
@@ -172,7 +177,7 @@ static void test_dsn_parameters(void)
         if (rcpts[i].notify == NULL)
             continue;
         g_assert_true(rcpt.dsn);
-        g_assert_cmpstr(rcpt.notify, ==, rcpts[i].notify);
+        g_assert_cmpstr(command_format_notify(rcpt.notify, notify), ==, rcpts[i].notify);
         g_assert_cmpstr(rcpt.orcpt, ==, rcpts[i].orcpt);
     }
     g_assert_cmpint(parse_rcpt("", &rcpt), ==, PARAMETER_OK);

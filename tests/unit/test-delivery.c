@@ -215,8 +215,7 @@ static void submit_for(struct fixture *f, const char *sender, const char *recipi
         struct spool_recipient *recipient = spool_envelope_add(&envelope, &path);
         recipient->next_try = next_try;
         if (parts[1] != NULL)
-            recipient->notify =
-                *parts[1] == 's' ? RECIPIENT_NOTIFY_SUCCESS : RECIPIENT_NOTIFY_NEVER;
+            recipient->notify = *parts[1] == 's' ? NOTIFY_SUCCESS : NOTIFY_NEVER;
         g_free(text);
         g_strfreev(parts);
     }

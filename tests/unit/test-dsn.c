@@ -26,7 +26,7 @@ struct report_case {
     enum dsn_action action;
     bool expired;
     const char *sender;
-    enum envelope_ret ret;
+    enum mail_ret ret;
     const char *envid;
     bool smtputf8;
     const char *original; /* NULL: none */
@@ -71,7 +71,7 @@ static const struct report_case cases[] = {
     {.name = "failed, RET=FULL",
      .action = DSN_FAILED,
      .sender = "<alice@example.com>",
-     .ret = ENVELOPE_RET_FULL,
+     .ret = MAIL_RET_FULL,
      .envid = "QQ+2B1",
      .original = PLAIN,
      .full_max = 1000,
@@ -83,7 +83,7 @@ static const struct report_case cases[] = {
     {.name = "RET=FULL but too large",
      .action = DSN_FAILED,
      .sender = "<alice@example.com>",
-     .ret = ENVELOPE_RET_FULL,
+     .ret = MAIL_RET_FULL,
      .original = PLAIN,
      .full_max = 10,
      .recipients = {{"<bob@example.net>", NULL, NULL, NULL, 0}},
@@ -92,7 +92,7 @@ static const struct report_case cases[] = {
     {.name = "delayed, RET=FULL",
      .action = DSN_DELAYED,
      .sender = "<alice@example.com>",
-     .ret = ENVELOPE_RET_FULL,
+     .ret = MAIL_RET_FULL,
      .original = PLAIN,
      .full_max = 1000,
      .recipients = {{"<bob@example.net>", NULL, "mx.example.net", "451 4.7.1 Greylisted", 0},
@@ -136,7 +136,7 @@ static const struct report_case cases[] = {
     {.name = "body in Latin 1, returned",
      .action = DSN_FAILED,
      .sender = "<alice@example.com>",
-     .ret = ENVELOPE_RET_FULL,
+     .ret = MAIL_RET_FULL,
      .original = LATIN_BODY,
      .full_max = 1000,
      .recipients = {{"<bob@example.net>", NULL, NULL, NULL, 0}},
@@ -158,7 +158,7 @@ static const struct report_case cases[] = {
     {.name = "internationalized message",
      .action = DSN_FAILED,
      .sender = "<r\xc3\xa9mi@example.com>",
-     .ret = ENVELOPE_RET_FULL,
+     .ret = MAIL_RET_FULL,
      .smtputf8 = true,
      .original = UNICODE,
      .full_max = 1000,
@@ -185,7 +185,7 @@ static const struct report_case cases[] = {
     {.name = "no original",
      .action = DSN_FAILED,
      .sender = "<alice@example.com>",
-     .ret = ENVELOPE_RET_FULL,
+     .ret = MAIL_RET_FULL,
      .recipients = {{"<bob@example.net>", NULL, NULL, NULL, 0}},
      .lacks = {"rfc822-headers", "message/rfc822"}},
 };
@@ -316,10 +316,10 @@ static void test_wanted(void)
         bool failed, delayed, relayed;
     } rows[] = {
         {"nothing said", false, 0, true, true, false},
-        {"never", false, RECIPIENT_NOTIFY_NEVER, false, false, false},
-        {"success", false, RECIPIENT_NOTIFY_SUCCESS, false, false, true},
-        {"failure", false, RECIPIENT_NOTIFY_FAILURE, true, false, false},
-        {"delay", false, RECIPIENT_NOTIFY_DELAY, false, true, false},
+        {"never", false, NOTIFY_NEVER, false, false, false},
+        {"success", false, NOTIFY_SUCCESS, false, false, true},
+        {"failure", false, NOTIFY_FAILURE, true, false, false},
+        {"delay", false, NOTIFY_DELAY, false, true, false},
         {"all", false, 14, true, true, true},
         {"null sender", true, 0, false, false, false},
         {"null sender, all", true, 14, false, false, false},
@@ -344,7 +344,7 @@ static void test_long_lines(void)
         GString *original = g_string_new("Subject: ");
         struct report_case test = {.name = "long",
                                    .sender = "<alice@example.com>",
-                                   .ret = ENVELOPE_RET_FULL,
+                                   .ret = MAIL_RET_FULL,
                                    .full_max = UINT64_MAX,
                                    .recipients = {{"<bob@example.net>", NULL, NULL, NULL, 0}}};
         struct dsn_needs needs;

@@ -71,13 +71,16 @@ static void fake_send(struct courier *base, const struct envelope *envelope,
     struct fake_courier *courier = (struct fake_courier *)base;
     fake_speak(base);
     g_string_append_printf(told, "<%s>", envelope->sender.mailbox);
-    if (envelope->ret[0] != '\0' || envelope->envid[0] != '\0')
-        g_string_append_printf(told, " RET=%s ENVID=%s", envelope->ret, envelope->envid);
+    static const char *const rets[] = {"", "FULL", "HDRS"};
+    char notify[NOTIFY_MAX + 1];
+    if (envelope->ret != MAIL_RET_NONE || envelope->envid[0] != '\0')
+        g_string_append_printf(told, " RET=%s ENVID=%s", rets[envelope->ret], envelope->envid);
     for (size_t i = 0; i < count; i++) {
         recipient_copy(&courier->asked[i], &recipients[i]);
         g_string_append_printf(told, " %s", recipients[i].path.mailbox);
-        if (recipients[i].notify[0] != '\0' || recipients[i].orcpt[0] != '\0')
-            g_string_append_printf(told, " NOTIFY=%s ORCPT=%s", recipients[i].notify,
+        if (recipients[i].notify != 0 || recipients[i].orcpt[0] != '\0')
+            g_string_append_printf(told, " NOTIFY=%s ORCPT=%s",
+                                   command_format_notify(recipients[i].notify, notify),
                                    recipients[i].orcpt);
     }
     courier->next = 0;

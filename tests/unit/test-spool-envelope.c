@@ -56,12 +56,12 @@ static void test_round_trip(void)
     g_assert_true(envelope.hold && envelope.smtputf8 && envelope.requiretls && envelope.report);
     g_assert_cmpstr(envelope.sender.mailbox, ==, "\"odd\\\"one\"@example.com");
     g_assert_cmpint(envelope.body, ==, MAIL_BODY_8BITMIME);
-    g_assert_cmpint(envelope.ret, ==, ENVELOPE_RET_HDRS);
+    g_assert_cmpint(envelope.ret, ==, MAIL_RET_HDRS);
     g_assert_cmpuint(envelope.recipient_count, ==, 2);
     g_assert_cmpuint(spool_envelope_left(&envelope), ==, 1);
     g_assert_cmpint(spool_envelope_next_try(&envelope), ==, 1795249200);
     const struct spool_recipient *first = &envelope.recipients[0];
-    g_assert_cmpuint(first->notify, ==, RECIPIENT_NOTIFY_SUCCESS | RECIPIENT_NOTIFY_DELAY);
+    g_assert_cmpuint(first->notify, ==, NOTIFY_SUCCESS | NOTIFY_DELAY);
     g_assert_cmpstr(first->reply, ==, "451 4.7.1 line one\nline two \\ \x07");
     g_assert_cmpstr(first->path.domain, ==, "example.net");
     /* Unknown lines are written back unchanged. */
@@ -177,36 +177,6 @@ static void test_many_recipients(void)
     spool_envelope_clear(&again);
 }
 
-static void test_parameters(void)
-{
-    static const struct {
-        const char *text;
-        bool good;
-        unsigned notify;
-    } cases[] = {
-        {"never", true, RECIPIENT_NOTIFY_NEVER},
-        {"Success,FAILURE", true, RECIPIENT_NOTIFY_SUCCESS | RECIPIENT_NOTIFY_FAILURE},
-        {"DELAY", true, RECIPIENT_NOTIFY_DELAY},
-        {"", false, 0},
-        {"DELAY,", false, 0},
-        {",DELAY", false, 0},
-        {"NEVER,DELAY", false, 0},
-        {"FAIL", false, 0},
-    };
-    enum envelope_ret ret;
-    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        unsigned notify = 99;
-        g_test_message("%s", cases[i].text);
-        g_assert_cmpint(spool_notify_parse(cases[i].text, strlen(cases[i].text), &notify), ==,
-                        cases[i].good);
-        g_assert_cmpuint(notify, ==, cases[i].good ? cases[i].notify : 99);
-    }
-    g_assert_true(spool_ret_parse("full", 4, &ret) && ret == ENVELOPE_RET_FULL);
-    g_assert_true(spool_ret_parse("HDRS", 4, &ret) && ret == ENVELOPE_RET_HDRS);
-    g_assert_false(spool_ret_parse("HDR", 3, &ret));
-    g_assert_false(spool_ret_parse("BOTH", 4, &ret));
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -215,6 +185,5 @@ int main(int argc, char **argv)
     g_test_add_func("/spool-envelope/damage", test_damage);
     g_test_add_func("/spool-envelope/minimal", test_minimal);
     g_test_add_func("/spool-envelope/many recipients", test_many_recipients);
-    g_test_add_func("/spool-envelope/parameters", test_parameters);
     return g_test_run();
 }

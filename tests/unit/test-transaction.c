@@ -642,7 +642,7 @@ static void test_lacks(void)
         {"nothing",
          0,
          0,
-         {.size = 1000, .ret = "FULL", .envid = "x", .body = MAIL_BODY_8BITMIME},
+         {.size = 1000, .ret = MAIL_RET_FULL, .envid = "x", .body = MAIL_BODY_8BITMIME},
          250},
         {"SMTPUTF8", 0, 0, {.smtputf8 = true, .is_utf8 = true}, 553},
         {"SMTPUTF8 asked for, and not needed", 0, 0, {.smtputf8 = true}, 250},
