@@ -45,20 +45,73 @@ static unsigned config_find_parts(struct load *load, unsigned parts)
     return parts != 0 ? parts : CONFIG_PART_IN;
 }
 
-/* Word processors insert typographic quotation marks. In UTF-8 all of them begin with these octets. */
-static bool config_has_typographic_marks(const char *name, unsigned number)
+/* Reads up to the line `number`, and returns the first line with a string that does not end on it; 0: none. */
+static unsigned config_find_open_string(FILE *file, unsigned number)
 {
-    FILE *file = fopen(name, "re");
+    unsigned line = 1, begun = 0;
+    int octet, before = 0;
+    char comment = 0; /* '#': to the end of the line; '*': to its own end */
+
+    while (line < number && (octet = getc(file)) != EOF) {
+        line += octet == '\n';
+        if (comment != 0) {
+            if (comment == '#' ? octet == '\n' : before == '*' && octet == '/')
+                comment = 0;
+        } else if (begun != 0) {
+            if (octet == '\n')
+                return begun;
+            if (octet == '"' && before != '\\')
+                begun = 0;
+            if (before == '\\')
+                octet = 0; /* it escapes nothing itself */
+        } else if (octet == '"') {
+            begun = line;
+        } else if (octet == '#' || (octet == '/' && before == '/')) {
+            comment = '#';
+        } else if (octet == '*' && before == '/') {
+            comment = '*';
+            octet = 0;
+        }
+        before = octet;
+    }
+    return 0;
+}
+
+/* What is wrong on the line in which libconfig saw a syntax error, as far as that shows. Moves `*number` to where it
+ * begins. */
+static const char *config_explain(FILE *file, unsigned *number, const char *usual)
+{
+    const char *explanation = usual;
     char *line = NULL;
     size_t size = 0;
-    bool found = false;
+    unsigned begun = config_find_open_string(file, *number);
 
-    for (unsigned i = 1; file != NULL && i <= number && getline(&line, &size, file) >= 0; i++)
-        found = i == number && strstr(line, "\xe2\x80") != NULL;
+    if (begun != 0) {
+        *number = begun;
+        return _("syntax error: a quotation mark on this line is not closed");
+    }
+    /* Word processors insert typographic quotation marks. In UTF-8 all of them begin with these octets. */
+    if (getline(&line, &size, file) >= 0 && strstr(line, "\xe2\x80") != NULL)
+        explanation = _("syntax error: the quotation marks are not plain ones (\")");
+    else if (line != NULL && strchr(line, '=') != NULL && strchr(line, '"') == NULL)
+        explanation =
+            _("syntax error: all values but numbers, true and false need quotation marks, "
+              "like \"30s\"");
     free(line);
+    return explanation;
+}
+
+static void config_complain_of_syntax(struct load *load)
+{
+    const char *wrong = config_error_file(&load->file), *text = config_error_text(&load->file);
+    unsigned line = (unsigned)config_error_line(&load->file);
+    FILE *file = fopen(wrong != NULL ? wrong : load->name, "re");
+
+    if (file != NULL && strcmp(text, "syntax error") == 0)
+        text = config_explain(file, &line, text);
     if (file != NULL)
         fclose(file);
-    return found;
+    load_complain_at(load, wrong, line, "", text);
 }
 
 static int config_parse_file(struct load *load)
@@ -83,12 +136,7 @@ static int config_parse_file(struct load *load)
     fclose(file);
     if (result == CONFIG_TRUE)
         return 0;
-    const char *wrong = config_error_file(&load->file);
-    unsigned line = (unsigned)config_error_line(&load->file);
-    load_complain_at(load, wrong, line, "",
-                     config_has_typographic_marks(wrong != NULL ? wrong : load->name, line)
-                         ? _("syntax error: the quotation marks are not plain ones (\")")
-                         : config_error_text(&load->file));
+    config_complain_of_syntax(load);
     return -1;
 }
 
