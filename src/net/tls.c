@@ -53,10 +53,15 @@ void tls_tickets_free(struct tls_tickets *tickets)
     free(tickets);
 }
 
+static bool tls_is_given(const char *file)
+{
+    return file != NULL && file[0] != '\0';
+}
+
 static int tls_files_add(struct tls_files *files, const char *path, struct error *err)
 {
     struct stat st;
-    if (path == NULL || path[0] == '\0')
+    if (!tls_is_given(path))
         return 0;
     struct tls_file *items = realloc(files->items, (files->count + 1) * sizeof *items);
     if (items == NULL) {
@@ -98,9 +103,15 @@ static void tls_files_free(struct tls_files *files)
     free(files->items);
 }
 
+/* The file with the pair's key. */
+static const char *tls_key_of(const struct tls_pair *pair)
+{
+    return tls_is_given(pair->key) ? pair->key : pair->cert;
+}
+
 static int tls_load_pair(struct tls_server *server, const struct tls_pair *pair, struct error *err)
 {
-    const char *key = pair->key != NULL && pair->key[0] != '\0' ? pair->key : pair->cert;
+    const char *key = tls_key_of(pair);
 
     if (tls_files_add(&server->files, pair->cert, err) != 0 ||
         (key != pair->cert && tls_files_add(&server->files, key, err) != 0))
@@ -400,10 +411,10 @@ static int tls_client_add_files(struct tls_client *client, const struct tls_clie
 {
     if (config->verify && tls_files_add(&client->files, config->ca_file, err) != 0)
         return -1;
-    if (config->pair == NULL)
+    if (!tls_is_given(config->pair.cert))
         return 0;
-    return tls_files_add(&client->files, config->pair->cert, err) == 0
-               ? tls_files_add(&client->files, config->pair->key, err)
+    return tls_files_add(&client->files, config->pair.cert, err) == 0
+               ? tls_files_add(&client->files, config->pair.key, err)
                : -1;
 }
 
@@ -423,17 +434,14 @@ struct tls_client *tls_client_new(const struct tls_client_config *config, struct
     }
     if (result == 0 && config->verify) {
         client->verify = true;
-        result = config->ca_file != NULL
+        result = tls_is_given(config->ca_file)
                      ? gnutls_certificate_set_x509_trust_file(client->credentials, config->ca_file,
                                                               GNUTLS_X509_FMT_PEM)
                      : gnutls_certificate_set_x509_system_trust(client->credentials);
     }
-    if (result >= 0 && config->pair != NULL)
+    if (result >= 0 && tls_is_given(config->pair.cert))
         result = gnutls_certificate_set_x509_key_file(
-            client->credentials, config->pair->cert,
-            config->pair->key != NULL && config->pair->key[0] != '\0' ? config->pair->key
-                                                                      : config->pair->cert,
-            GNUTLS_X509_FMT_PEM);
+            client->credentials, config->pair.cert, tls_key_of(&config->pair), GNUTLS_X509_FMT_PEM);
     if (result >= 0)
         return client;
     error_set(err, _("cannot set up TLS: %s"), gnutls_strerror(result));

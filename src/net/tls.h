@@ -21,7 +21,7 @@ enum tls_minimum_version { TLS_MIN_1_0, TLS_MIN_1_1, TLS_MIN_1_2, TLS_MIN_1_3 };
 
 struct tls_pair {
     const char *cert; /* PEM file: the certificate and its chain */
-    const char *key;  /* PEM file; NULL or the same path: the key is in `cert` */
+    const char *key;  /* PEM file; NULL, "" or the same path: the key is in `cert` */
 };
 
 /* Appended to "NORMAL" in a GnuTLS priority string: keeps everything in it, the cheapest first. NORMAL
@@ -107,9 +107,9 @@ bool tls_peer_is_modern(const struct tls_peer *peer);
 struct tls_client_config {
     const char *priority; /* NULL: "NORMAL" TLS_ORDER */
     bool verify;          /* chain and name; otherwise any certificate will do */
-    const char *ca_file;  /* NULL: the system's */
-    /* The client certificate, as in tls_server_config, presented if the server asks; NULL: none. */
-    const struct tls_pair *pair;
+    const char *ca_file;  /* NULL or "": the system's */
+    struct tls_pair
+        pair; /* the client certificate, presented if the server asks; `cert` NULL or "": none */
 };
 
 struct tls_client;

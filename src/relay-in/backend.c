@@ -22,12 +22,10 @@
 static struct tls_client *backend_make_tls(const struct config_backend *settings, struct error *err)
 {
     /* In a private tunnel, the certificate proves nothing more than WireGuard does. */
-    const struct tls_pair pair = {settings->cert, settings->key};
     const struct tls_client_config tls = {
-        .priority = NULL,
-        .pair = settings->cert[0] != '\0' ? &pair : NULL,
+        .pair = {settings->cert, settings->key},
         .verify = settings->tls == CONFIG_TLS_VERIFY,
-        .ca_file = settings->ca_file[0] != '\0' ? settings->ca_file : NULL,
+        .ca_file = settings->ca_file,
     };
     return tls_client_new(&tls, err);
 }

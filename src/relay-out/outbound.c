@@ -40,15 +40,14 @@ static void outbound_set_mx(struct outbound *out)
 static int outbound_make_tls(struct outbound *out, struct error *err)
 {
     const struct config_out_tls_options *tls = &out->config->out.tls;
-    const struct tls_pair pair = {tls->cert, tls->key};
     struct tls_client_config any = {
         .priority = tls->priority,
-        .pair = tls->cert[0] != '\0' ? &pair : NULL,
+        .pair = {tls->cert, tls->key},
     };
     struct tls_client_config verify = any;
 
     verify.verify = true;
-    verify.ca_file = tls->ca_file[0] != '\0' ? tls->ca_file : NULL;
+    verify.ca_file = tls->ca_file;
     out->tls_any = tls_client_new(&any, err);
     out->tls_verify = out->tls_any != NULL ? tls_client_new(&verify, err) : NULL;
     return out->tls_verify != NULL ? 0 : -1;

@@ -88,12 +88,11 @@ static int routes_read_password(struct route *route, const char *file, struct er
 static int routes_set_tls(struct route *route, const char *ca_file,
                           const struct config_out_tls_options *options, struct error *err)
 {
-    const struct tls_pair pair = {options->cert, options->key};
     const struct tls_client_config tls = {
         .priority = options->priority,
         .verify = true,
         .ca_file = ca_file,
-        .pair = options->cert[0] != '\0' ? &pair : NULL,
+        .pair = {options->cert, options->key},
     };
 
     route->tls_client = tls_client_new(&tls, err);
@@ -152,11 +151,10 @@ static int routes_add_backend(struct routes *routes, const struct config_backend
                               const struct string_list *domains, size_t number, struct error *err)
 {
     char name[32];
-    const struct tls_pair pair = {backend->cert, backend->key};
     const struct tls_client_config tls = {
         .verify = true,
-        .ca_file = backend->ca_file[0] != '\0' ? backend->ca_file : NULL,
-        .pair = backend->cert[0] != '\0' ? &pair : NULL,
+        .ca_file = backend->ca_file,
+        .pair = {backend->cert, backend->key},
     };
 
     snprintf(name, sizeof name, "backend:%zu", number);
@@ -164,7 +162,8 @@ static int routes_add_backend(struct routes *routes, const struct config_backend
     route->tls = routes_backend_level(backend);
     route->proxy = config_proxy_of(backend);
     route->tls_name = backend->tls_name;
-    if (route->tls == CONFIG_OUT_TLS_VERIFY && (tls.ca_file != NULL || tls.pair != NULL) &&
+    if (route->tls == CONFIG_OUT_TLS_VERIFY &&
+        (backend->ca_file[0] != '\0' || backend->cert[0] != '\0') &&
         (route->tls_client = tls_client_new(&tls, err)) == NULL)
         return -1;
     for (size_t i = 0; i < backend->hosts.count; i++) {

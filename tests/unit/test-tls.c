@@ -400,8 +400,7 @@ static void test_tls_files_changed(void)
     g_assert_nonnull(client);
     g_assert_false(tls_client_files_changed(client));
     g_autofree char *key = certificates_path("rsa.key");
-    const struct tls_pair pair = {ca, key};
-    const struct tls_client_config shown = {.pair = &pair};
+    const struct tls_client_config shown = {.pair = {ca, key}};
     struct tls_client *with_pair = tls_client_new(&shown, &err);
     g_assert_nonnull(with_pair);
     g_assert_false(tls_client_files_changed(with_pair));
