@@ -200,7 +200,7 @@ static void *courier_out_run_batch(void *context)
 {
     const struct batch_job *job = context;
     target_contact(job->target, job->deadline);
-    target_ask_batch(job->target);
+    target_ask_batch(job->target, COURIER_NOTHING);
     return NULL;
 }
 

@@ -113,7 +113,7 @@ static bool spooler_send_recipients(struct part *part)
     target_begin_batch(part->target);
     for (size_t i = 0; i < part->count; i++)
         target_add(part->target, &part->recipients[i]);
-    target_ask_batch(part->target);
+    target_ask_batch(part->target, COURIER_DATA);
     for (size_t i = 0; i < part->count; i++) {
         target_recipient_reply(part->target, &reply);
         part->accepted[i] = reply_is_positive(&reply);

@@ -259,14 +259,15 @@ void target_add(struct target *target, const struct recipient *recipient)
     target->batch[target->batch_count++] = recipient;
 }
 
-static void target_ask(struct target *target, const struct recipient *const *who, size_t count)
+static void target_ask(struct target *target, const struct recipient *const *who, size_t count,
+                       enum courier_data data)
 {
     talk_set_phase(&target->connect.talk, TALK_ENVELOPE);
     target->asking = target->transaction.connected;
     transaction_begin_batch(&target->transaction);
     for (size_t i = 0; i < count; i++)
         transaction_add(&target->transaction, who[i]);
-    transaction_send_batch(&target->transaction, COURIER_NOTHING);
+    transaction_send_batch(&target->transaction, data);
 }
 
 /* All replies to the batch were read. */
@@ -314,7 +315,7 @@ static bool target_has_accepted_none(const struct target *target)
            (target->transaction.decided || target->transaction.accepted == 0);
 }
 
-static void target_ask_others(struct target *target)
+static void target_ask_others(struct target *target, enum courier_data data)
 {
     const struct recipient *who[SESSION_BATCH_MAX];
     size_t which[SESSION_BATCH_MAX], count;
@@ -323,24 +324,28 @@ static void target_ask_others(struct target *target)
            target_next_host(target)) {
         for (size_t i = 0; i < count; i++)
             who[i] = target->batch[which[i]];
-        target_ask(target, who, count);
+        target_ask(target, who, count, data);
         target_hear(target, which, count);
     }
 }
 
 /* If the host was lost before the client heard of any accepted recipient, those that it accepted get the
  * final reply instead. Once the client has heard of one, replies stand. */
-void target_ask_batch(struct target *target)
+void target_ask_batch(struct target *target, enum courier_data data)
 {
     size_t which[SESSION_BATCH_MAX];
+    struct reply refusal;
 
     for (size_t i = 0; i < target->batch_count; i++)
         which[i] = i;
-    target_ask(target, target->batch, target->batch_count);
+    target_ask(target, target->batch, target->batch_count, data);
     target_hear(target, which, target->batch_count);
-    target_ask_others(target);
+    target_ask_others(target, data);
     if (!target_has_accepted_none(target))
         return;
+    /* Nothing else is due then, so that the connection can be kept. */
+    if (target->transaction.data == TRANSACTION_DATA_SENT)
+        transaction_data_reply(&target->transaction, &refusal);
     for (size_t i = 0; i < target->batch_count; i++) {
         if (target->replies[i] != NULL && reply_is_positive(target->replies[i])) {
             free(target->replies[i]);
@@ -411,7 +416,7 @@ static bool target_repeat(struct target *target)
         size_t left = target->accepted_count - at;
         size_t count = left < SESSION_BATCH_MAX ? left : SESSION_BATCH_MAX;
         struct reply reply;
-        target_ask(target, target->accepted + at, count);
+        target_ask(target, target->accepted + at, count, COURIER_NOTHING);
         for (size_t i = 0; i < count; i++) {
             transaction_recipient_reply(&target->transaction, &reply);
             all &= reply_is_positive(&reply);

@@ -49,11 +49,12 @@ void target_free(struct target *target);
 void target_contact(struct target *target, struct deadline deadline);
 
 /* Begin a batch, fill it with at most SESSION_BATCH_MAX recipients, and send it; other hosts are asked too,
- * as long as no recipient has been accepted. The caller keeps the recipients for the target's lifetime,
- * except refused ones. */
+ * as long as no recipient has been accepted. With COURIER_DATA, DATA goes with it if the host offers
+ * PIPELINING: no other batch can follow. The caller keeps the recipients for the target's lifetime, except
+ * refused ones. */
 void target_begin_batch(struct target *target);
 void target_add(struct target *target, const struct recipient *recipient);
-void target_ask_batch(struct target *target);
+void target_ask_batch(struct target *target, enum courier_data data);
 /* Takes the reply to the batch's next recipient; the batch must have been asked. */
 void target_recipient_reply(struct target *target, struct reply *reply);
 

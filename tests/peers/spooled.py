@@ -724,6 +724,42 @@ def turns(world):
     relay.wait_empty()
 
 
+class Picky(NextHop):
+    """Refuses the recipients no@... Without others it refuses DATA too, or asks for the message all the same (`begins`)."""
+
+    def __init__(self, port, begins):
+        self.begins = begins
+        super().__init__(port)
+
+    def reply(self, talk, step, line):
+        if step == "mail":
+            talk.accepted = 0
+        if step == "rcpt" and b"<no@" in line:
+            return "550 5.1.1 unknown"
+        talk.accepted = getattr(talk, "accepted", 0) + (step == "rcpt")
+        if step == "data" and talk.accepted == 0 and not self.begins:
+            return "554 5.5.1 no valid recipients"
+        return super().reply(talk, step, line)
+
+
+@scenario("stored mail: DATA goes with the recipients; if all are refused, nothing is sent, and the connection is kept")
+def pipelined_data(world):
+    for begins in (False, True):
+        hop = Picky(HOP_PORT, begins)
+        world.hop_list.append(hop)
+        relay = world.out([hop], 'delivery = "spool";')
+        for subject, *names in (("none", "no"), ("both", "a", "b"), ("one", "no", "a")):
+            recipients = [f"{name}@d0.test" for name in names]
+            assert send(subject, *recipients, rcpt=" NOTIFY=NEVER")[0] == 250
+            relay.wait_empty()
+        assert hop.subjects() == ["both", "one"] and tries(relay) == [3, 0, 2], (hop.subjects(), tries(relay))
+        verbs = [line[:4].strip() for line in hop.commands]
+        assert verbs[:4] == [b"EHLO", b"MAIL", b"RCPT", b"DATA"], verbs
+        # On a fresh connection the last one, since the kept one refused its recipient.
+        assert hop.connections == 2 + begins, (hop.connections, verbs)
+        world.tidy()
+
+
 class OneEach(NextHop):
     """Takes one message on a connection. At the next MAIL it hangs up, after `said` if there is such a reply."""
 
