@@ -131,7 +131,7 @@ static enum queue_answer queue_control_change(struct order *order, uint64_t id, 
     else if (strcmp(order->verb, "release") == 0)
         answer = delivery_release(pool, id, err);
     else if (strcmp(order->verb, "retry") == 0)
-        answer = spooler_retry(order->spooler, id);
+        answer = queue_retry(delivery_queue(pool), id);
     else
         answer = delivery_discard(pool, id, order->selection.domain, order->bounce, err);
     pthread_mutex_lock(&order->lock);
@@ -246,6 +246,9 @@ static void queue_control_change_some(struct order *order)
         control_error(order->client, "an ID, a domain or \"all\" is required");
         return;
     }
+    /* Once only, or a next hop would be asked, and logged in to, as often as there are messages for it. */
+    if (strcmp(order->verb, "retry") == 0)
+        spooler_forget_dead(order->spooler);
     if (spool_id_parse(order->which, strlen(order->which), &id)) {
         queue_control_change_one(order, id);
         return;

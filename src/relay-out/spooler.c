@@ -226,10 +226,9 @@ struct delivery_pool *spooler_pool(struct spooler *spooler)
     return spooler->pool;
 }
 
-enum queue_answer spooler_retry(struct spooler *spooler, uint64_t id)
+void spooler_forget_dead(struct spooler *spooler)
 {
     host_cache_forget_dead(spooler->first->host_cache);
-    return queue_retry(delivery_queue(spooler->pool), id);
 }
 
 const char *spooler_folder(const struct spooler *spooler)

@@ -40,8 +40,8 @@ bool spooler_close(struct spooler *spooler, struct deadline deadline);
 struct delivery_pool *spooler_pool(struct spooler *spooler);
 /* Sets the spool's gauges. */
 void spooler_measure(struct spooler *spooler, struct counters *counters);
-/* Tries the message now for an operator, even if its next hops are marked dead. */
-enum queue_answer spooler_retry(struct spooler *spooler, uint64_t id);
+/* Forgets all marks that keep next hops from being asked, for an operator who wants mail tried now. */
+void spooler_forget_dead(struct spooler *spooler);
 /* The spool's folder, for reading its files. */
 const char *spooler_folder(const struct spooler *spooler);
 

@@ -811,6 +811,29 @@ def reloaded(world):
     relay.wait_empty()
 
 
+@scenario("a retry of all messages asks a destination that is down once")
+def retried_together(world):
+    hops = world.hops(1)
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "1h" ]; dead_for = "1h"; '
+                            'limits = { deliveries_per_destination = 1; };')
+    text = read(relay.conf)
+    relay.stop()
+    with open(relay.conf, "w") as file:
+        file.write(text.replace(f"{BACKEND}:{hops[0].port}", f"{BACKEND}:{HOP_PORT + 50}"))
+    relay.start()
+    client = hello()
+    for _ in range(500):
+        client.cmd("MAIL FROM:<a@example.com>", 250)
+        client.cmd("RCPT TO:<x@d0.test>", 250)
+        assert client.data(BODY.format("together"))[0] == 250
+    client.close()
+    wait_for("the first try", lambda: "\nconnect to" in read(relay.log))
+    assert "500 messages changed" in relay.ctl("retry", "all")
+    wait_for("the next", lambda: read(relay.log).count("\nconnect to") > 1)
+    relay.stop()
+    assert read(relay.log).count("\nconnect to") == 2, read(relay.log)
+
+
 @scenario("SIGHUP: a destination that could not be reached is tried at once")
 def mended(world):
     hops = world.hops(1)
