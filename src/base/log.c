@@ -124,7 +124,6 @@ static bool log_is_of_journal(void)
 void log_begin(struct log_line *line, enum log_level level, const char *text)
 {
     char priority[] = "<0>";
-    line->level = level;
     line->len = 0;
     line->enabled = log_enabled(level);
     if (!line->enabled)

@@ -33,7 +33,6 @@ enum log_level { /* the numbers are syslog's */
 
 /* A line being built: log_begin(), any number of log_str()/log_int()..., then log_end(). */
 struct log_line {
-    enum log_level level;
     bool enabled;
     size_t len;
     char text[LOG_LINE_MAX];

@@ -83,7 +83,8 @@ void resolver_answer_fill(struct resolver_answer *answer, int error, struct ub_r
     answer->owner = result;
 }
 
-void resolver_answer_move(struct resolver_answer *to, struct resolver_answer *from)
+/* Moves the contents of `from`, and their ownership, to `to`. */
+static void resolver_answer_move(struct resolver_answer *to, struct resolver_answer *from)
 {
     *to = *from;
     resolver_answer_temporary(from, "");

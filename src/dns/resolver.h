@@ -91,7 +91,7 @@ int resolver_configure(struct resolver *resolver, const struct resolver_config *
 void resolver_free(struct resolver *resolver);
 
 /* Runs in the resolver's thread, so it must be short and never wait. `answer` is freed when it
- * returns, unless resolver_answer_move() took it. It may ask further questions. */
+ * returns. It may ask further questions. */
 typedef void resolver_callback(void *context, struct resolver_answer *answer);
 
 /* Asks for the records of `type` (class IN) of `name`, with or without the final dot. Never waits.
@@ -134,8 +134,6 @@ bool resolver_validates(struct resolver *resolver);
  * each server. */
 bool resolver_is_answered_without_edns(const struct resolver *resolver);
 
-/* Moves the contents of `from`, and their ownership, to `to`. */
-void resolver_answer_move(struct resolver_answer *to, struct resolver_answer *from);
 void resolver_answer_free(struct resolver_answer *answer);
 
 #endif
