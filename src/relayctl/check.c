@@ -118,10 +118,14 @@ static void check_advise_listeners(const struct config *config, const char *opti
 
     for (size_t i = 0; i < listen->count; i++) {
         const struct address *address = &listen->items[i].address;
-        if (ports_holder(address->port, holder, sizeof holder) == PORTS_HELD &&
-            strcmp(holder, daemon) != 0 && strcmp(holder, "systemd") != 0)
-            check_say(config, option, _("%s holds port %u: systemctl disable --now %s"), holder,
-                      (unsigned)address->port, holder);
+        if (ports_holder(address, holder, sizeof holder) == PORTS_HELD &&
+            strcmp(holder, daemon) != 0 && strcmp(holder, "systemd") != 0) {
+            const char *unit = ports_unit(holder);
+            check_say(config, option,
+                      unit != NULL ? _("%s holds port %u: systemctl disable --now %s")
+                                   : _("%s holds port %u (ss -ltnp)"),
+                      holder, (unsigned)address->port, unit);
+        }
         if (!ports_is_local(address))
             check_say(
                 config, option,

@@ -154,20 +154,24 @@ static void ground_units(const struct doctor *doctor, struct doctor_finding *fin
 static void ground_ports(const struct listen_list *listen, const char *daemon,
                          struct doctor_finding *finding)
 {
-    char owner[64];
+    char owner[64], text[ADDRESS_TEXT_MAX];
 
     doctor_say(finding, DOCTOR_OK, _("%s listens on each of them"), daemon);
     for (size_t i = 0; i < listen->count && finding->outcome == DOCTOR_OK; i++) {
         unsigned port = listen->items[i].address.port;
-        enum ports_result held = ports_holder((uint16_t)port, owner, sizeof owner);
+        enum ports_result held = ports_holder(&listen->items[i].address, owner, sizeof owner);
         if (held == PORTS_FREE) {
-            doctor_say(finding, DOCTOR_FAILED, _("nothing listens on port %u"), port);
+            doctor_say(finding, DOCTOR_FAILED, _("nothing listens on %s"),
+                       address_format_endpoint(&listen->items[i].address, text));
             doctor_advise(finding, "systemctl enable %s && systemctl restart %s", daemon, daemon);
         } else if (held == PORTS_UNSEEN) {
             doctor_say(finding, DOCTOR_UNKNOWN, _("cannot see what listens on port %u"), port);
         } else if (strcmp(owner, daemon) != 0 && strcmp(owner, "systemd") != 0) {
             doctor_say(finding, DOCTOR_FAILED, _("%s listens on port %u"), owner, port);
-            doctor_advise(finding, "systemctl disable --now %s", owner);
+            if (ports_unit(owner) != NULL)
+                doctor_advise(finding, "systemctl disable --now %s", ports_unit(owner));
+            else
+                doctor_advise(finding, "ss -ltnp 'sport = %u'", port);
         }
     }
 }

@@ -7,23 +7,60 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <ifaddrs.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-/* The inode of the socket that listens on that port, from /proc/net/tcp or tcp6; 0: none. */
-static unsigned long ports_listener(const char *table, unsigned port)
+static bool ports_is_wildcard(const struct address *address)
 {
-    char line[300];
+    static const struct address any;
+    return memcmp(address->ip, any.ip, sizeof any.ip) == 0;
+}
+
+/* The address in /proc/net/tcp or tcp6: words of eight digits, in the order of the host. */
+static void ports_read_address(const char *digits, struct address *out)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } socket = {.any = {.sa_family = strlen(digits) == 8 ? AF_INET : AF_INET6}};
+    uint8_t *at =
+        strlen(digits) == 8 ? (uint8_t *)&socket.v4.sin_addr : socket.v6.sin6_addr.s6_addr;
+    unsigned word;
+
+    for (; sscanf(digits, "%8x", &word) == 1; digits += 8, at += sizeof word)
+        memcpy(at, &word, sizeof word);
+    address_from_sockaddr(out, &socket.any);
+}
+
+/* Does whoever listens there leave no room for a listener at `address`? [::] includes IPv4. */
+static bool ports_overlap(const struct address *there, const struct address *address)
+{
+    bool same = there->family == address->family;
+    return (same && address_same_ip(there, address)) ||
+           (ports_is_wildcard(there) && (same || there->family == AF_INET6)) ||
+           (ports_is_wildcard(address) && (same || address->family == AF_INET6));
+}
+
+/* The inode of the socket that listens at that address and port, from /proc/net/tcp or tcp6; 0: none. */
+static unsigned long ports_listener(const char *table, const struct address *address)
+{
+    char line[300], digits[33];
+    struct address there;
     unsigned long found = 0;
     FILE *file = fopen(table, "r");
 
     while (file != NULL && found == 0 && fgets(line, sizeof line, file) != NULL) {
         unsigned at, state;
         unsigned long inode;
-        if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*s %*s %lu", &at, &state,
-                   &inode) == 3 &&
-            state == 0x0a && at == port)
+        if (sscanf(line, " %*u: %32[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*s %*s %lu", digits, &at,
+                   &state, &inode) != 4 ||
+            state != 0x0a || at != address->port)
+            continue;
+        ports_read_address(digits, &there);
+        if (ports_overlap(&there, address))
             found = inode;
     }
     if (file != NULL)
@@ -63,22 +100,33 @@ static bool ports_owner(unsigned long inode, char *out, size_t size)
     return found;
 }
 
-enum ports_result ports_holder(uint16_t port, char *holder, size_t size)
+enum ports_result ports_holder(const struct address *address, char *holder, size_t size)
 {
-    unsigned long inode = ports_listener("/proc/net/tcp6", port);
+    unsigned long inode = ports_listener("/proc/net/tcp6", address);
 
     if (inode == 0)
-        inode = ports_listener("/proc/net/tcp", port);
+        inode = ports_listener("/proc/net/tcp", address);
     if (inode == 0)
         return PORTS_FREE;
     return ports_owner(inode, holder, size) ? PORTS_HELD : PORTS_UNSEEN;
 }
 
+const char *ports_unit(const char *holder)
+{
+    static const char *const units[][2] = {
+        {"master", "postfix"}, {"smtpd", "opensmtpd"}, {"docker-proxy", NULL}, {"node", NULL}};
+
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (strcmp(holder, units[i][0]) == 0)
+            return units[i][1];
+    }
+    return holder;
+}
+
 bool ports_is_local(const struct address *address)
 {
-    static const struct address any;
     struct ifaddrs *all = NULL;
-    bool found = memcmp(address->ip, any.ip, sizeof any.ip) == 0;
+    bool found = ports_is_wildcard(address);
 
     /* If it cannot be checked, don't complain. */
     if (getifaddrs(&all) != 0)

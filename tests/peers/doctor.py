@@ -364,7 +364,7 @@ def host(world):
         "no certificate": ({"tls": ""}, {"certificate"}),
         "a key that all can read": ({"key": open_key}, {"secrets"}),
         "EHLO by another name": ({"outer": 'hello = "other.example";'}, {"ehlo-is-ptr", "spf-helo"}),
-        "relay-out on a public address": ({"listen": f"{FOUR}:2526"}, {"out-listen"}),
+        "relay-out on a public address": ({"listen": f"{FOUR}:2526"}, {"out-listen", "out-ports"}),  # not restarted
         "no such user": ({"user": "nosuchuser"}, {"user"}),
         "root": ({"user": "root"}, {"user", "spool-owner"}),
         "a blocklist that is none": ({"inner": 'dnsbl = { zones = [ "nolist.example" ]; };'}, {"dnsbl-resolver"}),

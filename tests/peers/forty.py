@@ -370,21 +370,40 @@ def running(world):
     assert not failures, "\n".join(failures)
 
 
-@scenario("forty: port 25 is another's")
-def taken(world):
+@contextlib.contextmanager
+def another_mta(world, address, name):
+    """A program of that name that listens there on port 25."""
     holder = subprocess.Popen([*world.vps.enter, sys.executable, "-c", "import socket, sys\n"
-                               "s = socket.create_server(('::', 25), family=socket.AF_INET6)\nprint(flush=True)\n"
-                               "sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    failures = []
+                               "open('/proc/self/comm', 'w').write(sys.argv[2])\n"
+                               "family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
+                               "s = socket.create_server((sys.argv[1], 25), family=family)\nprint(flush=True)\n"
+                               "sys.stdin.read()", address, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         holder.stdout.readline()
-        world.write_conf()
-        named("31, by check", r"in\.listen: .* holds port 25", world.check(), failures)
-        named("31, by the start", r"another program listens \(ss -ltnp\)|ss -ltnp", world.refusal("relay-in"), failures)
+        yield
     finally:
         holder.stdin.close()
         holder.wait(10)
         holder.stdout.close()
+
+
+@scenario("forty: port 25 is another's, at the relay's own address")
+def taken(world):
+    failures = []
+    world.write_conf()
+    for name, advice in (("exim4", r": systemctl disable --now exim4\n"), ("master", r": systemctl disable --now postfix\n"),
+                         ("docker-proxy", r" \(ss -ltnp\)\n")):
+        with another_mta(world, "::", name):
+            named(f"31, by check, {name}", rf"in\.listen: {name} holds port 25{advice}", world.check(), failures)
+            named("31, by the start", r"another program listens \(ss -ltnp\)|ss -ltnp", world.refusal("relay-in"), failures)
+    # A local MTA at 127.0.0.1 is no hindrance to a relay at the public address.
+    world.edit("[::]:25", f"{healthy.FOUR}:25")
+    with another_mta(world, "127.0.0.1", "master"):
+        said = world.check()
+        if "holds port" in said:
+            failures.append(said)
+    with another_mta(world, "0.0.0.0", "master"):
+        named("31, by check, an address", r"in\.listen: master holds port 25", world.check(), failures)
     assert not failures, "\n".join(failures)
 
 
