@@ -25,10 +25,12 @@
 enum outcome {
     READY,
     REFUSED,    /* the reply is for the client */
-    TLS_FAILED, /* the handshake failed; a fresh connection may go without, if the rules allow */
+    TLS_FAILED, /* under "may"; a fresh connection may go without */
     STALE,      /* a dead spare, or something assumed no longer holds: a fresh connection may
                    work */
-    HOST_DOWN,  /* no positive greeting; another host may work. The reply is set too */
+    UNFIT,      /* this host cannot serve this session, but perhaps others; another host may. The
+                   reply is set too */
+    HOST_DOWN,  /* no positive greeting: this host serves nobody. The same */
 };
 
 struct introduction {
@@ -45,7 +47,6 @@ struct introduction {
     bool assumed;     /* the attributes were announced on another connection, or earlier */
     bool again;       /* a connection was STALE */
     bool introduced;  /* XCLIENT was accepted */
-    bool for_client;  /* HOST_DOWN may concern this client only, and so proves nothing */
     char reason[200]; /* the last one logged */
 };
 
@@ -106,7 +107,8 @@ static enum outcome backend_lost(struct introduction *intro, const char *at, enu
     backend_log_problem(intro, LOG_LEVEL_WARNING,
                         result == IO_TIMEOUT ? PROBLEM_TIMEOUT : PROBLEM_LOST, reason);
     reply_own(intro->reply, REPLY_BACKEND_LOST);
-    return REFUSED;
+    /* No second wait after a timeout, which may come from the client's own name servers. */
+    return result == IO_TIMEOUT ? REFUSED : UNFIT;
 }
 
 static bool backend_uses_proxy(const struct introduction *intro)
@@ -125,7 +127,7 @@ static enum outcome backend_identity_refused(struct introduction *intro, const c
                    "backend.identity is changed)");
     backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_IDENTITY, text);
     reply_own(intro->reply, REPLY_BACKEND_CONFIG);
-    return REFUSED;
+    return UNFIT;
 }
 
 static enum outcome backend_introduce_send_header(struct introduction *intro)
@@ -154,11 +156,10 @@ static enum outcome backend_greet(struct introduction *intro)
     if (intro->next_host < intro->settings->hosts.count && !backend_uses_proxy(intro))
         deadline = deadline_earlier(deadline, deadline_in_ms(BACKEND_GREETING_MS));
     enum io_result result = nexthop_greeting(intro->hop, intro->reply, deadline);
-    /* After a PROXY header, a server may hang up on a client that it does not want. */
-    intro->for_client = backend_uses_proxy(intro) && result != IO_TIMEOUT;
     if (result != IO_OK) {
         backend_lost(intro, "greeting", result);
-        return HOST_DOWN;
+        /* After a PROXY header, a server may hang up on a client that it does not want. */
+        return backend_uses_proxy(intro) && result != IO_TIMEOUT ? UNFIT : HOST_DOWN;
     }
     if (reply_is_positive(intro->reply) || backend_judges_client(intro)) {
         backend_greeted(intro->backend, intro->next_host);
@@ -196,7 +197,7 @@ static enum outcome backend_hello_refused(struct introduction *intro)
     backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_HELLO,
                         reply_summary(intro->reply, text, sizeof text));
     reply_own(intro->reply, REPLY_BACKEND_BUSY);
-    return HOST_DOWN;
+    return backend_uses_proxy(intro) ? UNFIT : HOST_DOWN;
 }
 
 /* Sends EHLO in our own name, to learn what the backend offers us. Its offer before STARTTLS does not count after
@@ -242,16 +243,15 @@ static void backend_log_tls_failure(struct introduction *intro, const char *reas
 
 static enum outcome backend_start_tls(struct introduction *intro)
 {
-    bool must = backend_must_tls(intro->backend);
     struct error err = {""};
 
     if (!(intro->hop->capabilities.extensions & EXTENSION_STARTTLS)) {
-        if (!must)
+        if (!backend_must_tls(intro->backend))
             return READY;
         backend_log_problem(intro, LOG_LEVEL_ERROR, PROBLEM_TLS,
                             "STARTTLS is not offered, but backend.tls requires it");
         reply_own(intro->reply, REPLY_BACKEND_CONFIG);
-        return REFUSED;
+        return UNFIT;
     }
     enum io_result result =
         nexthop_starttls(intro->hop, intro->backend->tls, backend_tls_name(intro->backend), NULL,
@@ -259,10 +259,11 @@ static enum outcome backend_start_tls(struct introduction *intro)
     if (result == IO_OK)
         return READY;
     backend_log_tls_failure(intro, err.text);
-    if (!must)
+    /* A mirrored session must not lose TLS, which the backend's rules may depend on. */
+    if (intro->settings->tls == CONFIG_TLS_MAY)
         return TLS_FAILED;
     reply_own(intro->reply, REPLY_BACKEND_CONFIG);
-    return REFUSED;
+    return UNFIT;
 }
 
 /* Does the reply refuse XCLIENT itself? 500 to 503 and 550 5.7.0 do, and a 550 without an enhanced code may. Any
@@ -370,6 +371,9 @@ static enum outcome backend_open_dialog(struct introduction *intro, bool tls)
         outcome = backend_hello_ourselves(intro, tls);
     if (outcome == READY && tls)
         outcome = backend_start_tls(intro);
+    /* XCLIENT may be offered under TLS only. */
+    if (outcome == READY && tls && identify && intro->offered == 0)
+        outcome = backend_hello_ourselves(intro, false);
     return outcome;
 }
 
@@ -429,13 +433,45 @@ static enum outcome backend_attempt(struct introduction *intro, struct stream_bu
     return outcome;
 }
 
-/* Is there another host? This one is left alone for a while, unless that would let one client harm others. */
-static bool backend_leave_host(const struct introduction *intro)
+/* Is another connection worth a try? A host that serves nobody is left alone for a while. One that may only refuse
+ * this client is not: that would let one client harm others. */
+static bool backend_may_go_on(struct introduction *intro, enum outcome outcome)
 {
-    if (!intro->for_client)
+    switch (outcome) {
+    case STALE:
+        /* The other spares are probably dead too. */
+        if (intro->spare)
+            backend_doubt_spares(intro->backend);
+        else
+            intro->next_host--; /* the same host, which is asked now */
+        intro->again = true;
+        return true;
+    case UNFIT:
+        if (!intro->spare)
+            backend_greeted(intro->backend, intro->next_host);
+        return intro->next_host < intro->settings->hosts.count;
+    case HOST_DOWN:
         return backend_try_next(intro->backend, intro->next_host);
-    backend_greeted(intro->backend, intro->next_host);
-    return intro->next_host < intro->settings->hosts.count;
+    case READY:
+    case REFUSED:
+    case TLS_FAILED:
+        break;
+    }
+    return false;
+}
+
+/* Tries one host after the other, from `next_host` on. A connection is STALE once at most: from then on nothing is
+ * assumed. */
+static enum outcome backend_try_hosts(struct introduction *intro, struct stream_buffers *buffers,
+                                      bool tls, bool spare_too)
+{
+    enum outcome outcome = backend_attempt(intro, buffers, tls, spare_too);
+
+    while (backend_may_go_on(intro, outcome))
+        outcome = backend_attempt(intro, buffers, tls, false);
+    if (outcome == HOST_DOWN)
+        backend_note(intro->backend, false, intro->reason);
+    return outcome;
 }
 
 int backend_introduce(struct backend *backend, const struct client_identity *client,
@@ -450,27 +486,12 @@ int backend_introduce(struct backend *backend, const struct client_identity *cli
         .deadline = deadline_in_ms(TOTAL_TIMEOUT_MS),
     };
     bool tls = backend_wants_tls(backend, client->tls);
-    enum outcome outcome = backend_attempt(&intro, buffers, tls, true);
+    enum outcome outcome = backend_try_hosts(&intro, buffers, tls, true);
 
-    if (outcome == STALE) {
-        /* The other spares are probably dead too. */
-        if (intro.spare)
-            backend_doubt_spares(backend);
-        intro.again = true;
+    /* After a failed handshake only a fresh connection may continue in plain text. */
+    if (outcome == TLS_FAILED) {
         intro.next_host = 0;
-        outcome = backend_attempt(&intro, buffers, tls, false);
-    }
-    while (outcome == HOST_DOWN && backend_leave_host(&intro))
-        outcome = backend_attempt(&intro, buffers, tls, false);
-    if (outcome == HOST_DOWN && !intro.for_client)
-        backend_note(backend, false, intro.reason);
-    /* After a failed handshake only a fresh connection may continue in plain text, and only under "may":
-     * a mirrored session must not lose TLS, which the backend's rules may depend on. */
-    if (outcome == TLS_FAILED && intro.settings->tls == CONFIG_TLS_MAY) {
-        intro.next_host = 0;
-        outcome = backend_attempt(&intro, buffers, false, false);
-    } else if (outcome == TLS_FAILED) {
-        reply_own(reply, REPLY_BACKEND_CONFIG);
+        outcome = backend_try_hosts(&intro, buffers, false, false);
     }
     return outcome == READY ? 0 : -1;
 }

@@ -10,11 +10,12 @@ import threading
 import time
 
 from bed import BACKEND, CLIENT6, OTHER4, RELAY4, Client, Postfix, read, wait_for
-from mirror import GATHER, PORT, introduced, learned, mirror, wait_spares
+from mirror import FULL, GATHER, PORT, introduced, learned, mirror, wait_spares
 from tap import scenario
 
 FIRST = "MAIL FROM:<s@sender.example>\r\nRCPT TO:<a@example.com>\r\nDATA\r\n"
 BODY = "Subject: x\r\n\r\nhello\r\n.\r\n"
+STRANGERS = {"xclient": "550 5.7.0 insufficient authorization"}  # how Postfix answers hosts that it does not list
 
 
 def pipelined(client, again=False):
@@ -279,6 +280,81 @@ def banned(world):
             assert client.envelope("a@example.com") == [250], step
             client.close()
     assert "status=down" not in read(relay.log)
+
+
+def without(word):
+    return tuple(keyword for keyword in FULL if not keyword.startswith(word))
+
+
+@scenario("hosts: one that cannot serve us, or hangs up, is passed over for the next, at any step before MAIL")
+def unfit_host(world):
+    own = (world.bed.cert, world.bed.key)
+    encrypt, mirrored = 'tls = "encrypt";', 'tls = "mirror";'
+    # TLS, client under TLS?, the first host's settings
+    table = [
+        (mirrored, False, dict(script=STRANGERS, extensions=without("XCLIENT"))),
+        (mirrored, False, dict(script=STRANGERS)),
+        (mirrored, False, dict(script={"xclient": "501 5.5.4 bad"})),
+        (mirrored, False, dict(script={"xclient": "close"})),
+        (mirrored, False, dict(script={"ehlo": "close"})),
+        (encrypt, False, dict()),
+        (encrypt, False, dict(certificate=own, script={"starttls": "454 4.7.0 not now"})),
+        (encrypt, False, dict(certificate=own, script={"starttls": "close"})),
+        (mirrored, True, dict(certificate=own, script={"starttls": "454 4.7.0 not now"})),
+    ]
+    wrong = []
+    for spares_wanted in (0, 1):
+        for tls, client_tls, settings in table:
+            first, second = mirror(world, PORT, **settings), mirror(world, PORT + 1, certificate=own)
+            relay = world.relay(hosts=f'"{BACKEND}:{PORT}", "{BACKEND}:{PORT + 1}"',
+                                backend=f"{tls} spares = {spares_wanted};")
+            for _ in range(2):
+                client = Client()
+                client.hello()
+                if client_tls:
+                    client.starttls()
+                codes = client.envelope("a@example.com")
+                if codes == [250]:
+                    codes.append(client.data("x\r\n")[0])
+                client.close()
+                if codes != [250, 250]:
+                    wrong.append((spares_wanted, tls, settings, codes))
+            if len(second.accepted) != 2 or "status=down" in read(relay.log):
+                wrong.append((spares_wanted, tls, settings, len(second.accepted)))
+            relay.stop()
+            for backend in (first, second):
+                backend.say_goodbye()
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+@scenario("hosts: a standby that does not know us is no reason to refuse mail for good when the first goes down")
+def unknown_at_standby(world):
+    first, _ = mirror(world, PORT), mirror(world, PORT + 1, script=STRANGERS, extensions=without("XCLIENT"))
+    relay = world.relay(hosts=f'"{BACKEND}:{PORT}", "{BACKEND}:{PORT + 1}"', backend="spares = 0;")
+    learned()
+    first.script = {"banner": "421 4.3.2 going down"}
+    for _ in range(3):
+        client = Client()
+        client.hello()
+        assert client.envelope("a@example.com") == [451]
+        client.close()
+    assert "smtpd_authorized_xclient_hosts" in read(relay.log)
+
+
+@scenario("tls: XCLIENT that is offered under TLS only")
+def xclient_under_tls(world):
+    def offer(dialog, at, _):
+        return "250-backend\r\n250-PIPELINING\r\n250 XCLIENT NAME ADDR PORT" if at == "ehlo" and dialog.tls else None
+
+    for spares_wanted in (0, 1):
+        backend = mirror(world, certificate=(world.bed.cert, world.bed.key), judge=offer, extensions=without("XCLIENT"))
+        relay = world.relay(backend_port=PORT, backend=f'tls = "encrypt"; spares = {spares_wanted};')
+        client = Client()
+        client.hello()
+        assert client.envelope("a@example.com") == [250], read(relay.log)[-600:]
+        assert client.data("x\r\n")[0] == 250 and backend.accepted[0].tls
+        relay.stop()
+        backend.say_goodbye()
 
 
 @scenario("hosts: IPv6, and the source address of each family")
