@@ -278,6 +278,27 @@ static void target_end_batch(struct target *target)
     target->asking = false;
 }
 
+static bool target_has_accepted_none(const struct target *target)
+{
+    return target->accepted_count == 0 &&
+           (target->transaction.decided || target->transaction.accepted == 0);
+}
+
+/* DATA went with recipients of whom none was accepted. Its reply comes before anything else from this host, and
+ * what the stream has read of it is lost when another host is asked. */
+static void target_settle_data(struct target *target)
+{
+    struct transaction *transaction = &target->transaction;
+    struct reply refusal;
+
+    if (!target_has_accepted_none(target))
+        return;
+    if (transaction->data == TRANSACTION_DATA_SENT)
+        transaction_data_reply(transaction, &refusal);
+    else if (transaction->data == TRANSACTION_DATA_DUE)
+        transaction->data = TRANSACTION_NO_DATA;
+}
+
 static void target_hear(struct target *target, const size_t *which, size_t count)
 {
     struct reply reply;
@@ -288,6 +309,7 @@ static void target_hear(struct target *target, const size_t *which, size_t count
         free(target->replies[which[i]]);
         target->replies[which[i]] = reply_dup(&reply);
     }
+    target_settle_data(target);
     target_end_batch(target);
     if (target->transaction.decided)
         target_heed_tls(target, &target->final_reply);
@@ -309,12 +331,6 @@ static size_t target_list_open(const struct target *target, size_t which[SESSION
     return count;
 }
 
-static bool target_has_accepted_none(const struct target *target)
-{
-    return target->accepted_count == 0 &&
-           (target->transaction.decided || target->transaction.accepted == 0);
-}
-
 static void target_ask_others(struct target *target, enum courier_data data)
 {
     const struct recipient *who[SESSION_BATCH_MAX];
@@ -334,7 +350,6 @@ static void target_ask_others(struct target *target, enum courier_data data)
 void target_ask_batch(struct target *target, enum courier_data data)
 {
     size_t which[SESSION_BATCH_MAX];
-    struct reply refusal;
 
     for (size_t i = 0; i < target->batch_count; i++)
         which[i] = i;
@@ -343,9 +358,6 @@ void target_ask_batch(struct target *target, enum courier_data data)
     target_ask_others(target, data);
     if (!target_has_accepted_none(target))
         return;
-    /* Nothing else is due then, so that the connection can be kept. */
-    if (target->transaction.data == TRANSACTION_DATA_SENT)
-        transaction_data_reply(&target->transaction, &refusal);
     for (size_t i = 0; i < target->batch_count; i++) {
         if (target->replies[i] != NULL && reply_is_positive(target->replies[i])) {
             free(target->replies[i]);

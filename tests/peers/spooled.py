@@ -760,6 +760,40 @@ def pipelined_data(world):
         world.tidy()
 
 
+class PutsOff(NextHop):
+    """Puts all recipients off, and refuses DATA then, or asks for the message all the same (`begins`)."""
+
+    def __init__(self, port, begins):
+        self.begins = begins
+        super().__init__(port)
+
+    def reply(self, talk, step, line):
+        if step == "rcpt":
+            return "450 4.2.0 greylisted"
+        if step == "data" and not self.begins:
+            return "554 5.5.1 no valid recipients"
+        return super().reply(talk, step, line)
+
+
+@scenario("stored mail: a host that puts all recipients off holds no delivery, and the next host is asked")
+def put_off(world):
+    for begins in (False, True):
+        hops = [PutsOff(HOP_PORT, begins), NextHop(HOP_PORT + 1)]
+        world.hop_list.extend(hops)
+        relay = world.out(hops[:1], 'delivery = "spool"; retry = [ "1h" ];')
+        send("later", "x@d0.test", "y@d0.test")
+        wait_for("the answer", lambda: read(relay.log).count('reply="450 4.2.0 greylisted"') == 2)
+        text = read(relay.conf)
+        with open(relay.conf, "w") as file:
+            file.write(text.replace(f'"{BACKEND}:{HOP_PORT}"', f'[ "{BACKEND}:{HOP_PORT}", "{BACKEND}:{HOP_PORT + 1}" ]'))
+        relay.process.send_signal(signal.SIGHUP)
+        wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+        relay.ctl("retry", "all")
+        relay.wait_empty()
+        assert hops[1].subjects() == ["later"] and hops[0].bodies == 0, (hops[1].subjects(), hops[0].bodies)
+        world.tidy()
+
+
 class OneEach(NextHop):
     """Takes one message on a connection. At the next MAIL it hangs up, after `said` if there is such a reply."""
 
