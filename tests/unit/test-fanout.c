@@ -207,8 +207,10 @@ static bool answer_mail(struct hop *hop, int fd)
     const struct script *script = &hop->script;
     bool again = ++hop->mails == 2 && script->second_mail != NULL;
 
+    pthread_mutex_lock(&hop->lock);
     if (hop->claim != NULL)
         g_assert_cmpint(host_cache_claim(hop->host_cache, hop->claim), >, 0);
+    pthread_mutex_unlock(&hop->lock);
     return say(hop, fd, again ? script->second_mail : script->mail, "250 2.1.0 Ok");
 }
 
@@ -788,9 +790,11 @@ static void test_renewed_place(void)
         open_world(&world, scripts, "limits = { sessions_per_destination = 1; };");
         claim.generation = world.out->generation;
         route_key(routes_find(world.out->routes, "hop0.example"), "hop0.example", claim.key);
-        hops[0].host_cache = world.host_cache;
         for (int i = 0; i < 2; i++) {
+            pthread_mutex_lock(&hops[0].lock);
+            hops[0].host_cache = world.host_cache;
             hops[0].claim = i == 1 ? &claim : NULL;
+            pthread_mutex_unlock(&hops[0].lock);
             g_autofree char *codes = transact(&world, "a@hop0.example");
             g_assert_cmpstr(codes, ==, "250 / 354 / 250");
         }
