@@ -169,6 +169,13 @@ static void page_common(FILE *out, const struct page *page, const struct stats *
         page_complain(problems, true,
                       _("%s: the last reload failed, and the old configuration is in force"),
                       stats_program(stats->daemon));
+    if (stats_line(stats, "reread", 0) != NULL)
+        page_complain(problems, false,
+                      _("%s: the certificate's files have changed but cannot be loaded"),
+                      stats_program(stats->daemon));
+    const char *login = stats_line(stats, "login-refused", 0);
+    if (login != NULL)
+        page_complain(problems, true, _("a smarthost refuses our log-in: %s"), login);
     if (stats_value(stats, COUNTER_STRESSED, NULL) > 0)
         page_complain(problems, false, _("%s is under stress: few workers or connections are free"),
                       stats_program(stats->daemon));

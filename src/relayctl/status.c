@@ -121,6 +121,12 @@ static void status_head(struct status *status, const struct stats *stats)
     if (!status->json)
         printf(_("%s, up for %s, configuration read %s\n"), version != NULL ? version : program,
                status_span(status->now - (since != NULL ? strtoll(since, NULL, 10) : 0), span), at);
+    if (stats_line(stats, "reread", 0) != NULL)
+        status_complain(
+            status, STATUS_WARNING,
+            _("%s: the certificate's files have changed but cannot be loaded, and the old "
+              "ones are in use: relayctl check says why"),
+            program);
     if (stats_line(stats, "reload", 0) != NULL)
         status_complain(status, STATUS_FAILURE,
                         _("%s: the last reload failed, and the old configuration is in force; "
@@ -326,9 +332,9 @@ static void status_deliveries(struct status *status, const struct stats *stats)
 static void status_print_json(const struct stats *stats)
 {
     static const char *const words[] = {"sample", "today"};
-    static const char *const texts[] = {"daemon",  "since",       "config",
-                                        "reload",  "certificate", "backend",
-                                        "refusal", "listen",      "login-refused"};
+    static const char *const texts[] = {"daemon", "since",        "config",  "reread",
+                                        "reload", "certificate",  "backend", "refusal",
+                                        "listen", "login-refused"};
     const char *line;
 
     printf(", \"%s\": {\"running\": true", stats_program(stats->daemon));

@@ -100,6 +100,8 @@ static void daemon_put_stats(struct daemon *daemon, struct control_client *clien
                    (unsigned long long)counters_get(counters, COUNTER_RELOADED), config->file);
     if (counters_get(counters, COUNTER_RELOAD_OK) == 0)
         stats_put_line(client, "reload failed");
+    if (daemon->tls_failed)
+        stats_put_line(client, "reread failed");
     for (size_t i = 0; i < daemon->listener_count; i++)
         stats_put_line(client, "listen %s", listener_format(&daemon->listeners[i].spec, text));
     /* First the gauges, then the table, then the samples that are in no row. */

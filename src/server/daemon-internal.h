@@ -9,6 +9,7 @@
 #define POSTERN_SERVER_DAEMON_INTERNAL_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "server/daemon.h"
 #include "server/expiry.h"
@@ -25,7 +26,7 @@ struct daemon {
     struct service *service; /* the current snapshot; a reference */
     struct config *first;    /* the configuration at the start */
     struct tls_tickets *tickets;
-    bool tls_failed; /* a reread failed, and that was logged */
+    atomic_bool tls_failed; /* a reread failed, and that was logged; the control socket reads it */
     struct expiry expiry;
     struct counters *counters;
     struct control *control; /* NULL: none */

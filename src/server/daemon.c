@@ -319,7 +319,7 @@ static void daemon_reload_by_signal(struct daemon *daemon)
     sdnotify_send("READY=1");
 }
 
-/* Logs the failure once for each state of the files. */
+/* Logs the failure once, until the files are well again. */
 static void daemon_certificates_failed(struct daemon *daemon, const struct error *err)
 {
     struct log_line line;
@@ -338,8 +338,10 @@ static void daemon_reread_certificates(struct daemon *daemon)
     struct error err;
     struct tls_server *tls;
 
-    if (daemon->tls == NULL || !tls_server_files_changed(daemon->tls))
+    if (daemon->tls == NULL || !tls_server_files_changed(daemon->tls)) {
+        daemon->tls_failed = false;
         return;
+    }
     if (daemon_load_tls(daemon, daemon->config, &tls, &err) != 0) {
         daemon_certificates_failed(daemon, &err);
         return;

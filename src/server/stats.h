@@ -8,6 +8,7 @@
  *   since EPOCH                         seconds since 1970, here and below
  *   config EPOCH FILE                   the file in force, and when it was read
  *   reload failed                       only if the last reload failed
+ *   reread failed                       only if the certificates have changed and could not be loaded
  *   listen TEXT                         as in the option; one line each
  *   metric NAME TYPE HELP               TYPE is counter, gauge or histogram
  *   sample NAME[{LABELS}] VALUE         a histogram's NAME ends in _bucket, _sum or _count
@@ -18,6 +19,7 @@
  *                                       connection took MS (-1: none yet); NAME lists its hosts with
  *                                       commas; TEXT is the last error, or "-"
  *   refusal EPOCH TEXT                  relay-out: the last final refusal by a next hop
+ *   login-refused HOST TEXT             relay-out: a smarthost refuses our user or password, with its reply
  *
  * The answer to "sessions" has a line for each client connection, the longest in its STATE first:
  *

@@ -283,6 +283,21 @@ def one_look(world):
     assert result.returncode == 2 and "relay-in does not run" in result.stdout, result
 
 
+@scenario("status: a renewed certificate that cannot be loaded is told, until it can or the old one is back")
+def unfit_certificate(world):
+    relay = world.relay(top=f'control = "{control_folder(world)}";')
+    told = "files have changed but cannot be loaded"
+    assert told not in status(relay.conf).stdout
+    cert = read(world.bed.cert)
+    with open(world.bed.cert, "w") as file:
+        file.write("-----BEGIN half\n")
+    wait_for("the warning", lambda: told in status(relay.conf).stdout, 15)
+    assert status(relay.conf).returncode > 0
+    with open(world.bed.cert, "w") as file:
+        file.write(cert)
+    wait_for("its end", lambda: told not in status(relay.conf).stdout, 15)
+
+
 @scenario("relayctl: a daemon that hangs is told within seconds, by every subcommand that shows what it has at hand")
 def hanging(world):
     folder = control_folder(world)
