@@ -186,6 +186,7 @@ void session_end_park(struct session *session, int64_t called_ms)
     session->wait_since_ms += queued;
     session->heard_ms += queued;
     session->data_since_ms += queued;
+    session->transfer.drain_deadline.at_ms += queued;
     if (session->unsent_since_ms != 0)
         session->unsent_since_ms += queued;
 }
@@ -293,10 +294,21 @@ static void session_count_wait(struct session *session, int64_t now, bool data)
     bool holds = session_holds_next_hop(session);
     int64_t end = data || holds ? deadline_now_ms() : 0;
 
-    if (data)
+    if (data) {
         session->heard_ms = end;
+        session->waiting = false;
+    }
     if (holds)
         session->client_ms += end - now;
+}
+
+/* The client's time begins. Mail data may have waited for the next hop since the client sent it. */
+static void session_begin_wait(struct session *session, int64_t now)
+{
+    session->waiting = true;
+    session->wait_since_ms = now;
+    session->data_since_ms += now - session->heard_ms;
+    session->heard_ms = now;
 }
 
 bool session_await(struct session *session, struct session_input *input)
@@ -308,8 +320,7 @@ bool session_await(struct session *session, struct session_input *input)
         return false;
     int64_t now = deadline_now_ms();
     if (!session->waiting)
-        session->wait_since_ms = now;
-    session->waiting = true;
+        session_begin_wait(session, now);
     input->result = IO_TIMEOUT;
     /* With a trickle, mail data never waits long, so check the clock in any case. */
     if (octets && now >= session_due_ms(session))

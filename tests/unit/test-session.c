@@ -29,7 +29,7 @@ struct fake_courier {
 static GString *told, *body;
 static int data_code = 354, end_code = 250;
 static bool early;       /* 354 may be sent before the courier's */
-static int data_takes_ms;
+static int data_takes_ms, write_takes_ms;
 static bool wanted;           /* others wait for what the courier holds */
 static int64_t granted_at_ms; /* prepare() must wait until then; 0 = not at all */
 static int fail_write_at;  /* the nth write fails; 0 = none */
@@ -124,6 +124,7 @@ static void fake_data_reply(struct courier *base, struct reply *reply)
 static int fake_write(struct courier *base, const struct iovec *iov, int count)
 {
     fake_speak(base);
+    clock_advance_ms(write_takes_ms);
     if (++writes == fail_write_at)
         return -1;
     for (int i = 0; i < count; i++)
@@ -271,7 +272,7 @@ static void scene_open(struct scene *scene)
     data_code = 354;
     end_code = 250;
     early = false;
-    data_takes_ms = 0;
+    data_takes_ms = write_takes_ms = 0;
     granted_at_ms = 0;
     wanted = false;
     writes = fail_write_at = 0;
@@ -780,6 +781,27 @@ static void test_early_waits_without_worker(void)
     scene_close(&scene);
 }
 
+/* A client that has sent its data in time is not cut because the next hop is slow to take them. */
+static void test_slow_next_hop(void)
+{
+    struct scene scene;
+    scene_open(&scene);
+    scene.rules.min_data_rate = 100000;
+    scene.rules.data_grace_ms = 100;
+    write_takes_ms = 2 * (int)scene.rules.data_timeout_ms;
+    GString *input = g_string_new(EHLO MAIL RCPT("a") "DATA\r\n");
+    for (int i = 0; i < 2200; i++)
+        g_string_append(input, "0123456789012345678901234567890123456789\r\n");
+    g_string_append(input, ".\r\nQUIT\r\n");
+    say(&scene, input->str, input->len);
+    g_assert_cmpint(step(&scene), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 354 250 221");
+    g_assert_cmpint(writes, >, 1);
+    g_string_free(input, TRUE);
+    scene_close(&scene);
+}
+
 static void test_bare_newline_rejected(void)
 {
     struct scene scene;
@@ -1085,6 +1107,8 @@ static void test_trickles(void)
     }
 }
 
+#define RECEIVED "Received: from a by b\r\n"
+
 /* What the client has sent in time is taken, however long it lies there until a worker is free. */
 static void test_wait_for_worker(void)
 {
@@ -1098,6 +1122,9 @@ static void test_wait_for_worker(void)
          "250 250 250 354 421", 1},
         {"a chunk", EHLO MAIL RCPT("a") "BDAT 3 LAST\r\n", "x\r\nQUIT\r\n", "250 250 250 250 221",
          -1},
+        {"refused mail data",
+         EHLO MAIL RCPT("a") "DATA\r\n" RECEIVED RECEIVED RECEIVED RECEIVED, "x\r\n.\r\nQUIT\r\n",
+         "250 250 250 354 554 221", -1},
         {"half a command", EHLO MAIL "RCPT TO:<a@", "here.example>\r\nQUIT\r\n", "250 250 250 221",
          -1},
     };
@@ -1281,6 +1308,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/body untouched", test_body_is_untouched);
     g_test_add_func("/session/first line with blank", test_first_line_with_blank);
     g_test_add_func("/session/mailbox lines", test_mailbox_lines);
+    g_test_add_func("/session/slow next hop", test_slow_next_hop);
     g_test_add_func("/session/too big is drained", test_too_big_is_drained);
     g_test_add_func("/session/next hop lost in data", test_next_hop_lost_in_data);
     g_test_add_func("/session/final refusal passed", test_final_refusal_is_passed);
