@@ -761,18 +761,25 @@ def pipelined_data(world):
 
 
 class PutsOff(NextHop):
-    """Puts all recipients off, and refuses DATA then, or asks for the message all the same (`begins`)."""
+    """Puts all recipients off, and refuses DATA then, or asks for the message all the same (`begins`). It says so at
+    once, when DATA has come."""
 
     def __init__(self, port, begins):
         self.begins = begins
         super().__init__(port)
 
-    def reply(self, talk, step, line):
-        if step == "rcpt":
-            return "450 4.2.0 greylisted"
-        if step == "data" and not self.begins:
-            return "554 5.5.1 no valid recipients"
-        return super().reply(talk, step, line)
+    def answer(self, talk, line):
+        waiting = getattr(talk, "waiting", [])
+        if line.startswith(b"RCPT"):
+            talk.waiting = waiting + ["450 4.2.0 greylisted"]
+        elif line.startswith(b"DATA"):
+            talk.say("\r\n".join(waiting + ["354 go" if self.begins else "554 5.5.1 no valid recipients"]))
+            talk.waiting = []
+            if self.begins:
+                self.take(talk)
+        else:
+            return super().answer(talk, line)
+        return True
 
 
 @scenario("stored mail: a host that puts all recipients off holds no delivery, and the next host is asked")
