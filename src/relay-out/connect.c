@@ -371,7 +371,9 @@ static int connect_replace(struct connect *connect, bool connected)
     if (connected)
         stream_reclaim(&before.hop.stream);
     if (connect_dial(connect) == 0) {
-        if (connected)
+        if (connected && connect->breaks_off)
+            stream_abort(&before.hop.stream);
+        else if (connected)
             nexthop_quit(&before.hop);
         return 0;
     }

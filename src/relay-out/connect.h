@@ -42,6 +42,7 @@ struct connect {
     struct deadline deadline; /* of connect_make() or connect_next() */
     struct remote *remote;    /* filled; the caller keeps or ends it */
     struct reply *reply;      /* filled on failure */
+    bool breaks_off; /* connect_next() and connect_renew() end the existing connection without QUIT: DATA was sent */
     bool busy; /* set on failure, when all the destination's connections are in use */
     struct host_cache_claim
         *claim;           /* holds the place and the turn; NULL: connect_make() waits for them */

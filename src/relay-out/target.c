@@ -75,6 +75,12 @@ static void target_set_contact_deadline(struct target *target)
         transaction->until.at_ms != 0 ? deadline_earlier(deadline, transaction->until) : deadline;
 }
 
+/* Was DATA sent, so that no other command can follow? */
+static bool target_has_sent_data(const struct target *target)
+{
+    return target->transaction.data >= TRANSACTION_DATA_SENT;
+}
+
 /* A kept connection may have been ended by the next hop's limits of messages or of time. */
 static bool target_renew(struct transaction *transaction)
 {
@@ -83,6 +89,7 @@ static bool target_renew(struct transaction *transaction)
     if (transaction->garbled) /* ask the same hosts again */
         connect_clear(&target->connect);
     target_set_contact_deadline(target);
+    target->connect.breaks_off = target_has_sent_data(target);
     int result = connect_renew(&target->connect, transaction->connected);
     if (result == 0 || !transaction->connected) {
         target_take(target, result);
@@ -228,6 +235,7 @@ static bool target_next_host(struct target *target)
 
     memcpy(name, target->remote.name, sizeof name);
     target_set_contact_deadline(target);
+    target->connect.breaks_off = target_has_sent_data(target);
     if (!target->met || transaction->unconfirmed ||
         connect_next(&target->connect, transaction->connected) != 0)
         return false;

@@ -102,6 +102,9 @@ class MailServer(Listener):
         """A message has come; it is not answered yet."""
         self.messages.append(talk.body)
 
+    def break_off(self, lines):
+        """The client has gone in the middle of a message."""
+
     def serve(self, sock):
         talk = Talk(sock)
         try:
@@ -134,6 +137,7 @@ class MailServer(Listener):
         lines = []
         while (line := talk.file.readline()) != b".\r\n":
             if not line:
+                self.break_off(lines)
                 raise HangUp
             lines.append(line)
         talk.body = b"".join(lines)

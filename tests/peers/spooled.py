@@ -725,13 +725,25 @@ def turns(world):
 
 
 class Picky(NextHop):
-    """Refuses the recipients no@... Without others it refuses DATA too, or asks for the message all the same (`begins`)."""
+    """Refuses the recipients no@... Without others it refuses DATA too, or asks for the message all the same (`begins`).
+    `broken` has the messages that were broken off, `gone` counts the clients that have left."""
 
-    def __init__(self, port, begins):
-        self.begins = begins
+    def __init__(self, port, begins, pipelining):
+        self.begins, self.pipelining, self.broken, self.gone = begins, pipelining, [], 0
         super().__init__(port)
 
+    def serve(self, sock):
+        try:
+            super().serve(sock)
+        finally:
+            self.gone += 1
+
+    def break_off(self, lines):
+        self.broken.append(b"".join(lines))
+
     def reply(self, talk, step, line):
+        if step == "ehlo" and not self.pipelining:
+            return "250 mx"
         if step == "mail":
             talk.accepted = 0
         if step == "rcpt" and b"<no@" in line:
@@ -744,19 +756,21 @@ class Picky(NextHop):
 
 @scenario("stored mail: DATA goes with the recipients; if all are refused, nothing is sent, and the connection is kept")
 def pipelined_data(world):
-    for begins in (False, True):
-        hop = Picky(HOP_PORT, begins)
+    for begins, pipelining in ((False, True), (True, True), (False, False)):
+        hop = Picky(HOP_PORT, begins, pipelining)
         world.hop_list.append(hop)
         relay = world.out([hop], 'delivery = "spool";')
-        for subject, *names in (("none", "no"), ("both", "a", "b"), ("one", "no", "a")):
+        for subject, *names in (("none", "no"), ("both", "a", "b"), ("one", "a", "no")):
             recipients = [f"{name}@d0.test" for name in names]
             assert send(subject, *recipients, rcpt=" NOTIFY=NEVER")[0] == 250
             relay.wait_empty()
         assert hop.subjects() == ["both", "one"] and tries(relay) == [3, 0, 2], (hop.subjects(), tries(relay))
         verbs = [line[:4].strip() for line in hop.commands]
-        assert verbs[:4] == [b"EHLO", b"MAIL", b"RCPT", b"DATA"], verbs
-        # On a fresh connection the last one, since the kept one refused its recipient.
+        assert verbs[:4] == [b"EHLO", b"MAIL", b"RCPT", b"DATA" if pipelining else b"RSET"], verbs
+        # On a fresh connection the last one, since the kept one refused a recipient.
         assert hop.connections == 2 + begins, (hop.connections, verbs)
+        wait_for("the end of the others", lambda: hop.gone >= hop.connections - 1)
+        assert hop.commands.count(b"QUIT\r\n") == (not pipelining) and not any(hop.broken), (hop.commands, hop.broken)
         world.tidy()
 
 
