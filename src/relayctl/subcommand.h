@@ -59,8 +59,9 @@ int subcommand_show(struct subcommand_line *line,
 /* A config_report that writes to stderr; the context is not used. */
 void subcommand_report(void *context, const char *text);
 
-/* Asks the daemon `program` through its control socket. Returns its answer, positioned as control_ask() does;
- * the caller closes it. Or NULL, and stderr has been told why, on behalf of the subcommand `name`. */
+/* Asks the daemon `program` through its control socket, with the patience of control_ask(). Returns its answer,
+ * positioned as control_ask() does; the caller closes it. Or NULL, and stderr has been told why, on behalf of the
+ * subcommand `name`. */
 FILE *subcommand_ask(const char *name, const struct config *config, const char *program,
                      const char *request, int patience_s);
 
