@@ -244,7 +244,8 @@ enum io_result reply_read(struct stream *stream, struct reply *reply, bool lone,
     return IO_OK;
 }
 
-/* Writes a line without its end, no longer than a client must be able to accept (RFC 5321 4.5.3.1.5). */
+/* Writes a line without its end, no longer than a client must be able to accept (RFC 5321 4.5.3.1.5). A challenge may be
+ * longer (RFC 4954 4), and would be worthless if cut. */
 static void reply_put_line(struct buffer *buffer, const struct reply *reply, char separator,
                            const char *line, size_t len)
 {
@@ -257,7 +258,7 @@ static void reply_put_line(struct buffer *buffer, const struct reply *reply, cha
         buffer_puts(buffer, reply->enhanced);
         buffer_puts(buffer, " ");
     }
-    size_t most = REPLY_LINE_SENT_MAX - 2 - (buffer->len - before);
+    size_t most = reply->code == 334 ? len : REPLY_LINE_SENT_MAX - 2 - (buffer->len - before);
     buffer_add_some(buffer, line, len < most ? len : most);
 }
 

@@ -90,6 +90,19 @@ static void test_bounds(void)
     g_assert_cmpuint(strlen(reply_summary(&reply, text, sizeof text)), <, sizeof text);
 }
 
+/* NTLM and GSSAPI have challenges of more than a line's 512 octets. */
+static void test_challenge(void)
+{
+    g_autofree char *challenge = g_strnfill(1600, 'A');
+    g_autofree char *expected = g_strconcat("334 ", challenge, "\r\n", NULL);
+    char wire[REPLY_WIRE_MAX];
+    struct reply reply;
+
+    reply_hear_code(&reply, 334, challenge);
+    reply_format(&reply, wire, sizeof wire);
+    g_assert_cmpstr(wire, ==, expected);
+}
+
 static void test_own(void)
 {
     for (int which = 0; which < REPLY_OWN_COUNT; which++) {
@@ -150,6 +163,7 @@ int main(int argc, char **argv)
     g_test_add_func("/reply/format", test_format);
     g_test_add_func("/reply/bounds", test_bounds);
     g_test_add_func("/reply/printable", test_printable);
+    g_test_add_func("/reply/challenge", test_challenge);
     g_test_add_func("/reply/own", test_own);
     g_test_add_func("/reply/own/arguments", test_own_arguments);
     return g_test_run();
