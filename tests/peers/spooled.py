@@ -143,6 +143,14 @@ out = {{
         lines = self.ctl("list", "--json").splitlines()
         return [json.loads(line) for line in lines]
 
+    def reload(self, text):
+        """Gives it this configuration."""
+        before = read(self.log).count("event=reload status=done")
+        with open(self.conf, "w") as file:
+            file.write(text)
+        self.process.send_signal(signal.SIGHUP)
+        wait_for("the reload", lambda: read(self.log).count("event=reload status=done") > before)
+
     def wait_tried(self, times=1):
         """Waits until the first recipient of the first message has been tried this often."""
         wait_for("an attempt", lambda: self.queued()[0]["recipients"][0]["attempts"] >= times)
@@ -804,11 +812,8 @@ def put_off(world):
         relay = world.out(hops[:1], 'delivery = "spool"; retry = [ "1h" ];')
         send("later", "x@d0.test", "y@d0.test")
         wait_for("the answer", lambda: read(relay.log).count('reply="450 4.2.0 greylisted"') == 2)
-        text = read(relay.conf)
-        with open(relay.conf, "w") as file:
-            file.write(text.replace(f'"{BACKEND}:{HOP_PORT}"', f'[ "{BACKEND}:{HOP_PORT}", "{BACKEND}:{HOP_PORT + 1}" ]'))
-        relay.process.send_signal(signal.SIGHUP)
-        wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+        relay.reload(read(relay.conf).replace(f'"{BACKEND}:{HOP_PORT}"',
+                                              f'[ "{BACKEND}:{HOP_PORT}", "{BACKEND}:{HOP_PORT + 1}" ]'))
         relay.ctl("retry", "all")
         relay.wait_empty()
         assert hops[1].subjects() == ["later"] and hops[0].bodies == 0, (hops[1].subjects(), hops[0].bodies)
@@ -856,11 +861,7 @@ def reloaded(world):
     relay = world.out(hops, 'delivery = "spool";')
     send("moved", "x@d0.test")
     relay.wait_tried()
-    text = read(relay.conf)
-    with open(relay.conf, "w") as file:
-        file.write(text.replace(f"{BACKEND}:{hops[0].port}", f"{BACKEND}:{hops[1].port}"))
-    relay.process.send_signal(signal.SIGHUP)
-    wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+    relay.reload(read(relay.conf).replace(f"{BACKEND}:{hops[0].port}", f"{BACKEND}:{hops[1].port}"))
     assert "1 messages changed" in relay.ctl("retry", "all")
     wait_for("the message", lambda: hops[1].subjects() == ["moved"])
     relay.wait_empty()
@@ -894,18 +895,11 @@ def mended(world):
     hops = world.hops(1)
     relay = world.out(hops, 'delivery = "spool"; retry = [ "1h" ]; dead_for = "1h";')
     text = read(relay.conf)
-
-    def reload(text):
-        before = read(relay.log).count("event=reload status=done")
-        with open(relay.conf, "w") as file:
-            file.write(text)
-        relay.process.send_signal(signal.SIGHUP)
-        wait_for("the reload", lambda: read(relay.log).count("event=reload status=done") > before)
-    reload(text.replace(f"{BACKEND}:{hops[0].port}", f"{BACKEND}:{HOP_PORT + 50}"))
+    relay.reload(text.replace(f"{BACKEND}:{hops[0].port}", f"{BACKEND}:{HOP_PORT + 50}"))
     send("first", "x@d0.test")
     wait_for("a try", lambda: "Connection refused" in read(relay.log))
     send("second", "x@d0.test")
-    reload(text)
+    relay.reload(text)
     wait_for("the second", lambda: hops[0].subjects() == ["second"])
 
 
@@ -916,11 +910,7 @@ def denied(world):
     relay = world.out(hops[:1], f'delivery = "spool"; default_route = {{ next_hop = "{BACKEND}:{hops[1].port}"; }};')
     send("stopped", "x@d0.test")
     relay.wait_tried()
-    text = read(relay.conf)
-    with open(relay.conf, "w") as file:
-        file.write(text.replace(f'next_hop = "{BACKEND}:{hops[0].port}"', 'action = "deny"', 1))
-    relay.process.send_signal(signal.SIGHUP)
-    wait_for("the reload", lambda: "event=reload status=done" in read(relay.log))
+    relay.reload(read(relay.conf).replace(f'next_hop = "{BACKEND}:{hops[0].port}"', 'action = "deny"', 1))
     relay.ctl("retry", "all")
     _, blocks, _ = report_of(world)
     assert blocks[1]["Action"] == "failed" and blocks[1]["Status"] == "5.7.1", blocks
@@ -935,19 +925,12 @@ def regrouped(world):
     relay = world.out(hops, 'live_deadline = "1s"; retry = [ "3s", "1h" ];')
     apart = read(relay.conf)
     together = apart.replace('domain = "d0.test"', 'domain = [ "d0.test", "d1.test" ]')
-
-    def reload(text):
-        before = read(relay.log).count("event=reload status=done")
-        with open(relay.conf, "w") as file:
-            file.write(text)
-        relay.process.send_signal(signal.SIGHUP)
-        wait_for("the reload", lambda: read(relay.log).count("event=reload status=done") > before)
-    reload(together)
+    relay.reload(together)
     relay.stop()
     relay.start()
-    reload(apart)
+    relay.reload(apart)
     assert send("regrouped", "x@d0.test", "y@d1.test")[0] == 250
-    reload(together)
+    relay.reload(together)
     hops[0].pause = 0
     relay.wait_empty()
     assert [to for _, to, _ in hops[0].messages] == [["RCPT TO:<x@d0.test>"], ["RCPT TO:<y@d1.test>"]], hops[0].messages
