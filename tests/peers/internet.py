@@ -265,8 +265,13 @@ tls_privatekey = {key}
 tls_verify_hosts = ${{if eq{{$received_ip_address}}{{{HOSTS['strict']}}}{{*}}}}
 tls_verify_certificates = {bed.dir}/ca.crt
 acl_smtp_rcpt = rcpt
+acl_smtp_data = data
 begin acl
+data:
+  deny condition = ${{if match{{$h_subject:}}{{SPAM}}}}
+  accept
 rcpt:
+  deny local_parts = no
   accept domains = exim.test : strict.test
   accept authenticated = *
   deny
@@ -303,6 +308,7 @@ class OpenSMTPDHost(OpenSMTPD):
         super().__init__(bed, HOSTS["opensmtpd"], 25, "hostname mx-opensmtpd.test", f"""
 table people {{ "@opensmtpd.test" = "nobody" }}
 action "file" maildir "{self.mail}" virtual <people>
+match from any for rcpt-to "no@opensmtpd.test" reject
 match from any for domain "opensmtpd.test" action "file"
 """)
 

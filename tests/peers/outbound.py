@@ -372,6 +372,39 @@ def others(world):
     assert "Untrusted TLS connection established to mx-exim.test" in read(relay.log)
 
 
+@scenario("out: Postfix, Exim and OpenSMTPD take bursts, with refusals in between, live and stored")
+def bursts(world):
+    burst = (("first", "x"), ("none", "no"), ("second", "x"), ("SPAM", "x"), ("third", "x", "no"), ("fourth", "x", "y"))
+    mails = {"exim.test": world.exim.mails, "opensmtpd.test": world.opensmtpd.mails,
+             "valid.test": lambda: [read(file) for file in world.internet.mails("valid.test")]}
+    for delivery in ("live", "spool"):
+        relay = out(world, inner=f'delivery = "{delivery}";')
+        refused = 550 if delivery == "live" else 250
+        for domain in mails:
+            client = open_session()
+            for subject, *names in burst:
+                if subject == "SPAM" and domain == "opensmtpd.test":
+                    continue
+                client.cmd("MAIL FROM:<>", 250)  # nobody hears of what stored mail comes to
+                codes = [client.cmd(f"RCPT TO:<{name}@{domain}>")[0] for name in names]
+                assert codes == [refused if name == "no" else 250 for name in names], (domain, subject, codes)
+                if 250 not in codes:
+                    client.cmd("RSET", 250)
+                    continue
+                code, text = client.data(BODY.replace("a test", f"{subject} {delivery}"))
+                assert code == (refused if subject == "SPAM" else 250), (domain, subject, text)
+            client.close()
+        wait_for("an empty spool", lambda: not os.listdir(f"{relay.spool}/queue"))
+        for domain, read_mails in mails.items():
+            def subjects():
+                found = [re.search(r"^Subject: (.*)$", mail, re.M).group(1) for mail in read_mails()]
+                return sorted(subject for subject in found if subject.endswith(delivery))
+            copies = ["first", "fourth", "fourth", "second", "third"]  # one for each recipient
+            wait_for(f"the mail for {domain}", lambda: len(subjects()) >= len(copies))
+            assert subjects() == sorted(f"{subject} {delivery}" for subject in copies), (domain, subjects())
+        relay.stop()
+
+
 @scenario("out: each recipient has its own next hop's answer")
 def answers(world):
     relay = out(world)
