@@ -1122,9 +1122,8 @@ static void test_wait_for_worker(void)
          "250 250 250 354 421", 1},
         {"a chunk", EHLO MAIL RCPT("a") "BDAT 3 LAST\r\n", "x\r\nQUIT\r\n", "250 250 250 250 221",
          -1},
-        {"refused mail data",
-         EHLO MAIL RCPT("a") "DATA\r\n" RECEIVED RECEIVED RECEIVED RECEIVED, "x\r\n.\r\nQUIT\r\n",
-         "250 250 250 354 554 221", -1},
+        {"refused mail data", EHLO MAIL RCPT("a") "DATA\r\n" RECEIVED RECEIVED RECEIVED RECEIVED,
+         "x\r\n.\r\nQUIT\r\n", "250 250 250 354 554 221", -1},
         {"half a command", EHLO MAIL "RCPT TO:<a@", "here.example>\r\nQUIT\r\n", "250 250 250 221",
          -1},
     };
