@@ -38,8 +38,8 @@ int domains_add(struct domains *domains, const struct string_list *list, unsigne
             there->number = number;
         else
             sorted[known + added++] = given;
-        if (domains->first.name == NULL && given.name[0] != '.')
-            domains->first = given;
+        if (domains->first == NULL && given.name[0] != '.')
+            domains->first = given.name;
     }
     domains->count += added;
     qsort(sorted, domains->count, sizeof *sorted, domains_compare);

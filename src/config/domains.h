@@ -22,7 +22,7 @@ struct domain {
 struct domains {
     struct domain *sorted;
     size_t count;
-    struct domain first; /* the first one added that is not a ".suffix"; name NULL if none */
+    const char *first; /* the first one added that is not a ".suffix"; NULL: none */
 };
 
 /* Adds `list` with that number. The names are as dns_name_fold() makes them, and must outlive the struct, which

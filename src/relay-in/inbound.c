@@ -13,14 +13,11 @@
 
 /* RFC 5321 4.5.1: <postmaster> without a domain is always accepted; it belongs to the first domain. */
 static enum own_reply inbound_complete_postmaster(const struct inbound *inbound,
-                                                  struct path *recipient, unsigned *backend)
+                                                  struct path *recipient)
 {
-    const struct domain *first = &inbound->domains.first;
-
-    if (first->name == NULL)
+    if (inbound->domains.first == NULL)
         return REPLY_RELAY_DENIED;
-    *backend = first->number;
-    return path_add_domain(recipient, first->name) ? REPLY_OK : REPLY_BAD_RECIPIENT;
+    return path_add_domain(recipient, inbound->domains.first) ? REPLY_OK : REPLY_BAD_RECIPIENT;
 }
 
 /* Refuses every form by which one of our recipients could mean another domain's (promise 4). */
@@ -34,8 +31,8 @@ static enum own_reply inbound_check_recipient(void *context, struct path *recipi
     if (recipient->has_source_route || recipient->has_routing_local || recipient->is_literal)
         return REPLY_RELAY_DENIED;
     if (path_is_postmaster(recipient))
-        verdict = inbound_complete_postmaster(inbound, recipient, &backend);
-    else if (!domains_find(&inbound->domains, recipient->domain, &backend))
+        verdict = inbound_complete_postmaster(inbound, recipient);
+    if (verdict == REPLY_OK && !domains_find(&inbound->domains, recipient->domain, &backend))
         verdict = REPLY_RELAY_DENIED;
     *route = inbound->backends[backend];
     return verdict;

@@ -305,7 +305,7 @@ const char *route_key(const struct route *route, const char *domain, char out[RO
 
 const char *routes_own_domain(const struct routes *routes)
 {
-    return routes->own.first.name;
+    return routes->own.first;
 }
 
 bool routes_is_own(const struct routes *routes, const char *domain)

@@ -405,6 +405,17 @@ def domains(world):
     assert one.violations == two.violations == []
 
 
+@scenario("domains: <postmaster> without a domain goes to the backend of the first domain, if another has it too")
+def domains_postmaster(world):
+    one, two = mirror(world, PORT), mirror(world, PORT + 1)
+    world.relay(backend_port=PORT, inner=SECOND.replace('"other.example"', '"example.com"'))
+    client = Client()
+    client.hello()
+    assert client.envelope("postmaster") == [250]
+    assert client.data("x\r\n")[0] == 250
+    assert [m.recipients for m in two.accepted] == [["postmaster@example.com"]] and one.accepted == []
+
+
 @scenario("domains: the first backend refuses its recipient, so the transaction is the other's")
 def domains_refused(world):
     one, two = mirror(world, PORT, script={"rcpt": "550 5.1.1 unknown"}), mirror(world, PORT + 1)

@@ -33,7 +33,7 @@ static void test_find(void)
     g_assert_false(domains_find(&domains, "example.com", &backend));
     g_assert_cmpint(domains_add(&domains, &list, 0), ==, 0);
     g_assert_cmpint(domains_add(&domains, &more, 1), ==, 0);
-    g_assert_cmpstr(domains.first.name, ==, "zzz.example");
+    g_assert_cmpstr(domains.first, ==, "zzz.example");
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_test_message("%s", cases[i].domain);
         bool found = domains_find(&domains, cases[i].domain, &backend);
