@@ -4,11 +4,13 @@
  */
 #include "config/config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <libconfig.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/i18n.h"
@@ -77,6 +79,25 @@ static unsigned config_find_open_string(FILE *file, unsigned number)
     return 0;
 }
 
+/* Is a value on the line neither a number nor true or false, and without quotation marks? */
+static bool config_has_bare_value(const char *line)
+{
+    bool found = false;
+
+    if (strchr(line, '"') != NULL)
+        return false;
+    for (const char *at = strchr(line, '='); at != NULL && !found; at = strchr(at, '=')) {
+        char *end;
+        at += 1 + strspn(at + 1, " \t[(");
+        size_t len = strcspn(at, " \t\r\n,;])}");
+        strtoll(at, &end, 0);
+        found = (isalnum((unsigned char)*at) || strchr("/.:*", *at) != NULL) && len > 0 &&
+                end != at + len && !(len == 4 && strncasecmp(at, "true", 4) == 0) &&
+                !(len == 5 && strncasecmp(at, "false", 5) == 0);
+    }
+    return found;
+}
+
 /* What is wrong on the line in which libconfig saw a syntax error, as far as that shows. Moves `*number` to where it
  * begins. */
 static const char *config_explain(FILE *file, unsigned *number, const char *usual)
@@ -93,7 +114,7 @@ static const char *config_explain(FILE *file, unsigned *number, const char *usua
     /* Word processors insert typographic quotation marks. In UTF-8 all of them begin with these octets. */
     if (getline(&line, &size, file) >= 0 && strstr(line, "\xe2\x80") != NULL)
         explanation = _("syntax error: the quotation marks are not plain ones (\")");
-    else if (line != NULL && strchr(line, '=') != NULL && strchr(line, '"') == NULL)
+    else if (line != NULL && config_has_bare_value(line))
         explanation =
             _("syntax error: all values but numbers, true and false need quotation marks, "
               "like \"30s\"");
