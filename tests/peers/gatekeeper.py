@@ -15,12 +15,13 @@ import time
 import tap
 from bed import (CLIENT4, CLIENT6, OTHER4, RELAY4, RELAY6, SCRIPTED_PORT, Client, read,
                  wait_for)
-from fakes import NameServer
+from fakes import NameServer, ScriptedBackend
 from servers import HAProxy
 from tap import scenario
 
 BALANCER = "10.0.0.9"  # HAProxy's address towards the relay
 FRONT_PORT, RELAY_PORT = 2526, 2527
+PIECE = (b"x" * 62 + b"\r\n") * 1000
 
 
 def haproxy(world, send, check="", backend=()):
@@ -327,6 +328,34 @@ def room_at_the_backend(world):
     client.send(".\r\n")
     assert client.reply()[0] == 250
     assert "event=backend-busy" not in read(relay.log)
+
+
+@scenario("slow: a backend that stops reading in mid-data, for longer than a client may be silent, costs no client a message")
+def backend_stands_still(world):
+    moves = threading.Event()
+
+    class StandsStill(ScriptedBackend):
+        def take(self, talk):
+            moves.wait(60)
+            super().take(talk)
+
+    backend = StandsStill()
+    relay = world.relay(backend_port=SCRIPTED_PORT, timeouts='data = "300ms";')
+    try:
+        client = Client()
+        client.hello()
+        client.envelope("a@example.com")
+        client.cmd("DATA", 354)
+        sent = 0
+        while select.select([], [client.sock], [], 1)[1]:  # until all buffers are full, and longer than 300 ms
+            sent += client.sock.send(PIECE, socket.MSG_DONTWAIT)
+        moves.set()
+        client.send("\r\n.\r\n")
+        assert client.reply()[0] == 250, read(relay.log)[-500:]
+        assert len(backend.messages) == 1 and len(backend.messages[0]) >= sent
+    finally:
+        moves.set()
+        backend.close()
 
 
 def newcomer_ms():
