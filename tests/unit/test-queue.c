@@ -497,8 +497,6 @@ static void test_notice(void)
     queue_free(queue);
 }
 
-/* A message is tried before it expires, even after a long downtime, and even if its destination is known
- * to be dead. */
 /* Nobody tries a message while it expires, however long that takes: it would be both delivered and returned. */
 static void test_expiry_in_hand(void)
 {
@@ -566,6 +564,8 @@ static void test_notice_behind_try(void)
     queue_free(queue);
 }
 
+/* A message is tried before it expires, even after a long downtime, and even if its destination is known
+ * to be dead. */
 static void test_last_try(void)
 {
     struct queue *queue = make(20, 4);
