@@ -362,6 +362,10 @@ void config_unref(struct config *config);
 /* Prints every option with its value in force, in the file's own syntax (--print-config). */
 void config_print(const struct config *config, FILE *out);
 
+/* Prints a string as a value of the file, with its quotes. What a terminal must not get is escaped; libconfig reads
+ * back the same octets. */
+void config_print_string(const char *text, FILE *out);
+
 /* Prints the options whose value is not the default, one line "option = value" each. */
 void config_print_changed(const struct config *config, FILE *out);
 

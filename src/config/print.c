@@ -7,16 +7,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "config/load.h"
 #include "config/values.h"
 
-static void print_quoted(const char *text, FILE *out)
+void config_print_string(const char *text, FILE *out)
 {
     fputc('"', out);
-    for (; *text != '\0'; text++) {
+    for (size_t len = strlen(text), step; len > 0; text += step, len -= step) {
+        bool visible = utf8_is_visible(utf8_decode(text, len, &step));
+        if (!visible) {
+            step = 1; /* the rest of a character is not well-formed, and follows in the same way */
+            fprintf(out, "\\x%02x", (unsigned char)*text);
+            continue;
+        }
         if (*text == '"' || *text == '\\')
             fputc('\\', out);
-        fputc(*text, out);
+        fwrite(text, 1, step, out);
     }
     fputc('"', out);
 }
@@ -48,7 +55,7 @@ static void print_strings(const struct string_list *list, FILE *out)
 {
     for (size_t i = 0; i < list->count; i++) {
         fputs(i > 0 ? ", " : "", out);
-        print_quoted(list->items[i], out);
+        config_print_string(list->items[i], out);
     }
 }
 
@@ -126,7 +133,7 @@ void option_print(const struct option *option, const void *base, FILE *out)
     case OPTION_HOSTNAME:
     case OPTION_FILE:
     case OPTION_FOLDER:
-        print_quoted(*(char *const *)place, out);
+        config_print_string(*(char *const *)place, out);
         break;
     case OPTION_INTEGER:
         fprintf(out, "%lld", (long long)*(const int64_t *)place);
@@ -142,7 +149,7 @@ void option_print(const struct option *option, const void *base, FILE *out)
         fputs(*(const bool *)place ? "true" : "false", out);
         break;
     case OPTION_ENUM:
-        print_quoted(option_names(option)[*(const int *)place], out);
+        config_print_string(option_names(option)[*(const int *)place], out);
         break;
     case OPTION_GROUP:
         fputs("{ ", out);

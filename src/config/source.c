@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/i18n.h"
 #include "base/utf8.h"
@@ -278,8 +279,12 @@ static int source_check_source(struct load *load, const char *file, unsigned dep
     ssize_t len;
 
     if (stream == NULL) {
-        load_complain_at(load, file, 0, _("cannot be read"),
-                         problem != NULL ? problem : strerror(errno));
+        const char *why = problem != NULL ? problem : strerror(errno);
+        bool absent = depth == 0 && access(file, F_OK) != 0 && errno == ENOENT;
+        char reason[ERROR_TEXT_MAX];
+        snprintf(reason, sizeof reason, absent ? _("%s; relayctl init writes the first one") : "%s",
+                 why);
+        load_complain_at(load, file, 0, _("cannot be read"), reason);
         return -1;
     }
     for (unsigned line = 1; result == 0 && (len = getline(&text, &size, stream)) >= 0; line++) {

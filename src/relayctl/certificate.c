@@ -223,7 +223,7 @@ static int certificate_run(struct subcommand_line *line)
     if (!subcommand_parse(line, options, &status))
         return status;
     if (line->argc < 1 || line->argc > 2) {
-        fprintf(stderr, _("relayctl certificate: give one certificate and its key; see --help\n"));
+        fprintf(stderr, _("relayctl certificate: give one certificate and its key\n"));
         return EX_USAGE;
     }
     question.file = line->argv[0];

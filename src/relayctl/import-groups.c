@@ -10,6 +10,7 @@
 
 #include "base/address.h"
 #include "base/i18n.h"
+#include "config/config.h"
 
 /* Writes the options that in.backend and the entries of in.backends share. */
 static void import_backend(struct import *import, struct haraka_entry *host, const char *hop,
@@ -22,11 +23,12 @@ static void import_backend(struct import *import, struct haraka_entry *host, con
         haraka_find(import->in, "smtp_forward.ini", host->section, "enable_tls");
     struct address address;
 
-    import_line(import, import->in, host, NULL, "%shosts = [ \"%s\" ];", indent, hop);
+    import_line(import, import->in, host, NULL, "%shosts = [ %s ];", indent,
+                import_quoted(import, hop));
     if (address_parse_endpoint(&address, hop, 25) != 0)
-        fprintf(import->remarks,
-                _("//   %s/%s:%u: %s is a name; in.backend.hosts takes IP addresses\n"),
-                import->in->name, host->file, host->line, hop);
+        import_comment(import->remarks,
+                       _("//   %s/%s:%u: %s is a name; in.backend.hosts takes IP addresses\n"),
+                       import->in->name, host->file, host->line, hop);
     if (again != NULL)
         again->taken = true;
     if (enabled != NULL)
@@ -73,8 +75,8 @@ static void import_no_tls(struct import *import, const struct haraka *haraka)
     for (struct haraka_entry *entry = first; entry != NULL;
          entry = haraka_next(haraka, entry, "tls.ini", "no_tls_hosts", NULL)) {
         fprintf(list, "%s", entry != first ? ", " : "");
-        import_quote(list, entry->value[0] != '\0' && !haraka_is_true(entry->value) ? entry->value
-                                                                                    : entry->key);
+        bool by_value = entry->value[0] != '\0' && !haraka_is_true(entry->value);
+        config_print_string(by_value ? entry->value : entry->key, list);
         entry->taken = true;
     }
     fclose(list);
@@ -172,10 +174,12 @@ static void import_routes(struct import *import)
         bool acts = import_json_text(entry->value, "action", action, sizeof action);
         bool goes = import_json_text(entry->value, "nexthop", hop, sizeof hop);
         fprintf(import->conf, "%s", any ? "    ,\n" : "  routes = (\n");
-        import_line(import, import->out, entry, NULL, "    { domain = [ \"%s\" ];%s%s%s%s%s%s }",
-                    strcasecmp(entry->key, "any") == 0 ? "*" : entry->key,
-                    acts ? " action = \"" : "", acts ? action : "", acts ? "\";" : "",
-                    goes ? " next_hop = [ \"" : "", goes ? hop : "", goes ? "\" ];" : "");
+        bool any_domain = strcasecmp(entry->key, "any") == 0;
+        import_line(import, import->out, entry, NULL, "    { domain = [ %s ];%s%s%s%s%s%s }",
+                    import_quoted(import, any_domain ? "*" : entry->key), acts ? " action = " : "",
+                    acts ? import_quoted(import, action) : "", acts ? ";" : "",
+                    goes ? " next_hop = [ " : "", goes ? import_quoted(import, hop) : "",
+                    goes ? " ];" : "");
         any = true;
     }
     entry = NULL;
@@ -185,7 +189,8 @@ static void import_routes(struct import *import)
             continue;
         fprintf(import->conf, "%s", any ? "    ,\n" : "  routes = (\n");
         import_line(import, import->out, entry, NULL,
-                    "    { domain = [ \"%s\" ]; next_hop = [ \"%s\" ]; }", entry->section, hop);
+                    "    { domain = [ \"%s\" ]; next_hop = [ %s ]; }", entry->section,
+                    import_quoted(import, hop));
         any = true;
     }
     if (any)
@@ -205,14 +210,13 @@ static void import_smarthost(struct import *import)
     password = haraka_find(import->out, "smtp_forward.ini", "main", "auth_pass");
     tls = haraka_find(import->out, "smtp_forward.ini", "main", "enable_tls");
     fprintf(import->conf, "  default_route = {\n");
-    import_line(import, import->out, host, NULL, "    next_hop = [ \"%s\" ];", hop);
+    import_line(import, import->out, host, NULL, "    next_hop = [ %s ];",
+                import_quoted(import, hop));
     if (user != NULL) {
         import_line(import, import->out, NULL, _("a log-in requires a verified certificate"),
                     "    tls = \"verify\";");
-        char *quoted = import_quoted(user->value);
         import_line(import, import->out, user, NULL, "    user = %s;",
-                    quoted != NULL ? quoted : "\"\"");
-        free(quoted);
+                    import_quoted(import, user->value));
         import_line(import, import->out, password,
                     _("write the password to that file, mode 0640, group postern"),
                     "    password_file = \"smarthost.password\";");

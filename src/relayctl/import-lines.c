@@ -12,33 +12,49 @@
 
 #include "base/address.h"
 #include "base/i18n.h"
+#include "base/utf8.h"
+#include "config/config.h"
 
 #define IMPORT_PATH_MAX 1024
 #define IMPORT_COMMENT_COLUMN 44
 
-void import_quote(FILE *out, const char *text)
+const char *import_quoted(struct import *import, const char *text)
 {
-    fputc('"', out);
-    for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\')
-            fputc('\\', out);
-        if ((unsigned char)*text >= ' ')
-            fputc(*text, out);
+    char **all = realloc(import->quoted, (import->quoted_count + 1) * sizeof *all);
+    size_t size;
+
+    if (all != NULL) {
+        import->quoted = all;
+        char **quoted = &all[import->quoted_count];
+        *quoted = NULL;
+        FILE *out = open_memstream(quoted, &size);
+        if (out != NULL) {
+            config_print_string(text, out);
+            fclose(out);
+        }
+        if (*quoted != NULL)
+            return all[import->quoted_count++];
     }
-    fputc('"', out);
+    import->out_of_memory = true;
+    return "";
 }
 
-char *import_quoted(const char *text)
+void import_comment(FILE *out, const char *format, ...)
 {
-    char *quoted = NULL;
-    size_t size;
-    FILE *out = open_memstream(&quoted, &size);
+    char *text = NULL;
+    va_list arguments;
 
-    if (out == NULL)
-        return NULL;
-    import_quote(out, text);
-    fclose(out);
-    return quoted;
+    va_start(arguments, format);
+    int len = vasprintf(&text, format, arguments);
+    va_end(arguments);
+    if (len < 0)
+        return;
+    bool ends = len > 0 && text[len - 1] == '\n';
+    if (ends)
+        text[len - 1] = '\0';
+    utf8_mask(text);
+    fprintf(out, "%s%s", text, ends ? "\n" : "");
+    free(text);
 }
 
 void import_line(struct import *import, const struct haraka *haraka, struct haraka_entry *entry,
@@ -54,9 +70,9 @@ void import_line(struct import *import, const struct haraka *haraka, struct hara
                 len < IMPORT_COMMENT_COLUMN ? IMPORT_COMMENT_COLUMN - len : 2, "");
     if (entry != NULL) {
         entry->taken = true;
-        fprintf(import->conf, _("from %s/%s:%u"), haraka->name, entry->file, entry->line);
+        import_comment(import->conf, _("from %s/%s:%u"), haraka->name, entry->file, entry->line);
         if (entry->value[0] != '\0')
-            fprintf(import->conf, " %s", entry->key);
+            import_comment(import->conf, " %s", entry->key);
         if (!haraka_was_read(entry))
             fprintf(import->conf, _(" (Haraka never read it)"));
     }
@@ -80,7 +96,7 @@ void import_list(struct import *import, const struct haraka *haraka, const char 
         return;
     for (; entry != NULL; entry = haraka_next(haraka, entry, file, NULL, NULL)) {
         fprintf(list, "%s", entry != first ? ", " : "");
-        import_quote(list, entry->key);
+        config_print_string(entry->key, list);
         entry->taken = true;
     }
     fclose(list);
@@ -100,8 +116,9 @@ static void import_addresses(struct import *import, const struct haraka *haraka,
          part = strtok_r(NULL, ", \t", &save)) {
         struct address address;
         if (address_parse_endpoint(&address, part, port) != 0) {
-            fprintf(import->remarks, _("//   %s/%s:%u: %s is not an IP address to listen on\n"),
-                    haraka->name, entry->file, entry->line, part);
+            import_comment(import->remarks,
+                           _("//   %s/%s:%u: %s is not an IP address to listen on\n"), haraka->name,
+                           entry->file, entry->line, part);
             continue;
         }
         len += (size_t)snprintf(text + len, sizeof text - len, "%s\"%s%s\"", len > 0 ? ", " : "",
@@ -147,7 +164,9 @@ void import_number(struct import *import, const struct haraka *haraka, struct ha
 {
     const char *value = import_number_of(entry);
     if (value != NULL)
-        import_line(import, haraka, entry, NULL, "%s = %s;", option, value);
+        /* libconfig keeps numbers over 31 bits only with this suffix. */
+        import_line(import, haraka, entry, NULL, "%s = %s%s;", option, value,
+                    strlen(value) > 9 ? "L" : "");
 }
 
 bool import_is_domain(const char *text)
@@ -157,16 +176,21 @@ bool import_is_domain(const char *text)
            strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.") == len;
 }
 
-/* Takes the file's name without its suffix, if that is a host name. */
+/* Takes the file's name without its suffix, if that is a host name. Otherwise `out` stays as it is. */
 static bool import_name_in(const char *path, char *out, size_t size)
 {
     const char *slash = strrchr(path, '/');
-    snprintf(out, size, "%s", slash != NULL ? slash + 1 : path);
-    char *dot = strrchr(out, '.');
+    char name[300];
+
+    snprintf(name, sizeof name, "%s", slash != NULL ? slash + 1 : path);
+    char *dot = strrchr(name, '.');
     if (dot != NULL &&
         (strcmp(dot, ".pem") == 0 || strcmp(dot, ".crt") == 0 || strcmp(dot, ".cer") == 0))
         *dot = '\0';
-    return import_is_domain(out);
+    if (!import_is_domain(name))
+        return false;
+    snprintf(out, size, "%s", name);
+    return true;
 }
 
 struct haraka_entry *import_name_of(const struct haraka *haraka, bool takes_domains, char *out,
@@ -224,12 +248,14 @@ static void import_certificate(struct import *import, const struct haraka *harak
         if (strcmp(key->value, cert->value) != 0)
             there = import_find_file(haraka, key->value, key_path) && there;
     }
-    import_line(import, haraka, cert, NULL, "%s  certificates = ( { cert = \"%s\";%s%s%s } );",
-                indent, cert_path, key_path[0] != '\0' ? " key = \"" : "", key_path,
-                key_path[0] != '\0' ? "\";" : "");
+    bool apart = key_path[0] != '\0';
+    import_line(import, haraka, cert, NULL, "%s  certificates = ( { cert = %s;%s%s%s } );", indent,
+                import_quoted(import, cert_path), apart ? " key = " : "",
+                apart ? import_quoted(import, key_path) : "", apart ? ";" : "");
     if (!there)
-        fprintf(import->remarks, _("//   %s/%s:%u: %s cannot be read; give its present path\n"),
-                haraka->name, cert->file, cert->line, cert->value);
+        import_comment(import->remarks,
+                       _("//   %s/%s:%u: %s cannot be read; give its present path\n"), haraka->name,
+                       cert->file, cert->line, cert->value);
 }
 
 bool import_has_certificate(const struct haraka *haraka)

@@ -6,6 +6,7 @@
  *
  * SPDX-License-Identifier: GPL-3.0-or-later
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,9 +152,10 @@ static void import_left_over(struct import *import)
             /* Show no passwords here either. */
             bool secret = strstr(entry->key, "pass") != NULL ||
                           strcmp(entry->file, "auth_flat_file.ini") == 0;
-            fprintf(import->conf, "//   %s/%s:%u: %s%s%s\n//       %s\n", haraka->name, entry->file,
-                    entry->line, entry->key, entry->value[0] != '\0' ? "=" : "",
-                    secret ? "..." : entry->value, import_reason(entry));
+            import_comment(import->conf, "//   %s/%s:%u: %s%s%s\n", haraka->name, entry->file,
+                           entry->line, entry->key, entry->value[0] != '\0' ? "=" : "",
+                           secret ? "..." : entry->value);
+            fprintf(import->conf, "//       %s\n", import_reason(entry));
         }
     }
 }
@@ -195,6 +197,13 @@ static int import_print(struct import *import)
     import_write(import);
     fclose(import->remarks);
     free(import->remark_text);
+    for (size_t i = 0; i < import->quoted_count; i++)
+        free(import->quoted[i]);
+    free(import->quoted);
+    if (import->out_of_memory) {
+        fprintf(stderr, "relayctl import-haraka: %s\n", strerror(ENOMEM));
+        return EX_OSERR;
+    }
     return fflush(import->conf) == 0 && !ferror(import->conf) ? EX_OK : EX_IOERR;
 }
 
@@ -208,8 +217,7 @@ static int import_run(struct subcommand_line *line)
     if (!subcommand_parse(line, options, &status))
         return status;
     if (line->argc == 0 || line->argc > IMPORT_FOLDERS_MAX) {
-        fprintf(stderr, _("relayctl import-haraka: give 1 to %d folders; see --help\n"),
-                IMPORT_FOLDERS_MAX);
+        fprintf(stderr, _("relayctl import-haraka: give 1 to %d folders\n"), IMPORT_FOLDERS_MAX);
         return EX_USAGE;
     }
     status = EX_OK;

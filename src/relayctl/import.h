@@ -27,6 +27,9 @@ struct import {
     FILE *remarks;                 /* what the operator should check; writes to remark_text */
     char *remark_text;
     size_t remark_size;
+    char **quoted; /* what import_quoted() made */
+    size_t quoted_count;
+    bool out_of_memory;
 };
 
 /* import-lines.c. `haraka` is the folder that an entry comes from; entries that are used become `taken`. */
@@ -35,10 +38,12 @@ struct import {
 void import_line(struct import *import, const struct haraka *haraka, struct haraka_entry *entry,
                  const char *note, const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-/* Writes a libconfig string with its quotes. */
-void import_quote(FILE *out, const char *text);
-/* The same as a string; the caller frees it. NULL if out of memory. */
-char *import_quoted(const char *text);
+/* The text as a value of relay.conf, with its quotes. It lives as long as `import`. */
+const char *import_quoted(struct import *import, const char *text);
+
+/* Writes a part of a comment that quotes the files, without what a terminal must not get. A line end has an effect
+ * only at the end of it. */
+void import_comment(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Writes the items of a list file as a list of strings, one per line if there are several. */
 void import_list(struct import *import, const struct haraka *haraka, const char *option,

@@ -9,6 +9,7 @@
 
 #include "base/address.h"
 #include "base/i18n.h"
+#include "config/config.h"
 
 #define INIT_OUT_PORT 2526
 
@@ -121,8 +122,11 @@ static void init_write_tls(const struct init *init, FILE *out)
     if (!there)
         fprintf(out, _("// Without a certificate, STARTTLS is not offered. Uncomment these lines "
                        "once you have one.\n"));
-    fprintf(out, "%stls = {\n%s  certificates = ( { cert = \"%s\";\n", comment, comment, cert);
-    fprintf(out, "%s                     key = \"%s\"; } );\n%s};\n", comment, key, comment);
+    fprintf(out, "%stls = {\n%s  certificates = ( { cert = ", comment, comment);
+    config_print_string(cert, out);
+    fprintf(out, ";\n%s                     key = ", comment);
+    config_print_string(key, out);
+    fprintf(out, "; } );\n%s};\n", comment);
 }
 
 void init_write_conf(const struct init *init, FILE *out)

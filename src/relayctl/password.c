@@ -338,7 +338,7 @@ static int password_run(struct subcommand_line *line)
     if (!subcommand_parse(line, options, &status))
         return status;
     if (line->argc < 2) {
-        fprintf(stderr, _("relayctl password: give FILE and USER; see --help\n"));
+        fprintf(stderr, _("relayctl password: give FILE and USER\n"));
         return EX_USAGE;
     }
     order.file = line->argv[0];

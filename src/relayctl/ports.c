@@ -114,13 +114,15 @@ enum ports_result ports_holder(const struct address *address, char *holder, size
 const char *ports_unit(const char *holder)
 {
     static const char *const units[][2] = {
-        {"master", "postfix"}, {"smtpd", "opensmtpd"}, {"docker-proxy", NULL}, {"node", NULL}};
+        {"master", "postfix"},  {"exim4", "exim4"}, {"smtpd", "opensmtpd"},
+        {"haproxy", "haproxy"}, {"nginx", "nginx"}, {"sendmail-mta", "sendmail"},
+    };
 
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
         if (strcmp(holder, units[i][0]) == 0)
             return units[i][1];
     }
-    return holder;
+    return NULL;
 }
 
 bool ports_is_local(const struct address *address)

@@ -23,7 +23,7 @@ enum ports_result {
 /* Finds the process that listens on the TCP port of this address. One at another address of this host is not meant: a
  * local MTA at 127.0.0.1 is no hindrance. */
 enum ports_result ports_holder(const struct address *address, char *holder, size_t size);
-/* The systemd unit of a process of that name; NULL if the name does not tell (a container's, an interpreter's). */
+/* The systemd unit of a well-known program, by its process's name; NULL if the name does not tell. */
 const char *ports_unit(const char *holder);
 
 /* Does an interface of this host have the address? True for a wildcard. */

@@ -413,7 +413,7 @@ static int queue_run_verb(struct queue_options *options)
         fprintf(stderr,
                 _("relayctl queue: give one of list, show, count, hold, release, retry, remove\n"));
     else
-        fprintf(stderr, _("relayctl queue: unexpected argument \"%s\"; see --help\n"), name);
+        fprintf(stderr, _("relayctl queue: unexpected argument \"%s\"\n"), name);
     return EX_USAGE;
 }
 

@@ -96,7 +96,7 @@ static int route_run(struct subcommand_line *line)
     if (!subcommand_parse(line, options, &status))
         return status;
     if (line->argc != 1 || strchr(line->argv[0], ' ') != NULL) {
-        fprintf(stderr, _("relayctl route: give one address; see --help\n"));
+        fprintf(stderr, _("relayctl route: give one address\n"));
         return EX_USAGE;
     }
     struct config *config = config_load(file, subcommand_report, NULL);

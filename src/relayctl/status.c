@@ -398,7 +398,7 @@ static void status_of(struct status *status, unsigned daemon)
     case CONTROL_REFUSED:
         status_complain(status, STATUS_FAILURE, "%s: %s", program, err.text);
         if (status->json)
-            printf(", \"%s\": {\"running\": false}", program);
+            printf(", \"%s\": {\"running\": null}", program); /* there is no telling */
         return;
     }
     if (status->json)

@@ -88,7 +88,7 @@ static int subcommand_take_all(struct subcommand_line *line,
         if (found == '?')
             return EX_USAGE;
         if (!subcommand_take(subcommand_find(options, found), optarg)) {
-            fprintf(stderr, _("relayctl %s: \"%s\" is not a valid value here; see --help\n"),
+            fprintf(stderr, _("relayctl %s: \"%s\" is not a valid value here\n"),
                     line->command->name, optarg);
             return EX_USAGE;
         }
@@ -99,14 +99,19 @@ static int subcommand_take_all(struct subcommand_line *line,
 bool subcommand_parse(struct subcommand_line *line, const struct subcommand_option *options,
                       int *status)
 {
+    char name[64], *typed = line->argv[0];
+
+    snprintf(name, sizeof name, "relayctl %s", line->command->name);
+    line->argv[0] = name; /* getopt's messages begin with it */
     *status = subcommand_take_all(line, options);
+    line->argv[0] = typed;
     if (*status != -1)
         return false;
     line->argc -= optind;
     line->argv += optind;
     if (line->argc == 0 || line->command->arguments)
         return true;
-    fprintf(stderr, _("relayctl %s: unexpected argument \"%s\"; see --help\n"), line->command->name,
+    fprintf(stderr, _("relayctl %s: unexpected argument \"%s\"\n"), line->command->name,
             line->argv[0]);
     *status = EX_USAGE;
     return false;

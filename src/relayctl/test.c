@@ -231,8 +231,7 @@ static int test_run(struct subcommand_line *line)
     test.recipient = line->argv[0];
     if (line->argc != 1 || strchr(test.recipient, '@') == NULL ||
         !test_is_sendable(test.recipient) || !test_is_sendable(test.sender)) {
-        fprintf(stderr,
-                _("relayctl test: give one address, like postmaster@example.com; see --help\n"));
+        fprintf(stderr, _("relayctl test: give one address, like postmaster@example.com\n"));
         return EX_USAGE;
     }
     if (server != NULL && address_parse_endpoint(&test.server, server, 25) != 0) {

@@ -243,7 +243,7 @@ static int tls_run(struct subcommand_line *line)
         return status;
     const char *domain = line->argv[0];
     if (line->argc != !failures || (domain != NULL && strpbrk(domain, " \n") != NULL)) {
-        fprintf(stderr, _("relayctl tls: give a domain, or --failures; see --help\n"));
+        fprintf(stderr, _("relayctl tls: give a domain, or --failures\n"));
         return EX_USAGE;
     }
     if (domain != NULL)

@@ -81,4 +81,16 @@ certificate() {
         has "Once it is in $scratch/none, uncomment the lines of tls in $conf"
 }
 check "a certificate that is there is used, and of one that is not yet it says what to do" certificate
+odd_path() {
+    cp "$scratch/key" "$scratch/a\"b\\key" && cp "$scratch/cert" "$scratch/a\"b\\cert" &&
+        fresh "${given[@]}" --certificate "$scratch/a\"b\\cert" --key "$scratch/a\"b\\key" && checks && grep -q '^tls = {' "$conf"
+}
+check "quotation marks and backslashes in a path stay within its quotes" odd_path
+absent() { rm -f "$conf"; ! "$relayctl" check --config "$conf" > "$scratch/out" 2>&1 && has "$conf: cannot be read: No such file or directory; relayctl init writes the first one"; }
+check "without a file, check points to init" absent
+usage() {
+    ! "$relayctl" check --nope > "$scratch/out" 2>&1 && has "relayctl check: unrecognized option" 'see relayctl check --help' &&
+        ! "$relayctl" route > "$scratch/out" 2>&1 && [ "$(grep -c -- --help "$scratch/out")" = 1 ]
+}
+check "a wrong command line is told on behalf of relayctl, and --help named once" usage
 finish

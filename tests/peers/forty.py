@@ -392,7 +392,7 @@ def taken(world):
     failures = []
     world.write_conf()
     for name, advice in (("exim4", r": systemctl disable --now exim4\n"), ("master", r": systemctl disable --now postfix\n"),
-                         ("docker-proxy", r" \(ss -ltnp\)\n")):
+                         ("docker-proxy", r" \(ss -ltnp\)\n"), ("python3", r" \(ss -ltnp\)\n")):
         with another_mta(world, "::", name):
             named(f"31, by check, {name}", rf"in\.listen: {name} holds port 25{advice}", world.check(), failures)
             named("31, by the start", r"another program listens \(ss -ltnp\)|ss -ltnp", world.refusal("relay-in"), failures)

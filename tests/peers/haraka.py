@@ -209,3 +209,33 @@ def wrong(world):
     folder = write_instance(world, "odd", "mail.example.com", {"smtp.ini": 'listen="\x01\\"\n', "host_list": 'a"b\\\n'})
     text = run_import(folder)
     assert "is not an IP address" in text and 'domains = [ "a\\"b\\\\" ];' in text, text
+
+
+@scenario("import-haraka: whatever a value holds, it stays within its quotes, and a terminal gets no control")
+def odd_values(world):
+    odd = 'x"; }; y = "\x1b[31m\\'
+    inward = {"smtp.ini": "listen=[::0]:25\n", "host_list": f"{odd}\n", "databytes": "3000000000\n",
+              "smtp_forward.ini": f"host={odd}\nport={odd}\n[example.org]\nhost={odd}\n",
+              f"plugins/{odd}.ini": f"{odd}={odd}\n"}
+    outward = {path: OUT[path] for path in OUT if path != "tls.ini"} | {
+        "relay_acl_allow": f"{odd}\n",
+        "relay_dest_domains.ini": f'[domains]\n{odd} {{"action": "x\x1b", "nexthop": "x\\"}}\n',
+        "smtp_forward.ini": f"host={odd}\nport={odd}\nauth_user={odd}\nauth_pass=hidden-word\n[example.org]\nhost={odd}\n"}
+    folders = [write_instance(world, "odd-in", "mail.example.com", inward),
+               write_instance(world, "odd-out", "mailrelay.example.com", outward)]
+    for folder in folders:  # not through write_instance(), which writes a certificate
+        with open(f"{folder}/tls.ini", "w") as file:
+            file.write(f"cert={odd}.pem\nkey={odd}.key\n[no_tls_hosts]\n{odd}\n")
+    text = run_import(*folders)
+    assert not re.search("[\\x00-\\x09\\x0b-\\x1f\\x7f]", text), [text]
+    # Without its strings and comments, nothing of the values is left.
+    bare = re.sub(r"//.*", "", re.sub(r'"(\\.|[^"\\])*"', "", text))
+    assert not re.search(r'["\\]|\by\b', bare), bare
+    assert option(text, "hostname") == '"mail.example.com";', text
+    assert option(text, "in.limits.message_size") == "3000000000L;", text
+    conf = f"{world.bed.dir}/odd.conf"
+    with open(conf, "w") as file:
+        file.write(text)
+    said = subprocess.run([f"{BUILD}/relayctl", "check", "-c", conf], capture_output=True, text=True, timeout=20,
+                          env=dict(os.environ, LC_ALL="C"))
+    assert said.returncode == 78 and "syntax error" not in said.stderr and "in.backend.hosts" in said.stderr, said

@@ -315,8 +315,10 @@ out = {{ listen = [ "127.0.0.1:2526" ]; allow = [ "127.0.0.1" ]; spool = ""; sta
         mute[-1].listen()
     asked = {words: subprocess.Popen([f"{BUILD}/relayctl", *words.split(), "-c", conf], stdout=subprocess.PIPE,
                                      stderr=subprocess.STDOUT, text=True)
-             for words in ("status", "top --count 1", "hosts", "missed")}
+             for words in ("status", "top --count 1", "hosts", "missed", "status --json")}
     try:
+        answer = asked.pop("status --json").communicate(timeout=30)[0]
+        assert [json.loads(answer)[program]["running"] for program in ("relay-in", "relay-out")] == [None] * 2, answer
         for words, process in asked.items():
             assert "does not answer" in process.communicate(timeout=30)[0], words
     finally:

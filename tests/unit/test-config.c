@@ -661,7 +661,8 @@ static void test_print_half(void)
 {
     static const char text[] = OUT_HEAD
         "out = { allow = [ \"10.0.0.2\" ]; routes = (\n"
-        "{ domain = [ \"A.example\", \".b.example\", \"*\" ]; next_hop = [ \"h:26\" ]; } ); };\n";
+        "{ domain = [ \"A.example\", \".b.example\", \"*\" ]; next_hop = [ \"h:26\" ]; } );\n"
+        "state = \"/a\\x1b\\\"\\\\\\xff\\xc3\\xbc\"; };\n";
     GString *errors = g_string_new(NULL);
     char *printed[2] = {NULL, NULL};
     size_t len;
@@ -676,6 +677,7 @@ static void test_print_half(void)
     }
     g_assert_cmpstr(printed[0], ==, printed[1]);
     g_assert_null(strstr(printed[0], "\nin = "));
+    g_assert_nonnull(strstr(printed[0], "\"/a\\x1b\\\"\\\\\\xff\xc3\xbc\""));
     g_assert_nonnull(strstr(printed[0], "domain = [ \"a.example\", \".b.example\", \"*\" ]"));
     free(printed[0]);
     free(printed[1]);
