@@ -857,6 +857,138 @@ static void test_heap(void)
     heap_free(&heap);
 }
 
+#define HANDS 6
+
+/* Work that was taken and not returned yet, and the messages that are claimed. */
+struct hands {
+    struct queue_work work[HANDS];
+    size_t count;
+    uint64_t claimed; /* 0: none */
+};
+
+static void add_some(struct queue *queue, GRand *random, uint64_t id)
+{
+    static const char *const names[] = {"a", "b", "c", "d", "a", "b"};
+    const int64_t at = atomic_load(&now);
+    struct queue_destination destinations[3];
+    struct queue_entry entry = {.id = id,
+                                .expires_ms = at + g_rand_int_range(random, 0, 600) * MINUTE,
+                                .notice_ms = at + g_rand_int_range(random, 0, 200) * MINUTE,
+                                .destinations = destinations,
+                                .count = (size_t)g_rand_int_range(random, 1, 4)};
+    int first = g_rand_int_range(random, 0, 4);
+
+    for (size_t i = 0; i < entry.count; i++)
+        destinations[i] = (struct queue_destination){
+            .name = names[first + (int)i],
+            .next_try_ms = at + g_rand_int_range(random, -50, 50) * MINUTE};
+    g_assert_cmpint(queue_add(queue, &entry), ==, 0);
+}
+
+/* Nobody else may work on it, except that deliveries and a notice do not disturb each other. */
+static void take_some(struct queue *queue, struct hands *hands)
+{
+    struct queue_work work;
+    int64_t wait;
+
+    if (!queue_take(queue, &work, &wait))
+        return;
+    g_assert_cmpuint(hands->count, <, HANDS);
+    g_assert_cmpuint(work.id, !=, hands->claimed);
+    for (size_t i = 0; i < hands->count; i++) {
+        const struct queue_work *other = &hands->work[i];
+        if (other->id != work.id)
+            continue;
+        g_assert_true(work.kind != QUEUE_EXPIRE && other->kind != QUEUE_EXPIRE);
+        g_assert_cmpstr(work.destination, !=, other->destination);
+    }
+    hands->work[hands->count++] = work;
+}
+
+static void return_some(struct queue *queue, struct hands *hands, GRand *random)
+{
+    if (hands->count == 0)
+        return;
+    size_t i = (size_t)g_rand_int_range(random, 0, (int)hands->count);
+    struct queue_work work = hands->work[i];
+    hands->work[i] = hands->work[--hands->count];
+    if (work.kind == QUEUE_DELIVER && g_rand_int_range(random, 0, 6) == 0) {
+        queue_postpone(queue, &work, g_rand_int_range(random, 1, 200000));
+        queue_finish(queue, &work);
+    } else {
+        finish(queue, &work,
+               (enum queue_outcome)g_rand_int_range(random, 0, work.kind == QUEUE_DELIVER ? 3 : 2));
+    }
+}
+
+static void claim_some(struct queue *queue, struct hands *hands, GRand *random, uint64_t id)
+{
+    if (hands->claimed != 0) {
+        queue_unclaim(queue, hands->claimed, g_rand_boolean(random));
+        hands->claimed = 0;
+    } else if (queue_claim(queue, id) == QUEUE_DONE) {
+        hands->claimed = id;
+    }
+}
+
+static void order_some(struct queue *queue, struct hands *hands, GRand *random, uint64_t id)
+{
+    static enum queue_answer (*const orders[])(struct queue *,
+                                               uint64_t) = {queue_hold, queue_release, queue_retry};
+    int which = g_rand_int_range(random, 0, 5);
+
+    if (which < 3)
+        orders[which](queue, id);
+    else if (which == 3)
+        queue_forgive(queue);
+    else
+        claim_some(queue, hands, random, id);
+}
+
+/* Whatever is ordered when, no work is given out twice, and no message stays behind. */
+static void test_any_order(void)
+{
+    struct queue *queue = make(HANDS, 2);
+    GRand *random = g_rand_new_with_seed(1);
+    struct hands hands = {.count = 0};
+    struct queue_work work;
+    uint64_t last = 0;
+    int64_t wait;
+
+    for (int step = 0; step < 300000; step++) {
+        uint64_t id = last > 60 ? last - (uint64_t)g_rand_int_range(random, 0, 60) : last;
+        int what = g_rand_int_range(random, 0, 16);
+        if (what < 2 && counts_of(queue).messages < 25)
+            add_some(queue, random, ++last);
+        else if (what < 7)
+            take_some(queue, &hands);
+        else if (what < 12)
+            return_some(queue, &hands, random);
+        else if (what < 14)
+            order_some(queue, &hands, random, id);
+        else
+            atomic_fetch_add(&now, g_rand_int_range(random, 0, 20) * MINUTE);
+    }
+    while (hands.count > 0)
+        return_some(queue, &hands, random);
+    if (hands.claimed != 0)
+        queue_unclaim(queue, hands.claimed, false);
+    for (uint64_t id = 1; id <= last; id++)
+        queue_release(queue, id);
+    while (counts_of(queue).messages > 0) {
+        if (queue_take(queue, &work, &wait)) {
+            finish(queue, &work, QUEUE_SETTLED);
+        } else {
+            g_assert_cmpint(wait, >, 0);
+            atomic_fetch_add(&now, wait);
+        }
+    }
+    g_assert_cmpuint(counts_of(queue).destinations, ==, 0);
+    g_assert_cmpuint(counts_of(queue).active, ==, 0);
+    g_rand_free(random);
+    queue_free(queue);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -880,5 +1012,6 @@ int main(int argc, char **argv)
     g_test_add_func("/queue/postponed beside a failure", test_postponed_beside_failure);
     g_test_add_func("/queue/ten thousand", test_ten_thousand);
     g_test_add_func("/queue/threads", test_threads);
+    g_test_add_func("/queue/any order", test_any_order);
     return g_test_run();
 }
