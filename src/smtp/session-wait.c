@@ -303,12 +303,14 @@ static void session_count_wait(struct session *session, int64_t now, bool data)
 }
 
 /* The client's time begins. Mail data may have waited for the next hop since the client sent it. */
-static void session_begin_wait(struct session *session, int64_t now)
+static void session_begin_wait(struct session *session, int64_t now, bool octets)
 {
     session->waiting = true;
     session->wait_since_ms = now;
-    session->data_since_ms += now - session->heard_ms;
-    session->heard_ms = now;
+    if (octets) {
+        session->data_since_ms += now - session->heard_ms;
+        session->heard_ms = now;
+    }
 }
 
 bool session_await(struct session *session, struct session_input *input)
@@ -320,7 +322,7 @@ bool session_await(struct session *session, struct session_input *input)
         return false;
     int64_t now = deadline_now_ms();
     if (!session->waiting)
-        session_begin_wait(session, now);
+        session_begin_wait(session, now, octets);
     input->result = IO_TIMEOUT;
     /* With a trickle, mail data never waits long, so check the clock in any case. */
     if (octets && now >= session_due_ms(session))

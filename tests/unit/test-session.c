@@ -802,6 +802,27 @@ static void test_slow_next_hop(void)
     scene_close(&scene);
 }
 
+/* The time between chunks is the client's, whatever it says there. */
+static void test_slow_between_chunks(void)
+{
+    static const char *const said[] = {EHLO MAIL RCPT("a") "BDAT 1\r\nx", "NOOP\r\n", "NOOP\r\n"};
+    struct scene scene;
+
+    scene_open(&scene);
+    scene.rules.min_data_rate = 1000;
+    scene.rules.data_grace_ms = 1000;
+    for (size_t i = 0; i < G_N_ELEMENTS(said); i++) {
+        say(&scene, said[i], strlen(said[i]));
+        g_assert_cmpint(step(&scene), ==, SESSION_WAITING);
+        clock_advance_ms(600);
+    }
+    say(&scene, "BDAT 10\r\n", 9);
+    g_assert_cmpint(step(&scene), ==, SESSION_CLOSED);
+    g_autofree char *codes = heard_codes(&scene);
+    g_assert_cmpstr(codes, ==, "250 250 250 250 250 250 421");
+    scene_close(&scene);
+}
+
 static void test_bare_newline_rejected(void)
 {
     struct scene scene;
@@ -1308,6 +1329,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/first line with blank", test_first_line_with_blank);
     g_test_add_func("/session/mailbox lines", test_mailbox_lines);
     g_test_add_func("/session/slow next hop", test_slow_next_hop);
+    g_test_add_func("/session/slow between chunks", test_slow_between_chunks);
     g_test_add_func("/session/too big is drained", test_too_big_is_drained);
     g_test_add_func("/session/next hop lost in data", test_next_hop_lost_in_data);
     g_test_add_func("/session/final refusal passed", test_final_refusal_is_passed);
