@@ -50,9 +50,24 @@ struct introduction {
     char reason[200]; /* the last one logged */
 };
 
-static struct deadline backend_step(const struct introduction *intro)
+static bool backend_has_other_host(const struct introduction *intro)
+{
+    return intro->settings->hosts.count > 1 && intro->next_host < intro->settings->hosts.count;
+}
+
+/* The time for one step if it may take long for this client only. */
+static struct deadline backend_long_step(const struct introduction *intro)
 {
     return deadline_earlier(deadline_in_ms(intro->settings->command_timeout_ms), intro->deadline);
+}
+
+/* The time for one step. Less if another host is left, so that the client still waits when that one answers. */
+static struct deadline backend_step(const struct introduction *intro)
+{
+    struct deadline deadline = backend_long_step(intro);
+    return backend_has_other_host(intro)
+               ? deadline_earlier(deadline, deadline_in_ms(BACKEND_STEP_MS))
+               : deadline;
 }
 
 enum problem {
@@ -107,8 +122,8 @@ static enum outcome backend_lost(struct introduction *intro, const char *at, enu
     backend_log_problem(intro, LOG_LEVEL_WARNING,
                         result == IO_TIMEOUT ? PROBLEM_TIMEOUT : PROBLEM_LOST, reason);
     reply_own(intro->reply, REPLY_BACKEND_LOST);
-    /* No second wait after a timeout, which may come from the client's own name servers. */
-    return result == IO_TIMEOUT ? REFUSED : UNFIT;
+    /* No second wait for the only host, whose time may have gone to the client's own name servers. */
+    return result == IO_TIMEOUT && !backend_has_other_host(intro) ? REFUSED : UNFIT;
 }
 
 static bool backend_uses_proxy(const struct introduction *intro)
@@ -151,11 +166,10 @@ static bool backend_judges_client(const struct introduction *intro)
 static enum outcome backend_greet(struct introduction *intro)
 {
     char text[256];
-    struct deadline deadline = backend_step(intro);
-    /* After a PROXY header it may take long for this client only. */
-    if (intro->next_host < intro->settings->hosts.count && !backend_uses_proxy(intro))
-        deadline = deadline_earlier(deadline, deadline_in_ms(BACKEND_GREETING_MS));
-    enum io_result result = nexthop_greeting(intro->hop, intro->reply, deadline);
+    /* A PROXY header has named the client. */
+    enum io_result result = nexthop_greeting(intro->hop, intro->reply,
+                                             backend_uses_proxy(intro) ? backend_long_step(intro)
+                                                                       : backend_step(intro));
     if (result != IO_OK) {
         backend_lost(intro, "greeting", result);
         /* After a PROXY header, a server may hang up on a client that it does not want. */

@@ -62,7 +62,7 @@ static void backend_end_dialling(struct backend *backend, size_t index, int fail
         host->suspect = true;
         host->failed_until_ms = now + backend->settings->retry_after_ms;
     } else if (failure == 0 && host->suspect && backend->settings->hosts.count > 1) {
-        host->failed_until_ms = now + BACKEND_GREETING_MS; /* or until backend_greeted() */
+        host->failed_until_ms = now + BACKEND_STEP_MS; /* or until backend_greeted() */
     } else if (failure == 0) {
         host->suspect = false;
         host->failed_until_ms = 0;

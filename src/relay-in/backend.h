@@ -113,8 +113,8 @@ bool backend_try_next(struct backend *backend, size_t next);
  * callers again. */
 void backend_greeted(struct backend *backend, size_t next);
 
-/* How long a host may take to greet, if there is another one. */
-#define BACKEND_GREETING_MS 20000
+/* How long a host may take to greet, and for each step until MAIL, if there is another one. */
+#define BACKEND_STEP_MS 20000
 
 /* For the holder of a slot: moves a spare connection, with TLS or without, into `hop`, which has no buffers yet.
  * False if none is ready. */

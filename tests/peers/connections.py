@@ -327,6 +327,36 @@ def unfit_host(world):
     assert not wrong, "\n".join(map(str, wrong))
 
 
+@scenario("hosts: one that hangs at any step before MAIL is passed over for the next, and the only one is not asked twice")
+def hanging_host(world):
+    def hang_at_own_hello(dialog, step, _):
+        return "stall" if step == "ehlo" and not dialog.introduced else None
+
+    wrong = []
+    for spares_wanted in (0, 1):
+        for settings in (dict(judge=hang_at_own_hello), dict(script={"xclient": "stall"}), dict(script={"ehlo": "stall"})):
+            first, second = mirror(world, PORT, **settings), mirror(world, PORT + 1)
+            relay = world.relay(hosts=f'"{BACKEND}:{PORT}", "{BACKEND}:{PORT + 1}"',
+                                backend=f'spares = {spares_wanted}; command_timeout = "1s";')
+            for _ in range(2):
+                client = Client()
+                client.hello()
+                codes = client.envelope("a@example.com")
+                client.close()
+                if codes != [250]:
+                    wrong.append((spares_wanted, settings, codes))
+            relay.stop()
+            for backend in (first, second):
+                backend.say_goodbye()
+    assert not wrong, "\n".join(map(str, wrong))
+    only = mirror(world, PORT, script={"ehlo": "stall"})
+    world.relay(backend_port=PORT, backend='spares = 0; command_timeout = "1s";')
+    client = Client()
+    client.hello()
+    assert client.envelope("a@example.com") == [451] and len(introduced(only)) == 1
+    client.close()
+
+
 @scenario("hosts: a standby that does not know us is no reason to refuse mail for good when the first goes down")
 def unknown_at_standby(world):
     first, _ = mirror(world, PORT), mirror(world, PORT + 1, script=STRANGERS, extensions=without("XCLIENT"))
