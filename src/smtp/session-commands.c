@@ -146,6 +146,18 @@ static bool session_are_offered(const struct session *session,
     return (session->offered & needed) == needed;
 }
 
+/* A client that uses an extension speaks ESMTP, even if it said HELO: the next hop must be asked with EHLO, or it
+ * will not have the extension. A connection kept from another message may have begun with HELO. */
+static void session_use_extension(struct session *session)
+{
+    if (session->client.esmtp)
+        return;
+    session->client.esmtp = true;
+    if (session->accepted == 0 && session->batch.ask_count == 0 &&
+        !session_login_is_of_courier(session))
+        session_drop_courier(session);
+}
+
 /* Checks the parameters of MAIL and copies them to the envelope. */
 static enum own_reply session_check_parameters(struct session *session,
                                                const struct mail_parameters *parameters)
@@ -169,6 +181,9 @@ static enum own_reply session_check_parameters(struct session *session,
     envelope->requiretls = parameters->requiretls;
     envelope->ret = parameters->ret;
     strcpy(envelope->envid, parameters->envid);
+    if (envelope->smtputf8 || envelope->requiretls || envelope->body != MAIL_BODY_NONE ||
+        parameters->dsn)
+        session_use_extension(session);
     return REPLY_OK;
 }
 
@@ -329,6 +344,8 @@ static void session_act_rcpt(struct session *session, const struct command *comm
         recipient.notify = parameters.notify;
         strcpy(recipient.orcpt, parameters.orcpt);
         session->envelope->smtputf8 |= recipient.path.is_utf8;
+        if (parameters.dsn || recipient.path.is_utf8)
+            session_use_extension(session);
         verdict = session_bind_route(session, route);
     }
     if (verdict == REPLY_OK && session_must_wait(session, &recipient))

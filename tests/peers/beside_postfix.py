@@ -48,6 +48,11 @@ RCPT_PARAMETERS = ["NOTIFY=NEVER", "NOTIFY=SUCCESS,FAILURE", "NOTIFY=DELAY", "NO
                    "ORCPT=rfc822;" + "a" * 450, "ORCPT=rfc822;" + "a" * 600, "ORCPT=rfc822;ä@b", "ORCPT=utf-8;ä@b",
                    "ORCPT=rfc822;<a@b>", "ORCPT=x_y;a@b", "ORCPT=rfc822;a\\b", "ORCPT=rfc822;a ORCPT=rfc822;b", "FOO", "FOO=bar",
                    "SIZE=5", "BODY=8BITMIME", "RRVS=2014-04-03T23:01:00Z", "AUTH=<>"]
+# What a client that says HELO may use all the same.
+HELO_CLIENTS = [("<s@sender.example> BODY=8BITMIME", "<a@example.com>"), ("<s@sender.example>", "<a@example.com> NOTIFY=NEVER"),
+                ("<s@sender.example> RET=HDRS ENVID=x", "<a@example.com>"), ("<s@sender.example> SMTPUTF8", "<a@example.com>"),
+                ("<ä@sender.example> SMTPUTF8", "<a@example.com>"), ("<s@sender.example> SMTPUTF8", "<ä@example.com>"),
+                ("<s@sender.example> SIZE=5 BODY=7BIT", "<a@example.com>")]
 # Whole lines, for what surrounds the address.
 MAIL_LINES = ["mail from:<s@D>", "MAIL From: <s@D>", "MAIL FROM :<s@D>", "MAIL FROM<s@D>", "MAIL FROM <s@D>", "MAIL  FROM:<s@D>",
               "MAIL\tFROM:\t<s@D>", "MAIL <s@D>", "MAIL FROM:<s@D>  SIZE=5", "MAIL FROM:<s@D>\tSIZE=5", "MAIL FROM=<s@D>", " MAIL FROM:<s@D>",
@@ -249,6 +254,8 @@ def cases():
     for text in HELLOS:
         yield Case("hello", text, hello=f"EHLO {text}")
     yield Case("hello", "HELO a b", hello="HELO a b")
+    for sender, recipient in HELO_CLIENTS:
+        yield Case("helo", f"{sender} {recipient}", "HELO client.example", f"MAIL FROM:{sender}", f"RCPT TO:{recipient}")
     for text in MAIL_PARAMETERS:
         yield Case("mail", text, mail=f"MAIL FROM:<s@sender.example> {text}")
     for text in RCPT_PARAMETERS:
@@ -360,7 +367,7 @@ def beside(world):
     try:
         for case in cases():
             for side in ("in", "out"):
-                if side == "out" and case.part == "hello":
+                if side == "out" and case.part in ("hello", "helo"):
                     continue
                 count += 1
                 found = judge(case, side, bench.put(case, side, True), bench.put(case, side, False))

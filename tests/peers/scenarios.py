@@ -60,6 +60,20 @@ def identity_helo(world):
     assert "with SMTP id" in by_postfix and "with SMTP id" in by_us, (by_postfix, by_us)
 
 
+@scenario("identity: a client that says HELO and uses extensions gets them, also after mail that needed none")
+def extensions_after_helo(world):
+    world.relay()
+    for mail, rcpt in ((" BODY=8BITMIME", ""), (" RET=HDRS", ""), ("", " NOTIFY=NEVER"), (" SMTPUTF8", "")):
+        client = Client()
+        client.reply()
+        client.cmd("HELO old.example", 250)
+        assert send_one(client)[0] == 250
+        client.cmd(f"MAIL FROM:<s@sender.example>{mail}", 250)
+        client.cmd(f"RCPT TO:<a@example.com>{rcpt}", 250)
+        assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
+        client.close()
+
+
 @scenario("tls: the backend leg is under TLS exactly when the client is")
 def tls_mirror(world):
     world.relay()
