@@ -191,6 +191,15 @@ static enum io_result transaction_put_mail(struct transaction *transaction,
     return nexthop_put_mail(transaction->hop, transaction->envelope, deadline);
 }
 
+static bool transaction_has_recipients(const struct transaction *transaction)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < transaction->batch_count; i++)
+        left += transaction->batch[i] != NULL;
+    return transaction->accepted + left > 0;
+}
+
 /* Writes the batch. Without PIPELINING it writes nothing: each step then writes its own command. */
 static void transaction_write_batch(struct transaction *transaction)
 {
@@ -207,7 +216,8 @@ static void transaction_write_batch(struct transaction *transaction)
         if (transaction->batch[i] != NULL)
             result = nexthop_put_rcpt(transaction->hop, transaction->batch[i], deadline);
     }
-    if (transaction->data == TRANSACTION_DATA_DUE && result == IO_OK) {
+    if (transaction->data == TRANSACTION_DATA_DUE && result == IO_OK &&
+        transaction_has_recipients(transaction)) {
         result = nexthop_put(transaction->hop, "DATA\r\n", deadline);
         transaction->data = TRANSACTION_DATA_SENT;
     }

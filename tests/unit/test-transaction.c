@@ -676,6 +676,31 @@ static void test_lacks(void)
     }
 }
 
+/* DATA does not go with recipients that the next hop cannot have, unless others were accepted before. */
+static void test_nobody_for_data(void)
+{
+    struct world world;
+    struct reply reply;
+    const enum courier_data with[] = {COURIER_DATA, COURIER_NOTHING, COURIER_DATA};
+
+    world_open(&world, &(struct script){0}, EXTENSION_PIPELINING);
+    world.recipients[0].path.is_utf8 = world.recipients[2].path.is_utf8 = true;
+    for (int i = 0; i < 3; i++) {
+        transaction_begin_batch(&world.transaction);
+        transaction_add(&world.transaction, &world.recipients[i]);
+        transaction_send_batch(&world.transaction, with[i]);
+        transaction_recipient_reply(&world.transaction, &reply);
+        g_assert_cmpint(reply.code, ==, i == 1 ? 250 : 553);
+        g_assert_cmpint(world.transaction.data, ==,
+                        i == 0   ? TRANSACTION_DATA_DUE
+                        : i == 1 ? TRANSACTION_NO_DATA
+                                 : TRANSACTION_DATA_SENT);
+    }
+    transaction_data_reply(&world.transaction, &reply);
+    g_assert_cmpint(reply.code, ==, 354);
+    world_close(&world);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -690,5 +715,6 @@ int main(int argc, char **argv)
     g_test_add_func("/transaction/renew-after-reset", test_renew_after_reset);
     g_test_add_func("/transaction/batches", test_batches);
     g_test_add_func("/transaction/lacks", test_lacks);
+    g_test_add_func("/transaction/nobody for DATA", test_nobody_for_data);
     return g_test_run();
 }
