@@ -75,8 +75,6 @@ enum spool_result delivery_record(struct delivery_pool *pool, struct spool_envel
 /* Sets delay_notified for all queued recipients. */
 enum spool_result delivery_record_notice(struct delivery_pool *pool, uint64_t id,
                                          struct error *err);
-/* Removes the message: all of it is settled. */
-enum spool_result delivery_remove(struct delivery_pool *pool, uint64_t id, struct error *err);
 
 /* Spools and queues a report on the recipients marked in `about`; does nothing if there are none. Returns 0,
  * or -1 with a reason in `err`. */

@@ -135,21 +135,6 @@ enum spool_result delivery_record_notice(struct delivery_pool *pool, uint64_t id
     return spool_edit(pool->config.spool, id, delivery_set_notified, NULL, err);
 }
 
-static enum spool_edit_action delivery_take_away(void *context, struct spool_envelope *envelope)
-{
-    (void)context;
-    (void)envelope;
-    return SPOOL_EDIT_REMOVE;
-}
-
-enum spool_result delivery_remove(struct delivery_pool *pool, uint64_t id, struct error *err)
-{
-    enum spool_result result = spool_edit(pool->config.spool, id, delivery_take_away, NULL, err);
-    if (result == SPOOL_OK)
-        delivery_forget(pool, id);
-    return result;
-}
-
 /* Telling the sender. */
 
 static int delivery_to_spool(void *context, const struct iovec *iov, int count, struct error *err)

@@ -393,6 +393,27 @@ static void delivery_explain(struct delivery_pool *pool, struct spool_envelope *
     }
 }
 
+/* Gives the rest up and removes the message. If that fails, it is remembered that they have failed: nobody is told
+ * of it again. */
+static enum spool_result delivery_give_up(struct delivery_pool *pool,
+                                          struct spool_envelope *envelope, struct error *err)
+{
+    struct change *changes = calloc(envelope->recipient_count, sizeof *changes);
+    size_t count = 0;
+
+    if (changes == NULL) {
+        error_set(err, _("out of memory"));
+        return SPOOL_BROKEN;
+    }
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        if (envelope->recipients[i].state == RECIPIENT_QUEUED)
+            changes[count++] = (struct change){.index = i, .state = RECIPIENT_FAILED};
+    }
+    enum spool_result result = delivery_record(pool, envelope, changes, count, 0, err);
+    free(changes);
+    return result;
+}
+
 static void delivery_expire(struct delivery_pool *pool, const struct queue_work *work,
                             struct spool_envelope *envelope)
 {
@@ -401,7 +422,7 @@ static void delivery_expire(struct delivery_pool *pool, const struct queue_work 
     bool *about = delivery_choose(envelope, DSN_FAILED);
     bool done = about != NULL &&
                 delivery_report(pool, envelope, about, DSN_FAILED, true, &err) == 0 &&
-                delivery_remove(pool, work->id, &err) == SPOOL_OK;
+                delivery_give_up(pool, envelope, &err) == SPOOL_OK;
     if (!done)
         delivery_log_problem(work->id, about != NULL ? err.text : _("out of memory"), NULL);
     free(about);

@@ -773,6 +773,28 @@ static void test_refused_unrecorded(struct fixture *f, gconstpointer data)
     spool_envelope_clear(&envelope);
 }
 
+/* The message expired and the sender was told, but it could not be removed. It goes later; nobody is told twice. */
+static void test_expired_unremoved(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    char id[SPOOL_ID_LEN + 1];
+
+    submit(f, "<alice@example.com>", "ok@dead.example ok+n@dead.example");
+    g_autofree char *name = g_strdup_printf("%s.env.new", spool_id_format(only_id(f), id));
+    g_autofree char *obstacle = g_build_filename(f->folder, "queue", name, NULL);
+    pass(f, 4 * DAY, 0);
+    f->obstacle = obstacle;
+    for (int hours = 0; hours < 30; hours++)
+        advance(f, HOUR);
+    await_reports(f, 1);
+    g_assert_cmpuint(messages(f), ==, 1);
+    g_assert_cmpint(g_rmdir(obstacle), ==, 0);
+    pass(f, DAY, 0);
+    settle(f, 0);
+    g_assert_cmpuint(reports(f), ==, 1);
+    g_assert_cmpuint(queue_files(f), ==, 0);
+}
+
 #define ADD(name, function)                                                                        \
     g_test_add("/delivery/" name, struct fixture, NULL, set_up, function, tear_down)
 
@@ -797,5 +819,6 @@ int main(int argc, char **argv)
     ADD("parts", test_parts);
     ADD("confirmed at the end", test_confirmed_at_end);
     ADD("refused, unrecorded", test_refused_unrecorded);
+    ADD("expired, unremoved", test_expired_unremoved);
     return g_test_run();
 }
