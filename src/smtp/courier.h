@@ -45,14 +45,14 @@ enum {
 };
 
 /* The client, as the session knows it. The session owns it. It may change between transactions (a new EHLO),
- * never within one. */
+ * never within one, except that `esmtp` may become true. */
 struct client_identity {
     struct address address;       /* with port */
     struct address local;         /* the address that it connected to */
     const char *helo;             /* its EHLO/HELO argument, cleaned for log and trace */
     bool helo_is_valid;           /* `helo` is as received, and can be passed on */
     struct reverse_lookup *names; /* of the address; NULL: not looked up */
-    bool esmtp;                   /* EHLO */
+    bool esmtp;                   /* EHLO, or an extension was used */
     bool tls;
     bool authenticated;     /* has logged in through its current courier */
     bool unlimited;         /* no limit applies to its network */
