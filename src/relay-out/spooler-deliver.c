@@ -248,6 +248,16 @@ static bool spooler_takes_more(const struct part *part)
     return took_some && left_some;
 }
 
+/* Does the job's destination in the queue stand for the part's? It was named by the first configuration. Routes may
+ * have changed since, and then it may stand for others, too. */
+static bool spooler_is_its_own(const struct part *part)
+{
+    char name[QUEUE_DESTINATION_MAX + 1];
+
+    spooler_name_destination(part->route, part->target->domain, name);
+    return strcmp(name, part->job->destination) == 0;
+}
+
 /* Ends early if the part has more for the host that took some of it. */
 static void spooler_run_part(struct part *part)
 {
@@ -259,7 +269,7 @@ static void spooler_run_part(struct part *part)
     part->job->postponed_ms = target->connect.postponed_ms;
     if (part->job->postponed_ms > 0)
         return;
-    part->job->reached |= !target->unreachable;
+    part->job->reached |= !target->unreachable || !spooler_is_its_own(part);
     do {
         spooler_run_transaction(part);
         const bool takes_more = spooler_takes_more(part);

@@ -936,6 +936,21 @@ def regrouped(world):
     assert [to for _, to, _ in hops[0].messages] == [["RCPT TO:<x@d0.test>"], ["RCPT TO:<y@d1.test>"]], hops[0].messages
 
 
+@scenario("SIGHUP: domains that had a route together wait for each other no longer once they are parted")
+def parted(world):
+    hops = world.hops(2)
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "1h" ];')
+    apart = read(relay.conf).replace("d0.test", "first").replace("d1.test", "d0.test").replace("first", "d1.test")
+    relay.reload(read(relay.conf).replace('domain = "d0.test"', 'domain = [ "d0.test", "d1.test" ]'))
+    relay.stop()
+    relay.start()
+    relay.reload(apart.replace(f"{BACKEND}:{hops[1].port}", f"{BACKEND}:{HOP_PORT + 50}"))
+    send("down", "x@d0.test")
+    relay.wait_tried()
+    send("well", "x@d1.test")
+    wait_for("the message", lambda: hops[0].subjects() == ["well"])
+
+
 @scenario("SIGTERM waits for the answer to a message, and for nothing else")
 def ended(world):
     hops = world.hops(1)
