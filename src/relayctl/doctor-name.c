@@ -44,23 +44,34 @@ static int name_of(const struct doctor *doctor, const struct address *address,
     return result == RESOLVER_TEMPORARY ? -1 : (int)count;
 }
 
+/* Does relay-out send no mail by that family, as the file says? */
+static bool name_is_unused(const struct doctor *doctor, int family)
+{
+    int only = family == AF_INET ? CONFIG_FAMILY_ONLY_IPV6 : CONFIG_FAMILY_ONLY_IPV4;
+    return (doctor->config->parts & CONFIG_PART_OUT) && doctor->config->out.family == only;
+}
+
+/* Is there a way to the internet by IPv6, and none by IPv4? */
+static bool name_only_ipv6(void)
+{
+    struct address own;
+    return !doctor_source(AF_INET, &own) && doctor_source(AF_INET6, &own);
+}
+
 /* The address of one family that mail leaves from: the first of ours. NULL, with the finding set, if
  * there is none. */
 static const struct address *name_source(const struct doctor *doctor, int family,
                                          struct doctor_finding *finding)
 {
-    const struct config_out *out = &doctor->config->out;
     size_t count = family == AF_INET ? doctor->own4_count : doctor->own6_count;
 
-    if ((doctor->config->parts & CONFIG_PART_OUT) &&
-        ((family == AF_INET && out->family == CONFIG_FAMILY_ONLY_IPV6) ||
-         (family == AF_INET6 && out->family == CONFIG_FAMILY_ONLY_IPV4))) {
+    if (name_is_unused(doctor, family)) {
         finding->outcome = DOCTOR_SKIPPED;
         return NULL;
     }
     if (count > 0)
         return family == AF_INET ? &doctor->own4[0] : &doctor->own6[0];
-    if (family == AF_INET6)
+    if (family == AF_INET6 || name_only_ipv6())
         finding->outcome = DOCTOR_SKIPPED;
     else
         doctor_say(
@@ -170,7 +181,16 @@ static void name_route(const struct doctor *doctor, struct doctor_finding *findi
     struct address own;
 
     if (!doctor_source(finding->family, &own)) {
-        doctor_say(finding, finding->family == AF_INET6 ? DOCTOR_SKIPPED : DOCTOR_FAILED,
+        bool skipped = finding->family == AF_INET6 || name_is_unused(doctor, finding->family);
+        if (!skipped && doctor->own4_count == 0 && name_only_ipv6()) {
+            doctor_say(finding, DOCTOR_WARNING,
+                       _("this host has IPv6 only: mail for hosts without it cannot leave"));
+            doctor_advise(finding,
+                          _("ask the provider for IPv4, or send by a smarthost (out.default_route) "
+                            "and write: out = { family = \"ipv6-only\"; };"));
+            return;
+        }
+        doctor_say(finding, skipped ? DOCTOR_SKIPPED : DOCTOR_FAILED,
                    _("there is no route to the internet"));
         return;
     }

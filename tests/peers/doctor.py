@@ -426,6 +426,20 @@ def options(world):
     assert len(names) == len(set(names)), "two checks have one name"
 
 
+@scenario("doctor: a host with IPv6 only is told what that means, and nothing about the IPv4 address it does not have")
+def ipv6_only(world):
+    def look(outer, route="ip -6 route add default dev lo"):
+        world.write_conf(outer=outer)
+        alone = ["unshare", "--net", "sh", "-c", f"""
+            ip link set lo up && ip address add 2001:db8:5::10/128 dev lo nodad && {route}
+            exec {BUILD}/relayctl doctor -c {world.conf} --json --only ptr4,fcrdns4,route4,route6,out25-4"""]
+        done = subprocess.run(alone, capture_output=True, text=True, timeout=60, env=dict(os.environ, LC_ALL="C"))
+        return {row["id"]: row["outcome"] for row in map(json.loads, done.stdout.splitlines())}
+    assert look("") == {"route4": "warning", "route6": "ok"}
+    assert look('family = "ipv6-only";') == {"route6": "ok"}
+    assert look("", "true")["route4"] == "failed"
+
+
 @scenario("doctor: from home, port 2526 closed and open, the relay's greeting")
 def from_home(world):
     world.start()
