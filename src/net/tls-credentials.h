@@ -37,6 +37,9 @@ struct tls_server {
     const gnutls_datum_t *ticket_key; /* borrowed; NULL: no tickets */
     enum tls_client_certificates client_certificates;
     struct tls_server_certificate *certificates;
+    gnutls_x509_crt_t *leaves; /* the first certificate of each pair; NULL: unreadable */
+    /* For each pair, with which to serve a host that only its wildcard covers; NULL: it has none. */
+    gnutls_certificate_credentials_t *wildcards;
     size_t certificate_count;
     struct tls_files files;
 };

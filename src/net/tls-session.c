@@ -48,6 +48,39 @@ static struct tls_session *tls_new_session(unsigned flags, gnutls_priority_t pri
     return session;
 }
 
+/* The credentials for a host that only a wildcard covers (RFC 6125 6.4.3); NULL otherwise. */
+static gnutls_certificate_credentials_t tls_session_find_wildcard(const struct tls_server *server,
+                                                                  const char *host)
+{
+    gnutls_certificate_credentials_t found = NULL;
+
+    for (size_t i = 0; i < server->certificate_count; i++) {
+        gnutls_x509_crt_t leaf = server->leaves[i];
+        if (leaf == NULL)
+            continue;
+        if (gnutls_x509_crt_check_hostname2(leaf, host, GNUTLS_VERIFY_DO_NOT_ALLOW_WILDCARDS))
+            return NULL;
+        if (found == NULL && gnutls_x509_crt_check_hostname2(leaf, host, 0))
+            found = server->wildcards[i];
+    }
+    return found;
+}
+
+/* Of several certificates, GnuTLS chooses the one that has the very name that the client asks for (RFC 6066 3), and
+ * knows no wildcards there. */
+static int tls_session_heed_name(gnutls_session_t gnutls)
+{
+    const struct tls_session *session = gnutls_session_get_ptr(gnutls);
+    char host[256];
+    size_t size = sizeof host;
+    unsigned type;
+
+    if (gnutls_server_name_get(gnutls, host, &size, &type, 0) != 0 || type != GNUTLS_NAME_DNS)
+        return 0;
+    gnutls_certificate_credentials_t wildcard = tls_session_find_wildcard(session->server, host);
+    return wildcard == NULL ? 0 : gnutls_credentials_set(gnutls, GNUTLS_CRD_CERTIFICATE, wildcard);
+}
+
 struct tls_session *tls_session_new_server(struct tls_server *server, int fd, struct error *err)
 {
     static const gnutls_certificate_request_t requests[] = {
@@ -60,6 +93,9 @@ struct tls_session *tls_session_new_server(struct tls_server *server, int fd, st
     if (session == NULL)
         return NULL;
     session->server = tls_server_ref(server);
+    gnutls_session_set_ptr(session->gnutls, session);
+    if (server->certificate_count > 1)
+        gnutls_handshake_set_post_client_hello_function(session->gnutls, tls_session_heed_name);
     gnutls_certificate_server_set_request(session->gnutls, requests[server->client_certificates]);
     if (server->ticket_key != NULL)
         gnutls_session_ticket_enable_server(session->gnutls, server->ticket_key);

@@ -142,8 +142,8 @@ static void tls_certificate_name(gnutls_x509_crt_t certificate, char *out, size_
         snprintf(out, size, "?");
 }
 
-/* Reads the facts of the first certificate of pair `index`. */
-static void tls_certificate_read(const struct tls_server *server, unsigned index,
+/* Reads the first certificate of pair `index`, and its facts. */
+static void tls_certificate_read(struct tls_server *server, unsigned index,
                                  struct tls_server_certificate *out)
 {
     gnutls_datum_t raw;
@@ -153,11 +153,13 @@ static void tls_certificate_read(const struct tls_server *server, unsigned index
     if (gnutls_certificate_get_crt_raw(server->credentials, index, 0, &raw) != 0 ||
         gnutls_x509_crt_init(&certificate) != 0)
         return;
-    if (gnutls_x509_crt_import(certificate, &raw, GNUTLS_X509_FMT_DER) == 0) {
-        out->expiry = gnutls_x509_crt_get_expiration_time(certificate);
-        tls_certificate_name(certificate, out->name, sizeof out->name);
+    if (gnutls_x509_crt_import(certificate, &raw, GNUTLS_X509_FMT_DER) != 0) {
+        gnutls_x509_crt_deinit(certificate);
+        return;
     }
-    gnutls_x509_crt_deinit(certificate);
+    out->expiry = gnutls_x509_crt_get_expiration_time(certificate);
+    tls_certificate_name(certificate, out->name, sizeof out->name);
+    server->leaves[index] = certificate;
 }
 
 /* Finds the list's own copy of `path`, which lives as long as the server. */
@@ -174,7 +176,9 @@ static int tls_load_pairs(struct tls_server *server, const struct tls_server_con
                           struct error *err)
 {
     server->certificates = calloc(config->pair_count + 1, sizeof *server->certificates);
-    if (server->certificates == NULL) {
+    server->leaves = calloc(config->pair_count + 1, sizeof *server->leaves);
+    server->wildcards = calloc(config->pair_count + 1, sizeof *server->wildcards);
+    if (server->certificates == NULL || server->leaves == NULL || server->wildcards == NULL) {
         error_set(err, _("out of memory"));
         return -1;
     }
@@ -270,6 +274,68 @@ static int tls_load_dh(struct tls_server *server, const char *file, struct error
     return 0;
 }
 
+/* Has `leaf` a wildcard, and does `other` cover all that its wildcards do? */
+static bool tls_covers_wildcards(gnutls_x509_crt_t other, gnutls_x509_crt_t leaf)
+{
+    bool found = false;
+    char name[256];
+    int type = 0;
+
+    for (unsigned i = 0; type >= 0 || type == GNUTLS_E_SHORT_MEMORY_BUFFER; i++) {
+        size_t size = sizeof name;
+        type = gnutls_x509_crt_get_subject_alt_name(leaf, i, name, &size, NULL);
+        if (type != GNUTLS_SAN_DNSNAME || strncmp(name, "*.", 2) != 0)
+            continue;
+        found = true;
+        name[0] = 'x'; /* any host */
+        if (gnutls_x509_crt_check_hostname2(other, name, 0) == 0)
+            return false;
+    }
+    return found;
+}
+
+/* Makes the credentials for the wildcards of pair `index`: with each pair that serves them too, in order, as they
+ * may have different types of keys. */
+static int tls_load_wildcard(struct tls_server *server, const struct tls_server_config *config,
+                             size_t index)
+{
+    gnutls_certificate_credentials_t *made = &server->wildcards[index];
+    int result = gnutls_certificate_allocate_credentials(made);
+
+    for (size_t i = 0; i < server->certificate_count && result >= 0; i++) {
+        if (server->leaves[i] != NULL &&
+            tls_covers_wildcards(server->leaves[i], server->leaves[index]))
+            result = gnutls_certificate_set_x509_key_file2(*made, config->pairs[i].cert,
+                                                           tls_key_of(&config->pairs[i]),
+                                                           GNUTLS_X509_FMT_PEM, NULL, 0);
+    }
+    if (result >= 0 && tls_is_given(config->ca_file))
+        result =
+            gnutls_certificate_set_x509_trust_file(*made, config->ca_file, GNUTLS_X509_FMT_PEM);
+    if (result >= 0 && server->dh != NULL)
+        gnutls_certificate_set_dh_params(*made, server->dh);
+    else if (result >= 0)
+        result = gnutls_certificate_set_known_dh_params(*made, GNUTLS_SEC_PARAM_MEDIUM);
+    return result;
+}
+
+/* A single pair is presented to everybody anyway. */
+static int tls_load_wildcards(struct tls_server *server, const struct tls_server_config *config,
+                              struct error *err)
+{
+    for (size_t i = 0; i < server->certificate_count && server->certificate_count > 1; i++) {
+        gnutls_x509_crt_t leaf = server->leaves[i];
+        int result = leaf != NULL && tls_covers_wildcards(leaf, leaf)
+                         ? tls_load_wildcard(server, config, i)
+                         : 0;
+        if (result < 0) {
+            error_set(err, _("cannot set up TLS: %s"), gnutls_strerror(result));
+            return -1;
+        }
+    }
+    return 0;
+}
+
 /* NORMAL also contains DTLS versions, which do not count over TCP. */
 static bool tls_has_version(gnutls_priority_t priority)
 {
@@ -362,7 +428,8 @@ struct tls_server *tls_server_new(const struct tls_server_config *config,
     if (tls_init_priority(&server->priority, config->priority, config->minimum_version, err) == 0 &&
         tls_load_pairs(server, config, err) == 0 &&
         tls_load_ca(server, config->ca_file, err) == 0 &&
-        tls_load_dh(server, config->dh_params, err) == 0)
+        tls_load_dh(server, config->dh_params, err) == 0 &&
+        tls_load_wildcards(server, config, err) == 0)
         return server;
     tls_server_unref(server);
     return NULL;
@@ -384,6 +451,14 @@ void tls_server_unref(struct tls_server *server)
     if (server->dh != NULL)
         gnutls_dh_params_deinit(server->dh);
     tls_files_free(&server->files);
+    for (size_t i = 0; i < server->certificate_count; i++) {
+        if (server->leaves[i] != NULL)
+            gnutls_x509_crt_deinit(server->leaves[i]);
+        if (server->wildcards[i] != NULL)
+            gnutls_certificate_free_credentials(server->wildcards[i]);
+    }
+    free(server->leaves);
+    free(server->wildcards);
     free(server->certificates);
     free(server);
 }

@@ -118,13 +118,17 @@ void certificates_open(void)
     g_assert_nonnull(folder);
     make_pair("ec", GNUTLS_PK_ECDSA, "CN=ec", "mail.example");
     make_pair("other", GNUTLS_PK_ECDSA, LONG_NAME, "other.example");
+    make_pair("wild-ec", GNUTLS_PK_ECDSA, "CN=wild-ec", "*.wild.example");
+    make_pair("wild-rsa", GNUTLS_PK_RSA, "CN=wild-rsa", "*.wild.example");
     certificates_renew_rsa();
 }
 
 void certificates_close(void)
 {
-    static const char *const names[] = {"ec.crt",  "ec.key",    "ec.pem",    "rsa.crt",  "rsa.key",
-                                        "rsa.pem", "other.crt", "other.key", "other.pem"};
+    static const char *const names[] = {
+        "ec.crt",      "ec.key",      "ec.pem",       "rsa.crt",      "rsa.key",
+        "rsa.pem",     "other.crt",   "other.key",    "other.pem",    "wild-ec.crt",
+        "wild-ec.key", "wild-ec.pem", "wild-rsa.crt", "wild-rsa.key", "wild-rsa.pem"};
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
         g_autofree char *path = certificates_path(names[i]);
         g_remove(path);

@@ -163,8 +163,10 @@ static void test_tls_judged(void)
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct judge own = {.accept = cases[i].accept, .name = cases[i].name};
         const struct tls_judge asked = {judge, &own};
-        struct visitor visitor = {
-            .verify = cases[i].verify, .name = "mail.example", .judge = &asked, .text = "hello\r\n"};
+        struct visitor visitor = {.verify = cases[i].verify,
+                                  .name = "mail.example",
+                                  .judge = &asked,
+                                  .text = "hello\r\n"};
         struct tls_info info;
         enum io_result handshake;
         meet(server, &visitor, &handshake, &info);
@@ -233,7 +235,7 @@ static enum io_result receive_call(struct tls_server *server, struct caller *cal
     return result;
 }
 
-/* RSA and ECDSA for one name, and a second name. The first pair is the default. */
+/* RSA and ECDSA for one name, a second name, and wildcards. The first pair is the default. */
 static void test_tls_pairs(void)
 {
     static const struct {
@@ -243,6 +245,12 @@ static void test_tls_pairs(void)
         {"unknown name", "unknown.example", NULL, "rsa", "TLS_AES_256_GCM_SHA384"},
         {"first name", "mail.example", NULL, "rsa", "TLS_AES_256_GCM_SHA384"},
         {"second name", "other.example", NULL, "other", "TLS_AES_256_GCM_SHA384"},
+        {"wildcard", "mx.wild.example", NULL, "wild-ec", "TLS_AES_256_GCM_SHA384"},
+        {"wildcard in other letters", "MX.Wild.example", NULL, "wild-ec", "TLS_AES_256_GCM_SHA384"},
+        {"wildcard, RSA only", "mx.wild.example", TLS12 ":-ECDHE-ECDSA", "wild-rsa",
+         "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"},
+        {"below a wildcard's label", "a.mx.wild.example", NULL, "rsa", "TLS_AES_256_GCM_SHA384"},
+        {"a wildcard's parent", "wild.example", NULL, "rsa", "TLS_AES_256_GCM_SHA384"},
         {"ECDSA only, 1.3", "mail.example", "NORMAL:-SIGN-ALL:+SIGN-ECDSA-SECP256R1-SHA256", "ec",
          "TLS_AES_256_GCM_SHA384"},
         {"ECDSA only, 1.2", "mail.example", TLS12 ":-RSA:-DHE-RSA:-ECDHE-RSA", "ec",
@@ -255,9 +263,12 @@ static void test_tls_pairs(void)
     };
     g_autofree char *rsa = certificates_path("rsa.pem"), *ec = certificates_path("ec.pem");
     g_autofree char *other = certificates_path("other.pem");
-    struct tls_pair pairs[] = {{rsa, NULL}, {ec, NULL}, {other, NULL}};
-    struct tls_server_config config = {pairs,           3,    "NORMAL", TLS_MIN_1_2,
-                                       TLS_CLIENT_NONE, NULL, NULL};
+    g_autofree char *wild_ec = certificates_path("wild-ec.pem");
+    g_autofree char *wild_rsa = certificates_path("wild-rsa.pem");
+    struct tls_pair pairs[] = {
+        {rsa, NULL}, {ec, NULL}, {other, NULL}, {wild_ec, NULL}, {wild_rsa, NULL}};
+    struct tls_server_config config = {
+        pairs, G_N_ELEMENTS(pairs), "NORMAL", TLS_MIN_1_2, TLS_CLIENT_NONE, NULL, NULL};
     struct error err = {""};
     struct tls_server *server = tls_server_new(&config, NULL, &err);
     g_assert_cmpstr(err.text, ==, "");
