@@ -191,7 +191,7 @@ static void status_backend(struct status *status, const struct stats *stats, con
         return;
     if (ms >= 0)
         snprintf(latency, sizeof latency, _(", connects in %" PRId64 " ms"), ms);
-    if (!up || strcmp(line + used, "-") != 0)
+    if (strcmp(line + used, "-") != 0) /* none yet */
         snprintf(reason, sizeof reason, up ? _("; before: %.200s") : ": %.200s", line + used);
     status_row(_("backend"), _("%s %s for %s%s, %llu of %llu sessions, %llu spares%s"), name,
                up                          ? _("up")

@@ -298,6 +298,42 @@ def unfit_certificate(world):
     wait_for("its end", lambda: told not in status(relay.conf).stdout, 15)
 
 
+@scenario("status: a backend not tried yet has no reason; whatever octets the daemon's lines have, the JSON is valid")
+def odd_lines(world):
+    folder = control_folder(world)
+    conf = f"{world.bed.dir}/odd.conf"
+    with open(conf, "w") as file:
+        file.write(f'''hostname = "relay.example"; control = "{folder}";
+in = {{ listen = [ "127.0.0.1:2525" ]; domains = [ "example.com" ];
+  backend = {{ hosts = [ "127.0.0.1:2600" ]; identity = "xclient"; }}; }};
+''')
+    odd = b'"\\ \x01\x1b\x7f\xff \xc3\xbc \xe2\x80\xae \xf3\xa0\x80\x81'
+    # Daemons mask such octets; only the JSON does not rely on it.
+    answer = b"ok\ndaemon relay-in " + odd + b"\nbackend 0 unknown 0 -1 127.0.0.1:2600 -" \
+        b'\nsample postern_in_x{reply="' + odd + b'"} 1\nend\n'
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{folder}/relay-in.socket")
+    listener.listen()
+    listener.settimeout(20)
+
+    def ask(*words):
+        process = subprocess.Popen([f"{BUILD}/relayctl", "status", "-c", conf, *words], stdout=subprocess.PIPE,
+                                   env=dict(os.environ, LC_ALL="C"))
+        with listener.accept()[0] as asked:
+            asked.settimeout(20)
+            asked.recv(100)
+            asked.sendall(answer)
+        return process.communicate(timeout=20)[0]
+    try:
+        said = json.loads(ask("--json"))
+        assert said["relay-in"]["daemon"] == ["relay-in " + '"\\ \x01\x1b\x7f\xff \xfc \u202e \U000e0001'], said
+        text = ask().decode(errors="replace")
+        assert "2600 not tried yet" in text and ": -" not in text, text
+    finally:
+        os.unlink(listener.getsockname())
+        listener.close()
+
+
 @scenario("relayctl: a daemon that hangs is told within seconds, by every subcommand that shows what it has at hand")
 def hanging(world):
     folder = control_folder(world)
