@@ -33,6 +33,7 @@ static void spooler_free_list(struct awaited *list)
         struct outbound *out = (struct outbound *)list->target->out;
         target_free(list->target);
         service_unref(&out->service);
+        free(list->destinations);
         free(list);
         list = next;
     }
@@ -64,19 +65,25 @@ static struct awaited *spooler_take_over(struct spooler *spooler)
 }
 
 /* Under the lock. */
+static void spooler_tell_of(const struct spooler *spooler, struct awaited *awaited)
+{
+    awaited->told = false;
+    for (size_t i = 0; i < awaited->destination_count; i++)
+        awaited->told |=
+            delivery_confirm(spooler->pool, awaited->id, awaited->destinations[i]) == QUEUE_DONE;
+    awaited->gone = !awaited->told;
+    awaited->told_until = deadline_in_ms(TELL_AGAIN_MS);
+}
+
+/* Under the lock. */
 static void spooler_tell_queue(struct spooler *spooler)
 {
-    char destination[QUEUE_DESTINATION_MAX + 1];
-
     for (struct awaited *one = spooler->awaited; one != NULL; one = one->next) {
         /* A delivery that uses the entry sees the answer by itself. */
         if (!one->stored || (one->told && !deadline_passed(one->told_until)) || one->users > 0 ||
             !spooler_has_answered(one))
             continue;
-        spooler_destination_of(spooler, one->target->domain, destination);
-        one->told = delivery_confirm(spooler->pool, one->id, destination) == QUEUE_DONE;
-        one->gone = !one->told;
-        one->told_until = deadline_in_ms(TELL_AGAIN_MS);
+        spooler_tell_of(spooler, one);
     }
     pthread_cond_broadcast(&spooler->changed);
 }
@@ -110,7 +117,28 @@ static struct awaited *spooler_new_awaited(struct spooler *spooler, uint64_t id,
     return awaited;
 }
 
-bool spooler_await(struct spooler *spooler, uint64_t id, struct target *target)
+static bool spooler_add_recipient(const struct spooler *spooler, struct awaited *awaited,
+                                  const char *domain)
+{
+    char name[QUEUE_DESTINATION_MAX + 1];
+    size_t i = 0;
+
+    awaited->recipients++;
+    spooler_destination_of(spooler, domain, name);
+    while (i < awaited->destination_count && strcmp(awaited->destinations[i], name) != 0)
+        i++;
+    if (i < awaited->destination_count)
+        return true;
+    void *longer = realloc(awaited->destinations, (i + 1) * sizeof *awaited->destinations);
+    if (longer == NULL)
+        return false;
+    awaited->destinations = longer;
+    memcpy(awaited->destinations[i], name, sizeof name);
+    awaited->destination_count++;
+    return true;
+}
+
+bool spooler_await(struct spooler *spooler, uint64_t id, struct target *target, const char *domain)
 {
     pthread_mutex_lock(&spooler->lock);
     struct awaited *over = spooler_take_over(spooler), *awaited = spooler->awaited;
@@ -118,11 +146,10 @@ bool spooler_await(struct spooler *spooler, uint64_t id, struct target *target)
         awaited = awaited->next;
     if (awaited == NULL)
         awaited = spooler_new_awaited(spooler, id, target);
-    if (awaited != NULL)
-        awaited->recipients++;
+    bool added = awaited != NULL && spooler_add_recipient(spooler, awaited, domain);
     pthread_mutex_unlock(&spooler->lock);
     spooler_free_list(over);
-    return awaited != NULL;
+    return added;
 }
 
 void spooler_await_stored(struct spooler *spooler, uint64_t id)
@@ -146,6 +173,7 @@ void spooler_unawait(struct spooler *spooler, uint64_t id)
         *at = one->next;
         sender_set_wakeup(one->target->sender, NULL);
         service_unref(&((struct outbound *)one->target->out)->service);
+        free(one->destinations);
         free(one);
     }
     pthread_mutex_unlock(&spooler->lock);

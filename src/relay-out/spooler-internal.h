@@ -22,10 +22,13 @@ struct awaited {
     struct target *target; /* with a reference to its snapshot; pending until it has answered */
     struct deadline until;
     size_t recipients; /* those whose outcome is not known yet */
-    unsigned users;    /* deliveries using it */
-    bool stored;       /* the message is in the queue */
-    bool told;         /* the queue knows of the answer, and has until `told_until` to record it */
-    bool gone;         /* it was told of it, and has no such delivery any more */
+    /* Theirs in the queue, which may name several where the target's routes name one. */
+    char (*destinations)[QUEUE_DESTINATION_MAX + 1];
+    size_t destination_count;
+    unsigned users; /* deliveries using it */
+    bool stored;    /* the message is in the queue */
+    bool told;      /* the queue knows of the answer, and has until `told_until` to record it */
+    bool gone;      /* it was told of it, and has no such delivery any more */
     struct deadline told_until;
     struct awaited *next;
 };
@@ -44,9 +47,9 @@ struct spooler {
     atomic_llong hand_over_ms; /* spooler_hand_over() */
 };
 
-/* Adds a recipient with this target as next hop, for a message about to be stored. False when
- * out of memory. */
-bool spooler_await(struct spooler *spooler, uint64_t id, struct target *target);
+/* Adds a recipient in this domain with this target as next hop, for a message about to be stored. False when out
+ * of memory. */
+bool spooler_await(struct spooler *spooler, uint64_t id, struct target *target, const char *domain);
 /* The message is stored: from now on the queue is told of answers. */
 void spooler_await_stored(struct spooler *spooler, uint64_t id);
 /* The message was not stored: removes its entries. The caller owns the targets again. */

@@ -150,7 +150,8 @@ static bool spooler_await_pending(struct spooler *spooler, uint64_t id,
                                   const struct spooler_result *results, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (results[i].pending != NULL && !spooler_await(spooler, id, results[i].pending))
+        if (results[i].pending != NULL &&
+            !spooler_await(spooler, id, results[i].pending, results[i].recipient->path.domain))
             return false;
     }
     return true;

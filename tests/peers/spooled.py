@@ -936,6 +936,17 @@ def regrouped(world):
     assert [to for _, to, _ in hops[0].messages] == [["RCPT TO:<x@d0.test>"], ["RCPT TO:<y@d1.test>"]], hops[0].messages
 
 
+@scenario("SIGHUP: a late answer is recorded for all whom the new routes brought together")
+def brought_together(world):
+    hops = world.hops(3)
+    hops[0].pause = 3
+    relay = world.out(hops, 'live_deadline = "1s"; retry = [ "1h" ];')
+    relay.reload(read(relay.conf).replace('domain = "d0.test"', 'domain = [ "d0.test", "d1.test" ]'))
+    assert send("together", "x@d0.test", "y@d1.test", "z@d2.test")[0] == 250
+    relay.wait_empty()
+    assert [to for _, to, _ in hops[0].messages] == [["RCPT TO:<x@d0.test>", "RCPT TO:<y@d1.test>"]], hops[0].messages
+
+
 @scenario("SIGHUP: domains that had a route together wait for each other no longer once they are parted")
 def parted(world):
     hops = world.hops(2)
