@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dns/name.h"
 #include "relay-out/spooler-internal.h"
 #include "relay-out/target.h"
 #include "relay-out/refusal.h"
@@ -248,14 +249,17 @@ static bool spooler_takes_more(const struct part *part)
     return took_some && left_some;
 }
 
-/* Does the job's destination in the queue stand for the part's? It was named by the first configuration. Routes may
- * have changed since, and then it may stand for others, too. */
+/* Does the job's destination in the queue stand for the part's, or for its domain alone? It was named by the first
+ * configuration. Routes may have changed since, and then it may stand for others, too. */
 static bool spooler_is_its_own(const struct part *part)
 {
+    const char *domain = part->target->domain;
     char name[QUEUE_DESTINATION_MAX + 1];
+    char folded[ROUTE_KEY_MAX];
 
-    spooler_name_destination(part->route, part->target->domain, name);
-    return strcmp(name, part->job->destination) == 0;
+    spooler_name_destination(part->route, domain, name);
+    return strcmp(name, part->job->destination) == 0 ||
+           (dns_name_fold(domain, folded) && strcmp(folded, part->job->destination) == 0);
 }
 
 /* Ends early if the part has more for the host that took some of it. */

@@ -962,6 +962,21 @@ def parted(world):
     wait_for("the message", lambda: hops[0].subjects() == ["well"])
 
 
+@scenario("SIGHUP: a next hop that is down holds all mail of a domain that has it for its route from now on")
+def routed(world):
+    hops = world.hops(1)
+    relay = world.out(hops, 'delivery = "spool"; retry = [ "1h" ];')
+    down = f'routes = ( {{ domain = "down.test"; next_hop = "{BACKEND}:{HOP_PORT + 50}"; }}, '
+    relay.reload(read(relay.conf).replace("routes = ( ", down))
+    send("probe", "x@down.test")
+    relay.wait_tried()
+    send("held", "x@down.test")
+    send("well", "x@d0.test")
+    wait_for("the message", lambda: hops[0].subjects() == ["well"])
+    wait_for("its removal", lambda: len(relay.queued()) == 2)
+    assert [message["recipients"][0]["attempts"] for message in relay.queued()] == [1, 0], relay.queued()
+
+
 @scenario("SIGTERM waits for the answer to a message, and for nothing else")
 def ended(world):
     hops = world.hops(1)
