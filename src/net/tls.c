@@ -287,7 +287,7 @@ static bool tls_covers_wildcards(gnutls_x509_crt_t other, gnutls_x509_crt_t leaf
         if (type != GNUTLS_SAN_DNSNAME || strncmp(name, "*.", 2) != 0)
             continue;
         found = true;
-        name[0] = 'x'; /* any host */
+        name[0] = '_'; /* a label that no host's own certificate has */
         if (gnutls_x509_crt_check_hostname2(other, name, 0) == 0)
             return false;
     }

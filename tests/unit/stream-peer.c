@@ -118,6 +118,7 @@ void certificates_open(void)
     g_assert_nonnull(folder);
     make_pair("ec", GNUTLS_PK_ECDSA, "CN=ec", "mail.example");
     make_pair("other", GNUTLS_PK_ECDSA, LONG_NAME, "other.example");
+    make_pair("one", GNUTLS_PK_ECDSA, "CN=one", "x.wild.example");
     make_pair("wild-ec", GNUTLS_PK_ECDSA, "CN=wild-ec", "*.wild.example");
     make_pair("wild-rsa", GNUTLS_PK_RSA, "CN=wild-rsa", "*.wild.example");
     certificates_renew_rsa();
@@ -126,9 +127,10 @@ void certificates_open(void)
 void certificates_close(void)
 {
     static const char *const names[] = {
-        "ec.crt",      "ec.key",      "ec.pem",       "rsa.crt",      "rsa.key",
-        "rsa.pem",     "other.crt",   "other.key",    "other.pem",    "wild-ec.crt",
-        "wild-ec.key", "wild-ec.pem", "wild-rsa.crt", "wild-rsa.key", "wild-rsa.pem"};
+        "ec.crt",       "ec.key",       "ec.pem",      "rsa.crt",     "rsa.key",
+        "rsa.pem",      "other.crt",    "other.key",   "other.pem",   "one.crt",
+        "one.key",      "one.pem",      "wild-ec.crt", "wild-ec.key", "wild-ec.pem",
+        "wild-rsa.crt", "wild-rsa.key", "wild-rsa.pem"};
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
         g_autofree char *path = certificates_path(names[i]);
         g_remove(path);

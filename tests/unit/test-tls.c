@@ -245,6 +245,7 @@ static void test_tls_pairs(void)
         {"unknown name", "unknown.example", NULL, "rsa", "TLS_AES_256_GCM_SHA384"},
         {"first name", "mail.example", NULL, "rsa", "TLS_AES_256_GCM_SHA384"},
         {"second name", "other.example", NULL, "other", "TLS_AES_256_GCM_SHA384"},
+        {"one name of a wildcard's", "x.wild.example", NULL, "one", "TLS_AES_256_GCM_SHA384"},
         {"wildcard", "mx.wild.example", NULL, "wild-ec", "TLS_AES_256_GCM_SHA384"},
         {"wildcard in other letters", "MX.Wild.example", NULL, "wild-ec", "TLS_AES_256_GCM_SHA384"},
         {"wildcard, RSA only", "mx.wild.example", TLS12 ":-ECDHE-ECDSA", "wild-rsa",
@@ -263,10 +264,11 @@ static void test_tls_pairs(void)
     };
     g_autofree char *rsa = certificates_path("rsa.pem"), *ec = certificates_path("ec.pem");
     g_autofree char *other = certificates_path("other.pem");
+    g_autofree char *one = certificates_path("one.pem");
     g_autofree char *wild_ec = certificates_path("wild-ec.pem");
     g_autofree char *wild_rsa = certificates_path("wild-rsa.pem");
     struct tls_pair pairs[] = {
-        {rsa, NULL}, {ec, NULL}, {other, NULL}, {wild_ec, NULL}, {wild_rsa, NULL}};
+        {rsa, NULL}, {ec, NULL}, {other, NULL}, {one, NULL}, {wild_ec, NULL}, {wild_rsa, NULL}};
     struct tls_server_config config = {
         pairs, G_N_ELEMENTS(pairs), "NORMAL", TLS_MIN_1_2, TLS_CLIENT_NONE, NULL, NULL};
     struct error err = {""};
