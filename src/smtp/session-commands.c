@@ -153,9 +153,9 @@ static void session_use_extension(struct session *session)
     if (session->client.esmtp)
         return;
     session->client.esmtp = true;
-    if (session->accepted == 0 && session->batch.ask_count == 0 &&
-        !session_login_is_of_courier(session))
-        session_drop_courier(session);
+    session->needs_ehlo = true;
+    if (session->accepted == 0 && session->batch.ask_count == 0)
+        session_renew_courier(session);
 }
 
 /* Checks the parameters of MAIL and copies them to the envelope. */

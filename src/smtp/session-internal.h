@@ -107,6 +107,7 @@ struct session {
     /* What the last EHLO reply offered, valid until the next one: extensions, and SIZE in octets. */
     unsigned offered;
     uint64_t offered_size;
+    bool needs_ehlo; /* said HELO, but used an extension: the courier must be renewed before the next message */
     unsigned errors, junk, refused_recipients, transactions;
     unsigned overshoot; /* recipients that we deferred */
     struct session_batch batch;
@@ -170,6 +171,8 @@ void session_end_transaction(struct session *session);
 bool session_holds_transaction(const struct session *session);
 /* Releases the next hop as well. */
 void session_drop_courier(struct session *session);
+/* Drops it if its connection may have begun with HELO and the client needs EHLO. Not in mid-message. */
+void session_renew_courier(struct session *session);
 /* Begins the handshake, which session_run() continues. */
 void session_start_tls(struct session *session);
 /* Stores what EHLO can announce now, within our own limits. */

@@ -191,6 +191,7 @@ void session_end_transaction(struct session *session)
     session->data_reply_due = false;
     if (session->state != STATE_CONNECTED)
         session->state = STATE_READY;
+    session_renew_courier(session);
 }
 
 void session_drop_courier(struct session *session)
@@ -200,6 +201,13 @@ void session_drop_courier(struct session *session)
     if (session->courier != NULL)
         session->courier->ops->free(session->courier);
     session->courier = NULL;
+}
+
+void session_renew_courier(struct session *session)
+{
+    if (session->needs_ehlo && !session_login_is_of_courier(session))
+        session_drop_courier(session);
+    session->needs_ehlo = false;
 }
 
 static void session_limit_offer(const struct session *session, struct session_offer *offer)

@@ -72,6 +72,22 @@ def extensions_after_helo(world):
         client.cmd(f"RCPT TO:<a@example.com>{rcpt}", 250)
         assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
         client.close()
+    # With a recipient it is too late for a connection that began with HELO, but not for the next message.
+    client = Client()
+    client.reply()
+    client.cmd("HELO old.example", 250)
+    assert client.envelope("a@example.com") == [250]
+    client.cmd("RCPT TO:<b@example.com> NOTIFY=NEVER", 451)
+    assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
+    client.cmd("MAIL FROM:<s@sender.example>", 250)
+    client.cmd("RCPT TO:<b@example.com> NOTIFY=NEVER", 250)
+    assert client.data("Subject: x\r\n\r\nx\r\n")[0] == 250
+    client.cmd("HELO old.example", 250)
+    assert client.envelope("nobody@example.com") == [550]
+    client.cmd("RCPT TO:<a@example.com> NOTIFY=NEVER", 250)
+    client.cmd("RSET", 250)
+    assert send_one(client)[0] == 250
+    client.close()
 
 
 @scenario("tls: the backend leg is under TLS exactly when the client is")
