@@ -437,6 +437,13 @@ static void transaction_take_data(struct transaction *transaction, bool decided,
 
 void transaction_data_reply(struct transaction *transaction, struct reply *reply)
 {
+    /* Nobody is to have the message, so the next hop is not asked for it. */
+    if (transaction->accepted == 0 && !transaction->decided &&
+        transaction->data != TRANSACTION_DATA_SENT) {
+        transaction->data = TRANSACTION_NO_DATA;
+        reply_own(reply, REPLY_NO_VALID_RECIPIENTS);
+        return;
+    }
     if (transaction->chunks && !transaction->decided) {
         transaction->data = TRANSACTION_IN_DATA;
         reply_own(reply, REPLY_START_DATA);

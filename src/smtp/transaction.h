@@ -105,7 +105,8 @@ void transaction_recipient_reply(struct transaction *transaction, struct reply *
 
 /* Sends DATA unless it was sent already; transaction_data_reply() reads the reply. True if it was sent now. */
 bool transaction_send_data(struct transaction *transaction);
-/* Reads the reply to DATA; after a 354 mail data may be written. A 354 after a refusal ends the connection. */
+/* Reads the reply to DATA; after a 354 mail data may be written. A 354 after a refusal ends the connection.
+ * If no recipient was accepted and DATA was not sent, it is not, and the reply is 554. */
 void transaction_data_reply(struct transaction *transaction, struct reply *reply);
 
 /* Writes mail data in the form that `chunks` says. Returns 0, or -1 if the transaction is decided. */

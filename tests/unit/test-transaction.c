@@ -701,6 +701,49 @@ static void test_nobody_for_data(void)
     world_close(&world);
 }
 
+/* Nor does it go behind their replies, to a next hop without PIPELINING for one; then others can follow. */
+static void test_nobody_for_late_data(void)
+{
+    static const struct {
+        unsigned has;
+        enum courier_data with;
+        bool is_utf8;
+        const char *asked;
+    } tries[] = {
+        {0, COURIER_DATA, false, "MRRD"},
+        {0, COURIER_DATA, true, "MRD"},
+        {EXTENSION_PIPELINING, COURIER_DATA, true, "MRD"},
+        {EXTENSION_PIPELINING | EXTENSION_CHUNKING, COURIER_CHUNKED_DATA, false, "MRRD"},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(tries); i++) {
+        const bool is_utf8 = tries[i].is_utf8;
+        struct script script = {.data = "452 4.3.1 full"};
+        struct world world;
+        struct reply reply;
+
+        script.rcpt[0] = is_utf8 ? NULL : "550 5.1.1 no";
+        world_open(&world, &script, tries[i].has);
+        world.recipients[0].path.is_utf8 = is_utf8;
+        for (size_t k = 0; k < 2; k++) {
+            transaction_begin_batch(&world.transaction);
+            transaction_add(&world.transaction, &world.recipients[k]);
+            transaction_send_batch(&world.transaction, k == 0 ? tries[i].with : COURIER_DATA);
+            transaction_recipient_reply(&world.transaction, &reply);
+            g_assert_cmpint(reply.code, ==, k == 1 ? 250 : is_utf8 ? 553 : 550);
+            transaction_data_reply(&world.transaction, &reply);
+            g_assert_cmpint(reply.code, ==, k == 0 ? 554 : 452);
+            g_assert_true(world.transaction.connected);
+        }
+        stream_close(&world.hop.stream);
+        world.transaction.connected = false;
+        pthread_join(world.peers[0].thread, NULL);
+        g_assert_cmpstr(world.peers[0].commands->str, ==, tries[i].asked);
+        g_string_free(world.peers[0].commands, TRUE);
+        world.peer_count = 0;
+        world_close(&world);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -716,5 +759,6 @@ int main(int argc, char **argv)
     g_test_add_func("/transaction/batches", test_batches);
     g_test_add_func("/transaction/lacks", test_lacks);
     g_test_add_func("/transaction/nobody for DATA", test_nobody_for_data);
+    g_test_add_func("/transaction/nobody for late DATA", test_nobody_for_late_data);
     return g_test_run();
 }
