@@ -448,7 +448,7 @@ static enum outcome backend_attempt(struct introduction *intro, struct stream_bu
 }
 
 /* Is another connection worth a try? A host that serves nobody is left alone for a while. One that may only refuse
- * this client is not: that would let one client harm others. */
+ * this client is not: that would let one client harm others. One for which no time is left would seem to be down. */
 static bool backend_may_go_on(struct introduction *intro, enum outcome outcome)
 {
     switch (outcome) {
@@ -463,9 +463,11 @@ static bool backend_may_go_on(struct introduction *intro, enum outcome outcome)
     case UNFIT:
         if (!intro->spare)
             backend_greeted(intro->backend, intro->next_host);
-        return intro->next_host < intro->settings->hosts.count;
+        return intro->next_host < intro->settings->hosts.count &&
+               !deadline_passed(intro->deadline);
     case HOST_DOWN:
-        return backend_try_next(intro->backend, intro->next_host);
+        return backend_try_next(intro->backend, intro->next_host) &&
+               !deadline_passed(intro->deadline);
     case READY:
     case REFUSED:
     case TLS_FAILED:

@@ -107,7 +107,7 @@ struct session {
     /* What the last EHLO reply offered, valid until the next one: extensions, and SIZE in octets. */
     unsigned offered;
     uint64_t offered_size;
-    bool needs_ehlo; /* said HELO, but used an extension: the courier must be renewed before the next message */
+    bool needs_ehlo; /* said HELO, but used an extension: session_renew_courier() is due */
     unsigned errors, junk, refused_recipients, transactions;
     unsigned overshoot; /* recipients that we deferred */
     struct session_batch batch;

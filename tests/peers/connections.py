@@ -10,6 +10,7 @@ import threading
 import time
 
 from bed import BACKEND, CLIENT6, OTHER4, RELAY4, Client, Postfix, read, wait_for
+from interpose import Page
 from mirror import FULL, GATHER, PORT, introduced, learned, mirror, wait_spares
 from tap import scenario
 
@@ -355,6 +356,28 @@ def hanging_host(world):
     client.hello()
     assert client.envelope("a@example.com") == [451] and len(introduced(only)) == 1
     client.close()
+
+
+@scenario("hosts: one for which no time is left is not taken for one that is down")
+def no_time_left(world):
+    page = Page(f"{world.bed.dir}/page")
+
+    def hang_for_long(dialog, step, _):
+        if step != "ehlo" or not dialog.introduced:
+            return None
+        page.age(181)
+        return "stall"
+
+    mirror(world, PORT, judge=hang_for_long)
+    mirror(world, PORT + 1)
+    relay = world.relay(hosts=f'"{BACKEND}:{PORT}", "{BACKEND}:{PORT + 1}"',
+                        backend='spares = 0; command_timeout = "1s";', **page.environment())
+    client = Client()
+    client.hello()
+    assert client.envelope("a@example.com") == [451]
+    client.close()
+    log = read(relay.log)
+    assert log.count("event=backend-lost") == 1 and "status=down" not in log
 
 
 @scenario("hosts: a standby that does not know us is no reason to refuse mail for good when the first goes down")

@@ -267,8 +267,8 @@ static void test_tls_pairs(void)
     g_autofree char *one = certificates_path("one.pem");
     g_autofree char *wild_ec = certificates_path("wild-ec.pem");
     g_autofree char *wild_rsa = certificates_path("wild-rsa.pem");
-    struct tls_pair pairs[] = {
-        {rsa, NULL}, {ec, NULL}, {other, NULL}, {one, NULL}, {wild_ec, NULL}, {wild_rsa, NULL}};
+    struct tls_pair pairs[] = {{rsa, NULL}, {ec, NULL},      {other, NULL},
+                               {one, NULL}, {wild_ec, NULL}, {wild_rsa, NULL}};
     struct tls_server_config config = {
         pairs, G_N_ELEMENTS(pairs), "NORMAL", TLS_MIN_1_2, TLS_CLIENT_NONE, NULL, NULL};
     struct error err = {""};
