@@ -353,7 +353,7 @@ def running(world):
     wait_for("both to have read it", lambda: "newer" not in world.status())
     named("a new listener, reloaded", r"relay-in: a new address in listen .*systemctl restart relay-in", world.status(),
           failures)
-    named("a new listener, by doctor", r"port 2525(.*\n)*.*systemctl restart relay-in", world.look("ground"), failures)
+    named("a new listener, by doctor", r"nothing listens on .*:2525(.*\n)*.*systemctl restart relay-in", world.look("ground"), failures)
     world.edit('listen = [ "[::]:25", "[::]:2525" ]', 'listen = [ "[::]:25" ]')
     with ruleset(world, "chain c { type filter hook input priority 0; tcp dport 2526 drop; }"):
         said = world.relayctl("doctor", "--home", "10.0.0.1", "--quiet", at_home=True).stdout
