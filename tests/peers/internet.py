@@ -268,7 +268,7 @@ acl_smtp_rcpt = rcpt
 acl_smtp_data = data
 begin acl
 data:
-  deny condition = ${{if match{{$h_subject:}}{{SPAM}}}}
+  deny condition = ${{if match{{$h_subject:}}{{SPAM for all}}}}
   accept
 rcpt:
   deny local_parts = no
