@@ -195,7 +195,7 @@ static int tls_load_pairs(struct tls_server *server, const struct tls_server_con
 
 static int tls_load_ca(struct tls_server *server, const char *ca_file, struct error *err)
 {
-    if (ca_file == NULL || ca_file[0] == '\0')
+    if (!tls_is_given(ca_file))
         return 0;
     if (tls_files_add(&server->files, ca_file, err) != 0)
         return -1;
@@ -250,12 +250,21 @@ static int tls_import_x942(gnutls_dh_params_t dh, const gnutls_datum_t *pem)
     return result;
 }
 
+/* The parameters that were loaded, or well-known ones (RFC 7919). */
+static int tls_use_dh(const struct tls_server *server, gnutls_certificate_credentials_t credentials)
+{
+    if (server->dh == NULL)
+        return gnutls_certificate_set_known_dh_params(credentials, GNUTLS_SEC_PARAM_MEDIUM);
+    gnutls_certificate_set_dh_params(credentials, server->dh);
+    return 0;
+}
+
 static int tls_load_dh(struct tls_server *server, const char *file, struct error *err)
 {
     gnutls_datum_t pem = {0};
 
-    if (file == NULL || file[0] == '\0')
-        return gnutls_certificate_set_known_dh_params(server->credentials, GNUTLS_SEC_PARAM_MEDIUM);
+    if (!tls_is_given(file))
+        return tls_use_dh(server, server->credentials);
     if (tls_files_add(&server->files, file, err) != 0)
         return -1;
     int result = gnutls_load_file(file, &pem);
@@ -270,8 +279,7 @@ static int tls_load_dh(struct tls_server *server, const char *file, struct error
                   gnutls_strerror(result));
         return -1;
     }
-    gnutls_certificate_set_dh_params(server->credentials, server->dh);
-    return 0;
+    return tls_use_dh(server, server->credentials);
 }
 
 /* Has `leaf` a wildcard, and does `other` cover all that its wildcards do? */
@@ -312,11 +320,7 @@ static int tls_load_wildcard(struct tls_server *server, const struct tls_server_
     if (result >= 0 && tls_is_given(config->ca_file))
         result =
             gnutls_certificate_set_x509_trust_file(*made, config->ca_file, GNUTLS_X509_FMT_PEM);
-    if (result >= 0 && server->dh != NULL)
-        gnutls_certificate_set_dh_params(*made, server->dh);
-    else if (result >= 0)
-        result = gnutls_certificate_set_known_dh_params(*made, GNUTLS_SEC_PARAM_MEDIUM);
-    return result;
+    return result >= 0 ? tls_use_dh(server, *made) : result;
 }
 
 /* A single pair is presented to everybody anyway. */
