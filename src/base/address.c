@@ -184,6 +184,23 @@ bool address_equal(const struct address *a, const struct address *b)
     return a->port == b->port && address_same_ip(a, b);
 }
 
+bool address_is_wildcard(const struct address *address)
+{
+    static const uint8_t zeros[sizeof address->ip];
+    return memcmp(address->ip, zeros, sizeof zeros) == 0;
+}
+
+static bool address_includes(const struct address *wide, const struct address *other)
+{
+    return address_same_ip(wide, other) ||
+           (address_is_wildcard(wide) && (wide->family == AF_INET6 || other->family == AF_INET));
+}
+
+bool address_collides(const struct address *a, const struct address *b)
+{
+    return a->port == b->port && a->port != 0 && (address_includes(a, b) || address_includes(b, a));
+}
+
 struct network {
     uint8_t prefix[4];
     unsigned bits;

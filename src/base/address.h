@@ -54,6 +54,13 @@ bool address_same_ip(const struct address *a, const struct address *b);
 /* Compares the ports too. */
 bool address_equal(const struct address *a, const struct address *b);
 
+/* Is it 0.0.0.0 or [::]? */
+bool address_is_wildcard(const struct address *address);
+
+/* Can only one of them be listened on? A wildcard includes all of its family, and [::] those of IPv4 too. Port 0,
+ * which is any free one, never collides. */
+bool address_collides(const struct address *a, const struct address *b);
+
 /* Are the first `bits` bits of two addresses in network order the same? */
 bool address_same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits);
 

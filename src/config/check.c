@@ -31,18 +31,6 @@ static void check_source(struct load *load, const struct host_list *source, cons
     }
 }
 
-/* Does an address include the other, so that only one of them can be bound? A wildcard includes all of its family,
- * and [::] those of the other one too. */
-static bool check_includes(const struct address *wide, const struct address *other)
-{
-    static const struct address any;
-    bool everywhere = memcmp(wide->ip, any.ip, sizeof any.ip) == 0;
-
-    return wide->port == other->port && wide->port != 0 &&
-           (address_same_ip(wide, other) ||
-            (everywhere && (wide->family == AF_INET6 || other->family == AF_INET)));
-}
-
 /* systemd can hand over sockets for [::] that are for IPv6 only. */
 static void check_collision(struct load *load, const char *option, const struct address *one,
                             const struct address *other)
@@ -50,7 +38,7 @@ static void check_collision(struct load *load, const char *option, const struct 
     char text[ADDRESS_TEXT_MAX], text2[ADDRESS_TEXT_MAX];
     const config_setting_t *setting = config_lookup(&load->file, option);
 
-    if (!check_includes(one, other) && !check_includes(other, one))
+    if (!address_collides(one, other))
         return;
     address_format_endpoint(one, text);
     address_format_endpoint(other, text2);
@@ -90,8 +78,8 @@ static void check_self(struct load *load, const struct config_backend *backend, 
         const struct address *host = &backend->hosts.items[i];
         for (size_t j = 0; j < listen->count; j++) {
             const struct address *own = &listen->items[j].address;
-            if (host->port == own->port && (address_same_ip(host, own) ||
-                                            (check_is_loopback(host) && check_includes(own, host))))
+            if (address_equal(host, own) ||
+                (check_is_loopback(host) && address_collides(own, host)))
                 load_complain(load, NULL, option, _("%s is relay-in itself"),
                               address_format_endpoint(host, text));
         }

@@ -105,12 +105,6 @@ static int listener_set_up(int fd, const struct listen_spec *spec)
     return bind(fd, (struct sockaddr *)&sockaddr, len) == 0 ? 0 : errno;
 }
 
-static bool listener_is_wildcard(const struct address *address)
-{
-    static const uint8_t zeros[sizeof address->ip];
-    return memcmp(address->ip, zeros, sizeof zeros) == 0;
-}
-
 /* [::] means every address. On a kernel without IPv6 those are the IPv4 ones. */
 static int listener_bind_ipv4(const struct listen_spec *spec, int *failure)
 {
@@ -127,7 +121,7 @@ int listener_bind(const struct listen_spec *spec, struct error *err)
     int fd = socket(spec->address.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int failure = fd < 0 ? errno : listener_set_up(fd, spec);
 
-    if (fd < 0 && failure == EAFNOSUPPORT && listener_is_wildcard(&spec->address))
+    if (fd < 0 && failure == EAFNOSUPPORT && address_is_wildcard(&spec->address))
         fd = listener_bind_ipv4(spec, &failure);
     if (failure == 0)
         return fd;
@@ -164,7 +158,7 @@ static bool listener_is_transparent(int fd)
 bool listener_local_address(int fd, struct address *local)
 {
     return address_of_socket(local, fd) && local->family != AF_UNSPEC &&
-           !listener_is_wildcard(local) && !listener_is_transparent(fd);
+           !address_is_wildcard(local) && !listener_is_transparent(fd);
 }
 
 size_t listener_inherited(int *fds, size_t max)

@@ -12,12 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool ports_is_wildcard(const struct address *address)
-{
-    static const struct address any;
-    return memcmp(address->ip, any.ip, sizeof any.ip) == 0;
-}
-
 /* The address in /proc/net/tcp or tcp6: words of eight digits, in the order of the host. */
 static void ports_read_address(const char *digits, struct address *out)
 {
@@ -35,15 +29,6 @@ static void ports_read_address(const char *digits, struct address *out)
     address_from_sockaddr(out, &socket.any);
 }
 
-/* Does whoever listens there leave no room for a listener at `address`? [::] includes IPv4. */
-static bool ports_overlap(const struct address *there, const struct address *address)
-{
-    bool same = there->family == address->family;
-    return (same && address_same_ip(there, address)) ||
-           (ports_is_wildcard(there) && (same || there->family == AF_INET6)) ||
-           (ports_is_wildcard(address) && (same || address->family == AF_INET6));
-}
-
 /* The inode of the socket that listens at that address and port, from /proc/net/tcp or tcp6; 0: none. */
 static unsigned long ports_listener(const char *table, const struct address *address)
 {
@@ -53,14 +38,15 @@ static unsigned long ports_listener(const char *table, const struct address *add
     FILE *file = fopen(table, "r");
 
     while (file != NULL && found == 0 && fgets(line, sizeof line, file) != NULL) {
-        unsigned at, state;
+        unsigned port, state;
         unsigned long inode;
-        if (sscanf(line, " %*u: %32[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*s %*s %lu", digits, &at,
+        if (sscanf(line, " %*u: %32[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*s %*s %lu", digits, &port,
                    &state, &inode) != 4 ||
-            state != 0x0a || at != address->port)
+            state != 0x0a)
             continue;
         ports_read_address(digits, &there);
-        if (ports_overlap(&there, address))
+        there.port = (uint16_t)port;
+        if (address_collides(&there, address))
             found = inode;
     }
     if (file != NULL)
@@ -128,7 +114,7 @@ const char *ports_unit(const char *holder)
 bool ports_is_local(const struct address *address)
 {
     struct ifaddrs *all = NULL;
-    bool found = ports_is_wildcard(address);
+    bool found = address_is_wildcard(address);
 
     /* If it cannot be checked, don't complain. */
     if (getifaddrs(&all) != 0)

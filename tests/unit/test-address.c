@@ -80,6 +80,29 @@ static void test_client_network(void)
     g_assert_false(address_same_ip(&na, &nc));
 }
 
+/* Only one of the two can be listened on, whichever comes first. */
+static void test_collisions(void)
+{
+    static const struct {
+        const char *one, *other;
+        bool collide;
+    } pairs[] = {
+        {"192.0.2.1:25", "192.0.2.1:25", true},  {"192.0.2.1:25", "192.0.2.2:25", false},
+        {"192.0.2.1:25", "192.0.2.1:26", false}, {"192.0.2.1:0", "192.0.2.1:0", false},
+        {"0.0.0.0:25", "192.0.2.1:25", true},    {"0.0.0.0:25", "[2001:db8::1]:25", false},
+        {"[::]:25", "192.0.2.1:25", true},       {"[::]:25", "[2001:db8::1]:25", true},
+        {"[::]:25", "0.0.0.0:25", true},         {"[2001:db8::1]:25", "192.0.2.1:25", false},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(pairs); i++) {
+        struct address one, other;
+        g_test_message("%s %s", pairs[i].one, pairs[i].other);
+        g_assert_cmpint(address_parse_endpoint(&one, pairs[i].one, 1), ==, 0);
+        g_assert_cmpint(address_parse_endpoint(&other, pairs[i].other, 1), ==, 0);
+        g_assert_true(address_collides(&one, &other) == pairs[i].collide);
+        g_assert_true(address_collides(&other, &one) == pairs[i].collide);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -87,5 +110,6 @@ int main(int argc, char **argv)
     g_test_add_func("/address/private", test_private);
     g_test_add_func("/address/mapped", test_mapped);
     g_test_add_func("/address/client network", test_client_network);
+    g_test_add_func("/address/collisions", test_collisions);
     return g_test_run();
 }
